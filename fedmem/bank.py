@@ -1,0 +1,256 @@
+"""The R runs of a scenario: trained together, watched at every observed round, left behind as evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedmem.catalogue import kind_of
+from fedmem.components import ClientAlgorithm, Probe
+from fedmem.engines.lockstep import Lockstep
+from fedmem.errors import RunError
+from fedmem.evidence import accuracy, evidence_of, rank_of
+from fedmem.seeding import stream
+from fedmem.training import Executor, LocalWork, OneByOne, Stacked
+from fedmem.types import (
+    EVERYWHERE,
+    Bank,
+    Evidence,
+    Federation,
+    FloatArray,
+    IntArray,
+    Level,
+    Measurement,
+    Params,
+    ReferenceEvidence,
+    Transition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fedmem.scenario import Scenario
+
+
+class Progress(Protocol):
+    """What a run tells while it goes on."""
+
+    def start(self, rounds: int, runs: int) -> None: ...
+
+    def update(self, round: int, accuracy: float | None) -> None: ...
+
+    def stage(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """A bank with all that was read while it was trained, and what did the training."""
+
+    bank: Bank
+    measurements: tuple[Measurement, ...]
+    reconstructions: Mapping[str, NDArray[Any]]
+    params: tuple[Params, ...]
+    executor: str
+    server: str
+    seconds: Mapping[str, float]
+
+
+def simulate(
+    scenario: Scenario,
+    federation: Federation,
+    *,
+    progress: Progress | None = None,
+    runs: Sequence[int] | None = None,
+    watch: bool = True,
+) -> Simulated:
+    """Train the runs of a scenario (all of them, unless `runs` names some) and gather their evidence.
+
+    With `watch=False` nothing is observed; the final parameters are the same to the last bit.
+    """
+    started = time.perf_counter()
+    chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
+    with _threads(scenario.speed.threads):
+        executor = _executor(scenario, federation)
+        work = LocalWork(federation, scenario.client, scenario.seed)
+        observer = _Observer(scenario, federation, executor, work, chosen)
+        if progress is not None:
+            progress.start(scenario.rounds, len(chosen))
+
+        def on_round(round: int) -> None:
+            if progress is not None:
+                progress.update(round, observer.accuracy)
+
+        engine = Lockstep(scenario, federation, executor, work, observer if watch else None, on_round)
+        server = _server(scenario)
+        finished = engine.train(chosen, server)
+        observer.summarise()
+    total = time.perf_counter() - started
+    return Simulated(
+        bank=Bank(
+            audit=federation.audit,
+            evidence=tuple(observer.evidence),
+            references=tuple(observer.references),
+            participation=finished.participation,
+            seed=scenario.seed,
+            roster=scenario.roster,
+        ),
+        measurements=tuple(observer.measurements),
+        reconstructions=observer.context.kept,
+        params=finished.params,
+        executor=executor.name,
+        server=server,
+        seconds={"watching": observer.seconds, "training": total - observer.seconds},
+    )
+
+
+def _executor(scenario: Scenario, federation: Federation) -> Executor:
+    """`auto` stacks the models that say they gain from it: a fixed table, never a measurement."""
+    wanted = scenario.speed.executor
+    stacked = wanted == "stacked" or (wanted == "auto" and scenario.model.stackable)
+    kind = Stacked if stacked else OneByOne
+    return kind(federation.model, scenario.client, federation.store)
+
+
+def _server(scenario: Scenario) -> str:
+    """Messages unless the scenario asks for the rule: they are the reference and serve every strategy."""
+    return "rule" if scenario.speed.server == "rule" else "messages"
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Context:
+    """What probes may ask for: see `components.Context`."""
+
+    def __init__(self, federation: Federation, client: ClientAlgorithm, seed: int, executor: Executor, work: LocalWork):
+        self.federation = federation
+        self.client = client
+        self.seed = seed
+        self.kept: dict[str, NDArray[Any]] = {}
+        self._executor = executor
+        self._work = work
+
+    def stream(
+        self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
+    ) -> np.random.Generator:
+        """A named stream that belongs to probes alone."""
+        return stream(self.seed, f"probe {purpose}", run=run, round=round, client=client)
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """(T, n, C) logits."""
+        return self._executor.logits(models, inputs)
+
+    def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
+        """Repeat the client's first local step: same rows, same order, same numbers."""
+        task = self._work.task(transition.run, transition.round, transition.client, transition.before)
+        first = task.batches[:1]
+        reference = OneByOne(self.federation.model, self.client, self.federation.store)
+        outcome = reference.train([replace(task, batches=first)])[0].outcome
+        return outcome.sent, task.rows[first[first >= 0]]
+
+    def rows(self, run: int, client: int) -> IntArray:
+        """The rows that a client trains on."""
+        return self._work.rows(run, client)
+
+    def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Arrays for `reconstructions.npz`."""
+        self.kept.update({f"{name}/{key}": value for key, value in arrays.items()})
+
+
+class _Observer:
+    """Collects the transitions of all runs; when a round is complete, turns them into evidence and readings."""
+
+    def __init__(
+        self, scenario: Scenario, federation: Federation, executor: Executor, work: LocalWork, runs: tuple[int, ...]
+    ) -> None:
+        self._scenario = scenario
+        self._federation = federation
+        self._executor = executor
+        self._runs = runs
+        self._rounds = frozenset(scenario.observed_rounds)
+        self._pending: dict[tuple[int, Level], list[Transition]] = {}
+        self.context = _Context(federation, scenario.client, scenario.seed, executor, work)
+        self.evidence: list[Evidence] = []
+        self.references: list[ReferenceEvidence] = []
+        self.measurements: list[Measurement] = []
+        self.accuracy: float | None = None
+        self.seconds = 0.0
+
+    def wants(self, round: int) -> bool:
+        """Only the observed rounds are copied."""
+        return round in self._rounds
+
+    def see(self, transitions: Sequence[Transition]) -> None:
+        """Keep them until the global transitions of all runs have arrived."""
+        if not transitions:
+            return
+        round, level = transitions[0].round, transitions[0].level
+        self._pending.setdefault((round, level), []).extend(transitions)
+        if level == "global" and len(self._pending[round, level]) == len(self._runs):
+            started = time.perf_counter()
+            for place in ("local", "global"):
+                found = self._pending.pop((round, place), [])  # type: ignore[arg-type]
+                if found and place in self._scenario.observe.levels:
+                    self._read(sorted(found, key=lambda t: (t.run, t.client)))
+            self.seconds += time.perf_counter() - started
+
+    def _read(self, transitions: list[Transition]) -> None:
+        federation = self._federation
+        models = [transition.kept for transition in transitions]
+        audit = evidence_of(models, transitions, "audit", federation.audit.examples, self._executor)
+        self.evidence.append(audit)
+        for name, examples in (("test", federation.test), ("population", federation.population)):
+            if len(examples):
+                self.evidence.append(evidence_of(models, transitions, name, examples, self._executor))
+                if name == "test" and audit.level == "global":
+                    self.accuracy = accuracy(self.evidence[-1])
+        for references in federation.references:
+            self.references.append(rank_of(models, transitions, references, federation.audit, audit, self._executor))
+        for probe in self._scenario.probes:
+            if audit.level in probe.levels and self._due(probe, audit.round):
+                self._probe(probe, transitions)
+
+    def _due(self, probe: Probe, round: int) -> bool:
+        return probe.every is None or round % probe.every == 0 or round == self._scenario.rounds
+
+    def _probe(self, probe: Probe, transitions: list[Transition]) -> None:
+        first = transitions[0]
+        try:
+            readings = probe.observe(transitions, self.context)
+        except Exception as error:
+            raise RunError(
+                f"round {first.round}, level {first.level}: probe {kind_of(probe)} failed: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        for transition, reading in readings:
+            self.measurements.append(
+                Measurement(
+                    run=EVERYWHERE if transition is None else transition.run,
+                    round=first.round,
+                    level=first.level,
+                    client=EVERYWHERE if transition is None else transition.client,
+                    source=kind_of(probe),
+                    reading=reading,
+                )
+            )
+
+    def summarise(self) -> None:
+        """Let each probe sum up its own readings."""
+        for probe in self._scenario.probes:
+            source = kind_of(probe)
+            own = [measurement for measurement in self.measurements if measurement.source == source]
+            self.measurements += probe.summarise(own, self._scenario.seed)

@@ -1,0 +1,320 @@
+"""From a kind to a class: the folder of a family is its registry.
+
+`partition: {kind: dirichlet}` is the one public class of `fedmem/partitions/dirichlet.py`. Listing kinds imports
+nothing, loading one imports one module. `kind: package.module:Class` takes somebody else's component, and runs that
+module's code: only run scenarios that you trust.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic_core import PydanticCustomError, core_schema
+
+from fedmem import components
+from fedmem.components import FAMILIES
+from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
+from fedmem.stock import StockStrategy, parameters
+from fedmem.wording import choices, did_you_mean, join, problems_of
+
+PROTOCOLS: Mapping[str, tuple[type, ...]] = {
+    "dataset": (components.DatasetLoader,),
+    "partition": (components.Partition,),
+    "model": (components.Model,),
+    "injection": (components.Injection, components.CanaryInjection),
+    "sampler": (components.Sampler,),
+    "client": (components.ClientAlgorithm,),
+    "strategy": (components.StrategyMaker,),
+    "probe": (components.Probe,),
+    "attack": (components.MembershipAttack, components.ReconstructionAttack),
+    "estimator": (components.Estimator,),
+}
+"""Family -> the contracts of which a member satisfies at least one."""
+
+_FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS.items() for protocol in group}
+
+
+class Component:
+    """Marks a field as taking a component: a mapping with `kind`, or an instance. For pydantic."""
+
+    def __init__(self, family: str, protocol: type | None = None) -> None:
+        self.family = family
+        self.protocols = PROTOCOLS[family] if protocol is None else (protocol,)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._validate)
+
+    def _validate(self, value: Any) -> Any:
+        if any(satisfies(type(value), protocol) for protocol in self.protocols):
+            return value
+        try:
+            return build(self.family, value, protocols=self.protocols)
+        except ScenarioError as error:
+            raise PydanticCustomError("component", "wrong component", {"problems": error.problems}) from error
+
+
+def kinds(family: str) -> tuple[str, ...]:
+    """The kinds of a family, sorted: the files of its folder that do not start with an underscore.
+
+    >>> "dirichlet" in kinds("partition")
+    True
+    """
+    if family not in FAMILIES:
+        raise ScenarioError([Problem(path="", message=f"unknown family {family!r}{choices(family, FAMILIES)}")])
+    return tuple(sorted(file.stem for file in _folder(family).glob("*.py") if not file.stem.startswith("_")))
+
+
+def _folder(family: str) -> Path:
+    """The folder of a family; an error where `strategies` is not the one that lies beside `fedmem`."""
+    package = FAMILIES[family]
+    spec = importlib.util.find_spec(package)
+    found = None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
+    wanted = Path(__file__).parent.parent.joinpath(*package.split("."))
+    if found is None or found.resolve() != wanted.resolve():
+        raise FedmemError(
+            f"the package {package!r} must lie beside fedmem at {wanted}, but Python finds "
+            f"{'nothing' if found is None else found}; rename or remove that one, or install fedmem again"
+        )
+    return wanted
+
+
+def load(family: str, kind: str) -> type:
+    """The class of a kind; imports its module and no other. `ComponentError` with choices where there is none."""
+    if ":" in kind:
+        return _foreign(family, kind)
+    known = kinds(family)
+    if kind not in known:
+        raise ComponentError("kind", f"unknown kind {kind!r}{choices(kind, known)}, or package.module:Class")
+    module = importlib.import_module(f"{FAMILIES[family]}.{kind}")
+    public = [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    assert len(public) == 1, f"{module.__name__} must define exactly one public class, not {public}"
+    return public[0]
+
+
+def _foreign(family: str, kind: str) -> type:
+    """The class that `package.module:Class` names; the current folder is searched last."""
+    name, _, attribute = kind.partition(":")
+    if not all(part.isidentifier() for part in (*name.split("."), attribute)):
+        raise ComponentError("kind", f"{kind!r} is no package.module:Class")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(name), attribute, None)
+    except Exception as error:
+        # Somebody else's module can fail in any way; whatever it is, it is what the user has to mend.
+        message = f"importing {name!r} failed: {type(error).__name__}: {error}; is it installed, or in this folder?"
+        raise ComponentError("kind", message) from error
+    if not isinstance(found, type):
+        public = [key for key, value in vars(sys.modules[name]).items() if isinstance(value, type) and key[0] != "_"]
+        raise ComponentError("kind", f"module {name!r} has no class {attribute!r}{choices(attribute, public)}")
+    if not is_dataclass(found) and (family != "strategy" or hasattr(found, "make")):
+        raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
+    return found
+
+
+def hints(cls: type) -> dict[str, Any]:
+    """The resolved annotations of a component; names of `fedmem.components` need no import in its file."""
+    try:
+        return typing.get_type_hints(
+            cls, localns={**vars(components), **vars(sys.modules[cls.__module__])}, include_extras=True
+        )
+    except NameError as error:
+        message = f"an annotation of {cls.__name__} cannot be resolved ({error}); import it outside TYPE_CHECKING"
+        raise ComponentError("kind", message) from error
+
+
+def nested_family(cls: type, name: str) -> str | None:
+    """The family of the component that this field takes, if it takes one."""
+    annotation = hints(cls).get(name)
+    pending = [annotation]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, type) and current in _FAMILY_OF:
+            return _FAMILY_OF[current]
+        pending.extend(get_args(current) if get_origin(current) is not Literal else ())
+    return None
+
+
+def field_names(family: str, kind: str) -> tuple[str, ...] | None:
+    """The YAML fields of a kind beside `kind`; None where it takes any."""
+    cls = load(family, kind)
+    if _is_stock(family, cls):
+        known = parameters(cls)
+        return None if known is None else tuple(known)
+    return tuple(item.name for item in fields(cls))
+
+
+def satisfies(cls: type, protocol: type) -> bool:
+    """Whether a class has every member that a contract asks for; fields without a default count."""
+    own = set(dir(cls)) | ({item.name for item in fields(cls)} if is_dataclass(cls) else set())
+    asked: set[str] = set()
+    for base in protocol.__mro__:
+        if getattr(base, "_is_protocol", False) and base is not typing.Protocol:
+            asked |= {name for name in {**vars(base), **vars(base).get("__annotations__", {})} if name[0] != "_"}
+    return asked <= own
+
+
+@lru_cache(maxsize=None)
+def fields_model(cls: type) -> type[BaseModel]:
+    """A pydantic model of the fields of a component: unknown keys are refused, `Annotated` bounds are checked.
+
+    Numbers are not made from text and whole numbers not from fractions. A field typed by a contract of
+    `fedmem.components`, also inside a tuple or with None, takes a nested component.
+    """
+    resolved = hints(cls)
+    definitions: dict[str, Any] = {item.name: (_checked(resolved[item.name]), _default(item)) for item in fields(cls)}
+    config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    return create_model(cls.__name__, __config__=config, **definitions)
+
+
+def _default(item: Field[Any]) -> Any:
+    if item.default is not MISSING:
+        return item.default
+    return ... if item.default_factory is MISSING else item.default_factory()
+
+
+def _checked(annotation: Any) -> Any:
+    """The annotation with strict numbers and nested components."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, type) and annotation in _FAMILY_OF:
+        return Annotated[Any, Component(_FAMILY_OF[annotation], annotation)]
+    if annotation in (int, float, bool, str):
+        return Annotated[annotation, Strict()]
+    if origin is Annotated:
+        return Annotated[(_checked(arguments[0]), *annotation.__metadata__)]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_checked(argument) for argument in arguments)]  # noqa: UP007
+    if origin is tuple:
+        return tuple[tuple(_checked(argument) for argument in arguments)]  # type: ignore[misc]
+    if origin in (list, dict, Sequence, Mapping):
+        return origin[tuple(_checked(argument) for argument in arguments)]
+    return annotation
+
+
+def build(family: str, mapping: object, *, protocols: Sequence[type] | None = None) -> Any:
+    """The component that a YAML mapping describes; `ScenarioError` holds all its problems, paths from here.
+
+    >>> build("partition", {"kind": "dirichlet", "alpha": 0.1}).alpha
+    0.1
+    """
+    if not isinstance(mapping, Mapping):
+        known = kinds(family)
+        example = mapping if isinstance(mapping, str) and mapping in known else known[0] if known else "..."
+        message = f"should be a mapping such as {{kind: {example}}}, got {mapping!r}"
+        raise ScenarioError([Problem(path="", message=message)])
+    kind = mapping.get("kind")
+    if not isinstance(kind, str):
+        message = "is missing" if kind is None else f"should be text, got {kind!r}"
+        raise ScenarioError([Problem(path="kind", message=f"{message}{choices(kind, kinds(family))}")])
+    given = {key: value for key, value in mapping.items() if key != "kind"}
+    try:
+        cls = load(family, kind)
+        if _is_stock(family, cls):
+            return _stock(kind, cls, given)
+        _of_contract(family, kind, cls, protocols or PROTOCOLS[family])
+        checked = fields_model(cls).model_validate(given)
+        return cls(**{name: getattr(checked, name) for name in checked.model_fields_set})
+    except ValidationError as error:
+        raise ScenarioError(problems_of(error, given, fields_model(cls), explain(cls))) from error
+    except ComponentError as error:
+        # A component names the key from the root ("partition.alpha") or from itself ("alpha").
+        raise ScenarioError([Problem(path=error.path.removeprefix(f"{family}."), message=error.message)]) from error
+    except ValueError as error:
+        raise ScenarioError([Problem(path="", message=str(error))]) from error
+
+
+def _is_stock(family: str, cls: type) -> bool:
+    return family == "strategy" and not hasattr(cls, "make")
+
+
+def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -> None:
+    if any(satisfies(cls, protocol) for protocol in protocols):
+        return
+    fitting = [other for other in kinds(family) if any(satisfies(load(family, other), p) for p in protocols)]
+    wanted = " or ".join(protocol.__name__ for protocol in protocols)
+    raise ComponentError("kind", f"{kind!r} is no {wanted}{choices(kind, fitting)}")
+
+
+def _stock(kind: str, cls: type, given: Mapping[str, Any]) -> StockStrategy:
+    """A Flower strategy that knows nothing of fedmem, with its parameters checked against its signature."""
+    known = parameters(cls)
+    if known is not None:
+        found = [
+            Problem(path=key, message=f"{kind} takes no such parameter{choices(key, known)}")
+            for key in given
+            if key not in known
+        ]
+        found += [
+            Problem(path=key, message=f"is missing; {kind} cannot be made without it")
+            for key, required in known.items()
+            if required and key not in given
+        ]
+        if found:
+            raise ScenarioError(found)
+    return StockStrategy(kind=kind, fields=given)
+
+
+def kind_of(component: object) -> str:
+    """The kind that a component would have in YAML."""
+    if isinstance(component, StockStrategy):
+        return component.kind
+    module, name = type(component).__module__, type(component).__qualname__
+    package, _, kind = module.rpartition(".")
+    return kind if package in FAMILIES.values() and not kind.startswith("_") else f"{module}:{name}"
+
+
+def dump(component: Any) -> dict[str, Any]:
+    """The mapping that builds this component, every default written out.
+
+    >>> dump(build("sampler", {"kind": "uniform", "size": 3}))
+    {'kind': 'uniform', 'size': 3}
+    """
+    if isinstance(component, StockStrategy):
+        return {"kind": component.kind, **component.fields}
+    return {"kind": kind_of(component)} | {item.name: _plain(getattr(component, item.name)) for item in fields(component)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return dump(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def explain(cls: type) -> dict[str, str]:
+    """Field -> its one-line explanation, from `Fields` in the class docstring.
+
+    >>> explain(load("sampler", "uniform"))["size"]
+    'clients in every cohort, K.'
+    """
+    found: dict[str, str] = {}
+    inside, last = False, ""
+    for line in (cls.__doc__ or "").splitlines():
+        text = line.strip()
+        if text in ("Fields", "Fields:"):
+            inside = True
+        elif inside and text:
+            name, colon, meaning = text.removeprefix("- ").partition(":")
+            if colon and name.strip("`").isidentifier() and (text.startswith("- ") or line.startswith(" " * 8)):
+                last = name.strip("`")
+                found[last] = meaning.strip()
+            elif last and line.startswith(" " * 6) and not text.startswith((">>>", "- ")):
+                found[last] += f" {text}"
+            else:
+                break
+    return found

@@ -1,0 +1,82 @@
+"""Local stochastic gradient descent, the client of federated averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+
+from fedmem.components import ClientState, Outcome
+from fedmem.types import IntArray, Params
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgd:
+    """Mini-batch SGD for a number of epochs or steps, each epoch in an order of its own (McMahan et al., 2017).
+
+    One step is `g = grad + weight_decay * w`, `v = momentum * v + g`, `w = w - lr * v`; the velocity starts at zero
+    in every round and stays on the client. What is sent is what is kept.
+
+    Fields:
+        lr: learning rate.
+        momentum: share of the velocity carried to the next step.
+        weight_decay: pull towards zero, per step, multiplied by `lr`.
+        epochs: passes over the client's rows in each round; ignored where `steps` is given.
+        steps: number of local steps in each round, cycling through the rows as often as needed.
+        batch_size: rows in a step; the last batch of an epoch may be smaller.
+
+    >>> Sgd(lr=0.1, epochs=2, batch_size=4).num_steps(10)
+    6
+    >>> Sgd(lr=0.1, steps=5, batch_size=4).num_steps(10)
+    5
+    """
+
+    lr: Annotated[float, Gt(0)] = 0.1
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    epochs: Annotated[int, Gt(0)] = 1
+    steps: Annotated[int, Gt(0)] | None = None
+    batch_size: Annotated[int, Gt(0)] = 10
+
+    def num_steps(self, num_examples: int) -> int:
+        """Steps in a round for a client with this many rows; none where it has no rows."""
+        if num_examples == 0:
+            return 0
+        return self.steps if self.steps is not None else self.epochs * -(-num_examples // self.batch_size)
+
+    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
+        """(steps, batch_size) positions into the client's rows, -1 where the last batch of an epoch is short."""
+        width, wanted = self.batch_size, self.num_steps(num_examples)
+        per_epoch = -(-num_examples // width) if num_examples else 1
+        padded = np.full((-(-wanted // per_epoch), per_epoch * width), -1, dtype=np.int64)
+        for epoch in padded:
+            epoch[:num_examples] = rng.permutation(num_examples)
+        return padded.reshape(-1, width)[:wanted]
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+        """Start from the global model with a velocity of zero."""
+        state: ClientState = {"params": before}
+        if self.momentum:
+            state["velocity"] = {name: value.new_zeros(value.shape) for name, value in before.items()}
+        return state
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        """One step on the current batch."""
+        params = state["params"]
+        direction = gradient(params)
+        if self.weight_decay:
+            direction = {name: g + self.weight_decay * params[name] for name, g in direction.items()}
+        after: ClientState = {}
+        if self.momentum:
+            direction = {name: self.momentum * state["velocity"][name] + g for name, g in direction.items()}
+            after["velocity"] = direction
+        after["params"] = {name: value - self.lr * direction[name] for name, value in params.items()}
+        return after
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        """Send the model and keep the same."""
+        return Outcome(sent=state["params"], kept=state["params"])

@@ -1,0 +1,263 @@
+"""The contract of every family of components, on one screen.
+
+A component is a frozen, keyword-only dataclass in a file named after its kind; its fields are its YAML fields.
+A field whose type is one of these protocols takes a nested component. Nothing here is imported to register anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.types import (
+    ClientData,
+    Dataset,
+    Estimate,
+    Examples,
+    Federation,
+    FloatArray,
+    Injected,
+    IntArray,
+    Level,
+    Measurement,
+    Params,
+    Reading,
+    Role,
+    Transition,
+    View,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fedmem.spare import Spare
+
+FAMILIES: Mapping[str, str] = {
+    "dataset": "fedmem.datasets",
+    "partition": "fedmem.partitions",
+    "model": "fedmem.models",
+    "injection": "fedmem.injections",
+    "sampler": "fedmem.samplers",
+    "client": "fedmem.clients",
+    "strategy": "strategies",
+    "probe": "fedmem.probes",
+    "attack": "fedmem.attacks",
+    "estimator": "fedmem.estimators",
+}
+"""Family -> the package whose files are its kinds."""
+
+
+@runtime_checkable
+class DatasetLoader(Protocol):
+    """Loads real or made data; draws (a split, a synthetic sample) come from `rng` alone."""
+
+    def load(self, rng: np.random.Generator) -> Dataset: ...
+
+
+@runtime_checkable
+class Partition(Protocol):
+    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts what is left out."""
+
+    def assign(
+        self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator
+    ) -> tuple[IntArray, ...]: ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Builds a network. `stackable` is False where clients must be trained one by one (buffers, recurrent kernels)."""
+
+    stackable: ClassVar[bool]
+
+    def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module: ...
+
+
+@runtime_checkable
+class Injection(Protocol):
+    """Adds audit examples. `name` labels the kind in every output.
+
+    Before partitioning, `spare_rows` is reserved for the examples and `total_copies` (over all of them) for fill-ins.
+    """
+
+    role: ClassVar[Role]
+
+    @property
+    def name(self) -> str: ...
+
+    def spare_rows(self, num_clients: int) -> int: ...
+
+    def total_copies(self, num_clients: int) -> int: ...
+
+    def plan(
+        self, clients: Sequence[ClientData], spare: Spare, num_classes: int, rng: np.random.Generator
+    ) -> Injected: ...
+
+
+@runtime_checkable
+class CanaryInjection(Injection, Protocol):
+    """An injection whose generator can make fresh members of the same family."""
+
+    def references(self, count: int, input_shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What a real server would know before a round: N, and per client sizes, last losses and last update norms."""
+
+    num_clients: int
+    sizes: IntArray
+    last_loss: FloatArray
+    last_norm: FloatArray
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Picks the cohort of a round: sorted client indices, possibly none."""
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray: ...
+
+
+ClientState = dict[str, Params]
+"""What one client holds while it trains: `params`, and whatever else its algorithm needs, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a client algorithm ends with: `sent` leaves the client, `kept` stays, `memory` waits for its next round."""
+
+    sent: Params
+    kept: Params
+    memory: Params = field(default_factory=dict)
+    report: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class ClientAlgorithm(Protocol):
+    """Local work as pure functions of tensors, written for one client and run one by one or under `vmap`.
+
+    `batches` plans the epochs: (steps, batch_size) positions into the client's rows, -1 is padding.
+    `gradient(params)` is the gradient of the mean loss over the current batch.
+    """
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def num_steps(self, num_examples: int) -> int: ...
+
+    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray: ...
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState: ...
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState: ...
+
+    def final(self, state: ClientState, before: Params) -> Outcome: ...
+
+
+@runtime_checkable
+class StrategyMaker(Protocol):
+    """Makes a Flower `Strategy` for a cohort of this size (0: it varies). May also carry a `rule`: strategies/_rule.py."""
+
+    def make(self, cohort_size: int) -> Any: ...
+
+
+@runtime_checkable
+class Context(Protocol):
+    """What a probe may ask for, besides the transitions it is shown."""
+
+    federation: Federation
+    client: ClientAlgorithm
+    seed: int
+
+    def stream(
+        self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
+    ) -> np.random.Generator: ...
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """(T, n, C) logits in float64 of T models on the same n inputs."""
+        ...
+
+    def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
+        """The client's model after its first local step only, and the rows of the store in that batch."""
+        ...
+
+    def rows(self, run: int, client: int) -> IntArray:
+        """The rows of the store that a client trained on."""
+        ...
+
+    def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Hand over arrays for `reconstructions.npz`, under `name/key`."""
+        ...
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Looks at the transitions of one level and round, of all runs, and returns readings; nothing waits for them."""
+
+    every: int | None
+    levels: tuple[Level, ...]
+
+    def observe(
+        self, transitions: Sequence[Transition], context: Context
+    ) -> Sequence[tuple[Transition | None, Reading]]:
+        """Each reading with the transition it is about (None: all of them)."""
+        ...
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        """Rows that summarise this probe's own measurements, at round FINAL; may be empty."""
+        ...
+
+
+@runtime_checkable
+class MembershipAttack(Protocol):
+    """Scores membership: (R, m), higher means member, NaN where the example was not observed."""
+
+    knows: ClassVar[str]
+
+    def scores(self, margin: FloatArray, is_in: NDArray[np.bool_]) -> FloatArray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientTarget:
+    """What a reconstruction attack is given. `gradient` is exact, or an update divided by -(learning rate × steps).
+
+    `num_images` is how many examples shaped the gradient, `knows` a short text of what the adversary is granted.
+    """
+
+    model: nn.Module
+    params: Params
+    gradient: Params
+    num_images: int
+    input_shape: tuple[int, ...]
+    num_classes: int
+    knows: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """What the attack returns: images (n, *shape) in [0, 1], their labels (n,), and the matching distance reached."""
+
+    inputs: NDArray[np.float32]
+    labels: IntArray
+    distance: float
+
+
+@runtime_checkable
+class ReconstructionAttack(Protocol):
+    """Rebuilds training examples from gradients. Restarts are chosen by matching distance only."""
+
+    def reconstruct(self, targets: Sequence[GradientTarget], rng: np.random.Generator) -> Sequence[Reconstruction]: ...
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """A pure function of stored evidence. Intervals, differences and retention follow from the replicates."""
+
+    def estimate(self, view: View) -> Sequence[Estimate]: ...
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """Readings of single runs, such as a combined p-value, each with its run (-1: over all runs); may be empty."""
+        ...

@@ -1,0 +1,354 @@
+"""The default engine: all runs of a bank in one process, in step, their clients trained as one batch.
+
+Each run is a coroutine that executes its strategy's own `start`. Where Flower would send messages and wait, the
+coroutine hands them to the scheduler here, which trains whatever is waiting at once and then resumes the runs in
+order. No threads, no clock: the same scenario gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from flwr.app import ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from greenlet import GreenletExit, getcurrent, greenlet
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from fedmem.components import History
+from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
+from fedmem.errors import RunError
+from fedmem.observe import TRACE, Observed, Watcher, params_of
+from fedmem.seeding import stream
+from fedmem.training import Executor, LocalWork, OneByOne, Task, Trained
+from fedmem.types import EVERYWHERE, Federation, Params, Participation, Transition
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+CLIENT_FAILED = 1
+"""Flower's error code of a reply from a client that raised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What is left when all runs have ended: their last global models and who took part when."""
+
+    params: tuple[Params, ...]
+    participation: tuple[Participation, ...]
+
+
+class Lockstep:
+    """Trains the runs of a bank. `watcher` sees every transition that it wants, run by run."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        federation: Federation,
+        executor: Executor,
+        work: LocalWork,
+        watcher: Watcher | None,
+        on_round: Callable[[int], None] = lambda round: None,
+    ) -> None:
+        self._scenario = scenario
+        self._federation = federation
+        self._executor = executor
+        self._work = work
+        self._watchers = () if watcher is None else (watcher,)
+        self._on_round = on_round
+        self._participation: list[Participation] = []
+
+    def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
+        """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule."""
+        with in_process():
+            params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
+        ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
+        return Finished(params=tuple(params), participation=tuple(ordered))
+
+    # --- Flower's messages: the reference, and the path of every foreign strategy ---------------------------------
+
+    def _by_messages(self, runs: Sequence[int]) -> list[Params]:
+        coroutines = {run: greenlet(self._one_run) for run in runs}
+        waiting: dict[int, _Waiting] = {}
+        finished: dict[int, Params] = {}
+
+        def advance(run: int, value: object) -> None:
+            result = coroutines[run].switch(value)
+            if isinstance(result, _Waiting):
+                waiting[run] = result
+            else:
+                finished[run] = result
+
+        try:
+            for run in runs:
+                advance(run, run)
+            while waiting:
+                asked, waiting = waiting, {}
+                replies = self._answer(asked)
+                for run in asked:
+                    advance(run, replies[run])
+                self._on_round(min((w.observed.round for w in waiting.values()), default=self._scenario.rounds + 1) - 1)
+        finally:
+            for coroutine in coroutines.values():
+                if not coroutine.dead:
+                    coroutine.throw(GreenletExit)
+        return [finished[run] for run in runs]
+
+    def _one_run(self, run: int) -> Params:
+        """The body of a coroutine: the strategy's own loop over rounds."""
+        scheduler = getcurrent().parent
+        assert scheduler is not None
+        scenario = self._scenario
+        roster = _Roster(scenario, self._federation, run)
+        observed = Observed(
+            scenario.strategy.make(len(roster.cohort(1))),
+            *self._watchers,
+            roster=roster,
+            tolerate=scenario.tolerate.failed,
+            enforce=scenario.cohort == "sampler",
+            seed=scenario.seed,
+            run=run,
+        )
+        grid = LocalGrid(
+            self._federation.num_clients, lambda messages: scheduler.switch(_Waiting(observed, messages))
+        )
+        result = observed.start(grid, local_record(self._federation.initial), num_rounds=scenario.rounds)
+        for round, clients in observed.failed.items():
+            self._participation += [
+                Participation(run=run, round=round, client=client, num_examples=0, failed=True) for client in clients
+            ]
+        return params_of(result.arrays, self._federation.initial) if result.arrays else self._federation.initial
+
+    def _answer(self, asked: dict[int, _Waiting]) -> dict[int, list[Message]]:
+        """Replies to everything that waits: training as one batch, evaluation in passing."""
+        tasks: list[Task] = []
+        sources: list[Message] = []
+        for run, wait in asked.items():
+            decoded: dict[int, Params] = {}
+            for message in wait.messages:
+                record = next(iter(message.content.array_records.values()))
+                if id(record) not in decoded:
+                    decoded[id(record)] = params_of(record, self._federation.initial)
+                client = message.metadata.dst_node_id - FIRST_NODE
+                tasks.append(self._work.task(run, wait.observed.round, client, decoded[id(record)]))
+                sources.append(message)
+        training = [i for i, m in enumerate(sources) if m.metadata.message_type == MessageType.TRAIN]
+        trained = dict(zip(training, self._train([tasks[i] for i in training]), strict=True))
+        replies: dict[int, list[Message]] = {run: [] for run in asked}
+        for i, (task, message) in enumerate(zip(tasks, sources, strict=True)):
+            if i in trained:
+                reply = self._reply(trained[i], task, message)
+            elif message.metadata.message_type == MessageType.EVALUATE:
+                reply = Message(self._evaluate(task), reply_to=message)
+            else:
+                raise RunError(
+                    f"round {task.round}: the strategy sent a message of type "
+                    f"{message.metadata.message_type!r}; clients answer `train` and `evaluate`."
+                )
+            replies[task.run].append(reply)
+        return replies
+
+    def _train(self, tasks: list[Task]) -> list[Trained | str]:
+        """The outcome of each task, or the cause of its failure. Only one-by-one clients can fail alone."""
+        if not isinstance(self._executor, OneByOne):
+            return list(self._executor.train(tasks))
+        outcomes: list[Trained | str] = []
+        for task in tasks:
+            try:
+                outcomes += self._executor.train([task])
+            except Exception as error:  # the client's own code: Observed decides whether the run may go on
+                outcomes.append(f"{type(error).__name__}: {error}")
+        return outcomes
+
+    def _reply(self, outcome: Trained | str, task: Task, message: Message) -> Message:
+        if isinstance(outcome, str):
+            return Message(Error(CLIENT_FAILED, outcome), reply_to=message)
+        self._record(outcome)
+        content = RecordDict(
+            {
+                "arrays": local_record(outcome.outcome.sent),
+                "metrics": MetricRecord({"num-examples": len(task.rows)}),
+                TRACE: ConfigRecord({"client": task.client, **_report(outcome)}),
+            }
+        )
+        return Message(content, reply_to=message)
+
+    def _evaluate(self, task: Task) -> RecordDict:
+        """Loss and accuracy of the model on the client's own rows, for strategies that ask."""
+        store = self._federation.store
+        with torch.no_grad():
+            inputs, targets = torch.from_numpy(store.inputs[task.rows]), torch.from_numpy(store.targets[task.rows])
+            logits = functional_call(self._federation.model, task.before, (inputs,))
+            loss = float(F.cross_entropy(logits, targets))
+            accuracy = float((logits.argmax(dim=1) == targets).double().mean())
+        metrics = {"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy}
+        return RecordDict({"metrics": MetricRecord(metrics)})
+
+    def _record(self, outcome: Trained) -> None:
+        task = outcome.task
+        self._participation.append(
+            Participation(
+                run=task.run, round=task.round, client=task.client, num_examples=len(task.rows), failed=False
+            )
+        )
+
+    # --- the strategy's rule on all runs at once -------------------------------------------------------------------
+
+    def _by_rule(self, runs: Sequence[int]) -> list[Params]:
+        """The same rounds without messages: transitions, cohorts, batches and results are the same."""
+        from strategies._rule import Round
+
+        strategy, like = self._scenario.strategy, self._federation.initial
+        rosters = [_Roster(self._scenario, self._federation, run) for run in runs]
+        before = {name: value.repeat(len(runs), *(1,) * value.ndim) for name, value in like.items()}
+        state = strategy.state(before, self._federation.num_clients)
+        self._show(0, [self._transition(run, 0, EVERYWHERE, like, like, 0) for run in runs])
+        for round in range(1, self._scenario.rounds + 1):
+            cohorts = [list(roster.cohort(round)) for roster in rosters]
+            models = [{name: value[i] for name, value in before.items()} for i in range(len(runs))]
+            tasks = [
+                self._work.task(run, round, client, model)
+                for run, model, cohort in zip(runs, models, cohorts, strict=True)
+                for client in cohort
+            ]
+            results = iter(self._executor.train(tasks))
+            trained = [[next(results) for _ in cohort] for cohort in cohorts]
+            for outcome in (outcome for group in trained for outcome in group):
+                self._record(outcome)
+            self._show(
+                round,
+                [
+                    self._transition(run, round, o.task.client, model, o.outcome.sent, len(o.task.rows), _report(o))
+                    for run, model, group in zip(runs, models, trained, strict=True)
+                    for o in group
+                ],
+            )
+            after, moved = strategy.rule(state, _stacked_round(Round, round, before, trained, cohorts))
+            # an empty cohort never reaches the strategy: such a run keeps its model and its state
+            anybody = torch.tensor([len(cohort) > 0 for cohort in cohorts])
+            before = {name: _where(anybody, after[name].to(value.dtype), value) for name, value in before.items()}
+            state = {name: _where(anybody, moved[name], value) for name, value in state.items()}
+            self._show(
+                round,
+                [
+                    self._transition(
+                        run,
+                        round,
+                        EVERYWHERE,
+                        models[i],
+                        {name: value[i] for name, value in before.items()},
+                        sum(len(o.task.rows) for o in trained[i]),
+                        clients=tuple(cohorts[i]),
+                    )
+                    for i, run in enumerate(runs)
+                ],
+            )
+            self._on_round(round)
+        return [{name: value[i] for name, value in before.items()} for i in range(len(runs))]
+
+    def _show(self, round: int, transitions: list[Transition]) -> None:
+        for watcher in self._watchers:
+            if watcher.wants(round):
+                watcher.see(transitions)
+
+    @staticmethod
+    def _transition(
+        run: int,
+        round: int,
+        client: int,
+        before: Params,
+        after: Params,
+        num_examples: int,
+        report: dict[str, float] | None = None,
+        clients: tuple[int, ...] = (),
+    ) -> Transition:
+        return Transition(
+            run=run,
+            round=round,
+            level="global" if client == EVERYWHERE else "local",
+            client=client,
+            before=before,
+            sent=after,
+            kept=after,
+            num_examples=num_examples,
+            clients=clients,
+            report=report or {},
+        )
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """What a coroutine hands to the scheduler."""
+
+    observed: Observed
+    messages: list[Message]
+
+
+class _Roster:
+    """The cohorts of one run. With `roster: shared` they are drawn without looking at the run, hence at its coins."""
+
+    def __init__(self, scenario: Scenario, federation: Federation, run: int) -> None:
+        self._scenario = scenario
+        self._run = run if scenario.roster == "own" else None
+        audit = federation.audit
+        slots = np.bincount(
+            audit.holder[audit.holder >= 0], weights=audit.copies[audit.holder >= 0], minlength=federation.num_clients
+        )
+        unknown = np.full(federation.num_clients, np.nan)
+        self._history = History(
+            num_clients=federation.num_clients,
+            sizes=np.array([len(rows) for rows in federation.base]) + slots.astype(np.int64),
+            last_loss=unknown,
+            last_norm=unknown,
+        )
+
+    def cohort(self, round: int) -> tuple[int, ...]:
+        """Sorted clients of this round."""
+        rng = stream(self._scenario.seed, "roster", run=self._run, round=round)
+        return tuple(int(client) for client in self._scenario.sampler.cohort(round, self._history, rng))
+
+    def node(self, client: int) -> int:
+        """Where the grid knows the client."""
+        return FIRST_NODE + client
+
+
+def _where(runs: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+    return torch.where(runs.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
+
+
+def _report(outcome: Trained) -> dict[str, float]:
+    """The scalars that a client says about its work; a client without rows has no loss to tell."""
+    told = {name: float(value) for name, value in outcome.outcome.report.items()}
+    return told | {"steps": float(len(outcome.task.batches)), "loss": outcome.loss}
+
+
+def _stacked_round(
+    kind: type, number: int, before: Params, trained: list[list[Trained]], cohorts: list[list[int]]
+) -> object:
+    """The arrays of a rule: runs with smaller cohorts are padded with places where nobody is present."""
+    places = max(1, max(len(cohort) for cohort in cohorts))
+    present = torch.tensor([[k < len(cohort) for k in range(places)] for cohort in cohorts])
+    return kind(
+        number=number,
+        before=before,
+        sent={
+            name: torch.stack(
+                [
+                    torch.stack(
+                        [group[k].outcome.sent[name] if k < len(group) else value[i] for k in range(places)]
+                    )
+                    for i, group in enumerate(trained)
+                ]
+            )
+            for name, value in before.items()
+        },
+        weights=torch.tensor(
+            [[float(len(g[k].task.rows)) if k < len(g) else 0.0 for k in range(places)] for g in trained],
+            dtype=torch.float64,
+        ),
+        present=present,
+        clients=torch.tensor([[c[k] if k < len(c) else -1 for k in range(places)] for c in cohorts]),
+    )

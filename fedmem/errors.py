@@ -1,0 +1,51 @@
+"""The errors that a user can meet; each carries what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FedmemError(Exception):
+    """Base of every error that fedmem raises on purpose. The command line turns it into one message."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong in a scenario: where, what, and how to mend it."""
+
+    path: str
+    message: str
+    line: int | None = None
+    source: str = ""
+
+    def __str__(self) -> str:
+        place = self.source + (f":{self.line}" if self.line is not None else "")
+        return "  ".join(part for part in (place, f"{self.path}: {self.message}" if self.path else self.message) if part)
+
+
+class ScenarioError(FedmemError):
+    """The scenario is wrong. Holds every problem found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ComponentError(FedmemError):
+    """A component cannot do what its fields ask on this data. `path` names the YAML key."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path = path
+        self.message = message
+        super().__init__(f"{path}: {message}")
+
+
+class RunError(FedmemError):
+    """A run failed: a client, a strategy or a measurement. The message names round, client and cause."""

@@ -1,0 +1,1 @@
+"""Injections: one file per kind, each adds audit examples to the clients."""

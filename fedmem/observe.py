@@ -1,0 +1,345 @@
+"""Watching a Flower strategy without being noticed: cohort, order of replies, and the transitions of every round."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy.result import Result
+
+from fedmem.errors import RunError
+from fedmem.seeding import stream
+from fedmem.types import EVERYWHERE, Params, Transition
+
+TRACE = "trace"
+"""The `ConfigRecord` in which a client may send what is not for aggregation: `client` (its number) and scalars."""
+
+PATIENCE = 5
+"""How often a strategy may ask for more nodes than its cohort has before it is told that none will come."""
+
+
+class Watcher(Protocol):
+    """Sees the transitions of the rounds it wants: local ones before aggregation, the global one after it."""
+
+    def wants(self, round: int) -> bool: ...
+
+    def see(self, transitions: Sequence[Transition]) -> None: ...
+
+
+class Roster(Protocol):
+    """Who takes part: the cohort of a round as sorted clients, and the node of each."""
+
+    def cohort(self, round: int) -> Sequence[int]: ...
+
+    def node(self, client: int) -> int: ...
+
+
+def params_of(record: ArrayRecord, like: Params | None = None) -> Params:
+    """The arrays of a record as tensors of their own; cast to the dtypes of `like`, since some strategies widen them."""
+    params = {name: torch.from_numpy(np.array(array.numpy())) for name, array in record.items()}
+    return params if like is None else {name: params[name].to(value.dtype) for name, value in like.items()}
+
+
+def record_of(params: Params) -> ArrayRecord:
+    """The parameters as a record that can travel."""
+    return ArrayRecord({name: Array(value.detach().cpu().numpy()) for name, value in params.items()})
+
+
+class Observed:
+    """Any Flower `Strategy`, watched.
+
+    Shadows `configure_train` and `aggregate_train` on this one instance and calls the strategy's own `start`, so that
+    strategies that override `start` are watched as well. Guarantees:
+
+    - with or without watchers the strategy sees the same messages in the same order and returns the same model;
+    - replies reach the strategy sorted by client, so that sums do not depend on who answered first;
+    - local models are copied before the strategy runs, since some strategies empty their replies;
+    - with a `roster` the strategy is shown only the nodes of the round's cohort and has to train all of them;
+    - an empty cohort never reaches the strategy: the model is kept and the round is recorded;
+    - failed clients beyond `tolerate` (a share of the cohort) end the run with round, client and cause;
+    - the global random generators are seeded for each server step and put back afterwards.
+
+    Args:
+        strategy: the strategy to run.
+        watchers: who is shown the transitions.
+        roster: decides the cohort; without one, the strategy samples as it always does.
+        tolerate: largest share of a cohort that may fail; None leaves failures to the strategy, as Flower does.
+        enforce: whether a strategy that trains others than the roster's cohort is an error.
+        seed: of the global generators during a server step; None leaves them alone.
+        run: the number of this run, written into every transition.
+
+    In a Flower app of one's own::
+
+        watch = Watch(model=Net(), examples={"canaries": canaries})
+        strategy = Observed(FedAvg(), watch)
+        strategy.start(grid=grid, initial_arrays=arrays, num_rounds=3)
+
+    >>> from flwr.serverapp.strategy import FedAvg
+    >>> Observed(FedAvg()).strategy.__class__.__name__
+    'FedAvg'
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *watchers: Watcher,
+        roster: Roster | None = None,
+        tolerate: float | None = None,
+        enforce: bool = True,
+        seed: int | None = None,
+        run: int = 0,
+    ) -> None:
+        self.strategy = strategy
+        self.watchers = watchers
+        self.roster = roster
+        self.round = 0
+        self.failed: dict[int, tuple[int, ...]] = {}
+        self._tolerate = tolerate
+        self._enforce = enforce
+        self._seed = seed
+        self._run = run
+        self._before = ArrayRecord()
+        self._like: Params = {}
+        self._cohort: tuple[int, ...] | None = None
+        self._clients: dict[int, int] = {}
+
+    def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, **others: Any) -> Result:
+        """The strategy's own `start`, watched; same arguments, same result."""
+        strategy: Any = self.strategy
+        configure, aggregate = strategy.configure_train, strategy.aggregate_train
+        self._like = params_of(initial_arrays)
+        self._show(0, lambda: [self._global(0, self._like, self._like, 0)])
+
+        def configure_train(
+            server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+        ) -> Iterable[Message]:
+            return self._configure(configure, server_round, arrays, config, grid)
+
+        def aggregate_train(
+            server_round: int, replies: Iterable[Message]
+        ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+            return self._aggregate(aggregate, server_round, replies)
+
+        strategy.configure_train, strategy.aggregate_train = configure_train, aggregate_train
+        try:
+            return strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)  # type: ignore[no-any-return]
+        finally:
+            del strategy.configure_train, strategy.aggregate_train
+
+    def _configure(
+        self, original: Callable[..., Iterable[Message]], round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        self.round = round
+        self._before = arrays
+        self._cohort = None
+        if self.roster is not None:
+            self._cohort = tuple(self.roster.cohort(round))
+            self._clients = {self.roster.node(client): client for client in self._cohort}
+            if not self._cohort:
+                return []
+            grid = _CohortGrid(grid, list(self._clients), self._name)
+        with self._generators(round, "configure"):
+            messages = list(original(round, arrays, config, grid))
+        if self.roster is not None and self._enforce:
+            self._check_cohort(round, messages)
+        return messages
+
+    def _check_cohort(self, round: int, messages: Sequence[Message]) -> None:
+        asked = sorted(message.metadata.dst_node_id for message in messages)
+        if asked != sorted(self._clients):
+            raise RunError(
+                f"round {round}: strategy {self._name} trains {len(asked)} clients where the sampler chose "
+                f"{len(self._clients)}. Give it fraction_train: 1.0, or say `cohort: strategy` in the scenario to let "
+                "the strategy choose among the sampler's cohort."
+            )
+
+    def _aggregate(
+        self,
+        original: Callable[..., tuple[ArrayRecord | None, MetricRecord | None]],
+        round: int,
+        replies: Iterable[Message],
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        if self._cohort == ():
+            list(replies)
+            self._show(round, lambda: self._kept(round))
+            return None, None
+        members = sorted((_Reply.of(message, self._clients) for message in replies), key=lambda reply: reply.client)
+        good = [reply for reply in members if not reply.message.has_error()]
+        self._check_failures(round, members, good)
+        self._show(round, lambda: self._local(round, good))
+        for reply in good:
+            reply.message.content.pop(TRACE, None)
+        with self._generators(round, "aggregate"):
+            arrays, metrics = original(round, [reply.message for reply in members])
+        if arrays is None and good and self.roster is not None:
+            raise RunError(
+                f"round {round}: strategy {self._name} returned no model from {len(good)} replies; some rules need a "
+                "larger cohort than they were given. Raise the sampler's size or lower what the strategy assumes."
+            )
+        num_examples = sum(reply.num_examples for reply in good)
+        self._show(round, lambda: [self._global(round, params_of(self._before, self._like), arrays, num_examples)])
+        return arrays, metrics
+
+    def _check_failures(self, round: int, members: Sequence[_Reply], good: Sequence[_Reply]) -> None:
+        answered = {reply.client for reply in good}
+        expected = self._cohort if self._cohort is not None else tuple(reply.client for reply in members)
+        lost = tuple(client for client in expected if client not in answered)
+        if self._cohort is not None and not self._enforce:
+            lost = tuple(reply.client for reply in members if reply.client not in answered)
+        self.failed[round] = lost
+        if self._tolerate is not None and len(lost) > self._tolerate * len(expected):
+            causes = {reply.client: reply.message.error.reason for reply in members if reply.message.has_error()}
+            first = lost[0]
+            raise RunError(
+                f"round {round}: {len(lost)} of {len(expected)} clients failed, first client {first}: "
+                f"{causes.get(first) or 'no reply'}. Set tolerate.failed to the share of a cohort that may fail."
+            )
+
+    def _local(self, round: int, replies: Sequence[_Reply]) -> list[Transition]:
+        before = params_of(self._before, self._like)
+        transitions = []
+        for reply in replies:
+            sent = params_of(next(iter(reply.message.content.array_records.values())), self._like)
+            transitions.append(
+                Transition(
+                    run=self._run,
+                    round=round,
+                    level="local",
+                    client=reply.client,
+                    before=before,
+                    sent=sent,
+                    kept=sent,
+                    num_examples=reply.num_examples,
+                    report=reply.report,
+                )
+            )
+        return transitions
+
+    def _kept(self, round: int) -> list[Transition]:
+        before = params_of(self._before, self._like)
+        return [self._global(round, before, before, 0)]
+
+    def _global(
+        self, round: int, before: Params, after: ArrayRecord | Params | None, num_examples: int
+    ) -> Transition:
+        if after is None:
+            after = before
+        elif isinstance(after, ArrayRecord):
+            after = params_of(after, self._like)
+        return Transition(
+            run=self._run,
+            round=round,
+            level="global",
+            client=EVERYWHERE,
+            before=before,
+            sent=after,
+            kept=after,
+            num_examples=num_examples,
+            clients=tuple(self._cohort or ()),
+        )
+
+    def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
+        """Build the transitions only where somebody wants them."""
+        wanting = [watcher for watcher in self.watchers if watcher.wants(round)]
+        if wanting:
+            seen = transitions()
+            for watcher in wanting:
+                watcher.see(seen)
+
+    @contextmanager
+    def _generators(self, round: int, purpose: str) -> Iterator[None]:
+        """Stock strategies draw from the global generators of Python and numpy: give them a stream of their own."""
+        if self._seed is None:
+            yield
+            return
+        state, legacy = random.getstate(), np.random.get_state()
+        words = stream(self._seed, f"server {purpose}", run=self._run, round=round).integers(2**32, size=2)
+        random.setstate(random.Random(int(words[0])).getstate())
+        np.random.set_state(np.random.RandomState(int(words[1])).get_state())
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(legacy)
+
+    @property
+    def _name(self) -> str:
+        return self.strategy.__class__.__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reply:
+    """A reply and who it is from."""
+
+    message: Message
+    client: int
+    num_examples: int
+    report: dict[str, float]
+
+    @staticmethod
+    def of(message: Message, clients: dict[int, int]) -> _Reply:
+        """Client number: the roster's, else what the client says of itself in its trace, else its node id."""
+        node = int(message.metadata.src_node_id)
+        if message.has_error():
+            return _Reply(message=message, client=clients.get(node, node), num_examples=0, report={})
+        trace = message.content.config_records.get(TRACE, {})
+        metrics = next(iter(message.content.metric_records.values()), {})
+        return _Reply(
+            message=message,
+            client=clients.get(node, int(trace.get("client", node))),
+            num_examples=int(metrics.get("num-examples", 0)),
+            report={name: float(value) for name, value in trace.items() if name != "client"},
+        )
+
+
+class _CohortGrid(Grid):
+    """The grid, narrowed to the nodes of a cohort."""
+
+    def __init__(self, grid: Grid, nodes: list[int], strategy: str) -> None:
+        self._grid = grid
+        self._nodes = nodes
+        self._strategy = strategy
+        self._asked = 0
+
+    def set_run(self, run: Any) -> None:
+        """Passed on."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Any:
+        """Passed on."""
+        return self._grid.run
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        """Passed on."""
+        return self._grid.create_message(*args, **kwargs)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The cohort. Flower waits for ever for nodes that will not come: say so instead."""
+        self._asked += 1
+        if self._asked > PATIENCE:
+            raise RunError(
+                f"strategy {self._strategy} waits for more nodes than the {len(self._nodes)} of this round's cohort. "
+                "Lower its min_train_nodes and min_available_nodes, or raise the sampler's size."
+            )
+        return list(self._nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Passed on."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Passed on."""
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Passed on."""
+        return self._grid.send_and_receive(messages, timeout=timeout)

@@ -1,0 +1,1 @@
+"""Partitions: one file per kind, each says which client holds which rows."""

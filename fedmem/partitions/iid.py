@@ -1,0 +1,47 @@
+"""Rows dealt out at random in equal shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.errors import ComponentError
+from fedmem.types import Dataset, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class IID:
+    """A uniformly random partition whose sizes differ by one row at most.
+
+    Fields
+
+    - `min_rows`: rows that every client must get.
+
+    Guarantees:
+
+    - disjoint, sorted arrays that cover `rows` exactly;
+    - a client's labels have the distribution of the whole in expectation.
+
+    Errors: `ComponentError` if there are fewer rows than `min_rows` for each client.
+
+    >>> from fedmem.datasets.synthetic import Synthetic
+    >>> data = Synthetic(rows=10).load(np.random.default_rng(0))
+    >>> [len(part) for part in IID().assign(data, np.arange(10), 4, np.random.default_rng(0))]
+    [3, 3, 2, 2]
+    """
+
+    min_rows: Annotated[int, annotated_types.Ge(1)] = 1
+
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+        """Positions in `data.train` that each client holds."""
+        if len(rows) < num_clients * self.min_rows:
+            raise ComponentError(
+                "partition",
+                f"{len(rows)} rows cannot give each of {num_clients} clients {self.min_rows}; "
+                f"lower clients or min_rows until their product is at most {len(rows)}, or leave more rows over "
+                f"(population, per_client of the injections)",
+            )
+        return tuple(np.sort(part) for part in np.array_split(rng.permutation(rows), num_clients))

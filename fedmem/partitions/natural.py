@@ -1,0 +1,52 @@
+"""The owners that the data come with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmem.errors import ComponentError
+from fedmem.types import Dataset, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Natural:
+    """Client k holds the rows of the k-th natural owner, in increasing order of owner; nothing is drawn.
+
+    Guarantees:
+
+    - disjoint, sorted arrays that cover `rows` exactly;
+    - independent of `rng`.
+
+    Errors: `ComponentError` if the data know no owners, if `clients` is not the number of owners, or if an owner lost
+    all its rows to the test set and the reserve.
+
+    >>> from fedmem.datasets.digits import Digits
+    >>> data = Digits().load(np.random.default_rng(0))
+    >>> len(Natural().assign(data, np.arange(1500), 14, np.random.default_rng(0)))
+    14
+    """
+
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+        """Positions in `data.train` that each client holds."""
+        if data.natural is None:
+            raise ComponentError(
+                "partition.kind", "this data set knows no natural owners; choose another partition, such as dirichlet"
+            )
+        owners = np.unique(data.natural)
+        if num_clients != len(owners):
+            raise ComponentError(
+                "clients",
+                f"{num_clients} clients, but the natural partition of this data set has {len(owners)} owners; "
+                f"write `clients: {len(owners)}`",
+            )
+        parts = tuple(np.sort(rows[data.natural[rows] == owner]) for owner in owners)
+        empty = [int(owner) for owner, part in zip(owners, parts, strict=True) if len(part) == 0]
+        if empty:
+            raise ComponentError(
+                "partition",
+                f"of {len(owners)} natural owners {len(empty)} have no row left after test and reserve "
+                f"(owner {empty[0]} first); lower population, dataset.test or per_client of the injections",
+            )
+        return parts

@@ -1,0 +1,382 @@
+"""Results on disk: one folder per run, written whole or not at all, read without training and without pickle.
+
+    runs/<scenario name>/<id>/
+      scenario.yaml         as resolved, every default written out
+      manifest.json         versions, seed, executor, rows and values that are not finite; keys sorted
+      measurements.parquet  run, round, level, client, subject, source, setting, metric, value, low, high, n
+      evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
+      references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
+      audit.parquet         subject, kind, role, holder, copies, target, id, is_in (one per run), inputs
+      participation.parquet run, round, client, num_examples, failed
+      reconstructions.npz   arrays that probes kept, under `name/key`
+      params.safetensors    only if asked for
+
+A folder that exists is a finished run: it is written beside its place under a hidden name and renamed at the end.
+Floats are stored exactly, so that estimates made from the files equal those made in memory to the last bit.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import math
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.errors import RunError
+from fedmem.tables import (
+    audit_rows,
+    evidence_layout,
+    evidence_rows,
+    measurement_rows,
+    participation_rows,
+    read_audit,
+    read_evidence,
+    read_references,
+    reference_layout,
+    reference_rows,
+    write_table,
+)
+from fedmem.types import Bank, Federation, Measurement, Params, Participation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS_SCHEMA = 1
+"""Version of the files above; raised when a file or a column changes its name or its meaning."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yields a temporary folder beside `folder` and renames it to `folder` when the block ends without an error.
+
+    Guarantees:
+
+    - `folder` exists only when everything in it has reached the disk;
+    - any exception, Ctrl-C included, removes the temporary folder and leaves no trace;
+    - what a killed process left behind for this `folder` is removed at the next start;
+    - with `force` the old folder stays in place until the new one is complete.
+
+    Errors: `RunError` when `folder` exists and `force` is not given, and when the disk is full.
+    """
+    parent = folder.parent
+    made = [place for place in (parent, *parent.parents) if not place.exists()]
+    parent.mkdir(parents=True, exist_ok=True)
+    _clean(folder)
+    if folder.exists() and not force:
+        raise RunError(f"{folder} exists already, which means that this run is finished; --force runs it again")
+    mark = f"{os.getpid()}@{socket.gethostname()}"
+    partial, replaced = parent / f".{folder.name}.partial-{mark}", parent / f".{folder.name}.replaced-{mark}"
+    try:
+        with _explaining_full_disk(partial):
+            partial.mkdir()
+            yield partial
+            for place in (*(path for path in sorted(partial.rglob("*")) if path.is_file()), partial):
+                _sync(place)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for place in made:
+            if not any(place.iterdir()):
+                place.rmdir()
+        raise
+    if folder.exists():
+        folder.rename(replaced)
+    partial.rename(folder)
+    _sync(parent)
+    if replaced.exists():
+        shutil.rmtree(replaced)
+
+
+@contextmanager
+def _explaining_full_disk(place: Path, needed: int = 0) -> Iterator[None]:
+    """Turns the error of a full disk into a `RunError` that says how much is missing and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL and "No space left" not in str(error):
+            raise
+        written = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        free = shutil.disk_usage(place if place.exists() else place.parent).free
+        raise RunError(
+            f"the disk that holds {place.parent} is full: the results need about {max(needed, written) / 1e6:.1f} MB "
+            f"and {(free + written) / 1e6:.1f} MB are there. Nothing was left behind; free some space or choose "
+            "another disk with --out, then run the same command again"
+        ) from error
+
+
+def write_run(
+    folder: Path,
+    *,
+    scenario_yaml: str,
+    manifest: Mapping[str, Any],
+    measurements: Sequence[Measurement],
+    bank: Bank,
+    federation: Federation,
+    reconstructions: Mapping[str, NDArray[Any]],
+    params: Params | None = None,
+) -> None:
+    """Writes every file of a run into `folder`, which `writing` gave.
+
+    The manifest gains `schema`, `rows` and `not_finite` per file, `bank` (seed and roster) and `federation`
+    (clients, classes, where each row of the data went). NaN and infinity are legal in the tables and counted
+    there; in the manifest itself they become null.
+    """
+    with _explaining_full_disk(folder, _size(bank, reconstructions, params)):
+        write_table(folder, "measurements", [measurement_rows(measurements)])
+        layout: Any = [evidence_layout(block) for block in bank.evidence]
+        write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout)
+        layout = [reference_layout(block) for block in bank.references]
+        write_table(folder, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
+        layout = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
+        write_table(folder, "audit", [audit_rows(bank.audit)], layout)
+        write_table(folder, "participation", [participation_rows(bank.participation)])
+        assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
+        arrays: dict[str, Any] = dict(reconstructions)
+        np.savez_compressed(folder / "reconstructions.npz", **arrays)
+        if params is not None:
+            from safetensors.torch import save
+
+            copies = {name: value.detach().cpu().contiguous() for name, value in params.items()}
+            (folder / "params.safetensors").write_bytes(save(copies))
+        (folder / "scenario.yaml").write_text(scenario_yaml, encoding="utf-8")
+        counted = {
+            "rows": {
+                "evidence": sum(block.loss.size for block in bank.evidence),
+                "references": sum(len(block.run) * len(block.labels) for block in bank.references),
+                "audit": len(bank.audit),
+                "participation": len(bank.participation),
+            },
+            "not_finite": {
+                "evidence.loss": _not_finite(*(block.loss for block in bank.evidence)),
+                "evidence.margin": _not_finite(*(block.margin for block in bank.evidence)),
+            },
+            "schema": RESULTS_SCHEMA,
+            "bank": {"seed": bank.seed, "roster": bank.roster, "runs": bank.audit.runs},
+            "federation": {
+                "clients": federation.num_clients,
+                "classes": federation.num_classes,
+                "counts": dict(federation.counts),
+            },
+        }
+        _write_manifest(folder, {**manifest, **counted}, measurements)
+
+
+def replace_measurements(path: Path | str, measurements: Sequence[Measurement]) -> None:
+    """Puts other measurements into a finished run; each file stays whole until its successor is on the disk."""
+    run = read(path)
+    for stale in run.path.glob(".partial-*"):
+        if not _alive(int(stale.name.removeprefix(".partial-"))):
+            shutil.rmtree(stale)
+    partial = run.path / f".partial-{os.getpid()}"
+    partial.mkdir()
+    try:
+        with _explaining_full_disk(partial):
+            write_table(partial, "measurements", [measurement_rows(measurements)])
+            _write_manifest(partial, run.manifest, measurements)
+            for name in ("measurements.parquet", "manifest.json"):
+                _sync(partial / name)
+                (partial / name).replace(run.path / name)
+    finally:
+        shutil.rmtree(partial)
+    _sync(run.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run. Frames are read from its files when first asked for and kept.
+
+    `measurements` and the other frames are long: one row per number, NaN where there is none. `evidence.subject`
+    counts the rows of `evidence.set`; for the set `audit` it is the `subject` of `audit`.
+    """
+
+    path: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What ran, on what, for how long."""
+        loaded: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        return loaded
+
+    @cached_property
+    def scenario(self) -> dict[str, Any]:
+        """The scenario as resolved, every default written out."""
+        import yaml
+
+        loaded: dict[str, Any] = yaml.safe_load((self.path / "scenario.yaml").read_text(encoding="utf-8"))
+        return loaded
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """Every reading and estimate with its interval and its n."""
+        return self._frame("measurements")
+
+    @cached_property
+    def evidence(self) -> pd.DataFrame:
+        """Loss, margin and correctness of every observed model on every example."""
+        return self._frame("evidence")
+
+    @cached_property
+    def references(self) -> pd.DataFrame:
+        """How canaries rank among fresh references, per observed model, family and label."""
+        return self._frame("references")
+
+    @cached_property
+    def audit(self) -> pd.DataFrame:
+        """The audit examples and their coins; their inputs are left in the file."""
+        return self._frame("audit").drop(columns="inputs")
+
+    @cached_property
+    def participation(self) -> pd.DataFrame:
+        """Who took part when."""
+        return self._frame("participation")
+
+    def reconstructions(self) -> dict[str, NDArray[Any]]:
+        """The arrays that probes kept, by `name/key`; empty when there are none."""
+        with np.load(self.path / "reconstructions.npz", allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
+    def params(self) -> Params:
+        """The final parameters; an error when the scenario did not ask to keep them."""
+        if not (self.path / "params.safetensors").exists():
+            raise RunError(f"{self.path} holds no parameters; run it again with --set save.params=true")
+        from safetensors.torch import load_file
+
+        loaded: Params = load_file(self.path / "params.safetensors")
+        return loaded
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        import pyarrow.parquet as pq
+
+        frame: pd.DataFrame = pq.read_table(self.path / f"{name}.parquet").to_pandas()
+        if name in ("evidence", "references"):  # millions of rows: text stays categorical there
+            return frame
+        return frame.astype({column: str for column in frame.columns if frame[column].dtype == "category"})
+
+
+def read(path: Path | str) -> Run:
+    """The finished run in this folder.
+
+    Errors: `RunError` when the folder is no finished run, or was written in another schema.
+    """
+    folder = Path(path).resolve()
+    if not (folder / "manifest.json").is_file():
+        raise RunError(f"{path} is no finished run: it holds no manifest.json; give the folder runs/<scenario>/<id>")
+    run = Run(path=folder)
+    if (found := run.manifest.get("schema")) != RESULTS_SCHEMA:
+        raise RunError(
+            f"{path} is written in schema {found}, this version reads {RESULTS_SCHEMA}; run it again with --force"
+        )
+    return run
+
+
+def read_bank(path: Path | str) -> Bank:
+    """The evidence of a run as it was in memory: the same arrays, bit for bit, in the same order."""
+    import pyarrow.parquet as pq
+
+    run = read(path)
+    participation = pq.read_table(run.path / "participation.parquet").to_pylist()
+    audit = read_audit(run.path / "audit.parquet")
+    return Bank(
+        audit=audit,
+        evidence=tuple(read_evidence(run.path / "evidence.parquet")),
+        references=tuple(read_references(run.path / "references.parquet", audit)),
+        participation=tuple(Participation(**row) for row in participation),
+        seed=run.manifest["bank"]["seed"],
+        roster=run.manifest["bank"]["roster"],
+    )
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any], measurements: Sequence[Measurement]) -> None:
+    """The manifest with the counts of these measurements, keys sorted, as strict JSON."""
+    count = {"measurements": len(measurements)}
+    values = {
+        "measurements.value": _not_finite(np.array([row.reading.value for row in measurements], dtype=np.float64))
+    }
+    counted = {
+        **manifest,
+        "rows": {**manifest.get("rows", {}), **count},
+        "not_finite": {**manifest.get("not_finite", {}), **values},
+    }
+    text = json.dumps(_strict(counted), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _strict(value: Any) -> Any:
+    """The same in types of JSON; NaN and infinity, which JSON has not, become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_strict(item) for item in value]
+    if isinstance(value, np.generic):
+        return _strict(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _not_finite(*arrays: NDArray[Any]) -> dict[str, int]:
+    """How many values are NaN, and how many infinite."""
+    return {
+        "nan": sum(int(np.isnan(values).sum()) for values in arrays),
+        "infinite": sum(int(np.isinf(values).sum()) for values in arrays),
+    }
+
+
+def _size(bank: Bank, reconstructions: Mapping[str, NDArray[Any]], params: Params | None) -> int:
+    """Bytes that the arrays take in memory: what the disk needs at most, give or take the short columns."""
+    evidence = sum(block.loss.nbytes + block.margin.nbytes + block.correct.nbytes for block in bank.evidence)
+    references = sum(block.less.nbytes + block.ties.nbytes + block.quantiles.nbytes for block in bank.references)
+    kept = sum(array.nbytes for array in reconstructions.values())
+    kept += sum(value.nbytes for value in params.values()) if params is not None else 0
+    return evidence + references + bank.audit.examples.inputs.nbytes + kept
+
+
+def _clean(folder: Path) -> None:
+    """Removes what dead processes of this host left behind; puts a folder back that was about to be replaced."""
+    for place in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*@{socket.gethostname()}")):
+        what, process = place.name.removeprefix(f".{folder.name}.").split("@")[0].split("-")
+        if what not in ("partial", "replaced") or _alive(int(process)):
+            continue
+        if what == "replaced" and not folder.exists():
+            place.rename(folder)
+        else:
+            shutil.rmtree(place)
+
+
+def _alive(process: int) -> bool:
+    """Whether another process with this number is running; where that cannot be asked, yes."""
+    if os.name != "posix":
+        return process != os.getpid()
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(place: Path) -> None:
+    """Waits until a file or a folder has reached the disk."""
+    if place.is_dir() and os.name != "posix":
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Samplers: one file per kind, each picks the cohort of a round."""

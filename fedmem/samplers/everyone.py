@@ -1,0 +1,30 @@
+"""Full participation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmem.components import History
+from fedmem.types import IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everyone:
+    """All N clients take part in every round; nothing is drawn.
+
+    Guarantees:
+
+    - sorted and complete;
+    - independent of `rng`.
+
+    >>> never = np.full(3, np.nan)
+    >>> history = History(num_clients=3, sizes=np.ones(3, int), last_loss=never, last_norm=never)
+    >>> Everyone().cohort(1, history, np.random.default_rng(0)).tolist()
+    [0, 1, 2]
+    """
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        return np.arange(history.num_clients)

@@ -1,0 +1,41 @@
+"""Every client decides for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import History
+from fedmem.types import IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poisson:
+    """Each client takes part with probability `rate`, independently of the others and of other rounds.
+
+    The cohort size is binomial and may be 0: then the round leaves the model as it is. This is the sampling that
+    accounting of amplified differential privacy assumes.
+
+    Fields
+
+    - `rate`: probability that a client takes part in a round.
+
+    Guarantees:
+
+    - sorted and distinct, possibly empty;
+    - independent of the round and of history.
+
+    >>> never = np.full(4, np.nan)
+    >>> history = History(num_clients=4, sizes=np.ones(4, int), last_loss=never, last_norm=never)
+    >>> Poisson(rate=1.0).cohort(1, history, np.random.default_rng(0)).tolist()
+    [0, 1, 2, 3]
+    """
+
+    rate: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        return np.flatnonzero(rng.random(history.num_clients) < self.rate)

@@ -1,0 +1,47 @@
+"""A cohort of fixed size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import History
+from fedmem.errors import ComponentError
+from fedmem.types import IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """Every set of `size` clients is equally likely; each client takes part with probability `size` / N.
+
+    Fields
+
+    - `size`: clients in every cohort, K.
+
+    Guarantees:
+
+    - sorted, distinct, always exactly `size` clients;
+    - independent of the round and of history.
+
+    Errors: `ComponentError` if `size` exceeds the number of clients.
+
+    >>> never = np.full(5, np.nan)
+    >>> history = History(num_clients=5, sizes=np.ones(5, int), last_loss=never, last_norm=never)
+    >>> len(Uniform(size=3).cohort(1, history, np.random.default_rng(0)))
+    3
+    """
+
+    size: Annotated[int, annotated_types.Ge(1)] = 10
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        if self.size > history.num_clients:
+            raise ComponentError(
+                "sampler.size",
+                f"a cohort of {self.size} out of {history.num_clients} clients; "
+                f"use at most {history.num_clients}, or raise clients to {self.size}",
+            )
+        return np.sort(rng.choice(history.num_clients, size=self.size, replace=False))

@@ -1,0 +1,90 @@
+"""Flower strategies that know nothing of fedmem, made into components."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedmem.errors import ComponentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockStrategy:
+    """A Flower strategy class, stock or somebody's own, with the parameters that it is made from.
+
+    Everyone that the sampler picked trains: unless the YAML says otherwise, the parameters of Flower's own strategies
+    are set to `fraction_train=1`, `fraction_evaluate=0` and minimums that a cohort of one satisfies (0 for evaluation
+    where nothing is evaluated), as far as the class takes them.
+
+    Fields
+
+    - `kind`: `package.module:Class`.
+    - `fields`: parameters of the class.
+
+    Errors: `ComponentError` if the class refuses its parameters.
+
+    >>> strategy = StockStrategy(kind="flwr.serverapp.strategy:FedProx", fields={"proximal_mu": 0.1})
+    >>> strategy.make(cohort_size=1).min_train_nodes
+    1
+    """
+
+    kind: str
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def make(self, cohort_size: int) -> Any:
+        """A new strategy object."""
+        module, _, name = self.kind.partition(":")
+        cls = getattr(importlib.import_module(module), name)
+        given = dict(self.fields)
+        defaults = {
+            "fraction_train": 1.0,
+            "fraction_evaluate": 0.0,
+            "min_train_nodes": 1,
+            "min_evaluate_nodes": 1 if given.get("fraction_evaluate") else 0,
+            "min_available_nodes": 1,
+        }
+        known = parameters(cls)
+        taken = {key: value for key, value in defaults.items() if known is None or key in known}
+        try:
+            return cls(**(taken | given))
+        except (TypeError, ValueError) as error:
+            raise ComponentError("strategy", f"{self.kind} cannot be made from {given}: {error}") from error
+
+
+def parameters(cls: type) -> dict[str, bool] | None:
+    """Parameter -> whether it must be given; None where the class takes any.
+
+    `**kwargs` are followed to the next class that has an `__init__` of its own, where they are normally passed on.
+
+    >>> class Base:
+    ...     def __init__(self, fraction_train: float = 1.0) -> None: ...
+    >>> class Mine(Base):
+    ...     def __init__(self, mu: float, **kwargs: float) -> None: ...
+    >>> parameters(Mine)
+    {'mu': True, 'fraction_train': False}
+    """
+    found: dict[str, bool] = {}
+    for base in cls.__mro__:
+        if base is object:
+            return None
+        if "__init__" not in vars(base):
+            continue
+        signature = inspect.signature(vars(base)["__init__"])
+        named = [
+            item
+            for item in list(signature.parameters.values())[1:]
+            if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
+        ]
+        # An inner class's required parameter may be filled in by the outer one, so only the outermost are required.
+        required = not found and base is _first(cls)
+        found |= {item.name: required and item.default is item.empty for item in named if item.name not in found}
+        if not any(item.kind is item.VAR_KEYWORD for item in signature.parameters.values()):
+            return found
+    return None
+
+
+def _first(cls: type) -> type:
+    return next(base for base in cls.__mro__ if "__init__" in vars(base))

@@ -1,0 +1,293 @@
+"""The records of a bank as Arrow tables and back, bit for bit: the columns of every parquet file of a run.
+
+Tables are long. What rows alone do not say (where a block of evidence ends, the order of canaries in a block, the
+shape of an image) is stored beside them as the *layout* in the metadata of the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.types import AuditSet, Evidence, Examples, Measurement, Participation, ReferenceEvidence
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LAYOUT = b"fedmem.layout"
+_COLUMNS: Mapping[str, str] = {
+    "measurements": "run:int32 round:int32 level:text client:int32 subject:text source:text setting:text metric:text "
+    "value:float64 low:float64 high:float64 n:int64",
+    "evidence": "run:int32 round:int32 level:text client:int32 set:text subject:int32 "
+    "loss:float64 margin:float64 correct:bool",
+    "references": "run:int32 round:int32 level:text client:int32 family:text label:int64 count:int32 "
+    "subjects:[int64] less:[int32] ties:[int32] quantiles:[float32]",
+    "audit": "subject:int64 kind:text role:text holder:int32 copies:int32 target:int64 id:int64 "
+    "is_in:[bool] inputs:[float32]",
+    "participation": "run:int32 round:int32 client:int32 num_examples:int32 failed:bool",
+}
+"""The columns of each table and their types; square brackets hold a list."""
+
+
+def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
+    """One row per measurement, in the order given."""
+    readings = [row.reading for row in measurements]
+    return _table(
+        "measurements",
+        {
+            "run": np.array([row.run for row in measurements], dtype=np.int32),
+            "round": np.array([row.round for row in measurements], dtype=np.int32),
+            "level": _text([row.level for row in measurements]),
+            "client": np.array([row.client for row in measurements], dtype=np.int32),
+            "subject": _text([reading.subject for reading in readings]),
+            "source": _text([row.source for row in measurements]),
+            "setting": _text([reading.setting for reading in readings]),
+            "metric": _text([reading.metric for reading in readings]),
+            "value": np.array([reading.value for reading in readings], dtype=np.float64),
+            "low": np.array([reading.low for reading in readings], dtype=np.float64),
+            "high": np.array([reading.high for reading in readings], dtype=np.float64),
+            "n": np.array([reading.n for reading in readings], dtype=np.int64),
+        },
+    )
+
+
+def evidence_rows(block: Evidence) -> pa.Table:
+    """One row per transition and example, transition by transition."""
+    models, examples = block.loss.shape
+    return _table(
+        "evidence",
+        {
+            "run": np.repeat(block.run.astype(np.int32), examples),
+            "round": np.full(block.loss.size, block.round, dtype=np.int32),
+            "level": _text([block.level], block.loss.size),
+            "client": np.repeat(block.client.astype(np.int32), examples),
+            "set": _text([block.set], block.loss.size),
+            "subject": np.tile(np.arange(examples, dtype=np.int32), models),
+            "loss": block.loss.ravel(),
+            "margin": block.margin.ravel(),
+            "correct": block.correct.ravel(),
+        },
+    )
+
+
+def evidence_layout(block: Evidence) -> dict[str, Any]:
+    """What the rows of a block do not say: where it ends, and its models when it has no rows."""
+    layout = {"round": block.round, "level": block.level, "set": block.set, "shape": block.loss.shape}
+    return layout if block.loss.size else {**layout, "run": block.run.tolist(), "client": block.client.tolist()}
+
+
+def read_evidence(path: Path) -> Iterator[Evidence]:
+    """The blocks of `evidence.parquet`."""
+    table, layout = _read(path)
+    column = {name: table.column(name).to_numpy() for name in ("run", "client", "loss", "margin", "correct")}
+    end = 0
+    for block in layout:
+        models, examples = block["shape"]
+        start, end = end, end + models * examples
+        rows = {name: values[start:end] for name, values in column.items()}
+        yield Evidence(
+            round=block["round"],
+            level=block["level"],
+            set=block["set"],
+            run=np.array(block.get("run", rows["run"][:: examples or 1]), dtype=np.int32),
+            client=np.array(block.get("client", rows["client"][:: examples or 1]), dtype=np.int32),
+            loss=rows["loss"].reshape(models, examples),
+            margin=rows["margin"].reshape(models, examples),
+            correct=rows["correct"].reshape(models, examples),
+        )
+
+
+def _grouped(subjects: NDArray[Any], labels: NDArray[Any], audit: AuditSet) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The order that brings the canaries of a family together by label, and how many each label has."""
+    of_label = audit.examples.targets[subjects][None, :] == labels[:, None]
+    assert (of_label.sum(axis=0) == 1).all(), "every canary has exactly one of the labels of its family"
+    return np.argsort(of_label.argmax(axis=0), kind="stable") if len(labels) else subjects, of_label.sum(axis=1)
+
+
+def reference_rows(block: ReferenceEvidence, audit: AuditSet) -> pa.Table:
+    """One row per transition and label, with a list over the canaries of that label."""
+    import pyarrow as pa
+
+    models, labels, points = block.quantiles.shape
+    order, counts = _grouped(block.subjects, block.labels, audit)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(np.tile(counts, models))]), pa.int32())
+    absent = np.isnan(block.quantiles).all(axis=2).ravel()
+    ends = pa.array(np.concatenate([[0], np.cumsum(np.where(absent, 0, points))]), pa.int32())
+    quantiles = block.quantiles.reshape(-1, points)[~absent].ravel()
+    return _table(
+        "references",
+        {
+            "run": np.repeat(block.run.astype(np.int32), labels),
+            "round": np.full(models * labels, block.round, dtype=np.int32),
+            "level": _text([block.level], models * labels),
+            "client": np.repeat(block.client.astype(np.int32), labels),
+            "family": _text([block.family], models * labels),
+            "label": np.tile(block.labels, models),
+            "count": np.full(models * labels, block.count, dtype=np.int32),
+            "subjects": pa.ListArray.from_arrays(offsets, np.tile(block.subjects[order], models)),
+            "less": pa.ListArray.from_arrays(offsets, block.less[:, order].ravel()),
+            "ties": pa.ListArray.from_arrays(offsets, block.ties[:, order].ravel()),
+            "quantiles": pa.ListArray.from_arrays(ends, pa.array(quantiles), mask=pa.array(absent)),
+        },
+    )
+
+
+def reference_layout(block: ReferenceEvidence) -> dict[str, Any]:
+    """What the rows of a block do not say, above all the order of its canaries."""
+    whole = {name: getattr(block, name) for name in ("round", "level", "family", "count")}
+    arrays = ("subjects", "labels") if block.run.size * block.labels.size else ("subjects", "labels", "run", "client")
+    return {**whole, **{name: getattr(block, name).tolist() for name in arrays}, "shape": block.quantiles.shape}
+
+
+def read_references(path: Path, audit: AuditSet) -> Iterator[ReferenceEvidence]:
+    """The blocks of `references.parquet`."""
+    table, layout = _read(path)
+    end = 0
+    for block in layout:
+        models, labels, points = block["shape"]
+        start, end = end, end + models * labels
+        rows = table.slice(start, end - start).combine_chunks()
+        column = {name: rows.column(name).combine_chunks() for name in ("run", "client", "less", "ties", "quantiles")}
+        subjects, names = (np.array(block[name], dtype=np.int64) for name in ("subjects", "labels"))
+        order, _ = _grouped(subjects, names, audit)
+        quantiles = np.full((models * labels, points), np.nan, dtype=np.float32)
+        quantiles[column["quantiles"].is_valid().to_numpy(zero_copy_only=False)] = (
+            column["quantiles"].flatten().to_numpy().reshape(-1, points)
+        )
+        less, ties = np.empty((2, models, len(subjects)), dtype=np.int32)
+        for ranks, name in ((less, "less"), (ties, "ties")):
+            ranks[:, order] = column[name].flatten().to_numpy().reshape(models, len(subjects))
+        yield ReferenceEvidence(
+            round=block["round"],
+            level=block["level"],
+            family=block["family"],
+            count=block["count"],
+            run=np.array(block.get("run", column["run"].to_numpy()[:: labels or 1]), dtype=np.int32),
+            client=np.array(block.get("client", column["client"].to_numpy()[:: labels or 1]), dtype=np.int32),
+            subjects=subjects,
+            less=less,
+            ties=ties,
+            labels=names,
+            quantiles=quantiles.reshape(models, labels, points),
+        )
+
+
+def audit_rows(audit: AuditSet) -> pa.Table:
+    """One row per audit example; `is_in` has one coin per run, `inputs` the values in C order."""
+    import pyarrow as pa
+
+    size = audit.examples.inputs[0].size if len(audit) else 0
+
+    def lists(values: NDArray[Any], width: int) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array(np.arange(len(audit) + 1) * width, pa.int32()), values.ravel())
+
+    return _table(
+        "audit",
+        {
+            "subject": np.arange(len(audit), dtype=np.int64),
+            "kind": _text(audit.kind.tolist()),
+            "role": _text(audit.role.tolist()),
+            "holder": audit.holder,
+            "copies": audit.copies,
+            "target": audit.examples.targets,
+            "id": audit.examples.ids,
+            "is_in": lists(audit.is_in.T, audit.runs),
+            "inputs": lists(audit.examples.inputs, size),
+        },
+    )
+
+
+def read_audit(path: Path) -> AuditSet:
+    """The audit set of `audit.parquet`."""
+    table, layout = _read(path)
+    column = {name: table.column(name).combine_chunks() for name in table.column_names}
+    coins = column["is_in"].flatten().to_numpy(zero_copy_only=False).astype(np.bool_)
+    return AuditSet(
+        examples=Examples(
+            inputs=column["inputs"].flatten().to_numpy().astype(np.float32).reshape(layout["inputs"]),
+            targets=column["target"].to_numpy(),
+            ids=column["id"].to_numpy(),
+        ),
+        kind=np.array(column["kind"].to_pylist(), dtype=np.str_),
+        role=np.array(column["role"].to_pylist(), dtype=np.str_),
+        holder=column["holder"].to_numpy(),
+        copies=column["copies"].to_numpy(),
+        is_in=np.ascontiguousarray(coins.reshape(table.num_rows, layout["runs"]).T),
+    )
+
+
+def participation_rows(participation: Sequence[Participation]) -> pa.Table:
+    """One row per client, round and run."""
+    numbers = {
+        name: np.array([getattr(row, name) for row in participation], dtype=np.int32)
+        for name in ("run", "round", "client", "num_examples")
+    }
+    return _table(
+        "participation", {**numbers, "failed": np.array([row.failed for row in participation], dtype=np.bool_)}
+    )
+
+
+def _text(values: Sequence[str], repeat: int | None = None) -> pa.Array:
+    """Strings as a dictionary and indices; with `repeat`, the one string that often."""
+    import pyarrow as pa
+
+    words = sorted(set(values))
+    place = {word: index for index, word in enumerate(words)}
+    indices = np.array([place[value] for value in values], dtype=np.int32)
+    if repeat is not None:
+        indices = np.zeros(repeat, dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(words, pa.string()))
+
+
+def _schema(name: str) -> pa.Schema:
+    """The Arrow schema of a table."""
+    import pyarrow as pa
+
+    def field(text: str) -> pa.Field:
+        column, kind = text.split(":")
+        if kind == "text":
+            return pa.field(column, pa.dictionary(pa.int32(), pa.string()))
+        if kind.startswith("["):
+            return pa.field(column, pa.list_(pa.type_for_alias(kind.strip("[]"))))
+        return pa.field(column, pa.type_for_alias(kind))
+
+    return pa.schema([field(text) for text in _COLUMNS[name].split()])
+
+
+def _table(name: str, columns: Mapping[str, Any]) -> pa.Table:
+    """An Arrow table; NaN stays NaN."""
+    import pyarrow as pa
+
+    return pa.table(dict(columns), schema=_schema(name))
+
+
+def write_table(folder: Path, name: str, tables: Iterable[pa.Table], layout: Any = None) -> None:
+    """Writes tables below each other, one row group each. Floats are split by byte: exact, and it packs them best."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(name).with_metadata({_LAYOUT: json.dumps(layout)})
+    paths = {f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name: field for field in schema}
+    floats = [path for path, field in paths.items() if "float" in str(field.type) or "double" in str(field.type)]
+    with pq.ParquetWriter(
+        folder / f"{name}.parquet",
+        schema,
+        compression="zstd",
+        use_dictionary=[path for path in paths if path not in floats],
+        column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+    ) as writer:
+        for table in tables:
+            writer.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
+
+
+def _read(path: Path) -> tuple[pa.Table, Any]:
+    """A table with the layout that was stored beside it."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return table, json.loads(table.schema.metadata[_LAYOUT])

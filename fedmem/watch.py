@@ -1,0 +1,132 @@
+"""Measurement for a Flower app of one's own: what its local and global models say about examples of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fedmem.evidence import evidence_of, rank_of
+from fedmem.types import AuditSet, Evidence, Examples, References, Transition
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+
+class Watch:
+    """A watcher for `Observed` that records loss, margin, correctness and exposure, client by client and globally.
+
+    There is no bank behind a single run, so nothing here is memorisation: a low loss may be an easy example. Exposure
+    compares each example with `references` that nobody trained on, and is valid where those are drawn from the same
+    generator as the examples and only chance decided which were used.
+
+    Args:
+        model: the architecture; its parameter names have to be those that the app sends.
+        examples: name -> (inputs, targets), for example the canaries that one client was given.
+        references: name -> inputs of fresh members of the same family, for the exposure of that set.
+        every: look at every so many rounds; round 0 is the initial model.
+
+    Guarantees:
+
+    - reads copies only; the app's result does not change;
+    - a parameter that the model does not know, or lacks, is an error that names it.
+
+    >>> from torch import nn
+    >>> watch = Watch(model=nn.Linear(2, 2), examples={"mine": (np.zeros((1, 2), np.float32), [0])})
+    >>> watch.wants(3)
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        examples: Mapping[str, tuple[ArrayLike, ArrayLike]],
+        references: Mapping[str, ArrayLike] | None = None,
+        every: int = 1,
+    ) -> None:
+        from fedmem.clients.sgd import Sgd
+        from fedmem.training import OneByOne
+
+        self._names = {name for name, _ in model.named_parameters()}
+        self._sets = {name: _examples(name, *pair) for name, pair in examples.items()}
+        self._references = {
+            name: References(family=name, inputs=np.asarray(inputs, dtype=np.float32))
+            for name, inputs in (references or {}).items()
+        }
+        unknown = sorted(set(self._references) - set(self._sets))
+        if unknown:
+            raise ValueError(f"references for {unknown[0]!r}, but examples has only {sorted(self._sets)}")
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self._every = every
+        self._executor = OneByOne(model, Sgd(), next(iter(self._sets.values())))
+        self._rows: list[dict[str, Any]] = []
+
+    def wants(self, round: int) -> bool:
+        """Every `every` rounds."""
+        return round % self._every == 0
+
+    def see(self, transitions: Sequence[Transition]) -> None:
+        """Record what these models say."""
+        if not transitions:
+            return
+        models = [transition.kept for transition in transitions]
+        odd = sorted(set(models[0]) ^ self._names)
+        if odd:
+            raise ValueError(f"the model and the app's arrays do not agree on parameter {odd[0]!r}")
+        for name, examples in self._sets.items():
+            evidence = evidence_of(models, transitions, name, examples, self._executor)
+            exposure = self._exposure(name, models, transitions, examples, evidence)
+            for t, transition in enumerate(transitions):
+                for j in range(len(examples)):
+                    self._rows.append(
+                        {
+                            "round": transition.round,
+                            "level": transition.level,
+                            "client": transition.client,
+                            "set": name,
+                            "subject": j,
+                            "loss": evidence.loss[t, j],
+                            "margin": evidence.margin[t, j],
+                            "correct": bool(evidence.correct[t, j]),
+                            "exposure": exposure[t, j],
+                        }
+                    )
+
+    def _exposure(
+        self, name: str, models: Sequence[Any], transitions: Sequence[Transition], examples: Examples, own: Evidence
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Bits, NaN without references; see Carlini et al. (2019)."""
+        if name not in self._references:
+            return np.full(own.loss.shape, np.nan)
+        nobody = np.full(len(examples), -1, dtype=np.int32)
+        audit = AuditSet(
+            examples=examples,
+            kind=np.array([name] * len(examples)),
+            role=np.array(["canary"] * len(examples)),
+            holder=nobody,
+            copies=np.ones(len(examples), dtype=np.int32),
+            is_in=np.ones((1, len(examples)), dtype=bool),
+        )
+        found = rank_of(models, transitions, self._references[name], audit, own, self._executor)
+        rank = np.where(found.less < 0, np.nan, 1 + found.less + found.ties / 2)
+        return np.asarray(np.log2((found.count + 1) / rank))
+
+    def frame(self) -> pd.DataFrame:
+        """Long format: round, level, client, set, subject, loss, margin, correct, exposure (bits)."""
+        import pandas as pd
+
+        columns = ["round", "level", "client", "set", "subject", "loss", "margin", "correct", "exposure"]
+        return pd.DataFrame(self._rows, columns=columns)
+
+
+def _examples(name: str, inputs: ArrayLike, targets: ArrayLike) -> Examples:
+    rows = np.asarray(inputs, dtype=np.float32)
+    labels = np.asarray(targets, dtype=np.int64)
+    if len(rows) != len(labels) or not len(rows):
+        raise ValueError(f"examples[{name!r}]: {len(rows)} inputs and {len(labels)} targets; both must be alike and not empty")
+    return Examples(inputs=rows, targets=labels, ids=np.arange(len(rows)))

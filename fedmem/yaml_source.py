@@ -1,0 +1,207 @@
+"""Reads YAML that may come from anyone, and remembers the line of every key.
+
+Values follow the YAML 1.2 core schema (`1e-3` is a number, `no` and `on` are text). Tags, aliases, duplicate keys,
+several documents, deep nesting and huge files are refused, so that a file is what it looks like.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedmem.errors import Problem
+
+Place = tuple[str | int, ...]
+"""Where a value stands: keys and positions from the root."""
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+
+_INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
+_FLOAT = re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
+_RESOLVERS: tuple[tuple[str, re.Pattern[str], list[str]], ...] = (
+    ("null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+    ("bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
+    ("int", _INT, list("-+0123456789")),
+    ("float", _FLOAT, list("-+0123456789.")),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+class _Dumper(yaml.SafeDumper):
+    """Knows the resolvers of YAML 1.1 and of the loader, so that text is quoted where either would misread it."""
+
+
+for _tag, _pattern, _first in _RESOLVERS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A document that was read: its plain value (None where it is unusable), the line of every place, what is wrong."""
+
+    value: Any
+    lines: Mapping[Place, int]
+    problems: tuple[Problem, ...]
+
+
+def place_text(place: Place) -> str:
+    """A place as it is written in messages.
+
+    >>> place_text(("injections", 1, "per_client"))
+    'injections[1].per_client'
+    """
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
+
+
+def place_parts(text: str) -> Place:
+    """The place that a text names; positions may be written `[1]` or `.1`. ValueError where it is no path.
+
+    >>> place_parts("injections[1].per_client") == place_parts("injections.1.per_client")
+    True
+    """
+    parts = re.sub(r"\[(\d+)\]", r".\1", text).split(".")
+    if any(not re.fullmatch(r"[A-Za-z_0-9][\w-]*", part) for part in parts):
+        raise ValueError(f"{text!r} is no path such as strategy.kind or injections[0].copies")
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def read_file(path: Path) -> Source:
+    """The document in a file; a file that cannot be read is a problem, not an exception."""
+    name = str(path)
+    try:
+        raw = path.read_bytes()
+        if len(raw) > MAX_BYTES:
+            return _unusable(name, f"the file has {len(raw)} bytes; a scenario may have {MAX_BYTES}")
+        text = raw.decode("utf-8")
+    except FileNotFoundError:
+        return _unusable(name, "there is no such file; give the path of a scenario, such as scenarios/quickstart.yaml")
+    except IsADirectoryError:
+        return _unusable(name, "this is a folder; give the path of a YAML file in it")
+    except UnicodeDecodeError as error:
+        return _unusable(name, f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8")
+    except OSError as error:
+        return _unusable(name, f"the file cannot be read: {error.strerror}")
+    return read_text(text, name)
+
+
+def read_text(text: str, name: str) -> Source:
+    """The one document in a text; `name` stands for the file in messages.
+
+    >>> read_text("sampler: {kind: uniform, size: 10}", "x.yaml").value
+    {'sampler': {'kind': 'uniform', 'size': 10}}
+    """
+    try:
+        refused = tuple(_refused(text, name))
+        if refused:
+            return Source(value=None, lines={}, problems=refused)
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
+        parts = (error.context, error.problem, "check indentation, brackets and quotes around here")
+        return _unusable(name, "this is not valid YAML: " + "; ".join(part for part in parts if part), line)
+    except yaml.YAMLError as error:
+        return _unusable(name, f"this is not valid YAML: {error}")
+    if node is None:
+        return _unusable(name, "the file is empty; `fedmem list` shows what a scenario is made of")
+    lines: dict[Place, int] = {}
+    problems: list[Problem] = []
+    value = _value(node, (), name, lines, problems)
+    return Source(value=value, lines=lines, problems=tuple(problems))
+
+
+def read_value(text: str) -> Any:
+    """One value from the command line, typed as in a file. ValueError where it is none.
+
+    >>> read_value("1e-3"), read_value("[4, 8]"), read_value("no")
+    (0.001, [4, 8], 'no')
+    """
+    source = read_text(text, "") if text.strip() else Source(value=None, lines={}, problems=())
+    if source.problems:
+        raise ValueError("; ".join(problem.message for problem in source.problems))
+    return source.value
+
+
+def write(value: Any) -> str:
+    """YAML that reads back as the same value."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _unusable(name: str, message: str, line: int | None = None) -> Source:
+    return Source(value=None, lines={}, problems=(Problem(path="", message=message, line=line, source=name),))
+
+
+def _refused(text: str, name: str) -> Iterator[Problem]:
+    """What a scenario may not contain, found in the event stream before anything is built from it."""
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1
+        message = ""
+        if isinstance(event, yaml.AliasEvent):
+            message = f"alias '*{event.anchor}' is not allowed; write the value out"
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            message = "a second document is not allowed; keep one scenario in a file" if documents == 2 else ""
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                yield Problem(
+                    path="", message=f"nested more than {MAX_DEPTH} levels deep; flatten it", line=line, source=name
+                )
+                return
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if getattr(event, "tag", None) is not None:
+            message = f"tag {event.tag!r} is not allowed; write a plain value"
+        if message:
+            yield Problem(path="", message=message, line=line, source=name)
+
+
+def _value(node: yaml.Node, place: Place, name: str, lines: dict[Place, int], problems: list[Problem]) -> Any:
+    """The plain value of a node; lines and problems are added to what is passed in."""
+    lines.setdefault(place, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*place, i), name, lines, problems) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, place, name, problems)
+    assert isinstance(node, yaml.MappingNode)
+    value: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            problems.append(Problem(path=place_text(place), message="keys must be plain words", line=line, source=name))
+            continue
+        key = str(key_node.value)
+        inner = (*place, key)
+        if key in value:
+            message = f"the key is given twice, first in line {lines[inner]}; keep one"
+            problems.append(Problem(path=place_text(inner), message=message, line=line, source=name))
+            continue
+        lines[inner] = line
+        value[key] = _value(value_node, inner, name, lines, problems)
+    return value
+
+
+def _scalar(node: yaml.ScalarNode, place: Place, name: str, problems: list[Problem]) -> Any:
+    text, kind = str(node.value), node.tag.rpartition(":")[2]
+    if kind == "int":
+        if len(text) > 400:
+            message = f"a number of {len(text)} digits is too long"
+            line = node.start_mark.line + 1
+            problems.append(Problem(path=place_text(place), message=message, line=line, source=name))
+            return 0
+        return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+    if kind == "float":
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return {"null": None, "bool": text.lower() == "true"}.get(kind, text)

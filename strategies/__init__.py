@@ -1,0 +1,1 @@
+"""One aggregation strategy per file."""

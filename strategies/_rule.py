@@ -1,0 +1,131 @@
+"""From a rule on stacked arrays to a Flower strategy: one implementation, two paths.
+
+A rule is written once, for R runs at a time: every array has a leading run axis. The engine may apply it to a whole
+bank; `RuleStrategy` applies it to one run, as an ordinary Flower strategy with messages. A test holds both equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+
+Arrays = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What a rule is given: R runs, K places in the cohort, N clients.
+
+    `before` (R, ...) the model sent out; `sent` (R, K, ...) what came back; `weights` (R, K) float64 numbers of
+    examples; `present` (R, K) bool, False for a place whose client failed; `clients` (R, K) int64 who it is;
+    `report` (R, K) float64 scalars by name; `generators` one per run, for rules that draw.
+    """
+
+    number: int
+    before: Arrays
+    sent: Arrays
+    weights: torch.Tensor
+    present: torch.Tensor
+    clients: torch.Tensor
+    report: dict[str, torch.Tensor] = field(default_factory=dict)
+    generators: tuple[np.random.Generator, ...] = ()
+
+
+class Rule(Protocol):
+    """The server step of a strategy. `state` starts it, `offer` is what it gives each client beside the model."""
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays: ...
+
+    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays: ...
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]: ...
+
+
+def weighted_mean(sent: Arrays, weights: torch.Tensor) -> Arrays:
+    """Mean over the cohort (R, K, ...) -> (R, ...) with weights (R, K) that sum to one.
+
+    Adds up in the order of the cohort, element by element, so that a run's result does not depend on how many runs
+    are stacked with it, and equals Flower's own FedAvg to the last bit.
+    """
+    return {name: _ordered_sum(values, weights) for name, values in sent.items()}
+
+
+def _ordered_sum(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    shape = (len(values),) + (1,) * (values.ndim - 2)
+    factors = weights.to(values.dtype)
+    total = values[:, 0] * factors[:, 0].reshape(shape)
+    for k in range(1, values.shape[1]):
+        total = total + values[:, k] * factors[:, k].reshape(shape)
+    return total
+
+
+def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """Weights (R, K) of those present, divided by their sum; all zero where nobody is present."""
+    kept = torch.where(present, weights, torch.zeros_like(weights))
+    # summed in order, as Flower does, not by a tree
+    total = kept[:, :1].clone()
+    for k in range(1, kept.shape[1]):
+        total = total + kept[:, k : k + 1]
+    return torch.where(total > 0, kept / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(kept))
+
+
+class RuleStrategy(FedAvg):
+    """A Flower strategy that applies a rule to the replies of one run."""
+
+    def __init__(self, rule: Rule, num_clients: int = 0, **fedavg: Any) -> None:
+        super().__init__(**{**ALONE, **fedavg})
+        self._rule = rule
+        self._num_clients = num_clients
+        self._state: Arrays | None = None
+        self._before: Arrays = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Remember the model that the replies will be compared with."""
+        self._before = {name: torch.from_numpy(array.numpy())[None] for name, array in arrays.items()}
+        if self._state is None:
+            self._state = self._rule.state(self._before, self._num_clients)
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Stack the replies along a cohort axis, apply the rule with R = 1."""
+        valid, _ = self._check_and_log_replies(replies, is_train=True)
+        if not valid:
+            return None, None
+        records = [next(iter(reply.content.array_records.values())) for reply in valid]
+        metrics = [next(iter(reply.content.metric_records.values())) for reply in valid]
+        round = Round(
+            number=server_round,
+            before=self._before,
+            sent={
+                name: torch.stack([torch.from_numpy(record[name].numpy()) for record in records])[None]
+                for name in records[0]
+            },
+            weights=torch.tensor([[float(m[self.weighted_by_key]) for m in metrics]], dtype=torch.float64),
+            present=torch.ones((1, len(valid)), dtype=torch.bool),
+            clients=torch.tensor([[int(reply.metadata.src_node_id) for reply in valid]]),
+        )
+        assert self._state is not None
+        after, self._state = self._rule.rule(self._state, round)
+        arrays = ArrayRecord({name: Array(value[0].numpy()) for name, value in after.items()})
+        return arrays, self.train_metrics_aggr_fn([reply.content for reply in valid], self.weighted_by_key)
+
+
+ALONE: dict[str, Any] = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 0.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 0,
+    "min_available_nodes": 1,
+}
+"""Train every client that the grid lists, evaluate none: who takes part is decided by the sampler."""

@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import errno
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fedmem.results
+from fedmem.errors import RunError
+from fedmem.results import RESULTS_SCHEMA, read, read_bank, replace_measurements, write_run, writing
+from fedmem.types import AuditSet, Bank, Evidence, Examples, Measurement, Participation, Reading, ReferenceEvidence
+
+FEDERATION: Any = SimpleNamespace(num_clients=3, num_classes=3, counts={"test": 5, "base": np.int64(7)})
+
+
+def measurement(value: float, **place: Any) -> Measurement:
+    reading = Reading(metric="memorisation", value=value, low=value - 1, high=value + 1, n=4, subject="typical")
+    return Measurement(
+        **{"run": -1, "round": 0, "level": "local", "client": -1, "source": "memorisation"} | place, reading=reading
+    )
+
+
+MEASUREMENTS = [measurement(0.1), measurement(math.nan, round=1), measurement(-math.inf, level="global", round=-1)]
+
+
+def bank(*, seed: int = 0, m: int = 6, models: int = 4, rounds: int = 2, canaries: int = 3, labels: int = 2) -> Bank:
+    """A small bank with the values that are hardest to keep: NaN, infinities, negative zero, subnormal numbers."""
+    rng = np.random.default_rng(seed)
+    hard = np.array([math.nan, math.inf, -math.inf, -0.0, 5e-324, 0.1, 1 / 3])
+    targets = rng.integers(0, labels, m) if m else np.zeros(0, np.int64)
+    audit = AuditSet(
+        examples=Examples(inputs=rng.random((m, 2, 3), np.float32), targets=targets, ids=-1 - np.arange(m)),
+        kind=np.array([("pattern", "typical, own")[i >= canaries] for i in range(m)], dtype=np.str_),
+        role=np.array([("canary", "typical")[i >= canaries] for i in range(m)], dtype=np.str_),
+        holder=rng.integers(-1, 3, m).astype(np.int32),
+        copies=rng.integers(1, 4, m).astype(np.int32),
+        is_in=rng.random((4, m)) < 0.5,
+    )
+    evidence, references = [], []
+    run, client = rng.integers(0, 4, models).astype(np.int32), rng.integers(-1, 3, models).astype(np.int32)
+    subjects = rng.permutation(min(canaries, m))
+    names = np.unique(targets[subjects])
+    for round in range(rounds):
+        for name, n in (("audit", m), ("test", 5)):
+            evidence.append(
+                Evidence(
+                    round=round, level="local", set=name, run=run, client=client, loss=rng.choice(hard, (models, n)),
+                    margin=rng.normal(size=(models, n)), correct=rng.random((models, n)) < 0.5,
+                )
+            )  # fmt: skip
+        quantiles = rng.normal(size=(models, len(names), 8)).astype(np.float32)
+        quantiles[rng.random((models, len(names))) < 0.5] = np.nan
+        quantiles[rng.random(quantiles.shape) < 0.1] = np.nan
+        ranks = rng.integers(0, 9, (2, models, len(subjects))).astype(np.int32)
+        references.append(
+            ReferenceEvidence(
+                round=round, level="local", family="pattern", run=run, client=client, subjects=subjects, count=9,
+                less=ranks[0], ties=ranks[1], labels=names, quantiles=quantiles,
+            )
+        )  # fmt: skip
+    participation = [Participation(run=0, round=r, client=1, num_examples=5, failed=r == 1) for r in range(rounds)]
+    return Bank(
+        audit=audit, evidence=tuple(evidence), references=tuple(references), participation=tuple(participation),
+        seed=seed, roster="own",
+    )  # fmt: skip
+
+
+def write(folder: Path, stored: Bank | None = None, **extra: Any) -> None:
+    whole = {
+        "scenario_yaml": "name: small\nseed: 0\n", "manifest": {"executor": "stacked"}, "measurements": MEASUREMENTS,
+        "bank": stored or bank(), "federation": FEDERATION, "reconstructions": {},
+    }  # fmt: skip
+    write_run(folder, **(whole | extra))
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Equal to the last bit, in the same types."""
+    if isinstance(one, np.ndarray):
+        assert (one.shape, one.dtype.kind) == (other.shape, other.dtype.kind)
+        if one.dtype.kind == "U":
+            assert one.tolist() == other.tolist()
+        else:
+            assert one.dtype == other.dtype
+            assert np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+            assert one.dtype.kind != "f" or np.array_equal(np.signbit(one), np.signbit(other))
+    elif isinstance(one, tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    elif hasattr(one, "__dataclass_fields__"):
+        assert type(one) is type(other)
+        for part in fields(one):
+            assert_same(getattr(one, part.name), getattr(other, part.name))
+    else:
+        assert one == other
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000), m=st.integers(0, 7), models=st.integers(0, 5), rounds=st.integers(0, 3),
+    canaries=st.integers(0, 4), labels=st.integers(1, 3),
+)  # fmt: skip
+def test_a_bank_comes_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, **shape: int) -> None:
+    folder = tmp_path_factory.mktemp("bank")
+    stored = bank(**shape)
+    write(folder, stored)
+    assert_same(stored, read_bank(folder))
+
+
+def test_frames_manifest_and_arrays(tmp_path: Path) -> None:
+    stored, arrays = bank(), {"leakage/original": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    manifest = {"epsilon": math.inf, "alarms": [np.float64("nan")], "threads": np.int64(1), "z": {"b": 1, "a": (1, 2)}}
+    with writing(tmp_path / "small" / "abc") as folder:
+        write(folder, stored, manifest=manifest, reconstructions=arrays, params={"w": torch.ones(2, 2).T})
+    run = read(tmp_path / "small" / "abc")
+    assert entries(run.path) == [
+        "audit.parquet", "evidence.parquet", "manifest.json", "measurements.parquet", "params.safetensors",
+        "participation.parquet", "reconstructions.npz", "references.parquet", "scenario.yaml",
+    ]  # fmt: skip
+    assert run.scenario == {"name": "small", "seed": 0}
+    assert run.measurements["value"].tolist()[0] == 0.1
+    assert np.isnan(run.measurements["value"][1])
+    assert np.isneginf(run.measurements["value"][2])
+    assert run.measurements["level"].tolist() == ["local", "local", "global"]
+    assert run.manifest["epsilon"] is None
+    assert run.manifest["alarms"] == [None]
+    assert run.manifest["threads"] == 1
+    assert run.manifest["schema"] == RESULTS_SCHEMA
+    assert run.manifest["rows"] == {
+        "audit": 6, "evidence": 2 * 4 * (6 + 5), "measurements": 3, "participation": 2,
+        "references": 2 * 4 * len(stored.references[0].labels),
+    }  # fmt: skip
+    assert run.manifest["not_finite"]["measurements.value"] == {"nan": 1, "infinite": 1}
+    losses = np.concatenate([block.loss.ravel() for block in stored.evidence])
+    assert run.manifest["not_finite"]["evidence.loss"]["nan"] == np.isnan(losses).sum() > 0
+    assert len(run.evidence) == len(losses)
+    second = run.evidence[(run.evidence["set"] == "audit") & (run.evidence["round"] == 1)].reset_index()
+    assert second["margin"][8] == stored.evidence[2].margin[1, 2]
+    assert second["subject"][8] == 2
+    assert second["client"][8] == stored.evidence[2].client[1]
+    for row in run.references.itertuples():
+        assert (stored.audit.examples.targets[row.subjects] == row.label).all()
+    assert run.audit["is_in"][1].tolist() == stored.audit.is_in[:, 1].tolist()
+    assert run.participation["failed"].tolist() == [False, True]
+    assert np.array_equal(run.reconstructions()["leakage/original"], arrays["leakage/original"])
+    assert torch.equal(run.params()["w"], torch.ones(2, 2))
+    text = (run.path / "manifest.json").read_text()
+    assert "NaN" not in text
+    assert text.index('"a"') < text.index('"b"')
+
+
+def test_equal_measurements_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with writing(tmp_path / name) as folder:
+            write(folder, reconstructions={"x/y": np.ones(3)})
+    for name in entries(tmp_path / "a"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_measurements_can_be_replaced_and_nothing_else_changes(tmp_path: Path) -> None:
+    with writing(tmp_path / "a") as folder:
+        write(folder)
+    before = {name: (tmp_path / "a" / name).read_bytes() for name in entries(tmp_path / "a")}
+    replace_measurements(tmp_path / "a", MEASUREMENTS)
+    assert before == {name: (tmp_path / "a" / name).read_bytes() for name in entries(tmp_path / "a")}
+    replace_measurements(tmp_path / "a", [measurement(math.nan)] * 5)
+    run = read(tmp_path / "a")
+    assert len(run.measurements) == run.manifest["rows"]["measurements"] == 5
+    assert run.manifest["not_finite"]["measurements.value"] == {"nan": 5, "infinite": 0}
+    assert run.manifest["rows"]["audit"] == 6
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="pickle"):
+        write(tmp_path, reconstructions={"x/y": np.array([{}], dtype=object)})
+
+
+def test_a_finished_run_is_left_alone_without_force(tmp_path: Path) -> None:
+    with writing(tmp_path / "a") as folder:
+        write(folder)
+    with pytest.raises(RunError, match="--force"), writing(tmp_path / "a"):
+        pytest.fail("the block must not start")
+    assert entries(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a bug"), SystemExit(1)])
+def test_an_interruption_leaves_no_trace_and_keeps_the_old_run(tmp_path: Path, error: BaseException) -> None:
+    def interrupted(place: Path) -> None:
+        with writing(place, force=True) as folder:
+            write(folder, manifest={"executor": "one_by_one"})
+            raise error
+
+    with pytest.raises(type(error)):
+        interrupted(tmp_path / "new" / "a")
+    assert entries(tmp_path) == []
+    with writing(tmp_path / "a") as folder:
+        write(folder)
+    with pytest.raises(type(error)):
+        interrupted(tmp_path / "a")
+    assert entries(tmp_path) == ["a"]
+    assert read(tmp_path / "a").manifest["executor"] == "stacked"
+
+
+def test_force_replaces_a_run_once_the_new_one_is_complete(tmp_path: Path) -> None:
+    for executor in ("stacked", "one_by_one"):
+        with writing(tmp_path / "a", force=True) as folder:
+            write(folder, manifest={"executor": executor})
+            assert (tmp_path / "a").exists() == (executor == "one_by_one")
+    assert entries(tmp_path) == ["a"]
+    assert read(tmp_path / "a").manifest["executor"] == "one_by_one"
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from tests.test_results import write, writing
+with writing(Path(sys.argv[1]), force=True) as folder:
+    write(folder)
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """A run whose first writer was killed with everything written but nothing finished."""
+    root = Path(__file__).parents[1]
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "a")], stdout=subprocess.PIPE, cwd=root, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "written\n"
+    with writing(tmp_path / "b"):  # another run of the same scenario leaves the living writer alone
+        assert len(entries(tmp_path)) == 2
+    with writing(tmp_path / "a", force=True) as folder:  # so does a second writer of the same run
+        (folder / "manifest.json").write_text("{}")
+        assert len(entries(tmp_path)) == 3
+    fedmem.results.shutil.rmtree(tmp_path / "a")
+    fedmem.results.shutil.rmtree(tmp_path / "b")
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    return tmp_path / "a"
+
+
+def test_a_killed_writer_leaves_nothing_that_looks_finished(killed: Path) -> None:
+    (left,) = entries(killed.parent)
+    assert left.startswith(".a.partial-")
+    with pytest.raises(RunError, match="no finished run"):
+        read(killed)
+    with writing(killed) as folder:
+        assert entries(killed.parent) == [folder.name]
+        write(folder)
+    assert entries(killed.parent) == ["a"]
+    assert len(read(killed).measurements) == 3
+
+
+def test_a_run_killed_between_the_two_renames_is_put_back(killed: Path) -> None:
+    (left,) = killed.parent.iterdir()
+    with writing(killed) as folder:
+        write(folder)
+    killed.rename(left.with_name(left.name.replace("partial", "replaced")))
+    with pytest.raises(RunError, match="exists already"), writing(killed):
+        pytest.fail("the block must not start")
+    assert entries(killed.parent) == ["a"]
+
+
+def test_a_partial_folder_of_another_host_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".a.partial-1@elsewhere").mkdir()
+    with writing(tmp_path / "a") as folder:
+        write(folder)
+    assert entries(tmp_path) == [".a.partial-1@elsewhere", "a"]
+
+
+@pytest.mark.parametrize("file", ["evidence", "reconstructions", "manifest", "sync"])
+def test_a_full_disk_says_what_to_do_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    name = {"evidence": "evidence_rows", "reconstructions": "np.savez_compressed", "manifest": "_write_manifest"}
+    monkeypatch.setattr(f"fedmem.results.{name.get(file, '_sync')}", full)
+    with (
+        pytest.raises(RunError, match=r"full.* need about .* MB .*--out.*same command"),
+        writing(tmp_path / "x" / "a") as folder,
+    ):
+        write(folder)
+    assert entries(tmp_path) == []
+
+
+def test_another_error_of_the_system_is_not_mistaken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), writing(tmp_path / "a"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB, where this process may make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
+    with writing(tiny_disk / "a") as folder:
+        write(folder)
+    old = read(tiny_disk / "a").manifest
+    with pytest.raises(RunError, match="is full"), writing(tiny_disk / "a", force=True) as folder:
+        write(folder, bank(m=400, models=40))
+    with pytest.raises(RunError, match="is full"), writing(tiny_disk / "b") as folder:
+        write(folder, params={"w": torch.ones(100, 1000)})
+    with pytest.raises(RunError, match="is full"):
+        replace_measurements(
+            tiny_disk / "a", [measurement(float(value)) for value in np.random.default_rng(0).normal(size=20000)]
+        )
+    assert entries(tiny_disk) == ["a"]
+    assert read(tiny_disk / "a").manifest == old
+    assert len(read(tiny_disk / "a").measurements) == 3
+    assert not [name for name in entries(tiny_disk / "a") if name.startswith(".")]
+
+
+def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no finished run"):
+        read(tmp_path / "missing")
+    write(tmp_path)
+    with pytest.raises(RunError, match=r"save\.params"):
+        read(tmp_path).params()
+    manifest = (tmp_path / "manifest.json").read_text()
+    (tmp_path / "manifest.json").write_text(manifest.replace(f'"schema": {RESULTS_SCHEMA}', '"schema": 0'))
+    with pytest.raises(RunError, match="schema 0"):
+        read(tmp_path)
