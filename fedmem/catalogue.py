@@ -14,9 +14,9 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
@@ -25,7 +25,7 @@ from fedmem import components
 from fedmem.components import FAMILIES
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.stock import StockStrategy, parameters
-from fedmem.wording import choices, did_you_mean, join, problems_of
+from fedmem.wording import choices, problems_of
 
 PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "dataset": (components.DatasetLoader,),
@@ -168,7 +168,7 @@ def satisfies(cls: type, protocol: type) -> bool:
     return asked <= own
 
 
-@lru_cache(maxsize=None)
+@cache
 def fields_model(cls: type) -> type[BaseModel]:
     """A pydantic model of the fields of a component: unknown keys are refused, `Annotated` bounds are checked.
 
@@ -285,7 +285,9 @@ def dump(component: Any) -> dict[str, Any]:
     """
     if isinstance(component, StockStrategy):
         return {"kind": component.kind, **component.fields}
-    return {"kind": kind_of(component)} | {item.name: _plain(getattr(component, item.name)) for item in fields(component)}
+    return {"kind": kind_of(component)} | {
+        item.name: _plain(getattr(component, item.name)) for item in fields(component)
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -171,6 +171,8 @@ class Context(Protocol):
     federation: Federation
     client: ClientAlgorithm
     seed: int
+    observed_rounds: tuple[int, ...]
+    """Every round of the scenario that is observed, sorted, 0 included, so that a probe can declare its own."""
 
     def stream(
         self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None

@@ -63,7 +63,8 @@ def losses(margin: FloatArray) -> FloatArray:
     >>> losses(np.array([0.0, 40.0])).tolist() == [float(np.log(2.0)), float(np.log1p(np.exp(-40.0)))]
     True
     """
-    return np.logaddexp(0.0, -margin)
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(0.0, -margin)
 
 
 def evidence_of(

@@ -203,11 +203,15 @@ def _inject(scenario: Scenario, data: Dataset, base: Sequence[ClientData], spare
     copies: list[int] = []
     for i, injection in enumerate(scenario.injections):
         rng = stream(scenario.seed, f"injection:{i}:{injection.name}")
-        planned = injection.plan(base, spare, data.num_classes, rng)
+        try:
+            planned = injection.plan(base, spare, data.num_classes, rng)
+        except ComponentError as error:
+            # An injection cannot know its place in the list.
+            raise ComponentError(error.path.replace("injections", f"injections[{i}]", 1), error.message) from error
         announced = injection.total_copies(scenario.clients)
         if planned.copies.sum() > announced:
             raise ComponentError(
-                f"injections.{i}", f"plans {planned.copies.sum()} copies, but its total_copies announced {announced}"
+                f"injections[{i}]", f"plans {planned.copies.sum()} copies, but its total_copies announced {announced}"
             )
         parts.append(planned.examples)
         kinds += [injection.name] * len(planned.examples)

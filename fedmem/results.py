@@ -26,7 +26,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ from fedmem.tables import (
     reference_rows,
     write_table,
 )
-from fedmem.types import Bank, Federation, Measurement, Params, Participation
+from fedmem.types import Bank, Federation, Measurement, Params, Participation, Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,12 +72,12 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
 
     Errors: `RunError` when `folder` exists and `force` is not given, and when the disk is full.
     """
+    if folder.exists() and not force:
+        raise RunError(f"{folder} exists already, which means that this run is finished; --force runs it again")
     parent = folder.parent
     made = [place for place in (parent, *parent.parents) if not place.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     _clean(folder)
-    if folder.exists() and not force:
-        raise RunError(f"{folder} exists already, which means that this run is finished; --force runs it again")
     mark = f"{os.getpid()}@{socket.gethostname()}"
     partial, replaced = parent / f".{folder.name}.partial-{mark}", parent / f".{folder.name}.replaced-{mark}"
     try:
@@ -127,31 +127,33 @@ def write_run(
     federation: Federation,
     reconstructions: Mapping[str, NDArray[Any]],
     params: Params | None = None,
+    force: bool = False,
 ) -> None:
-    """Writes every file of a run into `folder`, which `writing` gave.
+    """Writes every file of a run, whole or not at all; see `writing`.
 
     The manifest gains `schema`, `rows` and `not_finite` per file, `bank` (seed and roster) and `federation`
     (clients, classes, where each row of the data went). NaN and infinity are legal in the tables and counted
     there; in the manifest itself they become null.
     """
-    with _explaining_full_disk(folder, _size(bank, reconstructions, params)):
-        write_table(folder, "measurements", [measurement_rows(measurements)])
+    size = _size(bank, reconstructions, params)
+    with writing(folder, force=force) as partial, _explaining_full_disk(partial, size):
+        write_table(partial, "measurements", [measurement_rows(measurements)])
         layout: Any = [evidence_layout(block) for block in bank.evidence]
-        write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout)
+        write_table(partial, "evidence", map(evidence_rows, bank.evidence), layout)
         layout = [reference_layout(block) for block in bank.references]
-        write_table(folder, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
+        write_table(partial, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
         layout = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
-        write_table(folder, "audit", [audit_rows(bank.audit)], layout)
-        write_table(folder, "participation", [participation_rows(bank.participation)])
+        write_table(partial, "audit", [audit_rows(bank.audit)], layout)
+        write_table(partial, "participation", [participation_rows(bank.participation)])
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
         arrays: dict[str, Any] = dict(reconstructions)
-        np.savez_compressed(folder / "reconstructions.npz", **arrays)
+        np.savez_compressed(partial / "reconstructions.npz", **arrays)
         if params is not None:
             from safetensors.torch import save
 
             copies = {name: value.detach().cpu().contiguous() for name, value in params.items()}
-            (folder / "params.safetensors").write_bytes(save(copies))
-        (folder / "scenario.yaml").write_text(scenario_yaml, encoding="utf-8")
+            (partial / "params.safetensors").write_bytes(save(copies))
+        (partial / "scenario.yaml").write_text(scenario_yaml, encoding="utf-8")
         counted = {
             "rows": {
                 "evidence": sum(block.loss.size for block in bank.evidence),
@@ -171,7 +173,7 @@ def write_run(
                 "counts": dict(federation.counts),
             },
         }
-        _write_manifest(folder, {**manifest, **counted}, measurements)
+        _write_manifest(partial, {**manifest, **counted}, measurements)
 
 
 def replace_measurements(path: Path | str, measurements: Sequence[Measurement]) -> None:
@@ -242,6 +244,19 @@ class Run:
     def participation(self) -> pd.DataFrame:
         """Who took part when."""
         return self._frame("participation")
+
+    def rows(self) -> list[Measurement]:
+        """The measurements as records, in the order of the file."""
+        column = {name: values.tolist() for name, values in self.measurements.items()}
+        place = ("run", "round", "level", "client", "source")
+        reading = [field.name for field in fields(Reading)]
+        return [
+            Measurement(
+                **{name: column[name][i] for name in place},
+                reading=Reading(**{name: column[name][i] for name in reading}),
+            )
+            for i in range(len(self.measurements))
+        ]
 
     def reconstructions(self) -> dict[str, NDArray[Any]]:
         """The arrays that probes kept, by `name/key`; empty when there are none."""

@@ -67,24 +67,13 @@ def parameters(cls: type) -> dict[str, bool] | None:
     {'mu': True, 'fraction_train': False}
     """
     found: dict[str, bool] = {}
-    for base in cls.__mro__:
-        if base is object:
-            return None
-        if "__init__" not in vars(base):
-            continue
-        signature = inspect.signature(vars(base)["__init__"])
-        named = [
-            item
-            for item in list(signature.parameters.values())[1:]
-            if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
-        ]
-        # An inner class's required parameter may be filled in by the outer one, so only the outermost are required.
-        required = not found and base is _first(cls)
-        found |= {item.name: required and item.default is item.empty for item in named if item.name not in found}
-        if not any(item.kind is item.VAR_KEYWORD for item in signature.parameters.values()):
+    makers = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base) and base is not object]
+    for position, maker in enumerate(makers):
+        signature = inspect.signature(maker).parameters.values()
+        for item in list(signature)[1:]:
+            if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY):
+                # The outermost class may itself give what an inner one requires.
+                found.setdefault(item.name, position == 0 and item.default is item.empty)
+        if not any(item.kind is item.VAR_KEYWORD for item in signature):
             return found
-    return None
-
-
-def _first(cls: type) -> type:
-    return next(base for base in cls.__mro__ if "__init__" in vars(base))
+    return None if makers else found

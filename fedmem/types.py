@@ -312,7 +312,8 @@ class Estimate:
     """One number about one kind of audit example at one place, with what is needed to compare and to bound it.
 
     `replicates` (B,) are the values under the draws of `Resampling`; `null` the value that no memorisation gives;
-    `n` how many audit examples stand behind it; `examples` and `per_example` (n,) the value of each single one.
+    `n` how many audit examples stand behind it; `examples` are they, and `per_example` (n,) the value of each single
+    one, with an interval where one is known, from `per_example_n` runs.
     """
 
     metric: str
@@ -324,6 +325,9 @@ class Estimate:
     setting: str = ""
     examples: IntArray | None = None
     per_example: FloatArray | None = None
+    per_example_low: FloatArray | None = None
+    per_example_high: FloatArray | None = None
+    per_example_n: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,9 @@ def _place(location: tuple[int | str, ...], value: Any, kind: str) -> Place:
     """The part of pydantic's location that exists in the input: it also names alternatives of unions."""
     place: list[str | int] = []
     for position, part in enumerate(location):
-        inside = part in value if isinstance(value, Mapping) else isinstance(value, (list, tuple)) and isinstance(part, int)
+        inside = (
+            part in value if isinstance(value, Mapping) else isinstance(value, (list, tuple)) and isinstance(part, int)
+        )
         if inside:
             value = value[part]
         elif not (kind in ("missing", "extra_forbidden") and position == len(location) - 1):
@@ -94,7 +96,8 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
     """What the mapping at a place accepts."""
     for part in place:
         inner = model.model_fields[str(part)].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
         model = inner
     return list(model.model_fields)
 

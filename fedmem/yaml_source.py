@@ -23,7 +23,8 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 
 _INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
-_FLOAT = re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
+_NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+_FLOAT = re.compile(rf"^(?:{_NUMBER}|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
 _RESOLVERS: tuple[tuple[str, re.Pattern[str], list[str]], ...] = (
     ("null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
     ("bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
@@ -146,8 +147,9 @@ def _refused(text: str, name: str) -> Iterator[Problem]:
     """What a scenario may not contain, found in the event stream before anything is built from it."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
-        message = ""
+        mark = event.start_mark
+        line = None if mark is None else mark.line + 1
+        message, tag = "", getattr(event, "tag", None)
         if isinstance(event, yaml.AliasEvent):
             message = f"alias '*{event.anchor}' is not allowed; write the value out"
         elif isinstance(event, yaml.DocumentStartEvent):
@@ -162,8 +164,8 @@ def _refused(text: str, name: str) -> Iterator[Problem]:
                 return
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if getattr(event, "tag", None) is not None:
-            message = f"tag {event.tag!r} is not allowed; write a plain value"
+        if tag is not None:
+            message = f"tag {tag!r} is not allowed; write a plain value"
         if message:
             yield Problem(path="", message=message, line=line, source=name)
 

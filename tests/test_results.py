@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fedmem.results
 from fedmem.errors import RunError
 from fedmem.results import RESULTS_SCHEMA, read, read_bank, replace_measurements, write_run, writing
 from fedmem.types import AuditSet, Bank, Evidence, Examples, Measurement, Participation, Reading, ReferenceEvidence
@@ -28,9 +28,8 @@ FEDERATION: Any = SimpleNamespace(num_clients=3, num_classes=3, counts={"test": 
 
 def measurement(value: float, **place: Any) -> Measurement:
     reading = Reading(metric="memorisation", value=value, low=value - 1, high=value + 1, n=4, subject="typical")
-    return Measurement(
-        **{"run": -1, "round": 0, "level": "local", "client": -1, "source": "memorisation"} | place, reading=reading
-    )
+    everywhere: dict[str, Any] = {"run": -1, "round": 0, "level": "local", "client": -1, "source": "memorisation"}
+    return Measurement(**everywhere | place, reading=reading)
 
 
 MEASUREMENTS = [measurement(0.1), measurement(math.nan, round=1), measurement(-math.inf, level="global", round=-1)]
@@ -118,7 +117,7 @@ def entries(folder: Path) -> list[str]:
     canaries=st.integers(0, 4), labels=st.integers(1, 3),
 )  # fmt: skip
 def test_a_bank_comes_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, **shape: int) -> None:
-    folder = tmp_path_factory.mktemp("bank")
+    folder = tmp_path_factory.mktemp("bank") / "run"
     stored = bank(**shape)
     write(folder, stored)
     assert_same(stored, read_bank(folder))
@@ -127,8 +126,9 @@ def test_a_bank_comes_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory,
 def test_frames_manifest_and_arrays(tmp_path: Path) -> None:
     stored, arrays = bank(), {"leakage/original": np.arange(6, dtype=np.float32).reshape(2, 3)}
     manifest = {"epsilon": math.inf, "alarms": [np.float64("nan")], "threads": np.int64(1), "z": {"b": 1, "a": (1, 2)}}
-    with writing(tmp_path / "small" / "abc") as folder:
-        write(folder, stored, manifest=manifest, reconstructions=arrays, params={"w": torch.ones(2, 2).T})
+    write(
+        tmp_path / "small" / "abc", stored, manifest=manifest, reconstructions=arrays, params={"w": torch.ones(2, 2).T}
+    )
     run = read(tmp_path / "small" / "abc")
     assert entries(run.path) == [
         "audit.parquet", "evidence.parquet", "manifest.json", "measurements.parquet", "params.safetensors",
@@ -155,8 +155,8 @@ def test_frames_manifest_and_arrays(tmp_path: Path) -> None:
     assert second["margin"][8] == stored.evidence[2].margin[1, 2]
     assert second["subject"][8] == 2
     assert second["client"][8] == stored.evidence[2].client[1]
-    for row in run.references.itertuples():
-        assert (stored.audit.examples.targets[row.subjects] == row.label).all()
+    for subjects, label in zip(run.references["subjects"], run.references["label"], strict=True):
+        assert (stored.audit.examples.targets[subjects] == label).all()
     assert run.audit["is_in"][1].tolist() == stored.audit.is_in[:, 1].tolist()
     assert run.participation["failed"].tolist() == [False, True]
     assert np.array_equal(run.reconstructions()["leakage/original"], arrays["leakage/original"])
@@ -168,15 +168,13 @@ def test_frames_manifest_and_arrays(tmp_path: Path) -> None:
 
 def test_equal_measurements_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        with writing(tmp_path / name) as folder:
-            write(folder, reconstructions={"x/y": np.ones(3)})
+        write(tmp_path / name, reconstructions={"x/y": np.ones(3)})
     for name in entries(tmp_path / "a"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
 def test_measurements_can_be_replaced_and_nothing_else_changes(tmp_path: Path) -> None:
-    with writing(tmp_path / "a") as folder:
-        write(folder)
+    write(tmp_path / "a")
     before = {name: (tmp_path / "a" / name).read_bytes() for name in entries(tmp_path / "a")}
     replace_measurements(tmp_path / "a", MEASUREMENTS)
     assert before == {name: (tmp_path / "a" / name).read_bytes() for name in entries(tmp_path / "a")}
@@ -189,40 +187,38 @@ def test_measurements_can_be_replaced_and_nothing_else_changes(tmp_path: Path) -
 
 def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="pickle"):
-        write(tmp_path, reconstructions={"x/y": np.array([{}], dtype=object)})
+        write(tmp_path / "a", reconstructions={"x/y": np.array([{}], dtype=object)})
 
 
 def test_a_finished_run_is_left_alone_without_force(tmp_path: Path) -> None:
-    with writing(tmp_path / "a") as folder:
-        write(folder)
-    with pytest.raises(RunError, match="--force"), writing(tmp_path / "a"):
-        pytest.fail("the block must not start")
+    write(tmp_path / "a")
+    with pytest.raises(RunError, match="--force"):
+        write(tmp_path / "a", manifest={"executor": "one_by_one"})
+    assert read(tmp_path / "a").manifest["executor"] == "stacked"
     assert entries(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a bug"), SystemExit(1)])
-def test_an_interruption_leaves_no_trace_and_keeps_the_old_run(tmp_path: Path, error: BaseException) -> None:
-    def interrupted(place: Path) -> None:
-        with writing(place, force=True) as folder:
-            write(folder, manifest={"executor": "one_by_one"})
-            raise error
+def test_an_interruption_leaves_no_trace_and_keeps_the_old_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def interrupt(folder: Path, *_: Any) -> None:
+        assert "evidence.parquet" in entries(folder)
+        raise error
 
+    write(tmp_path / "a")
+    monkeypatch.setattr("fedmem.results._write_manifest", interrupt)
     with pytest.raises(type(error)):
-        interrupted(tmp_path / "new" / "a")
-    assert entries(tmp_path) == []
-    with writing(tmp_path / "a") as folder:
-        write(folder)
+        write(tmp_path / "new" / "b")
     with pytest.raises(type(error)):
-        interrupted(tmp_path / "a")
+        write(tmp_path / "a", manifest={"executor": "one_by_one"}, force=True)
     assert entries(tmp_path) == ["a"]
     assert read(tmp_path / "a").manifest["executor"] == "stacked"
 
 
 def test_force_replaces_a_run_once_the_new_one_is_complete(tmp_path: Path) -> None:
     for executor in ("stacked", "one_by_one"):
-        with writing(tmp_path / "a", force=True) as folder:
-            write(folder, manifest={"executor": executor})
-            assert (tmp_path / "a").exists() == (executor == "one_by_one")
+        write(tmp_path / "a", manifest={"executor": executor}, force=True)
     assert entries(tmp_path) == ["a"]
     assert read(tmp_path / "a").manifest["executor"] == "one_by_one"
 
@@ -230,30 +226,30 @@ def test_force_replaces_a_run_once_the_new_one_is_complete(tmp_path: Path) -> No
 WRITER = """
 import sys, time
 from pathlib import Path
-from tests.test_results import write, writing
-with writing(Path(sys.argv[1]), force=True) as folder:
-    write(folder)
-    print("written", flush=True)
+import fedmem.results
+from tests.test_results import write
+
+def stop(*_):
+    print("nearly", flush=True)
     time.sleep(60)
+
+fedmem.results._write_manifest = stop
+write(Path(sys.argv[1]))
 """
 
 
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
-    """A run whose first writer was killed with everything written but nothing finished."""
+    """A run whose first writer was killed with nearly everything written."""
     root = Path(__file__).parents[1]
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path / "a")], stdout=subprocess.PIPE, cwd=root, text=True
     )
     assert writer.stdout is not None
-    assert writer.stdout.readline() == "written\n"
-    with writing(tmp_path / "b"):  # another run of the same scenario leaves the living writer alone
+    assert writer.stdout.readline() == "nearly\n"
+    with writing(tmp_path / "a"):  # a second writer of the same run leaves the living one alone
         assert len(entries(tmp_path)) == 2
-    with writing(tmp_path / "a", force=True) as folder:  # so does a second writer of the same run
-        (folder / "manifest.json").write_text("{}")
-        assert len(entries(tmp_path)) == 3
-    fedmem.results.shutil.rmtree(tmp_path / "a")
-    fedmem.results.shutil.rmtree(tmp_path / "b")
+    shutil.rmtree(tmp_path / "a")
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     writer.stdout.close()
@@ -267,25 +263,25 @@ def test_a_killed_writer_leaves_nothing_that_looks_finished(killed: Path) -> Non
         read(killed)
     with writing(killed) as folder:
         assert entries(killed.parent) == [folder.name]
-        write(folder)
+    shutil.rmtree(killed)
+    write(killed)
     assert entries(killed.parent) == ["a"]
     assert len(read(killed).measurements) == 3
 
 
 def test_a_run_killed_between_the_two_renames_is_put_back(killed: Path) -> None:
     (left,) = killed.parent.iterdir()
-    with writing(killed) as folder:
-        write(folder)
+    write(killed)
     killed.rename(left.with_name(left.name.replace("partial", "replaced")))
-    with pytest.raises(RunError, match="exists already"), writing(killed):
-        pytest.fail("the block must not start")
+    with writing(killed):
+        assert read(killed).manifest["executor"] == "stacked"
     assert entries(killed.parent) == ["a"]
+    assert entries(killed) == []
 
 
 def test_a_partial_folder_of_another_host_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".a.partial-1@elsewhere").mkdir()
-    with writing(tmp_path / "a") as folder:
-        write(folder)
+    write(tmp_path / "a")
     assert entries(tmp_path) == [".a.partial-1@elsewhere", "a"]
 
 
@@ -298,11 +294,8 @@ def test_a_full_disk_says_what_to_do_and_leaves_nothing(
 
     name = {"evidence": "evidence_rows", "reconstructions": "np.savez_compressed", "manifest": "_write_manifest"}
     monkeypatch.setattr(f"fedmem.results.{name.get(file, '_sync')}", full)
-    with (
-        pytest.raises(RunError, match=r"full.* need about .* MB .*--out.*same command"),
-        writing(tmp_path / "x" / "a") as folder,
-    ):
-        write(folder)
+    with pytest.raises(RunError, match=r"full.* need about .* MB .*--out.*same command"):
+        write(tmp_path / "x" / "a")
     assert entries(tmp_path) == []
 
 
@@ -324,13 +317,12 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
-    with writing(tiny_disk / "a") as folder:
-        write(folder)
+    write(tiny_disk / "a")
     old = read(tiny_disk / "a").manifest
-    with pytest.raises(RunError, match="is full"), writing(tiny_disk / "a", force=True) as folder:
-        write(folder, bank(m=400, models=40))
-    with pytest.raises(RunError, match="is full"), writing(tiny_disk / "b") as folder:
-        write(folder, params={"w": torch.ones(100, 1000)})
+    with pytest.raises(RunError, match="is full"):
+        write(tiny_disk / "a", bank(m=400, models=40), force=True)
+    with pytest.raises(RunError, match="is full"):
+        write(tiny_disk / "b", params={"w": torch.ones(100, 1000)})
     with pytest.raises(RunError, match="is full"):
         replace_measurements(
             tiny_disk / "a", [measurement(float(value)) for value in np.random.default_rng(0).normal(size=20000)]
@@ -344,10 +336,17 @@ def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no finished run"):
         read(tmp_path / "missing")
-    write(tmp_path)
+    write(tmp_path / "a")
     with pytest.raises(RunError, match=r"save\.params"):
-        read(tmp_path).params()
-    manifest = (tmp_path / "manifest.json").read_text()
-    (tmp_path / "manifest.json").write_text(manifest.replace(f'"schema": {RESULTS_SCHEMA}', '"schema": 0'))
+        read(tmp_path / "a").params()
+    manifest = tmp_path / "a" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"schema": {RESULTS_SCHEMA}', '"schema": 0'))
     with pytest.raises(RunError, match="schema 0"):
-        read(tmp_path)
+        read(tmp_path / "a")
+
+
+def test_measurements_come_back_as_records(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    assert list(map(repr, read(tmp_path / "a").rows())) == list(map(repr, MEASUREMENTS))
+    write(tmp_path / "b", measurements=[])
+    assert read(tmp_path / "b").rows() == []

@@ -1,4 +1,4 @@
-"""Reconstruction of training images from a gradient by matching its direction."""
+"""Reconstruction of training images from a gradient, by matching its direction."""
 
 from __future__ import annotations
 
@@ -16,49 +16,56 @@ from fedmem.components import GradientTarget, Reconstruction
 from fedmem.types import IntArray, Params
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 STACK_VALUES = 1 << 22
-"""Numbers (parameters, and activations at a guess) that one stack of problems may hold at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Problem:
-    """One start of one target: what to match, from where."""
-
-    target: int
-    gradient: Params
-    inputs: NDArray[np.float32]
-    labels: IntArray
+"""Parameters (and, at a guess, activations) that one stack of problems may hold at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InvertingGradients:
-    """Inverting Gradients: find images whose gradient points where the target's does (Geiping et al., 2020).
+    """Finds images whose gradient points where the target's does: Inverting Gradients.
 
-    Minimises `1 - cos(grad loss(x, y), g) + tv * TV(x)` over images x in [0, 1], feeding the sign of the gradient in
-    x to Adam and clipping after every step; the step shrinks by 10 at 3/8, 5/8 and 7/8 of the way. Labels y are
-    inferred first, from the gradient of the last layer's bias.
+    Minimises `1 - cos(grad loss(x, y), g) + tv * TV(x)` over images x in [0, 1]. The sign of the gradient in x goes
+    into Adam, x is clipped after every step, and the step shrinks tenfold at 3/8, 5/8 and 7/8 of the way. The labels
+    y are inferred first, from the gradient of the last layer's bias.
 
-    - Knows the model, the parameters before, the gradient and the number of images; neither labels nor any image.
-    - Restarts are chosen by the matching distance alone, never by the truth.
-    - Only the direction of `g` counts, so its scale need not be known; its sign must be right.
-    - The model is used as it is, in the mode that it is in, and is not changed.
-    - All targets, and all restarts, are worked on as one stack; what one returns does not depend on the others,
-      rounding apart.
-    - A target without a direction (zero, or not finite) returns its start, smoothed, with a distance of NaN.
+    Takes targets of one model, of any number of images each; returns images (num_images, *input_shape), sorted labels
+    (num_images,) and the distance `1 - cos` in 0..2, lower is better.
 
-    Fields:
-        steps: optimisation steps.
-        lr: first step size, in units of pixel range.
-        tv: weight of total variation, the mean absolute difference between neighbouring pixels of every channel;
-            0 for inputs that are no images, where it is not defined.
-        restarts: independent starts for each target.
+    Fields
 
-    Raises `RunError` when the model's last layer has no bias to read labels from.
+    - `steps`: optimisation steps.
+    - `lr`: first step size; 0.1 is a tenth of the range of a pixel.
+    - `tv`: weight of total variation, the mean absolute difference between neighbouring pixels of every channel;
+      inputs that are no images, with fewer than two dimensions, have none.
+    - `restarts`: independent starts for each target.
 
-    >>> InvertingGradients(steps=100).restarts
-    1
+    Guarantees:
+
+    - it knows the model, its parameters, the gradient and the number of images, and neither labels nor any image;
+    - restarts are chosen by the distance alone, never by the truth;
+    - only the direction of `g` counts: its scale need not be known, but its sign must be right;
+    - the model is used in the mode that it is in, and is not changed;
+    - what a target gets does not depend on the targets beside it, rounding apart;
+    - a target without a direction (zero, or not finite) gets a distance of NaN and images that only `tv` has shaped.
+
+    Errors: `RunError` when the model's last layer has no bias to read labels from.
+
+    >>> import torch
+    >>> from torch.nn import functional
+    >>> model, image = torch.nn.Linear(4, 3), torch.tensor([[0.1, 0.9, 0.4, 0.6]])
+    >>> params = dict(model.named_parameters())
+    >>> loss = functional.cross_entropy(model(image), torch.tensor([2]))
+    >>> gradient = dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+    >>> target = GradientTarget(
+    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3, knows=""
+    ... )
+    >>> found, = InvertingGradients().reconstruct([target], np.random.default_rng(0))
+    >>> found.labels.tolist(), found.inputs.round(2).tolist()
+    ([2], [[0.10000000149011612, 0.8999999761581421, 0.4000000059604645, 0.6000000238418579]])
+
+    Reference: Geiping, Bauermeister, Dröge and Moeller (2020), Inverting Gradients.
     """
 
     steps: Annotated[int, Gt(0)] = 300
@@ -67,75 +74,97 @@ class InvertingGradients:
     restarts: Annotated[int, Gt(0)] = 1
 
     def reconstruct(self, targets: Sequence[GradientTarget], rng: np.random.Generator) -> Sequence[Reconstruction]:
-        """One reconstruction per target, in their order: images (num_images, *input_shape), labels, distance."""
-        if not targets:
-            return []
+        """One reconstruction per target, in their order."""
         problems = [problem for t, target in enumerate(targets) for problem in self._starts(t, target, rng)]
-        best: dict[int, Reconstruction] = {}
-        # stacks of like sizes waste little on padding
+        # Stacks of like sizes waste little on padding.
         problems.sort(key=lambda problem: -len(problem.labels))
-        size = max(
-            sum(value.numel() for value in targets[0].params.values()), problems[0].inputs.size * 8
-        )
-        chunk = max(1, STACK_VALUES // size)
-        for start in range(0, len(problems), chunk):
-            part = problems[start : start + chunk]
-            params = [targets[problem.target].params for problem in part]
-            for problem, (images, distance) in zip(part, self._solve(targets[0].model, params, part), strict=True):
-                kept = best.get(problem.target)
-                if kept is None or distance < kept.distance:
-                    best[problem.target] = Reconstruction(inputs=images, labels=problem.labels, distance=distance)
+        best: dict[int, Reconstruction] = {}
+        while problems:
+            largest = max(problems[0].inputs.size, sum(value.numel() for value in problems[0].target.params.values()))
+            chunk = max(1, STACK_VALUES // largest)
+            part, problems = problems[:chunk], problems[chunk:]
+            for problem, (images, distance) in zip(part, self._solve(part), strict=True):
+                if problem.index not in best or distance < best[problem.index].distance:
+                    best[problem.index] = Reconstruction(inputs=images, labels=problem.labels, distance=distance)
         return [best[t] for t in range(len(targets))]
 
     def _starts(self, index: int, target: GradientTarget, rng: np.random.Generator) -> list[_Problem]:
         """The restarts of one target, from uniform noise."""
-        assert target.num_images > 0
         labels = infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
-        shape = (self.restarts, target.num_images, *target.input_shape)
-        starts = rng.random(shape, dtype=np.float32)
-        return [_Problem(target=index, gradient=target.gradient, inputs=x, labels=labels) for x in starts]
+        starts = rng.random((self.restarts, target.num_images, *target.input_shape), dtype=np.float32)
+        return [_Problem(index=index, target=target, inputs=inputs, labels=labels) for inputs in starts]
 
-    def _solve(
-        self, model: nn.Module, params: Sequence[Params], problems: Sequence[_Problem]
-    ) -> list[tuple[NDArray[np.float32], float]]:
-        """Optimise a stack of problems; images of short batches are padded and masked."""
+    def _solve(self, problems: Sequence[_Problem]) -> list[tuple[NDArray[np.float32], float]]:
+        """Optimise a stack of problems; gives images and distance of each."""
         import torch
 
-        width = max(len(problem.labels) for problem in problems)
-        images, labels, mask = _padded(problems, width)
-        stacked = {
-            name: torch.stack([p[name].detach() for p in params]).requires_grad_() for name in params[0]
-        }
-        wanted = _directions([problem.gradient for problem in problems])
+        stacked = _Stack(problems)
+        images = stacked.starts
         first, second = torch.zeros_like(images), torch.zeros_like(images)
         for step in range(self.steps):
             images.requires_grad_()
-            distance = _distances(model, stacked, images, labels, mask, wanted)
-            objective = distance.sum() + self.tv * _total_variation(images)
+            objective = stacked.distances(images).sum() + self.tv * _total_variation(images)
             (slope,) = torch.autograd.grad(objective, images)
             with torch.no_grad():
                 sign = slope.nan_to_num_(0.0).sign_()
                 first.mul_(0.9).add_(sign, alpha=0.1)
                 second.mul_(0.999).addcmul_(sign, sign, value=0.001)
-                scale = math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
+                unbiased = math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
                 lr = self.lr * 0.1 ** sum(8 * step >= eighths * self.steps for eighths in (3, 5, 7))
-                images = (images - lr * scale * first / (second.sqrt() + 1e-8)).clamp_(0.0, 1.0)
-        final = _distances(model, stacked, images, labels, mask, wanted).tolist()
-        found = images.detach().numpy()
-        return [(found[i, : len(p.labels)].copy(), final[i]) for i, p in enumerate(problems)]
+                images = (images - lr * unbiased * first / (second.sqrt() + 1e-8)).clamp_(0.0, 1.0)
+        distances = stacked.distances(images).tolist()
+        found = images.cpu().numpy()
+        return [(found[i, : len(p.labels)].copy(), distances[i]) for i, p in enumerate(problems)]
 
 
-def _padded(problems: Sequence[_Problem], width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (S, width, *shape), labels (S, width) and a mask whose rows are the weights of a mean."""
-    import torch
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """One start of one target: what to match, from where, under which labels."""
 
-    images = np.zeros((len(problems), width, *problems[0].inputs.shape[1:]), dtype=np.float32)
-    labels = np.zeros((len(problems), width), dtype=np.int64)
-    mask = np.zeros((len(problems), width), dtype=np.float32)
-    for i, problem in enumerate(problems):
-        count = len(problem.labels)
-        images[i, :count], labels[i, :count], mask[i, :count] = problem.inputs, problem.labels, 1.0 / count
-    return torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(mask)
+    index: int
+    target: GradientTarget
+    inputs: NDArray[np.float32]
+    labels: IntArray
+
+
+class _Stack:
+    """Problems along a leading axis S; those with fewer images are padded, and the padding has no weight."""
+
+    def __init__(self, problems: Sequence[_Problem]) -> None:
+        import torch
+
+        targets = [problem.target for problem in problems]
+        width = max(len(problem.labels) for problem in problems)
+        images = np.zeros((len(problems), width, *targets[0].input_shape), dtype=np.float32)
+        labels = np.zeros((len(problems), width, 1), dtype=np.int64)
+        weights = np.zeros((len(problems), width), dtype=np.float32)
+        for i, problem in enumerate(problems):
+            count = len(problem.labels)
+            images[i, :count], labels[i, :count, 0], weights[i, :count] = problem.inputs, problem.labels, 1 / count
+        device = next(iter(targets[0].params.values())).device
+        self.starts, self._labels, self._weights = (torch.from_numpy(a).to(device) for a in (images, labels, weights))
+        self._model = targets[0].model
+        self._params = {
+            name: torch.stack([target.params[name].detach() for target in targets]).requires_grad_()
+            for name in targets[0].params
+        }
+        self._wanted = _directions([target.gradient for target in targets])
+
+    def distances(self, images: Tensor) -> Tensor:
+        """(S,) one minus the cosine between the gradient of these images and the one that is wanted."""
+        import torch
+        from torch.func import functional_call
+
+        outputs = torch.vmap(lambda params, x: functional_call(self._model, params, (x,)))(self._params, images)
+        losses = -outputs.log_softmax(-1).gather(-1, self._labels).squeeze(-1)
+        # Every problem has parameters of its own, so the gradient of the sum holds the gradient of each.
+        leaves = [self._params[name] for name in self._wanted]
+        gradients = torch.autograd.grad((losses * self._weights).sum(), leaves, create_graph=images.requires_grad)
+        dot = square = images.new_zeros(len(images))
+        for gradient, direction in zip(gradients, self._wanted.values(), strict=True):
+            dot = dot + (gradient * direction).flatten(1).sum(1)
+            square = square + gradient.square().flatten(1).sum(1)
+        return 1.0 - dot / (square + 1e-24).sqrt()
 
 
 def _directions(gradients: Sequence[Params]) -> Params:
@@ -143,36 +172,15 @@ def _directions(gradients: Sequence[Params]) -> Params:
     import torch
 
     stacked = {name: torch.stack([g[name].detach() for g in gradients]).double() for name in gradients[0]}
-    length = sum((value.square().flatten(1).sum(1) for value in stacked.values()), torch.zeros(len(gradients))).sqrt()
-    length = torch.where(length > 0, length, torch.nan)
-    return {
-        name: (value / length.reshape(-1, *[1] * (value.ndim - 1))).float() for name, value in stacked.items()
-    }
-
-
-def _distances(
-    model: nn.Module, params: Params, images: Tensor, labels: Tensor, mask: Tensor, wanted: Params
-) -> Tensor:
-    """(S,) one minus the cosine between the gradient of each stacked problem and the one that is wanted."""
-    import torch
-    from torch.func import functional_call
-
-    outputs = torch.vmap(lambda p, x: functional_call(model, p, (x,)))(params, images)
-    losses = -outputs.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    # every problem has parameters of its own, so that the gradient of the sum holds the gradient of each
-    gradients = torch.autograd.grad((losses * mask).sum(), list(params.values()), create_graph=images.requires_grad)
-    dot = torch.zeros(len(images))
-    square = torch.zeros(len(images))
-    for gradient, direction in zip(gradients, (wanted[name] for name in params), strict=True):
-        dot = dot + (gradient * direction).flatten(1).sum(1)
-        square = square + gradient.square().flatten(1).sum(1)
-    return 1.0 - dot / (square + 1e-24).sqrt()
+    squares = torch.stack([value.square().flatten(1).sum(1) for value in stacked.values()]).sum(0)
+    lengths = torch.where(squares > 0, squares.sqrt(), torch.nan)
+    return {name: (value / lengths.reshape(-1, *[1] * (value.ndim - 1))).float() for name, value in stacked.items()}
 
 
 def _total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference between neighbours in height and width, per image, summed over the stack."""
+    """Mean absolute difference between neighbours in height and in width, averaged over each batch, summed over S."""
     if images.ndim < 4:
         return images.new_zeros(())
-    height = images.diff(dim=-2).abs().flatten(2)
-    width = images.diff(dim=-1).abs().flatten(2)
-    return (height.mean(-1) + width.mean(-1)).mean(1).sum()
+    # An image one pixel high or wide has no neighbours in that direction.
+    steps = [images.diff(dim=dim).abs() for dim in (-2, -1) if images.shape[dim] > 1]
+    return sum((step.flatten(2).mean((1, 2)).sum() for step in steps), images.new_zeros(()))

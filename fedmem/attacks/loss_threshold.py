@@ -1,0 +1,32 @@
+"""The loss threshold attack: the control that every calibrated attack has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fedmem.types import BoolArray, FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossThreshold:
+    """Guesses that what has a small loss was trained on (Yeom, Giacomelli, Fredrikson and Jha, 2018).
+
+    The score is −loss = −log(1 + exp(−margin)), in nats, at most 0; higher means member. It is not calibrated: an easy
+    example looks like a member whether or not it is one, so an AUC near one half says little about memorisation.
+
+    - does not read the coins; NaN where the margin is NaN.
+
+    >>> scores = LossThreshold().scores(np.array([[0.0, 2.0]]), np.array([[True, False]]))
+    >>> scores.round(3).tolist()
+    [[-0.693, -0.127]]
+    """
+
+    knows: ClassVar[str] = "the loss"
+    min_runs: ClassVar[int] = 2
+
+    def scores(self, margin: FloatArray, is_in: BoolArray) -> FloatArray:
+        """Negative losses (R, m) from margins (R, m)."""
+        return -np.logaddexp(0.0, -margin)

@@ -1,0 +1,210 @@
+"""What must hold between the parts of a scenario; each check names the numbers and the remedy.
+
+The parameters of a check are the fields of the scenario that it reads. Where one of them is itself wrong, the check is
+left out, so that one mistake is reported once and hides no other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from fedmem.catalogue import kind_of
+from fedmem.components import CanaryInjection
+from fedmem.errors import Problem
+
+
+def problems(values: Mapping[str, Any]) -> list[Problem]:
+    """Every conflict between these fields of a scenario, in the order of the checks below."""
+    found: list[Problem] = []
+    for check in CHECKS:
+        names = inspect.signature(check).parameters
+        if all(name in values for name in names):
+            found += check(**{name: values[name] for name in names})
+    return found
+
+
+def _runs(runs: int) -> Iterator[Problem]:
+    if runs > 1 and runs % 2:
+        yield Problem(
+            path="runs",
+            message=f"{runs} is odd, but every audit example must be in exactly half of the runs; "
+            f"use {runs + 1} (or 1, for a single federation)",
+        )
+
+
+def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
+    size = getattr(sampler, "size", None)
+    if isinstance(size, int) and size > clients:
+        yield Problem(
+            path="sampler.size",
+            message=f"a cohort of {size} cannot be drawn from {clients} clients; "
+            f"lower sampler.size to at most {clients} or raise clients",
+        )
+
+
+def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
+    if observe.every is not None and observe.every > rounds:
+        yield Problem(
+            path="observe.every",
+            message=f"{observe.every} exceeds the {rounds} rounds, so nothing would be observed between the first and "
+            f"the last; use at most {rounds}, or leave it out",
+        )
+    for position, round in enumerate(observe.rounds):
+        if round > rounds:
+            yield Problem(
+                path=f"observe.rounds[{position}]",
+                message=f"round {round} never happens, there are {rounds}; use 0 to {rounds}, or raise rounds",
+            )
+
+
+def _levels(observe: Any) -> Iterator[Problem]:
+    if "sum" in observe.levels:
+        yield Problem(
+            path=f"observe.levels[{observe.levels.index('sum')}]",
+            message="level 'sum' needs secure aggregation, which no component offers; choose from: local, global",
+        )
+    if len(set(observe.levels)) < len(observe.levels):
+        yield Problem(path="observe.levels", message=f"{list(observe.levels)} names a level twice; name each once")
+
+
+def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Problem]:
+    for position, probe in enumerate(probes):
+        path = f"probes[{position}]"
+        if probe.every is not None and probe.every > rounds:
+            message = f"{probe.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
+            yield Problem(path=f"{path}.every", message=message)
+        yield from _watched(probe, path, observe.levels)
+
+
+def _estimator_levels(estimators: Sequence[Any], observe: Any) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        if hasattr(estimator, "levels"):
+            yield from _watched(estimator, f"estimators[{position}]", observe.levels)
+
+
+def _watched(component: Any, path: str, observed: Sequence[str]) -> Iterator[Problem]:
+    """A level that was asked for must be observed; of the default levels, one must be."""
+    missing = [level for level in component.levels if level not in observed]
+    if missing and (not _is_default(component, "levels") or len(missing) == len(component.levels)):
+        yield Problem(
+            path=f"{path}.levels",
+            message=f"{kind_of(component)} reads level {', '.join(missing)}, but observe.levels is "
+            f"[{', '.join(observed)}]; add it to observe.levels, or leave the component out",
+        )
+
+
+def _is_default(component: Any, name: str) -> bool:
+    item = next((item for item in fields(component) if item.name == name), None)
+    if item is None:
+        return True
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return bool(getattr(component, name) == default)
+
+
+def _names(injections: Sequence[Any]) -> Iterator[Problem]:
+    counts = Counter(injection.name for injection in injections)
+    seen: set[str] = set()
+    for position, injection in enumerate(injections):
+        if injection.name in seen:
+            yield Problem(
+                path=f"injections[{position}]",
+                message=f"{counts[injection.name]} injections are called {injection.name!r} and could not be told "
+                f"apart; give this one a label of its own, such as label: {injection.name}_{position}",
+            )
+        seen.add(injection.name)
+
+
+def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        for path, component in _nested(estimator, f"estimators[{position}]"):
+            wanted = int(getattr(component, "min_runs", 1))
+            if runs < wanted:
+                yield Problem(
+                    path=path,
+                    message=f"{kind_of(component)} compares runs with and without an example and needs at least "
+                    f"{wanted} runs, but runs is {runs}; set runs to {wanted} or more, or leave it out",
+                )
+
+
+def _nested(component: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """A component and all components inside, with their paths."""
+    yield path, component
+    for item in fields(component):
+        value = getattr(component, item.name)
+        if isinstance(value, tuple):
+            for position, part in enumerate(value):
+                if is_dataclass(part):
+                    yield from _nested(part, f"{path}.{item.name}[{position}]")
+        elif is_dataclass(value):
+            yield from _nested(value, f"{path}.{item.name}")
+
+
+def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any]) -> Iterator[Problem]:
+    canaries = any(isinstance(injection, CanaryInjection) for injection in injections)
+    for position, estimator in enumerate(estimators):
+        kind = kind_of(estimator)
+        if not injections:
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"{kind} needs audit examples, but injections is empty; add one, such as {{kind: typical}}",
+            )
+        elif kind == "exposure" and not canaries:
+            yield Problem(
+                path=f"estimators[{position}]",
+                message="exposure ranks canaries among fresh references, but no injection makes canaries; "
+                "add {kind: random_pattern} to injections, or leave exposure out",
+            )
+
+
+def _roster(roster: str, observe: Any, estimators: Sequence[Any]) -> Iterator[Problem]:
+    if roster == "own" and estimators and set(observe.levels) == {"local"}:
+        yield Problem(
+            path="roster",
+            message="with a roster of its own in each run, whether a client is picked may depend on the coins, so "
+            "estimates exist at level global only; add global to observe.levels, or use roster: shared",
+        )
+
+
+def _executor(speed: Any, model: Any) -> Iterator[Problem]:
+    if speed.executor == "stacked" and not model.stackable:
+        yield Problem(
+            path="speed.executor",
+            message=f"model {kind_of(model)} cannot be trained as a stack; use executor: one_by_one or auto",
+        )
+
+
+def _rule(speed: Any, strategy: Any) -> Iterator[Problem]:
+    if speed.server == "rule" and not callable(getattr(strategy, "rule", None)):
+        yield Problem(
+            path="speed.server",
+            message=f"strategy {kind_of(strategy)} has no rule; use server: messages or auto",
+        )
+
+
+def _free_cohort(speed: Any, cohort: str) -> Iterator[Problem]:
+    if speed.server == "rule" and cohort == "strategy":
+        yield Problem(
+            path="speed.server",
+            message="a rule does not pick clients, but cohort is strategy; use server: messages, or cohort: sampler",
+        )
+
+
+CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
+    _runs,
+    _cohort,
+    _observed_rounds,
+    _levels,
+    _probes,
+    _estimator_levels,
+    _names,
+    _enough_runs,
+    _something_to_estimate,
+    _roster,
+    _executor,
+    _rule,
+    _free_cohort,
+)

@@ -1,0 +1,100 @@
+"""Exposure of canaries: how far up a model ranks an inserted canary among those that could have been inserted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fedmem.statistics import mean, mean_over_examples, means_by_coin, weightings
+from fedmem.types import Estimate, FloatArray, Reading, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """Exposure in bits after Carlini, Liu, Erlingsson, Kos and Song (2019), by exact rank among N fresh references.
+
+    exposure = log2((N + 1) / rank), rank = 1 + #{smaller loss} + ½ #{equal loss}: from 0 to log2(N + 1), and never
+    negative. Values of different N are not comparable. Two metrics, each the mean over canaries of a mean over runs:
+
+    - `exposure`: over the in runs. Its null is *not* 0 but the mean over uniform ranks,
+      log2(N + 1) − log2((N + 1)!)/(N + 1), near log2 e = 1.44 bits for large N;
+    - `exposure_gain`: the mean over the in runs less the mean over the canary's own out runs, null 0. It takes away
+      what the canary's value alone does.
+
+    Tests, by run and kind, not at the others: under the null T = 2 ln 2 Σ exposure over the c in canaries of a run
+    has a χ² distribution with 2c degrees of freedom; `exposure_p` is its upper tail (Fisher's method), n = c.
+    `exposure_rejected` (run −1) is the share of runs with p < 0.05. It has no interval: runs share canaries and the
+    initial model, so they are no independent trials.
+
+    Only canaries have a rank; at the others, bits are averaged over the models before runs are averaged.
+    """
+
+    min_runs: ClassVar[int] = 1
+
+    def estimate(self, view: View) -> Sequence[Estimate]:
+        """Per kind of canary, `exposure` and `exposure_gain`."""
+        audit = view.audit
+        bits = mean(_bits(view), axis=1)
+        runs, examples = weightings(view.resampling)
+        inside, outside = means_by_coin(bits, audit.is_in, runs)
+        seen = ~np.isnan(bits)
+        ins, both = (seen & audit.is_in).sum(0), seen.sum(0)
+        found = []
+        for kind in audit.kinds:
+            for metric, values, count in (("exposure", inside, ins), ("exposure_gain", inside - outside, both)):
+                rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(values[0]))
+                if not len(rows):
+                    continue
+                means = mean_over_examples(values[:, rows], examples[:, rows])
+                null = float(np.mean([null_mean(int(n)) for n in view.references[rows]])) if metric == "exposure" else 0.0
+                found.append(
+                    Estimate(
+                        metric=metric,
+                        kind=kind,
+                        value=float(means[0]),
+                        replicates=means[1:],
+                        null=null,
+                        n=len(rows),
+                        examples=rows,
+                        per_example=values[0, rows],
+                        per_example_n=count[rows],
+                    )
+                )
+        return found
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """The combined p-value of every run and kind, and the share of runs in which it is below 0.05."""
+        from scipy.stats import chi2
+
+        if view.setting == "others":  # the mean of several exposures is not distributed as one
+            return ()
+        audit = view.audit
+        bits = np.where(audit.is_in, mean(_bits(view), axis=1), np.nan)
+        found = []
+        for kind in audit.kinds:
+            of_kind = bits[:, audit.kind == kind]
+            count = (~np.isnan(of_kind)).sum(1)
+            tested = np.flatnonzero(count)
+            statistic = 2 * math.log(2) * np.nansum(of_kind[tested], axis=1)
+            p = chi2.sf(statistic, 2 * count[tested])
+            for run, value in zip(tested.tolist(), p.tolist(), strict=True):
+                found.append((run, Reading(metric="exposure_p", value=value, n=int(count[run]), subject=kind)))
+            if len(tested):
+                share = float(np.mean(p < 0.05))
+                found.append((-1, Reading(metric="exposure_rejected", value=share, n=len(tested), subject=kind)))
+        return found
+
+
+def null_mean(references: int) -> float:
+    """Mean exposure, in bits, of a canary that was never trained on, among this many references."""
+    places = references + 1
+    return math.log2(places) - math.lgamma(places + 1) / math.log(2) / places
+
+
+def _bits(view: View) -> FloatArray:
+    """Exposure of every model (R, Q, m), NaN where there is no rank."""
+    return np.log2((view.references + 1) / view.rank)

@@ -1,0 +1,88 @@
+"""How well an attack tells from the model who was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from fedmem.components import MembershipAttack
+from fedmem.statistics import auc, mean, smallest_fpr, tpr, weightings
+from fedmem.types import BoolArray, Estimate, FloatArray, Reading, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """AUC and true positive rate of a membership attack, over all examples of a kind and all runs at once.
+
+    - `auc`: probability that a member scores above a non-member, ties half; 0.5 is chance. Setting: the attack, with
+      the fields that are not at their default;
+    - `tpr`: share of members found at the smallest false positive rate that the data support, 10 / (number of outs);
+      the null is that rate. Setting: the attack, then `fpr=…`. Left out with fewer than ten outs.
+
+    Never per example: leaving the target out pulls each example's own AUC below one half. At the others, the scores
+    that an example gets from the models of one run are averaged: an adversary who sees them all. Intervals
+    resample scores, they do not attack anew: the attack, shadow models included, is taken as given.
+
+    Fields:
+        attack: scores membership from margins; an attack that uses other runs as shadow models sees one kind at a time.
+    """
+
+    attack: MembershipAttack
+
+    @property
+    def min_runs(self) -> int:
+        """What the attack needs, and at least one run in and one out."""
+        return max(2, getattr(self.attack, "min_runs", 2))
+
+    def estimate(self, view: View) -> Sequence[Estimate]:
+        """Per kind, `auc` and, where the data support one, `tpr`."""
+        audit = view.audit
+        runs, examples = weightings(view.resampling)
+        label = _label(self.attack)
+        found = []
+        for kind in audit.kinds:
+            rows = np.flatnonzero(audit.kind == kind)
+            is_in, weights = audit.is_in[:, rows], examples[:, rows]
+            scores = self._scores(view.margin[:, :, rows], is_in)
+            seen = ~np.isnan(scores)
+            n_in, n_out = int((seen & is_in).sum()), int((seen & ~is_in).sum())
+            if not n_in or not n_out:
+                continue
+            fpr = smallest_fpr(n_out)
+            results = [("auc", label, auc(scores, is_in, runs, weights), 0.5)]
+            if not math.isnan(fpr):
+                results.append(("tpr", f"{label},fpr={fpr:.4g}", tpr(scores, is_in, runs, weights, fpr), fpr))
+            observed = rows[seen.any(0)]
+            for metric, setting, values, null in results:
+                found.append(
+                    Estimate(
+                        metric=metric,
+                        kind=kind,
+                        setting=setting,
+                        value=float(values[0]),
+                        replicates=values[1:],
+                        null=null,
+                        n=len(observed),
+                        examples=observed,
+                    )
+                )
+        return found
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """None."""
+        return ()
+
+    def _scores(self, margin: FloatArray, is_in: BoolArray) -> FloatArray:
+        """(R, m) scores from margins (R, Q, m): each of the Q models attacked by itself, then averaged."""
+        models = [self.attack.scores(margin[:, q], is_in) for q in range(margin.shape[1])]
+        return mean(np.stack(models, axis=1), axis=1)
+
+
+def _label(attack: MembershipAttack) -> str:
+    """The kind of the attack and what differs from its defaults, as in `lira variance=pooled`."""
+    kind = type(attack).__module__.rpartition(".")[2]
+    changed = [f.name for f in fields(attack) if getattr(attack, f.name) != f.default]  # type: ignore[arg-type]
+    return " ".join([kind, *(f"{name}={getattr(attack, name)}" for name in changed)])

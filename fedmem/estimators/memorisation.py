@@ -1,0 +1,77 @@
+"""Memorisation as self-influence: what training on an example does to the model's answer on that same example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fedmem.statistics import mean, mean_over_examples, means_by_coin, newcombe, weightings
+from fedmem.types import Estimate, FloatArray, Reading, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memorisation:
+    """Self-influence after Feldman and Zhang (2020), with whole federations as the trainings.
+
+    mem_j = mean over in runs of M − mean over out runs of M. M is correctness (setting empty, the definition of the
+    paper) or the probability of the label (setting `probability`, less noisy). From −1 to 1, 0 without memorisation;
+    the value of a kind is the mean over its examples. Coins are fair, so it is the effect under half of the audit set.
+    With `exclusion: replace` it is the influence of the example less that of the row that stands in for it.
+
+    - M is averaged over the models of a place (the others) before runs are compared;
+    - an example without an observed in run or without an observed out run is left out and lowers `n`;
+    - the interval of a single example is Newcombe's, on correctness, with as many trials as runs.
+    """
+
+    min_runs: ClassVar[int] = 2
+
+    def estimate(self, view: View) -> Sequence[Estimate]:
+        """Per kind, by correctness and by probability."""
+        probability = np.exp(-np.logaddexp(0.0, -view.margin))  # the margin is the log odds of the label
+        found = []
+        for setting, values in (("", view.correct), ("probability", probability)):
+            found.extend(_by_kind(view, mean(values, axis=1), setting))
+        return found
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """None."""
+        return ()
+
+
+def _by_kind(view: View, values: FloatArray, setting: str) -> Sequence[Estimate]:
+    """Self-influence from one value per run and example (R, m)."""
+    audit = view.audit
+    runs, examples = weightings(view.resampling)
+    inside, outside = means_by_coin(values, audit.is_in, runs)
+    influence = inside - outside
+    found = []
+    for kind in audit.kinds:
+        rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(influence[0]))
+        if not len(rows):
+            continue
+        means = mean_over_examples(influence[:, rows], examples[:, rows])
+        seen = ~np.isnan(values[:, rows])
+        ins, outs = (seen & audit.is_in[:, rows]).sum(0), (seen & ~audit.is_in[:, rows]).sum(0)
+        low = high = None
+        if not setting:
+            low, high = newcombe(inside[0, rows] * ins, ins, outside[0, rows] * outs, outs)
+        found.append(
+            Estimate(
+                metric="memorisation",
+                kind=kind,
+                setting=setting,
+                value=float(means[0]),
+                replicates=means[1:],
+                null=0.0,
+                n=len(rows),
+                examples=rows,
+                per_example=influence[0, rows],
+                per_example_low=low,
+                per_example_high=high,
+                per_example_n=ins + outs,
+            )
+        )
+    return found

@@ -1,0 +1,142 @@
+"""Changes to a scenario from the command line, and where each of its values came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fedmem.catalogue import field_names, load, nested_family
+from fedmem.errors import ComponentError, Problem
+from fedmem.yaml_source import Place, place_parts, place_text, read_value
+
+FAMILY_OF_FIELD: Mapping[str, str] = {
+    "dataset": "dataset",
+    "partition": "partition",
+    "model": "model",
+    "injections": "injection",
+    "sampler": "sampler",
+    "client": "client",
+    "strategy": "strategy",
+    "probes": "probe",
+    "estimators": "estimator",
+}
+"""Field of a scenario -> the family of its components."""
+
+
+class Origin:
+    """Where each value came from: a line of the file, or an override.
+
+    >>> origin = Origin("x.yaml", {(): 1, ("client",): 4, ("client", "lr"): 5})
+    >>> origin.override(("client", "lr"), "--set client.lr=2")
+    >>> origin.locate("client.lr"), origin.locate("client.epochs")
+    (('--set client.lr=2', None), ('x.yaml', 4))
+    """
+
+    def __init__(self, name: str, lines: Mapping[Place, int]) -> None:
+        self._name = name
+        self._places: dict[Place, tuple[str, int | None]] = {
+            place: (name, line) for place, line in lines.items() if place
+        }
+
+    def override(self, place: Place, source: str) -> None:
+        """From now on this place, and all inside, came from `source`."""
+        for inner in [inner for inner in self._places if inner[: len(place)] == place]:
+            del self._places[inner]
+        self._places[place] = (source, None)
+
+    def is_overridden(self, place: Place) -> bool:
+        """Whether exactly this place was set by an override."""
+        return place in self._places and self._places[place][1] is None
+
+    def locate(self, path: str) -> tuple[str, int | None]:
+        """Source and line of the innermost place on this path that somebody wrote."""
+        try:
+            place = place_parts(path)
+        except ValueError:
+            # The empty path, or a key that is no word: the file as a whole.
+            place = ()
+        for length in range(len(place), 0, -1):
+            if place[:length] in self._places:
+                return self._places[place[:length]]
+        return self._name, None
+
+    def locate_problem(self, problem: Problem) -> Problem:
+        """The same problem with source and line, unless it has them."""
+        source, line = self.locate(problem.path)
+        return problem if problem.source else replace(problem, source=source, line=line)
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str], origin: Origin) -> list[Problem]:
+    """Change the tree by each `path=value` in turn; returns what could not be done.
+
+    Values are typed as in YAML. Changing a `kind` drops what the file gave to the old kind and the new one does not
+    know; what an earlier override gave stays, and may be wrong.
+
+    >>> tree = {"client": {"kind": "sgd", "lr": 1.0}}
+    >>> override(tree, ["client.lr=1e-3", "client.steps=5"], Origin("x.yaml", {}))
+    []
+    >>> tree
+    {'client': {'kind': 'sgd', 'lr': 0.001, 'steps': 5}}
+    """
+    found: list[Problem] = []
+    for text in overrides:
+        try:
+            _apply(tree, text, origin)
+        except ValueError as error:
+            found.append(Problem(path="", message=str(error), source=f"--set {text}"))
+    return found
+
+
+def _apply(tree: dict[str, Any], text: str, origin: Origin) -> None:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError("should be path=value, such as client.lr=0.05")
+    place, source = place_parts(path.strip()), f"--set {text}"
+    current: Any = tree
+    for depth, part in enumerate(place):
+        if isinstance(current, dict) and isinstance(part, str):
+            if part not in current:
+                current[part] = {}
+                origin.override(place[: depth + 1], source)
+        elif not (isinstance(current, list) and isinstance(part, int) and part < len(current)):
+            raise ValueError(_no_such_place(place[:depth], current, part))
+        if depth < len(place) - 1:
+            current = current[part]
+    parsed = read_value(value)
+    if place[-1] == "kind" and isinstance(parsed, str):
+        _forget(tree, current, place[:-1], parsed, origin)
+    current[place[-1]] = parsed
+    origin.override(place, source)
+
+
+def _no_such_place(outer: Place, current: object, part: str | int) -> str:
+    where = place_text(outer)
+    if isinstance(current, list):
+        return f"{where} has {len(current)} entries, numbered from 0; there is no {part!r}"
+    if isinstance(current, dict):
+        return f"{where or 'a scenario'} has keys, not numbered entries; there is no {part!r}"
+    return f"{where} is {current!r} and has no {part!r} inside; set {where} itself"
+
+
+def _forget(tree: Any, component: dict[str, Any], place: Place, kind: str, origin: Origin) -> None:
+    """Drop what the file gave to the old kind and the new one does not know."""
+    try:
+        family = _family_at(tree, place)
+        known = None if family is None else field_names(family, kind)
+    except ComponentError:
+        return  # The kind itself is wrong, which is reported when the component is built.
+    for key in list(component):
+        if known is not None and key not in (*known, "kind") and not origin.is_overridden((*place, key)):
+            del component[key]
+
+
+def _family_at(tree: Any, place: Place) -> str | None:
+    """The family of the component that stands at a place, if one does."""
+    family = FAMILY_OF_FIELD.get(str(place[0])) if place else None
+    current = tree[place[0]] if place else tree
+    for part in place[1:]:
+        if isinstance(part, str) and family is not None:
+            family = nested_family(load(family, str(current.get("kind"))), part)
+        current = current[part]
+    return family

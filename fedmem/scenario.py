@@ -1,0 +1,292 @@
+"""A scenario: everything that decides the numbers of an experiment, read from one YAML file.
+
+The file is read, changed by `--set`, checked as a whole and frozen. All mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fedmem import checks, yaml_source
+from fedmem.catalogue import Component, build, dump
+from fedmem.components import (
+    ClientAlgorithm,
+    DatasetLoader,
+    Estimator,
+    Injection,
+    Model,
+    Partition,
+    Probe,
+    Sampler,
+    StrategyMaker,
+)
+from fedmem.errors import Problem, ScenarioError
+from fedmem.overrides import Origin, override
+from fedmem.types import Level
+from fedmem.wording import choices, problems_of
+from fedmem.yaml_source import Source
+
+RESULTS_VERSION = 1
+"""Raised whenever the same scenario would give other numbers than before; part of every id."""
+
+Positive = Annotated[int, Strict(), Field(ge=1)]
+
+
+def _slug(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        raise ValueError("should be at most 100 letters, digits, '.', '_' or '-', the first a letter or digit")
+    return text
+
+
+Slug = Annotated[str, Strict(), AfterValidator(_slug)]
+"""Text that is safe as the name of a folder."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Observe(_Part):
+    """When and where models are looked at. Round 0 (the initial model) and the last round always are."""
+
+    every: Positive | None = Field(default=None, description="observe every so many rounds")
+    rounds: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(default=(), description="further rounds")
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = Field(
+        default=("local", "global"), description="at clients (local), after aggregation (global), or both"
+    )
+
+
+class Tolerate(_Part):
+    """Which failures do not end a run."""
+
+    failed: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
+        default=0.0, description="share of a cohort that may fail in a round"
+    )
+
+
+class Save(_Part):
+    """What is kept beside the measurements."""
+
+    params: Annotated[bool, Strict()] = Field(default=False, description="final parameters of every run")
+
+
+class Speed(_Part):
+    """How it is computed, not what: nothing here enters the id."""
+
+    engine: Literal["lockstep"] = Field(default="lockstep", description="what advances the runs")
+    executor: Literal["auto", "stacked", "one_by_one"] = Field(
+        default="auto", description="train clients as one stack, or one by one (the reference)"
+    )
+    server: Literal["auto", "messages", "rule"] = Field(
+        default="auto", description="aggregate through Flower messages, or by the strategy's rule for all runs at once"
+    )
+    threads: Positive = Field(default=1, description="threads of torch")
+    device: Literal["cpu"] = Field(default="cpu", description="where tensors live")
+
+
+class Scenario(_Part):
+    """One experiment, complete: whatever is not written in the file has its default here.
+
+    Component fields hold component objects, not mappings. Equal scenarios have equal `dump()`.
+
+    >>> scenario = Scenario(
+    ...     name="tiny", rounds=2, clients=3, dataset={"kind": "synthetic"}, model={"kind": "mlp", "hidden": [8]}
+    ... )
+    >>> scenario.model.hidden, scenario.observed_rounds
+    ((8,), (0, 2))
+    """
+
+    name: Slug = Field(description="folder of the results; the stem of the file if left out")
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = Field(default=0, description="root of every random draw")
+    runs: Positive = Field(default=1, description="federations that differ in the coins of audit examples: 1 or even")
+    rounds: Positive = Field(description="rounds of training")
+    clients: Positive = Field(description="clients in the federation")
+    dataset: Annotated[DatasetLoader, Component("dataset")] = Field(description="the data")
+    partition: Annotated[Partition, Component("partition")] = Field(
+        default_factory=lambda: build("partition", {"kind": "iid"}), description="who holds which rows"
+    )
+    model: Annotated[Model, Component("model")] = Field(description="the network")
+    sampler: Annotated[Sampler, Component("sampler")] = Field(
+        default_factory=lambda: build("sampler", {"kind": "everyone"}), description="who takes part in a round"
+    )
+    client: Annotated[ClientAlgorithm, Component("client")] = Field(
+        default_factory=lambda: build("client", {"kind": "sgd"}), description="what a client does locally"
+    )
+    strategy: Annotated[StrategyMaker, Component("strategy")] = Field(
+        default_factory=lambda: build("strategy", {"kind": "fedavg"}), description="how the server aggregates"
+    )
+    injections: tuple[Annotated[Injection, Component("injection")], ...] = Field(
+        default=(), description="audit examples added to clients"
+    )
+    exclusion: Literal["replace", "remove"] = Field(
+        default="replace", description="an example that is out is replaced by a fresh row, or simply missing"
+    )
+    population: Annotated[int, Strict(), Field(ge=0)] = Field(
+        default=200, description="rows held back that no model ever trains on"
+    )
+    references: Positive = Field(default=1000, description="fresh references for each family of canaries")
+    roster: Literal["shared", "own"] = Field(
+        default="shared", description="one sequence of cohorts for all runs, or one for each"
+    )
+    cohort: Literal["sampler", "strategy"] = Field(
+        default="sampler", description="who picks the cohort; a strategy may pick its own"
+    )
+    observe: Observe = Field(default=Observe(), description="when and where models are looked at")
+    probes: tuple[Annotated[Probe, Component("probe")], ...] = Field(
+        default=(), description="measurements of single transitions"
+    )
+    estimators: tuple[Annotated[Estimator, Component("estimator")], ...] = Field(
+        default=(), description="measurements over all runs"
+    )
+    bootstrap: Annotated[int, Strict(), Field(ge=20)] = Field(
+        default=1000, description="draws behind every bootstrap interval"
+    )
+    tolerate: Tolerate = Field(default=Tolerate(), description="failures that do not end a run")
+    save: Save = Field(default=Save(), description="what is kept beside the measurements")
+    speed: Speed = Field(default=Speed(), description="how it is computed; changes no result beyond rounding")
+
+    _origin: Origin = PrivateAttr(default_factory=lambda: Origin("", {}))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scenario:
+        found = checks.problems({name: getattr(self, name) for name in type(self).model_fields})
+        if found:
+            text = "\n".join(str(problem) for problem in found)
+            raise PydanticCustomError("inconsistent", "{text}", {"text": text, "problems": found})
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scenario) and self.dump() == other.dump()
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def observed_rounds(self) -> tuple[int, ...]:
+        """The rounds that are looked at, sorted; 0 and the last are always among them."""
+        every = self.observe.every
+        regular = range(0, self.rounds + 1, every) if every else ()
+        return tuple(sorted({0, self.rounds, *regular, *self.observe.rounds}))
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that differ whenever results may: a hash of all but `speed`."""
+        content = {key: value for key, value in self.dump().items() if key != "speed"}
+        text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values with every default written out; loading them gives an equal scenario."""
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+
+    def to_yaml(self) -> str:
+        """The dump as YAML."""
+        return yaml_source.write(self.dump())
+
+    def locate(self, path: str) -> tuple[str, int | None]:
+        """Source (file or `--set`) and line of a YAML path, for messages."""
+        return self._origin.locate(path)
+
+    def place(self, problem: Problem) -> Problem:
+        """The same problem with the file and line (or `--set`) of its path: for what only the data can tell."""
+        return self._origin.locate_problem(problem)
+
+
+def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """The scenario in a file, changed by overrides such as `strategy.kind=fedmedian` or `injections[0].copies=4`.
+
+    Values of overrides are typed as in YAML. Changing a `kind` drops those fields of the file that the new kind does
+    not know. Errors: one `ScenarioError` with every problem found, each with its line or its override.
+    """
+    return _resolve(yaml_source.read_file(Path(path)), str(path), Path(path).stem, overrides)
+
+
+def parse_scenario(text: str, name: str = "scenario", overrides: Sequence[str] = ()) -> Scenario:
+    """The same from a text; `name` stands for the file.
+
+    >>> text = "{rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}}"
+    >>> parse_scenario(text, overrides=["model.hidden=[4, 4]"]).model.hidden
+    (4, 4)
+    """
+    return _resolve(yaml_source.read_text(text, name), name, name, overrides)
+
+
+def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> Scenario:
+    if source.value is None:
+        raise ScenarioError(source.problems)
+    if not isinstance(source.value, dict):
+        message = f"a scenario is a mapping of keys such as rounds: 40, got a {type(source.value).__name__}"
+        raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
+    tree, origin = source.value, Origin(file, source.lines)
+    found = [*source.problems, *override(tree, overrides, origin)]
+    tree.setdefault("name", stem)
+    values, wrong = _fields(tree)
+    # A key given twice and the like is known already; do not report it again with another line.
+    known = {problem.path for problem in found if problem.path}
+    wrong += checks.problems(values)
+    found += [origin.locate_problem(problem) for problem in wrong if problem.path not in known]
+    if found:
+        raise ScenarioError(sorted(found, key=lambda problem: (problem.line is None, problem.line or 0)))
+    scenario = Scenario(**values)
+    scenario._origin = origin
+    return scenario
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    """A validator for each field, so that a mistake in one field hides no mistake of another."""
+    item = Scenario.model_fields[name]
+    annotation: Any = Annotated[item.annotation, *item.metadata] if item.metadata else item.annotation
+    return TypeAdapter(annotation)
+
+
+def _fields(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The fields that are right (defaults included), and what is wrong with the others."""
+    values: dict[str, Any] = {}
+    found = [
+        Problem(path=key, message=f"unknown key{choices(key, Scenario.model_fields)}")
+        for key in tree
+        if key not in Scenario.model_fields
+    ]
+    for name, item in Scenario.model_fields.items():
+        if name not in tree:
+            if item.is_required():
+                found.append(Problem(path=name, message=f"is missing; give it: {item.description}"))
+            else:
+                values[name] = item.get_default(call_default_factory=True)
+            continue
+        try:
+            values[name] = _adapter(name).validate_python(tree[name])
+        except ValidationError as error:
+            annotation = item.annotation
+            part = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Scenario
+            found += problems_of(error, tree[name], part, {}, prefix=name)
+    return values, found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dump(value) if is_dataclass(value) else value

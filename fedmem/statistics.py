@@ -1,0 +1,250 @@
+"""Intervals, resampling and rank statistics: numpy in, numpy out, no project type but the resampling itself.
+
+Wherever there are B weightings, the sample itself is the weighting of ones: `weightings` puts it in front, so that one
+formula gives the value (row 0) and its replicates (rows 1 to B).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fedmem.types import AuditSet, BoolArray, FloatArray, IntArray, Resampling
+
+_COLUMNS = 32
+"""Weightings handled at once by `auc`: their cumulated weights should stay in cache."""
+
+
+def resampling(audit: AuditSet, draws: int, rng: np.random.Generator) -> Resampling:
+    """B draws of a two-way cluster bootstrap: R runs, and apart from them the examples of each kind, with replacement.
+
+    Runs share one initial model and one roster, examples of a run share its training, so both are clusters and a value
+    of run r and example j has the weight `runs[b, r] * examples[b, j]` (the pigeonhole bootstrap of Owen, 2007).
+    Multiplicities (B, R) and (B, m) sum to R, and to the size of each kind. With one run only examples are resampled.
+
+    - never too narrow for an effect of runs or of examples; too wide, up to a factor of √3, where all noise is private
+      to each pair of run and example (McCullagh, 2000).
+    """
+    runs = rng.multinomial(audit.runs, np.full(audit.runs, 1 / audit.runs), size=draws).astype(np.float64)
+    examples = np.zeros((draws, len(audit)))
+    for kind in audit.kinds:
+        columns = np.flatnonzero(audit.kind == kind)
+        examples[:, columns] = rng.multinomial(len(columns), np.full(len(columns), 1 / len(columns)), size=draws)
+    return Resampling(runs=runs, examples=examples)
+
+
+def weightings(sample: Resampling) -> tuple[FloatArray, FloatArray]:
+    """The sample itself and its B draws: run weights (B + 1, R) and example weights (B + 1, m), row 0 all ones."""
+    runs = np.vstack([np.ones((1, sample.runs.shape[1])), sample.runs])
+    return runs, np.vstack([np.ones((1, sample.examples.shape[1])), sample.examples])
+
+
+def interval(replicates: FloatArray, level: float = 0.95) -> tuple[float, float]:
+    """The central percentile interval; NaN replicates do not count, and with no other it is (NaN, NaN).
+
+    >>> interval(np.arange(101.0), level=0.5)
+    (25.0, 75.0)
+    >>> interval(np.array([np.nan, 2.0]))
+    (2.0, 2.0)
+    """
+    usable = replicates[~np.isnan(replicates)]
+    if not len(usable):
+        return math.nan, math.nan
+    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def mean(values: FloatArray, axis: int) -> FloatArray:
+    """The mean over what is not NaN; NaN, silently, where nothing is left.
+
+    >>> mean(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0).tolist()
+    [2.0, nan]
+    """
+    seen = ~np.isnan(values)
+    return _ratio(np.where(seen, values, 0.0).sum(axis), seen.sum(axis))
+
+
+def means_by_coin(values: FloatArray, is_in: BoolArray, runs: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Means of `values` (R, m) over the in and over the out runs of each example, for each weighting: two (B, m).
+
+    NaN values do not count; an example that a weighting shows in no in (or out) run is NaN there.
+    """
+    seen = ~np.isnan(values)
+    known = np.where(seen, values, 0.0)
+    both = []
+    for coin in (is_in & seen, ~is_in & seen):
+        both.append(_ratio(runs @ np.where(coin, known, 0.0), runs @ coin.astype(np.float64)))
+    return both[0], both[1]
+
+
+def mean_over_examples(values: FloatArray, examples: FloatArray) -> FloatArray:
+    """The mean over examples of `values` (B, n) under the weights `examples` (B, n); NaN values do not count."""
+    weights = np.where(np.isnan(values), 0.0, examples)
+    return _ratio((weights * np.where(np.isnan(values), 0.0, values)).sum(1), weights.sum(1))
+
+
+def wilson(successes: ArrayLike, trials: ArrayLike, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+    """Wilson's score interval of a proportion, elementwise; (0, 1) where there was no trial.
+
+    >>> low, high = wilson(0, 10)
+    >>> round(float(low), 3), round(float(high), 3)
+    (0.0, 0.278)
+    """
+    k, n = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(trials, np.float64))
+    z = _normal_quantile((1 + level) / 2)
+    share = np.where(n > 0, k / np.maximum(n, 1), 0.5)
+    middle = (n * share + z * z / 2) / (n + z * z)
+    half = z * np.sqrt(n * share * (1 - share) + z * z / 4) / (n + z * z)
+    return np.clip(middle - half, 0.0, 1.0), np.clip(middle + half, 0.0, 1.0)
+
+
+def newcombe(
+    successes: ArrayLike,
+    trials: ArrayLike,
+    control_successes: ArrayLike,
+    control_trials: ArrayLike,
+    level: float = 0.95,
+) -> tuple[FloatArray, FloatArray]:
+    """Interval of a difference of two independent proportions, elementwise (Newcombe, 1998, method 10).
+
+    Keeps its level near 0 and 1 and for few trials. Where one side has no trial the difference is unknown: (-1, 1).
+
+    >>> low, high = newcombe(56, 70, 48, 80)  # the example of the paper
+    >>> round(float(low), 4), round(float(high), 4)
+    (0.0524, 0.3339)
+    """
+    k1, n1, k2, n2 = (np.asarray(x, np.float64) for x in (successes, trials, control_successes, control_trials))
+    (low1, high1), (low2, high2) = wilson(k1, n1, level), wilson(k2, n2, level)
+    share1, share2 = k1 / np.maximum(n1, 1), k2 / np.maximum(n2, 1)
+    known, between = (n1 > 0) & (n2 > 0), share1 - share2
+    low = between - np.hypot(share1 - low1, high2 - share2)
+    high = between + np.hypot(high1 - share1, share2 - low2)
+    return np.where(known, low, -1.0), np.where(known, high, 1.0)
+
+
+def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a proportion, never below its level (Clopper and Pearson, 1934); (0, 1) without trials.
+
+    >>> low, high = clopper_pearson(0, 10)
+    >>> low, round(high, 4)
+    (0.0, 0.3085)
+    """
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes > 0 else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    return low, high
+
+
+def smallest_fpr(n_out: int) -> float:
+    """The smallest false positive rate worth a true positive rate: ten false positives. NaN with fewer than ten outs.
+
+    >>> smallest_fpr(1280), smallest_fpr(9)
+    (0.0078125, nan)
+    """
+    return 10 / n_out if n_out >= 10 else math.nan
+
+
+def auc(scores: FloatArray, is_in: BoolArray, runs: FloatArray, examples: FloatArray) -> FloatArray:
+    """Probability that a member scores above a non-member, ties counted half, for each of B weightings: (B,).
+
+    `scores` (R, m), NaN left out; `is_in` (R, m); a score weighs `runs[b, r] * examples[b, j]`. All members are
+    compared with all non-members, whichever run and example they come from. One sort serves every weighting.
+
+    - exact: equals the weighted share of concordant pairs;
+    - NaN where a weighting leaves no member or no non-member.
+
+    >>> scores, is_in = np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([[True, True, False, False]])
+    >>> auc(scores, is_in, np.ones((1, 1)), np.ones((1, 4))).tolist()
+    [0.875]
+    """
+    inside, outside = _sorted(scores, is_in), _sorted(scores, ~is_in)
+    first = np.searchsorted(outside.score, inside.score, "left")
+    last = np.searchsorted(outside.score, inside.score, "right")
+    tied = not np.array_equal(first, last)
+    value = np.empty(len(runs))
+    for start in range(0, len(runs), _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        by_run, by_example = np.ascontiguousarray(runs[part].T), np.ascontiguousarray(examples[part].T)
+        below = np.zeros((len(outside.score) + 1, by_run.shape[1]))
+        np.cumsum(outside.weights(by_run, by_example), axis=0, out=below[1:])
+        members = inside.weights(by_run, by_example)
+        beaten = 0.5 * (below[first] + below[last]) if tied else below[first]
+        value[part] = _ratio(np.einsum("nb,nb->b", members, beaten), members.sum(0) * below[-1])
+    return value
+
+
+def tpr(scores: FloatArray, is_in: BoolArray, runs: FloatArray, examples: FloatArray, fpr: float) -> FloatArray:
+    """Share of members above the lowest threshold whose false positive rate is at most `fpr`, per weighting: (B,).
+
+    Arguments as for `auc`. Conservative: equal scores are accepted or refused together, so the realised false positive
+    rate never exceeds `fpr`, and with all scores equal the answer is 0 (for fpr < 1).
+
+    >>> scores, is_in = np.array([[4.0, 2.0, 3.0, 1.0]]), np.array([[True, True, False, False]])
+    >>> [tpr(scores, is_in, np.ones((1, 1)), np.ones((1, 4)), fpr).item() for fpr in (0.4, 0.5, 1.0)]
+    [0.5, 1.0, 1.0]
+    """
+    inside, outside = _sorted(scores, is_in).reversed(), _sorted(scores, ~is_in).reversed()
+    by_run, by_example = np.ascontiguousarray(runs.T), np.ascontiguousarray(examples.T)
+    all_in = ((runs @ (is_in & ~np.isnan(scores))) * examples).sum(1)
+    all_out = ((runs @ (~is_in & ~np.isnan(scores))) * examples).sum(1)
+    allowed = fpr * all_out * (1 + 1e-12)  # the product may round below the whole number that it stands for
+    # Only the top of the ranking matters: look at more non-members until every weighting is above what it is allowed.
+    shown = min(len(outside.score), 64 + 4 * math.ceil(fpr * len(outside.score)))
+    while True:
+        passed = np.cumsum(outside.top(shown).weights(by_run, by_example), axis=0) > allowed
+        if shown == len(outside.score) or passed[-1].all():
+            break
+        shown = min(len(outside.score), 2 * shown)
+    never = ~passed.any(0)
+    refused = np.where(never, -np.inf, outside.score[passed.argmax(0)]) if shown else np.full(len(runs), -np.inf)
+    accepted = np.searchsorted(-inside.score, -refused, "left")
+    top = inside.top(int(accepted.max(initial=0)))
+    above = np.zeros((len(top.score) + 1, len(runs)))
+    np.cumsum(top.weights(by_run, by_example), axis=0, out=above[1:])
+    value = _ratio(above[accepted, np.arange(len(runs))], all_in)
+    return np.where(all_out > 0, value, np.nan)
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Scores in order, with the run and the example that each came from."""
+
+    score: FloatArray
+    run: IntArray
+    example: IntArray
+
+    def reversed(self) -> _Ranked:
+        return _Ranked(self.score[::-1], self.run[::-1], self.example[::-1])
+
+    def top(self, count: int) -> _Ranked:
+        return _Ranked(self.score[:count], self.run[:count], self.example[:count])
+
+    def weights(self, by_run: FloatArray, by_example: FloatArray) -> FloatArray:
+        """(n, B) products of the run weights (R, B) and the example weights (m, B)."""
+        product: FloatArray = by_run[self.run]
+        product *= by_example[self.example]
+        return product
+
+
+def _sorted(scores: FloatArray, chosen: BoolArray) -> _Ranked:
+    """The chosen scores in ascending order, NaN left out."""
+    run, example = np.nonzero(chosen & ~np.isnan(scores))
+    score = scores[run, example]
+    order = np.argsort(score, kind="stable")
+    return _Ranked(score[order], run[order], example[order])
+
+
+def _ratio(numerator: FloatArray, denominator: FloatArray | IntArray) -> FloatArray:
+    """Elementwise quotient, NaN where the denominator is zero."""
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
+
+
+def _normal_quantile(probability: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(probability)

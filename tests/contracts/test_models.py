@@ -1,0 +1,80 @@
+"""What every model promises, for every file in the folder."""
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call, grad, stack_module_state, vmap
+
+from fedmem import catalogue
+from fedmem.components import Model
+
+every_model = pytest.mark.parametrize("kind", catalogue.kinds("model"))
+SHAPE, CLASSES = (1, 8, 8), 10
+
+
+def make(kind: str) -> Model:
+    component = catalogue.load("model", kind)()
+    assert isinstance(component, Model)
+    return component
+
+
+def build(kind: str, seed: int = 0) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(kind).build(SHAPE, CLASSES)
+
+
+def inputs(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random((count, *SHAPE), dtype=np.float32))
+
+
+@every_model
+def test_gives_one_logit_per_class(kind: str) -> None:
+    logits = build(kind)(inputs(5))
+    assert logits.shape == (5, CLASSES)
+    assert torch.isfinite(logits).all()
+
+
+@every_model
+def test_builds_the_same_network_from_the_same_seed(kind: str) -> None:
+    one, other, third = build(kind, 1), build(kind, 1), build(kind, 2)
+    assert list(dict(one.named_parameters())) == list(dict(other.named_parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), third.parameters(), strict=True))
+
+
+@every_model
+def test_parameters_are_float32_and_train(kind: str) -> None:
+    module = build(kind)
+    torch.nn.functional.cross_entropy(module(inputs(6)), torch.arange(6)).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.dtype == torch.float32, name
+        assert parameter.requires_grad, name
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@every_model
+def test_rows_do_not_see_each_other(kind: str) -> None:
+    """Otherwise the prediction of an audit example would depend on what is evaluated beside it."""
+    module, rows = build(kind), inputs(7)
+    together = module(rows)
+    apart = torch.cat([module(row[None]) for row in rows])
+    torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in catalogue.kinds("model") if make(kind).stackable])
+def test_stackable_models_have_no_buffers_and_stack_correctly(kind: str) -> None:
+    modules = [build(kind, seed) for seed in range(3)]
+    params, buffers = stack_module_state(modules)
+    assert not buffers
+    rows, labels = inputs(4), torch.arange(4)
+
+    def loss(own: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(functional_call(modules[0], own, (rows,)), labels)
+
+    stacked = vmap(grad(loss))(params)
+    for i, module in enumerate(modules):
+        single = grad(loss)(dict(module.named_parameters()))
+        for name, value in single.items():
+            torch.testing.assert_close(stacked[name][i], value, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,102 @@
+"""Digits are the published ones, with their forms; synthetic data are what their formula says."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from fedmem.components import DatasetLoader
+from fedmem.datasets import digits
+from fedmem.datasets.digits import Digits
+from fedmem.datasets.synthetic import Synthetic
+from fedmem.errors import ComponentError
+from fedmem.types import Dataset, Examples
+
+
+def everything(data: Dataset) -> Examples:
+    """All rows in order of id."""
+    rows = Examples.concatenate([data.train, data.test])
+    return rows.take(np.argsort(rows.ids))
+
+
+@pytest.mark.parametrize(
+    "loader", [Digits(), Digits(test=100), Synthetic(rows=70, test=30), Synthetic(rows=70, test=30, groups=7)]
+)
+def test_loading_is_a_function_of_the_generator(loader: DatasetLoader) -> None:
+    first, second, third = (loader.load(np.random.default_rng(seed)) for seed in (0, 0, 1))
+    for part in ("train", "test"):
+        np.testing.assert_array_equal(getattr(first, part).ids, getattr(second, part).ids)
+        np.testing.assert_array_equal(getattr(first, part).inputs, getattr(second, part).inputs)
+    assert not np.array_equal(first.test.inputs, third.test.inputs)
+    for rows in (first.train, first.test):
+        assert rows.inputs.dtype == np.float32
+        assert rows.targets.dtype == rows.ids.dtype == np.int64
+        assert 0 <= rows.inputs.min() <= rows.inputs.max() <= 1
+        assert set(rows.targets.tolist()) <= set(range(first.num_classes))
+    np.testing.assert_array_equal(everything(first).ids, np.arange(len(first.train) + len(first.test)))
+    assert first.natural is None or first.natural.shape == (len(first.train),)
+
+
+def test_digits_are_the_published_ones() -> None:
+    rows = everything(Digits().load(np.random.default_rng(0)))
+    images = (rows.inputs.reshape(1797, 64) * 16).astype(np.uint8)
+    published = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"
+    assert hashlib.sha256(images.tobytes()).hexdigest() == published
+    assert np.bincount(rows.targets).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_other_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "_IMAGES_SHA256", "0" * 64)
+    with pytest.raises(ComponentError, match="reinstall scikit-learn"):
+        Digits().load(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("count", [10, 100, 297, 1000, 1787])
+def test_digits_test_set_is_stratified(count: int) -> None:
+    sizes = np.array([178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
+    for seed in range(5):
+        data = Digits(test=count).load(np.random.default_rng(seed))
+        assert (len(data.train), len(data.test)) == (1797 - count, count)
+        got = np.bincount(data.test.targets, minlength=10)
+        assert np.all(np.abs(got - sizes * count / 1797) < 1)
+
+
+def test_digits_forms_begin_with_the_common_sequence() -> None:
+    """Every form asks for 0..9 three times first; the recovered boundaries must see that."""
+    data = Digits().load(np.random.default_rng(0))
+    assert data.natural is not None
+    form = np.full(1797, -1)
+    form[data.train.ids] = data.natural
+    labels = everything(data).targets
+    assert set(data.natural.tolist()) == set(range(14))
+    assert np.all(np.diff(data.natural) >= 0)
+    starts = digits._FORM_STARTS
+    matches = [np.mean(labels[start : start + 30] == np.tile(np.arange(10), 3)) for start in starts[:-1]]
+    shifted = [np.mean(labels[start + 1 : start + 31] == np.tile(np.arange(10), 3)) for start in starts[:-1]]
+    assert min(matches) >= 0.6 > 0.4 > max(shifted)
+    for start, end, number in zip(starts[:-1], starts[1:], range(14), strict=True):
+        assert set(form[start:end].tolist()) <= {number, -1}
+        assert 122 <= end - start <= 130
+
+
+def test_synthetic_classes_are_as_far_apart_as_asked() -> None:
+    data = Synthetic(rows=20000, shape=(6,), classes=2, separation=2.0).load(np.random.default_rng(0))
+    centres = [data.train.inputs[data.train.targets == label].mean(0) for label in range(2)]
+    assert [np.linalg.norm(centre - 0.5) for centre in centres] == pytest.approx([0.2, 0.2], abs=0.005)
+    assert data.train.inputs[data.train.targets == 0].std(0) == pytest.approx(np.full(6, 0.1), rel=0.03)
+
+
+def test_synthetic_without_separation_carries_no_label() -> None:
+    data = Synthetic(rows=20000, shape=(3,), classes=2, separation=0.0).load(np.random.default_rng(0))
+    gap = np.subtract(*(data.train.inputs[data.train.targets == label].mean(0) for label in range(2)))
+    assert np.abs(gap).max() < 5 * 0.1 / np.sqrt(5000)
+
+
+def test_synthetic_groups_are_even_and_shifted() -> None:
+    loader = Synthetic(rows=9001, shape=(5,), classes=2, separation=0.0, groups=3, shift=2.0)
+    data = loader.load(np.random.default_rng(0))
+    assert data.natural is not None
+    assert sorted(np.bincount(data.natural).tolist()) == [3000, 3000, 3001]
+    for group in range(3):
+        centre = data.train.inputs[data.natural == group].mean(0) - 0.5
+        assert np.linalg.norm(centre) == pytest.approx(0.2, abs=0.01)

@@ -1,0 +1,179 @@
+"""The stacked executor against the one-by-one reference, and the reference against torch's own optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fedmem.clients.sgd import Sgd
+from fedmem.training import STACK_BYTES, OneByOne, Stacked, Task
+from fedmem.types import Examples, Params
+
+CLASSES = 5
+
+
+def mlp(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, CLASSES))
+
+
+def cnn(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, CLASSES)
+        )
+
+
+def initial(model: nn.Module) -> Params:
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def make_store(rng: np.random.Generator, n: int = 60) -> Examples:
+    return Examples(
+        inputs=rng.random((n, 1, 4, 4), dtype=np.float32), targets=rng.integers(0, CLASSES, n), ids=np.arange(n)
+    )
+
+
+def make_tasks(client: Sgd, before: Params, sizes: list[int], rng: np.random.Generator) -> list[Task]:
+    return [
+        Task(
+            run=i,
+            round=1,
+            client=i,
+            before=before,
+            rows=rng.permutation(60)[:size],
+            batches=client.batches(size, rng),
+        )
+        for i, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize("build", [mlp, cnn])
+@pytest.mark.parametrize(
+    "client",
+    [
+        Sgd(lr=0.2, epochs=2, batch_size=4),
+        Sgd(lr=0.1, momentum=0.9, weight_decay=0.01, epochs=1, batch_size=7),
+        Sgd(lr=0.3, steps=5, batch_size=8),
+    ],
+)
+def test_stacked_equals_one_by_one(build: Callable[[int], nn.Module], client: Sgd) -> None:
+    rng = np.random.default_rng(0)
+    model, store = build(0), make_store(rng)
+    tasks = make_tasks(client, initial(model), [13, 1, 40, 4, 0, 8, 59], rng)
+    plain = OneByOne(model, client, store).train(tasks)
+    stacked = Stacked(model, client, store).train(tasks)
+    for one, other in zip(plain, stacked, strict=True):
+        assert one.task is other.task
+        for name, value in one.outcome.sent.items():
+            torch.testing.assert_close(other.outcome.sent[name], value, rtol=1e-5, atol=1e-6)
+        assert one.loss == pytest.approx(other.loss, rel=1e-5, nan_ok=True)
+
+
+def test_a_broken_mask_would_be_seen() -> None:
+    """The equality above has teeth: dropping one row of a batch moves the model by more than its tolerance."""
+    rng = np.random.default_rng(1)
+    model, store, client = mlp(0), make_store(rng), Sgd(lr=0.2, batch_size=4)
+    task = make_tasks(client, initial(model), [9], rng)[0]
+    short = task.batches.copy()
+    short[0, 3] = -1
+    executor = OneByOne(model, client, store)
+    whole = executor.train([task])[0].outcome.sent
+    cut = executor.train([Task(run=0, round=1, client=0, before=task.before, rows=task.rows, batches=short)])[0]
+    assert any(not torch.allclose(whole[name], cut.outcome.sent[name], rtol=1e-4, atol=1e-5) for name in whole)
+
+
+def test_chunks_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    model, store, client = mlp(0), make_store(rng), Sgd(lr=0.2, epochs=2, batch_size=4)
+    tasks = make_tasks(client, initial(model), [20, 20, 20, 20, 20, 20], rng)
+    whole = Stacked(model, client, store).train(tasks)
+    monkeypatch.setattr("fedmem.training.STACK_BYTES", 3 * 4 * sum(v.numel() for v in initial(model).values()))
+    assert STACK_BYTES > 10_000
+    for one, other in zip(whole, Stacked(model, client, store).train(tasks), strict=True):
+        for name, value in one.outcome.sent.items():
+            torch.testing.assert_close(other.outcome.sent[name], value, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_one_by_one_equals_torchs_own_sgd(momentum: float) -> None:
+    rng = np.random.default_rng(3)
+    model, store = mlp(4), make_store(rng)
+    client = Sgd(lr=0.1, momentum=momentum, weight_decay=0.02, epochs=2, batch_size=6)
+    task = make_tasks(client, initial(model), [17], rng)[0]
+    ours = OneByOne(model, client, store).train([task])[0].outcome.sent
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum, weight_decay=0.02)
+    for positions in task.batches:
+        rows = task.rows[positions[positions >= 0]]
+        optimizer.zero_grad()
+        outputs = model(torch.from_numpy(store.inputs[rows]))
+        nn.functional.cross_entropy(outputs, torch.from_numpy(store.targets[rows])).backward()
+        optimizer.step()
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(ours[name], value.detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_a_client_without_rows_sends_the_model_back() -> None:
+    rng = np.random.default_rng(5)
+    model, store, client = mlp(0), make_store(rng), Sgd()
+    before = initial(model)
+    for kind in (OneByOne, Stacked):
+        result = kind(model, client, store).train(make_tasks(client, before, [0, 5], rng))
+        assert all(torch.equal(result[0].outcome.sent[name], before[name]) for name in before)
+        assert np.isnan(result[0].loss)
+        assert any(not torch.equal(result[1].outcome.sent[name], before[name]) for name in before)
+
+
+def test_training_leaves_the_initial_model_alone() -> None:
+    rng = np.random.default_rng(6)
+    model, store, client = mlp(0), make_store(rng), Sgd(lr=1.0)
+    before = initial(model)
+    copies = {name: value.clone() for name, value in before.items()}
+    for kind in (OneByOne, Stacked):
+        kind(model, client, store).train(make_tasks(client, before, [10, 0, 30], rng))
+        assert all(torch.equal(before[name], copies[name]) for name in before)
+
+
+def test_no_tasks_no_outcomes() -> None:
+    model, store = mlp(0), make_store(np.random.default_rng(0))
+    assert OneByOne(model, Sgd(), store).train([]) == Stacked(model, Sgd(), store).train([]) == []
+
+
+def test_logits_agree_and_are_float64() -> None:
+    rng = np.random.default_rng(7)
+    model, store = mlp(0), make_store(rng)
+    models = [initial(mlp(seed)) for seed in range(5)]
+    plain = OneByOne(model, Sgd(), store).logits(models, store.inputs)
+    stacked = Stacked(model, Sgd(), store).logits(models, store.inputs)
+    assert plain.shape == (5, 60, CLASSES)
+    assert plain.dtype == stacked.dtype == np.float64
+    np.testing.assert_allclose(plain, stacked, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(n=st.integers(0, 60), width=st.integers(1, 20), epochs=st.integers(1, 4), seed=st.integers(0, 99))
+def test_every_epoch_visits_every_row_once(n: int, width: int, epochs: int, seed: int) -> None:
+    client = Sgd(epochs=epochs, batch_size=width)
+    batches = client.batches(n, np.random.default_rng(seed))
+    assert batches.shape == (client.num_steps(n), width)
+    per_epoch = -(-n // width)
+    for epoch in range(epochs if n else 0):
+        rows = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+        assert sorted(rows[rows >= 0].tolist()) == list(range(n))
+    assert all((row >= 0).any() for row in batches)
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 40), width=st.integers(1, 12), steps=st.integers(1, 25))
+def test_a_number_of_steps_is_kept(n: int, width: int, steps: int) -> None:
+    batches = Sgd(steps=steps, batch_size=width).batches(n, np.random.default_rng(0))
+    assert len(batches) == steps
+    assert all((row >= 0).any() for row in batches)
