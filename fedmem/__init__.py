@@ -1,1 +1,46 @@
+"""What do federated models memorise, where and when.
 
+Names are imported when they are first used, so that `import fedmem` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedmem.observe import Observed as Observed
+    from fedmem.results import read as read
+    from fedmem.run import measure as measure
+    from fedmem.run import run as run
+    from fedmem.scenario import load_scenario as load_scenario
+    from fedmem.watch import Watch as Watch
+
+    __version__: str
+
+_HOME = {
+    "load_scenario": "fedmem.scenario",
+    "run": "fedmem.run",
+    "measure": "fedmem.run",
+    "read": "fedmem.results",
+    "Observed": "fedmem.observe",
+    "Watch": "fedmem.watch",
+}
+
+__all__ = ["Observed", "Watch", "__version__", "load_scenario", "measure", "read", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module, metadata
+
+    if name == "__version__":
+        return metadata.version("fedmem")
+    if name not in _HOME:
+        raise AttributeError(f"module 'fedmem' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    # Kept, because importing the module `fedmem.run` would otherwise shadow the function `run`.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -41,7 +41,8 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
 }
 """Family -> the contracts of which a member satisfies at least one."""
 
-_FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS.items() for protocol in group}
+FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS.items() for protocol in group}
+"""Contract -> the family that it belongs to."""
 
 
 class Component:
@@ -71,10 +72,10 @@ def kinds(family: str) -> tuple[str, ...]:
     """
     if family not in FAMILIES:
         raise ScenarioError([Problem(path="", message=f"unknown family {family!r}{choices(family, FAMILIES)}")])
-    return tuple(sorted(file.stem for file in _folder(family).glob("*.py") if not file.stem.startswith("_")))
+    return tuple(sorted(file.stem for file in folder(family).glob("*.py") if not file.stem.startswith("_")))
 
 
-def _folder(family: str) -> Path:
+def folder(family: str) -> Path:
     """The folder of a family; an error where `strategies` is not the one that lies beside `fedmem`."""
     package = FAMILIES[family]
     spec = importlib.util.find_spec(package)
@@ -139,20 +140,27 @@ def hints(cls: type) -> dict[str, Any]:
 
 def nested_family(cls: type, name: str) -> str | None:
     """The family of the component that this field takes, if it takes one."""
-    annotation = hints(cls).get(name)
-    pending = [annotation]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, type) and current in _FAMILY_OF:
-            return _FAMILY_OF[current]
-        pending.extend(get_args(current) if get_origin(current) is not Literal else ())
-    return None
+    asked = contracts(hints(cls).get(name))
+    return FAMILY_OF[asked[0]] if asked else None
+
+
+def contracts(annotation: Any) -> tuple[type, ...]:
+    """The contracts of `fedmem.components` that an annotation mentions, also inside tuples and unions."""
+    if isinstance(annotation, type) and annotation in FAMILY_OF:
+        return (annotation,)
+    arguments = () if get_origin(annotation) is Literal else get_args(annotation)
+    return tuple(found for argument in arguments for found in contracts(argument))
+
+
+def fitting(family: str, protocols: Sequence[type]) -> list[str]:
+    """The kinds of a family whose classes satisfy one of these contracts; imports all of the family."""
+    return [kind for kind in kinds(family) if any(satisfies(load(family, kind), p) for p in protocols)]
 
 
 def field_names(family: str, kind: str) -> tuple[str, ...] | None:
     """The YAML fields of a kind beside `kind`; None where it takes any."""
     cls = load(family, kind)
-    if _is_stock(family, cls):
+    if is_stock(family, cls):
         known = parameters(cls)
         return None if known is None else tuple(known)
     return tuple(item.name for item in fields(cls))
@@ -190,8 +198,8 @@ def _default(item: Field[Any]) -> Any:
 def _checked(annotation: Any) -> Any:
     """The annotation with strict numbers and nested components."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if isinstance(annotation, type) and annotation in _FAMILY_OF:
-        return Annotated[Any, Component(_FAMILY_OF[annotation], annotation)]
+    if isinstance(annotation, type) and annotation in FAMILY_OF:
+        return Annotated[Any, Component(FAMILY_OF[annotation], annotation)]
     if annotation in (int, float, bool, str):
         return Annotated[annotation, Strict()]
     if origin is Annotated:
@@ -223,7 +231,7 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
     given = {key: value for key, value in mapping.items() if key != "kind"}
     try:
         cls = load(family, kind)
-        if _is_stock(family, cls):
+        if is_stock(family, cls):
             return _stock(kind, cls, given)
         _of_contract(family, kind, cls, protocols or PROTOCOLS[family])
         checked = fields_model(cls).model_validate(given)
@@ -237,16 +245,16 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
         raise ScenarioError([Problem(path="", message=str(error))]) from error
 
 
-def _is_stock(family: str, cls: type) -> bool:
+def is_stock(family: str, cls: type) -> bool:
+    """Whether this is a Flower strategy that knows nothing of fedmem."""
     return family == "strategy" and not hasattr(cls, "make")
 
 
 def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -> None:
     if any(satisfies(cls, protocol) for protocol in protocols):
         return
-    fitting = [other for other in kinds(family) if any(satisfies(load(family, other), p) for p in protocols)]
     wanted = " or ".join(protocol.__name__ for protocol in protocols)
-    raise ComponentError("kind", f"{kind!r} is no {wanted}{choices(kind, fitting)}")
+    raise ComponentError("kind", f"{kind!r} is no {wanted}{choices(kind, fitting(family, protocols))}")
 
 
 def _stock(kind: str, cls: type, given: Mapping[str, Any]) -> StockStrategy:
@@ -286,16 +294,17 @@ def dump(component: Any) -> dict[str, Any]:
     if isinstance(component, StockStrategy):
         return {"kind": component.kind, **component.fields}
     return {"kind": kind_of(component)} | {
-        item.name: _plain(getattr(component, item.name)) for item in fields(component)
+        item.name: plain(getattr(component, item.name)) for item in fields(component)
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The YAML value of a field."""
     if is_dataclass(value):
         return dump(value)
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+        return [plain(item) for item in value]
+    return {key: plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def explain(cls: type) -> dict[str, str]:

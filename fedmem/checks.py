@@ -77,7 +77,21 @@ def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Proble
         if probe.every is not None and probe.every > rounds:
             message = f"{probe.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
             yield Problem(path=f"{path}.every", message=message)
+        due = observe.within(rounds)
+        for round in getattr(probe, "rounds", ()):
+            if round not in due:
+                message = f"round {round} is not observed; add it to observe.rounds, or choose from {list(due)}"
+                yield Problem(path=f"{path}.rounds", message=message)
         yield from _watched(probe, path, observe.levels)
+
+
+def _twice(probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
+    for name, components in (("probes", probes), ("estimators", estimators)):
+        for position, component in enumerate(components):
+            first = components.index(component)
+            if first < position:
+                message = f"this is the same as {name}[{first}], and would be measured twice; leave one out"
+                yield Problem(path=f"{name}[{position}]", message=message)
 
 
 def _estimator_levels(estimators: Sequence[Any], observe: Any) -> Iterator[Problem]:
@@ -120,7 +134,8 @@ def _names(injections: Sequence[Any]) -> Iterator[Problem]:
 
 def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
-        for path, component in _nested(estimator, f"estimators[{position}]"):
+        # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
+        for path, component in reversed(list(_nested(estimator, f"estimators[{position}]"))):
             wanted = int(getattr(component, "min_runs", 1))
             if runs < wanted:
                 yield Problem(
@@ -128,6 +143,7 @@ def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
                     message=f"{kind_of(component)} compares runs with and without an example and needs at least "
                     f"{wanted} runs, but runs is {runs}; set runs to {wanted} or more, or leave it out",
                 )
+                break
 
 
 def _nested(component: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -199,6 +215,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _observed_rounds,
     _levels,
     _probes,
+    _twice,
     _estimator_levels,
     _names,
     _enough_runs,

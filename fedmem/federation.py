@@ -122,8 +122,7 @@ class _Plan:
 
 def _load(scenario: Scenario) -> Dataset:
     """The data set, split into train and test."""
-    data: Dataset = scenario.dataset.load(stream(scenario.seed, "dataset"))
-    return data
+    return scenario.dataset.load(stream(scenario.seed, "dataset"))
 
 
 def _count(scenario: Scenario, data: Dataset) -> dict[str, int]:
@@ -155,16 +154,15 @@ def _shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
         f"population {counts['population']}, audit {counts['audit']}, fill-ins {counts['fill-ins']} "
         f"and one for each of {scenario.clients} clients; "
     )
+    most = train - reserved - scenario.clients
     room = train - counts["population"] - scenario.clients
-    if room < 0 or reserved == 0:
-        most = max(0, train - reserved - scenario.clients)
-        return [Problem(path="population", message=f"{message}lower population to at most {most}, or clients")]
-    message += (
-        f"lower per_client or copies of the injections until audit and fill-ins need {room} instead of {reserved}"
-    )
-    if counts["fill-ins"]:
-        message += ", or write `exclusion: remove`, which needs no fill-ins"
-    return [Problem(path="injections", message=f"{message}, or lower population or clients")]
+    remedies = [f"lower population to at most {most}"] if most >= 0 and counts["population"] else []
+    if room >= 0 and reserved:
+        remedies.append(f"lower per_client or copies of the injections until audit and fill-ins need at most {room}")
+    if counts["fill-ins"] and counts["base"] + counts["fill-ins"] >= scenario.clients:
+        remedies.append("write `exclusion: remove`, which needs no fill-ins")
+    path = "injections" if room >= 0 and reserved else "population" if counts["population"] else "clients"
+    return [Problem(path=path, message=message + ", or ".join([*remedies, "lower clients"]))]
 
 
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:

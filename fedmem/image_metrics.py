@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedmem.types import FloatArray, IntArray
 
 CAP = 100.0
-"""The largest PSNR that is reported, in dB: a mean squared error of 1e-10, which float32 images cannot better honestly."""
+"""The largest PSNR reported, in dB: a mean squared error of 1e-10, about what float32 can tell from 0."""
 
 
 def squared_errors(images: NDArray[np.float32], truth: NDArray[np.float32]) -> FloatArray:
@@ -21,7 +21,7 @@ def squared_errors(images: NDArray[np.float32], truth: NDArray[np.float32]) -> F
     return np.stack([np.square(first - row).mean(axis=1) for row in second], axis=1)
 
 
-def psnr(errors: FloatArray) -> FloatArray:
+def psnr(errors: FloatArray | np.float64) -> FloatArray:
     """Peak signal-to-noise ratio in dB of images in [0, 1]: `10 log10(1 / MSE)`, per image, higher is nearer.
 
     Capped at 100 dB, so that one exact image does not make a mean infinite; an error of NaN stays NaN.
@@ -29,7 +29,7 @@ def psnr(errors: FloatArray) -> FloatArray:
     >>> [round(float(value), 6) for value in psnr(np.array([0.01, 0.25, 0.0]))]
     [20.0, 6.0206, 100.0]
     """
-    return -10.0 * np.log10(np.maximum(errors, 10.0 ** (-CAP / 10.0)))
+    return np.asarray(-10.0 * np.log10(np.maximum(errors, 10.0 ** (-CAP / 10.0))), dtype=np.float64)
 
 
 def assign(errors: FloatArray) -> IntArray:

@@ -75,6 +75,15 @@ class Observe(_Part):
         default=("local", "global"), description="at clients (local), after aggregation (global), or both"
     )
 
+    def within(self, rounds: int) -> tuple[int, ...]:
+        """The rounds that are looked at in a training of so many.
+
+        >>> Observe(every=4, rounds=(9,)).within(10)
+        (0, 4, 8, 9, 10)
+        """
+        regular = range(0, rounds + 1, self.every) if self.every else ()
+        return tuple(sorted({0, rounds, *regular, *self.rounds}))
+
 
 class Tolerate(_Part):
     """Which failures do not end a run."""
@@ -184,9 +193,7 @@ class Scenario(_Part):
     @property
     def observed_rounds(self) -> tuple[int, ...]:
         """The rounds that are looked at, sorted; 0 and the last are always among them."""
-        every = self.observe.every
-        regular = range(0, self.rounds + 1, every) if every else ()
-        return tuple(sorted({0, self.rounds, *regular, *self.observe.rounds}))
+        return self.observe.within(self.rounds)
 
     @property
     def id(self) -> str:

@@ -23,6 +23,8 @@ import numpy as np
 
 from fedmem.types import FINAL, AuditSet, Bank, BoolArray, FloatArray, IntArray, Level, Resampling, View
 
+_Place = tuple[Level, str]
+_PLACES: tuple[_Place, ...] = (("global", ""), ("local", "owner"), ("local", "others"))
 _NAMES = ("loss", "margin", "correct", "rank")
 
 
@@ -45,7 +47,13 @@ def views(bank: Bank, resampling: Resampling) -> Iterator[View]:
 
     def view(round: int, level: Level, setting: str, values: dict[str, FloatArray]) -> View:
         return View(
-            round=round, level=level, setting=setting, audit=audit, references=references, resampling=resampling, **values
+            round=round,
+            level=level,
+            setting=setting,
+            audit=audit,
+            references=references,
+            resampling=resampling,
+            **values,
         )
 
     for round in _rounds(bank, "global", "local"):
@@ -53,9 +61,6 @@ def views(bank: Bank, resampling: Resampling) -> Iterator[View]:
             yield view(round, *place, values)
     for place, values in _final(bank).items():
         yield view(FINAL, *place, values)
-
-
-_Place = tuple[Level, str]
 
 
 def _places(bank: Bank, round: int) -> dict[_Place, dict[str, FloatArray]]:
@@ -94,7 +99,7 @@ def _final(bank: Bank) -> dict[_Place, dict[str, FloatArray]]:
                     grown[:, : so_far[name].shape[1]] = so_far[name]
                 grown[:, : cube.shape[1], columns] = cube[:, :, columns]
                 so_far[name] = grown
-    return {place: shown[place] for place in sorted(shown, key=lambda place: (place[0] != "global", place[1] != "owner"))}
+    return {place: shown[place] for place in _PLACES if place in shown}
 
 
 def _last_rounds(bank: Bank) -> IntArray:
@@ -138,16 +143,16 @@ def _snapshot(bank: Bank, level: Level, round: int) -> _Snapshot | None:
     values = {name: np.full((*present.shape, len(bank.audit)), np.nan) for name in _NAMES}
     for part in bank.evidence:
         if part.set == "audit" and (part.level, part.round) == (level, round):
-            models = part.run, np.searchsorted(clients, part.client)
-            values["loss"][models] = part.loss
-            values["margin"][models] = part.margin
-            values["correct"][models] = part.correct
+            column = np.searchsorted(clients, part.client)
+            values["loss"][part.run, column] = part.loss
+            values["margin"][part.run, column] = part.margin
+            values["correct"][part.run, column] = part.correct
     for ranks in bank.references:
         if (ranks.level, ranks.round) == (level, round):
             column = np.searchsorted(clients, ranks.client)
-            assert np.array_equal(clients[column], ranks.client), "references were ranked at models without evidence"
-            rank = 1.0 + ranks.less + 0.5 * ranks.ties
-            values["rank"][ranks.run[:, None], column[:, None], ranks.subjects] = np.where(ranks.less >= 0, rank, np.nan)
+            assert np.isin(ranks.client, clients).all(), "references were ranked at models without evidence"
+            models = ranks.run[:, None], column[:, None], ranks.subjects
+            values["rank"][models] = np.where(ranks.less < 0, np.nan, 1.0 + ranks.less + 0.5 * ranks.ties)
     return _Snapshot(clients=clients, present=present, values=values)
 
 

@@ -139,6 +139,16 @@ def write(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
+def write_flow(value: Any) -> str:
+    """The same on one line, `{kind: uniform, size: 10}`.
+
+    >>> write_flow({"kind": "mlp", "hidden": [64]}), write_flow(None)
+    ('{kind: mlp, hidden: [64]}', 'null')
+    """
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6, default_flow_style=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def _unusable(name: str, message: str, line: int | None = None) -> Source:
     return Source(value=None, lines={}, problems=(Problem(path="", message=message, line=line, source=name),))
 

@@ -43,7 +43,7 @@ def test_small_cnn_takes_images_of_many_sizes(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(20,), (8, 8), (1, 3, 8)])
 def test_small_cnn_refuses_what_is_no_image(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ComponentError, match="choose `model: {kind: mlp}`"):
+    with pytest.raises(ComponentError, match=r"choose `model: \{kind: mlp\}`"):
         SmallCNN().build(shape, 7)
 
 

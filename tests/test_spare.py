@@ -26,7 +26,8 @@ def naive(labels: np.ndarray, targets: np.ndarray, count: int, rng: np.random.Ge
         label = rng.choice(possible) if possible else None
         taken.append(rng.choice([i for i in free if label is None or labels[i] == label]))
         free.remove(taken[-1])
-    return labels[np.array(taken)]
+    drawn: np.ndarray = labels[np.array(taken)]
+    return drawn
 
 
 @settings(max_examples=80, deadline=None)

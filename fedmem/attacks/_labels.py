@@ -33,7 +33,7 @@ def infer_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArra
     average impact of one example is (sum of the negative entries) / n; it is taken off every class found, and the
     rest of the labels are found one at a time where what remains is smallest (Wainakh et al., 2022).
 
-    - Only the direction counts: a positive factor changes nothing, so an update divided by the wrong learning rate serves.
+    - A positive factor changes nothing, so an update divided by the wrong learning rate serves.
     - If more classes are negative than there are examples, the most negative ones are taken.
     - Without a negative entry (no information) the labels repeat the class of the smallest entry.
 

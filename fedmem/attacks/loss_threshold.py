@@ -29,4 +29,5 @@ class LossThreshold:
 
     def scores(self, margin: FloatArray, is_in: BoolArray) -> FloatArray:
         """Negative losses (R, m) from margins (R, m)."""
-        return -np.logaddexp(0.0, -margin)
+        with np.errstate(invalid="ignore"):  # NaN in, NaN out
+            return -np.logaddexp(0.0, -margin)

@@ -45,23 +45,23 @@ class Exposure:
         ins, both = (seen & audit.is_in).sum(0), seen.sum(0)
         found = []
         for kind in audit.kinds:
-            for metric, values, count in (("exposure", inside, ins), ("exposure_gain", inside - outside, both)):
+            for metric, values, trials in (("exposure", inside, ins), ("exposure_gain", inside - outside, both)):
                 rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(values[0]))
                 if not len(rows):
                     continue
                 means = mean_over_examples(values[:, rows], examples[:, rows])
-                null = float(np.mean([null_mean(int(n)) for n in view.references[rows]])) if metric == "exposure" else 0.0
+                chance = [null_mean(count) for count in view.references[rows].tolist()]
                 found.append(
                     Estimate(
                         metric=metric,
                         kind=kind,
                         value=float(means[0]),
                         replicates=means[1:],
-                        null=null,
+                        null=float(np.mean(chance)) if metric == "exposure" else 0.0,
                         n=len(rows),
                         examples=rows,
                         per_example=values[0, rows],
-                        per_example_n=count[rows],
+                        per_example_n=trials[rows],
                     )
                 )
         return found

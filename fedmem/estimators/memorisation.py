@@ -30,8 +30,9 @@ class Memorisation:
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, by correctness and by probability."""
-        probability = np.exp(-np.logaddexp(0.0, -view.margin))  # the margin is the log odds of the label
-        found = []
+        with np.errstate(invalid="ignore"):  # NaN in, NaN out
+            probability = np.exp(-np.logaddexp(0.0, -view.margin))  # the margin is the log odds of the label
+        found: list[Estimate] = []
         for setting, values in (("", view.correct), ("probability", probability)):
             found.extend(_by_kind(view, mean(values, axis=1), setting))
         return found

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt
-from numpy.typing import NDArray
 
 from fedmem.components import Context, GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.errors import ComponentError, RunError
-from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.probes._clusters import mean_interval
+from fedmem.probes._victims import Case, Victim, score, sheet
 from fedmem.statistics import wilson
-from fedmem.types import EVERYWHERE, FINAL, IntArray, Level, Measurement, Params, Reading, Transition
-
-KEPT = 4
-"""Victims of each kind that are kept as pictures, for each round and view: the first ones, not the best ones."""
+from fedmem.types import EVERYWHERE, FINAL, Level, Measurement, Params, Reading, Transition
 
 KNOWS = {"message": "lr+steps+count", "aggregate": "lr+steps+count", "first_step": "lr+batch_size+first_step"}
 """What the adversary of each view is granted besides the model before and after. Labels are always inferred."""
@@ -103,12 +99,13 @@ class Leakage:
                 continue
             rng = context.stream(f"leakage {view}", round=first.round)
             found = self.attack.reconstruct([case.target for case in cases], rng)
-            scored = [_score(case, result, context) for case, result in zip(cases, found, strict=True)]
-            readings += [
-                (case.transition, r) for case, score in zip(cases, scored, strict=True) for r in score.readings
-            ]
-            sheet = _sheet([picture for score in scored for picture in score.pictures])
-            context.keep(f"leakage/round_{first.round}/{first.level}/{view}", sheet)
+            victims: list[Victim] = []
+            for case, result in zip(cases, found, strict=True):
+                scored = score(case, _checked(case, result), context)
+                about = _about_attack(case, result, context) + [r for victim in scored for r in _about_victim(victim)]
+                readings += [(case.transition, reading) for reading in about]
+                victims += scored
+            context.keep(f"leakage/round_{first.round}/{first.level}/{view}", sheet(victims))
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
@@ -139,22 +136,16 @@ class Leakage:
         due = [r for r in context.observed_rounds if r > 0 and (not self.every or r % self.every == 0 or r == last)]
         return (due[0], due[-1]) if due else ()
 
-    def _cases(self, view: str, transitions: Sequence[Transition], context: Context) -> list[_Case]:
+    def _cases(self, view: str, transitions: Sequence[Transition], context: Context) -> list[Case]:
         """What to attack in this view."""
         cases = []
         for run in sorted({t.run for t in transitions if t.run < self.runs}):
             own = [t for t in transitions if t.run == run]
-            cohort = {client for t in own for client in (t.clients if view == "aggregate" else (t.client,))}
+            cohort = {client for t in own for client in _clients(t)}
             picked = self._picked(run, own[0].round, cohort, context)
-            for transition in own:
-                if view == "aggregate":
-                    case = self._case(view, transition, sorted(transition.clients), picked, context)
-                elif transition.client in picked:
-                    case = self._case(view, transition, [transition.client], picked, context)
-                else:
-                    case = None
-                if case is not None:
-                    cases.append(case)
+            attacked = [t for t in own if picked.intersection(_clients(t))]
+            found = (self._case(view, transition, picked, context) for transition in attacked)
+            cases += [case for case in found if case is not None]
         return cases
 
     def _picked(self, run: int, round: int, cohort: set[int], context: Context) -> set[int]:
@@ -165,55 +156,36 @@ class Leakage:
         rng = context.stream("leakage victims", run=run, round=round)
         return set(rng.permutation(candidates)[: self.victims].tolist())
 
-    def _case(
-        self, view: str, transition: Transition, clients: list[int], picked: set[int], context: Context
-    ) -> _Case | None:
+    def _case(self, view: str, transition: Transition, picked: set[int], context: Context) -> Case | None:
         """One attack: its gradient, the true rows behind it and the victims among them; None without victims."""
         federation, run = context.federation, transition.run
-        held = [context.rows(run, client) for client in clients]
         if view == "first_step":
             after, rows = context.first_step(transition)
             steps = 1.0
         else:
-            after, rows = transition.sent, np.concatenate([*held, np.empty(0, dtype=np.int64)])
-            steps = float(np.mean([context.client.num_steps(len(part)) for part in held])) if held else 0.0
+            held = [context.rows(run, client) for client in _clients(transition)]
+            after, rows = transition.sent, np.concatenate(held)
+            steps = float(np.mean([context.client.num_steps(len(part)) for part in held]))
         audit = federation.audit
         wanted = audit.is_in[run] & np.isin(audit.holder, sorted(picked))
         victims = np.flatnonzero(wanted & np.isin(federation.audit_start + np.arange(len(audit)), rows))
-        if not len(victims) or not steps:
+        if not len(victims):
             return None
-        count = min(len(rows), self.max_images)
         target = GradientTarget(
             model=federation.model,
             params=transition.before,
             gradient=_gradient(transition.before, after, steps, context),
-            num_images=count,
+            num_images=min(len(rows), self.max_images),
             input_shape=federation.store.inputs.shape[1:],
             num_classes=federation.num_classes,
             knows=KNOWS[view],
         )
-        return _Case(view=view, transition=transition, target=target, rows=rows, victims=victims)
+        return Case(view=view, transition=transition, target=target, rows=rows, victims=victims)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    """One attack and its truth: `rows` (n,) of the store in the batch, `victims` positions in the audit set."""
-
-    view: str
-    transition: Transition
-    target: GradientTarget
-    rows: IntArray
-    victims: IntArray
-
-    @property
-    def setting(self) -> str:
-        return f"view={self.view},knows={self.target.knows},labels=inferred"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Score:
-    readings: list[Reading] = field(default_factory=list)
-    pictures: list[dict[str, Any]] = field(default_factory=list)
+def _clients(transition: Transition) -> tuple[int, ...]:
+    """Whose work a transition is."""
+    return (transition.client,) if transition.level == "local" else transition.clients
 
 
 def _gradient(before: Params, after: Params, steps: float, context: Context) -> Params:
@@ -222,8 +194,8 @@ def _gradient(before: Params, after: Params, steps: float, context: Context) -> 
     if lr is None:
         raise ComponentError(
             "client",
-            f"the probe leakage reads an update as a gradient times the learning rate, but {type(context.client).__name__} "
-            "has no field `lr`; use a client algorithm that has one, or leave the probe out",
+            "the probe leakage reads an update as a gradient times the learning rate, but the client algorithm "
+            f"{type(context.client).__name__} has no field `lr`; use one that has, or leave the probe out",
         )
     decay = float(getattr(context.client, "weight_decay", 0.0))
     return {
@@ -232,64 +204,41 @@ def _gradient(before: Params, after: Params, steps: float, context: Context) -> 
     }
 
 
-def _score(case: _Case, found: Reconstruction, context: Context) -> _Score:
-    """Readings and pictures of one attack."""
-    federation = context.federation
-    truth = federation.store.take(case.rows)
+def _checked(case: Case, found: Reconstruction) -> Reconstruction:
+    """Attacks may come from anywhere: refuse what cannot be scored."""
     if len(found.inputs) == 0 or not np.isfinite(found.inputs).all():
         raise RunError(
-            f"round {case.transition.round}, run {case.transition.run}, client {case.transition.client}: the attack on "
-            f"view {case.view} returned {len(found.inputs)} images, not all of them finite numbers"
+            f"run {case.transition.run}, round {case.transition.round}, client {case.transition.client}: the attack "
+            f"on view {case.view} must return finite images, at least one; it returned {len(found.inputs)}, "
+            f"{np.count_nonzero(~np.isfinite(found.inputs))} of their values not finite"
         )
-    errors, chosen = _paired(found.inputs, truth.inputs)
-    rivals = [(batch, *_paired(batch, truth.inputs)) for batch in _priors(case, found, context)]
-    score = _Score()
-    true_counts = np.bincount(truth.targets, minlength=federation.num_classes)
-    right = np.minimum(true_counts, np.bincount(found.labels, minlength=federation.num_classes)).sum()
-    attack = {
+    return found
+
+
+def _about_attack(case: Case, found: Reconstruction, context: Context) -> list[Reading]:
+    """Readings of the attack as a whole."""
+    classes, truth = context.federation.num_classes, context.federation.store.targets[case.rows]
+    right = np.minimum(np.bincount(truth, minlength=classes), np.bincount(found.labels, minlength=classes)).sum()
+    values = {
         "label_accuracy": right / len(found.labels),
         "distance": found.distance,
         "coverage": len(found.inputs) / len(truth),
     }
-    score.readings.extend(
-        Reading(metric=metric, value=float(value), setting=case.setting) for metric, value in attack.items()
-    )
-    for victim in case.victims.tolist():
-        kind = str(federation.audit.kind[victim])
-        places = np.flatnonzero(case.rows == federation.audit_start + victim)
-        image = federation.audit.examples.inputs[victim]
-        best = places[errors[places].argmin()]
-        rebuilt = found.inputs[chosen[best]]
-        prior_errors = [rival_errors[places].min() for _, rival_errors, _ in rivals]
-        batch, rival_errors, rival_chosen = rivals[int(np.argmin(prior_errors))]
-        prior = batch[rival_chosen[places[rival_errors[places].argmin()]]]
-        own, others = float(psnr(errors[best])), float(psnr(min(prior_errors)))
+    return [Reading(metric=metric, value=float(value), setting=case.setting) for metric, value in values.items()]
 
-        def add(metric: str, value: float, detail: str = "", victim: int = victim, kind: str = kind) -> None:
-            setting = f"{case.setting}{detail},kind={kind}"
-            score.readings.append(Reading(metric=metric, value=value, subject=str(victim), setting=setting))
 
-        add("psnr", own)
-        add("margin", own - others)
-        gallery = _gallery(kind, context)
-        if len(gallery):
-            nearest = squared_errors(gallery, rebuilt[None]).min()
-            add("identified", float(errors[best] < nearest), detail=f",gallery={len(gallery)}")
-        score.pictures.append(
-            {
-                "original": image,
-                "reconstruction": rebuilt,
-                "prior": prior,
-                "kind": kind,
-                "setting": case.setting,
-                "subject": victim,
-                "run": case.transition.run,
-                "client": int(federation.audit.holder[victim]),
-                "psnr": own,
-                "prior_psnr": others,
-            }
-        )
-    return score
+def _about_victim(victim: Victim) -> list[Reading]:
+    """Readings of one victim; the kind comes last in the setting, because a label may hold anything."""
+    subject, setting, kind = str(victim.subject), victim.case.setting, f",kind={victim.kind}"
+    margin = victim.psnr - victim.prior_psnr
+    readings = [
+        Reading(metric="psnr", value=victim.psnr, subject=subject, setting=setting + kind),
+        Reading(metric="margin", value=margin, subject=subject, setting=setting + kind),
+    ]
+    if victim.gallery:
+        place = f"{setting},gallery={victim.gallery}{kind}"
+        readings.append(Reading(metric="identified", value=victim.identified, subject=subject, setting=place))
+    return readings
 
 
 def _mean(metric: str, members: Sequence[Measurement], kind: str, setting: str) -> Reading:
@@ -303,46 +252,3 @@ def _mean(metric: str, members: Sequence[Measurement], kind: str, setting: str) 
         trials = len(set(clusters))
         low, high = (float(end) for end in wilson(value * trials, trials))
     return Reading(metric=metric, value=value, low=low, high=high, n=len(values), subject=kind, setting=setting)
-
-
-def _paired(images: NDArray[np.float32], truth: NDArray[np.float32]) -> tuple[NDArray[np.float64], IntArray]:
-    """(n,) the error of every true image with the image that stands for it, and which that is."""
-    errors = squared_errors(images, truth)
-    chosen = assign(errors)
-    return errors[chosen, np.arange(len(truth))], chosen
-
-
-def _priors(case: _Case, found: Reconstruction, context: Context) -> list[NDArray[np.float32]]:
-    """Batches of images that somebody could offer who has not seen the gradient, its labels apart."""
-    federation, place = context.federation, case.transition
-    population = federation.population
-    batches = [np.full((1, *case.target.input_shape), 0.5, dtype=np.float32)]
-    batches += [references.inputs.mean(axis=0, keepdims=True) for references in federation.references]
-    if len(population):
-        mean = population.inputs.mean(axis=0)
-        of_class = {
-            label: population.inputs[population.targets == label].mean(axis=0)
-            for label in np.unique(population.targets).tolist()
-        }
-        rng = context.stream("leakage population", run=place.run, round=place.round, client=place.client)
-        batches.append(mean[None])
-        batches.append(np.stack([of_class.get(label, mean) for label in found.labels.tolist()]))
-        batches.append(population.inputs[rng.permutation(len(population))[: len(found.inputs)]])
-    return batches
-
-
-def _gallery(kind: str, context: Context) -> NDArray[np.float32]:
-    """Images like the victim that nobody trained on."""
-    families = {references.family: references.inputs for references in context.federation.references}
-    return families.get(kind, context.federation.population.inputs)
-
-
-def _sheet(pictures: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
-    """The first few pictures of each kind as arrays, one entry for each."""
-    kinds: dict[str, int] = {}
-    kept = []
-    for picture in pictures:
-        kinds[picture["kind"]] = kinds.get(picture["kind"], 0) + 1
-        if kinds[picture["kind"]] <= KEPT:
-            kept.append(picture)
-    return {key: np.array([picture[key] for picture in kept]) for key in kept[0]}

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt
+from numpy.typing import NDArray
 
 from fedmem.components import Context
 from fedmem.probes._clusters import mean_interval
@@ -111,7 +112,7 @@ def _rows(run: int, clients: Sequence[int], context: Context) -> IntArray:
     return np.concatenate([np.empty(0, dtype=np.int64), *(context.rows(run, client) for client in clients)])
 
 
-def _right(models: Sequence[Params], inputs: np.ndarray, targets: IntArray, context: Context) -> FloatArray:
+def _right(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
     """(T, n) 1 where the logit of the label beats every other strictly, else 0; chunked over rows."""
     chunk = max(1, LOGITS // (len(models) * context.federation.num_classes))
     right = np.zeros((len(models), len(inputs)))
@@ -119,8 +120,8 @@ def _right(models: Sequence[Params], inputs: np.ndarray, targets: IntArray, cont
         part = slice(start, start + chunk)
         logits = context.logits(models, inputs[part])
         own = np.take_along_axis(logits, targets[None, part, None], axis=2)
-        # Only the label itself reaches its own logit; a logit of NaN reaches nothing, and nothing reaches it.
-        right[:, part] = (logits >= own).sum(axis=2) == 1
+        # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
+        right[:, part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
     return right
 
 

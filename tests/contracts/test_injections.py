@@ -70,11 +70,11 @@ def test_real_rows_keep_their_id_and_leave_the_reserve(kind: str) -> None:
 
 @every_injection
 def test_draws_from_its_generator_alone(kind: str) -> None:
-    before = np.random.get_state()[1].copy()  # noqa: NPY002 (the global generator must stay untouched)
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 (the global generator must stay untouched)
     first, second, third = plan(kind, 1)[0], plan(kind, 1)[0], plan(kind, 2)[0]
     assert same(first.examples, second.examples)
     assert not same(first.examples, third.examples)
-    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_array_equal(before, np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002
 
 
 @every_injection

@@ -41,11 +41,11 @@ def test_hands_out_exactly_the_rows_it_may(kind: str, seed: int, data: Dataset) 
 
 @every_partition
 def test_draws_from_its_generator_alone(kind: str, data: Dataset) -> None:
-    before = np.random.get_state()[1].copy()  # noqa: NPY002 (the global generator must stay untouched)
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 (the global generator must stay untouched)
     first, second = (make(kind).assign(data, np.arange(600), CLIENTS, np.random.default_rng(3)) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_array_equal(before, np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002
 
 
 @every_partition

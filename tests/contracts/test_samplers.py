@@ -33,10 +33,10 @@ def test_cohorts_are_sorted_distinct_clients(kind: str, round: int) -> None:
 
 @every_sampler
 def test_draws_from_its_generator_alone(kind: str) -> None:
-    before = np.random.get_state()[1].copy()  # noqa: NPY002 (the global generator must stay untouched)
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 (the global generator must stay untouched)
     first, second = (make(kind).cohort(1, history(20), np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_array_equal(before, np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002
 
 
 @every_sampler

@@ -1,0 +1,123 @@
+"""What there is to say about a component to somebody who wants to use it: its fields, and YAML that builds it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from fedmem import catalogue
+from fedmem.stock import parameters
+from fedmem.yaml_source import write_flow
+
+_BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "a multiple of", "min_length": "at least"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldFacts:
+    """One YAML field: its type and what is allowed in words, its default as YAML (empty: it must be given)."""
+
+    name: str
+    type: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def summary(family: str, kind: str) -> str:
+    """The first line of the file of a kind, read without importing it.
+
+    >>> summary("sampler", "everyone")[-1]
+    '.'
+    """
+    text = (catalogue.folder(family) / f"{kind}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+
+
+def field_facts(family: str, kind: str) -> list[FieldFacts]:
+    """All fields of a kind but `kind` itself.
+
+    >>> [(fact.name, fact.type, fact.allowed) for fact in field_facts("sampler", "uniform")]
+    [('size', 'whole number', '≥ 1')]
+    """
+    cls = catalogue.load(family, kind)
+    if catalogue.is_stock(family, cls):
+        known = parameters(cls) or {}
+        return [
+            FieldFacts(name=name, type="", default="" if required else "its own", allowed="", meaning="see its class")
+            for name, required in known.items()
+        ]
+    resolved, explained = catalogue.hints(cls), catalogue.explain(cls)
+    found = []
+    for item in fields(cls):
+        words, allowed = _words(resolved[item.name])
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        found.append(
+            FieldFacts(
+                name=item.name,
+                type=words,
+                default="" if default is MISSING else write_flow(catalogue.plain(default)),
+                allowed=allowed,
+                meaning=explained.get(item.name, ""),
+            )
+        )
+    return found
+
+
+def example(family: str, kind: str) -> dict[str, Any]:
+    """A mapping that builds this kind: every default written out, a fitting component where one must be given.
+
+    >>> example("sampler", "uniform")
+    {'kind': 'uniform', 'size': 10}
+    """
+    cls = catalogue.load(family, kind)
+    if catalogue.is_stock(family, cls):
+        return {"kind": kind}
+    resolved = catalogue.hints(cls)
+    given: dict[str, Any] = {"kind": kind}
+    for item in fields(cls):
+        inner = catalogue.nested_family(cls, item.name)
+        if item.default is MISSING and item.default_factory is MISSING and inner is not None:
+            fitting = catalogue.fitting(inner, catalogue.contracts(resolved[item.name]))
+            given[item.name] = example(inner, fitting[0])
+    return catalogue.dump(catalogue.build(family, given))
+
+
+def text_of(cls: type) -> str:
+    """The docstring of a class without its first indentation."""
+    return inspect.cleandoc(cls.__doc__ or "")
+
+
+def _words(annotation: Any) -> tuple[str, str]:
+    """Type and allowed values in words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        words, allowed = _words(arguments[0])
+        bounds = [_bound(item) for item in annotation.__metadata__]
+        return words, ", ".join(part for part in (allowed, *bounds) if part)
+    if origin in (Union, types.UnionType):
+        parts = [_words(argument) for argument in arguments]
+        return " or ".join(part[0] for part in parts), ", ".join(part[1] for part in parts if part[1])
+    if origin is Literal:
+        return "word", ", ".join(str(argument) for argument in arguments)
+    if origin is tuple:
+        words, allowed = _words(arguments[0])
+        return f"list of {words}", f"each {allowed}" if allowed else ""
+    if origin is not None and issubclass(origin, Mapping):
+        return "mapping", ""
+    asked = catalogue.contracts(annotation)
+    if asked:
+        family = catalogue.FAMILY_OF[asked[0]]
+        return f"{family} component", ", ".join(catalogue.fitting(family, asked))
+    known = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    return known.get(annotation, getattr(annotation, "__name__", str(annotation))), ""
+
+
+def _bound(constraint: object) -> str:
+    for name, sign in _BOUNDS.items():
+        if hasattr(constraint, name):
+            return f"{sign} {getattr(constraint, name)}" + (" long" if name == "min_length" else "")
+    return ""

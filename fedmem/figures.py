@@ -1,0 +1,215 @@
+"""Figures of a run, drawn from numbers that a report has read. Nothing here opens a file or keeps global state.
+
+Every function returns the bytes of a PNG. The same numbers give the same bytes. Colours are those of Okabe and Ito
+(2008), which colour-blind readers can tell apart; lines differ in dash and marker as well.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, RED = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#A51E22",
+)
+INK, FAINT = "#222222", "#8A8A8A"
+_MARKERS = ((BLUE, "o"), (ORANGE, "^"), (GREEN, "s"), (PURPLE, "D"), (SKY, "v"), (YELLOW, "P"))
+_DPI = 150
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line over rounds with its band; `style` is `local`, `global` or `others`."""
+
+    label: str
+    style: str
+    rounds: Sequence[int]
+    values: Sequence[float]
+    lows: Sequence[float]
+    highs: Sequence[float]
+
+
+_STYLES: Mapping[str, Mapping[str, Any]] = {
+    "local": {"color": BLUE, "marker": "o", "linestyle": "-"},
+    "global": {"color": ORANGE, "marker": "s", "linestyle": "-"},
+    "others": {"color": GREEN, "marker": "^", "linestyle": "--"},
+    "null": {"color": FAINT, "marker": "", "linestyle": ":"},
+}
+
+
+def over_rounds(title: str, unit: str, panels: Mapping[str, Sequence[Line]], null: float, subtitle: str) -> bytes:
+    """One panel for each kind of audit example, all with the same axes; bands are intervals, dots the null."""
+    columns = min(len(panels), 3)
+    rows = math.ceil(len(panels) / columns)
+    figure, grid = _figure(3.5 * columns + 0.6, 2.6 * rows + 1.15, rows, columns, sharey=True)
+    for axes, (name, lines) in zip(grid, panels.items(), strict=False):
+        _tidy(axes)
+        axes.set_title(_plain(name), loc="left", fontsize=10, color=INK)
+        if not math.isnan(null):
+            axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label="without memorisation", zorder=1)
+        for line in lines:
+            style = _STYLES[line.style]
+            axes.fill_between(line.rounds, line.lows, line.highs, color=style["color"], alpha=0.17, linewidth=0)
+            axes.plot(
+                line.rounds, line.values, label=line.label, linewidth=1.8, markersize=4, markeredgewidth=0, **style
+            )
+        axes.set_xlabel("round")
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for axes in grid[::columns]:
+        axes.set_ylabel(_plain(unit))
+    _finish(figure, title, subtitle, grid)
+    return _png(figure)
+
+
+def local_against_global(
+    title: str, unit: str, pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], null: float, subtitle: str
+) -> bytes:
+    """One point for each audit example, one panel for each kind; on the diagonal aggregation has kept everything."""
+    shown = {kind: pair for kind, pair in pairs.items() if len(pair[0])}
+    figure, grid = _figure(3.4 * len(shown) + 0.6, 4.35, 1, len(shown), sharey=True)
+    everything = np.concatenate([np.asarray(values) for pair in shown.values() for values in pair])
+    low, high = min(float(everything.min()), null), max(float(everything.max()), null)
+    margin = 0.06 * ((high - low) or 1.0)
+    for axes, (kind, (local, whole)), (colour, marker) in zip(
+        grid, shown.items(), (_MARKERS[i % len(_MARKERS)] for i in range(len(shown))), strict=True
+    ):
+        _tidy(axes)
+        axes.plot([low, high], [low, high], color=FAINT, linewidth=1, zorder=1)
+        axes.axhline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
+        axes.axvline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
+        axes.scatter(
+            local, whole, s=26, c=colour, marker=marker, alpha=0.6, edgecolors="white", linewidths=0.4, zorder=3
+        )
+        axes.set_title(f"{_plain(kind)} (n = {len(local)})", loc="left", fontsize=10, color=INK)
+        axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
+        axes.set_xlabel(_plain(f"local, {unit}"))
+    grid[0].set_ylabel(_plain(f"global, {unit}"))
+    _finish(figure, title, subtitle, grid, legend=False)
+    return _png(figure)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One victim of a reconstruction: what was, what came back, and the best guess without the update."""
+
+    original: NDArray[np.float32]
+    reconstruction: NDArray[np.float32]
+    prior: NDArray[np.float32]
+    label: str
+    caption: str
+
+
+def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) -> bytes:
+    """Rows are groups of victims (a view); each victim is a column of original, reconstruction and prior."""
+    width = max(len(group) for group in pictures.values())
+    figure = _empty(max(1.02 * width + 1.5, 6.4), 3.9 * len(pictures) + 0.75)
+    outer = figure.add_gridspec(len(pictures), 1, left=0.13 if width < 9 else 0.085, right=0.99, top=1 - 0.8 / figure.get_figheight(), bottom=0.02, hspace=0.16)  # fmt: skip
+    for band, (name, group) in enumerate(pictures.items()):
+        inner = outer[band].subgridspec(3, width, wspace=0.08, hspace=0.08)
+        for column, picture in enumerate(group):
+            for row, part in enumerate(("original", "reconstruction", "prior")):
+                axes = figure.add_subplot(inner[row, column])
+                _image(axes, getattr(picture, part))
+                if column == 0:
+                    axes.set_ylabel({"prior": "best prior"}.get(part, part), fontsize=8.5, color=INK)
+                if row == 0:
+                    axes.set_title(_plain(picture.label), fontsize=7.5, color=INK, pad=3)
+                    if column == 0:
+                        axes.annotate(_plain(name), (0, 1), (0, 19), "axes fraction", "offset points", fontsize=10, color=INK, weight="bold")  # fmt: skip
+                if row == 2:
+                    axes.set_xlabel(_plain(picture.caption), fontsize=7.5, color=INK, labelpad=3)
+    _head(figure, title, subtitle)
+    return _png(figure)
+
+
+def _image(axes: Axes, values: NDArray[np.float32]) -> None:
+    """An image in [0, 1], grey or in colour, channels first or alone; a flat vector is folded into a square."""
+    image = np.clip(np.asarray(values, dtype=np.float64), 0, 1)
+    if image.ndim == 1:
+        side = math.isqrt(image.size)
+        image = image.reshape(side, side) if side * side == image.size else image.reshape(1, -1)
+    if image.ndim == 3:
+        image = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
+    axes.imshow(
+        image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto" if image.shape[0] == 1 else "equal"
+    )
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_color("#CCCCCC")
+
+
+def _empty(width: float, height: float) -> Figure:
+    """A figure that no global state of matplotlib knows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _figure(width: float, height: float, rows: int, columns: int, *, sharey: bool) -> tuple[Figure, list[Axes]]:
+    """A figure with a grid of axes, row by row."""
+    figure = _empty(width, height)
+    return figure, list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).ravel())
+
+
+def _tidy(axes: Axes) -> None:
+    """Quiet axes: no frame above and to the right, a faint horizontal grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8.5, color=FAINT, labelcolor=INK)
+    axes.xaxis.label.set_size(9)
+    axes.yaxis.label.set_size(9)
+
+
+def _head(figure: Figure, title: str, subtitle: str) -> None:
+    """The title and below it, smaller, what is shown, both at the upper left."""
+    inch = 1 / figure.get_figheight()
+    left = 0.12 / figure.get_figwidth()
+    figure.text(left, 1 - 0.1 * inch, _plain(title), fontsize=12, weight="bold", color=INK, va="top")
+    figure.text(left, 1 - 0.34 * inch, _plain(subtitle), fontsize=8.5, color="#555555", va="top")
+
+
+def _finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], *, legend: bool = True) -> None:
+    """Title, one legend for all panels, and the space for both."""
+    _head(figure, title, subtitle)
+    inch = 1 / figure.get_figheight()
+    named = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if legend and named:
+        figure.legend(
+            list(named.values()), list(named), loc="lower left", ncols=len(named), frameon=False, fontsize=8.5,
+            bbox_to_anchor=(0.05 / figure.get_figwidth(), 0), borderaxespad=0.3,
+        )  # fmt: skip
+    figure.tight_layout(rect=(0, (0.3 if legend else 0.02) * inch, 1, 1 - 0.55 * inch))
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    """The bytes of the picture, without the date and version that would make two runs differ."""
+    stored = io.BytesIO()
+    figure.savefig(stored, format="png", metadata={"Software": None})
+    return stored.getvalue()

@@ -1,0 +1,161 @@
+"""Banks and views with planted effects, for the tests of everything that reads evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fedmem.statistics import resampling
+from fedmem.types import (
+    AuditSet,
+    Bank,
+    BoolArray,
+    Evidence,
+    Examples,
+    FloatArray,
+    Level,
+    Participation,
+    ReferenceEvidence,
+    View,
+)
+
+ROLES = {"random_pattern": "canary", "mislabelled": "atypical", "typical": "typical"}
+
+
+def coins(runs: int, m: int, rng: np.random.Generator) -> BoolArray:
+    """(R, m), each column half ones."""
+    half = np.arange(runs) < runs // 2
+    return np.stack([rng.permutation(half) for _ in range(m)], axis=1)
+
+
+def make_audit(kind: Sequence[str], holder: Sequence[int], is_in: BoolArray) -> AuditSet:
+    m = len(kind)
+    return AuditSet(
+        examples=Examples(
+            inputs=np.zeros((m, 1), np.float32), targets=np.zeros(m, np.int64), ids=-1 - np.arange(m, dtype=np.int64)
+        ),
+        kind=np.array(kind, dtype=np.str_),
+        role=np.array([ROLES.get(name, "canary") for name in kind], dtype=np.str_),
+        holder=np.array(holder, dtype=np.int32),
+        copies=np.ones(m, np.int32),
+        is_in=is_in,
+    )
+
+
+def make_view(
+    margin: FloatArray,
+    is_in: BoolArray,
+    *,
+    kind: Sequence[str] | None = None,
+    correct: FloatArray | None = None,
+    rank: FloatArray | None = None,
+    references: int = 0,
+    draws: int = 50,
+    setting: str = "",
+    level: Level = "global",
+) -> View:
+    """A view of one model per run, from margins (R, m) or (R, Q, m)."""
+    cube = margin if margin.ndim == 3 else margin[:, None]
+    audit = make_audit(kind or ["random_pattern"] * cube.shape[2], [0] * cube.shape[2], is_in)
+    hit = np.where(np.isnan(cube), np.nan, cube > 0) if correct is None else correct.reshape(cube.shape)
+    return View(
+        round=1,
+        level=level,
+        setting=setting,
+        audit=audit,
+        loss=np.logaddexp(0, -cube),
+        margin=cube,
+        correct=hit,
+        rank=np.full(cube.shape, np.nan) if rank is None else rank.reshape(cube.shape),
+        references=np.full(cube.shape[2], references),
+        resampling=resampling(audit, draws, np.random.default_rng(7)),
+    )
+
+
+def make_bank(
+    *,
+    runs: int = 8,
+    clients: int = 6,
+    cohort: int = 3,
+    rounds: Sequence[int] = (0, 1, 2, 3),
+    per_client: int = 2,
+    kinds: Sequence[str] = tuple(ROLES),
+    local: Mapping[str, float] | float = 2.0,
+    whole: Mapping[str, float] | float = 1.0,
+    noise: float = 1.0,
+    spread: float = 0.5,
+    references: int = 100,
+    levels: Sequence[Level] = ("local", "global"),
+    roster: str = "shared",
+    seed: int = 0,
+) -> Bank:
+    """A bank whose margins rise by `local` at the holder and by `whole` at the server where an example is in."""
+    rng = np.random.default_rng(seed)
+    kind = [name for name in kinds for _ in range(clients * per_client)]
+    holder = [client for _ in kinds for client in range(clients) for _ in range(per_client)]
+    m = len(kind)
+    audit = make_audit(kind, holder, coins(runs, m, rng))
+    base = spread * rng.normal(size=m)
+    canaries = np.flatnonzero(audit.role == "canary")
+
+    def effect(of: Mapping[str, float] | float) -> FloatArray:
+        return np.array([of if isinstance(of, int | float) else of.get(name, 0.0) for name in kind], np.float64)
+
+    evidence, ranks, participation = [], [], []
+    for round in rounds:
+        members = np.sort(rng.choice(clients, cohort, replace=False)).astype(np.int32)
+        for level in levels:
+            if level == "local" and round == 0:
+                continue
+            places = members if level == "local" else np.array([-1], np.int32)
+            run = np.repeat(np.arange(runs, dtype=np.int32), len(places))
+            client = np.tile(places, runs)
+            own = (client[:, None] == audit.holder) if level == "local" else np.ones((len(run), m), bool)
+            shift = effect(local if level == "local" else whole) * audit.is_in[run] * own * (round > 0)
+            margin = base + shift + noise * rng.normal(size=(len(run), m))
+            order = rng.permutation(len(run))  # evidence may come in any order
+            evidence.append(
+                Evidence(
+                    round=round,
+                    level=level,
+                    set="audit",
+                    run=run[order],
+                    client=client[order],
+                    loss=np.logaddexp(0, -margin)[order],
+                    margin=margin[order],
+                    correct=(margin > 0)[order],
+                )
+            )
+            # Without an effect the share of references below is uniform on (0, 1).
+            below = np.exp(-shift[:, canaries]) * rng.random((len(run), len(canaries)))
+            order = rng.permutation(len(run))
+            ranks.append(
+                ReferenceEvidence(
+                    round=round,
+                    level=level,
+                    family="random_pattern",
+                    run=run[order],
+                    client=client[order],
+                    subjects=canaries,
+                    count=references,
+                    less=np.floor(below * (references + 1)).astype(np.int32)[order],
+                    ties=np.zeros((len(run), len(canaries)), np.int32),
+                    labels=np.array([0]),
+                    quantiles=np.zeros((len(run), 1, 256), np.float32),
+                )
+            )
+        participation += [
+            Participation(run=r, round=round, client=int(c), num_examples=1, failed=False)
+            for r in range(runs)
+            for c in members
+            if round > 0
+        ]
+    return Bank(
+        audit=audit,
+        evidence=tuple(evidence),
+        references=tuple(ranks),
+        participation=tuple(participation),
+        seed=seed,
+        roster=roster,
+    )

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from fedmem.attacks._labels import infer_labels, last_bias
+from fedmem.errors import RunError
+
+
+def bias_gradient(labels: list[int], probabilities: np.ndarray) -> np.ndarray:
+    """The exact gradient of the mean cross-entropy in the last bias: mean of p - onehot(y)."""
+    return np.mean([p - np.eye(len(p))[y] for p, y in zip(probabilities, labels, strict=True)], axis=0)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh])
+@pytest.mark.parametrize("label", [0, 3, 9])
+def test_of_one_example_the_label_is_the_negative_entry(activation: type[nn.Module], label: int) -> None:
+    torch.manual_seed(label)
+    model = nn.Sequential(nn.Linear(6, 8), activation(), nn.Linear(8, 10))
+    loss = functional.cross_entropy(model(torch.rand(1, 6)), torch.tensor([label]))
+    names = [name for name, _ in model.named_parameters()]
+    gradient = dict(zip(names, torch.autograd.grad(loss, list(model.parameters())), strict=True))
+    bias = last_bias(gradient, 10)
+    assert (bias < 0).sum() == 1
+    assert infer_labels(bias, 1).tolist() == [label]
+    assert infer_labels(-bias, 1).tolist() != [label], "a gradient of the wrong sign must not give the label"
+
+
+@given(st.sets(st.integers(0, 9), min_size=1, max_size=6), st.floats(1e-3, 1e3))
+def test_distinct_labels_are_found_whatever_the_scale(labels: set[int], scale: float) -> None:
+    # near-uniform predictions, as at initialisation: every present class is negative
+    bias = bias_gradient(sorted(labels), np.full((len(labels), 10), 0.1))
+    assert infer_labels(scale * bias, len(labels)).tolist() == sorted(labels)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_repeats_are_counted_exactly_under_uniform_predictions(labels: list[int]) -> None:
+    bias = bias_gradient(labels, np.full((len(labels), 10), 0.1))
+    found = infer_labels(bias, len(labels))
+    right = np.minimum(np.bincount(found, minlength=10), np.bincount(labels, minlength=10)).sum()
+    # the average impact is (1 - p) only where no absent class takes part: a few repeats may be misplaced
+    assert right >= 0.75 * len(labels)
+
+
+def test_repeats_by_iterative_subtraction() -> None:
+    assert infer_labels([-0.35, 0.1, 0.25], 3).tolist() == [0, 0, 0]
+    labels = [0, 0, 0, 1, 1, 4]
+    rng = np.random.default_rng(0)
+    bias = bias_gradient(labels, softmax(0.1 * rng.normal(size=(6, 10))))
+    assert infer_labels(bias, 6).tolist() == labels
+
+
+def test_more_negative_classes_than_examples_takes_the_most_negative() -> None:
+    assert infer_labels([-0.1, -0.3, -0.2, 0.6], 2).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("bias", [[0.0, 0.0, 0.0], [np.nan, np.nan, np.nan]])
+def test_no_information_gives_some_label_and_no_error(bias: list[float]) -> None:
+    assert infer_labels(bias, 2).tolist() == [0, 0]
+
+
+def test_the_last_fitting_bias_is_read_and_its_absence_is_an_error() -> None:
+    gradient = {"a.bias": torch.ones(3), "b.weight": torch.ones(3, 3), "b.bias": 2 * torch.ones(3)}
+    assert last_bias(gradient, 3).tolist() == [2.0, 2.0, 2.0]
+    assert last_bias({"bias": torch.zeros(4)}, 4).tolist() == [0.0] * 4
+    with pytest.raises(RunError, match="no.* bias of 5 entries; give the model's last layer a bias|bias of 5"):
+        last_bias(gradient, 5)

@@ -1,0 +1,208 @@
+"""`Observed` and `Watch` on a small Flower app written the ordinary way: ServerApp, ClientApp, messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg, FedMedian
+from torch import nn
+
+from fedmem import Observed, Watch
+from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
+from fedmem.errors import RunError
+
+CLIENTS = 4
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(6, 16)
+        self.fc2 = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(torch.relu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+def data_of(client: int) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(client)
+    return torch.from_numpy(rng.random((20, 6), dtype=np.float32)), torch.from_numpy(rng.integers(0, 3, 20))
+
+
+client_app = ClientApp()
+
+
+@client_app.train()
+def train(msg: Message, context: Context) -> Message:
+    model = Net()
+    model.load_state_dict(msg.content["arrays"].to_torch_state_dict())  # type: ignore[union-attr]
+    inputs, targets = data_of(int(context.node_config["partition-id"]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(5):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    content = RecordDict(
+        {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": len(targets)})}
+    )
+    return Message(content, reply_to=msg)
+
+
+def initial() -> ArrayRecord:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return ArrayRecord(Net().state_dict())
+
+
+def app_grid(order: Callable[[list[Message]], list[Message]] = list) -> Grid:
+    """A grid that calls the ClientApp for every message, as a simulation does."""
+
+    def exchange(messages: list[Message]) -> list[Message]:
+        replies = []
+        for message in messages:
+            client = message.metadata.dst_node_id - FIRST_NODE
+            context = Context(
+                run_id=1,
+                node_id=message.metadata.dst_node_id,
+                node_config={"partition-id": client, "num-partitions": CLIENTS},
+                state=RecordDict(),
+                run_config={},
+            )
+            replies.append(client_app(message, context))
+        return order(replies)
+
+    return LocalGrid(CLIENTS, exchange)
+
+
+@pytest.fixture(autouse=True)
+def flower() -> Iterator[None]:
+    with in_process():
+        yield
+
+
+def test_three_lines_add_measurement_to_an_ordinary_app() -> None:
+    canaries = data_of(2)
+    found: dict[str, Any] = {}
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        watch = Watch(model=Net(), examples={"canaries": canaries}, references={"canaries": data_of(99)[0]})
+        strategy = Observed(FedAvg(fraction_evaluate=0.0), watch)
+        found["result"] = strategy.start(grid=grid, initial_arrays=initial(), num_rounds=3)
+        found["frame"] = watch.frame()
+
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    app(app_grid(), context)
+    frame = found["frame"]
+    assert set(frame["round"]) == {0, 1, 2, 3}
+    last = frame[frame["round"] == 3]
+    assert set(last[last.level == "local"].client) == {FIRST_NODE + k for k in range(CLIENTS)}
+    assert set(last[last.level == "global"].client) == {-1}
+    local = last[last.level == "local"].groupby("client").loss.mean()
+    assert local.idxmin() == FIRST_NODE + 2
+    assert frame.exposure.between(0, np.log2(21)).all()
+    owner = last[(last.client == FIRST_NODE + 2)].exposure.mean()
+    assert owner > last[last.level == "local"].groupby("client").exposure.mean().drop(FIRST_NODE + 2).max()
+
+    unwatched = Observed(FedAvg(fraction_evaluate=0.0)).start(
+        grid=app_grid(), initial_arrays=initial(), num_rounds=3
+    )
+    # on its own, Flower adds up in the order in which replies arrive, which is drawn anew each time
+    bare = FedAvg(fraction_evaluate=0.0).start(grid=app_grid(), initial_arrays=initial(), num_rounds=3)
+    for name, array in found["result"].arrays.items():
+        assert np.array_equal(array.numpy(), unwatched.arrays[name].numpy())
+        np.testing.assert_allclose(array.numpy(), bare.arrays[name].numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_order_of_replies_changes_no_bit() -> None:
+    def final(order: Callable[[list[Message]], list[Message]]) -> list[np.ndarray[Any, Any]]:
+        strategy = Observed(FedAvg(fraction_evaluate=0.0))
+        result = strategy.start(grid=app_grid(order), initial_arrays=initial(), num_rounds=2)
+        return [array.numpy() for array in result.arrays.values()]
+
+    forwards, backwards = final(list), final(lambda replies: replies[::-1])
+    assert all(np.array_equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+
+
+def test_local_models_are_copied_before_a_strategy_empties_them() -> None:
+    watch = Watch(model=Net(), examples={"mine": data_of(0)})
+    Observed(FedMedian(fraction_evaluate=0.0), watch).start(
+        grid=app_grid(), initial_arrays=initial(), num_rounds=1
+    )
+    frame = watch.frame()
+    assert len(frame[frame.level == "local"]) == CLIENTS * 20
+
+
+def test_the_strategy_is_left_as_it_was() -> None:
+    strategy = FedAvg(fraction_evaluate=0.0)
+    Observed(strategy).start(grid=app_grid(), initial_arrays=initial(), num_rounds=1)
+    assert "configure_train" not in vars(strategy)
+    assert "aggregate_train" not in vars(strategy)
+
+
+def test_trace_travels_to_the_watcher_and_not_into_the_average() -> None:
+    seen = []
+
+    class Everything:
+        def wants(self, round: int) -> bool:
+            return True
+
+        def see(self, transitions: Any) -> None:
+            seen.extend(transitions)
+
+    def add_trace(replies: list[Message]) -> list[Message]:
+        for reply in replies:
+            client = reply.metadata.src_node_id - FIRST_NODE
+            reply.content["trace"] = ConfigRecord({"client": client, "norm": 0.5 * client})
+        return replies
+
+    result = Observed(FedAvg(fraction_evaluate=0.0), Everything()).start(
+        grid=app_grid(add_trace), initial_arrays=initial(), num_rounds=1
+    )
+    local = [t for t in seen if t.level == "local"]
+    assert [t.client for t in local] == [0, 1, 2, 3]
+    assert [t.report["norm"] for t in local] == [0.0, 0.5, 1.0, 1.5]
+    assert set(result.train_metrics_clientapp[1]) == set()
+
+
+def test_a_wrong_model_is_named() -> None:
+    watch = Watch(model=nn.Linear(6, 3), examples={"mine": data_of(0)})
+    with pytest.raises(ValueError, match=r"do not agree on parameter 'bias'"):
+        Observed(FedAvg(fraction_evaluate=0.0), watch).start(
+            grid=app_grid(), initial_arrays=initial(), num_rounds=1
+        )
+
+
+def test_watch_refuses_what_it_cannot_compare() -> None:
+    with pytest.raises(ValueError, match="references for 'other'"):
+        Watch(model=Net(), examples={"mine": data_of(0)}, references={"other": data_of(1)[0]})
+    with pytest.raises(ValueError, match="3 inputs and 2 targets"):
+        Watch(model=Net(), examples={"mine": (np.zeros((3, 6)), [0, 1])})
+    with pytest.raises(ValueError, match="every must be at least 1"):
+        Watch(model=Net(), examples={"mine": data_of(0)}, every=0)
+
+
+def test_lost_clients_end_the_run_only_where_a_tolerance_is_set() -> None:
+    def drop_first(replies: list[Message]) -> list[Message]:
+        from flwr.app import Error
+
+        content = replies[0]
+        failed = Message(Error(1, "no battery"), reply_to=_asked(content))
+        return [failed, *replies[1:]]
+
+    def _asked(reply: Message) -> Message:
+        return Message(RecordDict(), dst_node_id=reply.metadata.src_node_id, message_type="train")
+
+    Observed(FedAvg(fraction_evaluate=0.0)).start(grid=app_grid(drop_first), initial_arrays=initial(), num_rounds=1)
+    with pytest.raises(RunError, match="no battery"):
+        Observed(FedAvg(fraction_evaluate=0.0), tolerate=0.0).start(
+            grid=app_grid(drop_first), initial_arrays=initial(), num_rounds=1
+        )

@@ -1,0 +1,39 @@
+"""A scenario small enough to be run many times in a test, on made data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fedmem.scenario import Scenario, parse_scenario
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 3,
+    "runs": 4,
+    "rounds": 4,
+    "clients": 5,
+    "population": 20,
+    "references": 50,
+    "bootstrap": 50,
+    "dataset": {"kind": "synthetic"},
+    "partition": {"kind": "iid"},
+    "model": {"kind": "mlp", "hidden": [8]},
+    "injections": [
+        {"kind": "random_pattern", "per_client": 2},
+        {"kind": "mislabelled", "per_client": 2},
+        {"kind": "typical", "per_client": 2},
+    ],
+    "sampler": {"kind": "uniform", "size": 3},
+    "client": {"kind": "sgd", "lr": 0.2, "epochs": 1, "batch_size": 8},
+    "strategy": {"kind": "fedavg"},
+    "observe": {"every": 2, "levels": ["local", "global"]},
+    "probes": [],
+    "estimators": [],
+}
+
+
+def tiny(**changes: Any) -> Scenario:
+    """The tiny scenario with these keys replaced."""
+    # JSON is YAML
+    return parse_scenario(json.dumps({**TINY, **changes}), name="tiny")
