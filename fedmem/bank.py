@@ -136,10 +136,11 @@ def _threads(count: int) -> Iterator[None]:
 class _Context:
     """What probes may ask for: see `components.Context`."""
 
-    def __init__(self, federation: Federation, client: ClientAlgorithm, seed: int, executor: Executor, work: LocalWork):
+    def __init__(self, scenario: Scenario, federation: Federation, executor: Executor, work: LocalWork) -> None:
         self.federation = federation
-        self.client = client
-        self.seed = seed
+        self.client: ClientAlgorithm = scenario.client
+        self.seed = scenario.seed
+        self.observed_rounds = scenario.observed_rounds
         self.kept: dict[str, NDArray[Any]] = {}
         self._executor = executor
         self._work = work
@@ -183,7 +184,7 @@ class _Observer:
         self._runs = runs
         self._rounds = frozenset(scenario.observed_rounds)
         self._pending: dict[tuple[int, Level], list[Transition]] = {}
-        self.context = _Context(federation, scenario.client, scenario.seed, executor, work)
+        self.context = _Context(scenario, federation, executor, work)
         self.evidence: list[Evidence] = []
         self.references: list[ReferenceEvidence] = []
         self.measurements: list[Measurement] = []
@@ -202,8 +203,9 @@ class _Observer:
         self._pending.setdefault((round, level), []).extend(transitions)
         if level == "global" and len(self._pending[round, level]) == len(self._runs):
             started = time.perf_counter()
-            for place in ("local", "global"):
-                found = self._pending.pop((round, place), [])  # type: ignore[arg-type]
+            places: tuple[Level, ...] = ("local", "global")
+            for place in places:
+                found = self._pending.pop((round, place), [])
                 if found and place in self._scenario.observe.levels:
                     self._read(sorted(found, key=lambda t: (t.run, t.client)))
             self.seconds += time.perf_counter() - started

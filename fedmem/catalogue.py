@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
 import types
 import typing
@@ -161,8 +163,8 @@ def field_names(family: str, kind: str) -> tuple[str, ...] | None:
     """The YAML fields of a kind beside `kind`; None where it takes any."""
     cls = load(family, kind)
     if is_stock(family, cls):
-        known = parameters(cls)
-        return None if known is None else tuple(known)
+        known, others = parameters(cls)
+        return None if others else tuple(known)
     return tuple(item.name for item in fields(cls))
 
 
@@ -259,20 +261,19 @@ def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -
 
 def _stock(kind: str, cls: type, given: Mapping[str, Any]) -> StockStrategy:
     """A Flower strategy that knows nothing of fedmem, with its parameters checked against its signature."""
-    known = parameters(cls)
-    if known is not None:
-        found = [
-            Problem(path=key, message=f"{kind} takes no such parameter{choices(key, known)}")
-            for key in given
-            if key not in known
-        ]
-        found += [
-            Problem(path=key, message=f"is missing; {kind} cannot be made without it")
-            for key, required in known.items()
-            if required and key not in given
-        ]
-        if found:
-            raise ScenarioError(found)
+    known, others = parameters(cls)
+    found = [
+        Problem(path=key, message=f"{kind} takes no such parameter{choices(key, known)}")
+        for key in given
+        if key not in known and not others
+    ]
+    found += [
+        Problem(path=key, message=f"is missing; {kind} cannot be made without it")
+        for key, required in known.items()
+        if required and key not in given
+    ]
+    if found:
+        raise ScenarioError(found)
     return StockStrategy(kind=kind, fields=given)
 
 
@@ -314,18 +315,14 @@ def explain(cls: type) -> dict[str, str]:
     'clients in every cohort, K.'
     """
     found: dict[str, str] = {}
-    inside, last = False, ""
-    for line in (cls.__doc__ or "").splitlines():
-        text = line.strip()
-        if text in ("Fields", "Fields:"):
-            inside = True
-        elif inside and text:
-            name, colon, meaning = text.removeprefix("- ").partition(":")
-            if colon and name.strip("`").isidentifier() and (text.startswith("- ") or line.startswith(" " * 8)):
-                last = name.strip("`")
-                found[last] = meaning.strip()
-            elif last and line.startswith(" " * 6) and not text.startswith((">>>", "- ")):
-                found[last] += f" {text}"
-            else:
-                break
+    lines = inspect.cleandoc(cls.__doc__ or "").splitlines()
+    start = next((i for i, line in enumerate(lines) if line in ("Fields", "Fields:")), len(lines))
+    for line in filter(str.strip, lines[start + 1 :]):
+        entry = re.match(r"(?:- `(\w+)`|    (\w+)): (.*)", line)
+        if entry:
+            found[entry[1] or entry[2]] = entry[3].strip()
+        elif found and line.startswith("  "):
+            found[list(found)[-1]] += f" {line.strip()}"
+        else:
+            break
     return found

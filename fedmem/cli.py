@@ -147,12 +147,12 @@ def _plan(scenario: Scenario) -> str:
     counts = dict(budget(scenario))
     total = counts.pop("total", sum(counts.values()))
     size = getattr(scenario.sampler, "size", scenario.clients * getattr(scenario.sampler, "rate", 1))
-    trainings = scenario.runs * scenario.rounds * size
+    times = f"{scenario.runs} runs × {scenario.rounds} rounds × {size:g} clients"
     observed = ", ".join(str(round) for round in scenario.observed_rounds)
     lines = [
         f"  id        {scenario.name}/{scenario.id}",
         f"  rows      {total} = " + " + ".join(f"{count} {name}" for name, count in counts.items()),
-        f"  training  {scenario.runs} runs × {scenario.rounds} rounds × {size:g} clients = {trainings:,.0f} local trainings",
+        f"  training  {times} = {scenario.runs * scenario.rounds * size:,.0f} local trainings",
         f"  observed  {len(scenario.observed_rounds)} rounds: {observed}",
     ]
     if scenario.runs > 1:

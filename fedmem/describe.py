@@ -45,7 +45,7 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     """
     cls = catalogue.load(family, kind)
     if catalogue.is_stock(family, cls):
-        known = parameters(cls) or {}
+        known, _ = parameters(cls)
         return [
             FieldFacts(name=name, type="", default="" if required else "its own", allowed="", meaning="see its class")
             for name, required in known.items()

@@ -23,7 +23,9 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.source + (f":{self.line}" if self.line is not None else "")
-        return "  ".join(part for part in (place, f"{self.path}: {self.message}" if self.path else self.message) if part)
+        return "  ".join(
+            part for part in (place, f"{self.path}: {self.message}" if self.path else self.message) if part
+        )
 
 
 class ScenarioError(FedmemError):

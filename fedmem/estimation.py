@@ -204,8 +204,7 @@ def _retention(pairs: Sequence[_Pair], examples: FloatArray, setting: str, sourc
     if not (low > 0 or high < 0):
         reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, setting=_join(setting, "not resolved"))
     else:
-        with np.errstate(divide="ignore", invalid="ignore"):  # a draw may have no local effect at all
-            ratios = wholes / locals_
+        ratios = wholes / np.where(locals_ == 0, np.nan, locals_)
         reading = _bounded("retention", whole / local, ratios, n, kind, setting)
     return _row(FINAL, "global", source, reading)
 

@@ -54,7 +54,7 @@ def margins(logits: FloatArray) -> FloatArray:
             careful = -second - np.log(np.exp(shifted - second).sum(axis=-1, keepdims=True))
             own = np.where(rest < SMALLEST_SUM, careful, own)
         np.put_along_axis(result, top, own, axis=-1)
-    return result
+    return np.asarray(result)
 
 
 def losses(margin: FloatArray) -> FloatArray:

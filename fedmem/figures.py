@@ -118,21 +118,35 @@ class Picture:
 
 def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) -> bytes:
     """Rows are groups of victims (a view); each victim is a column of original, reconstruction and prior."""
-    width = max(len(group) for group in pictures.values())
-    figure = _empty(max(1.02 * width + 1.5, 6.4), 3.9 * len(pictures) + 0.75)
-    outer = figure.add_gridspec(len(pictures), 1, left=0.13 if width < 9 else 0.085, right=0.99, top=1 - 0.8 / figure.get_figheight(), bottom=0.02, hspace=0.16)  # fmt: skip
+    columns = max(len(group) for group in pictures.values())
+    width, height = max(1.02 * columns + 1.5, 6.4), 3.9 * len(pictures) + 0.55
+    figure = _empty(width, height)
     for band, (name, group) in enumerate(pictures.items()):
-        inner = outer[band].subgridspec(3, width, wspace=0.08, hspace=0.08)
+        top = 1 - (1.15 + 3.9 * band) / height
+        figure.text(0.12 / width, top + 0.5 / height, _plain(name), fontsize=10, weight="bold", color=INK, va="top")
+        grid = figure.add_gridspec(
+            3,
+            columns,
+            left=1.3 / width,
+            right=1 - 0.1 / width,
+            top=top,
+            bottom=top - 3.1 / height,
+            wspace=0.08,
+            hspace=0.08,
+        )
         for column, picture in enumerate(group):
-            for row, part in enumerate(("original", "reconstruction", "prior")):
-                axes = figure.add_subplot(inner[row, column])
-                _image(axes, getattr(picture, part))
+            parts = {
+                "original": picture.original,
+                "reconstruction": picture.reconstruction,
+                "best prior": picture.prior,
+            }
+            for row, (part, image) in enumerate(parts.items()):
+                axes = figure.add_subplot(grid[row, column])
+                _image(axes, image)
                 if column == 0:
-                    axes.set_ylabel({"prior": "best prior"}.get(part, part), fontsize=8.5, color=INK)
+                    axes.set_ylabel(part, fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
                 if row == 0:
-                    axes.set_title(_plain(picture.label), fontsize=7.5, color=INK, pad=3)
-                    if column == 0:
-                        axes.annotate(_plain(name), (0, 1), (0, 19), "axes fraction", "offset points", fontsize=10, color=INK, weight="bold")  # fmt: skip
+                    axes.set_title(_plain(picture.label), fontsize=7, color=INK, pad=3)
                 if row == 2:
                     axes.set_xlabel(_plain(picture.caption), fontsize=7.5, color=INK, labelpad=3)
     _head(figure, title, subtitle)
@@ -178,8 +192,8 @@ def _tidy(axes: Axes) -> None:
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8.5, color=FAINT, labelcolor=INK)
-    axes.xaxis.label.set_size(9)
-    axes.yaxis.label.set_size(9)
+    axes.xaxis.label.set_fontsize(9)
+    axes.yaxis.label.set_fontsize(9)
 
 
 def _head(figure: Figure, title: str, subtitle: str) -> None:

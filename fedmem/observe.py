@@ -135,7 +135,12 @@ class Observed:
             del strategy.configure_train, strategy.aggregate_train
 
     def _configure(
-        self, original: Callable[..., Iterable[Message]], round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+        self,
+        original: Callable[..., Iterable[Message]],
+        round: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        grid: Grid,
     ) -> list[Message]:
         self.round = round
         self._before = arrays
@@ -227,9 +232,7 @@ class Observed:
         before = params_of(self._before, self._like)
         return [self._global(round, before, before, 0)]
 
-    def _global(
-        self, round: int, before: Params, after: ArrayRecord | Params | None, num_examples: int
-    ) -> Transition:
+    def _global(self, round: int, before: Params, after: ArrayRecord | Params | None, num_examples: int) -> Transition:
         if after is None:
             after = before
         elif isinstance(after, ArrayRecord):
@@ -290,8 +293,8 @@ class _Reply:
         node = int(message.metadata.src_node_id)
         if message.has_error():
             return _Reply(message=message, client=clients.get(node, node), num_examples=0, report={})
-        trace = message.content.config_records.get(TRACE, {})
-        metrics = next(iter(message.content.metric_records.values()), {})
+        trace: dict[str, Any] = dict(message.content.config_records.get(TRACE, ConfigRecord()))
+        metrics: dict[str, Any] = dict(next(iter(message.content.metric_records.values()), MetricRecord()))
         return _Reply(
             message=message,
             client=clients.get(node, int(trace.get("client", node))),

@@ -1,172 +1,64 @@
-"""What a finished run says, for people: one table, figures and a page. Reads files on disk and nothing else."""
+"""The report of a finished run: one table for the terminal, figures and a page. Reads files on disk, nothing else."""
 
 from __future__ import annotations
 
+import base64
+import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fedmem import figures
 from fedmem.results import Run, read
-from fedmem.types import EVERYWHERE, FINAL
+from fedmem.summary import CAPTION, VIEWS, Section, Summary, Value, headline, number, sections
+from fedmem.types import FINAL
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from rich.console import RenderableType
 
-CAPTION = (
-    "local: the model of the client that holds the example, after its own training and before aggregation; "
-    "global: the aggregate of the same round. Each example is read at the last observed round in which its holder "
-    "took part. In brackets 95 % intervals."
-)
-
-_ATTACKS = {"lira": "LiRA", "loss_threshold": "loss threshold"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """One number with its interval, how much stands behind it, and the false positive rate it was taken at."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    fpr: float = math.nan
-
-    def text(self, digits: int) -> str:
-        """`3.42 [3.10, 3.75]`."""
-        if math.isnan(self.value):
-            return "–"
-        ends = ", ".join(_number(end, digits) for end in (self.low, self.high))
-        return f"{_number(self.value, digits)} [{'no interval' if math.isnan(self.low + self.high) else ends}]"
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the interval excludes zero; without an interval nothing is resolved."""
-        return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """How one measure is found among the rows (`parts` are the words of its setting, the place apart) and named."""
-
-    metric: str
-    title: str
-    null: float
-    unit: str = ""
-    digits: int = 3
-    parts: frozenset[str] = frozenset()
-    headline: bool = True
-
-    @property
-    def slug(self) -> str:
-        """A name for files."""
-        words = "_".join([*sorted(self.parts), self.metric])
-        return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in words)
-
-    @property
-    def heading(self) -> str:
-        """The title with its unit and the value that no memorisation gives."""
-        null = "that FPR" if math.isnan(self.null) else _number(self.null, self.digits).rstrip("0").rstrip(".")
-        return f"{self.title}{f', {self.unit}' if self.unit else ''} (without memorisation: {null or 0})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the table: blocks of rows under headings, all cells text; `notes` are sentences below it."""
-
-    title: str
-    columns: tuple[str, ...]
-    blocks: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
-    notes: tuple[str, ...] = ()
-
-
-class Summary:
-    """The rows of a run that belong to no single run or client, found by what they are about."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.kinds: tuple[str, ...] = tuple(dict.fromkeys(run.audit["kind"].tolist()))
-        frame = run.measurements
-        self.frame = frame[(frame["run"] == EVERYWHERE) & (frame["client"] == EVERYWHERE)]
-        self._values: dict[tuple[int, str, str, str, frozenset[str]], Value] = {}
-        names = ("round", "metric", "level", "subject", "setting", "value", "low", "high", "n")
-        for round, metric, level, subject, setting, value, low, high, n in zip(
-            *(self.frame[name].tolist() for name in names), strict=True
-        ):
-            words = frozenset(filter(None, setting.split(",")))
-            rates = [float(word.removeprefix("fpr=")) for word in words if word.startswith("fpr=")]
-            key = (round, metric, level, subject, frozenset(word for word in words if not word.startswith("fpr=")))
-            found = Value(value=value, low=low, high=high, n=n, fpr=min(rates, default=math.nan))
-            if key not in self._values or not found.fpr >= self._values[key].fpr:
-                self._values[key] = found
-
-    def value(self, metric: str, level: str, subject: str, *words: str, round: int = FINAL) -> Value | None:
-        """The row with exactly these words in its setting; of several false positive rates the smallest."""
-        return self._values.get((round, metric, level, subject, frozenset(words)))
-
-    def settings(self, metric: str, *words: str, round: int = FINAL) -> list[tuple[str, str, frozenset[str], Value]]:
-        """Level, subject, setting and value of every row of a metric whose setting has these words among others."""
-        return [
-            (level, subject, parts, value)
-            for (when, name, level, subject, parts), value in self._values.items()
-            if when == round and name == metric and parts.issuperset(words)
-        ]
-
-    def series(self, metric: str, level: str, subject: str, *words: str) -> list[tuple[int, Value]]:
-        """A value over the observed rounds."""
-        rounds = sorted({key[0] for key in self._values} - {FINAL})
-        found = [(round, self.value(metric, level, subject, *words, round=round)) for round in rounds]
-        return [(round, value) for round, value in found if value is not None]
-
-    def examples(self, measure: Measure) -> dict[str, tuple[list[float], list[float]]]:
-        """For each kind the local and the global values of the examples that have both."""
-        pairs: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in self.kinds}
-        for subject, kind in zip(self.run.audit["subject"].tolist(), self.run.audit["kind"].tolist(), strict=True):
-            local = self.value(measure.metric, "local", str(subject), *measure.parts, "owner")
-            everywhere = self.value(measure.metric, "global", str(subject), *measure.parts)
-            if local and everywhere and math.isfinite(local.value) and math.isfinite(everywhere.value):
-                pairs[kind][0].append(local.value)
-                pairs[kind][1].append(everywhere.value)
-        return pairs
-
-    def _null(self, metric: str, *words: str) -> float:
-        """The value without memorisation, NaN where it is not the same for all kinds."""
-        nulls = {value.value for _, _, _, value in self.settings(f"{metric}.null", *words)}
-        return nulls.pop() if len(nulls) == 1 else math.nan
-
-    @cached_property
-    def measures(self) -> tuple[Measure, ...]:
-        """The measures that this run has, in the order in which they are told."""
-        found = []
-        if self.settings("exposure"):
-            found.append(
-                Measure(metric="exposure", title="exposure", unit="bits", digits=2, null=self._null("exposure"))
-            )
-        if self.settings("memorisation"):
-            found.append(Measure(metric="memorisation", title="memorisation (self-influence, −1 to 1)", null=0.0))
-        attacks = {min(parts) for level, _, parts, _ in self.settings("auc") if level == "global"}
-        for attack in sorted(attacks, key=lambda attack: (attack != "lira", attack)):
-            parts, first = frozenset({attack}), attack == "lira" or "lira" not in attacks
-            kind, _, changed = attack.partition(" ")
-            name = f"{_ATTACKS.get(kind, kind)} {changed}".strip()
-            found.append(Measure(metric="auc", title=f"{name} AUC", null=0.5, parts=parts, headline=first))
-            if self.settings("tpr", attack):
-                rate = self._null("tpr", attack)
-                where = "the smallest FPR that the data support" if math.isnan(rate) else f"FPR {rate:.2g}"
-                title = f"{name} TPR at {where}"
-                found.append(Measure(metric="tpr", title=title, null=rate, parts=parts, headline=first))
-        return tuple(found)
-
-
-def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]:
-    """The table part by part; with `everything` also control attacks and the models of the other clients."""
-    measures = [measure for measure in summary.measures if measure.headline or everything]
-    yield _levels(summary, measures, others=everything)
-    yield _retention(summary, measures)
-    yield _differences(summary, measures)
-    yield _utility(summary)
+MEANING: Mapping[str, tuple[str, str]] = {
+    "exposure": (
+        "How many bits of its rank an inserted canary gives away: log2 of how far up the model ranks it among fresh "
+        "canaries that could have been inserted instead. One bit more means that half as many are ranked above it.",
+        "It is not self-influence: it shows the worst case for planted patterns, cannot exceed log2 of the number of "
+        "references plus one, and is above zero without any memorisation.",
+    ),
+    "memorisation": (
+        "How much more often the model is right about an example when the example itself was trained on, over the runs "
+        "whose coins put it in and the runs whose coins left it out.",
+        "It is not over-fitting and not difficulty. An example that the model gets right either way has memorisation "
+        "zero, although it was learned.",
+    ),
+    "AUC": (
+        "The probability that the attack scores a random member above a random non-member of the same kind; 0.5 is "
+        "guessing. The attack knows the other runs of this bank.",
+        "It measures what an attacker learns about presence, not how much of the example is stored, and an average can "
+        "hide a few examples that are fully exposed.",
+    ),
+    "TPR": (
+        "The share of members that the attack finds while it accuses at most the stated share of non-members.",
+        "It says nothing below that rate: ten false alarms are the fewest that the data can count.",
+    ),
+    "reconstruction": (
+        "How much nearer (PSNR in dB) an image rebuilt from an update is to the true one than the best guess that does "
+        "not look at the update. The first step is a stronger adversary than any server.",
+        "It measures leakage of an update, not memorisation by a model, and one attack that fails does not prove that "
+        "none succeeds.",
+    ),
+    "retention": (
+        "The effect at the aggregate as a share of the effect at the holder, both summed over all examples of a kind "
+        "above the value without memorisation: 1 means that aggregation keeps everything, 0 nothing.",
+        "It is not an average of ratios of single examples, and has no value where the local effect is not resolved.",
+    ),
+    "utility": (
+        "Test accuracy, and how much higher accuracy is on training examples than on test examples.",
+        "A gap is over-fitting on average, which is neither needed nor enough for memorisation. At a client it also "
+        "holds the skew of its labels.",
+    ),
+}
+"""What each measure means, and what it does not mean."""
 
 
 def table(path_or_run: Path | str | Run) -> RenderableType:
@@ -186,151 +78,223 @@ def table(path_or_run: Path | str | Run) -> RenderableType:
             continue
         widths = [max(len(row[i]) for row in (section.columns, *rows)) for i in range(len(section.columns))]
         widths[0] = max(widths[0], len(section.title) - 2)
-        lines += [Text(), Text(f"  {_cells((section.title, *section.columns[1:]), widths)}"[2:], style="bold cyan")]
+        lines += [Text(), Text(f"  {_line((section.title, *section.columns[1:]), widths)}"[2:], style="bold cyan")]
         for heading, block in section.blocks:
             if heading and block:
                 lines.append(Text(heading, style="italic"))
             lines += [
-                Text("  " + _cells(row, widths), style="" if "unresolved" not in row[-1] else "dim") for row in block
+                Text("  " + _line(row, widths), style="" if "unresolved" not in row[-1] else "dim") for row in block
             ]
         lines += [Text(note, style="yellow") for note in section.notes]
     return Group(*lines, Text(), Text(f"Files: {run.path}", overflow="fold"))
 
 
-def headline(run: Run) -> str:
-    """One line about what was run."""
-    scenario, audit = run.scenario, run.audit
-    return (
-        f"{scenario['name']}: {scenario['runs']} runs of {scenario['rounds']} rounds, {scenario['clients']} clients, "
-        f"{len(audit)} audit examples, each in half of the runs"
-    )
-
-
-def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> Section:
-    """Local beside global, measure by measure, then reconstruction."""
-    blocks = []
-    for measure in measures:
-        rows = []
-        for kind in summary.kinds:
-            owner = summary.value(measure.metric, "local", kind, *measure.parts, "owner")
-            elsewhere = summary.value(measure.metric, "local", kind, *measure.parts, "others")
-            everywhere = summary.value(measure.metric, "global", kind, *measure.parts)
-            if owner or everywhere:
-                shown = (owner, everywhere, elsewhere) if others else (owner, everywhere)
-                rows.append((kind, _count(*shown), *(_cell(value, measure) for value in shown)))
-        blocks.append((measure.heading, tuple(rows)))
-    margins = {
-        (kind, view): next(
-            (value for _, about, _, value in summary.settings("margin", f"view={view}") if about == kind), None
-        )
-        for kind in summary.kinds
-        for view in _VIEWS
-    }
-    rows, notes = [], []
-    for kind in summary.kinds:
-        message, aggregate, first = (margins[kind, view] for view in _VIEWS)
-        blank = ("",) if others else ()
-        if message or aggregate:
-            cells = (_cell(message), _cell(aggregate))
-            rows.append((kind, _count(message, aggregate), *cells, *blank))
-        if first:
-            rows.append((f"{kind}, first step", _count(first), _cell(first), "", *blank))
-    for view, name in _VIEWS.items():
-        found = [value for kind in summary.kinds if (value := margins[kind, view])]
-        if found:
-            notes.append(f"Reconstruction from {name}: {_verdict(found)}.")
-    blocks.append(("reconstruction, dB of PSNR over the best prior (nothing leaked: 0 or less)", tuple(rows)))
-    columns = ("", "n", "local", "global", *(("local, others",) if others else ()))
-    return Section(title="LOCAL AND GLOBAL", columns=columns, blocks=tuple(blocks), notes=tuple(notes))
-
-
-_VIEWS = {
-    "message": "a client's real message",
-    "aggregate": "the aggregate",
-    "first_step": "a client's first step alone, which no server sees",
-}
-
-
-def _verdict(margins: Sequence[Value]) -> str:
-    """What the margins of one view say, in words."""
-    if any(value.low > 0 for value in margins):
-        return "better than the best prior for " + (
-            "every kind" if all(value.low > 0 for value in margins) else "some kinds"
-        )
-    if all(value.high <= 0 for value in margins):
-        return "no better than the best prior for any kind, so this attack found nothing to take here"
-    return "not resolved from the best prior"
-
-
-def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
-    """The share of the local effect that the aggregate keeps."""
-    blocks = []
-    for measure in measures:
-        rows = []
-        for kind in summary.kinds:
-            for _, about, parts, value in summary.settings("retention", measure.metric, *measure.parts):
-                if about == kind and parts - {"not resolved"} == measure.parts | {measure.metric}:
-                    rows.append((kind, str(value.n), "not resolved" if "not resolved" in parts else value.text(2)))
-        blocks.append((measure.title, tuple(rows)))
-    note = "Not resolved: the interval of the local effect contains its null, so there is nothing to divide by."
-    used = any(row[-1] == "not resolved" for _, rows in blocks for row in rows)
-    return Section(
-        title="RETENTION", columns=("", "n", "global / local"), blocks=tuple(blocks), notes=(note,) if used else ()
-    )
-
-
-def _differences(summary: Summary, measures: Sequence[Measure]) -> Section:
-    """Local against global within a kind, then kinds against each other within a level."""
-    blocks = []
-    for measure in measures:
-        rows = []
-        for level, subject, parts, value in summary.settings(f"{measure.metric}.difference", *measure.parts):
-            rest = parts - measure.parts
-            if rest == {"local-global"}:
-                label = f"{subject}: local − global"
-            elif len(rest - {"owner"}) == 1 and "others" not in rest:
-                label = f"{min(rest - {'owner'}).replace('-', ' − ')}, {level}"
-            else:
-                continue
-            words = "unresolved" if not value.resolved else "higher" if value.low > 0 else "lower"
-            rows.append((label, str(value.n), value.text(measure.digits), words))
-        blocks.append((measure.title, tuple(rows)))
-    return Section(title="DIFFERENCES", columns=("", "n", "difference", ""), blocks=tuple(blocks))
-
-
-def _utility(summary: Summary) -> Section:
-    """What the models are good for."""
-    rows = []
-    for metric in ("test_accuracy", "generalisation_gap"):
-        found = [summary.value(metric, level, "") for level in ("local", "global")]
-        if any(found):
-            rows.append((metric.replace("_", " "), *(f"{_cell(v)}" for v in found), _count(*found)))
-    return Section(title="UTILITY", columns=("", "local", "global", "n (models)"), blocks=(("", tuple(rows)),))
-
-
-def _cells(row: Sequence[str], widths: Sequence[int]) -> str:
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     """A line of text: the first cell to the left, the others to the right."""
     cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
     return "  ".join(cells).rstrip()
 
 
-def _cell(value: Value | None, measure: Measure | None = None) -> str:
-    """A value as text, with its false positive rate where the heading does not have it."""
-    if value is None:
-        return "–"
-    own = measure is not None and math.isnan(measure.null)
-    return value.text(measure.digits if measure else 2) + (f" @ {value.fpr:.2g}" if own else "")
+def report(path: Path | str) -> Path:
+    """Draws the figures of a run into its folder and writes `report.html` there, which is returned.
+
+    The page holds its figures and loads nothing. Equal results give equal files. Errors: `RunError` when the folder is
+    no finished run.
+    """
+    run = read(path)
+    summary = Summary(run)
+    pictures = {name: (data, text) for name, data, text in _figures(summary)}
+    for name, (data, _) in pictures.items():
+        _put(run.path / f"{name}.png", data)
+    page = run.path / "report.html"
+    _put(page, "".join(_page(summary, pictures)).encode())
+    return page
 
 
-def _count(*values: Value | None) -> str:
-    """How many stand behind the values of a row: one number, or one for each."""
-    counts = [str(value.n) for value in values if value is not None]
-    return counts[0] if len(set(counts)) == 1 else "/".join(counts)
+def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
+    """Every figure that the rows of this run can fill: name, PNG, and what it shows."""
+    where = {"local": ("owner",), "others": ("others",), "global": ()}
+    names = {"local": "local, holder", "others": "local, other clients", "global": "global"}
+    for measure in summary.measures:
+        panels = {
+            kind: [
+                _line_of(
+                    names[place],
+                    place,
+                    summary.series(
+                        measure.metric, place if place == "global" else "local", kind, *measure.parts, *words
+                    ),
+                )
+                for place, words in where.items()
+            ]
+            for kind in summary.kinds
+        }
+        panels = {
+            kind: [line for line in lines if line.rounds]
+            for kind, lines in panels.items()
+            if any(line.rounds for line in lines)
+        }
+        if panels:
+            text = f"{measure.title} over rounds, by kind of audit example, with 95 % intervals"
+            unit = measure.unit or measure.metric.upper().replace("MEMORISATION", "memorisation")
+            yield measure.slug, figures.over_rounds(measure.title, unit, panels, measure.null, _SUBTITLE), text
+    for measure in summary.measures:
+        pairs = summary.examples(measure)
+        if any(local for local, _ in pairs.values()) and not math.isnan(measure.null):
+            text = f"{measure.title}: every audit example, local against global"
+            title = f"{measure.title}: local against global"
+            subtitle = (
+                "one point for each example, at the last observed round of its holder; dots: without memorisation"
+            )
+            yield (
+                f"{measure.slug}_scatter",
+                figures.local_against_global(title, measure.unit or measure.metric, pairs, measure.null, subtitle),
+                text,
+            )
+    panels = {
+        metric.replace("_", " "): [
+            line
+            for level in ("local", "global")
+            if (line := _line_of(level, level, summary.series(metric, level, ""))).rounds
+        ]
+        for metric in ("test_accuracy", "generalisation_gap")
+    }
+    panels = {name: lines for name, lines in panels.items() if lines}
+    if panels:
+        title = "utility"
+        yield (
+            title,
+            figures.over_rounds(title, "share", panels, math.nan, "mean over models; bands: 95 %"),
+            "Utility over rounds",
+        )
+    sheet = _sheet(summary.run.reconstructions())
+    if sheet:
+        subtitle = (
+            "The first victims of each kind, not the best ones. dB: PSNR of the reconstruction − of the best prior."
+        )
+        title = f"reconstruction of audit examples from updates, round {sheet[0]}"
+        yield "reconstructions", figures.sheet(title, sheet[1], subtitle), "Originals, reconstructions and best priors"
 
 
-def _number(value: float, digits: int) -> str:
-    """A number for people, never a negative zero."""
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if float(text) else text.removeprefix("-")
+_SUBTITLE = "bands: 95 % intervals over runs and examples"
+
+
+def _line_of(label: str, style: str, series: Sequence[tuple[int, Value]]) -> figures.Line:
+    """A series as a line."""
+    return figures.Line(
+        label=label,
+        style=style,
+        rounds=[round for round, _ in series],
+        values=[value.value for _, value in series],
+        lows=[value.low for _, value in series],
+        highs=[value.high for _, value in series],
+    )
+
+
+def _sheet(kept: Mapping[str, NDArray[Any]]) -> tuple[int, dict[str, list[figures.Picture]]] | None:
+    """The last attacked round and for each view its first victims of each kind."""
+    rounds = [int(name.split("/")[1].removeprefix("round_")) for name in kept if name.startswith("leakage/round_")]
+    if not rounds:
+        return None
+    groups = {}
+    for view, name in VIEWS.items():
+        for level in ("local", "sum", "global"):
+            base = f"leakage/round_{max(rounds)}/{level}/{view}"
+            if f"{base}/original" not in kept:
+                continue
+            column = {
+                key: kept[f"{base}/{key}"]
+                for key in ("original", "reconstruction", "prior", "kind", "psnr", "prior_psnr", "subject")
+            }
+            kinds = column["kind"].tolist()
+            chosen = [
+                i
+                for kind in dict.fromkeys(kinds)
+                for i in [j for j, own in enumerate(kinds) if own == kind][:_PER_KIND]
+            ]
+            groups[f"from {name}"] = [
+                figures.Picture(
+                    original=column["original"][i],
+                    reconstruction=column["reconstruction"][i],
+                    prior=column["prior"][i],
+                    label=f"{kinds[i]}\n#{column['subject'][i]}",
+                    caption=f"{number(float(column['psnr'][i]), 1)} − {number(float(column['prior_psnr'][i]), 1)} dB",
+                )
+                for i in chosen
+            ]
+    return max(rounds), groups
+
+
+_PER_KIND = 3
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterator[str]:
+    """The page piece by piece; whatever comes from a file is escaped."""
+    run, text = summary.run, html.escape
+    yield _HEAD.format(title=text(f"{run.scenario['name']} · fedmem"))
+    yield f"<h1>{text(str(run.scenario['name']))}</h1><p>{text(headline(run))}.</p><p>{text(CAPTION)}</p>"
+    for section in sections(summary, everything=True):
+        yield from _section(section)
+    yield "<h2>Figures</h2>"
+    for name, (data, caption) in pictures.items():
+        image = base64.b64encode(data).decode()
+        yield (
+            f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{image}">'
+            f"<figcaption>{text(caption)} ({text(name)}.png)</figcaption></figure>"
+        )
+    yield "<h2>What the measures mean, and what they do not</h2><dl>"
+    for name, (means, not_) in MEANING.items():
+        yield f"<dt>{text(name)}</dt><dd>{text(means)} <em>{text(not_)}</em></dd>"
+    yield "</dl><h2>Every summary</h2><details><summary>All estimates and summaries of probes</summary><table>"
+    columns = ("source", "metric", "subject", "level", "setting", "n", "value")
+    yield "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
+    for row in summary.rows:
+        reading = row.reading
+        if row.round == FINAL and not reading.subject.isdecimal():
+            value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(4)
+            cells = (row.source, reading.metric, reading.subject, row.level, reading.setting, str(reading.n), value)
+            yield "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in cells) + "</tr>"
+    yield f"</table></details><p>Files: <code>{text(run.path.name)}</code></p></body></html>\n"
+
+
+def _section(section: Section) -> Iterator[str]:
+    """A section as a table of the page."""
+    text = html.escape
+    if not any(block for _, block in section.blocks):
+        return
+    yield f"<h2>{text(section.title.capitalize())}</h2><table>"
+    yield "<tr>" + "".join(f"<th>{text(column)}</th>" for column in section.columns) + "</tr>"
+    for heading, block in section.blocks:
+        if heading and block:
+            yield f'<tr><th class="measure" colspan="{len(section.columns)}">{text(heading)}</th></tr>'
+        for row in block:
+            yield "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>"
+    yield "</table>" + "".join(f"<p>{text(note)}</p>" for note in section.notes)
+
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width"><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}
+h2 {{ margin-top: 2.2rem; border-bottom: 1px solid #ddd }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
+td, th {{ padding: .15rem .9rem .15rem 0; text-align: right; font-weight: normal; white-space: nowrap }}
+td:first-child, th:first-child {{ text-align: left }}
+td:first-child {{ padding-left: 1rem }}
+th {{ color: #666 }} th.measure {{ color: #0072b2; padding-top: .7rem }}
+figure {{ margin: 1.2rem 0 }} img {{ max-width: 100% }} figcaption {{ color: #666; font-size: .9em }}
+dt {{ font-weight: 600 }} dd {{ margin: 0 0 .8rem 0; max-width: 48rem }}
+details {{ overflow-x: auto }}
+</style></head><body>
+"""

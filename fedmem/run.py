@@ -21,9 +21,7 @@ PACKAGES = ("fedmem", "flwr", "torch", "numpy", "scipy", "scikit-learn", "pandas
 """What the numbers depend on; the manifest holds the version of each."""
 
 
-def run(
-    scenario: Scenario, *, out: Path | str = "runs", force: bool = False, progress: Progress | None = None
-) -> Path:
+def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, progress: Progress | None = None) -> Path:
     """Run a scenario and return its folder, `<out>/<name>/<id>`.
 
     Guarantees:
@@ -38,6 +36,7 @@ def run(
     from fedmem import federation as federations
     from fedmem.bank import simulate
     from fedmem.results import write_run
+    from fedmem.training import stack
 
     folder = Path(out) / scenario.name / scenario.id
     if folder.exists() and not force:
@@ -63,7 +62,7 @@ def run(
         bank=simulated.bank,
         federation=federation,
         reconstructions=simulated.reconstructions,
-        params=simulated.params if scenario.save.params else None,
+        params=stack(simulated.params) if scenario.save.params else None,
         force=force,
     )
     return folder
@@ -125,7 +124,5 @@ def _commit() -> str | None:
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():
         return None
-    asked = subprocess.run(
-        ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
+    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return asked.stdout.strip() or None

@@ -46,16 +46,16 @@ class StockStrategy:
             "min_evaluate_nodes": 1 if given.get("fraction_evaluate") else 0,
             "min_available_nodes": 1,
         }
-        known = parameters(cls)
-        taken = {key: value for key, value in defaults.items() if known is None or key in known}
+        known, others = parameters(cls)
+        taken = {key: value for key, value in defaults.items() if others or key in known}
         try:
             return cls(**(taken | given))
         except (TypeError, ValueError) as error:
             raise ComponentError("strategy", f"{self.kind} cannot be made from {given}: {error}") from error
 
 
-def parameters(cls: type) -> dict[str, bool] | None:
-    """Parameter -> whether it must be given; None where the class takes any.
+def parameters(cls: type) -> tuple[dict[str, bool], bool]:
+    """Parameter -> whether it must be given; and whether the class takes others as well.
 
     `**kwargs` are followed to the next class that has an `__init__` of its own, where they are normally passed on.
 
@@ -64,7 +64,7 @@ def parameters(cls: type) -> dict[str, bool] | None:
     >>> class Mine(Base):
     ...     def __init__(self, mu: float, **kwargs: float) -> None: ...
     >>> parameters(Mine)
-    {'mu': True, 'fraction_train': False}
+    ({'mu': True, 'fraction_train': False}, False)
     """
     found: dict[str, bool] = {}
     makers = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base) and base is not object]
@@ -75,5 +75,5 @@ def parameters(cls: type) -> dict[str, bool] | None:
                 # The outermost class may itself give what an inner one requires.
                 found.setdefault(item.name, position == 0 and item.default is item.empty)
         if not any(item.kind is item.VAR_KEYWORD for item in signature):
-            return found
-    return None if makers else found
+            return found, False
+    return found, bool(makers)

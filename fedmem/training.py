@@ -148,10 +148,10 @@ class Stacked(Executor):
             _assign(state, after, active)
             totals[:active] += losses
         outcomes = torch.vmap(lambda s, b: _plain(self._client.final(s, b)))(state, before)
-        losses = (totals / torch.tensor(steps, dtype=torch.float64)).tolist()
+        means = (totals / torch.tensor(steps, dtype=torch.float64)).tolist()
         return [
             Trained(task=task, outcome=Outcome(**{name: _pick(part, i) for name, part in outcomes.items()}), loss=loss)
-            for i, (task, loss) in enumerate(zip(tasks, losses, strict=True))
+            for i, (task, loss) in enumerate(zip(tasks, means, strict=True))
         ]
 
     def _one_step(

@@ -128,5 +128,7 @@ def _examples(name: str, inputs: ArrayLike, targets: ArrayLike) -> Examples:
     rows = np.asarray(inputs, dtype=np.float32)
     labels = np.asarray(targets, dtype=np.int64)
     if len(rows) != len(labels) or not len(rows):
-        raise ValueError(f"examples[{name!r}]: {len(rows)} inputs and {len(labels)} targets; both must be alike and not empty")
+        raise ValueError(
+            f"examples[{name!r}]: {len(rows)} inputs and {len(labels)} targets; both must be alike and not empty"
+        )
     return Examples(inputs=rows, targets=labels, ids=np.arange(len(rows)))

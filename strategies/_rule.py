@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -111,7 +111,7 @@ class RuleStrategy(FedAvg):
                 name: torch.stack([torch.from_numpy(record[name].numpy()) for record in records])[None]
                 for name in records[0]
             },
-            weights=torch.tensor([[float(m[self.weighted_by_key]) for m in metrics]], dtype=torch.float64),
+            weights=torch.tensor([[cast(float, m[self.weighted_by_key]) for m in metrics]], dtype=torch.float64),
             present=torch.ones((1, len(valid)), dtype=torch.bool),
             clients=torch.tensor([[int(reply.metadata.src_node_id) for reply in valid]]),
         )

@@ -55,7 +55,8 @@ class FederatedAdam:
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One step of Adam on the mean update."""
         mean = weighted_mean(round.sent, share(round.weights, round.present))
-        after, moments = {}, {}
+        after: Arrays = {}
+        moments: Arrays = {}
         for name, before in round.before.items():
             update = mean[name] - before
             m = self.beta_1 * state[f"m:{name}"] + (1 - self.beta_1) * update

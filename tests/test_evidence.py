@@ -65,9 +65,7 @@ def test_evidence_and_ranks_equal_a_naive_loop() -> None:
     rng = np.random.default_rng(2)
     model, transitions = model_and_transitions(5)
     m = 12
-    examples = Examples(
-        inputs=rng.random((m, 3), dtype=np.float32), targets=rng.integers(0, 4, m), ids=np.arange(m)
-    )
+    examples = Examples(inputs=rng.random((m, 3), dtype=np.float32), targets=rng.integers(0, 4, m), ids=np.arange(m))
     audit = AuditSet(
         examples=examples,
         kind=np.array(["pattern"] * 8 + ["typical"] * 4),

@@ -15,7 +15,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from fedmem.attacks.inverting_gradients import InvertingGradients, _total_variation
+from fedmem.attacks.inverting_gradients import InvertingGradients, _Stack, _total_variation
 from fedmem.clients.sgd import Sgd
 from fedmem.components import Context, GradientTarget, Reconstruction
 from fedmem.errors import ComponentError, RunError
@@ -192,7 +192,7 @@ def measured(pairs: Sequence[tuple[Transition | None, Reading]], round: int = 2)
         Measurement(
             run=EVERYWHERE if about is None else about.run,
             round=round,
-            level="local" if about is None else about.level,
+            level="global" if about is None else about.level,
             client=EVERYWHERE if about is None else about.client,
             source="probe",
             reading=reading,
@@ -221,7 +221,7 @@ class Answers:
 @pytest.mark.parametrize("offset", [0.5, 0.1, 0.003])
 def test_psnr_of_a_constant_offset(offset: float) -> None:
     truth = np.full((1, 1, 8, 8), 0.25)
-    errors = squared_errors((truth + offset).astype(np.float64), truth)  # type: ignore[arg-type]
+    errors = squared_errors((truth + offset).astype(np.float64), truth)
     assert psnr(errors)[0, 0] == pytest.approx(-20 * math.log10(offset), abs=1e-9)
 
 
@@ -285,19 +285,39 @@ def test_only_the_direction_counts() -> None:
 
 
 def test_targets_do_not_disturb_each_other_whatever_their_sizes() -> None:
+    """Padding and stacking leave distance and slope of each problem as they are alone."""
     model, data = network(), digits()
     targets = [
         target_of(model, parameters(network(seed=i)), data.take(np.arange(i, i + n))) for i, n in enumerate((1, 4, 2))
     ]
     rng = stream(0, "x")
-    together = QUICK.reconstruct(targets, rng)
-    rng = stream(0, "x")
-    apart = [QUICK.reconstruct([target], rng)[0] for target in targets]
-    for one, other in zip(together, apart, strict=True):
-        assert one.inputs.shape == other.inputs.shape
-        assert one.distance == pytest.approx(other.distance, abs=0.02)
-        # signs amplify rounding, so single pixels may part; most must not
-        assert np.median(np.abs(one.inputs - other.inputs)) < 0.01
+    problems = [problem for t, target in enumerate(targets) for problem in QUICK._starts(t, target, rng)]
+
+    def look(some: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        stacked = _Stack(some)
+        images = stacked.starts.requires_grad_()
+        distances = stacked.distances(images)
+        return distances.detach(), torch.autograd.grad(distances.sum(), images)[0]
+
+    distances, slopes = look(problems)
+    for i, problem in enumerate(problems):
+        distance, slope = look([problem])
+        count = len(problem.labels)
+        assert torch.allclose(distances[i], distance[0], atol=1e-6)
+        assert torch.allclose(slopes[i, :count], slope[0], atol=1e-6, rtol=1e-3)
+        assert not slopes[i, count:].any()
+
+
+def test_distances_are_those_of_a_plain_loop() -> None:
+    model, rows = network(nn.Tanh), digits().take(np.arange(3))
+    target = target_of(model, parameters(model), rows)
+    (problem,) = QUICK._starts(0, target, stream(0, "x"))
+    mine = gradient_of(model, parameters(model), problem.inputs, problem.labels)
+    first, second = (torch.cat([g[name].flatten() for name in mine]) for g in (mine, target.gradient))
+    expected = 1 - functional.cosine_similarity(first, second, dim=0)
+    assert _Stack([problem]).distances(torch.from_numpy(problem.inputs[None])).item() == pytest.approx(
+        expected.item(), abs=1e-5
+    )
 
 
 def test_stacks_are_cut_without_changing_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +330,8 @@ def test_stacks_are_cut_without_changing_the_order(monkeypatch: pytest.MonkeyPat
 
 def test_the_restart_with_the_smallest_distance_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = network(), digits().take(np.arange(2))
-    attack, distances = InvertingGradients(steps=3, restarts=4), []
+    attack = InvertingGradients(steps=3, restarts=4)
+    distances: list[float] = []
     solve = InvertingGradients._solve
 
     def watched(self: InvertingGradients, problems: Any) -> Any:
@@ -510,7 +531,8 @@ def test_many_real_images_are_a_prior_and_not_a_success() -> None:
     readings = [r for _, r in Leakage(attack=Answers(others)).observe(local, lab) if r.subject]
     margins = [r.value for r in readings if r.metric == "margin"]
     assert np.mean(margins) < 0
-    assert np.mean(np.array(margins) > 0) < 0.25
+    # by symmetry the population alone would be beaten half of the time
+    assert np.mean(np.array(margins) > 0) < 0.5
 
 
 def test_copies_count_with_the_best() -> None:

@@ -112,9 +112,7 @@ def test_three_lines_add_measurement_to_an_ordinary_app() -> None:
     owner = last[(last.client == FIRST_NODE + 2)].exposure.mean()
     assert owner > last[last.level == "local"].groupby("client").exposure.mean().drop(FIRST_NODE + 2).max()
 
-    unwatched = Observed(FedAvg(fraction_evaluate=0.0)).start(
-        grid=app_grid(), initial_arrays=initial(), num_rounds=3
-    )
+    unwatched = Observed(FedAvg(fraction_evaluate=0.0)).start(grid=app_grid(), initial_arrays=initial(), num_rounds=3)
     # on its own, Flower adds up in the order in which replies arrive, which is drawn anew each time
     bare = FedAvg(fraction_evaluate=0.0).start(grid=app_grid(), initial_arrays=initial(), num_rounds=3)
     for name, array in found["result"].arrays.items():
@@ -134,9 +132,7 @@ def test_the_order_of_replies_changes_no_bit() -> None:
 
 def test_local_models_are_copied_before_a_strategy_empties_them() -> None:
     watch = Watch(model=Net(), examples={"mine": data_of(0)})
-    Observed(FedMedian(fraction_evaluate=0.0), watch).start(
-        grid=app_grid(), initial_arrays=initial(), num_rounds=1
-    )
+    Observed(FedMedian(fraction_evaluate=0.0), watch).start(grid=app_grid(), initial_arrays=initial(), num_rounds=1)
     frame = watch.frame()
     assert len(frame[frame.level == "local"]) == CLIENTS * 20
 
@@ -176,9 +172,7 @@ def test_trace_travels_to_the_watcher_and_not_into_the_average() -> None:
 def test_a_wrong_model_is_named() -> None:
     watch = Watch(model=nn.Linear(6, 3), examples={"mine": data_of(0)})
     with pytest.raises(ValueError, match=r"do not agree on parameter 'bias'"):
-        Observed(FedAvg(fraction_evaluate=0.0), watch).start(
-            grid=app_grid(), initial_arrays=initial(), num_rounds=1
-        )
+        Observed(FedAvg(fraction_evaluate=0.0), watch).start(grid=app_grid(), initial_arrays=initial(), num_rounds=1)
 
 
 def test_watch_refuses_what_it_cannot_compare() -> None:

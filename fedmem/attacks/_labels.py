@@ -29,9 +29,10 @@ def infer_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArra
     """The sorted labels of `num_images` examples from the gradient of the classifier's bias.
 
     Under cross-entropy the bias gradient of one example is `p - onehot(y)`: its only negative entry is the label
-    (Zhao et al., 2020). Of a batch it is the mean: negative classes are present, each once to begin with. The
-    average impact of one example is (sum of the negative entries) / n; it is taken off every class found, and the
-    rest of the labels are found one at a time where what remains is smallest (Wainakh et al., 2022).
+    (Zhao et al., 2020). Of a batch it is the mean: a negative class is present, and found once to begin with. The
+    impact of one example is the sum of the negative entries over n, times 1 + 1/C for what p has already taken back;
+    it is taken off every class found, and the other labels are found one at a time, each where the least is left
+    (Wainakh et al., 2022). Exact for one example; of repeated labels some are misplaced.
 
     - A positive factor changes nothing, so an update divided by the wrong learning rate serves.
     - If more classes are negative than there are examples, the most negative ones are taken.
@@ -44,7 +45,7 @@ def infer_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArra
     """
     rest = np.nan_to_num(np.asarray(bias, dtype=np.float64))
     found = [int(label) for label in np.argsort(rest, kind="stable") if rest[label] < 0][:num_images]
-    impact = rest[rest < 0].sum() / num_images
+    impact = rest[rest < 0].sum() / num_images * (1 + 1 / len(rest))
     rest[found] -= impact
     while len(found) < num_images:
         smallest = int(rest.argmin())

@@ -47,7 +47,7 @@ class InvertingGradients:
     - restarts are chosen by the distance alone, never by the truth;
     - only the direction of `g` counts: its scale need not be known, but its sign must be right;
     - the model is used in the mode that it is in, and is not changed;
-    - what a target gets does not depend on the targets beside it, rounding apart;
+    - what a target gets does not depend on the targets beside it, but for rounding, which signs amplify;
     - a target without a direction (zero, or not finite) gets a distance of NaN and images that only `tv` has shaped.
 
     Errors: `RunError` when the model's last layer has no bias to read labels from.

@@ -13,7 +13,6 @@ from fedmem.components import ClientState, Outcome
 from fedmem.types import IntArray, Params
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Sgd:
     """Mini-batch SGD for a number of epochs or steps, each epoch in an order of its own (McMahan et al., 2017).

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -112,9 +112,7 @@ class Lockstep:
             seed=scenario.seed,
             run=run,
         )
-        grid = LocalGrid(
-            self._federation.num_clients, lambda messages: scheduler.switch(_Waiting(observed, messages))
-        )
+        grid = LocalGrid(self._federation.num_clients, lambda messages: scheduler.switch(_Waiting(observed, messages)))
         result = observed.start(grid, local_record(self._federation.initial), num_rounds=scenario.rounds)
         for round, clients in observed.failed.items():
             self._participation += [
@@ -184,15 +182,13 @@ class Lockstep:
             logits = functional_call(self._federation.model, task.before, (inputs,))
             loss = float(F.cross_entropy(logits, targets))
             accuracy = float((logits.argmax(dim=1) == targets).double().mean())
-        metrics = {"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy}
-        return RecordDict({"metrics": MetricRecord(metrics)})
+        metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
+        return RecordDict({"metrics": metrics})
 
     def _record(self, outcome: Trained) -> None:
         task = outcome.task
         self._participation.append(
-            Participation(
-                run=task.run, round=task.round, client=task.client, num_examples=len(task.rows), failed=False
-            )
+            Participation(run=task.run, round=task.round, client=task.client, num_examples=len(task.rows), failed=False)
         )
 
     # --- the strategy's rule on all runs at once -------------------------------------------------------------------
@@ -201,7 +197,8 @@ class Lockstep:
         """The same rounds without messages: transitions, cohorts, batches and results are the same."""
         from strategies._rule import Round
 
-        strategy, like = self._scenario.strategy, self._federation.initial
+        strategy: Any = self._scenario.strategy
+        like = self._federation.initial
         rosters = [_Roster(self._scenario, self._federation, run) for run in runs]
         before = {name: value.repeat(len(runs), *(1,) * value.ndim) for name, value in like.items()}
         state = strategy.state(before, self._federation.num_clients)
@@ -337,9 +334,7 @@ def _stacked_round(
         sent={
             name: torch.stack(
                 [
-                    torch.stack(
-                        [group[k].outcome.sent[name] if k < len(group) else value[i] for k in range(places)]
-                    )
+                    torch.stack([group[k].outcome.sent[name] if k < len(group) else value[i] for k in range(places)])
                     for i, group in enumerate(trained)
                 ]
             )

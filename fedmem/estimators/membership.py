@@ -22,7 +22,7 @@ class Membership:
     - `tpr`: share of members found at the smallest false positive rate that the data support, 10 / (number of outs);
       the null is that rate. Setting: the attack, then `fpr=…`. Left out with fewer than ten outs.
 
-    Never per example, whose few scores depend on one another. At the others, the scores
+    Never per example: leaving the target out pulls each example's own AUC below one half. At the others, the scores
     that an example gets from the models of one run are averaged: an adversary who sees them all. Intervals
     resample scores, they do not attack anew: the attack, shadow models included, is taken as given.
 

@@ -71,7 +71,9 @@ def by_messages(strategy: Any, rounds: list[tuple[list[Params], list[int]]], bef
     return after
 
 
-def by_rule(strategy: Any, rounds: list[tuple[list[list[Params]], list[list[int]]]], before: list[Params]) -> list[Params]:
+def by_rule(
+    strategy: Any, rounds: list[tuple[list[list[Params]], list[list[int]]]], before: list[Params]
+) -> list[Params]:
     """The rule on R runs at once."""
     model = {name: torch.stack([b[name] for b in before]) for name in SHAPES}
     state, after = strategy.state(model, 0), []
@@ -150,7 +152,9 @@ def test_one_outlier_moves_the_mean_by_its_share_and_the_median_within_the_other
     mean = next(s for s in RULES if type(s).__module__ == "strategies.fedavg")
     honest = by_rule(mean, [([sent], [sizes])], before)[0]
     moved = by_rule(mean, [([wild], [sizes])], before)[0]
-    median = by_rule(next(s for s in RULES if type(s).__module__ == "strategies.fedmedian"), [([wild], [sizes])], before)
+    median = by_rule(
+        next(s for s in RULES if type(s).__module__ == "strategies.fedmedian"), [([wild], [sizes])], before
+    )
     for name in SHAPES:
         expected = 0.15 * (1e6 - sent[4][name])
         torch.testing.assert_close(moved[name][0] - honest[name][0], expected, rtol=1e-4, atol=0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -337,7 +338,7 @@ def test_transitions_are_what_the_model_did() -> None:
     for run in range(2):
         globals_ = [t for t in seen if t.run == run and t.level == "global"]
         assert [t.round for t in globals_] == list(range(5))
-        for earlier, later in zip(globals_, globals_[1:], strict=False):
+        for earlier, later in pairwise(globals_):
             assert all(torch.equal(earlier.kept[name], later.before[name]) for name in earlier.kept)
         assert same([globals_[-1].kept], [finished.params[run]])
         for local in (t for t in seen if t.run == run and t.level == "local"):

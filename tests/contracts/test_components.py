@@ -1,0 +1,109 @@
+"""What every component of every family promises, found by walking the folders."""
+
+import dataclasses
+import doctest
+import inspect
+import subprocess
+import sys
+import typing
+
+import pytest
+
+from fedmem import catalogue, components, describe
+from fedmem.components import FAMILIES
+from fedmem.errors import ScenarioError
+
+EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(family)]
+
+
+@pytest.fixture(params=EVERY, ids="/".join)
+def member(request):
+    family, kind = request.param
+    return family, kind, catalogue.load(family, kind)
+
+
+def test_is_a_frozen_keyword_only_dataclass(member):
+    _, _, cls = member
+    assert dataclasses.is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen
+    assert all(item.kw_only for item in dataclasses.fields(cls))
+    assert cls.__mro__[1:] == (object,), "wrap instead of inheriting"
+
+
+def test_keeps_the_contract_of_its_family(member):
+    family, kind, cls = member
+    assert any(catalogue.satisfies(cls, protocol) for protocol in catalogue.PROTOCOLS[family])
+    instance = catalogue.build(family, describe.example(family, kind))
+    assert any(isinstance(instance, protocol) for protocol in catalogue.PROTOCOLS[family])
+
+
+def test_methods_take_the_arguments_of_the_contract_by_the_same_names(member):
+    family, _, cls = member
+    protocol = next(item for item in catalogue.PROTOCOLS[family] if catalogue.satisfies(cls, item))
+    for name, asked in vars(protocol).items():
+        if inspect.isfunction(asked) and not name.startswith("_"):
+            given = getattr(cls, name)
+            assert list(inspect.signature(given).parameters) == list(inspect.signature(asked).parameters), name
+
+
+def test_docstring_explains_every_field_and_has_an_example(member):
+    _, _, cls = member
+    assert set(catalogue.explain(cls)) == {item.name for item in dataclasses.fields(cls)}
+    assert all(meaning for meaning in catalogue.explain(cls).values())
+    assert doctest.DocTestParser().get_examples(cls.__doc__)
+
+
+def test_file_says_what_it_is_in_one_sentence(member):
+    family, kind, _ = member
+    line = describe.summary(family, kind)
+    assert line.endswith(".")
+    assert len(line) <= 120
+
+
+def test_yaml_builds_it_and_comes_back_the_same(member):
+    family, kind, cls = member
+    mapping = describe.example(family, kind)
+    instance = catalogue.build(family, mapping)
+    assert type(instance) is cls
+    assert catalogue.kind_of(instance) == kind
+    assert catalogue.dump(instance) == mapping
+    assert catalogue.build(family, catalogue.dump(instance)) == instance
+    assert hash(instance) == hash(catalogue.build(family, mapping))
+
+
+def test_refuses_what_it_does_not_know(member):
+    family, kind, _ = member
+    with pytest.raises(ScenarioError, match="unknown key") as caught:
+        catalogue.build(family, {**describe.example(family, kind), "no_such_field": 1})
+    assert [problem.path for problem in caught.value.problems] == ["no_such_field"]
+
+
+def test_refuses_numbers_that_are_not_numbers(member):
+    family, kind, cls = member
+    hints = typing.get_type_hints(cls, localns={**vars(components)})
+    numbers = [item.name for item in dataclasses.fields(cls) if hints[item.name] in (int, float)]
+    for name in numbers:
+        with pytest.raises(ScenarioError) as caught:
+            catalogue.build(family, {**describe.example(family, kind), name: "many"})
+        assert caught.value.problems[0].path == name
+
+
+def test_can_be_shown(member):
+    family, kind, cls = member
+    facts = describe.field_facts(family, kind)
+    assert [fact.name for fact in facts] == [item.name for item in dataclasses.fields(cls)]
+    assert all(fact.type and fact.meaning for fact in facts)
+    assert "kind" not in {fact.name for fact in facts}
+
+
+def test_loading_all_but_strategies_imports_nothing_heavy():
+    # Strategies are Flower's, which imports what it likes; the rest must not slow `fedmem check` down.
+    light = [pair for pair in EVERY if pair[0] != "strategy"]
+    code = (
+        "import sys\nfrom fedmem import catalogue\n"
+        f"for pair in {light!r}:\n    catalogue.load(*pair)\n"
+        "heavy = {'torch', 'sklearn', 'matplotlib', 'scipy', 'pandas', 'flwr', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,114 @@
+"""Every probe in the folder keeps the contract of `components.Probe`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+import pytest
+import torch
+
+import fedmem.probes
+from fedmem.attacks.inverting_gradients import InvertingGradients
+from fedmem.components import Probe
+from fedmem.types import Measurement, Transition
+from tests.test_leakage import Lab, measured
+
+NESTED: dict[str, dict[str, Any]] = {"leakage": {"attack": InvertingGradients(steps=3)}}
+"""What a probe needs that has no default, by kind."""
+
+KINDS = [module.name for module in pkgutil.iter_modules(fedmem.probes.__path__) if not module.name.startswith("_")]
+
+
+def public_class(kind: str) -> type[Any]:
+    module = importlib.import_module(f"fedmem.probes.{kind}")
+    classes = [c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__]
+    (found,) = [c for c in classes if not c.__name__.startswith("_")]
+    return found
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def probe(kind: str) -> Probe:
+    built = public_class(kind)(**NESTED.get(kind, {}))
+    assert isinstance(built, Probe)
+    return built
+
+
+def occasions(lab: Lab) -> list[list[Transition]]:
+    """Local and global transitions of a round, and the initial model."""
+    local = lab.local()
+    initial = lab.federation.initial
+    everywhere = lab.aggregated(local)
+    start = [
+        dataclasses.replace(t, round=0, before=initial, sent=initial, kept=initial, clients=()) for t in everywhere
+    ]
+    return [start, local, everywhere]
+
+
+def test_some_probes_are_found() -> None:
+    assert {"leakage", "utility"} <= set(KINDS)
+
+
+def test_a_frozen_keyword_only_dataclass_that_explains_its_fields(kind: str) -> None:
+    component = public_class(kind)
+    parameters = component.__dataclass_params__
+    assert parameters.frozen
+    assert all(parameter.kw_only for parameter in dataclasses.fields(component))
+    assert component.__doc__
+    for parameter in dataclasses.fields(component):
+        assert f"- `{parameter.name}`:" in component.__doc__, f"{kind} does not explain {parameter.name}"
+
+
+def test_it_says_where_it_looks(probe: Probe) -> None:
+    assert probe.every is None
+    assert set(probe.levels) <= {"local", "sum", "global"}
+
+
+def test_readings_are_about_what_was_shown_and_repeat_themselves(probe: Probe) -> None:
+    lab = Lab()
+    for transitions in occasions(lab):
+        first, second = probe.observe(transitions, lab), probe.observe(transitions, lab)
+        assert repr(first) == repr(second)
+        for about, reading in first:
+            assert about is None or any(about is transition for transition in transitions)
+            assert isinstance(reading.value, float)
+            assert reading.metric
+            assert reading.n >= 0
+            assert not (reading.low > reading.high)
+
+
+def test_watching_changes_nothing(probe: Probe) -> None:
+    lab = Lab()
+    for transitions in occasions(lab):
+        before = [copy.deepcopy((t.before, t.sent, t.kept)) for t in transitions]
+        initial, store = copy.deepcopy(lab.federation.initial), lab.federation.store.inputs.copy()
+        state = torch.random.get_rng_state()
+        probe.observe(transitions, lab)
+        assert torch.equal(torch.random.get_rng_state(), state), "a probe drew from the global generator"
+        assert (lab.federation.store.inputs == store).all()
+        for model in (dict(lab.federation.model.named_parameters()), lab.federation.initial):
+            assert all(torch.equal(initial[name], value) for name, value in model.items())
+        for transition, copies in zip(transitions, before, strict=True):
+            for params, expected in zip((transition.before, transition.sent, transition.kept), copies, strict=True):
+                assert all(torch.equal(params[name], expected[name]) for name in expected)
+
+
+def test_summaries_are_of_its_own_rows(probe: Probe) -> None:
+    lab = Lab()
+    rows: list[Measurement] = []
+    for transitions in occasions(lab):
+        rows += measured(probe.observe(transitions, lab), round=transitions[0].round)
+    for summary in probe.summarise(rows, 0):
+        assert (summary.run, summary.client, summary.source) == (-1, -1, "probe")
+        assert summary.round in {-1, *(row.round for row in rows)}
+        assert summary.reading.metric in {row.reading.metric for row in rows}
+    assert list(probe.summarise([], 0)) == []

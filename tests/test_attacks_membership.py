@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import math
+from math import log1p
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from fedmem.attacks.lira import Lira
+from fedmem.attacks.loss_threshold import LossThreshold
+from fedmem.components import MembershipAttack
+from fedmem.statistics import auc
+from tests.banks import coins
+
+
+def naive_lira(margin, is_in, pooled):
+    """Online LiRA with loops: for each target run, all statistics from the other runs."""
+    runs, m = margin.shape
+    scores = np.full((runs, m), np.nan)
+    for r in range(runs):
+        others = [k for k in range(runs) if k != r]
+        groups = {
+            coin: [
+                [margin[k, j] for k in others if is_in[k, j] == coin and not np.isnan(margin[k, j])] for j in range(m)
+            ]
+            for coin in (True, False)
+        }
+        pool = {}
+        for coin, columns in groups.items():
+            squares = sum(sum((x - np.mean(c)) ** 2 for x in c) for c in columns if c)
+            freedom = sum(len(c) - 1 for c in columns if c)
+            pool[coin] = squares / freedom if freedom else math.nan
+        for j in range(m):
+            if np.isnan(margin[r, j]):
+                continue
+            logs = {}
+            for coin in (True, False):
+                c = groups[coin][j]
+                if not c or (not pooled and len(c) < 2):
+                    logs[coin] = math.nan
+                    continue
+                variance = max(pool[coin] if pooled else np.var(c, ddof=1), 1e-12)
+                wide = math.sqrt(1 + 1 / len(c))
+                standard = (margin[r, j] - np.mean(c)) / wide
+                logs[coin] = norm.logpdf(standard, 0, math.sqrt(variance))
+            scores[r, j] = logs[True] - logs[False]
+    return scores
+
+
+def everything(scores, is_in):
+    runs, m = scores.shape
+    return float(auc(scores, is_in, np.ones((1, runs)), np.ones((1, m)))[0])
+
+
+@pytest.mark.parametrize("variance", ["pooled", "per_example"])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_lira_equals_a_naive_loop(variance, missing):
+    rng = np.random.default_rng(0)
+    is_in = coins(10, 7, rng)
+    margin = rng.normal(size=(10, 7)) * rng.gamma(2, size=7) + 3 * rng.normal(size=7) + is_in
+    margin[rng.random(margin.shape) < missing] = np.nan
+    got = Lira(variance=variance).scores(margin, is_in)
+    np.testing.assert_allclose(got, naive_lira(margin, is_in, variance == "pooled"), rtol=1e-9, atol=1e-9)
+
+
+def test_auto_pools_below_64_runs():
+    rng = np.random.default_rng(1)
+    for runs, variance in ((62, "pooled"), (64, "per_example")):
+        is_in = coins(runs, 5, rng)
+        margin = rng.normal(size=(runs, 5))
+        np.testing.assert_array_equal(Lira().scores(margin, is_in), Lira(variance=variance).scores(margin, is_in))
+
+
+def test_the_target_run_enters_no_statistic():
+    rng = np.random.default_rng(2)
+    is_in, margin = coins(8, 4, rng), rng.normal(size=(8, 4))
+    moved = margin.copy()
+    moved[3, 1:] += 100  # the other examples of the target run, which share its pooled variance
+    before, after = Lira().scores(margin, is_in), Lira().scores(moved, is_in)
+    np.testing.assert_allclose(after[3, 0], before[3, 0])
+    assert not np.allclose(after[2, 0], before[2, 0])
+
+
+def test_lira_is_one_sided():
+    rng = np.random.default_rng(3)
+    is_in = coins(16, 30, rng)
+    margin = rng.normal(size=(16, 30)) + 2 * is_in
+    target = margin.copy()
+    target[0, 0] = -30.0  # far from where members are, on the wrong side
+    assert Lira().scores(target, is_in)[0, 0] < -20
+
+
+def test_identical_margins_are_exact_ties_and_never_infinite():
+    rng = np.random.default_rng(4)
+    is_in = coins(8, 6, rng)
+    margin = np.tile(rng.normal(size=6) / 3, (8, 1))
+    for variance in ("pooled", "per_example"):
+        assert (Lira(variance=variance).scores(margin, is_in) == 0).all()
+    perfect = np.where(is_in, 1.0, 0.0)
+    scores = Lira().scores(perfect, is_in)
+    assert np.isfinite(scores).all()
+    assert everything(scores, is_in) == 1.0
+
+
+def test_too_few_runs_give_nan():
+    is_in = np.array([[True], [False], [False]])
+    margin = np.array([[1.0], [0.0], [0.5]])
+    scores = Lira().scores(margin, is_in)
+    assert np.isnan(scores).all()  # one in run: as a target it leaves none, and its variance is never known
+    four = np.array([[True], [True], [False], [False]])
+    assert np.isnan(Lira().scores(np.array([[1.0], [2.0], [0.0], [0.5]]), four)).all()  # one left has no spread
+
+
+def test_a_column_never_observed_harms_no_other():
+    rng = np.random.default_rng(5)
+    is_in, margin = coins(8, 3, rng), rng.normal(size=(8, 3))
+    margin[:, 2] = np.nan
+    scores = Lira().scores(margin, is_in)
+    assert np.isnan(scores[:, 2]).all()
+    np.testing.assert_allclose(scores[:, :2], Lira().scores(margin[:, :2], is_in[:, :2]))
+
+
+def test_large_offsets_do_not_cost_precision():
+    rng = np.random.default_rng(6)
+    is_in, margin = coins(8, 4, rng), rng.integers(-8, 8, size=(8, 4)) / 8
+    shifted = margin + np.array([0.0, 2.0**20, -(2.0**24), 2.0**10])
+    np.testing.assert_array_equal(Lira().scores(shifted, is_in), Lira().scores(margin, is_in))
+
+
+def test_loss_threshold_is_the_negative_loss():
+    margin = np.array([[0.0, 3.0, -800.0, np.nan, 40.0]])
+    scores = LossThreshold().scores(margin, np.zeros_like(margin, bool))
+    np.testing.assert_allclose(scores, [[-math.log(2), -log1p(math.exp(-3)), -800.0, np.nan, -math.exp(-40)]])
+
+
+def test_loss_threshold_misses_what_lira_finds():
+    rng = np.random.default_rng(7)
+    is_in = coins(16, 60, rng)
+    margin = 20 * rng.normal(size=60) + rng.normal(size=(16, 60)) + 2 * is_in
+    assert everything(Lira().scores(margin, is_in), is_in) > 0.85
+    assert everything(LossThreshold().scores(margin, is_in), is_in) < 0.6
+
+
+@pytest.mark.parametrize("attack", [Lira(), LossThreshold()])
+def test_contract(attack):
+    rng = np.random.default_rng(8)
+    is_in, margin = coins(8, 9, rng), rng.normal(size=(8, 9))
+    margin[2, 3] = np.nan
+    kept = margin.copy()
+    scores = attack.scores(margin, is_in)
+    assert isinstance(attack, MembershipAttack)
+    assert attack.knows
+    assert scores.dtype == np.float64
+    np.testing.assert_array_equal(np.isnan(scores), np.isnan(margin))
+    np.testing.assert_array_equal(margin, kept)
+    order = rng.permutation(9)
+    np.testing.assert_allclose(attack.scores(margin[:, order], is_in[:, order]), scores[:, order])
+    member = margin + 3 * is_in
+    assert everything(attack.scores(member, is_in), is_in) > 0.9

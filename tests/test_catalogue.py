@@ -1,0 +1,319 @@
+"""From a kind to a class, and what is said where there is none."""
+
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+
+import fedmem
+from fedmem import catalogue
+from fedmem.errors import ComponentError, ScenarioError
+from fedmem.stock import StockStrategy, parameters
+
+THEIRS = '''
+from dataclasses import dataclass
+from typing import Annotated
+import numpy as np
+from annotated_types import Gt
+from fedmem.components import MembershipAttack
+
+@dataclass(frozen=True, kw_only=True)
+class Halves:
+    """Two halves."""
+    share: Annotated[float, Gt(0)] = 0.5
+    def assign(self, data, rows, num_clients, rng):
+        return tuple(np.array_split(rows, num_clients))
+
+@dataclass(frozen=True, kw_only=True)
+class Picky:
+    """Refuses odd sizes."""
+    size: int = 2
+    def __post_init__(self):
+        if self.size % 2:
+            raise ValueError(f"size {self.size} is odd; use {self.size + 1}")
+    def cohort(self, round, history, rng): ...
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Attacks in many ways."""
+    attacks: tuple[MembershipAttack, ...]
+    fallback: MembershipAttack | None = None
+    def estimate(self, view): ...
+    def tests(self, view): ...
+
+class Plain:
+    """No dataclass."""
+    def assign(self, data, rows, num_clients, rng): ...
+
+class Mine:
+    """A strategy that knows nothing of fedmem."""
+    def __init__(self, mu: float, **kwargs: float) -> None:
+        self.mu, self.kwargs = mu, kwargs
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """An annotation that cannot be resolved."""
+    size: "Nowhere" = 1
+    def cohort(self, round, history, rng): ...
+'''
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """A module of somebody else's, importable as `theirs`."""
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    (tmp_path / "broken.py").write_text("import there_is_no_such_module_anywhere\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "theirs"
+    sys.modules.pop("theirs", None)
+
+
+def problems(family, mapping):
+    with pytest.raises(ScenarioError) as caught:
+        catalogue.build(family, mapping)
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+def python(code, **variables):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables or None)
+
+
+def test_kinds_are_the_files_that_do_not_start_with_an_underscore():
+    folder = Path(fedmem.__file__).parent / "partitions"
+    assert catalogue.kinds("partition") == tuple(sorted(p.stem for p in folder.glob("*.py") if p.stem[0] != "_"))
+    assert "_rule" not in catalogue.kinds("strategy")
+
+
+def test_an_unknown_family_is_told_the_families():
+    with pytest.raises(ScenarioError, match=r"'partitions' \(did you mean 'partition'\?\); choose from: dataset, "):
+        catalogue.kinds("partitions")
+
+
+def test_listing_imports_nothing_and_loading_imports_one_module():
+    code = (
+        "import sys\nfrom fedmem import catalogue\nfrom fedmem.components import FAMILIES\n"
+        "for family in FAMILIES: catalogue.kinds(family)\n"
+        "inside = lambda: [m for m in sys.modules if any(m.startswith(p + '.') for p in FAMILIES.values())]\n"
+        "print(inside())\ncatalogue.load('sampler', 'uniform')\nprint(inside())"
+    )
+    assert python(code).stdout.split("\n")[:2] == ["[]", "['fedmem.samplers.uniform']"]
+
+
+def test_another_package_called_strategies_is_an_error_that_names_both(tmp_path):
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "__init__.py").write_text("")
+    code = (
+        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
+        "from fedmem import catalogue\nfrom fedmem.errors import FedmemError\n"
+        "try: catalogue.kinds('strategy')\nexcept FedmemError as error: print(error)"
+    )
+    said = python(code).stdout
+    assert str(tmp_path / "strategies") in said
+    assert str(Path(fedmem.__file__).parent.parent / "strategies") in said
+
+
+def test_an_unknown_kind_is_told_the_nearest_and_all():
+    said = problems("partition", {"kind": "dirichelt"})["kind"]
+    assert said.startswith("unknown kind 'dirichelt' (did you mean 'dirichlet'?); choose from: dirichlet, iid, natural")
+
+
+@pytest.mark.parametrize("given", [None, 3, "uniform", ["uniform"], {}])
+def test_what_is_no_component_is_told_the_kinds(given):
+    said = " ".join(problems("sampler", given).values())
+    assert "uniform" in said or "kind: everyone" in said
+
+
+def test_all_fields_are_checked_at_once():
+    said = problems("client", {"kind": "sgd", "lr": 0, "epochs": 2.5, "steps": "x", "momentum": True, "epoch": 3})
+    assert set(said) == {"lr", "epochs", "steps", "momentum", "epoch"}
+    assert said["lr"] == "should be greater than 0, got 0"
+    assert said["epochs"] == "should be a whole number, got 2.5"
+    assert said["momentum"] == "should be a number, got True"
+    assert "did you mean 'epochs'?" in said["epoch"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_must_be_finite(value):
+    assert "finite" in problems("client", {"kind": "sgd", "momentum": value})["momentum"]
+
+
+def test_a_wrong_item_of_a_list_is_named_by_its_position():
+    assert set(problems("model", {"kind": "mlp", "hidden": [8, 0, "x"]})) == {"hidden[1]", "hidden[2]"}
+
+
+def test_a_nested_component_is_built_and_its_mistakes_have_full_paths():
+    built = catalogue.build("estimator", {"kind": "membership", "attack": {"kind": "lira"}})
+    assert catalogue.kind_of(built.attack) == "lira"
+    assert set(problems("estimator", {"kind": "membership", "attack": {"kind": "lira", "x": 1}})) == {"attack.x"}
+    assert set(problems("estimator", {"kind": "membership"})) == {"attack"}
+
+
+def test_a_nested_component_of_the_wrong_contract_is_told_which_fit():
+    said = problems("estimator", {"kind": "membership", "attack": {"kind": "inverting_gradients"}})["attack.kind"]
+    assert said.startswith("'inverting_gradients' is no MembershipAttack")
+    assert said.endswith("choose from: lira, loss_threshold")
+
+
+def test_components_nest_in_tuples_and_in_optional_fields(theirs):
+    mapping = {"kind": "theirs:Ensemble", "attacks": [{"kind": "lira"}, {"kind": "loss_threshold"}], "fallback": None}
+    built = catalogue.build("estimator", mapping)
+    assert [catalogue.kind_of(attack) for attack in built.attacks] == ["lira", "loss_threshold"]
+    assert catalogue.build("estimator", catalogue.dump(built)) == built
+    assert set(problems("estimator", {**mapping, "attacks": [{"kind": "lira"}, {"kind": "lria"}]})) == {"attacks[1].kind"}
+    assert set(problems("estimator", {**mapping, "fallback": {"kind": "lria"}})) == {"fallback.kind"}
+    assert catalogue.nested_family(type(built), "attacks") == "attack"
+    assert catalogue.nested_family(type(built), "fallback") == "attack"
+
+
+def test_somebody_elses_component_is_checked_like_ours(theirs):
+    built = catalogue.build("partition", {"kind": "theirs:Halves", "share": 0.25})
+    assert catalogue.dump(built) == {"kind": "theirs:Halves", "share": 0.25}
+    assert set(problems("partition", {"kind": "theirs:Halves", "share": -1})) == {"share"}
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "says"),
+    [
+        ("partition", "theirs:Halvs", "has no class 'Halvs' (did you mean 'Halves'?)"),
+        ("partition", "theirs:Plain", "must be a frozen, keyword-only dataclass"),
+        ("partition", "theirs:Picky", "is no Partition; choose from: dirichlet, iid, natural"),
+        ("partition", "nowhere_at_all:X", "importing 'nowhere_at_all' failed: ModuleNotFoundError"),
+        ("partition", "broken:X", "there_is_no_such_module_anywhere"),
+        ("partition", "../theirs:X", "is no package.module:Class"),
+        ("sampler", "theirs:Lost", "cannot be resolved"),
+    ],
+)
+def test_somebody_elses_mistakes_are_told(theirs, family, kind, says):
+    assert says in problems(family, {"kind": kind})["kind"]
+
+
+def test_what_a_component_refuses_when_it_is_made_is_a_problem_of_the_scenario(theirs):
+    assert problems("sampler", {"kind": "theirs:Picky", "size": 3}) == {"": "size 3 is odd; use 4"}
+
+
+def test_a_component_may_name_its_key_from_the_root_or_from_itself(theirs, monkeypatch):
+    cls = catalogue.load("sampler", "theirs:Picky")
+    for path in ("size", "sampler.size"):
+
+        def refuse(self, path=path):
+            raise ComponentError(path, "no")
+
+        monkeypatch.setattr(cls, "__post_init__", refuse)
+        assert problems("sampler", {"kind": "theirs:Picky"}) == {"size": "no"}
+
+
+def test_a_stock_strategy_trains_everyone_that_the_sampler_picked():
+    made = catalogue.build("strategy", {"kind": "flwr.serverapp.strategy:FedAdam", "eta": 0.5}).make(3)
+    assert (made.fraction_train, made.fraction_evaluate) == (1.0, 0.0)
+    assert (made.min_train_nodes, made.min_evaluate_nodes, made.min_available_nodes) == (1, 0, 1)
+    assert made.eta == 0.5
+
+
+def test_yaml_overrides_the_defaults_of_a_stock_strategy():
+    mapping = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5, "fraction_evaluate": 0.5}
+    built = catalogue.build("strategy", mapping)
+    made = built.make(3)
+    assert (made.fraction_train, made.min_evaluate_nodes) == (0.5, 1)
+    assert catalogue.dump(built) == mapping
+    assert catalogue.build("strategy", mapping) == built
+    assert hash(catalogue.build("strategy", mapping)) == hash(built)
+
+
+def test_a_stock_strategy_makes_a_new_object_each_time():
+    built = catalogue.build("strategy", {"kind": "flwr.serverapp.strategy:FedAvg"})
+    assert built.make(1) is not built.make(1)
+
+
+def test_an_unknown_parameter_of_a_stock_strategy_is_told_all():
+    said = problems("strategy", {"kind": "flwr.serverapp.strategy:FedProx", "proximal_nu": 1})["proximal_nu"]
+    assert "did you mean 'proximal_mu'?" in said
+    assert "fraction_train" in said
+
+
+def test_parameters_follow_keywords_to_the_class_that_takes_them(theirs):
+    from flwr.serverapp.strategy import FedAvg
+
+    class Inner(FedAvg):
+        def __init__(self, alpha: float = 1.0, **kwargs):
+            super().__init__(**kwargs)
+
+    class Plain:
+        pass
+
+    found, others = parameters(Inner)
+    assert list(found)[:2] == ["alpha", "fraction_train"]
+    assert not any(found.values())
+    assert not others
+    assert parameters(Plain) == ({}, False)
+    assert parameters(catalogue.load("strategy", "theirs:Mine")) == ({"mu": True}, True)
+
+
+def test_a_strategy_that_takes_any_keyword_gets_the_defaults(theirs):
+    assert set(problems("strategy", {"kind": "theirs:Mine"})) == {"mu"}
+    made = catalogue.build("strategy", {"kind": "theirs:Mine", "mu": 0.1, "extra": 2}).make(1)
+    assert made.kwargs["min_train_nodes"] == 1
+    assert made.kwargs["extra"] == 2
+
+
+def test_a_strategy_that_cannot_be_made_says_why():
+    stock = StockStrategy(kind="flwr.serverapp.strategy:FedAvg", fields={"weighted_by": "x"})
+    with pytest.raises(ComponentError, match="unexpected keyword argument 'weighted_by'"):
+        stock.make(1)
+
+
+def test_the_model_of_the_fields_keeps_bounds_and_defaults():
+    model = catalogue.fields_model(catalogue.load("client", "sgd"))
+    names = [item.name for item in fields(catalogue.load("client", "sgd"))]
+    assert list(model.model_fields) == names
+    assert model.model_validate({}).model_dump()["lr"] == 0.1
+
+
+def test_satisfies_counts_fields_without_a_default():
+    from fedmem.components import Probe
+
+    @dataclass(frozen=True, kw_only=True)
+    class Whole:
+        every: int | None
+        levels: tuple[str, ...]
+
+        def observe(self, transitions, context): ...
+
+        def summarise(self, measurements, seed): ...
+
+    class Part:
+        def observe(self, transitions, context): ...
+
+    assert catalogue.satisfies(Whole, Probe)
+    assert not catalogue.satisfies(Part, Probe)
+
+
+def test_fields_are_explained_in_either_layout_and_over_several_lines():
+    class Bullets:
+        """What.
+
+        Fields
+
+        - `a`: first,
+          continued.
+        - `b`: second.
+
+        Guarantees:
+
+        - c: none.
+        """
+
+    class Google:
+        """What.
+
+        Fields:
+            a: first,
+                continued.
+            b: second.
+
+        >>> c: 3
+        """
+
+    assert catalogue.explain(Bullets) == {"a": "first, continued.", "b": "second."}
+    assert catalogue.explain(Google) == {"a": "first, continued.", "b": "second."}

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmem.statistics import (
+    auc,
+    clopper_pearson,
+    interval,
+    mean,
+    mean_over_examples,
+    means_by_coin,
+    newcombe,
+    resampling,
+    smallest_fpr,
+    tpr,
+    weightings,
+    wilson,
+)
+from tests.banks import coins, make_audit
+
+
+def naive_auc(scores, is_in, weights):
+    """Every pair of a member and a non-member, one by one."""
+    won = total = 0.0
+    for i in np.argwhere(is_in & ~np.isnan(scores)):
+        for o in np.argwhere(~is_in & ~np.isnan(scores)):
+            a, b, pair = scores[tuple(i)], scores[tuple(o)], weights[tuple(i)] * weights[tuple(o)]
+            won += pair * ((a > b) + 0.5 * (a == b))
+            total += pair
+    return won / total if total else math.nan
+
+
+def naive_tpr(scores, is_in, weights, fpr):
+    """Every threshold, one by one."""
+    ok = ~np.isnan(scores)
+    all_in, all_out = weights[is_in & ok].sum(), weights[~is_in & ok].sum()
+    if not all_in or not all_out:
+        return math.nan
+    best = 0.0
+    for threshold in np.unique(scores[ok]):
+        accepted = ok & (scores >= threshold)
+        if weights[~is_in & accepted].sum() <= fpr * all_out * (1 + 1e-12):
+            best = max(best, weights[is_in & accepted].sum() / all_in)
+    return best
+
+
+@given(seed=st.integers(0, 10**6), levels=st.sampled_from([2, 5, 1000]), fpr=st.sampled_from([0.0, 0.05, 0.25, 1.0]))
+def test_auc_and_tpr_equal_the_naive_loops(seed, levels, fpr):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(levels, size=(6, 5)).astype(float)
+    scores[rng.random(scores.shape) < 0.1] = np.nan
+    is_in = rng.random(scores.shape) < 0.5
+    runs, examples = rng.integers(3, size=(7, 6)).astype(float), rng.integers(3, size=(7, 5)).astype(float)
+    products = runs[:, :, None] * examples[:, None, :]
+    np.testing.assert_allclose(auc(scores, is_in, runs, examples), [naive_auc(scores, is_in, w) for w in products])
+    np.testing.assert_allclose(
+        tpr(scores, is_in, runs, examples, fpr), [naive_tpr(scores, is_in, w, fpr) for w in products]
+    )
+
+
+def test_auc_does_not_depend_on_how_weightings_are_cut_into_parts():
+    rng = np.random.default_rng(0)
+    scores, is_in = rng.normal(size=(8, 20)), rng.random((8, 20)) < 0.5
+    runs, examples = rng.integers(3, size=(100, 8)).astype(float), rng.integers(3, size=(100, 20)).astype(float)
+    whole = auc(scores, is_in, runs, examples)
+    assert whole[77] == auc(scores, is_in, runs[77:78], examples[77:78])[0]
+
+
+def test_auc_of_all_ties_is_a_half_and_tpr_is_nothing():
+    scores, is_in = np.zeros((4, 3)), np.arange(12).reshape(4, 3) % 2 == 0
+    one = np.ones((1, 4)), np.ones((1, 3))
+    assert auc(scores, is_in, *one)[0] == 0.5
+    assert tpr(scores, is_in, *one, 0.5)[0] == 0.0
+    assert tpr(scores, is_in, *one, 1.0)[0] == 1.0
+
+
+def test_auc_and_tpr_without_one_side_are_nan():
+    scores, one = np.zeros((2, 2)), (np.ones((1, 2)), np.ones((1, 2)))
+    for side in (True, False):
+        is_in = np.full((2, 2), side)
+        assert math.isnan(auc(scores, is_in, *one)[0])
+        assert math.isnan(tpr(scores, is_in, *one, 0.1)[0])
+
+
+def test_tpr_accepts_exactly_the_allowed_number_of_outs():
+    scores = np.concatenate([np.arange(100.0), np.arange(100.0) + 0.5])[None]  # each member just above its out
+    is_in = np.arange(200)[None] >= 100
+    one = np.ones((1, 1)), np.ones((1, 200))
+    # Ten outs may be accepted: those from 90 up; the members above out 89 are 89.5, 90.5, ..., 99.5.
+    assert tpr(scores, is_in, *one, 10 / 100)[0] == 0.11
+    assert tpr(scores, is_in, *one, 0.0)[0] == 0.01
+
+
+def test_smallest_fpr_is_ten_outs():
+    assert smallest_fpr(10) == 1.0
+    assert smallest_fpr(1000) == 0.01
+    assert math.isnan(smallest_fpr(9))
+    assert math.isnan(smallest_fpr(0))
+
+
+def test_resampling_draws_runs_and_examples_of_each_kind():
+    audit = make_audit(["a"] * 5 + ["b"] * 3, [0] * 8, coins(6, 8, np.random.default_rng(0)))
+    sample = resampling(audit, 40, np.random.default_rng(1))
+    assert sample.runs.shape == (40, 6)
+    assert sample.examples.shape == (40, 8)
+    assert (sample.runs.sum(1) == 6).all()
+    assert (sample.examples[:, :5].sum(1) == 5).all()
+    assert (sample.examples[:, 5:].sum(1) == 3).all()
+    assert len(np.unique(sample.runs, axis=0)) > 30
+    runs, examples = weightings(sample)
+    assert (runs[0] == 1).all()
+    assert (examples[0] == 1).all()
+    assert np.array_equal(runs[1:], sample.runs)
+
+
+def test_resampling_of_one_run_draws_examples_only():
+    audit = make_audit(["a"] * 5, [0] * 5, np.ones((1, 5), bool))
+    sample = resampling(audit, 10, np.random.default_rng(1))
+    assert (sample.runs == 1).all()
+    assert sample.examples.std() > 0
+
+
+def test_interval_counts_nan_out():
+    values = np.concatenate([np.arange(1001.0), np.full(50, np.nan)])
+    assert interval(values) == pytest.approx((25.0, 975.0))
+    assert interval(values, level=0.5) == (250.0, 750.0)
+    assert all(math.isnan(x) for x in interval(np.full(3, np.nan)))
+    assert all(math.isnan(x) for x in interval(np.empty(0)))
+    assert interval(np.array([1.5])) == (1.5, 1.5)
+
+
+def test_mean_leaves_nan_out():
+    values = np.array([[1.0, np.nan, np.nan], [2.0, 4.0, np.nan]])
+    np.testing.assert_array_equal(mean(values, axis=0), [1.5, 4.0, np.nan])
+
+
+def test_means_by_coin_equal_a_loop():
+    rng = np.random.default_rng(3)
+    values, is_in = rng.normal(size=(6, 4)), coins(6, 4, rng)
+    values[0, 0] = np.nan
+    runs = rng.integers(4, size=(9, 6)).astype(float)
+    inside, outside = means_by_coin(values, is_in, runs)
+    for b in range(9):
+        for j in range(4):
+            for side, got in ((is_in, inside), (~is_in, outside)):
+                chosen = side[:, j] & ~np.isnan(values[:, j])
+                w = runs[b, chosen]
+                expected = (w * values[chosen, j]).sum() / w.sum() if w.sum() else np.nan
+                np.testing.assert_allclose(got[b, j], expected)
+
+
+def test_mean_over_examples_leaves_nan_and_undrawn_out():
+    values = np.array([[1.0, 2.0, np.nan], [np.nan, np.nan, 5.0], [1.0, 3.0, 5.0]])
+    weights = np.array([[1.0, 3.0, 9.0], [1.0, 1.0, 0.0], [0.0, 2.0, 2.0]])
+    np.testing.assert_array_equal(mean_over_examples(values, weights), [1.75, np.nan, 4.0])
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (1, 1), (3, 8), (50, 100)])
+def test_proportion_intervals_agree_with_scipy(k, n):
+    from scipy.stats import binomtest
+
+    for method, ours in (("wilson", wilson(k, n)), ("exact", clopper_pearson(k, n))):
+        theirs = binomtest(k, n).proportion_ci(method=method)
+        assert [float(x) for x in ours] == pytest.approx([theirs.low, theirs.high], abs=1e-12)
+
+
+def test_proportion_intervals_without_trials_know_nothing():
+    assert [float(x) for x in wilson(0, 0)] == [0.0, 1.0]
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+    low, high = newcombe([0, 3], [0, 4], [2, 0], [4, 0])
+    assert low.tolist() == [-1, -1]
+    assert high.tolist() == [1, 1]
+
+
+def test_newcombe_reproduces_the_table_of_the_paper():
+    # Newcombe (1998), table II, method 10, rows a, c, e and h.
+    low, high = newcombe([56, 9, 10, 10], [70, 10, 10, 10], [48, 3, 0, 0], [80, 10, 20, 10])
+    np.testing.assert_allclose(low, [0.0524, 0.1705, 0.6791, 0.6075], atol=5e-5)
+    np.testing.assert_allclose(high, [0.3339, 0.8090, 1.0, 1.0], atol=5e-5)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fedmem.probes.utility import Utility
+from fedmem.types import EVERYWHERE, FINAL, Params, Transition
+from tests.test_leakage import Lab, federation, measured, transition
+
+
+def naive(lab: Lab, model: Params, inputs: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
+    """One model, one row at a time."""
+    right = []
+    for x, y in zip(inputs, targets, strict=True):
+        logits = lab.logits([model], x[None])[0, 0]
+        right.append(all(logits[y] > logits[c] for c in range(10) if c != y))
+    return float(np.mean(right))
+
+
+def trained(lab: Lab) -> list[Transition]:
+    """Local models with something learnt, so that accuracies differ."""
+    found = []
+    for t in lab.local(runs=(0, 1)):
+        params = t.before
+        for epoch in range(20):
+            params = lab.descend(params, lab.batches(t.run, epoch, t.client))
+        found.append(replace(t, sent=params, kept=params))
+    return found
+
+
+def test_against_a_naive_loop_at_both_levels() -> None:
+    lab = Lab()
+    local = trained(lab)
+    store, test = lab.federation.store, lab.federation.test
+    for transitions in (local, lab.aggregated(local)):
+        tests, trains = [], []
+        for t in transitions:
+            clients = range(3) if t.level == "global" else [t.client]
+            rows = np.concatenate([lab.rows(t.run, client) for client in clients])
+            tests.append(naive(lab, t.kept, test.inputs, test.targets))
+            trains.append(naive(lab, t.kept, store.inputs[rows], store.targets[rows]))
+        readings = Utility().observe(transitions, lab)
+        assert all(about is None for about, _ in readings)
+        values = {reading.metric: reading for _, reading in readings}
+        assert values["test_accuracy"].value == pytest.approx(np.mean(tests))
+        assert values["train_accuracy"].value == pytest.approx(np.mean(trains))
+        assert values["generalisation_gap"].value == pytest.approx(np.mean(trains) - np.mean(tests))
+        assert {reading.n for reading in values.values()} == {len(transitions)}
+        assert values["generalisation_gap"].value > 0.1, "the models have fitted their own rows"
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab()
+    local = trained(lab)
+    whole = Utility().observe(local, lab)
+    monkeypatch.setattr("fedmem.probes.utility.LOGITS", 7 * 60)
+    assert Utility().observe(local, lab) == whole
+
+
+def test_copies_weigh_as_often_as_they_are_trained_on() -> None:
+    lab = Lab(federation=federation(copies=5))
+    (t, *_) = trained(lab)
+    rows = lab.rows(t.run, t.client)
+    assert len(rows) > len(np.unique(rows))
+    store = lab.federation.store
+    (reading,) = [r for _, r in Utility().observe([t], lab) if r.metric == "train_accuracy"]
+    assert reading.value == pytest.approx(naive(lab, t.kept, store.inputs[rows], store.targets[rows]))
+
+
+def test_level_sum_is_about_the_clients_listed() -> None:
+    lab = Lab()
+    local = trained(lab)
+    together = replace(local[0], level="sum", client=EVERYWHERE, clients=(0, 2))
+    rows = np.concatenate([lab.rows(0, 0), lab.rows(0, 2)])
+    store = lab.federation.store
+    (reading,) = [r for _, r in Utility().observe([together], lab) if r.metric == "train_accuracy"]
+    assert reading.value == pytest.approx(naive(lab, together.kept, store.inputs[rows], store.targets[rows]))
+
+
+@dataclass
+class Scripted(Lab):
+    """Logits by decree: each run's model says the same of every row."""
+
+    table: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+
+    def logits(self, models: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        rows = [self.table[int(model["run"])] for model in models]
+        return np.stack([np.tile(row, (len(inputs), 1)) for row in rows])
+
+
+def decreed(run: int, client: int = 0) -> Transition:
+    params = {"run": torch.tensor(run)}
+    return transition(run, 2, client, params, params, 15)
+
+
+def test_a_tie_is_not_right_and_neither_is_nan() -> None:
+    lab = Scripted(table={0: np.zeros(10), 1: np.full(10, np.nan), 2: np.where(np.arange(10) == 3, np.nan, 0.0)})
+    for run in (0, 1, 2):
+        values = {r.metric: r.value for _, r in Utility().observe([decreed(run)], lab)}
+        assert values == {"test_accuracy": 0.0, "train_accuracy": 0.0, "generalisation_gap": 0.0}
+
+
+def test_the_interval_takes_runs_as_clusters() -> None:
+    lab = Scripted(table={0: np.eye(10)[0], 1: np.eye(10)[1]})
+    share = [float(np.mean(lab.federation.test.targets == label)) for label in (0, 1)]
+    assert share[0] != share[1]
+    once = [decreed(0), decreed(1)]
+    twice = [decreed(run, client) for run in (0, 1) for client in (0, 1)]
+    (first, second) = (Utility().observe(some, lab)[0][1] for some in (once, twice))
+    half = 12.7062 * abs(share[0] - share[1]) / 2
+    assert (first.low, first.high) == pytest.approx((np.mean(share) - half, np.mean(share) + half), abs=1e-4)
+    assert (second.low, second.high) == pytest.approx((first.low, first.high)), "clients of a run add no certainty"
+    assert (first.n, second.n) == (2, 4)
+    alone = Utility().observe([decreed(0)], lab)[0][1]
+    assert math.isnan(alone.low)
+    assert math.isnan(alone.high)
+
+
+def test_empty_clients_and_empty_test_sets() -> None:
+    base = federation()
+    audit = replace(base.audit, holder=np.where(base.audit.holder == 2, -1, base.audit.holder).astype(np.int32))
+    lab = Lab(federation=replace(base, base=(*base.base[:2], np.empty(0, dtype=np.int64)), audit=audit))
+    assert len(lab.rows(0, 2)) == 0
+    initial = lab.federation.initial
+    models = [transition(0, 2, client, initial, initial, 0) for client in (0, 2)]
+    values = {r.metric: r for _, r in Utility().observe(models, lab)}
+    assert (values["test_accuracy"].n, values["train_accuracy"].n, values["generalisation_gap"].n) == (2, 1, 1)
+    alone = {r.metric: r for _, r in Utility().observe(models[1:], lab)}
+    assert (alone["train_accuracy"].n, math.isnan(alone["train_accuracy"].value)) == (0, True)
+
+    bare = Lab(federation=replace(base, test=base.test.take(np.arange(0))))
+    values = {r.metric: r for _, r in Utility().observe(models[:1], bare)}
+    assert math.isnan(values["test_accuracy"].value)
+    assert not math.isnan(values["train_accuracy"].value)
+
+
+def test_the_last_round_of_each_level_is_repeated_as_final() -> None:
+    lab = Lab()
+    local = lab.local()
+    rows = measured(Utility().observe(local, lab), round=2) + measured(Utility().observe(local, lab), round=4)
+    late = [replace(m, level="local") for m in measured(Utility().observe(local, lab), round=3)]
+    rows += late
+    final = Utility().summarise(rows, 0)
+    assert {m.round for m in final} == {FINAL}
+    assert sorted((m.level, m.reading.metric) for m in final) == sorted(
+        (level, metric)
+        for level in ("global", "local")
+        for metric in ("generalisation_gap", "test_accuracy", "train_accuracy")
+        if level in {m.level for m in rows}
+    )
+    assert Utility().summarise([], 0) == []

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedmem.statistics import resampling
+from fedmem.types import FINAL
+from fedmem.views import views
+from tests.banks import make_bank
+
+
+def all_views(bank):
+    sample = resampling(bank.audit, 5, np.random.default_rng(0))
+    return {(v.round, v.level, v.setting): v for v in views(bank, sample)}
+
+
+def evidence_at(bank, level, round):
+    (found,) = [e for e in bank.evidence if (e.level, e.round) == (level, round)]
+    return found
+
+
+def test_places_and_their_order():
+    bank = make_bank(rounds=(0, 2, 4))
+    assert list(all_views(bank)) == [
+        (0, "global", ""),
+        *[(r, *place) for r in (2, 4, FINAL) for place in (("global", ""), ("local", "owner"), ("local", "others"))],
+    ]
+
+
+def test_every_value_is_where_the_evidence_says():
+    bank = make_bank(runs=4, rounds=(0, 1, 2))
+    shown = all_views(bank)
+    for round in (1, 2):
+        local = evidence_at(bank, "local", round)
+        ranks = next(r for r in bank.references if (r.level, r.round) == ("local", round))
+        owner, others = shown[round, "local", "owner"], shown[round, "local", "others"]
+        clients = sorted(set(local.client.tolist()))
+        assert owner.margin.shape == (4, 1, len(bank.audit))
+        assert others.margin.shape == (4, len(clients), len(bank.audit))
+        for t, (run, client) in enumerate(zip(local.run, local.client, strict=True)):
+            q = clients.index(client)
+            for j, holder in enumerate(bank.audit.holder):
+                for name in ("loss", "margin", "correct"):
+                    expected = float(getattr(local, name)[t, j])
+                    if holder == client:
+                        assert getattr(owner, name)[run, 0, j] == expected
+                        assert np.isnan(getattr(others, name)[run, q, j])
+                    elif holder in clients:
+                        assert getattr(others, name)[run, q, j] == expected
+                    else:
+                        assert np.isnan(getattr(owner, name)[:, :, j]).all()
+                        assert np.isnan(getattr(others, name)[:, :, j]).all()
+        for t, (run, client) in enumerate(zip(ranks.run, ranks.client, strict=True)):
+            for c, j in enumerate(ranks.subjects):
+                if bank.audit.holder[j] == client:
+                    assert owner.rank[run, 0, j] == 1 + ranks.less[t, c]
+
+
+def test_rank_counts_ties_half_and_only_canaries_have_one():
+    bank = make_bank()
+    tied = tuple(replace(r, ties=np.full_like(r.ties, 3)) for r in bank.references)
+    before, after = all_views(bank)[1, "global", ""], all_views(replace(bank, references=tied))[1, "global", ""]
+    canary = bank.audit.role == "canary"
+    np.testing.assert_array_equal(after.rank[:, :, canary], before.rank[:, :, canary] + 1.5)
+    assert np.isnan(after.rank[:, :, ~canary]).all()
+    assert after.references.tolist() == np.where(canary, 100, 0).tolist()
+
+
+def test_negative_counts_mean_not_ranked():
+    bank = make_bank(levels=("global",))
+    gone = tuple(replace(r, less=np.full_like(r.less, -1)) for r in bank.references)
+    assert np.isnan(all_views(replace(bank, references=gone))[1, "global", ""].rank).all()
+
+
+def test_final_shows_the_last_round_of_the_holder_at_every_place():
+    bank = make_bank(clients=6, cohort=2, rounds=(0, 1, 2, 3), seed=3)
+    shown = all_views(bank)
+    final = {place: shown[FINAL, *place] for place in (("global", ""), ("local", "owner"), ("local", "others"))}
+    present = {r: set(evidence_at(bank, "local", r).client.tolist()) for r in (1, 2, 3)}
+    never = 0
+    for j, holder in enumerate(bank.audit.holder):
+        rounds = [r for r in (1, 2, 3) if holder in present[r]]
+        for place, view in final.items():
+            if not rounds:
+                assert np.isnan(view.margin[:, :, j]).all()
+                never += 1
+            else:
+                np.testing.assert_array_equal(view.margin[:, :, j], shown[rounds[-1], *place].margin[:, :, j])
+                np.testing.assert_array_equal(view.rank[:, :, j], shown[rounds[-1], *place].rank[:, :, j])
+    assert never, "the bank should hold a client that never takes part"
+
+
+def test_a_holder_absent_in_one_run_is_not_shown_locally():
+    bank = make_bank(runs=4, rounds=(0, 1))
+    local = evidence_at(bank, "local", 1)
+    client = int(local.client[0])
+    keep = ~((local.client == client) & (local.run == 2))
+    names = ("run", "client", "loss", "margin", "correct")
+    cut = replace(local, **{name: getattr(local, name)[keep] for name in names})
+    ranks = tuple(
+        r
+        if r.level == "global"
+        else replace(
+            r,
+            **{
+                n: getattr(r, n)[~((r.client == client) & (r.run == 2))]
+                for n in ("run", "client", "less", "ties", "quantiles")
+            },
+        )
+        for r in bank.references
+    )
+    bank = replace(bank, evidence=tuple(cut if e is local else e for e in bank.evidence), references=ranks)
+    shown = all_views(bank)
+    mine = bank.audit.holder == client
+    for round in (1, FINAL):
+        assert np.isnan(shown[round, "local", "owner"].margin[:, :, mine]).all()
+    assert not np.isnan(shown[1, "global", ""].margin[:, :, mine]).any()
+    assert np.isnan(shown[FINAL, "global", ""].margin[:, :, mine]).all()
+
+
+def test_others_are_of_unequal_number_at_final():
+    bank = make_bank(clients=5, cohort=2, rounds=(0, 1), seed=1)
+    wider = make_bank(clients=5, cohort=4, rounds=(0, 2), seed=1)
+    joined = replace(
+        bank,
+        evidence=bank.evidence + tuple(e for e in wider.evidence if e.round == 2),
+        references=bank.references + tuple(r for r in wider.references if r.round == 2),
+    )
+    others = all_views(joined)[FINAL, "local", "others"].margin
+    assert others.shape[1] == 4
+    assert set((~np.isnan(others)).sum(1).ravel().tolist()) <= {0, 1, 3}
+
+
+@pytest.mark.parametrize("change", [{"roster": "own"}, {"levels": ("global",)}])
+def test_without_local_models_final_is_the_last_round(change):
+    shown = all_views(make_bank(rounds=(0, 1, 3), **change))
+    assert {(level, setting) for _, level, setting in shown} == {("global", "")}
+    np.testing.assert_array_equal(shown[FINAL, "global", ""].margin, shown[3, "global", ""].margin)
+
+
+def test_local_models_alone_have_a_summary_too():
+    shown = all_views(make_bank(levels=("local",), rounds=(1, 2)))
+    assert (FINAL, "global", "") not in shown
+    assert (FINAL, "local", "owner") in shown
+
+
+def test_pairs_need_both_levels_where_both_were_observed():
+    bank = make_bank(clients=3, cohort=3, rounds=(0, 1, 2))
+    without = replace(bank, evidence=tuple(e for e in bank.evidence if (e.level, e.round) != ("global", 2)))
+    without = replace(without, references=())
+    shown = all_views(without)
+    np.testing.assert_array_equal(shown[FINAL, "local", "owner"].margin, shown[1, "local", "owner"].margin)
+
+
+def test_examples_that_nobody_holds_are_only_global():
+    bank = make_bank(rounds=(0, 1, 2))
+    holder = bank.audit.holder.copy()
+    holder[:2] = -1
+    bank = replace(bank, audit=replace(bank.audit, holder=holder))
+    shown = all_views(bank)
+    for round in (1, 2, FINAL):
+        assert np.isnan(shown[round, "local", "owner"].margin[:, :, :2]).all()
+        assert np.isnan(shown[round, "local", "others"].margin[:, :, :2]).all()
+    np.testing.assert_array_equal(shown[FINAL, "global", ""].margin[:, :, :2], shown[2, "global", ""].margin[:, :, :2])
+
+
+def test_evidence_may_come_in_parts_and_of_other_sets():
+    bank = make_bank(runs=4, rounds=(0, 1))
+    parts = []
+    for e in bank.evidence:
+        for chosen in (e.run < 2, e.run >= 2):
+            names = ("run", "client", "loss", "margin", "correct")
+            parts.append(replace(e, **{n: getattr(e, n)[chosen] for n in names}))
+    noise = tuple(replace(e, set="test", margin=np.zeros_like(e.margin)) for e in bank.evidence)
+    split = all_views(replace(bank, evidence=(*parts, *noise)))
+    for key, view in all_views(bank).items():
+        np.testing.assert_array_equal(view.margin, split[key].margin)
+
+
+def test_an_empty_bank_has_no_views():
+    assert all_views(replace(make_bank(), evidence=(), references=())) == {}
