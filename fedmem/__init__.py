@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedmem.observe import Observed as Observed
     from fedmem.results import read as read
-    from fedmem.run import measure as measure
-    from fedmem.run import run as run
+    from fedmem.running import measure as measure
+    from fedmem.running import run as run
     from fedmem.scenario import load_scenario as load_scenario
     from fedmem.watch import Watch as Watch
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "load_scenario": "fedmem.scenario",
-    "run": "fedmem.run",
-    "measure": "fedmem.run",
+    "run": "fedmem.running",
+    "measure": "fedmem.running",
     "read": "fedmem.results",
     "Observed": "fedmem.observe",
     "Watch": "fedmem.watch",
@@ -36,10 +36,8 @@ def __getattr__(name: str) -> Any:
         return metadata.version("fedmem")
     if name not in _HOME:
         raise AttributeError(f"module 'fedmem' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    # Kept, because importing the module `fedmem.run` would otherwise shadow the function `run`.
-    globals()[name] = value
-    return value
+    globals()[name] = getattr(import_module(_HOME[name]), name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -64,10 +64,12 @@ def run(
     ]
     with _reporting():
         from fedmem.progress import Progress
-        from fedmem.run import run as run_scenario
+        from fedmem.running import run as run_scenario
         from fedmem.scenario import load_scenario
 
         scenario = load_scenario(file, [*(overrides or ()), *given])
+        if not force and (out / scenario.name / scenario.id).exists():
+            typer.echo("this scenario has been run already; these are its results, --force runs it again", err=True)
         with _reporting(scenario), Progress(quiet=quiet) as progress:
             folder = run_scenario(scenario, out=out, force=force, progress=progress)
         _show_results(folder, quiet=quiet)
@@ -77,7 +79,7 @@ def run(
 def measure(folder: Folder) -> None:
     """Estimate again from the evidence of a finished run; trains nothing."""
     with _reporting():
-        from fedmem.run import measure as measure_again
+        from fedmem.running import measure as measure_again
 
         _show_results(measure_again(folder), quiet=False)
 

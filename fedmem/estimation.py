@@ -25,8 +25,9 @@ row of a single example (for a `tests` row, what the estimator says).
   them only globally, the global side of a difference or a retention is estimated anew without those. So at an observed
   round M(owner) − M(global) need not equal the difference; at FINAL it does.
 - retention = Σ(global − null) / Σ(local − null) over all examples of the kind, whatever their local value. Where the
-  interval of the denominator contains 0 the value is NaN and the setting ends in `not resolved`. Over all rounds an AUC
-  or rate of a round counts with its number of examples; a rate whose threshold changes between rounds has no such row.
+  interval of the denominator is not above 0 there is no memorisation to keep: the value is NaN and the setting ends in
+  `not resolved`. Over all rounds an AUC or rate of a round counts with its number of examples; a rate whose threshold
+  changes between rounds has no such row.
 - All intervals are 95 % percentile intervals over one and the same B draws of runs and examples, so differences and
   ratios are paired. Those of single examples are the estimator's own, or NaN.
 """
@@ -199,9 +200,9 @@ def _retention(pairs: Sequence[_Pair], examples: FloatArray, setting: str, sourc
     local = sum(p.local.n * (p.local.value - p.local.null) for p in pairs)
     wholes = np.sum([_sums(p.whole, examples) for p in pairs], axis=0)
     locals_ = np.sum([_sums(p.local, examples) for p in pairs], axis=0)
-    low, high = interval(locals_)
+    low, _ = interval(locals_)
     n, kind = sum(p.local.n for p in pairs), pairs[0].local.kind
-    if not (low > 0 or high < 0):
+    if not low > 0:
         reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, setting=_join(setting, "not resolved"))
     else:
         ratios = wholes / np.where(locals_ == 0, np.nan, locals_)

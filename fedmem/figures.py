@@ -31,6 +31,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, RED = (
 INK, FAINT = "#222222", "#8A8A8A"
 _MARKERS = ((BLUE, "o"), (ORANGE, "^"), (GREEN, "s"), (PURPLE, "D"), (SKY, "v"), (YELLOW, "P"))
 _DPI = 150
+_WIDTH = 6.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,26 +50,33 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     "local": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "global": {"color": ORANGE, "marker": "s", "linestyle": "-"},
     "others": {"color": GREEN, "marker": "^", "linestyle": "--"},
-    "null": {"color": FAINT, "marker": "", "linestyle": ":"},
 }
 
 
-def over_rounds(title: str, unit: str, panels: Mapping[str, Sequence[Line]], null: float, subtitle: str) -> bytes:
-    """One panel for each kind of audit example, all with the same axes; bands are intervals, dots the null."""
+def over_rounds(
+    title: str,
+    unit: str,
+    panels: Mapping[str, Sequence[Line]],
+    subtitle: str,
+    *,
+    nulls: Sequence[float] = (),
+    sharey: bool = True,
+) -> bytes:
+    """One panel for each kind of audit example; bands are intervals, dotted lines the values without memorisation."""
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
-    figure, grid = _figure(3.5 * columns + 0.6, 2.6 * rows + 1.15, rows, columns, sharey=True)
+    figure, grid = _figure(max(3.5 * columns + 0.6, _WIDTH), 2.6 * rows + 1.1, rows, columns, sharey=sharey)
     for axes, (name, lines) in zip(grid, panels.items(), strict=False):
         _tidy(axes)
         axes.set_title(_plain(name), loc="left", fontsize=10, color=INK)
-        if not math.isnan(null):
-            axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label="without memorisation", zorder=1)
         for line in lines:
             style = _STYLES[line.style]
             axes.fill_between(line.rounds, line.lows, line.highs, color=style["color"], alpha=0.17, linewidth=0)
             axes.plot(
                 line.rounds, line.values, label=line.label, linewidth=1.8, markersize=4, markeredgewidth=0, **style
             )
+        for null in nulls:
+            axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label="without memorisation", zorder=1)
         axes.set_xlabel("round")
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
@@ -81,26 +89,30 @@ def over_rounds(title: str, unit: str, panels: Mapping[str, Sequence[Line]], nul
 def local_against_global(
     title: str, unit: str, pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], null: float, subtitle: str
 ) -> bytes:
-    """One point for each audit example, one panel for each kind; on the diagonal aggregation has kept everything."""
+    """One point for each audit example, one panel for each kind; on the diagonal aggregation has kept everything.
+
+    Points that coincide are drawn as one, larger.
+    """
     shown = {kind: pair for kind, pair in pairs.items() if len(pair[0])}
-    figure, grid = _figure(3.4 * len(shown) + 0.6, 4.35, 1, len(shown), sharey=True)
+    figure, grid = _figure(max(3.4 * len(shown) + 0.6, _WIDTH), 4.6, 1, len(shown), sharey=True)
     everything = np.concatenate([np.asarray(values) for pair in shown.values() for values in pair])
     low, high = min(float(everything.min()), null), max(float(everything.max()), null)
     margin = 0.06 * ((high - low) or 1.0)
-    for axes, (kind, (local, whole)), (colour, marker) in zip(
-        grid, shown.items(), (_MARKERS[i % len(_MARKERS)] for i in range(len(shown))), strict=True
-    ):
+    for number, (axes, (kind, pair)) in enumerate(zip(grid, shown.items(), strict=True)):
+        colour, marker = _MARKERS[number % len(_MARKERS)]
+        (x, y), counts = np.unique(np.array(pair), axis=1, return_counts=True)
         _tidy(axes)
         axes.plot([low, high], [low, high], color=FAINT, linewidth=1, zorder=1)
         axes.axhline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.axvline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.scatter(
-            local, whole, s=26, c=colour, marker=marker, alpha=0.6, edgecolors="white", linewidths=0.4, zorder=3
+            x, y, s=24 * counts**0.7, c=colour, marker=marker, alpha=0.65, edgecolors="white", linewidths=0.5, zorder=3
         )
-        axes.set_title(f"{_plain(kind)} (n = {len(local)})", loc="left", fontsize=10, color=INK)
+        axes.set_title(f"{_plain(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
         axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
-        axes.set_xlabel(_plain(f"local, {unit}"))
-    grid[0].set_ylabel(_plain(f"global, {unit}"))
+        axes.set_anchor("NW")
+        axes.set_xlabel(_plain(f"local {unit}"))
+    grid[0].set_ylabel(_plain(f"global {unit}"))
     _finish(figure, title, subtitle, grid, legend=False)
     return _png(figure)
 
@@ -119,7 +131,7 @@ class Picture:
 def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) -> bytes:
     """Rows are groups of victims (a view); each victim is a column of original, reconstruction and prior."""
     columns = max(len(group) for group in pictures.values())
-    width, height = max(1.02 * columns + 1.5, 6.4), 3.9 * len(pictures) + 0.55
+    width, height = max(1.02 * columns + 1.5, _WIDTH), 3.9 * len(pictures) + 0.55
     figure = _empty(width, height)
     for band, (name, group) in enumerate(pictures.items()):
         top = 1 - (1.15 + 3.9 * band) / height
@@ -210,11 +222,10 @@ def _finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], *, 
     inch = 1 / figure.get_figheight()
     named = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if legend and named:
-        figure.legend(
-            list(named.values()), list(named), loc="lower left", ncols=len(named), frameon=False, fontsize=8.5,
-            bbox_to_anchor=(0.05 / figure.get_figwidth(), 0), borderaxespad=0.3,
-        )  # fmt: skip
-    figure.tight_layout(rect=(0, (0.3 if legend else 0.02) * inch, 1, 1 - 0.55 * inch))
+        left = 0.05 / figure.get_figwidth()
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left, 0), "borderaxespad": 0.3}
+        figure.legend(list(named.values()), list(named), ncols=len(named), frameon=False, fontsize=8.5, **place)
+    figure.tight_layout(rect=(0, (0.3 if legend else 0.1) * inch, 1, 1 - 0.55 * inch))
 
 
 def _plain(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ from fedmem.types import FINAL
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import RenderableType
+
+_PER_KIND = 3
+"""Victims of each kind and view on the sheet of reconstructions."""
 
 MEANING: Mapping[str, tuple[str, str]] = {
     "exposure": (
@@ -113,61 +116,48 @@ def report(path: Path | str) -> Path:
 
 def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     """Every figure that the rows of this run can fill: name, PNG, and what it shows."""
-    where = {"local": ("owner",), "others": ("others",), "global": ()}
-    names = {"local": "local, holder", "others": "local, other clients", "global": "global"}
     for measure in summary.measures:
-        panels = {
-            kind: [
-                _line_of(
-                    names[place],
-                    place,
-                    summary.series(
-                        measure.metric, place if place == "global" else "local", kind, *measure.parts, *words
-                    ),
-                )
-                for place, words in where.items()
-            ]
-            for kind in summary.kinds
-        }
-        panels = {
-            kind: [line for line in lines if line.rounds]
-            for kind, lines in panels.items()
-            if any(line.rounds for line in lines)
-        }
+        panels: dict[str, list[figures.Line]] = {}
+        rates: set[float] = set()
+        for kind in summary.kinds:
+            found = {
+                ("local, holder", "local"): summary.series(measure.metric, "local", kind, *measure.parts, "owner"),
+                ("local, other clients", "others"): summary.series(
+                    measure.metric, "local", kind, *measure.parts, "others"
+                ),
+                ("global", "global"): summary.series(measure.metric, "global", kind, *measure.parts),
+            }
+            if any(found.values()):
+                panels[_counted(kind, found.values())] = _lines(found)
+                rates |= {value.fpr for series in found.values() for _, value in series if value.fpr > 0}
         if panels:
-            text = f"{measure.title} over rounds, by kind of audit example, with 95 % intervals"
-            unit = measure.unit or measure.metric.upper().replace("MEMORISATION", "memorisation")
-            yield measure.slug, figures.over_rounds(measure.title, unit, panels, measure.null, _SUBTITLE), text
+            nulls, subtitle = [measure.null], "bands: 95 % intervals over runs and examples"
+            if rates:
+                nulls = [min(rates), max(rates)]
+                subtitle += f"; FPR: the smallest that each round supports, {nulls[0]:.2g} to {nulls[1]:.2g}"
+            title = measure.title.partition(" at ")[0]
+            unit = measure.unit or title.partition(" (")[0]
+            text = f"{title} over rounds, by kind of audit example; {subtitle}"
+            yield measure.slug, figures.over_rounds(title, unit, panels, subtitle, nulls=nulls), text
     for measure in summary.measures:
         pairs = summary.examples(measure)
         if any(local for local, _ in pairs.values()) and not math.isnan(measure.null):
-            text = f"{measure.title}: every audit example, local against global"
-            title = f"{measure.title}: local against global"
-            subtitle = (
-                "one point for each example, at the last observed round of its holder; dots: without memorisation"
+            title, unit = (
+                f"{measure.metric}: local against global",
+                f"{measure.metric}{measure.unit and ', '}{measure.unit}",
             )
-            yield (
-                f"{measure.slug}_scatter",
-                figures.local_against_global(title, measure.unit or measure.metric, pairs, measure.null, subtitle),
-                text,
-            )
-    panels = {
-        metric.replace("_", " "): [
-            line
-            for level in ("local", "global")
-            if (line := _line_of(level, level, summary.series(metric, level, ""))).rounds
-        ]
-        for metric in ("test_accuracy", "generalisation_gap")
-    }
-    panels = {name: lines for name, lines in panels.items() if lines}
+            subtitle = "one point for each example, larger where several coincide; dots: without memorisation"
+            drawn = figures.local_against_global(title, unit, pairs, measure.null, subtitle)
+            yield f"{measure.slug}_scatter", drawn, f"{title}; {subtitle}"
+    panels = {}
+    for metric in ("test_accuracy", "generalisation_gap"):
+        found = {(level, level): summary.series(metric, level, "") for level in ("local", "global")}
+        if any(found.values()):
+            panels[metric.replace("_", " ")] = _lines(found)
     if panels:
-        title = "utility"
-        yield (
-            title,
-            figures.over_rounds(title, "share", panels, math.nan, "mean over models; bands: 95 %"),
-            "Utility over rounds",
-        )
-    sheet = _sheet(summary.run.reconstructions())
+        subtitle = "mean over models; bands: 95 % intervals over runs"
+        yield "utility", figures.over_rounds("utility", "share", panels, subtitle, sharey=False), f"utility; {subtitle}"
+    sheet = _sheet(summary.run.reconstructions(), summary.kinds)
     if sheet:
         subtitle = (
             "The first victims of each kind, not the best ones. dB: PSNR of the reconstruction − of the best prior."
@@ -176,22 +166,31 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         yield "reconstructions", figures.sheet(title, sheet[1], subtitle), "Originals, reconstructions and best priors"
 
 
-_SUBTITLE = "bands: 95 % intervals over runs and examples"
+def _counted(kind: str, found: Iterable[Sequence[tuple[int, Value]]]) -> str:
+    """The kind and how many examples stand behind its points."""
+    counts = sorted({value.n for series in found for _, value in series})
+    return f"{kind} (n = {counts[0]})" if len(counts) == 1 else f"{kind} (n = {counts[0]} to {counts[-1]})"
 
 
-def _line_of(label: str, style: str, series: Sequence[tuple[int, Value]]) -> figures.Line:
-    """A series as a line."""
-    return figures.Line(
-        label=label,
-        style=style,
-        rounds=[round for round, _ in series],
-        values=[value.value for _, value in series],
-        lows=[value.low for _, value in series],
-        highs=[value.high for _, value in series],
-    )
+def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]]) -> list[figures.Line]:
+    """Every series that is not empty as a line."""
+    return [
+        figures.Line(
+            label=label,
+            style=style,
+            rounds=[round for round, _ in series],
+            values=[value.value for _, value in series],
+            lows=[value.low for _, value in series],
+            highs=[value.high for _, value in series],
+        )
+        for (label, style), series in found.items()
+        if series
+    ]
 
 
-def _sheet(kept: Mapping[str, NDArray[Any]]) -> tuple[int, dict[str, list[figures.Picture]]] | None:
+def _sheet(
+    kept: Mapping[str, NDArray[Any]], order: Sequence[str]
+) -> tuple[int, dict[str, list[figures.Picture]]] | None:
     """The last attacked round and for each view its first victims of each kind."""
     rounds = [int(name.split("/")[1].removeprefix("round_")) for name in kept if name.startswith("leakage/round_")]
     if not rounds:
@@ -207,11 +206,7 @@ def _sheet(kept: Mapping[str, NDArray[Any]]) -> tuple[int, dict[str, list[figure
                 for key in ("original", "reconstruction", "prior", "kind", "psnr", "prior_psnr", "subject")
             }
             kinds = column["kind"].tolist()
-            chosen = [
-                i
-                for kind in dict.fromkeys(kinds)
-                for i in [j for j, own in enumerate(kinds) if own == kind][:_PER_KIND]
-            ]
+            chosen = [i for kind in order for i in [j for j, own in enumerate(kinds) if own == kind][:_PER_KIND]]
             groups[f"from {name}"] = [
                 figures.Picture(
                     original=column["original"][i],
@@ -223,9 +218,6 @@ def _sheet(kept: Mapping[str, NDArray[Any]]) -> tuple[int, dict[str, list[figure
                 for i in chosen
             ]
     return max(rounds), groups
-
-
-_PER_KIND = 3
 
 
 def _put(path: Path, data: bytes) -> None:

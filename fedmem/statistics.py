@@ -73,10 +73,11 @@ def means_by_coin(values: FloatArray, is_in: BoolArray, runs: FloatArray) -> tup
     NaN values do not count; an example that a weighting shows in no in (or out) run is NaN there.
     """
     seen = ~np.isnan(values)
-    known = np.where(seen, values, 0.0)
+    # Measured from the first value seen, the means of equal values are equal to the last bit, whatever the weights.
+    first = values[seen.argmax(0), np.arange(values.shape[1])]
     both = []
     for coin in (is_in & seen, ~is_in & seen):
-        both.append(_ratio(runs @ np.where(coin, known, 0.0), runs @ coin.astype(np.float64)))
+        both.append(first + _ratio(runs @ np.where(coin, values - first, 0.0), runs @ coin.astype(np.float64)))
     return both[0], both[1]
 
 

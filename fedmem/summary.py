@@ -7,7 +7,7 @@ data do not resolve is called so, and every value stands with its interval and i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +17,15 @@ from fedmem.types import EVERYWHERE, FINAL
 CAPTION = (
     "local: the model of the client that holds the example, after its own training and before aggregation; "
     "global: the aggregate of the same round. Each example is read at the last observed round in which its holder "
-    "took part. In brackets 95 % intervals."
+    "took part. In brackets 95 % intervals; n counts audit examples."
 )
+
+VIEWS = {
+    "message": "a client's real message",
+    "aggregate": "the aggregate",
+    "first_step": "a client's first step alone, which no server sees",
+}
+"""The views of an update that a reconstruction is made from, in the order of the table."""
 
 _ATTACKS = {"lira": "LiRA", "loss_threshold": "loss threshold"}
 
@@ -197,7 +204,7 @@ def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> S
         if first:
             rows.append((f"{kind}, first step", _count(first), _cell(first), "", *blank))
     for view, name in VIEWS.items():
-        found = [value for kind in summary.kinds if (value := margins[kind, view])]
+        found = {kind: value for kind in summary.kinds if (value := margins[kind, view])}
         if found:
             notes.append(f"Reconstruction from {name}: {_verdict(found)}.")
     blocks.append(("reconstruction, dB of PSNR over the best prior (nothing leaked: 0 or less)", tuple(rows)))
@@ -205,22 +212,13 @@ def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> S
     return Section(title="LOCAL AND GLOBAL", columns=columns, blocks=tuple(blocks), notes=tuple(notes))
 
 
-VIEWS = {
-    "message": "a client's real message",
-    "aggregate": "the aggregate",
-    "first_step": "a client's first step alone, which no server sees",
-}
-
-
-def _verdict(margins: Sequence[Value]) -> str:
-    """What the margins of one view say, in words."""
-    if any(value.low > 0 for value in margins):
-        return "better than the best prior for " + (
-            "every kind" if all(value.low > 0 for value in margins) else "some kinds"
-        )
-    if all(value.high <= 0 for value in margins):
-        return "no better than the best prior for any kind, so this attack found nothing to take here"
-    return "not resolved from the best prior"
+def _verdict(margins: Mapping[str, Value]) -> str:
+    """What the margins of one view say about each kind, in words."""
+    said: dict[str, list[str]] = {"better than the best prior": [], "worse than the best prior": [], "not resolved": []}
+    for kind, value in margins.items():
+        words = list(said)[(0 if value.low > 0 else 1) if value.resolved else 2]
+        said[words].append(kind)
+    return "; ".join(f"{words} for {', '.join(kinds)}" for words, kinds in said.items() if kinds)
 
 
 def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:

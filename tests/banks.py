@@ -59,12 +59,14 @@ def make_view(
     cube = margin if margin.ndim == 3 else margin[:, None]
     audit = make_audit(kind or ["random_pattern"] * cube.shape[2], [0] * cube.shape[2], is_in)
     hit = np.where(np.isnan(cube), np.nan, cube > 0) if correct is None else correct.reshape(cube.shape)
+    with np.errstate(invalid="ignore"):
+        loss = np.logaddexp(0, -cube)
     return View(
         round=1,
         level=level,
         setting=setting,
         audit=audit,
-        loss=np.logaddexp(0, -cube),
+        loss=loss,
         margin=cube,
         correct=hit,
         rank=np.full(cube.shape, np.nan) if rank is None else rank.reshape(cube.shape),

@@ -86,9 +86,11 @@ def test_lira_is_one_sided():
     rng = np.random.default_rng(3)
     is_in = coins(16, 30, rng)
     margin = rng.normal(size=(16, 30)) + 2 * is_in
-    target = margin.copy()
-    target[0, 0] = -30.0  # far from where members are, on the wrong side
-    assert Lira().scores(target, is_in)[0, 0] < -20
+    base = margin[:, 0] - margin[~is_in[:, 0], 0].mean()
+    for low in (-2.0, -4.0):  # as far from the outs as members are, and further, on the wrong side
+        target = margin.copy()
+        target[0, 0] += low - base[0]
+        assert Lira().scores(target, is_in)[0, 0] < -2
 
 
 def test_identical_margins_are_exact_ties_and_never_infinite():

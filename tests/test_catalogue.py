@@ -161,7 +161,9 @@ def test_components_nest_in_tuples_and_in_optional_fields(theirs):
     built = catalogue.build("estimator", mapping)
     assert [catalogue.kind_of(attack) for attack in built.attacks] == ["lira", "loss_threshold"]
     assert catalogue.build("estimator", catalogue.dump(built)) == built
-    assert set(problems("estimator", {**mapping, "attacks": [{"kind": "lira"}, {"kind": "lria"}]})) == {"attacks[1].kind"}
+    assert set(problems("estimator", {**mapping, "attacks": [{"kind": "lira"}, {"kind": "lria"}]})) == {
+        "attacks[1].kind"
+    }
     assert set(problems("estimator", {**mapping, "fallback": {"kind": "lria"}})) == {"fallback.kind"}
     assert catalogue.nested_family(type(built), "attacks") == "attack"
     assert catalogue.nested_family(type(built), "fallback") == "attack"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic
@@ -64,6 +65,14 @@ def test_large_alpha_gives_everyone_the_global_labels() -> None:
     """The last client and the last class too: a prior that is used up or reset on the way shows here."""
     targets = np.repeat(np.arange(5), [1000, 2000, 500, 1500, 3000])
     assert shares(Dirichlet(alpha=1e6), targets, 10, 0) == pytest.approx(np.full((10, 5), 0.1), abs=0.005)
+
+
+@pytest.mark.parametrize("partition", [Dirichlet(alpha=1e6), IID()])
+def test_rows_of_a_class_are_picked_at_random(partition: Dirichlet | IID) -> None:
+    """The order of the file may mean something (writers, time) and must not decide who holds a row."""
+    data = labelled(np.zeros(1000, np.int64))
+    for part in partition.assign(data, np.arange(1000), 4, np.random.default_rng(0)):
+        assert stats.kstest(part, "uniform", args=(0, 1000)).pvalue > 1e-3
 
 
 def test_small_alpha_gives_a_class_to_few() -> None:

@@ -42,7 +42,7 @@ def bank(*, seed: int = 0, m: int = 6, models: int = 4, rounds: int = 2, canarie
     targets = rng.integers(0, labels, m) if m else np.zeros(0, np.int64)
     audit = AuditSet(
         examples=Examples(inputs=rng.random((m, 2, 3), np.float32), targets=targets, ids=-1 - np.arange(m)),
-        kind=np.array([("pattern", "typical, own")[i >= canaries] for i in range(m)], dtype=np.str_),
+        kind=np.array([("pattern", "typical-own")[i >= canaries] for i in range(m)], dtype=np.str_),
         role=np.array([("canary", "typical")[i >= canaries] for i in range(m)], dtype=np.str_),
         holder=rng.integers(-1, 3, m).astype(np.int32),
         copies=rng.integers(1, 4, m).astype(np.int32),

@@ -96,22 +96,16 @@ def test_a_holder_absent_in_one_run_is_not_shown_locally():
     bank = make_bank(runs=4, rounds=(0, 1))
     local = evidence_at(bank, "local", 1)
     client = int(local.client[0])
-    keep = ~((local.client == client) & (local.run == 2))
-    names = ("run", "client", "loss", "margin", "correct")
-    cut = replace(local, **{name: getattr(local, name)[keep] for name in names})
-    ranks = tuple(
-        r
-        if r.level == "global"
-        else replace(
-            r,
-            **{
-                n: getattr(r, n)[~((r.client == client) & (r.run == 2))]
-                for n in ("run", "client", "less", "ties", "quantiles")
-            },
-        )
-        for r in bank.references
+
+    def without(part, *names):
+        kept = ~((part.client == client) & (part.run == 2))
+        return replace(part, **{name: getattr(part, name)[kept] for name in ("run", "client", *names)})
+
+    bank = replace(
+        bank,
+        evidence=tuple(without(e, "loss", "margin", "correct") for e in bank.evidence),
+        references=tuple(without(r, "less", "ties", "quantiles") for r in bank.references),
     )
-    bank = replace(bank, evidence=tuple(cut if e is local else e for e in bank.evidence), references=ranks)
     shown = all_views(bank)
     mine = bank.audit.holder == client
     for round in (1, FINAL):

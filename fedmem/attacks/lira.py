@@ -26,7 +26,8 @@ class Lira:
     that is in has one shadow less on that side, so its deviation is larger for no other reason: undivided, the AUC
     without any memorisation would be 0.475 at 8 runs and 0.495 at 32, and lower still for averages over models.
 
-    - signed: an example that is out and has an unusually low margin is no member (scoring by distance would say so);
+    - signed: an unusually low margin speaks against membership (a distance from the outs would call it a member); far
+      outside both groups the larger of the two variances decides, as in every ratio of two normal densities;
     - a pooled σ is *within* examples: squared deviations from each example's own mean, summed over the examples that
       were handed in together and divided by their degrees of freedom, n − 1 for each example;
     - NaN where the margin is NaN, where nothing is left on one side without the target, or, per example, fewer than

@@ -20,6 +20,10 @@ KNOWS = {"message": "lr+steps+count", "aggregate": "lr+steps+count", "first_step
 """What the adversary of each view is granted besides the model before and after. Labels are always inferred."""
 
 
+RANGES = {"identified": (0.0, 1.0), "label_accuracy": (0.0, 1.0), "coverage": (0.0, 1.0), "distance": (0.0, 2.0)}
+"""Metrics with bounds, which an interval does not leave."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
     """Attacks updates and scores how well the audit examples behind them come back, against the best prior.
@@ -42,7 +46,7 @@ class Leakage:
       0; chance is about 1 in the size of the gallery, which `setting` states.
 
     Readings of each attack, without a subject: `label_accuracy` (share of the inferred labels that are right, as a
-    multiset), `distance` (matching distance reached), `coverage` (m / n).
+    multiset; says little where `coverage` is small), `distance` (matching distance reached), `coverage` (m / n).
 
     Priors, each paired with the batch in the same way, since whoever may offer m images for a victim to choose from
     has an advantage over a single one: grey (0.5 everywhere), the mean of the population, the class means of the
@@ -251,4 +255,6 @@ def _mean(metric: str, members: Sequence[Measurement], kind: str, setting: str) 
         # All or none identified has no spread, yet says little about the next attack.
         trials = len(set(clusters))
         low, high = (float(end) for end in wilson(value * trials, trials))
+    least, most = RANGES.get(metric, (-np.inf, np.inf))
+    low, high = (float(np.clip(end, least, most)) for end in (low, high))
     return Reading(metric=metric, value=value, low=low, high=high, n=len(values), subject=kind, setting=setting)

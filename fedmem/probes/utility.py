@@ -130,5 +130,7 @@ def _mean(metric: str, values: FloatArray, runs: IntArray) -> Reading:
     known = ~np.isnan(values)
     if not known.any():
         return Reading(metric=metric, value=math.nan, n=0)
-    low, high = mean_interval(values[known], runs[known].tolist())
+    least = -1.0 if metric == "generalisation_gap" else 0.0
+    ends = mean_interval(values[known], runs[known].tolist())
+    low, high = (float(np.clip(end, least, 1.0)) for end in ends)
     return Reading(metric=metric, value=float(values[known].mean()), low=low, high=high, n=int(known.sum()))

@@ -16,7 +16,7 @@ import fedmem.probes
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.components import Probe
 from fedmem.types import Measurement, Transition
-from tests.test_leakage import Lab, measured
+from tests.lab import Lab, measured
 
 NESTED: dict[str, dict[str, Any]] = {"leakage": {"attack": InvertingGradients(steps=3)}}
 """What a probe needs that has no default, by kind."""

@@ -16,7 +16,7 @@ from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.probes._clusters import mean_interval
 from fedmem.seeding import stream
 from fedmem.types import Examples, FloatArray, Params
-from tests.test_leakage import digits, gradient_of, network, parameters, target_of
+from tests.lab import digits, gradient_of, network, parameters, target_of
 
 pytestmark = pytest.mark.statistical
 

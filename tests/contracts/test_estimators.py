@@ -1,0 +1,124 @@
+"""What every file of fedmem/estimators promises, with every membership attack of fedmem/attacks where one is needed."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import fields, is_dataclass, replace
+
+import numpy as np
+import pytest
+
+import fedmem.attacks
+import fedmem.estimators
+from fedmem.components import Estimator, MembershipAttack
+from fedmem.statistics import resampling
+from fedmem.views import views
+from tests.banks import make_bank
+
+
+def public_class(package, name):
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    (found,) = [
+        c for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__ and n[0] != "_"
+    ]
+    return found
+
+
+def kinds(package):
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def instances():
+    attacks = [public_class(fedmem.attacks, kind) for kind in kinds(fedmem.attacks)]
+    membership = [attack() for attack in attacks if attacks_membership(attack)]
+    for kind in kinds(fedmem.estimators):
+        cls = public_class(fedmem.estimators, kind)
+        if "attack" in {f.name for f in fields(cls)}:
+            for attack in membership:
+                yield pytest.param(cls(attack=attack), id=f"{kind}-{type(attack).__name__}")
+        else:
+            yield pytest.param(cls(), id=kind)
+
+
+def attacks_membership(cls):
+    return hasattr(cls, "scores") and hasattr(cls, "knows") and not hasattr(cls, "reconstruct")
+
+
+def all_views(bank, draws=20):
+    return list(views(bank, resampling(bank.audit, draws, np.random.default_rng(0))))
+
+
+every_estimator = pytest.mark.parametrize("estimator", list(instances()))
+
+
+@every_estimator
+def test_is_a_component(estimator):
+    cls = type(estimator)
+    assert is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen
+    assert all(f.kw_only for f in fields(cls))
+    assert isinstance(estimator, Estimator)
+    assert isinstance(estimator.min_runs, int)
+    for f in fields(cls):
+        assert f"\n        {f.name}: " in cls.__doc__.partition("Fields:")[2]
+        if f.name == "attack":
+            assert isinstance(estimator.attack, MembershipAttack)
+
+
+@every_estimator
+def test_estimates_are_complete_and_repeatable(estimator):
+    for view in all_views(make_bank()):
+        found = estimator.estimate(view)
+        keys = [(e.metric, e.setting, e.kind) for e in found]
+        assert len(set(keys)) == len(keys)
+        for e, again in zip(found, estimator.estimate(view), strict=True):
+            assert e.kind in view.audit.kinds
+            assert np.isfinite([e.value, e.null]).all()
+            assert isinstance(e.value, float)
+            assert e.replicates.shape == (20,)
+            assert e.replicates.dtype == np.float64
+            assert 0 < e.n <= (view.audit.kind == e.kind).sum()
+            assert e.value == again.value
+            np.testing.assert_array_equal(e.replicates, again.replicates)
+            if e.examples is not None:
+                assert len(e.examples) == e.n
+                assert (view.audit.kind[e.examples] == e.kind).all()
+            for single in (e.per_example, e.per_example_low, e.per_example_high, e.per_example_n):
+                assert single is None or single.shape == (e.n,)
+
+
+@every_estimator
+def test_sees_a_large_effect_and_not_a_missing_one(estimator):
+    """The sign, and that the null is where no memorisation is."""
+    for view in all_views(make_bank(runs=16, local=4.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200):
+        for e in estimator.estimate(view):
+            low, high = np.nanquantile(e.replicates, [0.005, 0.995])
+            if (view.level, view.setting) == ("local", "owner"):
+                assert low > e.null, (e.metric, e.setting, e.kind)
+            elif view.round == -1:
+                assert low < e.null < high, (view.level, view.setting, e.metric, e.setting, e.kind)
+
+
+@every_estimator
+def test_does_not_change_the_view_and_leaves_out_what_is_not_there(estimator):
+    (view,) = all_views(make_bank(rounds=(0,)))[:1]
+    before = view.margin.copy()
+    estimator.estimate(view)
+    estimator.tests(view)
+    np.testing.assert_array_equal(view.margin, before)
+    for array in (view.margin, view.loss, view.correct, view.rank):
+        array[:] = np.nan
+    assert list(estimator.estimate(view)) == []
+    assert list(estimator.tests(view)) == []
+
+
+@every_estimator
+def test_kinds_do_not_influence_one_another(estimator):
+    for view in all_views(make_bank(rounds=(0, 1))):
+        whole = {(e.metric, e.setting, e.kind): e.value for e in estimator.estimate(view)}
+        for kind in view.audit.kinds:
+            hidden = view.audit.kind != kind
+            arrays = {n: np.where(hidden, np.nan, getattr(view, n)) for n in ("loss", "margin", "correct", "rank")}
+            alone = {(e.metric, e.setting, e.kind): e.value for e in estimator.estimate(replace(view, **arrays))}
+            assert alone == {key: value for key, value in whole.items() if key[2] == kind}

@@ -1,0 +1,192 @@
+"""A small federation for probes: real digits, a real network, real local steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from fedmem.clients.sgd import Sgd
+from fedmem.components import GradientTarget
+from fedmem.seeding import stream
+from fedmem.types import (
+    EVERYWHERE,
+    AuditSet,
+    Examples,
+    Federation,
+    FloatArray,
+    IntArray,
+    Measurement,
+    Params,
+    Reading,
+    References,
+    Transition,
+)
+
+CLIENTS, BASE, RUNS = 3, 12, 4
+
+
+def digits() -> Examples:
+    images, labels = load_digits(return_X_y=True)
+    inputs = (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    return Examples(inputs=inputs, targets=labels.astype(np.int64), ids=np.arange(len(labels)))
+
+
+def network(activation: type[nn.Module] = nn.ReLU, seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), activation(), nn.Linear(64, 10))
+
+
+def parameters(model: nn.Module) -> Params:
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def gradient_of(model: nn.Module, params: Params, inputs: NDArray[np.float32], targets: IntArray) -> Params:
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    outputs = functional_call(model, leaves, (torch.from_numpy(inputs),))
+    loss = functional.cross_entropy(outputs, torch.from_numpy(targets))
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
+def target_of(model: nn.Module, params: Params, rows: Examples) -> GradientTarget:
+    return GradientTarget(
+        model=model,
+        params=params,
+        gradient=gradient_of(model, params, rows.inputs, rows.targets),
+        num_images=len(rows),
+        input_shape=rows.inputs.shape[1:],
+        num_classes=10,
+        knows="gradient",
+    )
+
+
+def federation(population: int = 40, copies: int = 1) -> Federation:
+    """Three clients of 12 base rows; each holds 2 `typical` and 1 `noise` canary."""
+    data, rng = digits(), np.random.default_rng(1)
+    noise = rng.integers(2, size=(CLIENTS + 50, 1, 8, 8)).astype(np.float32)
+    typical = data.take(np.arange(100, 100 + 2 * CLIENTS))
+    canaries = Examples(inputs=noise[:CLIENTS], targets=np.arange(CLIENTS), ids=-1 - np.arange(CLIENTS))
+    size = 3 * CLIENTS
+    audit = AuditSet(
+        examples=Examples.concatenate([typical, canaries]),
+        kind=np.array(["typical"] * 2 * CLIENTS + ["noise"] * CLIENTS),
+        role=np.array(["typical"] * 2 * CLIENTS + ["canary"] * CLIENTS),
+        holder=np.concatenate([np.repeat(np.arange(CLIENTS), 2), np.arange(CLIENTS)]).astype(np.int32),
+        copies=np.full(size, copies, dtype=np.int32),
+        is_in=(np.arange(RUNS)[:, None] + np.arange(size)[None]) % 2 == 0,
+    )
+    start = CLIENTS * BASE
+    spare = data.take(np.arange(200, 200 + copies * size))
+    fill = np.where(np.repeat(audit.is_in, copies, axis=1), -1, start + size + np.arange(copies * size)[None])
+    model = network()
+    return Federation(
+        store=Examples.concatenate([data.take(np.arange(start)), audit.examples, spare]),
+        base=tuple(np.arange(BASE * k, BASE * (k + 1)) for k in range(CLIENTS)),
+        audit=audit,
+        audit_start=start,
+        fill=fill,
+        test=data.take(np.arange(300, 360)),
+        population=data.take(np.arange(400, 400 + population)),
+        references=(References(family="noise", inputs=noise[CLIENTS:]),),
+        model=model,
+        initial=parameters(model),
+        num_classes=10,
+        counts={},
+    )
+
+
+@dataclass
+class Lab:
+    """A context with a real network and real local training, small enough for a unit test."""
+
+    federation: Federation = field(default_factory=federation)
+    client: Any = field(default_factory=lambda: Sgd(lr=0.1, epochs=1, batch_size=5))
+    seed: int = 0
+    observed_rounds: tuple[int, ...] = (0, 2, 4)
+    kept: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def stream(
+        self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
+    ) -> np.random.Generator:
+        return stream(self.seed, purpose, run=run, round=round, client=client)
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        batch = torch.from_numpy(inputs)
+        with torch.no_grad():
+            outputs = [functional_call(self.federation.model, params, (batch,)) for params in models]
+        return torch.stack(outputs).double().numpy()
+
+    def rows(self, run: int, client: int) -> IntArray:
+        return self.federation.rows(run, client)
+
+    def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.kept.update({f"{name}/{key}": value for key, value in arrays.items()})
+
+    def batches(self, run: int, round: int, client: int) -> list[IntArray]:
+        rows = self.rows(run, client)
+        plan = self.client.batches(len(rows), self.stream("batches", run=run, round=round, client=client))
+        return [rows[positions[positions >= 0]] for positions in plan]
+
+    def descend(self, params: Params, batches: Sequence[IntArray]) -> Params:
+        store = self.federation.store
+        for rows in batches:
+            gradient = gradient_of(self.federation.model, params, store.inputs[rows], store.targets[rows])
+            params = {name: value - self.client.lr * gradient[name] for name, value in params.items()}
+        return params
+
+    def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
+        first = self.batches(transition.run, transition.round, transition.client)[0]
+        return self.descend(transition.before, [first]), first
+
+    def local(
+        self, round: int = 2, runs: Sequence[int] = (0, 1), clients: Sequence[int] = (0, 1, 2)
+    ) -> list[Transition]:
+        before = self.federation.initial
+        found = []
+        for run in runs:
+            for client in clients:
+                after = self.descend(before, self.batches(run, round, client))
+                size = len(self.rows(run, client))
+                found.append(transition(run, round, client, before, after, size))
+        return found
+
+    def aggregated(self, local: Sequence[Transition]) -> list[Transition]:
+        found = []
+        for run in sorted({t.run for t in local}):
+            own = [t for t in local if t.run == run]
+            mean = {name: torch.stack([t.sent[name] for t in own]).mean(0) for name in own[0].sent}
+            clients = tuple(t.client for t in own)
+            size = sum(t.num_examples for t in own)
+            aggregate = transition(run, own[0].round, EVERYWHERE, own[0].before, mean, size)
+            found.append(replace(aggregate, level="global", clients=clients))
+        return found
+
+
+def transition(run: int, round: int, client: int, before: Params, after: Params, size: int) -> Transition:
+    return Transition(
+        run=run, round=round, level="local", client=client, before=before, sent=after, kept=after, num_examples=size
+    )
+
+
+def measured(pairs: Sequence[tuple[Transition | None, Reading]], round: int = 2) -> list[Measurement]:
+    """What the observer makes of readings."""
+    return [
+        Measurement(
+            run=EVERYWHERE if about is None else about.run,
+            round=round,
+            level="global" if about is None else about.level,
+            client=EVERYWHERE if about is None else about.client,
+            source="probe",
+            reading=reading,
+        )
+        for about, reading in pairs
+    ]

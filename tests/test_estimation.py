@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedmem.attacks.lira import Lira
+from fedmem.attacks.loss_threshold import LossThreshold
+from fedmem.errors import ComponentError
+from fedmem.estimation import estimate
+from fedmem.estimators.exposure import Exposure
+from fedmem.estimators.membership import Membership
+from fedmem.estimators.memorisation import Memorisation
+from fedmem.seeding import stream
+from fedmem.statistics import interval, newcombe, resampling
+from fedmem.types import FINAL
+from fedmem.views import views
+from tests.banks import make_bank
+
+ALL = (Memorisation(), Exposure(), Membership(attack=Lira()), Membership(attack=LossThreshold()))
+
+
+def pick(rows, metric, subject, setting, round=FINAL, level="global", run=-1):
+    (found,) = [
+        r.reading
+        for r in rows
+        if (r.reading.metric, r.reading.subject, r.reading.setting, r.round, r.level, r.run)
+        == (metric, subject, setting, round, level, run)
+    ]
+    return found
+
+
+def estimates_at(bank, round, level, setting, estimator, draws):
+    sample = resampling(bank.audit, draws, stream(bank.seed, "bootstrap"))
+    (view,) = [v for v in views(bank, sample) if (v.round, v.level, v.setting) == (round, level, setting)]
+    return view, {(e.kind, e.setting): e for e in estimator.estimate(view)}
+
+
+def test_same_bank_same_rows_whatever_the_order_of_the_evidence():
+    bank = make_bank()
+    rows = estimate(bank, ALL, 30)
+    assert repr(rows) == repr(estimate(bank, ALL, 30))
+    shuffled = replace(bank, evidence=bank.evidence[::-1], references=bank.references[::-1])
+    assert repr(rows) == repr(estimate(shuffled, ALL, 30))
+    assert repr(rows) != repr(estimate(replace(bank, seed=1), ALL, 30))
+
+
+def test_no_two_rows_say_they_are_the_same_thing():
+    rows = estimate(make_bank(), ALL, 10)
+    keys = Counter(
+        (r.run, r.round, r.level, r.source, r.reading.metric, r.reading.subject, r.reading.setting) for r in rows
+    )
+    assert max(keys.values()) == 1
+    assert {r.client for r in rows} == {-1}
+    assert {r.source for r in rows} == {"memorisation", "exposure", "membership"}
+
+
+def test_settings_say_the_place_first():
+    rows = estimate(make_bank(), ALL, 10)
+    at_final = {
+        (r.level, r.reading.setting) for r in rows if r.round == FINAL and r.reading.metric in ("memorisation", "auc")
+    }
+    assert at_final == {
+        *[("global", s) for s in ("", "probability", "lira", "loss_threshold")],
+        *[("local", f"{p}{s}") for p in ("owner", "others") for s in ("", ",probability", ",lira", ",loss_threshold")],
+    }
+
+
+def test_kind_rows_carry_value_interval_and_number():
+    bank = make_bank()
+    rows = estimate(bank, [Memorisation()], 40)
+    for round, level, place in ((2, "global", ""), (2, "local", "owner"), (FINAL, "local", "others")):
+        _, found = estimates_at(bank, round, level, place, Memorisation(), 40)
+        e = found["typical", ""]
+        row = pick(rows, "memorisation", "typical", place, round, level)
+        assert (row.value, row.n) == (e.value, e.n)
+        assert (row.low, row.high) == interval(e.replicates)
+        assert row.low < row.value < row.high
+
+
+def test_single_examples_have_rows_at_final_only_with_newcombes_interval():
+    bank = make_bank(runs=8)
+    rows = estimate(bank, [Memorisation(), Exposure()], 10)
+    single = [r for r in rows if r.reading.subject.isdigit()]
+    assert {r.round for r in single} == {FINAL}
+    view, _ = estimates_at(bank, FINAL, "local", "owner", Memorisation(), 10)
+    hit, coin = view.correct[:, 0, 5], bank.audit.is_in[:, 5]
+    row = pick(rows, "memorisation", "5", "owner", level="local")
+    low, high = newcombe(hit[coin].sum(), 4, hit[~coin].sum(), 4)
+    assert row.value == pytest.approx(hit[coin].mean() - hit[~coin].mean())
+    assert (row.low, row.high, row.n) == (pytest.approx(float(low)), pytest.approx(float(high)), 8)
+    exposed = pick(rows, "exposure", "5", "owner", level="local")
+    assert math.isnan(exposed.low)
+    assert exposed.n == 4
+    assert not [r for r in single if r.source == "exposure" and bank.audit.role[int(r.reading.subject)] != "canary"]
+
+
+def test_nulls_are_printed_at_final():
+    rows = estimate(make_bank(references=1000), ALL, 10)
+    assert pick(rows, "exposure.null", "random_pattern", "").value == pytest.approx(1.436, abs=5e-4)
+    assert pick(rows, "auc.null", "typical", "lira").value == 0.5
+    assert {r.round for r in rows if r.reading.metric.endswith(".null")} == {FINAL}
+
+
+def test_level_difference_at_final_is_the_difference_of_the_printed_values():
+    rows = estimate(make_bank(), ALL, 40)
+    for metric, kind, setting in (("memorisation", "typical", ""), ("auc", "mislabelled", "lira")):
+        owner = pick(rows, metric, kind, ",".join(filter(None, ["owner", setting])), level="local").value
+        whole = pick(rows, metric, kind, setting).value
+        row = pick(rows, f"{metric}.difference", kind, ",".join(filter(None, ["local-global", setting])))
+        assert row.value == pytest.approx(owner - whole)
+        assert row.low < row.value < row.high
+
+
+def test_level_difference_at_a_round_is_over_the_same_examples():
+    bank = make_bank()
+    rows = estimate(bank, [Memorisation()], 40)
+    _, found = estimates_at(bank, 1, "local", "owner", Memorisation(), 40)
+    local = found["typical", ""]
+    assert 0 < local.n < (bank.audit.kind == "typical").sum()
+    whole_view, _ = estimates_at(bank, 1, "global", "", Memorisation(), 40)
+    values, coin = whole_view.correct[:, 0], bank.audit.is_in
+    influence = [values[coin[:, j], j].mean() - values[~coin[:, j], j].mean() for j in local.examples]
+    row = pick(rows, "memorisation.difference", "typical", "local-global", round=1)
+    assert row.value == pytest.approx(local.value - np.mean(influence))
+    assert row.n == local.n
+    assert pick(rows, "memorisation", "typical", "", round=1).n == (bank.audit.kind == "typical").sum()
+    # Paired over draws: replicates of both levels use the same runs and examples.
+    weights = whole_view.resampling.examples[:, local.examples]
+    draws = []
+    for b in range(40):
+        w = whole_view.resampling.runs[b][:, None]
+        with np.errstate(invalid="ignore"):
+            per = (w * coin * values).sum(0) / (w * coin).sum(0) - (w * ~coin * values).sum(0) / (w * ~coin).sum(0)
+        per, use = per[local.examples], weights[b] * ~np.isnan(per[local.examples])
+        draws.append(local.replicates[b] - np.nansum(per * use) / use.sum())
+    assert (row.low, row.high) == pytest.approx(interval(np.array(draws)))
+
+
+def test_kinds_are_compared_at_each_place():
+    bank = make_bank()
+    rows = estimate(bank, [Memorisation()], 40)
+    for level, place in (("global", ""), ("local", "owner"), ("local", "others")):
+        _, found = estimates_at(bank, FINAL, level, place, Memorisation(), 40)
+        a, b = found["random_pattern", "probability"], found["typical", "probability"]
+        setting = ",".join(filter(None, ["random_pattern-typical", place, "probability"]))
+        row = pick(rows, "memorisation.difference", "random_pattern", setting, level=level)
+        assert row.value == a.value - b.value
+        assert (row.low, row.high) == interval(a.replicates - b.replicates)
+        assert row.n == a.n + b.n
+
+
+def test_retention_is_the_ratio_of_sums_of_pairs():
+    bank = make_bank(runs=16, local=3.0, whole=1.5, per_client=4)
+    rows = estimate(bank, ALL, 60)
+    for metric, kind, setting, null in (
+        ("memorisation", "typical", "probability", 0.0),
+        ("auc", "typical", "lira", 0.5),
+        ("exposure", "random_pattern", "", None),
+    ):
+        owner = pick(rows, metric, kind, ",".join(filter(None, ["owner", setting])), level="local")
+        whole = pick(rows, metric, kind, setting)
+        null = pick(rows, f"{metric}.null", kind, setting).value if null is None else null
+        row = pick(rows, "retention", kind, ",".join(filter(None, [metric, setting])))
+        assert row.value == pytest.approx((whole.value - null) / (owner.value - null))
+        assert row.low < row.value < row.high
+        assert row.n == owner.n
+
+
+def test_retention_over_all_rounds_pools_pairs():
+    bank = make_bank(runs=16, local=3.0, whole=1.5)
+    rows = estimate(bank, [Memorisation()], 60)
+    kind, top, bottom, n = "mislabelled", 0.0, 0.0, 0
+    for round in (1, 2, 3):
+        _, found = estimates_at(bank, round, "local", "owner", Memorisation(), 1)
+        local = found[kind, ""]
+        gap = pick(rows, "memorisation.difference", kind, "local-global", round=round).value
+        bottom += local.n * local.value
+        top += local.n * (local.value - gap)
+        n += local.n
+    row = pick(rows, "retention", kind, "memorisation,all rounds")
+    assert row.value == pytest.approx(top / bottom)
+    assert row.n == n
+
+
+def test_retention_without_a_local_effect_is_not_resolved():
+    rows = estimate(make_bank(local=0.0, whole=0.0, spread=0.0), [Memorisation()], 200)
+    row = pick(rows, "retention", "typical", "memorisation,not resolved")
+    assert math.isnan(row.value)
+    assert math.isnan(row.low)
+    assert not [r for r in rows if (r.reading.metric, r.reading.setting) == ("retention", "memorisation")]
+
+
+def test_retention_of_a_constant_learner_is_not_resolved():
+    bank = make_bank()
+    flat = tuple(replace(e, margin=np.full_like(e.margin, 0.3), correct=np.ones_like(e.correct)) for e in bank.evidence)
+    rows = estimate(replace(bank, evidence=flat), [Memorisation(), Membership(attack=Lira())], 50)
+    kept = [r.reading for r in rows if r.reading.metric == "retention"]
+    assert kept
+    assert all(math.isnan(r.value) and r.setting.endswith("not resolved") for r in kept)
+    auc = pick(rows, "auc", "typical", "lira")
+    assert (auc.value, auc.low, auc.high) == (0.5, 0.5, 0.5)
+
+
+def test_a_rate_whose_threshold_changes_is_not_pooled_over_rounds():
+    bank = make_bank(runs=16, clients=6, per_client=3, local=4.0, whole=3.0)
+    alike = {r.reading.setting for r in estimate(bank, [ALL[3]], 50) if r.reading.metric == "retention"}
+    assert "auc,loss_threshold,all rounds" in alike
+    holder = bank.audit.holder.copy()
+    holder[holder == int(next(e for e in bank.evidence if e.level == "local").client[0])] = -1
+    uneven = replace(bank, audit=replace(bank.audit, holder=holder))
+    rows = [r.reading.setting for r in estimate(uneven, [ALL[3]], 50) if r.reading.metric == "retention"]
+    assert any(s.startswith("auc") and "all rounds" in s for s in rows)
+    assert not any(s.startswith("tpr") and "all rounds" in s for s in rows)
+
+
+def test_combined_tests_carry_run_and_place():
+    bank = make_bank(local=5.0, whole=0.0)
+    rows = estimate(bank, [Exposure()], 10)
+    for level, place in (("global", ""), ("local", "owner")):
+        runs = [r.run for r in rows if (r.reading.metric, r.round, r.level) == ("exposure_p", 2, level)]
+        assert set(runs) <= set(range(8))
+        assert len(runs) > 4
+        share = pick(rows, "exposure_rejected", "random_pattern", place, 2, level)
+        assert share.n == len(runs)
+        assert math.isnan(share.low)
+    assert pick(rows, "exposure_rejected", "random_pattern", "owner", FINAL, "local").value == 1.0
+
+
+def test_own_rosters_have_no_local_rows_and_no_retention():
+    rows = estimate(make_bank(roster="own"), ALL, 10)
+    assert {r.level for r in rows} == {"global"}
+    assert not [r for r in rows if r.reading.metric == "retention" or "local-global" in r.reading.setting]
+
+
+def test_too_few_runs_are_refused_with_the_remedy():
+    with pytest.raises(ComponentError, match=r"estimators\[1\]: membership needs at least 8 runs and the bank has 4"):
+        estimate(make_bank(runs=4), [Memorisation(), Membership(attack=Lira())], 10)
+
+
+def test_one_run_has_exposures_and_nothing_that_needs_outs():
+    bank = make_bank(runs=2)
+
+    def first_run(part, *names):
+        return replace(part, **{name: getattr(part, name)[part.run == 0] for name in ("run", "client", *names)})
+
+    alone = replace(
+        bank,
+        audit=replace(bank.audit, is_in=np.ones((1, len(bank.audit)), bool)),
+        evidence=tuple(first_run(e, "loss", "margin", "correct") for e in bank.evidence),
+        references=tuple(first_run(r, "less", "ties", "quantiles") for r in bank.references),
+    )
+    rows = estimate(alone, [Exposure()], 50)
+    row = pick(rows, "exposure", "random_pattern", "owner", level="local")
+    assert row.low < row.value < row.high
+    assert not [r for r in rows if "gain" in r.reading.metric]
+
+
+def test_nothing_observed_nothing_said():
+    assert estimate(replace(make_bank(), evidence=(), references=()), ALL, 10) == []
+    assert estimate(make_bank(), [], 10) == []

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from fedmem.attacks.lira import Lira
+from fedmem.attacks.loss_threshold import LossThreshold
+from fedmem.estimators.exposure import Exposure, null_mean
+from fedmem.estimators.membership import Membership
+from fedmem.estimators.memorisation import Memorisation
+from fedmem.statistics import newcombe
+from tests.banks import coins, make_view
+
+
+def by_key(estimates):
+    return {(e.metric, e.setting, e.kind): e for e in estimates}
+
+
+# Memorisation
+
+
+def self_influence(values, is_in):
+    """By the definition, with loops; (m,)."""
+    return np.array([values[c, j].mean() - values[~c, j].mean() for j, c in enumerate(is_in.T)])
+
+
+def test_memorisation_is_the_definition():
+    rng = np.random.default_rng(0)
+    is_in, margin = coins(8, 6, rng), rng.normal(size=(8, 6))
+    kinds = ["a"] * 2 + ["b"] * 4
+    found = by_key(Memorisation().estimate(make_view(margin, is_in, kind=kinds)))
+    assert set(found) == {("memorisation", s, k) for s in ("", "probability") for k in "ab"}
+    for setting, values in (("", (margin > 0).astype(float)), ("probability", 1 / (1 + np.exp(-margin)))):
+        expected = self_influence(values, is_in)
+        for kind, rows in (("a", [0, 1]), ("b", [2, 3, 4, 5])):
+            e = found["memorisation", setting, kind]
+            np.testing.assert_allclose(e.per_example, expected[rows])
+            np.testing.assert_allclose(e.value, expected[rows].mean())
+            assert (e.n, e.null, e.examples.tolist(), e.per_example_n.tolist()) == (len(rows), 0, rows, [8] * len(rows))
+
+
+def test_memorisation_of_constant_and_lookup_learners():
+    rng = np.random.default_rng(1)
+    runs, m, classes = 200, 50, 10
+    is_in = coins(runs, m, rng)
+    constant = make_view(np.tile(rng.normal(size=m), (runs, 1)), is_in)
+    assert all(e.value == 0 and (e.replicates == 0).all() for e in Memorisation().estimate(constant))
+    # A lookup table knows what it saw and answers at random otherwise: 1 - 1/C of a label without meaning.
+    guess = rng.random((runs, m)) < 1 / classes
+    table = make_view(np.zeros((runs, m)), is_in, correct=(is_in | guess).astype(float))
+    assert abs(Memorisation().estimate(table)[0].value - (1 - 1 / classes)) < 0.02
+    # A duplicate that is always there answers for an example that is out.
+    assert Memorisation().estimate(make_view(np.zeros((runs, m)), is_in, correct=np.ones((runs, m))))[0].value == 0
+
+
+def test_memorisation_bounds_single_examples_by_newcombe_on_correctness():
+    is_in = np.arange(8)[:, None] < np.array([4, 4])
+    margin = np.where(is_in, 1.0, -1.0)
+    margin[0, 1] = -1.0
+    correctness, probability = Memorisation().estimate(make_view(margin, is_in))
+    low, high = newcombe([4, 3], 4, [0, 0], 4)
+    np.testing.assert_allclose(correctness.per_example_low, low)
+    np.testing.assert_allclose(correctness.per_example_high, high)
+    assert probability.per_example_low is None
+
+
+def test_memorisation_leaves_out_what_was_not_observed():
+    rng = np.random.default_rng(2)
+    is_in, margin = coins(8, 4, rng), rng.normal(size=(8, 4))
+    margin[:, 0] = np.nan  # never observed
+    margin[is_in[:, 1], 1] = np.nan  # never observed as a member
+    margin[np.flatnonzero(is_in[:, 2])[0], 2] = np.nan  # one run missing
+    e = Memorisation().estimate(make_view(margin, is_in))[0]
+    assert e.examples.tolist() == [2, 3]
+    assert e.n == 2
+    assert e.per_example_n.tolist() == [7, 8]
+    assert Memorisation().estimate(make_view(np.full((8, 4), np.nan), is_in)) == []
+
+
+def test_memorisation_averages_over_models():
+    rng = np.random.default_rng(3)
+    is_in, margin = coins(8, 3, rng), rng.normal(size=(8, 4, 3))
+    margin[:, 1, 0] = np.nan
+    values = np.nanmean(np.where(np.isnan(margin), np.nan, margin > 0), axis=1)
+    e = Memorisation().estimate(make_view(margin, is_in))[0]
+    np.testing.assert_allclose(e.per_example, self_influence(values, is_in))
+
+
+def test_replicates_are_the_value_on_the_resampled_bank():
+    rng = np.random.default_rng(4)
+    is_in, margin = coins(8, 5, rng), rng.normal(size=(8, 5)) + coins(8, 5, rng)
+    view = make_view(margin, is_in, draws=30)
+    for estimator in (Memorisation(), Membership(attack=LossThreshold())):
+        e = estimator.estimate(view)[0]
+        for b in range(30):
+            runs = np.repeat(np.arange(8), view.resampling.runs[b].astype(int))
+            rows = np.repeat(np.arange(5), view.resampling.examples[b].astype(int))
+            if (is_in[np.ix_(runs, rows)].any(0) & ~is_in[np.ix_(runs, rows)].all(0)).all():
+                again = estimator.estimate(make_view(margin[np.ix_(runs, rows)], is_in[np.ix_(runs, rows)]))[0]
+                np.testing.assert_allclose(e.replicates[b], again.value)
+
+
+# Exposure
+
+
+@pytest.mark.parametrize(("references", "expected"), [(10, 1.16), (100, 1.40), (1000, 1.436), (10_000, 1.442)])
+def test_null_mean_is_the_mean_over_ranks(references, expected):
+    ranks = np.arange(1, references + 2)
+    exact = np.log2((references + 1) / ranks).mean()
+    assert null_mean(references) == pytest.approx(exact, rel=1e-9)
+    assert null_mean(references) == pytest.approx(expected, abs=0.005)
+
+
+def exposure_view(rank, is_in, references=9, **more):
+    return make_view(np.zeros(is_in.shape), is_in, rank=np.asarray(rank, float), references=references, **more)
+
+
+def test_exposure_of_planted_ranks():
+    is_in = np.array([[True, True], [True, False], [False, True], [False, False]])
+    rank = np.array([[1, 10], [2, 5], [10, 5], [5, 10]])  # among 9 references: from first to last
+    found = by_key(Exposure().estimate(exposure_view(rank, is_in)))
+    exposure, gain = found["exposure", "", "random_pattern"], found["exposure_gain", "", "random_pattern"]
+    bits = np.log2(10 / rank)
+    assert bits.min() == 0  # last of N + 1: zero, not below
+    np.testing.assert_allclose(exposure.per_example, [(bits[0, 0] + bits[1, 0]) / 2, (bits[0, 1] + bits[2, 1]) / 2])
+    assert exposure.value == pytest.approx(exposure.per_example.mean())
+    np.testing.assert_allclose(
+        gain.per_example, exposure.per_example - [(bits[2, 0] + bits[3, 0]) / 2, (bits[1, 1] + bits[3, 1]) / 2]
+    )
+    assert exposure.null == pytest.approx(null_mean(9))
+    assert gain.null == 0
+    assert exposure.per_example_n.tolist() == [2, 2]
+    assert gain.per_example_n.tolist() == [4, 4]
+
+
+def test_exposure_of_a_canary_that_ties_with_everything():
+    # rank 1 + 9/2 of ten places: below the null, not at the top
+    is_in = np.array([[True], [False]])
+    e = Exposure().estimate(exposure_view(np.full((2, 1), 5.5), is_in))[0]
+    assert e.value == pytest.approx(math.log2(10 / 5.5))
+    assert e.value < e.null
+
+
+def test_exposure_needs_no_out_run_but_its_gain_does():
+    is_in = np.ones((1, 3), bool)
+    assert [e.metric for e in Exposure().estimate(exposure_view(np.ones((1, 3)), is_in))] == ["exposure"]
+
+
+def test_exposure_of_what_is_no_canary_does_not_exist():
+    is_in = coins(4, 3, np.random.default_rng(0))
+    view = make_view(np.zeros((4, 3)), is_in)
+    assert Exposure().estimate(view) == []
+    assert Exposure().tests(view) == []
+
+
+def test_combined_test_is_fishers_by_run_and_over_in_canaries():
+    is_in = np.array([[True, True, False], [False, False, True], [False, False, False]])
+    rank = np.array([[1, 2, 1], [1, 1, 4], [1, 1, 1]])
+    rows = Exposure().tests(exposure_view(rank, is_in))
+    p = {run: r for run, r in rows if r.metric == "exposure_p"}
+    assert set(p) == {0, 1}  # a run without an in canary is not tested
+    assert p[0].value == pytest.approx(chi2.sf(2 * math.log(2) * (math.log2(10) + math.log2(5)), 4))
+    assert p[1].value == pytest.approx(10**-1 * 4)  # one canary: its rank over N + 1
+    assert (p[0].n, p[1].n) == (2, 1)
+    (rejected,) = [r for run, r in rows if run == -1]
+    assert (rejected.metric, rejected.value, rejected.n) == ("exposure_rejected", 0.0, 2)
+    assert math.isnan(rejected.low)
+
+
+def test_no_combined_test_at_the_others():
+    is_in = np.array([[True], [False]])
+    view = exposure_view(np.ones((2, 1)), is_in, level="local", setting="others")
+    assert Exposure().tests(view) == ()
+
+
+# Membership
+
+
+def test_membership_gives_auc_and_tpr_of_a_kind():
+    rng = np.random.default_rng(5)
+    is_in = coins(8, 20, rng)
+    margin = rng.normal(size=(8, 20)) + 3 * is_in
+    view = make_view(margin, is_in, kind=["a"] * 10 + ["b"] * 10)
+    found = by_key(Membership(attack=Lira()).estimate(view))
+    assert set(found) == {(m, s, k) for m, s in (("auc", "lira"), ("tpr", "lira,fpr=0.25")) for k in "ab"}
+    auc = found["auc", "lira", "a"]
+    assert auc.value > 0.9
+    assert (auc.null, auc.n, auc.per_example) == (0.5, 10, None)
+    assert found["tpr", "lira,fpr=0.25", "a"].null == 0.25
+
+
+def test_no_tpr_below_ten_outs():
+    rng = np.random.default_rng(6)
+    for m, expected in ((2, ["auc"]), (3, ["auc", "tpr"])):  # 8 or 12 outs
+        is_in = coins(8, m, rng)
+        found = Membership(attack=LossThreshold()).estimate(make_view(rng.normal(size=(8, m)), is_in))
+        assert [e.metric for e in found] == expected
+
+
+def test_membership_without_members_or_non_members_does_not_exist():
+    margin = np.zeros((4, 3))
+    for side in (True, False):
+        assert Membership(attack=LossThreshold()).estimate(make_view(margin, np.full((4, 3), side))) == []
+
+
+def test_an_attack_sees_one_kind_at_a_time_and_one_model_at_a_time():
+    shapes = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Spy:
+        knows: ClassVar[str] = "nothing"
+
+        def scores(self, margin, is_in):
+            shapes.append(margin.shape)
+            return margin
+
+    is_in = coins(4, 5, np.random.default_rng(0))
+    margin = np.random.default_rng(1).normal(size=(4, 3, 5))
+    found = Membership(attack=Spy()).estimate(make_view(margin, is_in, kind=["a"] * 2 + ["b"] * 3))
+    assert shapes == [(4, 2)] * 3 + [(4, 3)] * 3
+    averaged = Membership(attack=Spy()).estimate(make_view(margin.mean(1), is_in, kind=["a"] * 2 + ["b"] * 3))
+    assert [e.value for e in found] == pytest.approx([e.value for e in averaged])
+
+
+def test_setting_names_the_attack_and_what_is_not_default():
+    rng = np.random.default_rng(7)
+    view = make_view(rng.normal(size=(8, 1)), coins(8, 1, rng))
+    assert Membership(attack=Lira(variance="per_example")).estimate(view)[0].setting == "lira variance=per_example"
+    assert Membership(attack=Lira(variance="auto")).estimate(view)[0].setting == "lira"
+
+
+def test_min_runs_comes_from_the_attack():
+    assert Membership(attack=Lira()).min_runs == 8
+    assert Membership(attack=LossThreshold()).min_runs == 2

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fedmem.attacks.inverting_gradients import InvertingGradients, _Stack, _total_variation
+from fedmem.image_metrics import psnr, squared_errors
+from fedmem.seeding import stream
+from fedmem.types import Examples
+from tests.lab import digits, gradient_of, network, parameters, target_of
+
+QUICK = InvertingGradients(steps=40)
+
+
+def test_a_linear_layer_with_bias_gives_its_example_away_in_closed_form() -> None:
+    """Oracle: x = (dl/dW_j) / (dl/db_j) for any unit j, exactly; the optimiser must find the same image."""
+    model, row = network(), digits().take(np.array([7]))
+    gradient = gradient_of(model, parameters(model), row.inputs, row.targets)
+    weight, bias = gradient["1.weight"].double(), gradient["1.bias"].double()
+    unit = int(bias.abs().argmax())
+    exact = (weight[unit] / bias[unit]).numpy()
+    assert np.abs(exact - row.inputs.reshape(-1)).max() < 1e-6
+    (found,) = InvertingGradients(tv=0.0).reconstruct([target_of(model, parameters(model), row)], stream(0, "x"))
+    assert np.abs(found.inputs.reshape(-1) - exact).max() < 0.01
+    assert found.labels.tolist() == row.targets.tolist()
+    assert 0 <= found.distance + 1e-6 < 1e-4
+
+
+def test_the_step_decays_and_images_stay_in_the_box() -> None:
+    model, rows = network(), digits().take(np.arange(4))
+    (found,) = QUICK.reconstruct([target_of(model, parameters(model), rows)], stream(0, "x"))
+    assert found.inputs.shape == (4, 1, 8, 8)
+    assert found.inputs.dtype == np.float32
+    assert found.inputs.min() >= 0
+    assert found.inputs.max() <= 1
+
+
+def test_only_the_direction_counts() -> None:
+    model, rows = network(), digits().take(np.arange(3))
+    target = target_of(model, parameters(model), rows)
+    scaled = replace(target, gradient={name: 1024 * value for name, value in target.gradient.items()})
+    first, second = (QUICK.reconstruct([t], stream(0, "x"))[0] for t in (target, scaled))
+    assert np.array_equal(first.inputs, second.inputs)
+
+
+def test_targets_do_not_disturb_each_other_whatever_their_sizes() -> None:
+    """Padding and stacking leave distance and slope of each problem as they are alone."""
+    model, data = network(), digits()
+    targets = [
+        target_of(model, parameters(network(seed=i)), data.take(np.arange(i, i + n))) for i, n in enumerate((1, 4, 2))
+    ]
+    rng = stream(0, "x")
+    problems = [problem for t, target in enumerate(targets) for problem in QUICK._starts(t, target, rng)]
+
+    def look(some: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        stacked = _Stack(some)
+        images = stacked.starts.requires_grad_()
+        distances = stacked.distances(images)
+        return distances.detach(), torch.autograd.grad(distances.sum(), images)[0]
+
+    distances, slopes = look(problems)
+    for i, problem in enumerate(problems):
+        distance, slope = look([problem])
+        count = len(problem.labels)
+        assert torch.allclose(distances[i], distance[0], atol=1e-6)
+        assert torch.allclose(slopes[i, :count], slope[0], atol=1e-6, rtol=1e-3)
+        assert not slopes[i, count:].any()
+
+
+def test_distances_are_those_of_a_plain_loop() -> None:
+    model, rows = network(nn.Tanh), digits().take(np.arange(3))
+    target = target_of(model, parameters(model), rows)
+    (problem,) = QUICK._starts(0, target, stream(0, "x"))
+    mine = gradient_of(model, parameters(model), problem.inputs, problem.labels)
+    first, second = (torch.cat([g[name].flatten() for name in mine]) for g in (mine, target.gradient))
+    expected = 1 - functional.cosine_similarity(first, second, dim=0)
+    assert _Stack([problem]).distances(torch.from_numpy(problem.inputs[None])).item() == pytest.approx(
+        expected.item(), abs=1e-5
+    )
+
+
+def test_stacks_are_cut_without_changing_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = network(), digits()
+    targets = [target_of(model, parameters(model), data.take(np.arange(n))) for n in (1, 3, 2)]
+    monkeypatch.setattr("fedmem.attacks.inverting_gradients.STACK_VALUES", 1)
+    assert [len(found.inputs) for found in QUICK.reconstruct(targets, stream(0, "x"))] == [1, 3, 2]
+    assert QUICK.reconstruct([], stream(0, "x")) == []
+
+
+def test_the_restart_with_the_smallest_distance_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = network(), digits().take(np.arange(2))
+    attack = InvertingGradients(steps=3, restarts=4)
+    distances: list[float] = []
+    solve = InvertingGradients._solve
+
+    def watched(self: InvertingGradients, problems: Any) -> Any:
+        solved = solve(self, problems)
+        distances.extend(distance for _, distance in solved)
+        return solved
+
+    monkeypatch.setattr(InvertingGradients, "_solve", watched)
+    (found,) = attack.reconstruct([target_of(model, parameters(model), rows)], stream(0, "x"))
+    assert len(set(distances)) == 4
+    assert found.distance == min(distances)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_target_without_a_direction_has_no_distance_and_does_not_fail(value: float) -> None:
+    model, rows = network(), digits().take(np.arange(2))
+    target = target_of(model, parameters(model), rows)
+    blank = replace(target, gradient={name: torch.full_like(g, value) for name, g in target.gradient.items()})
+    beside, found = QUICK.reconstruct([target, blank], stream(0, "x"))
+    assert math.isnan(found.distance)
+    assert not math.isnan(beside.distance)
+    assert np.isfinite(found.inputs).all()
+
+
+def test_a_diverged_model_does_not_fail() -> None:
+    model, rows = network(), digits().take(np.arange(2))
+    target = target_of(model, parameters(model), rows)
+    broken = replace(target, params={name: torch.full_like(p, math.nan) for name, p in target.params.items()})
+    (found,) = QUICK.reconstruct([broken], stream(0, "x"))
+    assert math.isnan(found.distance)
+    assert np.isfinite(found.inputs).all()
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model, rows = network(), digits().take(np.arange(2))
+    before, mode = parameters(model), model.training
+    QUICK.reconstruct([target_of(model, parameters(model), rows)], stream(0, "x"))
+    assert model.training == mode
+    assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
+    assert all(value.grad is None for value in model.parameters())
+
+
+def test_total_variation_by_hand_and_for_any_number_of_channels() -> None:
+    image = torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
+    stack = torch.stack([image, torch.zeros_like(image)])[None]
+    # image: height 0, width 1; the other is flat; averaged over the two of the batch
+    assert _total_variation(stack).item() == pytest.approx(0.5)
+    assert _total_variation(stack.expand(-1, -1, 3, -1, -1)).item() == pytest.approx(0.5)
+    assert _total_variation(torch.cat([stack, stack])).item() == pytest.approx(1.0)
+    assert _total_variation(torch.rand(1, 2, 1, 1, 4)).isfinite()
+    assert _total_variation(torch.rand(1, 2, 7)).item() == 0
+
+
+def test_colour_images_and_vectors_are_both_inverted() -> None:
+    for shape in ((3, 4, 4), (12,)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 10))
+        inputs = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
+        rows = Examples(inputs=inputs, targets=np.array([4]), ids=np.array([0]))
+        target = target_of(model, parameters(model), rows)
+        (found,) = InvertingGradients(tv=0.0).reconstruct([target], stream(0, "x"))
+        assert psnr(squared_errors(found.inputs, inputs))[0, 0] > 30

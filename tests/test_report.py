@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fedmem.errors import RunError
+from fedmem.report import MEANING, report, table
+from fedmem.results import read, replace_measurements
+from fedmem.summary import Summary, Value, number, sections
+from fedmem.types import FINAL, Measurement, Reading
+from tests.test_results import bank, write
+
+KINDS = ("pattern", "typical-own")
+SCENARIO = "name: 'a <b>bold</b> $name [red]'\nruns: 4\nrounds: 10\nclients: 3\nreferences: 9\n"
+
+
+def row(metric: str, value: float, subject: str = "", setting: str = "", **place: Any) -> Measurement:
+    """A row of the conventions of fedmem.estimation; the interval is ± 0.1 unless given."""
+    low, high = place.pop("low", value - 0.1), place.pop("high", value + 0.1)
+    reading = Reading(
+        metric=metric, value=value, low=low, high=high, n=place.pop("n", 80), subject=subject, setting=setting
+    )
+    everywhere: dict[str, Any] = {"run": -1, "round": FINAL, "level": "global", "client": -1, "source": "some"}
+    return Measurement(**everywhere | place, reading=reading)
+
+
+def rows(kinds: tuple[str, ...] = KINDS) -> list[Measurement]:
+    found = []
+    for round in (0, 5, 10, FINAL):
+        for i, kind in enumerate(kinds):
+            for metric, setting, value in (
+                ("memorisation", "", 0.5), ("memorisation", "probability", 0.6), ("auc", "lira", 0.8),
+                ("auc", "loss_threshold", 0.6), ("tpr", f"lira,fpr={0.0078 if round == FINAL else 0.0156}", 0.3),
+                *((("exposure", "", 4.0),) if i == 0 else ()),
+            ):  # fmt: skip
+                for level, place in (("local", "owner"), ("local", "others"), ("global", "")):
+                    if round == 0 and level == "local":
+                        continue
+                    shown = value + (0.25 if place == "owner" else 0) - 0.3 * i
+                    setting_here = ",".join(filter(None, (place, setting)))
+                    found.append(row(metric, shown, kind, setting_here, level=level, round=round))
+                    null = {"exposure": 1.155, "auc": 0.5, "tpr": 0.0078}.get(metric, 0.0)
+                    if round == FINAL:
+                        nothing = {"low": math.nan, "high": math.nan}
+                        found.append(row(f"{metric}.null", null, kind, setting_here, level=level, **nothing))
+        for level in ("local", "global"):
+            found.append(row("test_accuracy", 0.9, level=level, round=round, n=320 if level == "local" else 32))
+            found.append(row("generalisation_gap", 0.01, level=level, round=round, n=32, low=-0.01, high=0.03))
+    first, second = kinds
+    found += [
+        row("memorisation.difference", 0.25, first, "local-global"),
+        row("memorisation.difference", -0.25, second, "local-global"),
+        row("memorisation.difference", 0.05, first, f"{first}-{second}", low=-0.02, high=0.12),
+        row("auc.difference", 0.3, first, f"{first}-{second},owner,lira", level="local"),
+        row("retention", 0.67, first, "memorisation"),
+        row("retention", math.nan, second, "memorisation,not resolved", low=math.nan, high=math.nan),
+        row("retention", 0.99, first, "memorisation,all rounds"),
+    ]
+    for view, level, value in (("message", "local", -2.0), ("aggregate", "global", -4.0), ("first_step", "local", 3.0)):
+        found.append(row("margin", value, first, f"view={view},knows=lr+steps,labels=inferred", level=level, n=7))
+    for i in range(6):
+        for level, setting in (("local", "owner"), ("global", "")):
+            found.append(row("memorisation", i / 7, str(i), setting, level=level, n=4, low=math.nan, high=math.nan))
+    return found
+
+
+def pictures() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    kept: dict[str, np.ndarray] = {}
+    for level, view in (("local", "message"), ("global", "aggregate")):
+        base = f"leakage/round_5/{level}/{view}"
+        for part in ("original", "reconstruction", "prior"):
+            kept[f"{base}/{part}"] = rng.random((5, 1, 4, 4), np.float32)
+        kept |= {f"{base}/kind": np.array(["pattern"] * 4 + ["typical-own"]), f"{base}/subject": np.arange(5)}
+        kept |= {f"{base}/psnr": np.arange(5.0), f"{base}/prior_psnr": np.full(5, 7.0)}
+    return kept
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "run", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=pictures())
+    return tmp_path / "run"
+
+
+def printed(folder: Path, width: int = 100) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table(folder))
+    console.file.close()
+    return console.export_text()
+
+
+def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
+    text = printed(folder)
+    assert re.search(r"exposure, bits \(without memorisation: 1\.16\)\n  pattern +80 +4\.25 \[4\.15, 4\.35\]", text)
+    assert re.search(r"4\.25 \[4\.15, 4\.35\] +4\.00 \[3\.90, 4\.10\]", text)
+    assert re.search(r"  typical-own +80 +0\.450 \[0\.350, 0\.550\] +0\.200 \[0\.100, 0\.300\]", text)
+    assert "LiRA AUC (without memorisation: 0.5)" in text
+    assert "LiRA TPR at FPR 0.0078 (without memorisation: 0.0078)" in text
+    assert "loss threshold" not in text, "the control is for the page"
+    assert re.search(r"pattern +7 +−2\.00 \[−2\.10, −1\.90\] +−4\.00 \[−4\.10, −3\.90\]", text)
+    assert re.search(r"pattern, first step +7 +3\.00 \[2\.90, 3\.10\]", text)
+    assert "a client's real message: worse than the best prior for pattern." in text
+    assert "a client's first step alone, which no server sees: better than the best prior for pattern." in " ".join(
+        text.split()
+    )
+    assert re.search(r"pattern +80 +0\.67 \[0\.57, 0\.77\]", text)
+    assert re.search(r"typical-own +80 +not resolved", text)
+    assert "0.99" not in text, "retention over all rounds is for the page"
+    assert re.search(r"pattern: local − global +80 +0\.250 \[0\.150, 0\.350\] +local higher", text)
+    assert re.search(r"typical-own: local − global +80 +−0\.250 \[−0\.350, −0\.150\] +local lower", text)
+    assert re.search(r"pattern − typical-own, global +80 +0\.050 \[−0\.020, 0\.120\] +unresolved", text)
+    assert re.search(r"pattern − typical-own, local +80 +0\.300 \[0\.200, 0\.400\] +higher", text)
+    assert re.search(r"test accuracy +0\.900 \[0\.800, 1\.000\] +0\.900 \[0\.800, 1\.000\] +320/32", text)
+    assert str(folder) in text.replace("\n", "")
+    assert "[red]" in text, "markup in a name is text"
+    order = [text.index(word) for word in ("exposure, bits", "RETENTION", "DIFFERENCES", "UTILITY", "Files")]
+    assert order == sorted(order)
+
+
+def test_the_table_fits_a_terminal_of_80_columns(folder: Path) -> None:
+    body = [line for line in printed(folder, 200).splitlines() if line.startswith("  ")]
+    assert max(map(len, body)) <= 80
+
+
+def test_a_run_without_estimates_has_a_table_and_a_page(tmp_path: Path) -> None:
+    write(tmp_path / "run", bank(m=0, canaries=0), measurements=[], scenario_yaml=SCENARIO)
+    assert "LOCAL" not in printed(tmp_path / "run")
+    assert report(tmp_path / "run").exists()
+    assert not list((tmp_path / "run").glob("*.png"))
+
+
+def test_what_is_missing_is_a_dash_and_never_a_zero(tmp_path: Path) -> None:
+    lone = [
+        row("memorisation", 0.5, "pattern"),
+        row("memorisation", math.nan, "typical-own", low=math.nan, high=math.nan),
+    ]
+    write(tmp_path / "run", bank(), measurements=lone, scenario_yaml=SCENARIO)
+    text = printed(tmp_path / "run")
+    assert re.search(r"pattern +80 +– +0\.500 \[0\.400, 0\.600\]", text)
+    assert re.search(r"typical-own +80 +– +–", text)
+
+
+def test_rates_that_differ_stand_with_each_value(tmp_path: Path) -> None:
+    mixed = [
+        *(row("auc", 0.7, kind, "lira") for kind in KINDS),
+        *(row("tpr", 0.3, kind, f"lira,fpr={rate}") for kind, rate in zip(KINDS, (0.01, 0.05), strict=True)),
+        *(row("tpr.null", rate, kind, f"lira,fpr={rate}") for kind, rate in zip(KINDS, (0.01, 0.05), strict=True)),
+    ]
+    write(tmp_path / "run", bank(), measurements=mixed, scenario_yaml=SCENARIO)
+    text = printed(tmp_path / "run")
+    assert "LiRA TPR at the smallest FPR that the data support (without memorisation: that FPR)" in text
+    assert re.search(r"pattern .* @ 0\.01\n.*typical-own .* @ 0\.05", text)
+
+
+def test_text_of_values() -> None:
+    assert Value(value=1, low=0.5, high=math.inf, n=3).text(1) == "1.0 [0.5, ∞]"
+    assert Value(value=-0.0001, low=-1, high=1, n=3).text(2) == "0.00 [−1.00, 1.00]"
+    assert Value(value=1, low=math.nan, high=math.nan, n=1).text(2) == "1.00 [no interval]"
+    assert not Value(value=1, low=math.nan, high=math.nan, n=1).resolved
+    assert not Value(value=1, low=0, high=2, n=1).resolved
+    assert Value(value=-1, low=-2, high=-0.1, n=1).resolved
+    assert number(-0.0, 1) == "0.0"
+
+
+def test_the_page_is_whole_escaped_and_says_what_measures_mean(folder: Path) -> None:
+    import matplotlib
+    from matplotlib import _pylab_helpers
+
+    settings = dict(matplotlib.rcParams)
+    page = report(folder)
+    assert dict(matplotlib.rcParams) == settings
+    assert not _pylab_helpers.Gcf.figs, "no global state of matplotlib"
+    assert page == folder.resolve() / "report.html"
+    text = page.read_text(encoding="utf-8")
+    assert "<b>bold</b>" not in text
+    assert "a &lt;b&gt;bold&lt;/b&gt; $name" in text
+    assert not re.search(r"(?:src|href)=\"(?!data:image/png;base64,)", text), "nothing is loaded from elsewhere"
+    assert "default-src 'none'" in text
+    figures = sorted(path.name for path in folder.glob("*.png"))
+    assert figures == [
+        "exposure.png", "lira_auc.png", "lira_tpr.png", "loss_threshold_auc.png", "memorisation.png",
+        "memorisation_scatter.png", "reconstructions.png", "utility.png",
+    ]  # fmt: skip
+    assert text.count("data:image/png;base64,") == len(figures)
+    for means, not_ in MEANING.values():
+        assert means.split(";")[0][:40] in text
+        assert not_[:20] in text
+    assert "loss threshold AUC" in text
+    assert "local, others" in text
+    assert "unresolved" in text
+    assert not list(folder.glob(".*"))
+
+
+def test_figures_are_the_same_bytes_again_and_follow_the_rows(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
+    assert before == {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
+    changed = [
+        one if one.reading.metric != "exposure" else row("exposure", 1.0, "pattern", round=one.round) for one in rows()
+    ]
+    replace_measurements(folder, changed)
+    after = {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
+    assert before["exposure.png"] != after["exposure.png"]
+    assert before["memorisation.png"] == after["memorisation.png"]
+
+
+def test_examples_are_paired_by_their_number(folder: Path) -> None:
+    summary = Summary(read(folder))
+    (memorisation,) = [measure for measure in summary.measures if measure.metric == "memorisation"]
+    local, whole = summary.examples(memorisation)["pattern"]
+    assert local == whole == [0, 1 / 7, 2 / 7]
+
+
+def test_every_row_of_the_table_has_its_n(folder: Path) -> None:
+    for section in sections(Summary(read(folder)), everything=True):
+        place = next(i for i, column in enumerate(section.columns) if column.startswith("n"))
+        for _, block in section.blocks:
+            for cells in block:
+                assert len(cells) == len(section.columns)
+                assert re.fullmatch(r"\d+(/\d+)*", cells[place]), cells
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no finished run"):
+        report(tmp_path)

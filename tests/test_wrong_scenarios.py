@@ -1,0 +1,223 @@
+"""Wrong scenarios: exit code 2, a message with the line and the remedy, no traceback, no files."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from fedmem.cli import app
+
+GOOD = """\
+# A scenario in which everything fits.
+name: good
+seed: 0
+runs: 8
+rounds: 4
+clients: 4
+dataset: {kind: digits}
+partition: {kind: dirichlet, alpha: 1.0}
+model: {kind: mlp, hidden: [8]}
+injections:
+  - {kind: random_pattern, per_client: 2}
+  - {kind: mislabelled, per_client: 2}
+sampler: {kind: uniform, size: 2}
+client: {kind: sgd, lr: 0.1, epochs: 1, batch_size: 10}
+strategy: {kind: fedavg}
+observe: {every: 2, levels: [local, global]}
+probes:
+  - {kind: utility}
+  - {kind: leakage, attack: {kind: inverting_gradients}}
+estimators:
+  - {kind: memorisation}
+  - {kind: exposure}
+  - {kind: membership, attack: {kind: lira}}
+"""
+
+# What is replaced, by what, the path that is blamed, and what the message says; the line is that of the replacement.
+EDITS = [
+    ("partition: {kind: dirichlet", "partition: {kind: dirichelt", "partition.kind", "did you mean 'dirichlet'?"),
+    ("alpha: 1.0", "alpha: 0", "partition.alpha", "greater than 0, got 0"),
+    ("alpha: 1.0", "alhpa: 1.0", "partition.alhpa", "did you mean 'alpha'?"),
+    ("alpha: 1.0", "alpha: '1.0'", "partition.alpha", "should be a number, got '1.0'"),
+    ("rounds: 4", "round: 4", "round", "did you mean 'rounds'?"),
+    ("rounds: 4", "rounds: 0", "rounds", "greater than or equal to 1"),
+    ("rounds: 4", "rounds: 4.5", "rounds", "whole number"),
+    ("rounds: 4", "rounds: yes", "rounds", "whole number"),
+    ("rounds: 4", "rounds:", "rounds", "whole number, got None"),
+    ("clients: 4", "clients: -4", "clients", "greater than or equal to 1"),
+    ("runs: 8", "runs: 9", "runs", "use 10"),
+    ("seed: 0", "seed: -1", "seed", "greater than or equal to 0"),
+    ("seed: 0", "runs: 8", "runs", "given twice"),
+    ("name: good", "name: ../good", "name", "letters, digits"),
+    ("name: good", "name: ..", "name", "letters, digits"),
+    ("name: good", "name: 7", "name", "should be text"),
+    ("dataset: {kind: digits}", "dataset: digits", "dataset", "{kind: digits}"),
+    ("dataset: {kind: digits}", "dataset: {}", "dataset.kind", "choose from: digits, synthetic"),
+    ("dataset: {kind: digits}", "dataset: {kind: nowhere.at_all:Data}", "dataset.kind", "No module named 'nowhere'"),
+    ("dataset: {kind: digits}", "dataset: !!python/name:os.system {}", "", "tag"),
+    ("hidden: [8]", "hidden: 8", "model.hidden", "list"),
+    ("hidden: [8]", "hidden: [8, 0]", "model.hidden[1]", "greater than or equal to 1"),
+    ("size: 2", "size: 5", "sampler.size", "at most 4"),
+    ("lr: 0.1", "lr: .nan", "client.lr", "finite"),
+    ("lr: 0.1", "lr: fast", "client.lr", "should be a number, got 'fast'"),
+    (
+        "strategy: {kind: fedavg}",
+        "strategy: {kind: fedavg, weighting: sizes}",
+        "strategy.weighting",
+        "did you mean 'size'?",
+    ),
+    (
+        "strategy: {kind: fedavg}",
+        "strategy: {kind: 'flwr.serverapp.strategy:FedProx', mu: 1}",
+        "strategy.mu",
+        "proximal_mu",
+    ),
+    ("strategy: {kind: fedavg}", "strategy: {kind: 'flwr.serverapp.strategy:FedAgv'}", "strategy.kind", "'FedAvg'"),
+    ("every: 2", "every: 5", "observe.every", "at most 4"),
+    ("every: 2", "rounds: [1, 5]", "observe.rounds[1]", "use 0 to 4"),
+    ("every: 2", "rounds: [-1]", "observe.rounds[0]", "greater than or equal to 0"),
+    ("levels: [local, global]", "levels: [lokal]", "observe.levels[0]", "did you mean 'local'?"),
+    ("levels: [local, global]", "levels: []", "observe.levels", "at least 1"),
+    ("levels: [local, global]", "levels: [local, sum]", "observe.levels[1]", "choose from: local, global"),
+    ("levels: [local, global]", "levels: [local, local]", "observe.levels", "twice"),
+    ("- {kind: utility}", "- {kind: utility, levels: [sum]}", "probes[0].levels", "add it to observe.levels"),
+    ("- {kind: utility}", "- {kind: utility, every: 9}", "probes[0].every", "at most 4"),
+    ("{kind: inverting_gradients}}", "{kind: lira}}", "probes[1].attack.kind", "choose from: inverting_gradients"),
+    ("{kind: inverting_gradients}}", "{kind: inverting_gradients}, rounds: [3]}", "probes[1].rounds", "observe.rounds"),
+    ("{kind: lira}}", "{kind: inverting_gradients}}", "estimators[2].attack.kind", "choose from: lira, loss_threshold"),
+    (", attack: {kind: lira}}", "}", "estimators[2].attack", "is missing"),
+    ("- {kind: exposure}", "- {kind: memorisation}", "estimators[1]", "the same as estimators[0]"),
+    ("{kind: mislabelled, per_client: 2}", "{kind: random_pattern, copies: 2}", "injections[1]", "label"),
+    ("{kind: mislabelled, per_client: 2}", "{kind: mislabelled, per_client: 2.5}", "injections[1].per_client", "whole"),
+    ("strategy: {kind: fedavg}", "population: 5000", "population", "rows"),
+    ("strategy: {kind: fedavg}", "bootstrap: 2", "bootstrap", "greater than or equal to 20"),
+    ("strategy: {kind: fedavg}", "tolerate: {failed: 1}", "tolerate.failed", "less than 1"),
+    ("strategy: {kind: fedavg}", "speed: {executer: auto}", "speed.executer", "did you mean 'executor'?"),
+    ("strategy: {kind: fedavg}", "exclusion: delete", "exclusion", "should be 'replace' or 'remove', got 'delete'"),
+]
+
+# A whole text, the line that is blamed (None: the file), and what the message says.
+TEXTS = [
+    ("", None, "the file is empty"),
+    ("- a\n- b\n", 1, "mapping of keys"),
+    ("rounds: [4\nclients: 4\n", 2, "not valid YAML"),
+    ("rounds: 4\n\tclients: 4\n", 2, "not valid YAML"),
+    ("base: &x {kind: mlp}\nmodel: *x\n", 2, "write the value out"),
+    (GOOD + "---\n" + GOOD, GOOD.count("\n") + 1, "second document"),
+    (GOOD.replace("rounds: 4\n", ""), None, "rounds: is missing"),
+    (GOOD.replace("runs: 8", "runs: 6"), 23, "lira compares runs with and without an example and needs at least 8"),
+    (
+        GOOD.replace("runs: 8", "runs: 1"),
+        21,
+        "memorisation compares runs with and without an example and needs at least 2",
+    ),
+    (GOOD.replace("random_pattern", "typical"), 22, "add {kind: random_pattern} to injections"),
+    (GOOD.replace("clients: 4", "clients: 40").replace("dirichlet, alpha: 1.0", "natural"), 6, "clients: 14"),
+    (GOOD + "roster: own\n" + "observe: {levels: [local]}\n", 25, "given twice"),
+    (GOOD.replace("[local, global]", "[local]") + "roster: own\n", 24, "add global to observe.levels"),
+    (GOOD.replace("mislabelled, per_client: 2", "mislabelled, per_client: 2000"), 10, "lower per_client or copies"),
+    (GOOD + "cohort: strategy\nspeed: {server: rule}\n", 25, "server: messages"),
+    (
+        GOOD.replace("kind: fedavg", "kind: 'flwr.serverapp.strategy:FedAvg'") + "speed: {server: rule}\n",
+        24,
+        "has no rule",
+    ),
+]
+
+OPTIONS = [
+    (["--set", "sampler.size=9"], "--set sampler.size=9", "at most 4"),
+    (["--set", "strategy.kind=fedmean"], "--set strategy.kind=fedmean", "fedmedian"),
+    (["--set", "injections[9].copies=2"], "--set injections[9].copies=2", "has 2 entries"),
+    (["--set", "client.lr"], "--set client.lr", "path=value"),
+    (["--runs", "7"], "--set runs=7", "use 8"),
+    (["--seed", "-3"], "--set seed=-3", "greater than or equal to 0"),
+    (["--engine", "warp"], "--set speed.engine=warp", "should be 'lockstep'"),
+    (["--sett", "a=b"], "No such option", "--set"),
+    (["--runs", "many"], "Invalid value", "integer"),
+]
+
+
+def refused(tmp_path, text, *options):
+    """What the command says about a wrong scenario, with everything checked that holds for all of them."""
+    file, out = tmp_path / "wrong.yaml", tmp_path / "out"
+    file.write_text(text)
+    done = CliRunner().invoke(app, ["run", str(file), "--out", str(out), *options])
+    said = " ".join(done.stderr.split())
+    assert done.exit_code == 2, said
+    assert isinstance(done.exception, SystemExit)
+    assert "Traceback" not in said
+    assert not out.exists()
+    assert sorted(tmp_path.iterdir()) == [file]
+    return said, file
+
+
+@pytest.mark.parametrize(("old", "new", "path", "says"), EDITS, ids=[edit[1][:40] for edit in EDITS])
+def test_one_wrong_line_is_named_with_its_remedy(tmp_path, old, new, path, says):
+    assert GOOD.count(old) == 1
+    text = GOOD.replace(old, new)
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if new in line]
+    said, file = refused(tmp_path, text)
+    assert any(f"{file}:{line} {path}" in said for line in lines), said
+    assert says in said
+
+
+@pytest.mark.parametrize(("text", "line", "says"), TEXTS)
+def test_a_wrong_file_is_named_with_its_remedy(tmp_path, text, line, says):
+    said, file = refused(tmp_path, text)
+    assert (f"{file}:{line} " if line else f"{file} ") in said
+    assert says in said
+
+
+@pytest.mark.parametrize(("options", "source", "says"), OPTIONS, ids=lambda value: str(value)[:30])
+def test_a_wrong_option_is_named_with_its_remedy(tmp_path, options, source, says):
+    said, _ = refused(tmp_path, GOOD, *options)
+    assert source in said
+    assert says in said
+
+
+def test_everything_wrong_is_told_in_one_go(tmp_path):
+    text = GOOD
+    for old, new in (
+        ("alpha: 1.0", "alpha: 0"),
+        ("size: 2", "size: 5"),
+        ("every: 2", "every: 9"),
+        ("lr: 0.1", "lr: x"),
+    ):
+        text = text.replace(old, new)
+    said, file = refused(tmp_path, text, "--set", "bootstrap=1")
+    for place in (f"{file}:8", f"{file}:13", f"{file}:14", f"{file}:16", "--set bootstrap=1"):
+        assert place in said
+
+
+def test_a_stacked_executor_needs_a_model_that_stacks(tmp_path, monkeypatch):
+    monkeypatch.setattr("fedmem.models.mlp.MLP.stackable", False)
+    said, file = refused(tmp_path, GOOD + "speed: {executor: stacked}\n")
+    assert f"{file}:24 speed.executor" in said
+    assert "one_by_one" in said
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "no.yaml"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "there is no such file" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "old_new", [("dirichlet", "dirichelt"), ("per_client: 2", "per_client: 900"), ("runs: 8", "runs: [")]
+)
+def test_the_installed_command_does_the_same(tmp_path, old_new):
+    (tmp_path / "wrong.yaml").write_text(GOOD.replace(*old_new))
+    command = [sys.executable, "-c", "from fedmem.cli import main; main()", "run", "wrong.yaml", "--out", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "wrong.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.yaml"]
+
+
+def test_the_good_scenario_is_good(tmp_path):
+    (tmp_path / "good.yaml").write_text(GOOD)
+    done = CliRunner().invoke(app, ["check", str(tmp_path / "good.yaml")])
+    assert done.exit_code == 0, done.stderr
