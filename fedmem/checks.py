@@ -7,6 +7,7 @@ left out, so that one mistake is reported once and hides no other.
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -123,6 +124,13 @@ def _names(injections: Sequence[Any]) -> Iterator[Problem]:
     counts = Counter(injection.name for injection in injections)
     seen: set[str] = set()
     for position, injection in enumerate(injections):
+        # names are joined by commas and hyphens in the settings of measurements
+        if not re.fullmatch(r"\w+", injection.name):
+            yield Problem(
+                path=f"injections[{position}].label",
+                message=f"{injection.name!r} cannot name a kind; use letters, digits and underscores only, such as "
+                f"label: {re.sub(r'[^A-Za-z0-9]+', '_', injection.name).strip('_') or 'kind'}",
+            )
         if injection.name in seen:
             yield Problem(
                 path=f"injections[{position}]",

@@ -98,12 +98,12 @@ def _show_results(folder: Path, *, quiet: bool) -> None:
     from fedmem.report import report, table
     from fedmem.results import read
 
-    figures = report(folder)
+    page = report(folder)
     if quiet:
         typer.echo(str(folder))
     else:
         Console().print(table(folder))
-        typer.echo(f"files: {folder}\nfigures: {figures}" if figures != folder else f"files and figures: {folder}")
+        typer.echo(f"Report: {page}")
     alarms = read(folder).manifest.get("alarms", [])
     for alarm in alarms:
         typer.echo(f"alarm: {alarm}", err=True)

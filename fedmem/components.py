@@ -17,7 +17,6 @@ from fedmem.types import (
     ClientData,
     Dataset,
     Estimate,
-    Examples,
     Federation,
     FloatArray,
     Injected,
@@ -60,7 +59,7 @@ class DatasetLoader(Protocol):
 
 @runtime_checkable
 class Partition(Protocol):
-    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts what is left out."""
+    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest."""
 
     def assign(
         self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator
@@ -159,7 +158,7 @@ class ClientAlgorithm(Protocol):
 
 @runtime_checkable
 class StrategyMaker(Protocol):
-    """Makes a Flower `Strategy` for a cohort of this size (0: it varies). May also carry a `rule`: strategies/_rule.py."""
+    """Makes a Flower `Strategy` for a cohort of this size (0: it varies); may carry a rule (strategies/_rule.py)."""
 
     def make(self, cohort_size: int) -> Any: ...
 

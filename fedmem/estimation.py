@@ -23,7 +23,8 @@ row of a single example (for a `tests` row, what the estimator says).
 
 - Local and global are compared at the holder's model (`owner`) and over the same examples: where a round shows some of
   them only globally, the global side of a difference or a retention is estimated anew without those. So at an observed
-  round M(owner) − M(global) need not equal the difference; at FINAL it does.
+  round M(owner) − M(global) need not equal the difference; at FINAL it does, unless a
+  kind has examples that nobody holds.
 - retention = Σ(global − null) / Σ(local − null) over all examples of the kind, whatever their local value. Where the
   interval of the denominator is not above 0 there is no memorisation to keep: the value is NaN and the setting ends in
   `not resolved`. Over all rounds an AUC or rate of a round counts with its number of examples; a rate whose threshold

@@ -43,7 +43,7 @@ class Roster(Protocol):
 
 
 def params_of(record: ArrayRecord, like: Params | None = None) -> Params:
-    """The arrays of a record as tensors of their own; cast to the dtypes of `like`, since some strategies widen them."""
+    """The arrays of a record as tensors of their own, cast to the dtypes of `like`: some strategies widen them."""
     params = {name: torch.from_numpy(np.array(array.numpy())) for name, array in record.items()}
     return params if like is None else {name: params[name].to(value.dtype) for name, value in like.items()}
 
@@ -263,15 +263,15 @@ class Observed:
         if self._seed is None:
             yield
             return
-        state, legacy = random.getstate(), np.random.get_state()
+        state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
         words = stream(self._seed, f"server {purpose}", run=self._run, round=round).integers(2**32, size=2)
         random.setstate(random.Random(int(words[0])).getstate())
-        np.random.set_state(np.random.RandomState(int(words[1])).get_state())
+        np.random.set_state(np.random.RandomState(int(words[1])).get_state())  # noqa: NPY002
         try:
             yield
         finally:
             random.setstate(state)
-            np.random.set_state(legacy)
+            np.random.set_state(legacy)  # noqa: NPY002
 
     @property
     def _name(self) -> str:

@@ -79,7 +79,7 @@ def measure(path: Path | str) -> Path:
 
     folder = Path(path)
     scenario = load_scenario(folder / "scenario.yaml")
-    sources = {kind for kind in (_kind(probe) for probe in scenario.probes)}
+    sources = {_kind(probe) for probe in scenario.probes}
     kept = [measurement for measurement in read(folder).rows() if measurement.source in sources]
     replace_measurements(folder, [*kept, *_estimates(scenario, read_bank(folder))])
     return folder
@@ -115,8 +115,26 @@ def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total
         "commit": _commit(),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "privacy": None,
-        "alarms": [],
+        "alarms": _alarms(simulated),
     }
+
+
+def _alarms(simulated: Simulated) -> list[str]:
+    """What a reader of the numbers has to know first: diverged models, and clients that failed and were tolerated."""
+    import numpy as np
+
+    alarms = []
+    for evidence in simulated.bank.evidence:
+        lost = int(np.isnan(evidence.margin).any(axis=1).sum())
+        if evidence.set == "audit" and lost:
+            alarms.append(
+                f"round {evidence.round}, level {evidence.level}: {lost} of {len(evidence.run)} models have "
+                "diverged (their outputs are not numbers); lower client.lr"
+            )
+    failed = [part for part in simulated.bank.participation if part.failed]
+    if failed:
+        alarms.append(f"{len(failed)} of {len(simulated.bank.participation)} client rounds failed and were left out")
+    return alarms
 
 
 def _commit() -> str | None:

@@ -222,7 +222,7 @@ def _pick(part: Params, i: int) -> Params:
 
 
 class LocalWork:
-    """Turns (run, round, client, model) into a task: the client's rows in that run, batches from a stream of its own."""
+    """Turns (run, round, client, model) into a task: the client's rows in that run, batches from its own stream."""
 
     def __init__(self, federation: Federation, client: ClientAlgorithm, seed: int) -> None:
         self._federation = federation

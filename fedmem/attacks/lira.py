@@ -24,7 +24,7 @@ class Lira:
 
     A squared deviation from a mean of n shadows is divided by σ²(1 + 1/n), its expectation, and not by σ². A target
     that is in has one shadow less on that side, so its deviation is larger for no other reason: undivided, the AUC
-    without any memorisation would be 0.475 at 8 runs and 0.495 at 32, and lower still for averages over models.
+    without any memorisation would be 0.475 at 8 runs and 0.497 at 32, and lower still for averages over models.
 
     - signed: an unusually low margin speaks against membership (a distance from the outs would call it a member); far
       outside both groups the larger of the two variances decides, as in every ratio of two normal densities;

@@ -1,1 +1,1 @@
-
+"""Estimators: pure functions of stored evidence; intervals, differences and retention follow from them."""

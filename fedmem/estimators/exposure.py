@@ -31,6 +31,11 @@ class Exposure:
     initial model, so they are no independent trials.
 
     Only canaries have a rank; at the others, bits are averaged over the models before runs are averaged.
+
+    Fields: none.
+
+    >>> [round(null_mean(count), 2) for count in (10, 100, 1000)]
+    [1.16, 1.4, 1.44]
     """
 
     min_runs: ClassVar[int] = 1

@@ -28,6 +28,10 @@ class Membership:
 
     Fields:
         attack: scores membership from margins; an attack that uses other runs as shadow models sees one kind at a time.
+
+    >>> from fedmem.attacks.lira import Lira
+    >>> Membership(attack=Lira()).min_runs
+    8
     """
 
     attack: MembershipAttack

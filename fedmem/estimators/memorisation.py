@@ -24,6 +24,11 @@ class Memorisation:
     - M is averaged over the models of a place (the others) before runs are compared;
     - an example without an observed in run or without an observed out run is left out and lowers `n`;
     - the interval of a single example is Newcombe's, on correctness, with as many trials as runs.
+
+    Fields: none.
+
+    >>> Memorisation().min_runs
+    2
     """
 
     min_runs: ClassVar[int] = 2

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import strategies
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedMedian
-from strategies._rule import ALONE, Round
 
+import strategies
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
 from fedmem.observe import params_of
 from fedmem.types import Params
+from strategies._rule import ALONE, Round
 
 SHAPES = {"layer.weight": (3, 4), "layer.bias": (3,)}
 
@@ -209,6 +209,7 @@ def test_adam_follows_the_published_recursion() -> None:
 def test_flowers_adam_is_not_the_published_one() -> None:
     """Why ours exists: Flower's class corrects the bias with the round plus one and widens to float64."""
     from flwr.serverapp.strategy import FedAdam
+
     from strategies.fedadam import FederatedAdam
 
     rng = np.random.default_rng(6)

@@ -38,7 +38,11 @@ def test_commands_run(command: str, folder: Path) -> None:
     program, *arguments = shlex.split(command)
     assert program == "fedmem"
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("fedmem")), *arguments], cwd=folder, capture_output=True, text=True, check=False
+        [str(Path(sys.executable).with_name("fedmem")), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout
 

@@ -277,7 +277,7 @@ def test_local_models_survive_a_strategy_that_empties_its_replies() -> None:
     """FedMedian pops the arrays out of the replies; the local evidence was taken from copies."""
     median = trained(tiny(strategy={"kind": "fedmedian"}, rounds=1, observe={"every": 1}))
     mean = trained(tiny(rounds=1, observe={"every": 1}))
-    local = [[e for e in r.bank.evidence if e.level == "local" and e.set == "audit"][0] for r in (median, mean)]
+    local = [next(e for e in r.bank.evidence if e.level == "local" and e.set == "audit") for r in (median, mean)]
     assert np.array_equal(local[0].margin, local[1].margin)
     ends = [[e for e in r.bank.evidence if e.level == "global" and e.set == "audit"][-1] for r in (median, mean)]
     assert not np.array_equal(ends[0].margin, ends[1].margin)

@@ -1,0 +1,154 @@
+"""From a scenario to a folder: the same bytes twice, estimates again from evidence, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fedmem
+from fedmem.errors import RunError, ScenarioError
+from fedmem.running import measure, run
+from fedmem.scenario import load_scenario
+from fedmem.types import Level
+from tests.tiny import tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """A probe that raises. Fields: none of interest."""
+
+    every: int | None = None
+    levels: tuple[Level, ...] = ("local", "global")
+
+    def observe(self, transitions: Any, context: Any) -> Any:
+        return 1 / 0
+
+    def summarise(self, measurements: Any, seed: int) -> Any:
+        return []
+
+
+MEASURED: dict[str, Any] = {
+    "runs": 8,
+    "probes": [
+        {"kind": "utility"},
+        {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 5}, "victims": 1, "runs": 1},
+    ],
+    "estimators": [
+        {"kind": "memorisation"},
+        {"kind": "exposure"},
+        {"kind": "membership", "attack": {"kind": "lira"}},
+        {"kind": "membership", "attack": {"kind": "loss_threshold"}},
+    ],
+}
+
+
+def test_the_same_scenario_twice_gives_the_same_measurements(tmp_path: Path) -> None:
+    scenario = tiny(**MEASURED)
+    one, other = run(scenario, out=tmp_path / "a"), run(scenario, out=tmp_path / "b")
+    assert one.relative_to(tmp_path / "a") == other.relative_to(tmp_path / "b") == Path("tiny") / scenario.id
+    assert (one / "measurements.parquet").read_bytes() == (other / "measurements.parquet").read_bytes()
+    assert (one / "evidence.parquet").read_bytes() == (other / "evidence.parquet").read_bytes()
+
+
+def test_measuring_again_agrees_to_the_last_bit(tmp_path: Path) -> None:
+    folder = run(tiny(**MEASURED), out=tmp_path)
+    before = (folder / "measurements.parquet").read_bytes()
+    kept = fedmem.read(folder).measurements
+    measure(folder)
+    pd.testing.assert_frame_equal(fedmem.read(folder).measurements, kept, check_exact=True)
+    assert (folder / "measurements.parquet").read_bytes() == before
+
+
+def test_another_seed_gives_other_numbers(tmp_path: Path) -> None:
+    frames = [fedmem.read(run(tiny(**MEASURED, seed=seed), out=tmp_path)).measurements for seed in (1, 2)]
+    picked = [f[(f.metric == "memorisation") & (f.level == "global")].value.to_numpy() for f in frames]
+    assert not np.array_equal(*picked)
+
+
+def test_a_finished_run_is_not_repeated_unless_forced(tmp_path: Path) -> None:
+    scenario = tiny(rounds=2)
+    folder = run(scenario, out=tmp_path)
+    stamp = (folder / "manifest.json").stat().st_mtime_ns
+    assert run(scenario, out=tmp_path) == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns == stamp
+    run(scenario, out=tmp_path, force=True)
+    assert (folder / "manifest.json").stat().st_mtime_ns > stamp
+
+
+def test_speed_settings_share_the_folder_and_results_settings_do_not() -> None:
+    assert tiny().id == tiny(speed={"executor": "one_by_one", "threads": 2}).id
+    assert len({tiny().id, tiny(seed=9).id, tiny(rounds=5).id, tiny(strategy={"kind": "fedmedian"}).id}) == 4
+
+
+def test_probes_leave_the_models_alone(tmp_path: Path) -> None:
+    saved = {"save": {"params": True}}
+    watched = fedmem.read(run(tiny(**MEASURED, **saved), out=tmp_path)).params()
+    bare = fedmem.read(run(tiny(**saved, runs=8, observe={}), out=tmp_path)).params()
+    assert watched.keys() == bare.keys()
+    assert all((watched[name] == bare[name]).all() for name in bare)
+    assert len(next(iter(bare.values()))) == 8
+
+
+def test_the_data_are_checked_before_anything_is_trained(tmp_path: Path) -> None:
+    hungry = tiny(injections=[{"kind": "typical", "per_client": 4000}])
+    with pytest.raises(ScenarioError, match="rows"):
+        run(hungry, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_probe_that_raises_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
+    broken = tiny(probes=[{"kind": f"{__name__}:Broken"}])
+    with pytest.raises(RunError, match=r"round 0, level global: probe .*Broken.* failed: ZeroDivisionError"):
+        run(broken, out=tmp_path)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_diverged_model_raises_an_alarm(tmp_path: Path) -> None:
+    folder = run(tiny(client={"kind": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 8}), out=tmp_path)
+    alarms = fedmem.read(folder).manifest["alarms"]
+    assert any("diverged" in alarm and "client.lr" in alarm for alarm in alarms)
+    assert not fedmem.read(run(tiny(), out=tmp_path)).manifest["alarms"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_leaves_nothing_that_looks_finished(how: signal.Signals, tmp_path: Path) -> None:
+    command = [
+        str(Path(sys.executable).with_name("fedmem")),
+        *("run", str(ROOT / "scenarios" / "quickstart.yaml"), "--out", str(tmp_path / "runs"), "--set", "rounds=2000"),
+        *("--set", "observe.rounds=[]"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=_env())
+    time.sleep(6)
+    assert process.poll() is None
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert not list(tmp_path.rglob("manifest.json"))
+    if how is signal.SIGINT:
+        assert process.returncode == 1
+        assert "Traceback" not in said
+        assert "fedmem run" in said
+
+
+def _env() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scenarios").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_scenario_finishes_two_rounds(path: Path, tmp_path: Path) -> None:
+    scenario = load_scenario(path, ["rounds=2", "observe.every=1", "observe.rounds=[]", "bootstrap=50", "runs=8"])
+    frame = fedmem.read(run(scenario, out=tmp_path)).measurements
+    assert {"memorisation", "exposure", "auc", "retention"} <= set(frame.metric)
+    assert (frame.n >= 0).all()
