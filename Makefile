@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test lint types docs layers bench clean
+.PHONY: quickstart test slow lint types docs bench clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -22,7 +22,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m 'slow or statistical or flower' -o addopts='--doctest-modules --strict-markers --strict-config -q'
+	$(BIN)/python -m pytest -m 'slow or statistical or flower'
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -34,6 +34,9 @@ types: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python -m pytest tests/docs
+
+bench: $(BIN)/fedmem
+	$(BIN)/python benchmarks/executors.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -125,7 +125,7 @@ def _names(injections: Sequence[Any]) -> Iterator[Problem]:
     seen: set[str] = set()
     for position, injection in enumerate(injections):
         # names are joined by commas and hyphens in the settings of measurements
-        if not re.fullmatch(r"\w+", injection.name):
+        if not re.fullmatch(r"[A-Za-z0-9_]+", injection.name):
             yield Problem(
                 path=f"injections[{position}].label",
                 message=f"{injection.name!r} cannot name a kind; use letters, digits and underscores only, such as "

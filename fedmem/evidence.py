@@ -36,8 +36,8 @@ def margins(logits: FloatArray) -> FloatArray:
     Computed as `z_c - logsumexp_{d != c} z_d`. The sum without c is formed by subtraction only where c is not the
     largest, so that nothing cancels. -inf .. inf, higher means surer of c; NaN logits give NaN.
 
-    >>> margins(np.log(np.array([[0.5, 0.25, 0.25]]))).round(6).tolist()
-    [[0.0, -1.098612, -1.098612]]
+    >>> margins(np.log(np.array([[0.75, 0.125, 0.125]]))).round(6).tolist()
+    [[1.098612, -1.94591, -1.94591]]
     """
     z = np.asarray(logits, dtype=np.float64)
     top = z.argmax(axis=-1)[..., None]

@@ -149,7 +149,7 @@ finite = st.floats(min_value=1e-9, max_value=1e9)
     every=st.integers(1, 50),
     rate=st.floats(min_value=1e-6, max_value=1),
     failed=st.floats(min_value=0, max_value=0.99),
-    label=st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable()),
+    label=st.from_regex(r"[A-Za-z0-9_]{1,20}", fullmatch=True),
     more=st.booleans(),
 )
 def test_what_is_dumped_loads_to_the_same(
@@ -198,7 +198,7 @@ def test_strategies_of_others_come_back_the_same():
         ("model={kind: mlp, hidden: []}", lambda s: s.model.hidden, ()),
         ("injections.0.copies=4", lambda s: s.injections[0].copies, 4),
         ("injections[0].copies=4", lambda s: s.injections[0].copies, 4),
-        ("injections[0].label=a=b", lambda s: s.injections[0].name, "a=b"),
+        ("injections[0].label=a_b", lambda s: s.injections[0].name, "a_b"),
         ("observe.every=2", lambda s: s.observed_rounds, (0, 2, 4, 6)),
         ("save.params=true", lambda s: s.save.params, True),
         ("name=other", lambda s: s.name, "other"),

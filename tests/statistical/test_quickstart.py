@@ -1,0 +1,69 @@
+"""What the shipped quickstart has to show, each with a 95 % interval that excludes zero."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import fedmem
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    scenario = fedmem.load_scenario(ROOT / "scenarios" / "quickstart.yaml")
+    folder = fedmem.run(scenario, out=tmp_path_factory.mktemp("runs"))
+    measurements: pd.DataFrame = fedmem.read(folder).measurements
+    return measurements[measurements["round"] == -1]
+
+
+def low(frame: pd.DataFrame, metric: str, level: str, subject: str, setting: str) -> float:
+    rows = frame[
+        (frame.metric == metric) & (frame.level == level) & (frame.subject == subject) & (frame.setting == setting)
+    ]
+    assert len(rows) == 1
+    return float(rows.low.iloc[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("level", "subject", "setting"),
+    [
+        ("local", "random_pattern", "random_pattern-mislabelled,owner"),
+        ("global", "random_pattern", "random_pattern-mislabelled"),
+        ("local", "mislabelled", "mislabelled-typical,owner"),
+        ("global", "random_pattern", "local-global"),
+    ],
+)
+def test_the_differences_that_the_quickstart_promises(
+    frame: pd.DataFrame, level: str, subject: str, setting: str
+) -> None:
+    assert low(frame, "memorisation.difference", level, subject, setting) > 0
+
+
+@pytest.mark.slow
+def test_every_difference_has_an_interval_and_an_honest_name(frame: pd.DataFrame) -> None:
+    differences = frame[frame.metric == "memorisation.difference"]
+    assert len(differences) >= 9
+    assert differences[["low", "high"]].notna().all(axis=None)
+    assert (differences.low <= differences.high).all()
+
+
+@pytest.mark.slow
+def test_out_canaries_are_at_the_null_and_in_canaries_are_not(frame: pd.DataFrame) -> None:
+    """Exposure of in canaries less that of their own out runs; the null of exposure itself is not zero."""
+    gain = frame[(frame.metric == "exposure_gain") & (frame.level == "global") & (frame.subject == "random_pattern")]
+    value = frame[(frame.metric == "exposure") & (frame.level == "global") & (frame.subject == "random_pattern")]
+    outs = float(value.value.iloc[0]) - float(gain.value.iloc[0])
+    assert float(gain.low.iloc[0]) > 0
+    assert 1.0 < outs < 1.9
+
+
+@pytest.mark.slow
+def test_utility_is_reported_at_both_levels(frame: pd.DataFrame) -> None:
+    accuracy = frame[frame.metric == "test_accuracy"].set_index("level").value
+    assert accuracy["global"] > 0.9
+    assert set(accuracy.index) == {"local", "global"}
