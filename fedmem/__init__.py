@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedmem.fetching import fetch as fetch
     from fedmem.observe import Observed as Observed
     from fedmem.results import read as read
     from fedmem.running import measure as measure
@@ -22,11 +23,12 @@ _HOME = {
     "run": "fedmem.running",
     "measure": "fedmem.running",
     "read": "fedmem.results",
+    "fetch": "fedmem.fetching",
     "Observed": "fedmem.observe",
     "Watch": "fedmem.watch",
 }
 
-__all__ = ["Observed", "Watch", "__version__", "load_scenario", "measure", "read", "run"]
+__all__ = ["Observed", "Watch", "__version__", "fetch", "load_scenario", "measure", "read", "run"]
 
 
 def __getattr__(name: str) -> Any:

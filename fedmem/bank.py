@@ -100,6 +100,7 @@ def simulate(
             participation=finished.participation,
             seed=scenario.seed,
             roster=scenario.roster,
+            targets={"test": federation.test.targets},
         ),
         measurements=tuple(observer.measurements),
         reconstructions=observer.context.kept,
@@ -157,15 +158,15 @@ class _Context:
 
     def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
         """Repeat the client's first local step: same rows, same order, same numbers."""
-        task = self._work.task(transition.run, transition.round, transition.client, transition.before)
+        task = self._work.kept(transition.run, transition.round, transition.client)
         first = task.batches[:1]
         reference = OneByOne(self.federation.model, self.client, self.federation.store)
         outcome = reference.train([replace(task, batches=first)])[0].outcome
         return outcome.sent, task.rows[first[first >= 0]]
 
-    def rows(self, run: int, client: int) -> IntArray:
-        """The rows that a client trains on."""
-        return self._work.rows(run, client)
+    def rows(self, run: int, client: int, round: int) -> IntArray:
+        """The rows that a client trains on in this round."""
+        return self._work.rows(run, client, round)
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Arrays for `reconstructions.npz`."""
@@ -182,6 +183,7 @@ class _Observer:
         self._federation = federation
         self._executor = executor
         self._runs = runs
+        self._work = work
         self._rounds = frozenset(scenario.observed_rounds)
         self._pending: dict[tuple[int, Level], list[Transition]] = {}
         self.context = _Context(scenario, federation, executor, work)
@@ -208,6 +210,7 @@ class _Observer:
                 found = self._pending.pop((round, place), [])
                 if found and place in self._scenario.observe.levels:
                     self._read(sorted(found, key=lambda t: (t.run, t.client)))
+            self._work.forget(round)
             self.seconds += time.perf_counter() - started
 
     def _read(self, transitions: list[Transition]) -> None:

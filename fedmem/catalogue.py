@@ -32,7 +32,7 @@ from fedmem.wording import choices, problems_of
 PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "dataset": (components.DatasetLoader,),
     "partition": (components.Partition,),
-    "model": (components.Model,),
+    "model": (components.Model, components.TableModel),
     "injection": (components.Injection, components.CanaryInjection),
     "sampler": (components.Sampler,),
     "client": (components.ClientAlgorithm,),
@@ -309,13 +309,18 @@ def plain(value: Any) -> Any:
 
 
 def explain(cls: type) -> dict[str, str]:
-    """Field -> its one-line explanation, from `Fields` in the class docstring.
+    """Field -> its one-line explanation, from `Fields` in the docstrings of the class and of what it inherits from.
 
     >>> explain(load("sampler", "uniform"))["size"]
     'clients in every cohort, K.'
     """
+    return {name: text for base in reversed(cls.__mro__) for name, text in _explained(base.__doc__ or "").items()}
+
+
+def _explained(docstring: str) -> dict[str, str]:
+    """What one docstring says under `Fields`."""
     found: dict[str, str] = {}
-    lines = inspect.cleandoc(cls.__doc__ or "").splitlines()
+    lines = inspect.cleandoc(docstring).splitlines()
     start = next((i for i, line in enumerate(lines) if line in ("Fields", "Fields:")), len(lines))
     for line in filter(str.strip, lines[start + 1 :]):
         entry = re.match(r"(?:- `(\w+)`|    (\w+)): (.*)", line)

@@ -47,6 +47,61 @@ def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
         )
 
 
+def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
+    size, separation = getattr(sampler, "size", None), getattr(sampler, "separation", None)
+    if isinstance(size, int) and isinstance(separation, int) and size <= clients < size * separation:
+        yield Problem(
+            path="sampler.separation",
+            message=f"cohorts of {size} in each of {separation} rounds are {size * separation} different clients, but "
+            f"there are {clients}; lower sampler.separation to at most {clients // size}, or sampler.size to at most "
+            f"{max(1, clients // separation)}, or raise clients",
+        )
+
+
+def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
+    prefers = kind_of(sampler) == "atypical" and sampler.beta > 0
+    if prefers and not any(injection.role == "atypical" for injection in injections):
+        yield Problem(
+            path="sampler",
+            message="atypical prefers clients that hold atypical examples, but no injection makes any; "
+            "add one, such as {kind: mislabelled}, or use {kind: uniform}",
+        )
+
+
+def _learning(sampler: Any, roster: str) -> Iterator[Problem]:
+    needs = getattr(sampler, "needs", ())
+    if needs and roster == "shared":
+        yield Problem(
+            path="sampler",
+            message=f"{kind_of(sampler)} reads {' and '.join(needs)}: these depend on the coins of a run, so that runs "
+            "cannot share the cohorts drawn from them; use roster: own, with estimates at level global only, or "
+            "another sampler",
+        )
+
+
+def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
+    wanted = getattr(strategy, "min_cohort", 1)
+    # the cohorts of other samplers vary, and are not known before they are drawn
+    size = clients if kind_of(sampler) == "everyone" else getattr(sampler, "size", None)
+    if isinstance(size, int) and size < wanted:
+        yield Problem(
+            path="strategy",
+            message=f"{kind_of(strategy)} as it is set here needs cohorts of at least {wanted}, but they are of "
+            f"{size}; raise {'clients' if kind_of(sampler) == 'everyone' else 'sampler.size'}, or assume less of "
+            f"{kind_of(strategy)}",
+        )
+
+
+def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
+    wanted = getattr(type(strategy), "client", None)
+    if isinstance(wanted, str) and kind_of(client) != wanted:
+        yield Problem(
+            path="client.kind",
+            message=f"{kind_of(client)} does not heed what strategy {kind_of(strategy)} offers its clients; "
+            f"use client: {{kind: {wanted}}}, or another strategy, such as fedavg",
+        )
+
+
 def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
     if observe.every is not None and observe.every > rounds:
         yield Problem(
@@ -140,6 +195,82 @@ def _names(injections: Sequence[Any]) -> Iterator[Problem]:
         seen.add(injection.name)
 
 
+def _holders(injections: Sequence[Any], clients: int) -> Iterator[Problem]:
+    for position, injection in enumerate(injections):
+        path, chosen = f"injections[{position}].clients", getattr(injection, "clients", "all")
+        if isinstance(chosen, tuple):
+            for place, client in enumerate(chosen):
+                if client >= clients:
+                    yield Problem(
+                        path=f"{path}[{place}]",
+                        message=f"client {client} does not exist, there are {clients}; use 0 to {clients - 1}, "
+                        "or raise clients",
+                    )
+        elif isinstance(chosen, Mapping) and chosen.get("count", 0) > clients:
+            yield Problem(
+                path=f"{path}.count",
+                message=f"{chosen['count']} clients cannot be drawn from {clients}; use at most {clients}, or all, "
+                "or raise clients",
+            )
+
+
+def _windows(injections: Sequence[Any], rounds: int) -> Iterator[Problem]:
+    for position, injection in enumerate(injections):
+        start = getattr(injection, "start", None)
+        if start is not None and start > rounds:
+            yield Problem(
+                path=f"injections[{position}].start",
+                message=f"round {start} never happens, there are {rounds}, so that nothing would be trained on in any "
+                f"run; use at most {rounds}, or raise rounds",
+            )
+
+
+def _left_out(leave_out: Any, clients: int, runs: int) -> Iterator[Problem]:
+    chosen = leave_out.clients
+    if isinstance(chosen, int) and chosen > clients:
+        yield Problem(
+            path="leave_out.clients",
+            message=f"{chosen} clients cannot be drawn from {clients}; use at most {clients}, or all, or raise clients",
+        )
+    for position, client in enumerate(chosen if isinstance(chosen, tuple) else ()):
+        if client >= clients:
+            yield Problem(
+                path=f"leave_out.clients[{position}]",
+                message=f"client {client} does not exist, there are {clients}; use 0 to {clients - 1}, "
+                "or raise clients",
+            )
+        elif client in chosen[:position]:
+            yield Problem(
+                path=f"leave_out.clients[{position}]", message=f"client {client} is named twice; name it once"
+            )
+    if chosen and runs < 2:
+        yield Problem(
+            path="leave_out",
+            message="a client is left out of half of the runs, but runs is 1; set runs to 4 or more, or leave it out",
+        )
+
+
+def _somebody_to_leave_out(estimators: Sequence[Any], leave_out: Any) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        if kind_of(estimator) == "client_influence" and not leave_out.clients:
+            yield Problem(
+                path=f"estimators[{position}]",
+                message="client_influence compares runs with and without a client, but every client is in every run; "
+                "add leave_out: {clients: all}, or leave it out",
+            )
+
+
+def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        for path, component in _nested(estimator, f"estimators[{position}]"):
+            if getattr(component, "needs_population", False) and not population:
+                yield Problem(
+                    path=path,
+                    message=f"{kind_of(component)} compares examples with a population that nobody trains on, but "
+                    "population is 0; set population to 200 or more, or leave it out",
+                )
+
+
 def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
@@ -171,16 +302,16 @@ def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any])
     canaries = any(isinstance(injection, CanaryInjection) for injection in injections)
     for position, estimator in enumerate(estimators):
         kind = kind_of(estimator)
-        if not injections:
+        if not injections and kind != "client_influence":
             yield Problem(
                 path=f"estimators[{position}]",
                 message=f"{kind} needs audit examples, but injections is empty; add one, such as {{kind: typical}}",
             )
-        elif kind == "exposure" and not canaries:
+        elif kind in ("exposure", "exposure_skewnormal") and not canaries:
             yield Problem(
                 path=f"estimators[{position}]",
-                message="exposure ranks canaries among fresh references, but no injection makes canaries; "
-                "add {kind: random_pattern} to injections, or leave exposure out",
+                message=f"{kind} ranks canaries among fresh references, but no injection makes canaries; "
+                f"add {{kind: random_pattern}} to injections, or leave {kind} out",
             )
 
 
@@ -220,12 +351,22 @@ def _free_cohort(speed: Any, cohort: str) -> Iterator[Problem]:
 CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _runs,
     _cohort,
+    _separation,
+    _preference,
+    _learning,
+    _enough_clients,
+    _honoured,
     _observed_rounds,
     _levels,
     _probes,
     _twice,
     _estimator_levels,
     _names,
+    _holders,
+    _windows,
+    _left_out,
+    _somebody_to_leave_out,
+    _population,
     _enough_runs,
     _something_to_estimate,
     _roster,

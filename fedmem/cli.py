@@ -165,6 +165,24 @@ def _plan(scenario: Scenario) -> str:
     return "\n".join(lines)
 
 
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="a data set; left out: list them", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="fetch again although it is there")] = False,
+) -> None:
+    """Fetch a published data set into the cache folder, or list what can be fetched and what is there."""
+    with _reporting():
+        from fedmem import fetching
+
+        if name is not None:
+            folder = fetching.fetch(name, force=force, tell=lambda line: typer.echo(line, err=True))
+            typer.echo(str(folder))
+            return
+        for item in fetching.published().values():
+            typer.echo(f"{item.name:14}  {fetching.state(item):8}  {item.licence}")
+        typer.echo(f"Cache folder (FEDMEM_CACHE): {fetching.cache_folder()}")
+
+
 @app.command("list")
 def list_kinds(
     family: Annotated[str | None, typer.Argument(help="only this family", show_default=False)] = None,

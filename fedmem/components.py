@@ -26,6 +26,7 @@ from fedmem.types import (
     Params,
     Reading,
     Role,
+    Space,
     Transition,
     View,
 )
@@ -59,11 +60,21 @@ class DatasetLoader(Protocol):
 
 @runtime_checkable
 class Partition(Protocol):
-    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest."""
+    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest.
+
+    A class may have `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
+    """
 
     def assign(
         self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator
     ) -> tuple[IntArray, ...]: ...
+
+
+@runtime_checkable
+class FeatureShift(Partition, Protocol):
+    """A partition whose clients see their inputs differently: float32 of the same shape, in [0, 1], nothing drawn."""
+
+    def shift(self, client: int, num_clients: int, inputs: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
 
 @runtime_checkable
@@ -76,10 +87,20 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class TableModel(Protocol):
+    """A model that has to know the columns of a table, `Dataset.blocks`; for `stackable`, see `Model`."""
+
+    stackable: ClassVar[bool]
+
+    def build_table(self, blocks: tuple[int, ...], num_classes: int) -> nn.Module: ...
+
+
+@runtime_checkable
 class Injection(Protocol):
     """Adds audit examples. `name` labels the kind in every output.
 
-    Before partitioning, `spare_rows` is reserved for the examples and `total_copies` (over all of them) for fill-ins.
+    Before partitioning, `spare_rows` is reserved for the examples and `total_copies` (over all of them) for fill-ins;
+    `num_rows` is the number of training rows of the data set.
     """
 
     role: ClassVar[Role]
@@ -87,35 +108,78 @@ class Injection(Protocol):
     @property
     def name(self) -> str: ...
 
-    def spare_rows(self, num_clients: int) -> int: ...
+    def spare_rows(self, num_clients: int, num_rows: int) -> int: ...
 
-    def total_copies(self, num_clients: int) -> int: ...
+    def total_copies(self, num_clients: int, num_rows: int) -> int: ...
 
-    def plan(
-        self, clients: Sequence[ClientData], spare: Spare, num_classes: int, rng: np.random.Generator
-    ) -> Injected: ...
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected: ...
 
 
 @runtime_checkable
 class CanaryInjection(Injection, Protocol):
     """An injection whose generator can make fresh members of the same family."""
 
-    def references(self, count: int, input_shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]: ...
+    def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]: ...
+
+
+@runtime_checkable
+class ClassInjection(Injection, Protocol):
+    """An injection that takes all its spare rows from one class; if `exclusive`, no client holds others of that class.
+
+    Test and population keep the class. Rows that are kept from the clients and not injected are trained on by nobody.
+    """
+
+    exclusive: ClassVar[bool]
+
+    @property
+    def reserved_class(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a real server would know before a round: N, and per client sizes, last losses and last update norms."""
+    """What a sampler may look at before a round: N, and what is known of each client. Never a coin.
+
+    `sizes`, `atypical` (N,): rows, and slots of atypical audit examples, whether in or out. `order` (N,): the clients
+    as they signed up, in random order. `last_round` (N,): when it was last picked, 0 for never. `last_loss`,
+    `last_norm` (N,): mean loss and norm of the update when it last trained, NaN for never; they depend on coins, so
+    they stay NaN where all runs share one roster.
+    """
 
     num_clients: int
     sizes: IntArray
+    atypical: IntArray
+    order: IntArray
+    last_round: IntArray
     last_loss: FloatArray
     last_norm: FloatArray
+
+    @staticmethod
+    def start(
+        sizes: Sequence[int] | IntArray, atypical: Sequence[int] | IntArray = (), order: Sequence[int] | IntArray = ()
+    ) -> History:
+        """Before the first round: nobody was picked. By default nobody holds atypical slots, and the order is 0 .. N-1.
+
+        >>> History.start([30, 20]).last_round.tolist()
+        [0, 0]
+        """
+        count = len(sizes)
+        return History(
+            num_clients=count,
+            sizes=np.array(sizes, dtype=np.int64),
+            atypical=np.array(atypical if len(atypical) else [0] * count, dtype=np.int64),
+            order=np.array(order if len(order) else np.arange(count), dtype=np.int64),
+            last_round=np.zeros(count, dtype=np.int64),
+            last_loss=np.full(count, np.nan),
+            last_norm=np.full(count, np.nan),
+        )
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Picks the cohort of a round: sorted client indices, possibly none."""
+    """Picks the cohort of a round: sorted client indices, possibly none.
+
+    A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`.
+    """
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray: ...
 
@@ -139,7 +203,8 @@ class ClientAlgorithm(Protocol):
     """Local work as pure functions of tensors, written for one client and run one by one or under `vmap`.
 
     `batches` plans the epochs: (steps, batch_size) positions into the client's rows, -1 is padding.
-    `gradient(params)` is the gradient of the mean loss over the current batch.
+    `gradient(params)` is the gradient of the mean loss over the current batch. `offer` holds what the strategy gives
+    this client beside the model, and always a scalar `round`; `memory` is what its last `final` left, empty at first.
     """
 
     @property
@@ -158,7 +223,11 @@ class ClientAlgorithm(Protocol):
 
 @runtime_checkable
 class StrategyMaker(Protocol):
-    """Makes a Flower `Strategy` for a cohort of this size (0: it varies); may carry a rule (strategies/_rule.py)."""
+    """Makes a Flower `Strategy` for a cohort of this size (0: it varies); may carry a rule (strategies/_rule.py).
+
+    A class may say what it needs: `client: ClassVar[str]`, the kind of client algorithm that honours its offers, and
+    a property `min_cohort`, the clients without which its guarantee does not hold.
+    """
 
     def make(self, cohort_size: int) -> Any: ...
 
@@ -185,8 +254,8 @@ class Context(Protocol):
         """The client's model after its first local step only, and the rows of the store in that batch."""
         ...
 
-    def rows(self, run: int, client: int) -> IntArray:
-        """The rows of the store that a client trained on."""
+    def rows(self, run: int, client: int, round: int) -> IntArray:
+        """The rows of the store that a client trains on in this round, if it takes part."""
         ...
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -212,13 +281,33 @@ class Probe(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Signals:
+    """What a membership attack sees: one model in each of R runs, and m audit examples of one kind with their coins.
+
+    `margin` (R, m), NaN where the example was not observed. `population` (S, R, n) are the losses of n examples that
+    no run trains on, at each of S models; `model` (m,) is the one that shows example j (-1: none). None without them.
+    """
+
+    margin: FloatArray
+    is_in: NDArray[np.bool_]
+    population: FloatArray | None = None
+    model: IntArray | None = None
+
+    @property
+    def loss(self) -> FloatArray:
+        """-log p of the label (R, m), in nats."""
+        with np.errstate(invalid="ignore"):  # NaN in, NaN out
+            return np.logaddexp(0.0, -self.margin)
+
+
 @runtime_checkable
 class MembershipAttack(Protocol):
     """Scores membership: (R, m), higher means member, NaN where the example was not observed."""
 
     knows: ClassVar[str]
 
-    def scores(self, margin: FloatArray, is_in: NDArray[np.bool_]) -> FloatArray: ...
+    def scores(self, seen: Signals) -> FloatArray: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,8 +87,16 @@ def example(family: str, kind: str) -> dict[str, Any]:
 
 
 def text_of(cls: type) -> str:
-    """The docstring of a class without its first indentation."""
-    return inspect.cleandoc(cls.__doc__ or "")
+    """The docstring of a class without its first indentation, and below it the fields that it inherits unchanged."""
+    text, explained = inspect.cleandoc(cls.__doc__ or ""), catalogue.explain(cls)
+    inherited = {
+        name: meaning
+        for base in cls.__mro__[1:]
+        for name, meaning in catalogue.explain(base).items()
+        if explained[name] == meaning
+    }
+    lines = [f"- `{name}`: {meaning}" for name, meaning in inherited.items()]
+    return "\n".join([text, "", "Fields that all of its family have", "", *lines]) if lines else text
 
 
 def _words(annotation: Any) -> tuple[str, str]:

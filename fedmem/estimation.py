@@ -15,9 +15,13 @@ M.difference            each         kind A                      A-B            
 retention               global       kind                        M               FINAL
 retention               global       kind                        M,…,all rounds  FINAL; rounds from 1 on, pooled
 exposure_p, ..rejected  each         kind of canary              place           observed and FINAL; run r, run −1
+skewnormal_..           each         kind of canary              place           FINAL; run −1
+cross_..                each         kind, or number of example  place           FINAL; run −1
+client_influence        global       client k, empty: the mean   what is read    FINAL; run −1
 ======================  ===========  ==========================  ==============  ====================================
 
-M stands for `memorisation`, `exposure`, `exposure_gain`, `auc`, `tpr`, and what other estimators name. `n` counts audit
+M stands for `memorisation`, `exposure`, `exposure_gain`, `exposure_extrapolated`, `cross_influence`, `auc`, `tpr`, and
+what other estimators name. The last four lines are rows of `tests`, which their estimators describe. `n` counts audit
 examples: pairs of them for retention over all rounds, both kinds together for differences of kinds, and runs for the
 row of a single example (for a `tests` row, what the estimator says).
 

@@ -13,21 +13,26 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedmem.components import CanaryInjection
+from fedmem.components import CanaryInjection, ClassInjection, FeatureShift, TableModel
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.seeding import stream
+from fedmem.shift import fill_pairs, seen, viewers
 from fedmem.spare import Spare
 from fedmem.types import (
+    FOREVER,
     AuditSet,
     BoolArray,
     ClientData,
     Dataset,
     Examples,
     Federation,
+    Injected,
     IntArray,
     Params,
     References,
+    Space,
 )
 
 if TYPE_CHECKING:
@@ -41,29 +46,39 @@ def build(scenario: Scenario) -> Federation:
 
     Guarantees:
 
-    - test, population, base rows, audit examples and fill-ins are disjoint rows of the data set;
+    - test, population, base rows, audit examples, the rows that stand for them and fill-ins are disjoint rows of the
+      data set;
     - every column of the coins has exactly R/2 ones (R = 1: a fair coin) and is independent of all else;
-    - under `exclusion: replace` a client has equally many rows in every run, and a fill-in stands in once in a run;
+    - under `exclusion: replace` a client has equally many rows in every run and round, and a fill-in stands in once in
+      a run;
+    - no client holds a class that an injection reserves, but for the rows that it injects;
+    - with a partition that shifts features, clients hold, and the audit set has, real rows as their client sees them;
+      labels, ids, coins and all draws are as without;
     - torch's global generator is left as it was.
 
     Errors: `ScenarioError` if the data have too few rows, `ComponentError` from the components.
     """
     data = _load(scenario)
     counts = _count(scenario, data)
-    problems = _shortages(scenario, counts)
+    problems = _shortages(scenario, data, counts)
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
     module, initial = _initialise(scenario, data)
+    extra_start = sum(len(part.examples) for part in plan.base) + len(plan.audit)
+    fill = _fill_ins(scenario, plan, extra_start + len(plan.extra))
+    if isinstance(scenario.partition, FeatureShift):
+        plan, fill = _shifted(scenario.partition, plan, fill, extra_start + len(plan.extra))
     base = plan.base
     starts = np.cumsum([0, *(len(part.examples) for part in base)])
-    fill_start = int(starts[-1]) + len(plan.audit)
+    left_out = counts.rows["base"] - int(starts[-1])
     return Federation(
-        store=Examples.concatenate([*(part.examples for part in base), plan.audit.examples, plan.spare]),
+        store=Examples.concatenate([*(part.examples for part in base), plan.audit.examples, plan.extra, plan.spare]),
         base=tuple(np.arange(start, end) for start, end in pairwise(starts)),
         audit=plan.audit,
         audit_start=int(starts[-1]),
-        fill=_fill_ins(scenario, plan, fill_start),
+        trained=_trained(plan, int(starts[-1]), extra_start),
+        fill=fill,
         test=data.test,
         population=plan.population,
         references=tuple(
@@ -71,7 +86,7 @@ def build(scenario: Scenario) -> Federation:
                 family=injection.name,
                 inputs=injection.references(
                     scenario.references,
-                    data.train.inputs.shape[1:],
+                    plan.space,
                     stream(scenario.seed, f"references:{injection.name}"),
                 ),
             )
@@ -80,18 +95,22 @@ def build(scenario: Scenario) -> Federation:
         ),
         model=module,
         initial=initial,
+        initials=tuple(_initialise(scenario, data, run)[1] for run in range(scenario.runs))
+        if scenario.initial_weights == "own"
+        else (),
         num_classes=data.num_classes,
-        counts=counts,
+        counts=counts.rows | ({"left out": left_out, "base": int(starts[-1])} if left_out else {}),
     )
 
 
 def budget(scenario: Scenario) -> dict[str, int]:
-    """Where each row of the data set goes: test, population, audit, fill-ins and base, which add up to total.
+    """Where each row of the data set goes: test, population, audit, fill-ins, withheld and base, which add up to total.
 
-    `audit` counts the real rows that injections take, `base` what is left to partition: negative if the data are too
-    few. Builds no model.
+    `audit` counts the real rows that injections take, `withheld` those of reserved classes that nobody trains on,
+    `base` what is left to partition, of which a partition may leave some out: negative if the data are too few. Builds
+    no model.
     """
-    return _count(scenario, _load(scenario))
+    return _count(scenario, _load(scenario)).rows
 
 
 def check(scenario: Scenario) -> list[Problem]:
@@ -100,7 +119,7 @@ def check(scenario: Scenario) -> list[Problem]:
         data = _load(scenario)
     except ComponentError as error:
         return [Problem(path=error.path, message=error.message)]
-    problems = _shortages(scenario, _count(scenario, data))
+    problems = _shortages(scenario, data, _count(scenario, data))
     # Partition and injection are tried only with enough rows: their complaints would repeat the shortage.
     for step in (_initialise,) if problems else (_lay_out, _initialise):
         try:
@@ -111,13 +130,28 @@ def check(scenario: Scenario) -> list[Problem]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Counts:
+    """How many rows each purpose gets; `classes` says how many are taken from a class that injections ask for."""
+
+    rows: dict[str, int]
+    classes: dict[int, int]
+    withheld: frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """Who holds what: the outcome of reserving, partitioning and injecting."""
+    """Who holds what: the outcome of reserving, partitioning and injecting.
+
+    `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself.
+    """
 
     base: tuple[ClientData, ...]
     audit: AuditSet
+    extra: Examples
+    slots: IntArray
     population: Examples
     spare: Examples
+    space: Space
 
 
 def _load(scenario: Scenario) -> Dataset:
@@ -125,32 +159,87 @@ def _load(scenario: Scenario) -> Dataset:
     return scenario.dataset.load(stream(scenario.seed, "dataset"))
 
 
-def _count(scenario: Scenario, data: Dataset) -> dict[str, int]:
+def _count(scenario: Scenario, data: Dataset) -> _Counts:
     """The rows that each purpose gets; see `budget`."""
-    audit = sum(injection.spare_rows(scenario.clients) for injection in scenario.injections)
+    rows = len(data.train)
+    classes: dict[int, int] = {}
+    for injection in scenario.injections:
+        if isinstance(injection, ClassInjection):
+            wanted = classes.get(injection.reserved_class, 0) + injection.spare_rows(scenario.clients, rows)
+            classes[injection.reserved_class] = wanted
+    withheld = frozenset(
+        injection.reserved_class
+        for injection in scenario.injections
+        if isinstance(injection, ClassInjection) and injection.exclusive
+    )
+    audit = sum(injection.spare_rows(scenario.clients, rows) for injection in scenario.injections)
     fill_ins = 0
     if scenario.exclusion == "replace":
         # All coins of a run may fall on out.
-        fill_ins = sum(injection.total_copies(scenario.clients) for injection in scenario.injections)
-    return {
+        fill_ins = sum(injection.total_copies(scenario.clients, rows) for injection in scenario.injections)
+    stock = _stock(scenario, data) if withheld else {}
+    unused = sum(max(0, stock.get(label, 0) - classes[label]) for label in withheld)
+    counts = {
         "test": len(data.test),
         "population": scenario.population,
         "audit": audit,
         "fill-ins": fill_ins,
-        "base": len(data.train) - scenario.population - audit - fill_ins,
-        "total": len(data.train) + len(data.test),
+        "withheld": unused,
+        "base": rows - scenario.population - audit - fill_ins - unused,
+        "total": rows + len(data.test),
     }
+    return _Counts(rows=counts, classes=classes, withheld=withheld)
 
 
-def _shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
+def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:
+    """How many training rows of each class are outside the population."""
+    rows = np.arange(len(data.train))
+    if scenario.population <= len(rows):
+        rows = np.setdiff1d(rows, _population(scenario, data), assume_unique=True)
+    labels, counts = np.unique(data.train.targets[rows], return_counts=True)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
+
+
+def _population(scenario: Scenario, data: Dataset) -> IntArray:
+    """The training rows that are set aside before all others, sorted."""
+    return _draw(np.arange(len(data.train)), scenario.population, stream(scenario.seed, "population"))
+
+
+def _shortages(scenario: Scenario, data: Dataset, found: _Counts) -> list[Problem]:
+    """Problems if a class has too few rows for the injections, or less than one base row is left for each client."""
+    return [*_class_shortages(scenario, data, found), *_row_shortages(scenario, found.rows)]
+
+
+def _class_shortages(scenario: Scenario, data: Dataset, found: _Counts) -> list[Problem]:
+    """A problem for every class of which injections ask for more rows than there are."""
+    stock = _stock(scenario, data) if found.classes else {}
+    problems = []
+    for label, wanted in found.classes.items():
+        # The last to ask is blamed; a class that does not exist is left to the injection, which knows its field.
+        if label < data.num_classes and wanted > stock.get(label, 0):
+            asking = [
+                i
+                for i, injection in enumerate(scenario.injections)
+                if isinstance(injection, ClassInjection) and injection.reserved_class == label
+            ]
+            message = (
+                f"{wanted} rows of class {label} are wanted, but outside the population there are "
+                f"{stock.get(label, 0)}; lower per_client or clients of this injection, or population"
+            )
+            problems.append(Problem(path=f"injections[{asking[-1]}]", message=message))
+    return problems
+
+
+def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     """A problem if less than one base row is left for each client."""
     if counts["base"] >= scenario.clients:
         return []
-    train = counts["total"] - counts["test"]
+    train = counts["total"] - counts["test"] - counts["withheld"]
     reserved = counts["audit"] + counts["fill-ins"]
     wanted = counts["population"] + reserved + scenario.clients
+    withheld = f" and {counts['withheld']} of reserved classes" if counts["withheld"] else ""
     message = (
-        f"{counts['total']} rows less {counts['test']} for test leave {train}, but {wanted} are wanted: "
+        f"{counts['total']} rows less {counts['test']} for test{withheld} leave {train}, but {wanted} are wanted: "
         f"population {counts['population']}, audit {counts['audit']}, fill-ins {counts['fill-ins']} "
         f"and one for each of {scenario.clients} clients; "
     )
@@ -158,7 +247,9 @@ def _shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     room = train - counts["population"] - scenario.clients
     remedies = [f"lower population to at most {most}"] if most >= 0 and counts["population"] else []
     if room >= 0 and reserved:
-        remedies.append(f"lower per_client or copies of the injections until audit and fill-ins need at most {room}")
+        remedies.append(
+            f"lower per_client, copies or rate of the injections until audit and fill-ins need at most {room}"
+        )
     if counts["fill-ins"] and counts["base"] + counts["fill-ins"] >= scenario.clients:
         remedies.append("write `exclusion: remove`, which needs no fill-ins")
     path = "injections" if room >= 0 and reserved else "population" if counts["population"] else "clients"
@@ -167,24 +258,45 @@ def _shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
 
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     """Reserve, partition, inject."""
-    counts = _count(scenario, data)
-    rows = np.arange(len(data.train))
-    population = _draw(rows, counts["population"], stream(scenario.seed, "population"))
-    rows = np.setdiff1d(rows, population, assume_unique=True)
-    reserve = _draw(rows, counts["audit"] + counts["fill-ins"], stream(scenario.seed, "spare"))
+    found = _count(scenario, data)
+    counts = found.rows
+    population = _population(scenario, data)
+    rows = np.setdiff1d(np.arange(len(data.train)), population, assume_unique=True)
+    classes: dict[int, Spare] = {}
+    for label, count in found.classes.items():
+        there = rows[data.train.targets[rows] == label]
+        taken = _draw(there, min(count, len(there)), stream(scenario.seed, f"spare of class {label}"))
+        classes[label] = Spare(data.train.take(taken))
+        rows = np.setdiff1d(rows, there if label in found.withheld else taken, assume_unique=True)
+    general = counts["audit"] - sum(found.classes.values()) + counts["fill-ins"]
+    reserve = _draw(rows, general, stream(scenario.seed, "spare"))
     rows = np.setdiff1d(rows, reserve, assume_unique=True)
     held = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
     given = np.sort(np.concatenate(held))
-    if len(held) != scenario.clients or not np.array_equal(given, rows):
+    wanted = np.intersect1d(given, rows) if getattr(scenario.partition, "leave_out", False) else rows
+    if len(held) != scenario.clients or not np.array_equal(given, wanted):
         raise ComponentError(
             "partition",
             f"gave {len(held)} clients {len(given)} rows, {len(np.unique(given))} of them different, "
             f"but {scenario.clients} clients must hold each of {len(rows)} rows once",
         )
     base = tuple(ClientData(client=client, examples=data.train.take(part)) for client, part in enumerate(held))
-    spare = Spare(data.train.take(reserve))
-    audit = _inject(scenario, data, base, spare)
-    return _Plan(base=base, audit=audit, population=data.train.take(population), spare=spare.left())
+    spare, space = Spare(data.train.take(reserve)), Space.of(data)
+    planned = [
+        _planned(scenario, i, base, classes.get(getattr(injection, "reserved_class", -1), spare), space)
+        for i, injection in enumerate(scenario.injections)
+    ]
+    nothing = data.train.take(np.empty(0, dtype=np.int64))
+    extras = [part.extra or nothing for part in planned]
+    return _Plan(
+        base=base,
+        audit=_audit(scenario, planned, nothing),
+        extra=Examples.concatenate([nothing, *extras]),
+        slots=_slots(planned, extras),
+        population=data.train.take(population),
+        spare=spare.left(),
+        space=space,
+    )
 
 
 def _draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
@@ -192,42 +304,82 @@ def _draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
     return np.sort(rng.choice(rows, size=count, replace=False))
 
 
-def _inject(scenario: Scenario, data: Dataset, base: Sequence[ClientData], spare: Spare) -> AuditSet:
+def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spare, space: Space) -> Injected:
+    """What the injection at position i adds, held against what it announced."""
+    injection = scenario.injections[i]
+    try:
+        planned = injection.plan(base, spare, space, stream(scenario.seed, f"injection:{i}:{injection.name}"))
+    except ComponentError as error:
+        # An injection cannot know its place in the list.
+        raise ComponentError(error.path.replace("injections", f"injections[{i}]", 1), error.message) from error
+    announced = injection.total_copies(scenario.clients, space.num_rows)
+    if planned.copies.sum() > announced:
+        raise ComponentError(
+            f"injections[{i}]", f"plans {planned.copies.sum()} copies, but its total_copies announced {announced}"
+        )
+    return planned
+
+
+def _audit(scenario: Scenario, planned: Sequence[Injected], nothing: Examples) -> AuditSet:
     """The audit examples of all injections, in the order of the scenario, and their coins."""
-    parts: list[Examples] = [data.train.take(np.empty(0, dtype=np.int64))]
-    kinds: list[str] = []
-    roles: list[str] = []
-    holders: list[int] = []
-    copies: list[int] = []
-    for i, injection in enumerate(scenario.injections):
-        rng = stream(scenario.seed, f"injection:{i}:{injection.name}")
-        try:
-            planned = injection.plan(base, spare, data.num_classes, rng)
-        except ComponentError as error:
-            # An injection cannot know its place in the list.
-            raise ComponentError(error.path.replace("injections", f"injections[{i}]", 1), error.message) from error
-        announced = injection.total_copies(scenario.clients)
-        if planned.copies.sum() > announced:
-            raise ComponentError(
-                f"injections[{i}]", f"plans {planned.copies.sum()} copies, but its total_copies announced {announced}"
-            )
-        parts.append(planned.examples)
-        kinds += [injection.name] * len(planned.examples)
-        roles += [injection.role] * len(planned.examples)
-        holders += planned.holder.tolist()
-        copies += planned.copies.tolist()
-    examples = Examples.concatenate(parts)
+    sizes = [len(part.examples) for part in planned]
+    examples = Examples.concatenate([nothing, *(part.examples for part in planned)])
     # Each injection numbers its generated examples from -1 on; together they need numbers of their own.
     ids = examples.ids.copy()
     ids[ids < 0] = -1 - np.arange(np.count_nonzero(ids < 0))
+
+    def each(values: Sequence[int]) -> NDArray[np.int32]:
+        return np.repeat(np.array(values, dtype=np.int32), sizes)
+
+    def joined(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+        return np.concatenate([np.empty(0, dtype=np.int32), *parts])
+
     return AuditSet(
         examples=replace(examples, ids=ids),
-        kind=np.array(kinds, dtype=np.str_),
-        role=np.array(roles, dtype=np.str_),
-        holder=np.array(holders, dtype=np.int32),
-        copies=np.array(copies, dtype=np.int32),
+        kind=np.repeat(np.array([injection.name for injection in scenario.injections], dtype=np.str_), sizes),
+        role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
+        holder=joined([part.holder for part in planned]),
+        copies=joined([part.copies for part in planned]),
         is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")),
+        # A start in round 1 is no window: the initial model is looked at as if everything were under way.
+        start=each([0 if part.start in (None, 1) else part.start for part in planned]),
+        stop=each([FOREVER if part.stop is None else part.stop for part in planned]),
+        injection=each(range(len(planned))),
+        client_in=_client_coins(scenario),
     )
+
+
+def _client_coins(scenario: Scenario) -> BoolArray | None:
+    """(R, N) which clients exist in which run; None if they all do in all. A client that is not listed always exists."""
+    chosen = scenario.leave_out.clients
+    if chosen == "all":
+        listed = np.arange(scenario.clients)
+    elif isinstance(chosen, int):
+        listed = _draw(np.arange(scenario.clients), chosen, stream(scenario.seed, "clients left out"))
+    else:
+        listed = np.array(sorted(chosen), dtype=np.int64)
+    if not len(listed):
+        return None
+    there = np.ones((scenario.runs, scenario.clients), dtype=bool)
+    there[:, listed] = _flip(scenario.runs, len(listed), stream(scenario.seed, "client coins"))
+    return there
+
+
+def _slots(planned: Sequence[Injected], extras: Sequence[Examples]) -> IntArray:
+    """Copy by copy, in audit order, the position in all extra rows together, -1 for the example itself."""
+    parts, start = [np.empty(0, dtype=np.int64)], 0
+    for part, extra in zip(planned, extras, strict=True):
+        own = np.full(int(part.copies.sum()), -1) if part.slots is None else part.slots
+        assert len(own) == part.copies.sum(), "one slot for each copy"
+        parts.append(np.where(own >= 0, own + start, -1))
+        start += len(extra)
+    return np.concatenate(parts)
+
+
+def _trained(plan: _Plan, audit_start: int, extra_start: int) -> IntArray:
+    """(copies in all,) rows of the store that stand for examples that are in."""
+    subject = np.repeat(np.arange(len(plan.audit)), plan.audit.copies)
+    return np.where(plan.slots >= 0, extra_start + plan.slots, audit_start + subject)
 
 
 def _flip(runs: int, count: int, rng: np.random.Generator) -> BoolArray:
@@ -241,8 +393,12 @@ def _flip(runs: int, count: int, rng: np.random.Generator) -> BoolArray:
 
 
 def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
-    """(R, copies in all) rows of the store that stand in for outs, -1 for none; the spare rows begin at `start`."""
+    """(R, copies in all) rows of the store that stand in for outs, -1 for none; the spare rows begin at `start`.
+
+    An in example whose window is shorter than the training needs some too.
+    """
     audit = plan.audit
+    windowed = (audit.start > 1) | (audit.stop < scenario.rounds)
     subject = np.repeat(np.arange(len(audit)), audit.copies)
     fill = np.full((audit.runs, len(subject)), -1, dtype=np.int64)
     if scenario.exclusion == "remove":
@@ -254,18 +410,40 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
         spare = reserve.fork()
         # In random order, so that no client is always the last to choose when a label runs out.
         for client in rng.permutation(len(plan.base)):
-            outs = slots[client][~audit.is_in[run, subject[slots[client]]]]
+            wanted = slots[client][(windowed | ~audit.is_in[run])[subject[slots[client]]]]
             labels = plan.base[client].examples.targets
-            fill[run, outs] = start + spare.positions_like(labels, len(outs), rng)
+            fill[run, wanted] = start + spare.positions_like(labels, len(wanted), rng)
     return fill
 
 
-def _initialise(scenario: Scenario, data: Dataset) -> tuple[nn.Module, Params]:
-    """The network and its initial parameters, drawn from their own stream."""
+def _shifted(partition: FeatureShift, plan: _Plan, fill: IntArray, spare_start: int) -> tuple[_Plan, IntArray]:
+    """The plan with real rows as their clients see them, and the fill-ins that belong to it."""
+    clients = len(plan.base)
+    viewer, extra_viewer = viewers(plan.audit, plan.slots, len(plan.extra))
+    changed, rows, client = fill_pairs(plan.audit, fill, spare_start, clients)
+    shifted = replace(
+        plan,
+        base=tuple(
+            replace(part, examples=seen(partition, clients, part.examples, np.full(len(part.examples), part.client)))
+            for part in plan.base
+        ),
+        audit=replace(plan.audit, examples=seen(partition, clients, plan.audit.examples, viewer)),
+        extra=seen(partition, clients, plan.extra, extra_viewer),
+        spare=seen(partition, clients, plan.spare.take(rows), client),
+    )
+    return shifted, changed
+
+
+def _initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tuple[nn.Module, Params]:
+    """The network and its initial parameters, drawn from their own stream, or from that of a run."""
     import torch
 
-    seed = int(stream(scenario.seed, "initial weights").integers(2**63))
+    seed = int(stream(scenario.seed, "initial weights", run=run).integers(2**63))
+    model = scenario.model
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = scenario.model.build(data.train.inputs.shape[1:], data.num_classes)
+        if isinstance(model, TableModel):
+            module = model.build_table(data.blocks, data.num_classes)
+        else:
+            module = model.build(data.train.inputs.shape[1:], data.num_classes)
     return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}

@@ -182,6 +182,8 @@ class Observed:
         self._show(round, lambda: self._local(round, good))
         for reply in good:
             reply.message.content.pop(TRACE, None)
+        if hasattr(self.strategy, "hear"):
+            self.strategy.hear({int(reply.message.metadata.src_node_id): reply.report for reply in good})
         with self._generators(round, "aggregate"):
             arrays, metrics = original(round, [reply.message for reply in members])
         if arrays is None and good and self.roster is not None:

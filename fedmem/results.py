@@ -6,7 +6,8 @@
       measurements.parquet  run, round, level, client, subject, source, setting, metric, value, low, high, n
       evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
       references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
-      audit.parquet         subject, kind, role, holder, copies, target, id, is_in (one per run), inputs
+      audit.parquet         subject, injection, kind, role, holder, copies, start, stop (first and last round of
+                            training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
       participation.parquet run, round, client, num_examples, failed
       reconstructions.npz   arrays that probes kept, under `name/key`
       params.safetensors    only if asked for
@@ -44,6 +45,7 @@ from fedmem.tables import (
     read_audit,
     read_evidence,
     read_references,
+    read_targets,
     reference_layout,
     reference_rows,
     write_table,
@@ -53,7 +55,7 @@ from fedmem.types import Bank, Federation, Measurement, Params, Participation, R
 if TYPE_CHECKING:
     import pandas as pd
 
-RESULTS_SCHEMA = 1
+RESULTS_SCHEMA = 2
 """Version of the files above; raised when a file or a column changes its name or its meaning."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -143,6 +145,9 @@ def write_run(
         layout = [reference_layout(block) for block in bank.references]
         write_table(partial, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
         layout = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
+        layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
+        if bank.audit.client_in is not None:
+            layout["client_in"] = bank.audit.client_in.tolist()
         write_table(partial, "audit", [audit_rows(bank.audit)], layout)
         write_table(partial, "participation", [participation_rows(bank.participation)])
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
@@ -311,6 +316,7 @@ def read_bank(path: Path | str) -> Bank:
         participation=tuple(Participation(**row) for row in participation),
         seed=run.manifest["bank"]["seed"],
         roster=run.manifest["bank"]["roster"],
+        targets=read_targets(run.path / "audit.parquet"),
     )
 
 

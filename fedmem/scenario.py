@@ -39,6 +39,7 @@ from fedmem.components import (
     Probe,
     Sampler,
     StrategyMaker,
+    TableModel,
 )
 from fedmem.errors import Problem, ScenarioError
 from fedmem.overrides import Origin, override
@@ -83,6 +84,18 @@ class Observe(_Part):
         """
         regular = range(0, rounds + 1, self.every) if self.every else ()
         return tuple(sorted({0, rounds, *regular, *self.rounds}))
+
+
+class LeaveOut(_Part):
+    """Which clients have a coin of their own, by which they are missing from half of the runs.
+
+    A client that is out takes part in no round of that run, and its place in the cohort stays empty. Its audit examples
+    are then read in the runs that have it.
+    """
+
+    clients: (
+        Literal["all"] | Annotated[int, Strict(), Field(ge=0)] | tuple[Annotated[int, Strict(), Field(ge=0)], ...]
+    ) = Field(default=0, description="all, a list of clients, or how many, drawn at random")
 
 
 class Tolerate(_Part):
@@ -134,7 +147,10 @@ class Scenario(_Part):
     partition: Annotated[Partition, Component("partition")] = Field(
         default_factory=lambda: build("partition", {"kind": "iid"}), description="who holds which rows"
     )
-    model: Annotated[Model, Component("model")] = Field(description="the network")
+    model: Annotated[Model | TableModel, Component("model")] = Field(description="the network")
+    initial_weights: Literal["shared", "own"] = Field(
+        default="shared", description="all runs start from the same weights, or each from its own"
+    )
     sampler: Annotated[Sampler, Component("sampler")] = Field(
         default_factory=lambda: build("sampler", {"kind": "everyone"}), description="who takes part in a round"
     )
@@ -160,6 +176,7 @@ class Scenario(_Part):
     cohort: Literal["sampler", "strategy"] = Field(
         default="sampler", description="who picks the cohort; a strategy may pick its own"
     )
+    leave_out: LeaveOut = Field(default=LeaveOut(), description="clients that are missing from half of the runs")
     observe: Observe = Field(default=Observe(), description="when and where models are looked at")
     probes: tuple[Annotated[Probe, Component("probe")], ...] = Field(
         default=(), description="measurements of single transitions"

@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike
 
 from fedmem.types import AuditSet, BoolArray, FloatArray, IntArray, Resampling
 
+_SHUFFLES = 200
+"""Permutations of the runs that go with a resampling."""
+
 _COLUMNS = 32
 """Weightings handled at once by `auc`: their cumulated weights should stay in cache."""
 
@@ -33,7 +36,8 @@ def resampling(audit: AuditSet, draws: int, rng: np.random.Generator) -> Resampl
     for kind in audit.kinds:
         columns = np.flatnonzero(audit.kind == kind)
         examples[:, columns] = rng.multinomial(len(columns), np.full(len(columns), 1 / len(columns)), size=draws)
-    return Resampling(runs=runs, examples=examples)
+    shuffles = rng.permuted(np.tile(np.arange(audit.runs), (_SHUFFLES, 1)), axis=1)
+    return Resampling(runs=runs, examples=examples, shuffles=shuffles)
 
 
 def weightings(sample: Resampling) -> tuple[FloatArray, FloatArray]:
@@ -139,6 +143,90 @@ def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[f
     low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes > 0 else 0.0
     high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
     return low, high
+
+
+def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tuple[float, float, float]:
+    """Difference of two means and its interval by Welch's t: (difference, low, high); NaN values do not count.
+
+    Unequal variances are allowed (Welch, 1947). Without a value on one side the difference is NaN; with a single one
+    on a side there is no interval; two sides without any spread have one of width zero.
+
+    >>> [round(end, 3) for end in student(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0]))]
+    [1.0, -1.267, 3.267]
+    """
+    sides = [side[~np.isnan(side)] for side in (values, others)]
+    sizes = [len(side) for side in sides]
+    if not min(sizes):
+        return math.nan, math.nan, math.nan
+    gap = float(sides[0].mean() - sides[1].mean())
+    if min(sizes) < 2:
+        return gap, math.nan, math.nan
+    parts = [float(side.var(ddof=1)) / len(side) for side in sides]
+    if not sum(parts):
+        return gap, gap, gap
+    from scipy.special import stdtrit
+
+    freedom = sum(parts) ** 2 / sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
+    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(sum(parts))
+    return gap, gap - half, gap + half
+
+
+def fisher_exact(total: int, chosen: int) -> FloatArray:
+    """Two-sided p of Fisher's exact test for every table: (total + 1, chosen + 1).
+
+    Of `total` runs `chosen` are in; entry [k, x] belongs to k successes, x of them in. It is the share of all ways to
+    choose the runs that give a table as improbable or more so: exact where coins were dealt, whatever the outcomes.
+
+    >>> fisher_exact(8, 4)[4, 4].round(4).item()  # 2 of 70 ways
+    0.0286
+    """
+    from scipy.stats import hypergeom
+
+    successes, inside = np.arange(total + 1)[:, None], np.arange(chosen + 1)[None]
+    mass = np.asarray(hypergeom.pmf(inside, total, successes, chosen))
+    as_rare = mass[:, None, :] <= mass[:, :, None] * (1 + 1e-9)
+    return np.asarray(np.where(as_rare, mass[:, None, :], 0.0).sum(2)).clip(max=1.0)
+
+
+def rank_sum_exact(total: int, chosen: int) -> FloatArray:
+    """Two-sided p of the rank sum test (Wilcoxon, 1945) for each value of U, from 0 to chosen × (total − chosen).
+
+    U counts the pairs in which the run that is in is above the run that is out. The share of all ways to choose the
+    runs that are as far from the middle, by counting; normal with the exact variance above 200 runs.
+
+    >>> rank_sum_exact(4, 2).round(3).tolist()
+    [0.333, 0.667, 1.0, 0.667, 0.333]
+    """
+    pairs = chosen * (total - chosen)
+    if total > 200:
+        from scipy.special import ndtr
+
+        away = np.abs(np.arange(pairs + 1) - pairs / 2)
+        return np.asarray(2 * ndtr(-(away - 0.5) / math.sqrt(pairs * (total + 1) / 12))).clip(max=1.0)
+    # ways[c, s]: how many sets of c ranks have the sum s
+    ways = np.zeros((chosen + 1, total * (total + 1) // 2 + 1))
+    ways[0, 0] = 1.0
+    for rank in range(1, total + 1):
+        ways[1:, rank:] = ways[1:, rank:] + ways[:-1, :-rank]
+    least = chosen * (chosen + 1) // 2
+    mass = ways[chosen, least : least + pairs + 1] / math.comb(total, chosen)
+    tail = np.cumsum(mass)
+    return np.asarray(2 * np.minimum(tail, tail[::-1])).clip(max=1.0)
+
+
+def benjamini_hochberg(p: FloatArray, rate: float) -> BoolArray:
+    """Which of these hypotheses are rejected so that at most a share `rate` of the rejections is expected to be wrong.
+
+    Rejects the k smallest p for the largest k with p_(k) <= rate × k / n (Benjamini and Hochberg, 1995), which holds
+    its rate under independence and positive dependence. NaN is never rejected and does not count.
+
+    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.5, 0.02]), 0.05).tolist()
+    [True, False, False, True]
+    """
+    known = ~np.isnan(p)
+    ordered = np.sort(p[known])
+    below = np.flatnonzero(ordered <= rate * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
+    return known & (p <= (ordered[below[-1]] if len(below) else -1.0))
 
 
 def smallest_fpr(n_out: int) -> float:

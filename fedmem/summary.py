@@ -27,7 +27,7 @@ VIEWS = {
 }
 """The views of an update that a reconstruction is made from, in the order of the table."""
 
-_ATTACKS = {"lira": "LiRA", "loss_threshold": "loss threshold"}
+_ATTACKS = {"lira": "LiRA", "loss_threshold": "loss threshold", "rmia": "RMIA"}
 
 
 @dataclass(frozen=True, kw_only=True)

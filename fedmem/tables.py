@@ -27,8 +27,8 @@ _COLUMNS: Mapping[str, str] = {
     "loss:float64 margin:float64 correct:bool",
     "references": "run:int32 round:int32 level:text client:int32 family:text label:int64 count:int32 "
     "subjects:[int64] less:[int32] ties:[int32] quantiles:[float32]",
-    "audit": "subject:int64 kind:text role:text holder:int32 copies:int32 target:int64 id:int64 "
-    "is_in:[bool] inputs:[float32]",
+    "audit": "subject:int64 injection:int32 kind:text role:text holder:int32 copies:int32 start:int32 stop:int32 "
+    "target:int64 id:int64 is_in:[bool] inputs:[float32]",
     "participation": "run:int32 round:int32 client:int32 num_examples:int32 failed:bool",
 }
 """The columns of each table and their types; square brackets hold a list."""
@@ -190,10 +190,13 @@ def audit_rows(audit: AuditSet) -> pa.Table:
         "audit",
         {
             "subject": np.arange(len(audit), dtype=np.int64),
+            "injection": audit.injection,
             "kind": _text(audit.kind.tolist()),
             "role": _text(audit.role.tolist()),
             "holder": audit.holder,
             "copies": audit.copies,
+            "start": audit.start,
+            "stop": audit.stop,
             "target": audit.examples.targets,
             "id": audit.examples.ids,
             "is_in": lists(audit.is_in.T, audit.runs),
@@ -217,8 +220,18 @@ def read_audit(path: Path) -> AuditSet:
         role=np.array(column["role"].to_pylist(), dtype=np.str_),
         holder=column["holder"].to_numpy(),
         copies=column["copies"].to_numpy(),
+        start=column["start"].to_numpy(),
+        stop=column["stop"].to_numpy(),
+        injection=column["injection"].to_numpy(),
         is_in=np.ascontiguousarray(coins.reshape(table.num_rows, layout["runs"]).T),
+        client_in=np.array(layout["client_in"], dtype=np.bool_) if "client_in" in layout else None,
     )
+
+
+def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
+    """The labels of other sets of examples, by name, which are stored beside the audit set."""
+    _, layout = _read(path)
+    return {name: np.array(labels, dtype=np.int64) for name, labels in layout.get("targets", {}).items()}
 
 
 def participation_rows(participation: Sequence[Participation]) -> pa.Table:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,8 @@ class Stacked(Executor):
     """All clients of all runs along one leading axis, under `torch.func.vmap`.
 
     Tasks are sorted by their number of steps, so that the clients that still train are always a prefix of the stack
-    and none is padded with idle steps; short batches are padded and masked.
+    and none is padded with idle steps; short batches are padded and masked. Clients with other offers or memories
+    (those that take part for the first time have none yet) are stacked apart.
     """
 
     name = "stacked"
@@ -118,14 +120,16 @@ class Stacked(Executor):
         """See `Executor.train`."""
         if not tasks:
             return []
-        order = sorted(range(len(tasks)), key=lambda i: -len(tasks[i].batches))
+        order = sorted(range(len(tasks)), key=lambda i: (_extras(tasks[i]), -len(tasks[i].batches)))
         size = sum(value.numel() * value.element_size() for value in tasks[0].before.values())
         chunk = max(1, STACK_BYTES // size)
         trained: list[Trained | None] = [None] * len(tasks)
-        for start in range(0, len(order), chunk):
-            part = order[start : start + chunk]
-            for i, result in zip(part, self._train_chunk([tasks[i] for i in part]), strict=True):
-                trained[i] = result
+        for _, alike in groupby(order, key=lambda i: _extras(tasks[i])):
+            members = list(alike)
+            for start in range(0, len(members), chunk):
+                part = members[start : start + chunk]
+                for i, result in zip(part, self._train_chunk([tasks[i] for i in part]), strict=True):
+                    trained[i] = result
         return [result for result in trained if result is not None]
 
     def _train_chunk(self, tasks: list[Task]) -> list[Trained]:
@@ -181,6 +185,11 @@ class Stacked(Executor):
         return torch.cat(parts).double().numpy()
 
 
+def _extras(task: Task) -> tuple[list[str], list[str]]:
+    """The names in the offer and the memory of a task."""
+    return sorted(task.offer), sorted(task.memory)
+
+
 def stack(models: Sequence[Params]) -> Params:
     """One set of parameters with a leading axis."""
     return {name: torch.stack([params[name] for params in models]) for name in models[0]}
@@ -222,24 +231,21 @@ def _pick(part: Params, i: int) -> Params:
 
 
 class LocalWork:
-    """Turns (run, round, client, model) into a task: the client's rows in that run, batches from its own stream."""
+    """Turns (run, round, client, model) into a task: the client's rows in that round, batches from its own stream."""
 
     def __init__(self, federation: Federation, client: ClientAlgorithm, seed: int) -> None:
         self._federation = federation
         self._client = client
         self._seed = seed
-        self._rows: dict[tuple[int, int], IntArray] = {}
+        self._kept: dict[tuple[int, int, int], Task] = {}
 
-    def rows(self, run: int, client: int) -> IntArray:
-        """The rows of the store that the client trains on in this run."""
-        place = (run, client)
-        if place not in self._rows:
-            self._rows[place] = self._federation.rows(run, client)
-        return self._rows[place]
+    def rows(self, run: int, client: int, round: int) -> IntArray:
+        """The rows of the store that the client trains on in this round of this run."""
+        return self._federation.rows(run, client, round)
 
     def task(self, run: int, round: int, client: int, before: Params) -> Task:
         """The work of one client; equal arguments give equal batches, whenever it is asked for."""
-        rows = self.rows(run, client)
+        rows = self.rows(run, client, round)
         rng = stream(self._seed, "batches", run=run, round=round, client=client)
         return Task(
             run=run,
@@ -249,3 +255,15 @@ class LocalWork:
             rows=rows,
             batches=self._client.batches(len(rows), rng),
         )
+
+    def keep(self, task: Task) -> None:
+        """Remember a task as it was given, until `forget`."""
+        self._kept[task.run, task.round, task.client] = task
+
+    def kept(self, run: int, round: int, client: int) -> Task:
+        """The task that this client was given in a round that is being watched."""
+        return self._kept[run, round, client]
+
+    def forget(self, round: int) -> None:
+        """Let go of the tasks of a round that has been looked at."""
+        self._kept = {place: task for place, task in self._kept.items() if place[1] != round}

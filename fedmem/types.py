@@ -35,6 +35,9 @@ FINAL = -1
 EVERYWHERE = -1
 """The client (or run) of a value that belongs to no single client (or run)."""
 
+FOREVER = int(np.iinfo(np.int32).max)
+"""The last round of a window that has no end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
@@ -74,13 +77,24 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What a dataset component loads. `natural` (n,) is the owner of each training row where the data know one."""
+    """What a dataset component loads.
+
+    `natural` (n,) is the owner of each training row where the data know one. `sensitive` maps the name of an
+    attribute of people to its values (n,), whole numbers or text, for the training rows in their order.
+    `blocks` describes the columns of a table, whose inputs are (n, width): the sizes of consecutive groups of columns,
+    1 for a number in [0, 1], k > 1 for a category as a one-hot of k; they add up to the width. Empty: no table.
+    """
 
     train: Examples
     test: Examples
     num_classes: int
     natural: IntArray | None = None
     sensitive: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    blocks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert not self.blocks or self.train.inputs.shape[1:] == (sum(self.blocks),)
+        assert all(len(values) == len(self.train) for values in self.sensitive.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +106,58 @@ class ClientData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Space:
+    """What is public about the inputs of a data set: nothing in it tells one row from another.
+
+    `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows; `blocks` are those of `Dataset`.
+
+    >>> rows = Examples(inputs=np.array([[0.0], [1.0]], np.float32), targets=np.array([0, 1]), ids=np.arange(2))
+    >>> Space.of(Dataset(train=rows, test=rows, num_classes=2)).mean.tolist()
+    [0.5]
+    """
+
+    num_classes: int
+    num_rows: int
+    mean: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    blocks: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return self.mean.shape
+
+    @staticmethod
+    def of(data: Dataset) -> Space:
+        """The space of a data set with at least one training row."""
+        inputs = data.train.inputs
+        return Space(
+            num_classes=data.num_classes,
+            num_rows=len(inputs),
+            mean=inputs.mean(axis=0, dtype=np.float64).astype(np.float32),
+            low=inputs.min(axis=0),
+            high=inputs.max(axis=0),
+            blocks=data.blocks,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Injected:
-    """What one injection adds: m examples, who holds each, how many times."""
+    """What one injection adds: m examples, who holds each, how many times, and in which rounds.
+
+    An in example is trained on in rounds `start` to `stop`, both included (None: from the beginning, to the end).
+    `slots` (copies in all,), in the order of the examples, says what each copy is: -1 the example itself, otherwise a
+    row of `extra`, which only stands for examples and is never measured; left out, every copy is the example itself.
+    """
 
     examples: Examples
     holder: NDArray[np.int32]
     copies: NDArray[np.int32]
+    start: int | None = None
+    stop: int | None = None
+    extra: Examples | None = None
+    slots: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +168,19 @@ class References:
     inputs: NDArray[np.float32]
 
 
+_LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditSet:
     """The m audit examples of a scenario and the coins of its R runs.
 
     `kind` (m,) is the name of the injection, `role` (m,) what it is; `holder` (m,) the client (-1: nobody);
     `copies` (m,) how often an in example is trained on each epoch, all copies under one coin;
-    `is_in` (R, m) the coins: each column has exactly R/2 ones, columns are independent.
+    `is_in` (R, m) the coins: each column has exactly R/2 ones, columns are independent;
+    `start`, `stop` (m,) the first and the last round in which an in example is trained on (0 to FOREVER if left out);
+    `injection` (m,) the position of its injection in the scenario (that of its kind if left out);
+    `client_in` (R, N) whether a client exists in a run, decided by a coin of its own (None: every client in all).
     Outs are valid controls because only a coin decided.
     """
 
@@ -124,9 +190,35 @@ class AuditSet:
     holder: NDArray[np.int32]
     copies: NDArray[np.int32]
     is_in: BoolArray
+    start: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
+    stop: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
+    injection: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
+    client_in: BoolArray | None = None
+
+    def __post_init__(self) -> None:
+        places = {kind: position for position, kind in enumerate(self.kinds)}
+        defaults = {
+            "start": np.zeros(len(self), dtype=np.int32),
+            "stop": np.full(len(self), FOREVER, dtype=np.int32),
+            "injection": np.array([places[kind] for kind in self.kind.tolist()], dtype=np.int32),
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is _LEFT_OUT:
+                object.__setattr__(self, name, default)
+
+    def active(self, round: int) -> BoolArray:
+        """(m,) whether an example is trained on in this round where it is in."""
+        return (self.start <= round) & (round <= self.stop)
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    @property
+    def holder_in(self) -> BoolArray:
+        """(R, m) whether the holder exists in a run, so that the coin of the example decides something there."""
+        if self.client_in is None:
+            return np.ones(self.is_in.shape, dtype=bool)
+        return self.client_in[:, self.holder] | (self.holder < 0)
 
     @property
     def runs(self) -> int:
@@ -143,16 +235,19 @@ class AuditSet:
 class Federation:
     """Everything that a bank trains on and is measured with; built from a scenario without training.
 
-    `store` holds every row once; a run is index lists into it. `base[k]` are the base rows of client k; audit example
-    j is row `audit_start` + j; `fill` (R, copies in all) the rows that stand in for outs (-1 where the example is in,
-    is held by nobody, or the exclusion is `remove`), laid out copy by copy in audit order.
-    `counts` says where each row of the data set went.
+    `store` holds every row once, a fill-in once for each client that sees it in its own way; a run is index lists into
+    it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. Copy by copy in audit order,
+    `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
+    in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
+    exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
+    `initials` has weights for each.
     """
 
     store: Examples
     base: tuple[IntArray, ...]
     audit: AuditSet
     audit_start: int
+    trained: IntArray
     fill: IntArray
     test: Examples
     population: Examples
@@ -161,28 +256,50 @@ class Federation:
     initial: Params
     num_classes: int
     counts: Mapping[str, int]
+    initials: tuple[Params, ...] = ()
 
     @property
     def num_clients(self) -> int:
         """N."""
         return len(self.base)
 
-    def rows(self, run: int, client: int) -> IntArray:
-        """The rows of `store` that this client trains on in this run: base rows, then in examples or their fill-ins.
+    def initial_of(self, run: int) -> Params:
+        """What a run starts from."""
+        return self.initials[run] if self.initials else self.initial
 
-        Under `exclusion: replace` the number of rows does not depend on the coins. The array is shared and read-only.
+    def rows(self, run: int, client: int, round: int) -> IntArray:
+        """The rows of `store` that a client trains on in a round of a run: base rows, then in examples or fill-ins.
+
+        Outside its window an in example is treated as one that is out. Under `exclusion: replace` the number of rows
+        depends on neither coins nor rounds. No rows where the run leaves the client out. The array is shared and
+        read-only.
         """
-        return self._rows[run][client]
+        if round not in self._tables:
+            active = self.audit.active(round)
+            # Few windows, many rounds: rounds with the same active examples share one table.
+            key = active.tobytes()
+            if key not in self._tables:
+                self._tables[key] = self._table(active)
+            self._tables[round] = self._tables[key]
+        return self._tables[round][run][client]
 
     @cached_property
-    def _rows(self) -> tuple[tuple[IntArray, ...], ...]:
+    def _tables(self) -> dict[int | bytes, tuple[tuple[IntArray, ...], ...]]:
+        """The rows of every run and client, by round and by which examples are active."""
+        return {}
+
+    def _table(self, active: BoolArray) -> tuple[tuple[IntArray, ...], ...]:
         """Every run and client at once, because training asks for each of them in every round."""
         subject = np.repeat(np.arange(len(self.audit)), self.audit.copies)
         held = [np.flatnonzero(self.audit.holder[subject] == client) for client in range(self.num_clients)]
         table = []
         for run in range(self.audit.runs):
-            row = np.where(self.audit.is_in[run, subject], self.audit_start + subject, self.fill[run])
+            row = np.where((self.audit.is_in[run] & active)[subject], self.trained, self.fill[run])
             lists = [np.concatenate([base, row[at][row[at] >= 0]]) for base, at in zip(self.base, held, strict=True)]
+            if self.audit.client_in is not None:
+                lists = [
+                    rows if there else rows[:0] for rows, there in zip(lists, self.audit.client_in[run], strict=True)
+                ]
             for rows in lists:
                 rows.flags.writeable = False
             table.append(tuple(lists))
@@ -264,7 +381,7 @@ class Participation:
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
-    """The stored evidence of R runs: all that an estimator may read."""
+    """The stored evidence of R runs: all that an estimator may read. `targets` are the labels of a set, by its name."""
 
     audit: AuditSet
     evidence: tuple[Evidence, ...]
@@ -272,6 +389,7 @@ class Bank:
     participation: tuple[Participation, ...]
     seed: int
     roster: str = "shared"
+    targets: Mapping[str, IntArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,10 +397,77 @@ class Resampling:
     """The B draws of a two-way cluster bootstrap, as multiplicities: `runs` (B, R), `examples` (B, m).
 
     Examples are drawn within their kind. One object serves every estimate of a bank, so that differences are paired.
+
+    `shuffles` (P, R) are permutations of the runs: coins read in their order say nothing about the models.
     """
 
     runs: FloatArray
     examples: FloatArray
+    shuffles: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Which models a view reads: S pairs of a round and a client (-1: the aggregate), each in all R runs.
+
+    `of` (Q, m) is the pair that shows audit example j as the q-th model of its place, -1 where there is none.
+    """
+
+    runs: int
+    round: IntArray
+    client: IntArray
+    of: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetEvidence:
+    """What the models of a view say about all n examples of one set; gathered from `blocks` only when asked for.
+
+    `targets` (n,) are the labels of the set where the bank holds them, otherwise all -1.
+    """
+
+    models: Models
+    blocks: tuple[Evidence, ...]
+    targets: IntArray
+
+    @property
+    def size(self) -> int:
+        """n."""
+        return len(self.targets)
+
+    def loss(self, pair: int) -> FloatArray:
+        """(R, n) losses in nats at one pair of `models`, NaN for runs in which it was not observed."""
+        return self._gathered(pair, "loss")
+
+    def correct(self, pair: int) -> FloatArray:
+        """(R, n) correctness, 0 or 1, likewise."""
+        return self._gathered(pair, "correct")
+
+    def _gathered(self, pair: int, name: str) -> FloatArray:
+        found = np.full((self.models.runs, self.size), np.nan)
+        for block in self.blocks:
+            if block.round == self.models.round[pair]:
+                rows = block.client == self.models.client[pair]
+                found[block.run[rows]] = getattr(block, name)[rows]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankEvidence:
+    """The stored quantiles of reference losses behind the ranks of a view, gathered when asked for."""
+
+    models: Models
+    blocks: tuple[ReferenceEvidence, ...]
+
+    def quantiles(self, pair: int, family: str, label: int) -> FloatArray:
+        """(R, 256) reference losses of one label at one pair of `models`, NaN where none are stored."""
+        found = np.full((self.models.runs, 256), np.nan)
+        for block in self.blocks:
+            if (block.round, block.family) == (self.models.round[pair], family):
+                rows = block.client == self.models.client[pair]
+                for column in np.flatnonzero(block.labels == label):
+                    found[block.run[rows]] = block.quantiles[rows, column]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,7 +477,11 @@ class View:
     A place is (level, setting): (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with
     Q models at that place (1 for owner and global), NaN where there is none: the holder was not in the cohort, or
     the model is not one of the others. `rank` = 1 + smaller + ties/2 among `references` (m,) fresh ones, NaN for
-    examples that are no canaries. `round` is FINAL for the summary.
+    examples that are no canaries. `round` is FINAL for the summary. Where a run leaves the holder out as a client, its
+    examples are NaN at every place, since the coin of the example decides nothing there.
+
+    `sets` says more of the same models, about whole sets of examples (`test`, `population`, and `audit` with nothing
+    hidden), `ranked` about the references behind the ranks.
     """
 
     round: int
@@ -305,6 +494,8 @@ class View:
     rank: FloatArray
     references: IntArray
     resampling: Resampling
+    sets: Mapping[str, SetEvidence] = field(default_factory=dict)
+    ranked: RankEvidence | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ The last round is FINAL, the summary: each example at the last round at which it
 runs, the same round at all three places, so that local and global are the same pairs. Examples that nobody holds, and
 all examples where nothing local may be read, are there at the last observed round.
 
+Where runs leave clients out, an example is read only in the runs in which its holder exists, and "all runs" above are
+those.
+
 Local places need a roster that all runs share. With `roster: own` being picked may depend on the coin, so that in and
 out runs would no longer be comparable; there only the global place is shown.
 """
@@ -21,7 +24,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.types import FINAL, AuditSet, Bank, BoolArray, FloatArray, IntArray, Level, Resampling, View
+from fedmem.types import (
+    FINAL,
+    AuditSet,
+    Bank,
+    BoolArray,
+    Evidence,
+    FloatArray,
+    IntArray,
+    Level,
+    Models,
+    RankEvidence,
+    Resampling,
+    SetEvidence,
+    View,
+)
 
 _Place = tuple[Level, str]
 _PLACES: tuple[_Place, ...] = (("global", ""), ("local", "owner"), ("local", "others"))
@@ -37,15 +54,28 @@ class _Snapshot:
     values: dict[str, FloatArray]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """What a place shows: four values (R, Q, m) each, and of which models."""
+
+    values: dict[str, FloatArray]
+    models: Models
+
+
 def views(bank: Bank, resampling: Resampling) -> Iterator[View]:
     """Every view of a bank, round by round in ascending order and FINAL at the end; in a round: global, owner, others.
 
-    Views are made when asked for; what they hold is theirs alone.
+    Views are made when asked for; the values of audit examples are theirs alone, the sets are the bank's. At FINAL the
+    last of the global `models` is the aggregate of the last observed round, whether or not an example is read there.
     """
     audit = bank.audit
     references = _reference_counts(bank)
+    names = tuple(dict.fromkeys(part.set for part in bank.evidence))
 
-    def view(round: int, level: Level, setting: str, values: dict[str, FloatArray]) -> View:
+    def view(round: int, place: _Place, shown: _Shown) -> View:
+        level, setting = place
+        blocks = {name: tuple(e for e in bank.evidence if (e.set, e.level) == (name, level)) for name in names}
+        ranks = tuple(ranked for ranked in bank.references if ranked.level == level)
         return View(
             round=round,
             level=level,
@@ -53,53 +83,88 @@ def views(bank: Bank, resampling: Resampling) -> Iterator[View]:
             audit=audit,
             references=references,
             resampling=resampling,
-            **values,
+            sets={
+                name: SetEvidence(models=shown.models, blocks=found, targets=_targets(bank, found[0]))
+                for name, found in blocks.items()
+                if found
+            },
+            ranked=RankEvidence(models=shown.models, blocks=ranks) if ranks else None,
+            **shown.values,
         )
 
     for round in _rounds(bank, "global", "local"):
-        for place, values in _places(bank, round).items():
-            yield view(round, *place, values)
-    for place, values in _final(bank).items():
-        yield view(FINAL, *place, values)
+        for place, shown in _places(bank, round).items():
+            yield view(round, place, shown)
+    for place, shown in _final(bank).items():
+        yield view(FINAL, place, shown)
 
 
-def _places(bank: Bank, round: int) -> dict[_Place, dict[str, FloatArray]]:
+def _places(bank: Bank, round: int) -> dict[_Place, _Shown]:
     """The places that show anything at one round, and what."""
-    shown: dict[_Place, dict[str, FloatArray]] = {}
+    shown: dict[_Place, _Shown] = {}
+    runs, m = bank.audit.is_in.shape
+    absent = ~bank.audit.holder_in
     whole = _snapshot(bank, "global", round)
     if whole is not None:
-        shown["global", ""] = whole.values
+        for cube in whole.values.values():
+            cube[np.broadcast_to(absent[:, None], cube.shape)] = np.nan
+        pair = np.full(1, round), np.full(1, -1)
+        shown["global", ""] = _shown(runs, whole.values, *pair, np.zeros((1, m), np.int64))
     local = _snapshot(bank, "local", round) if bank.roster != "own" else None
     if local is not None:
         seen = np.flatnonzero(_holder_seen(local.clients, local.present, bank.audit))
         position = np.searchsorted(local.clients, bank.audit.holder[seen])
         owner, others = {}, {}
         for name, cube in local.values.items():
+            cube[np.broadcast_to(absent[:, None], cube.shape)] = np.nan
             owner[name] = np.full((len(cube), 1, cube.shape[2]), np.nan)
             owner[name][:, 0, seen] = cube[:, position, seen]
             others[name] = np.full_like(cube, np.nan)
             others[name][:, :, seen] = cube[:, :, seen]
             others[name][:, position, seen] = np.nan
-        shown["local", "owner"], shown["local", "others"] = owner, others
+        own, rest = np.full((1, m), -1), np.full((len(local.clients), m), -1)
+        own[0, seen] = position
+        rest[:, seen] = np.arange(len(local.clients))[:, None]
+        rest[position, seen] = -1
+        pairs = np.full(len(local.clients), round), local.clients
+        shown["local", "owner"] = _shown(runs, owner, *pairs, own)
+        shown["local", "others"] = _shown(runs, others, *pairs, rest)
     return shown
 
 
-def _final(bank: Bank) -> dict[_Place, dict[str, FloatArray]]:
+def _shown(runs: int, values: dict[str, FloatArray], round: IntArray, client: IntArray, of: IntArray) -> _Shown:
+    return _Shown(values=values, models=Models(runs=runs, round=round, client=client, of=of))
+
+
+def _final(bank: Bank) -> dict[_Place, _Shown]:
     """The summary: the columns of each round for the examples whose last round it is."""
     last = _last_rounds(bank)
-    shown: dict[_Place, dict[str, FloatArray]] = {}
-    for round in np.unique(last[last >= 0]).tolist():
+    found: dict[_Place, list[tuple[IntArray, _Shown]]] = {}
+    for round in sorted({*last[last >= 0].tolist(), *_rounds(bank, "global")[-1:]}):
         columns = np.flatnonzero(last == round)
-        for place, values in _places(bank, round).items():
-            so_far = shown.setdefault(place, {})
-            for name, cube in values.items():
-                models = max(cube.shape[1], so_far[name].shape[1] if name in so_far else 1)
-                grown = np.full((len(cube), models, cube.shape[2]), np.nan)
-                if name in so_far:
-                    grown[:, : so_far[name].shape[1]] = so_far[name]
-                grown[:, : cube.shape[1], columns] = cube[:, :, columns]
-                so_far[name] = grown
-    return {place: shown[place] for place in _PLACES if place in shown}
+        for place, part in _places(bank, round).items():
+            # A round that nobody is read at is there for its test set only.
+            if len(columns) or place == ("global", ""):
+                found.setdefault(place, []).append((columns, part))
+    return {place: _together(found[place]) for place in _PLACES if place in found}
+
+
+def _together(parts: Sequence[tuple[IntArray, _Shown]]) -> _Shown:
+    """One place from several rounds, each with the columns that it shows."""
+    runs, m = parts[0][1].models.runs, parts[0][1].models.of.shape[1]
+    most = max(len(part.models.of) for _, part in parts)
+    values = {name: np.full((runs, most, m), np.nan) for name in _NAMES}
+    of, start = np.full((most, m), -1), 0
+    for columns, part in parts:
+        shown = part.models.of[:, columns]
+        of[: len(shown), columns] = np.where(shown < 0, -1, shown + start)
+        for name, cube in part.values.items():
+            values[name][:, : cube.shape[1], columns] = cube[:, :, columns]
+        start += len(part.models.round)
+    rounds, clients = (
+        np.concatenate([getattr(part.models, name) for _, part in parts]) for name in ("round", "client")
+    )
+    return _shown(runs, values, rounds, clients, of)
 
 
 def _last_rounds(bank: Bank) -> IntArray:
@@ -121,8 +186,9 @@ def _rounds(bank: Bank, *levels: Level) -> list[int]:
 
 
 def _holder_seen(clients: IntArray, present: BoolArray, audit: AuditSet) -> BoolArray:
-    """Whether the model of each example's holder is there in every run: (m,)."""
-    return np.isin(audit.holder, clients[present.all(0)])
+    """Whether the model of each example's holder is there in every run that has this client: (m,)."""
+    wanted = np.ones_like(present) if audit.client_in is None else audit.client_in[:, clients]
+    return np.isin(audit.holder, clients[(present | ~wanted).all(0) & present.any(0)])
 
 
 def _presence(bank: Bank, level: Level, round: int) -> tuple[IntArray, BoolArray]:
@@ -154,6 +220,12 @@ def _snapshot(bank: Bank, level: Level, round: int) -> _Snapshot | None:
             models = ranks.run[:, None], column[:, None], ranks.subjects
             values["rank"][models] = np.where(ranks.less < 0, np.nan, 1.0 + ranks.less + 0.5 * ranks.ties)
     return _Snapshot(clients=clients, present=present, values=values)
+
+
+def _targets(bank: Bank, block: Evidence) -> IntArray:
+    """The labels of the examples of a block, -1 where the bank does not know them."""
+    known = {"audit": bank.audit.examples.targets, **bank.targets}
+    return known.get(block.set, np.full(block.loss.shape[1], -1))
 
 
 def _reference_counts(bank: Bank) -> IntArray:

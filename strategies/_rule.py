@@ -6,17 +6,21 @@ bank; `RuleStrategy` applies it to one run, as an ordinary Flower strategy with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 Arrays = dict[str, torch.Tensor]
+
+OFFER = "offer"
+"""The `ArrayRecord` of a train message in which a strategy gives one client arrays beside the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +28,9 @@ class Round:
     """What a rule is given: R runs, K places in the cohort, N clients.
 
     `before` (R, ...) the model sent out; `sent` (R, K, ...) what came back; `weights` (R, K) float64 numbers of
-    examples; `present` (R, K) bool, False for a place whose client failed; `clients` (R, K) int64 who it is;
-    `report` (R, K) float64 scalars by name; `generators` one per run, for rules that draw.
+    examples; `present` (R, K) bool, False for a place without a client; `clients` (R, K) int64 who it is, 0 .. N-1,
+    -1 where nobody is; `report` (R, K) float64 scalars by name, NaN where a client says nothing; `generators` one per
+    run, for rules that draw.
     """
 
     number: int
@@ -39,7 +44,11 @@ class Round:
 
 
 class Rule(Protocol):
-    """The server step of a strategy. `state` starts it, `offer` is what it gives each client beside the model."""
+    """The server step of a strategy.
+
+    `state` starts it. `offer` (R, K, ...) is what it gives each client beside the model, which must not depend on who
+    else is in the cohort or in which order.
+    """
 
     def state(self, before: Arrays, num_clients: int) -> Arrays: ...
 
@@ -77,23 +86,47 @@ def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
 
 
 class RuleStrategy(FedAvg):
-    """A Flower strategy that applies a rule to the replies of one run."""
+    """A Flower strategy that applies a rule to the replies of one run.
+
+    Clients are numbered by `introduce`, or else in the order in which their nodes are met. What they report beside the
+    model and the metrics arrives through `hear`, since Flower aggregates every number that a reply holds.
+    """
 
     def __init__(self, rule: Rule, num_clients: int = 0, **fedavg: Any) -> None:
         super().__init__(**{**ALONE, **fedavg})
         self._rule = rule
         self._num_clients = num_clients
+        self._clients: dict[int, int] = {}
+        self._heard: Mapping[int, Mapping[str, float]] = {}
         self._state: Arrays | None = None
         self._before: Arrays = {}
+
+    def introduce(self, nodes: Sequence[int]) -> None:
+        """The nodes of all clients, client 0 first."""
+        self._clients = {node: client for client, node in enumerate(nodes)}
+        self._num_clients = len(nodes)
+
+    def hear(self, reports: Mapping[int, Mapping[str, float]]) -> None:
+        """The scalars that the nodes of this round say about their work."""
+        self._heard = reports
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Remember the model that the replies will be compared with."""
+        """Remember the model that the replies will be compared with; add what each client is offered."""
         self._before = {name: torch.from_numpy(array.numpy())[None] for name, array in arrays.items()}
         if self._state is None:
             self._state = self._rule.state(self._before, self._num_clients)
-        return super().configure_train(server_round, arrays, config, grid)
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        # new nodes in the order of their ids, since Flower lists a cohort in random order
+        for node in sorted(message.metadata.dst_node_id for message in messages):
+            self._clients.setdefault(node, len(self._clients))
+        clients = torch.tensor([[self._clients[message.metadata.dst_node_id] for message in messages]])
+        offer = self._rule.offer(self._state, clients)
+        for k, message in enumerate(messages if offer else ()):
+            own = ArrayRecord({name: Array(value[0, k].numpy()) for name, value in offer.items()})
+            message.content = RecordDict({**message.content, OFFER: own})
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -104,6 +137,7 @@ class RuleStrategy(FedAvg):
             return None, None
         records = [next(iter(reply.content.array_records.values())) for reply in valid]
         metrics = [next(iter(reply.content.metric_records.values())) for reply in valid]
+        nodes = [int(reply.metadata.src_node_id) for reply in valid]
         round = Round(
             number=server_round,
             before=self._before,
@@ -113,12 +147,25 @@ class RuleStrategy(FedAvg):
             },
             weights=torch.tensor([[cast(float, m[self.weighted_by_key]) for m in metrics]], dtype=torch.float64),
             present=torch.ones((1, len(valid)), dtype=torch.bool),
-            clients=torch.tensor([[int(reply.metadata.src_node_id) for reply in valid]]),
+            clients=torch.tensor([[self._clients[node] for node in nodes]]),
+            report=reports([[self._heard.get(node, {}) for node in nodes]]),
         )
         assert self._state is not None
         after, self._state = self._rule.rule(self._state, round)
         arrays = ArrayRecord({name: Array(value[0].numpy()) for name, value in after.items()})
         return arrays, self.train_metrics_aggr_fn([reply.content for reply in valid], self.weighted_by_key)
+
+
+def reports(told: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, torch.Tensor]:
+    """What the clients of R runs say, by name (R, K) float64: NaN for silence, and to fill shorter cohorts up."""
+    places = max(len(run) for run in told)
+    names = sorted({name for run in told for said in run for name in said})
+    return {
+        name: torch.tensor(
+            [[said.get(name, nan) for said in run] + [nan] * (places - len(run)) for run in told], dtype=torch.float64
+        )
+        for name in names
+    }
 
 
 ALONE: dict[str, Any] = {

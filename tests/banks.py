@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from fedmem.components import Signals
 from fedmem.statistics import resampling
 from fedmem.types import (
     AuditSet,
@@ -15,8 +17,10 @@ from fedmem.types import (
     Examples,
     FloatArray,
     Level,
+    Models,
     Participation,
     ReferenceEvidence,
+    SetEvidence,
     View,
 )
 
@@ -43,6 +47,14 @@ def make_audit(kind: Sequence[str], holder: Sequence[int], is_in: BoolArray) -> 
     )
 
 
+def signals(margin: FloatArray, is_in: BoolArray, population: FloatArray | None = None) -> Signals:
+    """What an attack sees, of one model per run; `population` (R, n) are losses."""
+    if population is None:
+        return Signals(margin=margin, is_in=is_in)
+    model = np.zeros(margin.shape[1], np.int64)
+    return Signals(margin=margin, is_in=is_in, population=population[None], model=model)
+
+
 def make_view(
     margin: FloatArray,
     is_in: BoolArray,
@@ -54,15 +66,23 @@ def make_view(
     draws: int = 50,
     setting: str = "",
     level: Level = "global",
+    round: int = 1,
+    test: FloatArray | None = None,
+    client_in: BoolArray | None = None,
 ) -> View:
-    """A view of one model per run, from margins (R, m) or (R, Q, m)."""
+    """A view of one model per run, from margins (R, m) or (R, Q, m) and those of a test set (R, n)."""
     cube = margin if margin.ndim == 3 else margin[:, None]
     audit = make_audit(kind or ["random_pattern"] * cube.shape[2], [0] * cube.shape[2], is_in)
+    audit = replace(audit, client_in=client_in)
+    models = Models(
+        runs=len(cube), round=np.full(1, 9), client=np.full(1, -1), of=np.zeros((1, cube.shape[2]), np.int64)
+    )
+    sets = {"audit": margin if margin.ndim == 2 else margin[:, 0]} | ({} if test is None else {"test": test})
     hit = np.where(np.isnan(cube), np.nan, cube > 0) if correct is None else correct.reshape(cube.shape)
     with np.errstate(invalid="ignore"):
         loss = np.logaddexp(0, -cube)
     return View(
-        round=1,
+        round=round,
         level=level,
         setting=setting,
         audit=audit,
@@ -72,7 +92,26 @@ def make_view(
         rank=np.full(cube.shape, np.nan) if rank is None else rank.reshape(cube.shape),
         references=np.full(cube.shape[2], references),
         resampling=resampling(audit, draws, np.random.default_rng(7)),
+        sets={name: _set(name, values, models, level) for name, values in sets.items()},
     )
+
+
+def _set(name: str, margin: FloatArray, models: Models, level: Level) -> SetEvidence:
+    """The only models of a view on a whole set; labels 0, 1, 2, 0, …"""
+    runs = len(margin)
+    with np.errstate(invalid="ignore"):
+        loss = np.logaddexp(0, -margin)
+    block = Evidence(
+        round=9,
+        level=level,
+        set=name,
+        run=np.arange(runs, dtype=np.int32),
+        client=np.full(runs, -1, np.int32),
+        loss=loss,
+        margin=margin,
+        correct=margin > 0,
+    )
+    return SetEvidence(models=models, blocks=(block,), targets=np.arange(margin.shape[1]) % 3)
 
 
 def make_bank(
@@ -91,9 +130,14 @@ def make_bank(
     levels: Sequence[Level] = ("local", "global"),
     roster: str = "shared",
     seed: int = 0,
+    held_out: int = 24,
 ) -> Bank:
-    """A bank whose margins rise by `local` at the holder and by `whole` at the server where an example is in."""
+    """A bank whose margins rise by `local` at the holder and by `whole` at the server where an example is in.
+
+    Example j helps test example j modulo `held_out` as much as itself; as many population examples are helped by none.
+    """
     rng = np.random.default_rng(seed)
+    rest = np.random.default_rng([seed, 1])
     kind = [name for name in kinds for _ in range(clients * per_client)]
     holder = [client for _ in kinds for client in range(clients) for _ in range(per_client)]
     m = len(kind)
@@ -117,21 +161,33 @@ def make_bank(
             shift = effect(local if level == "local" else whole) * audit.is_in[run] * own * (round > 0)
             margin = base + shift + noise * rng.normal(size=(len(run), m))
             order = rng.permutation(len(run))  # evidence may come in any order
-            evidence.append(
+            helped = np.zeros((len(run), held_out))
+            np.add.at(helped, (slice(None), np.arange(m) % max(held_out, 1)), shift) if held_out else None
+            sets = {
+                "audit": margin,
+                "test": helped - 1.0 + 0.5 * noise * rest.normal(size=helped.shape),
+                "population": spread * rest.normal(size=held_out) + noise * rest.normal(size=helped.shape),
+            }
+            evidence += [
                 Evidence(
                     round=round,
                     level=level,
-                    set="audit",
+                    set=name,
                     run=run[order],
                     client=client[order],
-                    loss=np.logaddexp(0, -margin)[order],
-                    margin=margin[order],
-                    correct=(margin > 0)[order],
+                    loss=np.logaddexp(0, -values)[order],
+                    margin=values[order],
+                    correct=(values > 0)[order],
                 )
-            )
+                for name, values in sets.items()
+                if held_out or name == "audit"
+            ]
             # Without an effect the share of references below is uniform on (0, 1).
             below = np.exp(-shift[:, canaries]) * rng.random((len(run), len(canaries)))
             order = rng.permutation(len(run))
+            drawn = np.hypot(spread, noise) * rest.normal(size=(len(run), references))
+            places = np.round(np.linspace(0, references - 1, 256)).astype(int)
+            quantiles = np.sort(np.logaddexp(0, -drawn), axis=1)[:, None, places].astype(np.float32)
             ranks.append(
                 ReferenceEvidence(
                     round=round,
@@ -144,7 +200,7 @@ def make_bank(
                     less=np.floor(below * (references + 1)).astype(np.int32)[order],
                     ties=np.zeros((len(run), len(canaries)), np.int32),
                     labels=np.array([0]),
-                    quantiles=np.zeros((len(run), 1, 256), np.float32),
+                    quantiles=quantiles[order],
                 )
             )
         participation += [

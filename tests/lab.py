@@ -93,6 +93,7 @@ def federation(population: int = 40, copies: int = 1) -> Federation:
         base=tuple(np.arange(BASE * k, BASE * (k + 1)) for k in range(CLIENTS)),
         audit=audit,
         audit_start=start,
+        trained=start + np.repeat(np.arange(size), copies),
         fill=fill,
         test=data.take(np.arange(300, 360)),
         population=data.take(np.arange(400, 400 + population)),
@@ -125,14 +126,14 @@ class Lab:
             outputs = [functional_call(self.federation.model, params, (batch,)) for params in models]
         return torch.stack(outputs).double().numpy()
 
-    def rows(self, run: int, client: int) -> IntArray:
-        return self.federation.rows(run, client)
+    def rows(self, run: int, client: int, round: int = 2) -> IntArray:
+        return self.federation.rows(run, client, round)
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.kept.update({f"{name}/{key}": value for key, value in arrays.items()})
 
     def batches(self, run: int, round: int, client: int) -> list[IntArray]:
-        rows = self.rows(run, client)
+        rows = self.rows(run, client, round)
         plan = self.client.batches(len(rows), self.stream("batches", run=run, round=round, client=client))
         return [rows[positions[positions >= 0]] for positions in plan]
 
@@ -155,7 +156,7 @@ class Lab:
         for run in runs:
             for client in clients:
                 after = self.descend(before, self.batches(run, round, client))
-                size = len(self.rows(run, client))
+                size = len(self.rows(run, client, round))
                 found.append(transition(run, round, client, before, after, size))
         return found
 

@@ -9,9 +9,10 @@ from scipy.stats import norm
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
-from fedmem.components import MembershipAttack
+from fedmem.attacks.rmia import Rmia
+from fedmem.components import MembershipAttack, Signals
 from fedmem.statistics import auc
-from tests.banks import coins
+from tests.banks import coins, signals
 
 
 def naive_lira(margin, is_in, pooled):
@@ -60,7 +61,7 @@ def test_lira_equals_a_naive_loop(variance, missing):
     is_in = coins(10, 7, rng)
     margin = rng.normal(size=(10, 7)) * rng.gamma(2, size=7) + 3 * rng.normal(size=7) + is_in
     margin[rng.random(margin.shape) < missing] = np.nan
-    got = Lira(variance=variance).scores(margin, is_in)
+    got = Lira(variance=variance).scores(signals(margin, is_in))
     np.testing.assert_allclose(got, naive_lira(margin, is_in, variance == "pooled"), rtol=1e-9, atol=1e-9)
 
 
@@ -69,7 +70,9 @@ def test_auto_pools_below_64_runs():
     for runs, variance in ((62, "pooled"), (64, "per_example")):
         is_in = coins(runs, 5, rng)
         margin = rng.normal(size=(runs, 5))
-        np.testing.assert_array_equal(Lira().scores(margin, is_in), Lira(variance=variance).scores(margin, is_in))
+        np.testing.assert_array_equal(
+            Lira().scores(signals(margin, is_in)), Lira(variance=variance).scores(signals(margin, is_in))
+        )
 
 
 def test_the_target_run_enters_no_statistic():
@@ -77,7 +80,7 @@ def test_the_target_run_enters_no_statistic():
     is_in, margin = coins(8, 4, rng), rng.normal(size=(8, 4))
     moved = margin.copy()
     moved[3, 1:] += 100  # the other examples of the target run, which share its pooled variance
-    before, after = Lira().scores(margin, is_in), Lira().scores(moved, is_in)
+    before, after = Lira().scores(signals(margin, is_in)), Lira().scores(signals(moved, is_in))
     np.testing.assert_allclose(after[3, 0], before[3, 0])
     assert not np.allclose(after[2, 0], before[2, 0])
 
@@ -90,7 +93,7 @@ def test_lira_is_one_sided():
     for low in (-2.0, -4.0):  # as far from the outs as members are, and further, on the wrong side
         target = margin.copy()
         target[0, 0] += low - base[0]
-        assert Lira().scores(target, is_in)[0, 0] < -2
+        assert Lira().scores(signals(target, is_in))[0, 0] < -2
 
 
 def test_identical_margins_are_exact_ties_and_never_infinite():
@@ -98,9 +101,9 @@ def test_identical_margins_are_exact_ties_and_never_infinite():
     is_in = coins(8, 6, rng)
     margin = np.tile(rng.normal(size=6) / 3, (8, 1))
     for variance in ("pooled", "per_example"):
-        assert (Lira(variance=variance).scores(margin, is_in) == 0).all()
+        assert (Lira(variance=variance).scores(signals(margin, is_in)) == 0).all()
     perfect = np.where(is_in, 1.0, 0.0)
-    scores = Lira().scores(perfect, is_in)
+    scores = Lira().scores(signals(perfect, is_in))
     assert np.isfinite(scores).all()
     assert everything(scores, is_in) == 1.0
 
@@ -108,31 +111,33 @@ def test_identical_margins_are_exact_ties_and_never_infinite():
 def test_too_few_runs_give_nan():
     is_in = np.array([[True], [False], [False]])
     margin = np.array([[1.0], [0.0], [0.5]])
-    scores = Lira().scores(margin, is_in)
+    scores = Lira().scores(signals(margin, is_in))
     assert np.isnan(scores).all()  # one in run: as a target it leaves none, and its variance is never known
     four = np.array([[True], [True], [False], [False]])
-    assert np.isnan(Lira().scores(np.array([[1.0], [2.0], [0.0], [0.5]]), four)).all()  # one left has no spread
+    assert np.isnan(
+        Lira().scores(signals(np.array([[1.0], [2.0], [0.0], [0.5]]), four))
+    ).all()  # one left has no spread
 
 
 def test_a_column_never_observed_harms_no_other():
     rng = np.random.default_rng(5)
     is_in, margin = coins(8, 3, rng), rng.normal(size=(8, 3))
     margin[:, 2] = np.nan
-    scores = Lira().scores(margin, is_in)
+    scores = Lira().scores(signals(margin, is_in))
     assert np.isnan(scores[:, 2]).all()
-    np.testing.assert_allclose(scores[:, :2], Lira().scores(margin[:, :2], is_in[:, :2]))
+    np.testing.assert_allclose(scores[:, :2], Lira().scores(signals(margin[:, :2], is_in[:, :2])))
 
 
 def test_large_offsets_do_not_cost_precision():
     rng = np.random.default_rng(6)
     is_in, margin = coins(8, 4, rng), rng.integers(-8, 8, size=(8, 4)) / 8
     shifted = margin + np.array([0.0, 2.0**20, -(2.0**24), 2.0**10])
-    np.testing.assert_array_equal(Lira().scores(shifted, is_in), Lira().scores(margin, is_in))
+    np.testing.assert_array_equal(Lira().scores(signals(shifted, is_in)), Lira().scores(signals(margin, is_in)))
 
 
 def test_loss_threshold_is_the_negative_loss():
     margin = np.array([[0.0, 3.0, -800.0, np.nan, 40.0]])
-    scores = LossThreshold().scores(margin, np.zeros_like(margin, bool))
+    scores = LossThreshold().scores(signals(margin, np.zeros_like(margin, bool)))
     np.testing.assert_allclose(scores, [[-math.log(2), -log1p(math.exp(-3)), -800.0, np.nan, -math.exp(-40)]])
 
 
@@ -140,23 +145,129 @@ def test_loss_threshold_misses_what_lira_finds():
     rng = np.random.default_rng(7)
     is_in = coins(16, 60, rng)
     margin = 20 * rng.normal(size=60) + rng.normal(size=(16, 60)) + 2 * is_in
-    assert everything(Lira().scores(margin, is_in), is_in) > 0.85
-    assert everything(LossThreshold().scores(margin, is_in), is_in) < 0.6
+    assert everything(Lira().scores(signals(margin, is_in)), is_in) > 0.85
+    assert everything(LossThreshold().scores(signals(margin, is_in)), is_in) < 0.6
 
 
-@pytest.mark.parametrize("attack", [Lira(), LossThreshold()])
+def naive_rmia(margin, is_in, population, online, gamma, a):
+    """The formulas of the paper with loops and plain probabilities; population (R, n) losses."""
+    p, q = 1 / (1 + np.exp(-margin)), np.exp(-population)
+    runs, m = p.shape
+    scores = np.full((runs, m), np.nan)
+
+    def line(outs):
+        return ((1 + a) * np.mean(outs) + 1 - a) / 2
+
+    for r in range(runs):
+        others = [k for k in range(runs) if k != r]
+        for j in range(m):
+            ins = [p[k, j] for k in others if is_in[k, j] and not np.isnan(p[k, j])]
+            outs = [p[k, j] for k in others if not is_in[k, j] and not np.isnan(p[k, j])]
+            if np.isnan(p[r, j]) or not outs or (online and not ins):
+                continue
+            ratio = p[r, j] / ((np.mean(ins) + np.mean(outs)) / 2 if online else line(outs))
+            beaten = 0
+            for z in range(q.shape[1]):
+                rest = [q[k, z] for k in others]
+                beaten += ratio >= gamma * q[r, z] / (np.mean(rest) if online else line(rest))
+            scores[r, j] = beaten / q.shape[1]
+    return scores
+
+
+def rmia_case(seed, runs=10, m=7, n=40, effect=1.0):
+    rng = np.random.default_rng(seed)
+    is_in = coins(runs, m, rng)
+    margin = rng.normal(size=(runs, m)) + 2 * rng.normal(size=m) + effect * is_in
+    population = np.logaddexp(0, -rng.normal(size=(runs, n)) - 2 * rng.normal(size=n))
+    return margin, is_in, population
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+@pytest.mark.parametrize("gamma", [1.0, 1.5])
+def test_rmia_equals_a_naive_loop(mode, gamma):
+    margin, is_in, population = rmia_case(0)
+    margin[np.random.default_rng(1).random(margin.shape) < 0.1] = np.nan
+    got = Rmia(mode=mode, gamma=gamma, a=0.4).scores(signals(margin, is_in, population))
+    expected = naive_rmia(margin, is_in, population, mode == "online", gamma, 0.4)
+    np.testing.assert_allclose(got, expected)
+    assert len(np.unique(expected[~np.isnan(expected)])) > 5
+    for wrong in (
+        naive_rmia(margin, is_in, population, mode == "online", 1 / gamma if gamma > 1 else 1.5, 0.4),
+        naive_rmia(margin, ~is_in, population, mode == "online", gamma, 0.4) if mode == "offline" else got + 1,
+        naive_rmia(-margin, is_in, population, mode == "online", gamma, 0.4),
+    ):
+        assert not np.allclose(got, wrong, equal_nan=True)
+
+
+def test_rmia_reads_the_population_of_the_right_model():
+    margin, is_in, first = rmia_case(2)
+    second = rmia_case(3)[2]
+    model = np.array([0, 1, 1, 0, -1, 0, 1])
+    both = Signals(margin=margin, is_in=is_in, population=np.stack([first, second]), model=model)
+    got = Rmia().scores(both)
+    for number, population in enumerate((first, second)):
+        own = model == number
+        np.testing.assert_array_equal(got[:, own], Rmia().scores(signals(margin, is_in, population))[:, own])
+    assert np.isnan(got[:, model < 0]).all()
+
+
+def test_rmia_within_one_model_orders_by_its_ratio():
+    margin, is_in, population = rmia_case(4, m=30, n=500)
+    population = np.sort(population, axis=1)
+    p = 1 / (1 + np.exp(-margin))
+    scores = Rmia(gamma=1.0).scores(signals(margin, is_in, population))
+    for r in range(10):
+        rest = np.arange(10) != r
+        reference = [(p[rest & is_in[:, j], j].mean() + p[rest & ~is_in[:, j], j].mean()) / 2 for j in range(30)]
+        order = np.argsort(p[r] / reference)
+        assert (np.diff(scores[r, order]) >= 0).all()
+
+
+def test_rmia_without_an_effect_is_at_chance_exactly_when_coins_are_exchanged():
+    margin, is_in, population = rmia_case(5, effect=0.0)
+    both = [everything(Rmia().scores(signals(margin, coin, population)), coin) for coin in (is_in, ~is_in)]
+    assert sum(both) == pytest.approx(1.0)
+    assert both[0] != 0.5
+
+
+def test_rmia_counts_equality_and_ties():
+    margin, is_in = np.zeros((6, 2)), coins(6, 2, np.random.default_rng(0))
+    population = np.full((6, 5), math.log(2))
+    assert (Rmia(gamma=1.0).scores(signals(margin, is_in, population)) == 1).all()
+    assert (Rmia(gamma=1.0 + 1e-6).scores(signals(margin, is_in, population)) == 0).all()
+
+
+def test_rmia_survives_probabilities_near_nothing():
+    margin, is_in, population = rmia_case(6)
+    scores = Rmia().scores(signals(margin - 2000, is_in, population + 3000))
+    assert np.isfinite(scores).all()
+    assert len(np.unique(scores)) > 2
+    diverged = population.copy()
+    diverged[3] = np.nan
+    assert np.isnan(Rmia().scores(signals(margin, is_in, diverged))[3]).all()
+    assert np.isfinite(np.delete(Rmia().scores(signals(margin, is_in, diverged)), 3, axis=0)).all()
+
+
+def test_rmia_needs_a_population():
+    margin, is_in, population = rmia_case(7)
+    assert np.isnan(Rmia().scores(signals(margin, is_in))).all()
+    assert np.isnan(Rmia().scores(signals(margin, is_in, population[:, :0]))).all()
+
+
+@pytest.mark.parametrize("attack", [Lira(), LossThreshold(), Rmia(), Rmia(mode="offline")])
 def test_contract(attack):
     rng = np.random.default_rng(8)
     is_in, margin = coins(8, 9, rng), rng.normal(size=(8, 9))
     margin[2, 3] = np.nan
+    population = np.logaddexp(0, rng.normal(size=(8, 50)))
     kept = margin.copy()
-    scores = attack.scores(margin, is_in)
+    scores = attack.scores(signals(margin, is_in, population))
     assert isinstance(attack, MembershipAttack)
     assert attack.knows
     assert scores.dtype == np.float64
     np.testing.assert_array_equal(np.isnan(scores), np.isnan(margin))
     np.testing.assert_array_equal(margin, kept)
     order = rng.permutation(9)
-    np.testing.assert_allclose(attack.scores(margin[:, order], is_in[:, order]), scores[:, order])
+    np.testing.assert_allclose(attack.scores(signals(margin[:, order], is_in[:, order], population)), scores[:, order])
     member = margin + 3 * is_in
-    assert everything(attack.scores(member, is_in), is_in) > 0.9
+    assert everything(attack.scores(signals(member, is_in, population)), is_in) > 0.9

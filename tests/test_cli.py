@@ -85,7 +85,7 @@ def test_version():
 
 
 def test_every_command_has_help():
-    for command in ("run", "measure", "report", "check", "list", "show"):
+    for command in ("run", "measure", "report", "check", "list", "show", "fetch"):
         done = call(command, "--help")
         assert done.exit_code == 0
         assert "Usage" in done.stdout
@@ -119,6 +119,7 @@ def test_list_of_an_unknown_family():
         ("strategy", "fedavg", ["size, uniform"]),
         ("probe", "leakage", ["inverting_gradients", "(must be given)", "probes:\n  - {kind: leakage, attack: {"]),
         ("sampler", "everyone", ["sampler: {kind: everyone}"]),
+        ("injection", "typical", ["all of its family have", "- `stop`: last round in which an in"]),
         ("strategy", "flwr.serverapp.strategy:FedProx", ["proximal_mu"]),
     ],
 )

@@ -215,9 +215,9 @@ def test_an_attack_sees_one_kind_at_a_time_and_one_model_at_a_time():
     class Spy:
         knows: ClassVar[str] = "nothing"
 
-        def scores(self, margin, is_in):
-            shapes.append(margin.shape)
-            return margin
+        def scores(self, seen):
+            shapes.append(seen.margin.shape)
+            return seen.margin
 
     is_in = coins(4, 5, np.random.default_rng(0))
     margin = np.random.default_rng(1).normal(size=(4, 3, 5))

@@ -1,5 +1,6 @@
 """A federation loses no row, leaks no row, and each step draws from its own stream."""
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -10,20 +11,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem import federation
+from fedmem import catalogue, federation
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.injections.mislabelled import Mislabelled
+from fedmem.injections.poison import Poison
 from fedmem.injections.random_pattern import RandomPattern
+from fedmem.injections.rare_subgroup import RareSubgroup
 from fedmem.injections.typical import Typical
 from fedmem.models.mlp import MLP
 from fedmem.models.small_cnn import SmallCNN
+from fedmem.models.tabular_mlp import TabularMLP
 from fedmem.partitions.dirichlet import Dirichlet
+from fedmem.partitions.flower import Flower
 from fedmem.partitions.iid import IID
 from fedmem.partitions.natural import Natural
 from fedmem.scenario import Scenario
 from fedmem.seeding import stream
-from fedmem.types import Examples, Federation, Injected
+from fedmem.types import FOREVER, Examples, Federation, Injected
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -50,9 +55,11 @@ def arrays(built: Federation) -> dict[str, np.ndarray]:
         rows: Examples = getattr(built, name)
         found |= {f"{name} inputs": rows.inputs, f"{name} targets": rows.targets, f"{name} ids": rows.ids}
     found |= {f"base {client}": rows for client, rows in enumerate(built.base)}
-    found |= {name: getattr(built.audit, name) for name in ("kind", "role", "holder", "copies", "is_in")}
+    found |= {
+        name: getattr(built.audit, name) for name in ("kind", "role", "holder", "copies", "is_in", "start", "stop")
+    }
     found |= {f"references {item.family}": item.inputs for item in built.references}
-    return found | {"fill": built.fill}
+    return found | {"fill": built.fill, "trained": built.trained}
 
 
 def changed(one: Federation, other: Federation) -> set[str]:
@@ -65,18 +72,22 @@ def changed(one: Federation, other: Federation) -> set[str]:
     }
 
 
-injections = st.lists(
-    st.builds(
-        lambda kind, per_client, copies: (kind, per_client, copies),
-        st.sampled_from([RandomPattern, Mislabelled, Typical]),
-        st.integers(1, 3),
-        st.integers(1, 3),
+FEWEST = {"adversarial": {"reference_rows": 10}, "near_duplicate": {"multiplicity": 3}, "label_noise": {"rate": 0.01}}
+"""Fields that let many injections fit into few rows."""
+
+planned_injections = st.lists(
+    st.tuples(
+        st.sampled_from([kind for kind in catalogue.kinds("injection") if kind != "random_row"]),
+        st.integers(1, 2),
+        st.integers(1, 2),
+        st.sampled_from(["all", (0,), {"share": 0.5}, {"count": 1}]),
+        st.sampled_from([(None, None), (2, None), (None, 1), (2, 3), (1, 9)]),
     ),
     max_size=4,
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**31),
     runs=st.sampled_from([1, 2, 4, 10]),
@@ -84,63 +95,151 @@ injections = st.lists(
     population=st.integers(0, 60),
     exclusion=st.sampled_from(["replace", "remove"]),
     partition=st.sampled_from([IID(), Dirichlet(alpha=1.0, min_rows=1)]),
-    planned=injections,
+    planned=planned_injections,
 )
 def test_every_row_has_one_place(
     seed: int, runs: int, clients: int, population: int, exclusion: str, partition: IID | Dirichlet, planned: list[Any]
 ) -> None:
+    made = [
+        catalogue.load("injection", kind)(
+            per_client=count,
+            copies=copies,
+            clients=who,
+            start=window[0],
+            stop=window[1],
+            label=f"kind{i}",
+            **FEWEST.get(kind, {}),
+        )
+        for i, (kind, count, copies, who, window) in enumerate(planned)
+    ]
     asked = scenario(
         seed=seed,
+        rounds=3,
         runs=runs,
         clients=clients,
         population=population,
         exclusion=exclusion,
         partition=partition,
-        dataset=Synthetic(rows=700, test=50),
-        injections=tuple(
-            kind(per_client=count, copies=copies, label=f"kind{i}") for i, (kind, count, copies) in enumerate(planned)
-        ),
+        dataset=Synthetic(rows=1200, test=50),
+        injections=tuple(made),
     )
     built = federation.build(asked)
     audit, store = built.audit, built.store
 
-    # Disjoint and complete over the data set.
-    real = store.ids[store.ids >= 0]
-    everywhere = np.concatenate([real, built.test.ids, built.population.ids])
-    np.testing.assert_array_equal(np.sort(everywhere), np.arange(750))
-    generated = store.ids[store.ids < 0]
-    assert len(np.unique(generated)) == len(generated)
-    assert sum(built.counts[name] for name in ("test", "population", "audit", "fill-ins", "base")) == 750
-    assert built.counts["total"] == 750
+    # Disjoint, and complete over the data set but for what is kept from everybody.
+    everywhere = np.concatenate([store.ids[store.ids >= 0], built.test.ids, built.population.ids])
+    assert len(np.unique(everywhere)) == len(everywhere)
+    unseen = built.counts["withheld"] + sum(getattr(injection, "reference_rows", 0) for injection in made)
+    assert len(everywhere) == 1250 - unseen
+    places = ("test", "population", "audit", "fill-ins", "withheld", "base")
+    assert sum(built.counts[name] for name in places) == built.counts["total"] == 1250
     assert sum(len(rows) for rows in built.base) == built.counts["base"] == built.audit_start
     np.testing.assert_array_equal(np.concatenate(built.base), np.arange(built.audit_start))
     np.testing.assert_array_equal(audit.examples.ids, store.ids[built.audit_start : built.audit_start + len(audit)])
+    generated = audit.examples.ids[audit.examples.ids < 0]
+    assert len(np.unique(generated)) == len(generated)
 
-    # Holders and copies are as asked.
-    for i, (_, count, copies) in enumerate(planned):
+    # Holders, copies and windows are as asked.
+    for i, injection in enumerate(made):
         mine = audit.kind == f"kind{i}"
-        assert np.bincount(audit.holder[mine], minlength=clients).tolist() == [count] * clients
-        assert set(audit.copies[mine].tolist()) == {copies}
+        assert set(audit.injection[mine].tolist()) == {i}
+        assert len(np.unique(audit.holder[mine])) == injection.num_holders(clients)
+        assert audit.copies[mine].sum() == injection.total_copies(clients, 1200)
+        assert set(audit.start[mine].tolist()) == {0 if injection.start in (None, 1) else injection.start}
+        assert set(audit.stop[mine].tolist()) == {FOREVER if injection.stop is None else injection.stop}
 
     # Coins are balanced.
     assert audit.is_in.shape == (runs, len(audit))
     if runs > 1:
         assert set(audit.is_in.sum(0).tolist()) <= {runs // 2}
 
-    # What a client trains on in a run.
+    # A reserved class is held under coins only.
+    for injection in made:
+        if getattr(injection, "exclusive", False):
+            rows = np.concatenate([*built.base, built.fill[built.fill >= 0]])
+            assert injection.reserved_class not in store.targets[rows]
+
+    # What a client trains on in a round, against a plain loop.
+    ends = np.cumsum(audit.copies)
     for run in range(runs):
-        trained = [built.rows(run, client) for client in range(clients)]
-        filled = np.concatenate(trained)
-        filled = filled[filled >= built.audit_start + len(audit)]
-        assert len(np.unique(filled)) == len(filled)
-        for client, rows in enumerate(trained):
-            assert set(built.base[client].tolist()) <= set(rows.tolist())
-            for j in np.flatnonzero(audit.holder == client):
-                expected = audit.copies[j] if audit.is_in[run, j] else 0
-                assert np.count_nonzero(rows == built.audit_start + j) == expected
-            inside = audit.copies[(audit.holder == client) & audit.is_in[run]].sum()
-            every = audit.copies[audit.holder == client].sum()
-            assert len(rows) == len(built.base[client]) + (every if exclusion == "replace" else inside)
+        stand_ins = built.fill[run][built.fill[run] >= 0]
+        assert len(np.unique(stand_ins)) == len(stand_ins)
+        assert np.all(stand_ins >= built.audit_start + len(audit))
+        assert not set(stand_ins.tolist()) & set(built.trained.tolist())
+        for round in (0, 1, 2, 3):
+            for client in range(clients):
+                expected = built.base[client].tolist()
+                for j in np.flatnonzero(audit.holder == client):
+                    slots = slice(ends[j] - audit.copies[j], ends[j])
+                    inside = audit.is_in[run, j] and audit.start[j] <= round <= audit.stop[j]
+                    stand_for = (built.trained if inside else built.fill[run])[slots]
+                    assert inside or exclusion == "remove" or (stand_for >= 0).all()
+                    assert inside or exclusion == "replace" or (stand_for < 0).all()
+                    expected += stand_for[stand_for >= 0].tolist()
+                rows = built.rows(run, client, round)
+                assert rows.tolist() == expected
+                if exclusion == "replace":
+                    assert len(rows) == len(built.base[client]) + audit.copies[audit.holder == client].sum()
+
+
+@settings(max_examples=20, deadline=None)
+@given(start=st.integers(1, 4), length=st.integers(0, 3), seed=st.integers(0, 99))
+def test_outside_its_window_an_example_leaves_no_trace(start: int, length: int, seed: int) -> None:
+    """What is trained on there is what would be trained on had every coin fallen on out."""
+    window = {"start": start, "stop": start + length}
+    built = federation.build(scenario(seed=seed, rounds=6, injections=(Typical(copies=2, **window), RandomPattern())))
+    windowed = np.flatnonzero(built.audit.kind == "typical")
+    rows = set((built.audit_start + windowed).tolist())
+    for round in range(7):
+        seen = {row for run in range(4) for client in range(5) for row in built.rows(run, client, round).tolist()}
+        assert bool(rows & seen) == (max(start, 2) <= round <= start + length or (start == 1 and round <= 1))
+
+
+def test_a_window_over_all_rounds_changes_nothing() -> None:
+    plain = federation.build(scenario(injections=(Typical(),)))
+    assert changed(plain, federation.build(scenario(injections=(Typical(start=1, stop=2),)))) == {"stop"}
+    assert changed(plain, federation.build(scenario(injections=(Typical(start=2),)))) == {"start", "fill"}
+
+
+def test_rounds_with_the_same_windows_share_their_rows() -> None:
+    built = federation.build(scenario(rounds=9, injections=(Typical(start=4, stop=6),)))
+    assert built.rows(0, 0, 1) is built.rows(0, 0, 9)
+    assert built.rows(0, 0, 4) is built.rows(0, 0, 6)
+    assert built.rows(0, 0, 3).tolist() != built.rows(0, 0, 4).tolist()
+
+
+def test_a_rare_subgroup_is_kept_from_the_clients_and_from_nobody_else() -> None:
+    asked = scenario(injections=(RareSubgroup(of_class=2, clients=(3,), per_client=6), Typical()))
+    built = federation.build(asked)
+    assert 2 in built.test.targets
+    assert 2 in built.population.targets
+    data = asked.dataset.load(stream(asked.seed, "dataset"))
+    of_class = int((data.train.targets == 2).sum())
+    assert built.counts["withheld"] == of_class - int((built.population.targets == 2).sum()) - 6
+    mine = built.audit.kind == "rare_subgroup"
+    assert set(built.audit.holder[mine].tolist()) == {3}
+    for run in range(4):
+        for client in range(5):
+            rows = built.rows(run, client, 1)
+            held = np.count_nonzero(built.store.targets[rows] == 2)
+            assert held == (built.audit.is_in[run, mine].sum() if client == 3 else 0)
+
+
+def test_a_reserved_class_leaves_the_population_and_the_coins_of_others_alone() -> None:
+    plain = federation.build(scenario(injections=(Typical(),)))
+    rare = federation.build(scenario(injections=(Typical(), RareSubgroup())))
+    np.testing.assert_array_equal(plain.population.ids, rare.population.ids)
+    np.testing.assert_array_equal(plain.audit.is_in, rare.audit.is_in[:, : len(plain.audit)])
+
+
+def test_two_injections_of_one_class_share_its_rows() -> None:
+    both = (RareSubgroup(of_class=1, per_client=5), Poison(victim=1, target=0, per_client=2))
+    built = federation.build(scenario(injections=both))
+    real = built.audit.examples.ids
+    assert len(np.unique(real)) == len(real) == 15
+    (problem,) = federation.check(scenario(injections=(both[0], Poison(victim=1, target=0, per_client=30))))
+    assert problem.path == "injections[1]"
+    assert "155 rows of class 1 are wanted, but outside the population there are" in problem.message
 
 
 def test_nothing_injected_leaks_into_what_is_measured_or_held() -> None:
@@ -151,7 +250,7 @@ def test_nothing_injected_leaks_into_what_is_measured_or_held() -> None:
         int(built.store.ids[row])
         for run in range(10)
         for client in range(5)
-        for row in built.rows(run, client)
+        for row in built.rows(run, client, 1)
         if not built.audit_start <= row < built.audit_start + len(built.audit)
     }
     assert not audit_ids & trained
@@ -173,9 +272,9 @@ def test_rows_of_a_run_are_those_of_a_plain_loop() -> None:
                     expected += [built.audit_start + int(j)] * copies
                 else:
                     expected += built.fill[run, ends[j] - copies : ends[j]].tolist()
-            assert built.rows(run, client).tolist() == expected
+            assert built.rows(run, client, 1).tolist() == expected
     with pytest.raises(ValueError, match="read-only"):
-        built.rows(0, 0)[0] = 1
+        built.rows(0, 0, 1)[0] = 1
 
 
 def test_the_same_scenario_gives_the_same_bytes() -> None:
@@ -193,6 +292,7 @@ def test_the_same_scenario_gives_the_same_bytes() -> None:
         ({"references": 10}, {"references"}),
         ({"runs": 6}, {"is_in", "fill"}),
         ({"partition": Dirichlet(alpha=1.0)}, {"base", "store", "fill"}),
+        ({"rounds": 3}, set()),
     ],
 )
 def test_a_change_reaches_only_what_depends_on_it(change: dict[str, Any], expected: set[str]) -> None:
@@ -293,7 +393,7 @@ def test_a_scenario_without_injections_is_plain_federated_learning() -> None:
     assert len(built.audit) == 0
     assert built.audit.kinds == ()
     assert built.references == ()
-    assert built.rows(3, 2).tolist() == built.base[2].tolist()
+    assert built.rows(3, 2, 1).tolist() == built.base[2].tolist()
 
 
 def test_budget_adds_up_and_needs_no_network() -> None:
@@ -302,6 +402,7 @@ def test_budget_adds_up_and_needs_no_network() -> None:
         "population": 40,
         "audit": 15,
         "fill-ins": 35,
+        "withheld": 0,
         "base": 310,
         "total": 450,
     }
@@ -380,3 +481,72 @@ def test_components_that_break_their_promise_are_found_out() -> None:
     (problem,) = federation.check(scenario(partition=_Forgetful()))
     assert problem.path == "partition"
     assert "gave 5 clients 309 rows" in problem.message
+
+
+def test_rows_that_the_partition_leaves_out_are_nowhere_and_counted() -> None:
+    shards = {"num_shards_per_partition": 1, "shard_size": 30}
+    built = federation.build(
+        scenario(partition=Flower(partitioner="ShardPartitioner", arguments=shards, leave_out=True))
+    )
+    assert [len(rows) for rows in built.base] == [30] * 5
+    whole = federation.build(scenario())
+    assert built.counts["base"] == 150
+    assert built.counts["left out"] == whole.counts["base"] - 150 > 0
+    assert sum(count for name, count in built.counts.items() if name != "total") == built.counts["total"]
+    held = set(built.store.ids[: built.audit_start].tolist())
+    assert held < set(whole.store.ids[: whole.audit_start].tolist())
+    # Only who holds what has changed.
+    np.testing.assert_array_equal(built.audit.is_in, whole.audit.is_in)
+    np.testing.assert_array_equal(built.population.ids, whole.population.ids)
+
+
+def test_only_a_partition_that_says_so_may_leave_rows_out() -> None:
+    silent = Flower(partitioner="ShardPartitioner", arguments={"num_shards_per_partition": 1, "shard_size": 30})
+    with pytest.raises(ComponentError, match="leaves out") as caught:
+        federation.build(scenario(partition=silent))
+    assert caught.value.path == "partition.leave_out"
+
+    class Forgetful(IID):
+        def assign(self, data: Any, rows: Any, num_clients: int, rng: Any) -> Any:
+            return tuple(part[1:] for part in super().assign(data, rows, num_clients, rng))
+
+    with pytest.raises(ComponentError, match="must hold each of"):
+        federation.build(scenario(partition=Forgetful()))
+
+    class Greedy(Forgetful):
+        leave_out = True
+
+        def assign(self, data: Any, rows: Any, num_clients: int, rng: Any) -> Any:
+            parts = super().assign(data, rows, num_clients, rng)
+            return (*parts[:-1], np.sort(np.concatenate([parts[-1], parts[0][:1]])))
+
+    with pytest.raises(ComponentError, match="must hold each of"):
+        federation.build(scenario(partition=Greedy()))
+
+
+def test_each_run_has_its_own_weights_if_the_scenario_says_so() -> None:
+    shared, own = federation.build(scenario()), federation.build(scenario(initial_weights="own"))
+    assert changed(shared, own) == set()
+    assert shared.initials == ()
+    assert all(shared.initial_of(run) is shared.initial for run in range(4))
+    weights = [own.initial_of(run)["hidden1.weight"] for run in range(4)]
+    assert all(not torch.equal(one, other) for one, other in combinations([*weights, own.initial["hidden1.weight"]], 2))
+    # Those of a run do not depend on how many runs there are.
+    fewer = federation.build(scenario(initial_weights="own", runs=2))
+    assert all(torch.equal(fewer.initial_of(run)["hidden1.weight"], weights[run]) for run in range(2))
+
+
+def test_a_model_for_tables_is_told_the_columns_and_refuses_what_is_no_table() -> None:
+    found = federation.check(scenario(model=TabularMLP()))
+    assert [problem.path for problem in found] == ["model.kind"]
+    assert "no table" in found[0].message
+
+    class Table(Synthetic):
+        def load(self, rng: np.random.Generator) -> Any:
+            return replace(super().load(rng), blocks=(1, 4, 1))
+
+    built = federation.build(
+        scenario(dataset=Table(rows=400, test=50, shape=(6,)), model=TabularMLP(hidden=(4,)), injections=())
+    )
+    assert built.initial["embedded.block1.weight"].shape == (4, 4)
+    assert built.model(torch.from_numpy(built.store.inputs[:3])).shape == (3, built.num_classes)

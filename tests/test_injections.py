@@ -1,5 +1,7 @@
 """Each injection draws from the distribution that it states."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,7 +11,7 @@ from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.typical import Typical
 from fedmem.spare import Spare
-from fedmem.types import ClientData, Examples, IntArray
+from fedmem.types import ClientData, Examples, IntArray, Space
 
 CLASSES = 4
 
@@ -18,6 +20,15 @@ def rows(targets: IntArray) -> Examples:
     """Rows whose input tells their id."""
     ids = np.arange(len(targets))
     return Examples(inputs=ids.astype(np.float32)[:, None], targets=targets, ids=ids)
+
+
+def pictures(*shape: int) -> Space:
+    """What is public about pictures of this shape with values from 0 to 1, 0.25 on average."""
+    whole = np.ones(shape, np.float32)
+    return Space(num_classes=CLASSES, num_rows=1000, mean=whole / 4, low=0 * whole, high=whole)
+
+
+SPACE = pictures(1)
 
 
 def skewed(count: int) -> list[ClientData]:
@@ -35,14 +46,14 @@ def skewed(count: int) -> list[ClientData]:
     ],
 )
 def test_every_client_holds_its_number_of_examples(injection: RandomPattern | Typical | Mislabelled) -> None:
-    injected = injection.plan(skewed(8), Spare(rows(np.arange(80) % CLASSES)), CLASSES, np.random.default_rng(0))
+    injected = injection.plan(skewed(8), Spare(rows(np.arange(80) % CLASSES)), SPACE, np.random.default_rng(0))
     assert injected.holder.tolist() == [0, 0, 0, 1, 1, 1]
     assert injected.copies.tolist() == [2] * 6
 
 
 def test_typical_rows_are_unaltered_and_look_like_their_holder() -> None:
     reserve = rows(np.arange(4000) % CLASSES)
-    injected = Typical(per_client=400).plan(skewed(8), Spare(reserve), CLASSES, np.random.default_rng(0))
+    injected = Typical(per_client=400).plan(skewed(8), Spare(reserve), SPACE, np.random.default_rng(0))
     kept = reserve.take(injected.examples.ids)
     np.testing.assert_array_equal(injected.examples.inputs, kept.inputs)
     np.testing.assert_array_equal(injected.examples.targets, kept.targets)
@@ -55,7 +66,7 @@ def test_typical_rows_are_unaltered_and_look_like_their_holder() -> None:
 
 def test_mislabelled_rows_have_any_other_label_equally_often() -> None:
     reserve = rows(np.arange(4000) % CLASSES)
-    injected = Mislabelled(per_client=900).plan(skewed(8), Spare(reserve), CLASSES, np.random.default_rng(0))
+    injected = Mislabelled(per_client=900).plan(skewed(8), Spare(reserve), SPACE, np.random.default_rng(0))
     true = reserve.targets[injected.examples.ids]
     assert set(true[injected.holder == 0].tolist()) == {0}
     assert not np.any(injected.examples.targets == true)
@@ -69,7 +80,7 @@ def test_mislabelled_with_two_classes_flips() -> None:
     injected = Mislabelled(per_client=5).plan(
         [ClientData(client=0, examples=rows(np.array([0, 1])))],
         Spare(rows(np.arange(20) % 2)),
-        2,
+        replace(SPACE, num_classes=2),
         np.random.default_rng(0),
     )
     np.testing.assert_array_equal(injected.examples.targets, 1 - injected.examples.ids % 2)
@@ -78,7 +89,7 @@ def test_mislabelled_with_two_classes_flips() -> None:
 @pytest.mark.parametrize(("values", "mean", "variance"), [("binary", 0.5, 1 / 4), ("uniform", 0.5, 1 / 12)])
 def test_patterns_are_independent_pixels(values: str, mean: float, variance: float) -> None:
     injection = RandomPattern(values=values)  # type: ignore[arg-type]
-    patterns = injection.references(4000, (1, 6, 6), np.random.default_rng(0)).reshape(4000, 36)
+    patterns = injection.references(4000, pictures(1, 6, 6), np.random.default_rng(0)).reshape(4000, 36)
     error = np.sqrt(variance / 4000)
     assert np.abs(patterns.mean(0) - mean).max() < 4.5 * error
     assert patterns.var(0) == pytest.approx(np.full(36, variance), rel=0.1)
@@ -94,8 +105,8 @@ def test_canaries_and_references_come_from_one_generator_with_labels_of_their_ow
         )
     ]
     injection = RandomPattern(per_client=2000)
-    injected = injection.plan(clients, Spare(clients[0].examples), CLASSES, np.random.default_rng(0))
-    references = injection.references(2000, (40,), np.random.default_rng(1))
+    injected = injection.plan(clients, Spare(clients[0].examples), pictures(40), np.random.default_rng(0))
+    references = injection.references(2000, pictures(40), np.random.default_rng(1))
     # Ones per pattern are binomial for both.
     assert stats.ks_2samp(injected.examples.inputs.sum(1), references.sum(1)).pvalue > 1e-3
     assert stats.chisquare(np.bincount(injected.examples.targets, minlength=CLASSES)).pvalue > 1e-3
@@ -105,10 +116,10 @@ def test_canaries_and_references_come_from_one_generator_with_labels_of_their_ow
 
 def test_binary_patterns_want_room() -> None:
     with pytest.raises(ComponentError, match=r"at least 32 values .*\(5,\).*write `values: uniform`"):
-        RandomPattern().references(3, (5,), np.random.default_rng(0))
-    assert RandomPattern(values="uniform").references(3, (5,), np.random.default_rng(0)).shape == (3, 5)
+        RandomPattern().references(3, pictures(5), np.random.default_rng(0))
+    assert RandomPattern(values="uniform").references(3, pictures(5), np.random.default_rng(0)).shape == (3, 5)
 
 
 def test_running_out_of_spare_rows_is_an_error() -> None:
     with pytest.raises(ComponentError, match="4 spare rows are wanted but 3 are left"):
-        Typical(per_client=4).plan(skewed(8)[:1], Spare(rows(np.zeros(3, np.int64))), CLASSES, np.random.default_rng(0))
+        Typical(per_client=4).plan(skewed(8)[:1], Spare(rows(np.zeros(3, np.int64))), SPACE, np.random.default_rng(0))

@@ -92,6 +92,18 @@ def test_weight_decay_is_taken_off() -> None:
     assert all(torch.allclose(case.target.gradient[name].float(), value, atol=2e-6) for name, value in exact.items())
 
 
+def test_a_learning_rate_that_decays_is_that_of_its_round() -> None:
+    client = Sgd(lr=0.1, decay=0.5, steps=1, batch_size=100)
+    lab = Lab(client=client)
+    before, rows = lab.federation.initial, lab.rows(0, 1)
+    store = lab.federation.store
+    exact = gradient_of(lab.federation.model, before, store.inputs[rows], store.targets[rows])
+    offer = {"round": torch.tensor(3.0)}
+    after = client.step(client.init(before, offer, {}), lambda params: exact)["params"]
+    (case,) = Leakage(attack=QUICK)._cases("message", [transition(0, 3, 1, before, after, len(rows))], lab)
+    assert all(torch.allclose(case.target.gradient[name].float(), value, atol=5e-6) for name, value in exact.items())
+
+
 def test_a_message_is_scaled_by_its_number_of_steps() -> None:
     lab = Lab()
     local = lab.local(runs=(0,), clients=(1,))

@@ -21,7 +21,17 @@ from hypothesis import strategies as st
 
 from fedmem.errors import RunError
 from fedmem.results import RESULTS_SCHEMA, read, read_bank, replace_measurements, write_run, writing
-from fedmem.types import AuditSet, Bank, Evidence, Examples, Measurement, Participation, Reading, ReferenceEvidence
+from fedmem.types import (
+    FOREVER,
+    AuditSet,
+    Bank,
+    Evidence,
+    Examples,
+    Measurement,
+    Participation,
+    Reading,
+    ReferenceEvidence,
+)
 
 FEDERATION: Any = SimpleNamespace(num_clients=3, num_classes=3, counts={"test": 5, "base": np.int64(7)})
 
@@ -47,6 +57,9 @@ def bank(*, seed: int = 0, m: int = 6, models: int = 4, rounds: int = 2, canarie
         holder=rng.integers(-1, 3, m).astype(np.int32),
         copies=rng.integers(1, 4, m).astype(np.int32),
         is_in=rng.random((4, m)) < 0.5,
+        start=rng.integers(0, 4, m).astype(np.int32),
+        stop=rng.choice([4, 9, FOREVER], m).astype(np.int32),
+        injection=rng.integers(0, 3, m).astype(np.int32),
     )
     evidence, references = [], []
     run, client = rng.integers(0, 4, models).astype(np.int32), rng.integers(-1, 3, models).astype(np.int32)
@@ -158,6 +171,10 @@ def test_frames_manifest_and_arrays(tmp_path: Path) -> None:
     for subjects, label in zip(run.references["subjects"], run.references["label"], strict=True):
         assert (stored.audit.examples.targets[subjects] == label).all()
     assert run.audit["is_in"][1].tolist() == stored.audit.is_in[:, 1].tolist()
+    for name in ("injection", "kind", "role", "holder", "copies", "start", "stop"):
+        assert run.audit[name].tolist() == getattr(stored.audit, name).tolist()
+    assert run.audit["target"].tolist() == stored.audit.examples.targets.tolist()
+    assert run.audit["id"].tolist() == stored.audit.examples.ids.tolist()
     assert run.participation["failed"].tolist() == [False, True]
     assert np.array_equal(run.reconstructions()["leakage/original"], arrays["leakage/original"])
     assert torch.equal(run.params()["w"], torch.ones(2, 2))

@@ -4,19 +4,24 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmem.statistics import (
     auc,
+    benjamini_hochberg,
     clopper_pearson,
+    fisher_exact,
     interval,
     mean,
     mean_over_examples,
     means_by_coin,
     newcombe,
+    rank_sum_exact,
     resampling,
     smallest_fpr,
+    student,
     tpr,
     weightings,
     wilson,
@@ -182,3 +187,61 @@ def test_newcombe_reproduces_the_table_of_the_paper():
     low, high = newcombe([56, 9, 10, 10], [70, 10, 10, 10], [48, 3, 0, 0], [80, 10, 20, 10])
     np.testing.assert_allclose(low, [0.0524, 0.1705, 0.6791, 0.6075], atol=5e-5)
     np.testing.assert_allclose(high, [0.3339, 0.8090, 1.0, 1.0], atol=5e-5)
+
+
+# Tests of coins
+
+
+@pytest.mark.parametrize(("total", "chosen"), [(8, 4), (9, 3), (20, 10)])
+def test_fisher_and_rank_sum_equal_scipy(total, chosen):
+    table = fisher_exact(total, chosen)
+    for k in range(total + 1):
+        for x in range(max(0, k - total + chosen), min(k, chosen) + 1):
+            counts = [[x, chosen - x], [k - x, total - chosen - k + x]]
+            assert table[k, x] == pytest.approx(scipy.stats.fisher_exact(counts).pvalue)
+    rng = np.random.default_rng(0)
+    tails = rank_sum_exact(total, chosen)
+    for _ in range(20):
+        values = rng.normal(size=total)
+        found = scipy.stats.mannwhitneyu(values[:chosen], values[chosen:], method="exact")
+        assert tails[int(found.statistic)] == pytest.approx(found.pvalue)
+
+
+def test_rank_sums_of_many_runs_are_normal():
+    exact, normal = rank_sum_exact(200, 100), rank_sum_exact(202, 101)
+    away = 600
+    assert normal[101 * 101 // 2 + away] == pytest.approx(exact[5000 + away], rel=0.05)
+    assert exact.shape == (10_001,)
+
+
+def test_benjamini_hochberg_is_its_definition():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        p = np.round(rng.beta(0.5, 2, size=30), 2)
+        p[rng.random(30) < 0.1] = np.nan
+        known = np.sort(p[~np.isnan(p)])
+        steps = [k for k in range(1, len(known) + 1) if known[k - 1] <= 0.2 * k / len(known)]
+        expected = p <= known[steps[-1] - 1] if steps else np.zeros(30, bool)
+        np.testing.assert_array_equal(benjamini_hochberg(p, 0.2), expected)
+    assert not benjamini_hochberg(np.array([]), 0.05).any()
+    assert not benjamini_hochberg(np.array([np.nan]), 0.05).any()
+
+
+def test_student_is_welchs():
+    rng = np.random.default_rng(2)
+    one, other = rng.normal(size=9), 3 * rng.normal(size=4)
+    gap, low, high = student(one, np.append(other, np.nan))
+    found = scipy.stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    assert (gap, low, high) == pytest.approx((one.mean() - other.mean(), found.low, found.high))
+    assert student(np.ones(3), np.zeros(3)) == (1.0, 1.0, 1.0)
+    alone = student(np.ones(1), other)
+    assert math.isnan(alone[1])
+    assert not math.isnan(alone[0])
+    assert math.isnan(student(np.array([]), other)[0])
+
+
+def test_shuffles_are_permutations():
+    audit = make_audit(["a"] * 3, [0] * 3, coins(8, 3, np.random.default_rng(0)))
+    shuffles = resampling(audit, 10, np.random.default_rng(1)).shuffles
+    np.testing.assert_array_equal(np.sort(shuffles, axis=1), np.tile(np.arange(8), (len(shuffles), 1)))
+    assert len(np.unique(shuffles, axis=0)) > 190

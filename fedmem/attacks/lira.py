@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from fedmem.components import Signals
 from fedmem.types import BoolArray, FloatArray
 
 _FLOOR = 1e-12
@@ -41,7 +42,7 @@ class Lira:
 
     >>> margin = np.array([[3.0, 0.2], [0.1, 2.9], [2.8, 0.0], [0.0, 3.1], [3.2, 0.1], [0.2, 3.0]])
     >>> is_in = margin > 1
-    >>> scores = Lira().scores(margin, is_in)
+    >>> scores = Lira().scores(Signals(margin=margin, is_in=is_in))
     >>> bool(scores[is_in].min() > 0 > scores[~is_in].max())
     True
     """
@@ -51,15 +52,15 @@ class Lira:
 
     variance: Literal["auto", "pooled", "per_example"] = "auto"
 
-    def scores(self, margin: FloatArray, is_in: BoolArray) -> FloatArray:
+    def scores(self, seen: Signals) -> FloatArray:
         """Log likelihood ratios (R, m) from margins (R, m) and coins (R, m)."""
-        seen = ~np.isnan(margin)
+        margin, known = seen.margin, ~np.isnan(seen.margin)
         # Measured from the first value seen: a column of equal margins becomes exact zeros, and its scores exact ties.
-        first = margin[seen.argmax(0), np.arange(margin.shape[1])]
-        value = np.where(seen, margin - first, 0.0)
+        first = margin[known.argmax(0), np.arange(margin.shape[1])]
+        value = np.where(known, margin - first, 0.0)
         pooled = self.variance == "pooled" or (self.variance == "auto" and len(margin) < 64)
-        ratio = _log_density(value, seen & is_in, pooled) - _log_density(value, seen & ~is_in, pooled)
-        return np.where(seen, ratio, np.nan)
+        ratio = _log_density(value, known & seen.is_in, pooled) - _log_density(value, known & ~seen.is_in, pooled)
+        return np.where(known, ratio, np.nan)
 
 
 def _log_density(value: FloatArray, group: BoolArray, pooled: bool) -> FloatArray:

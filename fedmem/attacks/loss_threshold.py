@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from fedmem.types import BoolArray, FloatArray
+from fedmem.components import Signals
+from fedmem.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +18,15 @@ class LossThreshold:
 
     - does not read the coins; NaN where the margin is NaN.
 
-    >>> scores = LossThreshold().scores(np.array([[0.0, 2.0]]), np.array([[True, False]]))
-    >>> scores.round(3).tolist()
+    >>> import numpy as np
+    >>> seen = Signals(margin=np.array([[0.0, 2.0]]), is_in=np.array([[True, False]]))
+    >>> LossThreshold().scores(seen).round(3).tolist()
     [[-0.693, -0.127]]
     """
 
     knows: ClassVar[str] = "the loss"
     min_runs: ClassVar[int] = 2
 
-    def scores(self, margin: FloatArray, is_in: BoolArray) -> FloatArray:
+    def scores(self, seen: Signals) -> FloatArray:
         """Negative losses (R, m) from margins (R, m)."""
-        with np.errstate(invalid="ignore"):  # NaN in, NaN out
-            return -np.logaddexp(0.0, -margin)
+        return -seen.loss

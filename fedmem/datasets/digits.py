@@ -9,6 +9,7 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.datasets._splits import stratified
 from fedmem.errors import ComponentError
 from fedmem.types import Dataset, Examples
 
@@ -65,12 +66,8 @@ class Digits:
             targets=labels.astype(np.int64),
             ids=np.arange(_ROWS),
         )
-        # A systematic sample from the rows in order of label gives every class its share, and exactly `test` rows.
-        shuffled = rng.permutation(_ROWS)
-        by_label = shuffled[np.argsort(examples.targets[shuffled], kind="stable")]
-        picks = np.floor((np.arange(self.test) + rng.random()) * (_ROWS / self.test)).astype(np.int64)
         in_test = np.zeros(_ROWS, dtype=bool)
-        in_test[by_label[picks]] = True
+        in_test[stratified(examples.targets, self.test, rng)] = True
         forms = np.repeat(np.arange(len(_FORM_STARTS) - 1), np.diff(_FORM_STARTS))
         return Dataset(
             train=examples.take(np.flatnonzero(~in_test)),

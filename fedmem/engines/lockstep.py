@@ -8,7 +8,7 @@ order. No threads, no clock: the same scenario gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_reco
 from fedmem.errors import RunError
 from fedmem.observe import TRACE, Observed, Watcher, params_of
 from fedmem.seeding import stream
-from fedmem.training import Executor, LocalWork, OneByOne, Task, Trained
+from fedmem.training import Executor, LocalWork, OneByOne, Task, Trained, stack
 from fedmem.types import EVERYWHERE, Federation, Params, Participation, Transition
+from strategies._rule import OFFER, Round, reports
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -60,9 +61,12 @@ class Lockstep:
         self._watchers = () if watcher is None else (watcher,)
         self._on_round = on_round
         self._participation: list[Participation] = []
+        self._rosters: dict[int, _Roster] = {}
+        self._memory: dict[tuple[int, int], Params] = {}
 
     def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
         """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule."""
+        self._rosters = {run: _Roster(self._scenario, self._federation, run) for run in runs}
         with in_process():
             params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
         ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
@@ -102,9 +106,10 @@ class Lockstep:
         scheduler = getcurrent().parent
         assert scheduler is not None
         scenario = self._scenario
-        roster = _Roster(scenario, self._federation, run)
+        roster = self._rosters[run]
+        strategy = scenario.strategy.make(len(roster.cohort(1)))
         observed = Observed(
-            scenario.strategy.make(len(roster.cohort(1))),
+            strategy,
             *self._watchers,
             roster=roster,
             tolerate=scenario.tolerate.failed,
@@ -113,12 +118,15 @@ class Lockstep:
             run=run,
         )
         grid = LocalGrid(self._federation.num_clients, lambda messages: scheduler.switch(_Waiting(observed, messages)))
-        result = observed.start(grid, local_record(self._federation.initial), num_rounds=scenario.rounds)
+        if hasattr(strategy, "introduce"):
+            strategy.introduce(list(grid.get_node_ids()))
+        initial = self._federation.initial_of(run)
+        result = observed.start(grid, local_record(initial), num_rounds=scenario.rounds)
         for round, clients in observed.failed.items():
             self._participation += [
                 Participation(run=run, round=round, client=client, num_examples=0, failed=True) for client in clients
             ]
-        return params_of(result.arrays, self._federation.initial) if result.arrays else self._federation.initial
+        return params_of(result.arrays, initial) if result.arrays else initial
 
     def _answer(self, asked: dict[int, _Waiting]) -> dict[int, list[Message]]:
         """Replies to everything that waits: training as one batch, evaluation in passing."""
@@ -127,11 +135,11 @@ class Lockstep:
         for run, wait in asked.items():
             decoded: dict[int, Params] = {}
             for message in wait.messages:
-                record = next(iter(message.content.array_records.values()))
+                record = next(record for name, record in message.content.array_records.items() if name != OFFER)
                 if id(record) not in decoded:
                     decoded[id(record)] = params_of(record, self._federation.initial)
                 client = message.metadata.dst_node_id - FIRST_NODE
-                tasks.append(self._work.task(run, wait.observed.round, client, decoded[id(record)]))
+                tasks.append(self._task(run, wait.observed.round, client, decoded[id(record)], _offered(message)))
                 sources.append(message)
         training = [i for i, m in enumerate(sources) if m.metadata.message_type == MessageType.TRAIN]
         trained = dict(zip(training, self._train([tasks[i] for i in training]), strict=True))
@@ -149,8 +157,23 @@ class Lockstep:
             replies[task.run].append(reply)
         return replies
 
+    def _task(self, run: int, round: int, client: int, before: Params, offer: Params) -> Task:
+        """The work of one client, with what the strategy offers it and what it remembers."""
+        return replace(
+            self._work.task(run, round, client, before),
+            offer={**offer, "round": torch.tensor(float(round))},
+            memory=self._memory.get((run, client), {}),
+        )
+
+    def _keep(self, tasks: list[Task]) -> None:
+        """Let watchers ask again for what clients were given, once the round is complete."""
+        for task in tasks:
+            if any(watcher.wants(task.round) for watcher in self._watchers):
+                self._work.keep(task)
+
     def _train(self, tasks: list[Task]) -> list[Trained | str]:
         """The outcome of each task, or the cause of its failure. Only one-by-one clients can fail alone."""
+        self._keep(tasks)
         if not isinstance(self._executor, OneByOne):
             return list(self._executor.train(tasks))
         outcomes: list[Trained | str] = []
@@ -187,6 +210,8 @@ class Lockstep:
 
     def _record(self, outcome: Trained) -> None:
         task = outcome.task
+        self._memory[task.run, task.client] = outcome.outcome.memory
+        self._rosters[task.run].trained(outcome)
         self._participation.append(
             Participation(run=task.run, round=task.round, client=task.client, num_examples=len(task.rows), failed=False)
         )
@@ -195,22 +220,21 @@ class Lockstep:
 
     def _by_rule(self, runs: Sequence[int]) -> list[Params]:
         """The same rounds without messages: transitions, cohorts, batches and results are the same."""
-        from strategies._rule import Round
-
         strategy: Any = self._scenario.strategy
-        like = self._federation.initial
-        rosters = [_Roster(self._scenario, self._federation, run) for run in runs]
-        before = {name: value.repeat(len(runs), *(1,) * value.ndim) for name, value in like.items()}
+        before = stack([self._federation.initial_of(run) for run in runs])
         state = strategy.state(before, self._federation.num_clients)
-        self._show(0, [self._transition(run, 0, EVERYWHERE, like, like, 0) for run in runs])
+        starts = {run: self._federation.initial_of(run) for run in runs}
+        self._show(0, [self._transition(run, 0, EVERYWHERE, like, like, 0) for run, like in starts.items()])
         for round in range(1, self._scenario.rounds + 1):
-            cohorts = [list(roster.cohort(round)) for roster in rosters]
+            cohorts = [list(self._rosters[run].cohort(round)) for run in runs]
             models = [{name: value[i] for name, value in before.items()} for i in range(len(runs))]
+            offer = strategy.offer(state, _places(cohorts))
             tasks = [
-                self._work.task(run, round, client, model)
-                for run, model, cohort in zip(runs, models, cohorts, strict=True)
-                for client in cohort
+                self._task(run, round, client, models[i], {name: value[i, k] for name, value in offer.items()})
+                for i, run in enumerate(runs)
+                for k, client in enumerate(cohorts[i])
             ]
+            self._keep(tasks)
             results = iter(self._executor.train(tasks))
             trained = [[next(results) for _ in cohort] for cohort in cohorts]
             for outcome in (outcome for group in trained for outcome in group):
@@ -223,11 +247,12 @@ class Lockstep:
                     for o in group
                 ],
             )
-            after, moved = strategy.rule(state, _stacked_round(Round, round, before, trained, cohorts))
             # an empty cohort never reaches the strategy: such a run keeps its model and its state
-            anybody = torch.tensor([len(cohort) > 0 for cohort in cohorts])
-            before = {name: _where(anybody, after[name].to(value.dtype), value) for name, value in before.items()}
-            state = {name: _where(anybody, moved[name], value) for name, value in state.items()}
+            if tasks:
+                after, moved = strategy.rule(state, _stacked_round(round, before, trained, cohorts))
+                anybody = torch.tensor([len(cohort) > 0 for cohort in cohorts])
+                before = {name: _where(anybody, after[name].to(value.dtype), value) for name, value in before.items()}
+                state = {name: _where(anybody, moved[name], value) for name, value in state.items()}
             self._show(
                 round,
                 [
@@ -290,22 +315,44 @@ class _Roster:
     def __init__(self, scenario: Scenario, federation: Federation, run: int) -> None:
         self._scenario = scenario
         self._run = run if scenario.roster == "own" else None
-        audit = federation.audit
-        slots = np.bincount(
-            audit.holder[audit.holder >= 0], weights=audit.copies[audit.holder >= 0], minlength=federation.num_clients
+        audit, clients = federation.audit, federation.num_clients
+        slots, atypical = (
+            np.bincount(audit.holder[counted], weights=audit.copies[counted], minlength=clients).astype(np.int64)
+            for counted in (audit.holder >= 0, (audit.holder >= 0) & (audit.role == "atypical"))
         )
-        unknown = np.full(federation.num_clients, np.nan)
-        self._history = History(
-            num_clients=federation.num_clients,
-            sizes=np.array([len(rows) for rows in federation.base]) + slots.astype(np.int64),
-            last_loss=unknown,
-            last_norm=unknown,
+        self._history = History.start(
+            np.array([len(rows) for rows in federation.base]) + slots,
+            atypical,
+            stream(scenario.seed, "roster order", run=self._run).permutation(clients),
         )
+        self._cohorts: list[tuple[int, ...]] = []
+        self._there = None if audit.client_in is None else audit.client_in[run]
 
     def cohort(self, round: int) -> tuple[int, ...]:
-        """Sorted clients of this round."""
-        rng = stream(self._scenario.seed, "roster", run=self._run, round=round)
-        return tuple(int(client) for client in self._scenario.sampler.cohort(round, self._history, rng))
+        """Sorted clients of this round. Rounds are drawn in order and once each, because samplers may look back."""
+        while len(self._cohorts) < round:
+            number = len(self._cohorts) + 1
+            rng = stream(self._scenario.seed, "roster", run=self._run, round=number)
+            picked = self._scenario.sampler.cohort(number, self._history, rng)
+            last_round = self._history.last_round.copy()
+            last_round[picked] = number
+            self._history = replace(self._history, last_round=last_round)
+            if self._there is not None:
+                # The place of a client that the run leaves out stays empty; nobody moves up.
+                picked = picked[self._there[picked]]
+            self._cohorts.append(tuple(int(client) for client in picked))
+        return self._cohorts[round - 1]
+
+    def trained(self, outcome: Trained) -> None:
+        """What a client's work shows: it depends on coins, so only a roster of the run's own may learn it."""
+        if self._run is None:
+            return
+        task = outcome.task
+        moved = [outcome.outcome.sent[name].double() - value.double() for name, value in task.before.items()]
+        loss, norm = self._history.last_loss.copy(), self._history.last_norm.copy()
+        loss[task.client] = outcome.loss
+        norm[task.client] = float(torch.stack([part.square().sum() for part in moved]).sum().sqrt())
+        self._history = replace(self._history, last_loss=loss, last_norm=norm)
 
     def node(self, client: int) -> int:
         """Where the grid knows the client."""
@@ -322,13 +369,27 @@ def _report(outcome: Trained) -> dict[str, float]:
     return told | {"steps": float(len(outcome.task.batches)), "loss": outcome.loss}
 
 
-def _stacked_round(
-    kind: type, number: int, before: Params, trained: list[list[Trained]], cohorts: list[list[int]]
-) -> object:
-    """The arrays of a rule: runs with smaller cohorts are padded with places where nobody is present."""
+def _offered(message: Message) -> Params:
+    """What a message gives its client beside the model; the pull of Flower's own FedProx travels in a config."""
+    record = message.content.array_records.get(OFFER)
+    offer = {} if record is None else params_of(record)
+    for config in message.content.config_records.values():
+        if "proximal-mu" in config:
+            offer["mu"] = torch.tensor(config["proximal-mu"], dtype=torch.float64)
+    return offer
+
+
+def _places(cohorts: list[list[int]]) -> torch.Tensor:
+    """The cohorts as (runs, places), -1 where a cohort is shorter than the longest; at least one place."""
     places = max(1, max(len(cohort) for cohort in cohorts))
-    present = torch.tensor([[k < len(cohort) for k in range(places)] for cohort in cohorts])
-    return kind(
+    return torch.tensor([cohort + [-1] * (places - len(cohort)) for cohort in cohorts])
+
+
+def _stacked_round(number: int, before: Params, trained: list[list[Trained]], cohorts: list[list[int]]) -> Round:
+    """The arrays of a rule: runs with smaller cohorts are padded with places where nobody is present."""
+    clients = _places(cohorts)
+    places = clients.shape[1]
+    return Round(
         number=number,
         before=before,
         sent={
@@ -344,6 +405,7 @@ def _stacked_round(
             [[float(len(g[k].task.rows)) if k < len(g) else 0.0 for k in range(places)] for g in trained],
             dtype=torch.float64,
         ),
-        present=present,
-        clients=torch.tensor([[c[k] if k < len(c) else -1 for k in range(places)] for c in cohorts]),
+        present=clients >= 0,
+        clients=clients,
+        report=reports([[_report(outcome) for outcome in group] for group in trained]),
     )

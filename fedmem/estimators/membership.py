@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from fedmem.components import MembershipAttack
+from fedmem.components import MembershipAttack, Signals
 from fedmem.statistics import auc, mean, smallest_fpr, tpr, weightings
-from fedmem.types import BoolArray, Estimate, FloatArray, Reading, View
+from fedmem.types import Estimate, FloatArray, IntArray, Reading, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class Membership:
     resample scores, they do not attack anew: the attack, shadow models included, is taken as given.
 
     Fields:
-        attack: scores membership from margins; an attack that uses other runs as shadow models sees one kind at a time.
+        attack: scores membership from margins and the losses of the population; it sees one kind at a time, so what it
+            takes from other runs never mixes kinds.
 
     >>> from fedmem.attacks.lira import Lira
     >>> Membership(attack=Lira()).min_runs
@@ -50,7 +51,7 @@ class Membership:
         for kind in audit.kinds:
             rows = np.flatnonzero(audit.kind == kind)
             is_in, weights = audit.is_in[:, rows], examples[:, rows]
-            scores = self._scores(view.margin[:, :, rows], is_in)
+            scores = self._scores(view, rows)
             seen = ~np.isnan(scores)
             n_in, n_out = int((seen & is_in).sum()), int((seen & ~is_in).sum())
             if not n_in or not n_out:
@@ -79,10 +80,23 @@ class Membership:
         """None."""
         return ()
 
-    def _scores(self, margin: FloatArray, is_in: BoolArray) -> FloatArray:
-        """(R, m) scores from margins (R, Q, m): each of the Q models attacked by itself, then averaged."""
-        models = [self.attack.scores(margin[:, q], is_in) for q in range(margin.shape[1])]
+    def _scores(self, view: View, rows: IntArray) -> FloatArray:
+        """(R, n) scores of these examples: each of the Q models attacked by itself, then averaged."""
+        models = [self.attack.scores(_signals(view, rows, q)) for q in range(view.margin.shape[1])]
         return mean(np.stack(models, axis=1), axis=1)
+
+
+def _signals(view: View, rows: IntArray, q: int) -> Signals:
+    """What the q-th models of a view show of these examples, and of the population where there is one."""
+    margin, is_in = view.margin[:, q, rows], view.audit.is_in[:, rows]
+    population = view.sets.get("population")
+    if population is None:
+        return Signals(margin=margin, is_in=is_in)
+    of = population.models.of[q, rows]
+    pairs = np.unique(of[of >= 0])
+    losses = [population.loss(pair) for pair in pairs.tolist()] or [population.loss(0)[:, :0]]
+    model = np.where(of < 0, -1, np.searchsorted(pairs, of))
+    return Signals(margin=margin, is_in=is_in, population=np.stack(losses), model=model)
 
 
 def _label(attack: MembershipAttack) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
-from fedmem.errors import ComponentError
+from fedmem.partitions._sizes import require
 from fedmem.types import Dataset, IntArray
 
 
@@ -37,11 +37,5 @@ class IID:
 
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
         """Positions in `data.train` that each client holds."""
-        if len(rows) < num_clients * self.min_rows:
-            raise ComponentError(
-                "partition",
-                f"{len(rows)} rows cannot give each of {num_clients} clients {self.min_rows}; "
-                f"lower clients or min_rows until their product is at most {len(rows)}, or leave more rows over "
-                f"(population, per_client of the injections)",
-            )
+        require(len(rows), num_clients, self.min_rows)
         return tuple(np.sort(part) for part in np.array_split(rng.permutation(rows), num_clients))

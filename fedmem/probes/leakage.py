@@ -155,7 +155,7 @@ class Leakage:
     def _picked(self, run: int, round: int, cohort: set[int], context: Context) -> set[int]:
         """The clients attacked: the same at every level of a round."""
         audit = context.federation.audit
-        holders = np.unique(audit.holder[audit.is_in[run]])
+        holders = np.unique(audit.holder[audit.is_in[run] & audit.active(round)])
         candidates = np.intersect1d(holders, sorted(cohort))
         rng = context.stream("leakage victims", run=run, round=round)
         return set(rng.permutation(candidates)[: self.victims].tolist())
@@ -167,7 +167,7 @@ class Leakage:
             after, rows = context.first_step(transition)
             steps = 1.0
         else:
-            held = [context.rows(run, client) for client in _clients(transition)]
+            held = [context.rows(run, client, transition.round) for client in _clients(transition)]
             after, rows = transition.sent, np.concatenate(held)
             steps = float(np.mean([context.client.num_steps(len(part)) for part in held]))
         audit = federation.audit
@@ -178,7 +178,7 @@ class Leakage:
         target = GradientTarget(
             model=federation.model,
             params=transition.before,
-            gradient=_gradient(transition.before, after, steps, context),
+            gradient=_gradient(transition, after, steps, context),
             num_images=min(len(rows), self.max_images),
             input_shape=federation.store.inputs.shape[1:],
             num_classes=federation.num_classes,
@@ -192,7 +192,7 @@ def _clients(transition: Transition) -> tuple[int, ...]:
     return (transition.client,) if transition.level == "local" else transition.clients
 
 
-def _gradient(before: Params, after: Params, steps: float, context: Context) -> Params:
+def _gradient(transition: Transition, after: Params, steps: float, context: Context) -> Params:
     """The mean gradient that would have led from one to the other by plain descent, weight decay taken off."""
     lr = getattr(context.client, "lr", None)
     if lr is None:
@@ -201,7 +201,8 @@ def _gradient(before: Params, after: Params, steps: float, context: Context) -> 
             "the probe leakage reads an update as a gradient times the learning rate, but the client algorithm "
             f"{type(context.client).__name__} has no field `lr`; use one that has, or leave the probe out",
         )
-    decay = float(getattr(context.client, "weight_decay", 0.0))
+    lr *= getattr(context.client, "decay", 1.0) ** (transition.round - 1)
+    before, decay = transition.before, float(getattr(context.client, "weight_decay", 0.0))
     return {
         name: (before[name].double() - value.double()) / (lr * steps) - decay * before[name].double()
         for name, value in after.items()

@@ -87,7 +87,8 @@ def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
         groups.setdefault(_clients(transition, context), []).append(t)
     accuracy = np.full(len(transitions), np.nan)
     for clients, members in groups.items():
-        rows = {run: _rows(run, clients, context) for run in sorted({transitions[t].run for t in members})}
+        round = transitions[members[0]].round
+        rows = {run: _rows(run, clients, round, context) for run in sorted({transitions[t].run for t in members})}
         union = np.unique(np.concatenate(list(rows.values())))
         models = [transitions[t].kept for t in members]
         right = _right(models, store.inputs[union], store.targets[union], context)
@@ -107,9 +108,9 @@ def _clients(transition: Transition, context: Context) -> tuple[int, ...]:
     return tuple(range(context.federation.num_clients))
 
 
-def _rows(run: int, clients: Sequence[int], context: Context) -> IntArray:
-    """All their rows of the store in this run, with repetitions."""
-    return np.concatenate([np.empty(0, dtype=np.int64), *(context.rows(run, client) for client in clients)])
+def _rows(run: int, clients: Sequence[int], round: int, context: Context) -> IntArray:
+    """All their rows of the store in this round, with repetitions."""
+    return np.concatenate([np.empty(0, dtype=np.int64), *(context.rows(run, client, round) for client in clients)])
 
 
 def _right(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:

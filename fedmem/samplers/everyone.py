@@ -19,8 +19,7 @@ class Everyone:
     - sorted and complete;
     - independent of `rng`.
 
-    >>> never = np.full(3, np.nan)
-    >>> history = History(num_clients=3, sizes=np.ones(3, int), last_loss=never, last_norm=never)
+    >>> history = History.start([1] * 3)
     >>> Everyone().cohort(1, history, np.random.default_rng(0)).tolist()
     [0, 1, 2]
     """

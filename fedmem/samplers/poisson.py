@@ -28,8 +28,7 @@ class Poisson:
     - sorted and distinct, possibly empty;
     - independent of the round and of history.
 
-    >>> never = np.full(4, np.nan)
-    >>> history = History(num_clients=4, sizes=np.ones(4, int), last_loss=never, last_norm=never)
+    >>> history = History.start([1] * 4)
     >>> Poisson(rate=1.0).cohort(1, history, np.random.default_rng(0)).tolist()
     [0, 1, 2, 3]
     """

@@ -28,8 +28,7 @@ class Uniform:
 
     Errors: `ComponentError` if `size` exceeds the number of clients.
 
-    >>> never = np.full(5, np.nan)
-    >>> history = History(num_clients=5, sizes=np.ones(5, int), last_loss=never, last_norm=never)
+    >>> history = History.start([1] * 5)
     >>> len(Uniform(size=3).cohort(1, history, np.random.default_rng(0)))
     3
     """

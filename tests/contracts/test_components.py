@@ -1,5 +1,6 @@
 """What every component of every family promises, found by walking the folders."""
 
+import abc
 import dataclasses
 import doctest
 import inspect
@@ -27,7 +28,12 @@ def test_is_a_frozen_keyword_only_dataclass(member):
     assert dataclasses.is_dataclass(cls)
     assert cls.__dataclass_params__.frozen
     assert all(item.kw_only for item in dataclasses.fields(cls))
-    assert cls.__mro__[1:] == (object,), "wrap instead of inheriting"
+    assert not inspect.isabstract(cls)
+    bases = [base for base in cls.__mro__[1:] if base not in (object, abc.ABC)]
+    assert len(bases) <= 1, "wrap instead of inheriting"
+    for base in bases:
+        assert inspect.isabstract(base), "classes are abstract or final"
+        assert base.__module__.rpartition(".")[2].startswith("_"), "what a family has in common is private to it"
 
 
 def test_keeps_the_contract_of_its_family(member):

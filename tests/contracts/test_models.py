@@ -6,31 +6,37 @@ import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from fedmem import catalogue
-from fedmem.components import Model
+from fedmem.components import Model, TableModel
 
 every_model = pytest.mark.parametrize("kind", catalogue.kinds("model"))
-SHAPE, CLASSES = (1, 8, 8), 10
+SHAPE, BLOCKS, CLASSES = (1, 8, 8), (1, 3, 1, 2), 10
 
 
-def make(kind: str) -> Model:
+def make(kind: str) -> Model | TableModel:
     component = catalogue.load("model", kind)()
-    assert isinstance(component, Model)
+    assert isinstance(component, (Model, TableModel))
     return component
 
 
 def build(kind: str, seed: int = 0) -> torch.nn.Module:
+    model = make(kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make(kind).build(SHAPE, CLASSES)
+        return model.build_table(BLOCKS, CLASSES) if isinstance(model, TableModel) else model.build(SHAPE, CLASSES)
 
 
-def inputs(count: int, seed: int = 0) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).random((count, *SHAPE), dtype=np.float32))
+def inputs(kind: str, count: int, seed: int = 0) -> torch.Tensor:
+    """Images, or rows of a table: numbers and one-hots."""
+    rng = np.random.default_rng(seed)
+    if not isinstance(make(kind), TableModel):
+        return torch.from_numpy(rng.random((count, *SHAPE), dtype=np.float32))
+    columns = [rng.random((count, 1)) if k == 1 else np.eye(k)[(np.arange(count) + 1) % k] for k in BLOCKS]
+    return torch.from_numpy(np.concatenate(columns, axis=1).astype(np.float32))
 
 
 @every_model
 def test_gives_one_logit_per_class(kind: str) -> None:
-    logits = build(kind)(inputs(5))
+    logits = build(kind)(inputs(kind, 5))
     assert logits.shape == (5, CLASSES)
     assert torch.isfinite(logits).all()
 
@@ -47,7 +53,7 @@ def test_builds_the_same_network_from_the_same_seed(kind: str) -> None:
 def test_parameters_are_float32_and_train(kind: str) -> None:
     module = build(kind)
     params = dict(module.named_parameters())
-    loss = torch.nn.functional.cross_entropy(module(inputs(6)), torch.arange(6))
+    loss = torch.nn.functional.cross_entropy(module(inputs(kind, 6)), torch.arange(6))
     for name, gradient in zip(params, torch.autograd.grad(loss, list(params.values())), strict=True):
         assert params[name].dtype == torch.float32, name
         assert gradient.abs().sum() > 0, name
@@ -56,7 +62,7 @@ def test_parameters_are_float32_and_train(kind: str) -> None:
 @every_model
 def test_rows_do_not_see_each_other(kind: str) -> None:
     """Otherwise the prediction of an audit example would depend on what is evaluated beside it."""
-    module, rows = build(kind), inputs(7)
+    module, rows = build(kind), inputs(kind, 7)
     together = module(rows)
     apart = torch.cat([module(row[None]) for row in rows])
     torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-6)
@@ -67,7 +73,7 @@ def test_stackable_models_have_no_buffers_and_stack_correctly(kind: str) -> None
     modules = [build(kind, seed) for seed in range(3)]
     params, buffers = stack_module_state(modules)
     assert not buffers
-    rows, labels = inputs(4), torch.arange(4)
+    rows, labels = inputs(kind, 4), torch.arange(4)
 
     def loss(own: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(functional_call(modules[0], own, (rows,)), labels)

@@ -81,6 +81,23 @@ def test_the_rule_path_equals_the_message_path(strategy: str, sampler: dict[str,
         assert np.array_equal(a.margin, b.margin)
 
 
+def test_runs_start_from_their_own_weights_if_the_scenario_says_so() -> None:
+    """Round 0 is observed before anything is trained, so that it shows where a run starts."""
+
+    def asked(weights: str, server: str) -> Scenario:
+        return tiny(rounds=2, runs=2, initial_weights=weights, speed={**ONE_BY_ONE, "server": server})
+
+    shared, messages, rule = (
+        trained(asked(*way)) for way in (("shared", "rule"), ("own", "messages"), ("own", "rule"))
+    )
+    starts = [done.bank.evidence[0].margin for done in (shared, messages, rule)]
+    assert [np.array_equal(*start) for start in starts] == [True, False, False]
+    np.testing.assert_array_equal(starts[1], starts[2])
+    close(messages.params, rule.params)
+    assert same(trained(asked("own", "messages"), runs=[1]).params, [messages.params[1]])
+    assert not same(messages.params, shared.params)
+
+
 def test_watching_cannot_be_noticed() -> None:
     scenario = tiny(probes=[{"kind": "utility"}])
     assert same(trained(scenario).params, trained(scenario, watch=False).params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from fedmem.estimation import estimate
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.statistics import auc, interval, tpr
-from fedmem.types import FINAL, Bank, Evidence, Resampling
-from tests.banks import coins, make_audit, make_view
+from fedmem.types import FINAL, Bank, Evidence
+from tests.banks import coins, make_audit, make_view, signals
 
 pytestmark = pytest.mark.statistical
 
@@ -93,15 +94,14 @@ def test_bootstrap_interval_covers_the_mean():
         return interval(Memorisation().estimate(view)[0].replicates)
 
     def runs_only(view):
-        return without(view, examples=np.ones_like(view.resampling.examples), runs=view.resampling.runs)
+        return without(view, examples=np.ones_like(view.resampling.examples))
 
     def examples_only(view):
-        return without(view, examples=view.resampling.examples, runs=np.ones_like(view.resampling.runs))
+        return without(view, runs=np.ones_like(view.resampling.runs))
 
     def without(view, **weights):
         view = make_view(view.margin, view.audit.is_in, correct=view.correct, draws=300)
-        object.__setattr__(view, "resampling", Resampling(**weights))
-        return both(view)
+        return both(replace(view, resampling=replace(view.resampling, **weights)))
 
     assert 0.92 <= coverage(400, both) <= 0.99
     assert coverage(200, runs_only) < 0.90
@@ -190,7 +190,7 @@ def rate(scores, is_in, fpr):
 def test_lira_reaches_the_gaussian_limit_and_mistakes_do_not():
     margin, is_in = gaussian(1.0, runs=400, m=1000, seed=0)
     best = norm.cdf(1 / math.sqrt(2))
-    scores = Lira(variance="pooled").scores(margin, is_in)
+    scores = Lira(variance="pooled").scores(signals(margin, is_in))
     assert area(scores, is_in) == pytest.approx(best, abs=0.005)
     out = np.where(is_in, np.nan, margin)
     two_sided = -norm.logpdf(margin - np.nanmean(out, axis=0))
@@ -211,7 +211,7 @@ def test_lira_reaches_the_gaussian_limit_and_mistakes_do_not():
 
 def test_lira_with_few_runs_prefers_the_pooled_variance():
     margin, is_in = gaussian(1.5, runs=16, m=2000, seed=1)
-    pooled, single = (Lira(variance=v).scores(margin, is_in) for v in ("pooled", "per_example"))
+    pooled, single = (Lira(variance=v).scores(signals(margin, is_in)) for v in ("pooled", "per_example"))
     assert area(pooled, is_in) > area(single, is_in) + 0.01
     assert rate(pooled, is_in, 0.001) > 2 * rate(single, is_in, 0.001)
 
@@ -222,7 +222,7 @@ def test_lira_without_an_effect_is_at_chance(runs, plain):
     found: dict[str, list[float]] = {"lira": [], "plain": [], "with target": []}
     for seed in range(100):
         margin, is_in = gaussian(0.0, runs=runs, m=200, seed=seed)
-        found["lira"].append(area(Lira().scores(margin, is_in), is_in))
+        found["lira"].append(area(Lira().scores(signals(margin, is_in)), is_in))
         for name, left in (("plain", 1), ("with target", 0)):
             squares = [
                 (margin - ((margin * side).sum(0) - left * margin * side) / (runs / 2 - left * side)) ** 2
@@ -242,7 +242,7 @@ def test_auc_interval_covers_chance():
     covered = 0
     for seed in range(200):
         margin, is_in = gaussian(0.0, runs=16, m=20, seed=seed)
-        scores, rng = Lira().scores(margin, is_in), np.random.default_rng(seed)
+        scores, rng = Lira().scores(signals(margin, is_in)), np.random.default_rng(seed)
         runs = rng.multinomial(16, np.full(16, 1 / 16), size=200).astype(float)
         examples = rng.multinomial(20, np.full(20, 1 / 20), size=200).astype(float)
         low, high = interval(auc(scores, is_in, runs, examples))

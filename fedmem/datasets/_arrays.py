@@ -1,0 +1,155 @@
+"""Arrays of a user's own: checked with messages that teach, then made into a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.datasets._splits import sample, split
+from fedmem.errors import ComponentError
+from fedmem.types import Dataset, Examples, IntArray
+
+_CHANNELS = (1, 3, 4)
+
+
+def inputs_of(raw: NDArray[Any], name: str, path: str) -> NDArray[np.float32]:
+    """(rows, features), (rows, 1, height, width) or (rows, channels, ...) float32 in [0, 1]; bytes of images / 255.
+
+    `name` is what the user calls the array, `path` the YAML key that led to it.
+    """
+    if raw.ndim < 2 or len(raw) == 0 or 0 in raw.shape:
+        raise ComponentError(
+            path,
+            f"{name} has shape {raw.shape}, but should be (rows, features) for a table, or (rows, height, width) or "
+            "(rows, channels, height, width) for images, with at least one row",
+        )
+    if raw.ndim == 4 and raw.shape[3] in _CHANNELS and raw.shape[1] not in _CHANNELS:
+        message = f"{name} has shape {raw.shape} with channels last; use its transpose(0, 3, 1, 2)"
+        raise ComponentError(path, message)
+    if raw.dtype.kind not in "buif":
+        raise ComponentError(path, f"{name} holds {raw.dtype}, but should hold numbers; save it with astype('float32')")
+    if not np.isfinite(raw).all():
+        bad = np.flatnonzero(~np.isfinite(raw).reshape(len(raw), -1).all(axis=1))
+        message = f"{name} has NaN or infinity in {len(bad)} of {len(raw)} rows, first in row {bad[0]}"
+        raise ComponentError(path, f"{message}; fill or drop these rows")
+    values = raw[:, None] if raw.ndim == 3 else raw
+    low, high = values.min(), values.max()
+    if values.dtype == np.uint8 and values.ndim == 4:
+        if high <= 1:
+            message = (
+                f"{name} are images of bytes, but none exceeds 1; save them with astype('float32'), or as 0 to 255"
+            )
+            raise ComponentError(path, message)
+        return values.astype(np.float32) / np.float32(255)
+    if low < 0 or high > 1:
+        remedy = "scale each column by a range that you fix in advance" if raw.ndim == 2 else "divide images by 255"
+        message = f"{name} runs from {low:g} to {high:g}, but inputs must lie in [0, 1]; {remedy}"
+        raise ComponentError(path, message)
+    return values.astype(np.float32)
+
+
+def labels_of(raw: NDArray[Any], rows: int, name: str, path: str) -> IntArray:
+    """(rows,) whole numbers from 0."""
+    if raw.shape != (rows,):
+        message = f"{name} has shape {raw.shape}, but there are {rows} rows of inputs; it should be ({rows},)"
+        raise ComponentError(path, message)
+    if raw.dtype.kind not in "bui":
+        remedy = "number the classes, for example by np.unique(labels, return_inverse=True)[1]"
+        raise ComponentError(path, f"{name} holds {raw.dtype}, but labels are whole numbers from 0; {remedy}")
+    labels = raw.astype(np.int64)
+    if labels.min() < 0:
+        message = f"{name} goes down to {labels.min()}, but labels count from 0; renumber or drop these rows"
+        raise ComponentError(path, message)
+    return labels
+
+
+def numbered(parts: Sequence[NDArray[Any]], name: str, path: str) -> list[IntArray]:
+    """The labels of each part as numbers 0..C-1, in the sorted order of those that occur in any part."""
+    for part in parts:
+        if part.ndim != 1 or part.dtype.kind not in "buiUS":
+            message = (
+                f"{name} has shape {part.shape} and holds {part.dtype}; it should be one whole number or text a row"
+            )
+            raise ComponentError(path, f"{message}, so choose a data set (or a column) of single labels without gaps")
+    known = np.unique(np.concatenate(parts))
+    return [np.searchsorted(known, part).astype(np.int64) for part in parts]
+
+
+def owners_of(raw: NDArray[Any], rows: int, name: str, path: str) -> IntArray:
+    """(rows,) owners, numbered in sorted order of what the user calls them."""
+    if raw.shape != (rows,) or raw.dtype.kind not in "buiUS":
+        raise ComponentError(
+            path,
+            f"{name} has shape {raw.shape} and holds {raw.dtype}; it should name the owner of each of the {rows} "
+            f"rows by a whole number or text, in shape ({rows},)",
+        )
+    return np.unique(raw, return_inverse=True)[1].astype(np.int64)
+
+
+def assemble(
+    inputs: NDArray[np.float32],
+    labels: IntArray,
+    rng: np.random.Generator,
+    *,
+    path: str,
+    held_out: tuple[NDArray[np.float32], IntArray] | None = None,
+    rows: int | None = None,
+    test: int | None = None,
+    owners: IntArray | None = None,
+    blocks: tuple[int, ...] = (),
+) -> Dataset:
+    """The data set of checked arrays; ids number the rows, those of `held_out` after the others.
+
+    Without `held_out` the test set is drawn, stratified: `test` rows, for None a fifth. With it, `test` of its rows,
+    for None all.
+    """
+    ids = np.arange(len(labels))
+    every = Examples(inputs=inputs, targets=labels, ids=ids)
+    classes = _classes(labels if held_out is None else np.concatenate([labels, held_out[1]]), path)
+    if held_out is None:
+        chosen, drawn = split(labels, rows, max(1, len(labels) // 5) if test is None else test, classes, rng)
+        tests = every.take(drawn)
+    else:
+        if held_out[0].shape[1:] != inputs.shape[1:]:
+            message = (
+                f"test inputs have shape {held_out[0].shape[1:]}, training inputs {inputs.shape[1:]}; make them equal"
+            )
+            raise ComponentError(path, message)
+        for name, wanted, there in (("rows", rows, len(labels)), ("test", test, len(held_out[1]))):
+            if wanted is not None and wanted > there:
+                raise ComponentError(f"dataset.{name}", f"{wanted} exceeds the {there} rows there are; lower {name}")
+        chosen = sample(labels, rows, rng)
+        tests = Examples(inputs=held_out[0], targets=held_out[1], ids=len(labels) + np.arange(len(held_out[1])))
+        tests = tests.take(sample(held_out[1], test, rng))
+    absent = np.setdiff1d(np.arange(classes), labels[chosen])
+    if len(absent):
+        message = f"no training row is left of class {_some(absent)}; raise rows, lower test, or drop rare classes"
+        raise ComponentError(path, message)
+    return Dataset(
+        train=every.take(chosen),
+        test=tests,
+        num_classes=classes,
+        natural=None if owners is None else owners[chosen],
+        blocks=blocks,
+    )
+
+
+def _classes(labels: IntArray, path: str) -> int:
+    """How many classes there are: at least two, and none left out."""
+    there = np.unique(labels)
+    absent = np.setdiff1d(np.arange(there[-1] + 1 if there[-1] < 2 * len(labels) else 0), there)
+    if len(absent) or len(there) <= there[-1]:
+        missing = f"class {_some(absent)} has no row" if len(absent) else f"{len(there)} classes go up to {there[-1]}"
+        remedy = "renumber the classes, for example by np.unique(labels, return_inverse=True)[1]"
+        raise ComponentError(path, f"labels should be 0 to {len(there) - 1} without a gap, but {missing}; {remedy}")
+    if len(there) < 2:
+        raise ComponentError(path, "all rows are of one class, but there is nothing to learn from fewer than two")
+    return len(there)
+
+
+def _some(numbers: IntArray) -> str:
+    """The first few numbers."""
+    return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")

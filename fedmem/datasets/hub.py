@@ -1,0 +1,165 @@
+"""Any data set of the Hugging Face hub with a column of inputs and one of labels; needs the extra `hub`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import annotated_types
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.datasets._arrays import assemble, inputs_of, numbered, owners_of
+from fedmem.datasets._pictures import Colours, pixels, stacked
+from fedmem.errors import ComponentError
+from fedmem.fetching import cache_folder
+from fedmem.types import Dataset
+from fedmem.wording import choices
+
+_FORMATS = ("parquet", "csv", "json", "arrow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """What `datasets.load_dataset` gives for a name; federated sets are there too, FEMNIST is `flwrlabs/femnist`.
+
+    Inputs are float32 in [0, 1]: pictures (n, 1 or 3, height, width), which are divided by 255, or lists of numbers
+    of one shape. Targets number the labels that occur, in sorted order, be they numbers or text. `ids` number the rows
+    of the training split, then those of the test split. Columns other than those named here are not read. What was
+    downloaded once is found again without a network in the cache folder of fedmem.
+
+    Fields
+
+    - `name`: the data set on the hub, or a format of local files: parquet, csv, json or arrow.
+    - `files`: local files of that format for the training split; empty for a data set on the hub.
+    - `test_files`: local files for the test split; empty to draw a test set.
+    - `subset`: which version of a data set that has several; empty for its default.
+    - `revision`: a commit or tag of the data set, which makes sure that it stays the same; empty for the newest.
+    - `train_split`: the split to train on.
+    - `test_split`: the test split; empty to draw a test set from the training split.
+    - `inputs`: the column of pictures or lists of numbers.
+    - `targets`: the column of labels.
+    - `clients`: the column of natural owners, such as `writer_id` of FEMNIST; empty for none.
+    - `size`: cut pictures to their middle square and resize them to this height and width; null to leave them.
+    - `colours`: of pictures: `grey` has one channel, `rgb` three.
+    - `rows`: training rows, drawn from those there are; null for all.
+    - `test`: test rows; null for all of the test split, or a fifth of the rows without one.
+
+    Guarantees:
+
+    - no row of the test split is ever trained on;
+    - whatever is drawn is stratified: every class has its exact share of rows, rounded up or down.
+
+    Errors: `ComponentError` if the package is missing, the hub cannot be reached or has no such data set, a split or
+    column is missing (with those that there are), or inputs or labels are not as above.
+
+    >>> Hub(name="flwrlabs/femnist", targets="character", clients="writer_id", test_split="").colours
+    'grey'
+
+    Reference: Lhoest et al. (2021), Datasets: a community library for natural language processing.
+    """
+
+    name: str = "ylecun/mnist"
+    files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    subset: str = ""
+    revision: str = ""
+    train_split: str = "train"
+    test_split: str = "test"
+    inputs: str = "image"
+    targets: str = "label"
+    clients: str = ""
+    size: Annotated[int, annotated_types.Ge(4)] | None = None
+    colours: Colours = "grey"
+    rows: Annotated[int, annotated_types.Ge(1)] | None = None
+    test: Annotated[int, annotated_types.Ge(1)] | None = None
+
+    def load(self, rng: np.random.Generator) -> Dataset:
+        """Load the splits, read their columns, and draw what has to be drawn."""
+        splits = self._splits()
+        train = splits[0]
+        inputs = [self._inputs(split) for split in splits]
+        labels = numbered(
+            [_column(split, self.targets, "targets") for split in splits], self.targets, "dataset.targets"
+        )
+        owners = None
+        if self.clients:
+            values = _column(train, self.clients, "clients")
+            owners = owners_of(values, len(inputs[0]), self.clients, "dataset.clients")
+        return assemble(
+            inputs[0],
+            labels[0],
+            rng,
+            path="dataset.targets",
+            held_out=(inputs[1], labels[1]) if len(splits) > 1 else None,
+            rows=self.rows,
+            test=self.test,
+            owners=owners,
+        )
+
+    def _splits(self) -> list[Any]:
+        """The training split, and the test split if there is one."""
+        try:
+            library = importlib.import_module("datasets")
+        except ModuleNotFoundError as error:
+            message = "the package datasets is not installed; run: pip install 'fedmem[hub]'"
+            raise ComponentError("dataset.kind", message) from error
+        given: dict[str, Any] = {"cache_dir": str(cache_folder() / "hub")}
+        if self.subset:
+            given["name"] = self.subset
+        if self.revision:
+            given["revision"] = self.revision
+        names = [self.train_split, self.test_split] if self.test_split else [self.train_split]
+        if self.files:
+            if self.name not in _FORMATS:
+                message = f"{self.name!r} is no format of local files{choices(self.name, _FORMATS)}"
+                raise ComponentError("dataset.name", message)
+            given["data_files"] = {self.train_split: list(self.files)}
+            names = [self.train_split]
+            if self.test_files:
+                test = self.test_split or "test"
+                given["data_files"][test] = list(self.test_files)
+                names = [self.train_split, test]
+        elif self.test_files:
+            raise ComponentError("dataset.files", "is empty, but test_files is not; name the training files as well")
+        try:
+            found = library.load_dataset(self.name, **given)
+        except Exception as error:
+            # The library, and what it calls, fails in many ways; whatever it is, it is what the user has to mend.
+            cause = f"{type(error).__name__}: {error}"
+            message = f"{self.name!r} cannot be loaded ({cause}); check the name, and whether the hub can be reached"
+            raise ComponentError("dataset.files" if self.files else "dataset.name", message) from error
+        for key, name in zip(("train_split", "test_split"), names, strict=False):
+            if name not in found:
+                remedy = ", or leave it empty to draw a test set" if key == "test_split" else ""
+                message = f"{self.name} has no split {name!r}{choices(name, found)}{remedy}"
+                raise ComponentError(f"dataset.{key}", message)
+        return [found[name] for name in names]
+
+    def _inputs(self, split: Any) -> NDArray[np.float32]:
+        """The column of inputs as one array in [0, 1]."""
+        _demand(split, self.inputs, "inputs")
+        column = split[self.inputs]
+        first = column[0] if len(column) else None
+        if hasattr(first, "convert"):
+            pictures = [
+                pixels(picture, self.size, self.colours, "dataset.inputs", f"{self.inputs} of row {row}")
+                for row, picture in enumerate(column)
+            ]
+            return stacked(pictures, "dataset.size").astype(np.float32) / np.float32(255)
+        return inputs_of(stacked(list(column), "dataset.inputs"), f"column {self.inputs!r}", "dataset.inputs")
+
+
+def _demand(split: Any, name: str, key: str) -> None:
+    if name not in split.column_names:
+        message = f"there is no column {name!r}{choices(name, split.column_names)}"
+        raise ComponentError(f"dataset.{key}", message)
+
+
+def _column(split: Any, name: str, key: str) -> NDArray[Any]:
+    """A column of numbers or text."""
+    _demand(split, name, key)
+    values: Sequence[Any] = list(split[name])
+    return np.asarray(values)

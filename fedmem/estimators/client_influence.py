@@ -1,0 +1,102 @@
+"""Client-level influence: what the aggregate is worth with a client and without it, by coins of the clients' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fedmem.statistics import interval, mean, means_by_coin, student
+from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, Reading, SetEvidence, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientInfluence:
+    """Influence of whole clients: mean over the runs that have a client − mean over the runs that have not.
+
+    Clients are left out by coins of their own (`leave_out`), each from half of the runs and independently, so the other
+    clients are there half of the time on both sides. It is what the federation gains from a client under half of the
+    listed clients, much like a Shapley value; not what is lost by removing it from a full federation.
+
+    Metric `client_influence`, at FINAL, at level `global`, run −1. Subject `client k`, by setting:
+
+    - `accuracy`, `loss`: of the last aggregate on the test set; a useful client has a positive accuracy and a negative
+      loss. −1 to 1, and nats;
+    - `class=c`: accuracy on test examples of class c;
+    - `own`: correctness on the client's own audit examples, in or out, at the last observed aggregate: how much better
+      the aggregate answers what belongs to this client because it took part. Members and non-members are half each;
+    - `own in`: the same over the examples whose coin is in. A client that is missing has trained on none of them, so
+      this is the memorisation of the client's examples together with all that its other rows teach about them.
+
+    Intervals (95 %) are Welch's, over runs; n counts runs. The empty subject is the mean over clients, with a
+    percentile interval over runs drawn with replacement; there n counts clients.
+
+    Fields: none.
+
+    >>> ClientInfluence().min_runs
+    4
+    """
+
+    min_runs: ClassVar[int] = 4
+
+    def estimate(self, view: View) -> Sequence[Estimate]:
+        """None: this is about clients, not about kinds of audit examples."""
+        return ()
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """Every client and their mean, setting by setting."""
+        there = view.audit.client_in
+        if view.round != FINAL or view.level != "global" or there is None:
+            return ()
+        found: list[tuple[int, Reading]] = []
+        for setting, values in _measured(view, there.shape[1]):
+            found += [(-1, reading) for reading in _compared(setting, values, there, view.resampling.runs)]
+        return found
+
+
+def _measured(view: View, clients: int) -> Iterator[tuple[str, FloatArray]]:
+    """What is compared: values (R, N) of every run, for each client; NaN where there is none."""
+    test, audit = view.sets.get("test"), view.sets.get("audit")
+    if test is not None and test.size:
+        loss, correct = _last(test)
+        for setting, values in (("accuracy", correct), ("loss", loss)):
+            yield setting, _for_all(values.mean(1), clients)
+        for label in np.unique(test.targets).tolist():
+            yield f"class={label}", _for_all(correct[:, test.targets == label].mean(1), clients)
+    if audit is not None and audit.size:
+        _, correct = _last(audit)
+        for setting, values in (("own", correct), ("own in", np.where(view.audit.is_in, correct, np.nan))):
+            owned = [mean(values[:, view.audit.holder == client], axis=1) for client in range(clients)]
+            yield setting, np.stack(owned, axis=1)
+
+
+def _last(found: SetEvidence) -> tuple[FloatArray, FloatArray]:
+    """Losses and correctness (R, n) at the last observed aggregate, NaN in runs that have diverged."""
+    pair = len(found.models.round) - 1
+    loss = found.loss(pair)
+    return loss, np.where(np.isnan(loss), np.nan, found.correct(pair))
+
+
+def _for_all(values: FloatArray, clients: int) -> FloatArray:
+    """The same value (R,) for each client (R, N)."""
+    return np.repeat(values[:, None], clients, axis=1)
+
+
+def _compared(setting: str, values: FloatArray, there: BoolArray, runs: FloatArray) -> Iterator[Reading]:
+    """With less without, client by client and on average."""
+    inside, outside = means_by_coin(values, there, np.vstack([np.ones(len(there)), runs]))
+    listed = np.flatnonzero(~np.isnan(inside[0] - outside[0]))
+    for client in listed.tolist():
+        own, coin = values[:, client], there[:, client]
+        gap, low, high = student(own[coin], own[~coin])
+        n, subject = int((~np.isnan(own)).sum()), f"client {client}"
+        yield Reading(metric=_METRIC, value=gap, low=low, high=high, n=n, subject=subject, setting=setting)
+    if len(listed):
+        means = mean((inside - outside)[:, listed], axis=1)
+        low, high = interval(means[1:])
+        yield Reading(metric=_METRIC, value=float(means[0]), low=low, high=high, n=len(listed), setting=setting)
+
+
+_METRIC = "client_influence"

@@ -1,0 +1,240 @@
+"""Cross-influence: which test examples a model answers better or worse because an audit example was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+
+from fedmem.statistics import (
+    benjamini_hochberg,
+    fisher_exact,
+    interval,
+    mean_over_examples,
+    means_by_coin,
+    rank_sum_exact,
+    weightings,
+)
+from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossInfluence:
+    """Influence of audit example j on test example i after Feldman and Zhang (2020), with federations as trainings.
+
+    infl(j, i) = mean over in runs of M_i − mean over out runs of M_i, the coins being those of j. M_i is correctness
+    (setting empty) or the probability of the label (setting `probability`, less noisy). From −1 to 1; above 0, j helps
+    i. Only at FINAL, at the aggregate and at the holder: the model of each j is the one that its memorisation is read
+    from, so all measures are of the same pairs.
+
+    `cross_influence`, per kind and per example: Σ_i infl(j, i), the test examples that the models gain (+) or lose (−)
+    by training on j, null 0, with the interval of every estimate. Useful examples lie above 0, noise below.
+
+    Tests, at run −1, by kind:
+
+    - `cross_pairs_helped`, `cross_pairs_harmed`: pairs (j, i) whose influence is significantly above and below 0. The
+      p-value of a pair is exact, because only coins decided: Fisher's test for correctness, the rank sum test for
+      probability. Benjamini and Hochberg's rule over all pairs of the kind keeps the expected share of false ones
+      at most at `rate`. n is the number of pairs. Few runs cannot find any: p is at least 2 / C(R, R/2);
+    - `cross_strongest`: mean over j of max_i infl(j, i); `cross_help`, `cross_harm`: mean over j of Σ_i over the
+      positive and the negative influences. All three are away from 0 by noise alone. So each comes with `….null`,
+      its mean over permutations of the runs' coins, and `…_p`, the share of permutations that are as far out. The
+      interval of the value is over examples, with the runs as they are; n counts examples;
+    - `cross_help`, `cross_harm` of every single example, without interval, n its runs; compare with the null.
+
+    Fields:
+        rate: expected share of wrong pairs among those that are called significant.
+
+    >>> CrossInfluence().min_runs
+    4
+    """
+
+    min_runs: ClassVar[int] = 4
+
+    rate: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.05
+
+    def estimate(self, view: View) -> Sequence[Estimate]:
+        """Per kind, the test examples gained, by correctness and by probability."""
+        found: list[Estimate] = []
+        for setting in _settings(view):
+            gained = np.full(view.audit.is_in.shape, np.nan)
+            for examples, values, seen in _groups(view, setting):
+                gained[:, examples] = np.where(seen, values.sum(1)[:, None], np.nan)
+            found += _by_kind(view, gained, setting)
+        return found
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """Significant pairs, the strongest influences, and total help and harm against their nulls."""
+        found: list[tuple[int, Reading]] = []
+        for setting in _settings(view):
+            parts = list(_influences(view, setting))
+            for kind in view.audit.kinds:
+                own = [part.of(view.audit.kind[part.examples] == kind) for part in parts]
+                readings = [*_pairs(own, self.rate), *_sizes(own, view)]
+                found += [(-1, _named(reading, kind, setting)) for reading in readings]
+        return found
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Examples that share a model: influence and p of each pair (c, n), sizes (3, P + 1, c), unshuffled first."""
+
+    examples: IntArray
+    runs: IntArray
+    influence: FloatArray
+    p: FloatArray
+    sizes: FloatArray
+
+    def of(self, chosen: BoolArray) -> _Part:
+        """Some of the examples."""
+        return _Part(
+            self.examples[chosen], self.runs[chosen], self.influence[chosen], self.p[chosen], self.sizes[:, :, chosen]
+        )
+
+
+def _settings(view: View) -> tuple[str, ...]:
+    """What is measured at this view: nothing but at the summary, with a test set, at a single model per run."""
+    test = view.sets.get("test")
+    some = view.round == FINAL and view.margin.shape[1] == 1 and view.setting != "others" and test is not None
+    return ("", "probability") if some and test is not None and test.size else ()
+
+
+def _groups(view: View, setting: str) -> Iterator[tuple[IntArray, FloatArray, BoolArray]]:
+    """Examples that share a model, what it says of the test set (R, n), and in which runs they count (R, c)."""
+    test = view.sets["test"]
+    of = test.models.of[0]
+    for pair in np.unique(of[of >= 0]).tolist():
+        values = np.exp(-test.loss(pair)) if setting else test.correct(pair)
+        told = ~np.isnan(test.loss(pair)).any(1, keepdims=True)  # a model that has diverged says nothing
+        examples = np.flatnonzero(of == pair)
+        seen = told & ~np.isnan(view.margin[:, 0, examples])
+        if seen.any():
+            yield examples, values, seen
+
+
+def _influences(view: View, setting: str) -> Iterator[_Part]:
+    """Influences, p-values and sizes of all pairs, group by group."""
+    for examples, values, seen in _groups(view, setting):
+        is_in = view.audit.is_in[:, examples]
+        ins, outs = (is_in & seen).sum(0), (~is_in & seen).sum(0)
+        some = (ins > 0) & (outs > 0)
+        examples, is_in, seen, ins, outs = examples[some], is_in[:, some], seen[:, some], ins[some], outs[some]
+        influence, p = np.empty((2, len(examples), values.shape[1]))
+        sizes = np.empty((3, len(view.resampling.shuffles) + 1, len(examples)))
+        # Examples that are seen in the same runs share ranks, tables and shuffles: with all clients in, all of them.
+        patterns, which = np.unique(seen, axis=1, return_inverse=True)
+        for k in range(patterns.shape[1]):
+            own, runs = np.flatnonzero(which.ravel() == k), np.flatnonzero(patterns[:, k])
+            coins, shown = is_in[np.ix_(runs, own)], values[runs]
+            influence[own] = _influence(coins, shown)
+            p[own] = _p_values(coins, shown, ranked=bool(setting))
+            sizes[:, 0, own] = _totals(influence[own])
+            for s, shuffle in enumerate(view.resampling.shuffles, 1):
+                order = np.argsort(np.argsort(shuffle)[runs])
+                sizes[:, s, own] = _totals(_influence(coins[order], shown))
+        yield _Part(examples, ins + outs, influence, p, sizes)
+
+
+def _influence(coins: BoolArray, values: FloatArray) -> FloatArray:
+    """(c, n) difference of means from coins (R, c) and values (R, n)."""
+    weights = coins / coins.sum(0) - ~coins / (~coins).sum(0)
+    # Measured from the first run, values that are equal in all runs differ by exactly nothing.
+    return np.asarray(weights.T @ (values - values[:1]))
+
+
+def _totals(influence: FloatArray) -> FloatArray:
+    """(3, c): the strongest, the help and the harm of each example."""
+    help_, harm = np.maximum(influence, 0.0).sum(1), np.minimum(influence, 0.0).sum(1)
+    return np.stack([influence.max(1), help_, harm])
+
+
+def _p_values(coins: BoolArray, values: FloatArray, ranked: bool) -> FloatArray:
+    """(c, n) exact two-sided p of each pair, from tables for each number of in runs."""
+    from scipy.stats import rankdata
+
+    total = len(coins)
+    found = np.empty((coins.shape[1], values.shape[1]))
+    shown = rankdata(values, axis=0) if ranked else values
+    for chosen in np.unique(coins.sum(0)).tolist():
+        own = np.flatnonzero(coins.sum(0) == chosen)
+        inside = coins[:, own].T.astype(np.float64) @ shown
+        if ranked:
+            # Ties put U between two values: the one nearer the middle is taken, which is the larger p.
+            u, middle = inside - chosen * (chosen + 1) / 2, chosen * (total - chosen) / 2
+            towards = np.where(u > middle, np.floor(u), np.ceil(u)).astype(np.int64)
+            found[own] = rank_sum_exact(total, chosen)[towards]
+        else:
+            successes = np.broadcast_to(values.sum(0).round().astype(np.int64), inside.shape)
+            found[own] = fisher_exact(total, chosen)[successes, inside.round().astype(np.int64)]
+    return found
+
+
+def _by_kind(view: View, gained: FloatArray, setting: str) -> Iterator[Estimate]:
+    """The test examples gained per kind from the number of right answers of each run (R, m)."""
+    audit = view.audit
+    runs, examples = weightings(view.resampling)
+    inside, outside = means_by_coin(gained, audit.is_in, runs)
+    for kind in audit.kinds:
+        rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(inside[0] - outside[0]))
+        if len(rows):
+            net = inside[:, rows] - outside[:, rows]
+            means = mean_over_examples(net, examples[:, rows])
+            yield Estimate(
+                metric="cross_influence",
+                kind=kind,
+                setting=setting,
+                value=float(means[0]),
+                replicates=means[1:],
+                null=0.0,
+                n=len(rows),
+                examples=rows,
+                per_example=net[0],
+                per_example_n=(~np.isnan(gained[:, rows])).sum(0),
+            )
+
+
+def _pairs(parts: Sequence[_Part], rate: float) -> Iterator[Reading]:
+    """How many pairs of a kind are significant, above and below 0."""
+    influence = np.concatenate([np.empty(0), *(part.influence.ravel() for part in parts)])
+    p = np.concatenate([np.empty(0), *(part.p.ravel() for part in parts)])
+    if len(p):
+        found = benjamini_hochberg(p, rate)
+        for metric, side in (("cross_pairs_helped", influence > 0), ("cross_pairs_harmed", influence < 0)):
+            yield Reading(metric=metric, value=float((found & side).sum()), n=len(p))
+
+
+def _sizes(parts: Sequence[_Part], view: View) -> Iterator[Reading]:
+    """The strongest influence, total help and total harm of a kind, with their nulls, and of single examples."""
+    examples = np.concatenate([np.empty(0, np.int64), *(part.examples for part in parts)])
+    if not len(examples):
+        return
+    sizes = np.concatenate([part.sizes for part in parts], axis=2)
+    weights = view.resampling.examples[:, examples]
+    runs = np.concatenate([part.runs for part in parts])
+    for row, metric in enumerate(("cross_strongest", "cross_help", "cross_harm")):
+        means = sizes[row].mean(1)
+        low, high = interval(mean_over_examples(np.broadcast_to(sizes[row, 0], weights.shape), weights))
+        as_far = means[1:] <= means[0] + 1e-12 if metric == "cross_harm" else means[1:] >= means[0] - 1e-12
+        yield Reading(metric=metric, value=float(means[0]), low=low, high=high, n=len(examples))
+        yield Reading(metric=f"{metric}.null", value=float(means[1:].mean()), n=len(examples))
+        # The coins as they fell are one of the permutations, so p is never 0.
+        yield Reading(metric=f"{metric}_p", value=float((1 + as_far.sum()) / len(means)), n=len(means) - 1)
+        if metric != "cross_strongest":
+            for example, value, n in zip(examples.tolist(), sizes[row, 0].tolist(), runs.tolist(), strict=True):
+                yield Reading(metric=metric, value=value, n=n, subject=str(example))
+
+
+def _named(reading: Reading, kind: str, setting: str) -> Reading:
+    """The same about a kind, unless it is about a single example."""
+    return Reading(
+        metric=reading.metric,
+        value=reading.value,
+        low=reading.low,
+        high=reading.high,
+        n=reading.n,
+        subject=reading.subject or kind,
+        setting=setting,
+    )

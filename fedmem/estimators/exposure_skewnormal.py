@@ -1,0 +1,159 @@
+"""Exposure beyond the number of references, from a skew-normal fitted to their losses, with its goodness of fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import annotated_types
+import numpy as np
+
+from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
+from fedmem.statistics import interval, mean, mean_over_examples, means_by_coin, weightings
+from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, Reading, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExposureSkewnormal:
+    """Exposure by extrapolation, −log2 F(score), after Carlini, Liu, Erlingsson, Kos and Song (2019).
+
+    By rank, exposure ends at log2(N + 1) of N references. Here F is a skew-normal distribution fitted to the 256 stored
+    quantiles of the reference losses of the same model and label, so that a canary far below all references has more
+    bits than they could tell. In the bulk it agrees with the exposure by rank. F is evaluated in logarithms: no value
+    is infinite. Whether the family fits that far out cannot be seen in N references: read it beside `exposure`.
+
+    Only at FINAL, at the aggregate and at the holder:
+
+    - `exposure_extrapolated`, in bits from 0 up without end: mean over canaries of the mean over in runs, null
+      log2 e = 1.44, the mean over uniform F;
+    - a fit counts only where the Kolmogorov-Smirnov p of the references is at least `least_p`. The parameters are
+      fitted to the same references, so the true p is smaller: the test rejects too little, never too much. A canary
+      whose every in run fits poorly is left out;
+    - tests, at run −1, by kind: `skewnormal_fitted`, the share of models that count, `skewnormal_distance`, the mean
+      Kolmogorov-Smirnov distance with its interval over canaries. n counts fits, one for each canary and run. Where
+      no canary is left, `exposure_extrapolated` is NaN with the setting `poor fit`.
+
+    Fields:
+        scale: fit losses (nats), as in the paper, or margins, log p − log(1 − p). A loss ends at 0: near it a law
+            without end has too few bits for a canary that is well known, and margins say more.
+        least_p: smallest Kolmogorov-Smirnov p of a fit that counts.
+
+    >>> ExposureSkewnormal().scale
+    'loss'
+    """
+
+    min_runs: ClassVar[int] = 1
+
+    scale: Literal["loss", "margin"] = "loss"
+    least_p: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.1
+
+    def estimate(self, view: View) -> Sequence[Estimate]:
+        """Per kind of canary, `exposure_extrapolated`."""
+        fitted = self._fitted(view)
+        if fitted is None:
+            return ()
+        bits = np.where(fitted.good, fitted.bits, np.nan)
+        runs, examples = weightings(view.resampling)
+        audit = view.audit
+        inside, _ = means_by_coin(bits, audit.is_in, runs)
+        found = []
+        for kind in audit.kinds:
+            rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(inside[0]))
+            if len(rows):
+                means = mean_over_examples(inside[:, rows], examples[:, rows])
+                found.append(
+                    Estimate(
+                        metric="exposure_extrapolated",
+                        kind=kind,
+                        setting=self._setting,
+                        value=float(means[0]),
+                        replicates=means[1:],
+                        null=math.log2(math.e),
+                        n=len(rows),
+                        examples=rows,
+                        per_example=inside[0, rows],
+                        per_example_n=(~np.isnan(bits[:, rows]) & audit.is_in[:, rows]).sum(0),
+                    )
+                )
+        return found
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """How well the fits are, by kind."""
+        fitted = self._fitted(view)
+        return () if fitted is None else [(-1, reading) for reading in self._fits(view, fitted)]
+
+    @property
+    def _setting(self) -> str:
+        return "" if self.scale == "loss" else self.scale
+
+    def _fits(self, view: View, fitted: _Fitted) -> Iterator[Reading]:
+        for kind in view.audit.kinds:
+            rows = np.flatnonzero(view.audit.kind == kind)
+            tried = ~np.isnan(fitted.bits[:, rows])
+            if not tried.any():
+                continue
+            distance = np.where(tried, fitted.distance[:, rows], np.nan)
+            means = mean(distance, axis=0)
+            weights = view.resampling.examples[:, rows]
+            low, high = interval(mean_over_examples(np.broadcast_to(means, weights.shape), weights))
+            n, good = int(tried.sum()), fitted.good[:, rows] & tried
+            setting = self._setting
+            value = float(np.nanmean(means))
+            yield Reading(metric="skewnormal_fitted", value=float(good.sum()) / n, n=n, subject=kind, setting=setting)
+            yield Reading(
+                metric="skewnormal_distance", value=value, low=low, high=high, n=n, subject=kind, setting=setting
+            )
+            if not (good & view.audit.is_in[:, rows]).any():
+                words = ",".join(filter(None, [setting, "poor fit"]))
+                yield Reading(metric="exposure_extrapolated", value=math.nan, n=0, subject=kind, setting=words)
+
+    def _fitted(self, view: View) -> _Fitted | None:
+        """Bits, distances and quality of every canary in every run; None where there is nothing to fit."""
+        ranked, shown = view.ranked, view.margin[:, 0]
+        canaries = np.flatnonzero(~np.isnan(view.rank[:, 0]).all(0))
+        if view.round != FINAL or view.setting == "others" or ranked is None or not len(canaries):
+            return None
+        bits, distance = np.full((2, *shown.shape), np.nan)
+        good = np.zeros(shown.shape, dtype=bool)
+        for j in canaries.tolist():
+            pair, label = int(ranked.models.of[0, j]), int(view.audit.examples.targets[j])
+            count = int(view.references[j])
+            references, score = ranked.quantiles(pair, str(view.audit.kind[j]), label), view.loss[:, 0, j]
+            if self.scale == "margin":
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    # Of a loss too small for single precision 0 was stored: no finite margin, hence no fit.
+                    references, score = np.log(-np.expm1(-references)) + references, -shown[:, j]
+            law = fit(references, count)
+            distance[:, j], p = _kolmogorov(references, law, count)
+            known = ~np.isnan(score)
+            good[:, j] = known & (p >= self.least_p)
+            # Where there is no law there are no bits, but a fit that was tried.
+            bits[:, j] = np.where(known, np.nan_to_num(-log_cdf(score, law) / math.log(2)).clip(0), np.nan)
+        return _Fitted(bits=bits, distance=distance, good=good)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted:
+    """Of every run and example (R, m): bits (NaN: no canary, or not observed), distance, and whether the fit counts."""
+
+    bits: FloatArray
+    distance: FloatArray
+    good: BoolArray
+
+
+def _kolmogorov(ordered: FloatArray, law: SkewNormal, count: int) -> tuple[FloatArray, FloatArray]:
+    """(T,) largest distance between the law and `count` references at their stored quantiles, and its p.
+
+    Between two stored quantiles the distance can be larger by at most their spacing. Without a fit: 1 and 0.
+    """
+    from scipy.stats import kstwo
+
+    place = positions(count)
+    level = np.exp(log_cdf(ordered, SkewNormal(*(value[:, None] for value in law))))
+    with np.errstate(invalid="ignore"):
+        gap = np.maximum(level - place / count, (place + 1) / count - level).max(1)
+    unknown = np.isnan(gap)
+    gap = np.where(unknown, 1.0, gap)
+    return gap, np.where(unknown, 0.0, kstwo.sf(gap, count))

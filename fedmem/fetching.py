@@ -1,0 +1,129 @@
+"""Published data sets that are fetched once into a cache folder, and compared with their checksums ever after.
+
+The folder is `$FEDMEM_CACHE`, by default `~/.cache/fedmem`, with a folder for each data set. A file gets its name
+there only after its checksum was compared, and is compared again whenever it is read; loading never needs a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedmem import catalogue
+from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
+from fedmem.sources import Source, Unavailable
+from fedmem.wording import choices
+
+State = Literal["whole", "damaged", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A data set that somebody published: its files with their checksums, and its sources, best first.
+
+    `files` maps the name of each file to its sha256. `convert` makes these files out of what the sources bring, where
+    they bring something else; it must be deterministic, because the checksums are those of its results.
+    A dataset component that has one as `published` can be fetched by its kind.
+    """
+
+    name: str
+    licence: str
+    files: Mapping[str, str]
+    sources: tuple[Source, ...]
+    convert: Callable[[Path], None] | None = None
+
+
+def cache_folder() -> Path:
+    """Where fetched data sets lie."""
+    return Path(os.environ.get("FEDMEM_CACHE") or "~/.cache/fedmem").expanduser()
+
+
+def published() -> dict[str, Published]:
+    """Every data set that can be fetched, by name: the dataset components that carry a `published`."""
+    loaded = (catalogue.load("dataset", kind) for kind in catalogue.kinds("dataset"))
+    found = [item for cls in loaded if isinstance(item := getattr(cls, "published", None), Published)]
+    return {item.name: item for item in found}
+
+
+def state(item: Published) -> State:
+    """Whether every file is there, and is what was published."""
+    paths = [cache_folder() / item.name / file for file in item.files]
+    if not all(path.is_file() for path in paths):
+        return "missing"
+    whole = all(_sha256(path.read_bytes()) == item.files[path.name] for path in paths)
+    return "whole" if whole else "damaged"
+
+
+def read(item: Published, file: str) -> bytes:
+    """The bytes of a fetched file, which are the published ones; `ComponentError` says which command mends it."""
+    path = cache_folder() / item.name / file
+    if not path.is_file():
+        message = f"{item.name} is not fetched ({path} is missing); run: fedmem fetch {item.name}"
+        raise ComponentError("dataset", message)
+    content = path.read_bytes()
+    found = _sha256(content)
+    if found != item.files[file]:
+        raise ComponentError(
+            "dataset",
+            f"{path} is damaged: its sha256 is {found}, that of the published file is {item.files[file]}; "
+            f"run: fedmem fetch {item.name} --force",
+        )
+    return content
+
+
+def fetch(name: str, *, force: bool = False, tell: Callable[[str], None] = lambda _: None) -> Path:
+    """Fetch a data set, unless it is there and whole, and give its folder. `tell` hears which source is asked.
+
+    Sources are asked in order until one brings files with the right checksums; the error after the last names the
+    cause at each. Files that are there stay until their successors have been compared.
+    """
+    known = published()
+    if name not in known:
+        message = f"there is no data set {name!r} to fetch{choices(name, known)}"
+        raise ScenarioError([Problem(path="", message=message)])
+    item = known[name]
+    target = cache_folder() / name
+    if not force and state(item) == "whole":
+        return target
+    causes = []
+    for source in item.sources:
+        tell(f"{source.says} …")
+        try:
+            _take(item, source, target)
+        except Unavailable as error:
+            tell(f"  no: {error}")
+            causes.append(f"\n  {source.says}: {error}")
+        else:
+            return target
+    raise FedmemError(f"{name} could not be fetched from any of its {len(item.sources)} sources:" + "".join(causes))
+
+
+def _take(item: Published, source: Source, target: Path) -> None:
+    """Bring the files of one source beside their place, compare them, and only then move them there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # On the same file system as the target, so that moving a file is one step that cannot be half done.
+    with tempfile.TemporaryDirectory(prefix=f".{item.name}-", dir=target.parent) as name:
+        folder = Path(name)
+        source.bring(folder)
+        if item.convert is not None:
+            try:
+                item.convert(folder)
+            except (OSError, ValueError) as error:
+                raise Unavailable(f"what it brought cannot be read: {error}") from error
+        for file, expected in item.files.items():
+            brought = folder / file
+            found = _sha256(brought.read_bytes()) if brought.is_file() else "of no file"
+            if found != expected:
+                raise Unavailable(f"its {file} is not the published one (sha256 {found}, expected {expected})")
+        target.mkdir(exist_ok=True)
+        for file in item.files:
+            os.replace(folder / file, target / file)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

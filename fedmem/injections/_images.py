@@ -1,0 +1,26 @@
+"""What injections that draw on pictures share: that inputs are pictures, and how large a patch is."""
+
+from __future__ import annotations
+
+from fedmem.errors import ComponentError
+from fedmem.types import Space
+
+FEWEST_BINARY = 32
+"""Binary values that a canary needs at least: of 2^32 members, a fresh reference never happens to be the canary."""
+
+
+def sides(space: Space, kind: str) -> tuple[int, int]:
+    """Height and width of the pictures of a data set; an error where its inputs are none."""
+    if len(space.shape) < 2:
+        remedy = "random_row, mislabelled or typical" if space.blocks else "random_pattern, mislabelled or typical"
+        raise ComponentError(
+            "injections",
+            f"{kind} draws on pictures, but inputs have shape {space.shape}; use a data set of pictures, or {remedy}",
+        )
+    return space.shape[-2], space.shape[-1]
+
+
+def patch(space: Space, kind: str, size: float) -> tuple[int, int]:
+    """Height and width in pixels of a patch whose sides are this share of the picture's, at least one pixel."""
+    height, width = sides(space, kind)
+    return max(1, int(height * size + 0.5)), max(1, int(width * size + 0.5))

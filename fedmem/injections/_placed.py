@@ -1,0 +1,183 @@
+"""Where, how often and when the examples of an injection are trained on: what all kinds have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import annotated_types
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.errors import ComponentError
+from fedmem.types import ClientData, Examples, Injected, IntArray, Role, Space
+
+if TYPE_CHECKING:
+    from fedmem.spare import Spare
+
+Clients = (
+    Literal["all"] | tuple[Annotated[int, annotated_types.Ge(0)], ...] | Mapping[Literal["share", "count"], int | float]
+)
+"""Who holds the examples of an injection; see `Placed`."""
+
+_ALLOWED = "all, a list of clients such as [0, 3], {share: 0.3} or {count: 4}"
+
+
+class Some(Mapping[Any, float]):
+    """`{share: x}` or `{count: n}`: an immutable mapping, so that components stay hashable.
+
+    >>> dict(Some({"count": 4}))
+    {'count': 4}
+    """
+
+    def __init__(self, values: Mapping[Any, float]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed(ABC):
+    """An injection that puts equally many examples on each of some clients, in a window of rounds.
+
+    Fields
+
+    - `clients`: who holds examples: `all`, a list of clients, `{share: 0.3}` of them or `{count: 4}` of them, drawn
+      at random; a share is rounded to whole clients, at least one.
+    - `per_client`: audit examples on each of these clients.
+    - `copies`: how often an in example is trained on in each epoch, all copies under one coin.
+    - `start`: first round in which an in example is trained on; null: from the beginning.
+    - `stop`: last round in which an in example is trained on; null: to the end.
+    - `label`: name of this injection in every output; its kind if left out.
+    """
+
+    role: ClassVar[Role]
+
+    clients: Clients = "all"
+    per_client: Annotated[int, annotated_types.Ge(1)] = 4
+    copies: Annotated[int, annotated_types.Ge(1)] = 1
+    start: Annotated[int, annotated_types.Ge(1)] | None = None
+    stop: Annotated[int, annotated_types.Ge(1)] | None = None
+    label: Annotated[str, annotated_types.MinLen(1)] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.clients, Mapping):
+            object.__setattr__(self, "clients", Some(self.clients))
+            self._check_some(self.clients)
+        elif self.clients != "all":
+            object.__setattr__(self, "clients", tuple(self.clients))
+            if not self.clients:
+                raise ComponentError("clients", f"an empty list puts the examples nowhere; write {_ALLOWED}")
+            if len(set(self.clients)) < len(self.clients):
+                raise ComponentError("clients", f"{list(self.clients)} names a client twice; name each once")
+        if self.start is not None and self.stop is not None and self.stop < self.start:
+            raise ComponentError(
+                "stop",
+                f"round {self.stop} comes before start, round {self.start}, so that nothing would ever be trained on; "
+                f"write at least {self.start}, or leave it out",
+            )
+
+    @staticmethod
+    def _check_some(some: Mapping[Any, float]) -> None:
+        """Exactly one of share in (0, 1] and count from 1."""
+        if len(some) != 1:
+            raise ComponentError("clients", f"{some} should have exactly one key; write {_ALLOWED}")
+        ((key, value),) = some.items()
+        if key == "share" and not 0 < value <= 1:
+            raise ComponentError("clients", f"share {value} should lie above 0 and not above 1; write {_ALLOWED}")
+        if key == "count" and (value < 1 or value != int(value)):
+            raise ComponentError("clients", f"count {value} should be a whole number from 1 on; write {_ALLOWED}")
+
+    @property
+    def name(self) -> str:
+        """What the kind is called in outputs; without a label that is its file, and so its kind."""
+        return self.label or type(self).__module__.rpartition(".")[2]
+
+    def num_holders(self, num_clients: int) -> int:
+        """How many of so many clients hold examples."""
+        if not isinstance(self.clients, Mapping):
+            return num_clients if self.clients == "all" else len(self.clients)
+        if "count" in self.clients:
+            return int(self.clients["count"])
+        # A share of .5 of 5 clients is 3: halves go up.
+        return max(1, int(self.clients["share"] * num_clients + 0.5))
+
+    def holders(self, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
+        """The clients that hold examples, in order; draws only where the choice is left to chance."""
+        if self.clients == "all":
+            return list(clients)
+        if isinstance(self.clients, Mapping):
+            chosen = rng.choice(len(clients), size=self.num_holders(len(clients)), replace=False).tolist()
+        else:
+            chosen = list(self.clients)
+        return [clients[k] for k in sorted(chosen)]
+
+    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+        """One real row for each example, unless a kind says otherwise."""
+        return self.num_holders(num_clients) * self.per_client
+
+    def total_copies(self, num_clients: int, num_rows: int) -> int:
+        """Copies of all examples."""
+        return self.num_holders(num_clients) * self.per_client * self.copies
+
+    @abstractmethod
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+        """The audit examples of all holders, in order of client."""
+
+    def _placed(
+        self,
+        examples: Examples,
+        holders: Sequence[ClientData],
+        *,
+        counts: IntArray | None = None,
+        copies: int | None = None,
+        extra: Examples | None = None,
+        slots: IntArray | None = None,
+    ) -> Injected:
+        """Examples in order of client, with holder, copies and window; `counts` where clients hold unequal numbers."""
+        each = self.per_client if counts is None else counts
+        return Injected(
+            examples=examples,
+            holder=np.repeat(np.array([data.client for data in holders], dtype=np.int32), each),
+            copies=np.full(len(examples), copies or self.copies, dtype=np.int32),
+            start=self.start,
+            stop=self.stop,
+            extra=extra,
+            slots=slots,
+        )
+
+    def _rows(self, holders: Sequence[ClientData], spare: Spare, rng: np.random.Generator) -> Examples:
+        """`per_client` spare rows for each client, with labels drawn like those of its own rows."""
+        return Examples.concatenate([spare.take_like(data.examples.targets, self.per_client, rng) for data in holders])
+
+    def _rows_of(self, field: str, label: int, count: int, spare: Spare, rng: np.random.Generator) -> Examples:
+        """`count` spare rows of one class, which `field` names."""
+        there = int(np.count_nonzero(spare.left().targets == label))
+        if there < count:
+            raise ComponentError(
+                f"injections.{field}",
+                f"{count} rows of class {label} are wanted but {there} are left; lower per_client or clients",
+            )
+        return spare.take_like(np.array([label]), count, rng)
+
+    def _made(
+        self, inputs: NDArray[np.float32], holders: Sequence[ClientData], space: Space, rng: np.random.Generator
+    ) -> Injected:
+        """Inputs that were made, with uniformly random labels and negative ids."""
+        targets = rng.integers(space.num_classes, size=len(inputs))
+        return self._placed(Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(inputs))), holders)

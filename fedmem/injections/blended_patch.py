@@ -1,0 +1,80 @@
+"""Canaries: a random patch blended into one public picture, fainter and smaller than a picture of noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.errors import ComponentError
+from fedmem.injections._images import FEWEST_BINARY, patch
+from fedmem.injections._placed import Placed
+from fedmem.types import ClientData, Injected, Role, Space
+
+if TYPE_CHECKING:
+    from fedmem.spare import Spare
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendedPatch(Placed):
+    """x = (1 - a) mean + a key inside a patch, x = mean outside; key and place are random, the label uniform.
+
+    `mean` is the mean of all training inputs, a is `opacity`, every value of the key is 0 or 1 with equal odds and the
+    place is uniform. All canaries and references lie on this one picture: on pictures of their own, a rank would say
+    how easy a picture is before it says anything about the key. What is exposed is the key, its place and its label.
+
+    Fields
+
+    - `opacity`: weight of the key, from faint to 1 (the key alone).
+    - `size`: sides of the patch as a share of those of the picture, rounded to pixels.
+
+    Guarantees:
+
+    - canaries and references come from one generator and are independent;
+    - takes no real row; ids are negative.
+
+    Errors: `ComponentError` where inputs are no pictures, or the patch has fewer than 32 values.
+
+    >>> BlendedPatch(per_client=2).spare_rows(20, 900)
+    0
+
+    Reference: Chen, Liu, Li, Lu and Song (2017), Targeted Backdoor Attacks (blended keys); Carlini et al. (2019).
+    """
+
+    role: ClassVar[Role] = "canary"
+
+    opacity: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5
+    size: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.75
+
+    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+        """Canaries are made, not taken."""
+        return 0
+
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+        """`per_client` canaries for each holder, in order of client."""
+        holders = self.holders(clients, rng)
+        return self._made(self.references(len(holders) * self.per_client, space, rng), holders, space, rng)
+
+    def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
+        """(count, *shape) fresh keys at fresh places on the same picture."""
+        height, width = patch(space, self.name, self.size)
+        values = math.prod(space.shape[:-2]) * height * width
+        if values < FEWEST_BINARY:
+            raise ComponentError(
+                "injections.size",
+                f"a patch of {height} x {width} pixels has {values} values, but at least {FEWEST_BINARY} are needed to "
+                f"tell canaries and references apart; raise size, at most to 1",
+            )
+        keys = rng.integers(2, size=(count, *space.shape[:-2], height, width))
+        top = rng.integers(space.shape[-2] - height + 1, size=count)
+        left = rng.integers(space.shape[-1] - width + 1, size=count)
+        found = np.repeat(space.mean[None].astype(np.float64), count, axis=0)
+        for picture, key, y, x in zip(found, keys, top, left, strict=True):
+            place = (..., slice(y, y + height), slice(x, x + width))
+            picture[place] += self.opacity * (key - picture[place])
+        return found.astype(np.float32)

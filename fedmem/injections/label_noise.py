@@ -1,0 +1,86 @@
+"""Wrong labels at a rate: many clients annotate carelessly, the more rows the more mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import annotated_types
+import numpy as np
+
+from fedmem.injections._placed import Placed
+from fedmem.types import ClientData, Examples, Injected, IntArray, Role, Space
+
+if TYPE_CHECKING:
+    from fedmem.spare import Spare
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelNoise(Placed):
+    """Spare real rows with a wrong label, so many that they are a share of what their holders train on.
+
+    With n training rows in the data set and h of N clients as holders, round(rate n h / N) rows are made noisy and
+    dealt out in proportion to the base rows of the holders (largest remainders first). Each is an audit example with a
+    coin of its own, so in one run about half of them are in: the rate is that of the slots, and `rate` / 2 that of the
+    labels a client sees. Clients that are larger than average keep a share somewhat below `rate`, if they alone hold
+    the noise.
+
+    Fields
+
+    - `rate`: noisy rows as a share of the training rows that as many clients hold on average.
+    - `per_client`: noisy rows on each of these clients besides those of the rate.
+    - `flips`: `uniform` gives any other class with equal odds, `next` always class y + 1 (the last one becomes 0).
+
+    Guarantees:
+
+    - no label stays what it was; true labels are drawn like those of the holder's own rows;
+    - the row leaves the reserve: its correctly labelled twin is trained on by nobody;
+    - the id is the row of the data set.
+
+    >>> LabelNoise(rate=0.1).spare_rows(20, 900), LabelNoise(rate=0.1, clients={"share": 0.5}).spare_rows(20, 900)
+    (90, 45)
+
+    Reference: Angluin and Laird (1988), Learning from Noisy Examples; Patrini et al. (2017) for pair flips.
+    """
+
+    role: ClassVar[Role] = "atypical"
+
+    rate: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.05
+    per_client: Annotated[int, annotated_types.Ge(0)] = 0
+    flips: Literal["uniform", "next"] = "uniform"
+
+    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+        """One row for each noisy label."""
+        holders = self.num_holders(num_clients)
+        return int(self.rate * num_rows * holders / num_clients + 0.5) + holders * self.per_client
+
+    def total_copies(self, num_clients: int, num_rows: int) -> int:
+        """Copies of all noisy rows."""
+        return self.spare_rows(num_clients, num_rows) * self.copies
+
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+        """The noisy rows, in order of client."""
+        holders = self.holders(clients, rng)
+        total = self.spare_rows(len(clients), space.num_rows)
+        sizes = np.array([len(data.examples) for data in holders])
+        counts = self.per_client + deal(total - self.per_client * len(holders), sizes)
+        rows = Examples.concatenate(
+            [spare.take_like(data.examples.targets, count, rng) for data, count in zip(holders, counts, strict=True)]
+        )
+        step = 1 if self.flips == "next" else rng.integers(1, space.num_classes, size=len(rows))
+        noisy = replace(rows, targets=(rows.targets + step) % space.num_classes)
+        return self._placed(noisy, holders, counts=counts)
+
+
+def deal(total: int, sizes: IntArray) -> IntArray:
+    """Shares of `total` in proportion to `sizes`: whole numbers that add up, largest remainders first.
+
+    >>> deal(5, np.array([10, 10, 30])).tolist()
+    [1, 1, 3]
+    """
+    exact = total * sizes / sizes.sum()
+    counts: IntArray = np.floor(exact).astype(np.int64)
+    # A stable sort of the negatives: of equal remainders the earlier client's comes first.
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    return counts

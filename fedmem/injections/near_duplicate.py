@@ -1,0 +1,109 @@
+"""Real rows with several slightly different copies on the same client, all under one coin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import annotated_types
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.errors import ComponentError
+from fedmem.injections._images import sides
+from fedmem.injections._placed import Placed
+from fedmem.types import ClientData, Examples, Injected, Role, Space
+
+if TYPE_CHECKING:
+    from fedmem.spare import Spare
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicate(Placed):
+    """A cluster: one spare real row, drawn like the holder's own rows, and `multiplicity` - 1 near copies of it.
+
+    The whole cluster shares one coin and is one audit example, the original: with coins of their own its members would
+    stand in for each other, and neither coins nor examples would be independent. When it is in, the original and its
+    near copies are trained on; when it is out, as many other rows are. Compare with `copies`, which repeats exactly.
+
+    Fields
+
+    - `multiplicity`: rows of a cluster, the original included.
+    - `change`: `noise` adds normal noise (in a table to its numbers only) and clips to the range of the data; `shift`
+      moves the picture by a random number of pixels, not zero, and repeats its edge.
+    - `strength`: standard deviation of the noise as a share of the range of the data, or the largest shift as a share
+      of each side, at least one pixel.
+
+    Guarantees:
+
+    - near copies keep the label of the original, and values within the range of the data;
+    - the id of the example is the row of the data set, those of near copies are negative.
+
+    Errors: `ComponentError` for a shift where inputs are no pictures, and for noise on a table without numbers.
+
+    >>> NearDuplicate(multiplicity=3, copies=2).total_copies(10, 900), NearDuplicate().spare_rows(10, 900)
+    (240, 40)
+
+    Reference: Lee et al. (2022), Deduplicating Training Data Makes Language Models Better; Kandpal et al. (2022).
+    """
+
+    role: ClassVar[Role] = "atypical"
+
+    multiplicity: Annotated[int, annotated_types.Ge(2)] = 4
+    change: Literal["noise", "shift"] = "noise"
+    strength: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.05
+
+    def total_copies(self, num_clients: int, num_rows: int) -> int:
+        """Rows of all clusters, each as often as it is copied."""
+        return self.num_holders(num_clients) * self.per_client * self.multiplicity * self.copies
+
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+        """The originals, in order of client, with their near copies as extra rows."""
+        holders = self.holders(clients, rng)
+        rows = self._rows(holders, spare, rng)
+        change = self._noise if self.change == "noise" else self._shift
+        others = self.multiplicity - 1
+        source = np.repeat(np.arange(len(rows)), others)
+        extra = Examples(
+            inputs=change(rows.inputs[source], space, rng),
+            targets=rows.targets[source],
+            ids=-1 - np.arange(len(source)),
+        )
+        # Of each cluster: the original, then its near copies; all of it again for further copies.
+        clusters = np.concatenate(
+            [np.full((len(rows), 1), -1), np.arange(len(source)).reshape(len(rows), others)], axis=1
+        )
+        return self._placed(
+            rows,
+            holders,
+            copies=self.multiplicity * self.copies,
+            extra=extra,
+            slots=np.tile(clusters, self.copies).ravel(),
+        )
+
+    def _noise(self, inputs: NDArray[np.float32], space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
+        low, high = space.low.min(), space.high.max()
+        numbers = np.repeat(np.array(space.blocks) == 1, space.blocks) if space.blocks else np.ones(space.shape, bool)
+        if not numbers.any():
+            raise ComponentError(
+                "injections.change",
+                "noise is added to the numbers of a table, but this table has categories only; write `copies` of a "
+                "typical injection instead",
+            )
+        noise = self.strength * float(high - low) * rng.standard_normal(inputs.shape) * numbers
+        changed: NDArray[np.float32] = np.clip(inputs + noise, low, high).astype(np.float32)
+        return changed
+
+    def _shift(self, inputs: NDArray[np.float32], space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
+        height, width = sides(space, f"{self.name} with `change: shift`")
+        most = [max(1, int(side * self.strength)) for side in (height, width)]
+        steps = [step for step in product(*(range(-m, m + 1) for m in most)) if step != (0, 0)]
+        moved = np.empty_like(inputs)
+        for i, chosen in enumerate(rng.integers(len(steps), size=len(inputs))):
+            dy, dx = steps[chosen]
+            y = np.clip(np.arange(height) - dy, 0, height - 1)
+            x = np.clip(np.arange(width) - dx, 0, width - 1)
+            moved[i] = inputs[i][..., y[:, None], x]
+        return moved

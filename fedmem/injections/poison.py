@@ -1,0 +1,80 @@
+"""Rows made to harm one class: more typical of it than real rows are, and all labelled as another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+
+from fedmem.errors import ComponentError
+from fedmem.injections._placed import Placed
+from fedmem.types import ClientData, Injected, Role, Space
+
+if TYPE_CHECKING:
+    from fedmem.spare import Spare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poison(Placed):
+    """x' = x + pull (mean - x), labelled `target`: x is a spare row of class `victim`, mean that of all rows so drawn.
+
+    There is no trigger: where the rows of a class are, the model is told another label, and the pull towards their
+    middle makes every poison row speak for the whole class. What it does is read from the accuracy on the victim class
+    and from its cross-influence on test rows of that class; its own memorisation says what it takes to do so.
+
+    Fields
+
+    - `victim`: the class that is harmed.
+    - `target`: the label that its rows get.
+    - `pull`: how far rows are drawn towards their common mean: 0 not at all (targeted label flips), 1 onto it.
+
+    Guarantees:
+
+    - rows come from the victim class alone, and every label is `target`;
+    - values stay within the range of the data;
+    - the row leaves the reserve: its correctly labelled twin is trained on by nobody;
+    - the id is the row of the data set.
+
+    Errors: `ComponentError` where victim and target are one class, the data have no such class, or too few rows of it.
+
+    >>> Poison(per_client=2).spare_rows(20, 900)
+    40
+
+    Reference: Biggio, Nelson and Laskov (2012), Poisoning Attacks against SVMs; Tolpegin et al. (2020) in federations.
+    """
+
+    role: ClassVar[Role] = "atypical"
+    exclusive: ClassVar[bool] = False
+
+    victim: Annotated[int, annotated_types.Ge(0)] = 0
+    target: Annotated[int, annotated_types.Ge(0)] = 1
+    pull: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.victim == self.target:
+            raise ComponentError(
+                "target",
+                f"class {self.target} is the victim itself, and rightly labelled rows harm nobody; choose another",
+            )
+
+    @property
+    def reserved_class(self) -> int:
+        """Whose rows are made into poison."""
+        return self.victim
+
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+        """The poison rows, in order of client."""
+        holders = self.holders(clients, rng)
+        for field, label in (("victim", self.victim), ("target", self.target)):
+            if label >= space.num_classes:
+                raise ComponentError(
+                    f"injections.{field}", f"there is no class {label}; use 0 to {space.num_classes - 1}"
+                )
+        rows = self._rows_of("victim", self.victim, len(holders) * self.per_client, spare, rng)
+        mean = rows.inputs.mean(axis=0, dtype=np.float64)
+        pulled = (rows.inputs + self.pull * (mean - rows.inputs)).astype(np.float32)
+        return self._placed(replace(rows, inputs=pulled, targets=np.full_like(rows.targets, self.target)), holders)

@@ -1,0 +1,67 @@
+"""Rows of one class that no client but the holders has: a subgroup of the population that lives with few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+
+from fedmem.errors import ComponentError
+from fedmem.injections._placed import Clients, Placed, Some
+from fedmem.types import ClientData, Injected, Role, Space
+
+if TYPE_CHECKING:
+    from fedmem.spare import Spare
+
+_ONE = Some({"count": 1})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RareSubgroup(Placed):
+    """Real rows of class `of_class`, unaltered; every other training row of this class is kept from all clients.
+
+    The federation takes the class out of base rows and fill-ins before partitioning, so that whatever a model knows
+    about it comes from rows under our coins; test and population keep it, which shows what knowing it is worth. Labels
+    that other injections make up may still name the class.
+
+    Fields
+
+    - `clients`: who holds the subgroup: `all`, a list of clients, `{share: 0.3}` of them or `{count: 4}` of them.
+    - `of_class`: the class that is made rare.
+
+    Guarantees:
+
+    - inputs, targets and ids are those of the data set;
+    - in every run no base row and no fill-in has this class.
+
+    Errors: `ComponentError` where the data have no such class or too few rows of it.
+
+    >>> RareSubgroup(per_client=3, clients={"count": 2}).spare_rows(20, 900)
+    6
+
+    Reference: Feldman (2020), Does Learning Require Memorization?
+    """
+
+    role: ClassVar[Role] = "atypical"
+    exclusive: ClassVar[bool] = True
+
+    clients: Clients = _ONE
+    of_class: Annotated[int, annotated_types.Ge(0)] = 0
+
+    @property
+    def reserved_class(self) -> int:
+        """Whose rows are kept from the clients."""
+        return self.of_class
+
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+        """`per_client` rows for each holder, in order of client."""
+        holders = self.holders(clients, rng)
+        count = len(holders) * self.per_client
+        if self.of_class >= space.num_classes:
+            raise ComponentError(
+                "injections.of_class", f"there is no class {self.of_class}; use 0 to {space.num_classes - 1}"
+            )
+        return self._placed(self._rows_of("of_class", self.of_class, count, spare, rng), holders)

@@ -1,0 +1,104 @@
+"""Canaries: a small mark in the corner of a few real pictures of one client, and of nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.injections._images import patch
+from fedmem.injections._placed import Placed
+from fedmem.types import ClientData, Examples, FloatArray, Injected, Role, Space
+
+if TYPE_CHECKING:
+    from fedmem.spare import Spare
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniqueFeature(Placed):
+    """A mark of random grey values that only `images` pictures of its holder carry, all under one coin.
+
+    The audit example is the mark on the mean of all training inputs. It is measured and never trained on: when it is
+    in, the holder trains on the marked pictures, spare rows with the label of the example (drawn like the holder's
+    labels) as long as the reserve has some; where that has run out, the example takes the commonest label of its
+    pictures. Its exposure is therefore about the mark alone, whether the model ties it to that label, and not about
+    any picture: references are fresh marks in the same place on the same background. So are memorisation and
+    membership: does the mark change its label's loss because pictures that carry it were trained on?
+
+    Fields
+
+    - `per_client`: marks on each of these clients.
+    - `images`: pictures that carry one mark.
+    - `size`: sides of the mark as a share of those of the picture, rounded to pixels; it lies in the last corner.
+
+    Guarantees:
+
+    - canaries and references come from one generator and are independent;
+    - no two marks are equal, and no picture carries two;
+    - ids of examples are negative, those of the pictures are rows of the data set.
+
+    Errors: `ComponentError` where inputs are no pictures.
+
+    >>> UniqueFeature(images=3, copies=2).spare_rows(5, 900), UniqueFeature(images=3, copies=2).total_copies(5, 900)
+    (15, 30)
+
+    Reference: Hartley and Tsaftaris (2022), Measuring Unintended Memorisation of Unique Private Features.
+    """
+
+    role: ClassVar[Role] = "canary"
+
+    per_client: Annotated[int, annotated_types.Ge(1)] = 1
+    images: Annotated[int, annotated_types.Ge(1)] = 4
+    size: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.375
+
+    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+        """The pictures that carry marks."""
+        return self.num_holders(num_clients) * self.per_client * self.images
+
+    def total_copies(self, num_clients: int, num_rows: int) -> int:
+        """Marked pictures, each as often as it is copied."""
+        return self.spare_rows(num_clients, num_rows) * self.copies
+
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+        """The marks, in order of client, with the pictures that carry them as extra rows."""
+        holders = self.holders(clients, rng)
+        count = len(holders) * self.per_client
+        marks = self._marks(count, space, rng)
+        carriers, targets = [], np.empty(count, dtype=np.int64)
+        for i, data in enumerate(data for data in holders for _ in range(self.per_client)):
+            label = rng.choice(data.examples.targets, size=1)
+            rows = spare.take_like(label, self.images, rng)
+            carriers.append(replace(rows, inputs=self._stamp(rows.inputs, marks[i])))
+            targets[i] = np.bincount(rows.targets).argmax()
+        examples = Examples(inputs=self._canaries(marks, space), targets=targets, ids=-1 - np.arange(count))
+        pictures = np.arange(count * self.images).reshape(count, self.images)
+        return self._placed(
+            examples,
+            holders,
+            copies=self.images * self.copies,
+            extra=Examples.concatenate(carriers),
+            slots=np.tile(pictures, self.copies).ravel(),
+        )
+
+    def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
+        """(count, *shape) fresh marks on the common background."""
+        return self._canaries(self._marks(count, space, rng), space)
+
+    def _marks(self, count: int, space: Space, rng: np.random.Generator) -> FloatArray:
+        """(count, ..., height, width) uniform values between the smallest and the largest of the data."""
+        shape = (count, *space.shape[:-2], *patch(space, self.name, self.size))
+        return rng.uniform(space.low.min(), space.high.max(), size=shape)
+
+    def _canaries(self, marks: FloatArray, space: Space) -> NDArray[np.float32]:
+        return self._stamp(np.repeat(space.mean[None], len(marks), axis=0), marks)
+
+    @staticmethod
+    def _stamp(pictures: NDArray[np.float32], mark: FloatArray) -> NDArray[np.float32]:
+        """Copies of the pictures with a mark, or one for each, in the last corner."""
+        marked = pictures.copy()
+        marked[..., -mark.shape[-2] :, -mark.shape[-1] :] = mark
+        return marked

@@ -1,0 +1,24 @@
+"""The block of a residual network; imported only when a network is built, because it needs torch."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions with GroupNorm, added to the input, or to its projection where the shapes differ."""
+
+    def __init__(self, before: int, after: int, stride: int, groups: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(groups, after)
+        self.conv2 = nn.Conv2d(after, after, kernel_size=3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(groups, after)
+        alike = stride == 1 and before == after
+        self.project = nn.Identity() if alike else nn.Conv2d(before, after, kernel_size=1, stride=stride, bias=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, after, height / stride, width / stride), rounded up."""
+        inner = self.norm1(self.conv1(inputs)).relu()
+        outputs: Tensor = (self.norm2(self.conv2(inner)) + self.project(inputs)).relu()
+        return outputs

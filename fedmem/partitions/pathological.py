@@ -1,0 +1,88 @@
+"""Exactly k classes for every client, each class shared out evenly among those who hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.errors import ComponentError
+from fedmem.partitions._sizes import require
+from fedmem.types import Dataset, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pathological:
+    """Every client holds rows of exactly k classes; every class is held by somebody.
+
+    Clients choose in random order, each the k classes that have the fewest holders so far, ties at random: the numbers
+    of holders differ by one at most. The rows of a class are dealt out at random and evenly among its holders.
+
+    Fields
+
+    - `classes`: classes of each client, k.
+
+    Guarantees:
+
+    - disjoint, sorted arrays that cover `rows` exactly; every client holds rows of k classes, no more and no fewer;
+    - shares of one class differ by one row at most;
+    - clients are exchangeable and so are classes: each client expects 1/N of every class.
+
+    Errors: `ComponentError` if there are fewer than k classes, if N k is less than the number of classes, so that one
+    would be held by nobody, or if a class has fewer rows than holders.
+
+    >>> from fedmem.datasets.synthetic import Synthetic
+    >>> data = Synthetic(rows=600, classes=10).load(np.random.default_rng(0))
+    >>> parts = Pathological(classes=2).assign(data, np.arange(600), 20, np.random.default_rng(0))
+    >>> {len(set(data.train.targets[part])) for part in parts}
+    {2}
+
+    Reference: the setting that McMahan et al. (2017) call pathological non-IID, with the classes of a client fixed as
+    in Collins, Hassani, Mokhtari and Shakkottai (2021), Exploiting Shared Representations for Personalized Federated
+    Learning.
+    """
+
+    classes: Annotated[int, annotated_types.Ge(1)] = 2
+
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+        """Positions in `data.train` that each client holds."""
+        require(len(rows), num_clients, self.classes, "classes")
+        labels = data.train.targets[rows]
+        present = np.unique(labels)
+        if self.classes > len(present):
+            raise ComponentError(
+                "partition.classes",
+                f"{self.classes} classes for each client, but the rows have {len(present)}; "
+                f"use at most {len(present)}, or another partition, such as iid",
+            )
+        if num_clients * self.classes < len(present):
+            raise ComponentError(
+                "partition.classes",
+                f"{num_clients} clients with {self.classes} classes each hold at most {num_clients * self.classes} of "
+                f"{len(present)} classes; raise classes to at least {-(-len(present) // num_clients)}, or clients to "
+                f"at least {-(-len(present) // self.classes)}",
+            )
+        owner = np.empty(len(rows), dtype=np.int64)
+        for label, holders in zip(present, self._holders(num_clients, len(present), rng), strict=True):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            if len(members) < len(holders):
+                raise ComponentError(
+                    "partition",
+                    f"class {label} has {len(members)} rows, but {len(holders)} clients are to hold some of it; lower "
+                    f"clients or classes, or leave more rows over (population, per_client of the injections)",
+                )
+            for client, part in zip(holders, np.array_split(members, len(holders)), strict=True):
+                owner[part] = client
+        return tuple(np.sort(rows[owner == client]) for client in range(num_clients))
+
+    def _holders(self, num_clients: int, num_classes: int, rng: np.random.Generator) -> list[IntArray]:
+        """For each class its holders, in random order, so that an odd row is not always the same client's."""
+        counts = np.zeros(num_classes)
+        holds = np.zeros((num_clients, num_classes), dtype=bool)
+        for client in rng.permutation(num_clients):
+            chosen = np.lexsort((rng.random(num_classes), counts))[: self.classes]
+            holds[client, chosen] = True
+            counts[chosen] += 1
+        return [rng.permutation(np.flatnonzero(column)) for column in holds.T]

@@ -1,0 +1,127 @@
+"""The generalisation gap of each client: how much better its own base rows are answered than the test set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Gt
+from numpy.typing import NDArray
+
+from fedmem.components import Context
+from fedmem.probes._clusters import mean_interval
+from fedmem.types import FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
+
+LOGITS = 1 << 22
+"""Logits computed at once, which bounds the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientGap:
+    """Over-fitting client by client, on base rows, which are the same in all runs and hold no audit example.
+
+    - `client_accuracy_gap`: accuracy on the client's base rows minus accuracy on the test set, −1 to 1;
+    - `client_loss_gap`: mean cross-entropy on the test set minus that on the base rows, in nats.
+
+    Both are higher where the model fits the client better than the rest. At level `local` the model is the client's
+    own, for clients of the cohort; at level `global` it is the aggregate, for every client of the run, whether or not
+    it took part lately. Label skew is part of both, since the test set is everybody's; it is the same at both levels,
+    so local minus global is the part that the client's own training adds.
+
+    A reading for each client (subject `client k`) is the mean over runs with Student's t interval (95 %) over them,
+    NaN with a single run; that with an empty subject is the mean over all models and clients, runs being the clusters.
+    `summarise` repeats the last observed round of each client and level as FINAL.
+
+    Fields
+
+    - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: where to measure.
+
+    Guarantees: deterministic; reads `kept`; nothing is changed. Where a client has no base rows, or there is no test
+    set, there is no reading of it. A tie is not right; a model that has diverged is never right, and its loss NaN.
+
+    >>> ClientGap().levels
+    ('local', 'global')
+
+    Reference: Usynin, Knolle and Kaissis (2024), section 3.2, on over-fitting beside memorisation.
+    """
+
+    every: Annotated[int, Gt(0)] | None = None
+    levels: tuple[Level, ...] = ("local", "global")
+
+    def observe(
+        self, transitions: Sequence[Transition], context: Context
+    ) -> Sequence[tuple[Transition | None, Reading]]:
+        """Both gaps of every client, and their means."""
+        federation = context.federation
+        models = [transition.kept for transition in transitions]
+        if not len(federation.test):
+            return ()
+        at_test = _answers(models, federation.test.inputs, federation.test.targets, context).mean(2)
+        gaps: list[tuple[int, FloatArray, list[int]]] = []
+        for client in range(federation.num_clients):
+            there = np.ones((federation.audit.runs, federation.num_clients), dtype=bool)
+            if federation.audit.client_in is not None:
+                there = federation.audit.client_in
+            own = [t for t, one in enumerate(transitions) if _shows(one, client) and there[one.run, client]]
+            rows = federation.base[client]
+            if own and len(rows):
+                chosen, store = [models[t] for t in own], federation.store
+                at_base = _answers(chosen, store.inputs[rows], store.targets[rows], context).mean(2)
+                gap = (at_base - at_test[:, own]) * [[1], [-1]]
+                gaps.append((client, gap, [transitions[t].run for t in own]))
+        return [(None, reading) for reading in _readings(gaps)]
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        """The last observed round of each client and level once more, as FINAL."""
+        last: dict[tuple[Level, str], int] = {}
+        for one in measurements:
+            key = (one.level, one.reading.subject)
+            last[key] = max(one.round, last.get(key, one.round))
+        return [replace(one, round=FINAL) for one in measurements if one.round == last[one.level, one.reading.subject]]
+
+
+def _shows(transition: Transition, client: int) -> bool:
+    """Whether a model is read for a client: its own, that of a sum it is part of, or the aggregate."""
+    if transition.level == "local":
+        return transition.client == client
+    return transition.level == "global" or client in transition.clients
+
+
+def _readings(gaps: Sequence[tuple[int, FloatArray, list[int]]]) -> Iterator[Reading]:
+    """Of every client and of all together, from gaps (2, T) and the runs of the T models."""
+    for row, metric in enumerate(("client_accuracy_gap", "client_loss_gap")):
+        for client, gap, runs in gaps:
+            yield _mean(metric, gap[row], runs, f"client {client}")
+        if gaps:
+            together = np.concatenate([gap[row] for _, gap, _ in gaps])
+            yield _mean(metric, together, [run for _, _, runs in gaps for run in runs], "")
+
+
+def _mean(metric: str, values: FloatArray, runs: Sequence[int], subject: str) -> Reading:
+    """Mean and interval over the models that have a value; runs are the clusters."""
+    known = ~np.isnan(values)
+    if not known.any():
+        return Reading(metric=metric, value=math.nan, n=0, subject=subject)
+    low, high = mean_interval(values[known], [run for run, some in zip(runs, known, strict=True) if some])
+    return Reading(
+        metric=metric, value=float(values[known].mean()), low=low, high=high, n=int(known.sum()), subject=subject
+    )
+
+
+def _answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
+    """(2, T, n): whether each model is right about each row, and its loss in nats; chunked over rows."""
+    chunk = max(1, LOGITS // (len(models) * context.federation.num_classes))
+    found = np.empty((2, len(models), len(inputs)))
+    for start in range(0, len(inputs), chunk):
+        part = slice(start, start + chunk)
+        logits = context.logits(models, inputs[part])
+        own = np.take_along_axis(logits, targets[None, part, None], axis=2)
+        # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
+        found[0, :, part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
+        with np.errstate(invalid="ignore"):
+            found[1, :, part] = np.logaddexp.reduce(logits - own, axis=2)
+    return found

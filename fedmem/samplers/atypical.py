@@ -1,0 +1,64 @@
+"""Selection bias towards clients that hold atypical examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import History
+from fedmem.errors import ComponentError
+from fedmem.types import IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Atypical:
+    """Clients are drawn one after the other, without replacement, with weights exp(`beta` z_k).
+
+    z_k = (s_k - mean of s) / (standard deviation of s), where s_k counts the atypical *slots* of client k: the copies
+    of its atypical audit examples whether their coins say in or out, so that being picked says nothing about a coin.
+    Standardised, `beta` means the same at any number of slots: one standard deviation more multiplies the weight by
+    e^beta. The draw adds Gumbel noise to beta z_k and takes the K largest sums, which is the same thing.
+
+    Fields
+
+    - `size`: clients in every cohort, K.
+    - `beta`: strength of the preference; 0 is uniform.
+
+    Guarantees:
+
+    - sorted, distinct, always exactly `size` clients;
+    - the larger its slots, the likelier a client takes part; at `beta` 0, or with equal slots, all sets are equally
+      likely, and the cohorts do not depend on the slots at all;
+    - the first one drawn is client k with probability softmax(beta z)_k; nobody is excluded;
+    - independent of the round.
+
+    Errors: `ComponentError` if `size` exceeds the number of clients.
+
+    >>> history = History.start([9] * 4, atypical=[0, 0, 0, 5])
+    >>> Atypical(size=1, beta=50.0).cohort(1, history, np.random.default_rng(0)).tolist()
+    [3]
+
+    Reference: Plackett (1975) for the law of the draw; Kool, van Hoof and Welling (2019) for the Gumbel form.
+    """
+
+    size: Annotated[int, annotated_types.Ge(1)] = 10
+    beta: Annotated[float, annotated_types.Ge(0)] = 1.0
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        if self.size > history.num_clients:
+            raise ComponentError(
+                "sampler.size",
+                f"a cohort of {self.size} out of {history.num_clients} clients; "
+                f"use at most {history.num_clients}, or raise clients to {self.size}",
+            )
+        centred = history.atypical - history.atypical.mean()
+        spread = history.atypical.std()
+        keys = rng.gumbel(size=history.num_clients)
+        # Equal slots have no spread, and whatever rounding left of it must not prefer anybody.
+        if np.ptp(history.atypical):
+            keys = keys + self.beta * centred / spread
+        return np.sort(np.argsort(-keys, kind="stable")[: self.size])

@@ -1,0 +1,77 @@
+"""Clients with more rows are picked more often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import History
+from fedmem.errors import ComponentError
+from fedmem.types import IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class BySize:
+    """A cohort of K without replacement; client k takes part with probability exactly K n_k / n.
+
+    n_k are its rows and n those of all. Where K n_k / n reaches 1 the client always takes part, and the other places
+    are shared out among the others in the same way. The scheme is randomised systematic sampling (Goodman and Kish,
+    1950): lay the clients end to end in random order, each as long as its rows, and take those under K evenly spaced
+    marks with a random start. Drawing one after the other with weights n_k would be simpler, but favours small clients.
+
+    Fields
+
+    - `size`: clients in every cohort, K.
+
+    Guarantees:
+
+    - sorted, distinct, always exactly `size` clients, never one without rows;
+    - inclusion probabilities are exact: the marks are whole numbers;
+    - equal rows give `uniform`; independent of the round.
+
+    Errors: `ComponentError` if fewer than `size` clients have rows.
+
+    >>> history = History.start([10, 10, 80, 0])
+    >>> BySize(size=1).cohort(1, history, np.random.default_rng(0)).tolist()
+    [2]
+    >>> BySize(size=3).cohort(1, history, np.random.default_rng(0)).tolist()
+    [0, 1, 2]
+
+    Reference: Goodman and Kish (1950).
+    """
+
+    size: Annotated[int, annotated_types.Ge(1)] = 10
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        able = np.flatnonzero(history.sizes > 0)
+        if self.size > len(able):
+            raise ComponentError(
+                "sampler.size",
+                f"a cohort of {self.size}, but {len(able)} of {history.num_clients} clients have rows; "
+                f"use at most {len(able)}, or a partition that leaves nobody without rows",
+            )
+        certain = _certain(history.sizes, self.size)
+        others = rng.permutation(np.setdiff1d(able, certain, assume_unique=True))
+        ends = np.cumsum(history.sizes[others])
+        marks = self.size - len(certain)
+        if not marks:
+            return certain
+        start = rng.integers(ends[-1])
+        # Lengths times `marks` and spacing times n, so that nothing is rounded.
+        found = np.searchsorted(ends * marks, start + np.arange(marks) * ends[-1], side="right")
+        return np.sort(np.concatenate([certain, others[found]]))
+
+
+def _certain(sizes: IntArray, places: int) -> IntArray:
+    """The clients that are so large that each has a place for sure, sorted."""
+    descending = np.argsort(-sizes, kind="stable")
+    left = int(sizes.sum())
+    for count, client in enumerate(descending[:places]):
+        if (places - count) * int(sizes[client]) < left:
+            return np.sort(descending[:count])
+        left -= int(sizes[client])
+    return np.sort(descending[:places])

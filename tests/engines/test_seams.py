@@ -1,0 +1,293 @@
+"""What passes between server and client beside the model: offers, memory, reports, and who is who."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem.bank import Simulated, simulate
+from fedmem.engines.lockstep import Lockstep
+from fedmem.federation import build
+from fedmem.scenario import Scenario
+from fedmem.training import LocalWork, OneByOne, Stacked
+from fedmem.types import Params, Transition
+from strategies._rule import Round
+from tests import toys
+from tests.tiny import tiny
+
+ONE_BY_ONE = {"executor": "one_by_one"}
+TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}}
+SAMPLERS = [{"kind": "uniform", "size": 3}, {"kind": "poisson", "rate": 0.3}]
+
+
+class Everything:
+    """A watcher that keeps all transitions."""
+
+    def __init__(self) -> None:
+        self.local: dict[tuple[int, int, int], Transition] = {}
+
+    def wants(self, round: int) -> bool:
+        return True
+
+    def see(self, transitions: Any) -> None:
+        self.local |= {(t.run, t.round, t.client): t for t in transitions if t.level == "local"}
+
+
+def trained(scenario: Scenario, **how: Any) -> Simulated:
+    return simulate(scenario, build(scenario), **how)
+
+
+def watched(scenario: Scenario, server: str, executor: type = OneByOne) -> tuple[Any, Everything, LocalWork]:
+    """Train all runs and keep every local transition."""
+    federation, seen = build(scenario), Everything()
+    work = LocalWork(federation, scenario.client, scenario.seed)
+    engine = Lockstep(scenario, federation, executor(federation.model, scenario.client, federation.store), work, seen)
+    return engine.train(range(scenario.runs), server), seen, work
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(torch.equal(a[name], b[name]) for a, b in zip(one, other, strict=True) for name in a)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s["kind"])
+@pytest.mark.parametrize("roster", ["shared", "own"])
+def test_offers_memory_and_reports_are_the_same_on_both_paths(sampler: dict[str, Any], roster: str) -> None:
+    scenario = tiny(**TOYS, sampler=sampler, roster=roster, rounds=6)
+    by_messages, by_rule = (watched(scenario, server) for server in ("messages", "rule"))
+    assert same(by_messages[0].params, by_rule[0].params)
+    assert by_messages[1].local.keys() == by_rule[1].local.keys()
+    for place, transition in by_messages[1].local.items():
+        assert transition.report == by_rule[1].local[place].report
+
+
+@pytest.mark.parametrize("server", ["messages", "rule"])
+def test_each_client_is_offered_what_is_its_own(server: str) -> None:
+    """The count of turns is kept on the server by client number, and must be that of the roster."""
+    _, seen, _ = watched(tiny(**TOYS, rounds=6, sampler={"kind": "poisson", "rate": 0.5}), server)
+    turns: dict[tuple[int, int], int] = {}
+    for run, round, client in sorted(seen.local, key=lambda place: place[1]):
+        report = seen.local[run, round, client].report
+        assert report["turns"] == turns.get((run, client), 0)
+        assert report["round"] == round
+        turns[run, client] = turns.get((run, client), 0) + 1
+    assert len(turns) == 4 * 5
+    assert max(turns.values()) > 2
+
+
+@pytest.mark.parametrize("executor", [OneByOne, Stacked])
+def test_memory_waits_for_the_clients_next_turn(executor: type) -> None:
+    """One more round done by hand from what the engine says that it gave: the velocity is that of the last turn."""
+    scenario = tiny(**TOYS, rounds=4, sampler={"kind": "uniform", "size": 2})
+    _, seen, work = watched(scenario, "messages", executor)
+    federation, met = build(scenario), set()
+    reference = OneByOne(federation.model, scenario.client, federation.store)
+    last: dict[tuple[int, int], Params] = {}
+    for run, round, client in sorted(seen.local, key=lambda place: place[1]):
+        task = work.kept(run, round, client)
+        expected = last.get((run, client), {})
+        assert task.memory.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(task.memory[name], value, rtol=1e-4, atol=1e-6)
+            met.add(client)
+        outcome = reference.train([task])[0].outcome
+        for name, value in outcome.sent.items():
+            torch.testing.assert_close(seen.local[run, round, client].sent[name], value, rtol=1e-4, atol=1e-6)
+        last[run, client] = outcome.memory
+    assert met
+
+
+def test_stacked_and_one_by_one_agree_where_some_remember_and_some_do_not() -> None:
+    scenario = tiny(**TOYS, rounds=4, sampler={"kind": "uniform", "size": 2})
+    one, other = (watched(scenario, "rule", executor)[0].params for executor in (OneByOne, Stacked))
+    for a, b in zip(one, other, strict=True):
+        for name, value in a.items():
+            torch.testing.assert_close(b[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_first_step_is_repeated_with_the_same_offer_and_memory() -> None:
+    """A probe asks for it when a round is complete, also where runs are rounds apart."""
+    asked: list[float] = []
+
+    @staticmethod
+    def check(transition: Transition, context: Any) -> None:
+        after, rows = context.first_step(transition)
+        given = context._work.kept(transition.run, transition.round, transition.client)
+        assert given.offer["round"] == transition.round
+        asked.append(float(given.offer["turns"]))
+        assert not same([after], [transition.before])
+        assert len(rows)
+
+    class Probe:
+        every = None
+        levels = ("local",)
+
+        def observe(self, transitions: Any, context: Any) -> list[Any]:
+            for transition in transitions:
+                check(transition, context)
+            return []
+
+        def summarise(self, measurements: Any, seed: int) -> list[Any]:
+            return []
+
+    scenario = tiny(
+        **TOYS, rounds=5, roster="own", sampler={"kind": "poisson", "rate": 0.3}, observe={"every": 1}, runs=4
+    )
+    scenario.__dict__["probes"] = (Probe(),)
+    trained(scenario)
+    assert max(asked) > 0
+
+
+# --- who is who -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["messages", "rule"])
+def test_a_rule_is_told_clients_from_zero_on_and_what_they_report(server: str, monkeypatch: Any) -> None:
+    rounds: list[Round] = []
+    original = toys.Counting.rule
+    monkeypatch.setattr(
+        toys.Counting, "rule", lambda self, state, round: rounds.append(round) or original(self, state, round)
+    )
+    _, seen, _ = watched(tiny(**TOYS, rounds=2), server)
+    told = {(round.number, int(c)) for round in rounds for c in round.clients.flatten()}
+    assert told == {(round, client) for _, round, client in seen.local}
+    for round in rounds:
+        assert set(round.report) == {"loss", "norm", "round", "steps", "turns"}
+        assert all(value.shape == round.clients.shape for value in round.report.values())
+        assert (round.report["round"] == round.number).all()
+
+
+def test_a_rule_in_somebody_elses_app_numbers_clients_by_their_nodes() -> None:
+    """Without an introduction: stable from round to round, whatever the ids."""
+    from flwr.app import ConfigRecord
+
+    from fedmem.engines._flower import LocalGrid, in_process, local_record
+    from strategies._rule import OFFER, RuleStrategy
+
+    class Telling:
+        def state(self, before: Any, num_clients: int) -> Any:
+            return {}
+
+        def offer(self, state: Any, clients: torch.Tensor) -> Any:
+            return {"number": clients.double()}
+
+    with in_process():
+        flower, grid = RuleStrategy(Telling()), LocalGrid(4, lambda messages: [])  # type: ignore[arg-type]
+        numbers: dict[int, set[float]] = {}
+        for round in (1, 2, 3):
+            for message in flower.configure_train(round, local_record({"w": torch.zeros(1)}), ConfigRecord(), grid):
+                number = float(message.content.array_records[OFFER]["number"].numpy())
+                numbers.setdefault(message.metadata.dst_node_id, set()).add(number)
+    assert sorted(numbers.values(), key=min) == [{0.0}, {1.0}, {2.0}, {3.0}]
+    assert [min(numbers[node]) for node in sorted(numbers)] == [0, 1, 2, 3]
+
+
+# --- what a roster of a run's own learns ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["messages", "rule"])
+def test_a_run_of_its_own_tells_its_sampler_losses_and_norms(server: str) -> None:
+    toys.SEEN.clear()
+    scenario = tiny(sampler={"kind": "tests.toys:Loudest"}, roster="own", rounds=4, runs=2)
+    _, seen, _ = watched(scenario, server)
+    assert len(toys.SEEN) == 4 * 2
+    history = next(h for h in reversed(toys.SEEN) if (h.last_round == 3).sum() == 2)
+    run = next(
+        r
+        for r in (0, 1)
+        if {c for q, n, c in seen.local if (q, n) == (r, 3)} == set(np.flatnonzero(history.last_round == 3))
+    )
+    for client in range(5):
+        turns = [round for q, round, c in seen.local if (q, c) == (run, client) and round <= 3]
+        assert history.last_round[client] == max(turns, default=0)
+        assert np.isnan(history.last_loss[client]) == (not turns)
+    toys.SEEN.clear()
+
+
+def test_runs_that_share_a_roster_learn_nothing_that_hangs_on_coins(monkeypatch: Any) -> None:
+    monkeypatch.setattr(toys.Loudest, "needs", ())
+    toys.SEEN.clear()
+    watched(tiny(sampler={"kind": "tests.toys:Loudest"}, rounds=4, runs=2), "messages")
+    assert toys.SEEN
+    for history in toys.SEEN:
+        assert np.isnan(history.last_loss).all()
+        assert np.isnan(history.last_norm).all()
+    toys.SEEN.clear()
+
+
+def test_atypical_slots_are_counted_whether_in_or_out() -> None:
+    from fedmem.engines.lockstep import _Roster
+
+    scenario = tiny(injections=[{"kind": "mislabelled", "per_client": 2, "copies": 3}, {"kind": "typical"}])
+    federation = build(scenario)
+    holder = federation.audit.holder.copy()
+    holder[federation.audit.kind == "mislabelled"] = [0, 0, 0, 1, 1, 4, 4, 4, 4, 4]
+    moved = replace(federation, audit=replace(federation.audit, holder=holder))
+    assert _Roster(scenario, moved, 0)._history.atypical.tolist() == [9, 6, 0, 0, 15]
+
+
+# --- the proximal pull ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["messages", "rule"])
+def test_no_pull_is_fedavg_to_the_last_bit_and_more_pull_is_less_movement(server: str) -> None:
+    client = {"kind": "sgd", "lr": 0.2, "epochs": 4, "batch_size": 8}
+
+    def norms(strategy: dict[str, Any]) -> tuple[Any, list[float]]:
+        finished, seen, _ = watched(
+            tiny(strategy=strategy, client=client, rounds=1, runs=2, observe={"every": 1}), server
+        )
+        moved = [
+            float(sum((t.sent[name] - value).square().sum() for name, value in t.before.items()))
+            for _, t in sorted(seen.local.items())
+        ]
+        return finished.params, moved
+
+    plain, free = norms({"kind": "fedavg"})
+    none, unmoved = norms({"kind": "fedprox", "mu": 0.0})
+    assert same(plain, none)
+    assert free == unmoved
+    for weak, strong in ((0.0, 0.1), (0.1, 1.0), (1.0, 3.0)):
+        less, more = (norms({"kind": "fedprox", "mu": mu})[1] for mu in (strong, weak))
+        assert all(a < b for a, b in zip(less, more, strict=True))
+
+
+def test_flowers_own_fedprox_is_heeded_and_equal() -> None:
+    """Its pull travels in a config instead of an offer."""
+    client = {"kind": "sgd", "lr": 0.2, "epochs": 2, "batch_size": 8}
+    flower = {"kind": "flwr.serverapp.strategy:FedProx", "proximal_mu": 0.5}
+    ours, theirs, plain = (
+        trained(tiny(strategy=strategy, client=client, speed=ONE_BY_ONE, rounds=2)).params
+        for strategy in ({"kind": "fedprox", "mu": 0.5}, flower, {"kind": "fedavg"})
+    )
+    assert same(ours, theirs)
+    assert not same(ours, plain)
+
+
+@pytest.mark.parametrize("strategy", ["fedprox", "fedavgm", "trimmed_mean", "krum"])
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s["kind"])
+def test_the_rule_path_equals_the_message_path(strategy: str, sampler: dict[str, Any]) -> None:
+    scenario = tiny(strategy={"kind": strategy}, sampler=sampler)
+    one, other = (watched(scenario, server)[0] for server in ("messages", "rule"))
+    assert same(one.params, other.params)
+    assert one.participation == other.participation
+
+
+def test_a_round_that_has_been_looked_at_is_let_go() -> None:
+    """Also where the strategy evaluates on its clients after the round."""
+    evaluating = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_evaluate": 1.0, "min_evaluate_nodes": 1}
+    kept: list[LocalWork] = []
+    original = LocalWork.forget
+
+    def forget(work: LocalWork, round: int) -> None:
+        original(work, round)
+        kept.append(work)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalWork, "forget", forget)
+        trained(tiny(strategy=evaluating, rounds=2))
+    assert kept
+    assert all(not work._kept for work in kept)

@@ -1,0 +1,72 @@
+"""Small made files that pass for fetched data sets, so that nothing in the default suite needs a network."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmem import catalogue
+from fedmem.datasets._idx import pack
+from fedmem.fetching import Published
+from fedmem.sources import Source, Web
+
+ADULTS = (
+    "39, State-gov, 77516, Bachelors, 13, Never-married, Adm-clerical, Not-in-family, White, Male, 2174, 0, 40, "
+    "United-States, <=50K",
+    "52, Self-emp-inc, 287927, HS-grad, 9, Married-civ-spouse, Exec-managerial, Wife, Black, Female, 15024, 0, 99, "
+    "?, >50K",
+    "17, ?, 1484705, Preschool, 1, Widowed, ?, Own-child, Other, Female, 0, 4356, 1, Hong, <=50K",
+)
+
+
+def idx_images(rows: int, rng: np.random.Generator) -> bytes:
+    return pack(rng.integers(256, size=(rows, 28, 28), dtype=np.uint8))
+
+
+def idx_labels(rows: int) -> bytes:
+    return pack((np.arange(rows) % 10).astype(np.uint8))
+
+
+def made_files(name: str) -> dict[str, bytes]:
+    """File name -> content, in the format of the published ones."""
+    rng = np.random.default_rng(0)
+    if name == "adult":
+        return {
+            "adult.data": ("\n".join(ADULTS * 20) + "\n\n").encode(),
+            "adult.test": ("|1x3 Cross validator\n" + "\n".join(line + "." for line in ADULTS * 10) + "\n\n").encode(),
+        }
+    if name == "mnist5k":
+        return {"images-idx3-ubyte": idx_images(200, rng), "labels-idx1-ubyte": idx_labels(200)}
+    assert name == "fashion_mnist", f"add to tests/published.py how to make files like those of {name}"
+    return {
+        "train-images-idx3-ubyte": idx_images(120, rng),
+        "train-labels-idx1-ubyte": idx_labels(120),
+        "t10k-images-idx3-ubyte": idx_images(40, rng),
+        "t10k-labels-idx1-ubyte": idx_labels(40),
+    }
+
+
+def pretend(kind: str, monkeypatch: pytest.MonkeyPatch, *sources: Source) -> Published:
+    """Let a data set be the made one, with these sources; nothing is fetched yet."""
+    cls = catalogue.load("dataset", kind)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in made_files(kind).items()}
+    made = replace(cls.published, files=sums, sources=sources, convert=None)
+    monkeypatch.setattr(cls, "published", made)
+    return made
+
+
+def on_disk(kind: str, folder: Path) -> Web:
+    """A source that has the made files on this disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in made_files(kind).items():
+        (folder / name).write_bytes(content)
+    return Web(says=f"folder {folder.name}", files={name: (folder / name).as_uri() for name in made_files(kind)})
+
+
+def put_in_cache(kind: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+    """As if it had been fetched into this cache folder, which becomes the one in force."""
+    monkeypatch.setenv("FEDMEM_CACHE", str(cache))
+    on_disk(kind, cache / kind)
+    return pretend(kind, monkeypatch)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedmem.probes.client_gap import ClientGap
+from fedmem.types import FINAL
+from tests.lab import Lab, federation, measured
+from tests.test_utility import naive, trained
+
+
+def loss(lab, model, inputs, targets):
+    """Mean cross-entropy, row by row."""
+    total = []
+    for x, y in zip(inputs, targets, strict=True):
+        z = lab.logits([model], x[None])[0, 0]
+        total.append(math.log(np.exp(z - z.max()).sum()) + z.max() - z[y])
+    return float(np.mean(total))
+
+
+def test_against_a_naive_loop_at_both_levels():
+    lab = Lab()
+    local = trained(lab)
+    store, test, base = lab.federation.store, lab.federation.test, lab.federation.base
+    for transitions in (local, lab.aggregated(local)):
+        found = {(r.metric, r.subject): r for _, r in ClientGap().observe(transitions, lab)}
+        everything = {"client_accuracy_gap": [], "client_loss_gap": []}
+        for client in range(3):
+            own = [t for t in transitions if t.level == "global" or t.client == client]
+            rows = store.inputs[base[client]], store.targets[base[client]]
+            at_test = test.inputs, test.targets
+            accuracy = [naive(lab, t.kept, *rows) - naive(lab, t.kept, *at_test) for t in own]
+            losses = [loss(lab, t.kept, *at_test) - loss(lab, t.kept, *rows) for t in own]
+            for metric, values in (("client_accuracy_gap", accuracy), ("client_loss_gap", losses)):
+                row = found[metric, f"client {client}"]
+                assert (row.value, row.n) == (pytest.approx(np.mean(values)), 2)
+                half = 12.7062 * abs(values[0] - values[1]) / 2
+                assert (row.low, row.high) == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=1e-4)
+                everything[metric] += values
+        for metric, values in everything.items():
+            assert found[metric, ""].value == pytest.approx(np.mean(values))
+            assert found[metric, ""].n == 6
+        assert min(row.value for row in found.values()) > 0  # a wrong sign of either would show
+
+
+def test_a_client_fits_its_own_rows_better_than_the_aggregate_does():
+    lab = Lab()
+    local = trained(lab)
+    here, there = ({r.metric: r.value for _, r in ClientGap().observe(t, lab)} for t in (local, lab.aggregated(local)))
+    assert here["client_loss_gap"] > there["client_loss_gap"]
+
+
+def test_chunks_change_nothing(monkeypatch):
+    lab = Lab()
+    local = lab.local()
+    whole = ClientGap().observe(local, lab)
+    monkeypatch.setattr("fedmem.probes.client_gap.LOGITS", 70)
+    for (_, one), (_, other) in zip(whole, ClientGap().observe(local, lab), strict=True):
+        assert (one.metric, one.subject, one.n) == (other.metric, other.subject, other.n)
+        assert one.value == pytest.approx(other.value, abs=1e-6)
+
+
+def test_without_rows_there_is_nothing_to_read():
+    base = federation()
+    bare = Lab(federation=replace(base, test=base.test.take(np.arange(0))))
+    assert ClientGap().observe(bare.local(), bare) == ()
+    lab = Lab(federation=replace(base, base=(*base.base[:2], np.empty(0, np.int64))))
+    assert {r.subject for _, r in ClientGap().observe(lab.local(clients=(0, 2)), lab)} == {"client 0", ""}
+    alone = ClientGap().observe(lab.local(runs=(0,), clients=(0,)), lab)[0][1]
+    assert math.isnan(alone.low)
+
+
+def test_a_diverged_model_is_never_right_and_has_no_loss():
+    lab = Lab()
+    (t, *_) = lab.local()
+    broken = replace(t, kept={name: value * math.nan for name, value in t.kept.items()})
+    found = {r.metric: r for _, r in ClientGap().observe([broken], lab)}
+    assert found["client_accuracy_gap"].value == 0
+    assert (math.isnan(found["client_loss_gap"].value), found["client_loss_gap"].n) == (True, 0)
+
+
+def test_final_is_the_last_round_of_each_client():
+    lab = Lab()
+    early = measured(ClientGap().observe(lab.local(), lab), round=2)
+    late = measured(ClientGap().observe(lab.local(clients=(1,)), lab), round=4)
+    final = ClientGap().summarise([*early, *late], 0)
+    assert {m.round for m in final} == {FINAL}
+    assert [m.reading for m in final if m.reading.subject == "client 0"] == [
+        m.reading for m in early if m.reading.subject == "client 0"
+    ]
+    assert [m.reading for m in final if m.reading.subject == "client 1"] == [
+        m.reading for m in late if m.reading.subject == "client 1"
+    ]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import fisher_exact, mannwhitneyu
+
+from fedmem.estimators.cross_influence import CrossInfluence
+from fedmem.statistics import benjamini_hochberg, resampling
+from fedmem.types import FINAL
+from fedmem.views import views
+from tests.banks import coins, make_bank, make_view
+
+
+def probability(margin):
+    return 1 / (1 + np.exp(-margin))
+
+
+def naive(values, is_in):
+    """By the definition, with loops: (m, n)."""
+    found = np.empty((is_in.shape[1], values.shape[1]))
+    for j, coin in enumerate(is_in.T):
+        for i in range(values.shape[1]):
+            found[j, i] = values[coin, i].mean() - values[~coin, i].mean()
+    return found
+
+
+def planted(runs=16, m=6, n=12, effect=0.0, seed=0):
+    """Example 0 helps test examples 0 to 2 and harms 3; the others do nothing."""
+    rng = np.random.default_rng(seed)
+    is_in = coins(runs, m, rng)
+    test = rng.normal(size=(runs, n)) + 0.3 * rng.normal(size=n)
+    test[:, :3] += effect * (2 * is_in[:, :1] - 1)
+    test[:, 3:4] -= effect * (2 * is_in[:, :1] - 1)
+    view = make_view(np.zeros((runs, m)), is_in, kind=["a"] + ["b"] * (m - 1), test=test, round=FINAL)
+    return view, is_in, test
+
+
+def readings(view, **fields):
+    found = CrossInfluence(**fields).tests(view)
+    assert {run for run, _ in found} <= {-1}
+    return {(r.metric, r.subject, r.setting): r for _, r in found}
+
+
+def test_test_examples_gained_are_the_sum_of_influences():
+    view, is_in, test = planted(effect=1.0)
+    found = {(e.kind, e.setting): e for e in CrossInfluence().estimate(view)}
+    for setting, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
+        influence = naive(values, is_in)
+        for kind, rows in (("a", [0]), ("b", [1, 2, 3, 4, 5])):
+            e = found[kind, setting]
+            np.testing.assert_allclose(e.per_example, influence[rows].sum(1))
+            assert e.value == pytest.approx(influence[rows].sum(1).mean())
+            assert (e.null, e.n, e.per_example_n.tolist()) == (0, len(rows), [16] * len(rows))
+            # What would go wrong unnoticed: the sign, a mean over test examples, members only.
+            assert not np.allclose(e.per_example, -influence[rows].sum(1))
+            assert not np.allclose(e.per_example, influence[rows].mean(1))
+
+
+def test_help_harm_and_the_strongest_are_those_of_the_loops():
+    view, is_in, test = planted(effect=1.0)
+    found = readings(view)
+    for setting, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
+        influence = naive(values, is_in)
+        for j in range(6):
+            help_, harm = (found[metric, str(j), setting] for metric in ("cross_help", "cross_harm"))
+            assert help_.value == pytest.approx(influence[j][influence[j] > 0].sum())
+            assert harm.value == pytest.approx(influence[j][influence[j] < 0].sum())
+            assert help_.n == 16
+        assert found["cross_strongest", "b", setting].value == pytest.approx(influence[1:].max(1).mean())
+        assert found["cross_strongest", "b", setting].n == 5
+        rng = np.random.default_rng(3)
+        shuffled = [naive(values, is_in[rng.permutation(16)])[1:].max(1).mean() for _ in range(200)]
+        null = found["cross_strongest.null", "b", setting].value
+        assert null == pytest.approx(np.mean(shuffled), abs=4 * np.std(shuffled) / np.sqrt(100))
+        assert null > 0.1  # noise alone is not at 0
+
+
+def test_pairs_are_those_of_exact_tests_and_benjamini_hochberg():
+    view, is_in, test = planted(runs=24, effect=1.5)
+    found = readings(view, rate=0.1)
+    for setting, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
+        influence, p = naive(values, is_in), np.empty((6, 12))
+        for j, coin in enumerate(is_in.T):
+            for i, column in enumerate(values.T):
+                inside, outside = column[coin], column[~coin]
+                if setting:
+                    p[j, i] = mannwhitneyu(inside, outside, method="exact").pvalue
+                else:
+                    table = [[inside.sum(), 12 - inside.sum()], [outside.sum(), 12 - outside.sum()]]
+                    p[j, i] = fisher_exact(table).pvalue
+        for kind, rows in (("a", slice(0, 1)), ("b", slice(1, 6))):
+            good = benjamini_hochberg(p[rows].ravel(), 0.1).reshape(p[rows].shape)
+            helped, harmed = (found[f"cross_pairs_{name}", kind, setting] for name in ("helped", "harmed"))
+            assert helped.value == (good & (influence[rows] > 0)).sum()
+            assert harmed.value == (good & (influence[rows] < 0)).sum()
+            assert helped.n == p[rows].size
+    assert found["cross_pairs_helped", "a", "probability"].value == 3
+    assert found["cross_pairs_harmed", "a", "probability"].value == 1
+    assert found["cross_help_p", "a", "probability"].value < 0.02 < found["cross_help_p", "b", "probability"].value
+
+
+def test_equal_models_have_no_influence_at_all():
+    rng = np.random.default_rng(0)
+    test = np.tile(rng.normal(size=20), (8, 1))
+    view = make_view(np.zeros((8, 3)), coins(8, 3, rng), test=test, round=FINAL)
+    assert all(e.value == 0 and (e.replicates == 0).all() for e in CrossInfluence().estimate(view))
+    for (metric, _, _), reading in readings(view).items():
+        assert reading.value == (1.0 if metric.endswith("_p") else 0.0), metric
+
+
+def test_runs_without_the_example_and_diverged_runs_do_not_count():
+    view, is_in, test = planted(runs=20)
+    margin, broken = view.margin.copy(), test.copy()
+    margin[:4, :, 0] = np.nan
+    broken[7] = np.nan
+    seen = replace(make_view(margin[:, 0], is_in, kind=["a"] + ["b"] * 5, test=broken, round=FINAL), margin=margin)
+    rest = np.array([r for r in range(20) if r > 3 and r != 7])
+    values = probability(test)[rest]
+    expected = naive(values, is_in[rest])
+    found = readings(seen)
+    assert found["cross_help", "0", "probability"].value == pytest.approx(expected[0][expected[0] > 0].sum())
+    assert found["cross_help", "0", "probability"].n == 15
+    assert found["cross_help", "1", "probability"].n == 19
+    e = next(e for e in CrossInfluence().estimate(seen) if (e.kind, e.setting) == ("a", "probability"))
+    assert e.value == pytest.approx(expected[0].sum())
+
+
+def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set():
+    view, is_in, _ = planted()
+    for other in (
+        replace(view, round=3),
+        replace(view, setting="others", level="local"),
+        make_view(np.zeros((16, 6)), is_in, round=FINAL),
+    ):
+        assert list(CrossInfluence().estimate(other)) == []
+        assert list(CrossInfluence().tests(other)) == []
+
+
+def test_each_example_is_read_at_the_last_round_of_its_holder():
+    bank = make_bank(clients=5, cohort=3, rounds=(0, 1, 2, 3), seed=2)
+    sample = resampling(bank.audit, 5, np.random.default_rng(0))
+    shown = {(v.round, v.level, v.setting): v for v in views(bank, sample)}
+    blocks = {(e.round, e.level): e for e in bank.evidence if e.set == "test"}
+    for level, place in (("global", ""), ("local", "owner")):
+        final, checked = shown[FINAL, level, place], set()
+        per_example = {
+            int(j): value
+            for e in CrossInfluence().estimate(final)
+            if not e.setting
+            for j, value in zip(e.examples, e.per_example, strict=True)
+        }
+        for j, value in per_example.items():
+            holder = bank.audit.holder[j]
+            last = max(r for r in (1, 2, 3) if holder in blocks[r, "local"].client)
+            block = blocks[last, level]
+            own = block.client == (holder if level == "local" else -1)
+            right = np.zeros(8)
+            right[block.run[own]] = block.correct[own].sum(1)
+            coin = bank.audit.is_in[:, j]
+            assert value == pytest.approx(right[coin].mean() - right[~coin].mean())
+            checked.add(last)
+        assert len(checked) > 1, "the bank should hold examples of different last rounds"

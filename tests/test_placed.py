@@ -1,0 +1,102 @@
+"""Who holds the examples of an injection, drawn from its own stream, and when they are trained on."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fedmem import catalogue
+from fedmem.errors import ComponentError, ScenarioError
+from fedmem.injections.typical import Typical
+from fedmem.types import ClientData, Examples
+
+
+def people(count: int) -> list[ClientData]:
+    row = Examples(inputs=np.zeros((1, 1), np.float32), targets=np.zeros(1, np.int64), ids=np.zeros(1, np.int64))
+    return [ClientData(client=k, examples=row) for k in range(count)]
+
+
+def holders(clients: Any, count: int, seed: int = 0) -> list[int]:
+    found = Typical(clients=clients).holders(people(count), np.random.default_rng(seed))
+    return [data.client for data in found]
+
+
+choices = st.one_of(
+    st.just("all"),
+    st.integers(1, 12).map(lambda n: {"count": n}),
+    st.floats(0.01, 1).map(lambda share: {"share": share}),
+    st.lists(st.integers(0, 11), min_size=1, unique=True).map(tuple),
+)
+
+
+@given(clients=choices, extra=st.integers(0, 5), seed=st.integers(0, 100), per_client=st.integers(1, 5))
+def test_holders_are_as_many_as_announced_sorted_and_different(
+    clients: Any, extra: int, seed: int, per_client: int
+) -> None:
+    count = 12 + extra
+    found = holders(clients, count, seed)
+    injection = Typical(clients=clients, per_client=per_client, copies=2)
+    assert found == sorted(set(found))
+    assert set(found) <= set(range(count))
+    assert len(found) == injection.num_holders(count) >= 1
+    assert injection.spare_rows(count, 900) == len(found) * per_client
+    assert injection.total_copies(count, 900) == 2 * len(found) * per_client
+    if isinstance(clients, tuple):
+        assert found == sorted(clients)
+
+
+@pytest.mark.parametrize(("share", "count", "expected"), [(0.3, 20, 6), (0.5, 5, 3), (0.01, 20, 1), (1.0, 7, 7)])
+def test_a_share_is_rounded_to_whole_clients(share: float, count: int, expected: int) -> None:
+    assert Typical(clients={"share": share}).num_holders(count) == expected
+
+
+def test_every_client_is_drawn_equally_often() -> None:
+    counts = np.bincount([k for seed in range(3000) for k in holders({"count": 2}, 6, seed)], minlength=6)
+    # Two different clients of six, so the counts vary less than those of independent draws: a small p shows a bias.
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert stats.chisquare(counts, counts.sum() * np.array([2, 2, 2, 2, 2, 2.6]) / 12.6).pvalue < 1e-3
+
+
+@pytest.mark.parametrize("clients", ["all", (1, 3)])
+def test_draws_nothing_where_nothing_is_left_to_chance(clients: Any) -> None:
+    """So that the numbers of scenarios that name their clients do not depend on how they are named."""
+    rng = np.random.default_rng(0)
+    Typical(clients=clients).holders(people(5), rng)
+    assert rng.integers(2**62) == np.random.default_rng(0).integers(2**62)
+
+
+@pytest.mark.parametrize("clients", ["all", [0, 2], {"share": 0.5}, {"count": 2}])
+def test_yaml_gives_the_same_component_and_back(clients: Any) -> None:
+    built = catalogue.build("injection", {"kind": "typical", "clients": clients})
+    assert catalogue.dump(built)["clients"] == clients
+    assert catalogue.build("injection", catalogue.dump(built)) == built
+    assert hash(built) == hash(catalogue.build("injection", {"kind": "typical", "clients": clients}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "says"),
+    [
+        ({"clients": ()}, "clients", "puts the examples nowhere"),
+        ({"clients": (1, 1)}, "clients", "names a client twice"),
+        ({"clients": {}}, "clients", "exactly one key"),
+        ({"clients": {"share": 0.5, "count": 2}}, "clients", "exactly one key"),
+        ({"clients": {"share": 0}}, "clients", "above 0"),
+        ({"clients": {"share": 1.5}}, "clients", "not above 1"),
+        ({"clients": {"count": 0}}, "clients", "whole number from 1"),
+        ({"clients": {"count": 2.5}}, "clients", "whole number from 1"),
+        ({"start": 5, "stop": 4}, "stop", "comes before start"),
+    ],
+)
+def test_what_puts_examples_nowhere_is_refused(fields: dict[str, Any], path: str, says: str) -> None:
+    with pytest.raises(ComponentError, match=says) as caught:
+        Typical(**fields)
+    assert caught.value.path == path
+    with pytest.raises(ScenarioError, match=says):
+        catalogue.build("injection", {"kind": "typical", **fields})
+
+
+def test_a_window_of_one_round_is_a_window() -> None:
+    assert Typical(start=5, stop=5).start == 5

@@ -1,0 +1,117 @@
+"""A strategy, a client and a sampler that use every seam between server and client, for tests of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from fedmem.clients.sgd import Sgd
+from fedmem.components import ClientState, History, Outcome
+from fedmem.types import IntArray, Params
+from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting:
+    """Offers each client how often it has taken part, and the last aggregated update; averages by reported norm."""
+
+    def make(self, cohort_size: int) -> Any:
+        return RuleStrategy(self)
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays:
+        runs = len(next(iter(before.values())))
+        turns = torch.zeros((runs, num_clients), dtype=torch.float64)
+        return {"turns": turns} | {name: torch.zeros_like(value) for name, value in before.items()}
+
+    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+        offer = {"turns": state["turns"].gather(1, clients.clamp(min=0))}
+        for name, value in state.items():
+            if name != "turns":
+                offer[f"last:{name}"] = value[:, None].expand(-1, clients.shape[1], *value.shape[1:])
+        return offer
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        after = weighted_mean(round.sent, share(round.report["norm"].nan_to_num(), round.present))
+        turns = state["turns"].scatter_add(1, round.clients.clamp(min=0), round.present.double())
+        return after, {"turns": turns} | {name: after[name] - value for name, value in round.before.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carrying:
+    """Descent whose velocity waits on the client for its next round; steps shrink with the turns that it is told of."""
+
+    lr: float = 0.2
+    batch_size: int = 8
+
+    def num_steps(self, num_examples: int) -> int:
+        return self._inner.num_steps(num_examples)
+
+    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
+        return self._inner.batches(num_examples, rng)
+
+    @property
+    def _inner(self) -> Sgd:
+        return Sgd(lr=self.lr, batch_size=self.batch_size)
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+        velocity = memory or {name: torch.zeros_like(value) for name, value in before.items()}
+        velocity = {name: v + 0.1 * offer[f"last:{name}"] for name, v in velocity.items()}
+        told = {"turns": offer["turns"], "round": offer["round"]}
+        return {"params": before, "velocity": velocity, "told": told}
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        moved = {n: 0.5 * state["velocity"][n] + g for n, g in gradient(state["params"]).items()}
+        lr = (self.lr / (1 + state["told"]["turns"])).float()
+        params = {name: value - lr * moved[name] for name, value in state["params"].items()}
+        return {**state, "params": params, "velocity": moved}
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        squares = torch.stack([(state["params"][n] - value).double().square().sum() for n, value in before.items()])
+        report = {"norm": squares.sum().sqrt(), **state["told"]}
+        return Outcome(sent=state["params"], kept=state["params"], memory=state["velocity"], report=report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deaf:
+    """A client that reads no offer."""
+
+    lr: float = 0.1
+    batch_size: int = 8
+
+    def num_steps(self, num_examples: int) -> int:
+        return 1
+
+    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
+        return np.arange(min(num_examples, 8))[None]
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+        return {"params": before}
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        steps = gradient(state["params"])
+        return {"params": {name: value - self.lr * steps[name] for name, value in state["params"].items()}}
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        return Outcome(sent=state["params"], kept=state["params"])
+
+
+SEEN: list[History] = []
+"""Every history that `Loudest` was shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loudest:
+    """The clients with the largest last loss; those that never trained first."""
+
+    needs: ClassVar[tuple[str, ...]] = ("last_loss", "last_norm")
+
+    size: int = 2
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        SEEN.append(history)
+        loss = np.where(np.isnan(history.last_loss), np.inf, history.last_loss)
+        return np.sort(np.argsort(-loss, kind="stable")[: self.size])
