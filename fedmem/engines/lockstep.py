@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from fedmem.components import History
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
 from fedmem.errors import RunError
-from fedmem.observe import TRACE, Observed, Watcher, params_of
+from fedmem.observe import TRACE, Observed, Watcher, params_of, too_many_failed
 from fedmem.seeding import stream
 from fedmem.training import Executor, LocalWork, OneByOne, Task, Trained
 from fedmem.types import EVERYWHERE, Federation, Params, Participation, Transition
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 CLIENT_FAILED = 1
 """Flower's error code of a reply from a client that raised."""
+
+ROUND_KEY = "server-round"
+"""What every Flower strategy writes into the configuration of a message; it asks for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +114,15 @@ class Lockstep:
             enforce=scenario.cohort == "sampler",
             seed=scenario.seed,
             run=run,
+            same_cohorts=scenario.roster == "shared",
         )
         grid = LocalGrid(self._federation.num_clients, lambda messages: scheduler.switch(_Waiting(observed, messages)))
         result = observed.start(grid, local_record(self._federation.initial), num_rounds=scenario.rounds)
+        if observed.round < scenario.rounds:
+            raise RunError(
+                f"run {run}: strategy {type(observed.strategy).__name__} stopped after round {observed.round} of "
+                f"{scenario.rounds}. Lower rounds to {observed.round}, or use a strategy that goes on to the end."
+            )
         for round, clients in observed.failed.items():
             self._participation += [
                 Participation(run=run, round=round, client=client, num_examples=0, failed=True) for client in clients
@@ -134,6 +143,8 @@ class Lockstep:
                 tasks.append(self._work.task(run, wait.observed.round, client, decoded[id(record)]))
                 sources.append(message)
         training = [i for i, m in enumerate(sources) if m.metadata.message_type == MessageType.TRAIN]
+        for i in training:
+            self._check_instructions(tasks[i], sources[i])
         trained = dict(zip(training, self._train([tasks[i] for i in training]), strict=True))
         replies: dict[int, list[Message]] = {run: [] for run in asked}
         for i, (task, message) in enumerate(zip(tasks, sources, strict=True)):
@@ -149,17 +160,46 @@ class Lockstep:
             replies[task.run].append(reply)
         return replies
 
+    def _check_instructions(self, task: Task, message: Message) -> None:
+        """A strategy may instruct its clients; an instruction that nobody follows would make it another strategy."""
+        asked = {key for config in message.content.config_records.values() for key in config} - {ROUND_KEY}
+        unheard = sorted(asked - set(getattr(self._scenario.client, "follows", ())))
+        if unheard:
+            name = type(self._scenario.client).__name__
+            raise RunError(
+                f"round {task.round}: the strategy instructs its clients by {unheard[0]!r}, which the client algorithm "
+                f"{name} does not follow, so that it would not be the strategy it is named after. Use a client "
+                "algorithm that lists it in `follows`, or another strategy."
+            )
+
     def _train(self, tasks: list[Task]) -> list[Trained | str]:
-        """The outcome of each task, or the cause of its failure. Only one-by-one clients can fail alone."""
-        if not isinstance(self._executor, OneByOne):
-            return list(self._executor.train(tasks))
-        outcomes: list[Trained | str] = []
-        for task in tasks:
-            try:
-                outcomes += self._executor.train([task])
-            except Exception as error:  # the client's own code: Observed decides whether the run may go on
-                outcomes.append(f"{type(error).__name__}: {error}")
+        """The outcome of each task, or the cause of its failure.
+
+        With a roster that all runs share, a client that fails in one run is dropped in all of them: otherwise who took
+        part would differ between runs, perhaps because of a coin.
+        """
+        outcomes = self._each(tasks)
+        if self._scenario.roster == "shared":
+            lost = {
+                (task.round, task.client): f"{outcome} (in run {task.run})"
+                for task, outcome in zip(reversed(tasks), reversed(outcomes), strict=True)
+                if isinstance(outcome, str)
+            }
+            return [lost.get((task.round, task.client), o) for task, o in zip(tasks, outcomes, strict=True)]
         return outcomes
+
+    def _each(self, tasks: list[Task]) -> list[Trained | str]:
+        """Train as one batch; if that fails, find out which client it is that fails alone."""
+        if not isinstance(self._executor, OneByOne):
+            try:
+                return list(self._executor.train(tasks))
+            except Exception:
+                reference = OneByOne(self._federation.model, self._scenario.client, self._federation.store)
+                outcomes = [_attempt(reference, task) for task in tasks]
+                if not any(isinstance(outcome, str) for outcome in outcomes):
+                    raise  # the stack is at fault, no client
+                return outcomes
+        return [_attempt(self._executor, task) for task in tasks]
 
     def _reply(self, outcome: Trained | str, task: Task, message: Message) -> Message:
         if isinstance(outcome, str):
@@ -168,7 +208,8 @@ class Lockstep:
         content = RecordDict(
             {
                 "arrays": local_record(outcome.outcome.sent),
-                "metrics": MetricRecord({"num-examples": len(task.rows)}),
+                # some strategies weigh by the loss, which Flower's examples call train_loss
+                "metrics": MetricRecord({"num-examples": len(task.rows), "train_loss": outcome.loss}),
                 TRACE: ConfigRecord({"client": task.client, **_report(outcome)}),
             }
         )
@@ -211,8 +252,13 @@ class Lockstep:
                 for run, model, cohort in zip(runs, models, cohorts, strict=True)
                 for client in cohort
             ]
-            results = iter(self._executor.train(tasks))
-            trained = [[next(results) for _ in cohort] for cohort in cohorts]
+            results = iter(zip(tasks, self._train(tasks), strict=True))
+            trained: list[list[Trained]] = []
+            for run, asked in zip(runs, cohorts, strict=True):
+                answers = [next(results) for _ in asked]
+                self._check_failures(run, answers)
+                trained.append([answer for _, answer in answers if not isinstance(answer, str)])
+            cohorts = [[outcome.task.client for outcome in group] for group in trained]
             for outcome in (outcome for group in trained for outcome in group):
                 self._record(outcome)
             self._show(
@@ -245,6 +291,17 @@ class Lockstep:
             )
             self._on_round(round)
         return [{name: value[i] for name, value in before.items()} for i in range(len(runs))]
+
+    def _check_failures(self, run: int, answers: Sequence[tuple[Task, Trained | str]]) -> None:
+        """What `Observed` does for messages: failures are recorded, and tolerated up to the scenario's share."""
+        lost = [(task, answer) for task, answer in answers if isinstance(answer, str)]
+        for task, _ in lost:
+            self._participation.append(
+                Participation(run=run, round=task.round, client=task.client, num_examples=0, failed=True)
+            )
+        if len(lost) > self._scenario.tolerate.failed * len(answers):
+            task, cause = lost[0]
+            raise RunError(too_many_failed(task.round, len(lost), len(answers), task.client, cause))
 
     def _show(self, round: int, transitions: list[Transition]) -> None:
         for watcher in self._watchers:
@@ -310,6 +367,14 @@ class _Roster:
     def node(self, client: int) -> int:
         """Where the grid knows the client."""
         return FIRST_NODE + client
+
+
+def _attempt(executor: Executor, task: Task) -> Trained | str:
+    """One client alone: its outcome, or why it failed."""
+    try:
+        return executor.train([task])[0]
+    except Exception as error:  # the client's own code: whether the run may go on is decided elsewhere
+        return f"{type(error).__name__}: {error}"
 
 
 def _where(runs: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
