@@ -205,6 +205,8 @@ class ClientAlgorithm(Protocol):
     `batches` plans the epochs: (steps, batch_size) positions into the client's rows, -1 is padding.
     `gradient(params)` is the gradient of the mean loss over the current batch. `offer` holds what the strategy gives
     this client beside the model, and always a scalar `round`; `memory` is what its last `final` left, empty at first.
+    `follows: ClassVar[Mapping[str, str]]` may name what a class understands of the instructions that stock strategies
+    of Flower write into their messages, and as which offer; an instruction that nobody follows ends the run.
     """
 
     @property

@@ -49,8 +49,8 @@ import numpy as np
 from fedmem.components import Estimator
 from fedmem.errors import ComponentError
 from fedmem.seeding import stream
-from fedmem.statistics import interval, resampling
-from fedmem.types import EVERYWHERE, FINAL, Bank, Estimate, FloatArray, Level, Measurement, Reading, View
+from fedmem.statistics import cluster_interval, resampling
+from fedmem.types import EVERYWHERE, FINAL, Bank, Estimate, FloatArray, Level, Measurement, Reading, Resampling, View
 from fedmem.views import views
 
 
@@ -90,10 +90,10 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], draws: int) -> list[Me
                 rows += _between_kinds(view, estimates, source)
                 rows += _tests(view, estimator, source)
             paired = list(_paired(estimator, found))
-            rows += [_between_levels(round, pair, source) for pair in paired]
+            rows += [_between_levels(round, pair, source, bank.audit.runs) for pair in paired]
             known += [(round, pair) for pair in paired]
     for estimator, known in zip(estimators, pairs, strict=True):
-        rows += _retentions(known, sample.examples, _source(estimator))
+        rows += _retentions(known, sample, _source(estimator))
     return rows
 
 
@@ -110,9 +110,11 @@ def _row(round: int, level: Level, source: str, reading: Reading, run: int = EVE
     return Measurement(run=run, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
 
 
-def _bounded(metric: str, value: float, replicates: FloatArray, n: int, subject: str, setting: str) -> Reading:
-    """A reading with the percentile interval of its replicates."""
-    low, high = interval(replicates)
+def _bounded(
+    metric: str, value: float, replicates: FloatArray, n: int, subject: str, setting: str, clusters: int
+) -> Reading:
+    """A reading with the percentile interval of its replicates, where there are enough clusters for one."""
+    low, high = cluster_interval(replicates, clusters)
     return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=subject, setting=setting)
 
 
@@ -120,7 +122,9 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
     """The kinds, and at FINAL their nulls and the single examples."""
     for e in estimates:
         setting = _join(view.setting, e.setting)
-        yield _row(view.round, view.level, source, _bounded(e.metric, e.value, e.replicates, e.n, e.kind, setting))
+        clusters = min(view.audit.runs, e.n)
+        reading = _bounded(e.metric, e.value, e.replicates, e.n, e.kind, setting, clusters)
+        yield _row(view.round, view.level, source, reading)
         if view.round != FINAL:
             continue
         null = Reading(metric=f"{e.metric}.null", value=e.null, n=e.n, subject=e.kind, setting=setting)
@@ -144,7 +148,8 @@ def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> It
         if (a.metric, a.setting) == (b.metric, b.setting):
             setting = _join(f"{a.kind}-{b.kind}", view.setting, a.setting)
             metric, value, replicates = f"{a.metric}.difference", a.value - b.value, a.replicates - b.replicates
-            reading = _bounded(metric, value, replicates, a.n + b.n, a.kind, setting)
+            clusters = min(view.audit.runs, a.n, b.n)
+            reading = _bounded(metric, value, replicates, a.n + b.n, a.kind, setting, clusters)
             yield _row(view.round, view.level, source, reading)
 
 
@@ -172,7 +177,7 @@ def _paired(estimator: Estimator, found: Sequence[tuple[View, Sequence[Estimate]
             yield _Pair(e, by_key[e.metric, e.setting, e.kind])
 
 
-def _between_levels(round: int, pair: _Pair, source: str) -> Measurement:
+def _between_levels(round: int, pair: _Pair, source: str, runs: int) -> Measurement:
     local, whole = pair.local, pair.whole
     reading = _bounded(
         f"{local.metric}.difference",
@@ -181,37 +186,37 @@ def _between_levels(round: int, pair: _Pair, source: str) -> Measurement:
         local.n,
         local.kind,
         _join("local-global", local.setting),
+        min(runs, local.n),
     )
     return _row(round, "global", source, reading)
 
 
-def _retentions(known: Sequence[tuple[int, _Pair]], examples: FloatArray, source: str) -> Iterator[Measurement]:
+def _retentions(known: Sequence[tuple[int, _Pair]], sample: Resampling, source: str) -> Iterator[Measurement]:
     """Retention of every key, at the last rounds and over all of them."""
     keys = dict.fromkeys((pair.local.metric, pair.local.setting, pair.local.kind) for _, pair in known)
     for metric, setting, kind in keys:
         of_key = {r: p for r, p in known if (p.local.metric, p.local.setting, p.local.kind) == (metric, setting, kind)}
         rounds = {r for r, p in known if (p.local.metric, p.local.kind) == (metric, kind) and r != FINAL}
         if FINAL in of_key:
-            yield _retention([of_key[FINAL]], examples, _join(metric, setting), source)
+            yield _retention([of_key[FINAL]], sample, _join(metric, setting), source)
         if rounds and rounds == of_key.keys() - {FINAL}:
-            yield _retention(
-                [of_key[r] for r in sorted(rounds)], examples, _join(metric, setting, "all rounds"), source
-            )
+            yield _retention([of_key[r] for r in sorted(rounds)], sample, _join(metric, setting, "all rounds"), source)
 
 
-def _retention(pairs: Sequence[_Pair], examples: FloatArray, setting: str, source: str) -> Measurement:
+def _retention(pairs: Sequence[_Pair], sample: Resampling, setting: str, source: str) -> Measurement:
     """Ratio of sums over pairs of (round, example), in the sample and in every draw."""
+    examples, clusters = sample.examples, min(sample.runs.shape[1], *(p.local.n for p in pairs))
     whole = sum(p.whole.n * (p.whole.value - p.whole.null) for p in pairs)
     local = sum(p.local.n * (p.local.value - p.local.null) for p in pairs)
     wholes = np.sum([_sums(p.whole, examples) for p in pairs], axis=0)
     locals_ = np.sum([_sums(p.local, examples) for p in pairs], axis=0)
-    low, _ = interval(locals_)
+    low, _ = cluster_interval(locals_, clusters)
     n, kind = sum(p.local.n for p in pairs), pairs[0].local.kind
     if not low > 0:
         reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, setting=_join(setting, "not resolved"))
     else:
         ratios = wholes / np.where(locals_ == 0, np.nan, locals_)
-        reading = _bounded("retention", whole / local, ratios, n, kind, setting)
+        reading = _bounded("retention", whole / local, ratios, n, kind, setting, clusters)
     return _row(FINAL, "global", source, reading)
 
 

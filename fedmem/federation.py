@@ -245,15 +245,42 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     )
     most = train - reserved - scenario.clients
     room = train - counts["population"] - scenario.clients
-    remedies = [f"lower population to at most {most}"] if most >= 0 and counts["population"] else []
-    if room >= 0 and reserved:
-        remedies.append(
-            f"lower per_client, copies or rate of the injections until audit and fill-ins need at most {room}"
-        )
+    fewer = _most_clients(scenario, train, counts["total"] - counts["test"])
+    # Lever -> how many rows it takes, and what it would have to become; only those that are enough on their own.
+    levers: dict[str, tuple[int, str]] = {}
+    if most >= 0 and counts["population"]:
+        levers["population"] = (counts["population"], f"lower population to at most {most}")
+    if reserved and room >= scenario.clients * len(scenario.injections):
+        remedy = f"lower per_client, copies or rate of the injections until audit and fill-ins need at most {room}"
+        levers["injections"] = (reserved, remedy)
+    if fewer:
+        levers["clients"] = (scenario.clients, f"lower clients to at most {fewer}")
+    remedies = [remedy for _, remedy in levers.values()]
     if counts["fill-ins"] and counts["base"] + counts["fill-ins"] >= scenario.clients:
         remedies.append("write `exclusion: remove`, which needs no fill-ins")
-    path = "injections" if room >= 0 and reserved else "population" if counts["population"] else "clients"
-    return [Problem(path=path, message=message + ", or ".join([*remedies, "lower clients"]))]
+    # What nobody wrote is not to blame while there is something that somebody did write.
+    written = {lever for lever in levers if scenario.locate(lever) != scenario.locate("")}
+    path = max(written or levers or ["dataset"], key=lambda lever: levers.get(lever, (0, ""))[0])
+    return [Problem(path=path, message=message + (", or ".join(remedies) or "use more data"))]
+
+
+def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
+    """How many clients these rows would be enough for, everything else being equal; 0 if for none."""
+
+    def wanted(clients: int) -> int:
+        copies = scenario.exclusion == "replace"
+        reserved = sum(
+            injection.spare_rows(clients, rows) + copies * injection.total_copies(clients, rows)
+            for injection in scenario.injections
+        )
+        return scenario.population + reserved + clients
+
+    # needs grow with the clients, so halving finds the last number that fits
+    fits, fails = 0, scenario.clients
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        fits, fails = (middle, fails) if wanted(middle) <= train else (fits, middle)
+    return fits
 
 
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
@@ -350,7 +377,7 @@ def _audit(scenario: Scenario, planned: Sequence[Injected], nothing: Examples) -
 
 
 def _client_coins(scenario: Scenario) -> BoolArray | None:
-    """(R, N) which clients exist in which run; None if they all do in all. A client that is not listed always exists."""
+    """(R, N) which clients exist in which run; None if they all do in all. One that is not listed always exists."""
     chosen = scenario.leave_out.clients
     if chosen == "all":
         listed = np.arange(scenario.clients)
@@ -446,4 +473,24 @@ def _initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tu
             module = model.build_table(data.blocks, data.num_classes)
         else:
             module = model.build(data.train.inputs.shape[1:], data.num_classes)
+    _check_pure(module)
     return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+def _check_pure(module: nn.Module) -> None:
+    """Outputs have to follow from parameters and inputs alone, or watching a model would change it."""
+    from torch.nn.modules.dropout import _DropoutNd
+
+    for name, _ in module.named_buffers():
+        raise ComponentError(
+            "model",
+            f"has the buffer {name!r}; running statistics belong to nobody when clients of many runs share one network "
+            "and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm",
+        )
+    for name, part in module.named_modules():
+        if isinstance(part, _DropoutNd) and part.p > 0:
+            raise ComponentError(
+                "model",
+                f"has dropout at {name!r}, which draws from torch's global generator, so that the same scenario would "
+                "give other numbers; leave it out (client.weight_decay regularises as well)",
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
-from fedmem.errors import RunError
+from fedmem.errors import FedmemError, RunError
 from fedmem.seeding import stream
 from fedmem.types import EVERYWHERE, Params, Transition
 
@@ -24,6 +25,20 @@ TRACE = "trace"
 
 PATIENCE = 5
 """How often a strategy may ask for more nodes than its cohort has before it is told that none will come."""
+
+
+def too_many_failed(round: int, failed: int, asked: int, first: int, cause: str) -> str:
+    """The message of a run that ends because more clients failed than it tolerates."""
+    return (
+        f"round {round}: {failed} of {asked} clients failed, first client {first}: {cause}. "
+        "Set tolerate.failed to the share of a cohort that may fail."
+    )
+
+
+def _told(error: BaseException) -> str:
+    """An error with the place where it was raised, which is in somebody else's file."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
 
 
 class Watcher(Protocol):
@@ -45,7 +60,15 @@ class Roster(Protocol):
 def params_of(record: ArrayRecord, like: Params | None = None) -> Params:
     """The arrays of a record as tensors of their own, cast to the dtypes of `like`: some strategies widen them."""
     params = {name: torch.from_numpy(np.array(array.numpy())) for name, array in record.items()}
-    return params if like is None else {name: params[name].to(value.dtype) for name, value in like.items()}
+    if like is None:
+        return params
+    odd = sorted(set(params) ^ set(like)) or [name for name in like if params[name].shape != like[name].shape]
+    if odd:
+        raise RunError(
+            f"a model came back whose parameter {odd[0]!r} is missing, unknown or of another shape than it was sent; "
+            "a strategy and its clients have to return the arrays that they were given."
+        )
+    return {name: params[name].to(value.dtype) for name, value in like.items()}
 
 
 def record_of(params: Params) -> ArrayRecord:
@@ -75,6 +98,8 @@ class Observed:
         enforce: whether a strategy that trains others than the roster's cohort is an error.
         seed: of the global generators during a server step; None leaves them alone.
         run: the number of this run, written into every transition.
+        same_cohorts: whether a strategy that samples by itself draws alike in all runs of one seed.
+        kept: client -> the model that it holds after its work, where that is known not to be what it sent.
 
     In a Flower app of one's own::
 
@@ -96,6 +121,8 @@ class Observed:
         enforce: bool = True,
         seed: int | None = None,
         run: int = 0,
+        same_cohorts: bool = True,
+        kept: Callable[[int], Params] | None = None,
     ) -> None:
         self.strategy = strategy
         self.watchers = watchers
@@ -106,6 +133,8 @@ class Observed:
         self._enforce = enforce
         self._seed = seed
         self._run = run
+        self._same_cohorts = same_cohorts
+        self._kept_by = kept
         self._before = ArrayRecord()
         self._like: Params = {}
         self._cohort: tuple[int, ...] | None = None
@@ -130,7 +159,17 @@ class Observed:
 
         strategy.configure_train, strategy.aggregate_train = configure_train, aggregate_train
         try:
-            return strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)  # type: ignore[no-any-return]
+            result = strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)
+            if self.roster is not None and not isinstance(result, Result):
+                raise RunError(f"strategy {self._name} returned {type(result).__name__} from start, no flwr Result.")
+            return result  # type: ignore[no-any-return]
+        except (FedmemError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except (Exception, SystemExit) as error:
+            # In an app of one's own the strategy's errors are the app's; in a scenario they are one clear message.
+            if self.roster is None or type(error).__name__ == "GreenletExit":
+                raise
+            raise RunError(f"round {self.round}: strategy {self._name} raised {_told(error)}") from error
         finally:
             del strategy.configure_train, strategy.aggregate_train
 
@@ -192,7 +231,12 @@ class Observed:
                 "larger cohort than they were given. Raise the sampler's size or lower what the strategy assumes."
             )
         num_examples = sum(reply.num_examples for reply in good)
-        self._show(round, lambda: [self._global(round, params_of(self._before, self._like), arrays, num_examples)])
+        clients = tuple(reply.client for reply in good)
+        before = self._before
+        self._show(
+            round,
+            lambda: [self._global(round, params_of(before, self._like), arrays, num_examples, clients)],
+        )
         return arrays, metrics
 
     def _check_failures(self, round: int, members: Sequence[_Reply], good: Sequence[_Reply]) -> None:
@@ -205,10 +249,7 @@ class Observed:
         if self._tolerate is not None and len(lost) > self._tolerate * len(expected):
             causes = {reply.client: reply.message.error.reason for reply in members if reply.message.has_error()}
             first = lost[0]
-            raise RunError(
-                f"round {round}: {len(lost)} of {len(expected)} clients failed, first client {first}: "
-                f"{causes.get(first) or 'no reply'}. Set tolerate.failed to the share of a cohort that may fail."
-            )
+            raise RunError(too_many_failed(round, len(lost), len(expected), first, causes.get(first) or "no reply"))
 
     def _local(self, round: int, replies: Sequence[_Reply]) -> list[Transition]:
         before = params_of(self._before, self._like)
@@ -223,7 +264,7 @@ class Observed:
                     client=reply.client,
                     before=before,
                     sent=sent,
-                    kept=sent,
+                    kept=sent if self._kept_by is None else self._kept_by(reply.client),
                     num_examples=reply.num_examples,
                     report=reply.report,
                 )
@@ -234,7 +275,14 @@ class Observed:
         before = params_of(self._before, self._like)
         return [self._global(round, before, before, 0)]
 
-    def _global(self, round: int, before: Params, after: ArrayRecord | Params | None, num_examples: int) -> Transition:
+    def _global(
+        self,
+        round: int,
+        before: Params,
+        after: ArrayRecord | Params | None,
+        num_examples: int,
+        clients: tuple[int, ...] = (),
+    ) -> Transition:
         if after is None:
             after = before
         elif isinstance(after, ArrayRecord):
@@ -248,7 +296,7 @@ class Observed:
             sent=after,
             kept=after,
             num_examples=num_examples,
-            clients=tuple(self._cohort or ()),
+            clients=clients,
         )
 
     def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
@@ -266,7 +314,9 @@ class Observed:
             yield
             return
         state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-        words = stream(self._seed, f"server {purpose}", run=self._run, round=round).integers(2**32, size=2)
+        # a strategy that picks its own cohort picks the same one in every run, so that no coin decides who takes part
+        run = None if purpose == "configure" and self._same_cohorts else self._run
+        words = stream(self._seed, f"server {purpose}", run=run, round=round).integers(2**32, size=2)
         random.setstate(random.Random(int(words[0])).getstate())
         np.random.set_state(np.random.RandomState(int(words[1])).get_state())  # noqa: NPY002
         try:

@@ -212,7 +212,8 @@ def _snapshot(bank: Bank, level: Level, round: int) -> _Snapshot | None:
             column = np.searchsorted(clients, part.client)
             values["loss"][part.run, column] = part.loss
             values["margin"][part.run, column] = part.margin
-            values["correct"][part.run, column] = part.correct
+            # A model that has diverged is right or wrong about nothing.
+            values["correct"][part.run, column] = np.where(np.isnan(part.margin), np.nan, part.correct)
     for ranks in bank.references:
         if (ranks.level, ranks.round) == (level, round):
             column = np.searchsorted(clients, ranks.client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from fedmem.types import AuditSet, Evidence, Examples, References, Transition
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
+
+
+_LARGEST_NUMBER = 2**31 - 1
+"""Larger numbers of clients are node ids of Flower."""
 
 
 class Watch:
@@ -65,6 +70,7 @@ class Watch:
         self._every = every
         self._executor = OneByOne(model, Sgd(), next(iter(self._sets.values())))
         self._rows: list[dict[str, Any]] = []
+        self._nodes: dict[int, int] = {}
 
     def wants(self, round: int) -> bool:
         """Every `every` rounds."""
@@ -78,16 +84,19 @@ class Watch:
         odd = sorted(set(models[0]) ^ self._names)
         if odd:
             raise ValueError(f"the model and the app's arrays do not agree on parameter {odd[0]!r}")
+        # Node ids have 64 bits; what is asked of the models needs only their order.
+        places = [replace(transition, client=t) for t, transition in enumerate(transitions)]
         for name, examples in self._sets.items():
-            evidence = evidence_of(models, transitions, name, examples, self._executor)
-            exposure = self._exposure(name, models, transitions, examples, evidence)
+            evidence = evidence_of(models, places, name, examples, self._executor)
+            exposure = self._exposure(name, models, places, examples, evidence)
             for t, transition in enumerate(transitions):
                 for j in range(len(examples)):
                     self._rows.append(
                         {
                             "round": transition.round,
                             "level": transition.level,
-                            "client": transition.client,
+                            "client": self._number(transition.client),
+                            "node": str(transition.client) if transition.client > _LARGEST_NUMBER else "",
                             "set": name,
                             "subject": j,
                             "loss": evidence.loss[t, j],
@@ -96,6 +105,10 @@ class Watch:
                             "exposure": exposure[t, j],
                         }
                     )
+
+    def _number(self, client: int) -> int:
+        """Clients that do not say who they are have their node id: count those in the order in which they are met."""
+        return client if client <= _LARGEST_NUMBER else self._nodes.setdefault(client, len(self._nodes))
 
     def _exposure(
         self, name: str, models: Sequence[Any], transitions: Sequence[Transition], examples: Examples, own: Evidence
@@ -117,10 +130,14 @@ class Watch:
         return np.asarray(np.log2((found.count + 1) / rank))
 
     def frame(self) -> pd.DataFrame:
-        """Long format: round, level, client, set, subject, loss, margin, correct, exposure (bits)."""
+        """Long format: round, level, client, node, set, subject, loss, margin, correct, exposure (bits).
+
+        `client` is what the client says of itself in its reply, in a `ConfigRecord` named `trace` with the entry
+        `client`. Clients that say nothing are numbered in the order of their node ids, and `node` is the id as text.
+        """
         import pandas as pd
 
-        columns = ["round", "level", "client", "set", "subject", "loss", "margin", "correct", "exposure"]
+        columns = ["round", "level", "client", "node", "set", "subject", "loss", "margin", "correct", "exposure"]
         return pd.DataFrame(self._rows, columns=columns)
 
 

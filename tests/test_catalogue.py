@@ -116,7 +116,9 @@ def test_another_package_called_strategies_is_an_error_that_names_both(tmp_path)
 
 def test_an_unknown_kind_is_told_the_nearest_and_all():
     said = problems("partition", {"kind": "dirichelt"})["kind"]
-    assert said.startswith("unknown kind 'dirichelt' (did you mean 'dirichlet'?); choose from: dirichlet, feature_skew, flower, iid")
+    assert said.startswith(
+        "unknown kind 'dirichelt' (did you mean 'dirichlet'?); choose from: dirichlet, feature_skew, flower, iid"
+    )
 
 
 @pytest.mark.parametrize("given", [None, 3, "uniform", ["uniform"], {}])

@@ -95,7 +95,8 @@ def test_replicates_are_the_value_on_the_resampled_bank():
     rng = np.random.default_rng(4)
     is_in, margin = coins(8, 5, rng), rng.normal(size=(8, 5)) + coins(8, 5, rng)
     view = make_view(margin, is_in, draws=30)
-    for estimator in (Memorisation(), Membership(attack=LossThreshold())):
+    # AUC leaves out pairs of an example with itself, and a copy of an example is no longer itself: see test_statistics.
+    for estimator in (Memorisation(),):
         e = estimator.estimate(view)[0]
         for b in range(30):
             runs = np.repeat(np.arange(8), view.resampling.runs[b].astype(int))
@@ -191,7 +192,7 @@ def test_membership_gives_auc_and_tpr_of_a_kind():
     auc = found["auc", "lira", "a"]
     assert auc.value > 0.9
     assert (auc.null, auc.n, auc.per_example) == (0.5, 10, None)
-    assert found["tpr", "lira,fpr=0.25", "a"].null == 0.25
+    assert found["tpr", "lira,fpr=0.25", "a"].null == 11 / 41, "the eleventh of 40 outs is the threshold"
 
 
 def test_no_tpr_below_ten_outs():

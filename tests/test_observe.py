@@ -11,7 +11,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg, FedMedian
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedYogi
 from torch import nn
 
 from fedmem import Observed, Watch
@@ -120,9 +120,10 @@ def test_three_lines_add_measurement_to_an_ordinary_app() -> None:
         np.testing.assert_allclose(array.numpy(), bare.arrays[name].numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_order_of_replies_changes_no_bit() -> None:
+@pytest.mark.parametrize("make", [FedAvg, FedMedian, FedAdam, FedYogi])
+def test_the_order_of_replies_changes_no_bit(make: Callable[..., Any]) -> None:
     def final(order: Callable[[list[Message]], list[Message]]) -> list[np.ndarray[Any, Any]]:
-        strategy = Observed(FedAvg(fraction_evaluate=0.0))
+        strategy = Observed(make(fraction_evaluate=0.0))
         result = strategy.start(grid=app_grid(order), initial_arrays=initial(), num_rounds=2)
         return [array.numpy() for array in result.arrays.values()]
 
@@ -167,6 +168,42 @@ def test_trace_travels_to_the_watcher_and_not_into_the_average() -> None:
     assert [t.client for t in local] == [0, 1, 2, 3]
     assert [t.report["norm"] for t in local] == [0.0, 0.5, 1.0, 1.5]
     assert set(result.train_metrics_clientapp[1]) == set()
+
+
+def test_node_ids_of_a_real_runtime_are_numbered() -> None:
+    """Flower draws node ids of 64 bits; clients that say who they are in their trace keep their own number."""
+
+    class Renamed(LocalGrid):
+        def get_node_ids(self) -> list[int]:
+            return [HUGE + 7 * node for node in super().get_node_ids()]
+
+    def exchange(messages: list[Message]) -> list[Message]:
+        replies = []
+        for message in messages:
+            client = (message.metadata.dst_node_id - HUGE) // 7 - FIRST_NODE
+            context = Context(
+                run_id=1,
+                node_id=message.metadata.dst_node_id,
+                node_config={"partition-id": client, "num-partitions": CLIENTS},
+                state=RecordDict(),
+                run_config={},
+            )
+            replies.append(client_app(message, context))
+        return replies[::-1]
+
+    watch = Watch(model=Net(), examples={"canaries": data_of(2)}, references={"canaries": data_of(99)[0]})
+    Observed(FedAvg(fraction_evaluate=0.0), watch).start(
+        grid=Renamed(CLIENTS, exchange), initial_arrays=initial(), num_rounds=2
+    )
+    frame = watch.frame()
+    local = frame[frame.level == "local"]
+    assert sorted(set(local.client)) == list(range(CLIENTS))
+    assert set(local.node) == {str(HUGE + 7 * (FIRST_NODE + k)) for k in range(CLIENTS)}
+    assert local.groupby("client").loss.mean().idxmin() == 2
+    assert frame.client.dtype == np.int64
+
+
+HUGE = 2**63 + 12345
 
 
 def test_a_wrong_model_is_named() -> None:

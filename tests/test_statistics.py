@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmem.statistics import (
+    FEWEST,
     auc,
     benjamini_hochberg,
     clopper_pearson,
+    cluster_interval,
     fisher_exact,
     interval,
     mean,
@@ -30,10 +33,12 @@ from tests.banks import coins, make_audit
 
 
 def naive_auc(scores, is_in, weights):
-    """Every pair of a member and a non-member, one by one."""
+    """Every pair of a member and a non-member that are different examples, one by one."""
     won = total = 0.0
     for i in np.argwhere(is_in & ~np.isnan(scores)):
         for o in np.argwhere(~is_in & ~np.isnan(scores)):
+            if i[1] == o[1]:
+                continue
             a, b, pair = scores[tuple(i)], scores[tuple(o)], weights[tuple(i)] * weights[tuple(o)]
             won += pair * ((a > b) + 0.5 * (a == b))
             total += pair
@@ -82,6 +87,33 @@ def test_auc_of_all_ties_is_a_half_and_tpr_is_nothing():
     assert auc(scores, is_in, *one)[0] == 0.5
     assert tpr(scores, is_in, *one, 0.5)[0] == 0.0
     assert tpr(scores, is_in, *one, 1.0)[0] == 1.0
+
+
+def test_auc_of_one_example_is_unknown():
+    """An example against itself in another run is another question than member against non-member."""
+    assert math.isnan(auc(np.array([[1.0], [0.0]]), np.array([[True], [False]]), np.ones((1, 2)), np.ones((1, 1)))[0])
+
+
+def test_auc_of_a_hard_and_an_easy_example_is_not_drawn_to_one_by_pairs_with_themselves():
+    """d = 1 within examples of very different difficulty: Phi(d / sqrt(2 (sd^2 + noise^2))) between examples."""
+    rng, found, with_self = np.random.default_rng(3), [], []
+    for _ in range(100):
+        is_in = coins(32, 24, rng)
+        scores = 10 * rng.normal(size=24) + 0.5 * rng.normal(size=(32, 24)) + is_in
+        found.append(auc(scores, is_in, np.ones((1, 32)), np.ones((1, 24)))[0])
+        with_self.append((scores[is_in][:, None] > scores[~is_in]).mean())
+    truth = NormalDist().cdf(1 / math.sqrt(2 * (10**2 + 0.5**2)))
+    error = np.std(found) / math.sqrt(len(found))
+    assert abs(np.mean(found) - truth) < 3 * error
+    assert np.mean(with_self) - truth > 5 * error
+
+
+def test_a_few_clusters_or_equal_draws_make_no_interval():
+    draws = np.random.default_rng(0).normal(size=200)
+    assert cluster_interval(draws, FEWEST) == interval(draws)
+    assert all(math.isnan(end) for end in cluster_interval(draws, FEWEST - 1))
+    assert all(math.isnan(end) for end in cluster_interval(np.append(np.full(9, 0.25), np.nan), 40))
+    assert all(math.isnan(end) for end in cluster_interval(np.empty(0), 40))
 
 
 def test_auc_and_tpr_without_one_side_are_nan():

@@ -76,6 +76,33 @@ class Carrying:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Secretive:
+    """Trains and keeps the result, but sends back what it was given."""
+
+    lr: float = 0.2
+    batch_size: int = 8
+
+    @property
+    def _inner(self) -> Sgd:
+        return Sgd(lr=self.lr, batch_size=self.batch_size)
+
+    def num_steps(self, num_examples: int) -> int:
+        return self._inner.num_steps(num_examples)
+
+    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
+        return self._inner.batches(num_examples, rng)
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+        return self._inner.init(before, offer, memory)
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        return self._inner.step(state, gradient)
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        return Outcome(sent=before, kept=state["params"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Deaf:
     """A client that reads no offer."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -42,6 +42,8 @@ class Sgd:
     >>> Sgd(lr=0.1, steps=5, batch_size=4).num_steps(10)
     5
     """
+
+    follows: ClassVar[Mapping[str, str]] = {"proximal-mu": "mu"}
 
     lr: Annotated[float, Gt(0)] = 0.1
     decay: Annotated[float, Gt(0), Le(1)] = 1.0

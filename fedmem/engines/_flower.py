@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,15 +29,22 @@ FIRST_NODE = 1001
 
 @contextmanager
 def in_process() -> Iterator[None]:
-    """Lets `Message(...)` be built outside of Flower's runtime, and quiets Flower's logger to warnings."""
+    """Lets `Message(...)` be built outside of Flower's runtime, and quiets Flower's logger to errors.
+
+    Some strategies collect garbage once for every reply, which goes through all objects that there are, torch's own
+    included. What exists already is therefore set aside from collection until the end.
+    """
     identity = {name: getattr(TaskIdentity, name) for name in ("_task_id", "_run_id", "_node_id")}
     logger = logging.getLogger("flwr")
     level = logger.level
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     logger.setLevel(logging.ERROR)
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         logger.setLevel(level)
         for name, value in identity.items():
             setattr(TaskIdentity, name, value)

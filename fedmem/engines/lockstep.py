@@ -7,7 +7,7 @@ order. No threads, no clock: the same scenario gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from fedmem.components import History
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
 from fedmem.errors import RunError
-from fedmem.observe import TRACE, Observed, Watcher, params_of
+from fedmem.observe import TRACE, Observed, Watcher, params_of, too_many_failed
 from fedmem.seeding import stream
 from fedmem.training import Executor, LocalWork, OneByOne, Task, Trained, stack
 from fedmem.types import EVERYWHERE, Federation, Params, Participation, Transition
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 CLIENT_FAILED = 1
 """Flower's error code of a reply from a client that raised."""
+
+ROUND_KEY = "server-round"
+"""What every Flower strategy writes into the configuration of a message; it asks for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +62,12 @@ class Lockstep:
         self._executor = executor
         self._work = work
         self._watchers = () if watcher is None else (watcher,)
+        self._follows: Mapping[str, str] = getattr(scenario.client, "follows", {})
         self._on_round = on_round
         self._participation: list[Participation] = []
         self._rosters: dict[int, _Roster] = {}
         self._memory: dict[tuple[int, int], Params] = {}
+        self._kept: dict[tuple[int, int], Params] = {}
 
     def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
         """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule."""
@@ -116,12 +121,19 @@ class Lockstep:
             enforce=scenario.cohort == "sampler",
             seed=scenario.seed,
             run=run,
+            same_cohorts=scenario.roster == "shared",
+            kept=lambda client: self._kept.pop((run, client)),
         )
         grid = LocalGrid(self._federation.num_clients, lambda messages: scheduler.switch(_Waiting(observed, messages)))
         if hasattr(strategy, "introduce"):
             strategy.introduce(list(grid.get_node_ids()))
         initial = self._federation.initial_of(run)
         result = observed.start(grid, local_record(initial), num_rounds=scenario.rounds)
+        if observed.round < scenario.rounds:
+            raise RunError(
+                f"run {run}: strategy {type(observed.strategy).__name__} stopped after round {observed.round} of "
+                f"{scenario.rounds}. Lower rounds to {observed.round}, or use a strategy that goes on to the end."
+            )
         for round, clients in observed.failed.items():
             self._participation += [
                 Participation(run=run, round=round, client=client, num_examples=0, failed=True) for client in clients
@@ -139,9 +151,13 @@ class Lockstep:
                 if id(record) not in decoded:
                     decoded[id(record)] = params_of(record, self._federation.initial)
                 client = message.metadata.dst_node_id - FIRST_NODE
-                tasks.append(self._task(run, wait.observed.round, client, decoded[id(record)], _offered(message)))
+                tasks.append(
+                    self._task(run, wait.observed.round, client, decoded[id(record)], _offered(message, self._follows))
+                )
                 sources.append(message)
         training = [i for i, m in enumerate(sources) if m.metadata.message_type == MessageType.TRAIN]
+        for i in training:
+            self._check_instructions(tasks[i], sources[i])
         trained = dict(zip(training, self._train([tasks[i] for i in training]), strict=True))
         replies: dict[int, list[Message]] = {run: [] for run in asked}
         for i, (task, message) in enumerate(zip(tasks, sources, strict=True)):
@@ -171,18 +187,47 @@ class Lockstep:
             if any(watcher.wants(task.round) for watcher in self._watchers):
                 self._work.keep(task)
 
+    def _check_instructions(self, task: Task, message: Message) -> None:
+        """A strategy may instruct its clients; an instruction that nobody follows would make it another strategy."""
+        asked = {key for config in message.content.config_records.values() for key in config} - {ROUND_KEY}
+        unheard = sorted(asked - set(self._follows))
+        if unheard:
+            name = type(self._scenario.client).__name__
+            raise RunError(
+                f"round {task.round}: the strategy instructs its clients by {unheard[0]!r}, which the client algorithm "
+                f"{name} does not follow, so that it would not be the strategy it is named after. Use a client "
+                "algorithm that lists it in `follows`, or another strategy."
+            )
+
     def _train(self, tasks: list[Task]) -> list[Trained | str]:
-        """The outcome of each task, or the cause of its failure. Only one-by-one clients can fail alone."""
+        """The outcome of each task, or the cause of its failure.
+
+        With a roster that all runs share, a client that fails in one run is dropped in all of them: otherwise who took
+        part would differ between runs, perhaps because of a coin.
+        """
         self._keep(tasks)
-        if not isinstance(self._executor, OneByOne):
-            return list(self._executor.train(tasks))
-        outcomes: list[Trained | str] = []
-        for task in tasks:
-            try:
-                outcomes += self._executor.train([task])
-            except Exception as error:  # the client's own code: Observed decides whether the run may go on
-                outcomes.append(f"{type(error).__name__}: {error}")
+        outcomes = self._each(tasks)
+        if self._scenario.roster == "shared":
+            lost = {
+                (task.round, task.client): f"{outcome} (in run {task.run})"
+                for task, outcome in zip(reversed(tasks), reversed(outcomes), strict=True)
+                if isinstance(outcome, str)
+            }
+            return [lost.get((task.round, task.client), o) for task, o in zip(tasks, outcomes, strict=True)]
         return outcomes
+
+    def _each(self, tasks: list[Task]) -> list[Trained | str]:
+        """Train as one batch; if that fails, find out which client it is that fails alone."""
+        if not isinstance(self._executor, OneByOne):
+            try:
+                return list(self._executor.train(tasks))
+            except Exception:
+                reference = OneByOne(self._federation.model, self._scenario.client, self._federation.store)
+                outcomes = [_attempt(reference, task) for task in tasks]
+                if not any(isinstance(outcome, str) for outcome in outcomes):
+                    raise  # the stack is at fault, no client
+                return outcomes
+        return [_attempt(self._executor, task) for task in tasks]
 
     def _reply(self, outcome: Trained | str, task: Task, message: Message) -> Message:
         if isinstance(outcome, str):
@@ -191,7 +236,8 @@ class Lockstep:
         content = RecordDict(
             {
                 "arrays": local_record(outcome.outcome.sent),
-                "metrics": MetricRecord({"num-examples": len(task.rows)}),
+                # some strategies weigh by the loss, which Flower's examples call train_loss
+                "metrics": MetricRecord({"num-examples": len(task.rows), "train_loss": outcome.loss}),
                 TRACE: ConfigRecord({"client": task.client, **_report(outcome)}),
             }
         )
@@ -211,6 +257,8 @@ class Lockstep:
     def _record(self, outcome: Trained) -> None:
         task = outcome.task
         self._memory[task.run, task.client] = outcome.outcome.memory
+        if any(watcher.wants(task.round) for watcher in self._watchers):
+            self._kept[task.run, task.client] = outcome.outcome.kept
         self._rosters[task.run].trained(outcome)
         self._participation.append(
             Participation(run=task.run, round=task.round, client=task.client, num_examples=len(task.rows), failed=False)
@@ -234,15 +282,28 @@ class Lockstep:
                 for i, run in enumerate(runs)
                 for k, client in enumerate(cohorts[i])
             ]
-            self._keep(tasks)
-            results = iter(self._executor.train(tasks))
-            trained = [[next(results) for _ in cohort] for cohort in cohorts]
+            results = iter(zip(tasks, self._train(tasks), strict=True))
+            trained: list[list[Trained]] = []
+            for run, asked in zip(runs, cohorts, strict=True):
+                answers = [next(results) for _ in asked]
+                self._check_failures(run, answers)
+                trained.append([answer for _, answer in answers if not isinstance(answer, str)])
+            cohorts = [[outcome.task.client for outcome in group] for group in trained]
             for outcome in (outcome for group in trained for outcome in group):
                 self._record(outcome)
             self._show(
                 round,
                 [
-                    self._transition(run, round, o.task.client, model, o.outcome.sent, len(o.task.rows), _report(o))
+                    self._transition(
+                        run,
+                        round,
+                        o.task.client,
+                        model,
+                        o.outcome.sent,
+                        len(o.task.rows),
+                        _report(o),
+                        kept=o.outcome.kept,
+                    )
                     for run, model, group in zip(runs, models, trained, strict=True)
                     for o in group
                 ],
@@ -271,6 +332,17 @@ class Lockstep:
             self._on_round(round)
         return [{name: value[i] for name, value in before.items()} for i in range(len(runs))]
 
+    def _check_failures(self, run: int, answers: Sequence[tuple[Task, Trained | str]]) -> None:
+        """What `Observed` does for messages: failures are recorded, and tolerated up to the scenario's share."""
+        lost = [(task, answer) for task, answer in answers if isinstance(answer, str)]
+        for task, _ in lost:
+            self._participation.append(
+                Participation(run=run, round=task.round, client=task.client, num_examples=0, failed=True)
+            )
+        if len(lost) > self._scenario.tolerate.failed * len(answers):
+            task, cause = lost[0]
+            raise RunError(too_many_failed(task.round, len(lost), len(answers), task.client, cause))
+
     def _show(self, round: int, transitions: list[Transition]) -> None:
         for watcher in self._watchers:
             if watcher.wants(round):
@@ -286,6 +358,7 @@ class Lockstep:
         num_examples: int,
         report: dict[str, float] | None = None,
         clients: tuple[int, ...] = (),
+        kept: Params | None = None,
     ) -> Transition:
         return Transition(
             run=run,
@@ -294,7 +367,7 @@ class Lockstep:
             client=client,
             before=before,
             sent=after,
-            kept=after,
+            kept=after if kept is None else kept,
             num_examples=num_examples,
             clients=clients,
             report=report or {},
@@ -359,6 +432,14 @@ class _Roster:
         return FIRST_NODE + client
 
 
+def _attempt(executor: Executor, task: Task) -> Trained | str:
+    """One client alone: its outcome, or why it failed."""
+    try:
+        return executor.train([task])[0]
+    except Exception as error:  # the client's own code: whether the run may go on is decided elsewhere
+        return f"{type(error).__name__}: {error}"
+
+
 def _where(runs: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
     return torch.where(runs.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
 
@@ -369,13 +450,14 @@ def _report(outcome: Trained) -> dict[str, float]:
     return told | {"steps": float(len(outcome.task.batches)), "loss": outcome.loss}
 
 
-def _offered(message: Message) -> Params:
-    """What a message gives its client beside the model; the pull of Flower's own FedProx travels in a config."""
+def _offered(message: Message, follows: Mapping[str, str]) -> Params:
+    """What a message gives its client beside the model; stock strategies of Flower write theirs into a config."""
     record = message.content.array_records.get(OFFER)
     offer = {} if record is None else params_of(record)
     for config in message.content.config_records.values():
-        if "proximal-mu" in config:
-            offer["mu"] = torch.tensor(config["proximal-mu"], dtype=torch.float64)
+        offer |= {
+            follows[key]: torch.tensor(value, dtype=torch.float64) for key, value in config.items() if key in follows
+        }
     return offer
 
 

@@ -19,10 +19,13 @@ class Membership:
 
     - `auc`: probability that a member scores above a non-member, ties half; 0.5 is chance. Setting: the attack, with
       the fields that are not at their default;
-    - `tpr`: share of members found at the smallest false positive rate that the data support, 10 / (number of outs);
-      the null is that rate. Setting: the attack, then `fpr=…`. Left out with fewer than ten outs.
+    - `tpr`: share of members found at the smallest false positive rate that the data support, 10 / (number n of outs).
+      Setting: the attack, then `fpr=…`. Left out with fewer than ten outs. A member is found if it scores above the
+      eleventh highest out, so the null is 11 / (n + 1); equal scores are refused together, so with all scores tied
+      nobody is found.
 
-    Never per example: leaving the target out pulls each example's own AUC below one half. At the others, the scores
+    Never per example: leaving the target out pulls each example's own AUC below one half, so no example is compared
+    with itself in another run either. At the others, the scores
     that an example gets from the models of one run are averaged: an adversary who sees them all. Intervals
     resample scores, they do not attack anew: the attack, shadow models included, is taken as given.
 
@@ -59,7 +62,9 @@ class Membership:
             fpr = smallest_fpr(n_out)
             results = [("auc", label, auc(scores, is_in, runs, weights), 0.5)]
             if not math.isnan(fpr):
-                results.append(("tpr", f"{label},fpr={fpr:.4g}", tpr(scores, is_in, runs, weights, fpr), fpr))
+                results.append(
+                    ("tpr", f"{label},fpr={fpr:.4g}", tpr(scores, is_in, runs, weights, fpr), 11 / (n_out + 1))
+                )
             observed = rows[seen.any(0)]
             for metric, setting, values, null in results:
                 found.append(

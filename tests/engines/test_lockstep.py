@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
@@ -19,6 +19,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.errors import RunError
 from fedmem.federation import build
 from fedmem.scenario import Scenario
+from fedmem.seeding import stream
 from fedmem.types import Params, Transition
 from tests.tiny import tiny
 
@@ -103,13 +104,21 @@ def test_watching_cannot_be_noticed() -> None:
     assert same(trained(scenario).params, trained(scenario, watch=False).params)
 
 
-def test_the_samplers_stream_touches_neither_injection_nor_initialisation() -> None:
-    one = build(tiny())
-    other = build(tiny(sampler={"kind": "everyone"}))
-    assert np.array_equal(one.store.inputs, other.store.inputs)
-    assert np.array_equal(one.audit.is_in, other.audit.is_in)
-    assert np.array_equal(one.fill, other.fill)
-    assert all(torch.equal(one.initial[name], other.initial[name]) for name in one.initial)
+def test_the_samplers_stream_touches_neither_injection_nor_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trained(tiny())
+
+    def other_roster(seed: int, purpose: str, **place: Any) -> np.random.Generator:
+        return stream(seed, f"other {purpose}" if purpose == "roster" else purpose, **place)
+
+    monkeypatch.setattr("fedmem.engines.lockstep.stream", other_roster)
+    other = trained(tiny())
+    assert one.bank.participation != other.bank.participation
+    assert np.array_equal(one.bank.audit.is_in, other.bank.audit.is_in)
+    assert np.array_equal(one.bank.audit.examples.inputs, other.bank.audit.examples.inputs)
+    # Round 0 shows the initial weights on the injected examples; the last round what the cohorts made of them.
+    ends = [[e for e in bank.evidence if e.level == "global" and e.set == "audit"] for bank in (one.bank, other.bank)]
+    assert np.array_equal(ends[0][0].margin, ends[1][0].margin)
+    assert not np.array_equal(ends[0][-1].margin, ends[1][-1].margin)
 
 
 def test_an_empty_cohort_keeps_the_model_and_is_recorded() -> None:
@@ -224,14 +233,81 @@ class Evaluating(FedAvg):
 
 
 @pytest.mark.parametrize(
-    "kind", ["FedAvg", "FedMedian", "FedTrimmedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedProx", "Krum"]
+    "kind", ["FedAvg", "FedMedian", "FedTrimmedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "QFedAvg", "Krum"]
 )
 def test_flowers_own_strategies_run(kind: str) -> None:
-    scenario = tiny(strategy={"kind": f"flwr.serverapp.strategy:{kind}"}, sampler={"kind": "everyone"}, rounds=2)
-    result = trained(scenario)
+    fields = {"client_learning_rate": 0.2, "q": 0.1} if kind == "QFedAvg" else {}
+    strategy = {"kind": f"flwr.serverapp.strategy:{kind}", **fields}
+    result = trained(tiny(strategy=strategy, sampler={"kind": "everyone"}, rounds=2))
     assert all(torch.isfinite(value).all() for params in result.params for value in params.values())
     assert all(value.dtype == torch.float32 for params in result.params for value in params.values())
     assert not same(result.params[:1], result.params[1:2])
+
+
+class Instructing(FedAvg):
+    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Any:
+        config["hurry"] = 1.0
+        return super().configure_train(server_round, arrays, config, grid)
+
+
+def test_an_instruction_that_no_client_follows_ends_the_run() -> None:
+    with pytest.raises(
+        RunError, match=r"round 1: the strategy instructs its clients by 'hurry', which .* Sgd does not"
+    ):
+        trained(tiny(strategy={"kind": f"{__name__}:Instructing"}))
+
+
+class Lazy(FedAvg):
+    def start(self, *args: Any, **kwargs: Any) -> Any:
+        return super().start(*args, **{**kwargs, "num_rounds": 1})
+
+
+class Silent(FedAvg):
+    def start(self, *args: Any, **kwargs: Any) -> Any:
+        super().start(*args, **kwargs)
+
+
+class Broken(FedAvg):
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
+        raise ZeroDivisionError("of the server")
+
+
+class Leaving(FedAvg):
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
+        raise SystemExit(0)
+
+
+class Narrow(FedAvg):
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        assert arrays is not None
+        return ArrayRecord({name: Array(array.numpy().reshape(-1)[:1]) for name, array in arrays.items()}), metrics
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("Lazy", r"run 0: strategy Lazy stopped after round 1 of 4"),
+        ("Silent", r"strategy Silent returned NoneType from start"),
+        ("Broken", r"round 1: strategy Broken raised ZeroDivisionError: of the server \(.*test_lockstep.py:\d+\)"),
+        ("Leaving", r"round 1: strategy Leaving raised SystemExit"),
+        ("Narrow", r"parameter '.*' is missing, unknown or of another shape"),
+    ],
+)
+def test_what_a_strategy_does_wrong_is_one_clear_error(kind: str, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        trained(tiny(strategy={"kind": f"{__name__}:{kind}"}))
+
+
+def test_a_strategy_that_samples_by_itself_picks_the_same_clients_in_every_run() -> None:
+    half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
+    everyone = {"kind": "everyone"}
+    parts = trained(tiny(strategy=half, cohort="strategy", sampler=everyone, clients=8)).bank.participation
+    cohorts = {run: {(p.round, p.client) for p in parts if p.run == run} for run in range(4)}
+    assert all(cohort == cohorts[0] for cohort in cohorts.values())
+    assert len({client for _, client in cohorts[0]}) > 4
+    own = trained(tiny(strategy=half, cohort="strategy", sampler=everyone, clients=8, roster="own")).bank.participation
+    assert len({frozenset((p.round, p.client) for p in own if p.run == run) for run in range(4)}) > 1
 
 
 def test_a_strategy_that_trains_half_of_the_cohort_is_told_so() -> None:
@@ -290,6 +366,64 @@ def test_a_tolerated_failure_is_recorded() -> None:
     assert len(parts) == 3
 
 
+class Touchy(Sgd):
+    """Fails where its first gradient is steep, so in some runs only; `vmap` cannot follow such a branch at all."""
+
+    def step(self, state: Any, gradient: Any) -> Any:
+        norm = torch.stack([g.square().sum() for g in gradient(state["params"]).values()]).sum().sqrt()
+        if norm > STEEP[0]:
+            raise ValueError("too steep")
+        return super().step(state, gradient)
+
+
+STEEP = [0.0]
+
+
+@pytest.mark.parametrize("server", ["messages", "rule"])
+@pytest.mark.parametrize("executor", ["one_by_one", "stacked"])
+def test_a_client_that_fails_in_one_run_is_dropped_in_all(server: str, executor: str) -> None:
+    changes = {
+        "client": {"kind": f"{__name__}:Touchy", "lr": 0.1, "epochs": 1, "batch_size": 100},
+        "sampler": {"kind": "everyone"},
+        "rounds": 1,
+        "observe": {"every": 1},
+        "speed": {"executor": executor, "server": server},
+    }
+    STEEP[0] = 0.45
+    with pytest.raises(RunError, match=r"round 1: \d of 5 clients failed, first client \d: ValueError: too steep"):
+        trained(tiny(**changes))
+    parts = trained(tiny(**changes, tolerate={"failed": 0.9})).bank.participation
+    failed = {run: {p.client for p in parts if p.run == run and p.failed} for run in range(4)}
+    assert 0 < len(failed[0]) < 5
+    assert all(clients == failed[0] for clients in failed.values())
+    assert len(parts) == 4 * 5
+
+
+def test_the_aggregate_names_those_who_contributed() -> None:
+    seen: list[Transition] = []
+
+    class Globals:
+        def wants(self, round: int) -> bool:
+            return True
+
+        def see(self, transitions: Sequence[Transition]) -> None:
+            seen.extend(t for t in transitions if t.level == "global" and t.round)
+
+    from fedmem.engines.lockstep import Lockstep
+    from fedmem.training import LocalWork, OneByOne
+
+    half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
+    scenario = tiny(strategy=half, cohort="strategy", sampler={"kind": "everyone"}, runs=1, rounds=3)
+    federation = build(scenario)
+    executor = OneByOne(federation.model, scenario.client, federation.store)
+    work = LocalWork(federation, scenario.client, scenario.seed)
+    finished = Lockstep(scenario, federation, executor, work, Globals()).train([0])
+    for transition in seen:
+        trained_in = {p.client for p in finished.participation if p.round == transition.round}
+        assert set(transition.clients) == trained_in
+        assert len(trained_in) == 2
+
+
 def test_local_models_survive_a_strategy_that_empties_its_replies() -> None:
     """FedMedian pops the arrays out of the replies; the local evidence was taken from copies."""
     median = trained(tiny(strategy={"kind": "fedmedian"}, rounds=1, observe={"every": 1}))
@@ -298,39 +432,6 @@ def test_local_models_survive_a_strategy_that_empties_its_replies() -> None:
     assert np.array_equal(local[0].margin, local[1].margin)
     ends = [[e for e in r.bank.evidence if e.level == "global" and e.set == "audit"][-1] for r in (median, mean)]
     assert not np.array_equal(ends[0].margin, ends[1].margin)
-
-
-def test_federated_mean_of_scalars_has_the_analytic_influence() -> None:
-    """Oracle: one full-batch step on a quadratic moves each client to its own mean; FedAvg by size gives the mean of
-    all records, whatever the partition, so one record moves it by (its value - mean of the others) / n."""
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=30)
-    sizes = [1, 4, 10, 15]
-    federated = _federated_mean(values, sizes)
-    assert federated == pytest.approx(values.mean(), abs=1e-6)
-    without = _federated_mean(values[1:], [4, 10, 15])
-    assert federated - without == pytest.approx((values[0] - values[1:].mean()) / 30, abs=1e-6)
-    assert federated - without != pytest.approx((values[0] - values[1:].mean()) / 29, abs=1e-4)
-
-
-def _federated_mean(values: np.ndarray[Any, Any], sizes: list[int]) -> float:
-    from strategies._rule import Round
-    from strategies.fedavg import FederatedAveraging
-
-    ends = np.cumsum(sizes)
-    means = [float(values[end - size : end].mean()) for size, end in zip(sizes, ends, strict=True)]
-    after, _ = FederatedAveraging().rule(
-        {},
-        Round(
-            number=1,
-            before={"w": torch.zeros(1, 1)},
-            sent={"w": torch.tensor(means, dtype=torch.float32).reshape(1, -1, 1)},
-            weights=torch.tensor([sizes], dtype=torch.float64),
-            present=torch.ones((1, len(sizes)), dtype=torch.bool),
-            clients=torch.arange(len(sizes))[None],
-        ),
-    )
-    return float(after["w"])
 
 
 def test_transitions_are_what_the_model_did() -> None:

@@ -65,6 +65,18 @@ def test_offers_memory_and_reports_are_the_same_on_both_paths(sampler: dict[str,
 
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
+@pytest.mark.parametrize("executor", [OneByOne, Stacked])
+def test_local_levels_read_what_is_kept_and_the_server_what_is_sent(server: str, executor: type) -> None:
+    scenario = tiny(client={"kind": "tests.toys:Secretive"}, rounds=2)
+    finished, seen, _ = watched(scenario, server, executor)
+    start = build(scenario).initial
+    assert all(torch.equal(params[name], start[name]) for params in finished.params for name in start)
+    for transition in seen.local.values():
+        assert all(torch.equal(transition.sent[name], start[name]) for name in start)
+        assert any(not torch.equal(transition.kept[name], start[name]) for name in start)
+
+
+@pytest.mark.parametrize("server", ["messages", "rule"])
 def test_each_client_is_offered_what_is_its_own(server: str) -> None:
     """The count of turns is kept on the server by client number, and must be that of the roster."""
     _, seen, _ = watched(tiny(**TOYS, rounds=6, sampler={"kind": "poisson", "rate": 0.5}), server)
