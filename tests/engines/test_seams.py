@@ -70,10 +70,11 @@ def test_local_levels_read_what_is_kept_and_the_server_what_is_sent(server: str,
     scenario = tiny(client={"kind": "tests.toys:Secretive"}, rounds=2)
     finished, seen, _ = watched(scenario, server, executor)
     start = build(scenario).initial
-    assert all(torch.equal(params[name], start[name]) for params in finished.params for name in start)
+    # an average of equal models is equal but for rounding
+    assert all(torch.allclose(params[name], start[name]) for params in finished.params for name in start)
     for transition in seen.local.values():
-        assert all(torch.equal(transition.sent[name], start[name]) for name in start)
-        assert any(not torch.equal(transition.kept[name], start[name]) for name in start)
+        assert all(torch.equal(transition.sent[name], transition.before[name]) for name in start)
+        assert any(not torch.allclose(transition.kept[name], transition.before[name]) for name in start)
 
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
