@@ -59,11 +59,21 @@ class DatasetLoader(Protocol):
 
 @runtime_checkable
 class Partition(Protocol):
-    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest."""
+    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest.
+
+    A class may have `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
+    """
 
     def assign(
         self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator
     ) -> tuple[IntArray, ...]: ...
+
+
+@runtime_checkable
+class FeatureShift(Partition, Protocol):
+    """A partition whose clients see their inputs differently: float32 of the same shape, in [0, 1], nothing drawn."""
+
+    def shift(self, client: int, num_clients: int, inputs: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
 
 @runtime_checkable
@@ -73,6 +83,15 @@ class Model(Protocol):
     stackable: ClassVar[bool]
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module: ...
+
+
+@runtime_checkable
+class TableModel(Protocol):
+    """A model that has to know the columns of a table, `Dataset.blocks`; for `stackable`, see `Model`."""
+
+    stackable: ClassVar[bool]
+
+    def build_table(self, blocks: tuple[int, ...], num_classes: int) -> nn.Module: ...
 
 
 @runtime_checkable
@@ -190,7 +209,7 @@ class Context(Protocol):
         ...
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Hand over arrays for `reconstructions.npz`, under `name/key`."""
+        """Hand over arrays for `reconstructions.npz`, under `source/name/key` with the source of the probe."""
         ...
 
 
