@@ -103,7 +103,7 @@ def simulate(
             targets={"test": federation.test.targets},
         ),
         measurements=tuple(observer.measurements),
-        reconstructions=observer.context.kept,
+        reconstructions=observer.kept,
         params=finished.params,
         executor=executor.name,
         server=server,
@@ -134,17 +134,38 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def sources(probes: Sequence[Probe]) -> tuple[str, ...]:
+    """Under which name the readings of each probe stand: its kind, and from the second of a kind on its number.
+
+    >>> from fedmem.probes.utility import Utility
+    >>> sources([Utility(), Utility(every=5)])
+    ('utility', 'utility_2')
+    """
+    kinds = [kind_of(probe) for probe in probes]
+    earlier = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
+    return tuple(kind if not count else f"{kind}_{count + 1}" for kind, count in zip(kinds, earlier, strict=True))
+
+
 class _Context:
     """What probes may ask for: see `components.Context`."""
 
-    def __init__(self, scenario: Scenario, federation: Federation, executor: Executor, work: LocalWork) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        federation: Federation,
+        executor: Executor,
+        work: LocalWork,
+        source: str,
+        kept: dict[str, NDArray[Any]],
+    ) -> None:
         self.federation = federation
         self.client: ClientAlgorithm = scenario.client
         self.seed = scenario.seed
         self.observed_rounds = scenario.observed_rounds
-        self.kept: dict[str, NDArray[Any]] = {}
         self._executor = executor
         self._work = work
+        self._source = source
+        self._kept = kept
 
     def stream(
         self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
@@ -169,8 +190,8 @@ class _Context:
         return self._work.rows(run, client, round)
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Arrays for `reconstructions.npz`."""
-        self.kept.update({f"{name}/{key}": value for key, value in arrays.items()})
+        """Arrays for `reconstructions.npz`, under the source of the probe."""
+        self._kept.update({f"{self._source}/{name}/{key}": value for key, value in arrays.items()})
 
 
 class _Observer:
@@ -186,7 +207,9 @@ class _Observer:
         self._work = work
         self._rounds = frozenset(scenario.observed_rounds)
         self._pending: dict[tuple[int, Level], list[Transition]] = {}
-        self.context = _Context(scenario, federation, executor, work)
+        self._sources = sources(scenario.probes)
+        self.kept: dict[str, NDArray[Any]] = {}
+        self._contexts = [_Context(scenario, federation, executor, work, source, self.kept) for source in self._sources]
         self.evidence: list[Evidence] = []
         self.references: list[ReferenceEvidence] = []
         self.measurements: list[Measurement] = []
@@ -225,21 +248,20 @@ class _Observer:
                     self.accuracy = accuracy(self.evidence[-1])
         for references in federation.references:
             self.references.append(rank_of(models, transitions, references, federation.audit, audit, self._executor))
-        for probe in self._scenario.probes:
+        for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):
             if audit.level in probe.levels and self._due(probe, audit.round):
-                self._probe(probe, transitions)
+                self._probe(probe, source, context, transitions)
 
     def _due(self, probe: Probe, round: int) -> bool:
         return probe.every is None or round % probe.every == 0 or round == self._scenario.rounds
 
-    def _probe(self, probe: Probe, transitions: list[Transition]) -> None:
+    def _probe(self, probe: Probe, source: str, context: _Context, transitions: list[Transition]) -> None:
         first = transitions[0]
         try:
-            readings = probe.observe(transitions, self.context)
+            readings = probe.observe(transitions, context)
         except Exception as error:
             raise RunError(
-                f"round {first.round}, level {first.level}: probe {kind_of(probe)} failed: "
-                f"{type(error).__name__}: {error}"
+                f"round {first.round}, level {first.level}: probe {source} failed: {type(error).__name__}: {error}"
             ) from error
         for transition, reading in readings:
             self.measurements.append(
@@ -248,14 +270,13 @@ class _Observer:
                     round=first.round,
                     level=first.level,
                     client=EVERYWHERE if transition is None else transition.client,
-                    source=kind_of(probe),
+                    source=source,
                     reading=reading,
                 )
             )
 
     def summarise(self) -> None:
         """Let each probe sum up its own readings."""
-        for probe in self._scenario.probes:
-            source = kind_of(probe)
+        for probe, source in zip(self._scenario.probes, self._sources, strict=True):
             own = [measurement for measurement in self.measurements if measurement.source == source]
             self.measurements += probe.summarise(own, self._scenario.seed)

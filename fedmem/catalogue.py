@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import annotated_types
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -45,6 +46,11 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
 
 FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS.items() for protocol in group}
 """Contract -> the family that it belongs to."""
+
+
+LARGEST = 10**8
+"""The largest whole number in a component: far beyond what any can work with, and still safe to multiply and to count
+with. A slip of the finger becomes a message instead of a program that never ends."""
 
 
 class Component:
@@ -122,8 +128,14 @@ def _foreign(family: str, kind: str) -> type:
         message = f"importing {name!r} failed: {type(error).__name__}: {error}; is it installed, or in this folder?"
         raise ComponentError("kind", message) from error
     if not isinstance(found, type):
-        public = [key for key, value in vars(sys.modules[name]).items() if isinstance(value, type) and key[0] != "_"]
-        raise ComponentError("kind", f"module {name!r} has no class {attribute!r}{choices(attribute, public)}")
+        # Its own classes and those of its parts; what it imported from elsewhere is no offer.
+        public = [
+            key
+            for key, value in vars(sys.modules[name]).items()
+            if isinstance(value, type) and key[0] != "_" and f"{value.__module__}.".startswith(f"{name}.")
+        ]
+        offer = choices(attribute, public) if public else "; it defines none"
+        raise ComponentError("kind", f"module {name!r} has no class {attribute!r}{offer}")
     if not is_dataclass(found) and (family != "strategy" or hasattr(found, "make")):
         raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
     return found
@@ -202,7 +214,9 @@ def _checked(annotation: Any) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and annotation in FAMILY_OF:
         return Annotated[Any, Component(FAMILY_OF[annotation], annotation)]
-    if annotation in (int, float, bool, str):
+    if annotation is int:
+        return Annotated[int, Strict(), annotated_types.Le(LARGEST)]
+    if annotation in (float, bool, str):
         return Annotated[annotation, Strict()]
     if origin is Annotated:
         return Annotated[(_checked(arguments[0]), *annotation.__metadata__)]
@@ -261,6 +275,15 @@ def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -
 
 def _stock(kind: str, cls: type, given: Mapping[str, Any]) -> StockStrategy:
     """A Flower strategy that knows nothing of fedmem, with its parameters checked against its signature."""
+    missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+    if missing:
+        raise ComponentError("kind", f"{kind!r} is abstract: {missing} must be defined; use a class that defines them")
+    if not callable(getattr(cls, "start", None)):
+        raise ComponentError(
+            "kind",
+            f"{kind!r} is no Flower strategy: it has no start; derive it from one, or from "
+            "flwr.serverapp.strategy:Strategy",
+        )
     known, others = parameters(cls)
     found = [
         Problem(path=key, message=f"{kind} takes no such parameter{choices(key, known)}")

@@ -110,10 +110,11 @@ def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
             f"the last; use at most {rounds}, or leave it out",
         )
     for position, round in enumerate(observe.rounds):
-        if round > rounds:
+        if not -rounds - 1 <= round <= rounds:
             yield Problem(
                 path=f"observe.rounds[{position}]",
-                message=f"round {round} never happens, there are {rounds}; use 0 to {rounds}, or raise rounds",
+                message=f"round {round} never happens, there are {rounds}; use 0 to {rounds}, or -1 (the last) down "
+                f"to {-rounds - 1}, or raise rounds",
             )
 
 
@@ -136,7 +137,8 @@ def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Proble
         due = observe.within(rounds)
         for round in getattr(probe, "rounds", ()):
             if round not in due:
-                message = f"round {round} is not observed; add it to observe.rounds, or choose from {list(due)}"
+                some = ", ".join(map(str, due[:12])) + (f", ... to {due[-1]}" if len(due) > 12 else "")
+                message = f"round {round} is not observed; add it to observe.rounds, or choose from {some}"
                 yield Problem(path=f"{path}.rounds", message=message)
         yield from _watched(probe, path, observe.levels)
 
@@ -158,6 +160,11 @@ def _estimator_levels(estimators: Sequence[Any], observe: Any) -> Iterator[Probl
 
 def _watched(component: Any, path: str, observed: Sequence[str]) -> Iterator[Problem]:
     """A level that was asked for must be observed; of the default levels, one must be."""
+    if not component.levels:
+        yield Problem(
+            path=f"{path}.levels",
+            message=f"{kind_of(component)} would look at nothing; name local, global or both, or leave it out",
+        )
     missing = [level for level in component.levels if level not in observed]
     if missing and (not _is_default(component, "levels") or len(missing) == len(component.levels)):
         yield Problem(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import typer
+try:
+    import typer
+except KeyboardInterrupt:
+    # so early that nothing has been started
+    raise SystemExit(1) from None
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -32,8 +38,32 @@ Overrides = Annotated[
 
 
 def main() -> None:
-    """The entry point of `fedmem`."""
-    app()
+    """The entry point of `fedmem`. Whatever happens to the output, there is no traceback about it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # a terminal that cannot show √ shows ? instead
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            app()
+        finally:
+            # here, where it can be told, and not when the interpreter ends
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        _die("interrupted")
+    except BrokenPipeError:
+        _die("")  # whoever read the output has seen enough
+    except OSError as error:
+        _die(f"error: the output cannot be written: {error.strerror or error}")
+
+
+def _die(message: str) -> NoReturn:
+    """Exit code 1; what the output could not take is dropped."""
+    if message:
+        typer.echo(message, err=True)
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1) from None
 
 
 @app.callback(invoke_without_command=True)
@@ -64,20 +94,30 @@ def run(
     ]
     with _reporting():
         from fedmem.progress import Progress
+        from fedmem.results import finished
         from fedmem.running import run as run_scenario
         from fedmem.scenario import load_scenario
 
         scenario = load_scenario(file, [*(overrides or ()), *given])
-        if not force and (out / scenario.name / scenario.id).exists():
+        folder = out / scenario.name / scenario.id
+        before = finished(folder)
+        if not force and before is not None:
             typer.echo("this scenario has been run already; these are its results, --force runs it again", err=True)
-        with _reporting(scenario), Progress(quiet=quiet) as progress:
-            folder = run_scenario(scenario, out=out, force=force, progress=progress)
-        _show_results(folder, quiet=quiet)
+        try:
+            with _reporting(scenario), Progress(quiet=quiet) as progress:
+                run_scenario(scenario, out=out, force=force, progress=progress)
+            _show_results(folder, quiet=quiet)
+        except KeyboardInterrupt:
+            if finished(folder) in (None, before if force else None):
+                raise
+            again = shlex.join(["fedmem", "report", str(folder)])
+            typer.echo(f"interrupted, but the run is finished; draw its figures and table with: {again}", err=True)
+            raise typer.Exit(1) from None
 
 
 @app.command()
 def measure(folder: Folder) -> None:
-    """Estimate again from the evidence of a finished run; trains nothing."""
+    """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
     with _reporting():
         from fedmem.running import measure as measure_again
 
@@ -95,19 +135,29 @@ def _show_results(folder: Path, *, quiet: bool) -> None:
     """Figures, table, where the files are; exit code 1 if the run raised an alarm."""
     from rich.console import Console
 
-    from fedmem.report import report, table
+    from fedmem.report import NO_LIMIT, report, table
     from fedmem.results import read
 
-    page = report(folder)
+    page, trouble = None, ""
+    try:
+        page = report(folder)
+    except OSError as error:
+        # the numbers are there, whatever the disk says to pictures of them
+        trouble = f"error: the figures cannot be written to {folder}: {error.strerror or error}"
     if quiet:
         typer.echo(str(folder))
     else:
-        Console().print(table(folder))
-        typer.echo(f"Report: {page}")
+        # A pipe or a file has no width that lines could be fitted to.
+        console = Console() if sys.stdout.isatty() else Console(width=NO_LIMIT)
+        console.print(table(folder), crop=False)
+        if page is not None:
+            typer.echo(f"Report: {page}")
     alarms = read(folder).manifest.get("alarms", [])
     for alarm in alarms:
         typer.echo(f"alarm: {alarm}", err=True)
-    if alarms:
+    if trouble:
+        typer.echo(trouble, err=True)
+    if alarms or trouble:
         raise typer.Exit(1)
 
 
@@ -116,17 +166,14 @@ def check(
     files: Annotated[list[Path], typer.Argument(help="scenario files", show_default=False)], overrides: Overrides = None
 ) -> None:
     """Say everything that is wrong with scenarios, or what they will do and where every row of the data goes."""
-    from fedmem.errors import FedmemError
-
-    wrong = False
+    codes = [0]
     for file in files:
         try:
             with _reporting():
                 typer.echo(f"{file}  ok\n{_plan(check_file(file, overrides or ()))}")
         except typer.Exit as error:
-            wrong = wrong or bool(error.exit_code)
-    if wrong:
-        raise typer.Exit(FedmemError.exit_code + 1)
+            codes.append(error.exit_code)
+    raise typer.Exit(max(codes))
 
 
 def check_file(file: Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -151,9 +198,13 @@ def _plan(scenario: Scenario) -> str:
     size = getattr(scenario.sampler, "size", scenario.clients * getattr(scenario.sampler, "rate", 1))
     times = f"{scenario.runs} runs × {scenario.rounds} rounds × {size:g} clients"
     observed = ", ".join(str(round) for round in scenario.observed_rounds)
+    made = generated(scenario, total - counts["test"])
+    said = {name: f"{count} {name}" for name, count in counts.items() if count or name == "base"}
+    if made:
+        said["audit"] += f" (+ {made} generated)"
     lines = [
         f"  id        {scenario.name}/{scenario.id}",
-        f"  rows      {total} = " + " + ".join(f"{count} {name}" for name, count in counts.items()),
+        f"  rows      {total} = " + " + ".join(said.values()),
         f"  training  {times} = {scenario.runs * scenario.rounds * size:,.0f} local trainings",
         f"  observed  {len(scenario.observed_rounds)} rounds: {observed}",
     ]
@@ -181,6 +232,15 @@ def fetch(
         for item in fetching.published().values():
             typer.echo(f"{item.name:14}  {fetching.state(item):8}  {item.licence}")
         typer.echo(f"Cache folder (FEDMEM_CACHE): {fetching.cache_folder()}")
+
+
+def generated(scenario: Scenario, rows: int) -> int:
+    """Audit examples that are made up and so take no row of the data: those of injections that reserve none."""
+    return sum(
+        injection.total_copies(scenario.clients, rows) // int(getattr(injection, "copies", 1))
+        for injection in scenario.injections
+        if not injection.spare_rows(scenario.clients, rows)
+    )
 
 
 @app.command("list")
@@ -234,12 +294,30 @@ def show(
 @contextmanager
 def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
     """Errors that a user can mend become messages with an exit code; everything else is our bug and shows its trace."""
-    from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
-
     try:
-        yield
+        from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
+
+        with _interruptible():
+            yield
     except KeyboardInterrupt:
+        if scenario is not None:
+            raise  # whoever knows whether a run is finished says so
         typer.echo(f"interrupted; nothing was kept. Start again with: {_command()}", err=True)
+        raise typer.Exit(1) from None
+    except (MemoryError, RuntimeError, ValueError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())
+        typer.echo(
+            f"error: the machine has too little memory for this ({said:.200}); lower what is large in the scenario: "
+            "references, bootstrap, runs, clients, rows of the data, or the width of the model",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+    except OSError as error:
+        if error.filename is None:
+            raise  # no file of ours: the output itself
+        typer.echo(f"error: {error.filename}: {error.strerror or error}", err=True)
         raise typer.Exit(1) from None
     except FedmemError as error:
         found: Sequence[Problem] = ()
@@ -252,6 +330,37 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
         if not found:
             typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is Ctrl-C, also where a library that was just being imported made another error of it."""
+    pressed = False
+
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, on_signal)
+    except ValueError:  # signals belong to the main thread
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        if pressed and not isinstance(error, typer.Exit):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also torch's and numpy's way of saying so."""
+    texts = ("can't allocate memory", "not enough memory", "Maximum allowed dimension exceeded", "array is too big")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def _command() -> str:

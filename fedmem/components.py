@@ -261,7 +261,7 @@ class Context(Protocol):
         ...
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Hand over arrays for `reconstructions.npz`, under `name/key`."""
+        """Hand over arrays for `reconstructions.npz`, under `source/name/key` with the source of the probe."""
         ...
 
 

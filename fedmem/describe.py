@@ -28,13 +28,15 @@ class FieldFacts:
 
 
 def summary(family: str, kind: str) -> str:
-    """The first line of the file of a kind, read without importing it.
+    """The first line of the file of a kind, or of its first public class that says something; nothing is imported.
 
     >>> summary("sampler", "everyone")[-1]
     '.'
     """
-    text = (catalogue.folder(family) / f"{kind}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    tree = ast.parse((catalogue.folder(family) / f"{kind}.py").read_text(encoding="utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    texts = [ast.get_docstring(tree), *(ast.get_docstring(node) for node in classes)]
+    return next(filter(None, texts), "").partition("\n")[0]
 
 
 def field_facts(family: str, kind: str) -> list[FieldFacts]:

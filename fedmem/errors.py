@@ -51,3 +51,9 @@ class ComponentError(FedmemError):
 
 class RunError(FedmemError):
     """A run failed: a client, a strategy or a measurement. The message names round, client and cause."""
+
+
+class FolderError(RunError):
+    """A folder that was named cannot be used: it is no finished run, or nothing can be written there."""
+
+    exit_code = 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,24 +20,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, RED = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#E69F00",
-    "#A51E22",
-)
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, FAINT = "#222222", "#8A8A8A"
-_MARKERS = ((BLUE, "o"), (ORANGE, "^"), (GREEN, "s"), (PURPLE, "D"), (SKY, "v"), (YELLOW, "P"))
 _DPI = 150
 _WIDTH = 6.4
+_LINE = 0.16
+"""Height of a line of the subtitle, in inches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line over rounds with its band; `style` is `local`, `global` or `others`."""
+    """One line over rounds with its band; `style` is `local`, `global` or `others`, `wide` marks hollow points."""
 
     label: str
     style: str
@@ -44,6 +38,7 @@ class Line:
     values: Sequence[float]
     lows: Sequence[float]
     highs: Sequence[float]
+    wide: Sequence[bool] = ()
 
 
 _STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -55,17 +50,25 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
 
 def over_rounds(
     title: str,
-    unit: str,
+    unit: str | Sequence[str],
     panels: Mapping[str, Sequence[Line]],
     subtitle: str,
     *,
     nulls: Sequence[float] = (),
-    sharey: bool = True,
 ) -> bytes:
-    """One panel for each kind of audit example; bands are intervals, dotted lines the values without memorisation."""
+    """One panel for each kind of audit example; bands are intervals, dotted lines the values without memorisation.
+
+    One unit is that of a common y axis; with one for each panel, each has its own axis.
+    """
+    units = [unit] if isinstance(unit, str) else unit
+    sharey = len(units) == 1
+    from matplotlib.ticker import MaxNLocator
+
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
-    figure, grid = _figure(max(3.5 * columns + 0.6, _WIDTH), 2.6 * rows + 1.1, rows, columns, sharey=sharey)
+    width = max(3.5 * columns + 0.6, _WIDTH)
+    height = 2.6 * rows + 0.95 + _LINE * len(_broken(subtitle, width))
+    figure, grid = _figure(width, height, rows, columns, sharey=sharey)
     for axes, (name, lines) in zip(grid, panels.items(), strict=False):
         _tidy(axes)
         axes.set_title(_plain(name), loc="left", fontsize=10, color=INK)
@@ -75,13 +78,19 @@ def over_rounds(
             axes.plot(
                 line.rounds, line.values, label=line.label, linewidth=1.8, markersize=4, markeredgewidth=0, **style
             )
+            hollow = [i for i, wide in enumerate(line.wide) if wide]
+            x, y = [line.rounds[i] for i in hollow], [line.values[i] for i in hollow]
+            axes.scatter(
+                x, y, s=22, marker=style["marker"], c="white", edgecolors=style["color"], linewidths=1.2, zorder=3
+            )
         for null in nulls:
             axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label="without memorisation", zorder=1)
         axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    for axes in grid[::columns]:
-        axes.set_ylabel(_plain(unit))
+    for number, axes in enumerate(grid[::columns] if sharey else grid[: len(panels)]):
+        axes.set_ylabel(_plain(units[0 if sharey else number]))
     _finish(figure, title, subtitle, grid)
     return _png(figure)
 
@@ -91,30 +100,44 @@ def local_against_global(
 ) -> bytes:
     """One point for each audit example, one panel for each kind; on the diagonal aggregation has kept everything.
 
-    Points that coincide are drawn as one, larger.
+    Points that coincide are drawn as one, larger; a key says how many. One colour, since colours mean levels.
     """
     shown = {kind: pair for kind, pair in pairs.items() if len(pair[0])}
-    figure, grid = _figure(max(3.4 * len(shown) + 0.6, _WIDTH), 4.6, 1, len(shown), sharey=True)
+    width = 3.4 * len(shown) + 0.8
+    height = 4.6 + _LINE * len(_broken(subtitle, width))
+    figure, grid = _figure(width, height, 1, len(shown), sharey=True)
     everything = np.concatenate([np.asarray(values) for pair in shown.values() for values in pair])
     low, high = min(float(everything.min()), null), max(float(everything.max()), null)
     margin = 0.06 * ((high - low) or 1.0)
-    for number, (axes, (kind, pair)) in enumerate(zip(grid, shown.items(), strict=True)):
-        colour, marker = _MARKERS[number % len(_MARKERS)]
+    most = 1
+    for axes, (kind, pair) in zip(grid, shown.items(), strict=True):
         (x, y), counts = np.unique(np.array(pair), axis=1, return_counts=True)
         _tidy(axes)
         axes.plot([low, high], [low, high], color=FAINT, linewidth=1, zorder=1)
         axes.axhline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.axvline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
-        axes.scatter(
-            x, y, s=24 * counts**0.7, c=colour, marker=marker, alpha=0.65, edgecolors="white", linewidths=0.5, zorder=3
-        )
+        axes.scatter(x, y, s=_area(counts), zorder=3, **_POINT)
+        most = max(most, int(counts.max()))
         axes.set_title(f"{_plain(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
-        axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
-        axes.set_anchor("NW")
+        axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
         axes.set_xlabel(_plain(f"local {unit}"))
     grid[0].set_ylabel(_plain(f"global {unit}"))
-    _finish(figure, title, subtitle, grid, legend=False)
+    if most > 1:
+        for count in sorted({1, max(2, round(most**0.5)), most}):
+            label = f"{count} example{'s' if count > 1 else ''}"
+            grid[0].scatter([], [], s=_area(np.array(count)), label=label, **_POINT)
+    _finish(figure, title, subtitle, grid, foot=0.45)
+    for axes in grid:  # only now: room is made for axes that fill their place
+        axes.set_aspect("equal", anchor="NW")
     return _png(figure)
+
+
+_POINT: Mapping[str, Any] = {"c": INK, "marker": "o", "alpha": 0.55, "edgecolors": "white", "linewidths": 0.5}
+
+
+def _area(counts: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Areas of markers that stand for so many examples."""
+    return np.asarray(24.0 * counts**0.6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +154,12 @@ class Picture:
 def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) -> bytes:
     """Rows are groups of victims (a view); each victim is a column of original, reconstruction and prior."""
     columns = max(len(group) for group in pictures.values())
-    width, height = max(1.02 * columns + 1.5, _WIDTH), 3.9 * len(pictures) + 0.55
+    width = max(1.02 * columns + 1.5, _WIDTH)
+    over = _LINE * (len(_broken(subtitle, width)) - 1)
+    height = 3.9 * len(pictures) + 0.55 + over
     figure = _empty(width, height)
     for band, (name, group) in enumerate(pictures.items()):
-        top = 1 - (1.15 + 3.9 * band) / height
+        top = 1 - (1.15 + over + 3.9 * band) / height
         figure.text(0.12 / width, top + 0.5 / height, _plain(name), fontsize=10, weight="bold", color=INK, va="top")
         grid = figure.add_gridspec(
             3,
@@ -213,19 +238,26 @@ def _head(figure: Figure, title: str, subtitle: str) -> None:
     inch = 1 / figure.get_figheight()
     left = 0.12 / figure.get_figwidth()
     figure.text(left, 1 - 0.1 * inch, _plain(title), fontsize=12, weight="bold", color=INK, va="top")
-    figure.text(left, 1 - 0.34 * inch, _plain(subtitle), fontsize=8.5, color="#555555", va="top")
+    for number, line in enumerate(_broken(subtitle, figure.get_figwidth())):
+        figure.text(left, 1 - (0.34 + _LINE * number) * inch, _plain(line), fontsize=8.5, color="#555555", va="top")
 
 
-def _finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], *, legend: bool = True) -> None:
+def _broken(subtitle: str, width: float) -> list[str]:
+    """The lines of a subtitle in a figure so many inches wide."""
+    return textwrap.wrap(subtitle, int(14 * width))
+
+
+def _finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot: float = 0.3) -> None:
     """Title, one legend for all panels, and the space for both."""
     _head(figure, title, subtitle)
     inch = 1 / figure.get_figheight()
     named = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    if legend and named:
+    if named:
         left = 0.05 / figure.get_figwidth()
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left, 0), "borderaxespad": 0.3}
         figure.legend(list(named.values()), list(named), ncols=len(named), frameon=False, fontsize=8.5, **place)
-    figure.tight_layout(rect=(0, (0.3 if legend else 0.1) * inch, 1, 1 - 0.55 * inch))
+    head = 0.4 + _LINE * len(_broken(subtitle, figure.get_figwidth()))
+    figure.tight_layout(rect=(0, (foot if named else 0.1) * inch, 1, 1 - head * inch))
 
 
 def _plain(text: str) -> str:

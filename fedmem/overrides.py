@@ -51,6 +51,10 @@ class Origin:
 
     def locate(self, path: str) -> tuple[str, int | None]:
         """Source and line of the innermost place on this path that somebody wrote."""
+        for place, origin in self._places.items():
+            # also finds keys that are no words
+            if path and place_text(place) == path:
+                return origin
         try:
             place = place_parts(path)
         except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -86,8 +87,9 @@ class Progress:
         self.stop()
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        with suppress(OSError):  # a full disk behind standard error is no reason to stop training
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
 
 
 def _bar(stream: TextIO) -> Bar:

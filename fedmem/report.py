@@ -5,21 +5,50 @@ from __future__ import annotations
 import base64
 import html
 import math
+import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem import figures
 from fedmem.results import Run, read
-from fedmem.summary import CAPTION, VIEWS, Section, Summary, Value, headline, number, sections
+from fedmem.summary import (
+    CAPTION,
+    VIEWS,
+    Section,
+    Summary,
+    Value,
+    alarms,
+    also,
+    headline,
+    legend,
+    number,
+    rate,
+    sections,
+)
 from fedmem.types import FINAL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.text import Text
 
 _PER_KIND = 3
 """Victims of each kind and view on the sheet of reconstructions."""
+
+NO_LIMIT = 10_000
+"""The width of what has none, such as a file."""
+
+_LEAST = 14
+"""The narrowest column of labels."""
+
+_PROSE = 100
+"""Sentences are broken here at the latest, however wide the terminal."""
+
+_KEPT = re.compile(r"(.+)/round_(\d+)/(?:local|sum|global)/")
+"""What probes of reconstruction keep: source, round, level."""
 
 MEANING: Mapping[str, tuple[str, str]] = {
     "exposure": (
@@ -45,10 +74,12 @@ MEANING: Mapping[str, tuple[str, str]] = {
         "It says nothing below that rate: ten false alarms are the fewest that the data can count.",
     ),
     "reconstruction": (
-        "How much nearer (PSNR in dB) an image rebuilt from an update is to the true one than the best guess that does "
-        "not look at the update. The first step is a stronger adversary than any server.",
+        "How much nearer (PSNR in dB) an image rebuilt from an update comes to an example that was trained on, than to "
+        "examples of the same client that a coin held back; and how it compares with the best guess that does not look "
+        "at the update. The first step is a stronger adversary than any server.",
         "It measures leakage of an update, not memorisation by a model, and one attack that fails does not prove that "
-        "none succeeds.",
+        "none succeeds. The best guess is picked with knowledge of the true image, so a value below 0 against it does "
+        "not mean that nothing leaked.",
     ),
     "retention": (
         "The effect at the aggregate as a share of the effect at the holder, both summed over all examples of a kind "
@@ -68,34 +99,131 @@ def table(path_or_run: Path | str | Run) -> RenderableType:
     """The table that a run ends with, to be printed by rich.
 
     For each kind of audit example local beside global: exposure, memorisation, membership, reconstruction; then
-    retention, differences in words, utility, and where the files are. Every value has its interval and its n.
+    retention, differences in words, utility, what the words mean, and where the files are. Every value has its
+    interval and its n. Fitted to the width of the console; no cell is ever broken.
     """
-    from rich.console import Group
+    return _Table(path_or_run if isinstance(path_or_run, Run) else read(path_or_run))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The sections of a run as lines of text."""
+
+    run: Run
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        for text, style in self.lines(options.max_width):
+            yield _text(text, style)
+
+    def lines(self, width: int) -> Iterator[tuple[str, str]]:
+        """Lines of at most this width, each with its style. Only the path is longer where it has to be."""
+        summary = Summary(self.run)
+        shown = [section for section in sections(summary) if any(block for _, block in section.blocks)]
+        yield from _prose(headline(self.run), width, "bold")
+        for alarm in alarms(self.run):
+            yield from _prose(alarm, width, "bold red", hang=2)
+        yield from _prose(CAPTION, width, "dim")
+        grid = _Grid.of(shown, width)
+        for section in shown:
+            yield "", ""
+            yield from grid.lines(section)
+            for note in section.notes:
+                yield from _prose(note, width, "yellow")
+        yield "", ""
+        for term, meaning in legend(shown):
+            yield from _prose(f"{term}: {meaning}", width, "dim", hang=2)
+        yield from _prose(also(summary), width)
+        yield f"Files: {self.run.path}", ""
+
+
+def _text(text: str, style: str) -> Text:
+    """A line that rich leaves as it is."""
     from rich.text import Text
 
-    run = path_or_run if isinstance(path_or_run, Run) else read(path_or_run)
-    lines = [Text(headline(run), style="bold"), Text(CAPTION, style="dim")]
-    for section in sections(Summary(run)):
+    return Text(text, style=style, no_wrap=True, overflow="ignore")
+
+
+def _prose(text: str, width: int, style: str = "", *, hang: int = 0) -> Iterator[tuple[str, str]]:
+    """A paragraph broken between words."""
+    for line in textwrap.wrap(text, min(width, _PROSE), subsequent_indent=" " * hang, break_long_words=False):
+        yield line, style
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grid:
+    """One set of columns for all sections, so that local and global values stand below each other.
+
+    A row is a label, n, and cells. The brackets of the intervals in a column are aligned. A label too long for its
+    column has a line of its own; where not even the cells fit side by side, each has a line, after its title.
+    """
+
+    width: int
+    count: int
+    heads: Sequence[int]
+    widths: Sequence[int]
+    label: int
+
+    @classmethod
+    def of(cls, shown: Sequence[Section], width: int) -> _Grid:
+        """Columns that hold every row of these sections."""
+        rows = [row for section in shown for _, block in section.blocks for row in block]
+        lines = [*rows, *(section.columns for section in shown)]
+        heads, widths = [], []
+        for i in range(2, max((len(line) for line in lines), default=2)):
+            cells = [line[i] for line in lines if i < len(line)]
+            parts = [cell.partition(" [") for cell in cells if " [" in cell]
+            head, tail = (max((len(part[j]) for part in parts), default=0) for j in (0, 2))
+            heads.append(head)
+            widths.append(max(head + 2 + tail, *map(len, cells)))
+        count = max((len(row[1]) for row in rows), default=1)
+        room = width - 4 - count - sum(2 + taken for taken in widths)
+        longest = max([len(row[0]) for row in rows] + [len(section.title) - 2 for section in shown], default=0)
+        return cls(width=width, count=count, heads=heads, widths=widths, label=max(min(longest, room), 0))
+
+    def lines(self, section: Section) -> Iterator[tuple[str, str]]:
+        """Title, headings and rows of a section."""
         rows = [row for _, block in section.blocks for row in block]
-        if not rows:
-            continue
-        widths = [max(len(row[i]) for row in (section.columns, *rows)) for i in range(len(section.columns))]
-        widths[0] = max(widths[0], len(section.title) - 2)
-        lines += [Text(), Text(f"  {_line((section.title, *section.columns[1:]), widths)}"[2:], style="bold cyan")]
+        label = self.label
+        if max(len(row[0]) for row in rows) > label:
+            taken = max(len(self._cells(row[1:])) for row in (*rows, section.columns))
+            label = max(min(max(len(row[0]) for row in rows), self.width - 4 - taken), label)
+        if label < min(
+            _LEAST, max(len(row[0]) for row in rows)
+        ):  # then all labels have their own line, not only the long ones
+            label = 0
+        yield from ((line, "bold cyan") for line in self._row((section.title, *section.columns[1:]), section, label, 0))
         for heading, block in section.blocks:
             if heading and block:
-                lines.append(Text(heading, style="italic"))
-            lines += [
-                Text("  " + _line(row, widths), style="" if "unresolved" not in row[-1] else "dim") for row in block
-            ]
-        lines += [Text(note, style="yellow") for note in section.notes]
-    return Group(*lines, Text(), Text(f"Files: {run.path}", overflow="fold"))
+                yield from _prose(heading, self.width, "italic")
+            for row in block:
+                style = "dim" if "unresolved" in row[-1] else ""
+                yield from ((line, style) for line in self._row(row, section, label, 2))
 
+    def _row(self, row: Sequence[str], section: Section, label: int, indent: int) -> Iterator[str]:
+        """A row on one line, or its label on a line and its cells below it."""
+        cells = self._cells(row[1:])
+        space = label + 2 - indent
+        if label and len(row[0]) <= space and label + 4 + len(cells) <= self.width:
+            yield f"{' ' * indent}{row[0].ljust(space)}  {cells}".rstrip()
+            return
+        yield f"{' ' * indent}{row[0]}"
+        if label and label + 4 + len(cells) <= self.width:
+            yield f"{' ' * (label + 4)}{cells}"
+        elif 3 + len(cells) <= self.width:
+            yield f"   {cells}"
+        elif indent:
+            for title, cell in zip(section.columns[1:], row[1:], strict=True):
+                if cell:
+                    yield f"    {title}{' ' * bool(title)}{cell}"
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    """A line of text: the first cell to the left, the others to the right."""
-    cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-    return "  ".join(cells).rstrip()
+    def _cells(self, cells: Sequence[str]) -> str:
+        """The cells after the label: n to the right, values at their bracket, words to the left."""
+        found = [cells[0].rjust(self.count)]
+        for cell, head, width in zip(cells[1:], self.heads, self.widths, strict=False):
+            value, bracket, rest = cell.partition(" [")
+            whole = f"{value.rjust(head)}{bracket}{rest}" if bracket or len(cell) <= head else cell
+            found.append(whole.ljust(width))
+        return "  ".join(found).rstrip()
 
 
 def report(path: Path | str) -> Path:
@@ -119,6 +247,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     for measure in summary.measures:
         panels: dict[str, list[figures.Line]] = {}
         rates: set[float] = set()
+        varying = False
         for kind in summary.kinds:
             found = {
                 ("local, holder", "local"): summary.series(measure.metric, "local", kind, *measure.parts, "owner"),
@@ -128,13 +257,23 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 ("global", "global"): summary.series(measure.metric, "global", kind, *measure.parts),
             }
             if any(found.values()):
-                panels[_counted(kind, found.values())] = _lines(found)
+                panels[_counted(kind, found.values())] = _lines(found, rates=measure.is_rate)
+                varying |= len({value.n for series in found.values() for _, value in series}) > 1
                 rates |= {value.fpr for series in found.values() for _, value in series if value.fpr > 0}
         if panels:
             nulls, subtitle = [measure.null], "bands: 95 % intervals over runs and examples"
             if rates:
                 nulls = [min(rates), max(rates)]
-                subtitle += f"; FPR: the smallest that each round supports, {nulls[0]:.2g} to {nulls[1]:.2g}"
+                ends = " to ".join(dict.fromkeys(rate(null) for null in nulls))
+                subtitle += f"; FPR: the smallest that each round supports, {ends}"
+            lines = [line for drawn in panels.values() for line in drawn]
+            if any(any(line.wide) for line in lines):
+                subtitle += "; hollow: the interval spans more than half of 0 to 1"
+            if varying:
+                subtitle += (
+                    ". Local: only the n examples whose holder took part in the round, so the set of examples changes "
+                    "from round to round, and a curve can bend for that reason alone"
+                )
             title = measure.title.partition(" at ")[0]
             unit = measure.unit or title.partition(" (")[0]
             text = f"{title} over rounds, by kind of audit example; {subtitle}"
@@ -146,24 +285,29 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 f"{measure.metric}: local against global",
                 f"{measure.metric}{measure.unit and ', '}{measure.unit}",
             )
-            subtitle = "one point for each example, larger where several coincide; dots: without memorisation"
+            subtitle = "one point for each example, larger where several coincide; dotted: without memorisation"
             drawn = figures.local_against_global(title, unit, pairs, measure.null, subtitle)
             yield f"{measure.slug}_scatter", drawn, f"{title}; {subtitle}"
-    panels = {}
-    for metric in ("test_accuracy", "generalisation_gap"):
+    panels, units = {}, []
+    for metric, unit in (("test_accuracy", "share of test data"), ("generalisation_gap", "share, train − test")):
         found = {(level, level): summary.series(metric, level, "") for level in ("local", "global")}
         if any(found.values()):
             panels[metric.replace("_", " ")] = _lines(found)
+            units.append(unit)
     if panels:
         subtitle = "mean over models; bands: 95 % intervals over runs"
-        yield "utility", figures.over_rounds("utility", "share", panels, subtitle, sharey=False), f"utility; {subtitle}"
-    sheet = _sheet(summary.run.reconstructions(), summary.kinds)
-    if sheet:
+        yield "utility", figures.over_rounds("utility", units, panels, subtitle), f"utility; {subtitle}"
+    kept = summary.run.reconstructions()
+    attacks = dict.fromkeys(match[1] for name in kept if (match := _KEPT.match(name)))
+    for place, source in enumerate(attacks, 1):
+        round, groups = _sheet(kept, source, summary.kinds)
         subtitle = (
-            "The first victims of each kind, not the best ones. dB: PSNR of the reconstruction − of the best prior."
+            "The first victims of each kind, not the best ones. dB: PSNR of the reconstruction − of the best prior, "
+            "which is picked by the truth."
         )
-        title = f"reconstruction of audit examples from updates, round {sheet[0]}"
-        yield "reconstructions", figures.sheet(title, sheet[1], subtitle), "Originals, reconstructions and best priors"
+        name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
+        title = f"reconstruction of audit examples from updates, round {round}{whose}"
+        yield name, figures.sheet(title, groups, subtitle), f"Originals, reconstructions and best priors{whose}"
 
 
 def _counted(kind: str, found: Iterable[Sequence[tuple[int, Value]]]) -> str:
@@ -172,8 +316,8 @@ def _counted(kind: str, found: Iterable[Sequence[tuple[int, Value]]]) -> str:
     return f"{kind} (n = {counts[0]})" if len(counts) == 1 else f"{kind} (n = {counts[0]} to {counts[-1]})"
 
 
-def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]]) -> list[figures.Line]:
-    """Every series that is not empty as a line."""
+def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]], *, rates: bool = False) -> list[figures.Line]:
+    """Every series that is not empty as a line; rates with wide intervals are marked."""
     return [
         figures.Line(
             label=label,
@@ -182,6 +326,7 @@ def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]]) -> list
             values=[value.value for _, value in series],
             lows=[value.low for _, value in series],
             highs=[value.high for _, value in series],
+            wide=[rates and value.wide for _, value in series],
         )
         for (label, style), series in found.items()
         if series
@@ -189,16 +334,14 @@ def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]]) -> list
 
 
 def _sheet(
-    kept: Mapping[str, NDArray[Any]], order: Sequence[str]
-) -> tuple[int, dict[str, list[figures.Picture]]] | None:
-    """The last attacked round and for each view its first victims of each kind."""
-    rounds = [int(name.split("/")[1].removeprefix("round_")) for name in kept if name.startswith("leakage/round_")]
-    if not rounds:
-        return None
+    kept: Mapping[str, NDArray[Any]], source: str, order: Sequence[str]
+) -> tuple[int, dict[str, list[figures.Picture]]]:
+    """The last round that a probe attacked, and for each view its first victims of each kind."""
+    last = max(int(match[2]) for name in kept if (match := _KEPT.match(name)) and match[1] == source)
     groups = {}
     for view, name in VIEWS.items():
         for level in ("local", "sum", "global"):
-            base = f"leakage/round_{max(rounds)}/{level}/{view}"
+            base = f"{source}/round_{last}/{level}/{view}"
             if f"{base}/original" not in kept:
                 continue
             column = {
@@ -213,11 +356,17 @@ def _sheet(
                     reconstruction=column["reconstruction"][i],
                     prior=column["prior"][i],
                     label=f"{kinds[i]}\n#{column['subject'][i]}",
-                    caption=f"{number(float(column['psnr'][i]), 1)} − {number(float(column['prior_psnr'][i]), 1)} dB",
+                    caption=_gain(float(column["psnr"][i]) - float(column["prior_psnr"][i])),
                 )
                 for i in chosen
             ]
-    return max(rounds), groups
+    return last, groups
+
+
+def _gain(value: float) -> str:
+    """Decibels with their sign."""
+    text = number(value, 1)
+    return f"{text if text.startswith('−') or not value > 0 else f'+{text}'} dB"
 
 
 def _put(path: Path, data: bytes) -> None:
@@ -234,9 +383,15 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     """The page piece by piece; whatever comes from a file is escaped."""
     run, text = summary.run, html.escape
     yield _HEAD.format(title=text(f"{run.scenario['name']} · fedmem"))
-    yield f"<h1>{text(str(run.scenario['name']))}</h1><p>{text(headline(run))}.</p><p>{text(CAPTION)}</p>"
-    for section in sections(summary, everything=True):
+    yield f"<h1>{text(str(run.scenario['name']))}</h1><p>{text(headline(run))}.</p>"
+    for alarm in alarms(run):
+        yield f'<p class="alarm">{text(alarm)}</p>'
+    yield f"<p>{text(CAPTION)}</p>"
+    shown = list(sections(summary, everything=True))
+    for section in shown:
         yield from _section(section)
+    words = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(shown))
+    yield f"<h2>Words of the tables</h2><dl>{words}</dl>" if words else ""
     yield "<h2>Figures</h2>"
     for name, (data, caption) in pictures.items():
         image = base64.b64encode(data).decode()
@@ -286,6 +441,7 @@ td:first-child, th:first-child {{ text-align: left }}
 td:first-child {{ padding-left: 1rem }}
 th {{ color: #666 }} th.measure {{ color: #0072b2; padding-top: .7rem }}
 figure {{ margin: 1.2rem 0 }} img {{ max-width: 100% }} figcaption {{ color: #666; font-size: .9em }}
+.alarm {{ color: #b00020; font-weight: 600 }}
 dt {{ font-weight: 600 }} dd {{ margin: 0 0 .8rem 0; max-width: 48rem }}
 details {{ overflow-x: auto }}
 </style></head><body>

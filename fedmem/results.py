@@ -9,7 +9,7 @@
       audit.parquet         subject, injection, kind, role, holder, copies, start, stop (first and last round of
                             training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
       participation.parquet run, round, client, num_examples, failed
-      reconstructions.npz   arrays that probes kept, under `name/key`
+      reconstructions.npz   arrays that probes kept, under `source/name/key`
       params.safetensors    only if asked for
 
 A folder that exists is a finished run: it is written beside its place under a hidden name and renamed at the end.
@@ -25,8 +25,9 @@ import math
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.errors import RunError
+from fedmem.errors import FolderError, RunError
 from fedmem.tables import (
     audit_rows,
     evidence_layout,
@@ -61,6 +62,51 @@ RESULTS_SCHEMA = 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether this is the folder of a finished run."""
+    return (folder / "manifest.json").is_file()
+
+
+def finished(folder: Path) -> int | None:
+    """When this run was finished, in nanoseconds of the file system's clock; None where there is no finished run."""
+    with suppress(OSError):
+        return (folder / "manifest.json").stat().st_mtime_ns if is_finished(folder) else None
+    return None
+
+
+def check_place(folder: Path, *, force: bool = False) -> None:
+    """Finds out before any work whether `folder` can be written; nothing is left behind, no folder is made.
+
+    An empty folder in its place is fine, and so is any folder with `force`. Errors: `FolderError`.
+    """
+    if os.path.lexists(folder):
+        what = "a file" if folder.is_file() else "a link that leads nowhere" if not folder.exists() else ""
+        if what or (folder.is_symlink() and not is_finished(folder)):
+            raise FolderError(
+                f"{folder} is {what or 'a link'}, where the folder of the run should go; move it away, or choose "
+                "another place with --out"
+            )
+        if not force and any(folder.iterdir()):
+            raise FolderError(
+                f"{folder} exists already"
+                + (
+                    ", which means that this run is finished; --force runs it again"
+                    if is_finished(folder)
+                    else ", but holds no finished run (no manifest.json); move it away, or replace it with --force"
+                )
+            )
+    nearest = next(place for place in folder.absolute().parents if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".fedmem-", dir=nearest) as place:
+            probe = Path(place) / folder.absolute().relative_to(nearest)
+            probe.mkdir(parents=True)
+            (probe / "probe").write_bytes(b"fedmem")
+    except OSError as error:
+        raise FolderError(
+            f"{nearest} cannot hold the results: {error.strerror or error}; choose another place with --out"
+        ) from error
+
+
 @contextmanager
 def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
     """Yields a temporary folder beside `folder` and renames it to `folder` when the block ends without an error.
@@ -74,8 +120,7 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
 
     Errors: `RunError` when `folder` exists and `force` is not given, and when the disk is full.
     """
-    if folder.exists() and not force:
-        raise RunError(f"{folder} exists already, which means that this run is finished; --force runs it again")
+    check_place(folder, force=force)
     parent = folder.parent
     made = [place for place in (parent, *parent.parents) if not place.exists()]
     parent.mkdir(parents=True, exist_ok=True)
@@ -88,18 +133,23 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
             yield partial
             for place in (*(path for path in sorted(partial.rglob("*")) if path.is_file()), partial):
                 _sync(place)
+            if os.path.lexists(folder):
+                folder.rename(replaced)
+            partial.rename(folder)
+            _sync(parent)
     except BaseException:
+        if os.path.lexists(replaced) and not os.path.lexists(folder):
+            replaced.rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
         for place in made:
-            if not any(place.iterdir()):
+            with suppress(OSError):  # not empty: somebody else writes there
                 place.rmdir()
         raise
-    if folder.exists():
-        folder.rename(replaced)
-    partial.rename(folder)
-    _sync(parent)
-    if replaced.exists():
-        shutil.rmtree(replaced)
+    finally:
+        if replaced.is_symlink():
+            replaced.unlink()  # what it leads to is not ours
+        else:
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextmanager
@@ -214,7 +264,11 @@ class Run:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What ran, on what, for how long."""
-        loaded: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        with _whole(self.path / "manifest.json") as file:
+            found: Any = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or not isinstance(found.get("rows", {}), dict):
+                raise ValueError("it is no manifest")
+            loaded: dict[str, Any] = found
         return loaded
 
     @cached_property
@@ -222,7 +276,10 @@ class Run:
         """The scenario as resolved, every default written out."""
         import yaml
 
-        loaded: dict[str, Any] = yaml.safe_load((self.path / "scenario.yaml").read_text(encoding="utf-8"))
+        with _whole(self.path / "scenario.yaml") as file:
+            loaded: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if not isinstance(loaded, dict):
+                raise ValueError("it is no scenario")
         return loaded
 
     @cached_property
@@ -265,7 +322,11 @@ class Run:
 
     def reconstructions(self) -> dict[str, NDArray[Any]]:
         """The arrays that probes kept, by `name/key`; empty when there are none."""
-        with np.load(self.path / "reconstructions.npz", allow_pickle=False) as stored:
+        with (
+            _whole(self.path / "reconstructions.npz") as file,
+            file.open("rb") as stream,
+            np.load(stream, allow_pickle=False) as stored,
+        ):
             return {name: stored[name] for name in stored.files}
 
     def params(self) -> Params:
@@ -274,13 +335,16 @@ class Run:
             raise RunError(f"{self.path} holds no parameters; run it again with --set save.params=true")
         from safetensors.torch import load_file
 
-        loaded: Params = load_file(self.path / "params.safetensors")
+        with _whole(self.path / "params.safetensors") as file:
+            loaded: Params = load_file(file)
         return loaded
 
     def _frame(self, name: str) -> pd.DataFrame:
         import pyarrow.parquet as pq
 
-        frame: pd.DataFrame = pq.read_table(self.path / f"{name}.parquet").to_pandas()
+        with _whole(self.path / f"{name}.parquet") as file:
+            frame: pd.DataFrame = pq.read_table(file).to_pandas()
+            _counted(len(frame), self.manifest["rows"][name])
         if name in ("evidence", "references"):  # millions of rows: text stays categorical there
             return frame
         return frame.astype({column: str for column in frame.columns if frame[column].dtype == "category"})
@@ -289,17 +353,53 @@ class Run:
 def read(path: Path | str) -> Run:
     """The finished run in this folder.
 
-    Errors: `RunError` when the folder is no finished run, or was written in another schema.
+    Errors: `FolderError` when the folder is no finished run, or was written in another schema; a file of it that is
+    missing or damaged is a `RunError` when it is first asked for.
     """
     folder = Path(path).resolve()
-    if not (folder / "manifest.json").is_file():
-        raise RunError(f"{path} is no finished run: it holds no manifest.json; give the folder runs/<scenario>/<id>")
+    if not is_finished(folder):
+        raise FolderError(f"{path} is no finished run: {_missing(folder)}")
     run = Run(path=folder)
     if (found := run.manifest.get("schema")) != RESULTS_SCHEMA:
-        raise RunError(
-            f"{path} is written in schema {found}, this version reads {RESULTS_SCHEMA}; run it again with --force"
+        raise FolderError(
+            f"{path} is written in schema {found}, this version reads {RESULTS_SCHEMA}; compute it again with: "
+            f"fedmem run {path}/scenario.yaml --force"
         )
     return run
+
+
+def _missing(folder: Path) -> str:
+    """Why this is no finished run, and which one may be meant."""
+    if not os.path.lexists(folder):
+        return "there is no such folder; give the folder runs/<scenario>/<id>, which `fedmem run` prints"
+    near = [folder.parent] if folder.is_file() else [*folder.glob("*"), *folder.glob("*/*")]
+    found = [str(place) for place in sorted(near) if is_finished(place)]
+    meant = f", such as {found[0]}" if found else ""
+    if folder.is_file():
+        return f"it is a file; give the folder of the run{meant or ' runs/<scenario>/<id>'}"
+    return f"it holds no manifest.json; give the folder runs/<scenario>/<id>{meant}"
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """Whatever goes wrong while a stored file is read becomes a `RunError` that names the file."""
+    try:
+        yield file
+    except RunError:
+        raise
+    except Exception as error:
+        # Many libraries read our files, each with errors of its own.
+        said = " ".join(str(error).split())
+        what = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
+        raise RunError(
+            f"{file} {what} ({type(error).__name__}: {said:.200}); put a copy of the file back, or run the scenario "
+            "again with --force"
+        ) from error
+
+
+def _counted(found: int, written: int) -> None:
+    if found != written:
+        raise ValueError(f"it has {found} rows, {written} were written")
 
 
 def read_bank(path: Path | str) -> Bank:
@@ -307,16 +407,30 @@ def read_bank(path: Path | str) -> Bank:
     import pyarrow.parquet as pq
 
     run = read(path)
-    participation = pq.read_table(run.path / "participation.parquet").to_pylist()
-    audit = read_audit(run.path / "audit.parquet")
+    with _whole(run.path / "manifest.json"):
+        rows, settings = run.manifest["rows"], run.manifest["bank"]
+        seed, roster = settings["seed"], settings["roster"]
+        wanted = [rows[name] for name in ("participation", "audit", "evidence", "references")]
+    with _whole(run.path / "participation.parquet") as file:
+        participation = [Participation(**row) for row in pq.read_table(file).to_pylist()]
+        _counted(len(participation), wanted[0])
+    with _whole(run.path / "audit.parquet") as file:
+        audit, targets = read_audit(file), read_targets(file)
+        _counted(len(audit), wanted[1])
+    with _whole(run.path / "evidence.parquet") as file:
+        evidence = tuple(read_evidence(file))
+        _counted(sum(block.loss.size for block in evidence), wanted[2])
+    with _whole(run.path / "references.parquet") as file:
+        references = tuple(read_references(file, audit))
+        _counted(sum(len(block.run) * len(block.labels) for block in references), wanted[3])
     return Bank(
         audit=audit,
-        evidence=tuple(read_evidence(run.path / "evidence.parquet")),
-        references=tuple(read_references(run.path / "references.parquet", audit)),
-        participation=tuple(Participation(**row) for row in participation),
-        seed=run.manifest["bank"]["seed"],
-        roster=run.manifest["bank"]["roster"],
-        targets=read_targets(run.path / "audit.parquet"),
+        evidence=evidence,
+        references=references,
+        participation=tuple(participation),
+        seed=seed,
+        roster=roster,
+        targets=targets,
     )
 
 

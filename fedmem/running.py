@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.errors import ScenarioError
+from fedmem.errors import FolderError, ScenarioError
 from fedmem.types import Bank, Measurement
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fedmem.bank import Progress, Simulated
     from fedmem.scenario import Scenario
 
@@ -26,21 +27,30 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
 
     Guarantees:
 
-    - a folder that exists is a finished run, and is returned as it is unless `force`;
+    - a finished run is returned as it is unless `force`, and refused where the code of a component has changed since;
+    - whether the results can be written is tried before anything is trained;
     - nothing is written before everything has been measured; an interrupted run leaves nothing that looks finished;
     - the same scenario on the same machine with the same executor and thread count gives the same measurements.
 
     Errors: `ScenarioError` where the data cannot hold what is asked for, `RunError` where a client, the strategy or a
-    measurement fails.
+    measurement fails, `FolderError` where the results cannot be written.
     """
     from fedmem import federation as federations
     from fedmem.bank import simulate
-    from fedmem.results import write_run
+    from fedmem.provenance import changed
+    from fedmem.results import check_place, is_finished, read, write_run
     from fedmem.training import stack
 
     folder = Path(out) / scenario.name / scenario.id
-    if folder.exists() and not force:
+    if is_finished(folder) and not force:
+        other = changed(scenario, read(folder).manifest)
+        if other:
+            raise FolderError(
+                f"{folder} was made when the code of {', '.join(other)} was another; run again with --force, or look "
+                f"at the old results with: fedmem report {folder}"
+            )
         return folder
+    check_place(folder, force=force)
     problems = federations.check(scenario)
     if problems:
         raise ScenarioError([scenario.place(problem) for problem in problems])
@@ -74,14 +84,26 @@ def measure(path: Path | str) -> Path:
     Readings of probes are kept as they are: they were taken on models that are gone. Equal to the last bit to what
     `run` wrote, as long as fedmem has not changed.
     """
+    from fedmem.bank import sources
     from fedmem.results import read, read_bank, replace_measurements
     from fedmem.scenario import load_scenario
 
     folder = Path(path)
+    stored = read(folder)
+    assert stored.scenario, "a missing file is named as a file of this folder"
     scenario = load_scenario(folder / "scenario.yaml")
-    sources = {_kind(probe) for probe in scenario.probes}
-    kept = [measurement for measurement in read(folder).rows() if measurement.source in sources]
-    replace_measurements(folder, [*kept, *_estimates(scenario, read_bank(folder))])
+    if scenario.id != stored.manifest.get("id"):
+        raise FolderError(
+            f"{folder / 'scenario.yaml'} describes {scenario.id}, but its results are those of "
+            f"{stored.manifest.get('id')}: the file was changed, or this version computes other numbers; put the old "
+            f"file back, or run the new one with: fedmem run {folder / 'scenario.yaml'}"
+        )
+    own = set(sources(scenario.probes))
+    kept = [measurement for measurement in stored.rows() if measurement.source in own]
+    bank = read_bank(folder)
+    # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
+    stored.reconstructions()
+    replace_measurements(folder, [*kept, *_estimates(scenario, bank)])
     return folder
 
 
@@ -91,14 +113,10 @@ def _estimates(scenario: Scenario, bank: Bank) -> Sequence[Measurement]:
     return estimate(bank, scenario.estimators, scenario.bootstrap)
 
 
-def _kind(component: object) -> str:
-    from fedmem.catalogue import kind_of
-
-    return kind_of(component)
-
-
 def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total: float) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
+    from fedmem.provenance import commit, components_of
+
     return {
         "name": scenario.name,
         "id": scenario.id,
@@ -112,7 +130,8 @@ def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": {package: version(package) for package in PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
+        "components": components_of(scenario),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "privacy": None,
         "alarms": _alarms(simulated),
@@ -124,23 +143,19 @@ def _alarms(simulated: Simulated) -> list[str]:
     import numpy as np
 
     alarms = []
+    # A model is lost if it is on any set, so that a scenario without audit examples is told as well.
+    lost: dict[tuple[int, str], NDArray[Any]] = {}
     for evidence in simulated.bank.evidence:
-        lost = int(np.isnan(evidence.margin).any(axis=1).sum())
-        if evidence.set == "audit" and lost:
+        place = (evidence.round, evidence.level)
+        here = ~np.isfinite(evidence.margin).all(axis=1)
+        lost[place] = np.logical_or(here, lost.get(place, here))
+    for (round, level), models in lost.items():
+        if models.any():
             alarms.append(
-                f"round {evidence.round}, level {evidence.level}: {lost} of {len(evidence.run)} models have "
+                f"round {round}, level {level}: {int(models.sum())} of {len(models)} models have "
                 "diverged (their outputs are not numbers); lower client.lr"
             )
     failed = [part for part in simulated.bank.participation if part.failed]
     if failed:
         alarms.append(f"{len(failed)} of {len(simulated.bank.participation)} client rounds failed and were left out")
     return alarms
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that fedmem runs from, None for an installed package."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return None
-    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None

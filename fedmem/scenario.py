@@ -23,6 +23,8 @@ from pydantic import (
     Strict,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -50,7 +52,8 @@ from fedmem.yaml_source import Source
 RESULTS_VERSION = 1
 """Raised whenever the same scenario would give other numbers than before; part of every id."""
 
-Positive = Annotated[int, Strict(), Field(ge=1)]
+Positive = Annotated[int, Strict(), Field(ge=1, le=10**6)]
+"""A count. Every count has an upper end, far beyond what can be computed, so that a slip of the finger is a message."""
 
 
 def _slug(text: str) -> str:
@@ -71,7 +74,9 @@ class Observe(_Part):
     """When and where models are looked at. Round 0 (the initial model) and the last round always are."""
 
     every: Positive | None = Field(default=None, description="observe every so many rounds")
-    rounds: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(default=(), description="further rounds")
+    rounds: tuple[Annotated[int, Strict(), Field(ge=-(10**8), le=10**8)], ...] = Field(
+        default=(), description="further rounds; negative ones count from the end, -1 is the last"
+    )
     levels: Annotated[tuple[Level, ...], Field(min_length=1)] = Field(
         default=("local", "global"), description="at clients (local), after aggregation (global), or both"
     )
@@ -83,7 +88,15 @@ class Observe(_Part):
         (0, 4, 8, 9, 10)
         """
         regular = range(0, rounds + 1, self.every) if self.every else ()
-        return tuple(sorted({0, rounds, *regular, *self.rounds}))
+        return tuple(sorted({0, rounds, *regular, *self.counted(rounds)}))
+
+    def counted(self, rounds: int) -> tuple[int, ...]:
+        """The further rounds as numbers from the start.
+
+        >>> Observe(rounds=(3, -1, -2)).counted(10)
+        (3, 10, 9)
+        """
+        return tuple(round if round >= 0 else rounds + 1 + round for round in self.rounds)
 
 
 class LeaveOut(_Part):
@@ -122,7 +135,7 @@ class Speed(_Part):
     server: Literal["auto", "messages", "rule"] = Field(
         default="auto", description="aggregate through Flower messages, or by the strategy's rule for all runs at once"
     )
-    threads: Positive = Field(default=1, description="threads of torch")
+    threads: Annotated[int, Strict(), Field(ge=1, le=1024)] = Field(default=1, description="threads of torch")
     device: Literal["cpu"] = Field(default="cpu", description="where tensors live")
 
 
@@ -140,9 +153,11 @@ class Scenario(_Part):
 
     name: Slug = Field(description="folder of the results; the stem of the file if left out")
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = Field(default=0, description="root of every random draw")
-    runs: Positive = Field(default=1, description="federations that differ in the coins of audit examples: 1 or even")
-    rounds: Positive = Field(description="rounds of training")
-    clients: Positive = Field(description="clients in the federation")
+    runs: Annotated[int, Strict(), Field(ge=1, le=10**5)] = Field(
+        default=1, description="federations that differ in the coins of audit examples: 1 or even"
+    )
+    rounds: Annotated[int, Strict(), Field(ge=1, le=10**6)] = Field(description="rounds of training")
+    clients: Annotated[int, Strict(), Field(ge=1, le=10**7)] = Field(description="clients in the federation")
     dataset: Annotated[DatasetLoader, Component("dataset")] = Field(description="the data")
     partition: Annotated[Partition, Component("partition")] = Field(
         default_factory=lambda: build("partition", {"kind": "iid"}), description="who holds which rows"
@@ -166,10 +181,12 @@ class Scenario(_Part):
     exclusion: Literal["replace", "remove"] = Field(
         default="replace", description="an example that is out is replaced by a fresh row, or simply missing"
     )
-    population: Annotated[int, Strict(), Field(ge=0)] = Field(
+    population: Annotated[int, Strict(), Field(ge=0, le=10**8)] = Field(
         default=200, description="rows held back that no model ever trains on"
     )
-    references: Positive = Field(default=1000, description="fresh references for each family of canaries")
+    references: Annotated[int, Strict(), Field(ge=1, le=10**7)] = Field(
+        default=1000, description="fresh references for each family of canaries"
+    )
     roster: Literal["shared", "own"] = Field(
         default="shared", description="one sequence of cohorts for all runs, or one for each"
     )
@@ -184,7 +201,7 @@ class Scenario(_Part):
     estimators: tuple[Annotated[Estimator, Component("estimator")], ...] = Field(
         default=(), description="measurements over all runs"
     )
-    bootstrap: Annotated[int, Strict(), Field(ge=20)] = Field(
+    bootstrap: Annotated[int, Strict(), Field(ge=20, le=10**6)] = Field(
         default=1000, description="draws behind every bootstrap interval"
     )
     tolerate: Tolerate = Field(default=Tolerate(), description="failures that do not end a run")
@@ -192,6 +209,13 @@ class Scenario(_Part):
     speed: Speed = Field(default=Speed(), description="how it is computed; changes no result beyond rounding")
 
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin("", {}))
+
+    @field_validator("observe", mode="after")
+    @classmethod
+    def _from_the_start(cls, observe: Observe, info: ValidationInfo) -> Observe:
+        """Rounds counted from the end become numbers, so that dump and id say which rounds they are."""
+        rounds = info.data.get("rounds")
+        return observe if rounds is None else observe.model_copy(update={"rounds": observe.counted(rounds)})
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
@@ -239,10 +263,12 @@ class Scenario(_Part):
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     """The scenario in a file, changed by overrides such as `strategy.kind=fedmedian` or `injections[0].copies=4`.
 
-    Values of overrides are typed as in YAML. Changing a `kind` drops those fields of the file that the new kind does
-    not know. Errors: one `ScenarioError` with every problem found, each with its line or its override.
+    The file `-` is standard input. Values of overrides are typed as in YAML. Changing a `kind` drops those fields of
+    the file that the new kind does not know. Errors: one `ScenarioError` with every problem found, each with its line
+    or its override.
     """
-    return _resolve(yaml_source.read_file(Path(path)), str(path), Path(path).stem, overrides)
+    name = yaml_source.STDIN if str(path) == "-" else str(path)
+    return _resolve(yaml_source.read_file(Path(path)), name, Path(name).stem, overrides)
 
 
 def parse_scenario(text: str, name: str = "scenario", overrides: Sequence[str] = ()) -> Scenario:
@@ -256,15 +282,29 @@ def parse_scenario(text: str, name: str = "scenario", overrides: Sequence[str] =
 
 
 def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> Scenario:
-    if source.value is None:
+    if source.value is None and source.problems:
         raise ScenarioError(source.problems)
     if not isinstance(source.value, dict):
-        message = f"a scenario is a mapping of keys such as rounds: 40, got a {type(source.value).__name__}"
+        got = {list: "a list", type(None): "nothing"}.get(type(source.value), repr(source.value)[:40])
+        message = f"a scenario is a mapping of keys such as rounds: 40, got {got}"
         raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
     tree, origin = source.value, Origin(file, source.lines)
     found = [*source.problems, *override(tree, overrides, origin)]
+    named = "name" in tree
     tree.setdefault("name", stem)
     values, wrong = _fields(tree)
+    if not named and "name" not in values:
+        # The text that is wrong stands in no line of the file.
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-")[:100] or "study"
+        rest = [problem for problem in wrong if problem.path != "name"]
+        wrong = [
+            *rest,
+            Problem(
+                path="name",
+                message=f"the file is called {stem!r}, and results would be kept under "
+                f"that name, which should be letters, digits, '.', '_' or '-' only; write name: {plain} in the file",
+            ),
+        ]
     # A key given twice and the like is known already; do not report it again with another line.
     known = {problem.path for problem in found if problem.path}
     wrong += checks.problems(values)
@@ -288,7 +328,7 @@ def _fields(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """The fields that are right (defaults included), and what is wrong with the others."""
     values: dict[str, Any] = {}
     found = [
-        Problem(path=key, message=f"unknown key{choices(key, Scenario.model_fields)}")
+        Problem(path=yaml_source.place_text((key,)), message=f"unknown key{choices(key, Scenario.model_fields)}")
         for key in tree
         if key not in Scenario.model_fields
     ]

@@ -50,8 +50,10 @@ class StockStrategy:
         taken = {key: value for key, value in defaults.items() if others or key in known}
         try:
             return cls(**(taken | given))
-        except (TypeError, ValueError) as error:
-            raise ComponentError("strategy", f"{self.kind} cannot be made from {given}: {error}") from error
+        except Exception as error:
+            # Somebody else's class can fail in any way; whatever it is, it is its parameters that the user can mend.
+            message = f"{self.kind} cannot be made from {given}: {type(error).__name__}: {error}"
+            raise ComponentError("strategy", message) from error
 
 
 def parameters(cls: type) -> tuple[dict[str, bool], bool]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from fedmem.errors import RunError
 from fedmem.results import Run
 from fedmem.types import EVERYWHERE, FINAL
 
@@ -27,6 +28,28 @@ VIEWS = {
 }
 """The views of an update that a reconstruction is made from, in the order of the table."""
 
+TERMS: Mapping[str, str] = {
+    "exposure": "bits that the rank of a planted pattern among fresh ones gives away",
+    "memorisation": "how much likelier the answer is right if the example was trained on",
+    "LiRA": "likelihood-ratio attack: tells members from others by the other runs",
+    "loss threshold": "attack that calls an example with a low loss a member",
+    "AUC": "probability that a member scores above a non-member; 0.5 is guessing",
+    "TPR": "true positive rate: share of members that are found",
+    "FPR": "false positive rate: share of non-members that are taken for members",
+    "≈": "the interval spans more than half of 0 to 1: read it, not the number",
+    "PSNR": "peak signal-to-noise ratio: how near two images are, in decibels",
+    "prior": "a guess that does not look at the update, such as the mean image",
+    "first step": "what a client's first batch alone changes, which no server sees",
+    "global / local": "retention, the share of the local effect that is kept",
+    "first higher": "the interval of first − second lies above zero",
+    "unresolved": "the interval contains zero, so the data do not tell",
+    "generalisation gap": "accuracy on training data less accuracy on test data",
+}
+"""What the words of the table mean, one line each."""
+
+_VAGUE = 0.5
+"""A rate between 0 and 1 whose interval is wider than this is not shown as if it were exact."""
+
 _ATTACKS = {"lira": "LiRA", "loss_threshold": "loss threshold", "rmia": "RMIA"}
 
 
@@ -41,16 +64,25 @@ class Value:
     fpr: float = math.nan
 
     def text(self, digits: int) -> str:
-        """`3.42 [3.10, 3.75]`."""
+        """`3.42 [3.10, 3.75]`. No end of the interval is rounded to zero, which would hide on which side it lies.
+
+        >>> Value(value=0.005, low=-0.0004, high=0.012, n=80).text(3)
+        '0.005 [−0.0004, 0.012]'
+        """
         if math.isnan(self.value):
             return "–"
-        ends = ", ".join(number(end, digits) for end in (self.low, self.high))
+        ends = ", ".join(_end(end, digits) for end in (self.low, self.high))
         return f"{number(self.value, digits)} [{'no interval' if math.isnan(self.low + self.high) else ends}]"
 
     @property
     def resolved(self) -> bool:
         """Whether the interval excludes zero; without an interval nothing is resolved."""
         return self.low > 0 or self.high < 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether the interval covers more than half of the range from 0 to 1; meant for rates."""
+        return self.high - self.low > _VAGUE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +98,11 @@ class Measure:
     headline: bool = True
 
     @property
+    def is_rate(self) -> bool:
+        """Whether it lies between 0 and 1."""
+        return self.metric in ("auc", "tpr")
+
+    @property
     def slug(self) -> str:
         """A name for files."""
         words = "_".join([*sorted(self.parts), self.metric])
@@ -74,7 +111,7 @@ class Measure:
     @property
     def heading(self) -> str:
         """The title with its unit and the value that no memorisation gives."""
-        null = "that FPR" if math.isnan(self.null) else f"{self.null:.3g}"
+        null = "that FPR" if math.isnan(self.null) else rate(self.null) if self.metric == "tpr" else f"{self.null:.3g}"
         return f"{self.title}{f', {self.unit}' if self.unit else ''} (without memorisation: {null})"
 
 
@@ -95,10 +132,13 @@ class Summary:
         self.run = run
         self.kinds: tuple[str, ...] = tuple(dict.fromkeys(run.audit["kind"].tolist()))
         self.rows = [row for row in run.rows() if row.run == row.client == EVERYWHERE]
+        self.leaks = tuple(dict.fromkeys(row.source for row in self.rows if row.reading.metric == "margin"))
         self._values: dict[tuple[int, str, str, str, frozenset[str]], Value] = {}
         for row in self.rows:
             reading = row.reading
             words = frozenset(filter(None, reading.setting.split(",")))
+            if row.source in self.leaks[1:]:
+                words |= {_of(row.source)}
             rates = [float(word.removeprefix("fpr=")) for word in words if word.startswith("fpr=")]
             parts = frozenset(word for word in words if not word.startswith("fpr="))
             key = (row.round, reading.metric, row.level, reading.subject, parts)
@@ -158,10 +198,12 @@ class Summary:
             name = f"{_ATTACKS.get(kind, kind)} {changed}".strip()
             found.append(Measure(metric="auc", title=f"{name} AUC", null=0.5, parts=parts, headline=first))
             if self.settings("tpr", attack):
-                rate = self._null("tpr", attack)
-                where = "the smallest FPR that the data support" if math.isnan(rate) else f"FPR {rate:.2g}"
+                null = self._null("tpr", attack)
+                rates = {value.fpr for _, _, _, value in self.settings("tpr", attack)}
+                one = len(rates) == 1 and not math.isnan(null)
+                where = f"FPR {rate(min(rates))}" if one else "the smallest FPR that the data support"
                 title = f"{name} TPR at {where}"
-                found.append(Measure(metric="tpr", title=title, null=rate, parts=parts, headline=first))
+                found.append(Measure(metric="tpr", title=title, null=null, parts=parts, headline=first))
         return tuple(found)
 
 
@@ -172,6 +214,28 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _retention(summary, measures)
     yield _differences(summary, measures)
     yield _utility(summary)
+
+
+def also(summary: Summary) -> str:
+    """What has been measured too but is left to the report; empty where that is nothing."""
+    names = [measure.title.partition(" AUC")[0] for measure in summary.measures if not measure.headline]
+    found = [name for name in names if " TPR" not in name]
+    if any("others" in parts for measure in summary.measures for _, _, parts, _ in summary.settings(measure.metric)):
+        found.append("the other clients' models")
+    return f"Also measured, in the report: {'; '.join(found)}." if found else ""
+
+
+def legend(shown: Sequence[Section]) -> list[tuple[str, str]]:
+    """The words that these sections use, with what they mean."""
+    said: list[str] = []
+    for section in shown:
+        blocks = [(heading, rows) for heading, rows in section.blocks if rows]
+        if blocks:
+            said += [*section.columns, *section.notes]
+        for heading, rows in blocks:
+            said += [heading, *(cell for row in rows for cell in row)]
+    text = "\n".join(said)
+    return [(term, meaning) for term, meaning in TERMS.items() if term in text]
 
 
 def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> Section:
@@ -187,38 +251,87 @@ def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> S
                 shown = (owner, everywhere, elsewhere) if others else (owner, everywhere)
                 rows.append((kind, _count(*shown), *(_cell(value, measure) for value in shown)))
         blocks.append((measure.heading, tuple(rows)))
-    margins = {
-        (kind, view): next(
-            (value for _, about, _, value in summary.settings("margin", f"view={view}") if about == kind), None
-        )
-        for kind in summary.kinds
-        for view in VIEWS
-    }
-    rows, notes = [], []
-    for kind in summary.kinds:
-        message, aggregate, first = (margins[kind, view] for view in VIEWS)
-        blank = ("",) if others else ()
-        if message or aggregate:
-            cells = (_cell(message), _cell(aggregate))
-            rows.append((kind, _count(message, aggregate), *cells, *blank))
-        if first:
-            rows.append((f"{kind}, first step", _count(first), _cell(first), "", *blank))
-    for view, name in VIEWS.items():
-        found = {kind: value for kind in summary.kinds if (value := margins[kind, view])}
-        if found:
-            notes.append(f"Reconstruction from {name}: {_verdict(found)}.")
-    blocks.append(("reconstruction, dB of PSNR over the best prior (nothing leaked: 0 or less)", tuple(rows)))
+    notes: list[str] = []
+    for source in summary.leaks:
+        found, said = _reconstruction(summary, source, others=others)
+        # With several attacks every block says whose it is.
+        whose = f"{source}: " if len(summary.leaks) > 1 else ""
+        blocks += [(whose + heading, block) for heading, block in found]
+        notes += [whose + note for note in said]
     columns = ("", "n", "local", "global", *(("local, others",) if others else ()))
     return Section(title="LOCAL AND GLOBAL", columns=columns, blocks=tuple(blocks), notes=tuple(notes))
 
 
-def _verdict(margins: Mapping[str, Value]) -> str:
-    """What the margins of one view say about each kind, in words."""
-    said: dict[str, list[str]] = {"better than the best prior": [], "worse than the best prior": [], "not resolved": []}
-    for kind, value in margins.items():
-        words = list(said)[(0 if value.low > 0 else 1) if value.resolved else 2]
-        said[words].append(kind)
-    return "; ".join(f"{words} for {', '.join(kinds)}" for words, kinds in said.items() if kinds)
+def _reconstruction(
+    summary: Summary, source: str, *, others: bool
+) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
+    """What one attack rebuilt, over the best prior and over examples held back, and each view in words."""
+    own = {_of(source)} if source in summary.leaks[1:] else set()
+    headings = {
+        "margin.difference": "reconstruction, dB over held-back examples of the same client (without leakage: 0)",
+        "margin": "reconstruction, dB of PSNR over the best prior (picked with knowledge of the truth: below 0 does "
+        "not mean that nothing leaked)",
+    }
+    blocks, found = [], {}
+    for metric, heading in headings.items():
+        values = {
+            (kind, view): next(
+                (
+                    value
+                    for _, about, words, value in summary.settings(metric, f"view={view}", *own)
+                    if about == kind
+                    and "coin=out" not in words
+                    and {w for w in words if w.startswith("source=")} == own
+                ),
+                None,
+            )
+            for kind in summary.kinds
+            for view in VIEWS
+        }
+        rows = []
+        for kind in summary.kinds:
+            message, aggregate, first = (values[kind, view] for view in VIEWS)
+            blank = ("",) if others else ()
+            if message or aggregate:
+                cells = (_cell(message), _cell(aggregate))
+                rows.append((kind, _count(message, aggregate), *cells, *blank))
+            if first:
+                rows.append((f"{kind}, first step", _count(first), _cell(first), "", *blank))
+        blocks.append((heading, tuple(rows)))
+        found[metric] = values
+    notes = []
+    for view, name in VIEWS.items():
+        differences, margins = (
+            {kind: value for kind in summary.kinds if (value := found[metric][kind, view])} for metric in headings
+        )
+        if differences or margins:
+            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
+    return blocks, notes
+
+
+def _of(source: str) -> str:
+    """The word that keeps the rows of a further probe of the same kind apart."""
+    return f"source={source}"
+
+
+def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> str:
+    """What one view says about each kind, in words: first against examples held back, then against the best prior."""
+    against_held_back = _sorted(differences, "gives away {}", "further off than examples held back for {}")
+    missing = [kind for kind in margins if kind not in differences]
+    if missing:
+        against_held_back.append(f"no example held back to compare with for {', '.join(missing)}")
+    against_prior = _sorted(margins, "better for {}", "worse for {}")
+    prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
+    return "; ".join(against_held_back) + prior
+
+
+def _sorted(values: Mapping[str, Value], above: str, below: str) -> list[str]:
+    """The kinds whose value is above 0, below 0 and not told from 0, each in a phrase."""
+    phrases: dict[str, list[str]] = {above: [], below: [], "not resolved for {}": []}
+    for kind, value in values.items():
+        phrase = list(phrases)[(0 if value.low > 0 else 1) if value.resolved else 2]
+        phrases[phrase].append(kind)
+    return [phrase.format(", ".join(kinds)) for phrase, kinds in phrases.items() if kinds]
 
 
 def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
@@ -230,7 +343,7 @@ def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
             for _, about, parts, value in summary.settings("retention", measure.metric, *measure.parts):
                 if about == kind and parts - {"not resolved"} == measure.parts | {measure.metric}:
                     rows.append((kind, str(value.n), "not resolved" if "not resolved" in parts else value.text(2)))
-        blocks.append((measure.title, tuple(rows)))
+        blocks.append((measure.title.partition(" (")[0], tuple(rows)))
     note = "Not resolved: the interval of the local effect contains its null, so there is nothing to divide by."
     used = any(row[-1] == "not resolved" for _, rows in blocks for row in rows)
     return Section(
@@ -242,19 +355,22 @@ def _differences(summary: Summary, measures: Sequence[Measure]) -> Section:
     """Local against global within a kind, then kinds against each other within a level."""
     blocks = []
     for measure in measures:
-        between_levels, between_kinds = [], []
+        rows: dict[str, list[tuple[str, ...]]] = {": local − global": [], ", local": [], ", global": []}
         for level, subject, parts, value in summary.settings(f"{measure.metric}.difference", *measure.parts):
             rest = parts - measure.parts - {"owner"}
             cells = (str(value.n), value.text(measure.digits))
             if rest == {"local-global"}:
-                words = ("local lower", "local higher")[value.low > 0] if value.resolved else "unresolved"
-                between_levels.append((f"{subject}: local − global", *cells, words))
+                rows[": local − global"].append((subject, *cells, _direction(value, "local")))
             elif len(rest) == 1 and (other := min(rest).removeprefix(f"{subject}-")) in summary.kinds:
-                words = ("lower", "higher")[value.low > 0] if value.resolved else "unresolved"
-                between_kinds.append((level, (f"{subject} − {other}, {level}", *cells, words)))
-        rows = between_levels + [row for _, row in sorted(between_kinds, key=lambda pair: pair[0] == "global")]
-        blocks.append((measure.title, tuple(rows)))
+                rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first")))
+        name = measure.title.partition(" (")[0]
+        blocks += [(f"{name}{what}", tuple(found)) for what, found in rows.items()]
     return Section(title="DIFFERENCES", columns=("", "n", "difference", ""), blocks=tuple(blocks))
+
+
+def _direction(value: Value, first: str) -> str:
+    """Which of the two is higher, as far as the interval says."""
+    return f"{first} {'higher' if value.low > 0 else 'lower'}" if value.resolved else "unresolved"
 
 
 def _utility(summary: Summary) -> Section:
@@ -263,10 +379,10 @@ def _utility(summary: Summary) -> Section:
     for metric in ("test_accuracy", "generalisation_gap"):
         found = [summary.value(metric, level, "") for level in ("local", "global")]
         if any(found):
-            rows.append(
-                (metric.replace("_", " "), *(value.text(3) if value else "–" for value in found), _count(*found))
-            )
-    return Section(title="UTILITY", columns=("", "local", "global", "n (models)"), blocks=(("", tuple(rows)),))
+            cells = (value.text(3) if value else "–" for value in found)
+            rows.append((metric.replace("_", " "), _count(*found), *cells))
+    block = ("means over models; n counts models, local/global", tuple(rows))
+    return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=(block,))
 
 
 def _cell(value: Value | None, measure: Measure | None = None) -> str:
@@ -274,7 +390,11 @@ def _cell(value: Value | None, measure: Measure | None = None) -> str:
     if value is None:
         return "–"
     own = measure is not None and math.isnan(measure.null)
-    return value.text(measure.digits if measure else 2) + (f" @ {value.fpr:.2g}" if own else "")
+    if measure is not None and measure.is_rate and value.wide:
+        text = f"≈{value.text(1)}"
+    else:
+        text = value.text(measure.digits if measure else 2)
+    return text + (f" @ {rate(value.fpr)}" if own else "")
 
 
 def _count(*values: Value | None) -> str:
@@ -291,10 +411,37 @@ def number(value: float, digits: int) -> str:
     return text.replace("-", "−") if float(text) else text.removeprefix("-")
 
 
+def rate(value: float) -> str:
+    """A false positive rate, rounded alike wherever it is shown.
+
+    >>> rate(0.0078125)
+    '0.0078'
+    """
+    return f"{value:.2g}"
+
+
+def _end(value: float, digits: int) -> str:
+    """An end of an interval; one that would round to zero gets another digit, or only its sign."""
+    for more in range(digits, digits + 3):
+        text = number(value, more)
+        if value == 0 or math.isinf(value) or float(text.replace("−", "-")):
+            return text if value else number(0.0, digits)
+    return ">0" if value > 0 else "<0"
+
+
 def headline(run: Run) -> str:
     """One line about what was run."""
     scenario, audit = run.scenario, run.audit
+    if missing := [key for key in ("name", "runs", "rounds", "clients") if key not in scenario]:
+        raise RunError(f"{run.path / 'scenario.yaml'} is damaged (it has no {missing[0]}); put a copy of the file back")
     return (
         f"{scenario['name']}: {scenario['runs']} runs of {scenario['rounds']} rounds, {scenario['clients']} clients, "
         f"{len(audit)} audit examples, each in half of the runs"
     )
+
+
+def alarms(run: Run) -> list[str]:
+    """What a reader has to know before any number; of many alarms the first three, then how many there are."""
+    told = [f"ALARM: {alarm}" for alarm in run.manifest.get("alarms") or []]
+    more = len(told) - 3
+    return told if more <= 0 else [*told[:3], f"ALARM: and {more} more, all in manifest.json"]

@@ -82,7 +82,9 @@ def _place(location: tuple[int | str, ...], value: Any, kind: str) -> Place:
     place: list[str | int] = []
     for position, part in enumerate(location):
         inside = (
-            part in value if isinstance(value, Mapping) else isinstance(value, (list, tuple)) and isinstance(part, int)
+            part in value
+            if isinstance(value, Mapping)
+            else isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value)
         )
         if inside:
             value = value[part]
@@ -105,6 +107,10 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
 def _sentence(item: Mapping[str, Any]) -> str:
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
+    if item["type"] in ("too_short", "too_long"):
+        most = item["type"] == "too_long"
+        count = item["ctx"]["max_length" if most else "min_length"]
+        return f"should have at {'most' if most else 'least'} {count} {'entry' if count == 1 else 'entries'}"
     text = str(item["msg"]).replace("Input should be", "should be")
     return _KINDS.get(item["type"], text[:1].lower() + text[1:])
 

@@ -7,6 +7,7 @@ several documents, deep nesting and huge files are refused, so that a file is wh
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,15 @@ from fedmem.errors import Problem
 Place = tuple[str | int, ...]
 """Where a value stands: keys and positions from the root."""
 
+STDIN = "stdin"
+"""What stands for the file where a scenario comes from standard input."""
+
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 
+_WORD = re.compile(r"[A-Za-z_0-9][\w-]*")
+_ESCAPE = re.compile(r"\\U([0-9a-fA-F]{8})")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
 _NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _FLOAT = re.compile(rf"^(?:{_NUMBER}|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
@@ -64,12 +71,15 @@ class Source:
 
 
 def place_text(place: Place) -> str:
-    """A place as it is written in messages.
+    """A place as it is written in messages; a key that is no plain word stands in quotes, special characters escaped.
 
-    >>> place_text(("injections", 1, "per_client"))
-    'injections[1].per_client'
+    >>> place_text(("injections", 1, "per_client")), place_text(("client", "my lr"))
+    ('injections[1].per_client', "client.'my lr'")
     """
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    text = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" if _WORD.fullmatch(part) else f".{part!r}"
+        for part in place
+    )
     return text.removeprefix(".")
 
 
@@ -80,18 +90,23 @@ def place_parts(text: str) -> Place:
     True
     """
     parts = re.sub(r"\[(\d+)\]", r".\1", text).split(".")
-    if any(not re.fullmatch(r"[A-Za-z_0-9][\w-]*", part) for part in parts):
+    if any(not _WORD.fullmatch(part) for part in parts):
         raise ValueError(f"{text!r} is no path such as strategy.kind or injections[0].copies")
     return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def read_file(path: Path) -> Source:
-    """The document in a file; a file that cannot be read is a problem, not an exception."""
-    name = str(path)
+    """The document in a file, `-` for standard input; what cannot be read is a problem, not an exception."""
+    name = STDIN if str(path) == "-" else str(path)
     try:
-        raw = path.read_bytes()
+        if name == STDIN:
+            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            # no more than can be used: a device may never end
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
-            return _unusable(name, f"the file has {len(raw)} bytes; a scenario may have {MAX_BYTES}")
+            return _unusable(name, f"the file has more than {MAX_BYTES} bytes, the most that a scenario may have")
         text = raw.decode("utf-8")
     except FileNotFoundError:
         return _unusable(name, "there is no such file; give the path of a scenario, such as scenarios/quickstart.yaml")
@@ -122,6 +137,11 @@ def read_text(text: str, name: str) -> Source:
         return _unusable(name, "this is not valid YAML: " + "; ".join(part for part in parts if part), line)
     except yaml.YAMLError as error:
         return _unusable(name, f"this is not valid YAML: {error}")
+    except (ValueError, OverflowError):
+        # PyYAML turns escapes into characters without looking at their size.
+        beyond = (found for found in _ESCAPE.finditer(text) if int(found[1], 16) > sys.maxunicode)
+        line = next((text.count("\n", 0, found.start()) + 1 for found in beyond), None)
+        return _unusable(name, "an escape names a character beyond Unicode; use one up to \\U0010FFFF", line)
     if node is None:
         return _unusable(name, "the file is empty; `fedmem list` shows what a scenario is made of")
     lines: dict[Place, int] = {}
@@ -182,6 +202,8 @@ def _refused(text: str, name: str) -> Iterator[Problem]:
                 return
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        if _SURROGATE.search(getattr(event, "value", None) or ""):
+            message = "an escape from \\ud800 to \\udfff is half a character; write the character itself"
         if tag is not None:
             message = f"tag {tag!r} is not allowed; write a plain value"
         if message:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import fedmem
-from fedmem import catalogue
+from fedmem import catalogue, describe
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.stock import StockStrategy, parameters
 
@@ -51,6 +51,16 @@ class Mine:
     """A strategy that knows nothing of fedmem."""
     def __init__(self, mu: float, **kwargs: float) -> None:
         self.mu, self.kwargs = mu, kwargs
+    def start(self, **others): ...
+
+class Stuck:
+    """Has no start."""
+
+class Refuses:
+    """Cannot be made."""
+    def __init__(self) -> None:
+        raise RuntimeError("out of luck")
+    def start(self, **others): ...
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
@@ -265,6 +275,58 @@ def test_a_strategy_that_cannot_be_made_says_why():
     stock = StockStrategy(kind="flwr.serverapp.strategy:FedAvg", fields={"weighted_by": "x"})
     with pytest.raises(ComponentError, match="unexpected keyword argument 'weighted_by'"):
         stock.make(1)
+
+
+def test_whatever_a_strategy_raises_when_it_is_made_is_told_with_its_type(theirs):
+    with pytest.raises(ComponentError, match=r"strategy: theirs:Refuses cannot be made.*RuntimeError: out of luck"):
+        catalogue.build("strategy", {"kind": "theirs:Refuses"}).make(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("flwr.serverapp.strategy:Strategy", "is abstract: aggregate_evaluate, aggregate_train"),
+        ("theirs:Stuck", "it has no start"),
+        ("theirs:Plain", "it has no start"),
+    ],
+)
+def test_what_cannot_be_a_strategy_is_refused_before_anything_runs(theirs, kind, says):
+    assert says in problems("strategy", {"kind": kind})["kind"]
+
+
+def test_only_the_classes_of_a_module_are_offered(theirs):
+    said = problems("partition", {"kind": "theirs:Thirds"})["kind"]
+    assert "choose from: Halves, Picky, Ensemble, Plain, Mine" in said
+    assert "Gt" not in said
+    assert "MembershipAttack" not in said
+    assert "it defines none" in problems("partition", {"kind": "this:Halves"})["kind"]
+    flower = problems("strategy", {"kind": "flwr.serverapp.strategy:FedAgv"})["kind"]
+    assert "did you mean 'FedAvg'?" in flower
+
+
+@pytest.mark.parametrize(
+    ("mapping", "path", "says"),
+    [
+        ({"kind": "small_cnn", "channels": [1]}, "channels[1]", "is missing"),
+        ({"kind": "small_cnn", "channels": [1, 2, 3]}, "channels", "at most 2 entries"),
+        ({"kind": "mlp", "hidden": [10**20]}, "hidden[0]", "less than or equal to 100000000"),
+    ],
+)
+def test_lists_have_their_lengths_and_numbers_their_bounds(mapping, path, says):
+    assert says in problems("model", mapping)[path]
+
+
+def test_every_whole_number_of_every_component_has_an_upper_end():
+    facts = [
+        (family, kind, fact.name)
+        for family in catalogue.FAMILIES
+        for kind in catalogue.kinds(family)
+        for fact in describe.field_facts(family, kind)
+        if fact.type.startswith("whole number")
+    ]
+    assert len(facts) > 10
+    for family, kind, name in facts:
+        assert "less than or equal to" in problems(family, {"kind": kind, name: 10**20})[name]
 
 
 def test_the_model_of_the_fields_keeps_bounds_and_defaults():

@@ -2,21 +2,24 @@
 
 import importlib
 import io
+import os
 import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem import catalogue, yaml_source
+from fedmem import catalogue, describe, yaml_source
 from fedmem.cli import app
 from fedmem.components import FAMILIES
 from fedmem.errors import ComponentError, RunError
 from fedmem.progress import Progress
+from fedmem.summary import alarms
 
 SMALL = """\
 # fedmem run small.yaml
@@ -100,6 +103,16 @@ def test_list_names_every_kind_of_every_family():
         assert re.search(rf"^{family}$", said, re.MULTILINE)
         for kind in catalogue.kinds(family):
             assert re.search(rf"^  {kind} +\S", said, re.MULTILINE)
+
+
+def test_a_file_that_says_nothing_is_described_by_its_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "folder", lambda family: tmp_path)
+    (tmp_path / "bare.py").write_text(
+        'class _Part:\n    """No."""\n\nclass Bare:\n    """Says it.\n\n    More.\n    """\n'
+    )
+    (tmp_path / "mute.py").write_text("class Mute:\n    pass\n")
+    (tmp_path / "told.py").write_text('"""Of the file."""\n\nclass Told:\n    """Of the class."""\n')
+    assert [describe.summary("sampler", kind) for kind in ("bare", "mute", "told")] == ["Says it.", "", "Of the file."]
 
 
 def test_list_of_one_family():
@@ -225,16 +238,163 @@ def test_an_interrupted_run_says_how_to_start_again(failing, monkeypatch):
     assert "fedmem run 'a file.yaml' --seed 3" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 4 TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory:\nyou tried to allocate 1 bytes"),
+        ValueError("Maximum allowed dimension exceeded"),
+    ],
+)
+def test_too_little_memory_is_one_message(failing, error):
+    done = failing(error)
+    assert done.exit_code == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "too little memory" in done.stderr
+    assert "lower" in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_one_message(failing):
+    done = failing(PermissionError(13, "Permission denied", "/somewhere/file"))
+    assert (done.exit_code, done.stderr) == (1, "error: /somewhere/file: Permission denied\n")
+
+
+def test_ctrl_c_while_figures_are_drawn_says_that_the_run_is_finished(small, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedmem.report.report", interrupt)
+    for _ in range(2):  # the second time it is there already
+        done = call("run", "small.yaml")
+        assert done.exit_code == 1
+        (folder,) = Path("runs/small").iterdir()
+        assert f"fedmem report {folder}" in done.stderr
+        assert "nothing was kept" not in done.stderr
+    # with --force the old run does not count
+    monkeypatch.setattr(importlib.import_module("fedmem.running"), "run", lambda *_, **__: interrupt(0))
+    assert "nothing was kept" in call("run", "small.yaml", "--force").stderr
+
+
+def test_figures_that_cannot_be_written_leave_the_table(small, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    assert call("run", "small.yaml", "--quiet").exit_code == 0
+    (folder,) = Path("runs/small").iterdir()
+    monkeypatch.setattr("fedmem.report._put", full)
+    done = call("report", str(folder))
+    assert done.exit_code == 1
+    assert "memorisation" in done.stdout
+    assert "Report:" not in done.stdout
+    assert done.stderr == f"error: the figures cannot be written to {folder}: No space left on device\n"
+
+
+def test_an_alarm_stands_above_every_number_in_table_and_report(small):
+    done = call(
+        "run", "small.yaml", "--set", "client={kind: sgd, lr: 1e30}", "--set", "injections=[]", "--set", "estimators=[]"
+    )
+    assert done.exit_code == 1
+    assert done.stderr.count("alarm: round 2") == 2
+    lines = done.stdout.splitlines()
+    assert lines[1].startswith("ALARM: round 2, level local: 6 of 6 models have diverged")
+    (folder,) = Path("runs/small").iterdir()
+    page = (folder / "report.html").read_text()
+    assert page.index("ALARM: round 2") < page.index("before aggregation")
+
+
+def test_of_many_alarms_the_table_shows_three_and_counts_the_rest():
+    run = SimpleNamespace(manifest={"alarms": [f"round {round}" for round in range(9)]})
+    assert alarms(run) == [*(f"ALARM: round {round}" for round in range(3)), "ALARM: and 6 more, all in manifest.json"]
+
+
+def test_a_place_that_cannot_be_written_is_exit_code_2_and_leaves_nothing(small):
+    Path("file").write_text("mine")
+    done = call("run", "small.yaml", "--out", "file")
+    assert done.exit_code == 2
+    assert "cannot hold the results" in done.stderr
+    assert sorted(path.name for path in small.iterdir()) == ["file", "small.yaml"]
+
+
+@pytest.mark.parametrize("command", ["measure", "report"])
+def test_a_damaged_run_is_one_message(small, command):
+    assert call("run", "small.yaml", "--quiet").exit_code == 0
+    (folder,) = Path("runs/small").iterdir()
+    (folder / "audit.parquet").write_bytes(b"PAR1")
+    done = call(command, str(folder))
+    assert done.exit_code == 1
+    assert "audit.parquet is damaged" in done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_output_that_cannot_be_written_is_one_message(small):
+    command = [sys.executable, "-c", "from fedmem.cli import main; main()", "check", "small.yaml"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*command[:3], "show", "client", "sgd"], capture_output=True, encoding="utf-8", env=ascii_only
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"momentum .* \? 0, < 1", done.stdout)
+
+
+CTRL_C = """
+import os, signal, sys
+
+class Keys:
+    def find_spec(self, name, path=None, target=None):
+        if name == where:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(10**6): pass
+            except KeyboardInterrupt:
+                if how == "hidden":
+                    raise ImportError("a library that hides what happened")
+                raise
+
+where, how = sys.argv[1:3]
+del sys.argv[1:3]
+sys.meta_path.insert(0, Keys())
+from fedmem.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("where", "how"), [("typer", "open"), ("pydantic", "open"), ("pydantic", "hidden")])
+def test_ctrl_c_during_imports_shows_no_trace(small, where, how):
+    done = outside(where, how, "check", "small.yaml", code=CTRL_C)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_our_own_mistakes_show_their_trace(failing):
     assert isinstance(failing(AssertionError("bug")).exception, AssertionError)
 
 
-def test_measuring_what_is_no_run_is_a_message(small):
-    for command in ("measure", "report"):
-        done = call(command, "nowhere")
-        assert done.exit_code in (1, 2)
-        assert isinstance(done.exception, SystemExit)
-        assert "nowhere" in done.stderr
+def test_a_folder_that_is_no_run_gets_one_answer_from_both_commands(small):
+    (small / "scenario").mkdir()
+    Path("scenario/scenario.yaml").write_text(SMALL)  # a folder that looks like a run, but is none
+    for folder in ("nowhere", "scenario", "small.yaml"):
+        answers = [call(command, folder) for command in ("measure", "report")]
+        assert {done.exit_code for done in answers} == {2}
+        (said,) = {done.stderr for done in answers}
+        assert said.startswith(f"error: {folder} is no finished run")
+
+
+def test_generated_audit_examples_are_told_apart_from_rows_of_the_data(small):
+    text = SMALL.replace(
+        "  - {kind: typical, per_client: 1}", "  - {kind: typical}\n  - {kind: random_pattern, copies: 3}"
+    )
+    text = text.replace("{kind: synthetic, rows: 200, test: 40}", "{kind: digits}")
+    Path("canaries.yaml").write_text(text)
+    said = call("check", "canaries.yaml")
+    assert said.exit_code == 0, said.stderr
+    rows, made = map(int, re.search(r"(\d+) audit \(\+ (\d+) generated\)", said.stdout).groups())
+    folder = call("run", "canaries.yaml", "--quiet").stdout.strip()
+    assert rows + made == len(fedmem.read(folder).audit)
+    assert "generated" not in call("check", "small.yaml").stdout
 
 
 # Progress

@@ -417,7 +417,7 @@ def test_a_sound_scenario_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [
-        ({"population": 346}, "injections", ["need at most 49", "lower population to at most 345"]),
+        ({"population": 346}, "population", ["need at most 49", "lower population to at most 345"]),
         ({"population": 399}, "population", ["population 399", "at most 345"]),
         (
             {"injections": (Typical(per_client=40),)},

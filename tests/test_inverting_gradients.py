@@ -143,12 +143,27 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_total_variation_by_hand_and_for_any_number_of_channels() -> None:
     image = torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
     stack = torch.stack([image, torch.zeros_like(image)])[None]
+    half = torch.full((1, 2), 0.5)
     # image: height 0, width 1; the other is flat; averaged over the two of the batch
-    assert _total_variation(stack).item() == pytest.approx(0.5)
-    assert _total_variation(stack.expand(-1, -1, 3, -1, -1)).item() == pytest.approx(0.5)
-    assert _total_variation(torch.cat([stack, stack])).item() == pytest.approx(1.0)
-    assert _total_variation(torch.rand(1, 2, 1, 1, 4)).isfinite()
-    assert _total_variation(torch.rand(1, 2, 7)).item() == 0
+    assert _total_variation(stack, half).item() == pytest.approx(0.5)
+    assert _total_variation(stack.expand(-1, -1, 3, -1, -1), half).item() == pytest.approx(0.5)
+    assert _total_variation(torch.cat([stack, stack]), half.expand(2, 2)).item() == pytest.approx(1.0)
+    assert _total_variation(torch.rand(1, 2, 1, 1, 4), half).isfinite()
+    assert _total_variation(torch.rand(1, 2, 7), half).item() == 0
+    padded = torch.cat([stack, torch.zeros(1, 58, 1, 2, 2)], dim=1)
+    weights = torch.cat([half, torch.zeros(1, 58)], dim=1)
+    assert _total_variation(padded, weights).item() == pytest.approx(0.5), "padding has no weight"
+
+
+def test_a_target_is_smoothed_alike_alone_and_beside_a_much_larger_one() -> None:
+    model, data = network(), digits()
+    small, large = (target_of(model, parameters(model), data.take(np.arange(n))) for n in (2, 60))
+    attack = InvertingGradients(steps=60, tv=0.1)
+    (alone,) = attack.reconstruct([small], stream(0, "x"))
+    beside, _ = attack.reconstruct([small, large], stream(0, "x"))
+    assert np.allclose(alone.inputs, beside.inputs, atol=1e-3)
+    rough, _ = InvertingGradients(steps=60, tv=0.1 * 2 / 60).reconstruct([small, large], stream(0, "x"))
+    assert not np.allclose(alone.inputs, rough.inputs, atol=0.05), "a thinner weight is seen"
 
 
 def test_colour_images_and_vectors_are_both_inverted() -> None:

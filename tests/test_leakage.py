@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,17 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.clients.sgd import Sgd
 from fedmem.components import Context, GradientTarget, Reconstruction
 from fedmem.errors import ComponentError, RunError
-from fedmem.image_metrics import psnr, squared_errors
-from fedmem.probes._clusters import mean_interval
+from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.probes._clusters import difference_interval, mean_interval
+from fedmem.probes._victims import score
 from fedmem.probes.leakage import Leakage
+from fedmem.results import read
+from fedmem.running import measure, run
+from fedmem.statistics import clopper_pearson
+from fedmem.summary import Summary, sections
 from fedmem.types import EVERYWHERE, FINAL, Measurement, Reading
 from tests.lab import Lab, digits, federation, gradient_of, transition
+from tests.tiny import tiny
 
 QUICK = InvertingGradients(steps=40)
 
@@ -35,6 +42,14 @@ class Answers:
         return [Reconstruction(inputs=self.images, labels=labels, distance=0.0) for _ in targets]
 
 
+def ins(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:
+    return [reading for _, reading in readings if reading.subject and ",coin=out," not in reading.setting]
+
+
+def outs(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:
+    return [reading for _, reading in readings if ",coin=out," in reading.setting]
+
+
 def test_readings_name_view_kind_and_knowledge() -> None:
     lab = Lab()
     readings = Leakage(attack=QUICK).observe(lab.local(), lab)
@@ -45,24 +60,31 @@ def test_readings_name_view_kind_and_knowledge() -> None:
     for about, reading in victims:
         assert about is not None
         subject = int(reading.subject)
-        assert audit.is_in[about.run, subject], "an out example is no victim"
+        assert audit.is_in[about.run, subject] != (",coin=out," in reading.setting), "an out example is a control"
         assert audit.holder[subject] == about.client
-        assert reading.setting.endswith(f",kind={audit.kind[subject]}")
+        assert reading.setting.endswith(f",holder={about.client},kind={audit.kind[subject]}")
         assert "knows=lr+" in reading.setting
-    gallery = {r.setting.split("gallery=")[1] for _, r in victims if r.metric == "identified"}
-    assert gallery == {"40,kind=typical", "50,kind=noise"}
+    gallery = {
+        (",".join(r.setting.split(",")[3:5]), r.setting.split("kind=")[1])
+        for _, r in victims
+        if r.metric == "identified"
+    }
+    assert gallery == {("gallery=40,chance=1/41", "typical"), ("gallery=50,chance=1/51", "noise")}
 
 
 def test_first_step_victims_are_those_of_the_batch() -> None:
     lab = Lab()
     local = lab.local()
-    readings = Leakage(attack=QUICK).observe(local, lab)
-    seen = {(t.run, int(r.subject)) for t, r in readings if t and r.subject and "view=first_step" in r.setting}
+    readings = Leakage(attack=QUICK, victims=3).observe(local, lab)
+    first = [(t.run, int(r.subject), r.setting) for t, r in readings if t and r.subject and "first_step" in r.setting]
     audit, start = lab.federation.audit, lab.federation.audit_start
     rows = {t.run: np.concatenate([lab.first_step(u)[1] for u in local if u.run == t.run]) for t in local}
     expected = {(run, j) for run in rows for j in range(len(audit)) if start + j in rows[run]}
-    assert seen == expected
+    assert {(run, j) for run, j, setting in first if "coin=out" not in setting} == expected
+    stood_in = {(run, j) for run in rows for j in range(len(audit)) if lab.federation.fill[run, j] in rows[run]}
+    assert {(run, j) for run, j, setting in first if "coin=out" in setting} == stood_in
     assert expected
+    assert stood_in
 
 
 def test_the_first_step_gradient_is_exact_and_the_message_of_one_step_equals_it() -> None:
@@ -130,7 +152,7 @@ def test_aggregate_and_message_are_scored_on_the_same_victims() -> None:
 
 def test_declared_rounds_runs_and_caps() -> None:
     lab = Lab(observed_rounds=(0, 2, 3, 4))
-    probe = Leakage(attack=QUICK)
+    probe = Leakage(attack=QUICK, victims=3)
     assert probe._declared(lab) == (2, 4)
     assert Leakage(attack=QUICK, every=3)._declared(lab) == (3, 4)
     assert Leakage(attack=QUICK, rounds=(3,))._declared(lab) == (3,)
@@ -154,10 +176,14 @@ def test_a_perfect_attack_is_capped_identified_and_above_every_prior() -> None:
     lab = Lab()
     local = lab.local(runs=(0,), clients=(0,))
     truth = lab.federation.store.inputs[lab.rows(0, 0)][::-1].copy()
-    readings = [r for _, r in Leakage(attack=Answers(truth)).observe(local, lab) if "view=message" in r.setting]
+    found = Leakage(attack=Answers(truth)).observe(local, lab)
+    readings = [r for r in ins(found) if "view=message" in r.setting]
     assert {r.value for r in readings if r.metric == "psnr"} == {100.0}
     assert {r.value for r in readings if r.metric == "identified"} == {1.0}
     assert all(r.value > 50 for r in readings if r.metric == "margin")
+    others = [r for r in outs(found) if "view=message" in r.setting]
+    assert max(r.value for r in others if r.metric == "psnr") < 40
+    assert max(r.value for r in others if r.metric == "identified") == 0.0
 
 
 def test_an_attack_that_offers_a_prior_has_no_margin_over_it() -> None:
@@ -216,7 +242,7 @@ def test_the_sheet_is_kept_and_bounded() -> None:
     lab = Lab()
     local = lab.local(runs=(0, 1))
     Leakage(attack=QUICK).observe(local, lab)
-    prefix = "leakage/round_2/local/message"
+    prefix = "round_2/local/message"
     kinds = lab.kept[f"{prefix}/kind"].tolist()
     assert max(kinds.count(kind) for kind in kinds) <= 4
     for key in ("original", "reconstruction", "prior"):
@@ -260,20 +286,26 @@ def test_an_attack_that_returns_nonsense_is_refused(images: NDArray[Any]) -> Non
         Leakage(attack=Answers(images.astype(np.float32))).observe(lab.local(), lab)
 
 
-def victim(run: int, round: int, value: float, metric: str = "margin", kind: str = "typical") -> Measurement:
+def victim(
+    run: int, round: int, value: float, metric: str = "margin", kind: str = "typical", holder: int = 0, coin: str = "in"
+) -> Measurement:
+    about = f"{',coin=out' if coin == 'out' else ''},holder={holder},kind={kind}"
     reading = Reading(
-        metric=metric, value=value, subject="3", setting=f"view=message,knows=lr,labels=inferred,kind={kind}"
+        metric=metric, value=value, subject="3", setting=f"view=aggregate,knows=lr,labels=inferred{about}"
     )
-    return Measurement(run=run, round=round, level="local", client=0, source="leakage", reading=reading)
+    return Measurement(run=run, round=round, level="global", client=-1, source="leakage", reading=reading)
 
 
 def test_summaries_by_kind_round_and_final() -> None:
-    rows = [victim(0, 2, 1.0), victim(0, 2, 3.0), victim(1, 2, 5.0), victim(0, 4, 7.0), victim(0, 4, -1.0, kind="a, b")]
+    rows = [
+        victim(0, 2, 1.0), victim(0, 2, 3.0, holder=1), victim(1, 2, 5.0), victim(0, 4, 7.0),
+        victim(0, 4, -1.0, kind="a, b"),
+    ]  # fmt: skip
     found = {(m.round, m.reading.subject): m for m in Leakage(attack=QUICK).summarise(rows, 0)}
     assert found.keys() == {(2, "typical"), (4, "typical"), (FINAL, "typical"), (4, "a, b"), (FINAL, "a, b")}
     final = found[FINAL, "typical"]
-    assert (final.run, final.client, final.level, final.source) == (-1, -1, "local", "leakage")
-    assert final.reading.setting == "view=message,knows=lr,labels=inferred"
+    assert (final.run, final.client, final.level, final.source) == (-1, -1, "global", "leakage")
+    assert final.reading.setting == "view=aggregate,knows=lr,labels=inferred"
     assert (final.reading.value, final.reading.n) == (4.0, 4)
     assert final.reading.low < 4.0 < final.reading.high
     assert (found[2, "typical"].reading.value, found[2, "typical"].reading.n) == (3.0, 3)
@@ -287,6 +319,198 @@ def test_identification_rates_have_an_honest_interval_at_zero() -> None:
     reading = Leakage(attack=QUICK).summarise(rows, 0)[0].reading
     assert (reading.value, reading.low) == (0.0, 0.0)
     assert reading.high > 0.4
+
+
+def test_the_difference_by_hand() -> None:
+    """Two holders: e = (1 - 3) / 2 - (0 - 1) / 2 and its opposite, so that half = t_1 sqrt(2 * 2 * 0.5^2)."""
+    rows = [
+        victim(0, 2, 1.0), victim(0, 2, 5.0, holder=1),
+        victim(0, 2, 0.0, coin="out"), victim(0, 2, 2.0, holder=1, coin="out"),
+    ]  # fmt: skip
+    found = {(m.reading.metric, m.reading.setting): m.reading for m in Leakage(attack=QUICK).summarise(rows, 0)}
+    setting = "view=aggregate,knows=lr,labels=inferred"
+    assert set(found) == {
+        ("margin", setting),
+        ("margin", f"{setting},coin=out"),
+        ("margin.difference", f"in-out,{setting}"),
+    }
+    assert found["margin", setting].value == 3.0
+    assert found["margin", f"{setting},coin=out"].value == 1.0
+    difference = found["margin.difference", f"in-out,{setting}"]
+    assert (difference.value, difference.n, difference.subject) == (2.0, 4, "typical")
+    assert difference.high - 2.0 == pytest.approx(12.7062 * 1.0, rel=1e-4)
+    assert 2.0 - difference.low == pytest.approx(12.7062 * 1.0, rel=1e-4)
+
+
+def test_one_example_attacked_in_many_runs_and_rounds_is_one_cluster() -> None:
+    """Four holders with an effect each, seen in 4 runs and 2 rounds: worth four values, not 32."""
+    effects = (-3.0, -1.0, 1.0, 3.0)
+    rows = [victim(r, t, effects[h], holder=h) for r in range(4) for t in (2, 4) for h in range(4)]
+    (final,) = (m.reading for m in Leakage(attack=QUICK).summarise(rows, 0) if m.round == FINAL)
+    assert (final.low, final.high) == pytest.approx(mean_interval(np.array(effects), range(4)))
+    # and an effect of the run, the same for all holders, is as little diluted by them
+    rows = [victim(r, t, effects[r], holder=h) for r in range(4) for t in (2, 4) for h in range(4)]
+    (final,) = (m.reading for m in Leakage(attack=QUICK).summarise(rows, 0) if m.round == FINAL)
+    assert (final.low, final.high) == pytest.approx(mean_interval(np.array(effects), range(4)))
+
+
+def test_the_difference_of_rates_has_an_honest_interval_at_one() -> None:
+    rows = [
+        victim(run, 2, float(coin == "in"), metric="identified", holder=run, coin=coin)
+        for run in range(4) for coin in ("in", "out")
+    ]  # fmt: skip
+    readings = {m.reading.metric: m.reading for m in Leakage(attack=QUICK).summarise(rows, 0)}
+    difference = readings["identified.difference"]
+    assert (difference.value, difference.high) == (1.0, 1.0)
+    assert 0.1 < difference.low < 0.6
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("subject", [0, 7])
+def test_an_example_is_sought_in_the_same_batch_whatever_its_coin(subject: int, copies: int) -> None:
+    """The coin of one example alone is turned: an attack that did not look scores it the same to the last bit."""
+    built = federation(copies=copies)
+    values = []
+    for is_in in (True, False):
+        coins = built.audit.is_in.copy()
+        coins[:, subject] = is_in
+        spare = built.audit_start + len(built.audit) + np.arange(built.fill.shape[1])
+        fill = np.where(np.repeat(coins, copies, axis=1), -1, spare)
+        lab = Lab(federation=replace(built, audit=replace(built.audit, is_in=coins), fill=fill))
+        local = lab.local(runs=(0, 1))
+        attack = Answers(digits().take(np.arange(900, 912)).inputs)
+        found = Leakage(attack=attack, victims=3, levels=("local", "global"))
+        readings = [*found.observe(local, lab), *found.observe(lab.aggregated(local), lab)]
+        chosen = outs(readings) if not is_in else ins(readings)
+        values.append([(r.metric, r.value) for r in chosen if r.subject == str(subject) and "first" not in r.setting])
+    assert values[0] == values[1]
+    assert len(values[0]) == 12, "three metrics, two runs, two views"
+
+
+@pytest.mark.parametrize("alone", [0, 256])
+def test_controls_of_a_large_batch_take_their_places_at_once(alone: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmem.probes._victims.ALONE", alone)
+    lab = Lab()
+    local = lab.local(runs=(0,), clients=(0,))
+    truth = lab.federation.store.inputs[lab.rows(0, 0)]
+    found = Leakage(attack=Answers(truth)).observe(local, lab)
+    assert {r.value for r in ins(found) if r.metric == "psnr" and "message" in r.setting} == {100.0}
+    assert max(r.value for r in outs(found) if r.metric == "psnr") < 40
+    (case,) = Leakage(attack=QUICK)._cases("message", local, lab)
+    assert [int(case.rows[at].item()) for at in case.controls.values()] == [
+        lab.federation.fill[0, j] for j in case.controls
+    ]
+    assert (lab.federation.store.inputs[lab.rows(0, 0)] == truth).all(), "the store is left as it was"
+
+
+def test_without_fill_ins_a_base_row_of_the_holder_gives_up_its_place() -> None:
+    built = federation(copies=2)
+    lab = Lab(federation=replace(built, fill=np.full_like(built.fill, -1)))
+    probe, audit = Leakage(attack=QUICK, victims=3), built.audit
+    local = lab.local(runs=(0, 1, 2, 3))
+    for case in probe._cases("message", local, lab):
+        run, client = case.transition.run, case.transition.client
+        assert list(case.controls) == np.flatnonzero((audit.holder == client) & ~audit.is_in[run]).tolist()
+        places = np.concatenate([np.empty(0, dtype=int), *case.controls.values()])
+        assert len(set(places)) == len(places) == 2 * len(case.controls), "two copies, two rows, no row twice"
+        assert np.isin(case.rows[places], built.base[client]).all()
+        (first,) = probe._cases("first_step", [case.transition], lab) or [None]
+        if first:
+            for subject, at in first.controls.items():
+                assert set(first.rows[at]) <= set(case.rows[case.controls[subject]]), "the same rows at every view"
+    crowded = replace(built, fill=np.full_like(built.fill, -1), base=tuple(rows[:1] for rows in built.base))
+    lab = Lab(federation=crowded)
+    for case in probe._cases("message", lab.local(), lab):
+        assert (
+            len(case.controls) == 1
+            or crowded.audit.is_in[case.transition.run][crowded.audit.holder == case.transition.client].all()
+        )
+
+
+def test_who_is_attacked_does_not_depend_on_the_coins() -> None:
+    built = federation()
+    attacked = []
+    for is_in in (True, False):
+        audit = replace(built.audit, is_in=np.full_like(built.audit.is_in, is_in))
+        spare = built.audit_start + len(audit) + np.arange(len(audit))
+        lab = Lab(federation=replace(built, audit=audit, fill=np.where(audit.is_in, -1, spare)))
+        cases = Leakage(attack=QUICK, victims=1)._cases("message", lab.local(), lab)
+        attacked.append([(case.transition.run, case.transition.client) for case in cases])
+        assert all(bool(len(case.victims)) == is_in != bool(case.controls) for case in cases)
+    assert attacked[0] == attacked[1]
+    Leakage(attack=QUICK).observe(lab.local(), lab)
+    assert not lab.kept, "controls are no pictures"
+
+
+def test_noise_identifies_at_the_chance_that_is_stated() -> None:
+    """Victim and gallery alike, rebuilt images that know neither: 1 / (G + 1). Matching on the truth first is worse."""
+    rng, repetitions, gallery = np.random.default_rng(0), 400, 9
+    built, found = federation(), []
+    matched_first = []
+    lab = Lab()
+    (case,) = Leakage(attack=QUICK)._cases("message", lab.local(runs=(0,), clients=(0,)), lab)
+    subject = int(case.victims[-1])
+    place = int(np.flatnonzero(case.rows == built.audit_start + subject)[0])
+    for _ in range(repetitions):
+        images = rng.integers(2, size=(len(built.store) + gallery, 1, 8, 8)).astype(np.float32)
+        store, fresh = replace(built.store, inputs=images[:-gallery]), images[-gallery:]
+        audit = replace(built.audit, examples=store.take(built.audit_start + np.arange(len(built.audit))))
+        references = tuple(replace(family, inputs=fresh) for family in built.references)
+        lab.federation = replace(built, store=store, audit=audit, references=references)
+        noise = rng.random((15, 1, 8, 8), dtype=np.float32)
+        answer = Reconstruction(inputs=noise, labels=np.zeros(15, dtype=np.int64), distance=0.0)
+        (victim,) = [v for v in score(replace(case, controls={}), answer, lab) if v.subject == subject]
+        assert victim.kind == "noise"
+        found.append(victim.identified)
+        errors = squared_errors(noise, store.inputs[case.rows])
+        own = assign(errors)[place]
+        matched_first.append(errors[own, place] < squared_errors(noise[own : own + 1], fresh).min())
+    low, high = clopper_pearson(int(np.sum(found)), repetitions, level=0.999)
+    assert low < 1 / (gallery + 1) < high
+    assert clopper_pearson(int(np.sum(matched_first)), repetitions, level=0.999)[0] > 2 / (gallery + 1)
+
+
+def test_label_accuracy_stands_beside_the_uniform_guess() -> None:
+    lab = Lab()
+    found = Leakage(attack=QUICK).observe(lab.local(runs=(0,), clients=(0,)), lab)
+    (guess,) = [r.value for _, r in found if r.metric == "label_accuracy.guess" and "view=message" in r.setting]
+    labels = lab.federation.store.targets[lab.rows(0, 0)]
+    # fifteen images: two of each of the first five classes, one of each other
+    counts = np.bincount(labels, minlength=10)
+    assert guess == np.minimum(counts, [2] * 5 + [1] * 5).sum() / 15
+    assert guess < 1
+
+
+def test_two_attacks_in_one_scenario_are_kept_apart(tmp_path: Path) -> None:
+    attacks = [
+        {
+            "kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": steps},
+            "victims": 1, "runs": 2, "rounds": [4], "levels": ["local"],
+        }
+        for steps in (1, 30)
+    ]  # fmt: skip
+    folder = run(tiny(probes=[*attacks, {"kind": "utility"}]), out=tmp_path)
+    frame = read(folder).measurements
+    assert set(frame.source) == {"leakage", "leakage_2", "utility"}
+    first, second = (frame[frame.source == source].reset_index(drop=True) for source in ("leakage", "leakage_2"))
+    assert (first.metric == second.metric).all()
+    assert (first.setting == second.setting).all()
+    pictures = read(folder).reconstructions()
+    names = {name.partition("/")[2] for name in pictures if name.startswith("leakage/")}
+    assert names
+    for name in names:
+        one, other = pictures[f"leakage/{name}"], pictures[f"leakage_2/{name}"]
+        assert np.array_equal(one, other) != name.endswith(("/reconstruction", "/psnr"))
+    stored = (folder / "measurements.parquet").read_bytes()
+    measure(folder)
+    assert (folder / "measurements.parquet").read_bytes() == stored
+    summary = Summary(read(folder))
+    blocks = {
+        heading: rows for section in sections(summary) for heading, rows in section.blocks if "reconstr" in heading
+    }
+    assert [heading.partition(":")[0] for heading in blocks] == ["leakage", "leakage", "leakage_2", "leakage_2"]
+    first_rows, _, second_rows, _ = blocks.values()
+    assert first_rows != second_rows
 
 
 def test_nothing_to_summarise() -> None:
@@ -303,6 +527,29 @@ def test_cluster_interval_equals_the_ordinary_one_for_single_values_and_widens_f
     doubled = mean_interval(np.repeat(values, 5), np.repeat(np.arange(12), 5).tolist())
     assert doubled == pytest.approx((low, high)), "five equal values in a cluster are worth one"
     assert mean_interval(np.array([2.0, 2.0]), [0, 1]) == (2.0, 2.0)
+    one_way, other = mean_interval(values, range(12)), mean_interval(values, [0] * 6 + [1] * 6)
+    assert mean_interval(values, range(12), [0] * 6 + [1] * 6) == max(
+        one_way, other, key=lambda ends: ends[1] - ends[0]
+    )
+    assert mean_interval(values, range(12), [0] * 12) == one_way, "a single cluster has nothing to say"
+
+
+def test_difference_interval_equals_welch_like_oracle_and_takes_out_what_is_shared() -> None:
+    from scipy.stats import t
+
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=7), rng.normal(size=5)
+    residuals = np.concatenate([(first - first.mean()) / 7, (second - second.mean()) / 5])
+    half = t.ppf(0.975, 11) * math.sqrt(12 / 11 * np.square(residuals).sum())
+    middle = first.mean() - second.mean()
+    expected = pytest.approx((middle - half, middle + half))
+    assert difference_interval(first, second, (range(7), range(7, 12))) == expected
+    shared = rng.normal(size=8) * 100
+    noise = rng.normal(size=(2, 8))
+    paired = difference_interval(shared + noise[0], shared + noise[1], (range(8), range(8)))
+    apart = difference_interval(shared + noise[0], shared + noise[1], (range(8), range(8, 16)))
+    assert paired[1] - paired[0] < (apart[1] - apart[0]) / 10
+    assert all(math.isnan(end) for end in difference_interval(first, second, ([0] * 7, [0] * 5)))
     assert all(math.isnan(end) for end in mean_interval(np.array([1.0, math.nan]), [0, 1]))
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from fedmem.errors import RunError
-from fedmem.report import MEANING, report, table
+from fedmem.report import MEANING, NO_LIMIT, report, table
 from fedmem.results import read, replace_measurements
 from fedmem.summary import Summary, Value, number, sections
 from fedmem.types import FINAL, Measurement, Reading
@@ -62,8 +65,14 @@ def rows(kinds: tuple[str, ...] = KINDS) -> list[Measurement]:
         row("retention", math.nan, second, "memorisation,not resolved", low=math.nan, high=math.nan),
         row("retention", 0.99, first, "memorisation,all rounds"),
     ]
-    for view, level, value in (("message", "local", -2.0), ("aggregate", "global", -4.0), ("first_step", "local", 3.0)):
-        found.append(row("margin", value, first, f"view={view},knows=lr+steps,labels=inferred", level=level, n=7))
+    for view, level, value, difference in (
+        ("message", "local", -2.0, 1.5), ("aggregate", "global", -4.0, 0.05), ("first_step", "local", 3.0, -0.7),
+    ):  # fmt: skip
+        setting = f"view={view},knows=lr+steps,labels=inferred"
+        found.append(row("margin", value, first, setting, level=level, n=7))
+        found.append(row("margin", value - difference, first, f"{setting},coin=out", level=level, n=6))
+        found.append(row("margin.difference", difference, first, f"in-out,{setting}", level=level, n=13))
+    found.append(row("margin", -1.0, second, "view=message,knows=lr+steps,labels=inferred", level="local", n=7))
     for i in range(6):
         for level, setting in (("local", "owner"), ("global", "")):
             found.append(row("memorisation", i / 7, str(i), setting, level=level, n=4, low=math.nan, high=math.nan))
@@ -90,7 +99,7 @@ def folder(tmp_path: Path) -> Path:
 
 def printed(folder: Path, width: int = 100) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table(folder))
+    console.print(table(folder), crop=False)
     console.file.close()
     return console.export_text()
 
@@ -102,30 +111,142 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
     assert re.search(r"  typical-own +80 +0\.450 \[0\.350, 0\.550\] +0\.200 \[0\.100, 0\.300\]", text)
     assert "LiRA AUC (without memorisation: 0.5)" in text
     assert "LiRA TPR at FPR 0.0078 (without memorisation: 0.0078)" in text
-    assert "loss threshold" not in text, "the control is for the page"
+    assert "loss threshold AUC" not in text, "the control is for the page"
+    assert "Also measured, in the report: loss threshold; the other clients' models." in text
     assert re.search(r"pattern +7 +−2\.00 \[−2\.10, −1\.90\] +−4\.00 \[−4\.10, −3\.90\]", text)
     assert re.search(r"pattern, first step +7 +3\.00 \[2\.90, 3\.10\]", text)
-    assert "a client's real message: worse than the best prior for pattern." in text
-    assert "a client's first step alone, which no server sees: better than the best prior for pattern." in " ".join(
-        text.split()
+    words = " ".join(text.split())
+    assert (
+        "a client's real message: gives away pattern; no example held back to compare with for typical-own (against "
+        "the best prior, picked by the truth: worse for pattern, typical-own)." in words
     )
+    assert "the aggregate: not resolved for pattern (against the best prior, picked by the truth: worse for" in words
+    assert (
+        "a client's first step alone, which no server sees: further off than examples held back for pattern (against "
+        "the best prior, picked by the truth: better for pattern)." in words
+    )
+    assert "reconstruction, dB over held-back examples of the same client (without leakage: 0)" in words
+    assert "(picked with knowledge of the truth: below 0 does not mean that nothing leaked)" in words
+    assert re.search(r"pattern +13 +1\.50 \[1\.40, 1\.60\] +0\.05 \[−0\.05, 0\.15\]", text)
+    assert "−3.50" not in text, "the mean of the controls is for the page"
     assert re.search(r"pattern +80 +0\.67 \[0\.57, 0\.77\]", text)
     assert re.search(r"typical-own +80 +not resolved", text)
     assert "0.99" not in text, "retention over all rounds is for the page"
-    assert re.search(r"pattern: local − global +80 +0\.250 \[0\.150, 0\.350\] +local higher", text)
-    assert re.search(r"typical-own: local − global +80 +−0\.250 \[−0\.350, −0\.150\] +local lower", text)
-    assert re.search(r"pattern − typical-own, global +80 +0\.050 \[−0\.020, 0\.120\] +unresolved", text)
-    assert re.search(r"pattern − typical-own, local +80 +0\.300 \[0\.200, 0\.400\] +higher", text)
-    assert re.search(r"test accuracy +0\.900 \[0\.800, 1\.000\] +0\.900 \[0\.800, 1\.000\] +320/32", text)
+    between = r"memorisation: local − global\n  pattern +80 +0\.250 \[0\.150, 0\.350\] +local higher\n"
+    assert re.search(between + r"  typical-own +80 +−0\.250 \[−0\.350, −0\.150\] +local lower", text)
+    pair = r"\n  pattern − typical-own +80 +"
+    assert re.search(f"memorisation, global{pair}0\\.050 \\[−0\\.020, 0\\.120\\] +unresolved", text)
+    assert re.search(f"LiRA AUC, local{pair}0\\.300 \\[0\\.200, 0\\.400\\] +first higher", text)
+    assert re.search(r"test accuracy +320/32 +0\.900 \[0\.800, 1\.000\] +0\.900 \[0\.800, 1\.000\]", text)
     assert str(folder) in text.replace("\n", "")
     assert "[red]" in text, "markup in a name is text"
     order = [text.index(word) for word in ("exposure, bits", "RETENTION", "DIFFERENCES", "UTILITY", "Files")]
     assert order == sorted(order)
 
 
-def test_the_table_fits_a_terminal_of_80_columns(folder: Path) -> None:
-    body = [line for line in printed(folder, 200).splitlines() if line.startswith("  ")]
-    assert max(map(len, body)) <= 80
+CELL = r"≈?−?[\d.]+ \[[<>−\d.]+, [<>−\d.]+\]"
+"""A value with its interval, unbroken."""
+
+
+def lines(folder: Path, width: int) -> list[str]:
+    return [line.rstrip() for line in printed(folder, width).splitlines() if not line.startswith("Files: ")]
+
+
+def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:
+    kept = pictures()
+    # another attack, which rebuilt something else
+    kept |= {
+        name.replace("leakage/", "leakage_2/"): value[::-1] if "/reconstruction" in name else value
+        for name, value in pictures().items()
+    }
+    setting = "view=message,knows=lr+steps,labels=inferred"
+    other = row("margin", 9.0, KINDS[0], setting, level="local", source="leakage_2")
+    write(tmp_path / "run", bank(), measurements=[*rows(), other], scenario_yaml=SCENARIO, reconstructions=kept)
+    text = " ".join(report(tmp_path / "run").read_text(encoding="utf-8").split())
+    first, second = ((tmp_path / "run" / f"reconstructions{number}.png").read_bytes() for number in ("", "_2"))
+    assert first != second
+    assert "some: reconstruction, dB over held-back" in text
+    assert "leakage_2: reconstruction, dB of PSNR" in text
+    assert "leakage_2: Reconstruction from a client&#x27;s real message: no example held back" in text
+    assert "9.00 [8.90, 9.10]" in text
+    assert "−2.00 [−2.10, −1.90]" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_table_fits_its_terminal_and_breaks_no_cell(folder: Path, width: int) -> None:
+    fitted, free = lines(folder, width), lines(folder, NO_LIMIT)
+    assert max(map(len, fitted)) <= width
+    assert re.findall(CELL, "\n".join(fitted)) == re.findall(CELL, "\n".join(free))
+    verdicts = r"local higher|local lower|first higher|unresolved|not resolved"
+    said = [line for line in fitted if re.search(CELL, line)]
+    assert sum(len(re.findall(verdicts, line)) for line in said) >= (3 if width > 40 else 0)
+    for line in fitted:
+        assert line.count("[") == line.count("]"), "a line ends inside an interval"
+
+
+@pytest.mark.parametrize("width", [80, 120, NO_LIMIT])
+def test_brackets_stand_below_each_other_in_all_sections(folder: Path, width: int) -> None:
+    both = [line for line in lines(folder, width) if len(re.findall(CELL, line)) == 2]
+    assert len(both) >= 10
+    assert len({tuple(at.start() for at in re.finditer(r"\[\S+, \S+\]", line)) for line in both}) == 1
+
+
+def test_what_is_piped_has_no_width(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from fedmem.cli import main; main()", "report", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "40"},
+    )
+    assert done.returncode == 0, done.stderr
+    piped = [line.rstrip() for line in done.stdout.splitlines()]
+    assert [line for line in lines(folder, NO_LIMIT) if line] == [
+        line for line in piped if line and not line.startswith(("Files: ", "Report: "))
+    ]
+    assert f"Files: {folder.resolve()}" in piped, "a path can be copied whole"
+
+
+def test_the_legend_has_the_words_that_are_used_and_no_others(folder: Path, tmp_path: Path) -> None:
+    text = printed(folder)
+    for term in ("exposure", "LiRA", "AUC", "TPR", "FPR", "PSNR", "prior", "first step", "generalisation gap"):
+        assert re.search(f"^{term}: [a-z]", text, re.MULTILINE), term
+    assert "≈: " not in text
+    write(tmp_path / "other", bank(), measurements=[row("memorisation", 0.5, "pattern")], scenario_yaml=SCENARIO)
+    other = printed(tmp_path / "other")
+    assert "memorisation: how much" in other
+    assert not re.search(r"^(LiRA|PSNR|first higher): ", other, re.MULTILINE)
+    assert "Also measured" not in other
+
+
+def test_a_rate_that_is_hardly_known_does_not_look_exact(tmp_path: Path) -> None:
+    some = [
+        row("auc", 0.51234, "pattern", "lira", low=0.21, high=0.82),
+        row("auc", 0.51234, "typical-own", "lira", low=0.31, high=0.8),
+        row("memorisation", 0.51234, "pattern", low=-0.2, high=0.9),
+    ]
+    write(tmp_path / "run", bank(), measurements=some, scenario_yaml=SCENARIO)
+    text = printed(tmp_path / "run")
+    assert re.search(r"pattern +80 +– +≈0\.5 \[0\.2, 0\.8\]", text)
+    assert re.search(r"typical-own +80 +– +0\.512 \[0\.310, 0\.800\]", text)
+    assert "0.512 [−0.200, 0.900]" in text, "memorisation is no rate"
+    assert "≈: the interval spans" in text
+
+
+def test_a_point_that_is_hardly_known_is_hollow(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in report(folder).parent.iterdir()}
+    uncertain = [
+        row("auc", one.reading.value, one.reading.subject, one.reading.setting, level=one.level, round=one.round,
+            low=one.reading.low - 0.3, high=one.reading.high + 0.3)
+        if one.reading.metric == "auc" else one
+        for one in rows()
+    ]  # fmt: skip
+    replace_measurements(folder, uncertain)
+    page = report(folder).read_text(encoding="utf-8")
+    assert "hollow: the interval spans more than half of 0 to 1" in page
+    assert before["lira_auc.png"] != (folder / "lira_auc.png").read_bytes()
+    assert before["memorisation.png"] == (folder / "memorisation.png").read_bytes()
+    assert "hollow" not in before["report.html"].decode()
 
 
 def test_a_run_without_estimates_has_a_table_and_a_page(tmp_path: Path) -> None:
@@ -161,6 +282,10 @@ def test_rates_that_differ_stand_with_each_value(tmp_path: Path) -> None:
 def test_text_of_values() -> None:
     assert Value(value=1, low=0.5, high=math.inf, n=3).text(1) == "1.0 [0.5, ∞]"
     assert Value(value=-0.0001, low=-1, high=1, n=3).text(2) == "0.00 [−1.00, 1.00]"
+    assert Value(value=0.1, low=0.0002, high=0.3, n=3).text(3) == "0.100 [0.0002, 0.300]"
+    assert Value(value=-0.1, low=-0.3, high=-1e-9, n=3).text(3) == "−0.100 [−0.300, <0]"
+    assert Value(value=0.1, low=1e-9, high=0.3, n=3).text(3) == "0.100 [>0, 0.300]"
+    assert Value(value=0.1, low=0.0, high=0.3, n=3).text(3) == "0.100 [0.000, 0.300]"
     assert Value(value=1, low=math.nan, high=math.nan, n=1).text(2) == "1.00 [no interval]"
     assert not Value(value=1, low=math.nan, high=math.nan, n=1).resolved
     assert not Value(value=1, low=0, high=2, n=1).resolved

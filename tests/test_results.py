@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import shutil
@@ -19,8 +20,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem.errors import RunError
-from fedmem.results import RESULTS_SCHEMA, read, read_bank, replace_measurements, write_run, writing
+from fedmem.errors import FolderError, RunError
+from fedmem.results import (
+    RESULTS_SCHEMA,
+    check_place,
+    is_finished,
+    read,
+    read_bank,
+    replace_measurements,
+    write_run,
+    writing,
+)
 from fedmem.types import (
     FOREVER,
     AuditSet,
@@ -360,6 +370,132 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace(f'"schema": {RESULTS_SCHEMA}', '"schema": 0'))
     with pytest.raises(RunError, match="schema 0"):
         read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("what", ["file", "dangling", "inside a file", "incomplete", "long"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_place_that_cannot_be_used_is_told_before_any_work(tmp_path: Path, what: str, force: bool) -> None:
+    folder = tmp_path / "runs" / "a"
+    if what == "long":
+        folder = tmp_path / ("x" * 300) / "a"
+    elif what == "inside a file":
+        (tmp_path / "runs").write_text("mine")
+    else:
+        folder.parent.mkdir()
+        if what == "file":
+            folder.write_text("mine")
+        elif what == "dangling":
+            folder.symlink_to(tmp_path / "nowhere")
+        elif what == "incomplete":
+            folder.mkdir()
+            (folder / "evidence.parquet").write_text("half")
+    before = sorted(map(str, tmp_path.rglob("*")))
+    if what == "incomplete" and force:
+        write(folder, force=True)
+        assert read(folder).manifest["executor"] == "stacked"
+        return
+    with pytest.raises(FolderError, match=r"move it away|--out"):
+        check_place(folder, force=force)
+    with pytest.raises(FolderError):
+        write(folder, force=force)
+    assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+def test_an_empty_folder_is_no_finished_run_and_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert not is_finished(tmp_path / "a")
+    write(tmp_path / "a")
+    assert is_finished(tmp_path / "a")
+    assert entries(tmp_path) == ["a"]
+
+
+def test_trying_a_place_leaves_nothing_and_needs_no_folder(tmp_path: Path) -> None:
+    check_place(tmp_path / "x" / "y" / "a")
+    assert entries(tmp_path) == []
+
+
+def test_force_replaces_a_link_and_leaves_what_it_leads_to(tmp_path: Path) -> None:
+    write(tmp_path / "old")
+    (tmp_path / "a").symlink_to(tmp_path / "old")
+    write(tmp_path / "a", manifest={"executor": "one_by_one"}, force=True)
+    assert entries(tmp_path) == ["a", "old"]
+    assert [read(tmp_path / name).manifest["executor"] for name in ("a", "old")] == ["one_by_one", "stacked"]
+
+
+def test_a_rename_that_fails_puts_the_old_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a")
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        write(tmp_path / "a", manifest={"executor": "one_by_one"}, force=True)
+    assert entries(tmp_path) == ["a"]
+    assert read(tmp_path / "a").manifest["executor"] == "stacked"
+
+
+STORED = ["audit", "evidence", "measurements", "participation", "references"]
+
+
+@pytest.mark.parametrize("file", [*(f"{name}.parquet" for name in STORED), "reconstructions.npz", "scenario.yaml"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "garbage"])
+def test_a_damaged_file_is_named(tmp_path: Path, file: str, damage: str) -> None:
+    write(tmp_path / "a", reconstructions={"x/y": np.ones(30)})
+    path = tmp_path / "a" / file
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-9] if damage == "cut" and path.suffix != ".yaml" else b"[\x00\xff")
+    says = rf"{file} is {'missing' if damage == 'gone' else 'damaged'} \(.*\); .*--force"
+
+    def everything() -> None:
+        run = read(tmp_path / "a")
+        assert run.scenario
+        read_bank(tmp_path / "a")
+        run.rows()
+        run.reconstructions()
+
+    with pytest.raises(RunError, match=says):
+        everything()
+    if file in {f"{name}.parquet" for name in STORED}:
+        with pytest.raises(RunError, match=says):
+            getattr(read(tmp_path / "a"), path.stem)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_rows_that_are_missing_are_noticed(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "a")
+    manifest = tmp_path / "a" / "manifest.json"
+    stored = json.loads(manifest.read_text())
+    stored["rows"][name] += 1
+    manifest.write_text(json.dumps(stored))
+    with pytest.raises(RunError, match=rf"{name}\.parquet is damaged .* rows, .* were written"):
+        getattr(read(tmp_path / "a"), name)
+    if name != "measurements":
+        with pytest.raises(RunError, match=rf"{name}\.parquet is damaged"):
+            read_bank(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"rows": 3}', "\xff"])
+def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "a")
+    (tmp_path / "a" / "manifest.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunError, match=r"manifest\.json is damaged"):
+        read(tmp_path / "a")
+
+
+def test_a_wrong_folder_is_told_which_one_may_be_meant(tmp_path: Path) -> None:
+    write(tmp_path / "runs" / "small" / "a")
+    for near in ("runs", "runs/small", "runs/small/a/manifest.json"):
+        with pytest.raises(FolderError, match=r"such as .*/runs/small/a$"):
+            read(tmp_path / near)
+    with pytest.raises(FolderError, match="there is no such folder"):
+        read(tmp_path / "nowhere")
+    assert FolderError.exit_code == 2
 
 
 def test_measurements_come_back_as_records(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ import pandas as pd
 import pytest
 
 import fedmem
-from fedmem.errors import RunError, ScenarioError
-from fedmem.running import measure, run
+from fedmem.errors import FolderError, RunError, ScenarioError
+from fedmem.running import _alarms, measure, run
 from fedmem.scenario import load_scenario
-from fedmem.types import Level
+from fedmem.types import Evidence, Level
 from tests.tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,6 +121,69 @@ def test_a_diverged_model_raises_an_alarm(tmp_path: Path) -> None:
     alarms = fedmem.read(folder).manifest["alarms"]
     assert any("diverged" in alarm and "client.lr" in alarm for alarm in alarms)
     assert not fedmem.read(run(tiny(), out=tmp_path)).manifest["alarms"]
+
+
+def test_divergence_is_told_without_audit_examples_too_and_counted_once_for_each_model(tmp_path: Path) -> None:
+    lost = tiny(client={"kind": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 8}, injections=[], rounds=2)
+    alarms = fedmem.read(run(lost, out=tmp_path)).manifest["alarms"]
+    # 4 runs, 3 clients in each cohort; round 0 is sound, and test and population set tell of the same models
+    assert [alarm.partition(" models")[0] for alarm in alarms] == [
+        "round 2, level local: 12 of 12",
+        "round 2, level global: 4 of 4",
+    ]
+
+
+def test_alarms_count_the_union_over_sets_and_infinity_as_well() -> None:
+    def evidence(name: str, margins: list[list[float]], level: Level = "local") -> Evidence:
+        margin = np.array(margins)
+        place = np.arange(len(margin), dtype=np.int32)
+        loss, right = np.zeros_like(margin), margin > 0
+        return Evidence(
+            round=1, level=level, set=name, run=place, client=place, loss=loss, margin=margin, correct=right
+        )
+
+    nan, inf = float("nan"), float("inf")
+    blocks = (
+        evidence("audit", [[1, 2], [nan, 1], [1, 1], [1, 1]]),
+        evidence("test", [[1], [1], [-inf], [1]]),
+        evidence("test", [[1]], level="global"),
+    )
+    bank: Any = SimpleNamespace(evidence=blocks, participation=())
+    (alarm,) = _alarms(SimpleNamespace(bank=bank))  # type: ignore[arg-type]
+    assert alarm.startswith("round 1, level local: 2 of 4 models have diverged")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmem.bank.simulate", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FolderError, match=r"file cannot hold the results: .*--out"):
+        run(tiny(), out=tmp_path / "file")
+    folder = tmp_path / "runs" / "tiny" / tiny().id
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("left over")
+    with pytest.raises(FolderError, match="holds no finished run"):
+        run(tiny(), out=tmp_path / "runs")
+
+
+def test_an_empty_folder_is_no_finished_run(tmp_path: Path) -> None:
+    (tmp_path / "tiny" / tiny(rounds=2, runs=2).id).mkdir(parents=True)
+    assert fedmem.read(run(tiny(rounds=2, runs=2), out=tmp_path)).manifest["rows"]
+
+
+def test_measuring_refuses_a_scenario_that_did_not_make_these_results(tmp_path: Path) -> None:
+    folder = run(tiny(**MEASURED), out=tmp_path)
+    before = (folder / "measurements.parquet").read_bytes()
+    file = folder / "scenario.yaml"
+    file.write_text(file.read_text().replace("bootstrap: 50", "bootstrap: 60"))
+    with pytest.raises(FolderError, match=r"scenario\.yaml describes .* results are those of"):
+        measure(folder)
+    file.write_text(file.read_text().replace("bootstrap: 60", "bootstrap: 50"))
+    (folder / "reconstructions.npz").write_bytes(b"PK")
+    with pytest.raises(RunError, match=r"reconstructions\.npz is damaged"):
+        measure(folder)
+    assert (folder / "measurements.parquet").read_bytes() == before
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

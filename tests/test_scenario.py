@@ -320,10 +320,22 @@ def test_the_name_is_the_stem_of_the_file(tmp_path):
         ("{every: 1}", (0, 1, 2, 3, 4, 5, 6)),
         ("{rounds: [5, 1, 5, 0]}", (0, 1, 5, 6)),
         ("{every: 3, rounds: [4]}", (0, 3, 4, 6)),
+        ("{rounds: [-1, -2, -6, -7]}", (0, 1, 5, 6)),
     ],
 )
 def test_observed_rounds_are_sorted_and_hold_first_and_last(observe, rounds):
     assert parse_scenario(SMALL + f"observe: {observe}\n").observed_rounds == rounds
+
+
+def test_rounds_from_the_end_are_resolved_when_read():
+    near_the_end = parse_scenario(SMALL + "observe: {rounds: [-3, -2]}\n")
+    by_number = parse_scenario(SMALL + "observe: {rounds: [4, 5]}\n")
+    assert near_the_end.observe.rounds == (4, 5)
+    assert near_the_end.id == by_number.id
+    assert near_the_end.dump()["observe"]["rounds"] == [4, 5]
+    shorter = parse_scenario(SMALL + "observe: {rounds: [-3, -2]}\n", overrides=["rounds=4"])
+    assert shorter.observed_rounds == (0, 2, 3, 4)
+    assert type(near_the_end)(**dict(near_the_end) | {"observe": {"rounds": [-2]}}).observe.rounds == (5,)
 
 
 # YAML
@@ -365,7 +377,7 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):
     (tmp_path / "huge.yaml").write_bytes(b"a" * (yaml_source.MAX_BYTES + 1))
     for name, says in (
         ("latin.yaml", "UTF-8"),
-        ("huge.yaml", "1000001 bytes"),
+        ("huge.yaml", "more than 1000000 bytes"),
         ("no.yaml", "no such file"),
         ("", "folder"),
     ):

@@ -110,7 +110,7 @@ EDITS = [
     ("strategy: {kind: fedavg}", "strategy: {kind: 'flwr.serverapp.strategy:FedAgv'}", "strategy.kind", "'FedAvg'"),
     ("every: 2", "every: 5", "observe.every", "at most 4"),
     ("every: 2", "rounds: [1, 5]", "observe.rounds[1]", "use 0 to 4"),
-    ("every: 2", "rounds: [-1]", "observe.rounds[0]", "greater than or equal to 0"),
+    ("every: 2", "rounds: [-1, -6]", "observe.rounds[1]", "-1 (the last) down to -5"),
     ("levels: [local, global]", "levels: [lokal]", "observe.levels[0]", "did you mean 'local'?"),
     ("levels: [local, global]", "levels: []", "observe.levels", "at least 1"),
     ("levels: [local, global]", "levels: [local, sum]", "observe.levels[1]", "choose from: local, global"),
@@ -243,6 +243,40 @@ EDITS = [
     ("{kind: fedavg}", "{kind: trimmed_mean, beta: 0.5}", "strategy.beta", "less than 0.5"),
     ("{kind: fedavg}", "{kind: krum}", "strategy", "needs cohorts of at least 3, but they are of 2"),
     ("{kind: fedavg}", "{kind: krum, keep: 0}", "strategy.keep", "greater than or equal to 1"),
+    ("rounds: 4", "rounds: 99999999999999999999", "rounds", "less than or equal to 1000000"),
+    ("runs: 8", "runs: 1000000", "runs", "less than or equal to 100000"),
+    ("clients: 4", "clients: 99999999999999999999", "clients", "less than or equal to 10000000"),
+    ("strategy: {kind: fedavg}", "references: 1000000000", "references", "less than or equal to 10000000"),
+    ("strategy: {kind: fedavg}", "bootstrap: 1000000000", "bootstrap", "less than or equal to 1000000"),
+    ("strategy: {kind: fedavg}", "population: 99999999999999999999", "population", "less than or equal to 100000000"),
+    ("strategy: {kind: fedavg}", "speed: {threads: 100000}", "speed.threads", "less than or equal to 1024"),
+    ("every: 2", "every: 99999999999999999999", "observe.every", "less than or equal to 1000000"),
+    ("every: 2", "rounds: [99999999999999999999]", "observe.rounds[0]", "less than or equal to"),
+    ("size: 2", "size: 99999999999999999999", "sampler.size", "less than or equal to 100000000"),
+    ("batch_size: 10", "batch_size: 99999999999999999999", "client.batch_size", "less than or equal to 100000000"),
+    ("epochs: 1", "steps: 99999999999999999999", "client.steps", "less than or equal to 100000000"),
+    (
+        "kind: digits}",
+        "kind: synthetic, rows: 99999999999999999999}",
+        "dataset.rows",
+        "less than or equal to 100000000",
+    ),
+    ("hidden: [8]", "hidden: [9999999999999]", "model.hidden[0]", "less than or equal to 100000000"),
+    ("{kind: random_pattern, per_client: 2}", "{kind: typical, copies: 1000000000}", "injections[0].copies", "less"),
+    ("clients: 4", "clients: 1301", "clients", "lower clients to at most 185"),
+    ("strategy: {kind: fedavg}", "strategy: {kind: 'flwr.serverapp.strategy:Strategy'}", "strategy.kind", "abstract"),
+    ("strategy: {kind: fedavg}", "strategy: {kind: 'fractions:Fraction'}", "strategy.kind", "it has no start"),
+    ("dataset: {kind: digits}", "dataset: {kind: 'this:Data'}", "dataset.kind", "it defines none"),
+    ("- {kind: utility}", "- {kind: utility, levels: []}", "probes[0].levels", "look at nothing"),
+    ("levels: [local, global]", "levels: []", "observe.levels", "should have at least 1 entry"),
+    ("name: good", '"a key": 1', "'a key'", "unknown key"),
+    ("name: good", "a.b: 1", "'a.b'", "unknown key"),
+    ("name: good", "über: 1", "'über'", "unknown key"),
+    ("name: good", "0: 1", "0", "unknown key"),
+    ("name: good", '"\\e[31mred": 1', r"'\x1b[31mred'", "unknown key"),
+    ("client: {kind: sgd,", "client: {kind: sgd, a b: 1,", "client.'a b'", "unknown key"),
+    ("name: good", 'name: "\\ud800"', "", "half a character"),
+    ("name: good", 'name: "\\UFFFFFFFF"', "", "beyond Unicode"),
     ("strategy: {kind: fedavg}", "exclusion: delete", "exclusion", "should be 'replace' or 'remove', got 'delete'"),
     ("{kind: lira}}", "{kind: rmia, gamma: 0.5}}", "estimators[2].attack.gamma", "greater than or equal to 1"),
     ("{kind: lira}}", "{kind: rmia, mode: of-line}}", "estimators[2].attack.mode", "did you mean 'offline'?"),
@@ -258,6 +292,7 @@ EDITS = [
 TEXTS = [
     ("", None, "the file is empty"),
     ("- a\n- b\n", 1, "mapping of keys"),
+    ("~\n", 1, "got nothing"),
     ("rounds: [4\nclients: 4\n", 2, "not valid YAML"),
     ("rounds: 4\n\tclients: 4\n", 2, "not valid YAML"),
     ("base: &x {kind: mlp}\nmodel: *x\n", 2, "write the value out"),
@@ -379,6 +414,46 @@ def test_everything_wrong_is_told_in_one_go(tmp_path):
     said, file = refused(tmp_path, text, "--set", "bootstrap=1")
     for place in (f"{file}:8", f"{file}:13", f"{file}:14", f"{file}:16", "--set bootstrap=1"):
         assert place in said
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "says"),
+    [
+        # Too few rows: the largest of what was written is to blame, and what was not written never is.
+        ({"clients: 4": "clients: 1301"}, ":6 clients", "lower clients to at most 185"),
+        (
+            {"clients: 4": "clients: 1301", "runs: 8": "runs: 8\npopulation: 100"},
+            ":7 clients",
+            "lower clients to at most",
+        ),
+        ({"runs: 8": "runs: 8\npopulation: 5000"}, ":5 population", "lower population to at most 1472"),
+        ({"mislabelled, per_client: 2": "mislabelled, per_client: 300"}, ":10 injections", "need at most 1296"),
+    ],
+)
+def test_too_few_rows_are_blamed_on_the_largest_that_was_written(tmp_path, change, place, says):
+    text = GOOD
+    for old, new in change.items():
+        text = text.replace(old, new)
+    said, file = refused(tmp_path, text)
+    assert f"{file}{place}" in said, said
+    assert says in said
+
+
+def test_a_name_that_comes_from_the_file_says_so(tmp_path):
+    (tmp_path / "my scenario.yaml").write_text(GOOD.replace("name: good\n", ""))
+    done = CliRunner().invoke(app, ["check", str(tmp_path / "my scenario.yaml")])
+    assert done.exit_code == 2
+    assert "the file is called 'my scenario'" in done.stderr
+    assert "write name: my_scenario in the file" in done.stderr
+
+
+def test_a_scenario_comes_from_standard_input_too(tmp_path):
+    done = CliRunner().invoke(app, ["check", "-"], input=GOOD.replace("name: good\n", ""))
+    assert done.exit_code == 0, done.stderr
+    assert "stdin/" in done.stdout
+    wrong = CliRunner().invoke(app, ["check", "-"], input=GOOD.replace("size: 2", "size: 5"))
+    assert wrong.exit_code == 2
+    assert "stdin:13 sampler.size" in " ".join(wrong.stderr.split())
 
 
 def test_a_stacked_executor_needs_a_model_that_stacks(tmp_path, monkeypatch):

@@ -26,29 +26,49 @@ def last_bias(gradient: Params, num_classes: int) -> FloatArray:
 
 
 def infer_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArray:
-    """The sorted labels of `num_images` examples from the gradient of the classifier's bias.
+    """The sorted labels of `num_images` examples from the gradient g of the classifier's bias.
 
-    Under cross-entropy the bias gradient of one example is `p - onehot(y)`: its only negative entry is the label
-    (Zhao et al., 2020). Of a batch it is the mean: a negative class is present, and found once to begin with. The
-    impact of one example is the sum of the negative entries over n, times 1 + 1/C for what p has already taken back;
-    it is taken off every class found, and the other labels are found one at a time, each where the least is left
-    (Wainakh et al., 2022). Exact for one example; of repeated labels some are misplaced.
+    Under cross-entropy the gradient of one example is `p - onehot(y)`: its only negative entry is the label (Zhao et
+    al., 2020). Of a batch of n it is the mean, so that `n_c = n (p_c - g_c)` with the mean prediction p on the batch.
+    That is not known, and taken to be uniform, 1/C. A class with a negative entry is surely present, and found once to
+    begin with; the others are found one at a time, each where most is missing from n_c.
 
-    - A positive factor changes nothing, so an update divided by the wrong learning rate serves.
+    Exact for one example, and for any labels under an untrained model. A trained model predicts its batch well: g is
+    small, and what is found comes near to the uniform guess, which `guess_labels` gives for comparison. Shares of the
+    labels found from 40 messages of clients each after 1, 5, 10 and 40 rounds (digits, batches of 57 on average):
+
+    - skewed clients (alpha 0.5, 3 epochs): .73, .63, .63, .59; guess .61, .59, .61, .58; subtracting the mean impact of
+      one example again and again (Wainakh et al., 2022), which knows no scale: .77, .66, .52, .51;
+    - even clients (alpha 5, 1 epoch): .93, .89, .85, .85; guess .84, .83, .83, .84; impact .51, .50, .47, .45.
+
+    The mean prediction on noise or on the population in place of 1/C was no better, so nothing more need be known.
+
     - If more classes are negative than there are examples, the most negative ones are taken.
-    - Without a negative entry (no information) the labels repeat the class of the smallest entry.
+    - Without information (no entry is negative, or none is a number) the labels are the uniform guess.
 
     >>> infer_labels([0.2, -0.5, 0.3], 1).tolist()
     [1]
     >>> infer_labels([-0.6, -0.2, 0.5, 0.3], 4).tolist()
     [0, 0, 0, 1]
     """
-    rest = np.nan_to_num(np.asarray(bias, dtype=np.float64))
-    found = [int(label) for label in np.argsort(rest, kind="stable") if rest[label] < 0][:num_images]
-    impact = rest[rest < 0].sum() / num_images * (1 + 1 / len(rest))
-    rest[found] -= impact
-    while len(found) < num_images:
-        smallest = int(rest.argmin())
-        found.append(smallest)
-        rest[smallest] -= impact
-    return np.sort(np.asarray(found, dtype=np.int64))
+    slope = np.nan_to_num(np.asarray(bias, dtype=np.float64))
+    order = np.argsort(slope, kind="stable")
+    present = order[slope[order] < 0]
+    if not len(present):
+        return guess_labels(num_images, len(slope))
+    shares = np.clip(1 / len(slope) - slope, 0.0, None)
+    wanted = num_images * shares / shares.sum()
+    counts = np.zeros(len(slope), dtype=np.int64)
+    counts[present[:num_images]] = 1
+    while counts.sum() < num_images:
+        counts[(wanted - counts).argmax()] += 1
+    return np.repeat(np.arange(len(slope)), counts)
+
+
+def guess_labels(num_images: int, num_classes: int) -> IntArray:
+    """The sorted labels that somebody without a gradient would name: equally many of each class, up to one.
+
+    >>> guess_labels(5, 3).tolist()
+    [0, 0, 1, 1, 2]
+    """
+    return np.sort(np.arange(num_images, dtype=np.int64) % num_classes)

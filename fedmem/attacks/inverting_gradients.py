@@ -28,7 +28,7 @@ class InvertingGradients:
 
     Minimises `1 - cos(grad loss(x, y), g) + tv * TV(x)` over images x in [0, 1]. The sign of the gradient in x goes
     into Adam, x is clipped after every step, and the step shrinks tenfold at 3/8, 5/8 and 7/8 of the way. The labels
-    y are inferred first, from the gradient of the last layer's bias.
+    y are inferred first, from the gradient of the last layer's bias (see `attacks/_labels.py`).
 
     Takes targets of one model, of any number of images each; returns images (num_images, *input_shape), sorted labels
     (num_images,) and the distance `1 - cos` in 0..2, lower is better.
@@ -45,7 +45,8 @@ class InvertingGradients:
 
     - it knows the model, its parameters, the gradient and the number of images, and neither labels nor any image;
     - restarts are chosen by the distance alone, never by the truth;
-    - only the direction of `g` counts: its scale need not be known, but its sign must be right;
+    - only the direction of `g` counts for the images, so its sign must be right; its scale helps to count repeated
+      labels, and a wrong one misplaces some of them;
     - the model is used in the mode that it is in, and is not changed;
     - what a target gets does not depend on the targets beside it, but for rounding, which signs amplify;
     - a target without a direction (zero, or not finite) gets a distance of NaN and images that only `tv` has shaped.
@@ -103,7 +104,7 @@ class InvertingGradients:
         first, second = torch.zeros_like(images), torch.zeros_like(images)
         for step in range(self.steps):
             images.requires_grad_()
-            objective = stacked.distances(images).sum() + self.tv * _total_variation(images)
+            objective = stacked.distances(images).sum() + self.tv * _total_variation(images, stacked.weights)
             (slope,) = torch.autograd.grad(objective, images)
             with torch.no_grad():
                 sign = slope.nan_to_num_(0.0).sign_()
@@ -142,7 +143,7 @@ class _Stack:
             count = len(problem.labels)
             images[i, :count], labels[i, :count, 0], weights[i, :count] = problem.inputs, problem.labels, 1 / count
         device = next(iter(targets[0].params.values())).device
-        self.starts, self._labels, self._weights = (torch.from_numpy(a).to(device) for a in (images, labels, weights))
+        self.starts, self._labels, self.weights = (torch.from_numpy(a).to(device) for a in (images, labels, weights))
         self._model = targets[0].model
         self._params = {
             name: torch.stack([target.params[name].detach() for target in targets]).requires_grad_()
@@ -159,7 +160,7 @@ class _Stack:
         losses = -outputs.log_softmax(-1).gather(-1, self._labels).squeeze(-1)
         # Every problem has parameters of its own, so the gradient of the sum holds the gradient of each.
         leaves = [self._params[name] for name in self._wanted]
-        gradients = torch.autograd.grad((losses * self._weights).sum(), leaves, create_graph=images.requires_grad)
+        gradients = torch.autograd.grad((losses * self.weights).sum(), leaves, create_graph=images.requires_grad)
         dot = square = images.new_zeros(len(images))
         for gradient, direction in zip(gradients, self._wanted.values(), strict=True):
             dot = dot + (gradient * direction).flatten(1).sum(1)
@@ -177,10 +178,14 @@ def _directions(gradients: Sequence[Params]) -> Params:
     return {name: (value / lengths.reshape(-1, *[1] * (value.ndim - 1))).float() for name, value in stacked.items()}
 
 
-def _total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference between neighbours in height and in width, averaged over each batch, summed over S."""
+def _total_variation(images: Tensor, weights: Tensor) -> Tensor:
+    """Mean absolute difference between neighbours in height and in width of each image, by weight, summed over S.
+
+    The `weights` (S, n) are 1 over the number of images of the problem, and 0 on padding: a mean over the padded width
+    would smooth a small problem the less, the larger those beside it.
+    """
     if images.ndim < 4:
         return images.new_zeros(())
     # An image one pixel high or wide has no neighbours in that direction.
     steps = [images.diff(dim=dim).abs() for dim in (-2, -1) if images.shape[dim] > 1]
-    return sum((step.flatten(2).mean((1, 2)).sum() for step in steps), images.new_zeros(()))
+    return sum(((step.flatten(2).mean(2) * weights).sum() for step in steps), images.new_zeros(()))

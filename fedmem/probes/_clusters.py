@@ -1,4 +1,4 @@
-"""The interval of a mean whose values come in clusters that share a model."""
+"""Intervals of means, and of differences between means, whose values come in clusters."""
 
 from __future__ import annotations
 
@@ -10,25 +10,57 @@ import numpy as np
 from fedmem.types import FloatArray
 
 
-def mean_interval(values: FloatArray, clusters: Sequence[Hashable], level: float = 0.95) -> tuple[float, float]:
+def mean_interval(values: FloatArray, *ways: Sequence[Hashable], level: float = 0.95) -> tuple[float, float]:
     """Student's t interval of the mean of n values in G clusters, with the spread taken between clusters.
 
     With residual sums `e_g` the variance is `G / (G - 1) * sum e_g^2 / n^2`, and t has G - 1 degrees of freedom. Probes
-    often see only a handful of clusters, where percentile bootstrap intervals are too narrow. One cluster has no
-    interval (NaN, NaN), nor have values of which any is NaN; equal values have an interval of width zero.
+    often see only a handful of clusters, where percentile bootstrap intervals are too narrow. Of several `ways` to
+    cluster the same values (by client, by run) the widest interval counts; a way with one cluster has none. Without
+    any it is (NaN, NaN), as for values of which any is NaN; equal values have an interval of width zero.
 
     >>> [round(end, 3) for end in mean_interval(np.array([1.0, 2.0, 3.0]), ["a", "b", "c"])]
     [-0.484, 4.484]
     >>> mean_interval(np.array([1.0, 2.0, 3.0]), ["a", "a", "a"])
     (nan, nan)
     """
-    names = {name: g for g, name in enumerate(dict.fromkeys(clusters))}
-    if len(names) < 2 or np.isnan(values).any():
-        return math.nan, math.nan
+    middle = float(values.mean())
+    return _widest(middle, (values - middle) / len(values), ways, level)
+
+
+def difference_interval(
+    ins: FloatArray,
+    outs: FloatArray,
+    *ways: tuple[Sequence[Hashable], Sequence[Hashable]],
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Student's t interval of mean(ins) - mean(outs), where both may have values in the same cluster.
+
+    Each way gives the clusters of the ins and of the outs. By linearisation a cluster contributes
+    `e_g = sum_in (x - mean_in) / n_in - sum_out (x - mean_out) / n_out`; the variance is `G / (G - 1) * sum e_g^2`, so
+    that what a cluster adds to both sides cancels. All else is as in `mean_interval`.
+
+    >>> ins, outs = np.array([2.0, 5.0, 9.0]), np.array([1.0, 4.0, 8.0])
+    >>> difference_interval(ins, outs, (["a", "b", "c"], ["a", "b", "c"]))
+    (1.0, 1.0)
+    """
+    first, second = float(ins.mean()), float(outs.mean())
+    residuals = np.concatenate([(ins - first) / len(ins), (second - outs) / len(outs)])
+    return _widest(first - second, residuals, [[*one, *other] for one, other in ways], level)
+
+
+def _widest(
+    middle: float, residuals: FloatArray, ways: Sequence[Sequence[Hashable]], level: float
+) -> tuple[float, float]:
+    """The interval around `middle` for the way with which it is widest."""
     from scipy.special import stdtrit
 
-    middle = float(values.mean())
-    sums = np.bincount([names[name] for name in clusters], weights=values - middle)
-    variance = len(names) / (len(names) - 1) * float(np.square(sums).sum()) / len(values) ** 2
-    half = float(stdtrit(len(names) - 1, (1 + level) / 2)) * math.sqrt(variance)
+    halves = []
+    for clusters in ways:
+        names = {name: g for g, name in enumerate(dict.fromkeys(clusters))}
+        if len(names) > 1:
+            sums = np.bincount([names[name] for name in clusters], weights=residuals)
+            variance = len(names) / (len(names) - 1) * float(np.square(sums).sum())
+            halves.append(float(stdtrit(len(names) - 1, (1 + level) / 2)) * math.sqrt(variance))
+    # NaN does not compare, so that one residual of NaN has to be looked for.
+    half = max(halves) if halves and not np.isnan(residuals).any() else math.nan
     return middle - half, middle + half

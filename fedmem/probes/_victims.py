@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +20,23 @@ KEPT = 4
 """Victims of each kind that are kept as pictures, for each round and view: the first ones, not the best ones."""
 
 
+ALONE = 256
+"""Rows of the largest batch into which controls are put one at a time; a larger one is paired too slowly for that."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One attack and its truth: `rows` (n,) of the store in the batch, `victims` positions in the audit set."""
+    """One attack and its truth: `rows` (n,) of the store in the batch, `victims` positions in the audit set.
+
+    `controls` maps the position of each out example to the places of the batch that it would have, were it in.
+    """
 
     view: str
     transition: Transition
     target: GradientTarget
     rows: IntArray
     victims: IntArray
+    controls: Mapping[int, IntArray]
 
     @property
     def setting(self) -> str:
@@ -38,11 +46,16 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Victim:
-    """One audit example, the image that stands for it, and the best prior; `identified` is NaN without a gallery."""
+    """One audit example, the image that stands for it, and the best prior; `identified` is NaN without a gallery.
+
+    `control` says that it is an out example, which nobody trained on.
+    """
 
     case: Case
     subject: int
     kind: str
+    holder: int
+    control: bool
     original: Images
     reconstruction: Images
     prior: Images
@@ -53,32 +66,47 @@ class Victim:
 
 
 def score(case: Case, found: Reconstruction, context: Context) -> list[Victim]:
-    """Pair what was rebuilt, and every prior, with the true batch, and look the victims up."""
+    """Pair what was rebuilt, and every prior, with the batch, and look up the victims, then the controls.
+
+    A control is looked up in the true batch with itself in its places, all other rows being what they are. So the
+    batch in which an example is sought is the same whether its coin fell on in or on out.
+    """
     federation = context.federation
-    truth = federation.store.inputs[case.rows]
-    own = _paired(found.inputs, truth)
-    priors = [_paired(batch, truth) for batch in _priors(case, found, context)]
+    audit, truth = federation.audit, federation.store.inputs[case.rows]
+    batches = [_Batch.of(images, truth) for images in (found.inputs, *_priors(case, found, context))]
+    places = {subject: np.flatnonzero(case.rows == federation.audit_start + subject) for subject in case.victims}
+    together = []
+    if len(case.rows) > ALONE and case.controls:
+        for subject, at in case.controls.items():
+            truth[at] = audit.examples.inputs[subject]
+        together = [_Batch.of(batch.images, truth) for batch in batches]
+    galleries: dict[str, tuple[int, float]] = {}
     victims = []
-    for subject in case.victims.tolist():
-        kind = str(federation.audit.kind[subject])
-        copies = np.flatnonzero(case.rows == federation.audit_start + subject)
-        rebuilt, error = own.best(copies)
-        prior, prior_error = min((batch.best(copies) for batch in priors), key=lambda pair: pair[1])
-        gallery = _gallery(kind, context)
-        # Nearer than every image of the gallery; a tie identifies nobody.
-        identified = float(error < squared_errors(gallery, rebuilt[None]).min()) if len(gallery) else math.nan
+    for subject, at in [*places.items(), *case.controls.items()]:
+        control, original = subject in case.controls, audit.examples.inputs[subject]
+        looked = together or [batch.swapped(at, original) for batch in batches] if control else batches
+        own, *guesses = (batch.best(at) for batch in looked)
+        prior, prior_error = min(guesses, key=lambda pair: pair[1])
+        kind = str(audit.kind[subject])
+        if kind not in galleries:
+            galleries[kind] = _nearest(found.inputs, _gallery(kind, context))
+        gallery, nearest = galleries[kind]
+        near = float(squared_errors(found.inputs, original[None]).min())
         victims.append(
             Victim(
                 case=case,
-                subject=subject,
+                subject=int(subject),
                 kind=kind,
-                original=federation.audit.examples.inputs[subject],
-                reconstruction=rebuilt,
+                holder=int(audit.holder[subject]),
+                control=control,
+                original=original,
+                reconstruction=own[0],
                 prior=prior,
-                psnr=float(psnr(np.float64(error))),
+                psnr=float(psnr(np.float64(own[1]))),
                 prior_psnr=float(psnr(np.float64(prior_error))),
-                identified=identified,
-                gallery=len(gallery),
+                # A tie identifies nobody.
+                identified=float(near < nearest) if gallery else math.nan,
+                gallery=gallery,
             )
         )
     return victims
@@ -101,23 +129,34 @@ def sheet(victims: Sequence[Victim]) -> dict[str, NDArray[Any]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pairs:
-    """For every true image the image that stands for it, and its error."""
+class _Batch:
+    """Images offered, (m, n) errors between each and every true one, and for every true one which stands for it."""
 
     images: Images
     errors: FloatArray
+    chosen: IntArray
+
+    @staticmethod
+    def of(images: Images, truth: Images) -> _Batch:
+        """Pair a batch with the true one so that the total error is least."""
+        errors = squared_errors(images, truth)
+        return _Batch(images=images, errors=errors, chosen=assign(errors))
+
+    def swapped(self, places: IntArray, original: Images) -> _Batch:
+        """The same with another true image in these places."""
+        errors = self.errors.copy()
+        errors[:, places] = squared_errors(self.images, original[None])
+        return _Batch(images=self.images, errors=errors, chosen=assign(errors))
 
     def best(self, places: IntArray) -> tuple[Images, float]:
         """The nearest stand-in at these places of the batch, the copies of one example, and its error."""
-        place = places[self.errors[places].argmin()]
-        return self.images[place], float(self.errors[place])
+        errors = self.errors[self.chosen[places], places]
+        return self.images[self.chosen[places[errors.argmin()]]], float(errors.min())
 
 
-def _paired(images: Images, truth: Images) -> _Pairs:
-    """Pair a batch with the true one so that the total error is least."""
-    errors = squared_errors(images, truth)
-    chosen = assign(errors)
-    return _Pairs(images=images[chosen], errors=errors[chosen, np.arange(len(truth))])
+def _nearest(images: Images, gallery: Images) -> tuple[int, float]:
+    """How many images the gallery has, and the least error between any of them and any of those rebuilt."""
+    return len(gallery), float(squared_errors(images, gallery).min()) if len(gallery) else math.nan
 
 
 def _priors(case: Case, found: Reconstruction, context: Context) -> list[Images]:

@@ -9,19 +9,30 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
+from fedmem.attacks._labels import guess_labels
 from fedmem.components import Context, GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.errors import ComponentError, RunError
-from fedmem.probes._clusters import mean_interval
+from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._victims import Case, Victim, score, sheet
-from fedmem.statistics import wilson
-from fedmem.types import EVERYWHERE, FINAL, Level, Measurement, Params, Reading, Transition
+from fedmem.statistics import newcombe, wilson
+from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
 
 KNOWS = {"message": "lr+steps+count", "aggregate": "lr+steps+count", "first_step": "lr+batch_size+first_step"}
 """What the adversary of each view is granted besides the model before and after. Labels are always inferred."""
 
 
-RANGES = {"identified": (0.0, 1.0), "label_accuracy": (0.0, 1.0), "coverage": (0.0, 1.0), "distance": (0.0, 2.0)}
+RANGES = {
+    "identified": (0.0, 1.0),
+    "identified.difference": (-1.0, 1.0),
+    "label_accuracy": (0.0, 1.0),
+    "label_accuracy.guess": (0.0, 1.0),
+    "coverage": (0.0, 1.0),
+    "distance": (0.0, 2.0),
+}
 """Metrics with bounds, which an interval does not leave."""
+
+CONTROL = ",coin=out"
+"""The word in the setting of readings of controls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +52,23 @@ class Leakage:
     copies counts with the best of them. Readings of each victim, on images in [0, 1]:
 
     - `psnr`: 10 log10(1 / MSE) in dB, capped at 100, higher is nearer;
-    - `margin`: `psnr` minus that of the best prior, in dB; above 0 the update gave away more than was known before;
-    - `identified`: 1 where the rebuilt image is strictly nearer to the victim than to every image of the gallery, else
-      0; chance is about 1 in the size of the gallery, which `setting` states.
+    - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update gave away more than was known before;
+      below 0 it may have given away something all the same, since the prior is picked by the truth;
+    - `identified`: 1 where some rebuilt image is strictly nearer to the victim than any rebuilt image is to any image
+      of the gallery, else 0. Nothing is matched on the truth first, so chance is exactly 1 / (G + 1) with G images in
+      the gallery; `setting` states both.
+
+    Controls are the out examples of the same clients, scored in the same way and marked `coin=out`: each takes the
+    places of its fill-ins in the true batch, all else being equal, so that the batch in which an example is sought
+    does not depend on its coin. (In a batch of more than 256 rows all controls take their places at once, which is
+    faster; other controls are then the only difference.) Without fill-ins (`exclusion: remove`) each control takes the
+    places of as many base rows of its holder, drawn once for each run. Only a coin decides who is a victim and who a
+    control, so without leakage the difference between them has mean 0, whatever the attack, the pairing and the
+    priors.
 
     Readings of each attack, without a subject: `label_accuracy` (share of the inferred labels that are right, as a
-    multiset; says little where `coverage` is small), `distance` (matching distance reached), `coverage` (m / n).
+    multiset; says little where `coverage` is small) beside `label_accuracy.guess` (what equally many of each class
+    would have got), `distance` (matching distance reached), `coverage` (m / n).
 
     Priors, each paired with the batch in the same way, since whoever may offer m images for a victim to choose from
     has an advantage over a single one: grey (0.5 everywhere), the mean of the population, the class means of the
@@ -54,23 +76,28 @@ class Leakage:
     best is taken for each victim by the truth, which favours the priors. The gallery is the population, or for
     canaries the fresh references of their family; no member is in either.
 
-    `summarise` gives the mean of each metric over victims, by kind, for every attacked round and at FINAL over all of
-    them. Intervals (95 %) treat the victims of one attack as one cluster: Student's t over clusters, and Wilson's with
-    as many trials as clusters for `identified`. One cluster has no interval (NaN) but for `identified`.
+    `summarise` gives for each attacked round and at FINAL over all of them, by kind: the mean of each metric over
+    victims, the mean over controls (`coin=out`), and their difference (`<metric>.difference`, whose setting begins with
+    `in-out`; without leakage 0). Intervals (95 %) are Student's over clusters. The clusters are the holders, since one
+    example attacked in several runs or rounds, and the examples of one client, are not independent; where clustering
+    by run gives the wider interval, that one is taken. `identified` has Wilson's interval with as many trials as there
+    are clusters of the scarcer sort, and its difference at least Newcombe's. One cluster has no interval (NaN) but for
+    `identified`.
 
     Fields
 
     - `attack`: how images are rebuilt.
     - `rounds`: which observed rounds to attack; if left out, the first after round 0 and the last.
-    - `victims`: clients attacked in each round and run, drawn from those of the cohort that hold an in example; the
-      aggregate is scored on the examples of the same clients.
-    - `runs`: how many runs are attacked, from run 0 on.
+    - `victims`: clients attacked in each round and run, drawn from those of the cohort that hold an audit example, in
+      or out; the aggregate is scored on the examples of the same clients.
+    - `runs`: how many runs are attacked, from run 0 on. With few of them the intervals are wide: two runs alone, whose
+      spread has one degree of freedom, resolve next to nothing.
     - `max_images`: largest number of images rebuilt at once; of a larger batch fewer are rebuilt, and each may be
       paired with several true ones.
     - `every`: probe only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to probe.
 
-    Guarantees: what is attacked follows from the scenario alone, never from how an attack went; nothing is changed.
+    Guarantees: who is attacked depends on neither the coins nor how an attack went; nothing is changed.
 
     Errors: `ComponentError` if the client algorithm has no learning rate, since then an update is no gradient.
 
@@ -83,8 +110,8 @@ class Leakage:
 
     attack: ReconstructionAttack
     rounds: tuple[Annotated[int, Gt(0)], ...] = ()
-    victims: Annotated[int, Gt(0)] = 4
-    runs: Annotated[int, Gt(0)] = 2
+    victims: Annotated[int, Gt(0)] = 2
+    runs: Annotated[int, Gt(0)] = 4
     max_images: Annotated[int, Gt(0)] = 64
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")
@@ -109,28 +136,32 @@ class Leakage:
                 about = _about_attack(case, result, context) + [r for victim in scored for r in _about_victim(victim)]
                 readings += [(case.transition, reading) for reading in about]
                 victims += scored
-            context.keep(f"leakage/round_{first.round}/{first.level}/{view}", sheet(victims))
+            shown = [victim for victim in victims if not victim.control]
+            if shown:
+                context.keep(f"round_{first.round}/{first.level}/{view}", sheet(shown))
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """Means by kind and view, for each attacked round and at FINAL over all of them."""
-        groups: dict[tuple[str, int, Level, str, str, str], list[Measurement]] = {}
+        """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all."""
+        groups: dict[tuple[str, int, Level, str, str, str], list[_Scored]] = {}
         for one in measurements:
-            setting, _, kind = one.reading.setting.partition(",kind=")
+            setting, _, about = one.reading.setting.partition(",holder=")
+            holder, _, kind = about.partition(",kind=")
+            scored = _Scored(value=one.reading.value, holder=int(holder or one.client), run=one.run)
             for round in (one.round, FINAL):
                 key = (one.source, round, one.level, one.reading.metric, setting, kind)
-                groups.setdefault(key, []).append(one)
-        return [
-            Measurement(
-                run=EVERYWHERE,
-                round=round,
-                level=level,
-                client=EVERYWHERE,
-                source=source,
-                reading=_mean(metric, members, kind, setting),
-            )
-            for (source, round, level, metric, setting, kind), members in groups.items()
-        ]
+                groups.setdefault(key, []).append(scored)
+        found = []
+        for (source, round, level, metric, setting, kind), members in groups.items():
+            readings = [_mean(metric, members, kind, setting)]
+            controls = groups.get((source, round, level, metric, setting + CONTROL, kind))
+            if controls:
+                readings.append(_difference(metric, members, controls, kind, setting))
+            found += [
+                Measurement(run=EVERYWHERE, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
+                for reading in readings
+            ]
+        return found
 
     def _declared(self, context: Context) -> tuple[int, ...]:
         """The rounds to attack."""
@@ -153,15 +184,14 @@ class Leakage:
         return cases
 
     def _picked(self, run: int, round: int, cohort: set[int], context: Context) -> set[int]:
-        """The clients attacked: the same at every level of a round."""
+        """The clients attacked: the same at every level of a round, and whatever the coins."""
         audit = context.federation.audit
-        holders = np.unique(audit.holder[audit.is_in[run] & audit.active(round)])
-        candidates = np.intersect1d(holders, sorted(cohort))
+        candidates = np.intersect1d(audit.holder[audit.active(round)], sorted(cohort))
         rng = context.stream("leakage victims", run=run, round=round)
         return set(rng.permutation(candidates)[: self.victims].tolist())
 
     def _case(self, view: str, transition: Transition, picked: set[int], context: Context) -> Case | None:
-        """One attack: its gradient, the true rows behind it and the victims among them; None without victims."""
+        """One attack: its gradient, the true rows behind it, victims and controls; None without either."""
         federation, run = context.federation, transition.run
         if view == "first_step":
             after, rows = context.first_step(transition)
@@ -173,7 +203,8 @@ class Leakage:
         audit = federation.audit
         wanted = audit.is_in[run] & np.isin(audit.holder, sorted(picked))
         victims = np.flatnonzero(wanted & np.isin(federation.audit_start + np.arange(len(audit)), rows))
-        if not len(victims):
+        controls = _controls(transition, sorted(picked.intersection(_clients(transition))), rows, context)
+        if not len(victims) and not controls:
             return None
         target = GradientTarget(
             model=federation.model,
@@ -184,12 +215,34 @@ class Leakage:
             num_classes=federation.num_classes,
             knows=KNOWS[view],
         )
-        return Case(view=view, transition=transition, target=target, rows=rows, victims=victims)
+        return Case(view=view, transition=transition, target=target, rows=rows, victims=victims, controls=controls)
 
 
 def _clients(transition: Transition) -> tuple[int, ...]:
     """Whose work a transition is."""
     return (transition.client,) if transition.level == "local" else transition.clients
+
+
+def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, context: Context) -> dict[int, IntArray]:
+    """The out examples of these clients whose stand-ins are among the rows, with the places of those."""
+    federation, run = context.federation, transition.run
+    audit, found = federation.audit, {}
+    subjects = np.repeat(np.arange(len(audit)), audit.copies)
+    # Only where the example itself would be, were it in: some are represented by other rows, or in other rounds.
+    would_be = (federation.trained == federation.audit_start + subjects) & audit.active(transition.round)[subjects]
+    for client in clients:
+        slots = np.flatnonzero(would_be & (audit.holder[subjects] == client) & ~audit.is_in[run, subjects])
+        stand_ins = federation.fill[run, slots]
+        if (stand_ins < 0).any():
+            # Whoever was removed left no gap: a base row of the holder gives up its place, in the first step as rarely
+            # as a victim has one. With fewer base rows than that some controls are left out.
+            base = context.stream("leakage controls", run=run, client=client).permutation(federation.base[client])
+            slots, stand_ins = slots[: len(base)], base[: len(slots)]
+        for subject in dict.fromkeys(subjects[slots].tolist()):
+            places = np.flatnonzero(np.isin(rows, stand_ins[subjects[slots] == subject]))
+            if len(places):
+                found[subject] = places
+    return found
 
 
 def _gradient(transition: Transition, after: Params, steps: float, context: Context) -> Params:
@@ -223,39 +276,91 @@ def _checked(case: Case, found: Reconstruction) -> Reconstruction:
 def _about_attack(case: Case, found: Reconstruction, context: Context) -> list[Reading]:
     """Readings of the attack as a whole."""
     classes, truth = context.federation.num_classes, context.federation.store.targets[case.rows]
-    right = np.minimum(np.bincount(truth, minlength=classes), np.bincount(found.labels, minlength=classes)).sum()
     values = {
-        "label_accuracy": right / len(found.labels),
+        "label_accuracy": _overlap(found.labels, truth, classes),
+        "label_accuracy.guess": _overlap(guess_labels(len(found.labels), classes), truth, classes),
         "distance": found.distance,
         "coverage": len(found.inputs) / len(truth),
     }
     return [Reading(metric=metric, value=float(value), setting=case.setting) for metric, value in values.items()]
 
 
+def _overlap(labels: IntArray, truth: IntArray, classes: int) -> float:
+    """The share of the labels that are right, as multisets."""
+    counts = (np.bincount(some, minlength=classes) for some in (labels, truth))
+    return float(np.minimum(*counts).sum() / len(labels))
+
+
 def _about_victim(victim: Victim) -> list[Reading]:
-    """Readings of one victim; the kind comes last in the setting, because a label may hold anything."""
-    subject, setting, kind = str(victim.subject), victim.case.setting, f",kind={victim.kind}"
-    margin = victim.psnr - victim.prior_psnr
+    """Readings of one victim or control; the kind comes last in the setting, because a label may hold anything."""
+    subject, coin = str(victim.subject), CONTROL if victim.control else ""
+    about = f"{coin},holder={victim.holder},kind={victim.kind}"
+    setting = victim.case.setting
     readings = [
-        Reading(metric="psnr", value=victim.psnr, subject=subject, setting=setting + kind),
-        Reading(metric="margin", value=margin, subject=subject, setting=setting + kind),
+        Reading(metric="psnr", value=victim.psnr, subject=subject, setting=setting + about),
+        Reading(metric="margin", value=victim.psnr - victim.prior_psnr, subject=subject, setting=setting + about),
     ]
     if victim.gallery:
-        place = f"{setting},gallery={victim.gallery}{kind}"
+        chance = f",gallery={victim.gallery},chance=1/{victim.gallery + 1}"
+        place = setting + chance + about
         readings.append(Reading(metric="identified", value=victim.identified, subject=subject, setting=place))
     return readings
 
 
-def _mean(metric: str, members: Sequence[Measurement], kind: str, setting: str) -> Reading:
-    """The mean of one metric; victims of one attack are one cluster."""
-    values = np.array([one.reading.value for one in members])
-    clusters = [(one.run, one.client, one.round) for one in members]
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """One value and the clusters that it belongs to; the holder is -1 for an attack on a whole cohort."""
+
+    value: float
+    holder: int
+    run: int
+
+
+def _values(members: Sequence[_Scored]) -> FloatArray:
+    return np.array([one.value for one in members])
+
+
+def _holders(members: Sequence[_Scored]) -> list[int]:
+    return [one.holder for one in members]
+
+
+def _runs(members: Sequence[_Scored]) -> list[int]:
+    return [one.run for one in members]
+
+
+def _trials(members: Sequence[_Scored]) -> int:
+    """How many answers to yes or no these values are worth."""
+    return min(len(set(_holders(members))), len(set(_runs(members))))
+
+
+def _mean(metric: str, members: Sequence[_Scored], kind: str, setting: str) -> Reading:
+    """The mean of one metric, with an interval that clusters by holder and by run."""
+    values = _values(members)
     value = float(values.mean())
-    low, high = mean_interval(values, clusters)
+    low, high = mean_interval(values, _holders(members), _runs(members))
     if metric == "identified":
         # All or none identified has no spread, yet says little about the next attack.
-        trials = len(set(clusters))
+        trials = _trials(members)
         low, high = (float(end) for end in wilson(value * trials, trials))
+    return _reading(metric, value, low, high, len(values), kind, setting)
+
+
+def _difference(metric: str, ins: Sequence[_Scored], outs: Sequence[_Scored], kind: str, setting: str) -> Reading:
+    """How much higher victims are than controls."""
+    first, second = _values(ins), _values(outs)
+    ways = ((_holders(ins), _holders(outs)), (_runs(ins), _runs(outs)))
+    low, high = difference_interval(first, second, *ways)
+    if metric == "identified":
+        trials, others = _trials(ins), _trials(outs)
+        least, most = newcombe(first.mean() * trials, trials, second.mean() * others, others)
+        # An interval of NaN, of one cluster, leaves the other one alone.
+        low, high = float(np.fmin(low, least)), float(np.fmax(high, most))
+    value, n = float(first.mean() - second.mean()), len(first) + len(second)
+    return _reading(f"{metric}.difference", value, low, high, n, kind, f"in-out,{setting}")
+
+
+def _reading(metric: str, value: float, low: float, high: float, n: int, kind: str, setting: str) -> Reading:
+    """A summary, its interval within the bounds of the metric."""
     least, most = RANGES.get(metric, (-np.inf, np.inf))
     low, high = (float(np.clip(end, least, most)) for end in (low, high))
-    return Reading(metric=metric, value=value, low=low, high=high, n=len(values), subject=kind, setting=setting)
+    return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=kind, setting=setting)

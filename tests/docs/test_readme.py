@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,73 @@ def test_commands_run(command: str, folder: Path) -> None:
 def test_python_runs(code: str, folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_strategy_of_the_readme_passes_the_projects_own_checks(tmp_path: Path) -> None:
+    """In a copy of the project, as if a reader had added the file: the contracts, its doctest, ruff."""
+    (code,) = [block for block in blocks("python") if "class Halfway" in block]
+    for name in ("fedmem", "strategies", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    added = tmp_path / "strategies" / "halfway.py"
+    added.write_text(code, encoding="utf-8")
+
+    def passes(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    contracts = ("tests/contracts/test_strategies.py", "tests/contracts/test_components.py", str(added))
+    said = passes("pytest", *contracts, "-k", "halfway", "-n", "0", "-p", "no:cacheprovider")
+    assert int(re.findall(r"(\d+) passed", said)[-1]) >= 12
+    passes("ruff", "check", "--no-cache", "strategies/halfway.py")
+    passes("ruff", "format", "--check", "--no-cache", "strategies/halfway.py")
+
+
+def test_the_strategy_of_the_readme_goes_half_of_the_way() -> None:
+    import torch
+
+    from strategies._rule import Round
+
+    (code,) = [block for block in blocks("python") if "class Halfway" in block]
+    module = types.ModuleType("halfway")
+    sys.modules["halfway"] = module  # dataclasses look their module up
+    exec(code, module.__dict__)
+    one_round = Round(
+        number=1,
+        before={"w": torch.tensor([[2.0]])},
+        sent={"w": torch.tensor([[[4.0], [10.0]]])},
+        weights=torch.tensor([[2.0, 1.0]], dtype=torch.float64),
+        present=torch.ones((1, 2), dtype=torch.bool),
+        clients=torch.arange(2)[None],
+    )
+    for fraction, after in ((0.5, 4.0), (1.0, 6.0)):  # the mean by size is 6
+        assert module.Halfway(fraction=fraction).rule({}, one_round)[0]["w"].item() == after
+    del sys.modules["halfway"]
+
+
+def test_every_option_that_the_readme_names_exists() -> None:
+    program = str(Path(sys.executable).with_name("fedmem"))
+    rows = re.findall(r"^\| (`fedmem .*?`) \| (.*) \|$", README, flags=re.MULTILINE)
+    named = {command: row for commands, row in rows for command in re.findall(r"fedmem (\w+)", commands)}
+    assert {"run", "measure", "report", "check", "list", "show"} <= set(named)
+    for command, row in named.items():
+        said = subprocess.run(
+            [program, command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+        ).stdout
+        for option in re.findall(r"`(--\w+)", row):
+            assert option in said, (command, option)
 
 
 def test_every_file_that_the_readme_names_exists() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.components import GradientTarget
 from fedmem.image_metrics import assign, psnr, squared_errors
-from fedmem.probes._clusters import mean_interval
+from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.seeding import stream
 from fedmem.types import Examples, FloatArray, Params
 from tests.lab import digits, gradient_of, network, parameters, target_of
@@ -137,3 +137,49 @@ def test_the_cluster_interval_holds_its_level_and_ignoring_clusters_does_not(clu
     assert naive / repetitions < 0.75
     if clusters == 4:
         assert percentile / repetitions < 0.88, "why the interval is not a percentile bootstrap over clusters"
+
+
+@pytest.mark.parametrize("run_effect", [0.0, 0.7])
+def test_intervals_cover_although_examples_and_runs_are_attacked_again_and_again(run_effect: float) -> None:
+    """Eight holders of three examples, each attacked in 6 runs and 2 rounds, by coin an in or an out.
+
+    Examples, holders and runs have effects of their own and nothing leaks: the mean of the ins is 0, and so is the
+    difference. Clusters of (run, holder, round), which take every attack for news, cover far too little.
+    """
+    rng, repetitions = np.random.default_rng(7), 400
+    runs, rounds, holders, examples = 6, 2, 8, 3
+    shape = (runs, rounds, holders, examples)
+    run, round, holder, _ = (axis.reshape(-1) for axis in np.indices(shape))
+    every = list(zip(run, round, holder, strict=True))
+    covered = difference = naive = 0
+    for _ in range(repetitions):
+        values = (
+            rng.normal(size=(1, 1, holders, examples))
+            + 0.5 * rng.normal(size=(1, 1, holders, 1))
+            + run_effect * rng.normal(size=(runs, 1, 1, 1))
+            + 0.5 * rng.normal(size=shape)
+        ).reshape(-1)
+        coins = np.stack([rng.permutation(np.arange(runs) % 2 == 0) for _ in range(holders * examples)], axis=1)
+        is_in = np.repeat(coins.reshape(runs, 1, holders, examples), rounds, axis=1).reshape(-1)
+        low, high = mean_interval(values[is_in], holder[is_in].tolist(), run[is_in].tolist())
+        covered += low <= 0 <= high
+        low, high = mean_interval(values[is_in], [names for names, own in zip(every, is_in, strict=True) if own])
+        naive += low <= 0 <= high
+        ways = [(names[is_in].tolist(), names[~is_in].tolist()) for names in (holder, run)]
+        low, high = difference_interval(values[is_in], values[~is_in], *ways)
+        difference += low <= 0 <= high
+    assert covered / repetitions > (0.93 if not run_effect else 0.9)
+    assert difference / repetitions > 0.93
+    assert naive / repetitions < 0.8
+
+
+def test_the_difference_is_found_where_something_leaks() -> None:
+    rng, found = np.random.default_rng(8), 0
+    holder, run = (axis.reshape(-1) for axis in np.indices((8, 6)))
+    for _ in range(100):
+        values = (rng.normal(size=(8, 1)) + 0.5 * rng.normal(size=(8, 6))).reshape(-1)
+        is_in = np.stack([rng.permutation(6) % 2 == 0 for _ in range(8)]).reshape(-1)
+        ways = [(names[is_in].tolist(), names[~is_in].tolist()) for names in (holder, run)]
+        low, _ = difference_interval(values[is_in] + 1.5, values[~is_in], *ways)
+        found += low > 0
+    assert found > 80
