@@ -235,7 +235,7 @@ class _SamePairs:
         """Weight of the pairs won and of all pairs, for each of B weightings: two (B,)."""
         left, right = by_run[self.ins].transpose(0, 2, 1), by_run[self.outs].transpose(0, 2, 1)
         twice = by_example**2
-        return tuple(np.einsum("mb,mbo,mbo->b", twice, left @ part, right) for part in (self.won, self.counted))  # type: ignore[return-value]
+        return tuple(np.einsum("mb,mbo,mbo->b", twice, left @ part, right) for part in (self.won, self.counted))
 
 
 def tpr(scores: FloatArray, is_in: BoolArray, runs: FloatArray, examples: FloatArray, fpr: float) -> FloatArray:
