@@ -91,7 +91,7 @@ def test_estimates_are_complete_and_repeatable(estimator):
 @every_estimator
 def test_sees_a_large_effect_and_not_a_missing_one(estimator):
     """The sign, and that the null is where no memorisation is."""
-    for view in all_views(make_bank(runs=16, local=4.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200):
+    for view in all_views(make_bank(runs=16, local=5.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200):
         for e in estimator.estimate(view):
             low, high = np.nanquantile(e.replicates, [0.005, 0.995])
             if (view.level, view.setting) == ("local", "owner"):
