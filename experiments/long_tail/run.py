@@ -1,0 +1,172 @@
+"""The long tail in a federation: who is memorised, who is useful, and what removing the most memorised costs.
+
+    python experiments/long_tail/run.py --jobs 2
+
+After section 3.1 of the survey of Usynin, Knolle and Kaissis (2024), and Feldman and Zhang (2020). For every data set
+and seed: (1) a bank in which most natural rows have a coin, (2) a bank with a few natural and many injected examples,
+(3) federations trained anew, with other seeds, without the natural rows that bank 1 found to be memorised most.
+
+Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted. It
+writes `results.csv` and `long_tail.png`; every number in README.md is a row of the former.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from analysis import results
+from figure import draw
+
+import fedmem
+from fedmem.estimators.cross_influence import CrossInfluence
+from fedmem.estimators.memorisation import Memorisation
+from fedmem.federation import build
+from fedmem.results import read_bank
+from fedmem.statistics import resampling
+from fedmem.types import FINAL, Bank, Evidence, Examples, IntArray
+from fedmem.views import views
+
+HERE = Path(__file__).resolve().parent
+DATA = {
+    "digits": ["dataset={kind: digits, test: 497}", "client.lr=0.3"],
+    "fashion_mnist": ["dataset={kind: fashion_mnist, rows: 1500, test: 1000}", "client.lr=0.1"],
+}
+NATURAL = {"digits": 90, "fashion_mnist": 110}  # rows of each client that have a coin in the first bank
+INJECTED = """injections=[{kind: typical}, {kind: near_duplicate}, {kind: corrupted},
+ {kind: rare_subgroup, of_class: 8, clients: {count: 4}, per_client: 10},
+ {kind: mislabelled}, {kind: out_of_distribution}, {kind: random_pattern}]"""
+SHARES = (0.1, 0.3)  # of the rows with a coin, removed in the third part
+DRAWS = 4  # federations behind every accuracy, and random removals
+
+
+def main() -> None:
+    """Train what is missing, then write the table and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--seeds", type=int, default=8, help="how many, from 0 on")
+    parser.add_argument("--jobs", type=int, default=1, help="how many data sets and seeds at a time")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
+    parser.add_argument("--results", type=Path, default=HERE, help="where table and figure go")
+    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    cells = [(data, seed) for seed in range(given.seeds) for data in given.data]
+    # Processes that start afresh: torch does not survive being forked.
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        found = pool.map(partial(cell, out=given.out, settings=given.set), *zip(*cells, strict=True))
+        natural, injected, pairs, removed = (pd.concat(frames) for frames in zip(*found, strict=True))
+    table = results(natural, injected, pairs, removed)
+    given.results.mkdir(parents=True, exist_ok=True)
+    table.to_csv(given.results / "results.csv", index=False, float_format="%.5g")
+    (given.results / "long_tail.png").write_bytes(draw(table, natural, injected))
+
+
+def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:
+    """One data set and seed: examples of the natural and of the injected bank, pairs of the latter, accuracies."""
+    chosen = [f"seed={seed}", *DATA[data]]
+    coins = f"injections=[{{kind: typical, per_client: {NATURAL[data]}}}]"
+    scenario = fedmem.load_scenario(HERE / "scenario.yaml", [*chosen, coins, *settings])
+    bank = read_bank(fedmem.run(scenario, out=out))
+    natural = per_example(bank)
+    halves = np.array_split(np.arange(bank.audit.runs), 2)
+    shuffled = bank.audit.is_in[np.random.default_rng(seed).permutation(bank.audit.runs)]
+    others = {"a": only(bank, halves[0]), "b": only(bank, halves[1])}
+    others["shuffled"] = replace(bank, audit=replace(bank.audit, is_in=shuffled))
+    for name, other in others.items():
+        natural = natural.join(per_example(other)[["memorisation", "cross_influence"]], rsuffix=f"_{name}")
+
+    second = ["runs=48", INJECTED, "estimators=[{kind: cross_influence}]", *settings]
+    folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*chosen, *second]), out=out)
+    injected = per_example(read_bank(folder))
+    measured = fedmem.read(folder).measurements
+    wanted = measured.metric.isin(["cross_pairs_helped", "cross_pairs_harmed"]) & measured.setting.str.endswith(
+        "bility"
+    )
+    pairs = measured[wanted][["level", "subject", "metric", "value"]]
+
+    # Everything as in the natural bank, but without coins: who holds what is written into a file, less some rows.
+    federation = build(scenario)
+    base = [federation.store.take(rows) for rows in federation.base]
+    rows = Examples.concatenate([*base, federation.audit.examples])
+    owner = np.concatenate([*(np.full(len(part), client) for client, part in enumerate(base)), federation.audit.holder])
+    first = len(rows) - len(federation.audit)
+    test: dict[str, Any] = {"test_inputs": federation.test.inputs, "test_targets": federation.test.targets}
+    path, accuracies = out / f"long_tail-{data}-{seed}.npz", []
+    for arm, share, draw_, removed in arms(natural, federation.audit.examples.targets, np.random.default_rng(seed)):
+        left = np.setdiff1d(np.arange(len(rows)), first + removed)
+        held: dict[str, Any] = {"inputs": rows.inputs[left], "targets": rows.targets[left], "clients": owner[left]}
+        np.savez(path, **test, **held)
+        # One file name for all: a finished federation is found again by the checksum of what it was trained on.
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        third = ["runs=1", f"dataset={{kind: npz, path: {path}, sha256: {checksum}}}", "partition={kind: natural}"]
+        # Other weights and batches than those that found the memorised; arms that are compared share theirs.
+        third += [f"seed={1000 + DRAWS * seed + draw_}", "probes=[{kind: utility}]"]
+        folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*DATA[data], *settings, *third]), out=out)
+        measured = fedmem.read(folder).measurements
+        final = measured[(measured.metric == "test_accuracy") & (measured["round"] == FINAL)]
+        accuracies.append(final[["level", "value"]].assign(arm=arm, share=share))
+    path.unlink()
+    print(f"{data}, seed {seed}: done", flush=True)
+    frames = (natural.reset_index(), injected.reset_index(), pairs, pd.concat(accuracies))
+    return tuple(frame.assign(data=data, seed=seed) for frame in frames)
+
+
+def per_example(bank: Bank) -> pd.DataFrame:
+    """Memorisation and cross-influence of each audit example by probability, at its holder and at the aggregate."""
+    parts = []
+    for view in views(bank, resampling(bank.audit, 1, np.random.default_rng(0))):
+        if view.round == FINAL and view.setting != "others":
+            found: dict[str, list[pd.Series]] = {}
+            for estimate in (*Memorisation().estimate(view), *CrossInfluence().estimate(view)):
+                if estimate.setting == "probability":
+                    found.setdefault(estimate.metric, []).append(pd.Series(estimate.per_example, estimate.examples))
+            frame = pd.DataFrame({metric: pd.concat(series) for metric, series in found.items()})
+            parts.append(frame.assign(level=view.level, kind=bank.audit.kind[frame.index]))
+    return pd.concat(parts).rename_axis("subject").set_index("level", append=True)
+
+
+def only(bank: Bank, runs: IntArray) -> Bank:
+    """The bank of some of its runs."""
+    place = np.full(bank.audit.runs, -1, dtype=np.int32)
+    place[runs] = np.arange(len(runs))
+
+    def part(block: Evidence) -> Evidence:
+        kept = place[block.run] >= 0
+        values = {name: getattr(block, name)[kept] for name in ("client", "loss", "margin", "correct")}
+        return replace(block, run=place[block.run][kept], **values)
+
+    audit = replace(bank.audit, is_in=bank.audit.is_in[runs])
+    return replace(bank, audit=audit, evidence=tuple(map(part, bank.evidence)), references=())
+
+
+def arms(
+    natural: pd.DataFrame, labels: IntArray, rng: np.random.Generator
+) -> Iterator[tuple[str, float, int, IntArray]]:
+    """What is removed: nothing, the most memorised, as many at random, as many at random of the same classes."""
+    for draw_ in range(DRAWS):
+        yield "nothing", 0.0, draw_, np.empty(0, dtype=np.int64)
+        for share in SHARES:
+            count = round(share * len(labels))
+            yield "random", share, draw_, rng.choice(len(labels), count, replace=False)
+            for level in ("local", "global"):
+                score = natural.xs(level, level="level")["memorisation"].sort_index().to_numpy()
+                top = np.argsort(-score, kind="stable")[:count]
+                classes, numbers = np.unique(labels[top], return_counts=True)
+                own = [np.flatnonzero(labels == label) for label in classes]
+                yield level, share, draw_, top
+                same = [rng.choice(rows, n, replace=False) for rows, n in zip(own, numbers, strict=True)]
+                yield f"same classes as {level}", share, draw_, np.concatenate(same)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The long tail: its statistics on made numbers, and the whole experiment in small."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fedmem
+from fedmem.results import read_bank
+from fedmem.running import run
+from tests.tiny import tiny
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "long_tail"
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[SimpleNamespace]:
+    """The files of the experiment, which find each other because they lie in one folder."""
+    names = ("analysis", "figure", "run")
+    sys.path.insert(0, str(FOLDER))
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+def natural_rows(rng: np.random.Generator, seeds: int = 6, rows: int = 2000) -> pd.DataFrame:
+    """Nothing is memorised and nothing useful, but in each half of the runs the noise of both measures is the same."""
+    frames = []
+    for seed in range(seeds):
+        noise = rng.standard_normal((2, rows))
+        values: dict[str, Any] = {"data": "digits", "level": "global", "seed": seed, "kind": "typical"}
+        values |= {"memorisation": noise.mean(0), "memorisation_shuffled": rng.standard_normal(rows)}
+        values |= {
+            f"{name}_{half}": noise[i] for i, half in enumerate("ab") for name in ("memorisation", "cross_influence")
+        }
+        frames.append(pd.DataFrame(values))
+    return pd.concat(frames)
+
+
+def injected_rows(rng: np.random.Generator, seeds: int = 6, rows: int = 50) -> pd.DataFrame:
+    """Mislabelled examples are memorised by .3 more than typical ones, and each costs two right answers."""
+    frames = []
+    for seed in range(seeds):
+        for kind, memorised, useful in (("typical", 0.1, 0.5), ("mislabelled", 0.4, -2.0)):
+            noise = rng.normal(0, 0.05, (2, rows))
+            values: dict[str, Any] = {"data": "digits", "level": "global", "seed": seed, "kind": kind}
+            frames.append(
+                pd.DataFrame({**values, "memorisation": memorised + noise[0], "cross_influence": useful + noise[1]})
+            )
+    return pd.concat(frames)
+
+
+def accuracies(rng: np.random.Generator, seeds: int = 6) -> pd.DataFrame:
+    """Removal of the most memorised costs two points more than any other."""
+    rows = []
+    for seed in range(seeds):
+        for arm, value in (
+            ("nothing", 0.9),
+            ("random", 0.89),
+            ("local", 0.87),
+            ("global", 0.87),
+            ("same classes as local", 0.89),
+            ("same classes as global", 0.89),
+        ):
+            for share in (0.0,) if arm == "nothing" else (0.1, 0.3):
+                for _ in range(4):
+                    place = {"data": "digits", "level": "global", "seed": seed, "arm": arm, "share": share}
+                    rows.append({**place, "value": value + rng.normal(0, 0.001)})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def table(modules: SimpleNamespace) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame(
+        {
+            "data": "digits",
+            "level": "global",
+            "seed": range(6),
+            "subject": "typical",
+            "metric": "cross_pairs_helped",
+            "value": 2.0,
+        }
+    )
+    made: pd.DataFrame = modules.analysis.results(natural_rows(rng), injected_rows(rng), pairs, accuracies(rng))
+    return made.set_index(["question", "what", "measure"])
+
+
+def test_the_table_finds_what_was_put_in(table: pd.DataFrame) -> None:
+    for place, truth in (
+        (("memorisation", "mislabelled", "less typical"), 0.3),
+        (("influence", "mislabelled", "mean"), -2.0),
+        (("influence", "typical", "cross_pairs_helped"), 2.0),
+        (("removal", "nothing", "accuracy"), 90.0),
+        (("removal", "10% random", "change"), -1.0),
+        (("removal", "30% local", "less random"), -2.0),
+        (("removal", "30% global", "less same classes as global"), -2.0),
+    ):
+        found = table.loc[place]
+        assert found["mean"] == pytest.approx(truth, abs=0.15), place
+        assert found["low"] <= found["mean"] <= found["high"]
+        assert found["seeds"] == 6
+    tested = table["holm"].dropna()
+    assert (tested >= table.loc[tested.index, "p"]).all()
+
+
+def test_noise_that_both_measures_share_is_no_usefulness(table: pd.DataFrame, modules: SimpleNamespace) -> None:
+    gap = table.loc["influence", "natural", "most memorised tenth less rest"]
+    assert gap["low"] < 0 < gap["high"]
+    assert abs(gap["mean"]) < 0.2
+    # Read in the runs that chose, the same rows would look useful.
+    rows = natural_rows(np.random.default_rng(0))
+    top = rows.groupby("seed")["memorisation_a"].rank(pct=True) > 0.9
+    assert rows.loc[top.to_numpy(), "cross_influence_a"].mean() > 1.5
+
+
+def test_holm_by_hand(modules: SimpleNamespace) -> None:
+    p = pd.Series([0.01, np.nan, 0.04, 0.03, 0.005])
+    np.testing.assert_allclose(modules.analysis.holm(p), [0.03, np.nan, 0.06, 0.06, 0.02])
+
+
+def test_one_seed_has_a_mean_and_no_interval(modules: SimpleNamespace) -> None:
+    found = modules.analysis.row("removal", ("digits", "local", "x"), "less random", pd.Series([2.0]), tested=True)
+    assert found["mean"] == 2.0
+    assert np.isnan([found["low"], found["high"], found["p"]]).all()
+
+
+def test_arms_remove_the_most_memorised_and_as_many_others(modules: SimpleNamespace) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(5, size=100)
+    scores = {"local": rng.permutation(100.0 * np.arange(100)), "global": rng.permutation(np.arange(100.0))}
+    natural = pd.concat(
+        pd.DataFrame({"subject": np.arange(100), "level": level, "memorisation": score})
+        for level, score in scores.items()
+    ).set_index(["subject", "level"])
+    found = list(modules.run.arms(natural, labels, rng))
+    assert len(found) == modules.run.DRAWS * (1 + 5 * len(modules.run.SHARES))
+    for arm, share, _, removed in found:
+        assert len(removed) == len(set(removed.tolist())) == round(share * 100)
+        if arm in scores:
+            assert scores[arm][removed].min() == np.sort(scores[arm])[-len(removed)]
+        if arm.startswith("same"):
+            top = np.argsort(-scores[arm.rpartition(" ")[2]])[: len(removed)]
+            np.testing.assert_array_equal(np.sort(labels[removed]), np.sort(labels[top]))
+
+
+def test_a_part_of_the_runs_is_a_bank_of_its_own(modules: SimpleNamespace, tmp_path: Path) -> None:
+    scenario = tiny(
+        runs=8, sampler={"kind": "everyone"}, estimators=[{"kind": "memorisation"}, {"kind": "cross_influence"}]
+    )
+    folder = run(scenario, out=tmp_path)
+    bank = read_bank(folder)
+    whole = modules.run.per_example(bank)
+    stored = fedmem.read(folder).measurements
+    stored = stored[(stored["round"] == -1) & (stored["run"] == -1) & stored["subject"].str.isdigit()]
+    for metric in ("memorisation", "cross_influence"):
+        for level, setting in (("local", "owner,probability"), ("global", "probability")):
+            rows = stored[(stored.metric == metric) & (stored.level == level) & (stored.setting == setting)]
+            expected = rows.set_index(rows.subject.astype(int))["value"].sort_index()
+            np.testing.assert_array_equal(whole.xs(level, level="level")[metric].sort_index(), expected)
+
+    chosen = np.array([1, 2, 4, 7])
+    part = modules.run.only(bank, chosen)
+    ins = bank.audit.is_in[chosen]
+    last = [e for e in bank.evidence if e.set == "audit" and e.level == "global" and e.round == scenario.rounds]
+    probability = np.exp(-np.concatenate([e.loss for e in last]))[np.argsort(np.concatenate([e.run for e in last]))][
+        chosen
+    ]
+    naive = [
+        probability[ins[:, j], j].mean() - probability[~ins[:, j], j].mean() if 0 < ins[:, j].sum() < 4 else np.nan
+        for j in range(len(bank.audit))
+    ]
+    found = modules.run.per_example(part).xs("global", level="level")["memorisation"]
+    np.testing.assert_allclose(found.reindex(range(len(naive))), naive, atol=1e-12)
+    flipped = replace(bank, audit=replace(bank.audit, is_in=~bank.audit.is_in))
+    np.testing.assert_allclose(modules.run.per_example(flipped)["memorisation"], -whole["memorisation"], atol=1e-12)
+
+
+@pytest.mark.slow
+def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
+    small = [f"--set={setting}" for setting in ("runs=4", "rounds=2", "client.epochs=1")]
+    asked = [sys.executable, str(FOLDER / "run.py"), "--data", "digits", "--seeds", "1", *small]
+    finished = subprocess.run([*asked, "--results", "there"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    table = pd.read_csv(tmp_path / "there" / "results.csv")
+    assert set(table["question"]) == {"memorisation", "influence", "removal"}
+    assert set(table["level"]) == {"local", "global"}
+    assert table["mean"].notna().all()
+    assert (tmp_path / "there" / "long_tail.png").read_bytes().startswith(b"\x89PNG")
+    runs = sorted((tmp_path / "runs" / "long_tail").iterdir())
+    before = {folder: folder.stat().st_mtime_ns for folder in runs}
+    again = subprocess.run([*asked, "--results", "again"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert {folder: folder.stat().st_mtime_ns for folder in (tmp_path / "runs" / "long_tail").iterdir()} == before
+    assert (tmp_path / "there" / "results.csv").read_bytes() == (tmp_path / "again" / "results.csv").read_bytes()
+
+
+def test_the_committed_table_is_what_the_page_tells() -> None:
+    table = pd.read_csv(FOLDER / "results.csv")
+    assert set(table["data"]) == {"digits", "fashion_mnist"}
+    assert (table["seeds"] >= 5).all()
+    assert (FOLDER / "long_tail.png").stat().st_size < 400_000
