@@ -339,9 +339,14 @@ class Reconstruction:
 
 @runtime_checkable
 class ReconstructionAttack(Protocol):
-    """Rebuilds training examples from gradients. Restarts are chosen by matching distance only."""
+    """Rebuilds training examples from gradients. Restarts are chosen by matching distance only.
 
-    def reconstruct(self, targets: Sequence[GradientTarget], rng: np.random.Generator) -> Sequence[Reconstruction]: ...
+    Each target has a generator of its own, so that what comes of it does not depend on the targets beside it.
+    """
+
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]: ...
 
 
 @runtime_checkable

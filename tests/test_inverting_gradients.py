@@ -19,6 +19,10 @@ from tests.lab import digits, gradient_of, network, parameters, target_of
 QUICK = InvertingGradients(steps=40)
 
 
+def streams(count: int) -> list[np.random.Generator]:
+    return [stream(0, "x", client=t) for t in range(count)]
+
+
 def test_a_linear_layer_with_bias_gives_its_example_away_in_closed_form() -> None:
     """Oracle: x = (dl/dW_j) / (dl/db_j) for any unit j, exactly; the optimiser must find the same image."""
     model, row = network(), digits().take(np.array([7]))
@@ -27,7 +31,7 @@ def test_a_linear_layer_with_bias_gives_its_example_away_in_closed_form() -> Non
     unit = int(bias.abs().argmax())
     exact = (weight[unit] / bias[unit]).numpy()
     assert np.abs(exact - row.inputs.reshape(-1)).max() < 1e-6
-    (found,) = InvertingGradients(tv=0.0).reconstruct([target_of(model, parameters(model), row)], stream(0, "x"))
+    (found,) = InvertingGradients(tv=0.0).reconstruct([target_of(model, parameters(model), row)], [stream(0, "x")])
     assert np.abs(found.inputs.reshape(-1) - exact).max() < 0.01
     assert found.labels.tolist() == row.targets.tolist()
     assert 0 <= found.distance + 1e-6 < 1e-4
@@ -35,7 +39,7 @@ def test_a_linear_layer_with_bias_gives_its_example_away_in_closed_form() -> Non
 
 def test_the_step_decays_and_images_stay_in_the_box() -> None:
     model, rows = network(), digits().take(np.arange(4))
-    (found,) = QUICK.reconstruct([target_of(model, parameters(model), rows)], stream(0, "x"))
+    (found,) = QUICK.reconstruct([target_of(model, parameters(model), rows)], [stream(0, "x")])
     assert found.inputs.shape == (4, 1, 8, 8)
     assert found.inputs.dtype == np.float32
     assert found.inputs.min() >= 0
@@ -46,7 +50,7 @@ def test_only_the_direction_counts() -> None:
     model, rows = network(), digits().take(np.arange(3))
     target = target_of(model, parameters(model), rows)
     scaled = replace(target, gradient={name: 1024 * value for name, value in target.gradient.items()})
-    first, second = (QUICK.reconstruct([t], stream(0, "x"))[0] for t in (target, scaled))
+    first, second = (QUICK.reconstruct([t], [stream(0, "x")])[0] for t in (target, scaled))
     assert np.array_equal(first.inputs, second.inputs)
 
 
@@ -90,8 +94,31 @@ def test_stacks_are_cut_without_changing_the_order(monkeypatch: pytest.MonkeyPat
     model, data = network(), digits()
     targets = [target_of(model, parameters(model), data.take(np.arange(n))) for n in (1, 3, 2)]
     monkeypatch.setattr("fedmem.attacks.inverting_gradients.STACK_VALUES", 1)
-    assert [len(found.inputs) for found in QUICK.reconstruct(targets, stream(0, "x"))] == [1, 3, 2]
-    assert QUICK.reconstruct([], stream(0, "x")) == []
+    assert [len(found.inputs) for found in QUICK.reconstruct(targets, streams(3))] == [1, 3, 2]
+    assert QUICK.reconstruct([], []) == []
+
+
+def test_what_comes_of_a_target_does_not_hang_on_those_beside_it() -> None:
+    model, data = network(), digits()
+    first, second = (target_of(model, parameters(model), data.take(np.arange(n, n + 2))) for n in (0, 5))
+    alone = QUICK.reconstruct([second], streams(2)[1:])[0]
+    beside = QUICK.reconstruct([first, second], streams(2))[1]
+    assert np.allclose(alone.inputs, beside.inputs, atol=1e-4)
+    assert not np.allclose(alone.inputs, QUICK.reconstruct([second], streams(1))[0].inputs, atol=1e-2)
+
+
+def test_a_restart_without_a_distance_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = network(), digits().take(np.arange(2))
+    solve = InvertingGradients._solve
+
+    def first_is_lost(self: InvertingGradients, problems: Any) -> Any:
+        solved = solve(self, problems)
+        return [(solved[0][0], math.nan), *solved[1:]]
+
+    monkeypatch.setattr(InvertingGradients, "_solve", first_is_lost)
+    attack = InvertingGradients(steps=3, restarts=3)
+    (found,) = attack.reconstruct([target_of(model, parameters(model), rows)], streams(1))
+    assert not math.isnan(found.distance)
 
 
 def test_the_restart_with_the_smallest_distance_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +133,7 @@ def test_the_restart_with_the_smallest_distance_wins(monkeypatch: pytest.MonkeyP
         return solved
 
     monkeypatch.setattr(InvertingGradients, "_solve", watched)
-    (found,) = attack.reconstruct([target_of(model, parameters(model), rows)], stream(0, "x"))
+    (found,) = attack.reconstruct([target_of(model, parameters(model), rows)], [stream(0, "x")])
     assert len(set(distances)) == 4
     assert found.distance == min(distances)
 
@@ -116,7 +143,7 @@ def test_a_target_without_a_direction_has_no_distance_and_does_not_fail(value: f
     model, rows = network(), digits().take(np.arange(2))
     target = target_of(model, parameters(model), rows)
     blank = replace(target, gradient={name: torch.full_like(g, value) for name, g in target.gradient.items()})
-    beside, found = QUICK.reconstruct([target, blank], stream(0, "x"))
+    beside, found = QUICK.reconstruct([target, blank], streams(2))
     assert math.isnan(found.distance)
     assert not math.isnan(beside.distance)
     assert np.isfinite(found.inputs).all()
@@ -126,7 +153,7 @@ def test_a_diverged_model_does_not_fail() -> None:
     model, rows = network(), digits().take(np.arange(2))
     target = target_of(model, parameters(model), rows)
     broken = replace(target, params={name: torch.full_like(p, math.nan) for name, p in target.params.items()})
-    (found,) = QUICK.reconstruct([broken], stream(0, "x"))
+    (found,) = QUICK.reconstruct([broken], [stream(0, "x")])
     assert math.isnan(found.distance)
     assert np.isfinite(found.inputs).all()
 
@@ -134,7 +161,7 @@ def test_a_diverged_model_does_not_fail() -> None:
 def test_the_model_is_left_as_it_was() -> None:
     model, rows = network(), digits().take(np.arange(2))
     before, mode = parameters(model), model.training
-    QUICK.reconstruct([target_of(model, parameters(model), rows)], stream(0, "x"))
+    QUICK.reconstruct([target_of(model, parameters(model), rows)], [stream(0, "x")])
     assert model.training == mode
     assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
     assert all(value.grad is None for value in model.parameters())
@@ -159,10 +186,10 @@ def test_a_target_is_smoothed_alike_alone_and_beside_a_much_larger_one() -> None
     model, data = network(), digits()
     small, large = (target_of(model, parameters(model), data.take(np.arange(n))) for n in (2, 60))
     attack = InvertingGradients(steps=60, tv=0.1)
-    (alone,) = attack.reconstruct([small], stream(0, "x"))
-    beside, _ = attack.reconstruct([small, large], stream(0, "x"))
+    (alone,) = attack.reconstruct([small], streams(1))
+    beside, _ = attack.reconstruct([small, large], streams(2))
     assert np.allclose(alone.inputs, beside.inputs, atol=1e-3)
-    rough, _ = InvertingGradients(steps=60, tv=0.1 * 2 / 60).reconstruct([small, large], stream(0, "x"))
+    rough, _ = InvertingGradients(steps=60, tv=0.1 * 2 / 60).reconstruct([small, large], streams(2))
     assert not np.allclose(alone.inputs, rough.inputs, atol=0.05), "a thinner weight is seen"
 
 
@@ -174,5 +201,5 @@ def test_colour_images_and_vectors_are_both_inverted() -> None:
         inputs = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
         rows = Examples(inputs=inputs, targets=np.array([4]), ids=np.array([0]))
         target = target_of(model, parameters(model), rows)
-        (found,) = InvertingGradients(tv=0.0).reconstruct([target], stream(0, "x"))
+        (found,) = InvertingGradients(tv=0.0).reconstruct([target], [stream(0, "x")])
         assert psnr(squared_errors(found.inputs, inputs))[0, 0] > 30

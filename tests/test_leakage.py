@@ -37,7 +37,9 @@ class Answers:
 
     images: NDArray[np.float32]
 
-    def reconstruct(self, targets: Sequence[GradientTarget], rng: np.random.Generator) -> Sequence[Reconstruction]:
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]:
         labels = np.zeros(len(self.images), dtype=np.int64)
         return [Reconstruction(inputs=self.images, labels=labels, distance=0.0) for _ in targets]
 

@@ -62,7 +62,7 @@ class InvertingGradients:
     >>> target = GradientTarget(
     ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3, knows=""
     ... )
-    >>> found, = InvertingGradients().reconstruct([target], np.random.default_rng(0))
+    >>> found, = InvertingGradients().reconstruct([target], [np.random.default_rng(0)])
     >>> found.labels.tolist(), found.inputs.round(2).tolist()
     ([2], [[0.10000000149011612, 0.8999999761581421, 0.4000000059604645, 0.6000000238418579]])
 
@@ -74,9 +74,12 @@ class InvertingGradients:
     tv: Annotated[float, Ge(0)] = 1e-3
     restarts: Annotated[int, Gt(0)] = 1
 
-    def reconstruct(self, targets: Sequence[GradientTarget], rng: np.random.Generator) -> Sequence[Reconstruction]:
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
-        problems = [problem for t, target in enumerate(targets) for problem in self._starts(t, target, rng)]
+        pairs = enumerate(zip(targets, rngs, strict=True))
+        problems = [problem for t, (target, rng) in pairs for problem in self._starts(t, target, rng)]
         # Stacks of like sizes waste little on padding.
         problems.sort(key=lambda problem: -len(problem.labels))
         best: dict[int, Reconstruction] = {}
@@ -85,7 +88,12 @@ class InvertingGradients:
             chunk = max(1, STACK_VALUES // largest)
             part, problems = problems[:chunk], problems[chunk:]
             for problem, (images, distance) in zip(part, self._solve(part), strict=True):
-                if problem.index not in best or distance < best[problem.index].distance:
+                # A restart without a distance loses to any other.
+                if (
+                    problem.index not in best
+                    or distance < best[problem.index].distance
+                    or math.isnan(best[problem.index].distance)
+                ):
                     best[problem.index] = Reconstruction(inputs=images, labels=problem.labels, distance=distance)
         return [best[t] for t in range(len(targets))]
 

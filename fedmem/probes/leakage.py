@@ -127,8 +127,9 @@ class Leakage:
             cases = self._cases(view, transitions, context)
             if not cases:
                 continue
-            rng = context.stream(f"leakage {view}", round=first.round)
-            found = self.attack.reconstruct([case.target for case in cases], rng)
+            places = [case.transition for case in cases]
+            rngs = [context.stream(f"leakage {view}", run=t.run, round=t.round, client=t.client) for t in places]
+            found = self.attack.reconstruct([case.target for case in cases], rngs)
             victims: list[Victim] = []
             for case, result in zip(cases, found, strict=True):
                 scored = score(case, _checked(case, result), context)

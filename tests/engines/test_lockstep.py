@@ -58,7 +58,26 @@ def test_a_bank_equals_its_runs_one_by_one(strategy: str) -> None:
     scenario = tiny(speed=ONE_BY_ONE, strategy={"kind": strategy})
     together = trained(scenario)
     for run in range(scenario.runs):
-        assert same(trained(scenario, runs=[run]).params, [together.params[run]])
+        alone = trained(scenario, runs=[run])
+        assert same(alone.params, [together.params[run]])
+        for one, all_runs in zip(alone.bank.evidence, together.bank.evidence, strict=True):
+            assert (one.round, one.level, one.set) == (all_runs.round, all_runs.level, all_runs.set)
+            assert np.array_equal(one.margin, all_runs.margin[all_runs.run == run])
+        for one, all_runs in zip(alone.bank.references, together.bank.references, strict=True):
+            assert np.array_equal(one.less, all_runs.less[all_runs.run == run])
+
+
+def test_readings_of_a_run_are_the_same_alone_and_in_the_bank() -> None:
+    """What the leakage probe draws belongs to (run, round, client), so shards of runs may be measured apart."""
+    attack = {"kind": "inverting_gradients", "steps": 5}
+    probe = {"kind": "leakage", "attack": attack, "runs": 4, "victims": 1, "rounds": [2]}
+    scenario = tiny(speed=ONE_BY_ONE, probes=[probe])
+    together = [m for m in trained(scenario).measurements if m.run == 1]
+    alone = [m for m in trained(scenario, runs=[1]).measurements if m.run == 1]
+    assert [m.reading.metric for m in alone] == [m.reading.metric for m in together]
+    assert together
+    values = np.array([[a.reading.value, b.reading.value] for a, b in zip(alone, together, strict=True)])
+    np.testing.assert_allclose(values[:, 0], values[:, 1], atol=1e-3)
 
 
 def test_runs_differ() -> None:

@@ -35,7 +35,7 @@ def matched(images: np.ndarray, truth: np.ndarray) -> FloatArray:
 
 def results(targets: list[GradientTarget], truth: list[Examples]) -> tuple[FloatArray, FloatArray]:
     """PSNR of every image, and of its best prior among grey, mean and equally many real images."""
-    found = InvertingGradients().reconstruct(targets, stream(0, "attack"))
+    found = InvertingGradients().reconstruct(targets, [stream(0, "attack", client=t) for t in range(len(targets))])
     rng = np.random.default_rng(0)
     own, prior = [], []
     for reconstruction, rows in zip(found, truth, strict=True):
