@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _HOME = {
     "load_scenario": "fedmem.scenario",
     "run": "fedmem.running",
+    "plan": "fedmem.planning",
     "measure": "fedmem.running",
     "read": "fedmem.results",
     "fetch": "fedmem.fetching",
@@ -28,7 +29,7 @@ _HOME = {
     "Watch": "fedmem.watch",
 }
 
-__all__ = ["Observed", "Watch", "__version__", "fetch", "load_scenario", "measure", "read", "run"]
+__all__ = ["Observed", "Watch", "__version__", "fetch", "load_scenario", "measure", "plan", "read", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -189,6 +189,10 @@ class _Context:
         """The rows that a client trains on in this round."""
         return self._work.rows(run, client, round)
 
+    def used(self, run: int, client: int, round: int) -> IntArray:
+        """Those of them that are in one of its batches."""
+        return self._work.used(run, client, round)
+
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Arrays for `reconstructions.npz`, under the source of the probe."""
         self._kept.update({f"{self._source}/{name}/{key}": value for key, value in arrays.items()})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 try:
     import typer
@@ -24,13 +26,29 @@ app = typer.Typer(
     help="What do federated models memorise, where and when? From a scenario file to measured memorisation, exposure, "
     "membership and leakage, of local and global models.",
     epilog="Exit codes: 0 done, 1 a run failed or raised an alarm, 2 the scenario or the command is wrong.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-File = Annotated[Path, typer.Argument(help="scenario file", show_default=False)]
-Folder = Annotated[Path, typer.Argument(help="folder of a finished run", show_default=False)]
+
+def _complete(what: str) -> Callable[[typer.Context, str], list[Any]]:
+    """What a shell offers for an argument; loaded only when it asks."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[Any]:
+        from fedmem import completion
+
+        if what == "kinds":
+            return completion.kinds(ctx.params.get("family"), incomplete)
+        found: list[Any] = getattr(completion, what)(incomplete)
+        return found
+
+    return complete
+
+
+File = Annotated[Path, typer.Argument(help="scenario file", show_default=False, autocompletion=_complete("scenarios"))]
+Folder = Annotated[
+    Path, typer.Argument(help="folder of a finished run", show_default=False, autocompletion=_complete("runs"))
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="change one value, e.g. client.lr=0.05; may be given again"),
@@ -131,6 +149,31 @@ def report(folder: Folder) -> None:
         _show_results(folder, quiet=False)
 
 
+@app.command("runs")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="where to look", show_default=True)] = Path("runs"),
+) -> None:
+    """List finished runs: when, how long, what sets each apart from others of its name, and headline numbers."""
+    with _reporting():
+        from fedmem.overview import finished_runs
+
+        found = finished_runs(folder)
+        if not found:
+            typer.echo(f"no finished run in {folder}", err=True)
+        for one in found:
+            when, seconds = one.finished.strftime("%Y-%m-%d %H:%M"), f"{one.seconds:.0f} s"
+            place = one.run.path.relative_to(Path.cwd()) if one.run.path.is_relative_to(Path.cwd()) else one.run.path
+            typer.echo(f"{place}  {when}  {seconds}")
+            for text in filter(None, (one.label, *one.numbers)):
+                typer.echo(_filled(text, "  "))
+
+
+def _filled(text: str, indent: str) -> str:
+    """A line, or several where the terminal is narrow."""
+    more = f"{indent}  "
+    return textwrap.fill(text, _width(), initial_indent=indent, subsequent_indent=more, break_long_words=False)
+
+
 def _show_results(folder: Path, *, quiet: bool) -> None:
     """Figures, table, where the files are; exit code 1 if the run raised an alarm."""
     from rich.console import Console
@@ -163,62 +206,35 @@ def _show_results(folder: Path, *, quiet: bool) -> None:
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(help="scenario files", show_default=False)], overrides: Overrides = None
+    files: Annotated[
+        list[Path], typer.Argument(help="scenario files", show_default=False, autocompletion=_complete("scenarios"))
+    ],
+    overrides: Overrides = None,
 ) -> None:
     """Say everything that is wrong with scenarios, or what they will do and where every row of the data goes."""
     codes = [0]
     for file in files:
         try:
             with _reporting():
-                typer.echo(f"{file}  ok\n{_plan(check_file(file, overrides or ()))}")
+                from fedmem.checking import check_file, told
+
+                scenario = check_file(file, overrides or ())
+                with _reporting(scenario):
+                    said = told(scenario, _width())
+                typer.echo(f"{file}  ok\n{said}")
         except typer.Exit as error:
             codes.append(error.exit_code)
     raise typer.Exit(max(codes))
 
 
-def check_file(file: Path, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario of a file whose data can hold what it asks for; `ScenarioError` otherwise."""
-    from fedmem import federation
-    from fedmem.errors import ScenarioError
-    from fedmem.scenario import load_scenario
-
-    scenario = load_scenario(file, overrides)
-    problems = federation.check(scenario)
-    if problems:
-        raise ScenarioError([scenario.place(problem) for problem in problems])
-    return scenario
-
-
-def _plan(scenario: Scenario) -> str:
-    """What a scenario will do, in four lines."""
-    from fedmem.federation import budget
-
-    counts = dict(budget(scenario))
-    total = counts.pop("total", sum(counts.values()))
-    size = getattr(scenario.sampler, "size", scenario.clients * getattr(scenario.sampler, "rate", 1))
-    times = f"{scenario.runs} runs × {scenario.rounds} rounds × {size:g} clients"
-    observed = ", ".join(str(round) for round in scenario.observed_rounds)
-    made = generated(scenario, total - counts["test"])
-    said = {name: f"{count} {name}" for name, count in counts.items() if count or name == "base"}
-    if made:
-        said["audit"] += f" (+ {made} generated)"
-    lines = [
-        f"  id        {scenario.name}/{scenario.id}",
-        f"  rows      {total} = " + " + ".join(said.values()),
-        f"  training  {times} = {scenario.runs * scenario.rounds * size:,.0f} local trainings",
-        f"  observed  {len(scenario.observed_rounds)} rounds: {observed}",
-    ]
-    if scenario.runs > 1:
-        lines.append(
-            f"  precision the standard error of one example's memorisation is at most {scenario.runs**-0.5:.2f} "
-            f"(√(1/R) for R = {scenario.runs} runs)"
-        )
-    return "\n".join(lines)
-
-
 @app.command()
 def fetch(
-    name: Annotated[str | None, typer.Argument(help="a data set; left out: list them", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="a data set; left out: list them", show_default=False, autocompletion=_complete("published")
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="fetch again although it is there")] = False,
 ) -> None:
     """Fetch a published data set into the cache folder, or list what can be fetched and what is there."""
@@ -234,18 +250,11 @@ def fetch(
         typer.echo(f"Cache folder (FEDMEM_CACHE): {fetching.cache_folder()}")
 
 
-def generated(scenario: Scenario, rows: int) -> int:
-    """Audit examples that are made up and so take no row of the data: those of injections that reserve none."""
-    return sum(
-        injection.total_copies(scenario.clients, rows) // int(getattr(injection, "copies", 1))
-        for injection in scenario.injections
-        if not injection.spare_rows(scenario.clients, rows)
-    )
-
-
 @app.command("list")
 def list_kinds(
-    family: Annotated[str | None, typer.Argument(help="only this family", show_default=False)] = None,
+    family: Annotated[
+        str | None, typer.Argument(help="only this family", show_default=False, autocompletion=_complete("families"))
+    ] = None,
 ) -> None:
     """List the components that a scenario can be made of."""
     with _reporting():
@@ -257,15 +266,23 @@ def list_kinds(
             known = kinds(name)
             if family is None:
                 typer.echo(name)
-            width = max(map(len, known), default=0)
+            longest = max(map(len, known), default=0)
             for kind in known:
-                typer.echo(f"{'' if family else '  '}{kind:{width}}  {summary(name, kind)}")
+                line = f"{'' if family else '  '}{kind:{longest}}  {summary(name, kind)}"
+                typer.echo(line if len(line) <= _width() or not sys.stdout.isatty() else f"{line[: _width() - 1]}…")
 
 
 @app.command()
 def show(
-    family: Annotated[str, typer.Argument(help="such as partition", show_default=False)],
-    kind: Annotated[str, typer.Argument(help="such as dirichlet, or package.module:Class", show_default=False)],
+    family: Annotated[
+        str, typer.Argument(help="such as partition", show_default=False, autocompletion=_complete("families"))
+    ],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="such as dirichlet, or package.module:Class", show_default=False, autocompletion=_complete("kinds")
+        ),
+    ],
 ) -> None:
     """Explain one component: what it is, its fields, and YAML that builds it."""
     with _reporting():
@@ -274,21 +291,34 @@ def show(
         from rich.text import Text
 
         from fedmem.catalogue import load
-        from fedmem.describe import example, field_facts, text_of
-        from fedmem.overrides import FAMILY_OF_FIELD
-        from fedmem.yaml_source import write_flow
+        from fedmem.describe import field_facts, place_of, text_of, wrapped
+        from fedmem.yaml_source import write_short
 
-        facts = field_facts(family, kind)
-        typer.echo(text_of(load(family, kind)) + "\n")
+        facts, width = field_facts(family, kind), _width()
+        typer.echo(wrapped(text_of(load(family, kind)), width) + "\n")
         if facts:
             table = Table("field", "type", "default", "allowed", box=None, pad_edge=False)
             for fact in facts:
                 cells = (fact.name, fact.type, fact.default or "(must be given)", fact.allowed)
                 table.add_row(*(Text(cell) for cell in cells))
-            Console().print(table)
-        text = write_flow(example(family, kind))
-        field = next((name for name, other in FAMILY_OF_FIELD.items() if other == family), family)
-        typer.echo(f"\n{field}:\n  - {text}" if field.endswith("s") else f"\n{field}: {text}")
+            Console(width=width).print(table)
+        typer.echo("\n" + write_short(place_of(family, kind), width), nl=False)
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option(help="write it to this file", show_default=False)] = None,
+) -> None:
+    """Print the JSON Schema of scenarios, from which editors complete, explain and check."""
+    with _reporting():
+        from fedmem.schema import text_of_schema, write_schema
+
+        typer.echo(text_of_schema() if out is None else write_schema(out), nl=out is not None)
+
+
+def _width() -> int:
+    """The width of the terminal; what goes into a file or a pipe gets a moderate one."""
+    return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
 
 
 @contextmanager

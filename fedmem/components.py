@@ -260,6 +260,10 @@ class Context(Protocol):
         """The rows of the store that a client trains on in this round, if it takes part."""
         ...
 
+    def used(self, run: int, client: int, round: int) -> IntArray:
+        """Those of them that are in one of its batches: not all, where its steps end before its first epoch does."""
+        ...
+
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Hand over arrays for `reconstructions.npz`, under `source/name/key` with the source of the probe."""
         ...

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import textwrap
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fedmem import catalogue
+from fedmem.overrides import FAMILY_OF_FIELD
 from fedmem.stock import parameters
 from fedmem.yaml_source import write_flow
 
@@ -37,6 +40,16 @@ def summary(family: str, kind: str) -> str:
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     texts = [ast.get_docstring(tree), *(ast.get_docstring(node) for node in classes)]
     return next(filter(None, texts), "").partition("\n")[0]
+
+
+def about(family: str, kind: str) -> str:
+    """The line of its file and the first paragraph of its class, in one text.
+
+    >>> about("sampler", "everyone")
+    'Full participation. All N clients take part in every round; nothing is drawn.'
+    """
+    paragraph = inspect.cleandoc(catalogue.load(family, kind).__doc__ or "").partition("\n\n")[0]
+    return " ".join(f"{summary(family, kind)} {paragraph}".split())
 
 
 def field_facts(family: str, kind: str) -> list[FieldFacts]:
@@ -86,6 +99,69 @@ def example(family: str, kind: str) -> dict[str, Any]:
             fitting = catalogue.fitting(inner, catalogue.contracts(resolved[item.name]))
             given[item.name] = example(inner, fitting[0])
     return catalogue.dump(catalogue.build(family, given))
+
+
+def place_of(family: str, kind: str) -> dict[str, Any]:
+    """The example as a key of a scenario; of a family that only stands in others, inside the first that takes it.
+
+    >>> place_of("sampler", "uniform")
+    {'sampler': {'kind': 'uniform', 'size': 10}}
+    >>> place_of("attack", "loss_threshold")
+    {'estimators': [{'kind': 'membership', 'attack': {'kind': 'loss_threshold'}}]}
+    """
+    own = example(family, kind)
+    for field, host in FAMILY_OF_FIELD.items():
+        if host == family:
+            return {field: [own] if field.endswith("s") else own}
+    cls = catalogue.load(family, kind)
+    for field, host in FAMILY_OF_FIELD.items():
+        for other in catalogue.kinds(host):
+            holder = catalogue.load(host, other)
+            for name, annotation in () if catalogue.is_stock(host, holder) else catalogue.hints(holder).items():
+                if any(catalogue.satisfies(cls, protocol) for protocol in catalogue.contracts(annotation)):
+                    held = catalogue.dump(catalogue.build(host, {"kind": other, name: own}))
+                    return {field: [held] if field.endswith("s") else held}
+    raise AssertionError(f"no component of a scenario takes a {family} such as {kind}")
+
+
+def wrapped(text: str, width: int) -> str:
+    """A docstring in lines of at most this width; code and tables stay as they are.
+
+    >>> print(wrapped("- an entry of\\n  a list", 80))
+    - an entry of a list
+    """
+    found: list[str] = []
+    for paragraph in re.split(r"\n[ \t]*\n", text):
+        if re.match(r"\s*(>>>|={3})", paragraph):
+            found.append(paragraph)
+        else:
+            found.append("\n".join(_filled(paragraph.splitlines(), width)))
+    return "\n\n".join(found)
+
+
+def _filled(lines: Sequence[str], width: int) -> Iterator[str]:
+    """A paragraph; each entry of a list is one of its own, with what follows it deeper."""
+    parts: list[list[str]] = []
+    depth = 0
+    for line in lines:
+        inside = len(line) - len(line.lstrip())
+        # an entry, or less or more indentation after a line that ends in a colon: something new begins
+        entry = re.match(r"\s*- |    \w+: ", line) is not None
+        if not parts or entry or inside < depth or (inside > depth and parts[-1][-1].endswith(":")):
+            parts.append([line])
+            depth = inside
+        else:
+            parts[-1].append(line.strip())
+    for part in parts:
+        start = " " * (len(part[0]) - len(part[0].lstrip()))
+        hang = start + ("  " if part[0].lstrip().startswith("- ") or len(start) else "")
+        yield textwrap.fill(
+            " ".join(part),
+            width,
+            subsequent_indent=hang,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def text_of(cls: type) -> str:

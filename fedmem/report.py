@@ -81,6 +81,26 @@ MEANING: Mapping[str, tuple[str, str]] = {
         "none succeeds. The best guess is picked with knowledge of the true image, so a value below 0 against it does "
         "not mean that nothing leaked.",
     ),
+    "extrapolated exposure": (
+        "The same in bits, from a skew-normal law that is fitted to the losses of the references of each model, where "
+        "the fit is good: it does not end at the number of references.",
+        "It is an extrapolation: beyond the references nothing checks the law. Models whose fit is poor are left out.",
+    ),
+    "cross-influence": (
+        "How many test examples the models answer rightly because one audit example was trained on, less those that "
+        "they answer wrongly because of it. Help and harm are the sums of both sides over all test examples.",
+        "It is not self-influence. Noise alone makes help and harm larger than 0, so read them against what noise "
+        "gives; a pair of examples is called only where chance, over all pairs, is unlikely.",
+    ),
+    "client influence": (
+        "How much better the aggregate of the last observed round is in runs that have a client than in runs that a "
+        "coin leaves it out of, with the other clients there half of the time on both sides.",
+        "It is not what a full federation would lose without the client.",
+    ),
+    "client gap": (
+        "Accuracy (or loss) on the base rows of a client, compared with the test set: over-fitting client by client.",
+        "It holds the skew of labels as well, which is there before anybody trains.",
+    ),
     "retention": (
         "The effect at the aggregate as a share of the effect at the holder, both summed over all examples of a kind "
         "above the value without memorisation: 1 means that aggregation keeps everything, 0 nothing.",
@@ -382,8 +402,9 @@ def _put(path: Path, data: bytes) -> None:
 def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterator[str]:
     """The page piece by piece; whatever comes from a file is escaped."""
     run, text = summary.run, html.escape
-    yield _HEAD.format(title=text(f"{run.scenario['name']} · fedmem"))
-    yield f"<h1>{text(str(run.scenario['name']))}</h1><p>{text(headline(run))}.</p>"
+    name = f"{run.scenario['name']} · {run.path.name}"
+    yield _HEAD.format(title=text(f"{name} · fedmem"))
+    yield f"<h1>{text(name)}</h1><p>{text(headline(run))}.</p>"
     for alarm in alarms(run):
         yield f'<p class="alarm">{text(alarm)}</p>'
     yield f"<p>{text(CAPTION)}</p>"

@@ -24,6 +24,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -56,13 +57,18 @@ Positive = Annotated[int, Strict(), Field(ge=1, le=10**6)]
 """A count. Every count has an upper end, far beyond what can be computed, so that a slip of the finger is a message."""
 
 
+_SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+
+
 def _slug(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+    if not re.fullmatch(_SLUG, text):
         raise ValueError("should be at most 100 letters, digits, '.', '_' or '-', the first a letter or digit")
     return text
 
 
-Slug = Annotated[str, Strict(), AfterValidator(_slug)]
+Slug = Annotated[
+    str, Strict(), AfterValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG}$"})
+]
 """Text that is safe as the name of a folder."""
 
 

@@ -44,6 +44,15 @@ TERMS: Mapping[str, str] = {
     "first higher": "the interval of first − second lies above zero",
     "unresolved": "the interval contains zero, so the data do not tell",
     "generalisation gap": "accuracy on training data less accuracy on test data",
+    "extrapolated": "read from a law fitted to the losses of the references, so that it can exceed their number",
+    "gained": "test examples that are answered rightly because one example was trained on, less those lost",
+    "helped": "test examples that gain by one example, each by its share of runs, summed",
+    "harmed": "the same for those that lose",
+    "by noise": "what shuffled coins give, and p, the share of shuffles that are as far out",
+    "significant pairs": "an audit and a test example whose influence is told from chance, few of them wrongly",
+    "client influence": "what the aggregate gains where a client takes part, less where it is left out",
+    "own examples": "answers to the audit examples that belong to the client, right or wrong",
+    "client gap": "accuracy on a client's own base rows less accuracy on test data",
 }
 """What the words of the table mean, one line each."""
 
@@ -189,6 +198,12 @@ class Summary:
             found.append(
                 Measure(metric="exposure", title="exposure", unit="bits", digits=2, null=self._null("exposure"))
             )
+        extrapolated = [parts - {"owner", "others"} for _, _, parts, _ in self.settings("exposure_extrapolated.null")]
+        for parts in dict.fromkeys(extrapolated):
+            title = " ".join(["exposure, extrapolated", *(f"from {part}s" for part in parts)])
+            null = self._null("exposure_extrapolated", *parts)
+            metric = "exposure_extrapolated"
+            found.append(Measure(metric=metric, title=title, unit="bits", digits=2, null=null, parts=parts))
         if self.settings("memorisation"):
             found.append(Measure(metric="memorisation", title="memorisation (self-influence, −1 to 1)", null=0.0))
         attacks = {min(parts) for level, _, parts, _ in self.settings("auc") if level == "global"}
@@ -213,7 +228,9 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _levels(summary, measures, others=everything)
     yield _retention(summary, measures)
     yield _differences(summary, measures)
-    yield _utility(summary)
+    yield _cross_influence(summary, everything=everything)
+    yield _client_influence(summary, everything=everything)
+    yield _utility(summary, everything=everything)
 
 
 def also(summary: Summary) -> str:
@@ -231,7 +248,7 @@ def legend(shown: Sequence[Section]) -> list[tuple[str, str]]:
     for section in shown:
         blocks = [(heading, rows) for heading, rows in section.blocks if rows]
         if blocks:
-            said += [*section.columns, *section.notes]
+            said += [section.title.lower(), *section.columns, *section.notes]
         for heading, rows in blocks:
             said += [heading, *(cell for row in rows for cell in row)]
     text = "\n".join(said)
@@ -373,14 +390,107 @@ def _direction(value: Value, first: str) -> str:
     return f"{first} {'higher' if value.low > 0 else 'lower'}" if value.resolved else "unresolved"
 
 
-def _utility(summary: Summary) -> Section:
-    """What the models are good for."""
+def _cross_influence(summary: Summary, *, everything: bool) -> Section:
+    """Which test examples gain or lose by audit examples: sums, what noise alone gives, and pairs that stand out."""
+    blocks = []
+    for setting in ((), ("probability",)) if everything else ((),):
+        unit = "test examples, by probability of the label" if setting else "test examples"
+        headings = {
+            "cross_influence": f"gained by training on one example, {unit} (without influence: 0)",
+            "cross_help": f"helped by one example, {unit}",
+            "cross_harm": f"harmed by one example, {unit}",
+        }
+        for metric, heading in headings.items():
+            rows = []
+            for kind in summary.kinds:
+                places = (("local", kind, "owner", *setting), ("global", kind, *setting))
+                found = [summary.value(metric, *place) for place in places]
+                nulls = [summary.value(f"{metric}.null", *place) for place in places]
+                chances = [summary.value(f"{metric}_p", *place) for place in places]
+                if any(found):
+                    rows.append((kind, _count(*found), *(_cell(value) for value in found)))
+                if any(nulls) and any(chances):
+                    cells = (_noise(*pair) for pair in zip(nulls, chances, strict=True))
+                    rows.append((f"{kind}, by noise", _count(*found), *cells))
+            blocks.append((heading, tuple(rows)))
+        rows = []
+        for kind in summary.kinds:
+            places = (("local", kind, "owner", *setting), ("global", kind, *setting))
+            helped, harmed = (
+                [summary.value(f"cross_pairs_{side}", *place) for place in places] for side in ("helped", "harmed")
+            )
+            if any(helped):
+                cells = (
+                    f"{up.value:,.0f} / {down.value:,.0f}" if up and down else "–"
+                    for up, down in zip(helped, harmed, strict=True)
+                )
+                rows.append((kind, _count(*helped), *cells))
+        blocks.append(
+            (f"significant pairs, helped / harmed; n counts pairs{', by probability' * bool(setting)}", tuple(rows))
+        )
+    return Section(title="CROSS-INFLUENCE", columns=("", "n", "local", "global"), blocks=tuple(blocks))
+
+
+def _noise(null: Value | None, chance: Value | None) -> str:
+    """What noise alone gives, and how often it is as far out as the value."""
+    return f"{number(null.value, 2)}, p {chance.value:.2g}" if null and chance else "–"
+
+
+_READ_AT_CLIENTS = {
+    "accuracy": "test accuracy",
+    "loss": "test loss, nats",
+    "own": "own examples",
+    "own in": "own examples that are in",
+}
+"""What the influence of a client is read at, in the order of the table."""
+
+
+def _client_influence(summary: Summary, *, everything: bool) -> Section:
+    """What whole clients are worth to the aggregate: their mean, the lowest and the highest, and how many stand out."""
+    rows: list[tuple[str, ...]] = []
+    notes = []
+    for setting, name in _READ_AT_CLIENTS.items():
+        found = {
+            subject: value
+            for _, subject, parts, value in summary.settings("client_influence", setting)
+            if parts == {setting}
+        }
+        mean = found.pop("", None)
+        if mean is None:
+            continue
+        rows.append((f"{name}, mean", str(mean.n), mean.text(3)))
+        ordered = sorted(found, key=lambda subject: (found[subject].value, subject))
+        told = ordered if everything else ordered[:1] + ordered[-1:] if setting == "accuracy" else []
+        rows += [
+            (f"{name}, {subject}", str(found[subject].n), found[subject].text(3)) for subject in dict.fromkeys(told)
+        ]
+        up, down = (sum(v.resolved and (v.low > 0) == above for v in found.values()) for above in (True, False))
+        notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(found)} clients.")
+    heading = "runs with the client less runs without it; n counts runs, of a mean clients"
+    notes = notes if everything else notes[:1]
+    if notes and not everything:
+        notes.append("The lowest and the highest are picked by their values: their intervals do not say so.")
+    title = "CLIENT INFLUENCE"
+    return Section(title=title, columns=("", "n", "global"), blocks=((heading, tuple(rows)),), notes=tuple(notes))
+
+
+def _utility(summary: Summary, *, everything: bool) -> Section:
+    """What the models are good for, and how much better they know their own data."""
     rows = []
-    for metric in ("test_accuracy", "generalisation_gap"):
-        found = [summary.value(metric, level, "") for level in ("local", "global")]
-        if any(found):
-            cells = (value.text(3) if value else "–" for value in found)
-            rows.append((metric.replace("_", " "), _count(*found), *cells))
+    names = {"test_accuracy": "test accuracy", "generalisation_gap": "generalisation gap"}
+    for metric, name in {**names, "client_accuracy_gap": "client gap", "client_loss_gap": "client gap, nats"}.items():
+        levels = ("local", "global")
+        subjects = [""]
+        if everything and metric not in names:
+            subjects += sorted(
+                {about for _, about, _, _ in summary.settings(metric) if about},
+                key=lambda about: (len(about), about),
+            )
+        for subject in subjects:
+            found = [summary.value(metric, level, subject) for level in levels]
+            if any(found):
+                cells = (value.text(3) if value else "–" for value in found)
+                rows.append((f"{name}{', ' * bool(subject)}{subject}", _count(*found), *cells))
     block = ("means over models; n counts models, local/global", tuple(rows))
     return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=(block,))
 

@@ -177,6 +177,22 @@ def write_flow(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+def write_short(value: Mapping[str, Any], width: int) -> str:
+    """The same with each key's value on one line, or each item of its list, as far as they fit into the width.
+
+    >>> print(write_short({"probes": [{"kind": "utility"}], "sampler": {"kind": "everyone"}}, 80), end="")
+    probes:
+      - {kind: utility}
+    sampler: {kind: everyone}
+    """
+    text = ""
+    for key, inner in value.items():
+        items = [f"  - {write_flow(item)}" for item in inner] if isinstance(inner, list) else []
+        lines = [f"{key}:", *items] if items else [f"{key}: {write_flow(inner)}"]
+        text += write({key: inner}) if max(map(len, lines)) > width else "\n".join(lines) + "\n"
+    return text
+
+
 def _unusable(name: str, message: str, line: int | None = None) -> Source:
     return Source(value=None, lines={}, problems=(Problem(path="", message=message, line=line, source=name),))
 

@@ -137,6 +137,10 @@ class Lab:
         plan = self.client.batches(len(rows), self.stream("batches", run=run, round=round, client=client))
         return [rows[positions[positions >= 0]] for positions in plan]
 
+    def used(self, run: int, client: int, round: int = 2) -> IntArray:
+        batches = np.concatenate(self.batches(run, round, client))
+        return np.array([row for row in self.rows(run, client) if row in batches])
+
     def descend(self, params: Params, batches: Sequence[IntArray]) -> Params:
         store = self.federation.store
         for rows in batches:

@@ -29,44 +29,46 @@ def idx_labels(rows: int) -> bytes:
     return pack((np.arange(rows) % 10).astype(np.uint8))
 
 
-def made_files(name: str) -> dict[str, bytes]:
-    """File name -> content, in the format of the published ones."""
+def made_files(name: str, times: int = 1) -> dict[str, bytes]:
+    """File name -> content, in the format of the published ones; `times` as many rows where few are too few."""
     rng = np.random.default_rng(0)
     if name == "adult":
         return {
-            "adult.data": ("\n".join(ADULTS * 20) + "\n\n").encode(),
-            "adult.test": ("|1x3 Cross validator\n" + "\n".join(line + "." for line in ADULTS * 10) + "\n\n").encode(),
+            "adult.data": ("\n".join(ADULTS * 20 * times) + "\n\n").encode(),
+            "adult.test": (
+                "|1x3 Cross validator\n" + "\n".join(line + "." for line in ADULTS * 10 * times) + "\n\n"
+            ).encode(),
         }
     if name == "mnist5k":
-        return {"images-idx3-ubyte": idx_images(200, rng), "labels-idx1-ubyte": idx_labels(200)}
+        return {"images-idx3-ubyte": idx_images(200 * times, rng), "labels-idx1-ubyte": idx_labels(200 * times)}
     assert name == "fashion_mnist", f"add to tests/published.py how to make files like those of {name}"
     return {
-        "train-images-idx3-ubyte": idx_images(120, rng),
-        "train-labels-idx1-ubyte": idx_labels(120),
-        "t10k-images-idx3-ubyte": idx_images(40, rng),
-        "t10k-labels-idx1-ubyte": idx_labels(40),
+        "train-images-idx3-ubyte": idx_images(120 * times, rng),
+        "train-labels-idx1-ubyte": idx_labels(120 * times),
+        "t10k-images-idx3-ubyte": idx_images(40 * times, rng),
+        "t10k-labels-idx1-ubyte": idx_labels(40 * times),
     }
 
 
-def pretend(kind: str, monkeypatch: pytest.MonkeyPatch, *sources: Source) -> Published:
+def pretend(kind: str, monkeypatch: pytest.MonkeyPatch, *sources: Source, times: int = 1) -> Published:
     """Let a data set be the made one, with these sources; nothing is fetched yet."""
     cls = catalogue.load("dataset", kind)
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in made_files(kind).items()}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in made_files(kind, times).items()}
     made = replace(cls.published, files=sums, sources=sources, convert=None)
     monkeypatch.setattr(cls, "published", made)
     return made
 
 
-def on_disk(kind: str, folder: Path) -> Web:
+def on_disk(kind: str, folder: Path, times: int = 1) -> Web:
     """A source that has the made files on this disk."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in made_files(kind).items():
+    for name, content in made_files(kind, times).items():
         (folder / name).write_bytes(content)
     return Web(says=f"folder {folder.name}", files={name: (folder / name).as_uri() for name in made_files(kind)})
 
 
-def put_in_cache(kind: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+def put_in_cache(kind: str, cache: Path, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> Published:
     """As if it had been fetched into this cache folder, which becomes the one in force."""
     monkeypatch.setenv("FEDMEM_CACHE", str(cache))
-    on_disk(kind, cache / kind)
-    return pretend(kind, monkeypatch)
+    on_disk(kind, cache / kind, times)
+    return pretend(kind, monkeypatch, times=times)

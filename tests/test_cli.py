@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -17,9 +18,12 @@ import fedmem
 from fedmem import catalogue, describe, yaml_source
 from fedmem.cli import app
 from fedmem.components import FAMILIES
-from fedmem.errors import ComponentError, RunError
+from fedmem.errors import ComponentError, RunError, ScenarioError
+from fedmem.overrides import FAMILY_OF_FIELD
 from fedmem.progress import Progress
+from fedmem.scenario import parse_scenario
 from fedmem.summary import alarms
+from tests.tiny import TINY
 
 SMALL = """\
 # fedmem run small.yaml
@@ -88,7 +92,7 @@ def test_version():
 
 
 def test_every_command_has_help():
-    for command in ("run", "measure", "report", "check", "list", "show", "fetch"):
+    for command in ("run", "measure", "report", "runs", "check", "list", "show", "schema", "fetch"):
         done = call(command, "--help")
         assert done.exit_code == 0
         assert "Usage" in done.stdout
@@ -130,7 +134,7 @@ def test_list_of_an_unknown_family():
     [
         ("client", "sgd", ["momentum", "≥ 0, < 1", "0.1", "whole number or null"]),
         ("strategy", "fedavg", ["size, uniform"]),
-        ("probe", "leakage", ["inverting_gradients", "(must be given)", "probes:\n  - {kind: leakage, attack: {"]),
+        ("probe", "leakage", ["inverting_gradients", "(must be given)", "probes:\n- kind: leakage\n"]),
         ("sampler", "everyone", ["sampler: {kind: everyone}"]),
         ("injection", "typical", ["all of its family have", "- `stop`: last round in which an in"]),
         ("strategy", "flwr.serverapp.strategy:FedProx", ["proximal_mu"]),
@@ -149,6 +153,69 @@ def test_the_example_of_show_is_yaml_that_builds_the_component():
     assert catalogue.dump(catalogue.build("partition", read["partition"])) == read["partition"]
 
 
+EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(family)]
+
+
+def wrong_places(text):
+    try:
+        parse_scenario(text)
+    except ScenarioError as error:
+        return {problem.path for problem in error.problems}
+    return set()
+
+
+@pytest.mark.parametrize(("family", "kind"), EVERY, ids="/".join)
+def test_what_show_prints_can_be_pasted_into_a_scenario(family, kind):
+    """Its last paragraph is a key of a scenario, whose component is of this kind or holds one."""
+    said = call("show", family, kind)
+    assert said.exit_code == 0, said.stderr
+    read = yaml_source.read_text(said.stdout.rpartition("\n\n")[2], "x")
+    assert not read.problems
+    ((field, value),) = read.value.items()
+    host = FAMILY_OF_FIELD[field]
+    (mapping,) = value if field.endswith("s") and isinstance(value, list) else [value]
+    assert catalogue.dump(catalogue.build(host, mapping)) == mapping
+    while host != family:
+        name = next(key for key, inner in mapping.items() if isinstance(inner, dict) and "kind" in inner)
+        host, mapping = catalogue.nested_family(catalogue.load(host, mapping["kind"]), name), mapping[name]
+    assert mapping == describe.example(family, kind)
+    pasted = {**TINY, "runs": 8, "leave_out": {"clients": "all"}, field: value}
+    if family == "partition":
+        pasted["sampler"] = {"kind": "everyone"}
+    # only what another part of this one scenario forbids
+    assert wrong_places(json.dumps(pasted)) <= {"client.kind", "sampler.size", "strategy"}
+
+
+@pytest.mark.parametrize(("family", "kind"), EVERY, ids="/".join)
+def test_show_explains_every_field_in_lines_that_fit(family, kind):
+    said = call("show", family, kind).stdout
+    for name, meaning in catalogue.explain(catalogue.load(family, kind)).items():
+        assert name in said
+        assert " ".join(meaning.split()) in " ".join(said.split())
+    assert [line for line in said.splitlines() if len(line) > 100 and not line.startswith((">>>", "..."))] == []
+
+
+def test_text_is_wrapped_but_examples_and_lists_keep_their_lines():
+    text = "A first line that is\nbroken.\n\n- `one`: item that is longer\n  than this;\n- two.\n\n>>> f(\n...  1)\n2\n"
+    assert describe.wrapped(text, 24).splitlines() == [
+        "A first line that is",
+        "broken.",
+        "",
+        "- `one`: item that is",
+        "  longer than this;",
+        "- two.",
+        "",
+        ">>> f(",
+        "...  1)",
+        "2",
+    ]
+    assert describe.wrapped("Fields:\n    lr: a rate\n        of steps.\n    b: c.", 80).splitlines() == [
+        "Fields:",
+        "    lr: a rate of steps.",
+        "    b: c.",
+    ]
+
+
 def test_show_of_an_unknown_kind():
     done = call("show", "sampler", "unifrom")
     assert done.exit_code == 2
@@ -161,6 +228,7 @@ def test_show_of_an_unknown_kind():
 def test_check_says_what_will_happen_and_where_every_row_goes(small):
     done = call("check", "small.yaml", "--set", "runs=4")
     assert done.exit_code == 0, done.stderr
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
     assert "4 runs × 2 rounds × 3 clients = 24 local trainings" in done.stdout
     assert "2 rounds: 0, 2" in done.stdout
     assert "at most 0.50" in done.stdout
@@ -169,6 +237,31 @@ def test_check_says_what_will_happen_and_where_every_row_goes(small):
     )
     assert total == sum(parts) == 240
     assert not (small / "runs").exists()
+
+
+def test_check_counts_what_the_manifest_of_the_run_counts(small):
+    wanted = ("--set", "injections=[{kind: random_pattern}]", "--set", "sampler={kind: poisson, rate: 0.6}")
+    wanted = (*wanted, "--set", "client={kind: sgd, steps: 7}", "--set", "estimators=[]", "--set", "runs=4")
+    said = " ".join(call("check", "small.yaml", *wanted, "--set", "dataset={kind: digits}").stdout.split())
+    done = call("run", "small.yaml", *wanted, "--set", "dataset={kind: digits}", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    rows = fedmem.read(done.stdout.strip()).manifest["rows"]
+    trainings = rows["participation"]
+    assert f"= {trainings:,} local trainings; {7 * trainings:,} steps (7 each)" in said
+    assert f" {rows['evidence']:,} rows = (" in said
+    assert f"{rows['references']:,} rows of references" in said
+    assert "needs 8 runs or more" in said
+
+
+def test_check_draws_the_cohorts_and_places_what_a_sampler_refuses(small, monkeypatch):
+    def refuse(*_):
+        raise ComponentError("sampler.size", "too many; use 1")
+
+    monkeypatch.setattr("fedmem.samplers.uniform.Uniform.cohort", refuse)
+    Path("huge.yaml").write_text(SMALL + "sampler: {kind: uniform, size: 3}\n")
+    done = call("check", "huge.yaml")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "huge.yaml:14  sampler.size: too many; use 1\n"
 
 
 def test_check_goes_through_all_files_and_fails_if_one_is_wrong(small):

@@ -105,6 +105,37 @@ def test_the_first_step_gradient_is_exact_and_the_message_of_one_step_equals_it(
             assert torch.allclose(case.target.gradient[name].float(), value, atol=2e-6)
 
 
+def test_rows_that_no_batch_of_the_round_held_are_no_part_of_the_message() -> None:
+    """Where `steps` end before an epoch does, nobody is a victim of an update that never saw it."""
+    lab = Lab(client=Sgd(lr=0.1, steps=1, batch_size=5))
+    local = lab.local()
+    probe = Leakage(attack=QUICK, victims=3)
+    messages, first = (probe._cases(view, local, lab) for view in ("message", "first_step"))
+    assert [sorted(case.rows) for case in messages] == [sorted(case.rows) for case in first]
+    assert [case.victims.tolist() for case in messages] == [case.victims.tolist() for case in first]
+    assert {case.target.num_images for case in messages} == {5}
+    (together,) = probe._cases("aggregate", lab.aggregated(lab.local(runs=(0,))), lab)
+    assert len(together.rows) == 5 * len(lab.federation.base)
+    longer = Lab(client=Sgd(lr=0.1, steps=4, batch_size=5))
+    for case in probe._cases("message", longer.local(), longer):
+        assert sorted(case.rows) == sorted(longer.rows(case.transition.run, case.transition.client))
+
+
+def test_the_message_of_a_single_small_batch_is_its_first_step_in_a_whole_run(tmp_path: Path) -> None:
+    probe = {
+        "kind": "leakage",
+        "attack": {"kind": "inverting_gradients", "steps": 5},
+        "victims": 3,
+        "levels": ["local"],
+    }
+    client = {"kind": "sgd", "lr": 0.2, "steps": 1, "batch_size": 6}
+    frame = read(run(tiny(client=client, probes=[probe]), out=tmp_path)).measurements
+    seen = frame[(frame.metric == "label_accuracy") & (frame["round"] == FINAL)].set_index("setting").value
+    message, first = (seen[[name for name in seen.index if view in name]] for view in ("view=message", "first_step"))
+    assert len(message) == len(first) == 1
+    assert message.iloc[0] == first.iloc[0]
+
+
 def test_weight_decay_is_taken_off() -> None:
     client = Sgd(lr=0.1, steps=1, batch_size=100, weight_decay=0.1)
     lab = Lab(client=client)
@@ -273,6 +304,9 @@ def test_a_client_without_a_learning_rate_is_refused() -> None:
 
         def num_steps(self, num_examples: int) -> int:
             return 1
+
+        def batches(self, num_examples: int, rng: np.random.Generator) -> NDArray[Any]:
+            return np.arange(num_examples)[None]
 
     lab = Lab()
     local = lab.local()

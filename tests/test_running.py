@@ -19,7 +19,6 @@ import pytest
 import fedmem
 from fedmem.errors import FolderError, RunError, ScenarioError
 from fedmem.running import _alarms, measure, run
-from fedmem.scenario import load_scenario
 from fedmem.types import Evidence, Level
 from tests.tiny import tiny
 
@@ -208,11 +207,3 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(how: signal.Signa
 
 def _env() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "scenarios").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_shipped_scenario_finishes_two_rounds(path: Path, tmp_path: Path) -> None:
-    scenario = load_scenario(path, ["rounds=2", "observe.every=1", "observe.rounds=[]", "bootstrap=50", "runs=8"])
-    frame = fedmem.read(run(scenario, out=tmp_path)).measurements
-    assert {"memorisation", "exposure", "auc", "retention"} <= set(frame.metric)
-    assert (frame.n >= 0).all()

@@ -50,6 +50,8 @@ def draw(table: pd.DataFrame, natural: pd.DataFrame, injected: pd.DataFrame) -> 
         for axes in panels:
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
+    title = "blue: models of the holders (local), orange: aggregate (global); bars: 95 % intervals over seeds"
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     stored = io.BytesIO()
     figure.savefig(stored, format="png", metadata={"Software": None})
     return stored.getvalue()
@@ -114,13 +116,12 @@ def cost(axes: Axes, table: pd.DataFrame) -> None:
     for shift, (level, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
         own = gaps[gaps["level"] == level].set_index(["what", "measure"]).loc[labels]
         places = np.arange(len(labels)) + shift
-        axes.errorbar(own["mean"], places, xerr=ends(own), fmt="o", color=colour, markersize=5, label=f"{level} models")
+        axes.errorbar(own["mean"], places, xerr=ends(own), fmt="o", color=colour, markersize=5)
     texts = [f"{what.replace(' ', ' by ', 1)}\n{measure}" for what, measure in labels]
     axes.set_yticks(range(len(labels)), texts)
     axes.invert_yaxis()
     axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
     axes.set_xlabel("difference of test accuracy, points", fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
 
 
 def ends(part: pd.DataFrame) -> NDArray[np.float64]:

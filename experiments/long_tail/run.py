@@ -46,7 +46,6 @@ INJECTED = """injections=[{kind: typical}, {kind: near_duplicate}, {kind: corrup
  {kind: rare_subgroup, of_class: 8, clients: {count: 4}, per_client: 10},
  {kind: mislabelled}, {kind: out_of_distribution}, {kind: random_pattern}]"""
 SHARES = (0.1, 0.3)  # of the rows with a coin, removed in the third part
-DRAWS = 4  # federations behind every accuracy, and random removals
 
 
 def main() -> None:
@@ -54,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--seeds", type=int, default=8, help="how many, from 0 on")
+    parser.add_argument("--draws", type=int, default=4, help="random removals, and federations behind every accuracy")
     parser.add_argument("--jobs", type=int, default=1, help="how many data sets and seeds at a time")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
     parser.add_argument("--results", type=Path, default=HERE, help="where table and figure go")
@@ -63,7 +63,7 @@ def main() -> None:
     cells = [(data, seed) for seed in range(given.seeds) for data in given.data]
     # Processes that start afresh: torch does not survive being forked.
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        found = pool.map(partial(cell, out=given.out, settings=given.set), *zip(*cells, strict=True))
+        found = pool.map(partial(cell, draws=given.draws, out=given.out, settings=given.set), *zip(*cells, strict=True))
         natural, injected, pairs, removed = (pd.concat(frames) for frames in zip(*found, strict=True))
     table = results(natural, injected, pairs, removed)
     given.results.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def main() -> None:
     (given.results / "long_tail.png").write_bytes(draw(table, natural, injected))
 
 
-def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:
+def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:
     """One data set and seed: examples of the natural and of the injected bank, pairs of the latter, accuracies."""
     chosen = [f"seed={seed}", *DATA[data]]
     coins = f"injections=[{{kind: typical, per_client: {NATURAL[data]}}}]"
@@ -89,9 +89,8 @@ def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.D
     folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*chosen, *second]), out=out)
     injected = per_example(read_bank(folder))
     measured = fedmem.read(folder).measurements
-    wanted = measured.metric.isin(["cross_pairs_helped", "cross_pairs_harmed"]) & measured.setting.str.endswith(
-        "bility"
-    )
+    measured = measured[measured.setting.isin(["probability", "owner,probability"])]
+    wanted = measured.metric.isin(["cross_pairs_helped", "cross_pairs_harmed"])
     pairs = measured[wanted][["level", "subject", "metric", "value"]]
 
     # Everything as in the natural bank, but without coins: who holds what is written into a file, less some rows.
@@ -101,8 +100,9 @@ def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.D
     owner = np.concatenate([*(np.full(len(part), client) for client, part in enumerate(base)), federation.audit.holder])
     first = len(rows) - len(federation.audit)
     test: dict[str, Any] = {"test_inputs": federation.test.inputs, "test_targets": federation.test.targets}
+    labels = federation.audit.examples.targets
     path, accuracies = out / f"long_tail-{data}-{seed}.npz", []
-    for arm, share, draw_, removed in arms(natural, federation.audit.examples.targets, np.random.default_rng(seed)):
+    for arm, share, nth, removed in arms(natural, labels, draws, np.random.default_rng(seed)):
         left = np.setdiff1d(np.arange(len(rows)), first + removed)
         held: dict[str, Any] = {"inputs": rows.inputs[left], "targets": rows.targets[left], "clients": owner[left]}
         np.savez(path, **test, **held)
@@ -110,7 +110,7 @@ def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.D
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
         third = ["runs=1", f"dataset={{kind: npz, path: {path}, sha256: {checksum}}}", "partition={kind: natural}"]
         # Other weights and batches than those that found the memorised; arms that are compared share theirs.
-        third += [f"seed={1000 + DRAWS * seed + draw_}", "probes=[{kind: utility}]"]
+        third += [f"seed={1000 + draws * seed + nth}", "probes=[{kind: utility}]"]
         folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*DATA[data], *settings, *third]), out=out)
         measured = fedmem.read(folder).measurements
         final = measured[(measured.metric == "test_accuracy") & (measured["round"] == FINAL)]
@@ -150,22 +150,22 @@ def only(bank: Bank, runs: IntArray) -> Bank:
 
 
 def arms(
-    natural: pd.DataFrame, labels: IntArray, rng: np.random.Generator
+    natural: pd.DataFrame, labels: IntArray, draws: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, float, int, IntArray]]:
     """What is removed: nothing, the most memorised, as many at random, as many at random of the same classes."""
-    for draw_ in range(DRAWS):
-        yield "nothing", 0.0, draw_, np.empty(0, dtype=np.int64)
+    for nth in range(draws):
+        yield "nothing", 0.0, nth, np.empty(0, dtype=np.int64)
         for share in SHARES:
             count = round(share * len(labels))
-            yield "random", share, draw_, rng.choice(len(labels), count, replace=False)
+            yield "random", share, nth, rng.choice(len(labels), count, replace=False)
             for level in ("local", "global"):
                 score = natural.xs(level, level="level")["memorisation"].sort_index().to_numpy()
                 top = np.argsort(-score, kind="stable")[:count]
                 classes, numbers = np.unique(labels[top], return_counts=True)
                 own = [np.flatnonzero(labels == label) for label in classes]
-                yield level, share, draw_, top
+                yield level, share, nth, top
                 same = [rng.choice(rows, n, replace=False) for rows, n in zip(own, numbers, strict=True)]
-                yield f"same classes as {level}", share, draw_, np.concatenate(same)
+                yield f"same classes as {level}", share, nth, np.concatenate(same)
 
 
 if __name__ == "__main__":

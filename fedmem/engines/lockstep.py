@@ -65,13 +65,13 @@ class Lockstep:
         self._follows: Mapping[str, str] = getattr(scenario.client, "follows", {})
         self._on_round = on_round
         self._participation: list[Participation] = []
-        self._rosters: dict[int, _Roster] = {}
+        self._rosters: dict[int, Roster] = {}
         self._memory: dict[tuple[int, int], Params] = {}
         self._kept: dict[tuple[int, int], Params] = {}
 
     def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
         """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule."""
-        self._rosters = {run: _Roster(self._scenario, self._federation, run) for run in runs}
+        self._rosters = {run: Roster(self._scenario, self._federation, run) for run in runs}
         with in_process():
             params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
         ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
@@ -382,7 +382,7 @@ class _Waiting:
     messages: list[Message]
 
 
-class _Roster:
+class Roster:
     """The cohorts of one run. With `roster: shared` they are drawn without looking at the run, hence at its coins."""
 
     def __init__(self, scenario: Scenario, federation: Federation, run: int) -> None:

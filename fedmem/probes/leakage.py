@@ -46,9 +46,10 @@ class Leakage:
     - `first_step` (level local): the gradient of the same client's first batch alone. Nobody in the federation sees
       it: a stronger adversary, and an upper bound on `message`.
 
-    Victims are the audit examples that are in, in the batch in question, and held by the clients attacked. The n true
-    images of a batch are paired with the m images rebuilt by the Hungarian method on squared error; a victim with
-    copies counts with the best of them. Readings of each victim, on images in [0, 1]:
+    Victims are the audit examples that are in, in the batch in question (of a message: in any batch of the round), and
+    held by the clients attacked. The n true images of a batch are paired with the m images rebuilt by the Hungarian
+    method on squared error; a victim with copies counts with the best of them. Readings of each victim, on images in
+    [0, 1]:
 
     - `psnr`: 10 log10(1 / MSE) in dB, capped at 100, higher is nearer;
     - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update gave away more than was known before;
@@ -197,8 +198,9 @@ class Leakage:
             after, rows = context.first_step(transition)
             steps = 1.0
         else:
-            held = [context.rows(run, client, transition.round) for client in _clients(transition)]
-            after, rows = transition.sent, np.concatenate(held)
+            clients, round = _clients(transition), transition.round
+            held = [context.rows(run, client, round) for client in clients]
+            after, rows = transition.sent, np.concatenate([context.used(run, client, round) for client in clients])
             steps = float(np.mean([context.client.num_steps(len(part)) for part in held]))
         audit = federation.audit
         wanted = audit.is_in[run] & np.isin(audit.holder, sorted(picked))

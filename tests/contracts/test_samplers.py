@@ -7,7 +7,7 @@ import pytest
 
 from fedmem import catalogue
 from fedmem.components import History, Sampler
-from fedmem.engines.lockstep import _Roster
+from fedmem.engines.lockstep import Roster
 from fedmem.federation import build
 from fedmem.scenario import Scenario
 from tests.tiny import tiny
@@ -35,7 +35,7 @@ def scenario(kind: str, **changes: object) -> Scenario:
 
 
 def cohorts(of: Scenario, federation: object, run: int = 0) -> list[tuple[int, ...]]:
-    roster = _Roster(of, federation, run)
+    roster = Roster(of, federation, run)
     return [roster.cohort(round) for round in range(1, 7)]
 
 
@@ -93,5 +93,5 @@ def test_the_roster_is_a_function_of_seed_and_round(kind: str, roster: str) -> N
     asked = scenario(kind, roster=roster)
     federation = build(asked)
     expected = cohorts(asked, federation, run=1)
-    other = _Roster(asked, federation, 1)
+    other = Roster(asked, federation, 1)
     assert [other.cohort(round) for round in (6, 2, 2, 1)] == [expected[round - 1] for round in (6, 2, 2, 1)]

@@ -146,8 +146,8 @@ def test_arms_remove_the_most_memorised_and_as_many_others(modules: SimpleNamesp
         pd.DataFrame({"subject": np.arange(100), "level": level, "memorisation": score})
         for level, score in scores.items()
     ).set_index(["subject", "level"])
-    found = list(modules.run.arms(natural, labels, rng))
-    assert len(found) == modules.run.DRAWS * (1 + 5 * len(modules.run.SHARES))
+    found = list(modules.run.arms(natural, labels, 2, rng))
+    assert len(found) == 2 * (1 + 5 * len(modules.run.SHARES))
     for arm, share, _, removed in found:
         assert len(removed) == len(set(removed.tolist())) == round(share * 100)
         if arm in scores:
@@ -192,7 +192,7 @@ def test_a_part_of_the_runs_is_a_bank_of_its_own(modules: SimpleNamespace, tmp_p
 @pytest.mark.slow
 def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
     small = [f"--set={setting}" for setting in ("runs=4", "rounds=2", "client.epochs=1")]
-    asked = [sys.executable, str(FOLDER / "run.py"), "--data", "digits", "--seeds", "1", *small]
+    asked = [sys.executable, str(FOLDER / "run.py"), "--data", "digits", "--seeds", "1", "--draws", "1", *small]
     finished = subprocess.run([*asked, "--results", "there"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     table = pd.read_csv(tmp_path / "there" / "results.csv")

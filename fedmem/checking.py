@@ -1,0 +1,129 @@
+"""A scenario file before it is run: all that is wrong with it, or what it will do, cost and be able to tell."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedmem.planning import Plan
+    from fedmem.scenario import Scenario
+
+
+def check_file(file: Path, overrides: Sequence[str] = ()) -> Scenario:
+    """The scenario of a file whose data can hold what it asks for; `ScenarioError` otherwise."""
+    from fedmem import federation
+    from fedmem.errors import ScenarioError
+    from fedmem.scenario import load_scenario
+
+    scenario = load_scenario(file, overrides)
+    problems = federation.check(scenario)
+    if problems:
+        raise ScenarioError([scenario.place(problem) for problem in problems])
+    return scenario
+
+
+def told(scenario: Scenario, width: int = 100) -> str:
+    """What a scenario will do, for people: lines of at most this width under their titles."""
+    from fedmem.planning import plan
+
+    found = plan(scenario)
+    lines = [("id", f"{scenario.name}/{scenario.id}"), ("rows", _rows(found)), *_work(found), *_precision(found)]
+    return "\n".join(line for title, text in lines for line in _titled(title, text, width))
+
+
+def _titled(title: str, text: str, width: int) -> Iterator[str]:
+    """A title and beside it a text, broken between words."""
+    broken = textwrap.wrap(text, width - 13, break_long_words=False, break_on_hyphens=False)
+    for number, line in enumerate(broken or [""]):
+        yield f"  {title if not number else '':10} {line}".rstrip()
+
+
+def _rows(found: Plan) -> str:
+    """Where every row of the data goes."""
+    counts = dict(found.rows)
+    total = counts.pop("total", sum(counts.values()))
+    said = {name: f"{count} {name}" for name, count in counts.items() if count or name == "base"}
+    if found.generated:
+        said["audit"] = f"{counts['audit']} audit (+ {found.generated} generated)"
+    return f"{total} = " + " + ".join(said.values())
+
+
+def _work(found: Plan) -> Iterator[tuple[str, str]]:
+    """Training, what is looked at, and the room that it takes."""
+    about = "" if found.exact else "about "
+    yield (
+        "training",
+        f"{found.runs} runs × {found.rounds} rounds × {found.cohort:.4g} clients = {about}{found.trainings:,} local "
+        f"trainings; {found.steps:,} steps ({found.steps / max(1, found.trainings):.3g} each), which see "
+        f"{found.seen:,} examples",
+    )
+    yield "observed", f"{len(found.observed)} rounds: {_some(found.observed)}"
+    models = " + ".join(f"{count:,} {level}" for level, count in found.models.items())
+    sets = " + ".join(f"{count} {name}" for name, count in found.sets.items() if count)
+    yield (
+        "evidence",
+        f"{about}{found.evidence:,} rows = ({models} models) × ({sets or 'no'} examples)"
+        + (f"; {found.references:,} rows of references" if found.references else ""),
+    )
+    yield "memory", f"{_size(found.memory)}, on top of Python (about 400 MB) and of activations"
+    yield "disk", _size(found.disk)
+
+
+def _some(rounds: Sequence[int]) -> str:
+    """Rounds, the middle of many left out."""
+    if len(rounds) <= 16:
+        return ", ".join(map(str, rounds))
+    return f"{', '.join(map(str, rounds[:8]))}, …, {', '.join(map(str, rounds[-4:]))}"
+
+
+def _precision(found: Plan) -> Iterator[tuple[str, str]]:
+    """What can be told apart at best, kind by kind."""
+    kinds = [kind for kind in found.precision if kind.examples]
+    if found.runs == 1 or not kinds:
+        return
+    one = max(kind.of_one for kind in kinds)
+    whole = math.isclose(one, found.runs**-0.5)
+    runs = f"√(1/R), R = {found.runs} runs" if whole else "R counts the runs that have its holder"
+    means = _alike((f"{kind.of_mean:.3f}", f"{kind.examples} {kind.kind}") for kind in kinds)
+    yield (
+        "precision",
+        f"the standard error of memorisation is at most {one:.2f} for one example ({runs}), and for the mean of m "
+        f"examples √(1/(R m)), if they do not influence each other: {means}",
+    )
+    rates = _alike(
+        ("none" if math.isnan(kind.fpr) else f"{kind.fpr:.2g} ({kind.outs:,} outs)", kind.kind) for kind in kinds
+    )
+    few = " (LiRA itself needs 8 runs or more)" if found.runs < 8 else ""
+    yield "membership", f"the smallest false positive rate that LiRA can be read at, 10 / outs: {rates}{few}"
+
+
+def _alike(values: Iterable[tuple[str, str]]) -> str:
+    """Values with what they are of, each value once."""
+    found: dict[str, list[str]] = {}
+    for value, name in values:
+        found.setdefault(value, []).append(name)
+    return "; ".join(f"{value} for {', '.join(names)}" for value, names in found.items())
+
+
+def _size(parts: Mapping[str, int]) -> str:
+    """A sum of bytes and what most of it is for."""
+    total = sum(parts.values())
+    first, most = next(iter(parts.items()))
+    share = f", {100 * most / total:.0f} % of it {first}" if total else ""
+    return f"about {bytes_text(total)}{share}"
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes with a fitting unit.
+
+    >>> bytes_text(1_234), bytes_text(45_600_000), bytes_text(7.89e9)
+    ('0.0 MB', '46 MB', '7.9 GB')
+    """
+    megabytes = count / 1e6
+    if megabytes >= 1000:
+        return f"{megabytes / 1000:.1f} GB"
+    return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"

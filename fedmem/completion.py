@@ -1,0 +1,74 @@
+"""What a shell may complete: families, kinds, data sets, scenario files and folders of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def families(incomplete: str) -> list[str]:
+    """The families of components that begin so.
+
+    >>> families("sa")
+    ['sampler']
+    """
+    from fedmem.components import FAMILIES
+
+    return _beginning(incomplete, FAMILIES)
+
+
+def kinds(family: str | None, incomplete: str) -> list[tuple[str, str]]:
+    """The kinds of a family that begin so, each with what it is; of an unknown family there are none.
+
+    >>> kinds("sampler", "ev")
+    [('everyone', 'Full participation.')]
+    >>> kinds("no such family", "")
+    []
+    """
+    from fedmem import catalogue
+    from fedmem.components import FAMILIES
+    from fedmem.describe import summary
+
+    if family is None or family not in FAMILIES:
+        return []
+    return [(kind, summary(family, kind)) for kind in _beginning(incomplete, catalogue.kinds(family))]
+
+
+def published(incomplete: str) -> list[str]:
+    """The data sets that can be fetched.
+
+    >>> "mnist5k" in published("mn")
+    True
+    """
+    from fedmem import fetching
+
+    return _beginning(incomplete, fetching.published())
+
+
+def scenarios(incomplete: str) -> list[str]:
+    """YAML files in the folder that is being typed, and in the folders in it."""
+    return [str(path) for path in _under(incomplete, "*.yaml", "*.yml") if path.is_file()]
+
+
+def runs(incomplete: str) -> list[str]:
+    """Folders of finished runs in the folder that is being typed, and up to two below it."""
+    return [str(path.parent) for path in _under(incomplete, "manifest.json", "*/manifest.json", "*/*/manifest.json")]
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _under(incomplete: str, *patterns: str) -> Iterator[Path]:
+    """Paths that match below the folder of what was typed, and begin with it; hidden folders are left alone."""
+    folder = Path(incomplete if incomplete.endswith("/") else Path(incomplete).parent)
+    places: list[Path] = []
+    with suppress(OSError):  # what cannot be read cannot be completed
+        for pattern in patterns:
+            places += [*folder.glob(pattern), *folder.glob(f"*/{pattern}")]
+    typed = incomplete.removeprefix("./")
+    for place in sorted(set(places)):
+        parts = place.relative_to(folder).parts
+        if str(place).startswith(typed) and not any(part.startswith(".") for part in parts):
+            yield place

@@ -1,0 +1,115 @@
+"""Finished runs side by side: when, what differs between them, and their headline numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fedmem.errors import FolderError
+from fedmem.results import Run, finished, is_finished, read
+from fedmem.summary import Summary
+
+_SAME = ("name", "speed")
+"""What says nothing about how results differ: runs of one name are compared, and speed changes none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A finished run: its folder, when it was finished, what sets it apart from the others of its name, its numbers."""
+
+    run: Run
+    finished: datetime
+    label: str
+    numbers: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long it took in all."""
+        return float((self.run.manifest.get("seconds") or {}).get("total") or 0.0)
+
+
+def finished_runs(folder: Path | str = "runs") -> list[Listed]:
+    """The finished runs in `folder`, in its folders, and in theirs; by name, the oldest first.
+
+    Errors: `FolderError` where there is no such folder. A run that was written in another schema is left out.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FolderError(f"there is no folder {root}; `fedmem run FILE` makes runs/<scenario>/<id>")
+    places = [place for place in (root, *root.glob("*"), *root.glob("*/*")) if is_finished(place)]
+    names: dict[str, list[Run]] = {}
+    for place in sorted(places, key=lambda place: (finished(place) or 0, place)):
+        try:
+            run = read(place)
+        except FolderError:
+            continue  # of another version of fedmem, which can list it
+        names.setdefault(str(run.scenario.get("name")), []).append(run)
+    return [one for _, runs in sorted(names.items()) for one in _listed(runs)]
+
+
+def _listed(runs: Sequence[Run]) -> Iterator[Listed]:
+    labels = labels_of([run.scenario for run in runs])
+    for run, label in zip(runs, labels, strict=True):
+        when = datetime.fromtimestamp((finished(run.path) or 0) / 1e9)
+        yield Listed(run=run, finished=when, label=label, numbers=tuple(_numbers(Summary(run))))
+
+
+def labels_of(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each scenario has where they are not all alike, as it would be written after `--set`.
+
+    Where kinds differ only the kind is told, since the fields below it are no longer the same fields.
+
+    >>> labels_of([{"seed": 0, "strategy": {"kind": "fedavg"}}, {"seed": 0, "strategy": {"kind": "krum", "f": 1}}])
+    ['strategy.kind=fedavg', 'strategy.kind=krum']
+    >>> labels_of([{"seed": 0, "runs": 4}, {"seed": 1, "runs": 4}])
+    ['seed=0', 'seed=1']
+    """
+    chosen = [{key: value for key, value in one.items() if key not in _SAME} for one in scenarios]
+    told = [dict(part) for part in zip(*_differences("", chosen), strict=True)] or [{} for _ in scenarios]
+    return [" ".join(f"{path}={value}" for path, value in one.items()) for one in told]
+
+
+def _differences(path: str, values: Sequence[Any]) -> Iterator[list[tuple[str, str]]]:
+    """Every path at which the values differ, with the text of each."""
+    if all(value == values[0] for value in values):
+        return
+    if all(isinstance(value, Mapping) for value in values):
+        kinds = [value.get("kind") for value in values]
+        if any(kind != kinds[0] for kind in kinds):
+            yield [(f"{path}.kind", str(kind)) for kind in kinds]
+            return
+        for key in dict.fromkeys(key for value in values for key in value):
+            inner = f"{path}.{key}" if path else str(key)
+            yield from _differences(inner, [value.get(key) for value in values])
+        return
+    lists = all(isinstance(value, list) for value in values)
+    if lists and len({len(value) for value in values}) == 1 and len({str(_short(value)) for value in values}) == 1:
+        for place, items in enumerate(zip(*values, strict=True)):
+            yield from _differences(f"{path}[{place}]", items)
+        return
+    yield [(path, _short(value)) for value in values]
+
+
+def _short(value: Any) -> str:
+    """A value in a few characters: of a component only its kind, of a list of components their kinds."""
+    if isinstance(value, Mapping):
+        return str(value["kind"]) if "kind" in value else ",".join(f"{key}:{_short(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return f"[{','.join(_short(item) for item in value)}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _numbers(summary: Summary) -> Iterator[str]:
+    """Accuracy, and of the first measure each kind at the aggregate; with intervals and n."""
+    accuracy = summary.value("test_accuracy", "global", "")
+    if accuracy:
+        yield f"global test accuracy {accuracy.text(3)} (n {accuracy.n})"
+    measures = sorted(summary.measures, key=lambda measure: measure.metric != "memorisation")
+    for measure in measures[:1]:
+        found = [(kind, summary.value(measure.metric, "global", kind, *measure.parts)) for kind in summary.kinds]
+        said = [f"{kind} {value.text(measure.digits)} (n {value.n})" for kind, value in found if value]
+        if said:
+            yield f"global {measure.title.partition(' (')[0]}: {', '.join(said)}"

@@ -1,0 +1,174 @@
+"""The JSON Schema of a scenario, from which editors complete keys and kinds, explain them and mark mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from fedmem import catalogue
+from fedmem.describe import about
+from fedmem.scenario import Scenario
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_FOREIGN = {
+    "type": "object",
+    "properties": {
+        "kind": {
+            "type": "string",
+            "pattern": r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+            "description": "A class of your own, package.module:Class.",
+        }
+    },
+    "required": ["kind"],
+}
+"""Somebody else's class, with fields that nobody knows here."""
+
+_ASKED = "component"
+"""Marks the place of a component until its definition is known."""
+
+
+def scenario_schema() -> dict[str, Any]:
+    """The schema (draft 2020-12): every key of a scenario, every kind of every family with its fields.
+
+    What it refuses, fedmem refuses too. The converse does not hold: what lies between two fields, or in the data, only
+    `fedmem check` can tell. A component is one alternative for each kind, told apart by `kind`, and the free form
+    `package.module:Class`, whose fields nobody knows here.
+
+    >>> schema = scenario_schema()
+    >>> schema["required"]
+    ['rounds', 'clients', 'dataset', 'model']
+    >>> schema["$defs"]["sampler.uniform"]["properties"]["size"]["minimum"]
+    1
+    """
+    found = _Definitions()
+    properties = {}
+    for name, item in Scenario.model_fields.items():
+        annotation: Any = Annotated[item.annotation, *item.metadata] if item.metadata else item.annotation
+        shown = found.of(annotation) | {"description": _sentence(item.description)}
+        if not item.is_required():
+            shown["default"] = _plain(item.get_default(call_default_factory=True))
+        properties[name] = shown
+    # The name is the stem of the file where it is left out.
+    required = [name for name, item in Scenario.model_fields.items() if item.is_required() and name != "name"]
+    return {
+        "$schema": DIALECT,
+        "title": "fedmem scenario",
+        "description": "One experiment: a federation, what is planted in it, and what is measured.",
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+        "$defs": dict(sorted(found.known.items())),
+    }
+
+
+def text_of_schema() -> str:
+    """The schema as it stands in a file."""
+    return json.dumps(scenario_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def write_schema(path: Path | str) -> Path:
+    """Writes the schema to a file, which is returned."""
+    Path(path).write_text(text_of_schema(), encoding="utf-8")
+    return Path(path)
+
+
+class _Generator(GenerateJsonSchema):
+    """Leaves a mark where a component is taken, which pydantic cannot know."""
+
+    def function_plain_schema(self, schema: Any) -> dict[str, Any]:
+        component = getattr(schema["function"]["function"], "__self__", None)
+        if isinstance(component, catalogue.Component):
+            return {_ASKED: (component.family, component.protocols)}
+        return super().function_plain_schema(schema)
+
+    def encode_default(self, dft: Any) -> Any:
+        return _plain(dft)
+
+
+class _Definitions:
+    """Schemas of annotations; those of components, families and parts are gathered in `known`."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+
+    def of(self, annotation: Any) -> dict[str, Any]:
+        """The schema of an annotation as fedmem checks it."""
+        schema = TypeAdapter(annotation).json_schema(schema_generator=_Generator, ref_template="#/$defs/{model}")
+        parts = schema.pop("$defs", {})
+        self.known |= {name: self._placed(part) for name, part in parts.items()}
+        placed: dict[str, Any] = self._placed(schema)
+        return placed
+
+    def _placed(self, schema: Any) -> Any:
+        """The same with references for components, without the titles that only repeat names."""
+        if isinstance(schema, list):
+            return [self._placed(item) for item in schema]
+        if not isinstance(schema, Mapping):
+            return schema
+        kept = {key: value for key, value in schema.items() if key not in ("title", _ASKED, "default", "properties")}
+        found = {key: self._placed(value) for key, value in kept.items()}
+        if "properties" in schema:  # whose keys are names
+            found["properties"] = {name: self._placed(value) for name, value in schema["properties"].items()}
+        if "default" in schema:
+            found["default"] = schema["default"]
+        if "description" in schema:
+            found["description"] = _sentence(schema["description"])
+        if _ASKED in schema:
+            found["$ref"] = f"#/$defs/{self._family(*schema[_ASKED])}"
+        return found
+
+    def _family(self, family: str, protocols: Sequence[type]) -> str:
+        """The definition of all kinds of a family that keep one of these contracts."""
+        whole = tuple(protocols) == catalogue.PROTOCOLS[family]
+        name = family if whole else ".".join([family, *(protocol.__name__ for protocol in protocols)])
+        if name not in self.known:
+            self.known[name] = {}  # a component may hold one of its own family
+            members = catalogue.kinds(family) if whole else catalogue.fitting(family, protocols)
+            own = [{"$ref": f"#/$defs/{self._kind(family, kind)}"} for kind in members]
+            self.known[name] = {
+                "description": f"One of the kinds that `fedmem list {family}` shows, or a class of your own.",
+                "oneOf": [*own, _FOREIGN],
+            }
+        return name
+
+    def _kind(self, family: str, kind: str) -> str:
+        """The definition of one kind."""
+        name = f"{family}.{kind}"
+        if name in self.known:
+            return name
+        self.known[name] = {}
+        cls = catalogue.load(family, kind)
+        explained, model = catalogue.explain(cls), catalogue.fields_model(cls)
+        described = self.of(model)
+        properties = {
+            item.name: described["properties"][item.name] | {"description": _sentence(explained.get(item.name))}
+            for item in fields(cls)
+        }
+        self.known[name] = {
+            "type": "object",
+            "description": about(family, kind),
+            "properties": {"kind": {"const": kind, "description": about(family, kind)}, **properties},
+            "required": ["kind", *described.get("required", ())],
+            "additionalProperties": False,
+        }
+        return name
+
+
+def _plain(value: Any) -> Any:
+    """A default as it would be written in YAML."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else catalogue.plain(value)
+
+
+def _sentence(text: str | None) -> str:
+    """A description that begins with a capital letter and ends with a full stop."""
+    whole = " ".join((text or "").split())
+    capital = whole[:1].upper() + whole[1:]
+    return capital if capital.endswith((".", "?", "!")) or not capital else f"{capital}."

@@ -1,0 +1,86 @@
+"""Runs side by side."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fedmem import overview
+from fedmem.cli import app
+from fedmem.errors import FolderError
+from fedmem.results import read
+from fedmem.running import run
+from tests.tiny import tiny
+
+MEMORISATION = {
+    "injections": [{"kind": "typical"}],
+    "estimators": [{"kind": "memorisation"}],
+    "probes": [{"kind": "utility"}],
+    "rounds": 2,
+}
+
+
+def test_nothing_differs_nothing_is_told():
+    assert overview.labels_of([{"name": "a", "seed": 1}]) == [""]
+    assert overview.labels_of([{"name": "a", "seed": 1, "speed": {"threads": 1}}, {"name": "b", "seed": 1}]) == ["", ""]
+
+
+def test_kinds_hide_the_fields_below_them_and_equal_kinds_show_them():
+    one = tiny(client={"kind": "sgd", "lr": 0.1}).dump()
+    two = tiny(client={"kind": "sgd", "lr": 0.2}, strategy={"kind": "fedmedian"}, observe={"rounds": [1]}).dump()
+    first, second = overview.labels_of([one, two])
+    assert first == "client.lr=0.1 strategy.kind=fedavg observe.every=2 observe.rounds=[]"
+    assert second == "client.lr=0.2 strategy.kind=fedmedian observe.every=null observe.rounds=[1]"
+
+
+def test_lists_of_components_are_told_by_kinds_or_by_place():
+    base = tiny()
+    fewer = tiny(injections=[{"kind": "typical"}])
+    assert overview.labels_of([base.dump(), fewer.dump()]) == [
+        "injections=[random_pattern,mislabelled,typical]",
+        "injections=[typical]",
+    ]
+    more = tiny(injections=[{"kind": "typical", "copies": 3}])
+    assert overview.labels_of([fewer.dump(), more.dump()]) == ["injections[0].copies=1", "injections[0].copies=3"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    for seed in (5, 6):
+        run(tiny(seed=seed, **MEMORISATION), out=place)
+    run(tiny(name="another", **MEMORISATION), out=place)
+    return place
+
+
+def test_runs_are_listed_by_name_with_what_sets_them_apart(folder):
+    found = overview.finished_runs(folder)
+    assert [(one.run.manifest["name"], one.label) for one in found] == [
+        ("another", ""),
+        ("tiny", "seed=5"),
+        ("tiny", "seed=6"),
+    ]
+    assert all(one.seconds > 0 for one in found)
+    value = read(found[1].run.path).measurements
+    shown = value[(value.metric == "memorisation") & (value["round"] == -1) & (value.level == "global")]
+    (mean,) = shown[(shown.subject == "typical") & (shown.setting == "")].value
+    assert f"typical {mean:.3f}".replace("-", "−") in found[1].numbers[1]
+    assert "test accuracy" in found[1].numbers[0]
+    assert all("[" in text and "(n " in text for text in found[1].numbers), "no number without interval and n"
+
+
+def test_the_command(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder.parent)
+    done = CliRunner().invoke(app, ["runs", folder.name])
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{folder.name}/another/")
+    assert "  seed=6" in lines
+    assert max(map(len, lines)) <= 100
+    assert CliRunner().invoke(app, ["runs", str(next((folder / "tiny").iterdir()))]).stdout.count("\n") == 3
+    (tmp_path / "empty").mkdir()
+    assert "no finished run" in CliRunner().invoke(app, ["runs", str(tmp_path / "empty")]).stderr
+    done = CliRunner().invoke(app, ["runs", "nowhere"])
+    assert done.exit_code == 2
+    with pytest.raises(FolderError, match="no folder"):
+        overview.finished_runs(Path("nowhere"))

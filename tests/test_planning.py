@@ -1,0 +1,165 @@
+"""What is planned against what really happens, counted in real runs; and the formulas of precision against draws."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from fedmem import federation as federations
+from fedmem import planning
+from fedmem.bank import simulate
+from fedmem.catalogue import kinds
+from fedmem.estimation import estimate
+from fedmem.planning import plan
+from fedmem.training import OneByOne, Stacked
+from fedmem.types import FINAL
+from tests.tiny import TINY, tiny
+
+CANARIES = TINY["injections"][0]
+
+VARIANTS = {
+    "as it is": {},
+    "own roster": {"roster": "own", "initial_weights": "own"},
+    "clients that vary in number": {"sampler": {"kind": "poisson", "rate": 0.4}},
+    "outs simply missing": {"exclusion": "remove", "client": {"kind": "sgd", "epochs": 2, "batch_size": 7}},
+    "steps": {"client": {"kind": "sgd", "steps": 3, "batch_size": 16}},
+    "clients left out": {"leave_out": {"clients": "all"}},
+    "windows": {"injections": [{"kind": "typical", "start": 2, "stop": 3}, CANARIES], "exclusion": "remove"},
+    "global only": {"observe": {"levels": ["global"], "every": 1}},
+    "local only": {"observe": {"levels": ["local"], "rounds": [1]}},
+    "nothing planted": {"injections": [], "population": 0},
+    "several copies": {"injections": [{**CANARIES, "copies": 3, "clients": [0, 2]}]},
+    "one run": {"runs": 1},
+}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What the executors were really asked to train."""
+    tasks = []
+
+    def spy(cls):
+        original = cls.train
+
+        def train(self, asked):
+            tasks.extend(asked)
+            return original(self, asked)
+
+        monkeypatch.setattr(cls, "train", train)
+
+    spy(Stacked)
+    spy(OneByOne)
+    return tasks
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_counts_are_those_of_the_run(trained, changes):
+    scenario = tiny(**changes)
+    planned = plan(scenario)
+    assert not trained, "planning trains nothing"
+    done = simulate(scenario, federations.build(scenario))
+    assert planned.exact
+    assert planned.trainings == len(trained) == len(done.bank.participation)
+    assert planned.cohort == pytest.approx(len(trained) / scenario.runs / scenario.rounds)
+    assert planned.steps == sum(len(task.batches) for task in trained)
+    assert planned.seen == sum((task.batches >= 0).sum() for task in trained)
+    assert planned.evidence == sum(block.loss.size for block in done.bank.evidence)
+    assert planned.references == sum(len(block.run) * len(block.labels) for block in done.bank.references)
+    assert sum(planned.models.values()) == sum(len(e.run) for e in done.bank.evidence if e.set == "audit")
+    assert planned.sets["audit"] == len(done.bank.audit)
+
+
+@pytest.mark.parametrize("kind", kinds("sampler"))
+def test_cohorts_of_every_sampler_are_the_ones_that_are_drawn(trained, kind):
+    size = {} if kind in ("everyone", "poisson") else {"size": 2}
+    scenario = tiny(sampler={"kind": kind, **size}, probes=[], references=1)
+    simulate(scenario, federations.build(scenario), watch=False)
+    assert plan(scenario).trainings == len(trained)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"leave_out": {"clients": 3}}, {"roster": "own"}, {"observe": {"levels": ["global"]}}]
+)
+def test_the_smallest_rate_and_the_examples_are_those_of_the_estimates(changes):
+    attack = {"kind": "membership", "attack": {"kind": "loss_threshold"}}
+    scenario = tiny(runs=8, sampler={"kind": "uniform", "size": 2}, estimators=[attack], **changes)
+    planned = {one.kind: one for one in plan(scenario).precision}
+    bank = simulate(scenario, federations.build(scenario)).bank
+    rows = [
+        row.reading
+        for row in estimate(bank, scenario.estimators, 20)
+        if row.round == FINAL and row.reading.metric == "tpr" and row.level == "global"
+    ]
+    assert len(rows) == len(planned) == 3
+    for reading in rows:
+        one = planned[reading.subject]
+        assert float(re.search(r"fpr=([\d.]+)", reading.setting)[1]) == pytest.approx(one.fpr, rel=1e-3)
+        assert reading.n == one.examples
+
+
+def test_examples_whose_holder_is_never_seen_do_not_count():
+    scenario = tiny(rounds=1, sampler={"kind": "uniform", "size": 2}, observe={})
+    assert {one.examples for one in plan(scenario).precision} == {4}  # two on each of two clients
+    assert plan(scenario).sets["audit"] == 30
+
+
+def test_standard_errors_are_the_formulas():
+    for one in plan(tiny(runs=16)).precision:
+        assert one.of_one == pytest.approx(1 / math.sqrt(16))
+        assert one.of_mean == pytest.approx(1 / math.sqrt(16 * one.examples))
+    left_out = plan(tiny(runs=16, leave_out={"clients": "all"})).precision[0]
+    assert left_out.of_one > 1 / math.sqrt(9), "with half of the runs, there is half as much to go by"
+    assert plan(tiny(runs=1)).precision[0].examples == 0
+
+
+def test_no_spread_of_real_draws_exceeds_the_formulas():
+    """Right or wrong by fair coins, half of them shared by all examples of a run: the hardest case."""
+    rng, runs, m, times = np.random.default_rng(0), 8, 6, 4000
+    half = np.tile(np.arange(runs) % 2 == 0, (times, m, 1))
+    coins = rng.permuted(half, axis=2)
+    shared = rng.random((times, 1, runs)) < 0.5
+    own = rng.random((times, m, runs)) < 0.5
+    right = np.where(rng.random((times, 1, 1)) < 0.5, shared, own)
+    memorisation = np.where(coins, right, -1.0 * right).sum(2) * 2 / runs
+    of_one, of_mean = 1 / math.sqrt(runs), 1 / math.sqrt(runs * m)
+    assert memorisation[:, 0].std() == pytest.approx(of_one, rel=0.05)
+    assert memorisation.mean(1).std() == pytest.approx(of_mean, rel=0.05)
+    assert memorisation.mean(1).std() < 0.6 * of_one, "coins are independent across examples, whatever runs share"
+
+
+def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch):
+    scenario = tiny(rounds=40, sampler={"kind": "poisson", "rate": 0.5}, observe={"every": 10})
+    whole = plan(scenario)
+    monkeypatch.setattr(planning, "CLIENTS_LOOKED_AT", 1000 * 25)
+    some = plan(scenario)
+    assert whole.exact
+    assert not some.exact
+    assert some.trainings == pytest.approx(whole.trainings, rel=0.3)
+    assert some.evidence == pytest.approx(whole.evidence, rel=0.3)
+    assert not plan(tiny(cohort="strategy", strategy={"kind": "flwr.serverapp.strategy:FedAvg"})).exact
+
+
+def test_memory_names_what_dominates():
+    def first(**changes):
+        return next(iter(plan(tiny(**changes)).memory))
+
+    assert first(dataset={"kind": "synthetic", "rows": 20_000, "test": 10}) == "data"
+    assert first(model={"kind": "mlp", "hidden": [2000, 500]}) in ("models of one round", "clients in training")
+    assert first(observe={"every": 1}, rounds=200, runs=16, population=150) == "evidence"
+    wide = {"model": {"kind": "mlp", "hidden": [100]}}
+    stacked, alone = (
+        plan(tiny(**wide, speed={"executor": name})).memory["clients in training"] for name in ("stacked", "one_by_one")
+    )
+    assert stacked == 12 * alone, "three clients of each of four runs, which fit into one stack"
+    disk = plan(tiny(save={"params": True}, model={"kind": "mlp", "hidden": [2000, 2000]})).disk
+    assert next(iter(disk)) == "params"
+
+
+def test_planning_changes_no_global_generator():
+    import torch
+
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    plan(tiny())
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
