@@ -13,21 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem import figures
+from fedmem.cells import Section, Value, number, rate
 from fedmem.results import Run, read
-from fedmem.summary import (
-    CAPTION,
-    VIEWS,
-    Section,
-    Summary,
-    Value,
-    alarms,
-    also,
-    headline,
-    legend,
-    number,
-    rate,
-    sections,
-)
+from fedmem.summary import CAPTION, VIEWS, Summary, alarms, also, headline, legend, sections
 from fedmem.types import FINAL
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from fedmem.cells import Section, Value, number, rate
 from fedmem.errors import RunError
 from fedmem.results import Run
 from fedmem.types import EVERYWHERE, FINAL
@@ -56,42 +57,7 @@ TERMS: Mapping[str, str] = {
 }
 """What the words of the table mean, one line each."""
 
-_VAGUE = 0.5
-"""A rate between 0 and 1 whose interval is wider than this is not shown as if it were exact."""
-
 _ATTACKS = {"lira": "LiRA", "loss_threshold": "loss threshold", "rmia": "RMIA"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """One number with its interval, how much stands behind it, and the false positive rate it was taken at."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    fpr: float = math.nan
-
-    def text(self, digits: int) -> str:
-        """`3.42 [3.10, 3.75]`. No end of the interval is rounded to zero, which would hide on which side it lies.
-
-        >>> Value(value=0.005, low=-0.0004, high=0.012, n=80).text(3)
-        '0.005 [−0.0004, 0.012]'
-        """
-        if math.isnan(self.value):
-            return "–"
-        ends = ", ".join(_end(end, digits) for end in (self.low, self.high))
-        return f"{number(self.value, digits)} [{'no interval' if math.isnan(self.low + self.high) else ends}]"
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the interval excludes zero; without an interval nothing is resolved."""
-        return self.low > 0 or self.high < 0
-
-    @property
-    def wide(self) -> bool:
-        """Whether the interval covers more than half of the range from 0 to 1; meant for rates."""
-        return self.high - self.low > _VAGUE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +88,6 @@ class Measure:
         """The title with its unit and the value that no memorisation gives."""
         null = "that FPR" if math.isnan(self.null) else rate(self.null) if self.metric == "tpr" else f"{self.null:.3g}"
         return f"{self.title}{f', {self.unit}' if self.unit else ''} (without memorisation: {null})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the table: blocks of rows under headings, all cells text; `notes` are sentences below it."""
-
-    title: str
-    columns: tuple[str, ...]
-    blocks: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
-    notes: tuple[str, ...] = ()
 
 
 class Summary:
@@ -511,32 +467,6 @@ def _count(*values: Value | None) -> str:
     """How many stand behind the values of a row: one number, or one for each."""
     counts = [str(value.n) for value in values if value is not None]
     return counts[0] if len(set(counts)) == 1 else "/".join(counts)
-
-
-def number(value: float, digits: int) -> str:
-    """A number for people, never a negative zero."""
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if float(text) else text.removeprefix("-")
-
-
-def rate(value: float) -> str:
-    """A false positive rate, rounded alike wherever it is shown.
-
-    >>> rate(0.0078125)
-    '0.0078'
-    """
-    return f"{value:.2g}"
-
-
-def _end(value: float, digits: int) -> str:
-    """An end of an interval; one that would round to zero gets another digit, or only its sign."""
-    for more in range(digits, digits + 3):
-        text = number(value, more)
-        if value == 0 or math.isinf(value) or float(text.replace("−", "-")):
-            return text if value else number(0.0, digits)
-    return ">0" if value > 0 else "<0"
 
 
 def headline(run: Run) -> str:

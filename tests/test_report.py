@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from fedmem.cells import Value, number
 from fedmem.errors import RunError
 from fedmem.report import MEANING, NO_LIMIT, report, table
 from fedmem.results import read, replace_measurements
-from fedmem.summary import Summary, Value, number, sections
+from fedmem.summary import Summary, sections
 from fedmem.types import FINAL, Measurement, Reading
 from tests.test_results import bank, write
 

@@ -131,8 +131,3 @@ def test_every_file_that_the_readme_names_exists() -> None:
     assert listed
     for name in re.findall(r"\b([a-z_]+\.py)\b", listed[1]):
         assert (ROOT / "fedmem" / name).exists(), name
-
-
-def test_the_first_line_of_each_scenario_is_the_command_that_runs_it() -> None:
-    for path in sorted((ROOT / "scenarios").glob("*.yaml")):
-        assert path.read_text(encoding="utf-8").startswith(f"# fedmem run scenarios/{path.name}\n"), path.name

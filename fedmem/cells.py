@@ -1,0 +1,77 @@
+"""What a table is made of: values with their intervals as text, and sections of cells."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_VAGUE = 0.5
+"""A rate between 0 and 1 whose interval is wider than this is not shown as if it were exact."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """One number with its interval, how much stands behind it, and the false positive rate it was taken at."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    fpr: float = math.nan
+
+    def text(self, digits: int) -> str:
+        """`3.42 [3.10, 3.75]`. No end of the interval is rounded to zero, which would hide on which side it lies.
+
+        >>> Value(value=0.005, low=-0.0004, high=0.012, n=80).text(3)
+        '0.005 [−0.0004, 0.012]'
+        """
+        if math.isnan(self.value):
+            return "–"
+        ends = ", ".join(_end(end, digits) for end in (self.low, self.high))
+        return f"{number(self.value, digits)} [{'no interval' if math.isnan(self.low + self.high) else ends}]"
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval excludes zero; without an interval nothing is resolved."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether the interval covers more than half of the range from 0 to 1; meant for rates."""
+        return self.high - self.low > _VAGUE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the table: blocks of rows under headings, all cells text; `notes` are sentences below it."""
+
+    title: str
+    columns: tuple[str, ...]
+    blocks: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
+    notes: tuple[str, ...] = ()
+
+
+def number(value: float, digits: int) -> str:
+    """A number for people, never a negative zero."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.removeprefix("-")
+
+
+def rate(value: float) -> str:
+    """A false positive rate, rounded alike wherever it is shown.
+
+    >>> rate(0.0078125)
+    '0.0078'
+    """
+    return f"{value:.2g}"
+
+
+def _end(value: float, digits: int) -> str:
+    """An end of an interval; one that would round to zero gets another digit, or only its sign."""
+    for more in range(digits, digits + 3):
+        text = number(value, more)
+        if value == 0 or math.isinf(value) or float(text.replace("−", "-")):
+            return text if value else number(0.0, digits)
+    return ">0" if value > 0 else "<0"
