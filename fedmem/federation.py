@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedmem.components import CanaryInjection, ClassInjection, FeatureShift, TableModel
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.seeding import stream
-from fedmem.shift import fill_pairs, seen, viewers
+from fedmem.shift import carries, fill_pairs, seen, viewers
 from fedmem.spare import Spare
 from fedmem.types import (
     FOREVER,
@@ -98,6 +98,7 @@ def build(scenario: Scenario) -> Federation:
         initials=tuple(_initialise(scenario, data, run)[1] for run in range(scenario.runs))
         if scenario.initial_weights == "own"
         else (),
+        shifted=isinstance(scenario.partition, FeatureShift),
         num_classes=data.num_classes,
         counts=counts.rows | ({"left out": left_out, "base": int(starts[-1])} if left_out else {}),
     )
@@ -339,6 +340,13 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spar
     except ComponentError as error:
         # An injection cannot know its place in the list.
         raise ComponentError(error.path.replace("injections", f"injections[{i}]", 1), error.message) from error
+    if isinstance(scenario.partition, FeatureShift) and carries(injection.role, planned):
+        raise ComponentError(
+            f"injections[{i}]",
+            "trains on real pictures that carry a canary and keep their pixels, while the partition shows clients all "
+            "other real rows in their own way, so that in and out would differ in more than the canary; use another "
+            "partition, or a canary that needs no real row, such as random_pattern",
+        )
     announced = injection.total_copies(scenario.clients, space.num_rows)
     if planned.copies.sum() > announced:
         raise ComponentError(

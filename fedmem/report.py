@@ -250,6 +250,14 @@ def report(path: Path | str) -> Path:
     return page
 
 
+_LEAKS = (
+    ("local, message", "local", "message"),
+    ("local, first step", "others", "first_step"),
+    ("global, aggregate", "global", "aggregate"),
+)
+"""Label, style and view of the lines in the figure of reconstruction."""
+
+
 def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     """Every figure that the rows of this run can fill: name, PNG, and what it shows."""
     for measure in summary.measures:
@@ -296,6 +304,18 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             subtitle = "one point for each example, larger where several coincide; dotted: without memorisation"
             drawn = figures.local_against_global(title, unit, pairs, measure.null, subtitle)
             yield f"{measure.slug}_scatter", drawn, f"{title}; {subtitle}"
+    panels = {}
+    for kind in summary.kinds:
+        found = {(label, style): summary.leaked(view, kind) for label, style, view in _LEAKS}
+        if any(found.values()):
+            panels[_counted(kind, found.values())] = _lines(found)
+    if panels:
+        subtitle = (
+            "how much better than examples of the same client that a coin held back; attacked rounds only; "
+            "bands: 95 % intervals over clients or runs, the wider"
+        )
+        drawn = figures.over_rounds("reconstruction", "dB of PSNR, in − out", panels, subtitle, nulls=[0.0])
+        yield "reconstruction", drawn, f"Reconstruction over rounds, by kind of audit example; {subtitle}"
     panels, units = {}, []
     for metric, unit in (("test_accuracy", "share of test data"), ("generalisation_gap", "share, train − test")):
         found = {(level, level): summary.series(metric, level, "") for level in ("local", "global")}

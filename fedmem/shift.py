@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedmem.components import FeatureShift
-from fedmem.types import AuditSet, Examples, IntArray
+from fedmem.types import AuditSet, Examples, Injected, IntArray, Role
 
 
 def seen(partition: FeatureShift, num_clients: int, rows: Examples, client: IntArray) -> Examples:
@@ -19,11 +19,20 @@ def seen(partition: FeatureShift, num_clients: int, rows: Examples, client: IntA
     return replace(rows, inputs=inputs)
 
 
+def carries(role: Role, planned: Injected) -> bool:
+    """Whether real rows carry the canaries of an injection: they could be shown neither shifted nor as they are.
+
+    A shift would change the mark, which has to stay like its references; without one, only the rows that stand for an
+    out example would be seen in the holder's way.
+    """
+    return role == "canary" and planned.extra is not None and bool((planned.extra.ids >= 0).any())
+
+
 def viewers(audit: AuditSet, slots: IntArray, num_extra: int) -> tuple[IntArray, IntArray]:
     """Who sees each audit example (m,) and each extra row: its holder, or -1 for what keeps its pixels.
 
     Canaries keep theirs, since their references have no holder; so does what was made without any real row. Extra rows
-    follow the example that they stand for.
+    follow the example that they stand for, which would be wrong for real ones that carry a canary; see `carries`.
     """
     real = (audit.examples.ids >= 0) & (audit.role != "canary")
     viewer = np.where(real, audit.holder, -1).astype(np.int64)

@@ -169,7 +169,7 @@ def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tupl
     """Difference of two means and its interval by Welch's t: (difference, low, high); NaN values do not count.
 
     Unequal variances are allowed (Welch, 1947). Without a value on one side the difference is NaN; with a single one
-    on a side there is no interval; two sides without any spread have one of width zero.
+    on a side, or without any spread on either, there is no interval: values that are all alike are no certainty.
 
     >>> [round(end, 3) for end in student(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0]))]
     [1.0, -1.267, 3.267]
@@ -181,14 +181,34 @@ def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tupl
     gap = float(sides[0].mean() - sides[1].mean())
     if min(sizes) < 2:
         return gap, math.nan, math.nan
+    if not any(np.ptp(side) for side in sides):
+        return gap, math.nan, math.nan
     parts = [float(side.var(ddof=1)) / len(side) for side in sides]
-    if not sum(parts):
-        return gap, gap, gap
     from scipy.special import stdtrit
 
     freedom = sum(parts) ** 2 / sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
     half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(sum(parts))
     return gap, gap - half, gap + half
+
+
+def jackknife(value: float, without: FloatArray, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of a value from what it would be without each of G clusters, with G − 1 degrees of freedom.
+
+    The variance is (G − 1)/G × Σ (without − their mean)² (Tukey, 1958); of a mean over clusters it is the usual one.
+    (NaN, NaN) with fewer than two clusters, where any of these is NaN, and where all are the same but for rounding.
+
+    >>> values = np.array([1.0, 2.0, 3.0])
+    >>> [round(end, 3) for end in jackknife(2.0, (values.sum() - values) / 2)]
+    [-0.484, 4.484]
+    """
+    groups = len(without)
+    if groups < 2 or np.isnan(without).any() or np.ptp(without) <= 1e-12 * np.abs(without).max():
+        return math.nan, math.nan
+    from scipy.special import stdtrit
+
+    variance = (groups - 1) / groups * float(np.square(without - without.mean()).sum())
+    half = float(stdtrit(groups - 1, (1 + level) / 2)) * math.sqrt(variance)
+    return value - half, value + half
 
 
 def fisher_exact(total: int, chosen: int) -> FloatArray:

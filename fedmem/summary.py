@@ -130,6 +130,16 @@ class Summary:
         found = [(round, self.value(metric, level, subject, *words, round=round)) for round in rounds]
         return [(round, value) for round, value in found if value is not None]
 
+    def leaked(self, view: str, kind: str) -> list[tuple[int, Value]]:
+        """Over the attacked rounds: by how much ins are better rebuilt than outs, by the first probe of this kind."""
+        rounds = sorted({key[0] for key in self._values} - {FINAL})
+        found = []
+        for round in rounds:
+            rows = self.settings("margin.difference", f"view={view}", round=round)
+            own = [value for _, about, parts, value in rows if about == kind and not _further(parts)]
+            found += [(round, value) for value in own[:1]]
+        return found
+
     def examples(self, measure: Measure) -> dict[str, tuple[list[float], list[float]]]:
         """For each kind the local and the global values of the examples that have both."""
         pairs: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in self.kinds}
@@ -280,6 +290,11 @@ def _reconstruction(
         if differences or margins:
             notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
     return blocks, notes
+
+
+def _further(parts: frozenset[str]) -> bool:
+    """Whether a setting belongs to a further probe of the same kind."""
+    return any(part.startswith("source=") for part in parts)
 
 
 def _of(source: str) -> str:

@@ -240,7 +240,7 @@ class Federation:
     `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
     in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
     exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
-    `initials` has weights for each.
+    `initials` has weights for each. `shifted` says whether clients see real rows in their own way.
     """
 
     store: Examples
@@ -257,6 +257,7 @@ class Federation:
     num_classes: int
     counts: Mapping[str, int]
     initials: tuple[Params, ...] = ()
+    shifted: bool = False
 
     @property
     def num_clients(self) -> int:

@@ -215,7 +215,7 @@ def test_rmia_within_one_model_orders_by_its_ratio():
     margin, is_in, population = rmia_case(4, m=30, n=500)
     population = np.sort(population, axis=1)
     p = 1 / (1 + np.exp(-margin))
-    scores = Rmia(gamma=1.0).scores(signals(margin, is_in, population))
+    scores = Rmia().scores(signals(margin, is_in, population))
     for r in range(10):
         rest = np.arange(10) != r
         reference = [(p[rest & is_in[:, j], j].mean() + p[rest & ~is_in[:, j], j].mean()) / 2 for j in range(30)]
@@ -233,7 +233,7 @@ def test_rmia_without_an_effect_is_at_chance_exactly_when_coins_are_exchanged():
 def test_rmia_counts_equality_and_ties():
     margin, is_in = np.zeros((6, 2)), coins(6, 2, np.random.default_rng(0))
     population = np.full((6, 5), math.log(2))
-    assert (Rmia(gamma=1.0).scores(signals(margin, is_in, population)) == 1).all()
+    assert (Rmia().scores(signals(margin, is_in, population)) == 1).all()
     assert (Rmia(gamma=1.0 + 1e-6).scores(signals(margin, is_in, population)) == 0).all()
 
 
@@ -246,6 +246,22 @@ def test_rmia_survives_probabilities_near_nothing():
     diverged[3] = np.nan
     assert np.isnan(Rmia().scores(signals(margin, is_in, diverged))[3]).all()
     assert np.isfinite(np.delete(Rmia().scores(signals(margin, is_in, diverged)), 3, axis=0)).all()
+
+
+def test_rmia_ties_small_effects_above_gamma_1_and_offline_does_not_see_what_is_improbable():
+    """The two limits in its docstring."""
+    rng = np.random.default_rng(9)
+    is_in = coins(16, 40, rng)
+    population = np.logaddexp(0, -2 - 0.05 * rng.normal(size=(16, 200)))
+    small = signals(2 + 0.05 * rng.normal(size=(16, 40)) + 0.1 * is_in, is_in, population)
+    assert (Rmia(gamma=2.0).scores(small) == 0).all()
+    assert everything(Rmia(gamma=2.0).scores(small), is_in) == 0.5
+    assert everything(Rmia().scores(small), is_in) > 0.75
+    # Probabilities far below the floor, which differ more between examples than by membership.
+    improbable = signals(-8 + 2 * rng.normal(size=40) + 0.3 * rng.normal(size=(16, 40)) + is_in, is_in, population)
+    assert everything(Rmia(mode="offline").scores(improbable), is_in) < 0.65
+    assert everything(Rmia(mode="offline", a=1.0).scores(improbable), is_in) > 0.85
+    assert everything(Rmia().scores(improbable), is_in) > 0.85
 
 
 def test_rmia_needs_a_population():

@@ -12,6 +12,7 @@ from scipy import stats
 
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
+from fedmem.federation import build
 from fedmem.injections._softmax import PENALTY, Softmax, fit
 from fedmem.injections.adversarial import Adversarial
 from fedmem.injections.corrupted import Corrupted
@@ -22,6 +23,7 @@ from fedmem.injections.poison import Poison
 from fedmem.injections.rare_subgroup import RareSubgroup
 from fedmem.spare import Spare
 from fedmem.types import ClientData, Examples, Injected, Space
+from tests.tiny import tiny
 
 DATA = Synthetic(rows=700, shape=(1, 8, 8), classes=4, separation=6.0).load(np.random.default_rng(0))
 ROWS = DATA.train
@@ -171,6 +173,15 @@ def test_label_noise_has_its_rate_and_follows_the_sizes() -> None:
     assert not np.any(injected.examples.targets == clean(injected).targets)
     only = plan(LabelNoise(rate=0.1, clients=(1,), per_client=2))
     assert np.bincount(only.holder).tolist() == [0, 23 + 2]  # a third of 70
+
+
+def test_label_noise_counts_rows_that_no_client_holds() -> None:
+    injections = [{"kind": "label_noise", "rate": 0.1}, {"kind": "typical", "per_client": 10}]
+    built = build(tiny(dataset={"kind": "digits"}, population=200, injections=injections))
+    noisy = np.count_nonzero(built.audit.kind == "label_noise")
+    assert noisy == 0.1 * sum(built.counts[name] for name in ("population", "audit", "fill-ins", "base")) == 150
+    slots = sum(len(built.rows(0, client, 1)) for client in range(5))
+    assert noisy / slots == pytest.approx(0.136, abs=1e-3), "not 0.1"
 
 
 @given(st.integers(0, 500), st.lists(st.integers(1, 1000), min_size=1, max_size=20))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedmem.probes.client_gap import ClientGap
-from fedmem.types import FINAL
+from fedmem.types import FINAL, Reading
 from tests.lab import Lab, federation, measured
 from tests.test_utility import naive, trained
 
@@ -83,6 +83,7 @@ def test_a_diverged_model_is_never_right_and_has_no_loss():
 
 
 def test_final_is_the_last_round_of_each_client():
+    """With a single level, whose clients all count."""
     lab = Lab()
     early = measured(ClientGap().observe(lab.local(), lab), round=2)
     late = measured(ClientGap().observe(lab.local(clients=(1,)), lab), round=4)
@@ -94,3 +95,58 @@ def test_final_is_the_last_round_of_each_client():
     assert [m.reading for m in final if m.reading.subject == "client 1"] == [
         m.reading for m in late if m.reading.subject == "client 1"
     ]
+    for metric in ("client_accuracy_gap", "client_loss_gap"):
+        (mean,) = [m.reading for m in final if (m.reading.metric, m.reading.subject) == (metric, "")]
+        own = [m.reading for m in final if m.reading.metric == metric and m.reading.subject]
+        assert [r.subject for r in own] == ["client 0", "client 2", "client 1"]
+        assert (mean.value, mean.n) == (pytest.approx(np.mean([r.value for r in own])), 6)
+        assert (mean.low, mean.high) == pytest.approx(np.mean([(r.low, r.high) for r in own], axis=0))
+
+
+def reading(value, subject, metric="client_loss_gap", width=1.0):
+    return Reading(metric=metric, value=value, low=value - width, high=value + width, n=4, subject=subject)
+
+
+def table(rows, level):
+    """Rows (round, client, value) at a level, with a mean of each round, which must not matter."""
+    found = [measured([(None, reading(value, f"client {client}"))], round=r) for r, client, value in rows]
+    found += [measured([(None, reading(99.0, ""))], round=r) for r in {r for r, *_ in rows}]
+    return [replace(one, level=level) for block in found for one in block]
+
+
+def test_final_compares_the_levels_in_the_same_rounds_and_over_the_same_clients():
+    local = table([(1, 0, 5.0), (1, 1, 6.0), (2, 0, 7.0), (3, 3, 2.0)], "local")
+    # The aggregate is observed for all clients, and later; client 3 is never seen at both levels in one round.
+    whole = table([(r, c, 10.0 * r + c) for r in (1, 2, 4) for c in range(4)], "global")
+    final = ClientGap().summarise([*local, *whole], 0)
+    values = {(m.level, m.reading.subject): m.reading.value for m in final}
+    assert values == {
+        ("local", "client 0"): 7.0,
+        ("global", "client 0"): 20.0,
+        ("local", "client 1"): 6.0,
+        ("global", "client 1"): 11.0,
+        ("global", "client 2"): 42.0,  # the last of its level
+        ("local", "client 3"): 2.0,
+        ("global", "client 3"): 43.0,
+        ("local", ""): 6.5,
+        ("global", ""): 15.5,
+    }
+    assert {m.round for m in final} == {FINAL}
+    assert {m.reading.n for m in final if not m.reading.subject} == {8}
+    late = {client: 40.0 + client for client in (0, 1)}  # what the last round of the aggregate would have given
+    assert all(values["global", f"client {client}"] != value for client, value in late.items())
+
+
+def test_final_leaves_out_of_the_means_who_is_unknown_at_one_level():
+    local = table([(1, 0, 5.0), (1, 1, math.nan)], "local")
+    whole = table([(1, 0, 3.0), (1, 1, 4.0)], "global")
+    means = {m.level: m.reading for m in ClientGap().summarise([*local, *whole], 0) if not m.reading.subject}
+    assert {level: (r.value, r.low, r.high) for level, r in means.items()} == {
+        "local": (5.0, 4.0, 6.0),
+        "global": (3.0, 2.0, 4.0),
+    }
+    nobody = ClientGap().summarise([*table([(1, 0, math.nan)], "local"), *table([(1, 0, 1.0)], "global")], 0)
+    for one in nobody:
+        if not one.reading.subject:
+            assert math.isnan(one.reading.value)
+            assert one.reading.n == 0

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact, mannwhitneyu
 
-from fedmem.estimators.cross_influence import CrossInfluence
-from fedmem.statistics import benjamini_hochberg, resampling
+from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks, _by_tables
+from fedmem.statistics import benjamini_hochberg, rank_sum_exact, resampling
 from fedmem.types import FINAL
 from fedmem.views import views
 from tests.banks import coins, make_bank, make_view
@@ -99,6 +100,54 @@ def test_pairs_are_those_of_exact_tests_and_benjamini_hochberg():
     assert found["cross_pairs_helped", "a", "probability"].value == 3
     assert found["cross_pairs_harmed", "a", "probability"].value == 1
     assert found["cross_help_p", "a", "probability"].value < 0.02 < found["cross_help_p", "b", "probability"].value
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2], [3, 3, 1, 4, 5, 6, 7, 8], [2] * 8],
+)
+def test_p_of_ranks_is_never_too_small_with_ties_and_exact_without(values):
+    """Over all ways in which the coins could have fallen."""
+    for chosen in (3, 4):
+        coin = np.array([[i in some for i in range(8)] for some in combinations(range(8), chosen)]).T
+        column = np.array(values, float)[:, None]
+        p, side = (found[:, 0] for found in _by_ranks(coin, column))
+        for level in np.unique(p):
+            assert (p <= level).mean() <= level + 1e-12
+        # The largest p of all orders that the ties allow: here tried one by one.
+        noise = np.random.default_rng(0).normal(size=(8, 300)) * 1e-3
+        broken = _by_ranks(coin, column + noise)[0]
+        np.testing.assert_allclose(p, broken.max(1))
+        for k in np.flatnonzero(p < 0.2):
+            inside, outside = column[coin[:, k], 0], column[~coin[:, k], 0]
+            u = mannwhitneyu(inside, outside).statistic
+            assert side[k] == np.sign(u - chosen * (8 - chosen) / 2)
+    # What was wrong: mid-ranks taken for ranks, rounded towards the middle.
+    if values == [1, 1, 1, 1, 0, 0, 0, 0]:
+        u = np.array([mannwhitneyu(column[c, 0], column[~c, 0]).statistic for c in coin.T])
+        rounded = rank_sum_exact(8, 4)[np.where(u > 8, np.floor(u), np.ceil(u)).astype(int)]
+        assert (rounded <= 0.35).mean() > 0.4
+
+
+def test_the_side_of_a_pair_is_that_of_its_test_and_not_of_the_mean():
+    coin = np.arange(16)[:, None] < 8
+    values = np.append(np.arange(7) / 1e3, [10.0, *(1 + np.arange(8) / 1e3)])[:, None]
+    p, side = _by_ranks(coin, values)
+    assert values[:8].mean() > values[8:].mean()
+    assert (p[0, 0] < 0.02, side[0, 0]) == (True, -1)
+    right = np.repeat([1.0, 0.0], 8)[:, None]
+    assert _by_tables(coin, right)[1] == 1
+    assert _by_tables(~coin, right)[1] == -1
+    assert _by_tables(coin, np.ones((16, 1)))[1] == 0
+
+
+def test_too_few_examples_or_runs_have_no_interval():
+    for runs, m, some in ((16, 6, False), (6, 12, False), (16, 13, True)):
+        found = readings(planted(runs=runs, m=m)[0])
+        for metric in ("cross_strongest", "cross_help", "cross_harm"):
+            row = found[metric, "b", "probability"]
+            assert (row.low <= row.value <= row.high) == some
+            assert np.isnan(row.low) != some
 
 
 def test_equal_models_have_no_influence_at_all():

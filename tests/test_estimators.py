@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
+from fedmem.attacks.rmia import Rmia
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
@@ -238,3 +239,4 @@ def test_setting_names_the_attack_and_what_is_not_default():
 def test_min_runs_comes_from_the_attack():
     assert Membership(attack=Lira()).min_runs == 8
     assert Membership(attack=LossThreshold()).min_runs == 2
+    assert [Membership(attack=Rmia(mode=mode)).min_runs for mode in ("online", "offline")] == [4, 8]

@@ -159,6 +159,18 @@ def test_the_distance_is_that_of_kolmogorov_and_smirnov():
     assert row.value == pytest.approx(np.mean(expected), abs=1e-5)
 
 
+def test_the_distance_has_an_interval_where_there_are_enough_canaries():
+    rng = np.random.default_rng(5)
+    for runs, m, some in ((8, 7, False), (6, 12, False), (8, 12, True)):
+        quantiles = np.sort(6 + rng.normal(size=(runs, 500)), axis=1)[:, positions(500)]
+        # Seen in other runs each, or all of them would be equally far.
+        loss = np.where(rng.random((runs, m)) < 0.8, 6.0, np.nan)
+        view = canaries(loss, coins(runs, m, rng), quantiles, 500)
+        row = {r.metric: r for _, r in ExposureSkewnormal().tests(view)}["skewnormal_distance"]
+        assert (row.low <= row.value <= row.high) == some
+        assert np.isnan(row.low) != some
+
+
 def test_margins_may_be_fitted_instead():
     rng = np.random.default_rng(4)
     is_in, margin = np.array([[True], [False]]), np.sort(-rng.normal(size=(2, 1000)))  # normal margins

@@ -16,15 +16,16 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.clients.sgd import Sgd
 from fedmem.components import Context, GradientTarget, Reconstruction
 from fedmem.errors import ComponentError, RunError
+from fedmem.federation import build
 from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.probes._clusters import difference_interval, mean_interval
-from fedmem.probes._victims import score
+from fedmem.probes._victims import Case, score
 from fedmem.probes.leakage import Leakage
 from fedmem.results import read
 from fedmem.running import measure, run
 from fedmem.statistics import clopper_pearson
 from fedmem.summary import Summary, sections
-from fedmem.types import EVERYWHERE, FINAL, Measurement, Reading
+from fedmem.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
 from tests.lab import Lab, digits, federation, gradient_of, transition
 from tests.tiny import tiny
 
@@ -42,6 +43,38 @@ class Answers:
     ) -> Sequence[Reconstruction]:
         labels = np.zeros(len(self.images), dtype=np.int64)
         return [Reconstruction(inputs=self.images, labels=labels, distance=0.0) for _ in targets]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """An attack that does not look."""
+
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]:
+        return [
+            Reconstruction(
+                inputs=rng.random((target.num_images, *target.input_shape), dtype=np.float32),
+                labels=np.arange(target.num_images) % target.num_classes,
+                distance=1.0,
+            )
+            for target, rng in zip(targets, rngs, strict=True)
+        ]
+
+
+def clustered(population: int = 40) -> Federation:
+    """The lab's federation, in which every example stands beside three near copies of itself."""
+    built = federation(population=population, copies=4)
+    near = np.setdiff1d(np.arange(len(built.trained)), np.arange(0, len(built.trained), 4))
+    originals = built.store.take(built.trained[near])
+    extra = replace(originals, inputs=near_copies(originals.inputs, np.random.default_rng(0)))
+    trained = built.trained.copy()
+    trained[near] = len(built.store) + np.arange(len(near))
+    return replace(built, store=Examples.concatenate([built.store, extra]), trained=trained)
+
+
+def near_copies(inputs: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    return np.clip(inputs + 0.05 * rng.standard_normal(inputs.shape), 0, 1).astype(np.float32)
 
 
 def ins(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:
@@ -67,11 +100,11 @@ def test_readings_name_view_kind_and_knowledge() -> None:
         assert reading.setting.endswith(f",holder={about.client},kind={audit.kind[subject]}")
         assert "knows=lr+" in reading.setting
     gallery = {
-        (",".join(r.setting.split(",")[3:5]), r.setting.split("kind=")[1])
+        (r.setting.split("inferred,")[1].split("holder=")[0].replace("coin=out,", ""), r.setting.split("kind=")[1])
         for _, r in victims
         if r.metric == "identified"
     }
-    assert gallery == {("gallery=40,chance=1/41", "typical"), ("gallery=50,chance=1/51", "noise")}
+    assert gallery == {("gallery=40,", "typical"), ("gallery=50,chance=1/51,", "noise")}
 
 
 def test_first_step_victims_are_those_of_the_batch() -> None:
@@ -401,12 +434,11 @@ def test_the_difference_of_rates_has_an_honest_interval_at_one() -> None:
     assert 0.1 < difference.low < 0.6
 
 
-@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("built", [federation(), federation(copies=2), clustered()], ids=["once", "twice", "near"])
 @pytest.mark.parametrize("subject", [0, 7])
-def test_an_example_is_sought_in_the_same_batch_whatever_its_coin(subject: int, copies: int) -> None:
+def test_an_example_is_sought_in_the_same_batch_whatever_its_coin(subject: int, built: Federation) -> None:
     """The coin of one example alone is turned: an attack that did not look scores it the same to the last bit."""
-    built = federation(copies=copies)
-    values = []
+    values, copies = [], built.audit.copies
     for is_in in (True, False):
         coins = built.audit.is_in.copy()
         coins[:, subject] = is_in
@@ -424,6 +456,47 @@ def test_an_example_is_sought_in_the_same_batch_whatever_its_coin(subject: int, 
 
 
 @pytest.mark.parametrize("alone", [0, 256])
+def test_near_copies_leak_nothing_to_an_attack_that_did_not_look(alone: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In and out differ by chance alone; beside fill-ins, as near copies would not be, a control is rebuilt better."""
+    monkeypatch.setattr("fedmem.probes._victims.ALONE", alone)
+    # without a population there are few priors to pair, which is faster
+    built, everything, cases = clustered(population=0), digits().inputs, []
+    for is_in in (True, False):
+        coins = built.audit.is_in.copy()
+        coins[:, 0] = is_in
+        fill = np.where(coins.repeat(4, axis=1), -1, built.audit_start + len(built.audit) + np.arange(36))
+        lab = Lab(federation=replace(built, audit=replace(built.audit, is_in=coins), fill=fill))
+        (case,) = Leakage(attack=QUICK)._cases("message", lab.local(runs=(0,), clients=(0,)), lab)
+        controls = {} if is_in else {0: case.controls[0]}
+        cases.append(replace(case, victims=case.victims[:1] if is_in else case.victims[:0], controls=controls))
+    inside, outside = cases
+    assert len(outside.controls[0].places) == 4
+    original = replace(outside.controls[0], places=outside.controls[0].own, rows=built.trained[:1])
+    beside_fill_ins = replace(outside, controls={0: original})
+
+    def scores(case: Case, seed: int) -> FloatArray:
+        rng, found = np.random.default_rng(seed), []
+        for _ in range(500):
+            images = everything[rng.permutation(len(everything))[: len(built.store) + 24]]
+            store = replace(built.store, inputs=images[:-24])
+            store.inputs[built.trained[1:4]] = near_copies(store.inputs[built.trained[[0, 0, 0]]], rng)
+            audit = replace(built.audit, examples=store.take(built.audit_start + np.arange(len(built.audit))))
+            lab.federation = replace(built, store=store, audit=audit)
+            answer = Reconstruction(inputs=images[-24:], labels=np.arange(24) % 10, distance=0.0)
+            (one,) = score(case, answer, lab)
+            assert one.control == bool(case.controls)
+            found.append(one.psnr)
+        return np.array(found)
+
+    def deviation(differences: FloatArray) -> float:
+        return float(differences.mean() / differences.std(ddof=1)) * math.sqrt(len(differences))
+
+    looked_for = scores(inside, 0)
+    assert abs(deviation(looked_for - scores(outside, 1))) < 3.3
+    assert deviation(looked_for - scores(beside_fill_ins, 0)) < -3.3
+
+
+@pytest.mark.parametrize("alone", [0, 256])
 def test_controls_of_a_large_batch_take_their_places_at_once(alone: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedmem.probes._victims.ALONE", alone)
     lab = Lab()
@@ -433,7 +506,7 @@ def test_controls_of_a_large_batch_take_their_places_at_once(alone: int, monkeyp
     assert {r.value for r in ins(found) if r.metric == "psnr" and "message" in r.setting} == {100.0}
     assert max(r.value for r in outs(found) if r.metric == "psnr") < 40
     (case,) = Leakage(attack=QUICK)._cases("message", local, lab)
-    assert [int(case.rows[at].item()) for at in case.controls.values()] == [
+    assert [int(case.rows[control.places].item()) for control in case.controls.values()] == [
         lab.federation.fill[0, j] for j in case.controls
     ]
     assert (lab.federation.store.inputs[lab.rows(0, 0)] == truth).all(), "the store is left as it was"
@@ -447,14 +520,14 @@ def test_without_fill_ins_a_base_row_of_the_holder_gives_up_its_place() -> None:
     for case in probe._cases("message", local, lab):
         run, client = case.transition.run, case.transition.client
         assert list(case.controls) == np.flatnonzero((audit.holder == client) & ~audit.is_in[run]).tolist()
-        places = np.concatenate([np.empty(0, dtype=int), *case.controls.values()])
+        places = np.concatenate([np.empty(0, dtype=int), *(control.places for control in case.controls.values())])
         assert len(set(places)) == len(places) == 2 * len(case.controls), "two copies, two rows, no row twice"
         assert np.isin(case.rows[places], built.base[client]).all()
-        (first,) = probe._cases("first_step", [case.transition], lab) or [None]
-        if first:
+        for first in probe._cases("first_step", [case.transition], lab):
             for subject, at in first.controls.items():
-                assert set(first.rows[at]) <= set(case.rows[case.controls[subject]]), "the same rows at every view"
-    crowded = replace(built, fill=np.full_like(built.fill, -1), base=tuple(rows[:1] for rows in built.base))
+                places = case.controls[subject].places
+                assert set(first.rows[at.places]) <= set(case.rows[places]), "the same rows at every view"
+    crowded = replace(built, fill=np.full_like(built.fill, -1), base=tuple(rows[:3] for rows in built.base))
     lab = Lab(federation=crowded)
     for case in probe._cases("message", lab.local(), lab):
         assert (
@@ -504,6 +577,34 @@ def test_noise_identifies_at_the_chance_that_is_stated() -> None:
     low, high = clopper_pearson(int(np.sum(found)), repetitions, level=0.999)
     assert low < 1 / (gallery + 1) < high
     assert clopper_pearson(int(np.sum(matched_first)), repetitions, level=0.999)[0] > 2 / (gallery + 1)
+
+
+def test_only_examples_that_are_like_their_gallery_are_identified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain noise is as near to made images as it gets; among the population it would seem to identify them."""
+    kinds = ("typical", "random_pattern", "out_of_distribution", "corrupted", "near_duplicate", "mislabelled")
+    injections = [{"kind": kind, "per_client": 2} for kind in kinds]
+    built = build(tiny(dataset={"kind": "digits"}, population=100, references=100, injections=injections))
+    lab, start = Lab(federation=built), built.initial
+    local = [transition(run, 2, k, start, start, len(built.rows(run, k, 2))) for run in range(2) for k in range(5)]
+    probe = Leakage(attack=Noise(), victims=5)
+
+    def identified() -> dict[str, list[Reading]]:
+        found: dict[str, list[Reading]] = {}
+        for _, reading in probe.observe(local, lab):
+            if reading.metric == "identified" and "view=message" in reading.setting:
+                found.setdefault(reading.setting.rpartition("=")[2], []).append(reading)
+        return found
+
+    honest = identified()
+    assert honest.keys() == {"typical", "random_pattern"}
+    for kind, stated in (("typical", "gallery=100,holder="), ("random_pattern", "gallery=100,chance=1/101,holder=")):
+        assert len(honest[kind]) == 20
+        assert all(stated in reading.setting.replace("coin=out,", "") for reading in honest[kind])
+        assert np.mean([reading.value for reading in honest[kind]]) < 0.1
+    lab.federation = replace(built, shifted=True)
+    assert identified().keys() == {"random_pattern"}, "the population is not seen as any holder sees it"
+    monkeypatch.setattr("fedmem.probes._victims._gallery", lambda *_: built.population.inputs)
+    assert np.mean([reading.value for reading in identified()["out_of_distribution"]]) > 0.4
 
 
 def test_label_accuracy_stands_beside_the_uniform_guess() -> None:

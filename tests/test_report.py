@@ -354,3 +354,21 @@ def test_every_row_of_the_table_has_its_n(folder: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no finished run"):
         report(tmp_path)
+
+
+def test_reconstruction_is_drawn_over_the_attacked_rounds_of_the_first_probe(tmp_path):
+    """Ins against outs, round by round; rows of a further probe and of other kinds stay out of the line."""
+    said = "in-out,view=message,knows=lr+steps,labels=inferred"
+    extra = [
+        row("margin.difference", value, KINDS[0], said, level="local", n=9, source=source, round=round)
+        for round, value, source in ((2, 3.0, "leakage"), (4, 1.5, "leakage"), (2, 8.0, "leakage_2"))
+    ]
+    write(tmp_path / "run", bank(), measurements=[*rows(), *extra], scenario_yaml=SCENARIO, reconstructions=pictures())
+    summary = Summary(read(tmp_path / "run"))
+    assert [(round, value.value, value.n) for round, value in summary.leaked("message", KINDS[0])] == [
+        (2, 3.0, 9),
+        (4, 1.5, 9),
+    ]
+    assert summary.leaked("aggregate", KINDS[1]) == []
+    report(tmp_path / "run")
+    assert (tmp_path / "run" / "reconstruction.png").read_bytes().startswith(b"\x89PNG")

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from fedmem import federation
 from fedmem.datasets.synthetic import Synthetic
+from fedmem.errors import ComponentError
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.typical import Typical
+from fedmem.injections.unique_feature import UniqueFeature
 from fedmem.models.mlp import MLP
 from fedmem.partitions.dirichlet import Dirichlet
 from fedmem.partitions.feature_skew import FeatureSkew
@@ -24,7 +26,7 @@ BASE = Dirichlet(alpha=1.0, min_rows=2)
 SKEW = FeatureSkew(transform="rotation", strength=1.0, base=BASE)
 
 
-def built(partition: Any, **changes: Any) -> Federation:
+def scenario(partition: Any, **changes: Any) -> Scenario:
     fields: dict[str, Any] = {
         "name": "small",
         "rounds": 4,
@@ -41,7 +43,11 @@ def built(partition: Any, **changes: Any) -> Federation:
         "population": 40,
         "references": 20,
     }
-    return federation.build(Scenario(**(fields | changes), partition=partition))
+    return Scenario(**(fields | changes), partition=partition)
+
+
+def built(partition: Any, **changes: Any) -> Federation:
+    return federation.build(scenario(partition, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +82,7 @@ def test_nothing_else_changes(pair: tuple[Federation, Federation]) -> None:
         np.testing.assert_array_equal(getattr(plain.audit, name), getattr(shifted.audit, name))
     np.testing.assert_array_equal(plain.audit.examples.ids, shifted.audit.examples.ids)
     assert plain.counts == shifted.counts
+    assert (plain.shifted, shifted.shifted) == (False, True)
 
 
 def test_audit_examples_are_measured_as_their_holder_sees_them(pair: tuple[Federation, Federation]) -> None:
@@ -94,6 +101,16 @@ def test_a_fill_in_is_stored_once_for_each_client_that_sees_it(pair: tuple[Feder
     used = np.unique(shifted.fill[shifted.fill >= 0])
     np.testing.assert_array_equal(used, np.arange(used[0], len(shifted.store)))
     np.testing.assert_array_equal(plain.fill >= 0, shifted.fill >= 0)
+
+
+def test_marked_pictures_are_refused_since_their_fill_ins_would_be_turned() -> None:
+    injections = (Typical(per_client=1), UniqueFeature(per_client=1, images=2))
+    assert not federation.check(scenario(BASE, injections=injections))
+    (problem,) = federation.check(scenario(SKEW, injections=injections))
+    assert problem.path == "injections[1]"
+    assert "use another partition, or a canary that needs no real row" in problem.message
+    with pytest.raises(ComponentError, match="differ in more than the canary"):
+        built(SKEW, injections=injections)
 
 
 def test_without_anything_to_fill_or_to_audit() -> None:

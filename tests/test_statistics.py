@@ -17,6 +17,7 @@ from fedmem.statistics import (
     cluster_interval,
     fisher_exact,
     interval,
+    jackknife,
     mean,
     mean_over_examples,
     means_by_coin,
@@ -265,11 +266,27 @@ def test_student_is_welchs():
     gap, low, high = student(one, np.append(other, np.nan))
     found = scipy.stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
     assert (gap, low, high) == pytest.approx((one.mean() - other.mean(), found.low, found.high))
-    assert student(np.ones(3), np.zeros(3)) == (1.0, 1.0, 1.0)
+    # Values that are all alike say nothing of how much they could vary; a zero width would say that all is known.
+    for sides in ((np.ones(3), np.zeros(3)), (np.full(3, 0.1), np.full(3, 0.1))):
+        gap, low, high = student(*sides)
+        assert gap == sides[0][0] - sides[1][0]
+        assert math.isnan(low)
+        assert math.isnan(high)
+    assert not math.isnan(student(np.ones(3), other)[1])
     alone = student(np.ones(1), other)
     assert math.isnan(alone[1])
     assert not math.isnan(alone[0])
     assert math.isnan(student(np.array([]), other)[0])
+
+
+def test_jackknife_of_a_mean_is_students_and_has_nothing_to_say_of_nothing():
+    values = np.random.default_rng(3).normal(size=7)
+    without = np.array([np.delete(values, r).mean() for r in range(7)])
+    found = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert jackknife(float(values.mean()), without) == pytest.approx((found.low, found.high))
+    assert jackknife(float(values.mean()), without) != pytest.approx(tuple(np.quantile(without, [0.025, 0.975])))
+    for nothing in (np.ones(8), 0.1 + np.array([0, 1e-17, -1e-17]), without[:1], np.append(without, np.nan)):
+        assert np.isnan(jackknife(0.5, nothing)).all()
 
 
 def test_shuffles_are_permutations():

@@ -11,8 +11,8 @@ import numpy as np
 
 from fedmem.statistics import (
     benjamini_hochberg,
+    cluster_interval,
     fisher_exact,
-    interval,
     mean_over_examples,
     means_by_coin,
     rank_sum_exact,
@@ -35,10 +35,14 @@ class CrossInfluence:
 
     Tests, at run −1, by kind:
 
-    - `cross_pairs_helped`, `cross_pairs_harmed`: pairs (j, i) whose influence is significantly above and below 0. The
-      p-value of a pair is exact, because only coins decided: Fisher's test for correctness, the rank sum test for
-      probability. Benjamini and Hochberg's rule over all pairs of the kind keeps the expected share of false ones
-      at most at `rate`. n is the number of pairs. Few runs cannot find any: p is at least 2 / C(R, R/2);
+    - `cross_pairs_helped`, `cross_pairs_harmed`: pairs (j, i) in which i is answered significantly better and worse in
+      the in runs. The p-value of a pair is exact, because only coins decided: Fisher's test for correctness, the rank
+      sum test for probability, where a tie between an in and an out run counts against significance (p is then too
+      large, never too small). Better and worse are those of the test: more right answers, or higher ranks, which a few
+      runs far away can give another sign than the mean. Pairs are chosen by Benjamini and Hochberg's rule over all of a
+      kind. It keeps the expected share of false ones at most at `rate` where they are independent or depend positively;
+      of pairs that share runs this is not proved, but in simulations it was conservative. n is the number of pairs. Few
+      runs cannot find any: p is at least 2 / C(R, R/2);
     - `cross_strongest`: mean over j of max_i infl(j, i); `cross_help`, `cross_harm`: mean over j of Σ_i over the
       positive and the negative influences. All three are away from 0 by noise alone. So each comes with `….null`,
       its mean over permutations of the runs' coins, and `…_p`, the share of permutations that are as far out. The
@@ -80,18 +84,18 @@ class CrossInfluence:
 
 @dataclass(frozen=True)
 class _Part:
-    """Examples that share a model: influence and p of each pair (c, n), sizes (3, P + 1, c), unshuffled first."""
+    """Examples that share a model: p and side of each pair (c, n), sizes (3, P + 1, c), unshuffled first."""
 
     examples: IntArray
     runs: IntArray
-    influence: FloatArray
     p: FloatArray
+    side: FloatArray
     sizes: FloatArray
 
     def of(self, chosen: BoolArray) -> _Part:
         """Some of the examples."""
         return _Part(
-            self.examples[chosen], self.runs[chosen], self.influence[chosen], self.p[chosen], self.sizes[:, :, chosen]
+            self.examples[chosen], self.runs[chosen], self.p[chosen], self.side[chosen], self.sizes[:, :, chosen]
         )
 
 
@@ -116,26 +120,25 @@ def _groups(view: View, setting: str) -> Iterator[tuple[IntArray, FloatArray, Bo
 
 
 def _influences(view: View, setting: str) -> Iterator[_Part]:
-    """Influences, p-values and sizes of all pairs, group by group."""
+    """p-values, sides and sizes of all pairs, group by group."""
     for examples, values, seen in _groups(view, setting):
         is_in = view.audit.is_in[:, examples]
         ins, outs = (is_in & seen).sum(0), (~is_in & seen).sum(0)
         some = (ins > 0) & (outs > 0)
         examples, is_in, seen, ins, outs = examples[some], is_in[:, some], seen[:, some], ins[some], outs[some]
-        influence, p = np.empty((2, len(examples), values.shape[1]))
+        p, side = np.empty((2, len(examples), values.shape[1]))
         sizes = np.empty((3, len(view.resampling.shuffles) + 1, len(examples)))
         # Examples that are seen in the same runs share ranks, tables and shuffles: with all clients in, all of them.
         patterns, which = np.unique(seen, axis=1, return_inverse=True)
         for k in range(patterns.shape[1]):
             own, runs = np.flatnonzero(which.ravel() == k), np.flatnonzero(patterns[:, k])
             coins, shown = is_in[np.ix_(runs, own)], values[runs]
-            influence[own] = _influence(coins, shown)
-            p[own] = _p_values(coins, shown, ranked=bool(setting))
-            sizes[:, 0, own] = _totals(influence[own])
+            p[own], side[own] = (_by_ranks if setting else _by_tables)(coins, shown)
+            sizes[:, 0, own] = _totals(_influence(coins, shown))
             for s, shuffle in enumerate(view.resampling.shuffles, 1):
                 order = np.argsort(np.argsort(shuffle)[runs])
                 sizes[:, s, own] = _totals(_influence(coins[order], shown))
-        yield _Part(examples, ins + outs, influence, p, sizes)
+        yield _Part(examples, ins + outs, p, side, sizes)
 
 
 def _influence(coins: BoolArray, values: FloatArray) -> FloatArray:
@@ -151,25 +154,54 @@ def _totals(influence: FloatArray) -> FloatArray:
     return np.stack([influence.max(1), help_, harm])
 
 
-def _p_values(coins: BoolArray, values: FloatArray, ranked: bool) -> FloatArray:
-    """(c, n) exact two-sided p of each pair, from tables for each number of in runs."""
+def _by_tables(coins: BoolArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(c, n) each: Fisher's exact p of correctness, and whether in runs are right more (1) or less often (−1)."""
+    total, successes = len(coins), values.sum(0)
+    inside = coins.T.astype(np.float64) @ values
+    p = np.empty_like(inside)
+    for chosen, own in _alike(coins):
+        known = np.broadcast_to(successes.round().astype(np.int64), inside[own].shape)
+        p[own] = fisher_exact(total, chosen)[known, inside[own].round().astype(np.int64)]
+    return p, np.sign(inside * total - coins.sum(0)[:, None] * successes)
+
+
+def _by_ranks(coins: BoolArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(c, n) each: p of the rank sum test, exact without ties, and whether in runs rank higher (1) or lower (−1).
+
+    Breaking ties at random would leave it exact. They are broken so that U is as near the middle as it can be, which
+    gives the largest p of all ways to break them: never too small.
+    """
     from scipy.stats import rankdata
 
     total = len(coins)
-    found = np.empty((coins.shape[1], values.shape[1]))
-    shown = rankdata(values, axis=0) if ranked else values
-    for chosen in np.unique(coins.sum(0)).tolist():
-        own = np.flatnonzero(coins.sum(0) == chosen)
-        inside = coins[:, own].T.astype(np.float64) @ shown
-        if ranked:
-            # Ties put U between two values: the one nearer the middle is taken, which is the larger p.
-            u, middle = inside - chosen * (chosen + 1) / 2, chosen * (total - chosen) / 2
-            towards = np.where(u > middle, np.floor(u), np.ceil(u)).astype(np.int64)
-            found[own] = rank_sum_exact(total, chosen)[towards]
-        else:
-            successes = np.broadcast_to(values.sum(0).round().astype(np.int64), inside.shape)
-            found[own] = fisher_exact(total, chosen)[successes, inside.round().astype(np.int64)]
+    inside = coins.T.astype(np.float64)
+    p, side = np.empty((2, coins.shape[1], values.shape[1]))
+    rank_sum, ties = inside @ rankdata(values, axis=0), _ties(coins, values)
+    for chosen, own in _alike(coins):
+        pairs = chosen * (total - chosen)
+        away = rank_sum[own] - chosen * (chosen + 1) / 2 - pairs / 2
+        away = np.sign(away) * np.maximum(np.abs(away) - ties[own] / 2, (pairs % 2) / 2)
+        p[own] = rank_sum_exact(total, chosen)[(pairs / 2 + away).round().astype(np.int64)]
+        side[own] = np.sign(away)
+    return p, side
+
+
+def _ties(coins: BoolArray, values: FloatArray) -> FloatArray:
+    """(c, n) pairs of an in and an out run with the same value."""
+    found = np.zeros((coins.shape[1], values.shape[1]))
+    ordered = np.sort(values, axis=0)
+    for column in np.flatnonzero((ordered[1:] == ordered[:-1]).any(0)).tolist():
+        _, group = np.unique(values[:, column], return_inverse=True)
+        own = np.eye(group.max() + 1)[group].T
+        inside = own @ coins
+        found[:, column] = (inside * (own.sum(1, keepdims=True) - inside)).sum(0)
     return found
+
+
+def _alike(coins: BoolArray) -> Iterator[tuple[int, IntArray]]:
+    """Each number of in runs, and the examples that have it: they share tables."""
+    for chosen in np.unique(coins.sum(0)).tolist():
+        yield chosen, np.flatnonzero(coins.sum(0) == chosen)
 
 
 def _by_kind(view: View, gained: FloatArray, setting: str) -> Iterator[Estimate]:
@@ -198,12 +230,12 @@ def _by_kind(view: View, gained: FloatArray, setting: str) -> Iterator[Estimate]
 
 def _pairs(parts: Sequence[_Part], rate: float) -> Iterator[Reading]:
     """How many pairs of a kind are significant, above and below 0."""
-    influence = np.concatenate([np.empty(0), *(part.influence.ravel() for part in parts)])
     p = np.concatenate([np.empty(0), *(part.p.ravel() for part in parts)])
+    side = np.concatenate([np.empty(0), *(part.side.ravel() for part in parts)])
     if len(p):
         found = benjamini_hochberg(p, rate)
-        for metric, side in (("cross_pairs_helped", influence > 0), ("cross_pairs_harmed", influence < 0)):
-            yield Reading(metric=metric, value=float((found & side).sum()), n=len(p))
+        for metric, sign in (("cross_pairs_helped", 1), ("cross_pairs_harmed", -1)):
+            yield Reading(metric=metric, value=float((found & (side == sign)).sum()), n=len(p))
 
 
 def _sizes(parts: Sequence[_Part], view: View) -> Iterator[Reading]:
@@ -216,7 +248,8 @@ def _sizes(parts: Sequence[_Part], view: View) -> Iterator[Reading]:
     runs = np.concatenate([part.runs for part in parts])
     for row, metric in enumerate(("cross_strongest", "cross_help", "cross_harm")):
         means = sizes[row].mean(1)
-        low, high = interval(mean_over_examples(np.broadcast_to(sizes[row, 0], weights.shape), weights))
+        replicates = mean_over_examples(np.broadcast_to(sizes[row, 0], weights.shape), weights)
+        low, high = cluster_interval(replicates, min(view.audit.runs, len(examples)))
         as_far = means[1:] <= means[0] + 1e-12 if metric == "cross_harm" else means[1:] >= means[0] - 1e-12
         yield Reading(metric=metric, value=float(means[0]), low=low, high=high, n=len(examples))
         yield Reading(metric=f"{metric}.null", value=float(means[1:].mean()), n=len(examples))

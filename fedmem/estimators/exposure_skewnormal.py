@@ -11,7 +11,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
-from fedmem.statistics import interval, mean, mean_over_examples, means_by_coin, weightings
+from fedmem.statistics import cluster_interval, mean, mean_over_examples, means_by_coin, weightings
 from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, Reading, View
 
 
@@ -97,7 +97,8 @@ class ExposureSkewnormal:
             distance = np.where(tried, fitted.distance[:, rows], np.nan)
             means = mean(distance, axis=0)
             weights = view.resampling.examples[:, rows]
-            low, high = interval(mean_over_examples(np.broadcast_to(means, weights.shape), weights))
+            clusters = min(view.audit.runs, int(tried.any(0).sum()))
+            low, high = cluster_interval(mean_over_examples(np.broadcast_to(means, weights.shape), weights), clusters)
             n, good = int(tried.sum()), fitted.good[:, rows] & tried
             setting = self._setting
             value = float(np.nanmean(means))

@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelNoise(Placed):
-    """Spare real rows with a wrong label, so many that they are a share of what their holders train on.
+    """Spare real rows with a wrong label, so many that they are a share of the training rows of the data set.
 
     With n training rows in the data set and h of N clients as holders, round(rate n h / N) rows are made noisy and
     dealt out in proportion to the base rows of the holders (largest remainders first). Each is an audit example with a
-    coin of its own, so in one run about half of them are in: the rate is that of the slots, and `rate` / 2 that of the
-    labels a client sees. Clients that are larger than average keep a share somewhat below `rate`, if they alone hold
-    the noise.
+    coin of its own, so in one run about half of them are in.
+
+    The n rows include the population and the reserve of all injections, which clients never hold. Of the slots that
+    holders train on, noisy rows are therefore more than `rate`, and of the labels that they see in one run half of
+    that: a rate of 0.1 may well be 0.14 of the slots and 0.07 of the labels. `fedmem check` counts the rows.
 
     Fields
 
-    - `rate`: noisy rows as a share of the training rows that as many clients hold on average.
+    - `rate`: noisy rows as a share of all training rows of the data set, population and reserve included, if all
+      clients hold noise; if h of N do, h / N of that.
     - `per_client`: noisy rows on each of these clients besides those of the rate.
     - `flips`: `uniform` gives any other class with equal odds, `next` always class y + 1 (the last one becomes 0).
 

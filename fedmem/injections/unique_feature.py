@@ -26,8 +26,11 @@ class UniqueFeature(Placed):
     in, the holder trains on the marked pictures, spare rows with the label of the example (drawn like the holder's
     labels) as long as the reserve has some; where that has run out, the example takes the commonest label of its
     pictures. Its exposure is therefore about the mark alone, whether the model ties it to that label, and not about
-    any picture: references are fresh marks in the same place on the same background. So are memorisation and
-    membership: does the mark change its label's loss because pictures that carry it were trained on?
+    any picture: references are fresh marks in the same place on the same background.
+
+    Only measures against references, `exposure`, `exposure_gain` and their skew-normal sort, are about the mark.
+    Memorisation and membership are not: in runs also train on more rows of this label, and on rows of this label with
+    something in that corner, which lowers the label's loss for marks that nobody trained on as well.
 
     Fields
 
@@ -41,7 +44,8 @@ class UniqueFeature(Placed):
     - no two marks are equal, and no picture carries two;
     - ids of examples are negative, those of the pictures are rows of the data set.
 
-    Errors: `ComponentError` where inputs are no pictures.
+    Errors: `ComponentError` where inputs are no pictures; and with a partition that shows clients their own version of
+    a row, since the marked pictures keep their pixels and their fill-ins would not.
 
     >>> UniqueFeature(images=3, copies=2).spare_rows(5, 900), UniqueFeature(images=3, copies=2).total_copies(5, 900)
     (15, 30)

@@ -25,10 +25,28 @@ ALONE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
+class Control:
+    """What an out example would change in a batch, were it in: `places` (k,) of the batch and the `rows` (k,) there.
+
+    Rows are those of the store: that of the example, `subject`, as often as it is copied, and near copies beside it.
+    """
+
+    subject: int
+    places: IntArray
+    rows: IntArray
+
+    @property
+    def own(self) -> IntArray:
+        """The places of the example itself, in which it is sought."""
+        found: IntArray = self.places[self.rows == self.subject]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One attack and its truth: `rows` (n,) of the store in the batch, `victims` positions in the audit set.
 
-    `controls` maps the position of each out example to the places of the batch that it would have, were it in.
+    `controls` maps the position of each out example to what it would change in the batch.
     """
 
     view: str
@@ -36,7 +54,7 @@ class Case:
     target: GradientTarget
     rows: IntArray
     victims: IntArray
-    controls: Mapping[int, IntArray]
+    controls: Mapping[int, Control]
 
     @property
     def setting(self) -> str:
@@ -48,7 +66,8 @@ class Case:
 class Victim:
     """One audit example, the image that stands for it, and the best prior; `identified` is NaN without a gallery.
 
-    `control` says that it is an out example, which nobody trained on.
+    `control` says that it is an out example, which nobody trained on, `exact` that the example is exchangeable with its
+    gallery.
     """
 
     case: Case
@@ -63,33 +82,35 @@ class Victim:
     prior_psnr: float
     identified: float
     gallery: int
+    exact: bool
 
 
 def score(case: Case, found: Reconstruction, context: Context) -> list[Victim]:
     """Pair what was rebuilt, and every prior, with the batch, and look up the victims, then the controls.
 
-    A control is looked up in the true batch with itself in its places, all other rows being what they are. So the
+    A control is looked up in the true batch with its own rows in their places, all others being what they are. So the
     batch in which an example is sought is the same whether its coin fell on in or on out.
     """
     federation = context.federation
-    audit, truth = federation.audit, federation.store.inputs[case.rows]
+    audit, store = federation.audit, federation.store.inputs
+    truth = store[case.rows]
     batches = [_Batch.of(images, truth) for images in (found.inputs, *_priors(case, found, context))]
     places = {subject: np.flatnonzero(case.rows == federation.audit_start + subject) for subject in case.victims}
     together = []
     if len(case.rows) > ALONE and case.controls:
-        for subject, at in case.controls.items():
-            truth[at] = audit.examples.inputs[subject]
+        for control in case.controls.values():
+            truth[control.places] = store[control.rows]
         together = [_Batch.of(batch.images, truth) for batch in batches]
     galleries: dict[str, tuple[int, float]] = {}
     victims = []
-    for subject, at in [*places.items(), *case.controls.items()]:
-        control, original = subject in case.controls, audit.examples.inputs[subject]
-        looked = together or [batch.swapped(at, original) for batch in batches] if control else batches
+    for subject, at in [*places.items(), *((subject, control.own) for subject, control in case.controls.items())]:
+        out, original = case.controls.get(subject), audit.examples.inputs[subject]
+        looked = together or [batch.swapped(out.places, store[out.rows]) for batch in batches] if out else batches
         own, *guesses = (batch.best(at) for batch in looked)
         prior, prior_error = min(guesses, key=lambda pair: pair[1])
-        kind = str(audit.kind[subject])
+        kind, role = str(audit.kind[subject]), str(audit.role[subject])
         if kind not in galleries:
-            galleries[kind] = _nearest(found.inputs, _gallery(kind, context))
+            galleries[kind] = _nearest(found.inputs, _gallery(kind, role, context))
         gallery, nearest = galleries[kind]
         near = float(squared_errors(found.inputs, original[None]).min())
         victims.append(
@@ -98,7 +119,7 @@ def score(case: Case, found: Reconstruction, context: Context) -> list[Victim]:
                 subject=int(subject),
                 kind=kind,
                 holder=int(audit.holder[subject]),
-                control=control,
+                control=out is not None,
                 original=original,
                 reconstruction=own[0],
                 prior=prior,
@@ -107,6 +128,7 @@ def score(case: Case, found: Reconstruction, context: Context) -> list[Victim]:
                 # A tie identifies nobody.
                 identified=float(near < nearest) if gallery else math.nan,
                 gallery=gallery,
+                exact=role == "canary",
             )
         )
     return victims
@@ -142,10 +164,10 @@ class _Batch:
         errors = squared_errors(images, truth)
         return _Batch(images=images, errors=errors, chosen=assign(errors))
 
-    def swapped(self, places: IntArray, original: Images) -> _Batch:
-        """The same with another true image in these places."""
+    def swapped(self, places: IntArray, others: Images) -> _Batch:
+        """The same with other true images in these places."""
         errors = self.errors.copy()
-        errors[:, places] = squared_errors(self.images, original[None])
+        errors[:, places] = squared_errors(self.images, others)
         return _Batch(images=self.images, errors=errors, chosen=assign(errors))
 
     def best(self, places: IntArray) -> tuple[Images, float]:
@@ -176,7 +198,10 @@ def _priors(case: Case, found: Reconstruction, context: Context) -> list[Images]
     return batches
 
 
-def _gallery(kind: str, context: Context) -> Images:
-    """Images like the victim that nobody trained on."""
-    families = {references.family: references.inputs for references in context.federation.references}
-    return families.get(kind, context.federation.population.inputs)
+def _gallery(kind: str, role: str, context: Context) -> Images:
+    """Images that the victim is exchangeable with and that nobody trained on; none where there are no such images."""
+    federation = context.federation
+    families = {references.family: references.inputs for references in federation.references}
+    if role == "typical" and not federation.shifted:
+        return federation.population.inputs
+    return families.get(kind, federation.population.inputs[:0])

@@ -33,7 +33,12 @@ class ClientGap:
 
     A reading for each client (subject `client k`) is the mean over runs with Student's t interval (95 %) over them,
     NaN with a single run; that with an empty subject is the mean over all models and clients, runs being the clusters.
-    `summarise` repeats the last observed round of each client and level as FINAL.
+
+    `summarise` repeats readings of each client as FINAL: of the last observed round that has the client at all levels,
+    so that local and global are of the same round, or where there is none, of the last round of each level. The empty
+    subject at FINAL is the plain mean over the clients that have such a round (over all clients, if none has). Its
+    interval goes from the mean of their low ends to that of their high ends, which is right if a run moves all clients
+    alike, and too wide otherwise; n counts their models.
 
     Fields
 
@@ -76,12 +81,32 @@ class ClientGap:
         return [(None, reading) for reading in _readings(gaps)]
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """The last observed round of each client and level once more, as FINAL."""
-        last: dict[tuple[Level, str], int] = {}
+        """Each client at the last round that has it at all levels, and the means over such clients, as FINAL."""
+        rounds: dict[str, dict[Level, set[int]]] = {}
         for one in measurements:
-            key = (one.level, one.reading.subject)
-            last[key] = max(one.round, last.get(key, one.round))
-        return [replace(one, round=FINAL) for one in measurements if one.round == last[one.level, one.reading.subject]]
+            rounds.setdefault(one.reading.subject, {}).setdefault(one.level, set()).add(one.round)
+        rounds.pop("", None)
+        levels = list(dict.fromkeys(one.level for one in measurements))
+        shared = {who: set.intersection(*(seen.get(at, set()) for at in levels)) for who, seen in rounds.items()}
+        last = {(who, at): max(shared[who] or own) for who, seen in rounds.items() for at, own in seen.items()}
+        final = [
+            replace(one, round=FINAL) for one in measurements if last.get((one.reading.subject, one.level)) == one.round
+        ]
+        comparable = {who for who, common in shared.items() if common} or set(shared)
+        return [*final, *_means([one for one in final if one.reading.subject in comparable])]
+
+
+def _means(final: Sequence[Measurement]) -> Iterator[Measurement]:
+    """Of each metric and level over clients, without those whose value is NaN at one of the levels."""
+    for metric in dict.fromkeys(one.reading.metric for one in final):
+        own = [one for one in final if one.reading.metric == metric]
+        unknown = {one.reading.subject for one in own if math.isnan(one.reading.value)}
+        for level in dict.fromkeys(one.level for one in own):
+            known = [x.reading for x in own if x.level == level and x.reading.subject not in unknown]
+            ends = np.array([(x.value, x.low, x.high) for x in known] or [(math.nan,) * 3])
+            value, low, high = ends.mean(0).tolist()
+            reading = Reading(metric=metric, value=value, low=low, high=high, n=sum(x.n for x in known), subject="")
+            yield replace(next(x for x in own if x.level == level), reading=reading)
 
 
 def _shows(transition: Transition, client: int) -> bool:

@@ -12,7 +12,7 @@ from annotated_types import Gt
 from fedmem.components import Context, GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.errors import ComponentError, RunError
 from fedmem.probes._clusters import difference_interval, mean_interval
-from fedmem.probes._victims import Case, Victim, score, sheet
+from fedmem.probes._victims import Case, Control, Victim, score, sheet
 from fedmem.statistics import newcombe, wilson
 from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
 
@@ -55,16 +55,22 @@ class Leakage:
     - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update gave away more than was known before;
       below 0 it may have given away something all the same, since the prior is picked by the truth;
     - `identified`: 1 where some rebuilt image is strictly nearer to the victim than any rebuilt image is to any image
-      of the gallery, else 0. Nothing is matched on the truth first, so chance is exactly 1 / (G + 1) with G images in
-      the gallery; `setting` states both.
+      of the gallery, else 0. Nothing is matched on the truth first, so where the victim is exchangeable with the G
+      images of its gallery, chance is 1 / (G + 1). Canaries are, exactly, with the fresh references of their family;
+      `setting` states G and `chance`. Examples of the role `typical` are about exchangeable with the population, if
+      clients see rows as they are (they are drawn like their holder's labels); `setting` states G. No other kind is
+      identified: images that nobody's data look like may well be nearest to plain noise.
 
     Controls are the out examples of the same clients, scored in the same way and marked `coin=out`: each takes the
-    places of its fill-ins in the true batch, all else being equal, so that the batch in which an example is sought
-    does not depend on its coin. (In a batch of more than 256 rows all controls take their places at once, which is
-    faster; other controls are then the only difference.) Without fill-ins (`exclusion: remove`) each control takes the
-    places of as many base rows of its holder, drawn once for each run. Only a coin decides who is a victim and who a
-    control, so without leakage the difference between them has mean 0, whatever the attack, the pairing and the
-    priors.
+    places of its fill-ins in the true batch, together with whatever would be trained on beside it under the same coin
+    (copies, near copies), all else being equal, so that the batch in which an example is sought does not depend on its
+    coin. (In a batch of more than 256 rows all controls take their places at once, which is
+    faster; other controls are then the only difference.) Only a coin decides who is a victim and who a control, so
+    without leakage the difference between them has mean 0, whatever the attack, the pairing and the priors.
+
+    Without fill-ins (`exclusion: remove`) each control takes the places of as many base rows of its holder, drawn once
+    for each run. The mean is then only about 0: the batch of a control has fewer rows, by as many as the example
+    itself would take, of which as many images are rebuilt, which moved `psnr` by some 0.1 dB in batches of 8.
 
     Readings of each attack, without a subject: `label_accuracy` (share of the inferred labels that are right, as a
     multiset; says little where `coverage` is small) beside `label_accuracy.guess` (what equally many of each class
@@ -73,16 +79,16 @@ class Leakage:
     Priors, each paired with the batch in the same way, since whoever may offer m images for a victim to choose from
     has an advantage over a single one: grey (0.5 everywhere), the mean of the population, the class means of the
     population for the inferred labels, m random images of the population, and the mean of each canary family. The
-    best is taken for each victim by the truth, which favours the priors. The gallery is the population, or for
-    canaries the fresh references of their family; no member is in either.
+    best is taken for each victim by the truth, which favours the priors. No member is in the population or among the
+    references.
 
     `summarise` gives for each attacked round and at FINAL over all of them, by kind: the mean of each metric over
     victims, the mean over controls (`coin=out`), and their difference (`<metric>.difference`, whose setting begins with
-    `in-out`; without leakage 0). Intervals (95 %) are Student's over clusters. The clusters are the holders, since one
-    example attacked in several runs or rounds, and the examples of one client, are not independent; where clustering
-    by run gives the wider interval, that one is taken. `identified` has Wilson's interval with as many trials as there
-    are clusters of the scarcer sort, and its difference at least Newcombe's. One cluster has no interval (NaN) but for
-    `identified`.
+    `in-out`; without leakage 0, see above). Intervals (95 %) are Student's over clusters. The clusters are the holders,
+    since one example attacked in several runs or rounds, and the examples of one client, are not independent; where
+    clustering by run gives the wider interval, that one is taken. `identified` has Wilson's interval with as many
+    trials as there are clusters of the scarcer sort, and its difference at least Newcombe's. One cluster has no
+    interval (NaN) but for `identified`.
 
     Fields
 
@@ -225,25 +231,33 @@ def _clients(transition: Transition) -> tuple[int, ...]:
     return (transition.client,) if transition.level == "local" else transition.clients
 
 
-def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, context: Context) -> dict[int, IntArray]:
-    """The out examples of these clients whose stand-ins are among the rows, with the places of those."""
+def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, context: Context) -> dict[int, Control]:
+    """The out examples of these clients whose own stand-ins are among the rows, with the places of all of them."""
     federation, run = context.federation, transition.run
     audit, found = federation.audit, {}
     subjects = np.repeat(np.arange(len(audit)), audit.copies)
-    # Only where the example itself would be, were it in: some are represented by other rows, or in other rounds.
-    would_be = (federation.trained == federation.audit_start + subjects) & audit.active(transition.round)[subjects]
+    own = federation.trained == federation.audit_start + subjects
+    # Some examples are measured and never trained on: nobody would find them in a batch.
+    would_be = np.isin(subjects, subjects[own]) & audit.active(transition.round)[subjects]
     for client in clients:
         slots = np.flatnonzero(would_be & (audit.holder[subjects] == client) & ~audit.is_in[run, subjects])
         stand_ins = federation.fill[run, slots]
         if (stand_ins < 0).any():
             # Whoever was removed left no gap: a base row of the holder gives up its place, in the first step as rarely
-            # as a victim has one. With fewer base rows than that some controls are left out.
+            # as a victim has one. With fewer base rows than that some controls are left out, the last ones.
             base = context.stream("leakage controls", run=run, client=client).permutation(federation.base[client])
-            slots, stand_ins = slots[: len(base)], base[: len(slots)]
+            cut = subjects[slots[len(base)]] if len(base) < len(slots) else len(audit)
+            slots = slots[subjects[slots] < cut]
+            stand_ins = base[: len(slots)]
+        place = {row: i for i, row in enumerate(rows.tolist())}
+        there = np.array([place.get(row, -1) for row in stand_ins.tolist()], dtype=np.int64)
         for subject in dict.fromkeys(subjects[slots].tolist()):
-            places = np.flatnonzero(np.isin(rows, stand_ins[subjects[slots] == subject]))
-            if len(places):
-                found[subject] = places
+            mine = (subjects[slots] == subject) & (there >= 0)
+            control = Control(
+                subject=federation.audit_start + subject, places=there[mine], rows=federation.trained[slots[mine]]
+            )
+            if len(control.own):
+                found[subject] = control
     return found
 
 
@@ -303,8 +317,8 @@ def _about_victim(victim: Victim) -> list[Reading]:
         Reading(metric="margin", value=victim.psnr - victim.prior_psnr, subject=subject, setting=setting + about),
     ]
     if victim.gallery:
-        chance = f",gallery={victim.gallery},chance=1/{victim.gallery + 1}"
-        place = setting + chance + about
+        chance = f",chance=1/{victim.gallery + 1}" if victim.exact else ""
+        place = f"{setting},gallery={victim.gallery}{chance}{about}"
         readings.append(Reading(metric="identified", value=victim.identified, subject=subject, setting=place))
     return readings
 

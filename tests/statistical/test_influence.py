@@ -39,8 +39,7 @@ def attacked(seed, runs, effect, m=100, n=300):
     return signals(margin, is_in, population), is_in
 
 
-@pytest.mark.parametrize("mode", ["online", "offline"])
-@pytest.mark.parametrize("runs", [4, 8, 32])
+@pytest.mark.parametrize(("mode", "runs"), [("online", 4), ("online", 8), ("online", 32), ("offline", 8), ("offline", 32)])
 def test_rmia_without_an_effect_is_at_chance_and_with_a_small_one_is_not(mode, runs):
     def areas(effect):
         cases = [attacked(seed, runs, effect) for seed in range(150)]
@@ -62,7 +61,7 @@ def test_rmia_finds_members_and_its_mistakes_find_fewer():
             ("online", Rmia().scores(seen)),
             ("offline", Rmia(mode="offline").scores(seen)),
             ("threshold", LossThreshold().scores(seen)),
-            ("no reference", (p[:, :, None] >= 2 * z[:, None]).mean(2)),
+            ("no reference", (p[:, :, None] >= z[:, None]).mean(2)),
             ("upside down", Rmia().scores(signals(-seen.margin, is_in, seen.population[0]))),
         ):
             areas.setdefault(name, []).append(area(scores, is_in))
