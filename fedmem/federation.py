@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.components import CanaryInjection, ClassInjection, FeatureShift, TableModel
+from fedmem.allotment import allot, draw, population_of, shortages
+from fedmem.components import CanaryInjection, FeatureShift, TableModel
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.seeding import stream
 from fedmem.shift import carries, fill_pairs, seen, viewers
@@ -59,8 +60,8 @@ def build(scenario: Scenario) -> Federation:
     Errors: `ScenarioError` if the data have too few rows, `ComponentError` from the components.
     """
     data = _load(scenario)
-    counts = _count(scenario, data)
-    problems = _shortages(scenario, data, counts)
+    counts = allot(scenario, data)
+    problems = shortages(scenario, data, counts)
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
@@ -111,7 +112,7 @@ def budget(scenario: Scenario) -> dict[str, int]:
     `base` what is left to partition, of which a partition may leave some out: negative if the data are too few. Builds
     no model.
     """
-    return _count(scenario, _load(scenario)).rows
+    return allot(scenario, _load(scenario)).rows
 
 
 def check(scenario: Scenario) -> list[Problem]:
@@ -120,7 +121,7 @@ def check(scenario: Scenario) -> list[Problem]:
         data = _load(scenario)
     except ComponentError as error:
         return [Problem(path=error.path, message=error.message)]
-    problems = _shortages(scenario, data, _count(scenario, data))
+    problems = shortages(scenario, data, allot(scenario, data))
     # Partition and injection are tried only with enough rows: their complaints would repeat the shortage.
     for step in (_initialise,) if problems else (_lay_out, _initialise):
         try:
@@ -128,15 +129,6 @@ def check(scenario: Scenario) -> list[Problem]:
         except ComponentError as error:
             problems.append(Problem(path=error.path, message=error.message))
     return problems
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Counts:
-    """How many rows each purpose gets; `classes` says how many are taken from a class that injections ask for."""
-
-    rows: dict[str, int]
-    classes: dict[int, int]
-    withheld: frozenset[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,144 +152,20 @@ def _load(scenario: Scenario) -> Dataset:
     return scenario.dataset.load(stream(scenario.seed, "dataset"))
 
 
-def _count(scenario: Scenario, data: Dataset) -> _Counts:
-    """The rows that each purpose gets; see `budget`."""
-    rows = len(data.train)
-    classes: dict[int, int] = {}
-    for injection in scenario.injections:
-        if isinstance(injection, ClassInjection):
-            wanted = classes.get(injection.reserved_class, 0) + injection.spare_rows(scenario.clients, rows)
-            classes[injection.reserved_class] = wanted
-    withheld = frozenset(
-        injection.reserved_class
-        for injection in scenario.injections
-        if isinstance(injection, ClassInjection) and injection.exclusive
-    )
-    audit = sum(injection.spare_rows(scenario.clients, rows) for injection in scenario.injections)
-    fill_ins = 0
-    if scenario.exclusion == "replace":
-        # All coins of a run may fall on out.
-        fill_ins = sum(injection.total_copies(scenario.clients, rows) for injection in scenario.injections)
-    stock = _stock(scenario, data) if withheld else {}
-    unused = sum(max(0, stock.get(label, 0) - classes[label]) for label in withheld)
-    counts = {
-        "test": len(data.test),
-        "population": scenario.population,
-        "audit": audit,
-        "fill-ins": fill_ins,
-        "withheld": unused,
-        "base": rows - scenario.population - audit - fill_ins - unused,
-        "total": rows + len(data.test),
-    }
-    return _Counts(rows=counts, classes=classes, withheld=withheld)
-
-
-def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:
-    """How many training rows of each class are outside the population."""
-    rows = np.arange(len(data.train))
-    if scenario.population <= len(rows):
-        rows = np.setdiff1d(rows, _population(scenario, data), assume_unique=True)
-    labels, counts = np.unique(data.train.targets[rows], return_counts=True)
-    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
-
-
-def _population(scenario: Scenario, data: Dataset) -> IntArray:
-    """The training rows that are set aside before all others, sorted."""
-    return _draw(np.arange(len(data.train)), scenario.population, stream(scenario.seed, "population"))
-
-
-def _shortages(scenario: Scenario, data: Dataset, found: _Counts) -> list[Problem]:
-    """Problems if a class has too few rows for the injections, or less than one base row is left for each client."""
-    return [*_class_shortages(scenario, data, found), *_row_shortages(scenario, found.rows)]
-
-
-def _class_shortages(scenario: Scenario, data: Dataset, found: _Counts) -> list[Problem]:
-    """A problem for every class of which injections ask for more rows than there are."""
-    stock = _stock(scenario, data) if found.classes else {}
-    problems = []
-    for label, wanted in found.classes.items():
-        # The last to ask is blamed; a class that does not exist is left to the injection, which knows its field.
-        if label < data.num_classes and wanted > stock.get(label, 0):
-            asking = [
-                i
-                for i, injection in enumerate(scenario.injections)
-                if isinstance(injection, ClassInjection) and injection.reserved_class == label
-            ]
-            message = (
-                f"{wanted} rows of class {label} are wanted, but outside the population there are "
-                f"{stock.get(label, 0)}; lower per_client or clients of this injection, or population"
-            )
-            problems.append(Problem(path=f"injections[{asking[-1]}]", message=message))
-    return problems
-
-
-def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
-    """A problem if less than one base row is left for each client."""
-    if counts["base"] >= scenario.clients:
-        return []
-    train = counts["total"] - counts["test"] - counts["withheld"]
-    reserved = counts["audit"] + counts["fill-ins"]
-    wanted = counts["population"] + reserved + scenario.clients
-    withheld = f" and {counts['withheld']} of reserved classes" if counts["withheld"] else ""
-    message = (
-        f"{counts['total']} rows less {counts['test']} for test{withheld} leave {train}, but {wanted} are wanted: "
-        f"population {counts['population']}, audit {counts['audit']}, fill-ins {counts['fill-ins']} "
-        f"and one for each of {scenario.clients} clients; "
-    )
-    most = train - reserved - scenario.clients
-    room = train - counts["population"] - scenario.clients
-    fewer = _most_clients(scenario, train, counts["total"] - counts["test"])
-    # Lever -> how many rows it takes, and what it would have to become; only those that are enough on their own.
-    levers: dict[str, tuple[int, str]] = {}
-    if most >= 0 and counts["population"]:
-        levers["population"] = (counts["population"], f"lower population to at most {most}")
-    if reserved and room >= scenario.clients * len(scenario.injections):
-        remedy = f"lower per_client, copies or rate of the injections until audit and fill-ins need at most {room}"
-        levers["injections"] = (reserved, remedy)
-    if fewer:
-        levers["clients"] = (scenario.clients, f"lower clients to at most {fewer}")
-    remedies = [remedy for _, remedy in levers.values()]
-    if counts["fill-ins"] and counts["base"] + counts["fill-ins"] >= scenario.clients:
-        remedies.append("write `exclusion: remove`, which needs no fill-ins")
-    # What nobody wrote is not to blame while there is something that somebody did write.
-    written = {lever for lever in levers if scenario.locate(lever) != scenario.locate("")}
-    path = max(written or levers or ["dataset"], key=lambda lever: levers.get(lever, (0, ""))[0])
-    return [Problem(path=path, message=message + (", or ".join(remedies) or "use more data"))]
-
-
-def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
-    """How many clients these rows would be enough for, everything else being equal; 0 if for none."""
-
-    def wanted(clients: int) -> int:
-        copies = scenario.exclusion == "replace"
-        reserved = sum(
-            injection.spare_rows(clients, rows) + copies * injection.total_copies(clients, rows)
-            for injection in scenario.injections
-        )
-        return scenario.population + reserved + clients
-
-    # needs grow with the clients, so halving finds the last number that fits
-    fits, fails = 0, scenario.clients
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if wanted(middle) <= train else (fits, middle)
-    return fits
-
-
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     """Reserve, partition, inject."""
-    found = _count(scenario, data)
+    found = allot(scenario, data)
     counts = found.rows
-    population = _population(scenario, data)
+    population = population_of(scenario, data)
     rows = np.setdiff1d(np.arange(len(data.train)), population, assume_unique=True)
     classes: dict[int, Spare] = {}
     for label, count in found.classes.items():
         there = rows[data.train.targets[rows] == label]
-        taken = _draw(there, min(count, len(there)), stream(scenario.seed, f"spare of class {label}"))
+        taken = draw(there, min(count, len(there)), stream(scenario.seed, f"spare of class {label}"))
         classes[label] = Spare(data.train.take(taken))
         rows = np.setdiff1d(rows, there if label in found.withheld else taken, assume_unique=True)
     general = counts["audit"] - sum(found.classes.values()) + counts["fill-ins"]
-    reserve = _draw(rows, general, stream(scenario.seed, "spare"))
+    reserve = draw(rows, general, stream(scenario.seed, "spare"))
     rows = np.setdiff1d(rows, reserve, assume_unique=True)
     held = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
     given = np.sort(np.concatenate(held))
@@ -325,11 +193,6 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         spare=spare.left(),
         space=space,
     )
-
-
-def _draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
-    """`count` of these rows, sorted."""
-    return np.sort(rng.choice(rows, size=count, replace=False))
 
 
 def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spare, space: Space) -> Injected:
@@ -390,7 +253,7 @@ def _client_coins(scenario: Scenario) -> BoolArray | None:
     if chosen == "all":
         listed = np.arange(scenario.clients)
     elif isinstance(chosen, int):
-        listed = _draw(np.arange(scenario.clients), chosen, stream(scenario.seed, "clients left out"))
+        listed = draw(np.arange(scenario.clients), chosen, stream(scenario.seed, "clients left out"))
     else:
         listed = np.array(sorted(chosen), dtype=np.int64)
     if not len(listed):

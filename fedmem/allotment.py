@@ -1,0 +1,154 @@
+"""How many rows of the data each purpose gets, and what to change where they are too few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedmem.components import ClassInjection
+from fedmem.errors import Problem
+from fedmem.seeding import stream
+from fedmem.types import Dataset, IntArray
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allotment:
+    """How many rows each purpose gets; `classes` says how many are taken from a class that injections ask for."""
+
+    rows: dict[str, int]
+    classes: dict[int, int]
+    withheld: frozenset[int]
+
+
+def allot(scenario: Scenario, data: Dataset) -> Allotment:
+    """The rows that each purpose gets; which add up to total; see `federation.budget`."""
+    rows = len(data.train)
+    classes: dict[int, int] = {}
+    for injection in scenario.injections:
+        if isinstance(injection, ClassInjection):
+            wanted = classes.get(injection.reserved_class, 0) + injection.spare_rows(scenario.clients, rows)
+            classes[injection.reserved_class] = wanted
+    withheld = frozenset(
+        injection.reserved_class
+        for injection in scenario.injections
+        if isinstance(injection, ClassInjection) and injection.exclusive
+    )
+    audit = sum(injection.spare_rows(scenario.clients, rows) for injection in scenario.injections)
+    fill_ins = 0
+    if scenario.exclusion == "replace":
+        # All coins of a run may fall on out.
+        fill_ins = sum(injection.total_copies(scenario.clients, rows) for injection in scenario.injections)
+    stock = _stock(scenario, data) if withheld else {}
+    unused = sum(max(0, stock.get(label, 0) - classes[label]) for label in withheld)
+    counts = {
+        "test": len(data.test),
+        "population": scenario.population,
+        "audit": audit,
+        "fill-ins": fill_ins,
+        "withheld": unused,
+        "base": rows - scenario.population - audit - fill_ins - unused,
+        "total": rows + len(data.test),
+    }
+    return Allotment(rows=counts, classes=classes, withheld=withheld)
+
+
+def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:
+    """How many training rows of each class are outside the population."""
+    rows = np.arange(len(data.train))
+    if scenario.population <= len(rows):
+        rows = np.setdiff1d(rows, population_of(scenario, data), assume_unique=True)
+    labels, counts = np.unique(data.train.targets[rows], return_counts=True)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
+
+
+def population_of(scenario: Scenario, data: Dataset) -> IntArray:
+    """The training rows that are set aside before all others, sorted."""
+    return draw(np.arange(len(data.train)), scenario.population, stream(scenario.seed, "population"))
+
+
+def draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+    """`count` of these rows, sorted."""
+    return np.sort(rng.choice(rows, size=count, replace=False))
+
+
+def shortages(scenario: Scenario, data: Dataset, found: Allotment) -> list[Problem]:
+    """Problems if a class has too few rows for the injections, or less than one base row is left for each client."""
+    return [*_class_shortages(scenario, data, found), *_row_shortages(scenario, found.rows)]
+
+
+def _class_shortages(scenario: Scenario, data: Dataset, found: Allotment) -> list[Problem]:
+    """A problem for every class of which injections ask for more rows than there are."""
+    stock = _stock(scenario, data) if found.classes else {}
+    problems = []
+    for label, wanted in found.classes.items():
+        # The last to ask is blamed; a class that does not exist is left to the injection, which knows its field.
+        if label < data.num_classes and wanted > stock.get(label, 0):
+            asking = [
+                i
+                for i, injection in enumerate(scenario.injections)
+                if isinstance(injection, ClassInjection) and injection.reserved_class == label
+            ]
+            message = (
+                f"{wanted} rows of class {label} are wanted, but outside the population there are "
+                f"{stock.get(label, 0)}; lower per_client or clients of this injection, or population"
+            )
+            problems.append(Problem(path=f"injections[{asking[-1]}]", message=message))
+    return problems
+
+
+def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
+    """A problem if less than one base row is left for each client."""
+    if counts["base"] >= scenario.clients:
+        return []
+    train = counts["total"] - counts["test"] - counts["withheld"]
+    reserved = counts["audit"] + counts["fill-ins"]
+    wanted = counts["population"] + reserved + scenario.clients
+    withheld = f" and {counts['withheld']} of reserved classes" if counts["withheld"] else ""
+    message = (
+        f"{counts['total']} rows less {counts['test']} for test{withheld} leave {train}, but {wanted} are wanted: "
+        f"population {counts['population']}, audit {counts['audit']}, fill-ins {counts['fill-ins']} "
+        f"and one for each of {scenario.clients} clients; "
+    )
+    most = train - reserved - scenario.clients
+    room = train - counts["population"] - scenario.clients
+    fewer = _most_clients(scenario, train, counts["total"] - counts["test"])
+    # Lever -> how many rows it takes, and what it would have to become; only those that are enough on their own.
+    levers: dict[str, tuple[int, str]] = {}
+    if most >= 0 and counts["population"]:
+        levers["population"] = (counts["population"], f"lower population to at most {most}")
+    if reserved and room >= scenario.clients * len(scenario.injections):
+        remedy = f"lower per_client, copies or rate of the injections until audit and fill-ins need at most {room}"
+        levers["injections"] = (reserved, remedy)
+    if fewer:
+        levers["clients"] = (scenario.clients, f"lower clients to at most {fewer}")
+    remedies = [remedy for _, remedy in levers.values()]
+    if counts["fill-ins"] and counts["base"] + counts["fill-ins"] >= scenario.clients:
+        remedies.append("write `exclusion: remove`, which needs no fill-ins")
+    # What nobody wrote is not to blame while there is something that somebody did write.
+    written = {lever for lever in levers if scenario.locate(lever) != scenario.locate("")}
+    path = max(written or levers or ["dataset"], key=lambda lever: levers.get(lever, (0, ""))[0])
+    return [Problem(path=path, message=message + (", or ".join(remedies) or "use more data"))]
+
+
+def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
+    """How many clients these rows would be enough for, everything else being equal; 0 if for none."""
+
+    def wanted(clients: int) -> int:
+        copies = scenario.exclusion == "replace"
+        reserved = sum(
+            injection.spare_rows(clients, rows) + copies * injection.total_copies(clients, rows)
+            for injection in scenario.injections
+        )
+        return scenario.population + reserved + clients
+
+    # needs grow with the clients, so halving finds the last number that fits
+    fits, fails = 0, scenario.clients
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        fits, fails = (middle, fails) if wanted(middle) <= train else (fits, middle)
+    return fits
