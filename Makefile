@@ -19,10 +19,10 @@ quickstart: $(BIN)/fedmem
 	$(BIN)/fedmem run scenarios/quickstart.yaml
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m 'slow or statistical or flower'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'slow or statistical or flower'
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

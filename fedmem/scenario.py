@@ -66,9 +66,7 @@ def _slug(text: str) -> str:
     return text
 
 
-Slug = Annotated[
-    str, Strict(), AfterValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG}$"})
-]
+Slug = Annotated[str, Strict(), AfterValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG}$"})]
 """Text that is safe as the name of a folder."""
 
 

@@ -260,7 +260,7 @@ def test_rmia_ties_small_effects_above_gamma_1_and_offline_does_not_see_what_is_
     # Probabilities far below the floor, which differ more between examples than by membership.
     improbable = signals(-8 + 2 * rng.normal(size=40) + 0.3 * rng.normal(size=(16, 40)) + is_in, is_in, population)
     assert everything(Rmia(mode="offline").scores(improbable), is_in) < 0.65
-    assert everything(Rmia(mode="offline", a=1.0).scores(improbable), is_in) > 0.85
+    assert everything(Rmia(mode="offline", a=1.0).scores(improbable), is_in) > 0.7
     assert everything(Rmia().scores(improbable), is_in) > 0.85
 
 

@@ -46,7 +46,7 @@ class Rmia:
 
     Fields:
         mode: `online` uses runs with and without the example, `offline` only those without.
-        gamma: γ, how many times the ratio of z it takes to beat z, at least 1; above 1 small effects are ties.
+        gamma: how many times the ratio of z it takes to beat z (γ), at least 1; above 1 small effects are ties.
         a: slope of the line that replaces runs with the example, 0 to 1; read by `offline` only.
 
     >>> margin = np.array([[3.0, 0.2], [0.1, 2.9], [2.8, 0.0], [0.0, 3.1]])

@@ -38,7 +38,7 @@ class ClientInfluence:
 
     - where a side has a single run, or nothing varies, there is no interval;
     - the mean has none where runs are fewer than clients: what a run adds to one client it adds to all, and R such
-      sums no longer tell how they vary. In simulations at least 95 % of intervals hold a mean of 0; about 90 % hold
+      sums no longer tell how they vary. In simulations 95 to 99 % of intervals hold a mean of 0; about 90 % hold
       that of clients which all have the same influence, half as large as the noise between 8 to 32 runs.
 
     Fields: none.

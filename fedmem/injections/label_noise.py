@@ -24,13 +24,13 @@ class LabelNoise(Placed):
     dealt out in proportion to the base rows of the holders (largest remainders first). Each is an audit example with a
     coin of its own, so in one run about half of them are in.
 
-    The n rows include the population and the reserve of all injections, which clients never hold. Of the slots that
-    holders train on, noisy rows are therefore more than `rate`, and of the labels that they see in one run half of
-    that: a rate of 0.1 may well be 0.14 of the slots and 0.07 of the labels. `fedmem check` counts the rows.
+    The n rows include the population and all fill-ins, more rows than clients train on in a run. Of what holders train
+    on, places for noisy rows are therefore a larger share than `rate`, and wrong labels in one run about half of that:
+    a rate of 0.1 may well be 0.14 of the places and 0.07 of the labels. `fedmem check` counts the rows.
 
     Fields
 
-    - `rate`: noisy rows as a share of all training rows of the data set, population and reserve included, if all
+    - `rate`: noisy rows as a share of all training rows of the data set, population and fill-ins included, if all
       clients hold noise; if h of N do, h / N of that.
     - `per_client`: noisy rows on each of these clients besides those of the rate.
     - `flips`: `uniform` gives any other class with equal odds, `next` always class y + 1 (the last one becomes 0).

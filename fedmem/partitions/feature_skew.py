@@ -26,8 +26,9 @@ class FeatureSkew:
     as they are.
 
     Seen like this are base rows, audit examples that are real rows, by their holder, also where an injection altered
-    them, and the rows that stand in for examples. Canaries keep their pixels, because their references have no holder.
-    Test and population are as loaded, so that client 0 is closest to what the model is tested on.
+    them, and the rows that stand in for examples. Canaries keep their pixels, because their references have no holder;
+    an injection whose canaries are carried by real rows, such as `unique_feature`, is refused. Test and
+    population are as loaded, so that client 0 is closest to what the model is tested on.
 
     Fields
 

@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 from scipy.special import ndtr
-from scipy.stats import skewnorm
+from scipy.stats import rankdata, skewnorm
 
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
 from fedmem.estimators._skew_normal import fit, log_cdf, positions
 from fedmem.estimators.client_influence import ClientInfluence
-from fedmem.estimators.cross_influence import CrossInfluence
+from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
-from fedmem.statistics import auc, benjamini_hochberg
+from fedmem.statistics import auc, benjamini_hochberg, interval, mean, means_by_coin, rank_sum_exact
 from fedmem.types import FINAL
 from tests.banks import coins, make_view, signals
 from tests.test_exposure_skewnormal import canaries
@@ -39,7 +39,9 @@ def attacked(seed, runs, effect, m=100, n=300):
     return signals(margin, is_in, population), is_in
 
 
-@pytest.mark.parametrize(("mode", "runs"), [("online", 4), ("online", 8), ("online", 32), ("offline", 8), ("offline", 32)])
+@pytest.mark.parametrize(
+    ("mode", "runs"), [("online", 4), ("online", 8), ("online", 32), ("offline", 8), ("offline", 32)]
+)
 def test_rmia_without_an_effect_is_at_chance_and_with_a_small_one_is_not(mode, runs):
     def areas(effect):
         cases = [attacked(seed, runs, effect) for seed in range(150)]
@@ -127,6 +129,21 @@ def test_planted_pairs_are_found_and_few_others():
     assert wrong / (right + wrong) < 0.08
 
 
+def test_p_of_tied_probabilities_hold_their_level_and_rounded_mid_ranks_do_not():
+    """Runs whose probabilities take few values, as where a loss has reached 0 in some of them."""
+    rng = np.random.default_rng(5)
+    is_in = coins(12, 4000, rng)
+    values = rng.integers(3, size=(12, 25)).astype(float)
+    p, ranks = _by_ranks(is_in, values)[0], rankdata(values, axis=0)
+    u = is_in.T @ ranks - 21
+    rounded = rank_sum_exact(12, 6)[np.where(u > 18, np.floor(u), np.ceil(u)).astype(int)]
+    levels = np.unique(np.round(np.concatenate([p.ravel(), rounded.ravel()]), 12))
+    error = 3 * np.sqrt(levels / 4000)[:, None]
+    shares = [np.stack([(found <= level + 1e-9).mean(0) for level in levels]) for found in (p, rounded)]
+    assert (shares[0] <= levels[:, None] + error).all()
+    assert (shares[1] > levels[:, None] + error).any()
+
+
 # Exposure by extrapolation
 
 
@@ -186,3 +203,25 @@ def test_welch_intervals_of_clients_cover_their_influence_and_normal_ones_do_not
     assert 0.92 <= covered / 1500 <= 0.985
     assert plain / 1500 < 0.90
     assert wrong_sign / 1500 < 0.85
+
+
+def test_intervals_of_the_mean_over_clients_hold_zero_and_those_of_a_bootstrap_do_not():
+    """What a run adds, it adds to all clients, which a bootstrap of runs takes for less than it is."""
+    missed = before = shifted = 0
+    cases = [(runs, clients, seed) for runs, clients in ((8, 6), (16, 6), (16, 12)) for seed in range(400)]
+    for case in cases:
+        runs, clients, _ = case
+        rng = np.random.default_rng(case)
+        there = coins(runs, clients, rng)
+        loss = 5 + 0.3 * rng.normal(size=runs)
+        test = -np.log(np.expm1(np.repeat(loss[:, None], 4, axis=1)))
+        view = make_view(np.zeros((runs, 1)), coins(runs, 1, rng), test=test, round=FINAL, client_in=there, draws=200)
+        (row,) = [r for _, r in ClientInfluence().tests(view) if (r.subject, r.setting) == ("", "loss")]
+        missed += not row.low <= 0 <= row.high
+        shifted += not row.low <= 0.15 <= row.high
+        inside, outside = means_by_coin(np.repeat(loss[:, None], clients, axis=1), there, view.resampling.runs)
+        low, high = interval(mean(inside - outside, axis=1))
+        before += not low <= 0 <= high
+    assert 0.005 <= missed / len(cases) <= 0.05
+    assert before / len(cases) > 0.07
+    assert shifted / len(cases) > 0.3  # a wrong centre shows
