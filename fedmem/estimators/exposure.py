@@ -85,7 +85,7 @@ class Exposure:
             count = (~np.isnan(of_kind)).sum(1)
             tested = np.flatnonzero(count)
             statistic = 2 * math.log(2) * np.nansum(of_kind[tested], axis=1)
-            p = chi2.sf(statistic, 2 * count[tested])
+            p = np.asarray(chi2.sf(statistic, 2 * count[tested]), dtype=np.float64)
             for run, value in zip(tested.tolist(), p.tolist(), strict=True):
                 found.append((run, Reading(metric="exposure_p", value=value, n=int(count[run]), subject=kind)))
             if len(tested):
