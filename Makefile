@@ -18,8 +18,9 @@ $(VENV)/.test: pyproject.toml $(BIN)/fedmem
 quickstart: $(BIN)/fedmem
 	$(BIN)/fedmem run scenarios/quickstart.yaml
 
+# The commands and the code of the README are run by `make docs`.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --ignore tests/docs
 
 slow: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'slow or statistical or flower'

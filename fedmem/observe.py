@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
@@ -69,11 +69,6 @@ def params_of(record: ArrayRecord, like: Params | None = None) -> Params:
             "a strategy and its clients have to return the arrays that they were given."
         )
     return {name: params[name].to(value.dtype) for name, value in like.items()}
-
-
-def record_of(params: Params) -> ArrayRecord:
-    """The parameters as a record that can travel."""
-    return ArrayRecord({name: Array(value.detach().cpu().numpy()) for name, value in params.items()})
 
 
 class Observed:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 
 @lru_cache(maxsize=256)
@@ -37,13 +33,3 @@ def stream(
     """
     place = tuple(0 if index is None else index + 2 for index in (run, round, client))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *_words(purpose), *place))))
-
-
-def torch_stream(
-    seed: int, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
-) -> torch.Generator:
-    """The same as a generator of torch on the CPU."""
-    import torch
-
-    start = stream(seed, purpose, run=run, round=round, client=client).integers(2**63)
-    return torch.Generator().manual_seed(int(start))
