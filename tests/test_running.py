@@ -184,6 +184,7 @@ def test_measuring_refuses_a_scenario_that_did_not_make_these_results(tmp_path: 
     assert (folder / "measurements.parquet").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_leaves_nothing_that_looks_finished(how: signal.Signals, tmp_path: Path) -> None:
     command = [

@@ -26,6 +26,7 @@ from fedmem.types import Params, Transition
 from tests.tiny import tiny
 
 ONE_BY_ONE = {"executor": "one_by_one"}
+OTHERS = ("fedmedian", "fedadam", "fedavgm", "trimmed_mean")
 
 
 def trained(scenario: Scenario, **how: Any) -> Simulated:
@@ -53,7 +54,7 @@ def test_twice_the_same_bytes(executor: str) -> None:
         assert np.array_equal(a.margin, b.margin)
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedmedian", "fedadam"])
+@pytest.mark.parametrize("strategy", ["fedavg", *(pytest.param(s, marks=pytest.mark.slow) for s in OTHERS)])
 def test_a_bank_equals_its_runs_one_by_one(strategy: str) -> None:
     scenario = tiny(speed=ONE_BY_ONE, strategy={"kind": strategy})
     together = trained(scenario)

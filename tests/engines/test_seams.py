@@ -245,6 +245,7 @@ def test_atypical_slots_are_counted_whether_in_or_out() -> None:
 # --- the proximal pull ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["messages", "rule"])
 def test_no_pull_is_fedavg_to_the_last_bit_and_more_pull_is_less_movement(server: str) -> None:
     client = {"kind": "sgd", "lr": 0.2, "epochs": 4, "batch_size": 8}
