@@ -55,6 +55,7 @@ def over_rounds(
     subtitle: str,
     *,
     nulls: Sequence[float] = (),
+    null_label: str = "without memorisation",
 ) -> bytes:
     """One panel for each kind of audit example; bands are intervals, dotted lines the values without memorisation.
 
@@ -84,7 +85,7 @@ def over_rounds(
                 x, y, s=22, marker=style["marker"], c="white", edgecolors=style["color"], linewidths=1.2, zorder=3
             )
         for null in nulls:
-            axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label="without memorisation", zorder=1)
+            axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label=null_label, zorder=1)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     for axes in grid[len(panels) :]:

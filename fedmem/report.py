@@ -62,9 +62,9 @@ MEANING: Mapping[str, tuple[str, str]] = {
         "It says nothing below that rate: ten false alarms are the fewest that the data can count.",
     ),
     "reconstruction": (
-        "How much nearer (PSNR in dB) an image rebuilt from an update comes to an example that was trained on, than to "
-        "examples of the same client that a coin held back; and how it compares with the best guess that does not look "
-        "at the update. The first step is a stronger adversary than any server.",
+        "How much nearer (PSNR in dB) an image rebuilt from an update comes to an example than the best guess that "
+        "does not look at the update; and this gain for examples that were trained on, less the same for examples of "
+        "the same client that a coin held back. The first step is a stronger adversary than any server.",
         "It measures leakage of an update, not memorisation by a model, and one attack that fails does not prove that "
         "none succeeds. The best guess is picked with knowledge of the true image, so a value below 0 against it does "
         "not mean that nothing leaked.",
@@ -279,9 +279,14 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         if panels:
             nulls, subtitle = [measure.null], "bands: 95 % intervals over runs and examples"
             if rates:
-                nulls = [min(rates), max(rates)]
-                ends = " to ".join(dict.fromkeys(rate(null) for null in nulls))
-                subtitle += f"; FPR: the smallest that each round supports, {ends}"
+                ends = [min(rates), max(rates)]
+                # of n outs the eleventh highest is the threshold, and the rate is 10 / n
+                nulls = [11 / (10 / end + 1) for end in ends]
+                shown = " to ".join(dict.fromkeys(rate(end) for end in ends))
+                subtitle += (
+                    f"; FPR: the smallest that each round supports, {shown}; dotted: TPR without memorisation at the "
+                    "smallest and the largest; equal scores are refused together"
+                )
             lines = [line for drawn in panels.values() for line in drawn]
             if any(any(line.wide) for line in lines):
                 subtitle += "; hollow: the interval spans more than half of 0 to 1"
@@ -311,10 +316,17 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             panels[_counted(kind, found.values())] = _lines(found)
     if panels:
         subtitle = (
-            "how much better than examples of the same client that a coin held back; attacked rounds only; "
+            "gain over the best prior: ins less outs of the same client; attacked rounds only; "
             "bands: 95 % intervals over clients or runs, the wider"
         )
-        drawn = figures.over_rounds("reconstruction", "dB of PSNR, in − out", panels, subtitle, nulls=[0.0])
+        drawn = figures.over_rounds(
+            "reconstruction",
+            "dB over the best prior, in − out",
+            panels,
+            subtitle,
+            nulls=[0.0],
+            null_label="without leakage",
+        )
         yield "reconstruction", drawn, f"Reconstruction over rounds, by kind of audit example; {subtitle}"
     panels, units = {}, []
     for metric, unit in (("test_accuracy", "share of test data"), ("generalisation_gap", "share, train − test")):

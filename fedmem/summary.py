@@ -43,7 +43,8 @@ TERMS: Mapping[str, str] = {
     "first step": "what a client's first batch alone changes, which no server sees",
     "global / local": "retention, the share of the local effect that is kept",
     "first higher": "the interval of first − second lies above zero",
-    "unresolved": "the interval contains zero, so the data do not tell",
+    "unresolved": "the interval contains zero, or there is none, so the data do not tell",
+    "no interval": "fewer than eight runs or eight examples, or all values alike",
     "generalisation gap": "accuracy on training data less accuracy on test data",
     "extrapolated": "read from a law fitted to the losses of the references, so that it can exceed their number",
     "gained": "test examples that are answered rightly because one example was trained on, less those lost",
@@ -251,7 +252,7 @@ def _reconstruction(
     """What one attack rebuilt, over the best prior and over examples held back, and each view in words."""
     own = {_of(source)} if source in summary.leaks[1:] else set()
     headings = {
-        "margin.difference": "reconstruction, dB over held-back examples of the same client (without leakage: 0)",
+        "margin.difference": "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)",
         "margin": "reconstruction, dB of PSNR over the best prior (picked with knowledge of the truth: below 0 does "
         "not mean that nothing leaked)",
     }
@@ -332,7 +333,10 @@ def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
                 if about == kind and parts - {"not resolved"} == measure.parts | {measure.metric}:
                     rows.append((kind, str(value.n), "not resolved" if "not resolved" in parts else value.text(2)))
         blocks.append((measure.title.partition(" (")[0], tuple(rows)))
-    note = "Not resolved: the interval of the local effect contains its null, so there is nothing to divide by."
+    note = (
+        "Not resolved: the interval of the local effect contains its null, or there is none, so there is nothing to "
+        "divide by."
+    )
     used = any(row[-1] == "not resolved" for _, rows in blocks for row in rows)
     return Section(
         title="RETENTION", columns=("", "n", "global / local"), blocks=tuple(blocks), notes=(note,) if used else ()
@@ -437,7 +441,7 @@ def _client_influence(summary: Summary, *, everything: bool) -> Section:
         ]
         up, down = (sum(v.resolved and (v.low > 0) == above for v in found.values()) for above in (True, False))
         notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(found)} clients.")
-    heading = "runs with the client less runs without it; n counts runs, of a mean clients"
+    heading = "runs with the client less runs without it; n: runs; in rows called mean: clients"
     notes = notes if everything else notes[:1]
     if notes and not everything:
         notes.append("The lowest and the highest are picked by their values: their intervals do not say so.")
@@ -489,9 +493,11 @@ def headline(run: Run) -> str:
     scenario, audit = run.scenario, run.audit
     if missing := [key for key in ("name", "runs", "rounds", "clients") if key not in scenario]:
         raise RunError(f"{run.path / 'scenario.yaml'} is damaged (it has no {missing[0]}); put a copy of the file back")
+    runs = f"{scenario['runs']} runs" if scenario["runs"] != 1 else "1 run"
+    coins = "each in half of the runs" if scenario["runs"] != 1 else "each in or out by a coin"
     return (
-        f"{scenario['name']}: {scenario['runs']} runs of {scenario['rounds']} rounds, {scenario['clients']} clients, "
-        f"{len(audit)} audit examples, each in half of the runs"
+        f"{scenario['name']}: {runs} of {scenario['rounds']} rounds, {scenario['clients']} clients, "
+        f"{len(audit)} audit examples, {coins}"
     )
 
 

@@ -126,7 +126,7 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
         "a client's first step alone, which no server sees: further off than examples held back for pattern (against "
         "the best prior, picked by the truth: better for pattern)." in words
     )
-    assert "reconstruction, dB over held-back examples of the same client (without leakage: 0)" in words
+    assert "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)" in words
     assert "(picked with knowledge of the truth: below 0 does not mean that nothing leaked)" in words
     assert re.search(r"pattern +13 +1\.50 \[1\.40, 1\.60\] +0\.05 \[−0\.05, 0\.15\]", text)
     assert "−3.50" not in text, "the mean of the controls is for the page"
@@ -166,7 +166,7 @@ def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:
     text = " ".join(report(tmp_path / "run").read_text(encoding="utf-8").split())
     first, second = ((tmp_path / "run" / f"reconstructions{number}.png").read_bytes() for number in ("", "_2"))
     assert first != second
-    assert "some: reconstruction, dB over held-back" in text
+    assert "some: reconstruction, gain over the best prior, in − held" in text
     assert "leakage_2: reconstruction, dB of PSNR" in text
     assert "leakage_2: Reconstruction from a client&#x27;s real message: no example held back" in text
     assert "9.00 [8.90, 9.10]" in text

@@ -82,7 +82,12 @@ class Torchvision:
         try:
             dataset = cls(**self._arguments(cls, part))
         except (RuntimeError, ValueError, OSError) as error:
-            message = f"{self.name} cannot be read: {error}; set download to true, or put its files there"
+            remedy = (
+                "check the network, or put its files there"
+                if self.download
+                else "set download to true, or put its files there"
+            )
+            message = f"{self.name} cannot be read: {error}; {remedy}"
             raise ComponentError("dataset.root", message) from error
         arrays, labels = [], []
         for position in range(len(dataset)):
