@@ -270,7 +270,7 @@ def test_shards_that_fit_the_classes_have_one_label_each() -> None:
 @given(seed=st.integers(0, 2**32), clients=st.integers(1, 15), classes=st.integers(1, 8), k=st.integers(1, 8))
 def test_pathological_clients_hold_k_classes_shared_evenly(seed: int, clients: int, classes: int, k: int) -> None:
     rng = np.random.default_rng(seed)
-    targets = np.concatenate([np.repeat(np.arange(classes), 15), rng.integers(classes, size=100)])
+    targets = np.concatenate([np.repeat(np.arange(classes), 15), rng.integers(classes, size=120)])
     partition = Pathological(classes=k)
     if k > classes or clients * k < classes:
         with pytest.raises(ComponentError, match=r"use at most|raise classes") as caught:
