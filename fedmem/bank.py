@@ -187,7 +187,7 @@ class _Context:
 
     def rows(self, run: int, client: int, round: int) -> IntArray:
         """The rows that a client trains on in this round."""
-        return self._work.rows(run, client, round)
+        return self.federation.rows(run, client, round)
 
     def used(self, run: int, client: int, round: int) -> IntArray:
         """Those of them that are in one of its batches."""

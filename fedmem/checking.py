@@ -16,13 +16,10 @@ if TYPE_CHECKING:
 def check_file(file: Path, overrides: Sequence[str] = ()) -> Scenario:
     """The scenario of a file whose data can hold what it asks for; `ScenarioError` otherwise."""
     from fedmem import federation
-    from fedmem.errors import ScenarioError
     from fedmem.scenario import load_scenario
 
     scenario = load_scenario(file, overrides)
-    problems = federation.check(scenario)
-    if problems:
-        raise ScenarioError([scenario.place(problem) for problem in problems])
+    federation.require(scenario)
     return scenario
 
 

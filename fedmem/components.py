@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.errors import ComponentError
 from fedmem.types import (
     ClientData,
     Dataset,
@@ -172,6 +173,15 @@ class History:
             last_loss=np.full(count, np.nan),
             last_norm=np.full(count, np.nan),
         )
+
+    def require(self, size: int, group: str = "cohort") -> None:
+        """Errors: `ComponentError` if there are fewer than `size` clients for a `group`."""
+        if size > self.num_clients:
+            raise ComponentError(
+                "sampler.size",
+                f"a {group} of {size} out of {self.num_clients} clients; "
+                f"use at most {self.num_clients}, or raise clients to {size}",
+            )
 
 
 @runtime_checkable

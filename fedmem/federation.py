@@ -131,6 +131,13 @@ def check(scenario: Scenario) -> list[Problem]:
     return problems
 
 
+def require(scenario: Scenario) -> None:
+    """Errors: one `ScenarioError` with every reason why `build` would fail, each with its place in the file."""
+    problems = check(scenario)
+    if problems:
+        raise ScenarioError([scenario.place(problem) for problem in problems])
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
     """Who holds what: the outcome of reserving, partitioning and injecting.

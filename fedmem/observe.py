@@ -158,11 +158,11 @@ class Observed:
             if self.roster is not None and not isinstance(result, Result):
                 raise RunError(f"strategy {self._name} returned {type(result).__name__} from start, no flwr Result.")
             return result  # type: ignore[no-any-return]
-        except (FedmemError, KeyboardInterrupt, GeneratorExit):
+        except FedmemError:
             raise
         except (Exception, SystemExit) as error:
             # In an app of one's own the strategy's errors are the app's; in a scenario they are one clear message.
-            if self.roster is None or type(error).__name__ == "GreenletExit":
+            if self.roster is None:
                 raise
             raise RunError(f"round {self.round}: strategy {self._name} raised {_told(error)}") from error
         finally:

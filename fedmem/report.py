@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fedmem import figures
 from fedmem.cells import Section, Value, number, rate
 from fedmem.results import Run, read
+from fedmem.statistics import null_tpr
 from fedmem.summary import CAPTION, VIEWS, Summary, alarms, also, headline, legend, sections
 from fedmem.types import FINAL
 
@@ -280,8 +281,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             nulls, subtitle = [measure.null], "bands: 95 % intervals over runs and examples"
             if rates:
                 ends = [min(rates), max(rates)]
-                # of n outs the eleventh highest is the threshold, and the rate is 10 / n
-                nulls = [11 / (10 / end + 1) for end in ends]
+                nulls = [null_tpr(10 / end) for end in ends]
                 shown = " to ".join(dict.fromkeys(rate(end) for end in ends))
                 subtitle += (
                     f"; FPR: the smallest that each round supports, {shown}; dotted: TPR without memorisation at the "

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.errors import FolderError, ScenarioError
+from fedmem.errors import ComponentError, FolderError, ScenarioError
 from fedmem.types import Bank, Measurement
 
 if TYPE_CHECKING:
@@ -51,11 +51,12 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
             )
         return folder
     check_place(folder, force=force)
-    problems = federations.check(scenario)
-    if problems:
-        raise ScenarioError([scenario.place(problem) for problem in problems])
     started = time.perf_counter()
-    federation = federations.build(scenario)
+    try:
+        federation = federations.build(scenario)
+    except (ComponentError, ScenarioError):
+        federations.require(scenario)  # tells all that is wrong, not only what came first
+        raise
     simulated = simulate(scenario, federation, progress=progress)
     if progress is not None:
         progress.stage("estimating")

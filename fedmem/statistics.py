@@ -278,6 +278,15 @@ def smallest_fpr(n_out: int) -> float:
     return 10 / n_out if n_out >= 10 else math.nan
 
 
+def null_tpr(n_out: float) -> float:
+    """The true positive rate that guessing has at `smallest_fpr`: the eleventh highest of the outs is the threshold.
+
+    >>> null_tpr(21)
+    0.5
+    """
+    return 11 / (n_out + 1)
+
+
 def auc(scores: FloatArray, is_in: BoolArray, runs: FloatArray, examples: FloatArray) -> FloatArray:
     """Probability that a member scores above a non-member, ties counted half, for each of B weightings: (B,).
 

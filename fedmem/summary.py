@@ -137,7 +137,8 @@ class Summary:
         found = []
         for round in rounds:
             rows = self.settings("margin.difference", f"view={view}", round=round)
-            own = [value for _, about, parts, value in rows if about == kind and not _further(parts)]
+            further = {_of(source) for source in self.leaks}
+            own = [value for _, about, parts, value in rows if about == kind and parts.isdisjoint(further)]
             found += [(round, value) for value in own[:1]]
         return found
 
@@ -291,11 +292,6 @@ def _reconstruction(
         if differences or margins:
             notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
     return blocks, notes
-
-
-def _further(parts: frozenset[str]) -> bool:
-    """Whether a setting belongs to a further probe of the same kind."""
-    return any(part.startswith("source=") for part in parts)
 
 
 def _of(source: str) -> str:

@@ -239,18 +239,14 @@ class LocalWork:
         self._seed = seed
         self._kept: dict[tuple[int, int, int], Task] = {}
 
-    def rows(self, run: int, client: int, round: int) -> IntArray:
-        """The rows of the store that the client trains on in this round of this run."""
-        return self._federation.rows(run, client, round)
-
     def used(self, run: int, client: int, round: int) -> IntArray:
-        """Those of them that are in a batch: not all, where the steps of a client end before its first epoch does."""
+        """The client's rows that are in a batch: not all, where its steps end before its first epoch does."""
         task = self.task(run, round, client, {})
         return task.rows[np.isin(np.arange(len(task.rows)), task.batches)]
 
     def task(self, run: int, round: int, client: int, before: Params) -> Task:
         """The work of one client; equal arguments give equal batches, whenever it is asked for."""
-        rows = self.rows(run, client, round)
+        rows = self._federation.rows(run, client, round)
         rng = stream(self._seed, "batches", run=run, round=round, client=client)
         return Task(
             run=run,

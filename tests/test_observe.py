@@ -61,13 +61,17 @@ def initial() -> ArrayRecord:
         return ArrayRecord(Net().state_dict())
 
 
-def app_grid(order: Callable[[list[Message]], list[Message]] = list) -> Grid:
+def app_grid(
+    order: Callable[[list[Message]], list[Message]] = list,
+    kind: type[LocalGrid] = LocalGrid,
+    client_of: Callable[[int], int] = lambda node: node - FIRST_NODE,
+) -> Grid:
     """A grid that calls the ClientApp for every message, as a simulation does."""
 
     def exchange(messages: list[Message]) -> list[Message]:
         replies = []
         for message in messages:
-            client = message.metadata.dst_node_id - FIRST_NODE
+            client = client_of(message.metadata.dst_node_id)
             context = Context(
                 run_id=1,
                 node_id=message.metadata.dst_node_id,
@@ -78,7 +82,7 @@ def app_grid(order: Callable[[list[Message]], list[Message]] = list) -> Grid:
             replies.append(client_app(message, context))
         return order(replies)
 
-    return LocalGrid(CLIENTS, exchange)
+    return kind(CLIENTS, exchange)
 
 
 @pytest.fixture(autouse=True)
@@ -177,23 +181,11 @@ def test_node_ids_of_a_real_runtime_are_numbered() -> None:
         def get_node_ids(self) -> list[int]:
             return [HUGE + 7 * node for node in super().get_node_ids()]
 
-    def exchange(messages: list[Message]) -> list[Message]:
-        replies = []
-        for message in messages:
-            client = (message.metadata.dst_node_id - HUGE) // 7 - FIRST_NODE
-            context = Context(
-                run_id=1,
-                node_id=message.metadata.dst_node_id,
-                node_config={"partition-id": client, "num-partitions": CLIENTS},
-                state=RecordDict(),
-                run_config={},
-            )
-            replies.append(client_app(message, context))
-        return replies[::-1]
-
     watch = Watch(model=Net(), examples={"canaries": data_of(2)}, references={"canaries": data_of(99)[0]})
     Observed(FedAvg(fraction_evaluate=0.0), watch).start(
-        grid=Renamed(CLIENTS, exchange), initial_arrays=initial(), num_rounds=2
+        grid=app_grid(lambda replies: replies[::-1], Renamed, lambda node: (node - HUGE) // 7 - FIRST_NODE),
+        initial_arrays=initial(),
+        num_rounds=2,
     )
     frame = watch.frame()
     local = frame[frame.level == "local"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from fedmem.components import MembershipAttack, Signals
-from fedmem.statistics import auc, mean, smallest_fpr, tpr, weightings
+from fedmem.statistics import auc, mean, null_tpr, smallest_fpr, tpr, weightings
 from fedmem.types import Estimate, FloatArray, IntArray, Reading, View
 
 
@@ -63,7 +63,7 @@ class Membership:
             results = [("auc", label, auc(scores, is_in, runs, weights), 0.5)]
             if not math.isnan(fpr):
                 results.append(
-                    ("tpr", f"{label},fpr={fpr:.4g}", tpr(scores, is_in, runs, weights, fpr), 11 / (n_out + 1))
+                    ("tpr", f"{label},fpr={fpr:.4g}", tpr(scores, is_in, runs, weights, fpr), null_tpr(n_out))
                 )
             observed = rows[seen.any(0)]
             for metric, setting, values, null in results:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -174,6 +174,17 @@ class Placed(ABC):
                 f"{count} rows of class {label} are wanted but {there} are left; lower per_client or clients",
             )
         return spare.take_like(np.array([label]), count, rng)
+
+    def _members(
+        self,
+        family: Callable[[int, Space, np.random.Generator], NDArray[np.float32]],
+        clients: Sequence[ClientData],
+        space: Space,
+        rng: np.random.Generator,
+    ) -> Injected:
+        """`per_client` members for each holder, drawn by the generator that also makes the references of the family."""
+        holders = self.holders(clients, rng)
+        return self._made(family(len(holders) * self.per_client, space, rng), holders, space, rng)
 
     def _made(
         self, inputs: NDArray[np.float32], holders: Sequence[ClientData], space: Space, rng: np.random.Generator

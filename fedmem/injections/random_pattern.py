@@ -57,8 +57,7 @@ class RandomPattern(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` canaries for each holder, in order of client."""
-        holders = self.holders(clients, rng)
-        return self._made(self.references(len(holders) * self.per_client, space, rng), holders, space, rng)
+        return self._members(self.references, clients, space, rng)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
         """(count, *shape) fresh patterns."""

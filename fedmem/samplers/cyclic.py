@@ -9,7 +9,6 @@ import annotated_types
 import numpy as np
 
 from fedmem.components import History
-from fedmem.errors import ComponentError
 from fedmem.types import IntArray
 
 
@@ -43,11 +42,6 @@ class Cyclic:
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
-        if self.size > history.num_clients:
-            raise ComponentError(
-                "sampler.size",
-                f"a block of {self.size} out of {history.num_clients} clients; "
-                f"use at most {history.num_clients}, or raise clients to {self.size}",
-            )
+        history.require(self.size, "block")
         places = (round - 1) * self.size + np.arange(self.size)
         return np.sort(history.order[places % history.num_clients])

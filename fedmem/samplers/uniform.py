@@ -9,7 +9,6 @@ import annotated_types
 import numpy as np
 
 from fedmem.components import History
-from fedmem.errors import ComponentError
 from fedmem.types import IntArray
 
 
@@ -37,10 +36,5 @@ class Uniform:
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
-        if self.size > history.num_clients:
-            raise ComponentError(
-                "sampler.size",
-                f"a cohort of {self.size} out of {history.num_clients} clients; "
-                f"use at most {history.num_clients}, or raise clients to {self.size}",
-            )
+        history.require(self.size)
         return np.sort(rng.choice(history.num_clients, size=self.size, replace=False))
