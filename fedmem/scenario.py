@@ -121,6 +121,9 @@ class Tolerate(_Part):
     failed: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of a cohort that may fail in a round"
     )
+    not_finite: Annotated[bool, Strict()] = Field(
+        default=False, description="pass models with values that are not finite on to the strategy, as no failure"
+    )
 
 
 class Save(_Part):
@@ -132,15 +135,33 @@ class Save(_Part):
 class Speed(_Part):
     """How it is computed, not what: nothing here enters the id."""
 
-    engine: Literal["lockstep"] = Field(default="lockstep", description="what advances the runs")
+    engine: Literal["lockstep", "flower"] = Field(
+        default="lockstep", description="all runs in step in this process, or each on Flower's own simulation runtime"
+    )
     executor: Literal["auto", "stacked", "one_by_one"] = Field(
         default="auto", description="train clients as one stack, or one by one (the reference)"
     )
     server: Literal["auto", "messages", "rule"] = Field(
         default="auto", description="aggregate through Flower messages, or by the strategy's rule for all runs at once"
     )
-    threads: Annotated[int, Strict(), Field(ge=1, le=1024)] = Field(default=1, description="threads of torch")
-    device: Literal["cpu"] = Field(default="cpu", description="where tensors live")
+    threads: Annotated[int, Strict(), Field(ge=1, le=1024)] = Field(
+        default=1, description="threads of torch in each process"
+    )
+    workers: Literal["auto"] | Annotated[int, Strict(), Field(ge=1, le=1024)] = Field(
+        default="auto", description="processes that train; auto is one for each core that can have something to do"
+    )
+    shard: Annotated[int, Strict(), Field(ge=1, le=10**5)] = Field(
+        default=16, description="runs that are trained together and kept when the command is interrupted"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="cpu", description="where tensors live; auto is a GPU where there is one"
+    )
+    memory: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="gigabytes that training should stay within; stacks are made smaller to fit"
+    )
+    address: str | None = Field(
+        default=None, description="of a running Ray cluster, for the engine flower; by default one is started here"
+    )
 
 
 class Scenario(_Part):

@@ -73,9 +73,19 @@ def test_defaults_are_as_documented():
         "probes": [],
         "estimators": [],
         "bootstrap": 1000,
-        "tolerate": {"failed": 0.0},
+        "tolerate": {"failed": 0.0, "not_finite": False},
         "save": {"params": False},
-        "speed": {"engine": "lockstep", "executor": "auto", "server": "auto", "threads": 1, "device": "cpu"},
+        "speed": {
+            "engine": "lockstep",
+            "executor": "auto",
+            "server": "auto",
+            "threads": 1,
+            "workers": "auto",
+            "shard": 16,
+            "device": "cpu",
+            "memory": None,
+            "address": None,
+        },
     }
     assert scenario.observed_rounds == (0, 2)
 

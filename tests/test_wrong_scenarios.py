@@ -358,7 +358,7 @@ OPTIONS = [
     (["--set", "client.lr"], "--set client.lr", "path=value"),
     (["--runs", "7"], "--set runs=7", "use 8"),
     (["--seed", "-3"], "--set seed=-3", "greater than or equal to 0"),
-    (["--engine", "warp"], "--set speed.engine=warp", "should be 'lockstep'"),
+    (["--engine", "warp"], "--set speed.engine=warp", "should be 'lockstep' or 'flower'"),
     (["--sett", "a=b"], "No such option", "--set"),
     (["--runs", "many"], "Invalid value", "integer"),
 ]
