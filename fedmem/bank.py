@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -179,11 +179,10 @@ class _Context:
 
     def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
         """Repeat the client's first local step: same rows, same order, same numbers."""
-        task = self._work.kept(transition.run, transition.round, transition.client)
-        first = task.batches[:1]
+        work = self._work.kept(transition.run, transition.round, transition.client).first_steps(1)
         reference = OneByOne(self.federation.model, self.client, self.federation.store)
-        outcome = reference.train([replace(task, batches=first)])[0].outcome
-        return outcome.sent, task.rows[first[first >= 0]]
+        (outcome,) = reference.train_all(work).outcomes()
+        return outcome.sent, work.batches[work.batches >= 0]
 
     def rows(self, run: int, client: int, round: int) -> IntArray:
         """The rows that a client trains on in this round."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +39,25 @@ def _told(error: BaseException) -> str:
     """An error with the place where it was raised, which is in somebody else's file."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+
+
+_DEPTH: list[int] = []
+_BEFORE: list[Any] = []
+
+
+@contextmanager
+def _generators_put_back() -> Iterator[None]:
+    """The global generators are afterwards as they were, once the last of the strategies that run in step has ended."""
+    if not _DEPTH:
+        _BEFORE[:] = [random.getstate(), np.random.get_state()]  # noqa: NPY002
+    _DEPTH.append(1)
+    try:
+        yield
+    finally:
+        _DEPTH.pop()
+        if not _DEPTH:
+            random.setstate(_BEFORE[0])
+            np.random.set_state(_BEFORE[1])  # noqa: NPY002
 
 
 class Watcher(Protocol):
@@ -83,7 +102,7 @@ class Observed:
     - with a `roster` the strategy is shown only the nodes of the round's cohort and has to train all of them;
     - an empty cohort never reaches the strategy: the model is kept and the round is recorded;
     - failed clients beyond `tolerate` (a share of the cohort) end the run with round, client and cause;
-    - the global random generators are seeded for each server step and put back afterwards.
+    - with a `seed`, the global random generators are seeded for each server step, and put back in the end.
 
     Args:
         strategy: the strategy to run.
@@ -154,7 +173,8 @@ class Observed:
 
         strategy.configure_train, strategy.aggregate_train = configure_train, aggregate_train
         try:
-            result = strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)
+            with _generators_put_back() if self._seed is not None else nullcontext():
+                result = strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)
             if self.roster is not None and not isinstance(result, Result):
                 raise RunError(f"strategy {self._name} returned {type(result).__name__} from start, no flwr Result.")
             return result  # type: ignore[no-any-return]
@@ -185,8 +205,8 @@ class Observed:
             if not self._cohort:
                 return []
             grid = _CohortGrid(grid, list(self._clients), self._name)
-        with self._generators(round, "configure"):
-            messages = list(original(round, arrays, config, grid))
+        self._seed_generators(round, "configure")
+        messages = list(original(round, arrays, config, grid))
         if self.roster is not None and self._enforce:
             self._check_cohort(round, messages)
         return messages
@@ -218,8 +238,8 @@ class Observed:
             reply.message.content.pop(TRACE, None)
         if hasattr(self.strategy, "hear"):
             self.strategy.hear({int(reply.message.metadata.src_node_id): reply.report for reply in good})
-        with self._generators(round, "aggregate"):
-            arrays, metrics = original(round, [reply.message for reply in members])
+        self._seed_generators(round, "aggregate")
+        arrays, metrics = original(round, [reply.message for reply in members])
         if arrays is None and good and self.roster is not None:
             raise RunError(
                 f"round {round}: strategy {self._name} returned no model from {len(good)} replies; some rules need a "
@@ -302,23 +322,14 @@ class Observed:
             for watcher in wanting:
                 watcher.see(seen)
 
-    @contextmanager
-    def _generators(self, round: int, purpose: str) -> Iterator[None]:
+    def _seed_generators(self, round: int, purpose: str) -> None:
         """Stock strategies draw from the global generators of Python and numpy: give them a stream of their own."""
-        if self._seed is None:
-            yield
-            return
-        state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-        # a strategy that picks its own cohort picks the same one in every run, so that no coin decides who takes part
-        run = None if purpose == "configure" and self._same_cohorts else self._run
-        words = stream(self._seed, f"server {purpose}", run=run, round=round).integers(2**32, size=2)
-        random.setstate(random.Random(int(words[0])).getstate())
-        np.random.set_state(np.random.RandomState(int(words[1])).get_state())  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(legacy)  # noqa: NPY002
+        if self._seed is not None:
+            # a strategy that picks its own cohort picks the same in every run, so that no coin decides who takes part
+            run = None if purpose == "configure" and self._same_cohorts else self._run
+            words = stream(self._seed, f"server {purpose}", run=run, round=round).integers(2**32, size=2)
+            random.seed(int(words[0]))
+            np.random.seed(int(words[1]))  # noqa: NPY002
 
     @property
     def _name(self) -> str:
@@ -340,8 +351,9 @@ class _Reply:
         node = int(message.metadata.src_node_id)
         if message.has_error():
             return _Reply(message=message, client=clients.get(node, node), num_examples=0, report={})
-        trace: dict[str, Any] = dict(message.content.config_records.get(TRACE, ConfigRecord()))
-        metrics: dict[str, Any] = dict(next(iter(message.content.metric_records.values()), MetricRecord()))
+        records = list(message.content.items())
+        trace: dict[str, Any] = next((dict(r) for name, r in records if name == TRACE), {})
+        metrics: dict[str, Any] = next((dict(r) for _, r in records if isinstance(r, MetricRecord)), {})
         return _Reply(
             message=message,
             client=clients.get(node, int(trace.get("client", node))),

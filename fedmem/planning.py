@@ -224,7 +224,7 @@ def _memory(
     alone = scenario.speed.executor == "one_by_one" or (
         scenario.speed.executor == "auto" and not scenario.model.stackable
     )
-    stacked = min(1 if alone else max(1, STACK_BYTES // max(1, model)), largest)
+    stacked = min(1 if alone else max(1, STACK_BYTES["cpu"] // max(1, model)), largest)
     batch = scenario.client.batch_size * int(np.prod(federation.store.inputs.shape[1:])) * 4
     watched = len(local) * ("local" in scenario.observe.levels) > 0
     places = largest if watched and scenario.estimators else 0

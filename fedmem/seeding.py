@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -33,3 +35,38 @@ def stream(
     """
     place = tuple(0 if index is None else index + 2 for index in (run, round, client))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *_words(purpose), *place))))
+
+
+class Streams:
+    """The streams of one purpose at many places, one after the other: for what is drawn thousands of times a second.
+
+    One generator is moved from place to place, which takes a tenth of the time of making one: Philox (Salmon et al.,
+    2011) counts, so that a place is where it begins to count. Its draws are not those of `stream`. Guarantees:
+
+    - equal arguments give equal draws, on every machine, whatever was drawn before;
+    - places do not overlap: 2^64 blocks lie between a client and the next;
+    - streams of other seeds and purposes have other keys (128 bits of a `SeedSequence`).
+
+    The generator has to be done with before the next place is asked for.
+
+    >>> streams = Streams(0, "batches")
+    >>> first, again = [float(rng.random()) for rng in streams.each(run=[1, 1], round=2, client=[3, 3])]
+    >>> (other,) = [float(rng.random()) for rng in streams.each(run=[1], round=2, client=[4])]
+    >>> first == again, first == other
+    (True, False)
+    """
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        key = np.random.SeedSequence((seed, *_words(purpose))).generate_state(2, np.uint64)
+        self._bits = np.random.Philox(key=key)
+        self._generator = np.random.Generator(self._bits)
+        self._state: Any = self._bits.state
+        self._state["has_uint32"] = 0
+
+    def each(self, *, run: Sequence[int], round: int, client: Sequence[int]) -> Iterator[np.random.Generator]:
+        """The generator at each place in turn."""
+        counter = self._state["state"]["counter"]
+        for r, k in zip(run, client, strict=True):
+            counter[:] = (0, k, round, r)
+            self._bits.state = self._state
+            yield self._generator

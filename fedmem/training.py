@@ -6,8 +6,8 @@ Both executors call the same pure functions of the client algorithm on the same 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from itertools import groupby
 from typing import Any
 
@@ -19,57 +19,71 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem.components import ClientAlgorithm, ClientState, Outcome
-from fedmem.seeding import stream
-from fedmem.types import Examples, Federation, FloatArray, IntArray, Params
+from fedmem.tracing import Traced
+from fedmem.types import Examples, FloatArray, IntArray, Params
+from fedmem.work import Done, LocalWork, Task, Trained, Work, pick, stack
 
-STACK_BYTES = 4 << 20
-"""Parameters that are stacked at once: a few megabytes stay in the cache of a core."""
+__all__ = ["Done", "Executor", "LocalWork", "OneByOne", "Stacked", "Task", "Trained", "Work", "stack"]
+
+STACK_BYTES = {"cpu": 2 << 20, "cuda": 1 << 30}
+"""Parameters that are stacked at once: what stays in the cache of a core; on a GPU, what keeps it busy."""
 
 FORWARD_ROWS = 1 << 16
 """Rows times models in one stacked forward pass, which bounds the memory of its activations."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """The work of one client in one round: a model, rows of the store, and the batches as positions into them."""
-
-    run: int
-    round: int
-    client: int
-    before: Params
-    rows: IntArray
-    batches: IntArray
-    offer: Params = field(default_factory=dict)
-    memory: Params = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What came of a task. `loss` is the mean of the batch losses met on the way, NaN without steps."""
-
-    task: Task
-    outcome: Outcome
-    loss: float
-
-
 class Executor(ABC):
-    """Trains tasks and evaluates models on one store of examples; abstract or final."""
+    """Trains clients and evaluates models on one store of examples; abstract or final.
+
+    Models come from the server and go back to it as tensors of the CPU, wherever they are trained: they cross once a
+    round in each direction, and nothing waits for the device within a local step.
+    """
 
     name: str
 
-    def __init__(self, model: nn.Module, client: ClientAlgorithm, store: Examples) -> None:
-        self._model = model
+    def __init__(
+        self, model: nn.Module, client: ClientAlgorithm, store: Examples, *, device: str = "cpu", stack_bytes: int = 0
+    ) -> None:
         self._client = client
-        self._inputs = torch.from_numpy(store.inputs)
-        self._targets = torch.from_numpy(store.targets)
+        self._device = torch.device(device)
+        self._model = model if device == "cpu" else deepcopy(model).to(self._device)
+        self._inputs = torch.from_numpy(store.inputs).to(self._device)
+        self._targets = torch.from_numpy(store.targets).to(self._device)
+        self._store = store
+        self._stack_bytes = stack_bytes or STACK_BYTES[self._device.type]
+
+    @property
+    def device(self) -> str:
+        """Where tensors live while they are trained on."""
+        return self._device.type
 
     @abstractmethod
-    def train(self, tasks: Sequence[Task]) -> list[Trained]:
-        """The tasks' outcomes, in the order of the tasks."""
+    def train_all(self, work: Work) -> Done:
+        """What comes of this work, client by client in its order."""
 
     @abstractmethod
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """(T, n, C) logits of T models on the same n inputs, computed in the model's precision, given as float64."""
+
+    @abstractmethod
+    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """What comes of those clients whose own code does not fail, and why the others did, by their place."""
+
+    def train(self, tasks: Sequence[Task]) -> list[Trained]:
+        """The same for single tasks of one round."""
+        if not tasks:
+            return []
+        done = self.train_all(Work.of(tasks))
+        return [
+            Trained(task=task, outcome=outcome, loss=loss)
+            for task, outcome, loss in zip(tasks, done.outcomes(), done.loss.tolist(), strict=True)
+        ]
+
+    def _here(self, params: Params) -> Params:
+        """On the device."""
+        if self._device.type == "cpu":
+            return params
+        return {name: value.to(self._device, non_blocking=True) for name, value in params.items()}
 
 
 class OneByOne(Executor):
@@ -77,15 +91,38 @@ class OneByOne(Executor):
 
     name = "one_by_one"
 
-    def train(self, tasks: Sequence[Task]) -> list[Trained]:
-        """See `Executor.train`."""
-        return [self._train_one(task) for task in tasks]
+    def train_all(self, work: Work) -> Done:
+        """See `Executor.train_all`."""
+        found = [self._client_of(work, i) for i in range(len(work))]
+        return _gathered(work, found)
 
-    def _train_one(self, task: Task) -> Trained:
-        state = self._client.init(task.before, task.offer, task.memory)
+    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """See `Executor.attempt_all`; every client is trained once."""
+        found: dict[int, tuple[Outcome, float]] = {}
+        failed: dict[int, str] = {}
+        for i in range(len(work)):
+            try:
+                found[i] = self._client_of(work, i)
+            except Exception as error:  # the client's own code: whether the run may go on is decided elsewhere
+                failed[i] = f"{type(error).__name__}: {error}"
+        if not failed:
+            return _gathered(work, list(found.values())), failed
+        return _gathered(work.take(list(found)), list(found.values())) if found else None, failed
+
+    def _client_of(self, work: Work, i: int) -> tuple[Outcome, float]:
+        """What comes of client i, and its mean loss."""
+        given = (work.before(i), pick(work.offer, i), work.memory_of(i))
+        before, offer, memory = (self._here(part) for part in given)
+        return self._train_one(before, work.batches[i, : work.steps[i]], offer, memory)
+
+    def _train_one(self, before: Params, batches: IntArray, offer: Params, memory: Params) -> tuple[Outcome, float]:
+        state = self._client.init(before, offer, memory)
         losses: list[Tensor] = []
-        for positions in task.batches:
-            rows = torch.from_numpy(task.rows[positions[positions >= 0]])
+        for batch in batches:
+            rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
+            if not len(rows):
+                state = self._client.step(state, _nothing)
+                continue
             inputs, targets = self._inputs[rows], self._targets[rows]
 
             def gradient(params: Params, inputs: Tensor = inputs, targets: Tensor = targets) -> Params:
@@ -95,116 +132,184 @@ class OneByOne(Executor):
                 return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
             state = self._client.step(state, gradient)
-        outcome = self._client.final(state, task.before)
-        return Trained(task=task, outcome=outcome, loss=float(torch.stack(losses).mean()) if losses else float("nan"))
+        return self._client.final(state, before), float(torch.stack(losses).mean()) if losses else float("nan")
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
-        batch = torch.from_numpy(inputs)
+        batch = torch.from_numpy(inputs).to(self._device)
         with torch.no_grad():
-            outputs = [functional_call(self._model, params, (batch,)) for params in models]
-        return torch.stack(outputs).double().numpy()
+            outputs = [functional_call(self._model, self._here(params), (batch,)) for params in models]
+        return torch.stack(outputs).double().cpu().numpy()
 
 
 class Stacked(Executor):
-    """All clients of all runs along one leading axis, under `torch.func.vmap`.
+    """All clients of all runs along one leading axis, under `torch.func.vmap`; see `Traced` for its speed.
 
-    Tasks are sorted by their number of steps, so that the clients that still train are always a prefix of the stack
-    and none is padded with idle steps; short batches are padded and masked. Clients with other offers or memories
-    (those that take part for the first time have none yet) are stacked apart.
+    Clients are sorted by their number of steps, so that those who still train are always a prefix of the stack and
+    none is padded with idle steps; short batches are padded and masked. Stacks are brought to a few sizes by repeating
+    their last client, whose copies are dropped, so that few shapes are met. Clients that remember other things (those
+    that take part for the first time remember nothing yet) are stacked apart.
     """
 
     name = "stacked"
 
-    def train(self, tasks: Sequence[Task]) -> list[Trained]:
-        """See `Executor.train`."""
-        if not tasks:
-            return []
-        order = sorted(range(len(tasks)), key=lambda i: (_extras(tasks[i]), -len(tasks[i].batches)))
-        size = sum(value.numel() * value.element_size() for value in tasks[0].before.values())
-        chunk = max(1, STACK_BYTES // size)
-        trained: list[Trained | None] = [None] * len(tasks)
-        for _, alike in groupby(order, key=lambda i: _extras(tasks[i])):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._init = Traced(torch.vmap(self._client.init))
+        self._one_step = Traced(torch.vmap(self._step))
+        self._final = Traced(torch.vmap(self._parts))
+        self._keeps_what_it_sends = False
+
+    def train_all(self, work: Work) -> Done:
+        """See `Executor.train_all`."""
+        order = sorted(range(len(work)), key=lambda i: (sorted(work.memory_of(i)), -work.steps[i]))
+        size = sum(value[0].numel() * value.element_size() for value in work.models.values())
+        most = max(1, self._stack_bytes // max(1, size))
+        parts: list[Done] = []
+        for _, alike in groupby(order, key=lambda i: sorted(work.memory_of(i))):
             members = list(alike)
+            # equal parts, so that none is nearly empty
+            chunk = -(-len(members) // -(-len(members) // most))
             for start in range(0, len(members), chunk):
-                part = members[start : start + chunk]
-                for i, result in zip(part, self._train_chunk([tasks[i] for i in part]), strict=True):
-                    trained[i] = result
-        return [result for result in trained if result is not None]
+                parts.append(self._train_chunk(work.take(members[start : start + chunk])))
+        places = np.argsort(np.array(order, dtype=np.int64))
+        return joined(work, parts, places)
 
-    def _train_chunk(self, tasks: list[Task]) -> list[Trained]:
-        steps = [len(task.batches) for task in tasks]
-        rows, mask = _padded(tasks)
-        before = stack([task.before for task in tasks])
-        state = torch.vmap(self._client.init)(
-            before, stack([task.offer for task in tasks]), stack([task.memory for task in tasks])
-        )
-        # `init` may hand back `before` itself, which must survive the writes below
-        state = {part: {name: value.clone() for name, value in params.items()} for part, params in state.items()}
-        totals = torch.zeros(len(tasks), dtype=torch.float64)
-        one_step = torch.vmap(self._one_step)
-        for step in range(steps[0]):
-            active = sum(1 for count in steps if count > step)
-            batch = rows[:active, step]
-            after, losses = one_step(
-                _prefix(state, active), self._inputs[batch], self._targets[batch], mask[:active, step]
-            )
-            _assign(state, after, active)
-            totals[:active] += losses
-        outcomes = torch.vmap(lambda s, b: _plain(self._client.final(s, b)))(state, before)
-        means = (totals / torch.tensor(steps, dtype=torch.float64)).tolist()
-        return [
-            Trained(task=task, outcome=Outcome(**{name: _pick(part, i) for name, part in outcomes.items()}), loss=loss)
-            for i, (task, loss) in enumerate(zip(tasks, means, strict=True))
-        ]
+    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """See `Executor.attempt_all`: a stack that fails is trained again one by one, to find out who it is."""
+        try:
+            return self.train_all(work), {}
+        except Exception:
+            reference = OneByOne(self._model, self._client, self._store, device=self.device)
+            done, failed = reference.attempt_all(work)
+            if not failed:
+                raise  # no client fails alone: the stack is at fault
+            return done, failed
 
-    def _one_step(
-        self, state: ClientState, inputs: Tensor, targets: Tensor, mask: Tensor
-    ) -> tuple[ClientState, Tensor]:
+    def _train_chunk(self, work: Work) -> Done:
+        count, size = len(work), _bucket(len(work))
+        padded = work.take([*range(count), *[count - 1] * (size - count)]) if size > count else work
+        places = torch.from_numpy(padded.model).to(self._device)
+        before = {name: value[places] for name, value in self._here(padded.models).items()}
+        offer, memory = self._here(padded.offer), self._here(stack(padded.memory) if padded.memory else {})
+        state = self._init(before, offer, memory)
+        if padded.steps[0] != padded.steps[-1]:
+            # `init` may hand back `before` itself, which must survive what is written into the state
+            state = {part: {name: value.clone() for name, value in params.items()} for part, params in state.items()}
+        state, totals = self._all_steps(state, padded)
+        outcome = self._final(state, before)
+        cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
+        if self._keeps_what_it_sends:
+            cut["kept"] = cut["sent"]
+        with np.errstate(invalid="ignore"):
+            loss = totals[:count].cpu().numpy() / (work.batches >= 0).any(axis=2).sum(axis=1)
+        return Done(work=work, loss=loss, **cut)
+
+    def _all_steps(self, state: ClientState, work: Work) -> tuple[ClientState, Tensor]:
+        """The state after every client has done its steps, and the sum of the losses that each met (T,)."""
+        # step by step, each step's rows in one block
+        rows = torch.from_numpy(np.ascontiguousarray(work.batches.transpose(1, 0, 2))).to(self._device)
+        mask = (rows >= 0).float()
+        rows = rows.clamp(min=0)
+        totals = torch.zeros(len(work), dtype=torch.float64, device=self._device)
+        with torch.no_grad():
+            for step in range(int(work.steps.max(initial=0))):
+                active = int(np.count_nonzero(work.steps > step))
+                taken = min(_bucket(active), len(work))
+                batch = rows[step, :taken]
+                after, losses = self._one_step(
+                    _prefix(state, taken), self._inputs[batch], self._targets[batch], mask[step, :taken]
+                )
+                _assign(state, after, active)
+                totals[:active] += losses[:active]
+        return state, totals
+
+    def _step(self, state: ClientState, inputs: Tensor, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
         met: list[Tensor] = []
 
-        def loss(params: Params) -> Tensor:
-            outputs = functional_call(self._model, params, (inputs,))
-            return (F.cross_entropy(outputs, targets, reduction="none") * mask).sum() / mask.sum()
-
         def gradient(params: Params) -> Params:
-            gradients, value = torch.func.grad_and_value(loss)(params)
+            value, *gradients = _Gradient.apply(self._loss, tuple(params), inputs, targets, mask, *params.values())  # type: ignore[no-untyped-call]
             met.append(value)
-            return gradients  # type: ignore[no-any-return]
+            return dict(zip(params, gradients, strict=True))
 
         after = self._client.step(state, gradient)
-        return after, torch.stack(met).mean()
+        return after, torch.stack(met).mean() if len(met) > 1 else met[0]
+
+    def _loss(self, params: Params, inputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        outputs = functional_call(self._model, params, (inputs,))
+        return (_losses(outputs, targets) * mask).sum() / mask.sum().clamp(min=1)
+
+    def _parts(self, state: ClientState, before: Params) -> dict[str, Params]:
+        """The parts of the outcome; what is kept is left out where it is what is sent."""
+        outcome = self._client.final(state, before)
+        self._keeps_what_it_sends = outcome.kept is outcome.sent
+        kept = {} if self._keeps_what_it_sends else outcome.kept
+        return {"sent": outcome.sent, "kept": kept, "memory": outcome.memory, "report": dict(outcome.report)}
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
-        batch = torch.from_numpy(inputs)
+        batch = torch.from_numpy(inputs).to(self._device)
         forward = torch.vmap(lambda params: functional_call(self._model, params, (batch,)))
         chunk = max(1, FORWARD_ROWS // max(1, len(inputs)))
         with torch.no_grad():
-            parts = [forward(stack(models[start : start + chunk])) for start in range(0, len(models), chunk)]
-        return torch.cat(parts).double().numpy()
+            parts = [
+                forward(self._here(stack(models[start : start + chunk]))).double().cpu()
+                for start in range(0, len(models), chunk)
+            ]
+        return torch.cat(parts).numpy()
 
 
-def _extras(task: Task) -> tuple[list[str], list[str]]:
-    """The names in the offer and the memory of a task."""
-    return sorted(task.offer), sorted(task.memory)
+class _Gradient(torch.autograd.Function):
+    """The gradient of each client's loss, for a function written for one client and run under `vmap`.
+
+    No client's loss depends on the parameters of another, so one backward pass through the sum of all losses gives
+    every client's own gradient. (`torch.func.grad` keeps the graph of its own backward pass as well, and loads a
+    compiler.)
+    """
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        raise AssertionError("stacked steps are called under vmap")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is differentiated twice."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Sequence[int | None], loss: Callable[..., Tensor], names: Sequence[str], *given: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """The losses (T,) and the gradients (T, ...)."""
+        inputs, targets, mask, *values = (
+            value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
+            for value, place in zip(given, in_dims[2:], strict=True)
+        )
+        with torch.enable_grad():
+            leaves = [value.detach().requires_grad_() for value in values]
+            losses = torch.vmap(loss)(dict(zip(names, leaves, strict=True)), inputs, targets, mask)
+            gradients = torch.autograd.grad(losses.sum(), leaves)
+        return (losses.detach(), *gradients), (0,) * (1 + len(gradients))
 
 
-def stack(models: Sequence[Params]) -> Params:
-    """One set of parameters with a leading axis."""
-    return {name: torch.stack([params[name] for params in models]) for name in models[0]}
+def _nothing(params: Params) -> Params:
+    """The gradient of an empty batch."""
+    return {name: torch.zeros_like(value) for name, value in params.items()}
 
 
-def _padded(tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
-    """Rows of the store (tasks, steps, batch) with padding at row 0, and a float mask that is 0 there."""
-    steps = max(len(task.batches) for task in tasks)
-    width = max(task.batches.shape[1] for task in tasks)
-    rows = np.full((len(tasks), steps, width), -1, dtype=np.int64)
-    for i, task in enumerate(tasks):
-        chosen = rows[i, : len(task.batches), : task.batches.shape[1]]
-        np.copyto(chosen, np.where(task.batches >= 0, task.rows[task.batches], -1))
-    mask = torch.from_numpy((rows >= 0).astype(np.float32))
-    return torch.from_numpy(np.maximum(rows, 0)), mask
+def _losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(n,) cross-entropy of each example, the mean over its places where it has several: (n, C, ...), (n, ...)."""
+    chosen = -F.log_softmax(outputs, dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
+    return chosen.flatten(1).mean(dim=1) if chosen.ndim > 1 else chosen
+
+
+def _bucket(count: int) -> int:
+    """The next number with at most four significant binary digits: 1 .. 16, 18, 20, .. 32, 36, 40, ...
+
+    >>> [_bucket(count) for count in (0, 7, 16, 17, 33, 100, 107)]
+    [0, 7, 16, 18, 36, 104, 112]
+    """
+    grain = 1 << max(0, (count - 1).bit_length() - 4) if count else 1
+    return -(-count // grain) * grain
 
 
 def _prefix(state: ClientState, active: int) -> ClientState:
@@ -212,59 +317,51 @@ def _prefix(state: ClientState, active: int) -> ClientState:
 
 
 def _assign(state: ClientState, after: ClientState, active: int) -> None:
-    """Write the prefix back; parts that no longer have idle clients are replaced instead of copied."""
+    """Write the prefix back; parts without idle clients are replaced instead of copied."""
     for part, params in after.items():
         for name, value in params.items():
             if active == len(state[part][name]):
                 state[part][name] = value
             else:
-                state[part][name][:active] = value
+                state[part][name][:active] = value[:active]
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as the nested dictionaries that `vmap` can return."""
-    return {"sent": outcome.sent, "kept": outcome.kept, "memory": outcome.memory, "report": dict(outcome.report)}
+def _gathered(work: Work, found: Sequence[tuple[Outcome, float]]) -> Done:
+    """Single outcomes as arrays."""
+    outcomes = [outcome for outcome, _ in found]
+
+    def together(part: Callable[[Outcome], Mapping[str, Tensor]]) -> Params:
+        return {name: value.cpu() for name, value in stack([dict(part(outcome)) for outcome in outcomes]).items()}
+
+    sent = together(lambda outcome: outcome.sent)
+    alike = all(outcome.kept is outcome.sent for outcome in outcomes)
+    return Done(
+        work=work,
+        sent=sent,
+        kept=sent if alike else together(lambda outcome: outcome.kept),
+        memory=together(lambda outcome: outcome.memory),
+        report=together(lambda outcome: outcome.report),
+        loss=np.array([loss for _, loss in found], dtype=np.float64),
+    )
 
 
-def _pick(part: Params, i: int) -> Params:
-    return {name: value[i] for name, value in part.items()}
+def joined(work: Work, parts: Sequence[Done], order: IntArray | None = None) -> Done:
+    """The parts as one; client i of the work is at place i of the parts, or at `order[i]`."""
+    if len(parts) == 1 and (order is None or np.array_equal(order, np.arange(len(order)))):
+        return parts[0]
 
+    def together(name: str) -> Params:
+        first: Params = getattr(parts[0], name)
+        whole = {key: torch.cat([getattr(part, name)[key] for part in parts]) for key in first}
+        return whole if order is None else {key: value[torch.from_numpy(order)] for key, value in whole.items()}
 
-class LocalWork:
-    """Turns (run, round, client, model) into a task: the client's rows in that round, batches from its own stream."""
-
-    def __init__(self, federation: Federation, client: ClientAlgorithm, seed: int) -> None:
-        self._federation = federation
-        self._client = client
-        self._seed = seed
-        self._kept: dict[tuple[int, int, int], Task] = {}
-
-    def used(self, run: int, client: int, round: int) -> IntArray:
-        """The client's rows that are in a batch: not all, where its steps end before its first epoch does."""
-        task = self.task(run, round, client, {})
-        return task.rows[np.isin(np.arange(len(task.rows)), task.batches)]
-
-    def task(self, run: int, round: int, client: int, before: Params) -> Task:
-        """The work of one client; equal arguments give equal batches, whenever it is asked for."""
-        rows = self._federation.rows(run, client, round)
-        rng = stream(self._seed, "batches", run=run, round=round, client=client)
-        return Task(
-            run=run,
-            round=round,
-            client=client,
-            before=before,
-            rows=rows,
-            batches=self._client.batches(len(rows), rng),
-        )
-
-    def keep(self, task: Task) -> None:
-        """Remember a task as it was given, until `forget`."""
-        self._kept[task.run, task.round, task.client] = task
-
-    def kept(self, run: int, round: int, client: int) -> Task:
-        """The task that this client was given in a round that is being watched."""
-        return self._kept[run, round, client]
-
-    def forget(self, round: int) -> None:
-        """Let go of the tasks of a round that has been looked at."""
-        self._kept = {place: task for place, task in self._kept.items() if place[1] != round}
+    sent = together("sent")
+    loss = np.concatenate([part.loss for part in parts])
+    return Done(
+        work=work,
+        sent=sent,
+        kept=sent if all(part.kept is part.sent for part in parts) else together("kept"),
+        memory=together("memory"),
+        report=together("report"),
+        loss=loss if order is None else loss[order],
+    )

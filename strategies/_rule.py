@@ -67,11 +67,10 @@ def weighted_mean(sent: Arrays, weights: torch.Tensor) -> Arrays:
 
 
 def _ordered_sum(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    shape = (len(values),) + (1,) * (values.ndim - 2)
-    factors = weights.to(values.dtype)
-    total = values[:, 0] * factors[:, 0].reshape(shape)
-    for k in range(1, values.shape[1]):
-        total = total + values[:, k] * factors[:, k].reshape(shape)
+    factors = weights.to(values.dtype).reshape(*weights.shape, *(1,) * (values.ndim - 2))
+    total = torch.zeros(())
+    for k, (value, factor) in enumerate(zip(values.unbind(1), factors.unbind(1), strict=True)):
+        total = total.add_(value * factor) if k else value * factor
     return total
 
 
@@ -79,9 +78,7 @@ def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Weights (R, K) of those present, divided by their sum; all zero where nobody is present."""
     kept = torch.where(present, weights, torch.zeros_like(weights))
     # summed in order, as Flower does, not by a tree
-    total = kept[:, :1].clone()
-    for k in range(1, kept.shape[1]):
-        total = total + kept[:, k : k + 1]
+    total = kept.cumsum(dim=1)[:, -1:]
     return torch.where(total > 0, kept / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(kept))
 
 

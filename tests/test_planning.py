@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,13 +41,21 @@ def trained(monkeypatch):
     tasks = []
 
     def spy(cls):
-        original = cls.train
+        original = cls.attempt_all
 
-        def train(self, asked):
-            tasks.extend(asked)
-            return original(self, asked)
+        def attempt_all(self, work):
+            tasks.extend(
+                SimpleNamespace(
+                    run=int(work.run[i]),
+                    round=work.round,
+                    client=int(work.client[i]),
+                    batches=work.batches[i, : work.steps[i]],
+                )
+                for i in range(len(work))
+            )
+            return original(self, work)
 
-        monkeypatch.setattr(cls, "train", train)
+        monkeypatch.setattr(cls, "attempt_all", attempt_all)
 
     spy(Stacked)
     spy(OneByOne)

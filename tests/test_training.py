@@ -81,9 +81,10 @@ def test_stacked_equals_one_by_one(build: Callable[[int], nn.Module], client: Sg
     stacked = Stacked(model, client, store).train(tasks)
     for one, other in zip(plain, stacked, strict=True):
         assert one.task is other.task
+        # relative to the largest weight: how a sum of few is rounded differs from machine to machine
+        largest = max(float(value.abs().max()) for value in one.outcome.sent.values())
         for name, value in one.outcome.sent.items():
-            # relative to the largest weight: how a sum of few is rounded differs from machine to machine
-            torch.testing.assert_close(other.outcome.sent[name], value, rtol=0, atol=1e-5 * float(value.abs().max()))
+            torch.testing.assert_close(other.outcome.sent[name], value, rtol=0, atol=1e-5 * largest)
         assert one.loss == pytest.approx(other.loss, rel=1e-5, nan_ok=True)
 
 
@@ -100,14 +101,14 @@ def test_a_broken_mask_would_be_seen() -> None:
     assert any(not torch.allclose(whole[name], cut.outcome.sent[name], rtol=1e-4, atol=1e-5) for name in whole)
 
 
-def test_chunks_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_no_bit() -> None:
     rng = np.random.default_rng(2)
     model, store, client = mlp(0), make_store(rng), Sgd(lr=0.2, epochs=2, batch_size=4)
     tasks = make_tasks(client, initial(model), [20, 20, 20, 20, 20, 20], rng)
     whole = Stacked(model, client, store).train(tasks)
-    monkeypatch.setattr("fedmem.training.STACK_BYTES", 3 * 4 * sum(v.numel() for v in initial(model).values()))
-    assert STACK_BYTES > 10_000
-    for one, other in zip(whole, Stacked(model, client, store).train(tasks), strict=True):
+    three = 3 * 4 * sum(v.numel() for v in initial(model).values())
+    assert STACK_BYTES["cpu"] > 2 * three
+    for one, other in zip(whole, Stacked(model, client, store, stack_bytes=three).train(tasks), strict=True):
         for name, value in one.outcome.sent.items():
             torch.testing.assert_close(other.outcome.sent[name], value, rtol=1e-6, atol=1e-7)
 

@@ -7,31 +7,36 @@ order. No threads, no clock: the same scenario gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from greenlet import GreenletExit, getcurrent, greenlet
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem.components import History
-from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
+from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record, local_reply, reply_to
 from fedmem.errors import RunError
-from fedmem.observe import TRACE, Observed, Watcher, params_of, too_many_failed
+from fedmem.observe import Observed, Watcher, params_of, too_many_failed
 from fedmem.seeding import stream
-from fedmem.training import Executor, LocalWork, OneByOne, Task, Trained, stack
-from fedmem.types import EVERYWHERE, Federation, Params, Participation, Transition
-from strategies._rule import OFFER, Round, reports
+from fedmem.training import Executor
+from fedmem.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
+from fedmem.work import Done, LocalWork, Work, pick, stack
+from strategies._rule import OFFER, Round
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
 
 CLIENT_FAILED = 1
 """Flower's error code of a reply from a client that raised."""
+
+NOT_FINITE = "it sent values that are not finite; lower client.lr, or set tolerate.not_finite to pass them on"
+"""The cause of failure of a client whose model has diverged."""
 
 ROUND_KEY = "server-round"
 """What every Flower strategy writes into the configuration of a message; it asks for nothing."""
@@ -141,128 +146,153 @@ class Lockstep:
         return params_of(result.arrays, initial) if result.arrays else initial
 
     def _answer(self, asked: dict[int, _Waiting]) -> dict[int, list[Message]]:
-        """Replies to everything that waits: training as one batch, evaluation in passing."""
-        tasks: list[Task] = []
-        sources: list[Message] = []
+        """Replies to everything that waits: training of all runs as one batch, evaluation in passing."""
+        replies: dict[int, list[Message]] = {run: [None] * len(wait.messages) for run, wait in asked.items()}  # type: ignore[list-item]
+        batches: dict[tuple[int, tuple[str, ...]], list[_Order]] = {}
         for run, wait in asked.items():
             decoded: dict[int, Params] = {}
-            for message in wait.messages:
-                record = next(record for name, record in message.content.array_records.items() if name != OFFER)
+            round = wait.observed.round
+            for place, message in enumerate(wait.messages):
+                record = _model_of(message)
                 if id(record) not in decoded:
                     decoded[id(record)] = params_of(record, self._federation.initial)
-                client = message.metadata.dst_node_id - FIRST_NODE
-                tasks.append(
-                    self._task(run, wait.observed.round, client, decoded[id(record)], _offered(message, self._follows))
-                )
-                sources.append(message)
-        training = [i for i, m in enumerate(sources) if m.metadata.message_type == MessageType.TRAIN]
-        for i in training:
-            self._check_instructions(tasks[i], sources[i])
-        trained = dict(zip(training, self._train([tasks[i] for i in training]), strict=True))
-        replies: dict[int, list[Message]] = {run: [] for run in asked}
-        for i, (task, message) in enumerate(zip(tasks, sources, strict=True)):
-            if i in trained:
-                reply = self._reply(trained[i], task, message)
-            elif message.metadata.message_type == MessageType.EVALUATE:
-                reply = Message(self._evaluate(task), reply_to=message)
-            else:
-                raise RunError(
-                    f"round {task.round}: the strategy sent a message of type "
-                    f"{message.metadata.message_type!r}; clients answer `train` and `evaluate`."
-                )
-            replies[task.run].append(reply)
+                order = _Order(run, place, message, decoded[id(record)])
+                if message.metadata.message_type == MessageType.TRAIN:
+                    offer = self._offered(round, message)
+                    batches.setdefault((round, tuple(sorted(offer))), []).append(replace(order, offer=offer))
+                elif message.metadata.message_type == MessageType.EVALUATE:
+                    replies[run][place] = Message(self._evaluate(order, round), reply_to=message)
+                else:
+                    raise RunError(
+                        f"round {round}: the strategy sent a message of type "
+                        f"{message.metadata.message_type!r}; clients answer `train` and `evaluate`."
+                    )
+        for (round, _), orders in batches.items():
+            for order, reply in zip(orders, self._trained(round, orders), strict=True):
+                replies[order.run][order.place] = reply
         return replies
 
-    def _task(self, run: int, round: int, client: int, before: Params, offer: Params) -> Task:
-        """The work of one client, with what the strategy offers it and what it remembers."""
-        return replace(
-            self._work.task(run, round, client, before),
-            offer={**offer, "round": torch.tensor(float(round))},
-            memory=self._memory.get((run, client), {}),
+    def _trained(self, round: int, orders: list[_Order]) -> list[Message]:
+        """The replies to train messages of one round."""
+        models = {id(order.before): order.before for order in orders}
+        places = {key: place for place, key in enumerate(models)}
+        done, failed = self._train(
+            self._work_of(
+                round,
+                np.array([order.run for order in orders]),
+                np.array([order.client for order in orders]),
+                stack(list(models.values())),
+                np.array([places[id(order.before)] for order in orders]),
+                stack([order.offer for order in orders]),
+            )
         )
+        answers = iter(self._contents(done) if done is not None else ())
+        return [
+            Message(Error(CLIENT_FAILED, failed[i]), reply_to=order.message)
+            if i in failed
+            else reply_to(order.message, next(answers))
+            for i, order in enumerate(orders)
+        ]
 
-    def _keep(self, tasks: list[Task]) -> None:
-        """Let watchers ask again for what clients were given, once the round is complete."""
-        for task in tasks:
-            if any(watcher.wants(task.round) for watcher in self._watchers):
-                self._work.keep(task)
-
-    def _check_instructions(self, task: Task, message: Message) -> None:
-        """A strategy may instruct its clients; an instruction that nobody follows would make it another strategy."""
-        asked = {key for config in message.content.config_records.values() for key in config} - {ROUND_KEY}
-        unheard = sorted(asked - set(self._follows))
-        if unheard:
-            name = type(self._scenario.client).__name__
-            raise RunError(
-                f"round {task.round}: the strategy instructs its clients by {unheard[0]!r}, which the client algorithm "
-                f"{name} does not follow, so that it would not be the strategy it is named after. Use a client "
-                "algorithm that lists it in `follows`, or another strategy."
+    def _contents(self, done: Done) -> Iterator[RecordDict]:
+        """What each client replies."""
+        sizes, told = done.work.sizes.tolist(), {name: values.tolist() for name, values in _reports(done).items()}
+        arrays = {name: value.numpy() for name, value in done.sent.items()}
+        for i, client in enumerate(done.work.client.tolist()):
+            report = {name: values[i] for name, values in told.items()}
+            yield local_reply(
+                {name: value[i] for name, value in arrays.items()},
+                # some strategies weigh by the loss, which Flower's examples call train_loss
+                {"num-examples": sizes[i], "train_loss": report["loss"]},
+                {"client": client, **report},
             )
 
-    def _train(self, tasks: list[Task]) -> list[Trained | str]:
-        """The outcome of each task, or the cause of its failure.
+    def _work_of(
+        self, round: int, run: IntArray, client: IntArray, models: Params, model: IntArray, offer: Params
+    ) -> Work:
+        """The work of these clients, with what the strategy offers them and what they remember."""
+        memory: tuple[Params, ...] = ()
+        if self._memory:
+            places = zip(run.tolist(), client.tolist(), strict=True)
+            memory = tuple(self._memory.get(place, {}) for place in places)
+        return self._work.of(round, run, client, models, model, offer, memory)
+
+    def _wanted(self, round: int) -> bool:
+        return any(watcher.wants(round) for watcher in self._watchers)
+
+    def _offered(self, round: int, message: Message) -> Params:
+        """What a message gives its client beside the model; stock strategies of Flower write theirs into a config.
+
+        A strategy may instruct its clients; an instruction that nobody follows would make it another strategy.
+        """
+        offer: Params = {}
+        for name, record in message.content.items():
+            if name == OFFER and isinstance(record, ArrayRecord):
+                offer |= params_of(record)
+            elif isinstance(record, ConfigRecord):
+                unheard = sorted(set(record) - {ROUND_KEY} - set(self._follows))
+                if unheard:
+                    raise RunError(
+                        f"round {round}: the strategy instructs its clients by {unheard[0]!r}, which the client "
+                        f"algorithm {type(self._scenario.client).__name__} does not follow, so that it would not be "
+                        "the strategy it is named after. Use a client algorithm that lists it in `follows`, or "
+                        "another strategy."
+                    )
+                offer |= {
+                    self._follows[key]: torch.tensor(value, dtype=torch.float64)
+                    for key, value in record.items()
+                    if key in self._follows
+                }
+        return offer
+
+    def _train(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """What came of those clients that did not fail, and why the others did, by their place in the work.
 
         With a roster that all runs share, a client that fails in one run is dropped in all of them: otherwise who took
         part would differ between runs, perhaps because of a coin.
         """
-        self._keep(tasks)
-        outcomes = self._each(tasks)
-        if self._scenario.roster == "shared":
-            lost = {
-                (task.round, task.client): f"{outcome} (in run {task.run})"
-                for task, outcome in zip(reversed(tasks), reversed(outcomes), strict=True)
-                if isinstance(outcome, str)
-            }
-            return [lost.get((task.round, task.client), o) for task, o in zip(tasks, outcomes, strict=True)]
-        return outcomes
+        if self._wanted(work.round):
+            self._work.keep(work)
+        done, failed = self._executor.attempt_all(work)
+        left = [i for i in range(len(work)) if i not in failed]
+        if done is not None and not self._scenario.tolerate.not_finite:
+            failed |= {left[i]: NOT_FINITE for i in np.flatnonzero(~done.finite()).tolist()}
+        if failed and self._scenario.roster == "shared":
+            lost = {int(work.client[i]): f"{failed[i]} (in run {work.run[i]})" for i in sorted(failed, reverse=True)}
+            failed = {i: lost[k] for i, k in enumerate(work.client.tolist()) if k in lost}
+        if done is not None and len(failed) + len(done) > len(work):
+            good = np.array([place for place, i in enumerate(left) if i not in failed], dtype=np.int64)
+            done = done.take(good) if len(good) else None
+        if done is not None:
+            self._record(done)
+        return done, failed
 
-    def _each(self, tasks: list[Task]) -> list[Trained | str]:
-        """Train as one batch; if that fails, find out which client it is that fails alone."""
-        if not isinstance(self._executor, OneByOne):
-            try:
-                return list(self._executor.train(tasks))
-            except Exception:
-                reference = OneByOne(self._federation.model, self._scenario.client, self._federation.store)
-                outcomes = [_attempt(reference, task) for task in tasks]
-                if not any(isinstance(outcome, str) for outcome in outcomes):
-                    raise  # the stack is at fault, no client
-                return outcomes
-        return [_attempt(self._executor, task) for task in tasks]
-
-    def _reply(self, outcome: Trained | str, task: Task, message: Message) -> Message:
-        if isinstance(outcome, str):
-            return Message(Error(CLIENT_FAILED, outcome), reply_to=message)
-        self._record(outcome)
-        content = RecordDict(
-            {
-                "arrays": local_record(outcome.outcome.sent),
-                # some strategies weigh by the loss, which Flower's examples call train_loss
-                "metrics": MetricRecord({"num-examples": len(task.rows), "train_loss": outcome.loss}),
-                TRACE: ConfigRecord({"client": task.client, **_report(outcome)}),
-            }
-        )
-        return Message(content, reply_to=message)
-
-    def _evaluate(self, task: Task) -> RecordDict:
+    def _evaluate(self, order: _Order, round: int) -> RecordDict:
         """Loss and accuracy of the model on the client's own rows, for strategies that ask."""
         store = self._federation.store
+        rows = self._federation.rows(order.run, order.client, round)
         with torch.no_grad():
-            inputs, targets = torch.from_numpy(store.inputs[task.rows]), torch.from_numpy(store.targets[task.rows])
-            logits = functional_call(self._federation.model, task.before, (inputs,))
+            inputs, targets = torch.from_numpy(store.inputs[rows]), torch.from_numpy(store.targets[rows])
+            logits = functional_call(self._federation.model, order.before, (inputs,))
             loss = float(F.cross_entropy(logits, targets))
             accuracy = float((logits.argmax(dim=1) == targets).double().mean())
-        metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
+        metrics = MetricRecord({"num-examples": len(rows), "loss": loss, "accuracy": accuracy})
         return RecordDict({"metrics": metrics})
 
-    def _record(self, outcome: Trained) -> None:
-        task = outcome.task
-        self._memory[task.run, task.client] = outcome.outcome.memory
-        if any(watcher.wants(task.round) for watcher in self._watchers):
-            self._kept[task.run, task.client] = outcome.outcome.kept
-        self._rosters[task.run].trained(outcome)
-        self._participation.append(
-            Participation(run=task.run, round=task.round, client=task.client, num_examples=len(task.rows), failed=False)
-        )
+    def _record(self, done: Done) -> None:
+        work = done.work
+        places = list(zip(work.run.tolist(), work.client.tolist(), strict=True))
+        if done.memory:
+            self._memory.update({place: pick(done.memory, i) for i, place in enumerate(places)})
+        if self._wanted(work.round):
+            self._kept.update({place: pick(done.kept, i) for i, place in enumerate(places)})
+        if self._scenario.roster == "own":
+            for i, (run, client) in enumerate(places):
+                self._rosters[run].trained(client, work.before(i), pick(done.sent, i), float(done.loss[i]))
+        self._participation += [
+            Participation(run=run, round=work.round, client=client, num_examples=size, failed=False)
+            for (run, client), size in zip(places, work.sizes.tolist(), strict=True)
+        ]
 
     # --- the strategy's rule on all runs at once -------------------------------------------------------------------
 
@@ -271,107 +301,105 @@ class Lockstep:
         strategy: Any = self._scenario.strategy
         before = stack([self._federation.initial_of(run) for run in runs])
         state = strategy.state(before, self._federation.num_clients)
-        starts = {run: self._federation.initial_of(run) for run in runs}
-        self._show(0, [self._transition(run, 0, EVERYWHERE, like, like, 0) for run, like in starts.items()])
+        self._show(0, partial(self._at_servers, runs, 0, before, before, None))
         for round in range(1, self._scenario.rounds + 1):
-            cohorts = [list(self._rosters[run].cohort(round)) for run in runs]
-            models = [{name: value[i] for name, value in before.items()} for i in range(len(runs))]
-            offer = strategy.offer(state, _places(cohorts))
-            tasks = [
-                self._task(run, round, client, models[i], {name: value[i, k] for name, value in offer.items()})
-                for i, run in enumerate(runs)
-                for k, client in enumerate(cohorts[i])
-            ]
-            results = iter(zip(tasks, self._train(tasks), strict=True))
-            trained: list[list[Trained]] = []
-            for run, asked in zip(runs, cohorts, strict=True):
-                answers = [next(results) for _ in asked]
-                self._check_failures(run, answers)
-                trained.append([answer for _, answer in answers if not isinstance(answer, str)])
-            cohorts = [[outcome.task.client for outcome in group] for group in trained]
-            for outcome in (outcome for group in trained for outcome in group):
-                self._record(outcome)
-            self._show(
-                round,
-                [
-                    self._transition(
-                        run,
-                        round,
-                        o.task.client,
-                        model,
-                        o.outcome.sent,
-                        len(o.task.rows),
-                        _report(o),
-                        kept=o.outcome.kept,
-                    )
-                    for run, model, group in zip(runs, models, trained, strict=True)
-                    for o in group
-                ],
-            )
+            cohorts = [self._rosters[run].cohort(round) for run in runs]
+            clients = _places(cohorts)
+            offer = strategy.offer(state, clients)
+            run, place = (clients >= 0).nonzero(as_tuple=True)
+            done: Done | None = None
+            if len(run):
+                work = self._work_of(
+                    round,
+                    np.array(runs)[run.numpy()],
+                    clients[run, place].numpy(),
+                    before,
+                    run.numpy(),
+                    {name: value[run, place] for name, value in offer.items()},
+                )
+                done, failed = self._train(work)
+                self._check_failures(work, failed)
+            self._show(round, partial(self._at_clients, done))
+            after = before
             # an empty cohort never reaches the strategy: such a run keeps its model and its state
-            if tasks:
-                after, moved = strategy.rule(state, _stacked_round(round, before, trained, cohorts))
-                anybody = torch.tensor([len(cohort) > 0 for cohort in cohorts])
-                before = {name: _where(anybody, after[name].to(value.dtype), value) for name, value in before.items()}
-                state = {name: _where(anybody, moved[name], value) for name, value in state.items()}
-            self._show(
-                round,
-                [
-                    self._transition(
-                        run,
-                        round,
-                        EVERYWHERE,
-                        models[i],
-                        {name: value[i] for name, value in before.items()},
-                        sum(len(o.task.rows) for o in trained[i]),
-                        clients=tuple(cohorts[i]),
-                    )
-                    for i, run in enumerate(runs)
-                ],
-            )
+            if len(run):
+                moved, later = strategy.rule(state, _stacked_round(round, before, done, clients, runs))
+                after = {name: moved[name].to(value.dtype) for name, value in before.items()}
+                anybody = (clients >= 0).any(dim=1)
+                if not anybody.all():
+                    after = {name: _where(anybody, after[name], value) for name, value in before.items()}
+                    later = {name: _where(anybody, later[name], value) for name, value in state.items()}
+                state = later
+            self._show(round, partial(self._at_servers, runs, round, before, after, done))
+            before = after
             self._on_round(round)
-        return [{name: value[i] for name, value in before.items()} for i in range(len(runs))]
+        return [pick(before, i) for i in range(len(runs))]
 
-    def _check_failures(self, run: int, answers: Sequence[tuple[Task, Trained | str]]) -> None:
+    def _check_failures(self, work: Work, failed: Mapping[int, str]) -> None:
         """What `Observed` does for messages: failures are recorded, and tolerated up to the scenario's share."""
-        lost = [(task, answer) for task, answer in answers if isinstance(answer, str)]
-        for task, _ in lost:
-            self._participation.append(
-                Participation(run=run, round=task.round, client=task.client, num_examples=0, failed=True)
-            )
-        if len(lost) > self._scenario.tolerate.failed * len(answers):
-            task, cause = lost[0]
-            raise RunError(too_many_failed(task.round, len(lost), len(answers), task.client, cause))
+        for run in np.unique(work.run[list(failed)]).tolist() if failed else ():
+            lost = [i for i in sorted(failed) if work.run[i] == run]
+            clients = work.client[lost].tolist()
+            self._participation += [
+                Participation(run=run, round=work.round, client=client, num_examples=0, failed=True)
+                for client in clients
+            ]
+            asked = int(np.count_nonzero(work.run == run))
+            if len(lost) > self._scenario.tolerate.failed * asked:
+                raise RunError(too_many_failed(work.round, len(lost), asked, clients[0], failed[lost[0]]))
 
-    def _show(self, round: int, transitions: list[Transition]) -> None:
-        for watcher in self._watchers:
-            if watcher.wants(round):
-                watcher.see(transitions)
+    def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
+        """Build the transitions only where somebody wants them."""
+        if self._wanted(round):
+            seen = transitions()
+            for watcher in self._watchers:
+                if watcher.wants(round):
+                    watcher.see(seen)
 
     @staticmethod
-    def _transition(
-        run: int,
-        round: int,
-        client: int,
-        before: Params,
-        after: Params,
-        num_examples: int,
-        report: dict[str, float] | None = None,
-        clients: tuple[int, ...] = (),
-        kept: Params | None = None,
-    ) -> Transition:
-        return Transition(
-            run=run,
-            round=round,
-            level="global" if client == EVERYWHERE else "local",
-            client=client,
-            before=before,
-            sent=after,
-            kept=after if kept is None else kept,
-            num_examples=num_examples,
-            clients=clients,
-            report=report or {},
-        )
+    def _at_clients(done: Done | None) -> list[Transition]:
+        """The local transitions of a round."""
+        if done is None:
+            return []
+        work, told, sizes = done.work, _reports(done), done.work.sizes.tolist()
+        return [
+            Transition(
+                run=int(work.run[i]),
+                round=work.round,
+                level="local",
+                client=int(work.client[i]),
+                before=work.before(i),
+                sent=outcome.sent,
+                kept=outcome.kept,
+                num_examples=sizes[i],
+                report={name: float(values[i]) for name, values in told.items()},
+            )
+            for i, outcome in enumerate(done.outcomes())
+        ]
+
+    @staticmethod
+    def _at_servers(
+        runs: Sequence[int], round: int, before: Params, after: Params, done: Done | None
+    ) -> list[Transition]:
+        """The global transitions of a round, one for each run."""
+        transitions = []
+        for i, run in enumerate(runs):
+            own = np.flatnonzero(done.work.run == run) if done is not None else np.empty(0, dtype=np.int64)
+            model = pick(after, i)
+            transitions.append(
+                Transition(
+                    run=run,
+                    round=round,
+                    level="global",
+                    client=EVERYWHERE,
+                    before=pick(before, i),
+                    sent=model,
+                    kept=model,
+                    num_examples=int(done.work.sizes[own].sum()) if done is not None else 0,
+                    clients=tuple(done.work.client[own].tolist()) if done is not None else (),
+                )
+            )
+        return transitions
 
 
 @dataclass(frozen=True)
@@ -380,6 +408,21 @@ class _Waiting:
 
     observed: Observed
     messages: list[Message]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A message to a client, with the model in it."""
+
+    run: int
+    place: int
+    message: Message
+    before: Params
+    offer: Params = field(default_factory=dict)
+
+    @property
+    def client(self) -> int:
+        return int(self.message.metadata.dst_node_id) - FIRST_NODE
 
 
 class Roster:
@@ -416,78 +459,78 @@ class Roster:
             self._cohorts.append(tuple(int(client) for client in picked))
         return self._cohorts[round - 1]
 
-    def trained(self, outcome: Trained) -> None:
+    def trained(self, client: int, before: Params, sent: Params, loss: float) -> None:
         """What a client's work shows: it depends on coins, so only a roster of the run's own may learn it."""
-        if self._run is None:
-            return
-        task = outcome.task
-        moved = [outcome.outcome.sent[name].double() - value.double() for name, value in task.before.items()]
-        loss, norm = self._history.last_loss.copy(), self._history.last_norm.copy()
-        loss[task.client] = outcome.loss
-        norm[task.client] = float(torch.stack([part.square().sum() for part in moved]).sum().sqrt())
-        self._history = replace(self._history, last_loss=loss, last_norm=norm)
+        moved = [sent[name].double() - value.double() for name, value in before.items()]
+        losses, norms = self._history.last_loss.copy(), self._history.last_norm.copy()
+        losses[client] = loss
+        norms[client] = float(torch.stack([part.square().sum() for part in moved]).sum().sqrt())
+        self._history = replace(self._history, last_loss=losses, last_norm=norms)
 
     def node(self, client: int) -> int:
         """Where the grid knows the client."""
         return FIRST_NODE + client
 
 
-def _attempt(executor: Executor, task: Task) -> Trained | str:
-    """One client alone: its outcome, or why it failed."""
-    try:
-        return executor.train([task])[0]
-    except Exception as error:  # the client's own code: whether the run may go on is decided elsewhere
-        return f"{type(error).__name__}: {error}"
-
-
 def _where(runs: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
     return torch.where(runs.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
 
 
-def _report(outcome: Trained) -> dict[str, float]:
-    """The scalars that a client says about its work; a client without rows has no loss to tell."""
-    told = {name: float(value) for name, value in outcome.outcome.report.items()}
-    return told | {"steps": float(len(outcome.task.batches)), "loss": outcome.loss}
+def _model_of(message: Message) -> ArrayRecord:
+    """The model in a message."""
+    return next(record for name, record in message.content.items() if name != OFFER and isinstance(record, ArrayRecord))
 
 
-def _offered(message: Message, follows: Mapping[str, str]) -> Params:
-    """What a message gives its client beside the model; stock strategies of Flower write theirs into a config."""
-    record = message.content.array_records.get(OFFER)
-    offer = {} if record is None else params_of(record)
-    for config in message.content.config_records.values():
-        offer |= {
-            follows[key]: torch.tensor(value, dtype=torch.float64) for key, value in config.items() if key in follows
-        }
-    return offer
+def _reports(done: Done) -> dict[str, FloatArray]:
+    """The scalars that clients say about their work, by name (T,); one without rows has no loss to tell."""
+    told = {name: value.double().numpy() for name, value in done.report.items()}
+    return {**told, "steps": done.work.steps.astype(np.float64), "loss": done.loss}
 
 
-def _places(cohorts: list[list[int]]) -> torch.Tensor:
+def _places(cohorts: Sequence[Sequence[int]]) -> torch.Tensor:
     """The cohorts as (runs, places), -1 where a cohort is shorter than the longest; at least one place."""
     places = max(1, max(len(cohort) for cohort in cohorts))
-    return torch.tensor([cohort + [-1] * (places - len(cohort)) for cohort in cohorts])
+    return torch.tensor([[*cohort, *[-1] * (places - len(cohort))] for cohort in cohorts])
 
 
-def _stacked_round(number: int, before: Params, trained: list[list[Trained]], cohorts: list[list[int]]) -> Round:
+def _stacked_round(number: int, before: Params, done: Done | None, clients: torch.Tensor, runs: Sequence[int]) -> Round:
     """The arrays of a rule: runs with smaller cohorts are padded with places where nobody is present."""
-    clients = _places(cohorts)
-    places = clients.shape[1]
+    if done is None:
+        sent = {name: value[:, None] for name, value in before.items()}
+        nobody = torch.full((len(runs), 1), -1)
+        weights = torch.zeros((len(runs), 1), dtype=torch.float64)
+        return Round(number=number, before=before, sent=sent, weights=weights, present=nobody >= 0, clients=nobody)
+    placed = _Placed(done.work, clients, runs)
+    silent = torch.tensor(torch.nan, dtype=torch.float64)
     return Round(
         number=number,
         before=before,
-        sent={
-            name: torch.stack(
-                [
-                    torch.stack([group[k].outcome.sent[name] if k < len(group) else value[i] for k in range(places)])
-                    for i, group in enumerate(trained)
-                ]
-            )
-            for name, value in before.items()
-        },
-        weights=torch.tensor(
-            [[float(len(g[k].task.rows)) if k < len(g) else 0.0 for k in range(places)] for g in trained],
-            dtype=torch.float64,
-        ),
-        present=clients >= 0,
-        clients=clients,
-        report=reports([[_report(outcome) for outcome in group] for group in trained]),
+        sent={name: placed(done.sent[name], value[:, None]) for name, value in before.items()},
+        weights=placed(torch.from_numpy(done.work.sizes).double(), silent.new_zeros(())),
+        present=placed.clients >= 0,
+        clients=placed.clients,
+        report={name: placed(torch.from_numpy(values), silent) for name, values in _reports(done).items()},
     )
+
+
+class _Placed:
+    """(T, ...) -> (R, K, ...): work is in the order of runs, so that where all places are taken it is a view."""
+
+    def __init__(self, work: Work, clients: torch.Tensor, runs: Sequence[int]) -> None:
+        self.clients = clients
+        self._full = len(work) == clients.numel()
+        if not self._full:
+            run = np.searchsorted(np.array(runs), work.run)
+            counts = np.bincount(run, minlength=len(runs))
+            starts = np.cumsum(counts) - counts
+            self._at = torch.from_numpy(run), torch.from_numpy(np.arange(len(work)) - starts[run])
+            self.clients = torch.full((len(runs), int(counts.max())), -1)
+            self.clients[self._at] = torch.from_numpy(work.client)
+
+    def __call__(self, values: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+        shape = (*self.clients.shape, *values.shape[1:])
+        if self._full:
+            return values.reshape(shape)
+        whole = empty.expand(shape).clone()
+        whole[self._at] = values
+        return whole

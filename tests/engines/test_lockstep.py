@@ -421,6 +421,21 @@ def test_a_client_that_fails_in_one_run_is_dropped_in_all(server: str, executor:
     assert len(parts) == 4 * 5
 
 
+@pytest.mark.parametrize("server", ["messages", "rule"])
+@pytest.mark.parametrize("executor", ["one_by_one", "stacked"])
+def test_a_model_that_is_not_finite_is_a_failure_unless_the_scenario_passes_it_on(server: str, executor: str) -> None:
+    changes = {
+        "client": {"kind": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 8},
+        "rounds": 2,
+        "speed": {"executor": executor, "server": server},
+    }
+    with pytest.raises(RunError, match=r"round 1: 3 of 3 clients failed, first client \d: it sent values that are not"):
+        trained(tiny(**changes))
+    passed = trained(tiny(**changes, tolerate={"not_finite": True}))
+    assert not any(part.failed for part in passed.bank.participation)
+    assert not all(torch.isfinite(value).all() for value in passed.params[0].values())
+
+
 def test_the_aggregate_names_those_who_contributed() -> None:
     seen: list[Transition] = []
 

@@ -100,13 +100,13 @@ def test_memory_waits_for_the_clients_next_turn(executor: type) -> None:
     reference = OneByOne(federation.model, scenario.client, federation.store)
     last: dict[tuple[int, int], Params] = {}
     for run, round, client in sorted(seen.local, key=lambda place: place[1]):
-        task = work.kept(run, round, client)
+        given = work.kept(run, round, client)
         expected = last.get((run, client), {})
-        assert task.memory.keys() == expected.keys()
+        assert given.memory_of(0).keys() == expected.keys()
         for name, value in expected.items():
-            torch.testing.assert_close(task.memory[name], value, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(given.memory_of(0)[name], value, rtol=1e-4, atol=1e-6)
             met.add(client)
-        outcome = reference.train([task])[0].outcome
+        (outcome,) = reference.train_all(given).outcomes()
         for name, value in outcome.sent.items():
             torch.testing.assert_close(seen.local[run, round, client].sent[name], value, rtol=1e-4, atol=1e-6)
         last[run, client] = outcome.memory

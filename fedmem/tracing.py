@@ -1,0 +1,294 @@
+"""A stacked step written down once as a plain list of tensor operations, so that its Python is not run again.
+
+Under `vmap` a step of a small network is hundreds of Python calls around a few dozen operations. Written down, the same
+operations give the same bits in a fraction of the time. (`torch.fx` would do it too, but loads a compiler that takes
+longer to import than most scenarios take to train.)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+PATIENCE = 8
+"""Calls with the same shapes before a step is written down: it costs as much as about so many calls save."""
+
+_ALIASES = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default, torch.ops.aten.expand.default)
+"""Operations that do nothing where the shape is there already."""
+
+Tree = Any
+"""A tensor, or a dictionary or tuple of trees."""
+
+Layout = tuple[Any, ...] | None
+"""None for a tensor; `(name, ..., (layout, ...))` for a dictionary; `((layout, ...), None)` for a tuple."""
+
+Key = tuple[Any, ...]
+
+
+class Traced:
+    """A pure function of tensors, in dictionaries and tuples, traced for each set of shapes that it meets often.
+
+    Guarantees:
+
+    - the same bits as the function itself: when it is traced, the outcome is compared, and what differs is not used;
+    - a function that cannot be traced is called as it is;
+    - whether a call is traced depends on how many came before, never on time.
+
+    >>> double = Traced(lambda given: {"y": given["x"] * 2}, patience=1)
+    >>> [double({"x": torch.ones(1)})["y"].item() for _ in range(3)], double.count
+    ([2.0, 2.0, 2.0], 1)
+    """
+
+    def __init__(self, function: Callable[..., Any], patience: int = PATIENCE) -> None:
+        self._function = function
+        self._patience = patience
+        self._met: Counter[Key] = Counter()
+        self._traced: dict[Key, Callable[..., Any] | None] = {}
+
+    @property
+    def count(self) -> int:
+        """How many sets of shapes are traced."""
+        return sum(found is not None for found in self._traced.values())
+
+    def __call__(self, *arguments: Tree) -> Any:
+        """The value of the function."""
+        leaves: list[Tensor] = []
+        layout = _layout(arguments, leaves)
+        key = (layout, *[(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves])
+        if key not in self._traced:
+            self._met[key] += 1
+            if self._met[key] <= self._patience:
+                return self._function(*arguments)
+            self._traced[key] = self._write_down(leaves, layout)
+        found = self._traced[key]
+        return self._function(*arguments) if found is None else found(*leaves)
+
+    def _write_down(self, leaves: list[Tensor], layout: Layout) -> Callable[..., Any] | None:
+        expected: list[Tensor] = []
+        outcome = _layout(self._function(*_rebuilt(layout, iter(leaves))), expected)
+
+        def flat(*leaves: Tensor) -> list[Tensor]:
+            found: list[Tensor] = []
+            _layout(self._function(*_rebuilt(layout, iter(leaves))), found)
+            return found
+
+        try:
+            quick = _compiled(Tape.of(flat, leaves), leaves)
+            got = quick(*leaves)
+        except Exception:  # whatever an algorithm does that cannot be written down, it can still be called
+            return None
+        if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(got, expected, strict=True)):
+            return None
+        return lambda *leaves: _rebuilt(outcome, iter(quick(*leaves)))
+
+
+def _layout(tree: Tree, leaves: list[Tensor]) -> Layout:
+    """How a tree is built, without its tensors, which are added to `leaves` from left to right."""
+    if isinstance(tree, dict):
+        return (*tree, tuple([_layout(part, leaves) for part in tree.values()]))
+    if isinstance(tree, tuple):
+        return tuple([_layout(part, leaves) for part in tree]), None
+    leaves.append(tree)
+    return None
+
+
+def _rebuilt(layout: Layout, leaves: Iterator[Tensor]) -> Any:
+    """The tree of this layout from its tensors."""
+    if layout is None:
+        return next(leaves)
+    if layout[-1] is None:
+        return tuple(_rebuilt(part, leaves) for part in layout[0])
+    return {name: _rebuilt(part, leaves) for name, part in zip(layout[:-1], layout[-1], strict=True)}
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A place in the memory of a tape."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class _Call:
+    """An operation, with slots where tensors were, and the slots of its outcomes."""
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outcomes: tuple[_Slot | None, ...]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What a function did with its tensors: calls to be made again on others of the same shapes.
+
+    Slots 0, 1, ... are the arguments; `constants` are tensors that the function brought with it.
+    """
+
+    calls: tuple[_Call, ...]
+    constants: Mapping[int, Tensor]
+    results: tuple[_Slot, ...]
+    size: int
+
+    @staticmethod
+    def of(function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor]) -> Tape:
+        """The tape of one call."""
+        recorder = _Recorder(arguments)
+        with recorder:
+            results = function(*arguments)
+        tape = Tape(
+            calls=tuple(recorder.calls),
+            constants=recorder.constants,
+            results=tuple(recorder.slot(value) for value in results),
+            size=recorder.size,
+        )
+        return tape if recorder.writes else _tidy(tape)
+
+    def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        """Make the calls."""
+        memory: list[Any] = [None] * self.size
+        memory[: len(arguments)] = arguments
+        for place, value in self.constants.items():
+            memory[place] = value
+        for call in self.calls:
+            outcome = call.operation(*_filled(call.args, memory), **_filled(call.kwargs, memory))
+            for slot, value in zip(
+                call.outcomes, outcome if isinstance(outcome, (tuple, list)) else (outcome,), strict=True
+            ):
+                if slot is not None:
+                    memory[slot.place] = value
+        return tuple(memory[slot.place] for slot in self.results)
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation below `vmap` and automatic differentiation."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """There is no compiler to hide from, and asking it would load it."""
+        return False
+
+    def __init__(self, arguments: Sequence[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[_Call] = []
+        self.constants: dict[int, Tensor] = {}
+        self.writes = False
+        self._slots: dict[int, _Slot] = {}
+        self._alive: list[Tensor] = []  # an id stands for one tensor only as long as that lives
+        for value in arguments:
+            self._new(value)
+
+    @property
+    def size(self) -> int:
+        return len(self._alive)
+
+    def _new(self, value: Tensor) -> _Slot:
+        slot = _Slot(len(self._alive))
+        self._slots[id(value)] = slot
+        self._alive.append(value)
+        return slot
+
+    def slot(self, value: Tensor) -> _Slot:
+        """Where a tensor is; one that nobody has made is a constant."""
+        if id(value) not in self._slots:
+            self.constants[self._new(value).place] = value
+        return self._slots[id(value)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.writes |= func._schema.is_mutable
+        given = _map(args, self.slot), _map(kwargs, self.slot)
+        outcome = func(*args, **kwargs)
+        found = outcome if isinstance(outcome, (tuple, list)) else (outcome,)
+        slots = tuple(self._again(value) if isinstance(value, Tensor) else None for value in found)
+        if not any(slots):
+            # a number has left the tensors, and what follows may hang on it
+            raise ValueError(f"{func} gives no tensor")
+        if func in _ALIASES and outcome.shape == args[0].shape:
+            func = torch.ops.aten.detach.default
+            given = given[0][:1], {}
+        self.calls.append(_Call(func, given[0], given[1], slots))
+        return outcome
+
+    def _again(self, value: Tensor) -> _Slot:
+        return self._slots[id(value)] if id(value) in self._slots else self._new(value)
+
+
+def _map(tree: Any, change: Callable[[Tensor], _Slot]) -> Any:
+    """The arguments of an operation with its tensors changed."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(_map(part, change) for part in tree)
+    if isinstance(tree, dict):
+        return {name: _map(part, change) for name, part in tree.items()}
+    return tree
+
+
+def _filled(tree: Any, memory: list[Any]) -> Any:
+    if isinstance(tree, _Slot):
+        return memory[tree.place]
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(_filled(part, memory) for part in tree)
+    if isinstance(tree, dict):
+        return {name: _filled(part, memory) for name, part in tree.items()}
+    return tree
+
+
+def _slots_of(tree: Any) -> Iterator[_Slot]:
+    if isinstance(tree, _Slot):
+        yield tree
+    elif isinstance(tree, (tuple, list)):
+        for part in tree:
+            yield from _slots_of(part)
+    elif isinstance(tree, dict):
+        yield from _slots_of(tuple(tree.values()))
+
+
+def _tidy(tape: Tape) -> Tape:
+    """The tape without what nobody uses, aliases, and factors of one. Only where nothing is written in place."""
+    aten = torch.ops.aten
+    same: dict[_Slot, _Slot] = {}
+    calls: list[_Call] = []
+
+    def renamed(tree: Any) -> Any:
+        if isinstance(tree, _Slot):
+            return same.get(tree, tree)
+        if isinstance(tree, (tuple, list)):
+            return type(tree)(renamed(part) for part in tree)
+        if isinstance(tree, dict):
+            return {name: renamed(part) for name, part in tree.items()}
+        return tree
+
+    for call in tape.calls:
+        args = renamed(call.args)
+        idle = call.operation is aten.detach.default or (call.operation is aten.mul.Scalar and args[1] == 1)
+        if idle and call.outcomes[0] is not None:
+            same[call.outcomes[0]] = args[0]
+        else:
+            calls.append(_Call(call.operation, args, renamed(call.kwargs), call.outcomes))
+    results = renamed(tape.results)
+    needed = set(results)
+    kept: list[_Call] = []
+    for call in reversed(calls):
+        if any(slot in needed for slot in call.outcomes):
+            kept.append(call)
+            needed |= set(_slots_of(call.args)) | set(_slots_of(call.kwargs))
+    return Tape(tuple(reversed(kept)), tape.constants, results, tape.size)
+
+
+def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+    """The tape, played by torch's own interpreter where it still has one."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the interpreter is frozen, and says so
+        try:
+            return torch.jit.trace(tape.__call__, tuple(leaves), check_trace=False)  # type: ignore[no-any-return, no-untyped-call]
+        except Exception:
+            return tape

@@ -1,0 +1,272 @@
+"""What clients are asked to do in a round, and what came of it: one record a client, or arrays of many clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fedmem.components import ClientAlgorithm, Outcome
+from fedmem.seeding import Streams
+from fedmem.types import BoolArray, Federation, FloatArray, IntArray, Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The work of one client in one round: a model, rows of the store, and the batches as positions into them."""
+
+    run: int
+    round: int
+    client: int
+    before: Params
+    rows: IntArray
+    batches: IntArray
+    offer: Params = field(default_factory=dict)
+    memory: Params = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What came of a task. `loss` is the mean of the batch losses met on the way, NaN without steps."""
+
+    task: Task
+    outcome: Outcome
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The work of T clients in one round, of any runs.
+
+    `run`, `client` (T,); `models` (M, ...) are the models handed out and `model` (T,) which of them each starts from;
+    `rows` T arrays of rows of the store; `batches` (T, S, B) the batches as rows of the store, -1 where there is none,
+    of which client i does the first `steps[i]`; `offer` (T, ...); `memory` one for each client, or none at all.
+    """
+
+    round: int
+    run: IntArray
+    client: IntArray
+    models: Params
+    model: IntArray
+    rows: tuple[IntArray, ...]
+    batches: IntArray
+    steps: IntArray
+    offer: Params = field(default_factory=dict)
+    memory: tuple[Params, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+    @property
+    def sizes(self) -> IntArray:
+        """(T,) rows of each client."""
+        return np.fromiter((len(rows) for rows in self.rows), dtype=np.int64, count=len(self.rows))
+
+    def before(self, i: int) -> Params:
+        """The model that client i starts from."""
+        return {name: value[self.model[i]] for name, value in self.models.items()}
+
+    def memory_of(self, i: int) -> Params:
+        """What client i remembers."""
+        return self.memory[i] if self.memory else {}
+
+    def take(self, chosen: Sequence[int] | IntArray) -> Work:
+        """The work of these clients, in this order."""
+        places = np.asarray(chosen, dtype=np.int64)
+        return Work(
+            round=self.round,
+            run=self.run[places],
+            client=self.client[places],
+            models=self.models,
+            model=self.model[places],
+            rows=tuple(self.rows[i] for i in places.tolist()),
+            batches=self.batches[places],
+            steps=self.steps[places],
+            offer={name: value[torch.from_numpy(places)] for name, value in self.offer.items()},
+            memory=tuple(self.memory[i] for i in places.tolist()) if self.memory else (),
+        )
+
+    def first_steps(self, count: int) -> Work:
+        """The same, but every client stops after so many steps."""
+        return Work(
+            **{name: getattr(self, name) for name in ("round", "run", "client", "models", "model", "rows")},
+            batches=self.batches[:, :count],
+            steps=np.minimum(self.steps, count),
+            offer=self.offer,
+            memory=self.memory,
+        )
+
+    @staticmethod
+    def of(tasks: Sequence[Task]) -> Work:
+        """Single tasks of one round as arrays; at least one."""
+        models: dict[int, Params] = {id(task.before): task.before for task in tasks}
+        places = {key: place for place, key in enumerate(models)}
+        batches, steps = _joined([task.rows for task in tasks], [task.batches for task in tasks])
+        return Work(
+            round=tasks[0].round,
+            run=np.array([task.run for task in tasks], dtype=np.int64),
+            client=np.array([task.client for task in tasks], dtype=np.int64),
+            models=stack(list(models.values())),
+            model=np.array([places[id(task.before)] for task in tasks], dtype=np.int64),
+            rows=tuple(task.rows for task in tasks),
+            batches=batches,
+            steps=steps,
+            offer=stack([task.offer for task in tasks]),
+            memory=tuple(task.memory for task in tasks) if any(task.memory for task in tasks) else (),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What came of the work of T clients: `Outcome`, each part with a leading axis.
+
+    `kept` is `sent`, the same object, unless the client algorithm keeps something else. `loss` (T,) is the mean of the
+    batch losses met on the way, NaN without steps.
+    """
+
+    work: Work
+    sent: Params
+    kept: Params
+    memory: Params
+    report: Params
+    loss: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.work)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """The outcome of each client in turn."""
+        for i in range(len(self)):
+            sent = pick(self.sent, i)
+            yield Outcome(
+                sent=sent,
+                kept=sent if self.kept is self.sent else pick(self.kept, i),
+                memory=pick(self.memory, i),
+                report=pick(self.report, i),
+            )
+
+    def take(self, chosen: IntArray) -> Done:
+        """Those of these clients."""
+        places = torch.from_numpy(np.asarray(chosen, dtype=np.int64))
+        sent = {name: value[places] for name, value in self.sent.items()}
+        return Done(
+            work=self.work.take(chosen),
+            sent=sent,
+            kept=sent if self.kept is self.sent else {name: value[places] for name, value in self.kept.items()},
+            memory={name: value[places] for name, value in self.memory.items()},
+            report={name: value[places] for name, value in self.report.items()},
+            loss=self.loss[chosen],
+        )
+
+    def finite(self) -> BoolArray:
+        """(T,) whether every value that a client sends is a number."""
+        flat = [value.reshape(len(self), -1) for value in self.sent.values()]
+        # a sum is one pass and shows NaN and infinity; large numbers may overflow it, so a suspicion is looked into
+        if torch.stack([value.sum(dim=1) for value in flat]).isfinite().all():
+            return np.ones(len(self), dtype=bool)
+        found: BoolArray = torch.stack([value.isfinite().all(dim=1) for value in flat]).all(dim=0).numpy()
+        return found
+
+
+class LocalWork:
+    """Turns (run, round, client, model) into work: the client's rows in that round, batches from its own stream."""
+
+    def __init__(self, federation: Federation, client: ClientAlgorithm, seed: int) -> None:
+        self._federation = federation
+        self._client = client
+        self._streams = Streams(seed, "batches")
+        self._kept: dict[tuple[int, int, int], tuple[Work, int]] = {}
+
+    def used(self, run: int, client: int, round: int) -> IntArray:
+        """The client's rows that are in a batch: not all, where its steps end before its first epoch does."""
+        task = self.task(run, round, client, {})
+        return task.rows[np.isin(np.arange(len(task.rows)), task.batches)]
+
+    def task(self, run: int, round: int, client: int, before: Params) -> Task:
+        """The work of one client; equal arguments give equal batches, whenever it is asked for."""
+        rows = self._federation.rows(run, client, round)
+        (rng,) = self._streams.each(run=[run], round=round, client=[client])
+        return Task(
+            run=run,
+            round=round,
+            client=client,
+            before=before,
+            rows=rows,
+            batches=self._client.batches(len(rows), rng),
+        )
+
+    def of(
+        self,
+        round: int,
+        run: IntArray,
+        client: IntArray,
+        models: Params,
+        model: IntArray,
+        offer: Mapping[str, Tensor] | None = None,
+        memory: tuple[Params, ...] = (),
+    ) -> Work:
+        """The work of T clients at once: the same rows and batches as `task` gives each of them."""
+        runs, clients = run.tolist(), client.tolist()
+        rows = [self._federation.rows(r, k, round) for r, k in zip(runs, clients, strict=True)]
+        streams = self._streams.each(run=runs, round=round, client=clients)
+        positions = [self._client.batches(len(own), rng) for own, rng in zip(rows, streams, strict=True)]
+        batches, steps = _joined(rows, positions)
+        number = torch.full((len(runs),), float(round))
+        return Work(
+            round=round,
+            run=run,
+            client=client,
+            models=models,
+            model=model,
+            rows=tuple(rows),
+            batches=batches,
+            steps=steps,
+            offer={**(offer or {}), "round": number},
+            memory=memory,
+        )
+
+    def keep(self, work: Work) -> None:
+        """Remember work as it was given, until `forget`."""
+        for i, (run, client) in enumerate(zip(work.run.tolist(), work.client.tolist(), strict=True)):
+            self._kept[run, work.round, client] = (work, i)
+
+    def kept(self, run: int, round: int, client: int) -> Work:
+        """The work that this client alone was given in a round that is being watched."""
+        work, i = self._kept[run, round, client]
+        return work.take([i])
+
+    def forget(self, round: int) -> None:
+        """Let go of the work of a round that has been looked at."""
+        self._kept = {place: kept for place, kept in self._kept.items() if place[1] != round}
+
+
+def stack(models: Sequence[Params]) -> Params:
+    """One set of parameters with a leading axis."""
+    return {name: torch.stack([params[name] for params in models]) for name in models[0]}
+
+
+def pick(part: Params, i: int) -> Params:
+    """The parameters at one place of the leading axis."""
+    return {name: value[i] for name, value in part.items()}
+
+
+def _joined(rows: Sequence[IntArray], positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+    """Batches of positions as one array (T, S, B) of rows of the store, and the number of steps of each client."""
+    steps = np.fromiter((len(part) for part in positions), dtype=np.int64, count=len(positions))
+    width = max((part.shape[1] for part in positions), default=0)
+    if all(part.shape == positions[0].shape for part in positions):
+        batches = np.stack(positions) if positions else np.empty((0, 0, 0), dtype=np.int64)
+    else:
+        batches = np.full((len(positions), int(steps.max()), width), -1, dtype=np.int64)
+        for i, part in enumerate(positions):
+            batches[i, : part.shape[0], : part.shape[1]] = part
+    starts = np.cumsum([0, *(len(own) for own in rows)])[:-1]
+    everything = np.concatenate([np.zeros(1, dtype=np.int64), *rows])
+    chosen = everything[np.where(batches >= 0, batches + starts[:, None, None] + 1, 0)]
+    return np.where(batches >= 0, chosen, -1), steps

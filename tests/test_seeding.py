@@ -1,0 +1,58 @@
+"""Streams that are moved from place to place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedmem.seeding import Streams
+
+
+def draws(seed: int = 0, purpose: str = "batches", *, run: int = 1, round: int = 2, client: int = 3) -> list[float]:
+    (rng,) = Streams(seed, purpose).each(run=[run], round=round, client=[client])
+    return [float(value) for value in rng.random(4)]
+
+
+def test_every_argument_tells_streams_apart() -> None:
+    others = [
+        draws(seed=1),
+        draws(purpose="other"),
+        draws(run=2),
+        draws(round=3),
+        draws(client=4),
+        draws(run=2, round=1),
+        draws(round=3, client=2),
+    ]
+    assert len({tuple(found) for found in [draws(), *others]}) == 1 + len(others)
+
+
+def test_what_was_drawn_before_changes_nothing() -> None:
+    streams = Streams(0, "batches")
+    found = []
+    for rng in streams.each(run=[0, 1], round=2, client=[9, 3]):
+        rng.integers(7, size=3, dtype=np.uint32)  # leaves half a word in the buffer
+        found = [float(value) for value in rng.random(4)] if len(found) else [0.0]
+    for rng in streams.each(run=[1], round=2, client=[3]):
+        assert [float(value) for value in rng.random(4)] == draws()
+
+
+def test_draws_are_those_of_numpys_own_generator() -> None:
+    key = np.random.SeedSequence((0, *_words("batches"))).generate_state(2, np.uint64)
+    plain = np.random.Generator(np.random.Philox(key=key, counter=[0, 3, 2, 1]))
+    assert [float(value) for value in plain.random(4)] == draws()
+
+
+def _words(purpose: str) -> tuple[int, ...]:
+    import hashlib
+
+    digest = hashlib.sha256(purpose.encode()).digest()
+    return tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
+
+
+def test_places_side_by_side_are_not_alike() -> None:
+    """Means of neighbouring clients do not move together."""
+    first, second = (
+        np.array([[rng.random() for rng in Streams(0, "batches").each(run=[0] * 400, round=r, client=range(400))]])
+        for r in (1, 2)
+    )
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
+    assert abs(np.corrcoef(first[0, :-1], first[0, 1:])[0, 1]) < 0.15

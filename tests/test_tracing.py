@@ -1,0 +1,118 @@
+"""A traced step gives the bits of the step itself, and what cannot be traced is called as it is."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedmem.tracing import Tape, Traced
+
+
+def busy(given: dict[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Views, a factor of one, an unused product, a constant and a reduction."""
+    weight = given["w"].detach().view(given["w"].shape) * 1
+    (weight @ weight).sum()
+    shifted = (weight @ given["x"].T) + torch.arange(3.0)
+    return {"w": weight - 0.1 * shifted.relu(), "x": given["x"]}, (shifted * mask).sum()
+
+
+def given(seed: int) -> tuple[dict[str, Tensor], Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return {"w": torch.randn(3, 3, generator=rng), "x": torch.randn(3, 3, generator=rng)}, torch.ones(3)
+
+
+def test_traced_and_untraced_calls_give_the_same_bits() -> None:
+    step = Traced(busy, patience=2)
+    for seed in range(6):
+        found, expected = step(*given(seed)), busy(*given(seed))
+        assert found[0].keys() == expected[0].keys()
+        assert all(torch.equal(found[0][name], value) for name, value in expected[0].items())
+        assert torch.equal(found[1], expected[1])
+        assert step.count == (seed >= 2)
+
+
+def test_each_set_of_shapes_is_traced_on_its_own() -> None:
+    double = Traced(lambda value: value * 2, patience=1)
+    for size in (1, 2, 1, 2, 1):
+        assert double(torch.ones(size)).tolist() == [2.0] * size
+    assert double.count == 2
+    assert double(torch.ones(1, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_tape_drops_what_does_nothing() -> None:
+    def flat(*leaves: Tensor) -> list[Tensor]:
+        found, total = busy({"w": leaves[0], "x": leaves[1]}, leaves[2])
+        return [*found.values(), total]
+
+    values, mask = given(0)
+    tape = Tape.of(flat, [*values.values(), mask])
+    names = [str(call.operation) for call in tape.calls]
+    assert not any("detach" in name or "view" in name for name in names)
+    assert names.count("aten.mm.default") == 1  # the unused product is gone
+    assert all(
+        torch.equal(*pair) for pair in zip(tape(*values.values(), mask), flat(*values.values(), mask), strict=True)
+    )
+
+
+def test_a_function_that_changes_is_not_traced() -> None:
+    """What it says depends on more than its arguments, so that the tape and the next call disagree."""
+    calls: list[int] = []
+
+    def moody(value: Tensor) -> Tensor:
+        calls.append(1)
+        return value + len(calls)
+
+    step = Traced(moody, patience=1)
+    assert float(step(torch.zeros(()))) == 1.0
+    step(torch.zeros(()))
+    assert step.count == 0
+    assert float(step(torch.zeros(()))) == len(calls)
+
+
+def test_a_function_that_reads_a_value_is_not_traced() -> None:
+    """A branch on a number would be written down as it happened to be taken."""
+    step = Traced(lambda value: value * 2 if float(value.sum()) > 0 else value, patience=1)
+    for sign in (1.0, 1.0, 1.0, -1.0):
+        assert step(torch.full((2,), sign)).tolist() == ([2.0, 2.0] if sign > 0 else [-1.0, -1.0])
+
+
+def test_writing_in_place_is_repeated_in_order() -> None:
+    def written(value: Tensor) -> Tensor:
+        copy = value.clone()
+        copy[0] = 7
+        copy += 1
+        return copy
+
+    step = Traced(written, patience=1)
+    for number in range(4):
+        assert step(torch.full((2,), float(number))).tolist() == [8.0, number + 1]
+    assert step.count == 1
+
+
+def test_without_torchs_interpreter_the_tape_is_played_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("removed")
+
+    monkeypatch.setattr(torch.jit, "trace", gone)
+    step = Traced(busy, patience=1)
+    for seed in range(3):
+        assert torch.equal(step(*given(seed))[1], busy(*given(seed))[1])
+    assert step.count == 1
+
+
+def test_no_compiler_is_loaded() -> None:
+    """It takes longer to import than most scenarios take to train."""
+    import subprocess
+
+    code = (
+        "import sys; from tests.tiny import tiny; from fedmem.bank import simulate;"
+        "from fedmem.federation import build;"
+        "s = tiny(rounds=12, speed={'executor': 'stacked'}); simulate(s, build(s));"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
