@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.seeding import stream
+from fedmem.spread import Spread, can_fork
 from fedmem.training import Executor, LocalWork, OneByOne, Stacked
 from fedmem.types import (
     EVERYWHERE,
@@ -59,6 +61,8 @@ class Simulated:
     params: tuple[Params, ...]
     executor: str
     server: str
+    workers: int
+    device: str
     seconds: Mapping[str, float]
 
 
@@ -77,7 +81,7 @@ def simulate(
     started = time.perf_counter()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
     with _threads(scenario.speed.threads):
-        executor = _executor(scenario, federation)
+        executor = executor_of(scenario, federation)
         work = LocalWork(federation, scenario.client, scenario.seed)
         observer = _Observer(scenario, federation, executor, work, chosen)
         if progress is not None:
@@ -89,7 +93,10 @@ def simulate(
 
         engine = Lockstep(scenario, federation, executor, work, observer if watch else None, on_round)
         server = _server(scenario)
-        finished = engine.train(chosen, server)
+        try:
+            finished = engine.train(chosen, server)
+        finally:
+            executor.close()
         observer.summarise()
     total = time.perf_counter() - started
     return Simulated(
@@ -107,16 +114,47 @@ def simulate(
         params=finished.params,
         executor=executor.name,
         server=server,
+        workers=executor.workers,
+        device=executor.device,
         seconds={"watching": observer.seconds, "training": total - observer.seconds},
     )
 
 
-def _executor(scenario: Scenario, federation: Federation) -> Executor:
-    """`auto` stacks the models that say they gain from it: a fixed table, never a measurement."""
-    wanted = scenario.speed.executor
-    stacked = wanted == "stacked" or (wanted == "auto" and scenario.model.stackable)
-    kind = Stacked if stacked else OneByOne
-    return kind(federation.model, scenario.client, federation.store)
+def executor_of(scenario: Scenario, federation: Federation, workers: int | None = None) -> Executor:
+    """What trains the clients of a scenario, by a fixed table, never by a measurement.
+
+    `auto` stacks the models that say they gain from it. What is not stacked is spread over `workers` processes, by
+    default as many as the scenario says.
+    """
+    speed = scenario.speed
+    device = device_of(scenario)
+    given = federation.model, scenario.client, federation.store
+    if speed.executor == "stacked" or (speed.executor == "auto" and scenario.model.stackable):
+        return Stacked(*given, device=device)
+    count = workers_of(scenario) if workers is None else workers
+    if count > 1 and device == "cpu" and can_fork():
+        return Spread(*given, workers=count, threads=speed.threads)
+    return OneByOne(*given, device=device)
+
+
+def device_of(scenario: Scenario) -> str:
+    """Where tensors live. Errors: `RunError` if that is a GPU and there is none."""
+    wanted = scenario.speed.device
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RunError(
+            "speed.device is cuda, but torch finds no GPU here; use `device: auto`, which takes one where there is one"
+        )
+    return wanted
+
+
+def workers_of(scenario: Scenario) -> int:
+    """How many processes may train: as many as the scenario says, or one for each core that this process may use."""
+    wanted = scenario.speed.workers
+    if wanted != "auto":
+        return wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _server(scenario: Scenario) -> str:

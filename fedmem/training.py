@@ -53,6 +53,11 @@ class Executor(ABC):
         self._stack_bytes = stack_bytes or STACK_BYTES[self._device.type]
 
     @property
+    def workers(self) -> int:
+        """How many processes train."""
+        return 1
+
+    @property
     def device(self) -> str:
         """Where tensors live while they are trained on."""
         return self._device.type
@@ -68,6 +73,9 @@ class Executor(ABC):
     @abstractmethod
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
         """What comes of those clients whose own code does not fail, and why the others did, by their place."""
+
+    def close(self) -> None:  # noqa: B027, most hold nothing
+        """Let go of what this executor holds beside memory; it is not used afterwards."""
 
     def train(self, tasks: Sequence[Task]) -> list[Trained]:
         """The same for single tasks of one round."""
@@ -94,7 +102,7 @@ class OneByOne(Executor):
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
         found = [self._client_of(work, i) for i in range(len(work))]
-        return _gathered(work, found)
+        return gathered(work, found)
 
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
         """See `Executor.attempt_all`; every client is trained once."""
@@ -106,8 +114,8 @@ class OneByOne(Executor):
             except Exception as error:  # the client's own code: whether the run may go on is decided elsewhere
                 failed[i] = f"{type(error).__name__}: {error}"
         if not failed:
-            return _gathered(work, list(found.values())), failed
-        return _gathered(work.take(list(found)), list(found.values())) if found else None, failed
+            return gathered(work, list(found.values())), failed
+        return gathered(work.take(list(found)), list(found.values())) if found else None, failed
 
     def _client_of(self, work: Work, i: int) -> tuple[Outcome, float]:
         """What comes of client i, and its mean loss."""
@@ -326,7 +334,7 @@ def _assign(state: ClientState, after: ClientState, active: int) -> None:
                 state[part][name][:active] = value[:active]
 
 
-def _gathered(work: Work, found: Sequence[tuple[Outcome, float]]) -> Done:
+def gathered(work: Work, found: Sequence[tuple[Outcome, float]]) -> Done:
     """Single outcomes as arrays."""
     outcomes = [outcome for outcome, _ in found]
 

@@ -1,0 +1,339 @@
+"""One-by-one training spread over worker processes that stay: for models that gain nothing from being stacked.
+
+Workers are forked, so that each has the model, the client algorithm and the data without copying them. Parameters go
+through memory that all of them share; only small things are sent.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedmem.components import Outcome
+from fedmem.errors import RunError
+from fedmem.training import OneByOne, gathered
+from fedmem.types import FloatArray, Params
+from fedmem.work import Done, Work, pick
+
+GRAIN = 64
+"""Bytes to which every array in shared memory is aligned."""
+
+ROOM = 1 << 20
+"""Bytes that an outcome may have beside its models and still go through shared memory."""
+
+Layout = dict[str, tuple[torch.dtype, tuple[int, ...], int]]
+"""Name -> type, shape and place in shared memory."""
+
+
+def can_fork() -> bool:
+    """Whether workers can be had without starting from nothing; elsewhere everything is done by this process."""
+    return sys.platform == "linux"
+
+
+class Spread(OneByOne):
+    """`OneByOne`, its clients shared out among processes of one or a few threads each.
+
+    Guarantees:
+
+    - the same bits as one process, whatever the number of workers, and whoever is done first;
+    - a client whose worker dies has failed, with the signal or exit code as the cause; another worker takes its place;
+    - workers end with `close`, and when this process ends in any way.
+
+    Errors: `RunError` from `train_all` if a client fails.
+    """
+
+    def __init__(self, *arguments: Any, workers: int, threads: int = 1, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._crew: list[_Worker] = []
+        self._count = workers
+        self._threads = threads
+        self._models = _Shared(0)
+
+    @property
+    def workers(self) -> int:
+        """See `Executor.workers`."""
+        return self._count
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        for worker in self._crew:
+            worker.stop()
+        self._crew = []
+
+    def train_all(self, work: Work) -> Done:
+        """See `Executor.train_all`."""
+        done, failed = self.attempt_all(work)
+        if failed or done is None:
+            raise RunError(f"client {work.client[min(failed)]}: {failed[min(failed)]}")
+        return done
+
+    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """See `Executor.attempt_all`."""
+        self._prepare(work.models)
+        layout = self._models.put(work.models)
+        # long ones first, so that nobody is left alone with one at the end
+        order = sorted(range(len(work)), key=lambda i: (-work.steps[i], i))
+        jobs = [
+            _Job(
+                place=i,
+                layout=layout,
+                model=int(work.model[i]),
+                batches=work.batches[i, : work.steps[i]],
+                offer=_plain(pick(work.offer, i)),
+                memory=_plain(work.memory_of(i)),
+            )
+            for i in order
+        ]
+        found: dict[int, tuple[Outcome, float]] = {}
+        failed: dict[int, str] = {}
+        for place, answer in self._shared_out(jobs):
+            if isinstance(answer, str):
+                failed[place] = answer
+            else:
+                found[place] = answer
+        good = sorted(found)
+        if not good:
+            return None, failed
+        return gathered(work if not failed else work.take(good), [found[i] for i in good]), failed
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """See `Executor.logits`."""
+        if len(models) < 2 or not models[0]:
+            return super().logits(models, inputs)
+        stacked = {name: torch.stack([params[name] for params in models]) for name in models[0]}
+        given = {**stacked, "": torch.from_numpy(inputs)}
+        self._prepare(given)
+        layout = self._models.put(given)
+        jobs = [_Job(place=i, layout=layout, model=i) for i in range(len(models))]
+        found: dict[int, FloatArray] = {}
+        for place, answer in self._shared_out(jobs):
+            if isinstance(answer, str):
+                raise RunError(f"a model could not be evaluated: {answer}")
+            found[place] = answer
+        return np.stack([found[i] for i in range(len(models))])
+
+    def _prepare(self, given: Params) -> None:
+        """Workers, and memory that is large enough; a crew that knows only smaller memory is replaced."""
+        needed = sum(_rounded(value.numel() * value.element_size()) for value in given.values())
+        if needed > self._models.size:
+            self.close()
+            self._models = _Shared(2 * needed)
+        while len(self._crew) < self._count:
+            size = sum(value.numel() * value.element_size() // len(value) for value in given.values() if len(value))
+            self._crew.append(self._hire(4 * size + ROOM))
+
+    def _hire(self, size: int) -> _Worker:
+        return _Worker.start(self._answer, self._models, _Shared(size), self._threads, self._crew)
+
+    def _shared_out(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, Any]]:
+        """Each job's place and its answer, or the cause of its failure, as they come."""
+        waiting = list(reversed(jobs))
+        busy: dict[Connection, _Worker] = {}
+        for worker in self._crew:
+            if waiting:
+                worker.give(waiting.pop())
+                busy[worker.connection] = worker
+        while busy:
+            for ready in wait(list(busy)):
+                assert isinstance(ready, Connection)
+                worker = busy.pop(ready)
+                place = worker.at
+                try:
+                    answer = worker.take()
+                except EOFError:
+                    answer = worker.epitaph()
+                    place_in_crew = self._crew.index(worker)
+                    self._crew.pop(place_in_crew)
+                    worker = self._hire(worker.outbox.size)
+                    self._crew.insert(place_in_crew, worker)
+                yield place, answer
+                if waiting:
+                    worker.give(waiting.pop())
+                    busy[worker.connection] = worker
+
+    def _answer(self, job: _Job, models: _Shared) -> Any:
+        """What a worker does with a job: an outcome with its loss, or logits."""
+        if job.batches is None:
+            params = models.get({name: part for name, part in job.layout.items() if name}, job.model)
+            (inputs,) = models.get({"": job.layout[""]}).values()
+            return OneByOne.logits(self, [params], inputs.numpy())[0]
+        before = models.get(job.layout, job.model)
+        offer, memory = (
+            {name: torch.from_numpy(value) for name, value in (part or {}).items()} for part in (job.offer, job.memory)
+        )
+        return self._train_one(before, job.batches, offer, memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What a worker is asked: to train, or without batches to evaluate."""
+
+    place: int
+    layout: Layout
+    model: int
+    batches: NDArray[np.int64] | None = None
+    offer: Mapping[str, NDArray[Any]] | None = None
+    memory: Mapping[str, NDArray[Any]] | None = None
+
+
+class _Shared:
+    """Memory that this process and those that it forks from now on all see."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._bytes = mmap.mmap(-1, max(size, GRAIN))
+
+    def put(self, params: Params) -> Layout:
+        """Copy the tensors here, one after the other."""
+        layout: Layout = {}
+        start = 0
+        for name, value in params.items():
+            layout[name] = (value.dtype, tuple(value.shape), start)
+            self._at(*layout[name]).copy_(value)
+            start += _rounded(value.numel() * value.element_size())
+        return layout
+
+    def get(self, layout: Layout, i: int | None = None) -> Params:
+        """The tensors that are here, without copying; with `i`, what is at that place of their leading axis."""
+        found = {name: self._at(*place) for name, place in layout.items()}
+        return found if i is None else pick(found, i)
+
+    def _at(self, dtype: torch.dtype, shape: tuple[int, ...], start: int) -> torch.Tensor:
+        count = int(np.prod(shape, dtype=np.int64))
+        if not count:
+            return torch.empty(shape, dtype=dtype)
+        return torch.frombuffer(self._bytes, dtype=dtype, count=count, offset=start).view(shape)
+
+
+class _Worker:
+    """A process that answers one job after the other."""
+
+    def __init__(self, process: Any, connection: Connection, outbox: _Shared) -> None:
+        self.process = process
+        self.connection = connection
+        self.outbox = outbox
+        self.at = -1
+
+    @staticmethod
+    def start(
+        answer: Callable[[_Job, _Shared], Any],
+        models: _Shared,
+        outbox: _Shared,
+        threads: int,
+        others: Sequence[_Worker],
+    ) -> _Worker:
+        """Fork one."""
+        here, there = multiprocessing.Pipe()
+        strangers = [here, *(other.connection for other in others)]
+        context = multiprocessing.get_context("fork")
+        process = context.Process(
+            target=_serve, args=(answer, models, outbox, there, threads, strangers), daemon=True, name="fedmem worker"
+        )
+        process.start()
+        there.close()
+        return _Worker(process, here, outbox)
+
+    def give(self, job: _Job) -> None:
+        """Ask; if nobody is there any more, `take` will tell."""
+        self.at = job.place
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(job)
+
+    def take(self) -> Any:
+        """The answer, copied out of shared memory. Errors: `EOFError` if the worker is dead."""
+        try:
+            kind, value = self.connection.recv()
+        except ConnectionResetError:
+            raise EOFError from None
+        if kind != "outcome":
+            return value
+        layouts, alike, loss = value
+        parts = {
+            part: {name: tensor.clone() for name, tensor in self.outbox.get(layout).items()}
+            for part, layout in layouts.items()
+        }
+        return Outcome(kept=parts["sent"] if alike else parts.pop("kept"), **_without(parts, "kept")), loss
+
+    def epitaph(self) -> str:
+        """How it died."""
+        self.process.join(timeout=5)
+        code = self.process.exitcode
+        self.connection.close()
+        if code is not None and code < 0:
+            return f"its worker process was killed by {signal.Signals(-code).name}; was there enough memory?"
+        return f"its worker process ended with exit code {code}"
+
+    def stop(self) -> None:
+        """No more jobs."""
+        self.connection.close()
+        self.process.join(timeout=2)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _serve(
+    answer: Callable[[_Job, _Shared], Any],
+    models: _Shared,
+    outbox: _Shared,
+    connection: Connection,
+    threads: int,
+    strangers: Sequence[Connection],
+) -> None:
+    """The life of a worker. It ends when the other end of its connection is closed, by whatever cause."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked for the work decides when it ends
+    for stranger in strangers:
+        stranger.close()  # an open end in a sibling would keep the others waiting after their parent is gone
+    torch.set_num_threads(threads)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job = connection.recv()
+            try:
+                connection.send(_packed(answer(job, models), outbox))
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                raise
+            except Exception as error:  # the client's own code
+                connection.send(("failed", f"{type(error).__name__}: {error}"))
+    os._exit(0)  # nothing of what the parent has open is this process's to close
+
+
+def _packed(answer: Any, outbox: _Shared) -> tuple[str, Any]:
+    """An answer as it is sent: the arrays of an outcome through shared memory where they fit."""
+    if not isinstance(answer, tuple):
+        return "logits", answer
+    outcome, loss = answer
+    alike = outcome.kept is outcome.sent
+    parts = {"sent": outcome.sent, "memory": outcome.memory, "report": dict(outcome.report)}
+    if not alike:
+        parts["kept"] = outcome.kept
+    flat = {(part, name): value.cpu() for part, values in parts.items() for name, value in values.items()}
+    if sum(_rounded(value.numel() * value.element_size()) for value in flat.values()) > outbox.size:
+        return "large", (outcome, loss)
+    places: Any = outbox.put(flat)  # type: ignore[arg-type]
+    layouts = {part: {name: places[part, name] for name in values} for part, values in parts.items()}
+    return "outcome", (layouts, alike, loss)
+
+
+def _plain(params: Params) -> dict[str, NDArray[Any]]:
+    """Small tensors as arrays, which are sent by value."""
+    return {name: value.numpy().copy() for name, value in params.items()}
+
+
+def _without(parts: Mapping[str, Params], name: str) -> dict[str, Params]:
+    return {part: params for part, params in parts.items() if part != name}
+
+
+def _rounded(size: int) -> int:
+    return -(-size // GRAIN) * GRAIN
