@@ -60,8 +60,9 @@ def test_any_number_of_workers_gives_the_bits_of_one_process(scenario: Scenario,
     spread = crew(federation, client, workers)
     try:
         for _ in range(2):
-            assert equal(spread.train_all(work), plain)
-        assert (spread.train_all(work).kept is spread.train_all(work).sent) == (plain.kept is plain.sent)
+            done = spread.train_all(work)
+            assert equal(done, plain)
+            assert (done.kept is done.sent) == (plain.kept is plain.sent)
     finally:
         spread.close()
 
