@@ -93,7 +93,7 @@ def test_stacked_and_one_by_one_agree() -> None:
 @pytest.mark.parametrize("strategy", ["fedavg", "fedmedian", "fedadam"])
 @pytest.mark.parametrize("sampler", [{"kind": "uniform", "size": 3}, {"kind": "poisson", "rate": 0.3}])
 def test_the_rule_path_equals_the_message_path(strategy: str, sampler: dict[str, Any]) -> None:
-    messages = tiny(strategy={"kind": strategy}, sampler=sampler, speed=ONE_BY_ONE)
+    messages = tiny(strategy={"kind": strategy}, sampler=sampler, speed={**ONE_BY_ONE, "server": "messages"})
     rule = tiny(strategy={"kind": strategy}, sampler=sampler, speed={**ONE_BY_ONE, "server": "rule"})
     one, other = trained(messages), trained(rule)
     assert (one.server, other.server) == ("messages", "rule")
@@ -102,6 +102,18 @@ def test_the_rule_path_equals_the_message_path(strategy: str, sampler: dict[str,
     for a, b in zip(one.bank.evidence, other.bank.evidence, strict=True):
         assert (a.round, a.level, a.set) == (b.round, b.level, b.set)
         assert np.array_equal(a.margin, b.margin)
+
+
+def test_auto_takes_the_rule_where_there_is_one() -> None:
+    """A foreign strategy has none, and one that picks its own cohort does so in its messages."""
+    foreign = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
+    for changes, server in (
+        ({}, "rule"),
+        ({"strategy": foreign, "cohort": "strategy"}, "messages"),
+        ({"strategy": {"kind": "fedavg"}, "cohort": "strategy"}, "messages"),
+        ({"speed": {"server": "messages"}}, "messages"),
+    ):
+        assert trained(tiny(rounds=1, **changes)).server == server
 
 
 def test_runs_start_from_their_own_weights_if_the_scenario_says_so() -> None:
@@ -364,11 +376,13 @@ class Fragile(Sgd):
 
 
 FAILURES: list[int] = []
+HERE = {**ONE_BY_ONE, "workers": 1}
+"""Counted in this process."""
 
 
 def test_a_failing_client_ends_the_run_with_round_client_and_cause() -> None:
     FAILURES.clear()
-    scenario = tiny(client={"kind": f"{__name__}:Fragile", "lr": 0.1}, speed=ONE_BY_ONE, runs=1, rounds=2)
+    scenario = tiny(client={"kind": f"{__name__}:Fragile", "lr": 0.1}, speed=HERE, runs=1, rounds=2)
     with pytest.raises(RunError, match=r"round 1: 1 of 3 clients failed.*out of battery.*tolerate\.failed"):
         trained(scenario)
 
@@ -377,7 +391,7 @@ def test_a_tolerated_failure_is_recorded() -> None:
     FAILURES.clear()
     scenario = tiny(
         client={"kind": f"{__name__}:Fragile", "lr": 0.1},
-        speed=ONE_BY_ONE,
+        speed=HERE,
         runs=1,
         rounds=1,
         tolerate={"failed": 0.4},
