@@ -113,7 +113,7 @@ def test_auto_takes_the_rule_where_there_is_one() -> None:
         ({"strategy": {"kind": "fedavg"}, "cohort": "strategy"}, "messages"),
         ({"speed": {"server": "messages"}}, "messages"),
     ):
-        assert trained(tiny(rounds=1, **changes)).server == server
+        assert trained(tiny(rounds=2, **changes)).server == server
 
 
 def test_runs_start_from_their_own_weights_if_the_scenario_says_so() -> None:
