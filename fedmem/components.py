@@ -63,12 +63,12 @@ class DatasetLoader(Protocol):
 class Partition(Protocol):
     """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest.
 
-    A class may have `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
+    For very many clients, `Parts` is the sequence of arrays that costs nothing for each. A class may have `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
     """
 
     def assign(
         self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator
-    ) -> tuple[IntArray, ...]: ...
+    ) -> Sequence[IntArray]: ...
 
 
 @runtime_checkable
