@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.allotment import allot, draw, population_of, shortages
-from fedmem.components import CanaryInjection, FeatureShift, TableModel
+from fedmem.components import CanaryInjection, FeatureShift
 from fedmem.errors import ComponentError, Problem, ScenarioError
+from fedmem.initial import initialise
 from fedmem.parts import Parts
 from fedmem.seeding import stream
 from fedmem.shift import carries, fill_pairs, seen, show, viewers
@@ -31,14 +32,11 @@ from fedmem.types import (
     Federation,
     Injected,
     IntArray,
-    Params,
     References,
     Space,
 )
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fedmem.scenario import Scenario
 
 
@@ -66,7 +64,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
-    module, initial = _initialise(scenario, data)
+    module, initial = initialise(scenario, data)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
     fill = _fill_ins(scenario, plan, extra_start + len(plan.extra))
@@ -96,7 +94,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         ),
         model=module,
         initial=initial,
-        initials=tuple(_initialise(scenario, data, run)[1] for run in range(scenario.runs))
+        initials=tuple(initialise(scenario, data, run)[1] for run in range(scenario.runs))
         if scenario.initial_weights == "own"
         else (),
         shifted=isinstance(scenario.partition, FeatureShift),
@@ -123,7 +121,7 @@ def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
         return [Problem(path=error.path, message=error.message)]
     problems = shortages(scenario, data, allot(scenario, data))
     # Partition and injection are tried only with enough rows: their complaints would repeat the shortage.
-    for step in (_initialise,) if problems else (_lay_out, _initialise):
+    for step in (initialise,) if problems else (_lay_out, initialise):
         try:
             step(scenario, data)
         except ComponentError as error:
@@ -362,7 +360,7 @@ def _shifted(partition: FeatureShift, plan: _Plan, fill: IntArray, spare_start: 
 
 
 def _store(scenario: Scenario, train: Examples, plan: _Plan) -> Examples:
-    """Base rows client by client, as each sees them, then audit examples, the rows that stand for them, and fill-ins."""
+    """Base rows as their clients see them, audit examples, the rows that stand for them, and fill-ins."""
     others = Examples.concatenate([plan.audit.examples, plan.extra, plan.spare])
     count = len(plan.base.rows)
     inputs = np.empty((count + len(others), *train.inputs.shape[1:]), dtype=others.inputs.dtype)
@@ -377,38 +375,3 @@ def _store(scenario: Scenario, train: Examples, plan: _Plan) -> Examples:
         targets=np.concatenate([plan.labels, others.targets]),
         ids=np.concatenate([train.ids[plan.base.rows], others.ids]),
     )
-
-
-def _initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tuple[nn.Module, Params]:
-    """The network and its initial parameters, drawn from their own stream, or from that of a run."""
-    import torch
-
-    seed = int(stream(scenario.seed, "initial weights", run=run).integers(2**63))
-    model = scenario.model
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        if isinstance(model, TableModel):
-            module = model.build_table(data.blocks, data.num_classes)
-        else:
-            module = model.build(data.train.inputs.shape[1:], data.num_classes)
-    _check_pure(module)
-    return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-
-
-def _check_pure(module: nn.Module) -> None:
-    """Outputs have to follow from parameters and inputs alone, or watching a model would change it."""
-    from torch.nn.modules.dropout import _DropoutNd
-
-    for name, _ in module.named_buffers():
-        raise ComponentError(
-            "model",
-            f"has the buffer {name!r}; running statistics belong to nobody when clients of many runs share one network "
-            "and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm",
-        )
-    for name, part in module.named_modules():
-        if isinstance(part, _DropoutNd) and part.p > 0:
-            raise ComponentError(
-                "model",
-                f"has dropout at {name!r}, which draws from torch's global generator, so that the same scenario would "
-                "give other numbers; leave it out (client.weight_decay regularises as well)",
-            )

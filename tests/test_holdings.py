@@ -57,7 +57,15 @@ def test_rows_are_those_of_the_definition(
         leave_out={"clients": leave_out},
         partition={"kind": "feature_skew"} if skew else {"kind": "iid"},
         injections=[
-            {"kind": kind, "start": start, "stop": stop, "copies": copies, "per_client": 2, "clients": who, "label": f"k{i}"}
+            {
+                "kind": kind,
+                "start": start,
+                "stop": stop,
+                "copies": copies,
+                "per_client": 2,
+                "clients": who,
+                "label": f"k{i}",
+            }
             for i, (kind, (start, stop), copies) in enumerate(placed)
         ],
     )

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fedmem.types import Dataset, Examples, FloatArray, IntArray
 
-BLOCK = 1 << 16
-"""Rows that are made at once in double precision."""
+BLOCK = 1 << 18
+"""Numbers that are made at once in double precision: 2 MB stay in the cache of a core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,22 +60,23 @@ class Synthetic:
         total, features = self.rows + self.test, math.prod(self.shape)
         centres = self._directions(self.classes, features, rng)
         targets = rng.integers(self.classes, size=total)
+        block = max(1, BLOCK // features)
         noise, natural, owner, moved = rng, None, None, np.zeros((0, features))
         if self.groups:
-            # Groups are drawn after the noise, which is therefore drawn twice instead of being held in double precision.
+            # Groups are drawn after the noise, which is drawn twice rather than held in double precision until then.
             noise = deepcopy(rng)
-            for start in range(0, total, BLOCK):
-                rng.standard_normal((min(BLOCK, total - start), features))
+            for start in range(0, total, block):
+                rng.standard_normal((min(block, total - start), features))
             natural = rng.permutation(np.arange(self.rows) % self.groups)
             owner = np.concatenate([natural, rng.integers(self.groups, size=self.test)])
             moved = self.shift * self._directions(self.groups, features, rng)
         inputs = np.empty((total, features), dtype=np.float32)
-        for start in range(0, total, BLOCK):
-            block = slice(start, min(start + BLOCK, total))
-            points = self.separation * centres[targets[block]] + noise.standard_normal(inputs[block].shape)
+        for start in range(0, total, block):
+            rows = slice(start, min(start + block, total))
+            points = self.separation * centres[targets[rows]] + noise.standard_normal(inputs[rows].shape)
             if owner is not None:
-                points += moved[owner[block]]
-            inputs[block] = np.clip(0.5 + points / 10, 0, 1)
+                points += moved[owner[rows]]
+            inputs[rows] = np.clip(0.5 + points / 10, 0, 1)
         return self._dataset(inputs.reshape(total, *self.shape), targets, natural)
 
     def _dataset(self, inputs: NDArray[np.float32], targets: IntArray, natural: IntArray | None) -> Dataset:

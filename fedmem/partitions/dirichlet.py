@@ -10,8 +10,8 @@ import annotated_types
 import numpy as np
 
 from fedmem.errors import ComponentError
-from fedmem.parts import Parts
 from fedmem.partitions._sizes import require
+from fedmem.parts import Parts
 from fedmem.types import Dataset, IntArray
 
 _ATTEMPTS = 1000

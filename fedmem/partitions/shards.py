@@ -9,8 +9,8 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
-from fedmem.parts import Parts
 from fedmem.partitions._sizes import even, require
+from fedmem.parts import Parts
 from fedmem.types import Dataset, IntArray
 
 
