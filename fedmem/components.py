@@ -63,12 +63,13 @@ class DatasetLoader(Protocol):
 class Partition(Protocol):
     """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest.
 
-    A class may have `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
+    For very many clients, `Parts` is a sequence of arrays that costs nothing for each. A class may have
+    `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
     """
 
     def assign(
         self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator
-    ) -> tuple[IntArray, ...]: ...
+    ) -> Sequence[IntArray]: ...
 
 
 @runtime_checkable
@@ -143,7 +144,7 @@ class History:
     `sizes`, `atypical` (N,): rows, and slots of atypical audit examples, whether in or out. `order` (N,): the clients
     as they signed up, in random order. `last_round` (N,): when it was last picked, 0 for never. `last_loss`,
     `last_norm` (N,): mean loss and norm of the update when it last trained, NaN for never; they depend on coins, so
-    they stay NaN where all runs share one roster.
+    they stay NaN where all runs share one roster. Arrays are read-only, and say after each round what is known then.
     """
 
     num_clients: int

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.allotment import allot, draw, population_of, shortages
-from fedmem.components import CanaryInjection, FeatureShift, TableModel
+from fedmem.components import CanaryInjection, FeatureShift
 from fedmem.errors import ComponentError, Problem, ScenarioError
+from fedmem.initial import initialise
+from fedmem.parts import Parts
 from fedmem.seeding import stream
-from fedmem.shift import carries, fill_pairs, seen, viewers
+from fedmem.shift import carries, fill_pairs, seen, show, viewers
 from fedmem.spare import Spare
 from fedmem.types import (
     FOREVER,
@@ -31,22 +32,20 @@ from fedmem.types import (
     Federation,
     Injected,
     IntArray,
-    Params,
     References,
     Space,
 )
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fedmem.scenario import Scenario
 
 
-def build(scenario: Scenario) -> Federation:
-    """The federation of a scenario, with the coins and the fill-ins of all its runs.
+def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
+    """The federation of a scenario, with the coins and the fill-ins of all its runs; `data` as `load` gives them.
 
     Guarantees:
 
+    - every row is stored once, and nothing is made for each client but where its rows begin;
     - test, population, base rows, audit examples, the rows that stand for them and fill-ins are disjoint rows of the
       data set;
     - every column of the coins has exactly R/2 ones (R = 1: a fair coin) and is independent of all else;
@@ -59,26 +58,25 @@ def build(scenario: Scenario) -> Federation:
 
     Errors: `ScenarioError` if the data have too few rows, `ComponentError` from the components.
     """
-    data = _load(scenario)
+    data = load(scenario) if data is None else data
     counts = allot(scenario, data)
     problems = shortages(scenario, data, counts)
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
-    module, initial = _initialise(scenario, data)
-    extra_start = sum(len(part.examples) for part in plan.base) + len(plan.audit)
+    module, initial = initialise(scenario, data)
+    audit_start = len(plan.base.rows)
+    extra_start = audit_start + len(plan.audit)
     fill = _fill_ins(scenario, plan, extra_start + len(plan.extra))
     if isinstance(scenario.partition, FeatureShift):
         plan, fill = _shifted(scenario.partition, plan, fill, extra_start + len(plan.extra))
-    base = plan.base
-    starts = np.cumsum([0, *(len(part.examples) for part in base)])
-    left_out = counts.rows["base"] - int(starts[-1])
+    left_out = counts.rows["base"] - audit_start
     return Federation(
-        store=Examples.concatenate([*(part.examples for part in base), plan.audit.examples, plan.extra, plan.spare]),
-        base=tuple(np.arange(start, end) for start, end in pairwise(starts)),
+        store=_store(scenario, data.train, plan),
+        base=Parts(rows=np.arange(audit_start), starts=plan.base.starts),
         audit=plan.audit,
-        audit_start=int(starts[-1]),
-        trained=_trained(plan, int(starts[-1]), extra_start),
+        audit_start=audit_start,
+        trained=_trained(plan, audit_start, extra_start),
         fill=fill,
         test=data.test,
         population=plan.population,
@@ -96,12 +94,12 @@ def build(scenario: Scenario) -> Federation:
         ),
         model=module,
         initial=initial,
-        initials=tuple(_initialise(scenario, data, run)[1] for run in range(scenario.runs))
+        initials=tuple(initialise(scenario, data, run)[1] for run in range(scenario.runs))
         if scenario.initial_weights == "own"
         else (),
         shifted=isinstance(scenario.partition, FeatureShift),
         num_classes=data.num_classes,
-        counts=counts.rows | ({"left out": left_out, "base": int(starts[-1])} if left_out else {}),
+        counts=counts.rows | ({"left out": left_out, "base": audit_start} if left_out else {}),
     )
 
 
@@ -112,18 +110,18 @@ def budget(scenario: Scenario) -> dict[str, int]:
     `base` what is left to partition, of which a partition may leave some out: negative if the data are too few. Builds
     no model.
     """
-    return allot(scenario, _load(scenario)).rows
+    return allot(scenario, load(scenario)).rows
 
 
-def check(scenario: Scenario) -> list[Problem]:
+def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
     """Every reason why `build` would fail, found by trying each step that does not hang on a failed one."""
     try:
-        data = _load(scenario)
+        data = load(scenario) if data is None else data
     except ComponentError as error:
         return [Problem(path=error.path, message=error.message)]
     problems = shortages(scenario, data, allot(scenario, data))
     # Partition and injection are tried only with enough rows: their complaints would repeat the shortage.
-    for step in (_initialise,) if problems else (_lay_out, _initialise):
+    for step in (initialise,) if problems else (_lay_out, initialise):
         try:
             step(scenario, data)
         except ComponentError as error:
@@ -131,9 +129,9 @@ def check(scenario: Scenario) -> list[Problem]:
     return problems
 
 
-def require(scenario: Scenario) -> None:
+def require(scenario: Scenario, data: Dataset | None = None) -> None:
     """Errors: one `ScenarioError` with every reason why `build` would fail, each with its place in the file."""
-    problems = check(scenario)
+    problems = check(scenario, data)
     if problems:
         raise ScenarioError([scenario.place(problem) for problem in problems])
 
@@ -142,10 +140,12 @@ def require(scenario: Scenario) -> None:
 class _Plan:
     """Who holds what: the outcome of reserving, partitioning and injecting.
 
-    `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself.
+    `base` are positions in the training rows, `labels` (n,) the labels of these rows, part by part; `slots` (copies in
+    all,) are positions in `extra`, -1 where a copy is the audit example itself.
     """
 
-    base: tuple[ClientData, ...]
+    base: Parts
+    labels: IntArray
     audit: AuditSet
     extra: Examples
     slots: IntArray
@@ -154,7 +154,29 @@ class _Plan:
     space: Space
 
 
-def _load(scenario: Scenario) -> Dataset:
+class _Clients(Sequence[ClientData]):
+    """The base rows of each client, copied from the data set when somebody looks at them."""
+
+    def __init__(self, train: Examples, base: Parts) -> None:
+        self._train = train
+        self._base = base
+
+    def __len__(self) -> int:
+        return len(self._base)
+
+    @overload
+    def __getitem__(self, index: int) -> ClientData: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ClientData, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> ClientData | tuple[ClientData, ...]:
+        if isinstance(index, slice):
+            return tuple(self[client] for client in range(*index.indices(len(self))))
+        return ClientData(client=index % len(self), examples=self._train.take(self._base[index]))
+
+
+def load(scenario: Scenario) -> Dataset:
     """The data set, split into train and test."""
     return scenario.dataset.load(stream(scenario.seed, "dataset"))
 
@@ -174,8 +196,8 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     general = counts["audit"] - sum(found.classes.values()) + counts["fill-ins"]
     reserve = draw(rows, general, stream(scenario.seed, "spare"))
     rows = np.setdiff1d(rows, reserve, assume_unique=True)
-    held = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
-    given = np.sort(np.concatenate(held))
+    held = Parts.of(scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition")))
+    given = np.sort(held.rows)
     wanted = np.intersect1d(given, rows) if getattr(scenario.partition, "leave_out", False) else rows
     if len(held) != scenario.clients or not np.array_equal(given, wanted):
         raise ComponentError(
@@ -183,8 +205,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
             f"gave {len(held)} clients {len(given)} rows, {len(np.unique(given))} of them different, "
             f"but {scenario.clients} clients must hold each of {len(rows)} rows once",
         )
-    base = tuple(ClientData(client=client, examples=data.train.take(part)) for client, part in enumerate(held))
-    spare, space = Spare(data.train.take(reserve)), Space.of(data)
+    base, spare, space = _Clients(data.train, held), Spare(data.train.take(reserve)), Space.of(data)
     planned = [
         _planned(scenario, i, base, classes.get(getattr(injection, "reserved_class", -1), spare), space)
         for i, injection in enumerate(scenario.injections)
@@ -192,7 +213,8 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     nothing = data.train.take(np.empty(0, dtype=np.int64))
     extras = [part.extra or nothing for part in planned]
     return _Plan(
-        base=base,
+        base=held,
+        labels=data.train.targets[held.rows],
         audit=_audit(scenario, planned, nothing),
         extra=Examples.concatenate([nothing, *extras]),
         slots=_slots(planned, extras),
@@ -309,29 +331,27 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     if scenario.exclusion == "remove":
         return fill
     reserve = Spare(plan.spare)
-    slots = [np.flatnonzero(audit.holder[subject] == data.client) for data in plan.base]
+    held = np.flatnonzero(audit.holder[subject] >= 0)
+    slots = Parts.grouped(held, audit.holder[subject[held]], len(plan.base))
+    labels = Parts(rows=plan.labels, starts=plan.base.starts)
     for run in range(audit.runs):
         rng = stream(scenario.seed, "fill-ins", run=run)
         spare = reserve.fork()
         # In random order, so that no client is always the last to choose when a label runs out.
-        for client in rng.permutation(len(plan.base)):
+        order = rng.permutation(len(plan.base))
+        for client in order[slots.sizes[order] > 0].tolist():
             wanted = slots[client][(windowed | ~audit.is_in[run])[subject[slots[client]]]]
-            labels = plan.base[client].examples.targets
-            fill[run, wanted] = start + spare.positions_like(labels, len(wanted), rng)
+            fill[run, wanted] = start + spare.positions_like(labels[client], len(wanted), rng)
     return fill
 
 
 def _shifted(partition: FeatureShift, plan: _Plan, fill: IntArray, spare_start: int) -> tuple[_Plan, IntArray]:
-    """The plan with real rows as their clients see them, and the fill-ins that belong to it."""
+    """The plan with real rows but those of `base` as their clients see them, and the fill-ins that belong to it."""
     clients = len(plan.base)
     viewer, extra_viewer = viewers(plan.audit, plan.slots, len(plan.extra))
     changed, rows, client = fill_pairs(plan.audit, fill, spare_start, clients)
     shifted = replace(
         plan,
-        base=tuple(
-            replace(part, examples=seen(partition, clients, part.examples, np.full(len(part.examples), part.client)))
-            for part in plan.base
-        ),
         audit=replace(plan.audit, examples=seen(partition, clients, plan.audit.examples, viewer)),
         extra=seen(partition, clients, plan.extra, extra_viewer),
         spare=seen(partition, clients, plan.spare.take(rows), client),
@@ -339,36 +359,19 @@ def _shifted(partition: FeatureShift, plan: _Plan, fill: IntArray, spare_start: 
     return shifted, changed
 
 
-def _initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tuple[nn.Module, Params]:
-    """The network and its initial parameters, drawn from their own stream, or from that of a run."""
-    import torch
-
-    seed = int(stream(scenario.seed, "initial weights", run=run).integers(2**63))
-    model = scenario.model
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        if isinstance(model, TableModel):
-            module = model.build_table(data.blocks, data.num_classes)
-        else:
-            module = model.build(data.train.inputs.shape[1:], data.num_classes)
-    _check_pure(module)
-    return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-
-
-def _check_pure(module: nn.Module) -> None:
-    """Outputs have to follow from parameters and inputs alone, or watching a model would change it."""
-    from torch.nn.modules.dropout import _DropoutNd
-
-    for name, _ in module.named_buffers():
-        raise ComponentError(
-            "model",
-            f"has the buffer {name!r}; running statistics belong to nobody when clients of many runs share one network "
-            "and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm",
-        )
-    for name, part in module.named_modules():
-        if isinstance(part, _DropoutNd) and part.p > 0:
-            raise ComponentError(
-                "model",
-                f"has dropout at {name!r}, which draws from torch's global generator, so that the same scenario would "
-                "give other numbers; leave it out (client.weight_decay regularises as well)",
-            )
+def _store(scenario: Scenario, train: Examples, plan: _Plan) -> Examples:
+    """Base rows as their clients see them, audit examples, the rows that stand for them, and fill-ins."""
+    others = Examples.concatenate([plan.audit.examples, plan.extra, plan.spare])
+    count = len(plan.base.rows)
+    inputs = np.empty((count + len(others), *train.inputs.shape[1:]), dtype=others.inputs.dtype)
+    # Straight into its place: the data set is the largest thing there is, and it is here twice already.
+    np.take(train.inputs, plan.base.rows, axis=0, out=inputs[:count], mode="clip")
+    inputs[count:] = others.inputs
+    if isinstance(scenario.partition, FeatureShift):
+        owner = np.repeat(np.arange(len(plan.base)), plan.base.sizes)
+        show(scenario.partition, len(plan.base), inputs[:count], owner)
+    return Examples(
+        inputs=inputs,
+        targets=np.concatenate([plan.labels, others.targets]),
+        ids=np.concatenate([train.ids[plan.base.rows], others.ids]),
+    )

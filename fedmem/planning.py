@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.types import FloatArray, IntArray, Level
 
 if TYPE_CHECKING:
-    from fedmem.engines.lockstep import Roster
+    from fedmem.roster import Roster
     from fedmem.scenario import Scenario
     from fedmem.types import Federation
 
@@ -141,7 +141,7 @@ class _Cohorts:
     @staticmethod
     def draw(scenario: Scenario, federation: Federation) -> _Cohorts:
         """From the streams of the scenario, as the engine will draw them."""
-        from fedmem.engines.lockstep import Roster
+        from fedmem.roster import Roster
 
         alike = scenario.roster == "shared" and federation.audit.client_in is None
         rosters = [Roster(scenario, federation, run) for run in range(1 if alike else scenario.runs)]

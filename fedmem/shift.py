@@ -5,18 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmem.components import FeatureShift
+from fedmem.parts import Parts
 from fedmem.types import AuditSet, Examples, Injected, IntArray, Role
 
 
 def seen(partition: FeatureShift, num_clients: int, rows: Examples, client: IntArray) -> Examples:
     """The same rows with the inputs that `client` (n,) sees; where that is -1 they are left as they are."""
     inputs = rows.inputs.copy()
-    for index in np.unique(client[client >= 0]).tolist():
-        mine = client == index
-        inputs[mine] = partition.shift(index, num_clients, inputs[mine])
+    show(partition, num_clients, inputs, client)
     return replace(rows, inputs=inputs)
+
+
+def show(partition: FeatureShift, num_clients: int, inputs: NDArray[np.float32], client: IntArray) -> None:
+    """The same for inputs that are changed in their place."""
+    shown = np.flatnonzero(client >= 0)
+    mine = Parts.grouped(shown, client[shown], num_clients)
+    for index in np.flatnonzero(mine.sizes).tolist():
+        inputs[mine[index]] = partition.shift(index, num_clients, inputs[mine[index]])
 
 
 def carries(role: Role, planned: Injected) -> bool:

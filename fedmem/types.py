@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.holdings import Holdings
+from fedmem.parts import Parts
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -244,7 +247,7 @@ class Federation:
     """
 
     store: Examples
-    base: tuple[IntArray, ...]
+    base: Sequence[IntArray]
     audit: AuditSet
     audit_start: int
     trained: IntArray
@@ -264,6 +267,11 @@ class Federation:
         """N."""
         return len(self.base)
 
+    @property
+    def base_sizes(self) -> IntArray:
+        """(N,) base rows of each client."""
+        return self._holdings.base.sizes
+
     def initial_of(self, run: int) -> Params:
         """What a run starts from."""
         return self.initials[run] if self.initials else self.initial
@@ -273,38 +281,32 @@ class Federation:
 
         Outside its window an in example is treated as one that is out. Under `exclusion: replace` the number of rows
         depends on neither coins nor rounds. No rows where the run leaves the client out. The array is shared and
-        read-only.
+        read-only. Nothing is found for clients that are not asked for.
         """
-        if round not in self._tables:
-            active = self.audit.active(round)
-            # Few windows, many rounds: rounds with the same active examples share one table.
-            key = active.tobytes()
-            if key not in self._tables:
-                self._tables[key] = self._table(active)
-            self._tables[round] = self._tables[key]
-        return self._tables[round][run][client]
+        return self._holdings.rows(run, client, round)
+
+    def rows_of(self, runs: IntArray, clients: IntArray, round: int) -> Parts:
+        """`rows` of T pairs of a run and a client (T,), in their order, at once: `parts[t]`, or end to end."""
+        return self._holdings.rows_of(runs, clients, round)
+
+    def sizes_of(self, runs: IntArray, clients: IntArray, round: int) -> IntArray:
+        """(T,) how many rows these are."""
+        return self._holdings.sizes_of(runs, clients, round)
 
     @cached_property
-    def _tables(self) -> dict[int | bytes, tuple[tuple[IntArray, ...], ...]]:
-        """The rows of every run and client, by round and by which examples are active."""
-        return {}
-
-    def _table(self, active: BoolArray) -> tuple[tuple[IntArray, ...], ...]:
-        """Every run and client at once, because training asks for each of them in every round."""
-        subject = np.repeat(np.arange(len(self.audit)), self.audit.copies)
-        held = [np.flatnonzero(self.audit.holder[subject] == client) for client in range(self.num_clients)]
-        table = []
-        for run in range(self.audit.runs):
-            row = np.where((self.audit.is_in[run] & active)[subject], self.trained, self.fill[run])
-            lists = [np.concatenate([base, row[at][row[at] >= 0]]) for base, at in zip(self.base, held, strict=True)]
-            if self.audit.client_in is not None:
-                lists = [
-                    rows if there else rows[:0] for rows, there in zip(lists, self.audit.client_in[run], strict=True)
-                ]
-            for rows in lists:
-                rows.flags.writeable = False
-            table.append(tuple(lists))
-        return tuple(table)
+    def _holdings(self) -> Holdings:
+        audit = self.audit
+        return Holdings(
+            base=Parts.of(self.base),
+            holder=audit.holder,
+            copies=audit.copies,
+            is_in=audit.is_in,
+            start=audit.start,
+            stop=audit.stop,
+            trained=self.trained,
+            fill=self.fill,
+            client_in=audit.client_in,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,7 @@ class RuleStrategy(FedAvg):
         super().__init__(**{**ALONE, **fedavg})
         self._rule = rule
         self._num_clients = num_clients
+        self._counted = range(0)
         self._clients: dict[int, int] = {}
         self._heard: Mapping[int, Mapping[str, float]] = {}
         self._state: Arrays | None = None
@@ -100,8 +101,16 @@ class RuleStrategy(FedAvg):
 
     def introduce(self, nodes: Sequence[int]) -> None:
         """The nodes of all clients, client 0 first."""
-        self._clients = {node: client for client, node in enumerate(nodes)}
+        # In a range a client is found without a table of all of them.
+        self._counted = nodes if isinstance(nodes, range) else range(0)
+        self._clients = {} if self._counted else {node: client for client, node in enumerate(nodes)}
         self._num_clients = len(nodes)
+
+    def _client(self, node: int) -> int:
+        """The number of the client behind a node, given to a node that is met for the first time."""
+        if node in self._counted:
+            return self._counted.index(node)
+        return self._clients.setdefault(node, len(self._counted) + len(self._clients))
 
     def hear(self, reports: Mapping[int, Mapping[str, float]]) -> None:
         """The scalars that the nodes of this round say about their work."""
@@ -117,8 +126,8 @@ class RuleStrategy(FedAvg):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         # new nodes in the order of their ids, since Flower lists a cohort in random order
         for node in sorted(message.metadata.dst_node_id for message in messages):
-            self._clients.setdefault(node, len(self._clients))
-        clients = torch.tensor([[self._clients[message.metadata.dst_node_id] for message in messages]])
+            self._client(node)
+        clients = torch.tensor([[self._client(message.metadata.dst_node_id) for message in messages]])
         offer = self._rule.offer(self._state, clients)
         for k, message in enumerate(messages if offer else ()):
             own = ArrayRecord({name: Array(value[0, k].numpy()) for name, value in offer.items()})
@@ -144,7 +153,7 @@ class RuleStrategy(FedAvg):
             },
             weights=torch.tensor([[cast(float, m[self.weighted_by_key]) for m in metrics]], dtype=torch.float64),
             present=torch.ones((1, len(valid)), dtype=torch.bool),
-            clients=torch.tensor([[self._clients[node] for node in nodes]]),
+            clients=torch.tensor([[self._client(node) for node in nodes]]),
             report=reports([[self._heard.get(node, {}) for node in nodes]]),
         )
         assert self._state is not None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmem.components import DatasetLoader
-from fedmem.datasets import digits
+from fedmem.datasets import digits, synthetic
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
@@ -89,6 +89,30 @@ def test_synthetic_classes_are_as_far_apart_as_asked() -> None:
     centres = [data.train.inputs[data.train.targets == label].mean(0) for label in range(2)]
     assert [np.linalg.norm(centre - 0.5) for centre in centres] == pytest.approx([0.2, 0.2], abs=0.005)
     assert data.train.inputs[data.train.targets == 0].std(0) == pytest.approx(np.full(6, 0.1), rel=0.03)
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_synthetic_rows_do_not_depend_on_how_many_are_made_at_once(
+    groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = Synthetic(rows=101, test=12, shape=(5,), groups=groups)
+    whole, rng = loader.load(np.random.default_rng(0)), np.random.default_rng(0)
+    monkeypatch.setattr(synthetic, "BLOCK", 40)
+    parts = loader.load(rng)
+    for name in ("train", "test"):
+        np.testing.assert_array_equal(getattr(whole, name).inputs, getattr(parts, name).inputs)
+    # The formula, all at once.
+    plain = np.random.default_rng(0)
+    centres, targets = loader._directions(4, 5, plain), plain.integers(4, size=113)
+    points = 3.0 * centres[targets] + plain.standard_normal((113, 5))
+    if groups:
+        natural = plain.permutation(np.arange(101) % 3)
+        owner = np.concatenate([natural, plain.integers(3, size=12)])
+        points += 1.0 * loader._directions(3, 5, plain)[owner]
+        np.testing.assert_array_equal(natural, parts.natural)
+    expected = np.clip(0.5 + points / 10, 0, 1).astype(np.float32)
+    np.testing.assert_array_equal(np.concatenate([parts.train.inputs, parts.test.inputs]), expected)
+    assert parts.test.inputs.base is None, "test rows hold on to no training row"
 
 
 def test_synthetic_without_separation_carries_no_label() -> None:

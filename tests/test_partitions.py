@@ -1,6 +1,8 @@
 """Label marginals and sizes of each partition, and what happens where there is no answer."""
 
 import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from fedmem.components import FeatureShift, Partition
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
+from fedmem.partitions import dirichlet
 from fedmem.partitions._sizes import apportion
 from fedmem.partitions.dirichlet import Dirichlet
 from fedmem.partitions.feature_skew import FeatureSkew
@@ -22,6 +25,7 @@ from fedmem.partitions.natural import Natural
 from fedmem.partitions.pathological import Pathological
 from fedmem.partitions.quantity_skew import QuantitySkew
 from fedmem.partitions.shards import Shards
+from fedmem.parts import Parts
 from fedmem.types import Dataset, Examples, IntArray
 
 
@@ -130,6 +134,41 @@ def test_dirichlet_gives_up_after_bounded_draws_and_says_what_to_change() -> Non
     data = labelled(np.repeat(np.arange(10), 20))
     with pytest.raises(ComponentError, match=r"1000 draws of alpha 0\.02 .*20 clients 5 of 200 rows.*raise alpha"):
         Dirichlet(alpha=0.02, min_rows=5).assign(data, np.arange(200), 20, np.random.default_rng(0))
+
+
+def test_dirichlet_gives_up_sooner_where_a_draw_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dirichlet, "_DRAWN", 200 * 30)
+    data = labelled(np.repeat(np.arange(10), 20))
+    with pytest.raises(ComponentError, match=r"in 30 draws"):
+        Dirichlet(alpha=0.02, min_rows=5).assign(data, np.arange(200), 20, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "partition",
+    [
+        Dirichlet(alpha=50.0, min_rows=1),
+        IID(),
+        InnerDirichlet(min_rows=1, sigma=0.5),
+        Natural(),
+        Pathological(classes=2),
+        QuantitySkew(law="power", alpha=0.1, min_rows=1),
+        Shards(per_client=2),
+    ],
+)
+def test_fifty_thousand_clients_are_dealt_out_at_once(partition: Any) -> None:
+    """A pass over all rows for each client would take hours here."""
+    clients, rows = 50_000, 400_000
+    rng = np.random.default_rng(0)
+    data = labelled(rng.integers(10, size=rows))
+    data = replace(data, natural=rng.permutation(np.arange(rows) % clients))
+    parts = partition.assign(data, np.arange(rows), clients, rng)
+    assert isinstance(parts, Parts)
+    assert len(parts) == clients
+    assert parts.sizes.min() >= 1
+    np.testing.assert_array_equal(np.sort(parts.rows), np.arange(rows))
+    inside = np.ones(rows, dtype=bool)
+    inside[parts.starts[:-1]] = False
+    assert (np.diff(parts.rows, prepend=0)[inside] > 0).all(), "each part is sorted"
 
 
 @pytest.mark.parametrize("partition", [Dirichlet(min_rows=10), IID(min_rows=10)])

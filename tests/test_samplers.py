@@ -181,6 +181,39 @@ def test_by_size_always_fills_its_cohort(sizes: list[int], data: st.DataObject, 
     assert all(sizes[client] for client in cohort)
 
 
+def by_sorting(sizes: np.ndarray, places: int, rng: np.random.Generator) -> list[int]:
+    """`by_size` with everything sorted and every mark a whole number."""
+    certain: list[int] = []
+    left = int(sizes.sum())
+    for client in np.argsort(-sizes, kind="stable")[:places].tolist():
+        if (places - len(certain)) * int(sizes[client]) < left:
+            break
+        certain.append(client)
+        left -= int(sizes[client])
+    others = rng.permutation(np.array([k for k in np.flatnonzero(sizes > 0) if k not in certain], dtype=np.int64))
+    marks = places - len(certain)
+    ends = np.cumsum(sizes[others])
+    start = int(rng.integers(ends[-1])) if marks else 0
+    for mark in range(marks):
+        at = start + mark * int(ends[-1])
+        certain.append(int(others[next(i for i, end in enumerate(ends.tolist()) if end * marks > at)]))
+    return sorted(certain)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 2, 3, 7, 50]), min_size=1, max_size=12),
+    data=st.data(),
+    seed=st.integers(0, 9),
+)
+def test_by_size_is_what_sorting_everybody_would_give(sizes: list[int], data: st.DataObject, seed: int) -> None:
+    able = sum(size > 0 for size in sizes)
+    if able:
+        places = data.draw(st.integers(1, able))
+        cohort = BySize(size=places).cohort(1, History.start(sizes), np.random.default_rng(seed))
+        assert cohort.tolist() == by_sorting(np.array(sizes), places, np.random.default_rng(seed))
+
+
 # --- minimum separation -----------------------------------------------------------------------------------------------
 
 
@@ -232,6 +265,16 @@ def test_atypical_includes_as_successive_draws_with_the_stated_weights_do(size: 
     assert agree(counts, 4000, successive(weights, size).tolist())
     assert not agree(counts, 4000, successive(1 / weights, size).tolist())
     assert not agree(counts, 4000, successive(np.ones(5), size).tolist())
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_atypical_takes_the_largest_sums_as_sorting_would(size: int) -> None:
+    known = History.start([9] * 8, atypical=[0, 0, 1, 5, 2, 2, 0, 9])
+    for seed in range(20):
+        keys = np.random.default_rng(seed).gumbel(size=8)
+        keys += 1.5 * (known.atypical - known.atypical.mean()) / known.atypical.std()
+        cohort = Atypical(size=size, beta=1.5).cohort(1, known, np.random.default_rng(seed))
+        assert cohort.tolist() == sorted(np.argsort(-keys)[:size].tolist())
 
 
 def test_atypical_prefers_more_slots_and_more_so_with_beta() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -127,7 +128,7 @@ class Deaf:
 
 
 SEEN: list[History] = []
-"""Every history that `Loudest` was shown."""
+"""Every history that `Loudest` was shown, as it was then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,6 @@ class Loudest:
     size: int = 2
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
-        SEEN.append(history)
+        SEEN.append(deepcopy(history))
         loss = np.where(np.isnan(history.last_loss), np.inf, history.last_loss)
         return np.sort(np.argsort(-loss, kind="stable")[: self.size])

@@ -25,12 +25,10 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedmem.observe import TRACE
+from fedmem.roster import FIRST_NODE as FIRST_NODE
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-FIRST_NODE = 1001
-"""Node id of client 0; small ids are taken by Flower's own server side."""
 
 
 @contextmanager
@@ -159,7 +157,7 @@ class LocalGrid(Grid):
     """A `Grid` over clients 0 .. N-1 of this process; `exchange` turns messages into replies."""
 
     def __init__(self, num_clients: int, exchange: Callable[[list[Message]], list[Message]]) -> None:
-        self._nodes = [FIRST_NODE + client for client in range(num_clients)]
+        self.nodes = range(FIRST_NODE, FIRST_NODE + num_clients)
         self._exchange = exchange
         self._replies: dict[str, Message] = {}
 
@@ -178,8 +176,8 @@ class LocalGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """All nodes, in the order of their clients."""
-        return list(self._nodes)
+        """All nodes, in the order of their clients: a list of its own, since a strategy may do with it as it likes."""
+        return list(self.nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Exchange at once; the replies wait for `pull_messages`."""

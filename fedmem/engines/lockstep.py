@@ -19,11 +19,10 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem.components import History
-from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record, local_reply, reply_to
+from fedmem.engines._flower import LocalGrid, in_process, local_record, local_reply, reply_to
 from fedmem.errors import RunError
 from fedmem.observe import Observed, Watcher, params_of, too_many_failed
-from fedmem.seeding import stream
+from fedmem.roster import FIRST_NODE, Roster, rosters
 from fedmem.training import Executor
 from fedmem.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
 from fedmem.work import Done, LocalWork, Work, pick, stack
@@ -76,7 +75,7 @@ class Lockstep:
 
     def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
         """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule."""
-        self._rosters = {run: Roster(self._scenario, self._federation, run) for run in runs}
+        self._rosters = rosters(self._scenario, self._federation, runs)
         with in_process():
             params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
         ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
@@ -131,7 +130,7 @@ class Lockstep:
         )
         grid = LocalGrid(self._federation.num_clients, lambda messages: scheduler.switch(_Waiting(observed, messages)))
         if hasattr(strategy, "introduce"):
-            strategy.introduce(list(grid.get_node_ids()))
+            strategy.introduce(grid.nodes)
         initial = self._federation.initial_of(run)
         result = observed.start(grid, local_record(initial), num_rounds=scenario.rounds)
         if observed.round < scenario.rounds:
@@ -423,53 +422,6 @@ class _Order:
     @property
     def client(self) -> int:
         return int(self.message.metadata.dst_node_id) - FIRST_NODE
-
-
-class Roster:
-    """The cohorts of one run. With `roster: shared` they are drawn without looking at the run, hence at its coins."""
-
-    def __init__(self, scenario: Scenario, federation: Federation, run: int) -> None:
-        self._scenario = scenario
-        self._run = run if scenario.roster == "own" else None
-        audit, clients = federation.audit, federation.num_clients
-        slots, atypical = (
-            np.bincount(audit.holder[counted], weights=audit.copies[counted], minlength=clients).astype(np.int64)
-            for counted in (audit.holder >= 0, (audit.holder >= 0) & (audit.role == "atypical"))
-        )
-        self._history = History.start(
-            np.array([len(rows) for rows in federation.base]) + slots,
-            atypical,
-            stream(scenario.seed, "roster order", run=self._run).permutation(clients),
-        )
-        self._cohorts: list[tuple[int, ...]] = []
-        self._there = None if audit.client_in is None else audit.client_in[run]
-
-    def cohort(self, round: int) -> tuple[int, ...]:
-        """Sorted clients of this round. Rounds are drawn in order and once each, because samplers may look back."""
-        while len(self._cohorts) < round:
-            number = len(self._cohorts) + 1
-            rng = stream(self._scenario.seed, "roster", run=self._run, round=number)
-            picked = self._scenario.sampler.cohort(number, self._history, rng)
-            last_round = self._history.last_round.copy()
-            last_round[picked] = number
-            self._history = replace(self._history, last_round=last_round)
-            if self._there is not None:
-                # The place of a client that the run leaves out stays empty; nobody moves up.
-                picked = picked[self._there[picked]]
-            self._cohorts.append(tuple(int(client) for client in picked))
-        return self._cohorts[round - 1]
-
-    def trained(self, client: int, before: Params, sent: Params, loss: float) -> None:
-        """What a client's work shows: it depends on coins, so only a roster of the run's own may learn it."""
-        moved = [sent[name].double() - value.double() for name, value in before.items()]
-        losses, norms = self._history.last_loss.copy(), self._history.last_norm.copy()
-        losses[client] = loss
-        norms[client] = float(torch.stack([part.square().sum() for part in moved]).sum().sqrt())
-        self._history = replace(self._history, last_loss=losses, last_norm=norms)
-
-    def node(self, client: int) -> int:
-        """Where the grid knows the client."""
-        return FIRST_NODE + client
 
 
 def _where(runs: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

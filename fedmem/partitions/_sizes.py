@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedmem.errors import ComponentError
+from fedmem.parts import Parts
 from fedmem.types import FloatArray, IntArray
 
 
@@ -31,6 +32,15 @@ def apportion(shares: FloatArray, total: int, least: int) -> IntArray:
     return sizes
 
 
-def split(rows: IntArray, sizes: IntArray) -> tuple[IntArray, ...]:
+def even(total: int, parts: int) -> IntArray:
+    """(parts,) sizes that add up to `total` and differ by one at most, the larger ones first.
+
+    >>> even(10, 4).tolist()
+    [3, 3, 2, 2]
+    """
+    return total // parts + (np.arange(parts) < total % parts)
+
+
+def split(rows: IntArray, sizes: IntArray) -> Parts:
     """Consecutive parts of these sizes, each sorted."""
-    return tuple(np.sort(part) for part in np.split(rows, np.cumsum(sizes)[:-1]))
+    return Parts.cut(rows, sizes).ordered()

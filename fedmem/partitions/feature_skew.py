@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -61,7 +62,7 @@ class FeatureSkew:
         """Whether `base` may leave rows out."""
         return bool(getattr(self.base, "leave_out", False))
 
-    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         shape = data.train.inputs.shape[1:]
         if len(shape) != 3:

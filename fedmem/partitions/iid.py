@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import annotated_types
 import numpy as np
 
-from fedmem.partitions._sizes import require
+from fedmem.partitions._sizes import even, require, split
 from fedmem.types import Dataset, IntArray
 
 
@@ -35,7 +36,7 @@ class IID:
 
     min_rows: Annotated[int, annotated_types.Ge(1)] = 1
 
-    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, self.min_rows)
-        return tuple(np.sort(part) for part in np.array_split(rng.permutation(rows), num_clients))
+        return split(rng.permutation(rows), even(len(rows), num_clients))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.partitions._sizes import apportion, require
+from fedmem.parts import Parts
 from fedmem.types import Dataset, FloatArray, IntArray
 
 
@@ -49,7 +51,7 @@ class InnerDirichlet:
     sigma: Annotated[float, annotated_types.Ge(0)] = 0.0
     min_rows: Annotated[int, annotated_types.Ge(1)] = 10
 
-    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, self.min_rows)
         heights = rng.standard_normal(num_clients)
@@ -63,7 +65,7 @@ class InnerDirichlet:
         owner = np.empty(len(rows), dtype=np.int64)
         for label, column in zip(classes, wanted.T, strict=True):
             owner[rng.permutation(np.flatnonzero(labels == label))] = np.repeat(np.arange(num_clients), column)
-        return tuple(np.sort(rows[owner == client]) for client in range(num_clients))
+        return Parts.grouped(rows, owner, num_clients)
 
     @staticmethod
     def _counts(mixes: FloatArray, sizes: IntArray, stock: IntArray, rng: np.random.Generator) -> IntArray:

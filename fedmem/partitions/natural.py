@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fedmem.errors import ComponentError
+from fedmem.parts import Parts
 from fedmem.types import Dataset, IntArray
 
 
@@ -28,7 +30,7 @@ class Natural:
     14
     """
 
-    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         if data.natural is None:
             raise ComponentError(
@@ -41,9 +43,9 @@ class Natural:
                 f"{num_clients} clients, but the natural partition of this data set has {len(owners)} owners; "
                 f"write `clients: {len(owners)}`",
             )
-        parts = tuple(np.sort(rows[data.natural[rows] == owner]) for owner in owners)
-        empty = [int(owner) for owner, part in zip(owners, parts, strict=True) if len(part) == 0]
-        if empty:
+        parts = Parts.grouped(rows, np.searchsorted(owners, data.natural[rows]), num_clients)
+        empty = owners[parts.sizes == 0]
+        if len(empty):
             raise ComponentError(
                 "partition",
                 f"of {len(owners)} natural owners {len(empty)} have no row left after test and reserve "

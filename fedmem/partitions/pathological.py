@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import annotated_types
 import numpy as np
 
 from fedmem.errors import ComponentError
-from fedmem.partitions._sizes import require
+from fedmem.partitions._sizes import even, require
+from fedmem.parts import Parts
 from fedmem.types import Dataset, IntArray
 
 
@@ -46,7 +48,7 @@ class Pathological:
 
     classes: Annotated[int, annotated_types.Ge(1)] = 2
 
-    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, self.classes, "classes")
         labels = data.train.targets[rows]
@@ -73,9 +75,8 @@ class Pathological:
                     f"class {label} has {len(members)} rows, but {len(holders)} clients are to hold some of it; lower "
                     f"clients or classes, or leave more rows over (population, per_client of the injections)",
                 )
-            for client, part in zip(holders, np.array_split(members, len(holders)), strict=True):
-                owner[part] = client
-        return tuple(np.sort(rows[owner == client]) for client in range(num_clients))
+            owner[members] = np.repeat(holders, even(len(members), len(holders)))
+        return Parts.grouped(rows, owner, num_clients)
 
     def _holders(self, num_clients: int, num_classes: int, rng: np.random.Generator) -> list[IntArray]:
         """For each class its holders, in random order, so that an odd row is not always the same client's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -47,7 +48,7 @@ class QuantitySkew:
     alpha: Annotated[float, annotated_types.Gt(0)] = 0.5
     min_rows: Annotated[int, annotated_types.Ge(1)] = 10
 
-    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, self.min_rows)
         # Who has which size is drawn last: rounding follows the order of the shares and must favour nobody.

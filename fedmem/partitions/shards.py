@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import annotated_types
 import numpy as np
 
-from fedmem.partitions._sizes import require
+from fedmem.partitions._sizes import even, require
+from fedmem.parts import Parts
 from fedmem.types import Dataset, IntArray
 
 
@@ -43,12 +45,12 @@ class Shards:
 
     per_client: Annotated[int, annotated_types.Ge(1)] = 2
 
-    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> tuple[IntArray, ...]:
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, self.per_client, "per_client")
         mixed = rng.permutation(rows)
-        shards = np.array_split(
-            mixed[np.argsort(data.train.targets[mixed], kind="stable")], num_clients * self.per_client
-        )
-        hands = rng.permutation(len(shards)).reshape(num_clients, self.per_client)
-        return tuple(np.sort(np.concatenate([shards[shard] for shard in hand])) for hand in hands)
+        count = num_clients * self.per_client
+        by_label = mixed[np.argsort(data.train.targets[mixed], kind="stable")]
+        holder = np.empty(count, dtype=np.int64)
+        holder[rng.permutation(count)] = np.repeat(np.arange(num_clients), self.per_client)
+        return Parts.grouped(by_label, np.repeat(holder, even(len(rows), count)), num_clients)

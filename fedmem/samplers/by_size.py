@@ -55,23 +55,27 @@ class BySize:
                 f"use at most {len(able)}, or a partition that leaves nobody without rows",
             )
         certain = _certain(history.sizes, self.size)
-        others = rng.permutation(np.setdiff1d(able, certain, assume_unique=True))
+        others = rng.permutation(np.setdiff1d(able, certain, assume_unique=True) if len(certain) else able)
         ends = np.cumsum(history.sizes[others])
         marks = self.size - len(certain)
         if not marks:
             return certain
         start = rng.integers(ends[-1])
-        # Lengths times `marks` and spacing times n, so that nothing is rounded.
-        found = np.searchsorted(ends * marks, start + np.arange(marks) * ends[-1], side="right")
+        # Lengths times `marks` and spacing times n would be whole numbers; a length is above a mark if and only if it
+        # is above the mark divided by `marks` and rounded down, so that nothing is rounded wrongly.
+        found = np.searchsorted(ends, (start + np.arange(marks) * ends[-1]) // marks, side="right")
         return np.sort(np.concatenate([certain, others[found]]))
 
 
 def _certain(sizes: IntArray, places: int) -> IntArray:
     """The clients that are so large that each has a place for sure, sorted."""
-    descending = np.argsort(-sizes, kind="stable")
     left = int(sizes.sum())
-    for count, client in enumerate(descending[:places]):
+    if places * int(sizes.max()) < left:
+        return np.empty(0, dtype=np.int64)
+    largest = np.argpartition(sizes, -places)[-places:]
+    descending = largest[np.argsort(-sizes[largest], kind="stable")]
+    for count, client in enumerate(descending):
         if (places - count) * int(sizes[client]) < left:
             return np.sort(descending[:count])
         left -= int(sizes[client])
-    return np.sort(descending[:places])
+    return np.sort(descending)

@@ -7,8 +7,8 @@ import pytest
 
 from fedmem import catalogue
 from fedmem.components import History, Sampler
-from fedmem.engines.lockstep import Roster
 from fedmem.federation import build
+from fedmem.roster import Roster
 from fedmem.scenario import Scenario
 from tests.tiny import tiny
 

@@ -232,14 +232,14 @@ def test_runs_that_share_a_roster_learn_nothing_that_hangs_on_coins(monkeypatch:
 
 
 def test_atypical_slots_are_counted_whether_in_or_out() -> None:
-    from fedmem.engines.lockstep import Roster
+    from fedmem.roster import Roster
 
     scenario = tiny(injections=[{"kind": "mislabelled", "per_client": 2, "copies": 3}, {"kind": "typical"}])
     federation = build(scenario)
     holder = federation.audit.holder.copy()
     holder[federation.audit.kind == "mislabelled"] = [0, 0, 0, 1, 1, 4, 4, 4, 4, 4]
     moved = replace(federation, audit=replace(federation.audit, holder=holder))
-    assert Roster(scenario, moved, 0)._history.atypical.tolist() == [9, 6, 0, 0, 15]
+    assert Roster(scenario, moved, 0)._drawn.history.atypical.tolist() == [9, 6, 0, 0, 15]
 
 
 # --- the proximal pull ------------------------------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""Who trains on which rows: found for a client and a run when they are asked for, never for all of them at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.parts import Parts
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+KEPT_ROWS = 1 << 22
+"""Row numbers that are remembered at most, 32 MB: all of a small federation, the latest of a large one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Holdings:
+    """The rows of N clients in R runs; letters and arrays are those of `types.Federation` and `types.AuditSet`.
+
+    A client trains on its base rows, then, copy by copy in audit order, on the rows that stand for the examples it
+    holds: `trained` where an example is in and the round within its window, otherwise `fill`, -1 for none.
+
+    Guarantees:
+
+    - asking costs what is asked for: nothing grows with N but an index of the copies by holder, made once;
+    - arrays are shared and read-only; at most `KEPT_ROWS` row numbers are remembered.
+    """
+
+    base: Parts
+    holder: NDArray[np.int32]
+    copies: NDArray[np.int32]
+    is_in: Bools
+    start: NDArray[np.int32]
+    stop: NDArray[np.int32]
+    trained: Ints
+    fill: Ints
+    client_in: Bools | None = None
+    _kept: _Kept = field(default_factory=lambda: _Kept(KEPT_ROWS))
+    _rounds: dict[int, int] = field(default_factory=dict)
+    _seen: dict[bytes, int] = field(default_factory=dict)
+
+    def rows(self, run: int, client: int, round: int) -> Ints:
+        """What a client trains on in a round of a run; none where the run leaves it out."""
+        if self.client_in is not None and not self.client_in[run, client]:
+            return self.base[client][:0]
+        slots = self._held[client]
+        if not len(slots):
+            return self.base[client]
+        key = (run, client, self._window(round))
+        found = self._kept.get(key)
+        if found is None:
+            stand = np.where(self._present(run, slots, round), self.trained[slots], self.fill[run, slots])
+            found = np.concatenate([self.base[client], stand[stand >= 0]])
+            found.flags.writeable = False
+            self._kept.put(key, found)
+        return found
+
+    def rows_of(self, runs: Ints, clients: Ints, round: int) -> Parts:
+        """The rows of T pairs of a run and a client (T,), in their order: `rows` for all of them in a few steps."""
+        base, slots = _chosen(self.base, clients), _chosen(self._held, clients)
+        place = np.repeat(np.arange(len(clients)), slots.sizes)
+        pair_run = np.asarray(runs)[place]
+        present = self._present(pair_run, slots.rows, round)
+        stand = np.where(present, self.trained[slots.rows], self.fill[pair_run, slots.rows])
+        rows = np.concatenate([base.rows, stand])
+        pair = np.concatenate([np.repeat(np.arange(len(clients)), base.sizes), place])
+        there = (rows >= 0) & self._exist(runs, clients)[pair]
+        rows, pair = rows[there], pair[there]
+        # Stable, so that base rows, which come first, stay in front of those that stand for examples.
+        order = np.argsort(pair, kind="stable")
+        return Parts.cut(rows[order], np.bincount(pair, minlength=len(clients)))
+
+    def sizes_of(self, runs: Ints, clients: Ints, round: int) -> Ints:
+        """(T,) how many rows these are."""
+        slots = _chosen(self._held, clients)
+        place = np.repeat(np.arange(len(clients)), slots.sizes)
+        pair_run = np.asarray(runs)[place]
+        there = self._present(pair_run, slots.rows, round) | (self.fill[pair_run, slots.rows] >= 0)
+        sizes: Ints = self.base.sizes[clients] + np.bincount(place[there], minlength=len(clients))
+        return np.where(self._exist(runs, clients), sizes, 0)
+
+    def _present(self, run: Ints | int, slots: Ints, round: int) -> Bools:
+        """Which of these copies are trained on: their example is in, and the round within its window."""
+        subject = self._subject[slots]
+        inside = (self.start[subject] <= round) & (round <= self.stop[subject])
+        present: Bools = self.is_in[run, subject] & inside
+        return present
+
+    def _exist(self, runs: Ints, clients: Ints) -> Bools:
+        if self.client_in is None:
+            return np.ones(len(clients), dtype=bool)
+        there: Bools = self.client_in[runs, clients]
+        return there
+
+    @cached_property
+    def _subject(self) -> Ints:
+        """(copies in all,) the example of each copy."""
+        return np.repeat(np.arange(len(self.holder)), self.copies)
+
+    @cached_property
+    def _held(self) -> Parts:
+        """Client by client, the copies that it holds, in audit order; examples that nobody holds are left out."""
+        holder = self.holder[self._subject]
+        held = np.flatnonzero(holder >= 0)
+        return Parts.grouped(held, holder[held], len(self.base))
+
+    def _window(self, round: int) -> int:
+        """A number that rounds with the same active examples share: few windows, many rounds."""
+        found = self._rounds.get(round)
+        if found is None:
+            starts, stops = self._windows
+            active = ((starts <= round) & (round <= stops)).tobytes()
+            found = self._rounds[round] = self._seen.setdefault(active, len(self._seen))
+        return found
+
+    @cached_property
+    def _windows(self) -> tuple[Ints, Ints]:
+        """The first and the last round of each window that differs from the others."""
+        pairs = np.unique(self.start.astype(np.int64) << 32 | self.stop)
+        return pairs >> 32, pairs & (1 << 32) - 1
+
+
+class _Kept:
+    """Arrays by key, the oldest given up first, so that all together hold at most so many row numbers."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._arrays: OrderedDict[tuple[int, int, int], Ints] = OrderedDict()
+
+    def get(self, key: tuple[int, int, int]) -> Ints | None:
+        return self._arrays.get(key)
+
+    def put(self, key: tuple[int, int, int], array: Ints) -> None:
+        self._arrays[key] = array
+        self._room -= len(array)
+        while self._room < 0 and self._arrays:
+            _, oldest = self._arrays.popitem(last=False)
+            self._room += len(oldest)
+
+
+def _chosen(parts: Parts, which: Ints) -> Parts:
+    """Some parts, one after the other."""
+    which = np.asarray(which)
+    starts, ends = parts.starts[which], parts.starts[which + 1]
+    sizes = ends - starts
+    before = np.cumsum(sizes) - sizes
+    places = np.arange(sizes.sum()) + np.repeat(starts - before, sizes)
+    return Parts.cut(parts.rows[places], sizes)

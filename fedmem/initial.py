@@ -1,0 +1,50 @@
+"""The network of a scenario and the weights that its runs start from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedmem.components import TableModel
+from fedmem.errors import ComponentError
+from fedmem.seeding import stream
+from fedmem.types import Dataset, Params
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedmem.scenario import Scenario
+
+
+def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tuple[nn.Module, Params]:
+    """The network and its initial parameters, drawn from their own stream, or from that of a run."""
+    import torch
+
+    seed = int(stream(scenario.seed, "initial weights", run=run).integers(2**63))
+    model = scenario.model
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if isinstance(model, TableModel):
+            module = model.build_table(data.blocks, data.num_classes)
+        else:
+            module = model.build(data.train.inputs.shape[1:], data.num_classes)
+    _check_pure(module)
+    return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+def _check_pure(module: nn.Module) -> None:
+    """Outputs have to follow from parameters and inputs alone, or watching a model would change it."""
+    from torch.nn.modules.dropout import _DropoutNd
+
+    for name, _ in module.named_buffers():
+        raise ComponentError(
+            "model",
+            f"has the buffer {name!r}; running statistics belong to nobody when clients of many runs share one network "
+            "and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm",
+        )
+    for name, part in module.named_modules():
+        if isinstance(part, _DropoutNd) and part.p > 0:
+            raise ComponentError(
+                "model",
+                f"has dropout at {name!r}, which draws from torch's global generator, so that the same scenario would "
+                "give other numbers; leave it out (client.weight_decay regularises as well)",
+            )
