@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fedmem.training import Executor
@@ -14,6 +15,7 @@ from fedmem.types import (
     Evidence,
     Examples,
     FloatArray,
+    IntArray,
     Params,
     ReferenceEvidence,
     References,
@@ -23,9 +25,6 @@ from fedmem.types import (
 QUANTILES = 256
 """How many quantiles of the reference losses are stored for each label."""
 
-SMALLEST_SUM = 1e-290
-"""Below this a sum of powers has lost digits to underflow and is formed again around its own largest term."""
-
 MODELS_AT_ONCE = 32
 """Models whose logits are held at the same time."""
 
@@ -33,28 +32,42 @@ MODELS_AT_ONCE = 32
 def margins(logits: FloatArray) -> FloatArray:
     """Of every class c, `log p_c - log sum_{d != c} p_d`, from logits (..., C): (..., C) float64.
 
-    Computed as `z_c - logsumexp_{d != c} z_d`. The sum without c is formed by subtraction only where c is not the
-    largest, so that nothing cancels. -inf .. inf, higher means surer of c; NaN logits give NaN.
+    With L the log of the sum of all powers, that is `z_c - L - log(1 - exp(z_c - L))`, in which nothing cancels unless
+    c is the largest; for the largest it is `z_c` less the log of the sum of the others, formed without it. -inf .. inf,
+    higher means surer of c; NaN logits give NaN.
 
     >>> margins(np.log(np.array([[0.75, 0.125, 0.125]]))).round(6).tolist()
     [[1.098612, -1.94591, -1.94591]]
     """
-    z = np.asarray(logits, dtype=np.float64)
-    top = z.argmax(axis=-1)[..., None]
-    shifted = z - np.take_along_axis(z, top, axis=-1)
-    powers = np.exp(shifted)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result = shifted - np.log(powers.sum(axis=-1, keepdims=True) - powers)
-        np.put_along_axis(powers, top, 0.0, axis=-1)
-        rest = powers.sum(axis=-1, keepdims=True)
-        own = -np.log(rest)
-        if np.any(rest < SMALLEST_SUM):
-            np.put_along_axis(shifted, top, -np.inf, axis=-1)
-            second = shifted.max(axis=-1, keepdims=True)
-            careful = -second - np.log(np.exp(shifted - second).sum(axis=-1, keepdims=True))
-            own = np.where(rest < SMALLEST_SUM, careful, own)
-        np.put_along_axis(result, top, own, axis=-1)
-    return np.asarray(result)
+    z = torch.from_numpy(np.array(logits, dtype=np.float64))
+    largest, among_others = _largest(z)
+    return np.asarray(_of_others(z, z.logsumexp(dim=-1, keepdim=True)).scatter_(-1, largest, among_others).numpy())
+
+
+def margins_of(logits: FloatArray, labels: IntArray) -> FloatArray:
+    """Those of one class each: logits (..., n, C), labels (n,) -> (..., n), to the last bit as `margins` gives them.
+
+    >>> margins_of(np.zeros((1, 2, 5)), np.array([0, 3])).round(6).tolist()
+    [[-1.386294, -1.386294]]
+    """
+    z = torch.from_numpy(np.array(logits, dtype=np.float64))
+    label = torch.from_numpy(labels)[:, None].expand(*z.shape[:-1], 1)
+    largest, among_others = _largest(z)
+    found = _of_others(z.gather(-1, label), z.logsumexp(dim=-1, keepdim=True))
+    return np.asarray(torch.where(label == largest, among_others, found)[..., 0].numpy())
+
+
+def _largest(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The class of the largest logit, and its margin."""
+    largest = z.argmax(dim=-1, keepdim=True)
+    others = z.scatter(-1, largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    return largest, z.gather(-1, largest) - others
+
+
+def _of_others(z: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Margins of classes that are not the largest."""
+    share = z - total
+    return share - torch.log1p(-share.exp())
 
 
 def losses(margin: FloatArray) -> FloatArray:
@@ -77,11 +90,10 @@ def evidence_of(
     for start in range(0, len(models), MODELS_AT_ONCE):
         logits = executor.logits(models[start : start + MODELS_AT_ONCE], examples.inputs)
         part = slice(start, start + len(logits))
+        margin[part] = margins_of(logits, examples.targets)
         own = np.take_along_axis(logits, np.broadcast_to(labels, (*logits.shape[:2], 1)), axis=2)
-        margin[part] = np.take_along_axis(margins(logits), np.broadcast_to(labels, own.shape), axis=2)[..., 0]
-        rivals = np.array(logits)
-        np.put_along_axis(rivals, np.broadcast_to(labels, own.shape), -np.inf, axis=2)
-        correct[part] = own[..., 0] > rivals.max(axis=2)
+        # it beats all others but itself; nothing beats NaN, and NaN beats nothing
+        correct[part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
     run, client = _places(transitions)
     first = transitions[0]
     return Evidence(

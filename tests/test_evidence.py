@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
-from fedmem.evidence import evidence_of, losses, margins, rank_of
+from fedmem.evidence import evidence_of, losses, margins, margins_of, rank_of
 from fedmem.training import OneByOne
 from fedmem.types import AuditSet, Examples, Params, References, Transition
 
@@ -35,6 +35,24 @@ def test_margins_survive_where_probabilities_do_not() -> None:
 def test_equal_logits_and_nan() -> None:
     np.testing.assert_allclose(margins(np.zeros((1, 4)))[0], -np.log(3))
     assert np.isnan(margins(np.array([[np.nan, 0.0]]))).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 17, 62])
+def test_equal_rows_have_equal_bits_wherever_they_stand(classes: int) -> None:
+    """Ranks count ties, so the same logits must give the same margin in any batch, asked for in either way."""
+    row = np.random.default_rng(classes).normal(size=classes) * 3
+    expected = margins(row[None])[0]
+    for n in (1, 2, 3, 5, 8, 1003):
+        rows = np.broadcast_to(row, (2, n, classes))
+        assert len(np.unique(margins(rows).reshape(-1, classes), axis=0)) == 1
+        for label in range(classes):
+            assert (margins_of(rows, np.full(n, label)) == expected[label]).all()
+
+
+def test_two_classes_that_share_the_first_place() -> None:
+    found = margins(np.array([[5.0, 5.0, -700.0], [5.0, np.nextafter(5.0, 6.0), -700.0]]))
+    np.testing.assert_allclose(found[0, :2], 0, atol=1e-15)
+    assert found[1, 1] > 0 > found[1, 0]
 
 
 def test_loss_is_cross_entropy() -> None:
