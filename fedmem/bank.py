@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedmem.catalogue import kind_of
 from fedmem.components import ClientAlgorithm, Probe
-from fedmem.engines.lockstep import Lockstep
+from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.seeding import stream
@@ -87,7 +87,7 @@ def simulate(
             if progress is not None:
                 progress.update(round, observer.accuracy)
 
-        engine = Lockstep(scenario, federation, executor, work, observer if watch else None, on_round)
+        engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round)
         server = _server(scenario)
         finished = engine.train(chosen, server)
         observer.summarise()
@@ -111,9 +111,33 @@ def simulate(
     )
 
 
+class _Engine(Protocol):
+    """Trains runs from the first round to the last."""
+
+    def train(self, runs: Sequence[int], server: str) -> Finished: ...
+
+
+def _engine(
+    scenario: Scenario,
+    federation: Federation,
+    executor: Executor,
+    work: LocalWork,
+    observer: _Observer | None,
+    on_round: Callable[[int], None],
+) -> _Engine:
+    if scenario.speed.engine == "flower":
+        from fedmem.engines.flower import FlowerRuntime
+
+        return FlowerRuntime(scenario, federation, work, observer, on_round)
+    return Lockstep(scenario, federation, executor, work, observer, on_round)
+
+
 def _executor(scenario: Scenario, federation: Federation) -> Executor:
-    """`auto` stacks the models that say they gain from it: a fixed table, never a measurement."""
-    wanted = scenario.speed.executor
+    """`auto` stacks the models that say they gain from it: a fixed table, never a measurement.
+
+    On Flower's runtime clients are apart, and what looks at their models computes as they do.
+    """
+    wanted = "one_by_one" if scenario.speed.engine == "flower" else scenario.speed.executor
     stacked = wanted == "stacked" or (wanted == "auto" and scenario.model.stackable)
     kind = Stacked if stacked else OneByOne
     return kind(federation.model, scenario.client, federation.store)
