@@ -54,7 +54,7 @@ def _main(grid: Grid, context: Context) -> None:
 def configured(file: str, changes: str) -> Scenario:
     """The scenario of a file that lies within the app, or anywhere if its path is absolute.
 
-    >>> configured("scenarios/quickstart.yaml", "runs=2 rounds=7").rounds
+    >>> configured("scenarios/quickstart.yaml", "runs=8 rounds=7").rounds
     7
     """
     here = Path(__file__).resolve().parent.parent

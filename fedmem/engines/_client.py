@@ -148,7 +148,7 @@ def _task(place: _Workplace, work: Work, message: Message, context: Context) -> 
 
 def _answered(message: Message, answer: Callable[[Work], RecordDict]) -> Message:
     """The answer, or why there is none. An exit is caught as well: it would take the worker of everybody else along."""
-    work = Work.of(message)
+    work = Work.of(message.content)
     try:
         with _bounded(work.seconds), _threads(work):
             return Message(answer(work), reply_to=message)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fedmem.components import ClientAlgorithm
 from fedmem.errors import RunError
@@ -51,9 +51,9 @@ class Work:
         return ConfigRecord(asdict(self))
 
     @staticmethod
-    def of(message: Message) -> Work:
-        """The work that a message tells of."""
-        return Work(**dict(message.content.config_records[WORK]))  # type: ignore[arg-type]
+    def of(content: RecordDict) -> Work:
+        """The work that the content of a message tells of."""
+        return Work(**dict(content.config_records[WORK]))  # type: ignore[arg-type]
 
 
 def record_of(params: Params) -> ArrayRecord:

@@ -64,6 +64,9 @@ CLIENT_SECONDS = 3600.0
 PULL_SECONDS = 0.02
 """How often replies are asked for."""
 
+STUCK_SECONDS = 60.0
+"""How long the runtime may take beyond the time of its clients, to start its workers for instance."""
+
 _joined: ContextVar[Grid | None] = ContextVar("_joined", default=None)
 
 
@@ -290,6 +293,10 @@ class _Letter:
     content: RecordDict
 
 
+_Sealed = tuple[int, RecordDict, str]
+"""A letter as it travels: to which client, with what content, of which type of message."""
+
+
 class _Post:
     """Carries letters to clients over Flower's grid and waits for the answers; no node has two letters at once."""
 
@@ -332,7 +339,7 @@ class _Post:
             raise RunError(f"no node has partition-id {missing[0]}; clients are the partitions 0 to {expected - 1}.")
         self._nodes = found
 
-    def exchange(self, letters: Sequence[tuple[int, RecordDict, str]]) -> list[Message]:
+    def exchange(self, letters: Sequence[_Sealed]) -> list[Message]:
         """The answers, in the order of the letters (client, content, type of message)."""
         queues: dict[int, deque[int]] = {}
         for i, (client, _, _) in enumerate(letters):
@@ -340,26 +347,28 @@ class _Post:
         underway: dict[str, int] = {}
         answers: dict[int, Message] = {}
         free = list(queues)
-        patience = 2 * _seconds(letters) + 60
-        last = time.monotonic()
         while len(answers) < len(letters):
             underway |= self._push([queues[client].popleft() for client in free if queues[client]], letters)
-            free = []
-            for answer in self._grid.pull_messages(list(underway)):
-                i = underway.pop(answer.metadata.reply_to_message_id)
-                answers[i] = answer
-                free.append(letters[i][0])
-            if free:
-                last = time.monotonic()
-                continue
+            arrived = {underway.pop(m.metadata.reply_to_message_id): m for m in self._pull(underway, letters)}
+            answers |= arrived
+            free = [letters[i][0] for i in arrived]
+        return [answers[i] for i in range(len(letters))]
+
+    def _pull(self, underway: Mapping[str, int], letters: Sequence[_Sealed]) -> list[Message]:
+        """The next answers, at least one. A client may take too long twice; beyond that the runtime itself hangs."""
+        patience = STUCK_SECONDS + 2 * max(_seconds(letters[i]) for i in underway.values())
+        started = time.monotonic()
+        while True:
+            arrived = list(self._grid.pull_messages(list(underway)))
+            if arrived:
+                return arrived
             self._check()
-            if time.monotonic() - last > patience:
+            if time.monotonic() - started > patience:
                 waiting = sorted(letters[i][0] for i in underway.values())
                 raise RunError(f"no client answered for {patience:.0f} seconds; still waiting for clients {waiting}.")
             time.sleep(PULL_SECONDS)
-        return [answers[i] for i in range(len(letters))]
 
-    def _push(self, chosen: Sequence[int], letters: Sequence[tuple[int, RecordDict, str]]) -> dict[str, int]:
+    def _push(self, chosen: Sequence[int], letters: Sequence[_Sealed]) -> dict[str, int]:
         messages = [Message(letters[i][1], self._nodes[letters[i][0]], letters[i][2]) for i in chosen]
         numbers = list(self._grid.push_messages(messages))
         if len(numbers) != len(messages):
@@ -371,9 +380,9 @@ def _tensors(report: Mapping[str, float]) -> Params:
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in report.items()}
 
 
-def _seconds(letters: Sequence[tuple[int, RecordDict, str]]) -> float:
+def _seconds(letter: _Sealed) -> float:
     """How long the work of a letter may take."""
-    return max((float(content[WORK]["seconds"]) for _, content, _ in letters), default=0.0)  # type: ignore[arg-type]
+    return Work.of(letter[1]).seconds
 
 
 def _cause(error: Error) -> str:
