@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -226,6 +228,16 @@ def test_flwr_run_gives_the_same_bytes(tmp_path: Path, scenario: Path) -> None:
     here = Path(again.stdout.strip())
     for name in ("evidence", "references", "measurements", "participation", "audit"):
         assert (here / f"{name}.parquet").read_bytes() == (moved / f"{name}.parquet").read_bytes(), name
+
+
+def test_the_recipe_of_the_readme_runs(tmp_path: Path) -> None:
+    recipe = re.search(r"^flwr (run .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert recipe
+    words = shlex.split(recipe[1].replace("$PWD", str(tmp_path)))
+    done = flwr(tmp_path, *words)
+    (folder,) = (tmp_path / "runs" / "quickstart").iterdir()
+    assert f"results are in {folder}" in done.stdout
+    assert json.loads((folder / "manifest.json").read_text())["engine"] == "flower"
 
 
 def test_flwr_run_with_too_few_nodes_says_how_many(tmp_path: Path, scenario: Path) -> None:
