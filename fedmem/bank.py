@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedmem.catalogue import kind_of
 from fedmem.components import ClientAlgorithm, Probe
-from fedmem.engines.lockstep import Lockstep
+from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.seeding import stream
@@ -91,7 +91,7 @@ def simulate(
             if progress is not None:
                 progress.update(round, observer.accuracy)
 
-        engine = Lockstep(scenario, federation, executor, work, observer if watch else None, on_round)
+        engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round)
         server = _server(scenario)
         try:
             finished = engine.train(chosen, server)
@@ -120,15 +120,39 @@ def simulate(
     )
 
 
+class _Engine(Protocol):
+    """Trains runs from the first round to the last."""
+
+    def train(self, runs: Sequence[int], server: str) -> Finished: ...
+
+
+def _engine(
+    scenario: Scenario,
+    federation: Federation,
+    executor: Executor,
+    work: LocalWork,
+    observer: _Observer | None,
+    on_round: Callable[[int], None],
+) -> _Engine:
+    if scenario.speed.engine == "flower":
+        from fedmem.engines.flower import FlowerRuntime
+
+        return FlowerRuntime(scenario, federation, work, observer, on_round)
+    return Lockstep(scenario, federation, executor, work, observer, on_round)
+
+
 def executor_of(scenario: Scenario, federation: Federation, workers: int | None = None) -> Executor:
     """What trains the clients of a scenario, by a fixed table, never by a measurement.
 
     `auto` stacks the models that say they gain from it. What is not stacked is spread over `workers` processes, by
-    default as many as the scenario says.
+    default as many as the scenario says. On Flower's runtime clients are apart, and what looks at their models computes
+    as they do.
     """
     speed = scenario.speed
     device = device_of(scenario)
     given = federation.model, scenario.client, federation.store
+    if speed.engine == "flower":
+        return OneByOne(*given, device=device)
     if speed.executor == "stacked" or (speed.executor == "auto" and scenario.model.stackable):
         return Stacked(*given, device=device)
     count = workers_of(scenario) if workers is None else workers
@@ -160,11 +184,12 @@ def workers_of(scenario: Scenario) -> int:
 def _server(scenario: Scenario) -> str:
     """`auto` applies the rule of a strategy that has one: the same results as its messages, by test, in less time.
 
-    A strategy that picks its own cohort does so while it writes messages.
+    A strategy that picks its own cohort does so while it writes messages, and Flower's runtime carries nothing else.
     """
     if scenario.speed.server != "auto":
         return scenario.speed.server
-    return "rule" if callable(getattr(scenario.strategy, "rule", None)) and scenario.cohort == "sampler" else "messages"
+    ruled = callable(getattr(scenario.strategy, "rule", None)) and scenario.cohort == "sampler"
+    return "rule" if ruled and scenario.speed.engine == "lockstep" else "messages"
 
 
 @contextmanager

@@ -355,6 +355,40 @@ def _free_cohort(speed: Any, cohort: str) -> Iterator[Problem]:
         )
 
 
+def _flower(speed: Any) -> Iterator[Problem]:
+    """What makes no sense where every client trains in a process of Flower's runtime."""
+    if speed.engine != "flower":
+        if speed.address is not None:
+            yield Problem(
+                path="speed.address",
+                message="names a Ray cluster, which engine lockstep does not use; use engine: flower, or leave it out",
+            )
+        return
+    if speed.executor == "stacked":
+        yield Problem(
+            path="speed.executor",
+            message="engine flower trains each client by itself, in a worker process, so that nothing can be stacked; "
+            "use executor: one_by_one or auto, or engine: lockstep",
+        )
+    if speed.server == "rule":
+        yield Problem(
+            path="speed.server",
+            message="engine flower aggregates what comes in messages; use server: messages or auto, or engine: "
+            "lockstep",
+        )
+    if speed.device == "cuda":
+        yield Problem(
+            path="speed.device",
+            message="engine flower trains on processors only; use device: cpu, or engine: lockstep",
+        )
+    if speed.address is not None and speed.workers != "auto":
+        yield Problem(
+            path="speed.workers",
+            message=f"{speed.workers} workers cannot be asked for where speed.address names a cluster: it has as many "
+            "as its cores allow; use workers: auto, or leave address out",
+        )
+
+
 CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _runs,
     _cohort,
@@ -380,4 +414,5 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _executor,
     _rule,
     _free_cohort,
+    _flower,
 )

@@ -35,6 +35,21 @@ def too_many_failed(round: int, failed: int, asked: int, first: int, cause: str)
     )
 
 
+def not_finite(params: Params) -> str | None:
+    """Why a model that a client sent is no use to a strategy, None where it is: one NaN would make the aggregate NaN.
+
+    >>> not_finite({"w": torch.tensor([1.0, 2.0])}) is None
+    True
+    >>> not_finite({"w": torch.tensor([1.0, float("inf")])})
+    "its model is not finite: 1 of 2 values of 'w' are NaN or infinite"
+    """
+    for name, value in params.items():
+        wrong = int((~torch.isfinite(value)).sum())
+        if wrong:
+            return f"its model is not finite: {wrong} of {value.numel()} values of {name!r} are NaN or infinite"
+    return None
+
+
 def _told(error: BaseException) -> str:
     """An error with the place where it was raised, which is in somebody else's file."""
     last = traceback.extract_tb(error.__traceback__)[-1]

@@ -221,9 +221,9 @@ def _memory(
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
     local = [round for round in scenario.observed_rounds if 0 < round <= cohorts.rounds]
     largest = max(int(cohorts.present(round).sum()) for round in {1, *local})
-    alone = scenario.speed.executor == "one_by_one" or (
-        scenario.speed.executor == "auto" and not scenario.model.stackable
-    )
+    speed = scenario.speed
+    alone = speed.engine == "flower" or speed.executor == "one_by_one"
+    alone = alone or (speed.executor == "auto" and not scenario.model.stackable)
     stacked = min(1 if alone else max(1, STACK_BYTES["cpu"] // max(1, model)), largest)
     batch = scenario.client.batch_size * int(np.prod(federation.store.inputs.shape[1:])) * 4
     watched = len(local) * ("local" in scenario.observe.levels) > 0

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 PACKAGES = ("fedmem", "flwr", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pydantic", "greenlet")
 """What the numbers depend on; the manifest holds the version of each."""
 
+ENGINES = {"flower": ("ray",)}
+"""What an engine needs beside them."""
+
 
 def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, progress: Progress | None = None) -> Path:
     """Run a scenario and return its folder, `<out>/<name>/<id>`.
@@ -131,7 +134,7 @@ def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total
         "runs": scenario.runs,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package: version(package) for package in (*PACKAGES, *ENGINES.get(scenario.speed.engine, ()))},
         "commit": commit(),
         "components": components_of(scenario),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},

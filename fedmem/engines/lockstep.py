@@ -14,31 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
-from greenlet import GreenletExit, getcurrent, greenlet
+from flwr.app import Error, Message, MessageType, MetricRecord, RecordDict
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem.engines._flower import LocalGrid, in_process, local_record, local_reply, reply_to
+from fedmem.engines._flower import in_process, local_reply, reply_to
+from fedmem.engines._in_step import Send, Waiting, in_step, one_run
+from fedmem.engines._letters import check_instructions, followed, model_in, offered
 from fedmem.errors import RunError
-from fedmem.observe import Observed, Watcher, params_of, too_many_failed
+from fedmem.observe import Watcher, not_finite, params_of, too_many_failed
 from fedmem.roster import FIRST_NODE, Roster, rosters
 from fedmem.training import Executor
 from fedmem.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
 from fedmem.work import Done, LocalWork, Work, pick, stack
-from strategies._rule import OFFER, Round
+from strategies._rule import Round
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
 
 CLIENT_FAILED = 1
 """Flower's error code of a reply from a client that raised."""
-
-NOT_FINITE = "it sent values that are not finite; lower client.lr, or set tolerate.not_finite to pass them on"
-"""The cause of failure of a client whose model has diverged."""
-
-ROUND_KEY = "server-round"
-"""What every Flower strategy writes into the configuration of a message; it asks for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +61,6 @@ class Lockstep:
         self._executor = executor
         self._work = work
         self._watchers = () if watcher is None else (watcher,)
-        self._follows: Mapping[str, str] = getattr(scenario.client, "follows", {})
         self._on_round = on_round
         self._participation: list[Participation] = []
         self._rosters: dict[int, Roster] = {}
@@ -84,67 +78,26 @@ class Lockstep:
     # --- Flower's messages: the reference, and the path of every foreign strategy ---------------------------------
 
     def _by_messages(self, runs: Sequence[int]) -> list[Params]:
-        coroutines = {run: greenlet(self._one_run) for run in runs}
-        waiting: dict[int, _Waiting] = {}
-        finished: dict[int, Params] = {}
+        return in_step(runs, self._one_run, self._answer, self._on_round, self._scenario.rounds)
 
-        def advance(run: int, value: object) -> None:
-            result = coroutines[run].switch(value)
-            if isinstance(result, _Waiting):
-                waiting[run] = result
-            else:
-                finished[run] = result
-
-        try:
-            for run in runs:
-                advance(run, run)
-            while waiting:
-                asked, waiting = waiting, {}
-                replies = self._answer(asked)
-                for run in asked:
-                    advance(run, replies[run])
-                self._on_round(min((w.observed.round for w in waiting.values()), default=self._scenario.rounds + 1) - 1)
-        finally:
-            for coroutine in coroutines.values():
-                if not coroutine.dead:
-                    coroutine.throw(GreenletExit)
-        return [finished[run] for run in runs]
-
-    def _one_run(self, run: int) -> Params:
+    def _one_run(self, run: int, send: Send) -> Params:
         """The body of a coroutine: the strategy's own loop over rounds."""
-        scheduler = getcurrent().parent
-        assert scheduler is not None
-        scenario = self._scenario
-        roster = self._rosters[run]
-        strategy = scenario.strategy.make(len(roster.cohort(1)))
-        observed = Observed(
-            strategy,
-            *self._watchers,
-            roster=roster,
-            tolerate=scenario.tolerate.failed,
-            enforce=scenario.cohort == "sampler",
-            seed=scenario.seed,
-            run=run,
-            same_cohorts=scenario.roster == "shared",
-            kept=lambda client: self._kept.pop((run, client)),
+        params, observed = one_run(
+            self._scenario,
+            self._federation,
+            run,
+            self._rosters[run],
+            self._watchers,
+            lambda client: self._kept.pop((run, client)),
+            send,
         )
-        grid = LocalGrid(self._federation.num_clients, lambda messages: scheduler.switch(_Waiting(observed, messages)))
-        if hasattr(strategy, "introduce"):
-            strategy.introduce(grid.nodes)
-        initial = self._federation.initial_of(run)
-        result = observed.start(grid, local_record(initial), num_rounds=scenario.rounds)
-        if observed.round < scenario.rounds:
-            raise RunError(
-                f"run {run}: strategy {type(observed.strategy).__name__} stopped after round {observed.round} of "
-                f"{scenario.rounds}. Lower rounds to {observed.round}, or use a strategy that goes on to the end."
-            )
         for round, clients in observed.failed.items():
             self._participation += [
                 Participation(run=run, round=round, client=client, num_examples=0, failed=True) for client in clients
             ]
-        return params_of(result.arrays, initial) if result.arrays else initial
+        return params
 
-    def _answer(self, asked: dict[int, _Waiting]) -> dict[int, list[Message]]:
+    def _answer(self, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
         """Replies to everything that waits: training of all runs as one batch, evaluation in passing."""
         replies: dict[int, list[Message]] = {run: [None] * len(wait.messages) for run, wait in asked.items()}  # type: ignore[list-item]
         batches: dict[tuple[int, tuple[str, ...]], list[_Order]] = {}
@@ -152,12 +105,13 @@ class Lockstep:
             decoded: dict[int, Params] = {}
             round = wait.observed.round
             for place, message in enumerate(wait.messages):
-                record = _model_of(message)
+                record = model_in(message.content)
                 if id(record) not in decoded:
                     decoded[id(record)] = params_of(record, self._federation.initial)
                 order = _Order(run, place, message, decoded[id(record)])
                 if message.metadata.message_type == MessageType.TRAIN:
-                    offer = self._offered(round, message)
+                    check_instructions(self._scenario.client, round, message.content)
+                    offer = offered(message.content, followed(self._scenario.client), round)
                     batches.setdefault((round, tuple(sorted(offer))), []).append(replace(order, offer=offer))
                 elif message.metadata.message_type == MessageType.EVALUATE:
                     replies[run][place] = Message(self._evaluate(order, round), reply_to=message)
@@ -219,31 +173,6 @@ class Lockstep:
     def _wanted(self, round: int) -> bool:
         return any(watcher.wants(round) for watcher in self._watchers)
 
-    def _offered(self, round: int, message: Message) -> Params:
-        """What a message gives its client beside the model; stock strategies of Flower write theirs into a config.
-
-        A strategy may instruct its clients; an instruction that nobody follows would make it another strategy.
-        """
-        offer: Params = {}
-        for name, record in message.content.items():
-            if name == OFFER and isinstance(record, ArrayRecord):
-                offer |= params_of(record)
-            elif isinstance(record, ConfigRecord):
-                unheard = sorted(set(record) - {ROUND_KEY} - set(self._follows))
-                if unheard:
-                    raise RunError(
-                        f"round {round}: the strategy instructs its clients by {unheard[0]!r}, which the client "
-                        f"algorithm {type(self._scenario.client).__name__} does not follow, so that it would not be "
-                        "the strategy it is named after. Use a client algorithm that lists it in `follows`, or "
-                        "another strategy."
-                    )
-                offer |= {
-                    self._follows[key]: torch.tensor(value, dtype=torch.float64)
-                    for key, value in record.items()
-                    if key in self._follows
-                }
-        return offer
-
     def _train(self, work: Work) -> tuple[Done | None, dict[int, str]]:
         """What came of those clients that did not fail, and why the others did, by their place in the work.
 
@@ -255,7 +184,7 @@ class Lockstep:
         done, failed = self._executor.attempt_all(work)
         left = [i for i in range(len(work)) if i not in failed]
         if done is not None and not self._scenario.tolerate.not_finite:
-            failed |= {left[i]: NOT_FINITE for i in np.flatnonzero(~done.finite()).tolist()}
+            failed |= {left[i]: str(not_finite(pick(done.sent, i))) for i in np.flatnonzero(~done.finite()).tolist()}
         if failed and self._scenario.roster == "shared":
             lost = {int(work.client[i]): f"{failed[i]} (in run {work.run[i]})" for i in sorted(failed, reverse=True)}
             failed = {i: lost[k] for i, k in enumerate(work.client.tolist()) if k in lost}
@@ -402,14 +331,6 @@ class Lockstep:
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """What a coroutine hands to the scheduler."""
-
-    observed: Observed
-    messages: list[Message]
-
-
-@dataclass(frozen=True)
 class _Order:
     """A message to a client, with the model in it."""
 
@@ -426,11 +347,6 @@ class _Order:
 
 def _where(runs: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
     return torch.where(runs.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
-
-
-def _model_of(message: Message) -> ArrayRecord:
-    """The model in a message."""
-    return next(record for name, record in message.content.items() if name != OFFER and isinstance(record, ArrayRecord))
 
 
 def _reports(done: Done) -> dict[str, FloatArray]:

@@ -443,7 +443,7 @@ def test_a_model_that_is_not_finite_is_a_failure_unless_the_scenario_passes_it_o
         "rounds": 2,
         "speed": {"executor": executor, "server": server},
     }
-    with pytest.raises(RunError, match=r"round 1: 3 of 3 clients failed, first client \d: it sent values that are not"):
+    with pytest.raises(RunError, match=r"round 1: 3 of 3 clients failed, first client \d: its model is not finite"):
         trained(tiny(**changes))
     passed = trained(tiny(**changes, tolerate={"not_finite": True}))
     assert not any(part.failed for part in passed.bank.participation)

@@ -1,0 +1,76 @@
+"""A scenario as a Flower app: what `flwr run .` starts at the root of the repository.
+
+The keys of its configuration are those of the table `tool.flwr.app.config` in `pyproject.toml`: `scenario` (a file,
+relative to the app unless absolute), `set` (changes such as `"runs=2 client.lr=0.1"`), `out` (where results go, best
+absolute, since a SuperLink may have been started anywhere) and `force`. There must be a node for every client:
+
+    flwr run . --stream --federation-config "num-supernodes=20" --run-config "out='/home/me/runs'"
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedmem.engines._client import client_app
+from fedmem.engines.flower import joined
+from fedmem.running import run
+from fedmem.scenario import load_scenario
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+__all__ = ["client_app", "server_app"]
+
+LOG = logging.getLogger("flwr.fedmem")
+"""Below Flower's own, so that it is streamed as Flower's is."""
+
+server_app = ServerApp()
+"""Runs the scenario of the configuration on the grid that it is given, and writes its folder."""
+
+
+@server_app.main()
+def _main(grid: Grid, context: Context) -> None:
+    config = context.run_config
+    scenario = configured(str(config["scenario"]), str(config["set"]))
+    flower = logging.getLogger("flwr")
+    level = flower.level
+    try:
+        # strategies tell of every round of every run
+        flower.setLevel(logging.ERROR)
+        LOG.setLevel(logging.INFO)
+        with joined(grid):
+            folder = run(scenario, out=Path(str(config["out"])), force=bool(config["force"]), progress=_Log())
+        LOG.info("results are in %s", folder.resolve())
+    finally:
+        flower.setLevel(level)
+
+
+def configured(file: str, changes: str) -> Scenario:
+    """The scenario of a file that lies within the app, or anywhere if its path is absolute.
+
+    >>> configured("scenarios/quickstart.yaml", "runs=8 rounds=7").rounds
+    7
+    """
+    here = Path(__file__).resolve().parent.parent
+    return load_scenario(here / file, [*shlex.split(changes), "speed.engine=flower"])
+
+
+class _Log:
+    """Progress as lines, for logs that are streamed."""
+
+    def start(self, rounds: int, runs: int) -> None:
+        self._rounds = rounds
+        LOG.info("%d runs of %d rounds", runs, rounds)
+
+    def update(self, round: int, accuracy: float | None) -> None:
+        known = "" if accuracy is None else f", accuracy {accuracy:.3f}"
+        LOG.info("round %d of %d%s", round, self._rounds, known)
+
+    def stage(self, text: str) -> None:
+        LOG.info("%s", text)

@@ -1,0 +1,204 @@
+"""The clients of a scenario as a Flower `ClientApp`, for any process that Flower runs them in.
+
+A process builds the federation of a scenario once and keeps it. Which client a node is, its partition says; what is to
+be done, the message. What a client remembers between its turns waits in Flower's context.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from fedmem import federation as federations
+from fedmem.engines._letters import ARRAYS, KEPT, MEMORY, Assignment, followed, model_in, offered, record_of, told
+from fedmem.observe import TRACE, params_of
+from fedmem.scenario import parse_scenario
+from fedmem.training import LocalWork, OneByOne, Task
+from fedmem.types import Federation, Params
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+PARTITION = "partition-id"
+"""What Flower's runtime calls the number of a node's data, in the configuration of the node."""
+
+FAILED = 1
+"""Flower's code of the error of a client that raised."""
+
+client_app = ClientApp()
+"""Answers `query` (which client is this, and what federation has it built), `train` and `evaluate`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Workplace:
+    """What a process needs for the work of any client of a scenario."""
+
+    scenario: Scenario
+    federation: Federation
+    fingerprint: str
+    work: LocalWork
+    executor: OneByOne
+
+
+@lru_cache(maxsize=1)
+def _workplace(text: str) -> _Workplace:
+    """Built once in a process; a scenario of its own each time would cost more than the training."""
+    scenario = parse_scenario(text)
+    federation = federations.build(scenario)
+    return _Workplace(
+        scenario=scenario,
+        federation=federation,
+        fingerprint=fingerprint(federation),
+        work=LocalWork(federation, scenario.client, scenario.seed),
+        executor=OneByOne(federation.model, scenario.client, federation.store),
+    )
+
+
+def fingerprint(federation: Federation) -> str:
+    """A hash of everything that clients start from: rows, who holds them, coins, fill-ins, initial parameters."""
+    parts = [federation.store.inputs, federation.store.targets, *federation.base, federation.audit.is_in]
+    parts += [federation.trained, federation.fill, *(value.numpy() for value in federation.initial.values())]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
+@client_app.query()
+def _query(message: Message, context: Context) -> Message:
+    """Who is this?"""
+
+    def answer(work: Assignment) -> RecordDict:
+        known = {"client": int(context.node_config[PARTITION])} if PARTITION in context.node_config else {}
+        return RecordDict({TRACE: ConfigRecord({**known, "fingerprint": _workplace(work.scenario).fingerprint})})
+
+    return _answered(message, answer)
+
+
+@client_app.train()
+def _train(message: Message, context: Context) -> Message:
+    """One client's turn."""
+
+    def answer(work: Assignment) -> RecordDict:
+        place = _workplace(work.scenario)
+        task = replace(
+            _task(place, work, message, context),
+            offer=offered(message.content, followed(place.scenario.client), work.round),
+            memory=_recalled(context, work),
+        )
+        trained = place.executor.train([task])[0]
+        outcome = trained.outcome
+        _remember(context, work, outcome.memory)
+        content = RecordDict(
+            {
+                ARRAYS: record_of(outcome.sent),
+                "metrics": MetricRecord({"num-examples": len(task.rows), "train_loss": trained.loss}),
+                TRACE: ConfigRecord({"client": task.client, **told(trained)}),
+            }
+        )
+        if work.watched:
+            content[MEMORY] = record_of(task.memory)
+            if outcome.kept is not outcome.sent:
+                content[KEPT] = record_of(outcome.kept)
+        return content
+
+    return _answered(message, answer)
+
+
+@client_app.evaluate()
+def _evaluate(message: Message, context: Context) -> Message:
+    """Loss and accuracy of the model on the client's own rows, for strategies that ask."""
+
+    def answer(work: Assignment) -> RecordDict:
+        place = _workplace(work.scenario)
+        return evaluated(place.federation, _task(place, work, message, context))
+
+    return _answered(message, answer)
+
+
+def evaluated(federation: Federation, task: Task) -> RecordDict:
+    """The metrics of a task's model on the task's rows."""
+    store = federation.store
+    with torch.no_grad():
+        inputs, targets = torch.from_numpy(store.inputs[task.rows]), torch.from_numpy(store.targets[task.rows])
+        logits = functional_call(federation.model, task.before, (inputs,))
+        loss = float(F.cross_entropy(logits, targets))
+        accuracy = float((logits.argmax(dim=1) == targets).double().mean())
+    metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
+    return RecordDict({"metrics": metrics})
+
+
+def _task(place: _Workplace, work: Assignment, message: Message, context: Context) -> Task:
+    before = params_of(model_in(message.content), place.federation.initial)
+    return place.work.task(work.run, work.round, int(context.node_config[PARTITION]), before)
+
+
+def _answered(message: Message, answer: Callable[[Assignment], RecordDict]) -> Message:
+    """The answer, or why there is none. An exit is caught as well: it would take the worker of everybody else along."""
+    work = Assignment.of(message.content)
+    try:
+        with _bounded(work.seconds), _threads(work):
+            return Message(answer(work), reply_to=message)
+    except (Exception, SystemExit) as error:
+        return Message(Error(FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Ends this process if the work takes longer, whatever it hangs in, since Flower would wait for ever."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _threads(work: Assignment) -> Iterator[None]:
+    """As many threads as the scenario says, since sums depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(_workplace(work.scenario).scenario.speed.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- memory: by run and round, since the server may not accept the last turn ------------------------------------------
+
+
+def _recalled(context: Context, work: Assignment) -> Params:
+    """What the client took away from the last turn that the server accepted."""
+    if not work.remembers:
+        return {}
+    name = _name(work.run, work.remembers)
+    if name not in context.state:
+        raise RuntimeError(f"this node has lost what it remembered of round {work.remembers}")
+    record = context.state[name]
+    assert isinstance(record, ArrayRecord)
+    return params_of(record)
+
+
+def _remember(context: Context, work: Assignment, memory: Params) -> None:
+    """Keep this turn's memory beside the accepted one, and let go of the others of the run."""
+    kept = {_name(work.run, work.remembers), _name(work.run, work.round)}
+    for name in [name for name in context.state if name.startswith(_name(work.run)) and name not in kept]:
+        del context.state[name]
+    context.state[_name(work.run, work.round)] = record_of(memory)
+
+
+def _name(run: int, round: int | str = "") -> str:
+    return f"memory of run {run}, round {round}"

@@ -1,0 +1,113 @@
+"""All runs of a bank in step: each is a coroutine that executes its Flower strategy's own `start`.
+
+Where Flower would send messages and wait, the coroutine hands them to the scheduler here, which has whatever is waiting
+answered at once, and then resumes the runs in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flwr.app import Message
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from fedmem.engines._flower import LocalGrid, local_record
+from fedmem.errors import RunError
+from fedmem.observe import Observed, Roster, Watcher, params_of
+from fedmem.types import Federation, Params
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a run hands to the scheduler: its messages, and the strategy that sent them."""
+
+    observed: Observed
+    messages: list[Message]
+
+
+Send = Callable[[Waiting], list[Message]]
+Answer = Callable[[Mapping[int, Waiting]], Mapping[int, list[Message]]]
+
+
+def in_step(
+    runs: Sequence[int],
+    start: Callable[[int, Send], Params],
+    answer: Answer,
+    on_round: Callable[[int], None],
+    rounds: int,
+) -> list[Params]:
+    """Let `start(run, send)` go on in all runs at once; `answer` is given what all that still wait have sent.
+
+    `on_round` is told the last round that every run has finished.
+    """
+    scheduler = getcurrent()
+
+    def send(waiting: Waiting) -> list[Message]:
+        replies: list[Message] = scheduler.switch(waiting)
+        return replies
+
+    coroutines = {run: greenlet(lambda run: start(run, send)) for run in runs}
+    waiting: dict[int, Waiting] = {}
+    finished: dict[int, Params] = {}
+
+    def advance(run: int, value: object) -> None:
+        result = coroutines[run].switch(value)
+        if isinstance(result, Waiting):
+            waiting[run] = result
+        else:
+            finished[run] = result
+
+    try:
+        for run in runs:
+            advance(run, run)
+        while waiting:
+            asked, waiting = waiting, {}
+            replies = answer(asked)
+            for run in asked:
+                advance(run, replies[run])
+            on_round(min((wait.observed.round for wait in waiting.values()), default=rounds + 1) - 1)
+    finally:
+        for coroutine in coroutines.values():
+            if not coroutine.dead:
+                coroutine.throw(GreenletExit)
+    return [finished[run] for run in runs]
+
+
+def one_run(
+    scenario: Scenario,
+    federation: Federation,
+    run: int,
+    roster: Roster,
+    watchers: Sequence[Watcher],
+    kept: Callable[[int], Params],
+    send: Send,
+) -> tuple[Params, Observed]:
+    """The strategy's own loop over rounds: its last global model, and the watched strategy with what failed in it."""
+    strategy = scenario.strategy.make(len(roster.cohort(1)))
+    observed = Observed(
+        strategy,
+        *watchers,
+        roster=roster,
+        tolerate=scenario.tolerate.failed,
+        enforce=scenario.cohort == "sampler",
+        seed=scenario.seed,
+        run=run,
+        same_cohorts=scenario.roster == "shared",
+        kept=kept,
+    )
+    grid = LocalGrid(federation.num_clients, lambda messages: send(Waiting(observed, messages)))
+    if hasattr(strategy, "introduce"):
+        strategy.introduce(list(grid.get_node_ids()))
+    initial = federation.initial_of(run)
+    result = observed.start(grid, local_record(initial), num_rounds=scenario.rounds)
+    if observed.round < scenario.rounds:
+        raise RunError(
+            f"run {run}: strategy {type(observed.strategy).__name__} stopped after round {observed.round} of "
+            f"{scenario.rounds}. Lower rounds to {observed.round}, or use a strategy that goes on to the end."
+        )
+    return params_of(result.arrays, initial) if result.arrays else initial, observed

@@ -1,0 +1,108 @@
+"""What server and clients write to each other, beside the model, wherever the messages travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from fedmem.components import ClientAlgorithm
+from fedmem.errors import RunError
+from fedmem.observe import params_of
+from fedmem.training import Trained
+from fedmem.types import Params
+from strategies._rule import OFFER
+
+ROUND_KEY = "server-round"
+"""What every Flower strategy writes into the configuration of a message; it asks for nothing."""
+
+ARRAYS = "arrays"
+"""The record of the model, in a message that leaves this process."""
+
+KEPT, MEMORY = "kept", "memory"
+"""Records of a reply in rounds that are watched: the model a client holds where it is not what it sent, and what it
+remembered when it began."""
+
+WORK = "fedmem"
+"""The record that tells a client of another process what its work is; no strategy sees it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What a client is told beside the model: all that it needs, so that its process may be any.
+
+    `scenario` is the whole scenario as YAML; `remembers` the last round of the run whose work was accepted, 0 for
+    none: that is whose memory counts; `watched` asks for what is kept and remembered; `seconds` is how long the work
+    may take.
+    """
+
+    scenario: str
+    run: int = 0
+    round: int = 0
+    remembers: int = 0
+    watched: bool = False
+    seconds: float
+
+    def record(self) -> ConfigRecord:
+        """As Flower carries it."""
+        return ConfigRecord(asdict(self))
+
+    @staticmethod
+    def of(content: RecordDict) -> Assignment:
+        """The work that the content of a message tells of."""
+        return Assignment(**dict(content.config_records[WORK]))  # type: ignore[arg-type]
+
+
+def record_of(params: Params) -> ArrayRecord:
+    """The arrays as a record that can leave this process."""
+    record = ArrayRecord()
+    for name, value in params.items():
+        record[name] = Array(np.asarray(value.detach().numpy()))
+    return record
+
+
+def model_in(content: RecordDict) -> ArrayRecord:
+    """The model in a strategy's message, whatever the strategy calls it."""
+    return next(record for name, record in content.items() if name != OFFER and isinstance(record, ArrayRecord))
+
+
+def offered(content: RecordDict, follows: Mapping[str, str], round: int) -> Params:
+    """What a message gives its client beside the model; stock strategies of Flower write theirs into a config."""
+    offer: Params = {}
+    for name, record in content.items():
+        if name == OFFER and isinstance(record, ArrayRecord):
+            offer |= params_of(record)
+        elif name != WORK and isinstance(record, ConfigRecord):
+            offer |= {
+                follows[key]: torch.tensor(value, dtype=torch.float64)
+                for key, value in record.items()
+                if key in follows
+            }
+    return {**offer, "round": torch.tensor(float(round))}
+
+
+def followed(client: ClientAlgorithm) -> Mapping[str, str]:
+    """The instructions in a config that a client algorithm heeds, and as which offer."""
+    follows: Mapping[str, str] = getattr(client, "follows", {})
+    return follows
+
+
+def check_instructions(client: ClientAlgorithm, round: int, content: RecordDict) -> None:
+    """A strategy may instruct its clients; an instruction that nobody follows would make it another strategy."""
+    asked = {key for config in content.values() if isinstance(config, ConfigRecord) for key in config} - {ROUND_KEY}
+    unheard = sorted(asked - set(followed(client)))
+    if unheard:
+        raise RunError(
+            f"round {round}: the strategy instructs its clients by {unheard[0]!r}, which the client algorithm "
+            f"{type(client).__name__} does not follow, so that it would not be the strategy it is named after. Use a "
+            "client algorithm that lists it in `follows`, or another strategy."
+        )
+
+
+def told(outcome: Trained) -> dict[str, float]:
+    """The scalars that a client says about its work; a client without rows has no loss to tell."""
+    report = {name: float(value) for name, value in outcome.outcome.report.items()}
+    return report | {"steps": float(len(outcome.task.batches)), "loss": outcome.loss}

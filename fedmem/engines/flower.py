@@ -1,0 +1,397 @@
+"""The engine `flower`: the same scenario on Flower's own simulation runtime, its clients in worker processes of Ray.
+
+The strategies, `Observed` and the clients' step functions are those of `lockstep`; what differs is the way between
+them. The server runs every federation of the bank, in step; its messages go through Flower's grid to a `ClientApp`
+(`engines/_client.py`) whose processes may be on one machine or on a Ray cluster. `fedmem.app` makes a Flower app of
+both, for `flwr run .`.
+
+- One start of the runtime serves all runs. Each of Flower's nodes is one client, by its partition number, and takes
+  part in every run; what it remembers of a run waits in its context under the number of the run.
+- As in lockstep, the messages of all runs are answered together, so that a client that fails in one run can be dropped
+  in all of them where they share a roster, and nothing has to be kept until the last run is through.
+- A node is sent its next message when it has answered the last one: Flower hands a node's context to a worker and takes
+  it back whole, so that of two messages at once the second would undo what the first remembered.
+- Equal to lockstep with `executor: one_by_one` to the last bit, on one thread and one kind of machine.
+- A client that raises, sends a model that is not finite, takes longer than `CLIENT_SECONDS` or dies with its process
+  (twice: the second time might have been somebody else's fault) has failed, and is tolerated or not as in lockstep.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from fedmem.components import Outcome
+from fedmem.engines._client import FAILED, client_app, fingerprint
+from fedmem.engines._flower import FIRST_NODE, in_process, local_record, require_ray, simulation
+from fedmem.engines._in_step import Send, Waiting, in_step, one_run
+from fedmem.engines._letters import (
+    ARRAYS,
+    KEPT,
+    MEMORY,
+    WORK,
+    Assignment,
+    check_instructions,
+    followed,
+    model_in,
+    offered,
+    record_of,
+)
+from fedmem.engines.lockstep import Finished
+from fedmem.errors import RunError
+from fedmem.observe import TRACE, Watcher, not_finite, params_of
+from fedmem.roster import Roster, rosters
+from fedmem.types import Federation, Params, Participation
+from fedmem.work import LocalWork, Task, Trained, Work
+from strategies._rule import OFFER
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+CLIENT_SECONDS = 3600.0
+"""How long a client may take for a round, before its process is ended: what Flower's strategies wait for a round."""
+
+PULL_SECONDS = 0.02
+"""How often replies are asked for."""
+
+STUCK_SECONDS = 60.0
+"""How long the runtime may take beyond the time of its clients, to start its workers for instance."""
+
+_joined: ContextVar[Grid | None] = ContextVar("_joined", default=None)
+
+
+@contextmanager
+def joined(grid: Grid) -> Iterator[None]:
+    """Within it the engine uses this grid, of a Flower app that is running, instead of starting a runtime."""
+    token = _joined.set(grid)
+    try:
+        yield
+    finally:
+        _joined.reset(token)
+
+
+class FlowerRuntime:
+    """Trains the runs of a bank on Flower's runtime. `watcher` sees every transition that it wants, run by run.
+
+    Errors: `ComponentError` where Ray is not installed, `RunError` where Ray does not start or its cluster does not
+    answer, where the runtime ends by itself or stops answering, and for everything that ends a run in lockstep.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        federation: Federation,
+        work: LocalWork,
+        watcher: Watcher | None,
+        on_round: Callable[[int], None] = lambda round: None,
+    ) -> None:
+        if _joined.get() is None:
+            require_ray()
+        self._scenario = scenario
+        self._federation = federation
+        self._work = work
+        self._watchers = () if watcher is None else (watcher,)
+        self._on_round = on_round
+        self._text = scenario.to_yaml()
+        self._participation: list[Participation] = []
+        self._rosters: dict[int, Roster] = {}
+        self._remembers: dict[tuple[int, int], int] = {}
+        self._kept: dict[tuple[int, int], Params] = {}
+
+    def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
+        """Train these runs from the first round to the last; there is no other way than by messages."""
+        assert server == "messages", "the scenario admits nothing else with this engine"
+        self._rosters = rosters(self._scenario, self._federation, runs)
+        grid = _joined.get()
+        if grid is not None:
+            params = self._serve(runs, grid, lambda: None)
+        else:
+            with in_process(), self._runtime(len(runs)) as (grid, check):
+                params = self._serve(runs, grid, check)
+        ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
+        return Finished(params=tuple(params), participation=tuple(ordered))
+
+    def _serve(self, runs: Sequence[int], grid: Grid, check: Callable[[], None]) -> list[Params]:
+        """What a server does on a grid: it meets its clients, then lets the strategies of all runs start."""
+        post = _Post(grid, check)
+        post.meet(self._federation, self._letter())
+        answer = partial(self._answer, post)
+        return in_step(runs, self._one_run, answer, self._on_round, self._scenario.rounds)
+
+    @contextmanager
+    def _runtime(self, runs: int) -> Iterator[tuple[Grid, Callable[[], None]]]:
+        """The runtime, with no more workers than can have something to do."""
+        speed, clients = self._scenario.speed, self._federation.num_clients
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = max(1, min(cores // speed.threads, runs * clients)) if speed.workers == "auto" else speed.workers
+        with simulation(
+            client_app, nodes=clients, workers=workers, threads=speed.threads, address=speed.address
+        ) as runtime:
+            yield runtime
+
+    def _letter(self, run: int = 0, round: int = 0, client: int = 0) -> Assignment:
+        return Assignment(
+            scenario=self._text,
+            run=run,
+            round=round,
+            remembers=self._remembers.get((run, client), 0),
+            watched=any(watcher.wants(round) for watcher in self._watchers),
+            seconds=CLIENT_SECONDS,
+        )
+
+    def _one_run(self, run: int, send: Send) -> Params:
+        """The body of a coroutine: the strategy's own loop over rounds."""
+        params, observed = one_run(
+            self._scenario,
+            self._federation,
+            run,
+            self._rosters[run],
+            self._watchers,
+            lambda client: self._kept.pop((run, client)),
+            send,
+        )
+        for round, clients in observed.failed.items():
+            self._participation += [
+                Participation(run=run, round=round, client=client, num_examples=0, failed=True) for client in clients
+            ]
+        return params
+
+    def _answer(self, post: _Post, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
+        """Replies to everything that waits, from the clients' processes."""
+        letters = [letter for run, wait in asked.items() for letter in self._letters(run, wait)]
+        answers = post.exchange([(letter.client, letter.content, letter.kind) for letter in letters])
+        outcomes = self._dropped(
+            letters, [self._outcome(letter, answer) for letter, answer in zip(letters, answers, strict=True)]
+        )
+        replies: dict[int, list[Message]] = {run: [] for run in asked}
+        for letter, outcome in zip(letters, outcomes, strict=True):
+            if isinstance(outcome, str):
+                reply = Message(Error(FAILED, outcome), reply_to=letter.message)
+            else:
+                content = self._accepted(letter, outcome) if isinstance(outcome, Trained) else outcome
+                reply = Message(content, reply_to=letter.message)
+            replies[letter.work.run].append(reply)
+        return replies
+
+    def _letters(self, run: int, wait: Waiting) -> Iterator[_Letter]:
+        """What the strategy's messages are when they leave this process."""
+        round = wait.observed.round
+        models: dict[int, tuple[Params, ArrayRecord]] = {}
+        for message in wait.messages:
+            kind = message.metadata.message_type
+            if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+                raise RunError(
+                    f"round {round}: the strategy sent a message of type {kind!r}; clients answer `train` and "
+                    "`evaluate`."
+                )
+            if kind == MessageType.TRAIN:
+                check_instructions(self._scenario.client, round, message.content)
+            # the strategy gives the same record to all its clients
+            model = model_in(message.content)
+            if id(model) not in models:
+                before = params_of(model, self._federation.initial)
+                models[id(model)] = (before, record_of(before))
+            before, record = models[id(model)]
+            client = message.metadata.dst_node_id - FIRST_NODE
+            work = self._letter(run, round, client)
+            content = RecordDict({ARRAYS: record, **message.content.config_records, WORK: work.record()})
+            if OFFER in message.content:
+                content[OFFER] = message.content[OFFER]
+            yield _Letter(message=message, client=client, kind=kind, before=before, work=work, content=content)
+
+    def _outcome(self, letter: _Letter, answer: Message) -> Trained | str | RecordDict:
+        """What came of a letter: a client's work or the cause of its failure; the metrics of an evaluation."""
+        if letter.kind == MessageType.EVALUATE:
+            if answer.has_error():
+                raise RunError(
+                    f"round {letter.work.round}: client {letter.client} failed to evaluate: {_cause(answer.error)}"
+                )
+            return answer.content
+        if answer.has_error():
+            return _cause(answer.error)
+        sent = params_of(answer.content.array_records[ARRAYS], letter.before)
+        if not self._scenario.tolerate.not_finite:
+            cause = not_finite(sent)
+            if cause is not None:
+                return cause
+        report = {name: float(value) for name, value in answer.content[TRACE].items() if name != "client"}  # type: ignore[arg-type]
+        records = answer.content.array_records
+        kept = params_of(records[KEPT]) if KEPT in records else sent
+        return Trained(
+            task=self._task(letter, records.get(MEMORY)),
+            outcome=Outcome(sent=sent, kept=kept, report=_tensors(report)),
+            loss=report["loss"],
+        )
+
+    def _task(self, letter: _Letter, memory: ArrayRecord | None) -> Task:
+        """The client's task, as its process was given it."""
+        work = letter.work
+        return replace(
+            self._work.task(work.run, work.round, letter.client, letter.before),
+            offer=offered(letter.message.content, followed(self._scenario.client), work.round),
+            memory={} if memory is None else params_of(memory),
+        )
+
+    def _dropped(
+        self, letters: Sequence[_Letter], outcomes: Sequence[Trained | str | RecordDict]
+    ) -> list[Trained | str | RecordDict]:
+        """With a roster that all runs share, a client that fails in one run is dropped in all of them."""
+        if self._scenario.roster != "shared":
+            return list(outcomes)
+        lost = {
+            (letter.work.round, letter.client): f"{outcome} (in run {letter.work.run})"
+            for letter, outcome in zip(reversed(letters), reversed(outcomes), strict=True)
+            if isinstance(outcome, str)
+        }
+        return [
+            lost.get((letter.work.round, letter.client), outcome) if letter.kind == MessageType.TRAIN else outcome
+            for letter, outcome in zip(letters, outcomes, strict=True)
+        ]
+
+    def _accepted(self, letter: _Letter, outcome: Trained) -> RecordDict:
+        """Take note of a client's work, and make of it what the strategy is given."""
+        task, work = outcome.task, letter.work
+        self._remembers[work.run, letter.client] = work.round
+        if work.watched:
+            self._kept[work.run, letter.client] = outcome.outcome.kept
+            self._work.keep(Work.of([task]))
+        self._rosters[work.run].trained(letter.client, task.before, outcome.outcome.sent, outcome.loss)
+        rows = len(task.rows)
+        self._participation.append(
+            Participation(run=work.run, round=work.round, client=letter.client, num_examples=rows, failed=False)
+        )
+        report = {name: float(value) for name, value in outcome.outcome.report.items()}
+        return RecordDict(
+            {
+                "arrays": local_record(outcome.outcome.sent),
+                # some strategies weigh by the loss, which Flower's examples call train_loss
+                "metrics": MetricRecord({"num-examples": rows, "train_loss": outcome.loss}),
+                TRACE: ConfigRecord({"client": letter.client, **report}),
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Letter:
+    """A message of a strategy, and what of it goes to the client's process."""
+
+    message: Message
+    client: int
+    kind: str
+    before: Params
+    work: Assignment
+    content: RecordDict
+
+
+_Sealed = tuple[int, RecordDict, str]
+"""A letter as it travels: to which client, with what content, of which type of message."""
+
+
+class _Post:
+    """Carries letters to clients over Flower's grid and waits for the answers; no node has two letters at once."""
+
+    def __init__(self, grid: Grid, check: Callable[[], None]) -> None:
+        self._grid = grid
+        self._check = check
+        self._nodes: dict[int, int] = {}
+
+    def meet(self, federation: Federation, work: Assignment) -> None:
+        """Ask every node which client it is, and whether its process has built the same federation."""
+        expected, own = federation.num_clients, fingerprint(federation)
+        nodes = sorted(self._grid.get_node_ids())
+        if len(nodes) < expected:
+            raise RunError(
+                f"Flower's runtime has {len(nodes)} nodes for {expected} clients; start it with at least {expected}, "
+                f'as by flwr run . --federation-config "num-supernodes={expected}".'
+            )
+        self._nodes = dict(enumerate(nodes))
+        answers = self.exchange(
+            [(place, RecordDict({WORK: work.record()}), MessageType.QUERY) for place in self._nodes]
+        )
+        found: dict[int, int] = {}
+        for place, answer in enumerate(answers):
+            if answer.has_error():
+                raise RunError(f"a client's process could not build the federation: {_cause(answer.error)}")
+            told = answer.content.config_records[TRACE]
+            if told["fingerprint"] != own:
+                raise RunError(
+                    "a client's process built another federation than the server from the same scenario; data and "
+                    "versions of packages must be the same wherever clients run."
+                )
+            if "client" not in told:
+                raise RunError(
+                    "a node has no partition-id, so that nobody knows which client it is; start it with "
+                    "--node-config 'partition-id=0' and so on."
+                )
+            found.setdefault(int(told["client"]), nodes[place])  # type: ignore[arg-type]
+        missing = sorted(set(range(expected)) - set(found))
+        if missing:
+            raise RunError(f"no node has partition-id {missing[0]}; clients are the partitions 0 to {expected - 1}.")
+        self._nodes = found
+
+    def exchange(self, letters: Sequence[_Sealed]) -> list[Message]:
+        """The answers, in the order of the letters (client, content, type of message)."""
+        queues: dict[int, deque[int]] = {}
+        for i, (client, _, _) in enumerate(letters):
+            queues.setdefault(client, deque()).append(i)
+        underway: dict[str, int] = {}
+        answers: dict[int, Message] = {}
+        free = list(queues)
+        while len(answers) < len(letters):
+            underway |= self._push([queues[client].popleft() for client in free if queues[client]], letters)
+            arrived = {underway.pop(m.metadata.reply_to_message_id): m for m in self._pull(underway, letters)}
+            answers |= arrived
+            free = [letters[i][0] for i in arrived]
+        return [answers[i] for i in range(len(letters))]
+
+    def _pull(self, underway: Mapping[str, int], letters: Sequence[_Sealed]) -> list[Message]:
+        """The next answers, at least one. A client may take too long twice; beyond that the runtime itself hangs."""
+        patience = STUCK_SECONDS + 2 * max(_seconds(letters[i]) for i in underway.values())
+        started = time.monotonic()
+        while True:
+            arrived = list(self._grid.pull_messages(list(underway)))
+            if arrived:
+                return arrived
+            self._check()
+            if time.monotonic() - started > patience:
+                waiting = sorted(letters[i][0] for i in underway.values())
+                raise RunError(f"no client answered for {patience:.0f} seconds; still waiting for clients {waiting}.")
+            time.sleep(PULL_SECONDS)
+
+    def _push(self, chosen: Sequence[int], letters: Sequence[_Sealed]) -> dict[str, int]:
+        messages = [Message(letters[i][1], self._nodes[letters[i][0]], letters[i][2]) for i in chosen]
+        numbers = list(self._grid.push_messages(messages))
+        if len(numbers) != len(messages):
+            raise RunError("Flower's runtime took only part of the messages; the node of a client is gone.")
+        return dict(zip(numbers, chosen, strict=True))
+
+
+def _tensors(report: Mapping[str, float]) -> Params:
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in report.items()}
+
+
+def _seconds(letter: _Sealed) -> float:
+    """How long the work of a letter may take."""
+    return Assignment.of(letter[1]).seconds
+
+
+def _cause(error: Error) -> str:
+    """Why a client failed, in one line; what Flower writes where the process is gone is long."""
+    reason = error.reason or f"error {error.code}"
+    if "Actor" in reason or "WorkerCrashed" in reason:
+        return (
+            "its worker process died, and so did the one that tried again: it crashed, was killed (for want of "
+            f"memory?), or took longer than {CLIENT_SECONDS:.0f} seconds"
+        )
+    return reason

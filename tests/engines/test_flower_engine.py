@@ -1,0 +1,391 @@
+"""The engine `flower`: equal to lockstep, and what it makes of clients that fail, die or hang."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from fedmem.bank import Simulated, simulate
+from fedmem.engines import flower
+from fedmem.engines._client import client_app, fingerprint
+from fedmem.engines._flower import in_process, simulation
+from fedmem.engines._letters import WORK, Assignment
+from fedmem.engines.lockstep import Lockstep
+from fedmem.errors import ComponentError, RunError
+from fedmem.federation import build
+from fedmem.observe import TRACE
+from fedmem.scenario import Scenario
+from fedmem.training import LocalWork, OneByOne
+from fedmem.types import Participation, Transition
+from tests.tiny import tiny
+
+# processes and sockets that Ray leaves to the collector
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+NODES = 5
+
+
+@pytest.fixture(scope="module")
+def grid() -> Iterator[Grid]:
+    """One start of Flower's runtime for all tests here, as within an app."""
+    pytest.importorskip("ray", reason="Flower's simulation needs ray: pip install 'flwr[simulation]'")
+    with (
+        in_process(),
+        simulation(client_app, nodes=NODES, workers=2, threads=1, address=None) as (runtime, _),
+    ):
+        yield runtime
+
+
+def on_flower(grid: Grid, scenario: Scenario) -> Simulated:
+    with flower.joined(grid):
+        return simulate(scenario, build(scenario))
+
+
+def pair(changes: dict[str, Any]) -> tuple[Scenario, Scenario]:
+    """The same scenario for lockstep and for Flower's runtime."""
+    return tiny(**changes, speed={"executor": "one_by_one"}), tiny(**changes, speed={"engine": "flower"})
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(
+        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def failures(found: Sequence[Participation]) -> set[tuple[int, int, int]]:
+    return {(part.run, part.round, part.client) for part in found if part.failed}
+
+
+# --- equality ---------------------------------------------------------------------------------------------------------
+
+TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}, "rounds": 6}
+LEAKAGE = {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 3}}
+CASES: dict[str, dict[str, Any]] = {
+    "fedavg": {"probes": [{"kind": "utility"}], "save": {"params": True}},
+    "krum": {"strategy": {"kind": "krum"}, "sampler": {"kind": "uniform", "size": 4}},
+    "trimmed_mean": {"strategy": {"kind": "trimmed_mean"}, "sampler": {"kind": "everyone"}, "initial_weights": "own"},
+    "offers and memory": {**TOYS, "sampler": {"kind": "poisson", "rate": 0.5}},
+    "first steps repeated": {**TOYS, "probes": [LEAKAGE], "sampler": {"kind": "uniform", "size": 2}},
+    "kept is not sent": {"client": {"kind": "tests.toys:Secretive"}},
+    "a config that is heeded": {"strategy": {"kind": "flwr.serverapp.strategy:FedProx", "proximal_mu": 0.5}},
+    "evaluating": {
+        "strategy": {
+            "kind": "flwr.serverapp.strategy:FedAvg",
+            "fraction_evaluate": 1.0,
+            "min_evaluate_nodes": 1,
+        }
+    },
+    "rosters that learn": {"sampler": {"kind": "tests.toys:Loudest"}, "roster": "own", "runs": 2},
+    "clients left out": {"leave_out": {"clients": "all"}, "sampler": {"kind": "poisson", "rate": 0.3}},
+}
+
+
+@pytest.mark.flower
+@pytest.mark.parametrize("case", CASES)
+def test_equal_to_lockstep_to_the_last_bit(grid: Grid, case: str) -> None:
+    """Parameters, who took part, evidence and readings."""
+    here, there = pair(CASES[case])
+    one, other = simulate(here, build(here)), on_flower(grid, there)
+    assert same(one.params, other.params)
+    assert one.bank.participation == other.bank.participation
+    assert len(one.bank.evidence) == len(other.bank.evidence) > 0
+    assert len(one.bank.references) == len(other.bank.references) > 0
+    for kind in ("evidence", "references"):
+        for a, b in zip(getattr(one.bank, kind), getattr(other.bank, kind), strict=True):
+            for name, value in vars(a).items():
+                np.testing.assert_array_equal(value, vars(b)[name], err_msg=name)
+    assert [str(m) for m in one.measurements] == [str(m) for m in other.measurements]
+    assert one.reconstructions.keys() == other.reconstructions.keys()
+    for name, array in one.reconstructions.items():
+        np.testing.assert_array_equal(array, other.reconstructions[name])
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def failing(**fields: Any) -> dict[str, Any]:
+    return {
+        "strategy": {"kind": "tests.faults:Numbering"},
+        "client": {"kind": "tests.faults:Failing", **fields},
+        "sampler": {"kind": "everyone"},
+        "runs": 2,
+        "rounds": 3,
+    }
+
+
+CAUSES = {
+    "raise": "ValueError: this client fails on purpose",
+    "leave": "SystemExit: 3",
+    "nan": "its model is not finite",
+    "killed": "its worker process died",
+}
+
+
+@pytest.mark.flower
+@pytest.mark.parametrize("how", ["raise", "leave", "nan", "killed"])
+def test_a_failure_is_told_with_round_client_and_cause(grid: Grid, how: str) -> None:
+    with pytest.raises(RunError, match=rf"round 2: 1 of 5 clients failed, first client 1: {CAUSES[how]}.*tolerate"):
+        on_flower(grid, pair(failing(how=how))[1])
+
+
+@pytest.mark.flower
+@pytest.mark.parametrize("how", ["raise", "nan", "die"])
+def test_a_failure_that_is_tolerated_is_recorded_and_costs_nobody_else(grid: Grid, how: str) -> None:
+    changes = failing(how=how) | {"tolerate": {"failed": 0.3}}
+    found = on_flower(grid, pair(changes)[1])
+    assert failures(found.bank.participation) == {(0, 2, 1), (1, 2, 1)}
+    assert len(found.bank.participation) == 2 * 3 * 5
+    # the same, without a process to lose
+    reference = pair(failing() | {"tolerate": {"failed": 0.3}})[0]
+    assert same(found.params, simulate(reference, build(reference)).params)
+
+
+@pytest.mark.flower
+def test_a_share_of_the_clients_fails_in_every_round(grid: Grid) -> None:
+    changes = failing(clients=[0, 3], rounds=[1, 2, 3]) | {"tolerate": {"failed": 0.4}}
+    found = on_flower(grid, pair(changes)[1])
+    expected = {(run, round, client) for run in range(2) for round in (1, 2, 3) for client in (0, 3)}
+    assert failures(found.bank.participation) == expected
+    with pytest.raises(RunError, match="round 1: 2 of 5 clients failed, first client 0"):
+        on_flower(grid, pair(changes | {"tolerate": {"failed": 0.39}})[1])
+
+
+@pytest.mark.flower
+def test_a_worker_that_dies_once_costs_nothing(grid: Grid, tmp_path: Path) -> None:
+    """What it was doing is done again, from the same streams."""
+    marker = tmp_path / "died"
+    found = on_flower(grid, pair(failing(how="killed", marker=str(marker)))[1])
+    assert marker.exists()
+    assert not failures(found.bank.participation)
+    well = pair(failing(clients=[]))[0]
+    assert same(found.params, simulate(well, build(well)).params)
+
+
+@pytest.mark.flower
+def test_a_client_that_hangs_is_ended(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flower, "CLIENT_SECONDS", 4.0)
+    changes = failing(how="hang") | {"tolerate": {"failed": 0.3}}
+    found = on_flower(grid, pair(changes)[1])
+    assert failures(found.bank.participation) == {(0, 2, 1), (1, 2, 1)}
+
+
+@pytest.mark.flower
+def test_models_that_are_not_finite_reach_the_strategy_if_that_is_tolerated(grid: Grid) -> None:
+    changes = failing(how="nan", rounds=[3]) | {"tolerate": {"not_finite": True}}
+    found = on_flower(grid, pair(changes)[1])
+    assert not failures(found.bank.participation)
+    assert all(bool(value.isnan().any()) for params in found.params for value in params.values())
+
+
+class Reports:
+    """A watcher that keeps what clients say."""
+
+    def __init__(self) -> None:
+        self.turns: dict[tuple[int, int, int], float] = {}
+        self.sums: dict[tuple[int, int], float] = {}
+
+    def wants(self, round: int) -> bool:
+        return True
+
+    def see(self, transitions: Sequence[Transition]) -> None:
+        for t in transitions:
+            if t.level == "local":
+                self.turns[t.run, t.round, t.client] = t.report["turns"]
+                self.sums[t.run, t.round] = float(sum(value.double().sum() for value in t.before.values()))
+
+
+def watched(engine: Any, scenario: Scenario, grid: Grid | None = None) -> tuple[Any, Reports]:
+    federation, seen = build(scenario), Reports()
+    work = LocalWork(federation, scenario.client, scenario.seed)
+    if grid is None:
+        executor = OneByOne(federation.model, scenario.client, federation.store)
+        return Lockstep(scenario, federation, executor, work, seen).train(range(scenario.runs)), seen
+    with flower.joined(grid):
+        return engine(scenario, federation, work, seen).train(range(scenario.runs)), seen
+
+
+@pytest.mark.flower
+def test_who_fails_in_one_run_is_dropped_in_all_and_forgets_that_turn(grid: Grid) -> None:
+    """Although it has trained in the others: a coin must not decide who takes part."""
+    well = pair(failing(clients=[]) | {"runs": 4, "rounds": 4})[0]
+    _, seen = watched(Lockstep, well)
+    sums = sorted(seen.sums[run, 2] for run in range(4))
+    threshold = (sums[-2] + sums[-1]) / 2
+    assert sums[-2] < threshold < sums[-1], "the models of the runs differ"
+    changes = failing(above=threshold) | {"runs": 4, "rounds": 4, "tolerate": {"failed": 0.3}}
+    here, there = pair(changes)
+    one, told = watched(Lockstep, here)
+    other, said = watched(flower.FlowerRuntime, there, grid)
+    assert failures(other.participation) == {(run, 2, 1) for run in range(4)}
+    assert one.participation == other.participation
+    assert same(one.params, other.params)
+    assert said.turns == told.turns
+    assert {said.turns[run, 4, 1] for run in range(4)} == {2.0}
+
+
+# --- the runtime itself -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.flower
+def test_workers_with_another_federation_are_refused(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flower, "fingerprint", lambda federation: "another")
+    with pytest.raises(RunError, match="another federation"):
+        on_flower(grid, pair({})[1])
+
+
+@pytest.mark.flower
+def test_fewer_nodes_than_clients_are_refused(grid: Grid) -> None:
+    with pytest.raises(RunError, match=r"5 nodes for 7 clients.*num-supernodes=7"):
+        on_flower(grid, pair({"clients": 7})[1])
+
+
+@pytest.mark.flower
+def test_what_workers_cannot_build_is_told_at_once(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scenario, "to_yaml", lambda scenario: "{rounds: 1}")
+    with pytest.raises(RunError, match="could not build the federation: ScenarioError"):
+        on_flower(grid, pair({})[1])
+
+
+def test_the_fingerprint_knows_rows_coins_and_weights() -> None:
+    prints = {
+        fingerprint(build(tiny(**changes)))
+        for changes in (
+            {},
+            {"seed": 4},
+            {"clients": 4},
+            {"model": {"kind": "mlp", "hidden": [9]}},
+            {"exclusion": "remove"},
+        )
+    }
+    assert len(prints) == 5
+    assert fingerprint(build(tiny())) in prints
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmem.engines._flower.find_spec", lambda name: None)
+    scenario = tiny(speed={"engine": "flower"})
+    with pytest.raises(ComponentError, match=r"Ray, which is not installed.*pip install 'fedmem\[flower\]'"):
+        simulate(scenario, build(scenario))
+
+
+class Loopback(Grid):
+    """A grid in this process. `partitions` maps node to partition; a node answers `delay` pulls after it was asked."""
+
+    def __init__(self, partitions: dict[int, int | None], answer: bool = True, delay: int = 0) -> None:
+        self.partitions = partitions
+        self.answer = answer
+        self.delay = delay
+        self.asked: list[Message] = []
+        self.open: dict[str, tuple[int, Message]] = {}
+
+    def set_run(self, run: Any) -> None: ...
+
+    @property
+    def run(self) -> Any:
+        return None
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.partitions)
+
+    def push_messages(self, messages: Any) -> list[str]:
+        numbers = []
+        for message in messages:
+            busy = {waiting.metadata.dst_node_id for _, waiting in self.open.values()}
+            assert message.metadata.dst_node_id not in busy, "the node has not answered its last letter"
+            number = f"letter-{len(self.asked)}"
+            message.metadata.__dict__["_message_id"] = number
+            self.asked.append(message)
+            self.open[number] = (self.delay, message)
+            numbers.append(number)
+        return numbers
+
+    def pull_messages(self, message_ids: Any) -> list[Message]:
+        replies = []
+        for number in message_ids if self.answer else ():
+            left, message = self.open[number]
+            self.open[number] = (left - 1, message)
+            if left <= 0:
+                del self.open[number]
+                replies.append(self.reply(message))
+        return replies
+
+    def reply(self, message: Message) -> Message:
+        partition = self.partitions[message.metadata.dst_node_id]
+        trace: dict[str, Any] = {"fingerprint": "own", "number": message.content[WORK]["round"]}
+        trace |= {} if partition is None else {"client": partition}
+        return Message(RecordDict({TRACE: ConfigRecord(trace)}), reply_to=message)
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        raise NotImplementedError
+
+
+def letter(client: int, round: int, seconds: float = 1.0) -> tuple[int, RecordDict, str]:
+    work = Assignment(scenario="", round=round, seconds=seconds)
+    return client, RecordDict({WORK: work.record()}), MessageType.TRAIN
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(flower, "PULL_SECONDS", 0.001)
+    monkeypatch.setattr(flower, "fingerprint", lambda federation: "own")
+    with in_process():
+        yield
+
+
+def met(grid: Loopback) -> flower._Post:
+    post = flower._Post(grid, lambda: None)
+    post.meet(build(tiny(clients=3)), Assignment(scenario="", seconds=1.0))
+    return post
+
+
+@pytest.mark.usefixtures("here")
+def test_clients_are_found_by_their_partition_and_have_one_letter_at_a_time() -> None:
+    grid = Loopback({77: 2, 11: 0, 500: 9, 42: 1}, delay=2)
+    post = met(grid)
+    letters = [letter(client, round) for round in range(3) for client in (2, 0, 1)]
+    answers = post.exchange(letters)
+    told = [(dict(answer.content[TRACE])["client"], dict(answer.content[TRACE])["number"]) for answer in answers]
+    assert told == [(client, round) for round in range(3) for client in (2, 0, 1)]
+    to_two = [message for message in grid.asked[4:] if message.metadata.dst_node_id == 77]
+    assert [message.content[WORK]["round"] for message in to_two] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("here")
+def test_nodes_that_are_nobody_are_refused() -> None:
+    with pytest.raises(RunError, match="no partition-id"):
+        met(Loopback({1: None, 2: 0, 3: 1}))
+    with pytest.raises(RunError, match="no node has partition-id 2; clients are the partitions 0 to 2"):
+        met(Loopback({1: 0, 2: 0, 3: 1}))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_runtime_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flower, "STUCK_SECONDS", 0.1)
+    grid = Loopback({1: 0, 2: 1, 3: 2})
+    post = met(grid)
+    grid.answer = False
+    with pytest.raises(RunError, match=r"no client answered for 0 seconds; still waiting for clients \[0, 2\]"):
+        post.exchange([letter(2, 1, 0.1), letter(0, 1, 0.1)])
+
+
+@pytest.mark.usefixtures("here")
+def test_a_runtime_that_is_gone_is_told_with_its_cause() -> None:
+    def gone() -> None:
+        raise RunError("the runtime is gone")
+
+    with pytest.raises(RunError, match="the runtime is gone"):
+        flower._Post(Loopback({}, answer=False), gone)._pull({"letter": 0}, [letter(0, 1)])
