@@ -5,30 +5,53 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fedmem.errors import ComponentError, ScenarioError
+from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
     from fedmem.planning import Plan
     from fedmem.scenario import Scenario
+    from fedmem.types import Federation
 
 
-def check_file(file: Path, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario of a file whose data can hold what it asks for; `ScenarioError` otherwise."""
-    from fedmem import federation
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A scenario whose data can hold what it asks for, and its federation, as lean as planning needs it."""
+
+    scenario: Scenario
+    federation: Federation
+
+
+def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
+    """The scenario of a file; its data are loaded once. Errors: `ScenarioError` with all that is wrong."""
+    from fedmem import federation as federations
+    from fedmem.planning import lean
     from fedmem.scenario import load_scenario
 
-    scenario = load_scenario(file, overrides)
-    federation.require(scenario)
-    return scenario
+    scenario, data = load_scenario(file, overrides), None
+    try:
+        data = federations.load(scenario)
+        return Checked(scenario=scenario, federation=federations.build(lean(scenario), data))
+    except (ComponentError, ScenarioError):
+        federations.require(scenario, data)  # tells all that is wrong, not only what came first
+        raise
 
 
-def told(scenario: Scenario, width: int = 100) -> str:
+def told(checked: Checked, width: int = 100) -> str:
     """What a scenario will do, for people: lines of at most this width under their titles."""
     from fedmem.planning import plan
 
-    found = plan(scenario)
-    lines = [("id", f"{scenario.name}/{scenario.id}"), ("rows", _rows(found)), *_work(found), *_precision(found)]
+    scenario, found = checked.scenario, plan(checked.scenario, checked.federation)
+    lines = [
+        ("id", f"{scenario.name}/{scenario.id}"),
+        ("rows", _rows(found)),
+        *_work(found, scenario.speed.memory),
+        *_precision(found),
+    ]
     return "\n".join(line for title, text in lines for line in _titled(title, text, width))
 
 
@@ -49,7 +72,7 @@ def _rows(found: Plan) -> str:
     return f"{total} = " + " + ".join(said.values())
 
 
-def _work(found: Plan) -> Iterator[tuple[str, str]]:
+def _work(found: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
     """Training, what is looked at, and the room that it takes."""
     about = "" if found.exact else "about "
     yield (
@@ -66,8 +89,40 @@ def _work(found: Plan) -> Iterator[tuple[str, str]]:
         f"{about}{found.evidence:,} rows = ({models} models) × ({sets or 'no'} examples)"
         + (f"; {found.references:,} rows of references" if found.references else ""),
     )
-    yield "memory", f"{_size(found.memory)}, on top of Python (about 400 MB) and of activations"
+    yield "memory", _memory(found)
+    if budget is not None:
+        yield "budget", _budget(found, budget)
     yield "disk", _size(found.disk)
+
+
+def _memory(found: Plan) -> str:
+    """The peak: when it is, and what it is made of."""
+    purposes = sorted(found.memory[found.moment].items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{bytes_text(size)} {purpose}" for purpose, size in purposes if size >= 10**6)
+    total = bytes_text(sum(size for _, size in purposes))
+    return f"about {total} while {_PHASES[found.moment]}: {listed}"
+
+
+_PHASES = {"laying out": "the data are laid out", "training": "training", "estimating": "results are made"}
+
+
+def _budget(found: Plan, budget: float) -> str:
+    """Whether each phase stays within so many gigabytes, and what was made smaller for it."""
+    room, roomy = found.room, found.roomy
+    smaller = {
+        "megabytes of parameters in a stack": (roomy.stack_bytes / 2**20, room.stack_bytes / 2**20),
+        "rows in a forward pass": (roomy.forward_rows, room.forward_rows),
+        "runs in a shard": (roomy.shard, room.shard),
+        "workers": (roomy.workers, room.workers),
+    }
+    changes = [
+        f"{after:.3g} {what} instead of {before:.3g}" for what, (before, after) in smaller.items() if after < before
+    ]
+    takes = {phase: sum(found.memory[phase].values()) for phase in _PHASES}
+    said = f"training takes {bytes_text(takes['training'])} of {budget:g} GB"
+    said += f", with {', '.join(changes)}" if changes else ", as it is"
+    over = [f"while {_PHASES[phase]} {bytes_text(size)}" for phase, size in takes.items() if size > budget * 1e9]
+    return said + (f"; more than that is taken {' and '.join(over)}, which cannot be cut" if over else "")
 
 
 def _some(rounds: Sequence[int]) -> str:
@@ -112,15 +167,3 @@ def _size(parts: Mapping[str, int]) -> str:
     first, most = next(iter(parts.items()))
     share = f", {100 * most / total:.0f} % of it {first}" if total else ""
     return f"about {bytes_text(total)}{share}"
-
-
-def bytes_text(count: float) -> str:
-    """A number of bytes with a fitting unit.
-
-    >>> bytes_text(1_234), bytes_text(45_600_000), bytes_text(7.89e9)
-    ('0.0 MB', '46 MB', '7.9 GB')
-    """
-    megabytes = count / 1e6
-    if megabytes >= 1000:
-        return f"{megabytes / 1000:.1f} GB"
-    return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"

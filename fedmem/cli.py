@@ -218,9 +218,9 @@ def check(
             with _reporting():
                 from fedmem.checking import check_file, told
 
-                scenario = check_file(file, overrides or ())
-                with _reporting(scenario):
-                    said = told(scenario, _width())
+                checked = check_file(file, overrides or ())
+                with _reporting(checked.scenario):
+                    said = told(checked, _width())
                 typer.echo(f"{file}  ok\n{said}")
         except typer.Exit as error:
             codes.append(error.exit_code)

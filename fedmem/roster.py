@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FIRST_NODE = 1001
 """Node id of client 0; small ids are taken by Flower's own server side."""
+
+CLIENTS_LOOKED_AT = 10**8
+"""Clients times cohorts that are drawn ahead at most; of a longer training, the first rounds stand for all."""
 
 
 def rosters(scenario: Scenario, federation: Federation, runs: Sequence[int]) -> dict[int, Roster]:
@@ -51,6 +54,48 @@ class Roster:
     def node(self, client: int) -> int:
         """Where the grid knows the client."""
         return FIRST_NODE + client
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohorts:
+    """Who takes part in the first `rounds` rounds of a scenario, before anything is trained.
+
+    `rosters` are one for all `runs`, or one for each. Whoever a sampler that looks at losses will pick is not known; it
+    is drawn as if nobody had trained.
+    """
+
+    runs: int
+    rounds: int
+    rosters: Sequence[Roster]
+
+    @staticmethod
+    def draw(scenario: Scenario, federation: Federation) -> Cohorts:
+        """From the streams of the scenario, as the engine will draw them."""
+        alike = scenario.roster == "shared" and federation.audit.client_in is None
+        found = list(rosters(scenario, federation, range(1 if alike else scenario.runs)).values())
+        most = max(1, CLIENTS_LOOKED_AT // (len(found) * max(1000, scenario.clients)))
+        return Cohorts(runs=scenario.runs, rounds=min(scenario.rounds, most), rosters=found)
+
+    def present(self, round: int) -> tuple[IntArray, IntArray]:
+        """The pairs of a roster and a client that take part, run by run (T,) and sorted."""
+        cohorts = [roster.cohort(round) for roster in self.rosters]
+        sizes = [len(cohort) for cohort in cohorts]
+        clients = np.array([client for cohort in cohorts for client in cohort], dtype=np.int64)
+        return np.repeat(np.arange(len(cohorts)), sizes), clients
+
+    def count(self, round: int) -> int:
+        """Trainings of all runs together."""
+        return sum(len(roster.cohort(round)) for roster in self.rosters) * self.each
+
+    @property
+    def each(self) -> int:
+        """How many runs a roster stands for."""
+        return self.runs // len(self.rosters)
+
+    @property
+    def widest(self) -> int:
+        """The largest cohort of a run."""
+        return max(len(roster.cohort(round)) for roster in self.rosters for round in range(1, self.rounds + 1))
 
 
 class _Drawn:

@@ -129,3 +129,15 @@ def _merged(messages: list[str]) -> str:
         return messages[0]
     parts = [message.rpartition(", got ")[0] or message for message in messages]
     return " or ".join(dict.fromkeys(parts)) + ", got " + messages[0].rpartition(", got ")[2]
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes with a fitting unit.
+
+    >>> bytes_text(1_234), bytes_text(45_600_000), bytes_text(7.89e9)
+    ('0.0 MB', '46 MB', '7.9 GB')
+    """
+    megabytes = count / 1e6
+    if megabytes >= 1000:
+        return f"{megabytes / 1000:.1f} GB"
+    return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"

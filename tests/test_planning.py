@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmem import federation as federations
-from fedmem import planning
+from fedmem import roster
 from fedmem.bank import simulate
 from fedmem.catalogue import kinds
 from fedmem.estimation import estimate
@@ -140,7 +140,7 @@ def test_no_spread_of_real_draws_exceeds_the_formulas():
 def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch):
     scenario = tiny(rounds=40, sampler={"kind": "poisson", "rate": 0.5}, observe={"every": 10})
     whole = plan(scenario)
-    monkeypatch.setattr(planning, "CLIENTS_LOOKED_AT", 1000 * 25)
+    monkeypatch.setattr(roster, "CLIENTS_LOOKED_AT", 1000 * 25)
     some = plan(scenario)
     assert whole.exact
     assert not some.exact
@@ -149,18 +149,7 @@ def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch):
     assert not plan(tiny(cohort="strategy", strategy={"kind": "flwr.serverapp.strategy:FedAvg"})).exact
 
 
-def test_memory_names_what_dominates():
-    def first(**changes):
-        return next(iter(plan(tiny(**changes)).memory))
-
-    assert first(dataset={"kind": "synthetic", "rows": 20_000, "test": 10}) == "data"
-    assert first(model={"kind": "mlp", "hidden": [2000, 500]}) in ("models of one round", "clients in training")
-    assert first(observe={"every": 1}, rounds=200, runs=16, population=150) == "evidence"
-    wide = {"model": {"kind": "mlp", "hidden": [100]}}
-    stacked, alone = (
-        plan(tiny(**wide, speed={"executor": name})).memory["clients in training"] for name in ("stacked", "one_by_one")
-    )
-    assert stacked == 12 * alone, "three clients of each of four runs, which fit into one stack"
+def test_parameters_that_are_saved_count():
     disk = plan(tiny(save={"params": True}, model={"kind": "mlp", "hidden": [2000, 2000]})).disk
     assert next(iter(disk)) == "params"
 

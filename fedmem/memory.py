@@ -1,0 +1,345 @@
+"""What a scenario needs in memory, by purpose, and how its training is cut to stay within a budget.
+
+Sizes are counted from the scenario and its federation; how many times a thing is there is measured (a slow test holds
+the sums against peaks of real runs) and stands in the constants below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.errors import Problem, ScenarioError
+from fedmem.wording import bytes_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedmem.scenario import Scenario
+    from fedmem.types import Examples, Federation
+
+EARLY, LIBRARIES, STACKING = 300 << 20, 400 << 20, 70 << 20
+"""Python with what it has imported when a federation is built, and when results are written; more for stacks."""
+
+WORKER = 100 << 20
+"""What a worker process changes of the pages that it shares with its parent, beside what it trains."""
+
+STACK_BYTES = 4 << 20
+"""Parameters that are stacked at once unless memory is short: a few megabytes stay in the cache of a core."""
+
+FORWARD_ROWS, FORWARD_BYTES = 1 << 16, 256 << 20
+"""Rows times models in one forward pass unless memory is short, and what they may take."""
+
+MODELS_AT_ONCE = 32
+"""Models whose outputs are held at the same time, at most."""
+
+LEAST_ROWS = 64
+"""A forward pass is not cut into smaller pieces than this."""
+
+COPIES, WATCHED = {"messages": 2.3, "rule": 4.8}, 0.5
+"""How often the model of each client of a round is there, by the path to the server; more where it is looked at."""
+
+TABLE = 100
+"""Bytes of a row of evidence while it is written as a table, one set of one round at a time."""
+
+STEP, OUTPUTS = 6, 7
+"""Models beside its batch that a client in training holds; float64 arrays of outputs while models are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """The sizes that memory depends on, in bytes unless said otherwise.
+
+    `data` are the rows that a federation holds, `source` those of the data set it was built from, `drafts` what the
+    largest family of references takes while it is made. `model` are the parameters of one model, `row` one input,
+    `kept` what a forward pass of one row leaves for the backward pass, `wide` what it takes at once without one,
+    `classes` outputs. `cohort` is the largest cohort of a run, `examples` the largest set that models are asked about,
+    `batch` in rows; `evidence` what one run leaves, `estimates` what estimating and writing take beside all evidence.
+    `server` is messages or rule.
+    """
+
+    runs: int
+    data: int
+    source: int
+    drafts: int
+    model: int
+    row: int
+    kept: int
+    wide: int
+    classes: int
+    cohort: int
+    examples: int
+    batch: int
+    evidence: int
+    estimates: int
+    stackable: bool
+    watched: bool
+    server: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How training is cut. Results do not depend on it beyond the rounding of stacked arithmetic.
+
+    `stack_bytes`: parameters of the clients that are trained as one stack; `forward_rows`: rows times models of one
+    forward pass; `shard`: runs that are trained together; `workers`: processes that each train a shard at a time.
+    """
+
+    stack_bytes: int
+    forward_rows: int
+    shard: int
+    workers: int
+
+    def chunk(self, needs: Needs) -> int:
+        """Clients that are stacked at once, at least one."""
+        together = needs.cohort * self.shard
+        return min(max(1, self.stack_bytes // max(1, needs.model)), together) if needs.stackable else 1
+
+    def rows(self, needs: Needs) -> int:
+        """Rows times models of the largest forward pass."""
+        together = self.models_at_once(needs) if needs.stackable else 1
+        return min(self.forward_rows, needs.examples * together)
+
+    def models_at_once(self, needs: Needs) -> int:
+        """Models whose outputs on the largest set are held at once, at least one."""
+        there = self.shard * max(1, needs.cohort * needs.watched)
+        return max(1, min(MODELS_AT_ONCE, there, self.forward_rows // max(1, needs.examples)))
+
+
+def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
+    """The needs of a scenario whose largest cohort has so many clients; its federation may have fewer references."""
+    sets = (federation.audit.examples, federation.test, federation.population)
+    families = [part.inputs[0].nbytes * scenario.references for part in federation.references]
+    held = sum(map(_bytes, (federation.store, *sets))) + sum(families)
+    lists = federation.fill.nbytes + federation.audit.is_in.nbytes + 8 * len(federation.store)
+    model = sum(value.numel() * value.element_size() for value in federation.initial.values())
+    kept, wide = passed(federation.model, federation.store.inputs[:1])
+    sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
+    wanted = scenario.speed.executor
+    return Needs(
+        runs=scenario.runs,
+        data=held + lists + model * scenario.runs * (scenario.initial_weights == "own"),
+        # rows and their places, as loaded; the federation copies them client by client
+        source=_bytes(federation.store) + 24 * len(federation.store),
+        # made in double precision, clipped and copied
+        drafts=3 * max(families, default=0),
+        model=model,
+        row=int(federation.store.inputs[:1].nbytes),
+        kept=kept,
+        wide=wide,
+        classes=federation.num_classes,
+        cohort=cohort,
+        examples=max(sizes),
+        batch=scenario.client.batch_size,
+        evidence=_evidence(scenario, federation, cohort),
+        estimates=_estimates(scenario, federation, cohort),
+        stackable=wanted == "stacked" or (wanted == "auto" and scenario.model.stackable),
+        watched="local" in scenario.observe.levels,
+        server="rule" if scenario.speed.server == "rule" else "messages",
+    )
+
+
+def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
+    """Bytes that one run leaves: of each model two floats and a bit for each example, and quantiles for each label."""
+    from fedmem.evidence import QUANTILES
+
+    local, whole = ("local" in scenario.observe.levels, "global" in scenario.observe.levels)
+    models = (len(scenario.observed_rounds) - 1) * (cohort * local + whole) + whole
+    audit = federation.audit
+    examples = len(audit) + len(federation.test) + len(federation.population)
+    labels = sum(len(np.unique(audit.examples.targets[audit.kind == part.family])) for part in federation.references)
+    return models * (17 * examples + (4 * QUANTILES + 8) * labels)
+
+
+def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
+    """Bytes beside all evidence while it is estimated from and written: round by round, as a table."""
+    audit, runs = len(federation.audit), scenario.runs
+    places = cohort * runs if "local" in scenario.observe.levels else runs
+    largest = max(audit, len(federation.test), len(federation.population))
+    # four values of every example at every model of a round, gathered by place and for the summary
+    gathered = 32 * 4 * audit * (places + runs) * bool(scenario.estimators)
+    draws = 8 * scenario.bootstrap * (runs + audit) * bool(scenario.estimators)
+    return max(gathered + draws, TABLE * places * largest)
+
+
+def passed(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:
+    """Bytes that a forward pass of these inputs keeps for a backward pass, and bytes at once without one.
+
+    The first are all that autograd saves but the parameters; the second the largest input and output of a layer.
+
+    >>> from torch import nn
+    >>> passed(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), np.zeros((1, 4), np.float32))
+    (48, 64)
+    """
+    import torch
+
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, int] = {}
+    layers: list[int] = []
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def layer(_: nn.Module, given: tuple[object, ...], output: object) -> None:
+        tensors = [value for value in (*given, output) if isinstance(value, torch.Tensor)]
+        layers.append(sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+
+    hooks = [part.register_forward_hook(layer) for part in model.modules() if not list(part.children())]
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            # what is saved is freed with the outputs, and its place must not be taken meanwhile
+            outputs = model(torch.from_numpy(np.array(inputs)))
+            del outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(saved.values()), max(layers, default=0)
+
+
+def phases(needs: Needs, room: Room) -> dict[str, dict[str, int]]:
+    """Bytes by purpose while the federation is laid out, while it is trained, and while results are made of it.
+
+    What is given back between two phases is used again by the next, so that the largest of the sums is the peak.
+    """
+    shards = -(-needs.runs // room.shard)
+    copies = COPIES[needs.server] + WATCHED * needs.watched
+    outputs = 8 * OUTPUTS * needs.classes * min(needs.examples, room.forward_rows)
+    training = {
+        "models of one round": int(needs.model * room.shard * (needs.cohort * copies + 3)),
+        "clients in training": room.chunk(needs) * (STEP * needs.model + 2 * needs.batch * (needs.row + needs.kept)),
+        "models looked at": room.rows(needs) * needs.wide + outputs * room.models_at_once(needs),
+        "evidence": needs.evidence * (room.shard if shards > 1 else needs.runs),
+    }
+    if room.workers > 1:
+        training = {purpose: room.workers * size for purpose, size in training.items()}
+        training["workers"] = room.workers * WORKER
+    libraries = LIBRARIES + STACKING * needs.stackable
+    constant = {"Python and its libraries": libraries, "data": needs.data}
+    return {
+        "laying out": {
+            "Python and its libraries": EARLY,
+            "data": needs.data,
+            "data as loaded": max(needs.source, needs.drafts),
+        },
+        "training": constant | training,
+        "estimating": constant | {"evidence": needs.evidence * needs.runs, "estimates": needs.estimates},
+    }
+
+
+def room_of(scenario: Scenario, federation: Federation) -> Room:
+    """How the training of a scenario is cut: to `speed.memory`, if that is given.
+
+    Errors: `ScenarioError` at `speed.memory` if one client and run at a time are still too much for it.
+    """
+    from fedmem.roster import Cohorts
+
+    needs = needs_of(scenario, federation, Cohorts.draw(scenario, federation).widest)
+    return fitted(scenario, needs)
+
+
+def fitted(scenario: Scenario, needs: Needs) -> Room:
+    """The same for needs that are known."""
+    speed = scenario.speed
+    room = roomy(needs, speed.shard, speed.workers)
+    if speed.memory is None:
+        return room
+    try:
+        return within(needs, room, speed.memory * 1e9)
+    except ScenarioError as error:
+        raise ScenarioError([scenario.place(problem) for problem in error.problems]) from error
+
+
+def largest(found: Mapping[str, Mapping[str, int]]) -> str:
+    """The phase at whose peak most memory is taken."""
+    return max(found, key=lambda phase: sum(found[phase].values()))
+
+
+def roomy(needs: Needs, shard: int, workers: int | str) -> Room:
+    """How training is cut where memory is no question."""
+    together = min(shard, needs.runs)
+    shards = -(-needs.runs // together)
+    wanted = cores() if workers == "auto" else int(workers)
+    bound = FORWARD_BYTES // max(1, needs.wide + 8 * OUTPUTS * needs.classes)
+    return Room(
+        stack_bytes=STACK_BYTES,
+        forward_rows=max(LEAST_ROWS, min(FORWARD_ROWS, bound)),
+        shard=together,
+        workers=max(1, min(wanted, shards)),
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def within(needs: Needs, room: Room, budget: float) -> Room:
+    """The room cut down until training takes at most `budget` bytes: again and again, what takes most is halved.
+
+    Guarantees:
+
+    - a pure function: the same needs and budget give the same room;
+    - nothing is larger than in `room`, and where that fits it is handed back as it is;
+    - processes are given up last, since they cost time and nothing else does as much.
+
+    Errors: `ScenarioError` at `speed.memory` where one run and one client at a time in one process are still too much.
+    """
+    while sum(phases(needs, room)["training"].values()) > budget:
+        halved = _halved(needs, room)
+        if halved is None:
+            raise ScenarioError([_too_much(needs, room, budget)])
+        room = halved
+    return room
+
+
+def _halved(needs: Needs, room: Room) -> Room | None:
+    """The room with half of what takes most and can be less; None where nothing can."""
+    training = phases(needs, room)["training"]
+    smaller = {
+        "models looked at": replace(room, forward_rows=max(LEAST_ROWS, room.rows(needs) // 2)),
+        "clients in training": replace(room, stack_bytes=needs.model * max(1, room.chunk(needs) // 2)),
+        "models of one round": replace(room, shard=-(-room.shard // 2)),
+    }
+    helps = {
+        name: sum(phases(needs, less)["training"].values()) < sum(training.values()) for name, less in smaller.items()
+    }
+    for name in sorted(smaller, key=lambda name: -training[name]):
+        if helps[name]:
+            return smaller[name]
+    return replace(room, workers=room.workers - 1) if room.workers > 1 else None
+
+
+def _too_much(needs: Needs, room: Room, budget: float) -> Problem:
+    """Why a budget cannot be kept, and what would help, most first."""
+    training = phases(needs, room)["training"]
+    listed = ", ".join(
+        f"{name} {bytes_text(size)}" for name, size in sorted(training.items(), key=lambda item: -item[1])
+    )
+    remedies = {
+        "data": "fewer rows or references",
+        "models of one round": "a smaller cohort (sampler) or model" + " or observe.levels: [global]" * needs.watched,
+        "clients in training": "a smaller client.batch_size or model",
+        "models looked at": "a smaller model",
+        "evidence": "fewer observed rounds, a smaller test set or population",
+    }
+    most = max(remedies, key=lambda name: training[name])
+    least = -(-sum(training.values()) // 10**8) / 10
+    return Problem(
+        path="speed.memory",
+        message=f"{budget / 1e9:g} GB are too little: with one run, one client and {room.forward_rows} rows at a time "
+        f"training takes {bytes_text(sum(training.values()))} ({listed}); raise it to at least {least:g}, or use "
+        f"{remedies[most]}",
+    )
+
+
+def _bytes(rows: Examples) -> int:
+    """Inputs, labels and ids."""
+    return rows.inputs.nbytes + rows.targets.nbytes + rows.ids.nbytes
