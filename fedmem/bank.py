@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,10 @@ from fedmem.components import ClientAlgorithm, Probe
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
+from fedmem.memory import room_of
 from fedmem.seeding import stream
-from fedmem.spread import Spread, can_fork
+from fedmem.speed import can_fork, is_stacked, server_of, workers_of
+from fedmem.spread import Spread
 from fedmem.training import Executor, LocalWork, OneByOne, Stacked
 from fedmem.types import (
     EVERYWHERE,
@@ -92,7 +93,7 @@ def simulate(
                 progress.update(round, observer.accuracy)
 
         engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round)
-        server = _server(scenario)
+        server = server_of(scenario)
         try:
             finished = engine.train(chosen, server)
         finally:
@@ -142,23 +143,20 @@ def _engine(
 
 
 def executor_of(scenario: Scenario, federation: Federation, workers: int | None = None) -> Executor:
-    """What trains the clients of a scenario, by a fixed table, never by a measurement.
+    """What trains the clients of a scenario and looks at models.
 
-    `auto` stacks the models that say they gain from it. What is not stacked is spread over `workers` processes, by
-    default as many as the scenario says. On Flower's runtime clients are apart, and what looks at their models computes
-    as they do.
+    What is not stacked is spread over `workers` processes, by default as many as the scenario says.
     """
-    speed = scenario.speed
-    device = device_of(scenario)
+    device, room = device_of(scenario), room_of(scenario, federation)
     given = federation.model, scenario.client, federation.store
-    if speed.engine == "flower":
-        return OneByOne(*given, device=device)
-    if speed.executor == "stacked" or (speed.executor == "auto" and scenario.model.stackable):
-        return Stacked(*given, device=device)
+    stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
+    cut: Mapping[str, Any] = {"device": device, "stack_bytes": stacks, "forward_rows": room.forward_rows}
+    if is_stacked(scenario):
+        return Stacked(*given, **cut)
     count = workers_of(scenario) if workers is None else workers
-    if count > 1 and device == "cpu" and can_fork():
-        return Spread(*given, workers=count, threads=speed.threads)
-    return OneByOne(*given, device=device)
+    if count > 1 and device == "cpu" and can_fork() and scenario.speed.engine == "lockstep":
+        return Spread(*given, workers=count, threads=scenario.speed.threads, **cut)
+    return OneByOne(*given, **cut)
 
 
 def device_of(scenario: Scenario) -> str:
@@ -171,25 +169,6 @@ def device_of(scenario: Scenario) -> str:
             "speed.device is cuda, but torch finds no GPU here; use `device: auto`, which takes one where there is one"
         )
     return wanted
-
-
-def workers_of(scenario: Scenario) -> int:
-    """How many processes may train: as many as the scenario says, or one for each core that this process may use."""
-    wanted = scenario.speed.workers
-    if wanted != "auto":
-        return wanted
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-def _server(scenario: Scenario) -> str:
-    """`auto` applies the rule of a strategy that has one: the same results as its messages, by test, in less time.
-
-    A strategy that picks its own cohort does so while it writes messages, and Flower's runtime carries nothing else.
-    """
-    if scenario.speed.server != "auto":
-        return scenario.speed.server
-    ruled = callable(getattr(scenario.strategy, "rule", None)) and scenario.cohort == "sampler"
-    return "rule" if ruled and scenario.speed.engine == "lockstep" else "messages"
 
 
 @contextmanager

@@ -25,9 +25,6 @@ from fedmem.types import (
 QUANTILES = 256
 """How many quantiles of the reference losses are stored for each label."""
 
-MODELS_AT_ONCE = 32
-"""Models whose logits are held at the same time."""
-
 
 def margins(logits: FloatArray) -> FloatArray:
     """Of every class c, `log p_c - log sum_{d != c} p_d`, from logits (..., C): (..., C) float64.
@@ -87,8 +84,9 @@ def evidence_of(
     margin = np.empty((len(models), len(examples)))
     correct = np.empty(margin.shape, dtype=bool)
     labels = examples.targets[None, :, None]
-    for start in range(0, len(models), MODELS_AT_ONCE):
-        logits = executor.logits(models[start : start + MODELS_AT_ONCE], examples.inputs)
+    at_once = executor.models_at_once(len(examples))
+    for start in range(0, len(models), at_once):
+        logits = executor.logits(models[start : start + at_once], examples.inputs)
         part = slice(start, start + len(logits))
         margin[part] = margins_of(logits, examples.targets)
         own = np.take_along_axis(logits, np.broadcast_to(labels, (*logits.shape[:2], 1)), axis=2)
@@ -130,8 +128,9 @@ def rank_of(
     places = np.round(np.linspace(0, count - 1, QUANTILES)).astype(np.int64)
     run, client = _places(transitions)
     holds = {(int(h), int(y)) for h, y in zip(audit.holder[subjects], targets, strict=True)}
-    for start in range(0, len(models), MODELS_AT_ONCE):
-        found = margins(executor.logits(models[start : start + MODELS_AT_ONCE], references.inputs))
+    at_once = executor.models_at_once(count)
+    for start in range(0, len(models), at_once):
+        found = margins(executor.logits(models[start : start + at_once], references.inputs))
         for column, label in enumerate(labels):
             chosen = np.flatnonzero(targets == label)
             ordered = np.sort(found[:, :, label], axis=1)

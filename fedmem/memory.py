@@ -6,7 +6,6 @@ the sums against peaks of real runs) and stands in the constants below.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.errors import Problem, ScenarioError
+from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES, cores, is_stacked, server_of
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
@@ -29,14 +29,8 @@ EARLY, LIBRARIES, STACKING = 300 << 20, 400 << 20, 70 << 20
 WORKER = 100 << 20
 """What a worker process changes of the pages that it shares with its parent, beside what it trains."""
 
-STACK_BYTES = 4 << 20
-"""Parameters that are stacked at once unless memory is short: a few megabytes stay in the cache of a core."""
-
-FORWARD_ROWS, FORWARD_BYTES = 1 << 16, 256 << 20
-"""Rows times models in one forward pass unless memory is short, and what they may take."""
-
-MODELS_AT_ONCE = 32
-"""Models whose outputs are held at the same time, at most."""
+FORWARD_BYTES = 256 << 20
+"""What one forward pass may take."""
 
 LEAST_ROWS = 64
 """A forward pass is not cut into smaller pieces than this."""
@@ -120,7 +114,6 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
     kept, wide = passed(federation.model, federation.store.inputs[:1])
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
-    wanted = scenario.speed.executor
     return Needs(
         runs=scenario.runs,
         data=held + lists + model * scenario.runs * (scenario.initial_weights == "own"),
@@ -138,9 +131,9 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         batch=scenario.client.batch_size,
         evidence=_evidence(scenario, federation, cohort),
         estimates=_estimates(scenario, federation, cohort),
-        stackable=wanted == "stacked" or (wanted == "auto" and scenario.model.stackable),
+        stackable=is_stacked(scenario),
         watched="local" in scenario.observe.levels,
-        server="rule" if scenario.speed.server == "rule" else "messages",
+        server=server_of(scenario),
     )
 
 
@@ -274,11 +267,6 @@ def roomy(needs: Needs, shard: int, workers: int | str) -> Room:
         shard=together,
         workers=max(1, min(wanted, shards)),
     )
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def within(needs: Needs, room: Room, budget: float) -> Room:

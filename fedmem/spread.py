@@ -10,7 +10,6 @@ import mmap
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,11 +34,6 @@ ROOM = 1 << 20
 
 Layout = dict[str, tuple[torch.dtype, tuple[int, ...], int]]
 """Name -> type, shape and place in shared memory."""
-
-
-def can_fork() -> bool:
-    """Whether workers can be had without starting from nothing; elsewhere everything is done by this process."""
-    return sys.platform == "linux"
 
 
 class Spread(OneByOne):

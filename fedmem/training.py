@@ -6,7 +6,7 @@ Both executors call the same pure functions of the client algorithm on the same 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import groupby
 from typing import Any
@@ -19,17 +19,15 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem.components import ClientAlgorithm, ClientState, Outcome
+from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.tracing import Traced
 from fedmem.types import Examples, FloatArray, IntArray, Params
 from fedmem.work import Done, LocalWork, Task, Trained, Work, pick, stack
 
 __all__ = ["Done", "Executor", "LocalWork", "OneByOne", "Stacked", "Task", "Trained", "Work", "stack"]
 
-STACK_BYTES = {"cpu": 2 << 20, "cuda": 1 << 30}
+STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30}
 """Parameters that are stacked at once: what stays in the cache of a core; on a GPU, what keeps it busy."""
-
-FORWARD_ROWS = 1 << 16
-"""Rows times models in one stacked forward pass, which bounds the memory of its activations."""
 
 
 class Executor(ABC):
@@ -42,7 +40,14 @@ class Executor(ABC):
     name: str
 
     def __init__(
-        self, model: nn.Module, client: ClientAlgorithm, store: Examples, *, device: str = "cpu", stack_bytes: int = 0
+        self,
+        model: nn.Module,
+        client: ClientAlgorithm,
+        store: Examples,
+        *,
+        device: str = "cpu",
+        stack_bytes: int = 0,
+        forward_rows: int = FORWARD_ROWS,
     ) -> None:
         self._client = client
         self._device = torch.device(device)
@@ -50,7 +55,8 @@ class Executor(ABC):
         self._inputs = torch.from_numpy(store.inputs).to(self._device)
         self._targets = torch.from_numpy(store.targets).to(self._device)
         self._store = store
-        self._stack_bytes = stack_bytes or STACK_BYTES[self._device.type]
+        self._stack_bytes = stack_bytes or STACKS[self._device.type]
+        self._forward_rows = forward_rows
 
     @property
     def workers(self) -> int:
@@ -69,6 +75,15 @@ class Executor(ABC):
     @abstractmethod
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """(T, n, C) logits of T models on the same n inputs, computed in the model's precision, given as float64."""
+
+    def models_at_once(self, rows: int) -> int:
+        """Models whose logits on so many rows are worth holding at the same time, at least one."""
+        return max(1, min(MODELS_AT_ONCE, self._forward_rows // max(1, rows)))
+
+    def _batches(self, inputs: NDArray[np.float32]) -> Iterator[Tensor]:
+        """The inputs, on the device, in pieces that one forward pass of one model takes; at least one piece."""
+        for start in range(0, max(1, len(inputs)), self._forward_rows):
+            yield torch.from_numpy(inputs[start : start + self._forward_rows]).to(self._device)
 
     @abstractmethod
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
@@ -144,10 +159,12 @@ class OneByOne(Executor):
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
-        batch = torch.from_numpy(inputs).to(self._device)
         with torch.no_grad():
-            outputs = [functional_call(self._model, self._here(params), (batch,)) for params in models]
-        return torch.stack(outputs).double().cpu().numpy()
+            parts = [
+                torch.stack([functional_call(self._model, self._here(params), (batch,)) for params in models]).double()
+                for batch in self._batches(inputs)
+            ]
+        return torch.cat(parts, dim=1).cpu().numpy()
 
 
 class Stacked(Executor):
@@ -256,15 +273,19 @@ class Stacked(Executor):
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
-        batch = torch.from_numpy(inputs).to(self._device)
-        forward = torch.vmap(lambda params: functional_call(self._model, params, (batch,)))
-        chunk = max(1, FORWARD_ROWS // max(1, len(inputs)))
+        chunk = max(1, self._forward_rows // max(1, len(inputs)))
         with torch.no_grad():
             parts = [
-                forward(self._here(stack(models[start : start + chunk]))).double().cpu()
-                for start in range(0, len(models), chunk)
+                torch.cat([self._forward(stacked, batch).double().cpu() for batch in self._batches(inputs)], dim=1)
+                for stacked in (
+                    self._here(stack(models[start : start + chunk])) for start in range(0, len(models), chunk)
+                )
             ]
         return torch.cat(parts).numpy()
+
+    def _forward(self, models: Params, batch: Tensor) -> Tensor:
+        outputs: Tensor = torch.vmap(lambda params: functional_call(self._model, params, (batch,)))(models)
+        return outputs
 
 
 class _Gradient(torch.autograd.Function):

@@ -1,0 +1,55 @@
+"""Which way is taken where a scenario leaves it open: by fixed tables, never by a measurement."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+STACK_BYTES = 2 << 20
+"""Parameters that are stacked at once unless memory is short: a few megabytes stay in the cache of a core."""
+
+FORWARD_ROWS = 1 << 16
+"""Rows times models in one forward pass unless memory is short."""
+
+MODELS_AT_ONCE = 32
+"""Models whose outputs are held at the same time, at most."""
+
+
+def is_stacked(scenario: Scenario) -> bool:
+    """Whether clients are trained as stacks; `auto` stacks the models that say they gain from it.
+
+    On Flower's runtime clients are apart, and what looks at their models computes as they do.
+    """
+    if scenario.speed.engine == "flower":
+        return False
+    return scenario.speed.executor == "stacked" or (scenario.speed.executor == "auto" and scenario.model.stackable)
+
+
+def server_of(scenario: Scenario) -> str:
+    """`messages` or `rule`; `auto` applies the rule of a strategy that has one: the same results, by test, sooner.
+
+    A strategy that picks its own cohort does so while it writes messages, and Flower's runtime carries nothing else.
+    """
+    if scenario.speed.server != "auto":
+        return scenario.speed.server
+    ruled = callable(getattr(scenario.strategy, "rule", None)) and scenario.cohort == "sampler"
+    return "rule" if ruled and scenario.speed.engine == "lockstep" else "messages"
+
+
+def workers_of(scenario: Scenario) -> int:
+    """How many processes may train: as many as the scenario says, or one for each core that this process may use."""
+    return cores() if scenario.speed.workers == "auto" else scenario.speed.workers
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def can_fork() -> bool:
+    """Whether workers can be had without starting from nothing; elsewhere everything is done by this process."""
+    return sys.platform == "linux"
