@@ -15,7 +15,8 @@ from fedmem.types import Bank, Measurement
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedmem.bank import Progress, Simulated
+    from fedmem.bank import Progress
+    from fedmem.joining import Simulated
     from fedmem.scenario import Scenario
 
 PACKAGES = ("fedmem", "flwr", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pydantic", "greenlet")
@@ -85,7 +86,7 @@ def measure(path: Path | str) -> Path:
     Readings of probes are kept as they are: they were taken on models that are gone. Equal to the last bit to what
     `run` wrote, as long as fedmem has not changed.
     """
-    from fedmem.bank import sources
+    from fedmem.joining import sources
     from fedmem.results import read, read_bank, replace_measurements
     from fedmem.scenario import load_scenario
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from fedmem.components import History
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
 from fedmem.errors import RunError
+from fedmem.joining import Lost
 from fedmem.observe import TRACE, Observed, Watcher, params_of, too_many_failed
 from fedmem.seeding import stream
 from fedmem.training import Executor, LocalWork, OneByOne, Task, Trained, stack
@@ -39,10 +41,11 @@ ROUND_KEY = "server-round"
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What is left when all runs have ended: their last global models and who took part when."""
+    """What is left when all runs have ended: their last global models, who took part when, and who was dropped."""
 
     params: tuple[Params, ...]
     participation: tuple[Participation, ...]
+    lost: Lost
 
 
 class Lockstep:
@@ -65,17 +68,22 @@ class Lockstep:
         self._follows: Mapping[str, str] = getattr(scenario.client, "follows", {})
         self._on_round = on_round
         self._participation: list[Participation] = []
+        self._lost: dict[tuple[int, int], str] = {}
         self._rosters: dict[int, Roster] = {}
         self._memory: dict[tuple[int, int], Params] = {}
         self._kept: dict[tuple[int, int], Params] = {}
 
-    def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
-        """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule."""
+    def train(self, runs: Sequence[int], server: str = "messages", lost: Lost = MappingProxyType({})) -> Finished:
+        """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule.
+
+        What is `lost` failed in a run that is not among these, and is dropped here without a try.
+        """
+        self._lost = dict(lost)
         self._rosters = {run: Roster(self._scenario, self._federation, run) for run in runs}
         with in_process():
             params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
         ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
-        return Finished(params=tuple(params), participation=tuple(ordered))
+        return Finished(params=tuple(params), participation=tuple(ordered), lost=self._lost)
 
     # --- Flower's messages: the reference, and the path of every foreign strategy ---------------------------------
 
@@ -205,16 +213,14 @@ class Lockstep:
         With a roster that all runs share, a client that fails in one run is dropped in all of them: otherwise who took
         part would differ between runs, perhaps because of a coin.
         """
-        self._keep(tasks)
-        outcomes = self._each(tasks)
+        going = [task for task in tasks if (task.round, task.client) not in self._lost]
+        self._keep(going)
+        outcomes = dict(zip(map(id, going), self._each(going), strict=True))
         if self._scenario.roster == "shared":
-            lost = {
-                (task.round, task.client): f"{outcome} (in run {task.run})"
-                for task, outcome in zip(reversed(tasks), reversed(outcomes), strict=True)
-                if isinstance(outcome, str)
-            }
-            return [lost.get((task.round, task.client), o) for task, o in zip(tasks, outcomes, strict=True)]
-        return outcomes
+            for task in going:
+                if isinstance(outcome := outcomes[id(task)], str):
+                    self._lost.setdefault((task.round, task.client), f"{outcome} (in run {task.run})")
+        return [self._lost.get((task.round, task.client)) or outcomes[id(task)] for task in tasks]
 
     def _each(self, tasks: list[Task]) -> list[Trained | str]:
         """Train as one batch; if that fails, find out which client it is that fails alone."""
