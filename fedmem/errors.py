@@ -37,9 +37,9 @@ class ScenarioError(FedmemError):
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
-    def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[Problem, ...]]]:
+    def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[Problem, ...]], dict[str, object]]:
         """Made again from its problems, so that it can come from another process."""
-        return type(self), (self.problems,)
+        return type(self), (self.problems,), self.__dict__
 
 
 class ComponentError(FedmemError):
@@ -52,9 +52,9 @@ class ComponentError(FedmemError):
         self.message = message
         super().__init__(f"{path}: {message}")
 
-    def __reduce__(self) -> tuple[type[ComponentError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[ComponentError], tuple[str, str], dict[str, object]]:
         """See `ScenarioError.__reduce__`."""
-        return type(self), (self.path, self.message)
+        return type(self), (self.path, self.message), self.__dict__
 
 
 class RunError(FedmemError):
