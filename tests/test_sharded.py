@@ -347,18 +347,18 @@ def failing(when: Callable[[Task], bool]) -> Iterator[list[tuple[range, Lost]]]:
 
 
 def capricious(task: Task) -> bool:
-    """By every digit of the model and by the coins, so that another history gives other failures; once in run 3 alone."""
+    """By every digit of the model and by the coins, so that another history gives other failures; once in run 3."""
     if (task.run, task.round, task.client) == (3, 1, 2):
         return True
     values = [value.numpy().tobytes() for value in task.before.values()]
     digest = hashlib.sha256(b"".join([*values, task.rows.tobytes(), bytes([task.client])])).digest()
-    return digest[0] < 16
+    return digest[0] < 8
 
 
 def fragile(**speed: Any) -> Scenario:
     return tiny(
-        seed=8, runs=4, rounds=3, sampler={"kind": "everyone"}, observe={"levels": ["global"]}, tolerate={"failed": 0.9},
-        speed={"executor": "one_by_one", "workers": 1, **speed},
+        seed=8, runs=4, rounds=3, sampler={"kind": "everyone"}, observe={"levels": ["global"]},
+        tolerate={"failed": 0.9}, speed={"executor": "one_by_one", "workers": 1, **speed},
     )  # fmt: skip
 
 
