@@ -5,25 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.catalogue import kind_of
 from fedmem.components import ClientAlgorithm, Probe
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
-from fedmem.memory import room_of
+from fedmem.joining import Lost, Simulated, join, sources
+from fedmem.memory import cut_of
 from fedmem.seeding import stream
-from fedmem.speed import can_fork, is_stacked, server_of, workers_of
+from fedmem.speed import is_stacked, server_of, workers_of
 from fedmem.spread import Spread
 from fedmem.training import Executor, LocalWork, OneByOne, Stacked
 from fedmem.types import (
-    EVERYWHERE,
     Bank,
     Evidence,
     Federation,
@@ -52,21 +50,6 @@ class Progress(Protocol):
     def stage(self, text: str) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Simulated:
-    """A bank with all that was read while it was trained, and what did the training."""
-
-    bank: Bank
-    measurements: tuple[Measurement, ...]
-    reconstructions: Mapping[str, NDArray[Any]]
-    params: tuple[Params, ...]
-    executor: str
-    server: str
-    workers: int
-    device: str
-    seconds: Mapping[str, float]
-
-
 def simulate(
     scenario: Scenario,
     federation: Federation,
@@ -75,14 +58,33 @@ def simulate(
     runs: Sequence[int] | None = None,
     watch: bool = True,
 ) -> Simulated:
-    """Train the runs of a scenario (all of them, unless `runs` names some) and gather their evidence.
+    """Train the runs of a scenario (all of them, unless `runs` names some), gather their evidence and sum it up.
 
     With `watch=False` nothing is observed; the final parameters are the same to the last bit.
+    """
+    gathered = gather(scenario, federation, progress=progress, runs=runs, watch=watch)
+    return join([gathered], scenario.probes if watch else (), scenario.seed)
+
+
+def gather(
+    scenario: Scenario,
+    federation: Federation,
+    *,
+    progress: Progress | None = None,
+    runs: Sequence[int] | None = None,
+    watch: bool = True,
+    lost: Lost | None = None,
+    workers: int | None = None,
+) -> Simulated:
+    """The same without summaries, which need all runs of the bank.
+
+    What is `lost` is known to fail in another run and dropped in these: with it the runs are what they would be if all
+    had been trained together. `workers` is how many processes may train, by default as many as the scenario says.
     """
     started = time.perf_counter()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
     with _threads(scenario.speed.threads):
-        executor = executor_of(scenario, federation)
+        executor = executor_of(scenario, federation, workers)
         work = LocalWork(federation, scenario.client, scenario.seed)
         observer = _Observer(scenario, federation, executor, work, chosen)
         if progress is not None:
@@ -95,10 +97,9 @@ def simulate(
         engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round)
         server = server_of(scenario)
         try:
-            finished = engine.train(chosen, server)
+            finished = engine.train(chosen, server, lost or {})
         finally:
             executor.close()
-        observer.summarise()
     total = time.perf_counter() - started
     return Simulated(
         bank=Bank(
@@ -118,13 +119,14 @@ def simulate(
         workers=executor.workers,
         device=executor.device,
         seconds={"watching": observer.seconds, "training": total - observer.seconds},
+        lost=finished.lost,
     )
 
 
 class _Engine(Protocol):
     """Trains runs from the first round to the last."""
 
-    def train(self, runs: Sequence[int], server: str) -> Finished: ...
+    def train(self, runs: Sequence[int], server: str, lost: Lost) -> Finished: ...
 
 
 def _engine(
@@ -147,14 +149,14 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
 
     What is not stacked is spread over `workers` processes, by default as many as the scenario says.
     """
-    device, room = device_of(scenario), room_of(scenario, federation)
+    device, room = device_of(scenario), cut_of(scenario, federation)
     given = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     cut: Mapping[str, Any] = {"device": device, "stack_bytes": stacks, "forward_rows": room.forward_rows}
     if is_stacked(scenario):
         return Stacked(*given, **cut)
     count = workers_of(scenario) if workers is None else workers
-    if count > 1 and device == "cpu" and can_fork() and scenario.speed.engine == "lockstep":
+    if count > 1:
         return Spread(*given, workers=count, threads=scenario.speed.threads, **cut)
     return OneByOne(*given, **cut)
 
@@ -179,18 +181,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def sources(probes: Sequence[Probe]) -> tuple[str, ...]:
-    """Under which name the readings of each probe stand: its kind, and from the second of a kind on its number.
-
-    >>> from fedmem.probes.utility import Utility
-    >>> sources([Utility(), Utility(every=5)])
-    ('utility', 'utility_2')
-    """
-    kinds = [kind_of(probe) for probe in probes]
-    earlier = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
-    return tuple(kind if not count else f"{kind}_{count + 1}" for kind, count in zip(kinds, earlier, strict=True))
 
 
 class _Context:
@@ -314,19 +304,18 @@ class _Observer:
                 f"round {first.round}, level {first.level}: probe {source} failed: {type(error).__name__}: {error}"
             ) from error
         for transition, reading in readings:
+            if transition is None:
+                raise RunError(
+                    f"round {first.round}, level {first.level}: probe {source} gave a reading about no transition; "
+                    "runs may be trained apart, so what is about several of them belongs into its `summarise`"
+                )
             self.measurements.append(
                 Measurement(
-                    run=EVERYWHERE if transition is None else transition.run,
+                    run=transition.run,
                     round=first.round,
                     level=first.level,
-                    client=EVERYWHERE if transition is None else transition.client,
+                    client=transition.client,
                     source=source,
                     reading=reading,
                 )
             )
-
-    def summarise(self) -> None:
-        """Let each probe sum up its own readings."""
-        for probe, source in zip(self._scenario.probes, self._sources, strict=True):
-            own = [measurement for measurement in self.measurements if measurement.source == source]
-            self.measurements += probe.summarise(own, self._scenario.seed)

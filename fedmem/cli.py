@@ -19,6 +19,8 @@ except KeyboardInterrupt:
     # so early that nothing has been started
     raise SystemExit(1) from None
 
+from fedmem import interrupts
+
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
 
@@ -57,6 +59,7 @@ Overrides = Annotated[
 
 def main() -> None:
     """The entry point of `fedmem`. Whatever happens to the output, there is no traceback about it."""
+    signal.signal(signal.SIGINT, interrupts.heed)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # a terminal that cannot show √ shows ? instead
@@ -73,6 +76,8 @@ def main() -> None:
         _die("")  # whoever read the output has seen enough
     except OSError as error:
         _die(f"error: the output cannot be written: {error.strerror or error}")
+    finally:
+        interrupts.leave()
 
 
 def _die(message: str) -> NoReturn:
@@ -115,6 +120,7 @@ def run(
         from fedmem.results import finished
         from fedmem.running import run as run_scenario
         from fedmem.scenario import load_scenario
+        from fedmem.shards import kept_runs
 
         scenario = load_scenario(file, [*(overrides or ()), *given])
         folder = out / scenario.name / scenario.id
@@ -125,7 +131,18 @@ def run(
             with _reporting(scenario), Progress(quiet=quiet) as progress:
                 run_scenario(scenario, out=out, force=force, progress=progress)
             _show_results(folder, quiet=quiet)
+        except typer.Exit as error:
+            kept = kept_runs(folder)
+            if error.exit_code == 1 and kept and finished(folder) is None:
+                told = f"{kept} of {scenario.runs} runs are kept; the same command continues"
+                typer.echo(f"{told}: {_command(force=False)}", err=True)
+            raise
         except KeyboardInterrupt:
+            kept = kept_runs(folder)
+            if kept and finished(folder) is None:
+                told = f"interrupted; {kept} of {scenario.runs} runs are kept. The same command continues"
+                typer.echo(f"{told}: {_command(force=False)}", err=True)
+                raise typer.Exit(1) from None
             if finished(folder) in (None, before if force else None):
                 raise
             again = shlex.join(["fedmem", "report", str(folder)])
@@ -327,7 +344,7 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
     try:
         from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 
-        with _interruptible():
+        with interrupts.interruptible(typer.Exit):
             yield
     except KeyboardInterrupt:
         if scenario is not None:
@@ -362,37 +379,12 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C is Ctrl-C, also where a library that was just being imported made another error of it."""
-    pressed = False
-
-    def on_signal(number: int, frame: object) -> None:
-        nonlocal pressed
-        pressed = True
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGINT, on_signal)
-    except ValueError:  # signals belong to the main thread
-        yield
-        return
-    try:
-        yield
-    except Exception as error:
-        if pressed and not isinstance(error, typer.Exit):
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _is_out_of_memory(error: Exception) -> bool:
     """Also torch's and numpy's way of saying so."""
     texts = ("can't allocate memory", "not enough memory", "Maximum allowed dimension exceeded", "array is too big")
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
-def _command() -> str:
-    """The command that is running, as it can be typed again."""
-    return shlex.join(["fedmem", *sys.argv[1:]])
+def _command(*, force: bool = True) -> str:
+    """The command that is running, as it can be typed again; without `--force` if that is not wanted."""
+    return shlex.join(["fedmem", *(word for word in sys.argv[1:] if force or word != "--force")])

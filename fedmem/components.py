@@ -276,25 +276,34 @@ class Context(Protocol):
         ...
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Hand over arrays for `reconstructions.npz`, under `source/name/key` with the source of the probe."""
+        """Hand over arrays for `reconstructions.npz`, under `source/name/key` with the source of the probe.
+
+        Arrays of different runs have different names, since they may come from different processes.
+        """
         ...
 
 
 @runtime_checkable
 class Probe(Protocol):
-    """Looks at the transitions of one level and round, of all runs, and returns readings; nothing waits for them."""
+    """Looks at the transitions of one level and round and returns readings; nothing waits for them.
+
+    Runs are trained in shards, and a probe is shown the transitions of one shard at a time. So what it reads of a run
+    must not depend on the runs shown beside it, and it keeps nothing from one call for the next. Whatever is about
+    several runs is formed by `summarise`, which is given the readings of all of them.
+    """
 
     every: int | None
     levels: tuple[Level, ...]
 
-    def observe(
-        self, transitions: Sequence[Transition], context: Context
-    ) -> Sequence[tuple[Transition | None, Reading]]:
-        """Each reading with the transition it is about (None: all of them)."""
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """Each reading with the transition it is about."""
         ...
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """Rows that summarise this probe's own measurements, at round FINAL; may be empty."""
+        """Rows over all runs, from this probe's own measurements: of each round, and at round FINAL; may be empty.
+
+        The measurements come by round and level, and within them by run, each run in the order in which it was read.
+        """
         ...
 
 

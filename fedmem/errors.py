@@ -37,6 +37,10 @@ class ScenarioError(FedmemError):
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[Problem, ...]], dict[str, object]]:
+        """Made again from its problems, so that it can come from another process."""
+        return type(self), (self.problems,), self.__dict__
+
 
 class ComponentError(FedmemError):
     """A component cannot do what its fields ask on this data. `path` names the YAML key."""
@@ -47,6 +51,10 @@ class ComponentError(FedmemError):
         self.path = path
         self.message = message
         super().__init__(f"{path}: {message}")
+
+    def __reduce__(self) -> tuple[type[ComponentError], tuple[str, str], dict[str, object]]:
+        """See `ScenarioError.__reduce__`."""
+        return type(self), (self.path, self.message), self.__dict__
 
 
 class RunError(FedmemError):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.errors import Problem, ScenarioError
-from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES, cores, is_stacked, server_of
+from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
@@ -238,10 +238,19 @@ def room_of(scenario: Scenario, federation: Federation) -> Room:
     return fitted(scenario, needs)
 
 
+def cut_of(scenario: Scenario, federation: Federation) -> Room:
+    """The same as far as it matters to who trains and looks at models; without a budget nobody needs to be counted."""
+    if scenario.speed.memory is not None:
+        return room_of(scenario, federation)
+    return roomy(needs_of(scenario, federation, 1), 1, 1)
+
+
 def fitted(scenario: Scenario, needs: Needs) -> Room:
     """The same for needs that are known."""
     speed = scenario.speed
-    room = roomy(needs, speed.shard, speed.workers)
+    workers = workers_of(scenario)
+    many = needs.runs * needs.cohort * scenario.rounds >= SPLIT
+    room = roomy(needs, min(speed.shard, -(-needs.runs // workers)) if many else speed.shard, workers)
     if speed.memory is None:
         return room
     try:
@@ -255,17 +264,16 @@ def largest(found: Mapping[str, Mapping[str, int]]) -> str:
     return max(found, key=lambda phase: sum(found[phase].values()))
 
 
-def roomy(needs: Needs, shard: int, workers: int | str) -> Room:
+def roomy(needs: Needs, shard: int, workers: int) -> Room:
     """How training is cut where memory is no question."""
     together = min(shard, needs.runs)
     shards = -(-needs.runs // together)
-    wanted = cores() if workers == "auto" else int(workers)
     bound = FORWARD_BYTES // max(1, needs.wide + 8 * OUTPUTS * needs.classes)
     return Room(
         stack_bytes=STACK_BYTES,
         forward_rows=max(LEAST_ROWS, min(FORWARD_ROWS, bound)),
         shard=together,
-        workers=max(1, min(wanted, shards)),
+        workers=max(1, min(workers, shards)),
     )
 
 

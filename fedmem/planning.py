@@ -138,7 +138,9 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         references=references,
         memory=memory.phases(needs, room),
         room=room,
-        roomy=memory.roomy(needs, scenario.speed.shard, scenario.speed.workers),
+        roomy=memory.fitted(
+            scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
+        ),
         disk=_disk(scenario, federation, models, evidence),
         precision=tuple(_precision(scenario, federation, cohorts)),
         exact=cohorts.rounds == scenario.rounds and scenario.cohort == "sampler" and not looks_ahead,

@@ -8,6 +8,7 @@ import inspect
 import subprocess
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,38 @@ from fedmem.stock import StockStrategy
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
+
+
+PACKAGES = ("fedmem", "flwr", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pydantic", "greenlet")
+"""What the numbers depend on; the manifest holds the version of each."""
+
+
+ENGINES = {"flower": ("ray",)}
+"""What an engine needs beside them."""
+
+
+def versions(engine: str = "lockstep") -> dict[str, str]:
+    """The installed versions of these packages, and of what the engine needs.
+
+    >>> versions()["torch"] == version("torch")
+    True
+    """
+    return {package: version(package) for package in (*PACKAGES, *ENGINES.get(engine, ()))}
+
+
+def code() -> str:
+    """A sha256 of all files of fedmem and its strategies, which a version under development does not tell apart.
+
+    >>> len(code())
+    64
+    """
+    import strategies
+
+    found = hashlib.sha256()
+    for package in (Path(__file__).parent, Path(strategies.__path__[0])):
+        for file in sorted(package.rglob("*.py")):
+            found.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def components_of(scenario: Scenario) -> dict[str, str]:

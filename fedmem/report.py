@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedmem import figures
 from fedmem.cells import Section, Value, number, rate
 from fedmem.results import Run, read
@@ -36,8 +38,8 @@ _LEAST = 14
 _PROSE = 100
 """Sentences are broken here at the latest, however wide the terminal."""
 
-_KEPT = re.compile(r"(.+)/round_(\d+)/(?:local|sum|global)/")
-"""What probes of reconstruction keep: source, round, level."""
+_KEPT = re.compile(r"(.+)/round_(\d+)/(?:local|sum|global)/[^/]+/run_(\d+)/original")
+"""What probes of reconstruction keep: source, round, level, view and run."""
 
 MEANING: Mapping[str, tuple[str, str]] = {
     "exposure": (
@@ -381,11 +383,12 @@ def _sheet(
     groups = {}
     for view, name in VIEWS.items():
         for level in ("local", "sum", "global"):
-            base = f"{source}/round_{last}/{level}/{view}"
-            if f"{base}/original" not in kept:
+            base = f"{source}/round_{last}/{level}/{view}/run_"
+            found = [match[3] for name in kept if name.startswith(base) and (match := _KEPT.match(name))]
+            if not found:
                 continue
             column = {
-                key: kept[f"{base}/{key}"]
+                key: np.concatenate([kept[f"{base}{run}/{key}"] for run in sorted(found, key=int)])
                 for key in ("original", "reconstruction", "prior", "kind", "psnr", "prior_psnr", "subject")
             }
             kinds = column["kind"].tolist()

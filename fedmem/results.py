@@ -28,7 +28,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,19 +39,17 @@ from numpy.typing import NDArray
 from fedmem.errors import FolderError, RunError
 from fedmem.tables import (
     audit_rows,
-    evidence_layout,
-    evidence_rows,
     measurement_rows,
-    participation_rows,
     read_audit,
     read_evidence,
+    read_measurements,
+    read_participation,
     read_references,
     read_targets,
-    reference_layout,
-    reference_rows,
+    write_readings,
     write_table,
 )
-from fedmem.types import Bank, Federation, Measurement, Params, Participation, Reading
+from fedmem.types import Bank, Federation, Measurement, Params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,25 +187,17 @@ def write_run(
     """
     size = _size(bank, reconstructions, params)
     with writing(folder, force=force) as partial, _explaining_full_disk(partial, size):
-        write_table(partial, "measurements", [measurement_rows(measurements)])
-        layout: Any = [evidence_layout(block) for block in bank.evidence]
-        write_table(partial, "evidence", map(evidence_rows, bank.evidence), layout)
-        layout = [reference_layout(block) for block in bank.references]
-        write_table(partial, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
-        layout = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
+        write_readings(partial, bank, measurements)
+        layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
         layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
         if bank.audit.client_in is not None:
             layout["client_in"] = bank.audit.client_in.tolist()
         write_table(partial, "audit", [audit_rows(bank.audit)], layout)
-        write_table(partial, "participation", [participation_rows(bank.participation)])
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
         arrays: dict[str, Any] = dict(reconstructions)
         np.savez_compressed(partial / "reconstructions.npz", **arrays)
         if params is not None:
-            from safetensors.torch import save
-
-            copies = {name: value.detach().cpu().contiguous() for name, value in params.items()}
-            (partial / "params.safetensors").write_bytes(save(copies))
+            write_params(partial, params)
         (partial / "scenario.yaml").write_text(scenario_yaml, encoding="utf-8")
         counted = {
             "rows": {
@@ -229,6 +219,14 @@ def write_run(
             },
         }
         _write_manifest(partial, {**manifest, **counted}, measurements)
+
+
+def write_params(folder: Path, params: Params) -> None:
+    """Writes `params.safetensors`."""
+    from safetensors.torch import save
+
+    copies = {name: value.detach().cpu().contiguous() for name, value in params.items()}
+    (folder / "params.safetensors").write_bytes(save(copies))
 
 
 def replace_measurements(path: Path | str, measurements: Sequence[Measurement]) -> None:
@@ -309,16 +307,10 @@ class Run:
 
     def rows(self) -> list[Measurement]:
         """The measurements as records, in the order of the file."""
-        column = {name: values.tolist() for name, values in self.measurements.items()}
-        place = ("run", "round", "level", "client", "source")
-        reading = [field.name for field in fields(Reading)]
-        return [
-            Measurement(
-                **{name: column[name][i] for name in place},
-                reading=Reading(**{name: column[name][i] for name in reading}),
-            )
-            for i in range(len(self.measurements))
-        ]
+        with _whole(self.path / "measurements.parquet") as file:
+            found = read_measurements(file)
+            _counted(len(found), self.manifest["rows"]["measurements"])
+        return found
 
     def reconstructions(self) -> dict[str, NDArray[Any]]:
         """The arrays that probes kept, by `name/key`; empty when there are none."""
@@ -404,15 +396,13 @@ def _counted(found: int, written: int) -> None:
 
 def read_bank(path: Path | str) -> Bank:
     """The evidence of a run as it was in memory: the same arrays, bit for bit, in the same order."""
-    import pyarrow.parquet as pq
-
     run = read(path)
     with _whole(run.path / "manifest.json"):
         rows, settings = run.manifest["rows"], run.manifest["bank"]
         seed, roster = settings["seed"], settings["roster"]
         wanted = [rows[name] for name in ("participation", "audit", "evidence", "references")]
     with _whole(run.path / "participation.parquet") as file:
-        participation = [Participation(**row) for row in pq.read_table(file).to_pylist()]
+        participation = read_participation(file)
         _counted(len(participation), wanted[0])
     with _whole(run.path / "audit.parquet") as file:
         audit, targets = read_audit(file), read_targets(file)

@@ -5,24 +5,20 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.errors import ComponentError, FolderError, ScenarioError
-from fedmem.types import Bank, Measurement
+from fedmem.types import Bank, Federation, Measurement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedmem.bank import Progress, Simulated
+    from fedmem.bank import Progress
+    from fedmem.joining import Simulated
     from fedmem.scenario import Scenario
-
-PACKAGES = ("fedmem", "flwr", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pydantic", "greenlet")
-"""What the numbers depend on; the manifest holds the version of each."""
-
-ENGINES = {"flower": ("ray",)}
-"""What an engine needs beside them."""
+    from fedmem.shards import Shards
 
 
 def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, progress: Progress | None = None) -> Path:
@@ -32,35 +28,83 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
 
     - a finished run is returned as it is unless `force`, and refused where the code of a component has changed since;
     - whether the results can be written is tried before anything is trained;
-    - nothing is written before everything has been measured; an interrupted run leaves nothing that looks finished;
+    - the folder appears when everything has been measured, never before;
+    - a bank of more runs than `speed.shard` keeps those that are done: interrupted or killed at any moment, the same
+      call goes on from there, to the same measurements;
     - the same scenario on the same machine with the same executor and thread count gives the same measurements.
 
     Errors: `ScenarioError` where the data cannot hold what is asked for, `RunError` where a client, the strategy or a
     measurement fails, `FolderError` where the results cannot be written.
     """
-    from fedmem import federation as federations
-    from fedmem.bank import simulate
-    from fedmem.provenance import changed
-    from fedmem.results import check_place, is_finished, read, write_run
-    from fedmem.training import stack
+    from fedmem.memory import room_of
+    from fedmem.results import check_place, is_finished
+    from fedmem.shards import claim, place_of
 
     folder = Path(out) / scenario.name / scenario.id
     if is_finished(folder) and not force:
-        other = changed(scenario, read(folder).manifest)
-        if other:
-            raise FolderError(
-                f"{folder} was made when the code of {', '.join(other)} was another; run again with --force, or look "
-                f"at the old results with: fedmem report {folder}"
-            )
-        return folder
+        return _served(scenario, folder)
     check_place(folder, force=force)
     started = time.perf_counter()
+    federation = _built(scenario)
+    if scenario.runs <= room_of(scenario, federation).shard and not place_of(folder).exists():
+        _compute(scenario, federation, folder, None, started, force=force, progress=progress)
+        return folder
+    with claim(folder, force=force) as shards:
+        if is_finished(folder) and not force:
+            return folder  # by another process, while this one waited
+        _compute(scenario, federation, folder, shards, started, force=force, progress=progress)
+    return folder
+
+
+def _served(scenario: Scenario, folder: Path) -> Path:
+    """A finished run as it is, if its code has not changed; rid of shards, if it was killed before it removed them."""
+    from fedmem.provenance import changed
+    from fedmem.results import read
+    from fedmem.shards import claim, place_of
+
+    other = changed(scenario, read(folder).manifest)
+    if other:
+        raise FolderError(
+            f"{folder} was made when the code of {', '.join(other)} was another; run again with --force, or look "
+            f"at the old results with: fedmem report {folder}"
+        )
+    if place_of(folder).exists():
+        with suppress(FolderError), claim(folder):
+            pass
+    return folder
+
+
+def _built(scenario: Scenario) -> Federation:
+    from fedmem import federation as federations
+
     try:
-        federation = federations.build(scenario)
+        return federations.build(scenario)
     except (ComponentError, ScenarioError):
         federations.require(scenario)  # tells all that is wrong, not only what came first
         raise
-    simulated = simulate(scenario, federation, progress=progress)
+
+
+def _compute(
+    scenario: Scenario,
+    federation: Federation,
+    folder: Path,
+    shards: Shards | None,
+    started: float,
+    *,
+    force: bool,
+    progress: Progress | None,
+) -> None:
+    """Train, estimate, write."""
+    from fedmem.bank import simulate
+    from fedmem.results import write_run
+    from fedmem.sharded import Division, train
+    from fedmem.training import stack
+
+    if shards is None:
+        simulated = simulate(scenario, federation, progress=progress)
+        division = Division(shards=(scenario.runs,), resumed=0, workers=simulated.workers)
+    else:
+        simulated, division = train(scenario, federation, shards, progress=progress)
     if progress is not None:
         progress.stage("estimating")
     trained = time.perf_counter()
@@ -71,7 +115,10 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
     write_run(
         folder,
         scenario_yaml=scenario.to_yaml(),
-        manifest=_manifest(scenario, simulated, estimated - trained, estimated - started),
+        manifest={
+            **_manifest(scenario, simulated, estimated - trained, estimated - started),
+            "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
+        },
         measurements=measurements,
         bank=simulated.bank,
         federation=federation,
@@ -79,7 +126,6 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
         params=stack(simulated.params) if scenario.save.params else None,
         force=force,
     )
-    return folder
 
 
 def measure(path: Path | str) -> Path:
@@ -88,7 +134,7 @@ def measure(path: Path | str) -> Path:
     Readings of probes are kept as they are: they were taken on models that are gone. Equal to the last bit to what
     `run` wrote, as long as fedmem has not changed.
     """
-    from fedmem.bank import sources
+    from fedmem.joining import sources
     from fedmem.results import read, read_bank, replace_measurements
     from fedmem.scenario import load_scenario
 
@@ -119,7 +165,7 @@ def _estimates(scenario: Scenario, bank: Bank) -> Sequence[Measurement]:
 
 def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total: float) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
-    from fedmem.provenance import commit, components_of
+    from fedmem.provenance import commit, components_of, versions
 
     return {
         "name": scenario.name,
@@ -129,12 +175,11 @@ def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total
         "executor": simulated.executor,
         "server": simulated.server,
         "threads": scenario.speed.threads,
-        "workers": simulated.workers,
         "device": simulated.device,
         "runs": scenario.runs,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": {package: version(package) for package in (*PACKAGES, *ENGINES.get(scenario.speed.engine, ()))},
+        "versions": versions(scenario.speed.engine),
         "commit": commit(),
         "components": components_of(scenario),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},

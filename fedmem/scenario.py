@@ -151,7 +151,7 @@ class Speed(_Part):
         default="auto", description="processes that train; auto is one for each core that can have something to do"
     )
     shard: Annotated[int, Strict(), Field(ge=1, le=10**5)] = Field(
-        default=16, description="runs that are trained together and kept when the command is interrupted"
+        default=16, description="runs, at most, that are trained together, and kept when the command is interrupted"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="cpu", description="where tensors live; auto is a GPU where there is one"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
+
+from fedmem.forks import can_fork
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -17,6 +18,11 @@ FORWARD_ROWS = 1 << 16
 
 MODELS_AT_ONCE = 32
 """Models whose outputs are held at the same time, at most."""
+
+
+SPLIT = 5000
+"""Client trainings from which on the runs of a bank are divided so that every worker has some, even if one shard could
+hold them all; below, dividing them costs more than it saves."""
 
 
 def is_stacked(scenario: Scenario) -> bool:
@@ -41,15 +47,16 @@ def server_of(scenario: Scenario) -> str:
 
 
 def workers_of(scenario: Scenario) -> int:
-    """How many processes may train: as many as the scenario says, or one for each core that this process may use."""
-    return cores() if scenario.speed.workers == "auto" else scenario.speed.workers
+    """How many processes may train: as many as the scenario says, or one for each core that this process may use.
+
+    One where processes cannot be forked, and where the engine or a GPU does the work of many already.
+    """
+    speed = scenario.speed
+    if not can_fork() or speed.engine != "lockstep" or speed.device != "cpu":
+        return 1
+    return max(1, cores() // speed.threads) if speed.workers == "auto" else speed.workers
 
 
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def can_fork() -> bool:
-    """Whether workers can be had without starting from nothing; elsewhere everything is done by this process."""
-    return sys.platform == "linux"

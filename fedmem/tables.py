@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.types import AuditSet, Evidence, Examples, Measurement, Participation, ReferenceEvidence
+from fedmem.types import AuditSet, Bank, Evidence, Examples, Measurement, Participation, Reading, ReferenceEvidence
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,16 @@ _COLUMNS: Mapping[str, str] = {
     "participation": "run:int32 round:int32 client:int32 num_examples:int32 failed:bool",
 }
 """The columns of each table and their types; square brackets hold a list."""
+
+
+def write_readings(folder: Path, bank: Bank, measurements: Sequence[Measurement]) -> None:
+    """The tables of what was read of the runs of a bank: measurements, evidence, references, participation."""
+    layout: Any = [evidence_layout(block) for block in bank.evidence]
+    write_table(folder, "measurements", [measurement_rows(measurements)])
+    write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout)
+    layout = [reference_layout(block) for block in bank.references]
+    write_table(folder, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
+    write_table(folder, "participation", [participation_rows(bank.participation)])
 
 
 def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
@@ -54,6 +64,21 @@ def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
             "n": np.array([reading.n for reading in readings], dtype=np.int64),
         },
     )
+
+
+def read_measurements(path: Path) -> list[Measurement]:
+    """The rows of `measurements.parquet`, in its order."""
+    table, _ = _read(path)
+    column = {name: table.column(name).to_pylist() for name in table.column_names}
+    place = ("run", "round", "level", "client", "source")
+    reading = ("metric", "value", "low", "high", "n", "subject", "setting")
+    return [
+        Measurement(
+            **{name: column[name][i] for name in place},
+            reading=Reading(**{name: column[name][i] for name in reading}),
+        )
+        for i in range(table.num_rows)
+    ]
 
 
 def evidence_rows(block: Evidence) -> pa.Table:
@@ -243,6 +268,12 @@ def participation_rows(participation: Sequence[Participation]) -> pa.Table:
     return _table(
         "participation", {**numbers, "failed": np.array([row.failed for row in participation], dtype=np.bool_)}
     )
+
+
+def read_participation(path: Path) -> list[Participation]:
+    """The rows of `participation.parquet`, in its order."""
+    table, _ = _read(path)
+    return [Participation(**row) for row in table.to_pylist()]
 
 
 def _text(values: Sequence[str], repeat: int | None = None) -> pa.Array:

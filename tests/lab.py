@@ -182,14 +182,14 @@ def transition(run: int, round: int, client: int, before: Params, after: Params,
     )
 
 
-def measured(pairs: Sequence[tuple[Transition | None, Reading]], round: int = 2) -> list[Measurement]:
+def measured(pairs: Sequence[tuple[Transition, Reading]], round: int = 2) -> list[Measurement]:
     """What the observer makes of readings."""
     return [
         Measurement(
-            run=EVERYWHERE if about is None else about.run,
+            run=about.run,
             round=round,
-            level="global" if about is None else about.level,
-            client=EVERYWHERE if about is None else about.client,
+            level=about.level,
+            client=about.client,
             source="probe",
             reading=reading,
         )

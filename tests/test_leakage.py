@@ -308,7 +308,7 @@ def test_the_sheet_is_kept_and_bounded() -> None:
     lab = Lab()
     local = lab.local(runs=(0, 1))
     Leakage(attack=QUICK).observe(local, lab)
-    prefix = "round_2/local/message"
+    prefix = "round_2/local/message/run_1"
     kinds = lab.kept[f"{prefix}/kind"].tolist()
     assert max(kinds.count(kind) for kind in kinds) <= 4
     for key in ("original", "reconstruction", "prior"):

@@ -151,8 +151,15 @@ def test_clients_that_do_not_stack_train_alone() -> None:
 
 def test_workers_are_at_most_shards_and_cores() -> None:
     assert roomy(NEEDS, 16, 5).workers == 2
-    assert roomy(NEEDS, 100, "auto") == replace(roomy(NEEDS, 32, 1), shard=32)
-    assert roomy(NEEDS, 1, "auto").workers == memory.cores()
+    assert roomy(NEEDS, 100, 5) == replace(roomy(NEEDS, 32, 1), shard=32)
+    assert roomy(NEEDS, 1, 5).workers == 5
+
+
+def test_a_large_bank_is_divided_so_that_every_worker_has_some() -> None:
+    """One shard could hold all runs; below a few thousand trainings it does."""
+    for rounds, shard in ((10, 16), (1000, 8)):
+        scenario = tiny(runs=16, rounds=rounds, observe={}, speed={"workers": 2})
+        assert memory.fitted(scenario, replace(NEEDS, runs=16, cohort=3)).shard == shard
 
 
 def test_what_a_backward_pass_needs_is_counted_once_and_without_parameters() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fedmem.cells import Value, number
 from fedmem.errors import RunError
+from fedmem.figures import Picture
 from fedmem.report import MEANING, NO_LIMIT, report, table
 from fedmem.results import read, replace_measurements
 from fedmem.summary import Summary, sections
@@ -84,7 +85,7 @@ def pictures() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     kept: dict[str, np.ndarray] = {}
     for level, view in (("local", "message"), ("global", "aggregate")):
-        base = f"leakage/round_5/{level}/{view}"
+        base = f"leakage/round_5/{level}/{view}/run_0"
         for part in ("original", "reconstruction", "prior"):
             kept[f"{base}/{part}"] = rng.random((5, 1, 4, 4), np.float32)
         kept |= {f"{base}/kind": np.array(["pattern"] * 4 + ["typical-own"]), f"{base}/subject": np.arange(5)}
@@ -151,6 +152,25 @@ CELL = r"≈?−?[\d.]+ \[[<>−\d.]+, [<>−\d.]+\]"
 
 def lines(folder: Path, width: int) -> list[str]:
     return [line.rstrip() for line in printed(folder, width).splitlines() if not line.startswith("Files: ")]
+
+
+def test_the_sheet_shows_the_first_victims_whichever_runs_they_are_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of run 0 two pictures of a kind are kept, of run 2 some more, of run 10 too many."""
+    kept: dict[str, np.ndarray] = {}
+    for run, chosen in ((0, [0, 1]), (10, [0, 1, 2, 3, 4]), (2, [2, 3])):
+        parts = {name: value[chosen] for name, value in pictures().items()}
+        kept |= {name.replace("run_0", f"run_{run}"): value for name, value in parts.items()}
+    shown: list[str] = []
+    monkeypatch.setattr("fedmem.figures.sheet", lambda title, groups, subtitle: shown.extend(labels(groups)) or b"png")
+    write(tmp_path / "run", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=kept)
+    report(tmp_path / "run")
+    assert shown == 2 * ["pattern\n#0", "pattern\n#1", "pattern\n#2", "typical-own\n#4"]
+
+
+def labels(groups: dict[str, list[Picture]]) -> list[str]:
+    return [picture.label for group in groups.values() for picture in group]
 
 
 def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:

@@ -319,8 +319,9 @@ def test_a_full_disk_says_what_to_do_and_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    name = {"evidence": "evidence_rows", "reconstructions": "np.savez_compressed", "manifest": "_write_manifest"}
-    monkeypatch.setattr(f"fedmem.results.{name.get(file, '_sync')}", full)
+    name = {"reconstructions": "np.savez_compressed", "manifest": "_write_manifest", "sync": "_sync"}
+    place = "fedmem.tables.evidence_rows" if file == "evidence" else f"fedmem.results.{name[file]}"
+    monkeypatch.setattr(place, full)
     with pytest.raises(RunError, match=r"full.* need about .* MB .*--out.*same command"):
         write(tmp_path / "x" / "a")
     assert entries(tmp_path) == []

@@ -18,7 +18,7 @@ import pytest
 import fedmem
 from fedmem.errors import FolderError, RunError, ScenarioError
 from fedmem.running import _alarms, measure, run
-from fedmem.types import Evidence, Level
+from fedmem.types import Evidence, Level, Reading
 from tests.tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,6 +112,18 @@ def test_a_probe_that_raises_ends_the_run_and_leaves_nothing(tmp_path: Path) -> 
     with pytest.raises(RunError, match=r"round 0, level global: probe .*Broken.* failed: ZeroDivisionError"):
         run(broken, out=tmp_path)
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+class Vague(Broken):
+    """A probe whose reading is about no model in particular."""
+
+    def observe(self, transitions: Any, context: Any) -> Any:
+        return [(None, Reading(metric="something", value=1.0))]
+
+
+def test_a_reading_about_several_runs_is_refused_where_it_is_made(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"round 0, level global: probe .*Vague gave a reading about no transition"):
+        run(tiny(probes=[{"kind": f"{__name__}:Vague"}]), out=tmp_path)
 
 
 DIVERGING = {"kind": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 8}

@@ -10,8 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from fedmem.probes.utility import Utility
-from fedmem.types import EVERYWHERE, FINAL, Params, Transition
+from fedmem.types import EVERYWHERE, FINAL, Params, Reading, Transition
 from tests.lab import Lab, federation, measured, transition
+
+
+def summed(transitions: list[Transition], lab: Lab) -> dict[str, Reading]:
+    """The means over these models, by metric."""
+    rows = Utility().summarise(measured(Utility().observe(transitions, lab)), 0)
+    return {row.reading.metric: row.reading for row in rows if row.round != FINAL}
 
 
 def naive(lab: Lab, model: Params, inputs: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
@@ -46,8 +52,10 @@ def test_against_a_naive_loop_at_both_levels() -> None:
             tests.append(naive(lab, t.kept, test.inputs, test.targets))
             trains.append(naive(lab, t.kept, store.inputs[rows], store.targets[rows]))
         readings = Utility().observe(transitions, lab)
-        assert all(about is None for about, _ in readings)
-        values = {reading.metric: reading for _, reading in readings}
+        assert [about for about, reading in readings if reading.metric == "test_accuracy"] == transitions
+        for metric, expected in (("test_accuracy", tests), ("train_accuracy", trains)):
+            assert [reading.value for _, reading in readings if reading.metric == metric] == pytest.approx(expected)
+        values = summed(transitions, lab)
         assert values["test_accuracy"].value == pytest.approx(np.mean(tests))
         assert values["train_accuracy"].value == pytest.approx(np.mean(trains))
         assert values["generalisation_gap"].value == pytest.approx(np.mean(trains) - np.mean(tests))
@@ -59,7 +67,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     local = trained(lab)
     whole = Utility().observe(local, lab)
-    monkeypatch.setattr("fedmem.probes.utility.LOGITS", 7 * 60)
+    monkeypatch.setattr("fedmem.probes._pieces.LOGITS", 7 * 60)
     assert Utility().observe(local, lab) == whole
 
 
@@ -112,13 +120,13 @@ def test_the_interval_takes_runs_as_clusters() -> None:
     assert share[0] != share[1]
     once = [decreed(0), decreed(1)]
     twice = [decreed(run, client) for run in (0, 1) for client in (0, 1)]
-    (first, second) = (Utility().observe(some, lab)[0][1] for some in (once, twice))
+    (first, second) = (summed(some, lab)["test_accuracy"] for some in (once, twice))
     half = 12.7062 * abs(share[0] - share[1]) / 2
     ends = (max(0.0, np.mean(share) - half), min(1.0, np.mean(share) + half))
     assert (first.low, first.high) == pytest.approx(ends, abs=1e-4)
     assert (second.low, second.high) == pytest.approx((first.low, first.high)), "clients of a run add no certainty"
     assert (first.n, second.n) == (2, 4)
-    alone = Utility().observe([decreed(0)], lab)[0][1]
+    alone = summed([decreed(0)], lab)["test_accuracy"]
     assert math.isnan(alone.low)
     assert math.isnan(alone.high)
 
@@ -130,29 +138,29 @@ def test_empty_clients_and_empty_test_sets() -> None:
     assert len(lab.rows(0, 2)) == 0
     initial = lab.federation.initial
     models = [transition(0, 2, client, initial, initial, 0) for client in (0, 2)]
-    values = {r.metric: r for _, r in Utility().observe(models, lab)}
+    values = summed(models, lab)
     assert (values["test_accuracy"].n, values["train_accuracy"].n, values["generalisation_gap"].n) == (2, 1, 1)
-    alone = {r.metric: r for _, r in Utility().observe(models[1:], lab)}
+    alone = summed(models[1:], lab)
     assert (alone["train_accuracy"].n, math.isnan(alone["train_accuracy"].value)) == (0, True)
 
     bare = Lab(federation=replace(base, test=base.test.take(np.arange(0))))
-    values = {r.metric: r for _, r in Utility().observe(models[:1], bare)}
+    values = summed(models[:1], bare)
     assert math.isnan(values["test_accuracy"].value)
     assert not math.isnan(values["train_accuracy"].value)
 
 
-def test_the_last_round_of_each_level_is_repeated_as_final() -> None:
+def test_the_means_of_the_last_round_of_each_level_are_repeated_as_final() -> None:
     lab = Lab()
     local = lab.local()
-    rows = measured(Utility().observe(local, lab), round=2) + measured(Utility().observe(local, lab), round=4)
-    late = [replace(m, level="local") for m in measured(Utility().observe(local, lab), round=3)]
-    rows += late
-    final = Utility().summarise(rows, 0)
-    assert {m.round for m in final} == {FINAL}
-    assert sorted((m.level, m.reading.metric) for m in final) == sorted(
-        (level, metric)
-        for level in ("global", "local")
-        for metric in ("generalisation_gap", "test_accuracy", "train_accuracy")
-        if level in {m.level for m in rows}
-    )
+    everywhere = lab.aggregated(local)
+    rows = [m for round in (2, 3) for m in measured(Utility().observe(local, lab), round=round)]
+    rows += [m for round in (2, 4) for m in measured(Utility().observe(everywhere, lab), round=round)]
+    found = Utility().summarise(rows, 0)
+    assert {(m.run, m.client) for m in found} == {(EVERYWHERE, EVERYWHERE)}
+    places = [(m.level, m.round) for m in found if m.reading.metric == "generalisation_gap"]
+    assert places == [*[("local", 2), ("local", 3), ("global", 2), ("global", 4)], ("local", FINAL), ("global", FINAL)]
+    for level, last in (("local", 3), ("global", 4)):
+        final, own = ([m.reading for m in found if (m.level, m.round) == (level, round)] for round in (FINAL, last))
+        assert final == own
+        assert len(final) == 3
     assert Utility().summarise([], 0) == []

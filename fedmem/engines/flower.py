@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,6 +51,7 @@ from fedmem.engines._letters import (
 )
 from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
+from fedmem.joining import Lost
 from fedmem.observe import TRACE, Watcher, not_finite, params_of
 from fedmem.roster import Roster, rosters
 from fedmem.types import Federation, Params, Participation
@@ -105,13 +107,18 @@ class FlowerRuntime:
         self._on_round = on_round
         self._text = scenario.to_yaml()
         self._participation: list[Participation] = []
+        self._lost: dict[tuple[int, int], str] = {}
         self._rosters: dict[int, Roster] = {}
         self._remembers: dict[tuple[int, int], int] = {}
         self._kept: dict[tuple[int, int], Params] = {}
 
-    def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
-        """Train these runs from the first round to the last; there is no other way than by messages."""
+    def train(self, runs: Sequence[int], server: str = "messages", lost: Lost = MappingProxyType({})) -> Finished:
+        """Train these runs from the first round to the last; there is no other way than by messages.
+
+        What is `lost` failed in a run that is not among these, and is dropped here without a try.
+        """
         assert server == "messages", "the scenario admits nothing else with this engine"
+        self._lost = dict(lost)
         self._rosters = rosters(self._scenario, self._federation, runs)
         grid = _joined.get()
         if grid is not None:
@@ -120,7 +127,7 @@ class FlowerRuntime:
             with in_process(), self._runtime(len(runs)) as (grid, check):
                 params = self._serve(runs, grid, check)
         ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
-        return Finished(params=tuple(params), participation=tuple(ordered))
+        return Finished(params=tuple(params), participation=tuple(ordered), lost=self._lost)
 
     def _serve(self, runs: Sequence[int], grid: Grid, check: Callable[[], None]) -> list[Params]:
         """What a server does on a grid: it meets its clients, then lets the strategies of all runs start."""
@@ -170,9 +177,10 @@ class FlowerRuntime:
     def _answer(self, post: _Post, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
         """Replies to everything that waits, from the clients' processes."""
         letters = [letter for run, wait in asked.items() for letter in self._letters(run, wait)]
-        answers = post.exchange([(letter.client, letter.content, letter.kind) for letter in letters])
+        sent = [letter for letter in letters if not self._is_lost(letter)]
+        answers = post.exchange([(letter.client, letter.content, letter.kind) for letter in sent])
         outcomes = self._dropped(
-            letters, [self._outcome(letter, answer) for letter, answer in zip(letters, answers, strict=True)]
+            letters, {id(letter): self._outcome(letter, answer) for letter, answer in zip(sent, answers, strict=True)}
         )
         replies: dict[int, list[Message]] = {run: [] for run in asked}
         for letter, outcome in zip(letters, outcomes, strict=True):
@@ -243,20 +251,22 @@ class FlowerRuntime:
             memory={} if memory is None else params_of(memory),
         )
 
+    def _is_lost(self, letter: _Letter) -> bool:
+        return letter.kind == MessageType.TRAIN and (letter.work.round, letter.client) in self._lost
+
     def _dropped(
-        self, letters: Sequence[_Letter], outcomes: Sequence[Trained | str | RecordDict]
+        self, letters: Sequence[_Letter], outcomes: Mapping[int, Trained | str | RecordDict]
     ) -> list[Trained | str | RecordDict]:
         """With a roster that all runs share, a client that fails in one run is dropped in all of them."""
-        if self._scenario.roster != "shared":
-            return list(outcomes)
-        lost = {
-            (letter.work.round, letter.client): f"{outcome} (in run {letter.work.run})"
-            for letter, outcome in zip(reversed(letters), reversed(outcomes), strict=True)
-            if isinstance(outcome, str)
-        }
+        if self._scenario.roster == "shared":
+            for letter in letters:
+                outcome = outcomes.get(id(letter))
+                if isinstance(outcome, str):
+                    place = letter.work.round, letter.client
+                    self._lost.setdefault(place, f"{outcome} (in run {letter.work.run})")
         return [
-            lost.get((letter.work.round, letter.client), outcome) if letter.kind == MessageType.TRAIN else outcome
-            for letter, outcome in zip(letters, outcomes, strict=True)
+            self._lost[letter.work.round, letter.client] if self._is_lost(letter) else outcomes[id(letter)]
+            for letter in letters
         ]
 
     def _accepted(self, letter: _Letter, outcome: Trained) -> RecordDict:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import check_instructions, followed, model_in, offered
 from fedmem.errors import RunError
+from fedmem.joining import Lost
 from fedmem.observe import Watcher, not_finite, params_of, too_many_failed
 from fedmem.roster import FIRST_NODE, Roster, rosters
 from fedmem.training import Executor
@@ -38,10 +40,11 @@ CLIENT_FAILED = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What is left when all runs have ended: their last global models and who took part when."""
+    """What is left when all runs have ended: their last global models, who took part when, and who was dropped."""
 
     params: tuple[Params, ...]
     participation: tuple[Participation, ...]
+    lost: Lost
 
 
 class Lockstep:
@@ -63,17 +66,22 @@ class Lockstep:
         self._watchers = () if watcher is None else (watcher,)
         self._on_round = on_round
         self._participation: list[Participation] = []
+        self._lost: dict[tuple[int, int], str] = {}
         self._rosters: dict[int, Roster] = {}
         self._memory: dict[tuple[int, int], Params] = {}
         self._kept: dict[tuple[int, int], Params] = {}
 
-    def train(self, runs: Sequence[int], server: str = "messages") -> Finished:
-        """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule."""
+    def train(self, runs: Sequence[int], server: str = "messages", lost: Lost = MappingProxyType({})) -> Finished:
+        """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule.
+
+        What is `lost` failed in a run that is not among these, and is dropped here without a try.
+        """
+        self._lost = dict(lost)
         self._rosters = rosters(self._scenario, self._federation, runs)
         with in_process():
             params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
         ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
-        return Finished(params=tuple(params), participation=tuple(ordered))
+        return Finished(params=tuple(params), participation=tuple(ordered), lost=self._lost)
 
     # --- Flower's messages: the reference, and the path of every foreign strategy ---------------------------------
 
@@ -181,19 +189,35 @@ class Lockstep:
         """
         if self._wanted(work.round):
             self._work.keep(work)
-        done, failed = self._executor.attempt_all(work)
-        left = [i for i in range(len(work)) if i not in failed]
-        if done is not None and not self._scenario.tolerate.not_finite:
-            failed |= {left[i]: str(not_finite(pick(done.sent, i))) for i in np.flatnonzero(~done.finite()).tolist()}
-        if failed and self._scenario.roster == "shared":
-            lost = {int(work.client[i]): f"{failed[i]} (in run {work.run[i]})" for i in sorted(failed, reverse=True)}
-            failed = {i: lost[k] for i, k in enumerate(work.client.tolist()) if k in lost}
-        if done is not None and len(failed) + len(done) > len(work):
-            good = np.array([place for place, i in enumerate(left) if i not in failed], dtype=np.int64)
-            done = done.take(good) if len(good) else None
+        failed = self._known(work)
+        going = np.array([i for i in range(len(work)) if i not in failed], dtype=np.int64)
+        done = None
+        if len(going):
+            done, met = self._executor.attempt_all(work.take(going) if failed else work)
+            left = [i for i in range(len(going)) if i not in met]
+            if done is not None and not self._scenario.tolerate.not_finite:
+                lost = np.flatnonzero(~done.finite()).tolist()
+                met |= {left[i]: str(not_finite(pick(done.sent, i))) for i in lost}
+            failed |= {int(going[i]): cause for i, cause in met.items()}
+            if met and self._scenario.roster == "shared":
+                for i in sorted(met):
+                    place = work.round, int(work.client[going[i]])
+                    self._lost.setdefault(place, f"{met[i]} (in run {work.run[going[i]]})")
+                failed |= self._known(work)
+            if done is not None:
+                good = [place for place, i in enumerate(left) if int(going[i]) not in failed]
+                if len(good) < len(done):
+                    done = done.take(np.array(good, dtype=np.int64)) if good else None
         if done is not None:
             self._record(done)
         return done, failed
+
+    def _known(self, work: Work) -> dict[int, str]:
+        """The places of clients that are known to fail in this round."""
+        if not self._lost:
+            return {}
+        places = enumerate(work.client.tolist())
+        return {i: self._lost[work.round, client] for i, client in places if (work.round, client) in self._lost}
 
     def _evaluate(self, order: _Order, round: int) -> RecordDict:
         """Loss and accuracy of the model on the client's own rows, for strategies that ask."""

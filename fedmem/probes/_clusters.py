@@ -7,7 +7,19 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from fedmem.types import FloatArray
+from fedmem.types import FloatArray, Measurement, Reading
+
+
+def mean_over_runs(
+    rows: Sequence[Measurement], metric: str, subject: str = "", bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Reading:
+    """The mean of rows of single runs, with `mean_interval` over runs kept within bounds; rows of NaN do not count."""
+    known = [row for row in rows if not math.isnan(row.reading.value)]
+    if not known:
+        return Reading(metric=metric, value=math.nan, n=0, subject=subject)
+    values = np.array([row.reading.value for row in known])
+    low, high = (float(np.clip(end, *bounds)) for end in mean_interval(values, [row.run for row in known]))
+    return Reading(metric=metric, value=float(values.mean()), low=low, high=high, n=len(known), subject=subject)
 
 
 def mean_interval(values: FloatArray, *ways: Sequence[Hashable], level: float = 0.95) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from fedmem.types import FloatArray, IntArray, Transition
 Images = NDArray[np.float32]
 
 KEPT = 4
-"""Victims of each kind that are kept as pictures, for each round and view: the first ones, not the best ones."""
+"""Victims of each kind kept as pictures, for each round, view and run: the first ones, not the best ones."""
 
 
 ALONE = 256

@@ -12,11 +12,11 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from fedmem.components import Context
-from fedmem.probes._clusters import mean_interval
-from fedmem.types import FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
+from fedmem.probes._clusters import mean_over_runs
+from fedmem.probes._pieces import pieces
+from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
 
-LOGITS = 1 << 22
-"""Logits computed at once, which bounds the memory."""
+METRICS = ("client_accuracy_gap", "client_loss_gap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +31,26 @@ class ClientGap:
     it took part lately. Label skew is part of both, since the test set is everybody's; it is the same at both levels,
     so local minus global is the part that the client's own training adds.
 
-    A reading for each client (subject `client k`) is the mean over runs with Student's t interval (95 %) over them,
-    NaN with a single run; that with an empty subject is the mean over all models and clients, runs being the clusters.
+    There is a reading of each model for each client (subject `client k`).
 
-    `summarise` repeats readings of each client as FINAL: of the last observed round that has the client at all levels,
-    so that local and global are of the same round, or where there is none, of the last round of each level. The empty
-    subject at FINAL is the plain mean over the clients that have such a round (over all clients, if none has). Its
-    interval goes from the mean of their low ends to that of their high ends, which is right if a run moves all clients
-    alike, and too wide otherwise; n counts their models.
+    `summarise` adds rows for each level and round (run and client -1): for each client the mean over runs with
+    Student's t interval (95 %) over them, NaN with a single run; with an empty subject the mean over all models and
+    clients, runs being the clusters.
+
+    It repeats those of each client as FINAL: of the last observed round that has the client at all levels, so that
+    local and global are of the same round, or where there is none, of the last round of each level. The empty subject
+    at FINAL is the plain mean over the clients that have such a round (over all clients, if none has). Its interval
+    goes from the mean of their low ends to that of their high ends, which is right if a run moves all clients alike,
+    and too wide otherwise; n counts their models.
 
     Fields
 
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to measure.
 
-    Guarantees: deterministic; reads `kept`; nothing is changed. Where a client has no base rows, or there is no test
-    set, there is no reading of it. A tie is not right; a model that has diverged is never right, and its loss NaN.
+    Guarantees: deterministic; reads `kept`; nothing is changed; what is read of a model does not depend on those beside
+    it. Where a client has no base rows, or there is no test set, there is no reading of it. A tie is not right; a model
+    that has diverged is never right, and its loss NaN.
 
     >>> ClientGap().levels
     ('local', 'global')
@@ -57,16 +61,14 @@ class ClientGap:
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")
 
-    def observe(
-        self, transitions: Sequence[Transition], context: Context
-    ) -> Sequence[tuple[Transition | None, Reading]]:
-        """Both gaps of every client, and their means."""
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """Both gaps of every client."""
         federation = context.federation
         models = [transition.kept for transition in transitions]
         if not len(federation.test):
             return ()
         at_test = _answers(models, federation.test.inputs, federation.test.targets, context).mean(2)
-        gaps: list[tuple[int, FloatArray, list[int]]] = []
+        readings: list[tuple[Transition, Reading]] = []
         for client in range(federation.num_clients):
             there = np.ones((federation.audit.runs, federation.num_clients), dtype=bool)
             if federation.audit.client_in is not None:
@@ -77,23 +79,47 @@ class ClientGap:
                 chosen, store = [models[t] for t in own], federation.store
                 at_base = _answers(chosen, store.inputs[rows], store.targets[rows], context).mean(2)
                 gap = (at_base - at_test[:, own]) * [[1], [-1]]
-                gaps.append((client, gap, [transitions[t].run for t in own]))
-        return [(None, reading) for reading in _readings(gaps)]
+                readings += [
+                    (transitions[t], Reading(metric=metric, value=value, n=int(not math.isnan(value)), subject=subject))
+                    for subject in (f"client {client}",)
+                    for metric, values in zip(METRICS, gap.tolist(), strict=True)
+                    for t, value in zip(own, values, strict=True)
+                ]
+        return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """Each client at the last round that has it at all levels, and the means over such clients, as FINAL."""
-        rounds: dict[str, dict[Level, set[int]]] = {}
-        for one in measurements:
-            rounds.setdefault(one.reading.subject, {}).setdefault(one.level, set()).add(one.round)
-        rounds.pop("", None)
-        levels = list(dict.fromkeys(one.level for one in measurements))
-        shared = {who: set.intersection(*(seen.get(at, set()) for at in levels)) for who, seen in rounds.items()}
-        last = {(who, at): max(shared[who] or own) for who, seen in rounds.items() for at, own in seen.items()}
-        final = [
-            replace(one, round=FINAL) for one in measurements if last.get((one.reading.subject, one.level)) == one.round
-        ]
-        comparable = {who for who, common in shared.items() if common} or set(shared)
-        return [*final, *_means([one for one in final if one.reading.subject in comparable])]
+        """The means of each round, then those that stand for all rounds, as FINAL."""
+        means = list(_over_runs(measurements))
+        return [*means, *_final(means)]
+
+
+def _over_runs(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
+    """Of each level, round and metric: the mean over runs of every client, and that over all models and clients."""
+    groups: dict[tuple[int, Level, str], dict[str, list[Measurement]]] = {}
+    for one in measurements:
+        clients = groups.setdefault((one.round, one.level, one.reading.metric), {})
+        clients.setdefault(one.reading.subject, []).append(one)
+    for (_, _, metric), clients in groups.items():
+        # By number, since the first runs may lack the first clients.
+        ordered = sorted(clients, key=lambda subject: (len(subject), subject))
+        clients[""] = [one for subject in ordered for one in clients[subject]]
+        for subject in (*ordered, ""):
+            rows = clients[subject]
+            yield replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean_over_runs(rows, metric, subject))
+
+
+def _final(means: Sequence[Measurement]) -> list[Measurement]:
+    """Each client at the last round that has it at all levels, and the means over such clients."""
+    rounds: dict[str, dict[Level, set[int]]] = {}
+    for one in means:
+        rounds.setdefault(one.reading.subject, {}).setdefault(one.level, set()).add(one.round)
+    rounds.pop("", None)
+    levels = list(dict.fromkeys(one.level for one in means))
+    shared = {who: set.intersection(*(seen.get(at, set()) for at in levels)) for who, seen in rounds.items()}
+    last = {(who, at): max(shared[who] or own) for who, seen in rounds.items() for at, own in seen.items()}
+    final = [replace(one, round=FINAL) for one in means if last.get((one.reading.subject, one.level)) == one.round]
+    comparable = {who for who, common in shared.items() if common} or set(shared)
+    return [*final, *_means([one for one in final if one.reading.subject in comparable])]
 
 
 def _means(final: Sequence[Measurement]) -> Iterator[Measurement]:
@@ -116,37 +142,14 @@ def _shows(transition: Transition, client: int) -> bool:
     return transition.level == "global" or client in transition.clients
 
 
-def _readings(gaps: Sequence[tuple[int, FloatArray, list[int]]]) -> Iterator[Reading]:
-    """Of every client and of all together, from gaps (2, T) and the runs of the T models."""
-    for row, metric in enumerate(("client_accuracy_gap", "client_loss_gap")):
-        for client, gap, runs in gaps:
-            yield _mean(metric, gap[row], runs, f"client {client}")
-        if gaps:
-            together = np.concatenate([gap[row] for _, gap, _ in gaps])
-            yield _mean(metric, together, [run for _, _, runs in gaps for run in runs], "")
-
-
-def _mean(metric: str, values: FloatArray, runs: Sequence[int], subject: str) -> Reading:
-    """Mean and interval over the models that have a value; runs are the clusters."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return Reading(metric=metric, value=math.nan, n=0, subject=subject)
-    low, high = mean_interval(values[known], [run for run, some in zip(runs, known, strict=True) if some])
-    return Reading(
-        metric=metric, value=float(values[known].mean()), low=low, high=high, n=int(known.sum()), subject=subject
-    )
-
-
 def _answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
-    """(2, T, n): whether each model is right about each row, and its loss in nats; chunked over rows."""
-    chunk = max(1, LOGITS // (len(models) * context.federation.num_classes))
+    """(2, T, n): whether each model is right about each row, and its loss in nats."""
     found = np.empty((2, len(models), len(inputs)))
-    for start in range(0, len(inputs), chunk):
-        part = slice(start, start + chunk)
-        logits = context.logits(models, inputs[part])
+    for some, part in pieces(len(models), len(inputs), context.federation.num_classes):
+        logits = context.logits(models[some], inputs[part])
         own = np.take_along_axis(logits, targets[None, part, None], axis=2)
         # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
-        found[0, :, part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
+        found[0, some, part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
         with np.errstate(invalid="ignore"):
-            found[1, :, part] = np.logaddexp.reduce(logits - own, axis=2)
+            found[1, some, part] = np.logaddexp.reduce(logits - own, axis=2)
     return found

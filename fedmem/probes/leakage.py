@@ -123,14 +123,12 @@ class Leakage:
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")
 
-    def observe(
-        self, transitions: Sequence[Transition], context: Context
-    ) -> Sequence[tuple[Transition | None, Reading]]:
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
         """Attack the chosen transitions of this round, if it is one of the declared ones."""
         first = transitions[0]
         if first.round not in self._declared(context):
             return []
-        readings: list[tuple[Transition | None, Reading]] = []
+        readings: list[tuple[Transition, Reading]] = []
         for view in ("message", "first_step") if first.level == "local" else ("aggregate",):
             cases = self._cases(view, transitions, context)
             if not cases:
@@ -138,15 +136,15 @@ class Leakage:
             places = [case.transition for case in cases]
             rngs = [context.stream(f"leakage {view}", run=t.run, round=t.round, client=t.client) for t in places]
             found = self.attack.reconstruct([case.target for case in cases], rngs)
-            victims: list[Victim] = []
+            shown: dict[int, list[Victim]] = {}
             for case, result in zip(cases, found, strict=True):
                 scored = score(case, _checked(case, result), context)
                 about = _about_attack(case, result, context) + [r for victim in scored for r in _about_victim(victim)]
                 readings += [(case.transition, reading) for reading in about]
-                victims += scored
-            shown = [victim for victim in victims if not victim.control]
-            if shown:
-                context.keep(f"round_{first.round}/{first.level}/{view}", sheet(shown))
+                shown.setdefault(case.transition.run, []).extend(v for v in scored if not v.control)
+            for run, victims in shown.items():
+                if victims:
+                    context.keep(f"round_{first.round}/{first.level}/{view}/run_{run}", sheet(victims))
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:

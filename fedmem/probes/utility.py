@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -12,11 +12,9 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from fedmem.components import Context
-from fedmem.probes._clusters import mean_interval
-from fedmem.types import FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
-
-LOGITS = 1 << 22
-"""Logits computed at once, which bounds the memory."""
+from fedmem.probes._clusters import mean_over_runs
+from fedmem.probes._pieces import pieces
+from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +29,19 @@ class Utility:
       also holds the label skew of the client, since the test set is everybody's.
 
     An example is right when the logit of its label is strictly larger than every other, so a constant model is never
-    right. One reading for each metric, over all models of the level and round: the mean over n models, with Student's t
-    interval (95 %) over runs; NaN with a single run. A model without training rows counts for `test_accuracy` alone;
-    with no test set, or no model to average, the value is NaN. `summarise` repeats the last observed round as FINAL.
+    right. One reading of each metric for each model; NaN, with n = 0, without training rows or without a test set.
+
+    `summarise` adds one row of each metric for each level and round (run and client -1): the mean over n models, with
+    Student's t interval (95 %) over runs, NaN with a single run. A model without training rows counts for
+    `test_accuracy` alone; with no model to average the mean is NaN. The last observed round is repeated as FINAL.
 
     Fields
 
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to measure.
 
-    Guarantees: deterministic; reads `kept`, what a model's holder uses; nothing is changed.
+    Guarantees: deterministic; reads `kept`, what a model's holder uses; nothing is changed; what is read of a model
+    does not depend on those beside it.
 
     >>> Utility().levels
     ('local', 'global')
@@ -51,22 +52,34 @@ class Utility:
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")
 
-    def observe(
-        self, transitions: Sequence[Transition], context: Context
-    ) -> Sequence[tuple[Transition | None, Reading]]:
-        """The three readings, about all transitions together."""
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """Three readings of each model."""
         test = _test(transitions, context)
         train = _train(transitions, context)
-        runs = np.array([transition.run for transition in transitions])
         values = {"test_accuracy": test, "train_accuracy": train, "generalisation_gap": train - test}
-        return [(None, _mean(metric, value, runs)) for metric, value in values.items()]
+        return [
+            (transition, Reading(metric=metric, value=float(value[t]), n=int(not math.isnan(value[t]))))
+            for t, transition in enumerate(transitions)
+            for metric, value in values.items()
+        ]
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """The last observed round of each level once more, as FINAL."""
+        """The means of each level and round, and those of the last round of each level once more, as FINAL."""
+        means = list(_means(measurements))
         last: dict[Level, int] = {}
-        for one in measurements:
+        for one in means:
             last[one.level] = max(one.round, last.get(one.level, one.round))
-        return [replace(one, round=FINAL) for one in measurements if one.round == last[one.level]]
+        return [*means, *(replace(one, round=FINAL) for one in means if one.round == last[one.level])]
+
+
+def _means(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
+    """Of each metric, over all models of a level and round."""
+    groups: dict[tuple[int, Level, str], list[Measurement]] = {}
+    for one in measurements:
+        groups.setdefault((one.round, one.level, one.reading.metric), []).append(one)
+    for (_, _, metric), rows in groups.items():
+        bounds = (-1.0 if metric == "generalisation_gap" else 0.0, 1.0)
+        yield replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean_over_runs(rows, metric, bounds=bounds))
 
 
 def _test(transitions: Sequence[Transition], context: Context) -> FloatArray:
@@ -79,7 +92,8 @@ def _test(transitions: Sequence[Transition], context: Context) -> FloatArray:
 def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
     """(T,) accuracy on the rows trained on, NaN without any.
 
-    Models of the same clients share most rows, so they are evaluated together on the union of their rows.
+    Models of the same clients share most rows, so they are evaluated together on all that any run may train on there:
+    on other rows beside it, a row could get another last digit.
     """
     store = context.federation.store
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -87,16 +101,23 @@ def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
         groups.setdefault(_clients(transition, context), []).append(t)
     accuracy = np.full(len(transitions), np.nan)
     for clients, members in groups.items():
-        round = transitions[members[0]].round
-        rows = {run: _rows(run, clients, round, context) for run in sorted({transitions[t].run for t in members})}
-        union = np.unique(np.concatenate(list(rows.values())))
+        everything = _everything(clients, context)
         models = [transitions[t].kept for t in members]
-        right = _right(models, store.inputs[union], store.targets[union], context)
+        right = _right(models, store.inputs[everything], store.targets[everything], context)
         for t, answers in zip(members, right, strict=True):
-            own = rows[transitions[t].run]
+            own = _rows(transitions[t].run, clients, transitions[t].round, context)
             if len(own):
-                accuracy[t] = answers[np.searchsorted(union, own)].mean()
+                accuracy[t] = answers[np.searchsorted(everything, own)].mean()
     return accuracy
+
+
+def _everything(clients: Sequence[int], context: Context) -> IntArray:
+    """The rows of the store that these clients may train on in any run and round, sorted."""
+    federation = context.federation
+    slots = np.isin(np.repeat(federation.audit.holder, federation.audit.copies), clients)
+    base = [np.empty(0, dtype=np.int64), *(federation.base[client] for client in clients)]
+    found = np.unique(np.concatenate([*base, federation.trained[slots], federation.fill[:, slots].ravel()]))
+    return found[found >= 0]
 
 
 def _clients(transition: Transition, context: Context) -> tuple[int, ...]:
@@ -114,24 +135,11 @@ def _rows(run: int, clients: Sequence[int], round: int, context: Context) -> Int
 
 
 def _right(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
-    """(T, n) 1 where the logit of the label beats every other strictly, else 0; chunked over rows."""
-    chunk = max(1, LOGITS // (len(models) * context.federation.num_classes))
+    """(T, n) 1 where the logit of the label beats every other strictly, else 0."""
     right = np.zeros((len(models), len(inputs)))
-    for start in range(0, len(inputs), chunk):
-        part = slice(start, start + chunk)
-        logits = context.logits(models, inputs[part])
+    for some, part in pieces(len(models), len(inputs), context.federation.num_classes):
+        logits = context.logits(models[some], inputs[part])
         own = np.take_along_axis(logits, targets[None, part, None], axis=2)
         # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
-        right[:, part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
+        right[some, part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
     return right
-
-
-def _mean(metric: str, values: FloatArray, runs: IntArray) -> Reading:
-    """Mean and interval over the models that have a value; runs are the clusters."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return Reading(metric=metric, value=math.nan, n=0)
-    least = -1.0 if metric == "generalisation_gap" else 0.0
-    ends = mean_interval(values[known], runs[known].tolist())
-    low, high = (float(np.clip(end, least, 1.0)) for end in ends)
-    return Reading(metric=metric, value=float(values[known].mean()), low=low, high=high, n=int(known.sum()))

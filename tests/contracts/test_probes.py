@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,11 +80,24 @@ def test_readings_are_about_what_was_shown_and_repeat_themselves(probe: Probe) -
         first, second = probe.observe(transitions, lab), probe.observe(transitions, lab)
         assert repr(first) == repr(second)
         for about, reading in first:
-            assert about is None or any(about is transition for transition in transitions)
+            assert any(about is transition for transition in transitions)
             assert isinstance(reading.value, float)
             assert reading.metric
             assert reading.n >= 0
             assert not (reading.low > reading.high)
+
+
+def test_what_is_read_of_a_run_does_not_depend_on_the_runs_beside_it(probe: Probe) -> None:
+    together, apart = Lab(), Lab()
+    for transitions in occasions(together):
+        whole = probe.observe(transitions, together)
+        shards = [[t for t in transitions if t.run == run] for run in (0, 1)]
+        parts = [reading for shard in shards for reading in probe.observe(shard, apart)]
+        by_run = sorted(whole, key=lambda pair: pair[0].run)
+        assert repr(by_run) == repr(parts)
+    assert together.kept.keys() == apart.kept.keys()
+    for name, array in together.kept.items():
+        np.testing.assert_array_equal(array, apart.kept[name])
 
 
 def test_watching_changes_nothing(probe: Probe) -> None:

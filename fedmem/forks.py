@@ -1,0 +1,220 @@
+"""Work in processes forked from this one: what they tell arrives here, and none outlives this process.
+
+A fork has all that was built and imported before, so that nothing is built, imported or sent twice. It works in a
+thread of its own: those of OpenMP, which a fork does not have, would be waited for by the thread that started them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Protocol
+
+from fedmem.errors import RunError
+from fedmem.interrupts import undisturbed
+
+Tell = Callable[[Any], None]
+"""What work calls to say how it goes on."""
+
+Work = Callable[[Tell], Any]
+"""What is to be done; what it returns is small, since it goes through a pipe."""
+
+_DIE_WITH_PARENT = 1
+"""Linux, prctl: PR_SET_PDEATHSIG."""
+
+
+def can_fork() -> bool:
+    """Whether forks are safe here: on Linux alone, where they also can be told to end with this process.
+
+    A daemon of `multiprocessing` must not have any.
+    """
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
+
+
+class Crew(Protocol):
+    """Does several pieces of work, in other processes or in this one."""
+
+    def __enter__(self) -> Crew: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def start(self, name: str, work: Work) -> None:
+        """Begins, now or when it is waited for."""
+        ...
+
+    def finished(self) -> tuple[str, Any]:
+        """Waits until one of those that were started is done: its name and what it returned, or its exception."""
+        ...
+
+
+class Alone:
+    """Does what was started when it is waited for, in this process. `hear` is told what it tells, after its name.
+
+    >>> with Alone(print) as crew:
+    ...     crew.start("runs 0 to 3", lambda tell: tell("half") or 7)
+    ...     crew.finished()
+    runs 0 to 3 half
+    ('runs 0 to 3', 7)
+    """
+
+    def __init__(self, hear: Callable[[str, Any], None]) -> None:
+        self._hear = hear
+        self._started: list[tuple[str, Work]] = []
+
+    def start(self, name: str, work: Work) -> None:
+        """Puts it at the end of the line."""
+        self._started.append((name, work))
+
+    def finished(self) -> tuple[str, Any]:
+        """Does the first in the line."""
+        name, work = self._started.pop(0)
+        return name, work(lambda what: self._hear(name, what))
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._started.clear()
+
+
+class Forks:
+    """Starts a process for each piece of work.
+
+    Guarantees:
+
+    - an exception comes back with its class and text, and with the trace of its process as a note;
+    - a process that dies is a `RunError` that says whose it was, and how it ended;
+    - when the block ends, for whatever reason, no process is left, and Ctrl-C disturbs neither this nor a start;
+    - Ctrl-C reaches this process alone, which ends the others; they also end when it is killed.
+
+    Args:
+        hear: is told what a process tells, after the name of its work.
+        first: what each process does before its work.
+    """
+
+    def __init__(self, hear: Callable[[str, Any], None], first: Callable[[], None] = lambda: None) -> None:
+        assert can_fork()
+        self._hear = hear
+        self._first = first
+        self._members: dict[str, _Member] = {}
+
+    def start(self, name: str, work: Work) -> None:
+        """Begins at once."""
+        here, there = multiprocessing.Pipe(duplex=False)
+        others = [here, *(member.pipe for member in self._members.values())]
+        process = multiprocessing.get_context("fork").Process(
+            target=_live, args=(work, there, others, os.getpid(), self._first), daemon=True
+        )
+        with undisturbed(), warnings.catch_warnings():
+            # Threads of torch and of the progress bar are there; nothing that a fork uses waits for them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+            self._members[name] = _Member(process=process, pipe=here)
+        there.close()
+
+    def finished(self) -> tuple[str, Any]:
+        """Passes on what the processes tell until one of them is done."""
+        while True:
+            waiting = {member.pipe: name for name, member in self._members.items()}
+            for pipe in wait(list(waiting)):
+                assert isinstance(pipe, Connection)
+                name = waiting[pipe]
+                try:
+                    kind, what = pipe.recv()
+                except (EOFError, OSError):
+                    raise self._died(name) from None
+                if kind == "told":
+                    self._hear(name, what)
+                    continue
+                self._members.pop(name).process.join()
+                pipe.close()
+                if kind == "failed":
+                    raise what
+                return name, what
+
+    def _died(self, name: str) -> RunError:
+        process = self._members[name].process
+        process.join()
+        code = process.exitcode or 0
+        how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with status {code}"
+        return RunError(
+            f"the process that trained {name} {how} before it was done. Where memory runs out, systems end processes "
+            "with signal 9: train fewer runs at once, with --set speed.workers=1 or a smaller speed.shard"
+        )
+
+    def __enter__(self) -> Forks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with undisturbed():
+            for member in self._members.values():
+                member.process.kill()
+            for member in self._members.values():
+                member.process.join()
+                member.pipe.close()
+            self._members.clear()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    process: ForkProcess
+    pipe: Connection
+
+
+def _live(work: Work, pipe: Connection, others: list[Connection], parent: int, first: Callable[[], None]) -> None:
+    """The life of a fork."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with(parent)
+    for other in others:
+        other.close()
+    first()
+    thread = threading.Thread(target=_work, args=(work, pipe))
+    thread.start()
+    thread.join()
+
+
+def _work(work: Work, pipe: Connection) -> None:
+    def tell(kind: str, what: Any) -> None:
+        try:
+            pipe.send((kind, what))
+        except BrokenPipeError:  # whoever listened is gone
+            os._exit(1)
+
+    try:
+        found = work(lambda what: tell("told", what))
+    except BaseException as error:
+        tell("failed", _portable(error))
+    else:
+        tell("done", found)
+
+
+def _end_with(parent: int) -> None:
+    """The kernel ends this process when its parent ends, even if that is killed."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it had ended already
+        os._exit(1)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error as it can be sent, its trace as a note; one that cannot be sent becomes a `RunError` of its text."""
+    trace = "".join(traceback.format_exception(error))
+    try:
+        copy = ForkingPickler.loads(ForkingPickler.dumps(error))
+        assert type(copy) is type(error)
+        assert str(copy) == str(error)
+    except Exception:
+        error = RunError(f"{type(error).__name__}: {error}")
+    error.add_note(f"In the process that did it:\n{trace}")
+    return error

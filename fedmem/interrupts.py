@@ -1,0 +1,79 @@
+"""Ctrl-C: heard once, never in the middle of what has to be finished, and no traceback about it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PATIENCE_SECONDS = 3.0
+"""How long another Ctrl-C is taken for the one before it, while things are put in order."""
+
+_heard = [-math.inf]
+"""When Ctrl-C was last heeded."""
+
+
+def heed(number: int, frame: object) -> None:
+    """A handler of SIGINT; pressed again at once it asks for nothing new, and must not disturb what is under way."""
+    now = time.monotonic()
+    if now - _heard[-1] > PATIENCE_SECONDS:
+        _heard[-1] = now
+        raise KeyboardInterrupt
+
+
+def leave() -> None:
+    """If it was Ctrl-C that ends this program, it is not heard any more."""
+    if _heard[-1] > 0:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def interruptible(*harmless: type[Exception]) -> Iterator[None]:
+    """Ctrl-C is Ctrl-C, also where a library that was just being imported made another error of it.
+
+    Errors that are `harmless` pass as they are.
+    """
+    if not _hears():
+        yield
+        return
+    pressed = False
+
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+        heed(number, frame)
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    except Exception as error:
+        if pressed and not isinstance(error, harmless):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the block is over."""
+    if not _hears():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _hears() -> bool:
+    """Only the main thread hears signals; a handler that is not of Python could not be put back."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and signal.getsignal(signal.SIGINT) is not None

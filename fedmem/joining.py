@@ -1,0 +1,152 @@
+"""What was read of the runs of a bank, and how the parts that were trained apart become one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.catalogue import kind_of
+from fedmem.components import Probe
+from fedmem.errors import RunError
+from fedmem.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
+
+Lost = Mapping[tuple[int, int], str]
+"""(round, client) -> why it failed: the clients that are dropped in all runs, since they failed in one."""
+
+_LEVELS: tuple[Level, ...] = ("local", "sum", "global")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """Runs of a bank with all that was read while they were trained, and what did the training.
+
+    Of some of the runs, a shard, or of all of them. `lost` is who was dropped, `seconds` the time that processes spent.
+    """
+
+    bank: Bank
+    measurements: tuple[Measurement, ...]
+    reconstructions: Mapping[str, NDArray[Any]]
+    params: tuple[Params, ...]
+    executor: str
+    server: str
+    workers: int
+    device: str
+    seconds: Mapping[str, float]
+    lost: Lost = field(default_factory=dict)
+
+
+def sources(probes: Sequence[Probe]) -> tuple[str, ...]:
+    """Under which name the readings of each probe stand: its kind, and from the second of a kind on its number.
+
+    >>> from fedmem.probes.utility import Utility
+    >>> sources([Utility(), Utility(every=5)])
+    ('utility', 'utility_2')
+    """
+    kinds = [kind_of(probe) for probe in probes]
+    earlier = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
+    return tuple(kind if not count else f"{kind}_{count + 1}" for kind, count in zip(kinds, earlier, strict=True))
+
+
+def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simulated:
+    """The parts of a bank as one, with the summaries of its probes.
+
+    Args:
+        parts: disjoint, in the order of their runs, each as it was read, without summaries; at least one.
+        probes: those of the scenario, which sum up their own measurements.
+        seed: of the scenario, for the summaries.
+
+    Guarantees:
+
+    - all is in one order, by round, level and run, so that however the runs were divided the result is the same;
+    - no value is computed again: what is joined are the arrays as they were.
+
+    Errors: `RunError` where probes kept arrays of different runs under one name.
+    """
+    first = parts[0]
+    assert all((part.executor, part.server) == (first.executor, first.server) for part in parts)
+    measured = _ordered(parts, sources(probes))
+    for probe, source in zip(probes, sources(probes), strict=True):
+        measured += probe.summarise([one for one in measured if one.source == source], seed)
+    return Simulated(
+        bank=replace(
+            first.bank,
+            evidence=_blocks([part.bank.evidence for part in parts], _evidence),
+            references=_blocks([part.bank.references for part in parts], _references),
+            participation=tuple(one for part in parts for one in part.bank.participation),
+        ),
+        measurements=tuple(measured),
+        reconstructions=_arrays(parts),
+        params=tuple(params for part in parts for params in part.params),
+        executor=first.executor,
+        server=first.server,
+        workers=first.workers,
+        device=first.device,
+        seconds={name: sum(part.seconds[name] for part in parts) for name in first.seconds},
+        lost=first.lost,
+    )
+
+
+def _ordered(parts: Sequence[Simulated], names: Sequence[str]) -> list[Measurement]:
+    """Measurements by round, level, probe and run; those of a run stay in the order in which it was read."""
+    found = [one for part in parts for one in part.measurements]
+    place = {name: position for position, name in enumerate(names)}
+    return sorted(found, key=lambda one: (one.round, _LEVELS.index(one.level), place[one.source], one.run))
+
+
+_Block = TypeVar("_Block", Evidence, ReferenceEvidence)
+
+
+def _blocks(parts: Sequence[Sequence[_Block]], merge: Callable[[list[_Block]], _Block]) -> tuple[_Block, ...]:
+    """Blocks of one round and level come in the same order in every part; some parts have none, if nobody took part."""
+    groups: dict[tuple[int, int, int], list[_Block]] = {}
+    for blocks in parts:
+        counts: Counter[tuple[int, int]] = Counter()
+        for block in blocks:
+            place: tuple[int, int] = (block.round, _LEVELS.index(block.level))
+            groups.setdefault((*place, counts[place]), []).append(block)
+            counts[place] += 1
+    return tuple(group[0] if len(group) == 1 else merge(group) for _, group in sorted(groups.items()))
+
+
+def _evidence(blocks: Sequence[Evidence]) -> Evidence:
+    """The models of blocks of one round, level and set below each other."""
+    assert len({block.set for block in blocks}) == 1
+    return replace(blocks[0], **_below(blocks, "run", "client", "loss", "margin", "correct"))
+
+
+def _references(blocks: Sequence[ReferenceEvidence]) -> ReferenceEvidence:
+    """The same of one family."""
+    assert len({block.family for block in blocks}) == 1
+    return replace(blocks[0], **_below(blocks, "run", "client", "less", "ties", "quantiles"))
+
+
+def _below(blocks: Sequence[object], *names: str) -> dict[str, Any]:
+    return {name: np.concatenate([getattr(block, name) for block in blocks]) for name in names}
+
+
+def _arrays(parts: Sequence[Simulated]) -> dict[str, NDArray[Any]]:
+    """What probes kept, in the order of the names, numbers in them as numbers."""
+    found: dict[str, NDArray[Any]] = {}
+    for part in parts:
+        if again := sorted(found.keys() & part.reconstructions.keys()):
+            raise RunError(
+                f"a probe kept arrays of several runs under the name {again[0]!r}; runs may be trained apart, so put "
+                "the number of the run into the name that is given to `keep`"
+            )
+        found |= part.reconstructions
+    return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """Text and number by turns.
+
+    >>> sorted(["round_10/a", "round_9/b"], key=_natural)
+    ['round_9/b', 'round_10/a']
+    """
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]

@@ -1,0 +1,259 @@
+"""The runs of a bank in shards: kept as they are done, trained in several processes, joined to what one shard gives."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fedmem.bank import Progress, gather
+from fedmem.forks import Alone, Crew, Forks, Tell, Work
+from fedmem.joining import Lost, Simulated, join
+from fedmem.memory import room_of
+from fedmem.provenance import code, components_of, versions
+from fedmem.shards import Dropped, Shards, divide, name_of
+from fedmem.types import Bank, Federation
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+_NO_NUMBERS = ("workers", "shard", "memory", "address")
+"""Settings of speed that leave the numbers as they are to the last bit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """How a bank was trained: the sizes of its shards, how many were there already, and the processes at work."""
+
+    shards: tuple[int, ...]
+    resumed: int
+    workers: int
+
+
+def train(
+    scenario: Scenario, federation: Federation, shards: Shards, *, progress: Progress | None = None
+) -> tuple[Simulated, Division]:
+    """Train what is missing of a bank, shard by shard, and put it together.
+
+    Guarantees:
+
+    - the result is to the last bit that of one shard of all runs, whatever `speed.shard` and `speed.workers` are, and
+      however often the training was interrupted;
+    - a shard is kept when all that was read of it has reached the disk, and never trained twice, but where a client
+      fails that did not fail in the shards before;
+    - shards of other code, data, versions or settings are not used, nor are damaged ones.
+
+    Errors: those of `simulate`, at once, by whichever shard comes first; `RunError` where a process dies.
+    """
+    kept, refused = shards.open(made_with(scenario, federation))
+    room = room_of(scenario, federation)
+    plan = divide(scenario.runs, room.shard, list(kept))
+    ledger = Ledger(shards.known())
+    dropped = dict(kept)
+    known = ledger.known
+    for one in kept.values():
+        ledger.hear(one)
+    if ledger.known is not known:
+        shards.tell(ledger.known)  # it was killed before this could be told
+    missing = [shard for shard in plan if shard not in dropped or not ledger.agrees(dropped[shard])]
+    workers = max(1, min(room.workers, len(missing)))
+    sizes = tuple(len(shard) for shard in plan)
+    division = Division(shards=sizes, resumed=len(plan) - len(missing), workers=workers)
+    rounds = _Rounds(scenario, progress)
+    rounds.begin(missing, division, refused)
+    alone = None if workers == 1 else 1  # a fork has none of its own
+    with Alone(rounds.hear) if workers == 1 else Forks(rounds.hear, shards.let_go) as crew:
+        train_all(
+            plan, dropped, ledger, crew, workers, partial(_Work, scenario, federation, shards, alone), shards.tell
+        )
+    if progress is not None:
+        progress.stage("joining shards")
+    bank = Bank(
+        audit=federation.audit,
+        evidence=(),
+        references=(),
+        participation=(),
+        seed=scenario.seed,
+        roster=scenario.roster,
+        targets={"test": federation.test.targets},
+    )
+    return join([shards.read(shard, bank) for shard in plan], scenario.probes, scenario.seed), division
+
+
+class Ledger:
+    """Who is known to fail, and is dropped in all runs, where all runs share a roster.
+
+    A shard that meets a failure tells of it. Whatever was known of later rounds is forgotten, since it happened to
+    models that would have come out otherwise; what was known of earlier ones stands. When all shards were trained with
+    what is known, they are what they would have been in one: round by round, models that agree up to a round fail alike
+    in it.
+
+    >>> ledger = Ledger()
+    >>> ledger.hear(Dropped(known={}, found={(3, 0): "a", (7, 1): "b"})), sorted(ledger.known)
+    (True, [(3, 0), (7, 1)])
+    >>> ledger.hear(Dropped(known={}, found={(2, 4): "c"})), sorted(ledger.known)
+    (True, [(2, 4)])
+    """
+
+    def __init__(self, known: Lost | None = None) -> None:
+        self.known: Lost = known or {}
+
+    def hear(self, told: Dropped) -> bool:
+        """Takes in what a shard met; whether anything is new."""
+        before = self.known
+        while differing := told.all.keys() ^ self.known.keys():
+            # Up to the first round that differs this shard is right, so that what failed in it there did fail.
+            first = min(round for round, _ in differing)
+            new = {place: why for place, why in told.found.items() if place[0] == first and place not in self.known}
+            if not new:
+                break
+            self.known = {**{place: why for place, why in self.known.items() if place[0] <= first}, **new}
+        return self.known is not before
+
+    def agrees(self, told: Dropped) -> bool:
+        """Whether a shard was trained with what is known."""
+        return told.all.keys() == self.known.keys()
+
+
+def train_all(
+    plan: Sequence[range],
+    dropped: dict[range, Dropped],
+    ledger: Ledger,
+    crew: Crew,
+    workers: int,
+    work: Callable[[range, Lost], Work],
+    tell: Callable[[Lost], None],
+) -> None:
+    """Train shards until each is there and agrees with what is known to fail.
+
+    Args:
+        plan: all shards.
+        dropped: those that are there, with who was dropped in them; is completed.
+        ledger: who is known to fail; learns from every shard.
+        crew: does the work.
+        workers: how many shards are trained at once.
+        work: what it is to train a shard, given who is known to fail; returns who failed besides.
+        tell: is told whenever more, or something else, is known.
+    """
+    working: dict[str, tuple[range, Lost]] = {}
+    while True:
+        busy = [shard for shard, _ in working.values()]
+        idle = [one for one in plan if one not in busy and not (one in dropped and ledger.agrees(dropped[one]))]
+        for shard in idle[: workers - len(working)]:
+            known = ledger.known
+            working[name_of(shard)] = shard, known
+            crew.start(name_of(shard), work(shard, known))
+        if not working:
+            return
+        name, found = crew.finished()
+        shard, known = working.pop(name)
+        dropped[shard] = Dropped(known=known, found=found)
+        if ledger.hear(dropped[shard]):
+            tell(ledger.known)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Train a shard and keep it; returns who failed in it."""
+
+    scenario: Scenario
+    federation: Federation
+    shards: Shards
+    workers: int | None
+    shard: range
+    known: Lost
+
+    def __call__(self, tell: Tell) -> Lost:
+        done = gather(
+            self.scenario, self.federation, runs=self.shard, progress=_Told(tell), lost=self.known, workers=self.workers
+        )
+        found = {place: why for place, why in done.lost.items() if place not in self.known}
+        dropped = Dropped(known=self.known, found=found)
+        self.shards.write(self.shard, done, dropped, params=self.scenario.save.params)
+        return found
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Progress of one shard, told to whoever counts all of them."""
+
+    tell: Tell
+
+    def start(self, rounds: int, runs: int) -> None: ...
+
+    def update(self, round: int, accuracy: float | None) -> None:
+        self.tell((round, accuracy))
+
+    def stage(self, text: str) -> None: ...
+
+
+class _Rounds:
+    """Progress over all shards: the rounds that each has behind it, added up."""
+
+    def __init__(self, scenario: Scenario, progress: Progress | None) -> None:
+        self._scenario = scenario
+        self._progress = progress
+        self._done: dict[str, int] = {}
+
+    def begin(self, missing: Sequence[range], division: Division, refused: Sequence[str]) -> None:
+        """Says what there is to do."""
+        if self._progress is None:
+            return
+        for line in refused:
+            self._progress.stage(line)
+        if not missing:
+            return
+        runs = sum(map(len, missing))
+        there = f"{self._scenario.runs - runs} runs are there already; " if division.resumed else ""
+        at_once = f", {division.workers} at once" if division.workers > 1 else ""
+        self._progress.stage(f"{there}training {runs} runs in {len(missing)} shards{at_once}")
+        self._progress.start(self._scenario.rounds * len(missing), runs)
+
+    def hear(self, name: str, told: Any) -> None:
+        """A shard has a round behind it."""
+        self._done[name], accuracy = told
+        if self._progress is not None:
+            self._progress.update(sum(self._done.values()), accuracy)
+
+
+def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
+    """All that the numbers of a shard depend on, by name."""
+    speed = {name: value for name, value in scenario.dump()["speed"].items() if name not in _NO_NUMBERS}
+    return {
+        "scenario": scenario.id,
+        "settings of speed": str(speed),
+        "code of fedmem": code(),
+        "data": _digest(federation),
+        "python": platform.python_version(),
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        **{f"code of {kind}": found for kind, found in components_of(scenario).items()},
+        **{f"version of {package}": found for package, found in versions(scenario.speed.engine).items()},
+    }
+
+
+def _digest(federation: Federation) -> str:
+    """Of every row that is trained on or measured, who holds it, the coins and the initial weights."""
+    examples = (federation.store, federation.audit.examples, federation.test, federation.population)
+    weights = [value for params in (federation.initial, *federation.initials) for value in params.values()]
+    arrays = [
+        *(array for rows in examples for array in (rows.inputs, rows.targets)),
+        *(references.inputs for references in federation.references),
+        *federation.base,
+        federation.trained,
+        federation.fill,
+        federation.audit.holder,
+        federation.audit.is_in,
+        *(() if federation.audit.client_in is None else (federation.audit.client_in,)),
+        *(value.detach().cpu().numpy() for value in weights),
+    ]
+    found = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape} ".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()

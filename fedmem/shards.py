@@ -1,0 +1,362 @@
+"""Runs of a bank that are trained already, kept while the others are: whole or not at all, read without pickle.
+
+    runs/<scenario name>/.<id>.shards/    beside the folder of the run, removed when that is written
+      lock                                who trains these runs, one process at a time
+      lost.json                           clients that failed in some run and are dropped in all
+      runs-0-15/                          the readings of one shard, as the files of a run, but before summaries
+        measurements.parquet  evidence.parquet  references.parquet  participation.parquet
+        reconstructions.npz   params.safetensors (if asked for)
+        shard.json                        what made it, who was dropped, the sha256 of every file and of itself
+
+Floats are stored exactly, so that a bank which was put together from files equals one that never left memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedmem.errors import FolderError, RunError
+from fedmem.joining import Lost, Simulated
+from fedmem.results import write_params, writing
+from fedmem.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
+from fedmem.training import stack
+from fedmem.types import Bank
+
+Made = Mapping[str, str]
+"""All that the numbers of a shard depend on, by name."""
+
+PATIENCE_SECONDS = 2.0
+"""How long to wait for a lock: forks of a process that was just killed may hold it a moment longer."""
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What comes of reading a file that is not as it was written."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""What a file system without locks answers."""
+
+_NAME = re.compile(r"runs-(\d+)-(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """Who was dropped in a shard: what was known to fail in other runs when it began, and what failed in its own."""
+
+    known: Lost
+    found: Lost
+
+    @property
+    def all(self) -> Lost:
+        """Both."""
+        return {**self.known, **self.found}
+
+
+def place_of(folder: Path) -> Path:
+    """Where the shards of this run are kept.
+
+    >>> place_of(Path("runs/quickstart/0123")).as_posix()
+    'runs/quickstart/.0123.shards'
+    """
+    return folder.parent / f".{folder.name}.shards"
+
+
+def kept_runs(folder: Path) -> int:
+    """How many runs of an unfinished bank are kept, whatever made them."""
+    return sum(len(shard) for shard in _found(place_of(folder)))
+
+
+def divide(runs: int, size: int, kept: Sequence[range] = ()) -> tuple[range, ...]:
+    """All runs in shards of at most `size`: those that are kept, and between them shards that differ by one at most.
+
+    Args:
+        runs: how many there are.
+        size: the largest number of runs in a new shard.
+        kept: disjoint shards of consecutive runs, sorted.
+
+    >>> divide(20, 16)
+    (range(0, 10), range(10, 20))
+    >>> divide(8, 3, [range(2, 7)])
+    (range(0, 2), range(2, 7), range(7, 8))
+    """
+    found: list[range] = []
+    start = 0
+    for shard in (*kept, range(runs, runs)):
+        gap = shard.start - start
+        parts = -(-gap // size)
+        ends = [start + gap * part // max(parts, 1) for part in range(parts + 1)]
+        found += [range(first, last) for first, last in pairwise(ends)]
+        found += [shard] if len(shard) else []
+        start = shard.stop
+    return tuple(found)
+
+
+class Shards:
+    """The shards of one run, held by this process; see `claim`."""
+
+    def __init__(self, place: Path, lock: int | None) -> None:
+        self.place = place
+        self._lock = lock
+        self.made: Made = {}
+
+    def let_go(self) -> None:
+        """What a fork does first: the lock stays with its parent, and ends with it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def open(self, made: Made) -> tuple[dict[range, Dropped], list[str]]:
+        """Finds the shards that this scenario, code, data and machine made, sorted; says why others are not used.
+
+        What is damaged or was made by anything else is removed.
+        """
+        self.made = dict(made)
+        kept: dict[range, Dropped] = {}
+        refused: list[str] = []
+        for shard in _found(self.place):
+            try:
+                content = self._checked(shard)
+                if kept and next(reversed(kept)).stop > shard.start:
+                    raise ValueError("other shards hold the same runs")
+            except _UNREADABLE as error:
+                refused.append(f"{name_of(shard)} are trained again: {error}")
+                shutil.rmtree(self._at(shard))
+            else:
+                kept[shard] = Dropped(known=_lost(content["known"]), found=_lost(content["found"]))
+        return kept, refused
+
+    def write(self, shard: range, done: Simulated, dropped: Dropped, *, params: bool) -> None:
+        """Keeps a shard; it is there when all of it has reached the disk.
+
+        Errors: `RunError` where the disk is full.
+        """
+        with writing(self._at(shard), force=True) as partial:
+            write_readings(partial, done.bank, done.measurements)
+            arrays: dict[str, Any] = dict(done.reconstructions)
+            np.savez(partial / "reconstructions.npz", **arrays)
+            if params:
+                write_params(partial, stack(done.params))
+            content = {
+                "made": dict(self.made),
+                "runs": [shard.start, shard.stop],
+                "known": _listed(dropped.known),
+                "found": _listed(dropped.found),
+                "executor": done.executor,
+                "server": done.server,
+                "workers": done.workers,
+                "device": done.device,
+                "seconds": dict(done.seconds),
+                "files": {file.name: _digest(file) for file in sorted(partial.iterdir())},
+            }
+            _write_json(partial / "shard.json", content)
+
+    def read(self, shard: range, bank: Bank) -> Simulated:
+        """A shard as it was written; `bank` has what all runs share, and no evidence.
+
+        Errors: `RunError` where it was damaged since.
+        """
+        place = self._at(shard)
+        try:
+            content = self._checked(shard)
+        except _UNREADABLE as error:
+            raise RunError(
+                f"{place}: {name_of(shard)} were damaged after they had been trained ({error}); run the same command "
+                "again, which trains them anew"
+            ) from error
+        with np.load(place / "reconstructions.npz", allow_pickle=False) as arrays:
+            kept = {name: arrays[name] for name in arrays.files}
+        return Simulated(
+            bank=replace(
+                bank,
+                evidence=tuple(read_evidence(place / "evidence.parquet")),
+                references=tuple(read_references(place / "references.parquet", bank.audit)),
+                participation=tuple(read_participation(place / "participation.parquet")),
+            ),
+            measurements=tuple(read_measurements(place / "measurements.parquet")),
+            reconstructions=kept,
+            params=_params(place / "params.safetensors", len(shard)),
+            executor=content["executor"],
+            server=content["server"],
+            workers=content["workers"],
+            device=content["device"],
+            seconds=content["seconds"],
+            lost={**_lost(content["known"]), **_lost(content["found"])},
+        )
+
+    def known(self) -> Lost:
+        """Who is known to fail, as last told; nobody where that is damaged or another code has told it."""
+        try:
+            content = _read_json(self.place / "lost.json")
+            return _lost(content["known"]) if content["made"] == self.made else {}
+        except _UNREADABLE:
+            return {}
+
+    def tell(self, known: Lost) -> None:
+        """Who is known to fail from now on."""
+        partial = self.place / ".lost.json"
+        _write_json(partial, {"made": self.made, "known": _listed(known)})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(self.place / "lost.json")
+
+    def clear(self) -> None:
+        """Removes every shard."""
+        for shard in _found(self.place):
+            shutil.rmtree(self._at(shard))
+        (self.place / "lost.json").unlink(missing_ok=True)
+
+    def _at(self, shard: range) -> Path:
+        return self.place / f"runs-{shard.start}-{shard.stop - 1}"
+
+    def _checked(self, shard: range) -> dict[str, Any]:
+        """The content of `shard.json`; an error where anything is not as it was written, or something else made it."""
+        place = self._at(shard)
+        content = _read_json(place / "shard.json")
+        if content["made"] != self.made:
+            names = sorted(content["made"].keys() | self.made.keys())
+            other = [name for name in names if content["made"].get(name) != self.made.get(name)]
+            raise ValueError(f"those that are kept were made with another {', another '.join(other)}")
+        if content["runs"] != [shard.start, shard.stop]:
+            raise ValueError("those that are kept are others")
+        present = {file.name for file in place.iterdir()} - {"shard.json"}
+        for name in sorted(present | content["files"].keys()):
+            if name not in present or content["files"].get(name) != _digest(place / name):
+                raise ValueError(f"{name} is damaged")
+        return content
+
+
+def name_of(shard: range) -> str:
+    """For messages.
+
+    >>> name_of(range(0, 4)), name_of(range(4, 5))
+    ('runs 0 to 3', 'run 4')
+    """
+    return f"run {shard.start}" if len(shard) == 1 else f"runs {shard.start} to {shard.stop - 1}"
+
+
+@contextmanager
+def claim(folder: Path, *, force: bool = False) -> Iterator[Shards]:
+    """Holds the shards of this run until the block ends; with `force` those that are there are removed first.
+
+    Guarantees:
+
+    - one process at a time: the lock is the kernel's, so that whoever is killed lets go of it;
+    - a block that ends without an error has used its shards: they are removed;
+    - after an error they stay; where there are none, nothing stays.
+
+    Errors: `FolderError` where another process holds them.
+    """
+    place = place_of(folder)
+    made = [parent for parent in (place.parent, *place.parent.parents) if not parent.exists()]
+    lock = _locked(place, folder)
+    shards = Shards(place, lock)
+    try:
+        if force:
+            shards.clear()
+        yield shards
+        shutil.rmtree(place, ignore_errors=True)
+    except BaseException:
+        if not _found(place):
+            shutil.rmtree(place, ignore_errors=True)
+            for parent in made:
+                with suppress(OSError):  # not empty: somebody else writes there
+                    parent.rmdir()
+        raise
+    finally:
+        shards.let_go()
+
+
+def _locked(place: Path, folder: Path) -> int | None:
+    """The lock of this place, which is made. Where the system has none, renaming alone keeps shards whole."""
+    try:
+        import fcntl
+    except ImportError:
+        place.mkdir(parents=True, exist_ok=True)
+        return None
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # whoever held it is done and has just removed it
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), os.stat(place / "lock")):
+                os.ftruncate(lock, 0)
+                os.write(lock, f"{os.getpid()}@{socket.gethostname()}".encode())
+                return lock
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            if time.monotonic() > end:
+                holder = os.read(lock, 300).decode(errors="replace") or "unknown"
+                os.close(lock)
+                raise FolderError(
+                    f"{folder} is being computed by another process ({holder}); wait until that is done, or end it, "
+                    "then run the same command again"
+                ) from None
+            time.sleep(0.05)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return lock
+            raise
+        os.close(lock)
+
+
+def _found(place: Path) -> list[range]:
+    """The shards that are there, by their names; sorted, of two that begin alike the longer one first."""
+    names = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
+    matches = filter(None, map(_NAME.fullmatch, names))
+    found = [range(int(match[1]), int(match[2]) + 1) for match in matches]
+    return sorted(found, key=lambda shard: (shard.start, -shard.stop))
+
+
+def _params(file: Path, runs: int) -> tuple[dict[str, Any], ...]:
+    """The final parameters of each run, if they were kept."""
+    if not file.exists():
+        return ()
+    from safetensors.torch import load_file
+
+    stacked = load_file(file)
+    return tuple({name: value[run] for name, value in stacked.items()} for run in range(runs))
+
+
+def _listed(lost: Lost) -> list[tuple[int, int, str]]:
+    return [(round, client, cause) for (round, client), cause in sorted(lost.items())]
+
+
+def _lost(listed: Iterable[tuple[int, int, str]]) -> Lost:
+    return {(round, client): cause for round, client, cause in listed}
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """JSON with the sha256 of itself."""
+    text = json.dumps(content, sort_keys=True)
+    file.write_text(json.dumps([hashlib.sha256(text.encode()).hexdigest(), text]), encoding="utf-8")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    checksum, text = json.loads(file.read_text(encoding="utf-8"))
+    if hashlib.sha256(text.encode()).hexdigest() != checksum:
+        raise ValueError(f"{file.name} is damaged")
+    content: dict[str, Any] = json.loads(text)
+    return content

@@ -1,0 +1,241 @@
+"""Work in other processes comes back whole, or as the error that it ended with; no process is left."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmem.errors import ComponentError, Problem, RunError, ScenarioError
+from fedmem.forks import Alone, Crew, Forks, Tell, can_fork
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
+
+
+def nothing(name: str, told: Any) -> None:
+    pass
+
+
+def run(crew: Crew, *works: Callable[[Tell], Any]) -> Any:
+    """What the first of them returns that is done; later ones are called `work 1` and so on."""
+    with crew:
+        for number, work in enumerate(works):
+            crew.start(f"work {number}", work)
+        return crew.finished()[1]
+
+
+def failing(error: BaseException) -> Callable[[Tell], None]:
+    def work(tell: Tell) -> None:
+        raise error
+
+    return work
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "zombie" not in Path(f"/proc/{process}/status").read_text()
+
+
+def gone(process: int, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while alive(process) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not alive(process)
+
+
+@pytest.mark.parametrize("kind", [Alone, Forks])
+def test_what_is_told_and_what_is_returned_arrive_under_their_names(kind: Callable[..., Crew]) -> None:
+    heard: dict[str, list[int]] = {}
+
+    def work(number: int) -> Callable[[Tell], int]:
+        def count(tell: Tell) -> int:
+            for i in range(3):
+                tell(10 * number + i)
+            return number
+
+        return count
+
+    with kind(lambda name, told: heard.setdefault(name, []).append(told)) as crew:
+        for number in range(3):
+            crew.start(f"work {number}", work(number))
+        found = dict(crew.finished() for _ in range(3))
+    assert found == {"work 0": 0, "work 1": 1, "work 2": 2}
+    assert heard == {f"work {i}": [10 * i, 10 * i + 1, 10 * i + 2] for i in range(3)}
+    assert not multiprocessing.active_children()
+
+
+def test_forks_are_other_processes_and_work_at_the_same_time() -> None:
+    def meet(tell: Tell) -> int:
+        tell(os.getpid())
+        os.read(wait, 1)
+        return os.getpid()
+
+    wait, go = os.pipe()
+    heard: list[int] = []
+
+    def hear(name: str, told: int) -> None:
+        heard.append(told)
+        if len(heard) == 2:  # both are at work before either may go on
+            os.write(go, b"xx")
+
+    with Forks(hear) as crew:
+        crew.start("one", meet)
+        crew.start("other", meet)
+        found = {crew.finished()[1] for _ in range(2)}
+    assert found == set(heard)
+    assert len(found | {os.getpid()}) == 3
+
+
+class Stubborn(Exception):
+    """Cannot be made again from its text."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} of {other}")
+
+
+@pytest.mark.parametrize("kind", [Alone, Forks])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RunError("round 3, client 2: out of battery"),
+        ComponentError("client.lr", "too much"),
+        ScenarioError([Problem(path="a.b", message="wrong", line=3, source="x.yaml"), Problem(path="", message="so")]),
+        MemoryError("Unable to allocate 4 TiB"),
+        PermissionError(13, "Permission denied", "/somewhere"),
+        KeyError("ours"),
+    ],
+)
+def test_an_error_keeps_its_class_and_what_it_says(kind: Callable[..., Crew], error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        run(kind(nothing), failing(error))
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == str(error)
+    for name in ("problems", "path", "message", "filename", "errno"):
+        assert getattr(caught.value, name, None) == getattr(error, name, None)
+    if kind is Forks:
+        assert "in work" in "".join(caught.value.__notes__), "where it happened"
+
+
+def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
+    with pytest.raises(RunError) as caught:
+        run(Forks(nothing), failing(Stubborn(3, 4)))
+    assert str(caught.value) == "Stubborn: 3 of 4"
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        (lambda: os._exit(3), r"ended with status 3"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), r"was ended by signal 9 \(Killed\)"),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), r"was ended by signal 15 \(Terminated\)"),
+    ],
+)
+def test_a_process_that_dies_is_named_with_how_it_ended_and_takes_the_others_along(
+    end: Callable[[], None], how: str
+) -> None:
+    heard: list[int] = []
+
+    def sleeping(tell: Tell) -> None:
+        tell(os.getpid())
+        time.sleep(600)
+
+    def dying(tell: Tell) -> None:
+        tell(os.getpid())
+        end()
+        time.sleep(600)
+
+    with pytest.raises(RunError, match=f"the process that trained work 1 {how} before it was done.*speed.workers=1"):
+        run(Forks(lambda name, told: heard.append(told)), sleeping, dying)
+    assert not multiprocessing.active_children()
+    assert all(map(gone, heard))
+
+
+def test_an_error_here_ends_the_forks() -> None:
+    heard: list[int] = []
+
+    def sleeping(tell: Tell) -> None:
+        tell(os.getpid())
+        time.sleep(600)
+
+    def hear(name: str, told: int) -> None:
+        heard.append(told)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Forks(hear), sleeping)
+    assert gone(*heard)
+
+
+def test_what_comes_first_is_done_in_the_fork() -> None:
+    done: list[int] = []
+    assert run(Forks(nothing, lambda: done.append(os.getpid())), lambda tell: done == [os.getpid()])
+    assert not done
+
+
+def script(body: str, *words: str, **how: Any) -> subprocess.Popen[str]:
+    root = Path(__file__).resolve().parents[1]
+    code = f"import os, signal, time\nfrom fedmem.forks import Forks\n{body}"
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, env=env, **how)
+
+
+def test_a_fork_does_not_outlive_a_parent_that_is_killed() -> None:
+    body = """
+def work(tell):
+    tell(os.getpid())
+    time.sleep(600)
+with Forks(lambda name, told: print(told, flush=True)) as crew:
+    crew.start("one", work)
+    crew.start("other", work)
+    crew.finished()
+"""
+    with script(body) as parent:
+        assert parent.stdout is not None
+        forks = [int(parent.stdout.readline()) for _ in range(2)]
+        assert all(map(alive, forks))
+        parent.kill()
+    assert all(map(gone, forks))
+
+
+def test_threads_of_torch_in_the_parent_do_not_stop_a_fork() -> None:
+    """OpenMP waits for ever for threads that a fork does not have; a new thread has none to wait for."""
+    body = """
+import torch
+def work(tell):
+    torch.set_num_threads(2)
+    values = torch.ones(2000, 2000, requires_grad=True)
+    (values @ values).exp().mean().backward()
+    return torch.get_num_threads()
+torch.set_num_threads(2)
+work(print)
+with Forks(print) as crew:
+    crew.start("work", work)
+    print(crew.finished()[1])
+"""
+    with script(body) as parent:
+        try:
+            said, _ = parent.communicate(timeout=120)
+        finally:
+            parent.kill()
+    assert said == "2\n"
+
+
+@pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
+def test_there_are_no_forks_in_a_daemon() -> None:
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: there.send(can_fork()), daemon=True)
+    process.start()
+    assert here.recv() is False
+    process.join()

@@ -1,0 +1,93 @@
+"""Ctrl-C is heard once, and not in the middle of what has to be finished."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from fedmem import interrupts
+from fedmem.interrupts import heed, interruptible, leave, undisturbed
+
+
+@pytest.fixture(autouse=True)
+def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(interrupts, "_heard", [-float("inf")])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_press_at_once_does_nothing_and_a_later_one_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGINT, heed)
+    with pytest.raises(KeyboardInterrupt):
+        press()
+    press()
+    monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        press()
+
+
+def test_a_program_that_is_ending_because_of_ctrl_c_is_left_alone() -> None:
+    leave()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "nobody has pressed anything yet"
+    signal.signal(signal.SIGINT, heed)
+    with pytest.raises(KeyboardInterrupt):
+        press()
+    leave()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_an_error_made_of_ctrl_c_is_ctrl_c_again_unless_it_is_harmless() -> None:
+    def hiding(error: Exception) -> None:
+        try:
+            press()
+        except KeyboardInterrupt:
+            raise error from None
+
+    with pytest.raises(KeyboardInterrupt), interruptible(LookupError):
+        hiding(ImportError("hidden"))
+    interrupts._heard[-1] = -float("inf")
+    with pytest.raises(KeyError), interruptible(LookupError):
+        hiding(KeyError("harmless"))
+    with pytest.raises(ImportError), interruptible():
+        raise ImportError("nobody pressed anything")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_waits_for_the_end_of_what_must_not_be_disturbed() -> None:
+    done = []
+
+    def work() -> None:
+        with undisturbed():
+            press()
+            press()
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done
+    with undisturbed():
+        pass
+
+
+def test_other_threads_and_other_handlers_are_left_alone() -> None:
+    found: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            with undisturbed(), interruptible():
+                pass
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert not found

@@ -1,0 +1,464 @@
+"""A bank in shards: the same bytes as in one, whoever trained them and however often they were interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fedmem
+from fedmem import sharded
+from fedmem.clients.sgd import Sgd
+from fedmem.components import Outcome
+from fedmem.errors import ComponentError, RunError
+from fedmem.forks import Alone, Tell, can_fork
+from fedmem.joining import Lost
+from fedmem.running import run
+from fedmem.scenario import Scenario
+from fedmem.sharded import Ledger, train_all
+from fedmem.shards import Dropped, divide, kept_runs, place_of
+from fedmem.training import OneByOne, Work
+from tests.tiny import tiny
+
+needs_forks = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
+TABLES = ("measurements", "evidence", "references", "participation", "audit")
+
+SMALL: dict[str, Any] = {
+    "rounds": 2,
+    "injections": [{"kind": "random_pattern", "per_client": 1}, {"kind": "typical", "per_client": 1}],
+    "probes": [{"kind": "utility"}],
+}
+MEASURED: dict[str, Any] = {
+    "probes": [
+        {"kind": "utility"},
+        {"kind": "client_gap"},
+        {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 2}, "victims": 1, "rounds": [2]},
+    ],
+    "estimators": [{"kind": "memorisation"}, {"kind": "exposure"}],
+    "save": {"params": True},
+}
+
+
+def small(**speed: Any) -> Scenario:
+    return tiny(**SMALL, speed=speed)
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """Everything but what says how fast it was computed."""
+    names = [*(f"{table}.parquet" for table in TABLES), "reconstructions.npz", "params.safetensors"]
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In one shard."""
+    return run(small(), out=tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In one shard, with all that may be measured."""
+    return run(tiny(**SMALL | MEASURED), out=tmp_path_factory.mktemp("measured"))
+
+
+class Stopping:
+    """Progress that presses Ctrl-C when so many rounds are done."""
+
+    def __init__(self, after: int = 10**9) -> None:
+        self.after = after
+        self.said: list[str] = []
+        self.total = 0
+        self.rounds: list[int] = []
+
+    def start(self, rounds: int, runs: int) -> None:
+        self.total = rounds
+
+    def update(self, round: int, accuracy: float | None) -> None:
+        assert accuracy is None or 0 <= accuracy <= 1
+        self.rounds.append(round)
+        if len(self.rounds) > self.after:
+            raise KeyboardInterrupt
+
+    def stage(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize(
+    ("speed", "sizes", "workers"),
+    [
+        ({"shard": 1, "workers": 1}, [1, 1, 1, 1], 1),
+        ({"shard": 3, "workers": 1}, [2, 2], 1),
+        pytest.param({"shard": 2, "workers": 2}, [2, 2], 2, marks=needs_forks),
+        pytest.param({"shard": 1, "workers": 3}, [1, 1, 1, 1], 3, marks=needs_forks),
+    ],
+)
+def test_neither_shards_nor_workers_change_a_byte(
+    speed: dict[str, int], sizes: list[int], workers: int, measured: Path, tmp_path: Path
+) -> None:
+    progress = Stopping()
+    folder = run(tiny(**SMALL | MEASURED, speed=speed), out=tmp_path, progress=progress)
+    assert written(folder) == written(measured)
+    assert len(written(measured)) == 7
+    assert fedmem.read(folder).manifest["shards"] == {"runs": sizes, "resumed": 0, "workers": workers}
+    assert fedmem.read(measured).manifest["shards"] == {"runs": [4], "resumed": 0, "workers": 1}
+    assert list(folder.parent.iterdir()) == [folder], "the shards are gone"
+    assert progress.total == 2 * len(sizes)
+    assert progress.rounds == list(range(1, progress.total + 1)), "every round of every shard, added up"
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=needs_forks)])
+def test_interrupted_it_goes_on_from_the_last_shard_that_was_done(workers: int, whole: Path, tmp_path: Path) -> None:
+    scenario = small(shard=1, workers=workers)
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, out=tmp_path, progress=Stopping(after=6))
+    folder = tmp_path / scenario.name / scenario.id
+    kept = kept_runs(folder)
+    assert 0 < kept < 4
+    assert not folder.exists()
+    again = Stopping()
+    run(scenario, out=tmp_path, progress=again)
+    assert written(folder) == written(whole)
+    assert fedmem.read(folder).manifest["shards"]["resumed"] == kept
+    assert again.total == 2 * (4 - kept)
+    at_once = ", 2 at once" if workers == 2 and kept < 3 else ""
+    told = f"{kept} runs are there already; training {4 - kept} runs in {4 - kept} shards{at_once}"
+    assert again.said[0] == told
+
+
+def test_what_is_kept_is_used_however_the_rest_is_divided(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(small(shard=1, workers=1), out=tmp_path, progress=Stopping(after=2))
+    folder = run(small(shard=16, workers=1), out=tmp_path)
+    assert written(folder) == written(whole)
+    assert fedmem.read(folder).manifest["shards"] == {"runs": [1, 3], "resumed": 1, "workers": 1}
+
+
+def test_with_force_nothing_is_used(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(small(shard=1, workers=1), out=tmp_path, progress=Stopping(after=4))
+    folder = run(small(shard=1, workers=1), out=tmp_path, force=True)
+    assert fedmem.read(folder).manifest["shards"]["resumed"] == 0
+
+
+def test_a_damaged_shard_is_trained_again(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(small(shard=1, workers=1), out=tmp_path, progress=Stopping(after=4))
+    (evidence,) = tmp_path.rglob("runs-1-1/evidence.parquet")
+    data = bytearray(evidence.read_bytes())
+    data[len(data) // 2] ^= 1
+    evidence.write_bytes(data)
+    progress = Stopping()
+    folder = run(small(shard=1, workers=1), out=tmp_path, progress=progress)
+    assert progress.said[:2] == [
+        "run 1 are trained again: evidence.parquet is damaged",
+        "1 runs are there already; training 3 runs in 3 shards",
+    ]
+    assert written(folder) == written(whole)
+
+
+@pytest.mark.parametrize(
+    ("what", "where", "value"),
+    [
+        ("code of fedmem", "code", lambda: "another"),
+        ("version of torch", "versions", lambda engine: {"torch": "1.0"}),
+        ("code of utility", "components_of", lambda scenario: {"utility": "another"}),
+        ("data", "_digest", lambda federation: "another"),
+    ],
+)
+def test_shards_of_other_code_and_data_are_not_used(
+    what: str, where: str, value: Callable[..., Any], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharded, where, value)
+    with pytest.raises(KeyboardInterrupt):
+        run(small(shard=2, workers=1), out=tmp_path, progress=Stopping(after=3))
+    monkeypatch.undo()
+    progress = Stopping()
+    folder = run(small(shard=2, workers=1), out=tmp_path, progress=progress)
+    assert re.match(rf"runs 0 to 1 are trained again: .* made with another .*\b{what}\b", progress.said[0])
+    assert fedmem.read(folder).manifest["shards"]["resumed"] == 0
+    assert written(folder) == written(whole)
+
+
+def test_shards_of_another_executor_are_not_used_and_those_of_other_workers_are(tmp_path: Path) -> None:
+    def stopped(**speed: Any) -> Stopping:
+        progress = Stopping(after=3)
+        with pytest.raises(KeyboardInterrupt):
+            run(small(shard=2, **speed), out=tmp_path, progress=progress)
+        return progress
+
+    stopped(workers=1, executor="stacked")
+    assert "another settings of speed" in stopped(workers=1, executor="one_by_one").said[0]
+    progress = Stopping()
+    run(small(shard=2, workers=3, executor="one_by_one", memory=8.0), out=tmp_path, progress=progress)
+    assert progress.said[0] == "2 runs are there already; training 2 runs in 1 shards"
+
+
+def test_shards_that_a_finished_run_left_behind_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was killed after its folder had appeared."""
+    with monkeypatch.context() as patch:
+        patch.setattr("fedmem.shards.shutil.rmtree", lambda *_, **__: None)
+        folder = run(small(shard=2, workers=1), out=tmp_path)
+    assert place_of(folder).exists()
+    assert run(small(shard=2), out=tmp_path) == folder
+    assert not place_of(folder).exists()
+
+
+def test_the_data_are_told_apart_by_every_row_coin_and_weight() -> None:
+    from dataclasses import replace
+
+    from fedmem.federation import build
+
+    built = build(small())
+    digest = sharded._digest(built)
+    assert sharded._digest(build(small())) == digest
+    inputs, targets = built.store.inputs.copy(), built.test.targets.copy()
+    inputs[-1, -1] += 1e-6
+    targets[0] += 1
+    is_in = ~built.audit.is_in
+    weights = {name: value + 1e-6 for name, value in built.initial.items()}
+    for other in (
+        replace(built, store=replace(built.store, inputs=inputs)),
+        replace(built, test=replace(built.test, targets=targets)),
+        replace(built, audit=replace(built.audit, is_in=is_in)),
+        replace(built, initial=weights),
+        replace(built, base=built.base[::-1]),
+    ):
+        assert sharded._digest(other) != digest
+
+
+# --- processes that fail ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doomed(Sgd):
+    """Something happens to a process that trains, unless it is this one."""
+
+    how: str
+
+    def init(self, before: Any, offer: Any, memory: Any) -> Any:
+        if os.getpid() != TESTING:
+            if self.how == "exit":
+                os._exit(7)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().init(before, offer, memory)
+
+
+TESTING = os.getpid()
+
+
+@needs_forks
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("exit", "ended with status 7"), ("kill", r"was ended by signal 9 \(Killed\)")],
+)
+def test_a_worker_that_dies_ends_the_run_with_its_runs_and_how_it_ended(how: str, said: str, tmp_path: Path) -> None:
+    scenario = tiny(client={"kind": f"{__name__}:Doomed", "how": how}, speed={"shard": 2, "workers": 2})
+    with pytest.raises(RunError, match=rf"the process that trained runs \d to \d {said} before it was done"):
+        run(scenario, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raising:
+    """A probe that raises in a run. Fields: `run`, `error`."""
+
+    run: int
+    error: str
+    every: int | None = None
+    levels: tuple[str, ...] = ("global",)
+
+    def observe(self, transitions: Any, context: Any) -> Any:
+        if transitions[0].round == 2 and any(t.run == self.run for t in transitions):
+            raise ComponentError("probes[0].run", self.error)
+        return []
+
+    def summarise(self, measurements: Any, seed: int) -> Any:
+        return []
+
+
+@needs_forks
+def test_an_error_says_the_same_from_another_process_and_what_is_done_is_kept(tmp_path: Path) -> None:
+    probes = [{"kind": f"{__name__}:Raising", "run": 2, "error": "not this one"}]
+    said = []
+    for workers in (1, 2):
+        scenario = tiny(rounds=2, probes=probes, speed={"shard": 1, "workers": workers})
+        with pytest.raises(RunError) as caught:
+            run(scenario, out=tmp_path / str(workers))
+        said.append(str(caught.value))
+        assert kept_runs(tmp_path / str(workers) / "tiny" / scenario.id) >= 1
+    assert said[0] == said[1]
+    assert "round 2, level global: probe" in said[0]
+    assert "ComponentError: probes[0].run: not this one" in said[0]
+
+
+# --- clients that fail in some runs -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def failing(when: Callable[[Work], bool]) -> Iterator[list[tuple[range, Lost]]]:
+    """Clients fail at some tasks; gives the shards that are trained, each with who was known to fail."""
+    trained: list[tuple[range, Lost]] = []
+    client_of = OneByOne._client_of
+
+    def attempt(self: OneByOne, work: Work, i: int) -> tuple[Outcome, float]:
+        if when(work.take([i])):
+            raise ConnectionError("nobody there")
+        return client_of(self, work, i)
+
+    class Counted(sharded._Work):
+        def __call__(self, tell: Tell) -> Lost:
+            trained.append((self.shard, self.known))
+            return super().__call__(tell)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OneByOne, "_client_of", attempt)
+        patch.setattr(sharded, "_Work", Counted)
+        yield trained
+
+
+def capricious(work: Work) -> bool:
+    """By every digit of the model and by the coins, so that another history gives other failures; once in run 3."""
+    client = int(work.client[0])
+    if (int(work.run[0]), work.round, client) == (3, 1, 2):
+        return True
+    values = [value.numpy().tobytes() for value in work.before(0).values()]
+    digest = hashlib.sha256(b"".join([*values, work.rows[0].tobytes(), bytes([client])])).digest()
+    return digest[0] < 8
+
+
+def fragile(**speed: Any) -> Scenario:
+    return tiny(
+        seed=8, runs=4, rounds=3, sampler={"kind": "everyone"}, observe={"levels": ["global"]},
+        tolerate={"failed": 0.9}, speed={"executor": "one_by_one", "workers": 1, **speed},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("server", ["messages", pytest.param("rule", marks=pytest.mark.slow)])
+def test_who_fails_in_one_shard_is_dropped_in_all_exactly_as_in_one(server: str, tmp_path: Path) -> None:
+    with failing(capricious) as trained:
+        together = run(fragile(server=server), out=tmp_path / "whole")
+        failed = fedmem.read(together).participation.query("failed")
+        assert failed["round"].nunique() > 1
+        assert len(failed) % 4 == 0
+        divided = run(fragile(server=server, shard=2), out=tmp_path / "divided")
+        assert written(divided) == written(together)
+        assert len(trained) > 2, "some had to be trained again"
+        if can_fork():
+            forked = run(fragile(server=server, shard=1, workers=2), out=tmp_path / "forked")
+            assert written(forked) == written(together)
+
+
+@pytest.mark.slow
+def test_interrupted_it_goes_on_with_what_it_knew_to_fail(tmp_path: Path) -> None:
+    """Between any two shards, those that were trained again included; the end is the same."""
+    scenario = fragile(shard=1)
+    with failing(capricious) as trained:
+        together = run(fragile(), out=tmp_path / "whole")
+        run(scenario, out=tmp_path / "at once")
+        at_once = len(trained)
+        trained.clear()
+        attempts = 0
+        folder = None
+        while folder is None:
+            attempts += 1
+            with suppress(KeyboardInterrupt):
+                folder = run(scenario, out=tmp_path / "parts", progress=Stopping(after=4))
+    assert attempts > 4
+    assert len(trained) < 3 * at_once
+    assert written(folder) == written(together)
+
+
+def test_a_client_that_fails_in_all_runs_costs_no_second_training(tmp_path: Path) -> None:
+    with failing(lambda work: int(work.client[0]) == 1) as trained:
+        folder = run(fragile(shard=2), out=tmp_path)
+    places = [(round, 1) for round in range(1, 4)]
+    assert [shard for shard, _ in trained] == [range(2), range(2, 4)]
+    assert [sorted(known) for _, known in trained] == [[], places]
+    failed = fedmem.read(folder).participation.query("failed")
+    assert set(failed.client) == {1}
+    assert len(failed) == 4 * 3
+
+
+def test_with_rosters_of_their_own_runs_do_not_share_their_failures(tmp_path: Path) -> None:
+    scenarios = [tiny(**{**fragile(**speed).dump(), "roster": "own"}) for speed in ({}, {"shard": 2})]
+    with failing(capricious) as trained:
+        whole, parts = (run(scenario, out=tmp_path / str(i)) for i, scenario in enumerate(scenarios))
+    assert written(whole) == written(parts)
+    assert [known for _, known in trained] == [{}, {}]
+    failed = fedmem.read(whole).participation.query("failed")
+    assert 0 < failed.groupby(["round", "client"]).run.nunique().min() < 4
+
+
+def test_too_many_failures_say_the_same_in_shards(tmp_path: Path) -> None:
+    said = []
+    for size in (4, 2):
+        scenario = tiny(**{**fragile(shard=size).dump(), "tolerate": {"failed": 0.1}})
+        with failing(lambda work: int(work.client[0]) == 1), pytest.raises(RunError) as caught:
+            run(scenario, out=tmp_path / str(size))
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "round 1: 1 of 5 clients failed, first client 1: ConnectionError: nobody there (in run 0)" in said[0]
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    runs=st.integers(1, 6),
+    rounds=st.integers(1, 5),
+    clients=st.integers(1, 4),
+    size=st.integers(1, 4),
+    workers=st.integers(1, 3),
+    often=st.sampled_from([3, 8, 30]),
+    data=st.data(),
+)
+@settings(max_examples=150, deadline=None)
+def test_shards_agree_on_what_fails_where_all_runs_are_trained_together(
+    seed: int, runs: int, rounds: int, clients: int, size: int, workers: int, often: int, data: st.DataObject
+) -> None:
+    """Whether a client fails depends on the run and on everybody who was dropped before, as models do."""
+
+    def fails(run: int, round: int, client: int, before: Mapping[tuple[int, int], str]) -> bool:
+        earlier = sorted(place for place in before if place[0] < round)
+        text = f"{seed} {run} {round} {client} {earlier}"
+        return hashlib.sha256(text.encode()).digest()[0] % often == 0
+
+    def trained(some: range, known: Lost) -> Lost:
+        dropped = dict(known)
+        for round in range(1, rounds + 1):
+            dropped |= {
+                (round, client): "why"
+                for client in range(clients)
+                if (round, client) not in known
+                and any(fails(one, round, client, _until(dropped, round)) for one in some)
+            }
+        return {place: why for place, why in dropped.items() if place not in known}
+
+    def _until(dropped: Lost, round: int) -> Lost:
+        return {place: why for place, why in dropped.items() if place[0] < round}
+
+    class Shuffled(Alone):
+        """Whoever is at work may be done first."""
+
+        def finished(self) -> tuple[str, Any]:
+            place = data.draw(st.integers(0, len(self._started) - 1))
+            self._started.insert(0, self._started.pop(place))
+            return super().finished()
+
+    truth = trained(range(runs), {})
+    dropped: dict[range, Dropped] = {}
+    ledger, told = Ledger(), [{}]
+    plan = divide(runs, size)
+    work: Callable[[range, Lost], Any] = lambda some, known: lambda tell: trained(some, known)  # noqa: E731
+    train_all(plan, dropped, ledger, Shuffled(print), workers, work, told.append)  # type: ignore[arg-type]
+    assert ledger.known.keys() == truth.keys() == told[-1].keys()
+    assert set(dropped) == set(plan)
+    assert all(one.all.keys() == truth.keys() for one in dropped.values())
