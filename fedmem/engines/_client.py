@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PARTITION = "partition-id"
 """What Flower's runtime calls the number of a node's data, in the configuration of the node."""
 
-FAILED = 1
+FAILED = 2
 """Flower's code of the error of a client that raised."""
 
 client_app = ClientApp()
