@@ -164,6 +164,8 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
 def device_of(scenario: Scenario) -> str:
     """Where tensors live. Errors: `RunError` if that is a GPU and there is none."""
     wanted = scenario.speed.device
+    if scenario.speed.engine == "flower":
+        return "cpu"  # where its clients compute
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():

@@ -19,8 +19,6 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from torch.func import functional_call
-from torch.nn import functional as F
 
 from fedmem import federation as federations
 from fedmem.engines._letters import ARRAYS, KEPT, MEMORY, Assignment, followed, model_in, offered, record_of, told
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 
 PARTITION = "partition-id"
 """What Flower's runtime calls the number of a node's data, in the configuration of the node."""
-
-FAILED = 1
-"""Flower's code of the error of a client that raised."""
 
 client_app = ClientApp()
 """Answers `query` (which client is this, and what federation has it built), `train` and `evaluate`."""
@@ -127,18 +122,6 @@ def _evaluate(message: Message, context: Context) -> Message:
         return evaluated(place.federation, _task(place, work, message, context))
 
     return _answered(message, answer)
-
-
-def evaluated(federation: Federation, task: Task) -> RecordDict:
-    """The metrics of a task's model on the task's rows."""
-    store = federation.store
-    with torch.no_grad():
-        inputs, targets = torch.from_numpy(store.inputs[task.rows]), torch.from_numpy(store.targets[task.rows])
-        logits = functional_call(federation.model, task.before, (inputs,))
-        loss = float(F.cross_entropy(logits, targets))
-        accuracy = float((logits.argmax(dim=1) == targets).double().mean())
-    metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
-    return RecordDict({"metrics": metrics})
 
 
 def _task(place: _Workplace, work: Assignment, message: Message, context: Context) -> Task:

@@ -7,14 +7,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from torch.func import functional_call
+from torch.nn import functional as F
 
 from fedmem.components import ClientAlgorithm
 from fedmem.errors import RunError
 from fedmem.observe import params_of
-from fedmem.training import Trained
-from fedmem.types import Params
+from fedmem.types import Federation, Params
+from fedmem.work import Task, Trained
 from strategies._rule import OFFER
+
+FAILED = 2
+"""Flower's code of the error of a client that raised."""
 
 ROUND_KEY = "server-round"
 """What every Flower strategy writes into the configuration of a message; it asks for nothing."""
@@ -106,3 +111,15 @@ def told(outcome: Trained) -> dict[str, float]:
     """The scalars that a client says about its work; a client without rows has no loss to tell."""
     report = {name: float(value) for name, value in outcome.outcome.report.items()}
     return report | {"steps": float(len(outcome.task.batches)), "loss": outcome.loss}
+
+
+def evaluated(federation: Federation, task: Task) -> RecordDict:
+    """The metrics of a task's model on the task's rows."""
+    store = federation.store
+    with torch.no_grad():
+        inputs, targets = torch.from_numpy(store.inputs[task.rows]), torch.from_numpy(store.targets[task.rows])
+        logits = functional_call(federation.model, task.before, (inputs,))
+        loss = float(F.cross_entropy(logits, targets))
+        accuracy = float((logits.argmax(dim=1) == targets).double().mean())
+    metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
+    return RecordDict({"metrics": metrics})

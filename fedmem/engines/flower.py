@@ -12,15 +12,15 @@ both, for `flwr run .`.
 - A node is sent its next message when it has answered the last one: Flower hands a node's context to a worker and takes
   it back whole, so that of two messages at once the second would undo what the first remembered.
 - Equal to lockstep with `executor: one_by_one` to the last bit, on one thread and one kind of machine.
+- What a worker process was doing when it died is tried once more, since that may be an accident of the machine.
 - A client that raises, sends a model that is not finite, takes longer than `CLIENT_SECONDS` or dies with its process
-  (twice: the second time might have been somebody else's fault) has failed, and is tolerated or not as in lockstep.
+  both times has failed, and is tolerated or not as in lockstep. Under `flwr run` Ray is Flower's, which neither starts
+  a dead worker again nor tries again: more clients fail than had to, but none silently.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,11 +34,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, Met
 from flwr.serverapp import Grid
 
 from fedmem.components import Outcome
-from fedmem.engines._client import FAILED, client_app, fingerprint
+from fedmem.engines._client import client_app
 from fedmem.engines._flower import FIRST_NODE, in_process, local_record, require_ray, simulation
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import (
     ARRAYS,
+    FAILED,
     KEPT,
     MEMORY,
     WORK,
@@ -49,6 +50,7 @@ from fedmem.engines._letters import (
     offered,
     record_of,
 )
+from fedmem.engines._post import Post, cause_of
 from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
 from fedmem.joining import Lost
@@ -63,12 +65,6 @@ if TYPE_CHECKING:
 
 CLIENT_SECONDS = 3600.0
 """How long a client may take for a round, before its process is ended: what Flower's strategies wait for a round."""
-
-PULL_SECONDS = 0.02
-"""How often replies are asked for."""
-
-STUCK_SECONDS = 60.0
-"""How long the runtime may take beyond the time of its clients, to start its workers for instance."""
 
 _joined: ContextVar[Grid | None] = ContextVar("_joined", default=None)
 
@@ -131,7 +127,7 @@ class FlowerRuntime:
 
     def _serve(self, runs: Sequence[int], grid: Grid, check: Callable[[], None]) -> list[Params]:
         """What a server does on a grid: it meets its clients, then lets the strategies of all runs start."""
-        post = _Post(grid, check)
+        post = Post(grid, check)
         post.meet(self._federation, self._letter())
         answer = partial(self._answer, post)
         return in_step(runs, self._one_run, answer, self._on_round, self._scenario.rounds)
@@ -174,7 +170,7 @@ class FlowerRuntime:
             ]
         return params
 
-    def _answer(self, post: _Post, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
+    def _answer(self, post: Post, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
         """Replies to everything that waits, from the clients' processes."""
         letters = [letter for run, wait in asked.items() for letter in self._letters(run, wait)]
         sent = [letter for letter in letters if not self._is_lost(letter)]
@@ -223,11 +219,11 @@ class FlowerRuntime:
         if letter.kind == MessageType.EVALUATE:
             if answer.has_error():
                 raise RunError(
-                    f"round {letter.work.round}: client {letter.client} failed to evaluate: {_cause(answer.error)}"
+                    f"round {letter.work.round}: client {letter.client} failed to evaluate: {cause_of(answer.error)}"
                 )
             return answer.content
         if answer.has_error():
-            return _cause(answer.error)
+            return cause_of(answer.error)
         sent = params_of(answer.content.array_records[ARRAYS], letter.before)
         if not self._scenario.tolerate.not_finite:
             cause = not_finite(sent)
@@ -304,104 +300,5 @@ class _Letter:
     content: RecordDict
 
 
-_Sealed = tuple[int, RecordDict, str]
-"""A letter as it travels: to which client, with what content, of which type of message."""
-
-
-class _Post:
-    """Carries letters to clients over Flower's grid and waits for the answers; no node has two letters at once."""
-
-    def __init__(self, grid: Grid, check: Callable[[], None]) -> None:
-        self._grid = grid
-        self._check = check
-        self._nodes: dict[int, int] = {}
-
-    def meet(self, federation: Federation, work: Assignment) -> None:
-        """Ask every node which client it is, and whether its process has built the same federation."""
-        expected, own = federation.num_clients, fingerprint(federation)
-        nodes = sorted(self._grid.get_node_ids())
-        if len(nodes) < expected:
-            raise RunError(
-                f"Flower's runtime has {len(nodes)} nodes for {expected} clients; start it with at least {expected}, "
-                f'as by flwr run . --federation-config "num-supernodes={expected}".'
-            )
-        self._nodes = dict(enumerate(nodes))
-        answers = self.exchange(
-            [(place, RecordDict({WORK: work.record()}), MessageType.QUERY) for place in self._nodes]
-        )
-        found: dict[int, int] = {}
-        for place, answer in enumerate(answers):
-            if answer.has_error():
-                raise RunError(f"a client's process could not build the federation: {_cause(answer.error)}")
-            told = answer.content.config_records[TRACE]
-            if told["fingerprint"] != own:
-                raise RunError(
-                    "a client's process built another federation than the server from the same scenario; data and "
-                    "versions of packages must be the same wherever clients run."
-                )
-            if "client" not in told:
-                raise RunError(
-                    "a node has no partition-id, so that nobody knows which client it is; start it with "
-                    "--node-config 'partition-id=0' and so on."
-                )
-            found.setdefault(int(told["client"]), nodes[place])  # type: ignore[arg-type]
-        missing = sorted(set(range(expected)) - set(found))
-        if missing:
-            raise RunError(f"no node has partition-id {missing[0]}; clients are the partitions 0 to {expected - 1}.")
-        self._nodes = found
-
-    def exchange(self, letters: Sequence[_Sealed]) -> list[Message]:
-        """The answers, in the order of the letters (client, content, type of message)."""
-        queues: dict[int, deque[int]] = {}
-        for i, (client, _, _) in enumerate(letters):
-            queues.setdefault(client, deque()).append(i)
-        underway: dict[str, int] = {}
-        answers: dict[int, Message] = {}
-        free = list(queues)
-        while len(answers) < len(letters):
-            underway |= self._push([queues[client].popleft() for client in free if queues[client]], letters)
-            arrived = {underway.pop(m.metadata.reply_to_message_id): m for m in self._pull(underway, letters)}
-            answers |= arrived
-            free = [letters[i][0] for i in arrived]
-        return [answers[i] for i in range(len(letters))]
-
-    def _pull(self, underway: Mapping[str, int], letters: Sequence[_Sealed]) -> list[Message]:
-        """The next answers, at least one. A client may take too long twice; beyond that the runtime itself hangs."""
-        patience = STUCK_SECONDS + 2 * max(_seconds(letters[i]) for i in underway.values())
-        started = time.monotonic()
-        while True:
-            arrived = list(self._grid.pull_messages(list(underway)))
-            if arrived:
-                return arrived
-            self._check()
-            if time.monotonic() - started > patience:
-                waiting = sorted(letters[i][0] for i in underway.values())
-                raise RunError(f"no client answered for {patience:.0f} seconds; still waiting for clients {waiting}.")
-            time.sleep(PULL_SECONDS)
-
-    def _push(self, chosen: Sequence[int], letters: Sequence[_Sealed]) -> dict[str, int]:
-        messages = [Message(letters[i][1], self._nodes[letters[i][0]], letters[i][2]) for i in chosen]
-        numbers = list(self._grid.push_messages(messages))
-        if len(numbers) != len(messages):
-            raise RunError("Flower's runtime took only part of the messages; the node of a client is gone.")
-        return dict(zip(numbers, chosen, strict=True))
-
-
 def _tensors(report: Mapping[str, float]) -> Params:
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in report.items()}
-
-
-def _seconds(letter: _Sealed) -> float:
-    """How long the work of a letter may take."""
-    return Assignment.of(letter[1]).seconds
-
-
-def _cause(error: Error) -> str:
-    """Why a client failed, in one line; what Flower writes where the process is gone is long."""
-    reason = error.reason or f"error {error.code}"
-    if "Actor" in reason or "WorkerCrashed" in reason:
-        return (
-            "its worker process died, and so did the one that tried again: it crashed, was killed (for want of "
-            f"memory?), or took longer than {CLIENT_SECONDS:.0f} seconds"
-        )
-    return reason

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from flwr.app import Error, Message, MessageType, MetricRecord, RecordDict
-from torch.func import functional_call
-from torch.nn import functional as F
+from flwr.app import Error, Message, MessageType, RecordDict
 
 from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
-from fedmem.engines._letters import check_instructions, followed, model_in, offered
+from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
 from fedmem.errors import RunError
 from fedmem.joining import Lost
 from fedmem.observe import Watcher, not_finite, params_of, too_many_failed
@@ -33,9 +31,6 @@ from strategies._rule import Round
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
-
-CLIENT_FAILED = 1
-"""Flower's error code of a reply from a client that raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +117,8 @@ class Lockstep:
                     offer = offered(message.content, followed(self._scenario.client), round)
                     batches.setdefault((round, tuple(sorted(offer))), []).append(replace(order, offer=offer))
                 elif message.metadata.message_type == MessageType.EVALUATE:
-                    replies[run][place] = Message(self._evaluate(order, round), reply_to=message)
+                    task = self._work.task(run, round, order.client, order.before)
+                    replies[run][place] = reply_to(message, evaluated(self._federation, task))
                 else:
                     raise RunError(
                         f"round {round}: the strategy sent a message of type "
@@ -149,7 +145,7 @@ class Lockstep:
         )
         answers = iter(self._contents(done) if done is not None else ())
         return [
-            Message(Error(CLIENT_FAILED, failed[i]), reply_to=order.message)
+            Message(Error(FAILED, failed[i]), reply_to=order.message)
             if i in failed
             else reply_to(order.message, next(answers))
             for i, order in enumerate(orders)
@@ -218,18 +214,6 @@ class Lockstep:
             return {}
         places = enumerate(work.client.tolist())
         return {i: self._lost[work.round, client] for i, client in places if (work.round, client) in self._lost}
-
-    def _evaluate(self, order: _Order, round: int) -> RecordDict:
-        """Loss and accuracy of the model on the client's own rows, for strategies that ask."""
-        store = self._federation.store
-        rows = self._federation.rows(order.run, order.client, round)
-        with torch.no_grad():
-            inputs, targets = torch.from_numpy(store.inputs[rows]), torch.from_numpy(store.targets[rows])
-            logits = functional_call(self._federation.model, order.before, (inputs,))
-            loss = float(F.cross_entropy(logits, targets))
-            accuracy = float((logits.argmax(dim=1) == targets).double().mean())
-        metrics = MetricRecord({"num-examples": len(rows), "loss": loss, "accuracy": accuracy})
-        return RecordDict({"metrics": metrics})
 
     def _record(self, done: Done) -> None:
         work = done.work

@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmem.bank import Simulated, simulate
-from fedmem.engines import flower
+from fedmem.engines import _post, flower
 from fedmem.engines._client import client_app, fingerprint
 from fedmem.engines._flower import in_process, simulation
 from fedmem.engines._letters import WORK, Assignment
@@ -239,7 +239,7 @@ def test_who_fails_in_one_run_is_dropped_in_all_and_forgets_that_turn(grid: Grid
 
 @pytest.mark.flower
 def test_workers_with_another_federation_are_refused(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flower, "fingerprint", lambda federation: "another")
+    monkeypatch.setattr(_post, "fingerprint", lambda federation: "another")
     with pytest.raises(RunError, match="another federation"):
         on_flower(grid, pair({})[1])
 
@@ -340,14 +340,14 @@ def letter(client: int, round: int, seconds: float = 1.0) -> tuple[int, RecordDi
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(flower, "PULL_SECONDS", 0.001)
-    monkeypatch.setattr(flower, "fingerprint", lambda federation: "own")
+    monkeypatch.setattr(_post, "PULL_SECONDS", 0.001)
+    monkeypatch.setattr(_post, "fingerprint", lambda federation: "own")
     with in_process():
         yield
 
 
-def met(grid: Loopback) -> flower._Post:
-    post = flower._Post(grid, lambda: None)
+def met(grid: Loopback) -> _post.Post:
+    post = _post.Post(grid, lambda: None)
     post.meet(build(tiny(clients=3)), Assignment(scenario="", seconds=1.0))
     return post
 
@@ -374,7 +374,7 @@ def test_nodes_that_are_nobody_are_refused() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_a_runtime_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flower, "STUCK_SECONDS", 0.1)
+    monkeypatch.setattr(_post, "STUCK_SECONDS", 0.1)
     grid = Loopback({1: 0, 2: 1, 3: 2})
     post = met(grid)
     grid.answer = False
@@ -388,4 +388,4 @@ def test_a_runtime_that_is_gone_is_told_with_its_cause() -> None:
         raise RunError("the runtime is gone")
 
     with pytest.raises(RunError, match="the runtime is gone"):
-        flower._Post(Loopback({}, answer=False), gone)._pull({"letter": 0}, [letter(0, 1)])
+        _post.Post(Loopback({}, answer=False), gone)._pull({"letter": 0}, [letter(0, 1)])
