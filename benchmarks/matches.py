@@ -125,7 +125,12 @@ def _probes() -> Match:
         )
         for server, with_probes, without in zip(SERVERS, on, off, strict=True)
     ]
-    return Match(title="probes", workload=None, contenders=[*on, *off], figures=figures)
+    return Match(
+        title="probes",
+        workload=None,
+        contenders=[entry for pair in zip(on, off, strict=True) for entry in pair],
+        figures=figures,
+    )
 
 
 def _many_clients() -> Match:
