@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test slow lint types docs bench clean
+.PHONY: quickstart test slow lint types docs bench auto-table clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -36,8 +36,12 @@ types: $(VENV)/.test
 docs: $(VENV)/.test
 	$(BIN)/python -m pytest tests/docs
 
-bench: $(BIN)/fedmem
-	$(BIN)/python benchmarks/executors.py
+# Peers are installed into benchmarks/.venvs; more options: python -m benchmarks.bench --help
+bench: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench
+
+auto-table: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.auto
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

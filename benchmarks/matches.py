@@ -1,0 +1,149 @@
+"""What is measured against what, and the figures to reach, workload by workload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks import rows
+from benchmarks.contest import Contender
+from benchmarks.rows import FLOWER, OTHERS, Row, ours
+from benchmarks.workloads import Workload, bank, characters, convolutions, perceptron
+
+SERVERS = ("messages", "rule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """Contenders that are run in turn on one plan, and the rows that follow. Those in `agreeing` end alike."""
+
+    title: str
+    workload: Workload | None
+    contenders: Sequence[Contender]
+    figures: Sequence[Row]
+    repetitions: int | None = None
+
+
+def matches(*, peers: bool, quick: bool) -> list[Match]:
+    """All of them, in order; without peers and with less work in the quick mode."""
+    return [
+        _small(peers=peers),
+        _large("W2", convolutions(), 1.9, peers=peers),
+        _large("W3", characters(), 2.5, peers=peers),
+        _bank(runs=8 if quick else 64),
+        _probes(),
+        _many_clients(),
+    ]
+
+
+def _small(*, peers: bool) -> Match:
+    workload = perceptron()
+    targets = {"messages": 60.0, "rule": 100.0}
+    figures = []
+    for server in SERVERS:
+        own, once = ours("round", "W1", server).name, ours("whole", "W1", server).name
+        figures += [
+            _row("W1", f"one run, {server}: Flower's simulation", rows.against(FLOWER, own), targets[server]),
+            _row("W1", f"one run, {server}: the same, whole processes", rows.whole(FLOWER, once), 6.0),
+            _row("W1", f"one run, {server}: the best of the others", rows.against(OTHERS, own)),
+            _row("W1", f"one run, {server}: the plain loop", rows.against(OTHERS[:1], own)),
+        ]
+    own_entries = [ours(measure, "W1", server) for server in SERVERS for measure in ("round", "whole")]
+    return Match(
+        title="W1",
+        workload=workload,
+        contenders=[*own_entries, *rows.rivals(workload.rounds, small=True, peers=peers)],
+        figures=figures,
+    )
+
+
+def _large(name: str, workload: Workload, target: float, *, peers: bool) -> Match:
+    figures = []
+    for server in SERVERS:
+        own = ours("round", name, server).name
+        figures += [
+            _row(name, f"one run, {server}: Flower's simulation", rows.against(FLOWER, own), target),
+            _row(name, f"one run, {server}: the best of the others", rows.against(OTHERS, own), 1.0),
+        ]
+    contenders = [ours("round", name, server) for server in SERVERS]
+    contenders += rows.rivals(workload.rounds, small=False, peers=peers)
+    if name == "W2":
+        kernel = rows.other("convolution alone", "kernel", workers=2)
+        contenders.append(kernel)
+        rate = rows.achieved(ours("round", name, "rule").name, workload.gigaflops, kernel.name)
+        figures.append(
+            Row(workload=name, text="share of the rate of its convolution", value=rate, target=0.45, unit="share")
+        )
+    return Match(title=name, workload=workload, contenders=contenders, figures=figures)
+
+
+def _bank(*, runs: int) -> Match:
+    workload = bank()
+    plain = rows.other("plain loop", "plain", rounds=workload.rounds, runs=runs)
+    flower = rows.other("Flower, 2 actors", "flower_sim", rounds=workload.rounds, workers=2)
+    targets = {"messages": (4.0, 150.0), "rule": (10.0, 400.0)}
+    figures, contenders = [], [plain, flower]
+    for server in SERVERS:
+        own, once = ours("bank", "W4", server), ours("whole", "W4", server)
+        contenders += [own, once]
+        figures += [
+            _row("W4", f"64 runs, {server}: 64 plain loops", rows.quotient(plain.name, own.name), targets[server][0]),
+            _row(
+                "W4",
+                f"64 runs, {server}: 64 simulations of Flower, whole processes",
+                rows.whole([flower.name], once.name, times=64),
+                targets[server][1],
+            ),
+            _row("W4", f"64 runs, {server}: the same, rounds alone", rows.quotient(flower.name, own.name)),
+        ]
+    share = ours("outside", "W4", "rule")
+    contenders.append(share)
+    figures.append(
+        Row(
+            workload="W4",
+            text="share of time outside training and evidence, rule",
+            value=rows.itself(share.name),
+            target=0.3,
+            better="below",
+            unit="share",
+        )
+    )
+    return Match(title="W4", workload=workload, contenders=contenders, figures=figures)
+
+
+def _probes() -> Match:
+    on, off = (
+        [ours("watching", f"bank of W1{observed}", server) for server in SERVERS] for observed in (", observed", "")
+    )
+    figures = [
+        Row(
+            workload="probes",
+            text=f"64 runs of W1, {server}: observed every 5 rounds over not observed",
+            value=rows.quotient(with_probes.name, without.name),
+            target=1.5,
+            better="below",
+        )
+        for server, with_probes, without in zip(SERVERS, on, off, strict=True)
+    ]
+    return Match(
+        title="probes",
+        workload=None,
+        contenders=[entry for pair in zip(on, off, strict=True) for entry in pair],
+        figures=figures,
+    )
+
+
+def _many_clients() -> Match:
+    many, few = (ours("round", f"{size} clients", "messages") for size in ("many", "few"))
+    figure = Row(
+        workload="clients",
+        text="a round with 100 000 clients over one with 100, cohorts of 10",
+        value=rows.quotient(many.name, few.name),
+        target=1.2,
+        better="below",
+    )
+    return Match(title="clients", workload=None, contenders=[many, few], figures=[figure])
+
+
+def _row(workload: str, text: str, value: rows.Value, target: float | None = None) -> Row:
+    return Row(workload=workload, text=text, value=value, target=target)
