@@ -21,7 +21,19 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedmem import federation as federations
-from fedmem.engines._letters import ARRAYS, KEPT, MEMORY, Assignment, followed, model_in, offered, record_of, told
+from fedmem.engines._letters import (
+    ARRAYS,
+    FAILED,
+    KEPT,
+    MEMORY,
+    Assignment,
+    evaluated,
+    followed,
+    model_in,
+    offered,
+    record_of,
+    told,
+)
 from fedmem.observe import TRACE, params_of
 from fedmem.scenario import parse_scenario
 from fedmem.training import LocalWork, OneByOne, Task
