@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.errors import ComponentError
-from fedmem.types import Examples, IntArray
+from fedmem.types import Examples, FloatArray, IntArray
+
+SHUFFLED_ONCE = 1 << 12
+"""From so many rows on a reserve is shuffled once, not for every draw: which rows come differs, their law does not."""
 
 
 class Spare:
@@ -15,6 +18,7 @@ class Spare:
     Draws follow the labels of a client: each is a label drawn from `targets`, then a random free row of that label.
     Labels that have run out are drawn again from the others of `targets`; when none of these is left, any free row
     serves. `fork` gives an independent copy, so that each run draws its own fill-ins from what the injections left.
+    A draw from a large reserve costs what is drawn, however large it is.
 
     Errors: `ComponentError` if more rows are wanted than are left.
 
@@ -27,9 +31,12 @@ class Spare:
     def __init__(self, examples: Examples, free: NDArray[np.bool_] | None = None) -> None:
         self._examples = examples
         self._free = np.ones(len(examples), dtype=bool) if free is None else free.copy()
+        self._count = int(np.count_nonzero(self._free))
+        self._width = 1 + int(examples.targets.max(initial=0))
+        self._stacks: _Stacks | None = None
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self._free))
+        return self._count
 
     def fork(self) -> Spare:
         """A copy that can be drawn from without touching this one."""
@@ -43,29 +50,69 @@ class Spare:
         """`count` free rows, without replacement and in random order, with labels drawn like `targets`."""
         if count > len(self):
             raise ComponentError("injections", f"{count} spare rows are wanted but {len(self)} are left")
-        width = 1 + int(max(self._examples.targets.max(initial=0), targets.max(initial=0)))
+        width = max(self._width, 1 + int(targets.max(initial=0)))
         odds = np.bincount(targets, minlength=width).astype(np.float64)
         taken: list[IntArray] = []
         missing = count
         # One pass draws all labels at once; only labels found empty are drawn again, which is what drawing one row
         # after the other and rejecting empty labels would give.
         while missing:
-            free = rng.permutation(np.flatnonzero(self._free))
-            labels = self._examples.targets[free]
-            stock = np.bincount(labels, minlength=width)
-            odds[stock == 0] = 0
-            if odds.sum() == 0:
-                chosen = free[:missing]
-            else:
-                wanted = rng.multinomial(missing, odds / odds.sum())
-                order = np.argsort(labels, kind="stable")
-                place = np.arange(len(free)) - np.repeat(np.cumsum(stock) - stock, stock)
-                chosen = free[order[place < wanted[labels[order]]]]
+            chosen = self._pass(odds, missing, rng)
             self._free[chosen] = False
+            self._count -= len(chosen)
             taken.append(chosen)
             missing -= len(chosen)
         return rng.permutation(np.concatenate(taken)) if taken else np.empty(0, dtype=np.int64)
 
+    def _pass(self, odds: FloatArray, missing: int, rng: np.random.Generator) -> IntArray:
+        """At most `missing` free rows with labels by these odds, which lose the labels that have run out."""
+        if len(self._examples) >= SHUFFLED_ONCE:
+            return self._popped(odds, missing, rng)
+        free = rng.permutation(np.flatnonzero(self._free))
+        labels = self._examples.targets[free]
+        stock = np.bincount(labels, minlength=len(odds))
+        odds[stock == 0] = 0
+        if odds.sum() == 0:
+            return free[:missing]
+        wanted = rng.multinomial(missing, odds / odds.sum())
+        order = np.argsort(labels, kind="stable")
+        place = np.arange(len(free)) - np.repeat(np.cumsum(stock) - stock, stock)
+        chosen: IntArray = free[order[place < wanted[labels[order]]]]
+        return chosen
+
+    def _popped(self, odds: FloatArray, missing: int, rng: np.random.Generator) -> IntArray:
+        """The same from stacks of each label in random order."""
+        if self._stacks is None:
+            self._stacks = _Stacks(self._examples.targets, np.flatnonzero(self._free), self._width, rng)
+        stock = np.zeros(len(odds), dtype=np.int64)
+        stock[: self._width] = self._stacks.sizes
+        odds[stock == 0] = 0
+        if odds.sum() == 0:
+            # Any free row: a random subset of them has so many of each label.
+            wanted = rng.multivariate_hypergeometric(stock, missing)
+        else:
+            wanted = np.minimum(rng.multinomial(missing, odds / odds.sum()), stock)
+        return self._stacks.pop(wanted)
+
     def take_like(self, targets: IntArray, count: int, rng: np.random.Generator) -> Examples:
         """The rows themselves; see `positions_like`."""
         return self._examples.take(self.positions_like(targets, count, rng))
+
+
+class _Stacks:
+    """Rows by label, those of each label in random order, from which any number can be taken."""
+
+    def __init__(self, targets: IntArray, rows: IntArray, width: int, rng: np.random.Generator) -> None:
+        mixed = rng.permutation(rows)
+        self._rows = mixed[np.argsort(targets[mixed], kind="stable")]
+        self.sizes = np.bincount(targets[rows], minlength=width)
+        self._starts = np.cumsum(self.sizes) - self.sizes
+
+    def pop(self, wanted: IntArray) -> IntArray:
+        """So many rows of each label, at most as many as there are."""
+        labels = np.flatnonzero(wanted)
+        self.sizes[labels] -= wanted[labels]
+        ends = self._starts[labels] + self.sizes[labels]
+        return np.concatenate(
+            [self._rows[end : end + count] for end, count in zip(ends.tolist(), wanted[labels].tolist(), strict=True)]
+        )

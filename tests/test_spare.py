@@ -1,14 +1,25 @@
 """The reserve hands out each row once, with labels like its client's."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fedmem import spare as spare_module
 from fedmem.errors import ComponentError
 from fedmem.spare import Spare
 from fedmem.types import Examples
+
+
+@pytest.fixture(scope="module", autouse=True, params=["shuffled for every draw", "shuffled once"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Small and large reserves draw in two ways, which promise the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spare_module, "SHUFFLED_ONCE", 0 if request.param == "shuffled once" else 10**9)
+        yield request.param
 
 
 def spare(labels: list[int]) -> Spare:
@@ -74,6 +85,37 @@ def test_left_keeps_the_order_and_misses_what_was_taken() -> None:
     reserve = spare([0, 1, 0, 1])
     taken = reserve.take_like(np.array([1]), 1, np.random.default_rng(0)).ids.tolist()
     assert reserve.left().ids.tolist() == [i for i in (100, 101, 102, 103) if i not in taken]
+
+
+def test_later_targets_may_know_more_labels_or_fewer() -> None:
+    reserve, rng = spare([0, 1, 2, 2]), np.random.default_rng(0)
+    drawn = [reserve.take_like(np.array(targets), 1, rng).targets.tolist() for targets in ([9, 2], [1, 0], [7])]
+    assert drawn[0] == [2]
+    assert drawn[1][0] in (0, 1)
+    assert len(reserve) == 1
+
+
+def test_any_row_is_equally_likely_where_no_label_fits() -> None:
+    counts = np.zeros(5)
+    for seed in range(2000):
+        counts[spare([0, 1, 0, 1, 1]).positions_like(np.array([3]), 2, np.random.default_rng(seed))] += 1
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_draws_from_a_large_reserve_do_not_go_through_it(way: str) -> None:
+    """The numbers that are drawn after the first time grow with what is wanted alone."""
+    reserve, rng = spare([0, 1] * 50_000), np.random.default_rng(0)
+    reserve.positions_like(np.array([0, 1]), 1, rng)
+    before = rng.bit_generator.state["state"]["state"]
+    twin = np.random.default_rng(0)
+    twin.bit_generator.state = {**rng.bit_generator.state}
+    reserve.positions_like(np.array([0, 1]), 3, rng)
+    after = rng.bit_generator.state["state"]["state"]
+    steps = 0
+    while before != after and steps < 100:
+        twin.bit_generator.advance(1)
+        before, steps = twin.bit_generator.state["state"]["state"], steps + 1
+    assert (steps < 100) == (way == "shuffled once")
 
 
 @pytest.mark.statistical
