@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,11 @@ from benchmarks.contender import Trained, write
 from benchmarks.plan import Arrays
 from benchmarks.workloads import Workload
 from fedmem import training
-from fedmem.bank import Simulated, simulate
+from fedmem.bank import simulate
 from fedmem.federation import build
+from fedmem.joining import Simulated
+from fedmem.sharded import train as train_sharded
+from fedmem.shards import claim
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "W1": workloads.perceptron,
@@ -60,7 +64,11 @@ def bank(workload: Workload, speed: dict[str, Any]) -> Trained:
     """Seconds of a round of one of the runs that are trained together: the whole bank, workers' start included."""
     federation = build(workload.scenario())
     _timed(workload, federation, 2, speed)
-    shown, seconds = _timed(workload, federation, workload.rounds, speed)
+    scenario = workload.scenario(rounds=workload.rounds, **speed)
+    with tempfile.TemporaryDirectory() as place, claim(Path(place) / "bank") as shards:
+        started = time.perf_counter()
+        shown, _ = train_sharded(scenario, federation, shards, watch=False)
+        seconds = time.perf_counter() - started
     return Trained(params=_arrays(shown, -1), value=seconds / workload.rounds / federation.audit.runs)
 
 
@@ -78,7 +86,7 @@ def watching(workload: Workload, speed: dict[str, Any]) -> Trained:
 
 
 def outside(workload: Workload, speed: dict[str, Any]) -> Trained:
-    """The share of time outside `Executor.train` and `Executor.logits`, on one worker, so that all of it is seen here.
+    """The share of time outside `Executor.attempt_all` and `Executor.logits`, on one worker, so that all of it is seen here.
 
     Time inside these is training and evidence evaluation as the executor is asked for it, its own bookkeeping included.
     """
@@ -110,7 +118,7 @@ def _counted() -> Iterator[list[float]]:
     own = [
         (kind, name, vars(kind)[name])
         for kind in (training.Executor, *training.Executor.__subclasses__())
-        for name in ("train", "logits")
+        for name in ("train_all", "attempt_all", "logits")
         if name in vars(kind)
     ]
     for kind, name, method in own:

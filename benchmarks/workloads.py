@@ -14,8 +14,8 @@ from benchmarks.plan import Plan
 from fedmem.bank import simulate
 from fedmem.federation import build
 from fedmem.scenario import Scenario
-from fedmem.seeding import stream
 from fedmem.types import Dataset, Examples, Federation
+from fedmem.work import LocalWork, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,16 +185,14 @@ def plan_of(workload: Workload) -> tuple[Plan, Federation]:
     """The plan that `fedmem` itself follows, from its records and its named streams, and the federation behind it."""
     scenario = workload.scenario()
     federation = build(scenario)
+    work = LocalWork(federation, scenario.client, scenario.seed)
     shown = simulate(workload.scenario(runs=scenario.runs), federation, watch=False, runs=(0,))
     cohort: dict[int, list[int]] = {}
     for part in shown.bank.participation:
         cohort.setdefault(part.round, []).append(part.client)
     cohorts = np.array([cohort[round] for round in range(1, scenario.rounds + 1)], dtype=np.int32)
     order = [
-        [
-            [_ordered(scenario, federation, run, round, client) for client in clients]
-            for round, clients in cohort.items()
-        ]
+        [[_ordered(work.task(run, round, client, {})) for client in clients] for round, clients in cohort.items()]
         for run in range(scenario.runs)
     ]
     held = [
@@ -213,11 +211,9 @@ def plan_of(workload: Workload) -> tuple[Plan, Federation]:
     return plan, federation
 
 
-def _ordered(scenario: Scenario, federation: Federation, run: int, round: int, client: int) -> Any:
-    """(steps, batch) rows of the store; the stream and its name are part of what a seed means."""
-    rows = federation.rows(run, client, round)
-    places = scenario.client.batches(len(rows), stream(scenario.seed, "batches", run=run, round=round, client=client))
-    return np.where(places >= 0, rows[places], -1)
+def _ordered(task: Task) -> Any:
+    """(steps, batch) rows of the store."""
+    return np.where(task.batches >= 0, task.rows[task.batches], -1)
 
 
 def _padded(nested: Any) -> Any:

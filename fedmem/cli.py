@@ -349,7 +349,7 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
     except KeyboardInterrupt:
         if scenario is not None:
             raise  # whoever knows whether a run is finished says so
-        typer.echo(f"interrupted; nothing was kept. Start again with: {_command()}", err=True)
+        typer.echo(f"interrupted; nothing was kept of what it did. Start again with: {_command()}", err=True)
         raise typer.Exit(1) from None
     except (MemoryError, RuntimeError, ValueError) as error:
         if not _is_out_of_memory(error):

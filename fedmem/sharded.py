@@ -37,9 +37,9 @@ class Division:
 
 
 def train(
-    scenario: Scenario, federation: Federation, shards: Shards, *, progress: Progress | None = None
+    scenario: Scenario, federation: Federation, shards: Shards, *, progress: Progress | None = None, watch: bool = True
 ) -> tuple[Simulated, Division]:
-    """Train what is missing of a bank, shard by shard, and put it together.
+    """Train what is missing of a bank, shard by shard, and put it together. With `watch=False` nothing is observed.
 
     Guarantees:
 
@@ -70,7 +70,13 @@ def train(
     alone = None if workers == 1 else 1  # a fork has none of its own
     with Alone(rounds.hear) if workers == 1 else Forks(rounds.hear, shards.let_go) as crew:
         train_all(
-            plan, dropped, ledger, crew, workers, partial(_Work, scenario, federation, shards, alone), shards.tell
+            plan,
+            dropped,
+            ledger,
+            crew,
+            workers,
+            partial(_Work, scenario, federation, shards, alone, watch),
+            shards.tell,
         )
     if progress is not None:
         progress.stage("joining shards")
@@ -83,7 +89,7 @@ def train(
         roster=scenario.roster,
         targets={"test": federation.test.targets},
     )
-    return join([shards.read(shard, bank) for shard in plan], scenario.probes, scenario.seed), division
+    return join([shards.read(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed), division
 
 
 class Ledger:
@@ -166,12 +172,19 @@ class _Work:
     federation: Federation
     shards: Shards
     workers: int | None
+    watch: bool
     shard: range
     known: Lost
 
     def __call__(self, tell: Tell) -> Lost:
         done = gather(
-            self.scenario, self.federation, runs=self.shard, progress=_Told(tell), lost=self.known, workers=self.workers
+            self.scenario,
+            self.federation,
+            runs=self.shard,
+            progress=_Told(tell),
+            watch=self.watch,
+            lost=self.known,
+            workers=self.workers,
         )
         found = {place: why for place, why in done.lost.items() if place not in self.known}
         dropped = Dropped(known=self.known, found=found)

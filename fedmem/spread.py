@@ -10,6 +10,7 @@ import mmap
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -290,17 +291,25 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked for the work decides when it ends
     for stranger in strangers:
         stranger.close()  # an open end in a sibling would keep the others waiting after their parent is gone
+    # in a thread of its own: in the first one, OpenMP would wait for threads that only the parent has
+    thread = threading.Thread(target=_answer_all, args=(answer, models, outbox, connection, threads), daemon=True)
+    thread.start()
+    thread.join()
+    os._exit(0)  # nothing of what the parent has open is this process's to close
+
+
+def _answer_all(
+    answer: Callable[[_Job, _Shared], Any], models: _Shared, outbox: _Shared, connection: Connection, threads: int
+) -> None:
     torch.set_num_threads(threads)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job = connection.recv()
             try:
-                connection.send(_packed(answer(job, models), outbox))
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                raise
+                found = _packed(answer(job, models), outbox)
             except Exception as error:  # the client's own code
-                connection.send(("failed", f"{type(error).__name__}: {error}"))
-    os._exit(0)  # nothing of what the parent has open is this process's to close
+                found = "failed", f"{type(error).__name__}: {error}"
+            connection.send(found)
 
 
 def _packed(answer: Any, outbox: _Shared) -> tuple[str, Any]:

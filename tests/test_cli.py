@@ -331,6 +331,61 @@ def test_an_interrupted_run_says_how_to_start_again(failing, monkeypatch):
     assert "fedmem run 'a file.yaml' --seed 3" in done.stderr
 
 
+SHARDED = ("--set", "speed.shard=1", "--set", "speed.workers=1")
+
+
+@pytest.fixture
+def stopping(small, monkeypatch):
+    """Make the second run of the scenario end with an error; gives a function that says with which."""
+    from fedmem import bank, sharded
+
+    def stop(error, *more):
+        def gather(*words, **options):
+            if list(options["runs"]) == [1]:
+                raise error
+            return bank.gather(*words, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sharded, "gather", gather)
+            patch.setattr(sys, "argv", ["fedmem", "run", "small.yaml", *SHARDED, *more])
+            return call("run", "small.yaml", *SHARDED, *more)
+
+    return stop
+
+
+def test_an_interrupted_run_says_that_the_same_command_continues(stopping):
+    done = stopping(KeyboardInterrupt())
+    assert done.exit_code == 1
+    said = "interrupted; 1 of 2 runs are kept. The same command continues: fedmem run small.yaml --set speed.shard=1"
+    assert said in done.stderr
+    assert "nothing was kept" not in done.stderr
+    done = call("run", "small.yaml", *SHARDED)
+    assert done.exit_code == 0
+    assert "1 runs are there already; training 1 runs in 1 shards" in done.stderr
+
+
+def test_a_run_that_was_begun_anew_is_continued_without_force(stopping):
+    assert (
+        "fedmem run small.yaml --set speed.shard=1 --set speed.workers=1\n"
+        in stopping(KeyboardInterrupt(), "--force").stderr
+    )
+
+
+def test_with_force_in_place_of_old_results_nothing_can_be_continued(stopping):
+    assert call("run", "small.yaml", "--quiet").exit_code == 0
+    assert "nothing was kept" in stopping(KeyboardInterrupt(), "--force").stderr
+    assert call("run", "small.yaml", "--quiet").exit_code == 0
+    assert [path.name.startswith(".") for path in Path("runs/small").iterdir()] == [False]
+
+
+def test_a_failed_run_says_what_is_kept(stopping):
+    done = stopping(RunError("round 2: no"))
+    assert done.exit_code == 1
+    first, second = done.stderr.splitlines()[-2:]
+    assert first == "error: round 2: no"
+    assert second.startswith("1 of 2 runs are kept; the same command continues: fedmem run small.yaml")
+
+
 @pytest.mark.parametrize(
     "error",
     [
