@@ -86,7 +86,7 @@ def watching(workload: Workload, speed: dict[str, Any]) -> Trained:
 
 
 def outside(workload: Workload, speed: dict[str, Any]) -> Trained:
-    """The share of time outside `Executor.attempt_all` and `Executor.logits`, on one worker, so that all of it is seen here.
+    """The share of time outside `Executor.attempt_all` and `Executor.logits`, on one worker, all of it seen here.
 
     Time inside these is training and evidence evaluation as the executor is asked for it, its own bookkeeping included.
     """
