@@ -51,11 +51,18 @@ class Traced:
         self._patience = patience
         self._met: Counter[Key] = Counter()
         self._traced: dict[Key, Callable[..., Any] | None] = {}
+        self._flat: dict[Key, Callable[..., tuple[Tensor, ...]]] = {}
 
     @property
     def count(self) -> int:
         """How many sets of shapes are traced."""
         return sum(found is not None for found in self._traced.values())
+
+    def written(self, *arguments: Tree) -> Callable[..., tuple[Tensor, ...]] | None:
+        """From the tensors of the arguments to those of the value, from left to right; None if not traced by now."""
+        leaves: list[Tensor] = []
+        layout = _layout(arguments, leaves)
+        return self._flat.get((layout, *[(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves]))
 
     def __call__(self, *arguments: Tree) -> Any:
         """The value of the function."""
@@ -66,11 +73,11 @@ class Traced:
             self._met[key] += 1
             if self._met[key] <= self._patience:
                 return self._function(*arguments)
-            self._traced[key] = self._write_down(leaves, layout)
+            self._traced[key] = self._write_down(key, leaves, layout)
         found = self._traced[key]
         return self._function(*arguments) if found is None else found(*leaves)
 
-    def _write_down(self, leaves: list[Tensor], layout: Layout) -> Callable[..., Any] | None:
+    def _write_down(self, key: Key, leaves: list[Tensor], layout: Layout) -> Callable[..., Any] | None:
         expected: list[Tensor] = []
         outcome = _layout(self._function(*_rebuilt(layout, iter(leaves))), expected)
 
@@ -86,6 +93,7 @@ class Traced:
             return None
         if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(got, expected, strict=True)):
             return None
+        self._flat[key] = quick
         return lambda *leaves: _rebuilt(outcome, iter(quick(*leaves)))
 
 
