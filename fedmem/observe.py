@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
 from fedmem.errors import FedmemError, RunError
-from fedmem.seeding import stream
+from fedmem.seeding import Streams
 from fedmem.types import EVERYWHERE, Params, Transition
 
 TRACE = "trace"
@@ -161,6 +161,7 @@ class Observed:
         self._tolerate = tolerate
         self._enforce = enforce
         self._seed = seed
+        self._streams = {purpose: Streams(seed or 0, f"server {purpose}") for purpose in ("configure", "aggregate")}
         self._run = run
         self._same_cohorts = same_cohorts
         self._kept_by = kept
@@ -341,10 +342,11 @@ class Observed:
         """Stock strategies draw from the global generators of Python and numpy: give them a stream of their own."""
         if self._seed is not None:
             # a strategy that picks its own cohort picks the same in every run, so that no coin decides who takes part
-            run = None if purpose == "configure" and self._same_cohorts else self._run
-            words = stream(self._seed, f"server {purpose}", run=run, round=round).integers(2**32, size=2)
-            random.seed(int(words[0]))
-            np.random.seed(int(words[1]))  # noqa: NPY002
+            run = 0 if purpose == "configure" and self._same_cohorts else self._run + 1
+            (rng,) = self._streams[purpose].each(run=[run], round=round, client=[0])
+            words = rng.integers(2**32, size=2).tolist()
+            random.seed(words[0])
+            np.random.seed(words[1])  # noqa: NPY002
 
     @property
     def _name(self) -> str:

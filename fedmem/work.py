@@ -199,6 +199,7 @@ class LocalWork:
             before=before,
             rows=rows,
             batches=self._client.batches(len(rows), rng),
+            offer={"round": torch.tensor(float(round))},
         )
 
     def of(

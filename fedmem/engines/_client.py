@@ -101,9 +101,10 @@ def _train(message: Message, context: Context) -> Message:
 
     def answer(work: Assignment) -> RecordDict:
         place = _workplace(work.scenario)
+        task = _task(place, work, message, context)
         task = replace(
-            _task(place, work, message, context),
-            offer=offered(message.content, followed(place.scenario.client), work.round),
+            task,
+            offer={**task.offer, **offered(message.content, followed(place.scenario.client))},
             memory=_recalled(context, work),
         )
         trained = place.executor.train([task])[0]

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,14 +47,19 @@ def in_process() -> Iterator[None]:
     included. What exists already is therefore set aside from collection until the end.
     """
     identity = {name: getattr(TaskIdentity, name) for name in ("_task_id", "_run_id", "_node_id")}
+    authors = _modules_that_make_arrays()
     logger = logging.getLogger("flwr")
     level = logger.level
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     logger.setLevel(logging.ERROR)
     gc.freeze()
+    for module in authors:
+        module.Array = _Unserialised
     try:
         yield
     finally:
+        for module in authors:
+            module.Array = Array
         gc.unfreeze()
         logger.setLevel(level)
         for name, value in identity.items():
@@ -86,21 +92,51 @@ class LocalArray(Array):
         return np.array(self.__dict__["_ndarray"])
 
 
+class _Unserialised:
+    """Stands for `Array` in the modules of strategies: what they aggregate stays in the process as well."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        """A copy, since a strategy may go on with its array; anything but one ndarray is left to Flower."""
+        if len(arguments) == 1 and not named and isinstance(arguments[0], np.ndarray):
+            return LocalArray(arguments[0].copy())
+        return Array(*arguments, **named)
+
+
+def _modules_that_make_arrays() -> list[Any]:
+    """The modules of Flower's strategies and of ours that know `Array` by name."""
+    names = [name for name in sys.modules if name.startswith(("flwr.serverapp.strategy.", "strategies."))]
+    return [sys.modules[name] for name in names if getattr(sys.modules[name], "Array", None) is Array]
+
+
 class LocalContent(RecordDict):
     """A `RecordDict` whose records are known to be of the right types.
 
-    Flower makes a view anew each time that records of one type are asked for, and checks every record in it once more.
-    Here it makes the same view without the checks, which cost more than training a small model.
+    Flower makes a view anew each time that records of one type are asked for, and checks every record in it once more,
+    which costs more than training a small model. Here the same view is made without the checks, and kept until a record
+    is put in or taken out.
     """
 
     def __init__(self, records: Mapping[str, ArrayRecord | MetricRecord | ConfigRecord]) -> None:
         super().__init__()
         self.__dict__["_data"].update(records)
+        self.__dict__["_views"] = {}
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.__dict__["_views"].clear()
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self.__dict__["_views"].clear()
 
     def _view(self, kind: Any) -> Any:
-        view: Any = _SyncedDict(self, kind)
-        view.__dict__["_data"].update({name: record for name, record in self.items() if isinstance(record, kind)})
-        return view
+        views: dict[Any, Any] = self.__dict__["_views"]
+        if kind not in views:
+            view: Any = _SyncedDict(self, kind)
+            data = self.__dict__["_data"]
+            view.__dict__["_data"].update({name: record for name, record in data.items() if isinstance(record, kind)})
+            views[kind] = view
+        return views[kind]
 
     @property
     def array_records(self) -> Any:

@@ -74,7 +74,7 @@ def model_in(content: RecordDict) -> ArrayRecord:
     return next(record for name, record in content.items() if name != OFFER and isinstance(record, ArrayRecord))
 
 
-def offered(content: RecordDict, follows: Mapping[str, str], round: int) -> Params:
+def offered(content: RecordDict, follows: Mapping[str, str]) -> Params:
     """What a message gives its client beside the model; stock strategies of Flower write theirs into a config."""
     offer: Params = {}
     for name, record in content.items():
@@ -86,7 +86,7 @@ def offered(content: RecordDict, follows: Mapping[str, str], round: int) -> Para
                 for key, value in record.items()
                 if key in follows
             }
-    return {**offer, "round": torch.tensor(float(round))}
+    return offer
 
 
 def followed(client: ClientAlgorithm) -> Mapping[str, str]:

@@ -241,9 +241,10 @@ class FlowerRuntime:
     def _task(self, letter: _Letter, memory: ArrayRecord | None) -> Task:
         """The client's task, as its process was given it."""
         work = letter.work
+        task = self._work.task(work.run, work.round, letter.client, letter.before)
         return replace(
-            self._work.task(work.run, work.round, letter.client, letter.before),
-            offer=offered(letter.message.content, followed(self._scenario.client), work.round),
+            task,
+            offer={**task.offer, **offered(letter.message.content, followed(self._scenario.client))},
             memory={} if memory is None else params_of(memory),
         )
 

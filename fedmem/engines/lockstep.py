@@ -8,7 +8,7 @@ order. No threads, no clock: the same scenario gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,7 @@ class Lockstep:
         self._work = work
         self._watchers = () if watcher is None else (watcher,)
         self._on_round = on_round
+        self._follows = followed(scenario.client)
         self._participation: list[Participation] = []
         self._lost: dict[tuple[int, int], str] = {}
         self._rosters: dict[int, Roster] = {}
@@ -105,29 +106,37 @@ class Lockstep:
         replies: dict[int, list[Message]] = {run: [None] * len(wait.messages) for run, wait in asked.items()}  # type: ignore[list-item]
         batches: dict[tuple[int, tuple[str, ...]], list[_Order]] = {}
         for run, wait in asked.items():
-            decoded: dict[int, Params] = {}
             round = wait.observed.round
+            read: dict[int, _Order] = {}
+            models: dict[int, Params] = {}
             for place, message in enumerate(wait.messages):
-                record = model_in(message.content)
-                if id(record) not in decoded:
-                    decoded[id(record)] = params_of(record, self._federation.initial)
-                order = _Order(run, place, message, decoded[id(record)])
+                # a strategy gives many clients the same content, and most give all of them the same model
+                if id(message.content) not in read:
+                    read[id(message.content)] = self._read(run, round, message, models)
+                order = replace(read[id(message.content)], place=place, message=message)
                 if message.metadata.message_type == MessageType.TRAIN:
-                    check_instructions(self._scenario.client, round, message.content)
-                    offer = offered(message.content, followed(self._scenario.client), round)
-                    batches.setdefault((round, tuple(sorted(offer))), []).append(replace(order, offer=offer))
-                elif message.metadata.message_type == MessageType.EVALUATE:
+                    batches.setdefault((round, tuple(sorted(order.offer))), []).append(order)
+                else:
                     task = self._work.task(run, round, order.client, order.before)
                     replies[run][place] = reply_to(message, evaluated(self._federation, task))
-                else:
-                    raise RunError(
-                        f"round {round}: the strategy sent a message of type "
-                        f"{message.metadata.message_type!r}; clients answer `train` and `evaluate`."
-                    )
         for (round, _), orders in batches.items():
             for order, reply in zip(orders, self._trained(round, orders), strict=True):
                 replies[order.run][order.place] = reply
         return replies
+
+    def _read(self, run: int, round: int, message: Message, models: dict[int, Params]) -> _Order:
+        """What a message asks for; `models` are those that are decoded already."""
+        kind = message.metadata.message_type
+        if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+            raise RunError(
+                f"round {round}: the strategy sent a message of type {kind!r}; clients answer `train` and `evaluate`."
+            )
+        if kind == MessageType.TRAIN:
+            check_instructions(self._scenario.client, round, message.content)
+        record = model_in(message.content)
+        if id(record) not in models:
+            models[id(record)] = params_of(record, self._federation.initial)
+        return _Order(run, 0, message, models[id(record)], offered(message.content, self._follows))
 
     def _trained(self, round: int, orders: list[_Order]) -> list[Message]:
         """The replies to train messages of one round."""
@@ -346,7 +355,7 @@ class _Order:
     place: int
     message: Message
     before: Params
-    offer: Params = field(default_factory=dict)
+    offer: Params
 
     @property
     def client(self) -> int:
