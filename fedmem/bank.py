@@ -18,7 +18,7 @@ from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
 from fedmem.seeding import stream
-from fedmem.speed import is_stacked, server_of, workers_of
+from fedmem.speed import hold_on_to_memory, is_stacked, server_of, workers_of
 from fedmem.spread import Spread
 from fedmem.training import Executor, LocalWork, OneByOne, Stacked
 from fedmem.types import (
@@ -82,6 +82,7 @@ def gather(
     had been trained together. `workers` is how many processes may train, by default as many as the scenario says.
     """
     started = time.perf_counter()
+    hold_on_to_memory()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
     with _threads(scenario.speed.threads):
         executor = executor_of(scenario, federation, workers)

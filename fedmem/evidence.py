@@ -133,15 +133,14 @@ def rank_of(
         found = margins(executor.logits(models[start : start + at_once], references.inputs))
         for column, label in enumerate(labels):
             chosen = np.flatnonzero(targets == label)
+            part = slice(start, start + len(found))
             ordered = np.sort(found[:, :, label], axis=1)
-            for i in range(len(found)):
-                t = start + i
-                asked = own.margin[t, subjects[chosen]]
-                right = np.searchsorted(ordered[i], asked, side="right")
-                ties[t, chosen] = right - np.searchsorted(ordered[i], asked, side="left")
-                less[t, chosen] = np.where(np.isnan(asked), -1, count - right)
-                if client[t] < 0 or (int(client[t]), int(label)) in holds:
-                    quantiles[t, column] = losses(ordered[i][::-1][places])
+            asked = own.margin[part, subjects[chosen]]
+            up_to, below = (_count(ordered, asked, strictly) for strictly in (False, True))
+            ties[part, chosen] = up_to - below
+            less[part, chosen] = np.where(np.isnan(asked), -1, count - up_to)
+            shown = [i for i, k in enumerate(client[part].tolist()) if k < 0 or (k, int(label)) in holds]
+            quantiles[start + np.array(shown, dtype=np.int64), column] = losses(ordered[shown][:, ::-1][:, places])
     first = transitions[0]
     return ReferenceEvidence(
         round=first.round,
@@ -156,6 +155,12 @@ def rank_of(
         labels=labels,
         quantiles=quantiles,
     )
+
+
+def _count(ordered: FloatArray, asked: FloatArray, strictly: bool) -> IntArray:
+    """How many of each sorted row (T, n) are at most, or strictly less than, each of what is asked (T, c)."""
+    found = torch.searchsorted(torch.from_numpy(ordered), torch.from_numpy(asked.copy()), right=not strictly)
+    return np.asarray(found.numpy())
 
 
 def accuracy(evidence: Evidence) -> float:

@@ -183,6 +183,7 @@ class Stacked(Executor):
         self._init = Traced(torch.vmap(self._client.init))
         self._one_step = Traced(torch.vmap(self._step))
         self._final = Traced(torch.vmap(self._parts))
+        self._forward = Traced(torch.vmap(self._outputs, in_dims=(0, None)))
         self._keeps_what_it_sends = False
 
     def train_all(self, work: Work) -> Done:
@@ -305,8 +306,8 @@ class Stacked(Executor):
             ]
         return torch.cat(parts).numpy()
 
-    def _forward(self, models: Params, batch: Tensor) -> Tensor:
-        outputs: Tensor = torch.vmap(lambda params: functional_call(self._model, params, (batch,)))(models)
+    def _outputs(self, params: Params, batch: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(self._model, params, (batch,))
         return outputs
 
 

@@ -1,0 +1,110 @@
+"""What the time of a round consists of: `make split` prints the table of docs/how-a-round-runs.md.
+
+Functions are timed from outside, each without those that it calls and that are timed as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks import workloads
+from fedmem import bank, training, work
+from fedmem.bank import simulate
+from fedmem.engines import _in_step
+from fedmem.engines import lockstep as _lockstep
+from fedmem.federation import build
+from strategies import fedavg
+
+lockstep: Any = _lockstep
+
+RUNS = 16
+"""One shard."""
+
+Part = tuple[str, Any, str]
+
+PARTS: list[Part] = [
+    ("local steps", training.Stacked, "_all_steps"),
+    ("stacking and unstacking", training.Stacked, "train_all"),
+    ("rows and batches of each client", work.LocalWork, "of"),
+    ("aggregation by the rule", fedavg.FederatedAveraging, "rule"),
+    ("arrays of the cohort for the rule", lockstep, "_stacked_round"),
+    ("reading messages, writing replies", lockstep.Lockstep, "_answer"),
+    ("Flower's strategy and Observed", _in_step, "in_step"),
+    ("logits of the models looked at", training.Stacked, "logits"),
+    ("margins, ranks and quantiles", bank, "evidence_of"),
+    ("margins, ranks and quantiles", bank, "rank_of"),
+    ("probes", bank._Observer, "_probe"),
+]
+
+
+def main() -> None:
+    """Print one table for a bank that nobody watches, by both ways to the server, and one for what watching adds."""
+    plain = workloads.watched(RUNS, observe=False)
+    seen = workloads.watched(RUNS)
+    rows = {
+        "rule": split(plain, {"server": "rule"}, watch=False),
+        "messages": split(plain, {"server": "messages"}, watch=False),
+        "rule, watched": split(seen, {"server": "rule"}, watch=True),
+    }
+    names = [*dict.fromkeys(name for name, _, _ in PARTS), "everything else"]
+    print(f"| share of a round, {RUNS} runs of W1 | " + " | ".join(rows) + " |")
+    print("|---|" + "---|" * len(rows))
+    for name in names:
+        print(f"| {name} | " + " | ".join(_share(found, name) for found in rows.values()) + " |")
+
+
+def _share(found: dict[str, float], name: str) -> str:
+    return f"{100 * found[name] / sum(found.values()):.0f} %" if found[name] else ""
+
+
+def split(workload: workloads.Workload, speed: dict[str, Any], *, watch: bool) -> dict[str, float]:
+    """Seconds of a training by part."""
+    scenario = workload.scenario(rounds=workload.rounds, executor="stacked", workers=1, **speed)
+    federation = build(scenario)
+    simulate(scenario, federation, watch=watch)
+    with _timed() as seconds:
+        started = time.perf_counter()
+        simulate(scenario, federation, watch=watch)
+        total = time.perf_counter() - started
+    seconds["everything else"] = total - sum(seconds.values())
+    return seconds
+
+
+@contextmanager
+def _timed() -> Iterator[dict[str, float]]:
+    """Counts seconds by part, exclusive of other parts, while it lasts."""
+    seconds: dict[str, float] = defaultdict(float)
+    inner: list[float] = []
+
+    def timing(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            inner.append(0.0)
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                taken = time.perf_counter() - started
+                seconds[name] += taken - inner.pop()
+                if inner:
+                    inner[-1] += taken
+
+        return timed
+
+    originals = [(place, attribute, getattr(place, attribute)) for _, place, attribute in PARTS]
+    originals.append((lockstep, "in_step", lockstep.in_step))
+    for name, place, attribute in PARTS:
+        setattr(place, attribute, timing(name, getattr(place, attribute)))
+    lockstep.in_step = _in_step.in_step
+    try:
+        yield seconds
+    finally:
+        for place, attribute, original in originals:
+            setattr(place, attribute, original)
+
+
+if __name__ == "__main__":
+    main()
