@@ -101,14 +101,16 @@ class Workload:
         return Scenario(**{"name": self.name, "population": 0, **self.settings, **own, "speed": speed})
 
 
-def perceptron(name: str = "W1", *, clients: int = 100, rows: int = 50, rounds: int = 50, **more: Any) -> Workload:
+def perceptron(
+    name: str = "W1", *, clients: int = 100, rows: int = 50, rounds: int = 50, test: int = 200, **more: Any
+) -> Workload:
     """W1: a small network, 100 clients of 50 rows of 64 features."""
     return Workload(
         name=name,
         network={"kind": "mlp", "features": 64, "hidden": 64, "classes": 10},
         settings={
             "clients": clients,
-            "dataset": Blurred(rows=clients * rows, shape=(64,), classes=10),
+            "dataset": Blurred(rows=clients * rows, shape=(64,), classes=10, test=test),
             "model": {"kind": "mlp", "hidden": [64]},
             "sampler": {"kind": "uniform", "size": 10},
             "client": {"kind": "sgd", "lr": 0.1, "batch_size": 10},
@@ -173,12 +175,17 @@ def bank(runs: int = 64) -> Workload:
 
 
 def watched(runs: int = 64, *, observe: bool = True) -> Workload:
-    """W1 in 64 runs with canaries and typical rows, looked at every five rounds at both levels."""
+    """W1 in 64 runs with canaries and typical rows, looked at every five rounds at both levels.
+
+    Each model that is looked at answers for 200 audit examples, 100 rows each for test and population, and 100
+    references. What it costs is proportional to them: with the 1000 references that a scenario has by default, more
+    than all of the training.
+    """
     extra: dict[str, Any] = {"injections": [{"kind": name, "per_client": 1} for name in ("random_pattern", "typical")]}
     if observe:
         extra |= {"observe": {"every": 5}, "probes": [{"kind": "utility"}]}
     # population, typical rows and fill-ins are taken from these: 48 are left for each client, and two audit examples
-    return perceptron("W1_watched", rows=53, runs=runs, population=200, **extra)
+    return perceptron("W1_watched", rows=52, test=100, runs=runs, population=100, references=100, **extra)
 
 
 def plan_of(workload: Workload) -> tuple[Plan, Federation]:
