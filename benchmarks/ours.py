@@ -75,7 +75,7 @@ def bank(workload: Workload, speed: dict[str, Any]) -> Trained:
 def watching(workload: Workload, speed: dict[str, Any]) -> Trained:
     """Seconds of the whole bank, with evidence and probes where the workload asks for them."""
     federation = build(workload.scenario())
-    observed = bool(workload.scenario().probes)
+    observed = workload.scenario().observe.every is not None
     short: dict[str, Any] = {"observe": {}, "probes": ()}
     warm = Workload(
         name=workload.name, network=workload.network, settings={**workload.settings, **short}, rounds=workload.rounds
