@@ -21,6 +21,7 @@ from fedmem import training
 from fedmem.bank import simulate
 from fedmem.federation import build
 from fedmem.joining import Simulated
+from fedmem.scenario import Save
 from fedmem.sharded import train as train_sharded
 from fedmem.shards import claim
 
@@ -64,7 +65,7 @@ def bank(workload: Workload, speed: dict[str, Any]) -> Trained:
     """Seconds of a round of one of the runs that are trained together: the whole bank, workers' start included."""
     federation = build(workload.scenario())
     _timed(workload, federation, 2, speed)
-    scenario = workload.scenario(rounds=workload.rounds, **speed)
+    scenario = workload.scenario(**speed).model_copy(update={"save": Save(params=True)})
     with tempfile.TemporaryDirectory() as place, claim(Path(place) / "bank") as shards:
         started = time.perf_counter()
         shown, _ = train_sharded(scenario, federation, shards, watch=False)
