@@ -33,8 +33,8 @@ class Traced:
 
     Guarantees:
 
-    - the same values as the function itself but for rounding (`_tidy`): when it is traced, the outcome is compared, and
-      a trace that differs is not used;
+    - the same values as the function itself but for rounding (`_tidy`): when it is first traced, the outcome is
+      compared, and where it differs no trace is used;
     - the same bits in every call with the same tensors, the first included;
     - a function that cannot be traced is called as it is.
 
@@ -46,6 +46,7 @@ class Traced:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._traced: dict[Key, Callable[..., Any] | None] = {}
+        self._sound: dict[Layout, bool] = {}
         self._flat: dict[Key, Callable[..., tuple[Tensor, ...]]] = {}
 
     @property
@@ -70,23 +71,31 @@ class Traced:
         return self._function(*arguments) if found is None else found(*leaves)
 
     def _write_down(self, key: Key, leaves: list[Tensor], layout: Layout) -> Callable[..., Any] | None:
-        expected: list[Tensor] = []
-        outcome = _layout(self._function(*_rebuilt(layout, iter(leaves))), expected)
+        shape: list[Layout] = []
 
         def flat(*leaves: Tensor) -> list[Tensor]:
             found: list[Tensor] = []
-            _layout(self._function(*_rebuilt(layout, iter(leaves))), found)
+            shape[:] = [_layout(self._function(*_rebuilt(layout, iter(leaves))), found)]
             return found
 
-        try:
-            quick = _compiled(Tape.of(flat, leaves), leaves)
-            got = quick(*leaves)
-        except Exception:  # whatever an algorithm does that cannot be written down, it can still be called
+        if layout not in self._sound:
+            self._sound[layout] = self._is_sound(flat, leaves)
+        if not self._sound[layout]:
             return None
-        if not all(_close(a, b) for a, b in zip(got, expected, strict=True)):
-            return None
+        quick = _compiled(Tape.of(flat, leaves), leaves)
+        (outcome,) = shape
         self._flat[key] = quick
         return lambda *leaves: _rebuilt(outcome, iter(quick(*leaves)))
+
+    @staticmethod
+    def _is_sound(flat: Callable[..., list[Tensor]], leaves: list[Tensor]) -> bool:
+        """Whether a tape says what the function says."""
+        expected = flat(*leaves)
+        try:
+            got = Tape.of(flat, leaves)(*leaves)
+        except Exception:  # whatever an algorithm does that cannot be written down, it can still be called
+            return False
+        return all(_close(a, b) for a, b in zip(got, expected, strict=True))
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -355,12 +355,12 @@ def _losses(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _bucket(count: int) -> int:
-    """The next number with at most four significant binary digits: 1 .. 16, 18, 20, .. 32, 36, 40, ...
+    """The next number with at most three significant binary digits: 1 .. 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, ...
 
-    >>> [_bucket(count) for count in (0, 7, 16, 17, 33, 100, 107)]
-    [0, 7, 16, 18, 36, 104, 112]
+    >>> [_bucket(count) for count in (0, 7, 10, 17, 33, 100, 107)]
+    [0, 7, 10, 20, 40, 112, 112]
     """
-    grain = 1 << max(0, (count - 1).bit_length() - 4) if count else 1
+    grain = 1 << max(0, (count - 1).bit_length() - 3) if count else 1
     return -(-count // grain) * grain
 
 
