@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test slow lint types docs bench auto-table clean
+.PHONY: quickstart test slow lint types docs bench auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -42,6 +42,9 @@ bench: $(VENV)/.test
 
 auto-table: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.auto
+
+split: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.split
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
