@@ -215,9 +215,9 @@ class _Rounds:
         if not missing:
             return
         runs = sum(map(len, missing))
-        there = f"{self._scenario.runs - runs} runs are there already; " if division.resumed else ""
+        there = f"{_count(self._scenario.runs - runs, 'run')} there already; " if division.resumed else ""
         at_once = f", {division.workers} at once" if division.workers > 1 else ""
-        self._progress.stage(f"{there}training {runs} runs in {len(missing)} shards{at_once}")
+        self._progress.stage(f"{there}training {_count(runs, 'run')} in {_count(len(missing), 'shard')}{at_once}")
         self._progress.start(self._scenario.rounds * len(missing), runs)
 
     def hear(self, name: str, told: Any) -> None:
@@ -225,6 +225,10 @@ class _Rounds:
         self._done[name], accuracy = told
         if self._progress is not None:
             self._progress.update(sum(self._done.values()), accuracy)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
