@@ -43,8 +43,9 @@ def train(
 
     Guarantees:
 
-    - the result is to the last bit that of one shard of all runs, whatever `speed.shard` and `speed.workers` are, and
-      however often the training was interrupted;
+    - however often the training was interrupted and however many processes share it, the result is the same to the last
+      bit; on one thread each it is that of one shard of all runs, whatever `speed.shard` is (more threads add up the
+      numbers of a stack of one client in another order);
     - a shard is kept when all that was read of it has reached the disk, and never trained twice, but where a client
       fails that did not fail in the shards before;
     - shards of other code, data, versions or settings are not used, nor are damaged ones.
