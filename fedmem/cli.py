@@ -134,13 +134,13 @@ def run(
         except typer.Exit as error:
             kept = kept_runs(folder)
             if error.exit_code == 1 and kept and finished(folder) is None:
-                told = f"{kept} of {scenario.runs} runs are kept; the same command continues"
+                told = f"kept {kept} of {scenario.runs} runs; the same command continues"
                 typer.echo(f"{told}: {_command(force=False)}", err=True)
             raise
         except KeyboardInterrupt:
             kept = kept_runs(folder)
             if kept and finished(folder) is None:
-                told = f"interrupted; {kept} of {scenario.runs} runs are kept. The same command continues"
+                told = f"interrupted; kept {kept} of {scenario.runs} runs. The same command continues"
                 typer.echo(f"{told}: {_command(force=False)}", err=True)
                 raise typer.Exit(1) from None
             if finished(folder) in (None, before if force else None):

@@ -43,8 +43,9 @@ def train(
 
     Guarantees:
 
-    - the result is to the last bit that of one shard of all runs, whatever `speed.shard` and `speed.workers` are, and
-      however often the training was interrupted;
+    - however often the training was interrupted and however many processes share it, the result is the same to the last
+      bit; on one thread each it is that of one shard of all runs, whatever `speed.shard` is (more threads add up the
+      numbers of a stack of one client in another order);
     - a shard is kept when all that was read of it has reached the disk, and never trained twice, but where a client
       fails that did not fail in the shards before;
     - shards of other code, data, versions or settings are not used, nor are damaged ones.
@@ -223,9 +224,9 @@ class _Rounds:
         if not missing:
             return
         runs = sum(map(len, missing))
-        there = f"{self._scenario.runs - runs} runs are there already; " if division.resumed else ""
+        there = f"{_count(self._scenario.runs - runs, 'run')} there already; " if division.resumed else ""
         at_once = f", {division.workers} at once" if division.workers > 1 else ""
-        self._progress.stage(f"{there}training {runs} runs in {len(missing)} shards{at_once}")
+        self._progress.stage(f"{there}training {_count(runs, 'run')} in {_count(len(missing), 'shard')}{at_once}")
         self._progress.start(self._scenario.rounds * len(missing), runs)
 
     def hear(self, name: str, told: Any) -> None:
@@ -233,6 +234,10 @@ class _Rounds:
         self._done[name], accuracy = told
         if self._progress is not None:
             self._progress.update(sum(self._done.values()), accuracy)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:

@@ -132,7 +132,7 @@ class Shards:
                 if kept and next(reversed(kept)).stop > shard.start:
                     raise ValueError("other shards hold the same runs")
             except _UNREADABLE as error:
-                refused.append(f"{name_of(shard)} are trained again: {error}")
+                refused.append(f"training {name_of(shard)} again: {error}")
                 shutil.rmtree(self._at(shard))
             else:
                 kept[shard] = Dropped(known=_lost(content["known"]), found=_lost(content["found"]))
@@ -173,8 +173,8 @@ class Shards:
             content = self._checked(shard)
         except _UNREADABLE as error:
             raise RunError(
-                f"{place}: {name_of(shard)} were damaged after they had been trained ({error}); run the same command "
-                "again, which trains them anew"
+                f"{place} was damaged after it had been written ({error}); run the same command again, which trains "
+                f"{name_of(shard)} anew"
             ) from error
         with np.load(place / "reconstructions.npz", allow_pickle=False) as arrays:
             kept = {name: arrays[name] for name in arrays.files}

@@ -356,12 +356,12 @@ def stopping(small, monkeypatch):
 def test_an_interrupted_run_says_that_the_same_command_continues(stopping):
     done = stopping(KeyboardInterrupt())
     assert done.exit_code == 1
-    said = "interrupted; 1 of 2 runs are kept. The same command continues: fedmem run small.yaml --set speed.shard=1"
+    said = "interrupted; kept 1 of 2 runs. The same command continues: fedmem run small.yaml --set speed.shard=1"
     assert said in done.stderr
     assert "nothing was kept" not in done.stderr
     done = call("run", "small.yaml", *SHARDED)
     assert done.exit_code == 0
-    assert "1 runs are there already; training 1 runs in 1 shards" in done.stderr
+    assert "1 run there already; training 1 run in 1 shard" in done.stderr
 
 
 def test_a_run_that_was_begun_anew_is_continued_without_force(stopping):
@@ -383,7 +383,7 @@ def test_a_failed_run_says_what_is_kept(stopping):
     assert done.exit_code == 1
     first, second = done.stderr.splitlines()[-2:]
     assert first == "error: round 2: no"
-    assert second.startswith("1 of 2 runs are kept; the same command continues: fedmem run small.yaml")
+    assert second.startswith("kept 1 of 2 runs; the same command continues: fedmem run small.yaml")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from fedmem.probes.client_gap import ClientGap, _final
 from fedmem.types import EVERYWHERE, FINAL, Measurement, Reading
 from tests.lab import Lab, federation, measured
-from tests.test_utility import naive, trained
+from tests.test_utility import Asked, naive, trained
 
 
 def means(transitions, lab, round=2):
@@ -73,6 +73,17 @@ def test_chunks_change_nothing(monkeypatch):
     for (_, one), (_, other) in zip(whole, ClientGap().observe(local, lab), strict=True):
         assert (one.metric, one.subject, one.n) == (other.metric, other.subject, other.n)
         assert one.value == pytest.approx(other.value, abs=1e-6)
+
+
+def test_a_model_is_asked_the_same_whoever_is_asked_beside_it(monkeypatch):
+    monkeypatch.setattr("fedmem.probes._pieces.LOGITS", 400)
+    local = Lab().local()
+    for transitions in (local, Lab().aggregated(local)):
+        together, alone = Asked(), Asked()
+        ClientGap().observe(transitions, together)
+        for transition in transitions:
+            ClientGap().observe([transition], alone)
+        assert together.asked == alone.asked
 
 
 def test_without_rows_there_is_nothing_to_read():

@@ -131,8 +131,9 @@ def test_interrupted_it_goes_on_from_the_last_shard_that_was_done(workers: int, 
     assert fedmem.read(folder).manifest["shards"]["resumed"] == kept
     assert again.total == 2 * (4 - kept)
     at_once = ", 2 at once" if workers == 2 and kept < 3 else ""
-    told = f"{kept} runs are there already; training {4 - kept} runs in {4 - kept} shards{at_once}"
-    assert again.said[0] == told
+    count = {one: f"{one} run{'s' * (one > 1)}" for one in (1, 2, 3)}
+    shards = count[4 - kept].replace("run", "shard")
+    assert again.said[0] == f"{count[kept]} there already; training {count[4 - kept]} in {shards}{at_once}"
 
 
 def test_what_is_kept_is_used_however_the_rest_is_divided(whole: Path, tmp_path: Path) -> None:
@@ -160,8 +161,8 @@ def test_a_damaged_shard_is_trained_again(whole: Path, tmp_path: Path) -> None:
     progress = Stopping()
     folder = run(small(shard=1, workers=1), out=tmp_path, progress=progress)
     assert progress.said[:2] == [
-        "run 1 are trained again: evidence.parquet is damaged",
-        "1 runs are there already; training 3 runs in 3 shards",
+        "training run 1 again: evidence.parquet is damaged",
+        "1 run there already; training 3 runs in 3 shards",
     ]
     assert written(folder) == written(whole)
 
@@ -184,7 +185,7 @@ def test_shards_of_other_code_and_data_are_not_used(
     monkeypatch.undo()
     progress = Stopping()
     folder = run(small(shard=2, workers=1), out=tmp_path, progress=progress)
-    assert re.match(rf"runs 0 to 1 are trained again: .* made with another .*\b{what}\b", progress.said[0])
+    assert re.match(rf"training runs 0 to 1 again: .* made with another .*\b{what}\b", progress.said[0])
     assert fedmem.read(folder).manifest["shards"]["resumed"] == 0
     assert written(folder) == written(whole)
 
@@ -200,7 +201,7 @@ def test_shards_of_another_executor_are_not_used_and_those_of_other_workers_are(
     assert "another settings of speed" in stopped(workers=1, executor="one_by_one").said[0]
     progress = Stopping()
     run(small(shard=2, workers=3, executor="one_by_one", memory=8.0), out=tmp_path, progress=progress)
-    assert progress.said[0] == "2 runs are there already; training 2 runs in 1 shards"
+    assert progress.said[0] == "2 runs there already; training 2 runs in 1 shard"
 
 
 def test_shards_that_a_finished_run_left_behind_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,6 +377,20 @@ def test_interrupted_it_goes_on_with_what_it_knew_to_fail(tmp_path: Path) -> Non
     assert attempts > 4
     assert len(trained) < 3 * at_once
     assert written(folder) == written(together)
+
+
+def test_what_a_shard_tells_is_known_although_its_process_was_killed_before_it_could_say_so(tmp_path: Path) -> None:
+    def interrupted(after: int) -> Path:
+        with failing(lambda task: task.client == 1), pytest.raises(KeyboardInterrupt):
+            run(scenario, out=tmp_path, progress=Stopping(after=after))
+        return place_of(tmp_path / scenario.name / scenario.id) / "lost.json"
+
+    scenario = fragile(shard=2)
+    told = interrupted(after=3)
+    before = told.read_bytes()
+    told.unlink()
+    assert interrupted(after=0) == told
+    assert told.read_bytes() == before
 
 
 def test_a_client_that_fails_in_all_runs_costs_no_second_training(tmp_path: Path) -> None:

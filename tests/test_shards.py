@@ -140,8 +140,8 @@ def test_shards_of_anything_else_are_not_used_and_it_is_said_what_differs(folder
     with claim(folder) as shards:
         found, refused = shards.open(MADE)
         assert found == {}
-        why = "are trained again: those that are kept were made with another data, another version of torch"
-        assert refused == [f"runs 0 to 1 {why}", f"runs 2 to 3 {why}"]
+        why = "those that are kept were made with another data, another version of torch"
+        assert refused == [f"training runs 0 to 1 again: {why}", f"training runs 2 to 3 again: {why}"]
         assert shards.known() == {}, "what failed there need not fail here"
         assert kept_runs(folder) == 0
 
@@ -170,7 +170,7 @@ def test_a_damaged_shard_is_found_out_wherever_it_is_damaged(
             before = shutil.copytree(shards.place, folder.parent / "copy")
             found, (refused,) = shards.open(MADE)
             assert list(found) == [SECOND], f"byte {place}"
-            assert refused.startswith("runs 0 to 1 are trained again: ")
+            assert refused.startswith("training runs 0 to 1 again: ")
             assert how == "gone" or "damaged" in refused or file == "shard.json"
             shutil.rmtree(shards.place)
             before.rename(shards.place)
@@ -185,7 +185,7 @@ def test_a_shard_that_is_damaged_while_others_are_trained_is_told_before_it_is_u
             (shards.place / "runs-0-1" / "evidence.parquet").write_bytes(b"PAR1")
             shards.read(FIRST, empty(done.bank))
 
-    with pytest.raises(RunError, match=r"runs 0 to 1 were damaged .*evidence.parquet is damaged.*same command"):
+    with pytest.raises(RunError, match=r"runs-0-1 was damaged .*evidence.parquet is damaged.*trains runs 0 to 1 anew"):
         damage()
 
 
@@ -196,7 +196,7 @@ def test_a_shard_under_the_name_of_another_is_not_used(folder: Path, done: Simul
     with claim(folder) as shards:
         found, refused = shards.open(MADE)
     assert found == {}
-    assert refused == ["runs 2 to 3 are trained again: those that are kept are others"]
+    assert refused == ["training runs 2 to 3 again: those that are kept are others"]
 
 
 def test_of_shards_that_overlap_one_is_used(folder: Path, done: Simulated) -> None:
@@ -206,7 +206,7 @@ def test_of_shards_that_overlap_one_is_used(folder: Path, done: Simulated) -> No
         shards.write(range(1, 4), done, LOST, params=False)
         found, refused = shards.open(MADE)
     assert list(found) == [FIRST, SECOND]
-    assert refused == ["runs 1 to 3 are trained again: other shards hold the same runs"]
+    assert refused == ["training runs 1 to 3 again: other shards hold the same runs"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '["a", "{}"]', "[]"])
@@ -302,14 +302,21 @@ def test_one_process_at_a_time_and_whoever_is_killed_lets_go(
         assert list(shards.open(MADE)[0]) == [FIRST, SECOND]
 
 
-def test_whoever_waited_for_shards_that_were_used_up_begins_anew(folder: Path) -> None:
-    """The lock of a folder that is gone is worth nothing."""
-    with claim(folder):
-        stale = os.open(place_of(folder) / "lock", os.O_RDWR)
-        shutil.rmtree(place_of(folder))
-        with claim(folder) as second:
-            assert (second.place / "lock").exists()
-    os.close(stale)
+def test_whoever_waited_for_shards_that_were_used_up_begins_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of a folder that is gone by then is worth nothing."""
+    fcntl = pytest.importorskip("fcntl")
+    flock, asked = fcntl.flock, []
+
+    def late(lock: int, how: int) -> None:
+        if not asked:
+            shutil.rmtree(place_of(folder))
+        asked.append(lock)
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with claim(folder) as shards:
+        assert (shards.place / "lock").read_text().startswith(f"{os.getpid()}@")
+    assert len(asked) == 2
 
 
 def test_a_fork_does_not_keep_the_lock_of_its_parent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

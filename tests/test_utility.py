@@ -71,6 +71,32 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Utility().observe(local, lab) == whole
 
 
+@dataclass
+class Asked(Lab):
+    """Remembers the rows that each model was asked about."""
+
+    asked: dict[int, list[bytes]] = field(default_factory=dict)
+
+    def logits(self, models: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        for model in models:
+            self.asked.setdefault(id(model), []).append(inputs.tobytes())
+        return super().logits(models, inputs)
+
+
+def test_a_model_is_asked_the_same_whoever_is_asked_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other rows beside it a row may get another last digit, so all runs are asked about the rows of all."""
+    monkeypatch.setattr("fedmem.probes._pieces.LOGITS", 400)
+    local = Lab().local(runs=(0, 1))
+    for transitions in (local, Lab().aggregated(local)):
+        together, alone = Asked(), Asked()
+        Utility().observe(transitions, together)
+        for one in transitions:
+            Utility().observe([one], alone)
+        assert together.asked == alone.asked
+        assert len(alone.asked) == len(transitions)
+        assert min(map(len, alone.asked.values())) > 2
+
+
 def test_copies_weigh_as_often_as_they_are_trained_on() -> None:
     lab = Lab(federation=federation(copies=5))
     (t, *_) = trained(lab)
