@@ -159,6 +159,8 @@ def rank_of(
 
 def _count(ordered: FloatArray, asked: FloatArray, strictly: bool) -> IntArray:
     """How many of each sorted row (T, n) are at most, or strictly less than, each of what is asked (T, c)."""
+    # NaN comes last, as the largest; a search by halves would lose its way among them
+    ordered = np.where(np.isnan(ordered), np.inf, ordered)
     found = torch.searchsorted(torch.from_numpy(ordered), torch.from_numpy(asked.copy()), right=not strictly)
     return np.asarray(found.numpy())
 

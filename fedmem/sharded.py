@@ -15,7 +15,7 @@ import torch
 from fedmem.bank import Progress, gather
 from fedmem.forks import Alone, Crew, Forks, Tell, Work
 from fedmem.joining import Lost, Simulated, join
-from fedmem.memory import room_of
+from fedmem.memory import cut_of, room_of
 from fedmem.provenance import code, components_of, versions
 from fedmem.shards import Dropped, Shards, divide, name_of
 from fedmem.types import Bank, Federation
@@ -246,6 +246,8 @@ def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
     return {
         "scenario": scenario.id,
         "settings of speed": str(speed),
+        # a budget cuts the products of forward passes, whose last bits depend on how many rows there are
+        "rows of a forward pass": str(cut_of(scenario, federation).forward_rows),
         "code of fedmem": code(),
         "data": _digest(federation),
         "python": platform.python_version(),

@@ -78,11 +78,17 @@ class Traced:
             shape[:] = [_layout(self._function(*_rebuilt(layout, iter(leaves))), found)]
             return found
 
+        # one object for each argument, even where the caller gives the same tensor twice: next time they may differ
+        leaves = [leaf.detach() for leaf in leaves]
         if layout not in self._sound:
             self._sound[layout] = self._is_sound(flat, leaves)
         if not self._sound[layout]:
             return None
-        quick = _compiled(Tape.of(flat, leaves), leaves)
+        try:
+            quick = _compiled(Tape.of(flat, leaves), leaves)
+            quick(*leaves)
+        except Exception:  # whatever an algorithm does that cannot be written down, it can still be called
+            return None
         (outcome,) = shape
         self._flat[key] = quick
         return lambda *leaves: _rebuilt(outcome, iter(quick(*leaves)))
@@ -93,7 +99,7 @@ class Traced:
         expected = flat(*leaves)
         try:
             got = Tape.of(flat, leaves)(*leaves)
-        except Exception:  # whatever an algorithm does that cannot be written down, it can still be called
+        except Exception:
             return False
         return all(_close(a, b) for a, b in zip(got, expected, strict=True))
 
@@ -351,7 +357,9 @@ def _renamed(tree: Any, same: Mapping[_Slot, _Slot]) -> Any:
 
 
 def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
-    """The tape, played by torch's own interpreter where it still has one."""
+    """The tape, played by torch's own interpreter where it still has one; on a GPU that might fuse and round anew."""
+    if any(leaf.device.type != "cpu" for leaf in leaves):
+        return tape
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the interpreter is frozen, and says so
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from itertools import groupby
 from typing import Any
@@ -184,7 +185,6 @@ class Stacked(Executor):
         self._one_step = Traced(torch.vmap(self._step))
         self._final = Traced(torch.vmap(self._parts))
         self._forward = Traced(torch.vmap(self._outputs, in_dims=(0, None)))
-        self._keeps_what_it_sends = False
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
@@ -210,6 +210,10 @@ class Stacked(Executor):
             done, failed = reference.attempt_all(work)
             if not failed:
                 raise  # no client fails alone: the stack is at fault
+            good = [i for i in range(len(work)) if i not in failed]
+            with suppress(Exception):  # some algorithms cannot be stacked, with or without those
+                # the others as a stack again: that somebody else fails changes no bit of theirs
+                done = self.train_all(work.take(good)) if good else None
             return done, failed
 
     def _train_chunk(self, work: Work) -> Done:
@@ -219,14 +223,10 @@ class Stacked(Executor):
         before = {name: value[places] for name, value in self._here(padded.models).items()}
         offer, memory = self._here(padded.offer), self._here(stack(padded.memory) if padded.memory else {})
         state = self._init(before, offer, memory)
-        if padded.steps[0] != padded.steps[-1]:
-            # `init` may hand back `before` itself, which must survive what is written into the state
-            state = {part: {name: value.clone() for name, value in params.items()} for part, params in state.items()}
         state, totals = self._all_steps(state, padded)
         outcome = self._final(state, before)
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
-        if self._keeps_what_it_sends:
-            cut["kept"] = cut["sent"]
+        cut["kept"] = cut["kept"] or cut["sent"]
         with np.errstate(invalid="ignore"):
             loss = totals[:count].cpu().numpy() / (work.batches >= 0).any(axis=2).sum(axis=1)
         return Done(work=work, loss=loss, **cut)
@@ -236,7 +236,9 @@ class Stacked(Executor):
         # step by step, each step's rows in one block
         rows = torch.from_numpy(np.ascontiguousarray(work.batches.transpose(1, 0, 2))).to(self._device)
         masks = (rows >= 0).float()
-        rows = rows.clamp(min=0)  # a copy: the batches themselves may lie beneath
+        # masked places hold a row of the client's own, so that no other client's can make its loss infinite
+        own = torch.from_numpy(np.array([held[0] if len(held) else 0 for held in work.rows])).to(self._device)
+        rows = torch.where(rows < 0, own[:, None], rows)
         totals = torch.zeros(len(work), dtype=torch.float64, device=self._device)
         with torch.no_grad():
             for step in range(int(work.steps.max(initial=0))):
@@ -249,7 +251,7 @@ class Stacked(Executor):
                     if written is not None:
                         return self._uniform(written, state, (rows, masks), step, totals)
                 after, losses = self._one_step(*given)
-                _assign(state, after, active)
+                state = _advanced(state, after, active)
                 totals[:active] += losses[:active]
         return state, totals
 
@@ -281,6 +283,8 @@ class Stacked(Executor):
             return dict(zip(params, gradients, strict=True))
 
         after = self._client.step(state, gradient)
+        # in the order of what was given, since the next step may take them by their places
+        after = {part: {name: after[part][name] for name in params} for part, params in state.items()}
         return after, torch.stack(met).mean() if len(met) > 1 else met[0]
 
     def _loss(self, params: Params, inputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
@@ -290,8 +294,7 @@ class Stacked(Executor):
     def _parts(self, state: ClientState, before: Params) -> dict[str, Params]:
         """The parts of the outcome; what is kept is left out where it is what is sent."""
         outcome = self._client.final(state, before)
-        self._keeps_what_it_sends = outcome.kept is outcome.sent
-        kept = {} if self._keeps_what_it_sends else outcome.kept
+        kept = {} if outcome.kept is outcome.sent else outcome.kept
         return {"sent": outcome.sent, "kept": kept, "memory": outcome.memory, "report": dict(outcome.report)}
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
@@ -368,14 +371,15 @@ def _prefix(state: ClientState, active: int) -> ClientState:
     return {part: {name: value[:active] for name, value in params.items()} for part, params in state.items()}
 
 
-def _assign(state: ClientState, after: ClientState, active: int) -> None:
-    """Write the prefix back; parts without idle clients are replaced instead of copied."""
-    for part, params in after.items():
-        for name, value in params.items():
-            if active == len(state[part][name]):
-                state[part][name] = value
-            else:
-                state[part][name][:active] = value[:active]
+def _advanced(state: ClientState, after: ClientState, active: int) -> ClientState:
+    """What those who still train have come to, and the others as they were. Parts may be shared: nothing is written."""
+    return {
+        part: {
+            name: value if active == len(state[part][name]) else torch.cat((value[:active], state[part][name][active:]))
+            for name, value in params.items()
+        }
+        for part, params in after.items()
+    }
 
 
 def gathered(work: Work, found: Sequence[tuple[Outcome, float]]) -> Done:

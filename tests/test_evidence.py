@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
-from fedmem.evidence import evidence_of, losses, margins, margins_of, rank_of
+from fedmem.evidence import _count, evidence_of, losses, margins, margins_of, rank_of
 from fedmem.training import OneByOne
 from fedmem.types import AuditSet, Examples, Params, References, Transition
 
@@ -143,6 +143,14 @@ def test_quantiles_only_where_the_client_holds_such_a_canary() -> None:
     assert np.isnan(found.quantiles[0, 1]).all()
     assert np.isnan(found.quantiles[1, 0]).all()
     assert (np.diff(found.quantiles[1, 1]) >= 0).all()
+
+
+def test_references_that_are_lost_are_above_all_others() -> None:
+    """A model about to diverge is lost on some references: as before, NaN stands last in their order."""
+    ordered = np.array([[0.0, 1.0, 2.0, *[np.nan] * 5]])
+    asked = np.array([[0.5, 2.0, -1.0, 9.0]])
+    assert _count(ordered, asked, strictly=False).tolist() == [[1, 3, 0, 3]]
+    assert _count(ordered, asked, strictly=True).tolist() == [[1, 2, 0, 3]]
 
 
 def test_a_model_of_nan_is_never_right_and_has_no_rank() -> None:

@@ -105,6 +105,20 @@ def test_without_torchs_interpreter_the_tape_is_played_here(monkeypatch: pytest.
     assert step.count == 1
 
 
+def test_two_arguments_that_were_one_tensor_may_differ_later() -> None:
+    total = Traced(lambda given: {"y": given["a"] + 2 * given["b"]})
+    one = torch.ones(3)
+    assert total({"a": one, "b": one})["y"].tolist() == [3.0] * 3
+    assert total({"a": one, "b": 5 * one})["y"].tolist() == [11.0] * 3
+
+
+def test_what_can_be_traced_at_one_size_alone_is_called_at_others() -> None:
+    step = Traced(lambda value: value * 2 if len(value) < 3 or float(value.sum()) > 0 else value)
+    assert step(torch.ones(2)).tolist() == [2.0, 2.0]
+    assert step(-torch.ones(4)).tolist() == [-1.0] * 4
+    assert step.count == 1
+
+
 def test_no_compiler_is_loaded() -> None:
     """It takes longer to import than most scenarios take to train."""
     import subprocess

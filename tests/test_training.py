@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
+from fedmem.components import ClientState, Outcome
 from fedmem.federation import build
 from fedmem.training import STACK_BYTES, LocalWork, OneByOne, Stacked, Task
 from fedmem.types import Examples, Params
@@ -223,3 +224,78 @@ def test_clients_with_other_offers_or_memories_are_stacked_apart() -> None:
                 torch.testing.assert_close(getattr(other.outcome, part)[name], value, rtol=1e-4, atol=1e-5)
         assert float(one.outcome.report["norm"]) == pytest.approx(float(other.outcome.report["norm"]), rel=1e-4)
     assert not torch.allclose(plain[0].outcome.memory["1.bias"], plain[1].outcome.memory["1.bias"], rtol=1e-2)
+
+
+class Heavy(Sgd):
+    """Heavy ball: remembers the model before the last, and names its parts in another order than it was given."""
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+        return {"params": before, "previous": before}
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        params, found = state["params"], gradient(state["params"])
+        moved = {n: v - self.lr * found[n] + 0.5 * (v - state["previous"][n]) for n, v in params.items()}
+        return {"previous": params, "params": dict(reversed(moved.items()))}
+
+
+@pytest.mark.parametrize("sizes", [[12, 12, 12], [20, 12, 4]], ids=["equal", "unequal"])
+def test_parts_of_the_state_may_be_exchanged_and_named_in_any_order(sizes: list[int]) -> None:
+    rng = np.random.default_rng(11)
+    model, store, client = mlp(0), make_store(rng), Heavy(lr=0.2, epochs=2, batch_size=4)
+    tasks = make_tasks(client, initial(model), sizes, rng)
+    stacked = Stacked(model, client, store)
+    for _ in range(3):
+        for one, other in zip(OneByOne(model, client, store).train(tasks), stacked.train(tasks), strict=True):
+            for name, value in one.outcome.sent.items():
+                torch.testing.assert_close(other.outcome.sent[name], value, rtol=0, atol=1e-5)
+
+
+def test_a_stack_that_had_nothing_to_do_does_not_teach_later_ones_to_do_nothing() -> None:
+    rng = np.random.default_rng(12)
+    model, store, client = mlp(0), make_store(rng), Sgd(lr=0.5, batch_size=4)
+    stacked, reference = Stacked(model, client, store), OneByOne(model, client, store)
+    stacked.train(make_tasks(client, initial(model), [0, 0], rng))
+    tasks = make_tasks(client, initial(model), [8, 8], rng)
+    for one, other in zip(reference.train(tasks), stacked.train(tasks), strict=True):
+        for name, value in one.outcome.sent.items():
+            torch.testing.assert_close(other.outcome.sent[name], value, rtol=0, atol=1e-5)
+
+
+def test_a_row_of_somebody_else_cannot_make_a_client_fail() -> None:
+    """Short batches are padded; with row 0 of the store, whoever holds it, they would be lost with it."""
+    rng = np.random.default_rng(13)
+    model, store, client = mlp(0), make_store(rng), Sgd(lr=0.1, batch_size=4)
+    store.inputs[0] = np.nan
+    tasks = [replace(task, rows=1 + task.rows % 59) for task in make_tasks(client, initial(model), [10, 7, 5], rng)]
+    for done in Stacked(model, client, store).train(tasks):
+        assert all(torch.isfinite(value).all() for value in done.outcome.sent.values())
+
+
+class Turning(Carrying):
+    """Keeps what it sends on its first turn, and something else once it remembers."""
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+        state = {"params": before, "offer": offer}
+        return {**state, "memory": memory} if memory else state
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        found = gradient(state["params"])
+        return {**state, "params": {n: v - 0.1 * found[n] for n, v in state["params"].items()}}
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        kept = before if "memory" in state else state["params"]
+        return Outcome(sent=state["params"], kept=kept, memory={"turn": state["offer"]["round"]})
+
+
+def test_what_is_kept_is_told_by_each_stack_for_itself() -> None:
+    rng = np.random.default_rng(14)
+    model, store, client = mlp(0), make_store(rng), Turning()
+    before = initial(model)
+    first = make_tasks(client, before, [8, 8], rng, {"round": torch.tensor(1.0)})
+    later = [replace(task, memory={"turn": torch.tensor(1.0)}) for task in first]
+    stacked = Stacked(model, client, store)
+    for tasks, keeps in ((first, False), (later, True), (first, False), ([first[0], later[1]], None)):
+        for task, done in zip(tasks, stacked.train(tasks), strict=True):
+            own = bool(task.memory) if keeps is None else keeps
+            for name, value in before.items():
+                assert torch.equal(done.outcome.kept[name], value if own else done.outcome.sent[name])

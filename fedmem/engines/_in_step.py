@@ -66,7 +66,10 @@ def in_step(
         for run in runs:
             advance(run, run)
         while waiting:
-            asked, waiting = waiting, {}
+            # a run whose cohort was empty is rounds ahead, and waits, so that who fails in a round is known to all
+            lowest = min(wait.observed.round for wait in waiting.values())
+            asked = {run: wait for run, wait in waiting.items() if wait.observed.round == lowest}
+            waiting = {run: wait for run, wait in waiting.items() if run not in asked}
             replies = answer(asked)
             for run in asked:
                 advance(run, replies[run])

@@ -61,6 +61,7 @@ class Lockstep:
         self._watchers = () if watcher is None else (watcher,)
         self._on_round = on_round
         self._follows = followed(scenario.client)
+        self._server = "messages"
         self._participation: list[Participation] = []
         self._lost: dict[tuple[int, int], str] = {}
         self._rosters: dict[int, Roster] = {}
@@ -73,6 +74,7 @@ class Lockstep:
         What is `lost` failed in a run that is not among these, and is dropped here without a try.
         """
         self._lost = dict(lost)
+        self._server = server
         self._rosters = rosters(self._scenario, self._federation, runs)
         with in_process():
             params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
@@ -228,8 +230,10 @@ class Lockstep:
         work = done.work
         places = list(zip(work.run.tolist(), work.client.tolist(), strict=True))
         if done.memory:
-            self._memory.update({place: pick(done.memory, i) for i, place in enumerate(places)})
-        if self._wanted(work.round):
+            # copies, since a view would keep what all clients of the round remember
+            own = ({name: value.clone() for name, value in pick(done.memory, i).items()} for i in range(len(done)))
+            self._memory.update(zip(places, own, strict=True))
+        if self._server == "messages" and self._wanted(work.round):
             self._kept.update({place: pick(done.kept, i) for i, place in enumerate(places)})
         if self._scenario.roster == "own":
             for i, (run, client) in enumerate(places):
