@@ -66,6 +66,7 @@ def test_parts_are_the_whole_where_some_have_nobody_to_show() -> None:
     assert len(alone) < len(whole.bank.evidence)
 
 
+@pytest.mark.slow
 def test_parts_are_the_whole_with_convolutions() -> None:
     scenario = tiny(probes=PROBES[:2], dataset={"kind": "digits"}, model={"kind": "small_cnn"}, rounds=2)
     same(*whole_and_parts(scenario, [0, 1, 2], [3]))
