@@ -209,6 +209,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(how: signal.Signa
     ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=_env())
     assert process.stderr is not None
+    assert "training 32 runs in 2 shards" in process.stderr.readline()
     assert "round" in process.stderr.readline(), "the first line of progress: it is training"
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
