@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test slow lint types docs bench auto-table split clean
+.PHONY: quickstart test slow memory lint types docs bench auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -24,6 +24,9 @@ test: $(VENV)/.test
 
 slow: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'slow or statistical or flower'
+
+memory: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m memory
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

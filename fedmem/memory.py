@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from fedmem.scenario import Scenario
     from fedmem.types import Examples, Federation
 
-EARLY, LIBRARIES, STACKING = 300 << 20, 400 << 20, 70 << 20
-"""Python with what it has imported when a federation is built, and when results are written; more for stacks."""
+EARLY, LIBRARIES, STACKING = 300 << 20, 500 << 20, 70 << 20
+"""Python with what it has imported when a federation is built, and when results are written, with the memory that it
+holds on to (`speed.hold_on_to_memory`); more for stacks."""
 
 WORKER = 100 << 20
 """What a worker process changes of the pages that it shares with its parent, beside what it trains."""
@@ -35,7 +36,7 @@ FORWARD_BYTES = 256 << 20
 LEAST_ROWS = 64
 """A forward pass is not cut into smaller pieces than this."""
 
-COPIES, WATCHED = {"messages": 2.3, "rule": 4.8}, 0.5
+COPIES, WATCHED = {"messages": 2.3, "rule": 3.0}, 0.5
 """How often the model of each client of a round is there, by the path to the server; more where it is looked at."""
 
 TABLE = 100

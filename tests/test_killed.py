@@ -35,7 +35,7 @@ client: {kind: sgd, lr: 0.2, batch_size: 8}
 observe: {every: 1}
 probes:
   - {kind: utility}
-  - {kind: leakage, attack: {kind: inverting_gradients, steps: 3}, victims: 1, rounds: [2]}
+  - {kind: leakage, attack: {kind: inverting_gradients, steps: 150}, victims: 1, rounds: [2]}
 estimators: [{kind: memorisation}, {kind: exposure}]
 speed: {shard: 1, workers: 2}
 """

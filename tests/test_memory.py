@@ -315,7 +315,7 @@ def told(found: Any) -> str:
     return str({name: f"{size / 1e6:.0f} MB" for name, size in found.items()})
 
 
-@pytest.mark.slow
+@pytest.mark.memory
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 @pytest.mark.parametrize("case", [*CASES, "quickstart"])
 def test_planned_peaks_are_those_of_real_processes(case: str, tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_planned_peaks_are_those_of_real_processes(case: str, tmp_path: Path) ->
     assert 1 / AGREEMENT < ratio < AGREEMENT, f"{planned.moment}: {told(purposes)}, measured {measured / 1e6:.0f} MB"
 
 
-@pytest.mark.slow
+@pytest.mark.memory
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 @pytest.mark.parametrize(("case", "budget"), [("a wide cohort", 1.1), ("models that are looked at", 0.6)])
 def test_what_is_cut_to_a_budget_stays_within_it(case: str, budget: float, tmp_path: Path) -> None:

