@@ -25,9 +25,8 @@ def heed(number: int, frame: object) -> None:
 
 
 def leave() -> None:
-    """If it was Ctrl-C that ends this program, it is not heard any more."""
-    if _heard[-1] > 0:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """The program has ended: what libraries still do is nobody's to interrupt."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
