@@ -25,7 +25,7 @@ from fedmem.components import Outcome
 from fedmem.errors import RunError
 from fedmem.training import OneByOne, gathered
 from fedmem.types import FloatArray, Params
-from fedmem.work import Done, Work, pick
+from fedmem.work import Done, Work, pick, stack
 
 GRAIN = 64
 """Bytes to which every array in shared memory is aligned."""
@@ -107,8 +107,7 @@ class Spread(OneByOne):
         """See `Executor.logits`."""
         if len(models) < 2 or not models[0]:
             return super().logits(models, inputs)
-        stacked = {name: torch.stack([params[name] for params in models]) for name in models[0]}
-        given = {**stacked, "": torch.from_numpy(inputs)}
+        given = {**stack(models), "": torch.from_numpy(inputs)}
         self._prepare(given)
         layout = self._models.put(given)
         jobs = [_Job(place=i, layout=layout, model=i) for i in range(len(models))]

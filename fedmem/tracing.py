@@ -27,6 +27,9 @@ Layout = tuple[Any, ...] | None
 
 Key = tuple[Any, ...]
 
+Written = tuple[Callable[..., tuple[Tensor, ...]], Layout]
+"""From the tensors of the arguments to those of the value, and how the value is built."""
+
 
 class Traced:
     """A pure function of tensors, in dictionaries and tuples, traced for each set of shapes that it meets.
@@ -45,32 +48,34 @@ class Traced:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._traced: dict[Key, Callable[..., Any] | None] = {}
+        self._written: dict[Key, Written | None] = {}
         self._sound: dict[Layout, bool] = {}
-        self._flat: dict[Key, Callable[..., tuple[Tensor, ...]]] = {}
 
     @property
     def count(self) -> int:
         """How many sets of shapes are traced."""
-        return sum(found is not None for found in self._traced.values())
+        return sum(found is not None for found in self._written.values())
 
     def written(self, *arguments: Tree) -> Callable[..., tuple[Tensor, ...]] | None:
         """From the tensors of the arguments to those of the value, from left to right; None if not traced by now."""
         leaves: list[Tensor] = []
-        layout = _layout(arguments, leaves)
-        return self._flat.get((layout, *[(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves]))
+        found = self._written.get(_key(_layout(arguments, leaves), leaves))
+        return None if found is None else found[0]
 
     def __call__(self, *arguments: Tree) -> Any:
         """The value of the function."""
         leaves: list[Tensor] = []
         layout = _layout(arguments, leaves)
-        key = (layout, *[(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves])
-        if key not in self._traced:
-            self._traced[key] = self._write_down(key, leaves, layout)
-        found = self._traced[key]
-        return self._function(*arguments) if found is None else found(*leaves)
+        key = _key(layout, leaves)
+        if key not in self._written:
+            self._written[key] = self._write_down(leaves, layout)
+        found = self._written[key]
+        if found is None:
+            return self._function(*arguments)
+        quick, outcome = found
+        return _rebuilt(outcome, iter(quick(*leaves)))
 
-    def _write_down(self, key: Key, leaves: list[Tensor], layout: Layout) -> Callable[..., Any] | None:
+    def _write_down(self, leaves: list[Tensor], layout: Layout) -> Written | None:
         shape: list[Layout] = []
 
         def flat(*leaves: Tensor) -> list[Tensor]:
@@ -89,9 +94,7 @@ class Traced:
             quick(*leaves)
         except Exception:  # whatever an algorithm does that cannot be written down, it can still be called
             return None
-        (outcome,) = shape
-        self._flat[key] = quick
-        return lambda *leaves: _rebuilt(outcome, iter(quick(*leaves)))
+        return quick, shape[0]
 
     @staticmethod
     def _is_sound(flat: Callable[..., list[Tensor]], leaves: list[Tensor]) -> bool:
@@ -112,6 +115,11 @@ def _close(one: Tensor, other: Tensor) -> bool:
         return torch.equal(one, other)
     largest = float(other.nan_to_num(posinf=0, neginf=0).abs().max()) if other.numel() else 0.0
     return torch.allclose(one, other, rtol=1e-4, atol=1e-5 * largest, equal_nan=True)
+
+
+def _key(layout: Layout, leaves: Sequence[Tensor]) -> Key:
+    """What a trace is good for."""
+    return (layout, *[(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves])
 
 
 def _layout(tree: Tree, leaves: list[Tensor]) -> Layout:
@@ -183,7 +191,8 @@ class Tape:
         for place, value in self.constants.items():
             memory[place] = value
         for call in self.calls:
-            outcome = call.operation(*_filled(call.args, memory), **_filled(call.kwargs, memory))
+            args, kwargs = (_changed(part, _Slot, lambda slot: memory[slot.place]) for part in (call.args, call.kwargs))
+            outcome = call.operation(*args, **kwargs)
             for slot, value in zip(
                 call.outcomes, outcome if isinstance(outcome, (tuple, list)) else (outcome,), strict=True
             ):
@@ -229,7 +238,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.writes |= func._schema.is_mutable
-        given = _map(args, self.slot), _map(kwargs, self.slot)
+        given = _changed(args, Tensor, self.slot), _changed(kwargs, Tensor, self.slot)
         outcome = func(*args, **kwargs)
         found = outcome if isinstance(outcome, (tuple, list)) else (outcome,)
         slots = tuple(self._again(value) if isinstance(value, Tensor) else None for value in found)
@@ -246,24 +255,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._slots[id(value)] if id(value) in self._slots else self._new(value)
 
 
-def _map(tree: Any, change: Callable[[Tensor], _Slot]) -> Any:
-    """The arguments of an operation with its tensors changed."""
-    if isinstance(tree, Tensor):
+def _changed(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """The arguments of an operation, with everything of this kind in them changed."""
+    if isinstance(tree, kind):
         return change(tree)
     if isinstance(tree, (tuple, list)):
-        return type(tree)(_map(part, change) for part in tree)
+        return type(tree)(_changed(part, kind, change) for part in tree)
     if isinstance(tree, dict):
-        return {name: _map(part, change) for name, part in tree.items()}
-    return tree
-
-
-def _filled(tree: Any, memory: list[Any]) -> Any:
-    if isinstance(tree, _Slot):
-        return memory[tree.place]
-    if isinstance(tree, (tuple, list)):
-        return type(tree)(_filled(part, memory) for part in tree)
-    if isinstance(tree, dict):
-        return {name: _filled(part, memory) for name, part in tree.items()}
+        return {name: _changed(part, kind, change) for name, part in tree.items()}
     return tree
 
 
@@ -347,13 +346,7 @@ def _maker(made: Mapping[_Slot | None, _Call], slot: Any, operation: Any) -> _Ca
 
 
 def _renamed(tree: Any, same: Mapping[_Slot, _Slot]) -> Any:
-    if isinstance(tree, _Slot):
-        return same.get(tree, tree)
-    if isinstance(tree, (tuple, list)):
-        return type(tree)(_renamed(part, same) for part in tree)
-    if isinstance(tree, dict):
-        return {name: _renamed(part, same) for name, part in tree.items()}
-    return tree
+    return _changed(tree, _Slot, lambda slot: same.get(slot, slot))
 
 
 def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:

@@ -198,8 +198,7 @@ class Stacked(Executor):
             chunk = -(-len(members) // -(-len(members) // most))
             for start in range(0, len(members), chunk):
                 parts.append(self._train_chunk(work.take(members[start : start + chunk])))
-        places = np.argsort(np.array(order, dtype=np.int64))
-        return joined(work, parts, places)
+        return _joined(work, parts, np.argsort(np.array(order, dtype=np.int64)))
 
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
         """See `Executor.attempt_all`: a stack that fails is trained again one by one, to find out who it is."""
@@ -401,23 +400,22 @@ def gathered(work: Work, found: Sequence[tuple[Outcome, float]]) -> Done:
     )
 
 
-def joined(work: Work, parts: Sequence[Done], order: IntArray | None = None) -> Done:
-    """The parts as one; client i of the work is at place i of the parts, or at `order[i]`."""
-    if len(parts) == 1 and (order is None or np.array_equal(order, np.arange(len(order)))):
+def _joined(work: Work, parts: Sequence[Done], order: IntArray) -> Done:
+    """The parts as one; client i of the work is at place `order[i]` of the parts, one after the other."""
+    if len(parts) == 1 and np.array_equal(order, np.arange(len(order))):
         return parts[0]
+    places = torch.from_numpy(order)
 
     def together(name: str) -> Params:
         first: Params = getattr(parts[0], name)
-        whole = {key: torch.cat([getattr(part, name)[key] for part in parts]) for key in first}
-        return whole if order is None else {key: value[torch.from_numpy(order)] for key, value in whole.items()}
+        return {key: torch.cat([getattr(part, name)[key] for part in parts])[places] for key in first}
 
     sent = together("sent")
-    loss = np.concatenate([part.loss for part in parts])
     return Done(
         work=work,
         sent=sent,
         kept=sent if all(part.kept is part.sent for part in parts) else together("kept"),
         memory=together("memory"),
         report=together("report"),
-        loss=loss if order is None else loss[order],
+        loss=np.concatenate([part.loss for part in parts])[order],
     )

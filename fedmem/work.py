@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,13 +94,7 @@ class Work:
 
     def first_steps(self, count: int) -> Work:
         """The same, but every client stops after so many steps."""
-        return Work(
-            **{name: getattr(self, name) for name in ("round", "run", "client", "models", "model", "rows")},
-            batches=self.batches[:, :count],
-            steps=np.minimum(self.steps, count),
-            offer=self.offer,
-            memory=self.memory,
-        )
+        return replace(self, batches=self.batches[:, :count], steps=np.minimum(self.steps, count))
 
     @staticmethod
     def of(tasks: Sequence[Task]) -> Work:

@@ -16,7 +16,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.errors import RunError
 from fedmem.observe import Observed, Roster, Watcher, params_of
-from fedmem.types import Federation, Params
+from fedmem.types import Federation, Params, Participation
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -89,8 +89,8 @@ def one_run(
     watchers: Sequence[Watcher],
     kept: Callable[[int], Params],
     send: Send,
-) -> tuple[Params, Observed]:
-    """The strategy's own loop over rounds: its last global model, and the watched strategy with what failed in it."""
+) -> tuple[Params, list[Participation]]:
+    """The strategy's own loop over rounds: its last global model, and who failed in which of them."""
     strategy = scenario.strategy.make(len(roster.cohort(1)))
     observed = Observed(
         strategy,
@@ -113,4 +113,9 @@ def one_run(
             f"run {run}: strategy {type(observed.strategy).__name__} stopped after round {observed.round} of "
             f"{scenario.rounds}. Lower rounds to {observed.round}, or use a strategy that goes on to the end."
         )
-    return params_of(result.arrays, initial) if result.arrays else initial, observed
+    failed = [
+        Participation(run=run, round=round, client=client, num_examples=0, failed=True)
+        for round, clients in observed.failed.items()
+        for client in clients
+    ]
+    return params_of(result.arrays, initial) if result.arrays else initial, failed

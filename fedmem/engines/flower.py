@@ -20,7 +20,6 @@ both, for `flwr run .`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -56,6 +55,7 @@ from fedmem.errors import RunError
 from fedmem.joining import Lost
 from fedmem.observe import TRACE, Watcher, not_finite, params_of
 from fedmem.roster import Roster, rosters
+from fedmem.speed import cores
 from fedmem.types import Federation, Params, Participation
 from fedmem.work import LocalWork, Task, Trained, Work
 from strategies._rule import OFFER
@@ -136,8 +136,7 @@ class FlowerRuntime:
     def _runtime(self, runs: int) -> Iterator[tuple[Grid, Callable[[], None]]]:
         """The runtime, with no more workers than can have something to do."""
         speed, clients = self._scenario.speed, self._federation.num_clients
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = max(1, min(cores // speed.threads, runs * clients)) if speed.workers == "auto" else speed.workers
+        workers = max(1, min(cores() // speed.threads, runs * clients)) if speed.workers == "auto" else speed.workers
         with simulation(
             client_app, nodes=clients, workers=workers, threads=speed.threads, address=speed.address
         ) as runtime:
@@ -155,7 +154,7 @@ class FlowerRuntime:
 
     def _one_run(self, run: int, send: Send) -> Params:
         """The body of a coroutine: the strategy's own loop over rounds."""
-        params, observed = one_run(
+        params, failed = one_run(
             self._scenario,
             self._federation,
             run,
@@ -164,10 +163,7 @@ class FlowerRuntime:
             lambda client: self._kept.pop((run, client)),
             send,
         )
-        for round, clients in observed.failed.items():
-            self._participation += [
-                Participation(run=run, round=round, client=client, num_examples=0, failed=True) for client in clients
-            ]
+        self._participation += failed
         return params
 
     def _answer(self, post: Post, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:

@@ -61,7 +61,6 @@ class Lockstep:
         self._watchers = () if watcher is None else (watcher,)
         self._on_round = on_round
         self._follows = followed(scenario.client)
-        self._server = "messages"
         self._participation: list[Participation] = []
         self._lost: dict[tuple[int, int], str] = {}
         self._rosters: dict[int, Roster] = {}
@@ -74,7 +73,6 @@ class Lockstep:
         What is `lost` failed in a run that is not among these, and is dropped here without a try.
         """
         self._lost = dict(lost)
-        self._server = server
         self._rosters = rosters(self._scenario, self._federation, runs)
         with in_process():
             params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
@@ -88,7 +86,7 @@ class Lockstep:
 
     def _one_run(self, run: int, send: Send) -> Params:
         """The body of a coroutine: the strategy's own loop over rounds."""
-        params, observed = one_run(
+        params, failed = one_run(
             self._scenario,
             self._federation,
             run,
@@ -97,10 +95,7 @@ class Lockstep:
             lambda client: self._kept.pop((run, client)),
             send,
         )
-        for round, clients in observed.failed.items():
-            self._participation += [
-                Participation(run=run, round=round, client=client, num_examples=0, failed=True) for client in clients
-            ]
+        self._participation += failed
         return params
 
     def _answer(self, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
@@ -154,6 +149,9 @@ class Lockstep:
                 stack([order.offer for order in orders]),
             )
         )
+        if done is not None and self._wanted(round):
+            trained = zip(done.work.run.tolist(), done.work.client.tolist(), strict=True)
+            self._kept.update({place: pick(done.kept, i) for i, place in enumerate(trained)})
         answers = iter(self._contents(done) if done is not None else ())
         return [
             Message(Error(FAILED, failed[i]), reply_to=order.message)
@@ -233,8 +231,6 @@ class Lockstep:
             # copies, since a view would keep what all clients of the round remember
             own = ({name: value.clone() for name, value in pick(done.memory, i).items()} for i in range(len(done)))
             self._memory.update(zip(places, own, strict=True))
-        if self._server == "messages" and self._wanted(work.round):
-            self._kept.update({place: pick(done.kept, i) for i, place in enumerate(places)})
         if self._scenario.roster == "own":
             for i, (run, client) in enumerate(places):
                 self._rosters[run].trained(client, work.before(i), pick(done.sent, i), float(done.loss[i]))
