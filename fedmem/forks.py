@@ -14,8 +14,9 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from multiprocessing.reduction import ForkingPickler
@@ -113,13 +114,8 @@ class Forks:
         """Begins at once."""
         here, there = multiprocessing.Pipe(duplex=False)
         others = [here, *(member.pipe for member in self._members.values())]
-        process = multiprocessing.get_context("fork").Process(
-            target=_live, args=(work, there, others, os.getpid(), self._first), daemon=True
-        )
-        with undisturbed(), warnings.catch_warnings():
-            # Threads of torch and of the progress bar are there; nothing that a fork uses waits for them.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
+        with undisturbed():
+            process = fork(partial(_work, work, there), others, self._first)
             self._members[name] = _Member(process=process, pipe=here)
         there.close()
 
@@ -172,7 +168,27 @@ class _Member:
     pipe: Connection
 
 
-def _live(work: Work, pipe: Connection, others: list[Connection], parent: int, first: Callable[[], None]) -> None:
+def fork(
+    body: Callable[[], None], others: Sequence[Connection], first: Callable[[], None] = lambda: None
+) -> ForkProcess:
+    """Starts a process that does this and ends with its parent; Ctrl-C is not for it.
+
+    Args:
+        body: what it does, in a thread of its own.
+        others: connections that are not its own, and that it would hold open otherwise.
+        first: what it does before.
+    """
+    process = multiprocessing.get_context("fork").Process(
+        target=_live, args=(body, others, os.getpid(), first), daemon=True
+    )
+    with warnings.catch_warnings():
+        # Threads of torch and of the progress bar are there; nothing that a fork uses waits for them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    return process
+
+
+def _live(body: Callable[[], None], others: Sequence[Connection], parent: int, first: Callable[[], None]) -> None:
     """The life of a fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -180,7 +196,7 @@ def _live(work: Work, pipe: Connection, others: list[Connection], parent: int, f
     for other in others:
         other.close()
     first()
-    thread = threading.Thread(target=_work, args=(work, pipe))
+    thread = threading.Thread(target=body)
     thread.start()
     thread.join()
 

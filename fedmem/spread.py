@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from fedmem.components import Outcome
 from fedmem.errors import RunError
+from fedmem.forks import fork
 from fedmem.training import OneByOne, gathered
 from fedmem.types import FloatArray, Params
 from fedmem.work import Done, Work, pick, stack
@@ -231,11 +231,7 @@ class _Worker:
         """Fork one."""
         here, there = multiprocessing.Pipe()
         strangers = [here, *(other.connection for other in others)]
-        context = multiprocessing.get_context("fork")
-        process = context.Process(
-            target=_serve, args=(answer, models, outbox, there, threads, strangers), daemon=True, name="fedmem worker"
-        )
-        process.start()
+        process = fork(partial(_answer_all, answer, models, outbox, there, threads), strangers)
         there.close()
         return _Worker(process, here, outbox)
 
@@ -278,28 +274,10 @@ class _Worker:
             self.process.join()
 
 
-def _serve(
-    answer: Callable[[_Job, _Shared], Any],
-    models: _Shared,
-    outbox: _Shared,
-    connection: Connection,
-    threads: int,
-    strangers: Sequence[Connection],
-) -> None:
-    """The life of a worker. It ends when the other end of its connection is closed, by whatever cause."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked for the work decides when it ends
-    for stranger in strangers:
-        stranger.close()  # an open end in a sibling would keep the others waiting after their parent is gone
-    # in a thread of its own: in the first one, OpenMP would wait for threads that only the parent has
-    thread = threading.Thread(target=_answer_all, args=(answer, models, outbox, connection, threads), daemon=True)
-    thread.start()
-    thread.join()
-    os._exit(0)  # nothing of what the parent has open is this process's to close
-
-
 def _answer_all(
     answer: Callable[[_Job, _Shared], Any], models: _Shared, outbox: _Shared, connection: Connection, threads: int
 ) -> None:
+    """The life of a worker. It ends when the other end of its connection is closed, by whatever cause."""
     torch.set_num_threads(threads)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
