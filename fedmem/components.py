@@ -7,7 +7,7 @@ A field whose type is one of these protocols takes a nested component. Nothing h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -338,9 +338,16 @@ class MembershipAttack(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientTarget:
-    """What a reconstruction attack is given. `gradient` is exact, or an update divided by -(learning rate × steps).
+    """What a reconstruction attack is given: a model, what was sent of it, and what the adversary is granted.
 
-    `num_images` is how many examples shaped the gradient, `knows` a short text of what the adversary is granted.
+    `params` is the model before, `update` what was added to it (after - before; None where only a gradient is known),
+    `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
+    how many examples shaped it, `clients` of how many clients it is the sum, `knows` a short text of what the adversary
+    is granted beside these. `blocks` are the widths of the columns of a table, as in `Dataset.blocks`.
+
+    Only what an attack declares is there, else None: `labels` (num_images,), sorted; `algorithm`, the client's, with
+    the `offer` it was given; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
+    batch, -1 for padding. Places go by sorted label where labels are granted.
     """
 
     model: nn.Module
@@ -350,6 +357,26 @@ class GradientTarget:
     input_shape: tuple[int, ...]
     num_classes: int
     knows: str
+    update: Params | None = None
+    clients: int = 1
+    blocks: tuple[int, ...] = ()
+    labels: IntArray | None = None
+    algorithm: ClientAlgorithm | None = None
+    offer: Params = field(default_factory=dict)
+    batches: IntArray | None = None
+
+    def granted(self, words: Sequence[str]) -> GradientTarget:
+        """The same without what is not in `words`, some of `labels`, `algorithm` and `batches`; `knows` has the rest.
+
+        An attack is shown no more than it declares, so that it cannot use what its report does not say.
+        """
+        shown: dict[str, Any] = {word: getattr(self, word) if word in words else None for word in GRANTS}
+        shown["knows"] = "+".join([self.knows, *(word for word in GRANTS if shown[word] is not None)])
+        return replace(self, **shown, offer=self.offer if "algorithm" in words else {})
+
+
+GRANTS = ("labels", "algorithm", "batches")
+"""What an attack may declare to know beside the model, its update and how many examples shaped it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,10 +390,14 @@ class Reconstruction:
 
 @runtime_checkable
 class ReconstructionAttack(Protocol):
-    """Rebuilds training examples from gradients. Restarts are chosen by matching distance only.
+    """Rebuilds training examples from gradients or updates. Restarts are chosen by matching distance only.
 
-    Each target has a generator of its own, so that what comes of it does not depend on the targets beside it.
+    `knows` are the words of `GRANTS` that it uses; a class may make it depend on its fields. Each target has a
+    generator of its own, so that what comes of it does not depend on the targets beside it.
     """
+
+    @property
+    def knows(self) -> tuple[str, ...]: ...
 
     def reconstruct(
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]

@@ -37,6 +37,7 @@ class Answers:
     """An attack that returns the images it was made with, for every target."""
 
     images: NDArray[np.float32]
+    knows: tuple[str, ...] = ()
 
     def reconstruct(
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
@@ -48,6 +49,8 @@ class Answers:
 @dataclass(frozen=True)
 class Noise:
     """An attack that does not look."""
+
+    knows: tuple[str, ...] = ()
 
     def reconstruct(
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]

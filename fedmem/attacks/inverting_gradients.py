@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -40,10 +40,11 @@ class InvertingGradients:
     - `tv`: weight of total variation, the mean absolute difference between neighbouring pixels of every channel;
       inputs that are no images, with fewer than two dimensions, have none.
     - `restarts`: independent starts for each target.
+    - `labels`: whether labels are `inferred`, or `known` to the adversary.
 
     Guarantees:
 
-    - it knows the model, its parameters, the gradient and the number of images, and neither labels nor any image;
+    - it knows the model, its parameters, the gradient and the number of images, labels if it says so, and no image;
     - restarts are chosen by the distance alone, never by the truth;
     - only the direction of `g` counts for the images, so its sign must be right; its scale helps to count repeated
       labels, and a wrong one misplaces some of them;
@@ -73,6 +74,12 @@ class InvertingGradients:
     lr: Annotated[float, Gt(0)] = 0.1
     tv: Annotated[float, Ge(0)] = 1e-3
     restarts: Annotated[int, Gt(0)] = 1
+    labels: Literal["inferred", "known"] = "inferred"
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """The labels, where they are given."""
+        return ("labels",) if self.labels == "known" else ()
 
     def reconstruct(
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
@@ -99,7 +106,9 @@ class InvertingGradients:
 
     def _starts(self, index: int, target: GradientTarget, rng: np.random.Generator) -> list[_Problem]:
         """The restarts of one target, from uniform noise."""
-        labels = infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
+        labels = target.labels
+        if labels is None:
+            labels = infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
         starts = rng.random((self.restarts, target.num_images, *target.input_shape), dtype=np.float32)
         return [_Problem(index=index, target=target, inputs=inputs, labels=labels) for inputs in starts]
 
