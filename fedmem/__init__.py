@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedmem.attacking import Known as Known
+    from fedmem.attacking import attack as attack
     from fedmem.fetching import fetch as fetch
     from fedmem.observe import Observed as Observed
     from fedmem.results import read as read
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from fedmem.running import run as run
     from fedmem.scenario import load_scenario as load_scenario
     from fedmem.watch import Watch as Watch
+    from fedmem.watch_leakage import WatchLeakage as WatchLeakage
 
     __version__: str
 
@@ -27,9 +30,25 @@ _HOME = {
     "fetch": "fedmem.fetching",
     "Observed": "fedmem.observe",
     "Watch": "fedmem.watch",
+    "WatchLeakage": "fedmem.watch_leakage",
+    "attack": "fedmem.attacking",
+    "Known": "fedmem.attacking",
 }
 
-__all__ = ["Observed", "Watch", "__version__", "fetch", "load_scenario", "measure", "plan", "read", "run"]
+__all__ = [
+    "Known",
+    "Observed",
+    "Watch",
+    "WatchLeakage",
+    "__version__",
+    "attack",
+    "fetch",
+    "load_scenario",
+    "measure",
+    "plan",
+    "read",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

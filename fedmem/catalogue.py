@@ -100,7 +100,10 @@ def folder(family: str) -> Path:
 def load(family: str, kind: str) -> type:
     """The class of a kind; imports its module and no other. `ComponentError` with choices where there is none."""
     if ":" in kind:
-        return _foreign(family, kind)
+        found = imported(kind)
+        if not is_dataclass(found) and (family != "strategy" or hasattr(found, "make")):
+            raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
+        return found
     known = kinds(family)
     if kind not in known:
         raise ComponentError("kind", f"unknown kind {kind!r}{choices(kind, known)}, or package.module:Class")
@@ -114,7 +117,7 @@ def load(family: str, kind: str) -> type:
     return public[0]
 
 
-def _foreign(family: str, kind: str) -> type:
+def imported(kind: str) -> type:
     """The class that `package.module:Class` names; the current folder is searched last."""
     name, _, attribute = kind.partition(":")
     if not all(part.isidentifier() for part in (*name.split("."), attribute)):
@@ -136,8 +139,6 @@ def _foreign(family: str, kind: str) -> type:
         ]
         offer = choices(attribute, public) if public else "; it defines none"
         raise ComponentError("kind", f"module {name!r} has no class {attribute!r}{offer}")
-    if not is_dataclass(found) and (family != "strategy" or hasattr(found, "make")):
-        raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
     return found
 
 

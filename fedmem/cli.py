@@ -267,6 +267,74 @@ def fetch(
         typer.echo(f"Cache folder (FEDMEM_CACHE): {fetching.cache_folder()}")
 
 
+@app.command("attack")
+def attack_saved(
+    before: Annotated[Path, typer.Argument(help="parameters before: .safetensors, .npz, or a state dict in .pt")],
+    after: Annotated[Path, typer.Argument(help="parameters after, or the gradient (--gradient)")],
+    model: Annotated[str, typer.Option(help="kind of model, or module:Class of a torch module of yours")],
+    shape: Annotated[str, typer.Option(help="of one input, such as 1,28,28")],
+    classes: Annotated[int, typer.Option(help="number of classes", min=1)],
+    images: Annotated[int, typer.Option(help="how many examples shaped the update", min=1)],
+    lr: Annotated[float, typer.Option(help="learning rate of the client")],
+    steps: Annotated[int, typer.Option(help="local steps of the client", min=1)] = 1,
+    batch_size: Annotated[int | None, typer.Option(help="rows in a step; left out: all", show_default=False)] = None,
+    attack: Annotated[str, typer.Option(help="kind of attack")] = "inverting_gradients",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="a field of model or attack, e.g. attack.steps=2000"),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="of the examples, such as 3,5", show_default=False)] = None,
+    in_order: Annotated[bool, typer.Option("--in-order", help="the labels are in the order of training")] = False,
+    clients: Annotated[int, typer.Option(help="of how many clients the update is the mean", min=1)] = 1,
+    mode: Annotated[str, typer.Option(help="of the model while the client trained: train or eval")] = "train",
+    mean: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None,
+    std: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None,
+    gradient: Annotated[bool, typer.Option("--gradient", help="AFTER holds a gradient of the mean loss")] = False,
+    truth: Annotated[
+        Path | None, typer.Option(help=".npz with the true `inputs`, to score", show_default=False)
+    ] = None,
+    gallery: Annotated[
+        Path | None, typer.Option(help=".npz with other `inputs`, drawn like the true ones", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the attack's starts")] = 0,
+    out: Annotated[Path, typer.Option(help="folder for what was rebuilt")] = Path("attack"),
+    force: Annotated[bool, typer.Option("--force", help="replace the folder if it exists")] = False,
+) -> None:
+    """Attack one saved update: what does the difference between two models give away?"""
+    with _reporting():
+        from fedmem.attack_command import attack_files
+
+        given = {
+            "shape": shape,
+            "classes": classes,
+            "images": images,
+            "lr": lr,
+            "steps": steps,
+            "batch_size": batch_size,
+            "labels": labels,
+            "in_order": in_order,
+            "clients": clients,
+            "mode": mode,
+            "mean": mean,
+            "std": std,
+        }
+        done = attack_files(
+            before,
+            after,
+            model=model,
+            attack=attack,
+            overrides=overrides or (),
+            given=given,
+            gradient=gradient,
+            truth=truth,
+            gallery=gallery,
+            seed=seed,
+            out=out,
+            force=force,
+        )
+        typer.echo(done)
+
+
 @app.command("list")
 def list_kinds(
     family: Annotated[

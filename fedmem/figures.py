@@ -143,9 +143,9 @@ def _area(counts: NDArray[np.int_]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One victim of a reconstruction: what was, what came back, and the best guess without the update."""
+    """One victim of a reconstruction: what was, if that is known, what came back, and the best guess without it."""
 
-    original: NDArray[np.float32]
+    original: NDArray[np.float32] | None
     reconstruction: NDArray[np.float32]
     prior: NDArray[np.float32]
     label: str
@@ -179,11 +179,13 @@ def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) 
                 "best prior": picture.prior,
             }
             for row, (part, image) in enumerate(parts.items()):
+                if image is None:
+                    continue
                 axes = figure.add_subplot(grid[row, column])
                 _image(axes, image)
                 if column == 0:
                     axes.set_ylabel(part, fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
-                if row == 0:
+                if row == (picture.original is None):
                     axes.set_title(_plain(picture.label), fontsize=7, color=INK, pad=3)
                 if row == 2:
                     axes.set_xlabel(_plain(picture.caption), fontsize=7.5, color=INK, labelpad=3)

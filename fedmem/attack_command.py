@@ -1,0 +1,236 @@
+"""What `fedmem attack` is given, as text and files, made into one call of `fedmem.attack`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedmem import attacking, catalogue
+from fedmem.attacking import Attacked, Images, Known
+from fedmem.components import ReconstructionAttack, TableModel
+from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
+from fedmem.figures import Picture, sheet
+from fedmem.overrides import Origin, override
+from fedmem.results import check_place, writing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def attack_files(
+    before: Path,
+    after: Path,
+    *,
+    model: str,
+    attack: str,
+    overrides: Sequence[str],
+    given: Mapping[str, Any],
+    gradient: bool,
+    truth: Path | None,
+    gallery: Path | None,
+    seed: int,
+    out: Path,
+    force: bool,
+) -> str:
+    """Attack two files, write what came of it to `out`, and tell it in a few lines."""
+    check_place(out, force=force)
+    known = _known(given)
+    tree: dict[str, Any] = {"model": {"kind": model}, "attack": {"kind": attack}}
+    problems = override(tree, overrides, Origin("the command", {}))
+    if problems:
+        raise ScenarioError(problems)
+    odd = sorted(set(tree) - {"model", "attack"})
+    if odd:
+        raise ScenarioError([Problem(path=odd[0], message="--set changes fields of model and attack alone")])
+    built = _attack(tree["attack"])
+    done = attacking.attack(
+        before,
+        after,
+        model=_model(tree["model"], known),
+        attack=built,
+        known=known,
+        gradient=gradient,
+        truth=_inputs(truth),
+        gallery=_inputs(gallery),
+        seed=seed,
+    )
+    write(done, out, force=force)
+    return told(done, out)
+
+
+def _known(given: Mapping[str, Any]) -> Known:
+    """From text to numbers."""
+    return Known(
+        input_shape=tuple(_whole("--shape", given["shape"])),
+        num_classes=given["classes"],
+        num_images=given["images"],
+        lr=given["lr"],
+        steps=given["steps"],
+        batch_size=given["batch_size"],
+        labels=None if given["labels"] is None else tuple(_whole("--labels", given["labels"])),
+        in_order=given["in_order"],
+        clients=given["clients"],
+        mode=_mode(given["mode"]),
+        mean=_numbers("--mean", given["mean"]),
+        std=_numbers("--std", given["std"]),
+    )
+
+
+def _mode(text: str) -> Any:
+    if text not in ("train", "eval"):
+        raise ComponentError("--mode", f"should be train or eval, got {text!r}")
+    return text
+
+
+def _whole(option: str, text: str) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ComponentError(option, f"should be whole numbers with commas between, got {text!r}") from error
+    if option == "--shape" and min(found) < 1:
+        raise ComponentError(option, f"sizes should be at least 1, got {text!r}")
+    return found
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    try:
+        return () if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ComponentError(option, f"should be numbers with commas between, got {text!r}") from error
+
+
+def _attack(tree: Mapping[str, Any]) -> ReconstructionAttack:
+    """The attack that `--attack` and `--set attack.…` describe."""
+    try:
+        found: ReconstructionAttack = catalogue.build("attack", tree, protocols=(ReconstructionAttack,))
+    except ScenarioError as error:
+        raise _under("attack", error) from error
+    return found
+
+
+def _under(path: str, error: ScenarioError) -> ScenarioError:
+    return ScenarioError([dataclasses.replace(p, path=f"{path}.{p.path}" if p.path else path) for p in error.problems])
+
+
+def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
+    """One of our models, or a torch module of the user's, made with the fields of `--set model.…`."""
+    from torch import nn
+
+    kind = str(tree["kind"])
+    if ":" in kind:
+        cls = catalogue.imported(kind)
+        if issubclass(cls, nn.Module):
+            fields = {key: value for key, value in tree.items() if key != "kind"}
+            try:
+                return cls(**fields)
+            except Exception as error:
+                # Somebody else's class can fail in any way; whatever it is, it is what the user has to mend.
+                raise ComponentError(
+                    "model", f"{kind} cannot be made with {fields or 'no arguments'}: {type(error).__name__}: {error}; "
+                    "give its arguments as --set model.NAME=VALUE"
+                ) from error  # fmt: skip
+    try:
+        maker = catalogue.build("model", tree)
+    except ScenarioError as error:
+        raise _under("model", error) from error
+    if isinstance(maker, TableModel) and not hasattr(maker, "build"):
+        raise ComponentError("model", f"{kind} needs to know the columns of a table; attack it inside a scenario")
+    built: nn.Module = maker.build(known.input_shape, known.num_classes)
+    return built
+
+
+def _inputs(file: Path | None) -> Images | None:
+    """The array `inputs`, or the only one, of an .npz."""
+    if file is None:
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            names = arrays.files
+            if "inputs" not in names and len(names) != 1:
+                raise FolderError(f"{file}: has no array `inputs`, but {', '.join(names) or 'nothing'}")
+            return np.asarray(arrays["inputs" if "inputs" in names else names[0]], dtype=np.float32)
+    except FileNotFoundError as error:
+        raise FolderError(f"{file}: there is no such file") from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise FolderError(f"{file}: is no .npz of numbers ({error}); save it with np.savez(file, inputs=…)") from error
+
+
+MOST = 16
+"""Images on a sheet: the first ones, not the best ones."""
+
+
+def write(done: Attacked, folder: Path, *, force: bool = False) -> Path:
+    """`reconstruction.npz`, `attack.json` and `sheet.png` in a new folder, whole or not at all."""
+    with writing(folder, force=force) as place:
+        with (place / "reconstruction.npz").open("wb") as file:
+            np.savez(file, inputs=done.found.inputs, labels=done.found.labels)
+        (place / "attack.json").write_text(json.dumps(_facts(done), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        subtitle = f"granted: {done.knows}; clients: {done.clients}; matching distance {done.found.distance:.3g}"
+        picture = sheet("What the update gave away", {"": _pictures(done)[:MOST]}, subtitle)
+        (place / "sheet.png").write_bytes(picture)
+    return folder
+
+
+def _facts(done: Attacked) -> dict[str, Any]:
+    """All but images; what is no number is left out, since JSON has no word for it."""
+    scores = [{name: getattr(one, name) for name in ("identified", "margin", "psnr", "place")} for one in done.scores]
+    return {
+        "knows": done.knows,
+        "clients": done.clients,
+        "distance": done.found.distance if np.isfinite(done.found.distance) else None,
+        "labels": done.found.labels.tolist(),
+        "gallery": done.gallery_size,
+        "scores": [{name: value for name, value in one.items() if np.isfinite(value)} for one in scores],
+        **done.origin,
+    }
+
+
+def _pictures(done: Attacked) -> list[Picture]:
+    """With the truth beside what was rebuilt, where there is one."""
+    found, truth = done.found, done.truth
+    if truth is None:
+        grey = np.full(found.inputs.shape[1:], 0.5, dtype=np.float32)
+        return [
+            Picture(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="")
+            for image, label in zip(found.inputs, found.labels.tolist(), strict=True)
+        ]
+    return [
+        Picture(
+            original=truth[j],
+            reconstruction=found.inputs[one.place],
+            prior=one.prior,
+            label=f"{j}",
+            caption=f"{one.psnr:.1f} dB ({one.margin:+.1f})",
+        )
+        for j, one in enumerate(done.scores)
+    ]
+
+
+def told(done: Attacked, out: Path) -> str:
+    """What was granted, what was found, and how to read it, in a few lines."""
+    found = done.found
+    lines = [
+        f"granted to the adversary: {done.knows}, clients={done.clients}",
+        f"{len(found.inputs)} rebuilt, labels {', '.join(map(str, found.labels.tolist()))}; "
+        f"matching distance {found.distance:.3g}",
+    ]
+    if done.scores:
+        identified = [one.identified for one in done.scores if one.identified == one.identified]
+        better = sum(one.margin > 0 for one in done.scores)
+        if identified:
+            lines.append(
+                f"identified {int(sum(identified))} of {len(identified)} among {done.gallery_size} others "
+                f"(by chance about {len(identified) / (done.gallery_size + 1):.2g})"
+            )
+        lines.append(f"nearer than the best prior: {better} of {len(done.scores)}")
+        margins, levels = ([getattr(one, name) for one in done.scores] for name in ("margin", "psnr"))
+        lines.append(f"margin over it {np.median(margins):+.1f} dB, PSNR {np.median(levels):.1f} dB (medians)")
+    else:
+        lines.append("not scored: give --truth, and --gallery, to know what this is worth")
+    return "\n".join([*lines, f"Files: {out}"])

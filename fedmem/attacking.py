@@ -1,0 +1,291 @@
+"""Attacks on updates that were saved or seen anywhere: what a model before and after training gives away."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedmem.components import GradientTarget, Reconstruction, ReconstructionAttack
+from fedmem.errors import RunError
+from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.seeding import stream
+from fedmem.types import IntArray, Params
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Images = NDArray[np.float32]
+
+ENOUGH = 1000
+"""Candidates from which on an identification says much: chance is one in the size of the gallery and one more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of the work behind an update; the attack is shown only what it declares to use.
+
+    Fields
+
+    - `input_shape`, `num_classes`: of the model.
+    - `num_images`: examples that shaped the update, of all clients together.
+    - `lr`, `steps`: of the client's SGD; the update is read as `-lr * steps` times a mean gradient.
+    - `batch_size`: rows in a step; if left out, all of them.
+    - `labels`: of the examples, in any order.
+    - `in_order`: whether they are in the order in which the client trained on them, every epoch alike.
+    - `clients`: of how many clients' work the update is the mean.
+    - `mean`, `std`: with which the app normalises its inputs, for each channel; attacks look for inputs in [0, 1].
+    - `mode`: of the model while the client trained; layers such as dropout make the two differ.
+
+    >>> Known(input_shape=(4,), num_classes=3, num_images=2, lr=0.1).says
+    'lr+steps+count'
+    """
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    num_images: int
+    lr: float
+    steps: int = 1
+    batch_size: int | None = None
+    labels: tuple[int, ...] | None = None
+    in_order: bool = False
+    clients: int = 1
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    mode: Literal["train", "eval"] = "train"
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "num_classes", "steps", "clients"):
+            if getattr(self, name) < 1:
+                raise RunError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.lr > 0:
+            raise RunError(f"lr must be above 0, got {self.lr}; an attack that looks at directions alone needs any one")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise RunError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.labels is not None and len(self.labels) != self.num_images:
+            raise RunError(f"{len(self.labels)} labels for {self.num_images} images; give as many")
+        wrong = [label for label in self.labels or () if not 0 <= label < self.num_classes]
+        if wrong:
+            raise RunError(f"label {wrong[0]} is none of 0 .. {self.num_classes - 1}")
+        if self.in_order and self.labels is None:
+            raise RunError("in_order says that the labels are in the order of training: give labels as well")
+        if len(self.mean) != len(self.std) or any(not scale > 0 for scale in self.std):
+            raise RunError("mean and std must be given together, one number for each channel, and std above 0")
+
+    @property
+    def says(self) -> str:
+        """What every attack is granted, for its report."""
+        return "lr+steps+count"
+
+    def batches(self) -> IntArray | None:
+        """(steps, batch_size) places in the sorted labels, epoch after epoch; None where the order is not known."""
+        if not self.in_order:
+            return None
+        width = min(self.batch_size or self.num_images, self.num_images)
+        place = np.empty(self.num_images, dtype=np.int64)
+        place[np.argsort(np.asarray(self.labels), kind="stable")] = np.arange(self.num_images)
+        epoch = np.full((-(-self.num_images // width), width), -1, dtype=np.int64)
+        epoch.reshape(-1)[: self.num_images] = place
+        return np.tile(epoch, (-(-self.steps // len(epoch)), 1))[: self.steps]
+
+
+def target_of(
+    before: Params, after: Params, model: nn.Module, known: Known, *, gradient: bool = False
+) -> GradientTarget:
+    """What an attack is given: the update `after - before`, or `after` itself where it is already a `gradient`.
+
+    The model is copied, put into the mode that the client trained in, and given the normalisation of the app.
+
+    Errors: `RunError` where nothing can be read from the update, or where the model differs from call to call.
+    """
+    from fedmem.clients.sgd import Sgd
+
+    batches = known.batches()
+    algorithm = Sgd(lr=known.lr, steps=known.steps, batch_size=known.batch_size or known.num_images)
+    scale = -1.0 / (known.lr * known.steps)
+    update = None if gradient else {name: after[name].double() - before[name].double() for name in before}
+    return GradientTarget(
+        model=_prepared(model, known),
+        params=before,
+        gradient=after if update is None else {name: scale * value for name, value in update.items()},
+        update=update,
+        num_images=known.num_images,
+        input_shape=known.input_shape,
+        num_classes=known.num_classes,
+        knows=known.says,
+        clients=known.clients,
+        labels=None if known.labels is None else np.sort(np.asarray(known.labels, dtype=np.int64)),
+        algorithm=algorithm,
+        batches=batches,
+    )
+
+
+def _prepared(model: nn.Module, known: Known) -> nn.Module:
+    """A copy in the client's mode that normalises its inputs first."""
+    import torch
+
+    found = copy.deepcopy(model).train(known.mode == "train")
+    if known.mean:
+        channels = (-1, *[1] * (len(known.input_shape) - 1))
+        mean, std = (torch.tensor(values, dtype=torch.float32).reshape(channels) for values in (known.mean, known.std))
+        if mean.numel() not in (1, known.input_shape[0]):
+            raise RunError(f"mean has {mean.numel()} numbers for inputs {known.input_shape}; give one for each channel")
+        found.register_forward_pre_hook(lambda _, inputs: ((inputs[0] - mean.to(inputs[0])) / std.to(inputs[0]),))
+    # two inputs, since some layers refuse a batch of one while they train
+    trial = torch.full((2, *known.input_shape), 0.5)
+    try:
+        with torch.no_grad():
+            shape = tuple(copy.deepcopy(found)(trial).shape)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise RunError(f"the model cannot be called on inputs of shape {known.input_shape}: {error}") from error
+    if shape != (2, known.num_classes):
+        raise RunError(f"the model gives outputs of shape {shape[1:]} for {known.num_classes} classes")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How near one true example came back.
+
+    `psnr` in dB, of the rebuilt image that stands for it, higher is nearer; `margin`, that minus the best prior's;
+    `identified`, 1 where some rebuilt image is strictly nearer to it than any is to the gallery, NaN without one;
+    `place` of the image that stands for it; `prior`, that best guess without the update.
+    """
+
+    psnr: float
+    margin: float
+    identified: float
+    place: int
+    prior: Images
+
+
+def scores(found: Images, truth: Images, gallery: Images, rng: np.random.Generator) -> list[Score]:
+    """Each true image with the one that stands for it (Hungarian method), against priors: grey, and of the gallery its
+    mean and as many of its images as were rebuilt.
+
+    The best prior is picked by the truth, which favours the priors. Whoever is exchangeable with the G images of the
+    gallery is identified with a chance of 1 / (G + 1) without any leakage.
+    """
+    guesses = [np.full((1, *truth.shape[1:]), 0.5, dtype=np.float32)]
+    if len(gallery):
+        guesses += [gallery.mean(axis=0, keepdims=True), gallery[rng.permutation(len(gallery))[: len(found)]]]
+    errors = squared_errors(found, truth)
+    chosen = assign(errors)
+    priors = [(batch, squared_errors(batch, truth)) for batch in guesses]
+    matched = [(batch, table, assign(table)) for batch, table in priors]
+    nearest = float(squared_errors(found, gallery).min()) if len(gallery) else np.nan
+    result = []
+    for j in range(len(truth)):
+        least, batch, place = min(
+            ((float(table[pick[j], j]), batch, int(pick[j])) for batch, table, pick in matched), key=lambda one: one[0]
+        )
+        own = float(psnr(np.float64(errors[chosen[j], j])))
+        result.append(
+            Score(
+                psnr=own,
+                margin=own - float(psnr(np.float64(least))),
+                identified=float(errors[:, j].min() < nearest) if len(gallery) else np.nan,
+                place=int(chosen[j]),
+                prior=batch[place],
+            )
+        )
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked:
+    """What came of an attack: the reconstruction, what the adversary was granted, and scores where truth is known."""
+
+    found: Reconstruction
+    knows: str
+    clients: int
+    scores: Sequence[Score] = ()
+    truth: Images | None = None
+    gallery_size: int = 0
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def attack(
+    before: Params | Path,
+    after: Params | Path,
+    *,
+    model: nn.Module,
+    attack: ReconstructionAttack,
+    known: Known,
+    gradient: bool = False,
+    truth: ArrayLike | None = None,
+    gallery: ArrayLike | None = None,
+    seed: int = 0,
+) -> Attacked:
+    """Attack one update: a model before and after training, as tensors by name or files of them.
+
+    Args:
+        before: parameters that training began with.
+        after: parameters that it ended with, or with `gradient`, a gradient of the mean loss at `before`.
+        model: the architecture; its loss is taken to be the mean cross-entropy of its outputs. It is not changed.
+        attack: how images are rebuilt, such as `InvertingGradients(steps=1000)`.
+        known: what is known of the work behind the update.
+        gradient: whether `after` is a gradient.
+        truth: (n, *input_shape) true inputs in [0, 1], which only the scores see.
+        gallery: (G, *input_shape) inputs in [0, 1] that were not trained on, drawn like the true ones: from 1000 on, an
+            identification says much.
+        seed: of the attack's starts.
+
+    Errors: `FolderError` for files that cannot be used, `RunError` for an update that nothing can be read from.
+
+    >>> import torch
+    >>> from fedmem.attacks.inverting_gradients import InvertingGradients
+    >>> net, image = torch.nn.Linear(4, 3), torch.tensor([[0.1, 0.9, 0.4, 0.6]])
+    >>> before = {name: value.detach().clone() for name, value in net.named_parameters()}
+    >>> torch.nn.functional.cross_entropy(net(image), torch.tensor([2])).backward()
+    >>> after = {name: before[name] - 0.5 * value.grad for name, value in net.named_parameters()}
+    >>> known = Known(input_shape=(4,), num_classes=3, num_images=1, lr=0.5)
+    >>> done = attack(before, after, model=net, attack=InvertingGradients(), known=known, truth=image.numpy())
+    >>> done.found.labels.tolist(), done.scores[0].psnr > 40
+    ([2], True)
+    """
+    from fedmem.saved import fitted, read_buffers, read_params
+
+    origin: dict[str, Any] = {}
+    pair = []
+    state: Params = {}
+    for name, one in (("before", before), ("after", after)):
+        if isinstance(one, Path):
+            origin[name] = (
+                {"file": one.name, "sha256": hashlib.sha256(one.read_bytes()).hexdigest()} if one.is_file() else {}
+            )
+            one = read_params(one)
+            state = state or one
+        pair.append(fitted(one, model, name))
+    if state:
+        model = read_buffers(state, model)
+    target = target_of(pair[0], pair[1], model, known, gradient=gradient).granted(attack.knows)
+    (found,) = attack.reconstruct([target], [stream(seed, "attack")])
+    shape = known.input_shape
+    true, others = (_images(name, value, shape) for name, value in (("truth", truth), ("gallery", gallery)))
+    return Attacked(
+        found=found,
+        knows=target.knows,
+        clients=known.clients,
+        scores=scores(found.inputs, true, others, stream(seed, "attack gallery")) if len(true) else (),
+        truth=true if len(true) else None,
+        gallery_size=len(others),
+        origin=origin | {"seed": seed},
+    )
+
+
+def _images(name: str, values: ArrayLike | None, shape: tuple[int, ...]) -> Images:
+    found = np.zeros((0, *shape), dtype=np.float32) if values is None else np.asarray(values, dtype=np.float32)
+    if found.shape[1:] != shape:
+        raise RunError(f"{name}: inputs have shape {found.shape[1:]}, the model's are {shape}")
+    if found.size and not (np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1):
+        raise RunError(
+            f"{name}: inputs must lie in [0, 1]; give them before they are normalised, and mean and std apart"
+        )
+    return found

@@ -1,0 +1,140 @@
+"""Models that somebody else saved: files of parameters, read without running anything that is in them."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedmem.errors import FolderError
+from fedmem.types import Params
+from fedmem.wording import choices
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KINDS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
+"""How the files may end: safetensors; arrays of numpy; a state dict of torch, which is loaded with weights only."""
+
+
+def read_params(file: Path) -> Params:
+    """The tensors of a file, by name.
+
+    - `.safetensors`, and state dicts of torch in `.pt`, `.pth` or `.bin`, have names;
+    - `.npz` has those it was saved with; `arr_0`, `arr_1`, ... are arrays in the order of the model's parameters, which
+      is how Flower's lists of arrays are saved by `np.savez(file, *arrays)`.
+
+    Nothing in the file is run: objects that only pickle could make again are refused.
+
+    Errors: `FolderError` where there is no such file, or it holds anything but tensors.
+    """
+    if file.suffix not in KINDS:
+        raise FolderError(f"{file}: files of parameters end in {', '.join(KINDS)}{choices(file.suffix, KINDS)}")
+    if not file.is_file():
+        raise FolderError(f"{file}: there is no such file")
+    reader = {".safetensors": _safetensors, ".npz": _npz}.get(file.suffix, _torch)
+    found = reader(file)
+    if not found:
+        raise FolderError(f"{file}: holds no tensor; save the state dict of the whole model")
+    return found
+
+
+def _safetensors(file: Path) -> Params:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(file))
+    except SafetensorError as error:
+        raise FolderError(f"{file}: is no file of safetensors ({error}); save it again") from error
+
+
+def _npz(file: Path) -> Params:
+    import torch
+
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
+    except ValueError as error:
+        raise FolderError(
+            f"{file}: holds Python objects, which are not read because reading them runs code; save plain arrays with "
+            "np.savez(file, **{name: tensor.numpy() for name, tensor in model.state_dict().items()})"
+        ) from error
+    except (OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise FolderError(f"{file}: is no .npz of numbers ({error}); save it again with np.savez") from error
+
+
+def _torch(file: Path) -> Params:
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are refused anyway
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # a damaged pickle fails in any way
+        raise FolderError(
+            f"{file}: holds more than weights, or is damaged; objects are not read because reading them runs code. "
+            "Save torch.save(model.state_dict(), file), or safetensors.torch.save_file(model.state_dict(), file)"
+        ) from error
+    wrong = (
+        sorted(str(key) for key, value in found.items() if not isinstance(value, torch.Tensor)) if _maps(found) else []
+    )
+    if not _maps(found) or wrong:
+        what = f"its entry {wrong[0]!r} is no tensor" if wrong else f"it holds a {type(found).__name__}"
+        raise FolderError(f"{file}: is no state dict, {what}; save torch.save(model.state_dict(), file)")
+    return {str(key): value.detach() for key, value in found.items()}
+
+
+def _maps(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def fitted(params: Params, model: nn.Module, origin: str) -> Params:
+    """The parameters of a file, those that the model trains, in its order, names and dtypes; buffers are left out.
+
+    Arrays that are called `arr_0`, `arr_1`, ... are taken in the order of the model's state.
+
+    Errors: `FolderError` with the first parameter that is missing, unknown or of another shape.
+    """
+    state = model.state_dict()
+    numbered = [f"arr_{i}" for i in range(len(params))]
+    if set(params) == set(numbered) and set(params) != set(state):
+        names = list(state) if len(params) == len(state) else [name for name, _ in model.named_parameters()]
+        if len(names) != len(params):
+            raise FolderError(f"{origin}: {len(params)} arrays for the {len(names)} parameters of the model")
+        params = dict(zip(names, (params[name] for name in numbered), strict=True))
+    wanted = dict(model.named_parameters())
+    missing = [name for name in wanted if name not in params]
+    if missing:
+        raise FolderError(f"{origin}: the model's parameter {missing[0]!r} is missing; the file has {_some(params)}")
+    unknown = [name for name in params if name not in state]
+    if unknown:
+        raise FolderError(f"{origin}: {unknown[0]!r} is no parameter of the model, which has {_some(wanted)}")
+    for name, value in wanted.items():
+        if params[name].shape != value.shape:
+            raise FolderError(
+                f"{origin}: {name!r} has shape {tuple(params[name].shape)}, in the model {tuple(value.shape)}; use the "
+                "model with the fields that it was trained with, such as --set model.hidden=[64]"
+            )
+    return {name: params[name].to(value.dtype) for name, value in wanted.items()}
+
+
+def read_buffers(params: Params, model: nn.Module) -> nn.Module:
+    """A copy of the model with the buffers, such as running statistics, that were saved beside its parameters."""
+    import copy
+
+    found = copy.deepcopy(model)
+    known = dict(found.named_buffers())
+    found.load_state_dict({name: value for name, value in params.items() if name in known}, strict=False)
+    return found
+
+
+def _some(names: Iterable[str], most: int = 6) -> str:
+    """The first names, and that there are more."""
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")

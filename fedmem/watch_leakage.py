@@ -1,0 +1,156 @@
+"""Leakage in a Flower app of one's own: attacks on what its clients really send, and on its aggregates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fedmem.attacking import Images, Known, scores, target_of
+from fedmem.components import ReconstructionAttack
+from fedmem.seeding import stream
+from fedmem.types import Level, Transition
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+
+COLUMNS = (
+    *("round", "level", "client", "clients", "set", "subject"),
+    *("identified", "margin", "psnr", "distance", "gallery", "knows"),
+)
+
+
+class WatchLeakage:
+    """A watcher for `Observed` that attacks updates and says how near examples of one's choice come back.
+
+    Level `local` attacks what one client sent, level `global` the step of the server, as the work of the whole cohort.
+
+    Args:
+        model: the architecture; its parameter names have to be those that the app sends.
+        attack: how inputs are rebuilt, such as `InvertingGradients(steps=300)`.
+        known: of the clients' work, as for `fedmem.attack`; `num_images` is set by `images`.
+        examples: name -> inputs (n, *shape) in [0, 1] that were planted with one client.
+        references: name -> inputs drawn alike and planted nowhere: the gallery of that set.
+        rounds: which rounds to attack; declare them before the run, not after it.
+        levels: where to attack.
+        images: how many images to rebuild from an update of so many examples, by default as many, up to 64.
+        steps: local steps of a client with so many examples, where they differ; else those of `known`.
+        seed: of the attack's starts.
+
+    Guarantees:
+
+    - reads copies only; the app's result does not change;
+    - who is attacked, and with which effort, does not depend on what is found.
+
+    Examples that were not trained on by the attacked client are their own control: they are scored as well, and
+    whatever they come near to by chance, planted ones have to exceed.
+
+    >>> from torch import nn
+    >>> from fedmem.attacks.inverting_gradients import InvertingGradients
+    >>> known = Known(input_shape=(4,), num_classes=3, num_images=1, lr=0.1)
+    >>> mine = {"mine": np.zeros((1, 4))}
+    >>> watch = WatchLeakage(
+    ...     model=nn.Linear(4, 3), attack=InvertingGradients(), known=known, examples=mine, rounds=[1]
+    ... )
+    >>> watch.wants(1), watch.wants(2)
+    (True, False)
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        attack: ReconstructionAttack,
+        known: Known,
+        examples: Mapping[str, ArrayLike],
+        rounds: Sequence[int],
+        references: Mapping[str, ArrayLike] | None = None,
+        levels: Sequence[Level] = ("local", "global"),
+        images: Callable[[int], int] = lambda count: min(count, 64),
+        steps: Callable[[int], int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._model, self._attack, self._known, self._seed = model, attack, known, seed
+        self._rounds, self._levels, self._images, self._steps = frozenset(rounds), tuple(levels), images, steps
+        self._sets = {name: _rows(name, inputs, known) for name, inputs in examples.items()}
+        self._references = {name: _rows(name, inputs, known) for name, inputs in (references or {}).items()}
+        unknown = sorted(set(self._references) - set(self._sets))
+        if unknown:
+            raise ValueError(f"references for {unknown[0]!r}, but examples has only {sorted(self._sets)}")
+        if not self._sets:
+            raise ValueError("examples is empty; name at least one set of inputs to look for")
+        self._rows: list[dict[str, Any]] = []
+
+    def wants(self, round: int) -> bool:
+        """The declared rounds."""
+        return round in self._rounds
+
+    def see(self, transitions: Sequence[Transition]) -> None:
+        """Attack these updates, all of one level at once."""
+        attacked = [t for t in transitions if t.level in self._levels and t.num_examples > 0]
+        if not attacked:
+            return
+        targets = []
+        for one in attacked:
+            count = max(len(one.clients), 1)
+            steps = self._known.steps if self._steps is None else self._steps(one.num_examples // count)
+            known = replace(
+                self._known,
+                num_images=self._images(one.num_examples),
+                clients=count,
+                steps=steps,
+                labels=None,
+                in_order=False,
+            )
+            targets.append(target_of(one.before, one.sent, self._model, known).granted(self._attack.knows))
+        rngs = [stream(self._seed, "attack", round=t.round, client=place) for place, t in enumerate(attacked)]
+        for place, (one, target, found) in enumerate(
+            zip(attacked, targets, self._attack.reconstruct(targets, rngs), strict=True)
+        ):
+            for name, rows in self._sets.items():
+                gallery = self._references.get(name, rows[:0])
+                rng = stream(self._seed, f"attack gallery {name}", round=one.round, client=place)
+                for subject, score in enumerate(scores(found.inputs, rows, gallery, rng)):
+                    self._rows.append(
+                        {
+                            "round": one.round,
+                            "level": one.level,
+                            "client": one.client,
+                            "clients": target.clients,
+                            "set": name,
+                            "subject": subject,
+                            "identified": score.identified,
+                            "margin": score.margin,
+                            "psnr": score.psnr,
+                            "distance": found.distance,
+                            "gallery": len(gallery),
+                            "knows": target.knows,
+                        }
+                    )
+
+    def frame(self) -> pd.DataFrame:
+        """Long format, one row for each attacked update and example.
+
+        `identified` (1: some rebuilt image is nearer to the example than any is to any reference), `margin` (dB over
+        the best prior), `psnr` (dB), the matching `distance` of the attack, the size of the `gallery`, what the
+        adversary `knows`, and of how many `clients` the update is the work.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self._rows, columns=COLUMNS)
+
+
+def _rows(name: str, inputs: ArrayLike, known: Known) -> Images:
+    rows = np.asarray(inputs, dtype=np.float32)
+    if rows.shape[1:] != tuple(known.input_shape) or not len(rows):
+        raise ValueError(
+            f"{name!r}: inputs have shape {rows.shape}, wanted (n, {', '.join(map(str, known.input_shape))})"
+        )
+    if not (np.isfinite(rows).all() and rows.min() >= 0 and rows.max() <= 1):
+        raise ValueError(f"{name!r}: inputs must lie in [0, 1]; give them before they are normalised")
+    return rows

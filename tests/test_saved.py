@@ -1,0 +1,130 @@
+"""Files of parameters: every kind gives the same tensors, and nothing in a file is run."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from fedmem.errors import FolderError
+from fedmem.saved import fitted, read_buffers, read_params
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+
+
+def save(file: Path, model: nn.Module) -> Path:
+    state = model.state_dict()
+    if file.suffix == ".safetensors":
+        save_file(state, file)
+    elif file.suffix == ".npz":
+        np.savez(file, **{name: value.numpy() for name, value in state.items()})
+    else:
+        torch.save(state, file)
+    return file
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt", ".pth", ".bin"])
+def test_every_kind_of_file_gives_back_what_was_saved(suffix: str, tmp_path: Path) -> None:
+    model = net()
+    found = fitted(read_params(save(tmp_path / f"model{suffix}", model)), model, "before")
+    assert list(found) == [name for name, _ in model.named_parameters()]
+    assert all(torch.equal(found[name], value) for name, value in model.named_parameters())
+
+
+def test_flowers_list_of_arrays_is_taken_in_order(tmp_path: Path) -> None:
+    model = net()
+    np.savez(tmp_path / "list.npz", *[value.numpy() for value in model.state_dict().values()])
+    found = fitted(read_params(tmp_path / "list.npz"), model, "before")
+    assert all(torch.equal(found[name], value) for name, value in model.named_parameters())
+
+
+def test_buffers_are_read_beside_parameters_and_left_out_of_them(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    model(torch.rand(8, 4))
+    params = read_params(save(tmp_path / "model.pt", model))
+    other = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    assert set(fitted(params, other, "before")) == {name for name, _ in model.named_parameters()}
+    loaded = read_buffers(params, other)
+    assert torch.equal(loaded.state_dict()["1.running_mean"], model.state_dict()["1.running_mean"])
+    assert not other.state_dict()["1.running_mean"].any(), "the model that was given is not changed"
+
+
+class Trap:
+    """Unpickling this would create a file."""
+
+    def __reduce__(self) -> Any:
+        return (open, ("sprung", "w"))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin"])
+def test_a_pickle_is_refused_and_not_run(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for write in (lambda file: file.write_bytes(pickle.dumps(Trap())), lambda file: torch.save({"w": Trap()}, file)):
+        file = tmp_path / f"evil{suffix}"
+        write(file)
+        with pytest.raises(FolderError, match=r"state_dict\(\)"):
+            read_params(file)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_arrays_of_objects_are_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "evil.npz", w=np.array([Trap()], dtype=object))
+    with pytest.raises(FolderError, match="runs code"):
+        read_params(tmp_path / "evil.npz")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", b"nothing", "no file of safetensors"),
+        ("model.npz", b"nothing", "runs code|no .npz"),
+        ("model.npz", b"", "no .npz"),
+        ("model.pt", b"nothing", "damaged"),
+        ("model.pt", b"", "damaged"),
+        ("model.pkl", b"nothing", "end in"),
+        ("model.h5", b"nothing", "end in"),
+    ],
+)
+def test_damaged_and_foreign_files_are_named(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FolderError, match=said) as error:
+        read_params(tmp_path / name)
+    assert name in str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_what_is_no_state_dict_is_named(tmp_path: Path) -> None:
+    torch.save([torch.zeros(2)], tmp_path / "list.pt")
+    torch.save({"w": torch.zeros(2), "epoch": 3}, tmp_path / "checkpoint.pt")
+    torch.save({}, tmp_path / "empty.pt")
+    for name, said in (
+        ("list.pt", "holds a list"),
+        ("checkpoint.pt", "'epoch' is no tensor"),
+        ("empty.pt", "no tensor"),
+    ):
+        with pytest.raises(FolderError, match=said):
+            read_params(tmp_path / name)
+    with pytest.raises(FolderError, match="no such file"):
+        read_params(tmp_path / "absent.pt")
+
+
+def test_other_names_and_shapes_are_named() -> None:
+    model, state = net(), dict(net().state_dict())
+    with pytest.raises(FolderError, match=r"before: the model's parameter '2.bias' is missing"):
+        fitted({name: value for name, value in state.items() if name != "2.bias"}, model, "before")
+    with pytest.raises(FolderError, match=r"'extra' is no parameter"):
+        fitted({**state, "extra": torch.zeros(1)}, model, "before")
+    with pytest.raises(FolderError, match=r"shape \(5,\), in the model \(2,\)"):
+        fitted({**state, "2.bias": torch.zeros(5)}, model, "before")
+    with pytest.raises(FolderError, match="3 arrays for the 4 parameters"):
+        fitted({f"arr_{i}": torch.zeros(1) for i in range(3)}, model, "before")
