@@ -17,6 +17,8 @@ from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
+from fedmem.pilot import follow
+from fedmem.roster import Pilot
 from fedmem.seeding import stream
 from fedmem.speed import hold_on_to_memory, is_stacked, server_of, workers_of
 from fedmem.spread import Spread
@@ -75,12 +77,15 @@ def gather(
     watch: bool = True,
     lost: Lost | None = None,
     workers: int | None = None,
+    pilot: Pilot | None = None,
 ) -> Simulated:
     """The same without summaries, which need all runs of the bank.
 
     What is `lost` is known to fail in another run and dropped in these: with it the runs are what they would be if all
     had been trained together. `workers` is how many processes may train, by default as many as the scenario says.
+    `pilot` is that of the scenario, if it has one; by default it is trained here.
     """
+    pilot = pilot or pilot_of(scenario, federation, progress, workers)
     started = time.perf_counter()
     hold_on_to_memory()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
@@ -95,7 +100,7 @@ def gather(
             if progress is not None:
                 progress.update(round, observer.accuracy)
 
-        engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round)
+        engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round, pilot)
         server = server_of(scenario)
         try:
             finished = engine.train(chosen, server, lost or {})
@@ -121,7 +126,31 @@ def gather(
         device=executor.device,
         seconds={"watching": observer.seconds, "training": total - observer.seconds},
         lost=finished.lost,
+        pilot=pilot,
     )
+
+
+def pilot_of(
+    scenario: Scenario, federation: Federation, progress: Progress | None = None, workers: int | None = None
+) -> Pilot | None:
+    """Train the run by which the cohorts of all others are picked; None where a scenario has none."""
+    if not scenario.has_pilot:
+        return None
+    hold_on_to_memory()
+    if progress is not None:
+        progress.stage("training the pilot, a run more, which picks the cohorts of all others")
+        progress.start(scenario.rounds, 1)
+    with _threads(scenario.speed.threads):
+        executor = executor_of(scenario, federation, workers)
+        try:
+            return follow(
+                scenario,
+                federation,
+                executor,
+                lambda round: None if progress is None else progress.update(round, None),
+            )
+        finally:
+            executor.close()
 
 
 class _Engine(Protocol):
@@ -137,12 +166,13 @@ def _engine(
     work: LocalWork,
     observer: _Observer | None,
     on_round: Callable[[int], None],
+    pilot: Pilot | None,
 ) -> _Engine:
     if scenario.speed.engine == "flower":
         from fedmem.engines.flower import FlowerRuntime
 
-        return FlowerRuntime(scenario, federation, work, observer, on_round)
-    return Lockstep(scenario, federation, executor, work, observer, on_round)
+        return FlowerRuntime(scenario, federation, work, observer, on_round, pilot)
+    return Lockstep(scenario, federation, executor, work, observer, on_round, pilot)
 
 
 def executor_of(scenario: Scenario, federation: Federation, workers: int | None = None) -> Executor:

@@ -77,7 +77,8 @@ def _work(found: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
     about = "" if found.exact else "about "
     yield (
         "training",
-        f"{found.runs} runs × {found.rounds} rounds × {found.cohort:.4g} clients = {about}{found.trainings:,} local "
+        f"{found.runs} runs{' and a pilot' * found.pilots} × {found.rounds} rounds × {found.cohort:.4g} clients = "
+        f"{about}{found.trainings:,} local "
         f"trainings; {found.steps:,} steps ({found.steps / max(1, found.trainings):.3g} each), which see "
         f"{found.seen:,} examples",
     )

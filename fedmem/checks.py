@@ -38,31 +38,36 @@ def _runs(runs: int) -> Iterator[Problem]:
 
 
 def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
-    size = getattr(sampler, "size", None)
-    if isinstance(size, int) and size > clients:
-        yield Problem(
-            path="sampler.size",
-            message=f"a cohort of {size} cannot be drawn from {clients} clients; "
-            f"lower sampler.size to at most {clients} or raise clients",
-        )
+    for path, part in _nested(sampler, "sampler"):
+        for name in ("size", "candidates", "expected"):
+            size = getattr(part, name, None)
+            if isinstance(size, int | float) and size > clients:
+                yield Problem(
+                    path=f"{path}.{name}",
+                    message=f"a cohort of {size:g} cannot be drawn from {clients} clients; "
+                    f"lower {path}.{name} to at most {clients} or raise clients",
+                )
 
 
 def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
-    size, separation = getattr(sampler, "size", None), getattr(sampler, "separation", None)
-    if isinstance(size, int) and isinstance(separation, int) and size <= clients < size * separation:
-        yield Problem(
-            path="sampler.separation",
-            message=f"cohorts of {size} in each of {separation} rounds are {size * separation} different clients, but "
-            f"there are {clients}; lower sampler.separation to at most {clients // size}, or sampler.size to at most "
-            f"{max(1, clients // separation)}, or raise clients",
-        )
+    for path, part in _nested(sampler, "sampler"):
+        size, separation = getattr(part, "size", None), getattr(part, "separation", None)
+        if isinstance(size, int) and isinstance(separation, int) and size <= clients < size * separation:
+            yield Problem(
+                path=f"{path}.separation",
+                message=f"cohorts of {size} in each of {separation} rounds are {size * separation} different clients, "
+                f"but there are {clients}; lower {path}.separation to at most {clients // size}, or {path}.size to at "
+                f"most {max(1, clients // separation)}, or raise clients",
+            )
 
 
 def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
-    prefers = kind_of(sampler) == "atypical" and sampler.beta > 0
-    if prefers and not any(injection.role == "atypical" for injection in injections):
+    for path, part in _nested(sampler, "sampler"):
+        prefers = kind_of(part) == "atypical" and part.beta > 0
+        if not prefers or any(injection.role == "atypical" for injection in injections):
+            continue
         yield Problem(
-            path="sampler",
+            path=path,
             message="atypical prefers clients that hold atypical examples, but no injection makes any; "
             "add one, such as {kind: mislabelled}, or use {kind: uniform}",
         )
@@ -74,9 +79,22 @@ def _learning(sampler: Any, roster: str) -> Iterator[Problem]:
         yield Problem(
             path="sampler",
             message=f"{kind_of(sampler)} reads {' and '.join(needs)}: these depend on the coins of a run, so that runs "
-            "cannot share the cohorts drawn from them; use roster: own, with estimates at level global only, or "
-            "another sampler",
+            "cannot share cohorts drawn from their own; use roster: pilot, which reads them from one run more, or "
+            "use roster: own, with estimates at level global only, or another sampler",
         )
+
+
+def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterator[Problem]:
+    if roster != "own" or not getattr(sampler, "needs", ()):
+        return
+    for position, probe in enumerate(probes):
+        if kind_of(probe) == "leakage":
+            yield Problem(
+                path=f"probes[{position}]",
+                message="leakage compares examples that are in with some that are out, at clients that "
+                f"{kind_of(sampler)} picks by what these coins did to losses and norms; use roster: pilot, or leave it "
+                "out",
+            )
 
 
 def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
@@ -327,7 +345,8 @@ def _roster(roster: str, observe: Any, estimators: Sequence[Any]) -> Iterator[Pr
         yield Problem(
             path="roster",
             message="with a roster of its own in each run, whether a client is picked may depend on the coins, so "
-            "estimates exist at level global only; add global to observe.levels, or use roster: shared",
+            "estimates exist at level global only; add global to observe.levels, or use roster: shared (roster: pilot "
+            "for samplers that look at losses or norms)",
         )
 
 
@@ -395,6 +414,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _separation,
     _preference,
     _learning,
+    _picked_by_coins,
     _enough_clients,
     _honoured,
     _observed_rounds,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedmem.errors import ComponentError
 from fedmem.types import (
+    BoolArray,
     ClientData,
     Dataset,
     Estimate,
@@ -142,24 +143,34 @@ class History:
     """What a sampler may look at before a round: N, and what is known of each client. Never a coin.
 
     `sizes`, `atypical` (N,): rows, and slots of atypical audit examples, whether in or out. `order` (N,): the clients
-    as they signed up, in random order. `last_round` (N,): when it was last picked, 0 for never. `last_loss`,
-    `last_norm` (N,): mean loss and norm of the update when it last trained, NaN for never; they depend on coins, so
-    they stay NaN where all runs share one roster. Arrays are read-only, and say after each round what is known then.
+    as they signed up, in random order. `lots` (N,): a number in [0, 1) that each was dealt once, for traits that stay
+    with it. `available` (N,): who can be reached in this round; everybody, unless the sampler is `Reaching`.
+    `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss and norm of the
+    update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run, or of the run
+    itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster: shared`.
+    Arrays are read-only, and say after each round what is known then.
     """
 
     num_clients: int
     sizes: IntArray
     atypical: IntArray
     order: IntArray
+    lots: FloatArray
+    available: BoolArray
     last_round: IntArray
     last_loss: FloatArray
     last_norm: FloatArray
 
     @staticmethod
     def start(
-        sizes: Sequence[int] | IntArray, atypical: Sequence[int] | IntArray = (), order: Sequence[int] | IntArray = ()
+        sizes: Sequence[int] | IntArray,
+        atypical: Sequence[int] | IntArray = (),
+        order: Sequence[int] | IntArray = (),
+        lots: Sequence[float] | FloatArray = (),
     ) -> History:
-        """Before the first round: nobody was picked. By default nobody holds atypical slots, and the order is 0 .. N-1.
+        """Before the first round: nobody was picked, and everybody can be reached.
+
+        By default nobody holds atypical slots, the order is 0 .. N-1, and lots are evenly spaced in it.
 
         >>> History.start([30, 20]).last_round.tolist()
         [0, 0]
@@ -170,6 +181,8 @@ class History:
             sizes=np.array(sizes, dtype=np.int64),
             atypical=np.array(atypical if len(atypical) else [0] * count, dtype=np.int64),
             order=np.array(order if len(order) else np.arange(count), dtype=np.int64),
+            lots=np.array(lots if len(lots) else (np.arange(count) + 0.5) / count, dtype=np.float64),
+            available=np.ones(count, dtype=np.bool_),
             last_round=np.zeros(count, dtype=np.int64),
             last_loss=np.full(count, np.nan),
             last_norm=np.full(count, np.nan),
@@ -189,10 +202,33 @@ class History:
 class Sampler(Protocol):
     """Picks the cohort of a round: sorted client indices, possibly none.
 
-    A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`.
+    A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`, or in a property.
     """
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray: ...
+
+
+@runtime_checkable
+class Chances(Sampler, Protocol):
+    """A sampler whose inclusion probabilities are known.
+
+    `probabilities` (N,): for each client the probability that `cohort` picks it, given all that `history` shows before
+    this round, over the draws of `rng` alone. So a client that has to rest has 0, and one whose turn it is has 1: what
+    is drawn before a round hides nobody in it. None where they are not known.
+    """
+
+    def probabilities(self, round: int, history: History) -> FloatArray | None: ...
+
+
+@runtime_checkable
+class Reaching(Sampler, Protocol):
+    """A sampler that says who can be reached at all.
+
+    `reachable` (N,) is asked for once before each round; then `history.available` is what it said, while it is asked it
+    is what it said last.
+    """
+
+    def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray: ...
 
 
 ClientState = dict[str, Params]

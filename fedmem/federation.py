@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fedmem.allotment import allot, draw, population_of, shortages
 from fedmem.components import CanaryInjection, FeatureShift
 from fedmem.errors import ComponentError, Problem, ScenarioError
+from fedmem.extra_run import led, with_pilot
 from fedmem.initial import initialise
 from fedmem.parts import Parts
 from fedmem.seeding import stream
@@ -54,7 +55,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     - no client holds a class that an injection reserves, but for the rows that it injects;
     - with a partition that shifts features, clients hold, and the audit set has, real rows as their client sees them;
       labels, ids, coins and all draws are as without;
-    - torch's global generator is left as it was.
+    - torch's global generator is left as it was;
+    - a pilot run has coins, fill-ins and weights of its own, and leaves those of all other runs as they are.
 
     Errors: `ScenarioError` if the data have too few rows, `ComponentError` from the components.
     """
@@ -64,6 +66,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
+    if scenario.has_pilot:
+        plan = replace(plan, audit=with_pilot(scenario, plan.audit))
     module, initial = initialise(scenario, data)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
@@ -71,7 +75,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if isinstance(scenario.partition, FeatureShift):
         plan, fill = _shifted(scenario.partition, plan, fill, extra_start + len(plan.extra))
     left_out = counts.rows["base"] - audit_start
-    return Federation(
+    whole = Federation(
         store=_store(scenario, data.train, plan),
         base=Parts(rows=np.arange(audit_start), starts=plan.base.starts),
         audit=plan.audit,
@@ -94,13 +98,14 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         ),
         model=module,
         initial=initial,
-        initials=tuple(initialise(scenario, data, run)[1] for run in range(scenario.runs))
+        initials=tuple(initialise(scenario, data, run)[1] for run in range(plan.audit.runs))
         if scenario.initial_weights == "own"
         else (),
         shifted=isinstance(scenario.partition, FeatureShift),
         num_classes=data.num_classes,
         counts=counts.rows | ({"left out": left_out, "base": audit_start} if left_out else {}),
     )
+    return led(whole) if scenario.has_pilot else whole
 
 
 def budget(scenario: Scenario) -> dict[str, int]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedmem.catalogue import kind_of
 from fedmem.components import Probe
 from fedmem.errors import RunError
+from fedmem.roster import Pilot
 from fedmem.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
 
 Lost = Mapping[tuple[int, int], str]
@@ -26,7 +27,8 @@ _LEVELS: tuple[Level, ...] = ("local", "sum", "global")
 class Simulated:
     """Runs of a bank with all that was read while they were trained, and what did the training.
 
-    Of some of the runs, a shard, or of all of them. `lost` is who was dropped, `seconds` the time that processes spent.
+    Of some of the runs, a shard, or of all of them. `lost` is who was dropped, `seconds` the time that processes spent,
+    `pilot` what picked the cohorts, where something did.
     """
 
     bank: Bank
@@ -39,6 +41,7 @@ class Simulated:
     device: str
     seconds: Mapping[str, float]
     lost: Lost = field(default_factory=dict)
+    pilot: Pilot | None = None
 
 
 def sources(probes: Sequence[Probe]) -> tuple[str, ...]:
@@ -89,6 +92,7 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
         device=first.device,
         seconds={name: sum(part.seconds[name] for part in parts) for name in first.seconds},
         lost=first.lost,
+        pilot=first.pilot,
     )
 
 

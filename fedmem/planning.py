@@ -44,14 +44,16 @@ class Precision:
 class Plan:
     """What a scenario will do.
 
-    `cohort` is the mean number of clients in a round; `trainings`, `steps` and `seen` (examples, each time it is in a
-    batch) are over all runs and rounds; `models` those that are looked at, by level; `sets` the examples that each of
+    `pilots` is 1 where one run more picks the cohorts, else 0. `cohort` is the mean number of clients in a round;
+    `trainings`, `steps` and `seen` (examples, each time it is in a batch) are over all runs, a pilot among them, and
+    all rounds; `models` those that are looked at, by level; `sets` the examples that each of
     them is asked about; `evidence`, `references` the rows of these files. `memory` are bytes by purpose in each phase,
     `room` how training is cut and `roomy` how it would be without a budget; `disk` are bytes by file. Bytes are rough.
     `exact` is False where cohorts are known only while training, or were drawn for the first rounds alone.
     """
 
     runs: int
+    pilots: int
     rounds: int
     observed: tuple[int, ...]
     rows: Mapping[str, int]
@@ -121,17 +123,19 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     evidence, references = (sum(models.values()) * each for each in (sum(sets.values()), sum(labels)))
     needs = memory.needs_of(scenario, federation, cohorts.widest)
     room = memory.fitted(scenario, needs)
+    pilots = int(scenario.has_pilot)
     looks_ahead = bool(getattr(scenario.sampler, "needs", ()))
     return Plan(
         runs=scenario.runs,
+        pilots=pilots,
         rounds=scenario.rounds,
         observed=scenario.observed_rounds,
         rows=federation.counts,
         generated=int(np.count_nonzero(audit.examples.ids < 0)),
         cohort=trainings / scenario.runs / scenario.rounds,
-        trainings=trainings,
-        steps=steps,
-        seen=seen,
+        trainings=trainings + pilots * trainings // scenario.runs,
+        steps=steps + pilots * steps // scenario.runs,
+        seen=seen + pilots * seen // scenario.runs,
         models=models,
         sets=sets,
         evidence=evidence,

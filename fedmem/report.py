@@ -18,7 +18,7 @@ from fedmem import figures
 from fedmem.cells import Section, Value, number, rate
 from fedmem.results import Run, read
 from fedmem.statistics import null_tpr
-from fedmem.summary import CAPTION, VIEWS, Summary, alarms, also, headline, legend, sections
+from fedmem.summary import CAPTION, VIEWS, Summary, alarms, also, headline, legend, picking, sections
 from fedmem.types import FINAL
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class _Table:
         for alarm in alarms(self.run):
             yield from _prose(alarm, width, "bold red", hang=2)
         yield from _prose(CAPTION, width, "dim")
+        yield from _prose(picking(self.run), width, "dim")
         grid = _Grid.of(shown, width)
         for section in shown:
             yield "", ""
@@ -431,6 +432,7 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     for alarm in alarms(run):
         yield f'<p class="alarm">{text(alarm)}</p>'
     yield f"<p>{text(CAPTION)}</p>"
+    yield f"<p>{text(picking(run))}</p>" if picking(run) else ""
     shown = list(sections(summary, everything=True))
     for section in shown:
         yield from _section(section)

@@ -1,16 +1,17 @@
-"""Who takes part in which round: drawn round by round, once for all runs that share it."""
+"""Who takes part in which round: drawn round by round, once for all runs that share it, by a pilot if need be."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem.components import History
+from fedmem.components import Chances, History, Reaching
 from fedmem.seeding import stream
-from fedmem.types import Federation, IntArray, Params
+from fedmem.types import Federation, FloatArray, IntArray, Params
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -22,34 +23,79 @@ CLIENTS_LOOKED_AT = 10**8
 """Clients times cohorts that are drawn ahead at most; of a longer training, the first rounds stand for all."""
 
 
-def rosters(scenario: Scenario, federation: Federation, runs: Sequence[int]) -> dict[int, Roster]:
-    """The roster of each of these runs; with `roster: shared` the cohorts are drawn, and their history held, once."""
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """Who was picked for a round, sorted, and with which probability each (None: that is not known)."""
+
+    clients: tuple[int, ...]
+    chances: FloatArray | None = None
+
+    def chance(self, client: int) -> float | None:
+        """With which probability a client was picked that was."""
+        return None if self.chances is None else float(self.chances[bisect_left(self.clients, client)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pilot:
+    """Who was picked in each round by what one further run showed; how many `failed` in it, and how long it took.
+
+    That run is none of those that are analysed, and its coins are independent of theirs, so that who takes part in
+    them says nothing of theirs.
+    """
+
+    rounds: tuple[Picked, ...]
+    failed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def clients(self) -> int:
+        """How many different clients were picked at all."""
+        return len({client for picked in self.rounds for client in picked.clients})
+
+    def picked(self, round: int) -> Picked:
+        """Of one round."""
+        return self.rounds[round - 1]
+
+
+def rosters(
+    scenario: Scenario, federation: Federation, runs: Sequence[int], pilot: Pilot | None = None
+) -> dict[int, Roster]:
+    """The roster of each of these runs; unless it is their own, cohorts are drawn, and their history held, once.
+
+    Without a pilot that there ought to be, cohorts are drawn as if nobody had trained.
+    """
     if scenario.roster == "own":
         return {run: Roster(scenario, federation, run) for run in runs}
-    drawn = _Drawn(scenario, federation, None)
+    drawn = pilot or _Drawn(scenario, federation, None)
     return {run: Roster(scenario, federation, run, drawn) for run in runs}
 
 
 class Roster:
-    """The cohorts of one run. With `roster: shared` they are drawn without looking at the run, hence at its coins."""
+    """The cohorts of one run. Unless they are its own, they are drawn without looking at it, hence at its coins."""
 
-    def __init__(self, scenario: Scenario, federation: Federation, run: int, drawn: _Drawn | None = None) -> None:
-        self._own = scenario.roster == "own"
-        self._drawn = drawn or _Drawn(scenario, federation, run if self._own else None)
+    def __init__(
+        self, scenario: Scenario, federation: Federation, run: int, drawn: _Drawn | Pilot | None = None
+    ) -> None:
+        self._own = None if scenario.roster != "own" else _Drawn(scenario, federation, run)
+        self._drawn = self._own or drawn or _Drawn(scenario, federation, None)
         self._there = None if federation.audit.client_in is None else federation.audit.client_in[run]
 
     def cohort(self, round: int) -> tuple[int, ...]:
         """Sorted clients of this round. Rounds are drawn in order and once each, because samplers may look back."""
-        picked = self._drawn.cohort(round)
+        picked = self.picked(round).clients
         if self._there is not None:
             # The place of a client that the run leaves out stays empty; nobody moves up.
             return tuple(client for client in picked if self._there[client])
         return picked
 
+    def picked(self, round: int) -> Picked:
+        """Who was picked, those that the run leaves out among them."""
+        return self._drawn.picked(round)
+
     def trained(self, client: int, before: Params, sent: Params, loss: float) -> None:
         """What a client's work shows: it depends on coins, so only a roster of the run's own may learn it."""
-        if self._own:
-            self._drawn.trained(client, before, sent, loss)
+        if self._own is not None:
+            self._own.trained(client, before, sent, loss)
 
     def node(self, client: int) -> int:
         """Where the grid knows the client."""
@@ -71,7 +117,7 @@ class Cohorts:
     @staticmethod
     def draw(scenario: Scenario, federation: Federation) -> Cohorts:
         """From the streams of the scenario, as the engine will draw them."""
-        alike = scenario.roster == "shared" and federation.audit.client_in is None
+        alike = scenario.roster != "own" and federation.audit.client_in is None
         found = list(rosters(scenario, federation, range(1 if alike else scenario.runs)).values())
         most = max(1, CLIENTS_LOOKED_AT // (len(found) * max(1000, scenario.clients)))
         return Cohorts(runs=scenario.runs, rounds=min(scenario.rounds, most), rosters=found)
@@ -110,7 +156,8 @@ class _Drawn:
             for counted in (audit.holder >= 0, (audit.holder >= 0) & (audit.role == "atypical"))
         )
         order = stream(scenario.seed, "roster order", run=run).permutation(clients)
-        self._known = History.start(federation.base_sizes + slots, atypical, order)
+        lots = stream(scenario.seed, "roster lots", run=run).random(clients)
+        self._known = History.start(federation.base_sizes + slots, atypical, order, lots)
         # Samplers look at what is written here after every round, without a copy of it, and cannot write themselves.
         arrays: dict[str, Any] = {
             name: array.view() for name, array in vars(self._known).items() if name != "num_clients"
@@ -118,17 +165,25 @@ class _Drawn:
         for view in arrays.values():
             view.flags.writeable = False
         self.history = replace(self._known, **arrays)
-        self._cohorts: list[tuple[int, ...]] = []
+        self._rounds: list[Picked] = []
 
-    def cohort(self, round: int) -> tuple[int, ...]:
-        """The clients that the sampler picked for this round."""
-        while len(self._cohorts) < round:
-            number = len(self._cohorts) + 1
-            rng = stream(self._scenario.seed, "roster", run=self._run, round=number)
-            picked: IntArray = self._scenario.sampler.cohort(number, self.history, rng)
-            self._known.last_round[picked] = number
-            self._cohorts.append(tuple(picked.tolist()))
-        return self._cohorts[round - 1]
+    def picked(self, round: int) -> Picked:
+        """Whom the sampler picked for this round."""
+        while len(self._rounds) < round:
+            self._rounds.append(self._draw(len(self._rounds) + 1))
+        return self._rounds[round - 1]
+
+    def _draw(self, number: int) -> Picked:
+        """The next round."""
+        sampler, seed = self._scenario.sampler, self._scenario.seed
+        if isinstance(sampler, Reaching):
+            rng = stream(seed, "roster reachable", run=self._run, round=number)
+            self._known.available[:] = sampler.reachable(number, self.history, rng)
+        rng = stream(seed, "roster", run=self._run, round=number)
+        clients: IntArray = sampler.cohort(number, self.history, rng)
+        chances = sampler.probabilities(number, self.history) if isinstance(sampler, Chances) else None
+        self._known.last_round[clients] = number
+        return Picked(clients=tuple(clients.tolist()), chances=None if chances is None else chances[clients])
 
     def trained(self, client: int, before: Params, sent: Params, loss: float) -> None:
         """Loss and norm of the update of this client."""

@@ -183,9 +183,18 @@ def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total
         "commit": commit(),
         "components": components_of(scenario),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
+        "pilot": _pilot(scenario, simulated),
         "privacy": None,
         "alarms": _alarms(simulated),
     }
+
+
+def _pilot(scenario: Scenario, simulated: Simulated) -> dict[str, Any] | None:
+    """The run that picked the cohorts of all others, and that nothing was estimated from."""
+    pilot = simulated.pilot
+    if pilot is None:
+        return None
+    return {"run": scenario.runs, "clients": pilot.clients, "failed": pilot.failed, "seconds": pilot.seconds}
 
 
 def _alarms(simulated: Simulated) -> list[str]:

@@ -212,8 +212,10 @@ class Scenario(_Part):
     references: Annotated[int, Strict(), Field(ge=1, le=10**7)] = Field(
         default=1000, description="fresh references for each family of canaries"
     )
-    roster: Literal["shared", "own"] = Field(
-        default="shared", description="one sequence of cohorts for all runs, or one for each"
+    roster: Literal["shared", "pilot", "own"] = Field(
+        default="shared",
+        description="one sequence of cohorts for all runs, drawn blindly or by what a further run shows, or one for "
+        "each",
     )
     cohort: Literal["sampler", "strategy"] = Field(
         default="sampler", description="who picks the cohort; a strategy may pick its own"
@@ -260,6 +262,11 @@ class Scenario(_Part):
     def observed_rounds(self) -> tuple[int, ...]:
         """The rounds that are looked at, sorted; 0 and the last are always among them."""
         return self.observe.within(self.rounds)
+
+    @property
+    def has_pilot(self) -> bool:
+        """Whether a further run is trained first, whose losses and norms decide who takes part in all others."""
+        return self.roster == "pilot" and bool(getattr(self.sampler, "needs", ()))
 
     @property
     def id(self) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from fedmem.bank import Progress, gather
+from fedmem.bank import Progress, gather, pilot_of
 from fedmem.forks import Alone, Crew, Forks, Tell, Work
 from fedmem.joining import Lost, Simulated, join
 from fedmem.memory import cut_of, room_of
 from fedmem.provenance import code, components_of, versions
+from fedmem.roster import Pilot
 from fedmem.shards import Dropped, Shards, divide, name_of
 from fedmem.types import Bank, Federation
 
@@ -48,6 +49,7 @@ def train(
       numbers of a stack of one client in another order);
     - a shard is kept when all that was read of it has reached the disk, and never trained twice, but where a client
       fails that did not fail in the shards before;
+    - a pilot, where there is one, is trained before all shards, and kept as they are;
     - shards of other code, data, versions or settings are not used, nor are damaged ones.
 
     Errors: those of `simulate`, at once, by whichever shard comes first; `RunError` where a process dies.
@@ -66,6 +68,11 @@ def train(
     workers = max(1, min(room.workers, len(missing)))
     sizes = tuple(len(shard) for shard in plan)
     division = Division(shards=sizes, resumed=len(plan) - len(missing), workers=workers)
+    pilot = shards.pilot()
+    if missing and pilot is None:
+        pilot = pilot_of(scenario, federation, progress)
+        if pilot is not None:
+            shards.keep_pilot(pilot)
     rounds = _Rounds(scenario, progress)
     rounds.begin(missing, division, refused)
     alone = None if workers == 1 else 1  # a fork has none of its own
@@ -76,7 +83,7 @@ def train(
             ledger,
             crew,
             workers,
-            partial(_Work, scenario, federation, shards, alone, watch),
+            partial(_Work, scenario, federation, shards, alone, watch, pilot),
             shards.tell,
         )
     if progress is not None:
@@ -90,7 +97,8 @@ def train(
         roster=scenario.roster,
         targets={"test": federation.test.targets},
     )
-    return join([shards.read(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed), division
+    joined = join([shards.read(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed)
+    return replace(joined, pilot=pilot), division
 
 
 class Ledger:
@@ -174,6 +182,7 @@ class _Work:
     shards: Shards
     workers: int | None
     watch: bool
+    pilot: Pilot | None
     shard: range
     known: Lost
 
@@ -186,6 +195,7 @@ class _Work:
             watch=self.watch,
             lost=self.known,
             workers=self.workers,
+            pilot=self.pilot,
         )
         found = {place: why for place, why in done.lost.items() if place not in self.known}
         dropped = Dropped(known=self.known, found=found)
@@ -260,7 +270,11 @@ def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
 def _digest(federation: Federation) -> str:
     """Of every row that is trained on or measured, who holds it, the coins and the initial weights."""
     examples = (federation.store, federation.audit.examples, federation.test, federation.population)
-    weights = [value for params in (federation.initial, *federation.initials) for value in params.values()]
+    weights = [
+        value
+        for params in (federation.initial, *(federation.pilot or federation).initials)
+        for value in params.values()
+    ]
     arrays = [
         *(array for rows in examples for array in (rows.inputs, rows.targets)),
         *(references.inputs for references in federation.references),
@@ -270,6 +284,7 @@ def _digest(federation: Federation) -> str:
         federation.audit.holder,
         federation.audit.is_in,
         *(() if federation.audit.client_in is None else (federation.audit.client_in,)),
+        *(() if federation.pilot is None else (federation.pilot.audit.is_in, federation.pilot.fill)),
         *(value.detach().cpu().numpy() for value in weights),
     ]
     found = hashlib.blake2b(digest_size=16)

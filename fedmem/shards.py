@@ -3,6 +3,7 @@
     runs/<scenario name>/.<id>.shards/    beside the folder of the run, removed when that is written
       lock                                who trains these runs, one process at a time
       lost.json                           clients that failed in some run and are dropped in all
+      pilot.json                          whom the pilot picked, if there is one
       runs-0-15/                          the readings of one shard, as the files of a run, but before summaries
         measurements.parquet  evidence.parquet  references.parquet  participation.parquet
         reconstructions.npz   params.safetensors (if asked for)
@@ -33,6 +34,7 @@ import numpy as np
 from fedmem.errors import FolderError, RunError
 from fedmem.joining import Lost, Simulated
 from fedmem.results import write_params, writing
+from fedmem.roster import Picked, Pilot
 from fedmem.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
 from fedmem.training import stack
 from fedmem.types import Bank
@@ -206,17 +208,42 @@ class Shards:
 
     def tell(self, known: Lost) -> None:
         """Who is known to fail from now on."""
-        partial = self.place / ".lost.json"
-        _write_json(partial, {"made": self.made, "known": _listed(known)})
+        self._put("lost.json", {"made": self.made, "known": _listed(known)})
+
+    def _put(self, name: str, content: Mapping[str, Any]) -> None:
+        """A small file that is there when it has reached the disk."""
+        partial = self.place / f".{name}"
+        _write_json(partial, content)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        partial.replace(self.place / "lost.json")
+        partial.replace(self.place / name)
+
+    def pilot(self) -> Pilot | None:
+        """The pilot that was kept; None where there is none, it is damaged or something else made it."""
+        try:
+            content = _read_json(self.place / "pilot.json")
+            if content["made"] != self.made:
+                return None
+            rounds = [
+                Picked(clients=tuple(clients), chances=None if chances is None else np.array(chances, dtype=np.float64))
+                for clients, chances in content["rounds"]
+            ]
+            return Pilot(rounds=tuple(rounds), failed=content["failed"], seconds=content["seconds"])
+        except _UNREADABLE:
+            return None
+
+    def keep_pilot(self, pilot: Pilot) -> None:
+        """Keeps what the pilot picked."""
+        rounds = [(one.clients, None if one.chances is None else one.chances.tolist()) for one in pilot.rounds]
+        content = {"made": self.made, "rounds": rounds, "failed": pilot.failed, "seconds": pilot.seconds}
+        self._put("pilot.json", content)
 
     def clear(self) -> None:
         """Removes every shard."""
         for shard in _found(self.place):
             shutil.rmtree(self._at(shard))
-        (self.place / "lost.json").unlink(missing_ok=True)
+        for name in ("lost.json", "pilot.json"):
+            (self.place / name).unlink(missing_ok=True)
 
     def _at(self, shard: range) -> Path:
         return self.place / f"runs-{shard.start}-{shard.stop - 1}"

@@ -497,6 +497,20 @@ def headline(run: Run) -> str:
     )
 
 
+def picking(run: Run) -> str:
+    """What a reader has to know of how clients were picked; empty where all runs share blindly drawn cohorts."""
+    scenario, pilot = run.scenario, run.manifest.get("pilot")
+    if pilot:
+        failed = f"; {pilot['failed']} of its client rounds failed" if pilot["failed"] else ""
+        return f"Who took part was picked by what a pilot showed, one run more, which no estimate reads{failed}."
+    if scenario.get("roster") == "own" and "local" in scenario.get("observe", {}).get("levels", ()):
+        return (
+            "Each run drew a roster of its own, so that whether a client's model is there to be read may depend on the "
+            "coins of its examples: nothing local compares in with out, only the aggregate does."
+        )
+    return ""
+
+
 def alarms(run: Run) -> list[str]:
     """What a reader has to know before any number; of many alarms the first three, then how many there are."""
     told = [f"ALARM: {alarm}" for alarm in run.manifest.get("alarms") or []]

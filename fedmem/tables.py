@@ -29,7 +29,7 @@ _COLUMNS: Mapping[str, str] = {
     "subjects:[int64] less:[int32] ties:[int32] quantiles:[float32]",
     "audit": "subject:int64 injection:int32 kind:text role:text holder:int32 copies:int32 start:int32 stop:int32 "
     "target:int64 id:int64 is_in:[bool] inputs:[float32]",
-    "participation": "run:int32 round:int32 client:int32 num_examples:int32 failed:bool",
+    "participation": "run:int32 round:int32 client:int32 num_examples:int32 failed:bool probability:float64",
 }
 """The columns of each table and their types; square brackets hold a list."""
 
@@ -260,14 +260,16 @@ def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
 
 
 def participation_rows(participation: Sequence[Participation]) -> pa.Table:
-    """One row per client, round and run."""
+    """One row per client, round and run; no probability where it is not known."""
+    import pyarrow as pa
+
     numbers = {
         name: np.array([getattr(row, name) for row in participation], dtype=np.int32)
         for name in ("run", "round", "client", "num_examples")
     }
-    return _table(
-        "participation", {**numbers, "failed": np.array([row.failed for row in participation], dtype=np.bool_)}
-    )
+    failed = np.array([row.failed for row in participation], dtype=np.bool_)
+    chances = pa.array([row.probability for row in participation], pa.float64())
+    return _table("participation", {**numbers, "failed": failed, "probability": chances})
 
 
 def read_participation(path: Path) -> list[Participation]:

@@ -243,7 +243,8 @@ class Federation:
     `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
     in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
     exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
-    `initials` has weights for each. `shifted` says whether clients see real rows in their own way.
+    `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `pilot` is the same
+    federation with one run more, the pilot's, where there is one.
     """
 
     store: Examples
@@ -261,6 +262,7 @@ class Federation:
     counts: Mapping[str, int]
     initials: tuple[Params, ...] = ()
     shifted: bool = False
+    pilot: Federation | None = None
 
     @property
     def num_clients(self) -> int:
@@ -373,13 +375,18 @@ class ReferenceEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Participation:
-    """One client's part in one round of one run."""
+    """One client's part in one round of one run.
+
+    `probability` is that with which its sampler picked it, given all that was known before the round, None where that
+    is not known.
+    """
 
     run: int
     round: int
     client: int
     num_examples: int
     failed: bool
+    probability: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

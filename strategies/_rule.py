@@ -32,8 +32,9 @@ class Round:
 
     `before` (R, ...) the model sent out; `sent` (R, K, ...) what came back; `weights` (R, K) float64 numbers of
     examples; `present` (R, K) bool, False for a place without a client; `clients` (R, K) int64 who it is, 0 .. N-1,
-    -1 where nobody is; `report` (R, K) float64 scalars by name, NaN where a client says nothing; `generators` one per
-    run, for rules that draw.
+    -1 where nobody is; `report` (R, K) float64 scalars by name, NaN where a client says nothing, among them
+    `probability`, with which the sampler picked each, where that is known; `generators` one per run, for rules that
+    draw.
     """
 
     number: int

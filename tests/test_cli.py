@@ -179,11 +179,12 @@ def test_what_show_prints_can_be_pasted_into_a_scenario(family, kind):
         name = next(key for key, inner in mapping.items() if isinstance(inner, dict) and "kind" in inner)
         host, mapping = catalogue.nested_family(catalogue.load(host, mapping["kind"]), name), mapping[name]
     assert mapping == describe.example(family, kind)
-    pasted = {**TINY, "runs": 8, "leave_out": {"clients": "all"}, field: value}
+    pasted = {**TINY, "runs": 8, "leave_out": {"clients": "all"}, "roster": "pilot", field: value}
     if family == "partition":
         pasted["sampler"] = {"kind": "everyone"}
     # only what another part of this one scenario forbids
-    assert wrong_places(json.dumps(pasted)) <= {"client.kind", "sampler.size", "strategy"}
+    sizes = {"sampler.size", "sampler.candidates", "sampler.expected"}
+    assert wrong_places(json.dumps(pasted)) <= {"client.kind", "strategy"} | sizes
 
 
 @pytest.mark.parametrize(("family", "kind"), EVERY, ids="/".join)

@@ -53,7 +53,7 @@ def folder(tmp_path):
         (["sho"], ["show"]),
         (["list", "sa"], ["sampler"]),
         (["show", ""], list(FAMILIES)),
-        (["show", "sampler", "u"], ["uniform"]),
+        (["show", "sampler", "un"], ["uniform"]),
         (["show", "sampler", ""], list(catalogue.kinds("sampler"))),
         (["show", "nothing", ""], []),
         (["fetch", "mn"], ["mnist5k"]),

@@ -78,7 +78,8 @@ def test_every_choice_of_a_scenario_is_made_by_a_shipped_one() -> None:
     scenarios = [load_scenario(path) for path in PATHS]
     injections = [injection for one in scenarios for injection in one.injections]
     assert {one.exclusion for one in scenarios} == {"replace", "remove"}
-    assert {one.roster for one in scenarios} == {one.initial_weights for one in scenarios} == {"shared", "own"}
+    assert {one.roster for one in scenarios} == {"shared", "pilot", "own"}
+    assert {one.initial_weights for one in scenarios} == {"shared", "own"}
     assert any(one.leave_out.clients == "all" for one in scenarios)
     assert any(isinstance(one.leave_out.clients, tuple) for one in scenarios)
     assert {type(injection.clients) for injection in injections} >= {str, tuple}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from fedmem.catalogue import field_names, load
 from fedmem.scenario import Scenario, parse_scenario
 
 TINY: dict[str, Any] = {
@@ -31,6 +32,14 @@ TINY: dict[str, Any] = {
     "probes": [],
     "estimators": [],
 }
+
+
+def sampled(kind: str) -> dict[str, Any]:
+    """What makes a tiny scenario draw its five clients by this sampler: two in a round, where it has a size."""
+    sampler: dict[str, Any] = {"kind": kind}
+    sampler |= {name: 2 for name in ("size", "expected") if name in (field_names("sampler", kind) or ())}
+    sampler |= {"candidates": 4} if kind == "power_of_choice" else {}
+    return {"sampler": sampler, "roster": "pilot" if hasattr(load("sampler", kind), "needs") else "shared"}
 
 
 def tiny(**changes: Any) -> Scenario:

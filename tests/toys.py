@@ -143,3 +143,50 @@ class Loudest:
         SEEN.append(deepcopy(history))
         loss = np.where(np.isnan(history.last_loss), np.inf, history.last_loss)
         return np.sort(np.argsort(-loss, kind="stable")[: self.size])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """Looks at its rows, and so knows its loss, but learns nothing."""
+
+    batch_size: int = 64
+
+    @property
+    def _inner(self) -> Sgd:
+        return Sgd(lr=0.1, batch_size=self.batch_size)
+
+    def num_steps(self, num_examples: int) -> int:
+        return self._inner.num_steps(num_examples)
+
+    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
+        return self._inner.batches(num_examples, rng)
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+        return {"params": before}
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        slopes = gradient(state["params"])
+        return {"params": {name: value + 0.0 * slopes[name] for name, value in state["params"].items()}}
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        return Outcome(sent=state["params"], kept=state["params"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debiased:
+    """The mean of all updates, estimated from those that came by weights 1 / (N p)."""
+
+    def make(self, cohort_size: int) -> Any:
+        return RuleStrategy(self)
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays:
+        return {"clients": torch.full((len(next(iter(before.values()))),), float(num_clients), dtype=torch.float64)}
+
+    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+        return {}
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        weights = torch.where(round.present, 1 / (round.report["probability"] * state["clients"][:, None]), 0.0)
+        updates = {name: value - round.before[name][:, None] for name, value in round.sent.items()}
+        moved = weighted_mean(updates, weights)
+        return {name: value + moved[name] for name, value in round.before.items()}, state

@@ -15,7 +15,8 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.errors import RunError
-from fedmem.observe import Observed, Roster, Watcher, params_of
+from fedmem.observe import Observed, Watcher, params_of
+from fedmem.roster import Roster
 from fedmem.types import Federation, Params, Participation
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def one_run(
         enforce=scenario.cohort == "sampler",
         seed=scenario.seed,
         run=run,
-        same_cohorts=scenario.roster == "shared",
+        same_cohorts=scenario.roster != "own",
         kept=kept,
     )
     grid = LocalGrid(federation.num_clients, lambda messages: send(Waiting(observed, messages)))
@@ -114,7 +115,14 @@ def one_run(
             f"{scenario.rounds}. Lower rounds to {observed.round}, or use a strategy that goes on to the end."
         )
     failed = [
-        Participation(run=run, round=round, client=client, num_examples=0, failed=True)
+        Participation(
+            run=run,
+            round=round,
+            client=client,
+            num_examples=0,
+            failed=True,
+            probability=roster.picked(round).chance(client),
+        )
         for round, clients in observed.failed.items()
         for client in clients
     ]

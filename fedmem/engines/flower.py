@@ -54,7 +54,7 @@ from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
 from fedmem.joining import Lost
 from fedmem.observe import TRACE, Watcher, not_finite, params_of
-from fedmem.roster import Roster, rosters
+from fedmem.roster import Pilot, Roster, rosters
 from fedmem.speed import cores
 from fedmem.types import Federation, Params, Participation
 from fedmem.work import LocalWork, Task, Trained, Work
@@ -93,6 +93,7 @@ class FlowerRuntime:
         work: LocalWork,
         watcher: Watcher | None,
         on_round: Callable[[int], None] = lambda round: None,
+        pilot: Pilot | None = None,
     ) -> None:
         if _joined.get() is None:
             require_ray()
@@ -101,6 +102,7 @@ class FlowerRuntime:
         self._work = work
         self._watchers = () if watcher is None else (watcher,)
         self._on_round = on_round
+        self._pilot = pilot
         self._text = scenario.to_yaml()
         self._participation: list[Participation] = []
         self._lost: dict[tuple[int, int], str] = {}
@@ -115,7 +117,7 @@ class FlowerRuntime:
         """
         assert server == "messages", "the scenario admits nothing else with this engine"
         self._lost = dict(lost)
-        self._rosters = rosters(self._scenario, self._federation, runs)
+        self._rosters = rosters(self._scenario, self._federation, runs, self._pilot)
         grid = _joined.get()
         if grid is not None:
             params = self._serve(runs, grid, lambda: None)
@@ -251,7 +253,7 @@ class FlowerRuntime:
         self, letters: Sequence[_Letter], outcomes: Mapping[int, Trained | str | RecordDict]
     ) -> list[Trained | str | RecordDict]:
         """With a roster that all runs share, a client that fails in one run is dropped in all of them."""
-        if self._scenario.roster == "shared":
+        if self._scenario.roster != "own":
             for letter in letters:
                 outcome = outcomes.get(id(letter))
                 if isinstance(outcome, str):
@@ -271,10 +273,19 @@ class FlowerRuntime:
             self._work.keep(Work.of([task]))
         self._rosters[work.run].trained(letter.client, task.before, outcome.outcome.sent, outcome.loss)
         rows = len(task.rows)
+        chance = self._rosters[work.run].picked(work.round).chance(letter.client)
         self._participation.append(
-            Participation(run=work.run, round=work.round, client=letter.client, num_examples=rows, failed=False)
+            Participation(
+                run=work.run,
+                round=work.round,
+                client=letter.client,
+                num_examples=rows,
+                failed=False,
+                probability=chance,
+            )
         )
         report = {name: float(value) for name, value in outcome.outcome.report.items()}
+        report |= {} if chance is None else {"probability": chance}
         return RecordDict(
             {
                 "arrays": local_record(outcome.outcome.sent),

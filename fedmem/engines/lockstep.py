@@ -23,7 +23,7 @@ from fedmem.engines._letters import FAILED, check_instructions, evaluated, follo
 from fedmem.errors import RunError
 from fedmem.joining import Lost
 from fedmem.observe import Watcher, not_finite, params_of, too_many_failed
-from fedmem.roster import FIRST_NODE, Roster, rosters
+from fedmem.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
 from fedmem.training import Executor
 from fedmem.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
 from fedmem.work import Done, LocalWork, Work, pick, stack
@@ -53,6 +53,7 @@ class Lockstep:
         work: LocalWork,
         watcher: Watcher | None,
         on_round: Callable[[int], None] = lambda round: None,
+        pilot: Pilot | None = None,
     ) -> None:
         self._scenario = scenario
         self._federation = federation
@@ -60,6 +61,7 @@ class Lockstep:
         self._work = work
         self._watchers = () if watcher is None else (watcher,)
         self._on_round = on_round
+        self._pilot = pilot
         self._follows = followed(scenario.client)
         self._participation: list[Participation] = []
         self._lost: dict[tuple[int, int], str] = {}
@@ -73,11 +75,15 @@ class Lockstep:
         What is `lost` failed in a run that is not among these, and is dropped here without a try.
         """
         self._lost = dict(lost)
-        self._rosters = rosters(self._scenario, self._federation, runs)
+        self._rosters = rosters(self._scenario, self._federation, runs, self._pilot)
         with in_process():
             params = self._by_messages(runs) if server == "messages" else self._by_rule(runs)
         ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
         return Finished(params=tuple(params), participation=tuple(ordered), lost=self._lost)
+
+    def picked(self, run: int, round: int) -> Picked:
+        """Who was picked for a round of a run that was trained."""
+        return self._rosters[run].picked(round)
 
     # --- Flower's messages: the reference, and the path of every foreign strategy ---------------------------------
 
@@ -204,7 +210,7 @@ class Lockstep:
                 lost = np.flatnonzero(~done.finite()).tolist()
                 met |= {left[i]: str(not_finite(pick(done.sent, i))) for i in lost}
             failed |= {int(going[i]): cause for i, cause in met.items()}
-            if met and self._scenario.roster == "shared":
+            if met and self._scenario.roster != "own":
                 for i in sorted(met):
                     place = work.round, int(work.client[going[i]])
                     self._lost.setdefault(place, f"{met[i]} (in run {work.run[going[i]]})")
@@ -214,7 +220,7 @@ class Lockstep:
                 if len(good) < len(done):
                     done = done.take(np.array(good, dtype=np.int64)) if good else None
         if done is not None:
-            self._record(done)
+            done = self._record(done)
         return done, failed
 
     def _known(self, work: Work) -> dict[int, str]:
@@ -224,9 +230,11 @@ class Lockstep:
         places = enumerate(work.client.tolist())
         return {i: self._lost[work.round, client] for i, client in places if (work.round, client) in self._lost}
 
-    def _record(self, done: Done) -> None:
+    def _record(self, done: Done) -> Done:
+        """Take note of work that is done; the same, with what is known of how its clients were picked."""
         work = done.work
         places = list(zip(work.run.tolist(), work.client.tolist(), strict=True))
+        chances = [self._rosters[run].picked(work.round).chance(client) for run, client in places]
         if done.memory:
             # copies, since a view would keep what all clients of the round remember
             own = ({name: value.clone() for name, value in pick(done.memory, i).items()} for i in range(len(done)))
@@ -235,9 +243,20 @@ class Lockstep:
             for i, (run, client) in enumerate(places):
                 self._rosters[run].trained(client, work.before(i), pick(done.sent, i), float(done.loss[i]))
         self._participation += [
-            Participation(run=run, round=work.round, client=client, num_examples=size, failed=False)
-            for (run, client), size in zip(places, work.sizes.tolist(), strict=True)
+            Participation(
+                run=run,
+                round=work.round,
+                client=client,
+                num_examples=size,
+                failed=False,
+                probability=chance,
+            )
+            for (run, client), size, chance in zip(places, work.sizes.tolist(), chances, strict=True)
         ]
+        known = [chance for chance in chances if chance is not None]
+        if len(known) < len(chances):
+            return done
+        return replace(done, report={**done.report, "probability": torch.tensor(known, dtype=torch.float64)})
 
     # --- the strategy's rule on all runs at once -------------------------------------------------------------------
 
@@ -286,7 +305,14 @@ class Lockstep:
             lost = [i for i in sorted(failed) if work.run[i] == run]
             clients = work.client[lost].tolist()
             self._participation += [
-                Participation(run=run, round=work.round, client=client, num_examples=0, failed=True)
+                Participation(
+                    run=run,
+                    round=work.round,
+                    client=client,
+                    num_examples=0,
+                    failed=True,
+                    probability=self._rosters[run].picked(work.round).chance(client),
+                )
                 for client in clients
             ]
             asked = int(np.count_nonzero(work.run == run))

@@ -9,8 +9,8 @@ import annotated_types
 import numpy as np
 
 from fedmem.components import History
-from fedmem.errors import ComponentError
-from fedmem.types import IntArray
+from fedmem.samplers._picking import with_rows
+from fedmem.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,7 @@ class BySize:
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
-        able = np.flatnonzero(history.sizes > 0)
-        if self.size > len(able):
-            raise ComponentError(
-                "sampler.size",
-                f"a cohort of {self.size}, but {len(able)} of {history.num_clients} clients have rows; "
-                f"use at most {len(able)}, or a partition that leaves nobody without rows",
-            )
+        able = with_rows(history, self.size)
         certain = _certain(history.sizes, self.size)
         others = rng.permutation(np.setdiff1d(able, certain, assume_unique=True) if len(certain) else able)
         ends = np.cumsum(history.sizes[others])
@@ -65,6 +59,14 @@ class BySize:
         # is above the mark divided by `marks` and rounded down, so that nothing is rounded wrongly.
         found = np.searchsorted(ends, (start + np.arange(marks) * ends[-1]) // marks, side="right")
         return np.sort(np.concatenate([certain, others[found]]))
+
+    def probabilities(self, round: int, history: History) -> FloatArray:
+        """(N,) inclusion probabilities."""
+        certain = _certain(history.sizes, self.size)
+        left = int(history.sizes.sum() - history.sizes[certain].sum())
+        found = history.sizes.astype(np.float64) * ((self.size - len(certain)) / max(1, left))
+        found[certain] = 1.0
+        return found
 
 
 def _certain(sizes: IntArray, places: int) -> IntArray:

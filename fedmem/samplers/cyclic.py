@@ -9,7 +9,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.components import History
-from fedmem.types import IntArray
+from fedmem.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,5 +43,15 @@ class Cyclic:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         history.require(self.size, "block")
-        places = (round - 1) * self.size + np.arange(self.size)
-        return np.sort(history.order[places % history.num_clients])
+        return np.sort(history.order[self._places(round, history)])
+
+    def probabilities(self, round: int, history: History) -> FloatArray:
+        """(N,) inclusion probabilities, given the order: 1 for those whose turn it is, 0 for all others."""
+        found = np.zeros(history.num_clients)
+        found[history.order[self._places(round, history)]] = 1.0
+        return found
+
+    def _places(self, round: int, history: History) -> IntArray:
+        """Places of the order whose turn it is."""
+        places: IntArray = ((round - 1) * self.size + np.arange(self.size)) % history.num_clients
+        return places

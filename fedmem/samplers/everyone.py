@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.components import History
-from fedmem.types import IntArray
+from fedmem.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +27,7 @@ class Everyone:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         return np.arange(history.num_clients)
+
+    def probabilities(self, round: int, history: History) -> FloatArray:
+        """(N,) inclusion probabilities."""
+        return np.broadcast_to(np.float64(1), history.num_clients)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.components import History
 from fedmem.errors import ComponentError
-from fedmem.types import IntArray
+from fedmem.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,5 +53,15 @@ class MinSeparation:
                 f"{self.size} in each of {self.separation} rounds are {wanted} different clients, but there are "
                 f"{clients}; lower size or separation until their product is at most {clients}, or raise clients",
             )
-        rested = np.flatnonzero((history.last_round == 0) | (round - history.last_round >= self.separation))
-        return np.sort(rng.choice(rested, size=self.size, replace=False))
+        return np.sort(rng.choice(np.flatnonzero(self._rested(round, history)), size=self.size, replace=False))
+
+    def probabilities(self, round: int, history: History) -> FloatArray:
+        """(N,) inclusion probabilities: alike for all that have paused long enough, 0 for the others."""
+        rested = self._rested(round, history)
+        share: FloatArray = rested.astype(np.float64) * (self.size / max(1, int(rested.sum())))
+        return share
+
+    def _rested(self, round: int, history: History) -> BoolArray:
+        """(N,) who has paused long enough."""
+        rested: BoolArray = (history.last_round == 0) | (round - history.last_round >= self.separation)
+        return rested

@@ -9,7 +9,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.components import History
-from fedmem.types import IntArray
+from fedmem.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +38,7 @@ class Poisson:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         return np.flatnonzero(rng.random(history.num_clients) < self.rate)
+
+    def probabilities(self, round: int, history: History) -> FloatArray:
+        """(N,) inclusion probabilities."""
+        return np.broadcast_to(np.float64(self.rate), history.num_clients)

@@ -9,7 +9,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.components import History
-from fedmem.types import IntArray
+from fedmem.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +38,7 @@ class Uniform:
         """Sorted client indices."""
         history.require(self.size)
         return np.sort(rng.choice(history.num_clients, size=self.size, replace=False))
+
+    def probabilities(self, round: int, history: History) -> FloatArray:
+        """(N,) inclusion probabilities."""
+        return np.broadcast_to(np.float64(self.size / history.num_clients), history.num_clients)

@@ -1,24 +1,49 @@
 """What every sampler promises, for every file in the folder."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fedmem import catalogue
-from fedmem.components import History, Sampler
+from fedmem import federation as federations
+from fedmem.bank import simulate
+from fedmem.components import Chances, History, Reaching, Sampler
+from fedmem.errors import ComponentError
 from fedmem.federation import build
 from fedmem.roster import Roster
 from fedmem.scenario import Scenario
-from tests.tiny import tiny
+from fedmem.types import IntArray
+from tests.tiny import sampled, tiny
 
 every_sampler = pytest.mark.parametrize("kind", catalogue.kinds("sampler"))
 
+WITH_CHANCES = [
+    kind for kind in catalogue.kinds("sampler") if hasattr(catalogue.load("sampler", kind), "probabilities")
+]
+VARYING = {
+    "poisson": {"rate": 0.05},
+    "optimal": {"expected": 0.3},
+    "availability": {"size": 2, "arrive": 0.05, "leave": 0.95},
+    "dropout": {"rate": 0.9},
+    "clustered": {"size": 2},
+}
+"""Samplers whose cohorts vary in size, set so that they are small."""
 
-def make(kind: str) -> Sampler:
-    component = catalogue.load("sampler", kind)()
+
+def make(kind: str, **changes: Any) -> Sampler:
+    component = catalogue.load("sampler", kind)(**changes)
     assert isinstance(component, Sampler)
     return component
+
+
+def small(kind: str, size: int = 2, **changes: Any) -> Sampler:
+    """Of so many clients in a round, where it has a size."""
+    known = {item.name for item in fields(catalogue.load("sampler", kind))}
+    names = {"size": size, "expected": float(size), "candidates": min(size + 1, 5)}
+    return make(kind, **{name: value for name, value in names.items() if name in known} | changes)
 
 
 def history(clients: int) -> History:
@@ -26,12 +51,26 @@ def history(clients: int) -> History:
     return History.start([30] * clients, atypical=list(range(clients)))
 
 
+def uneven(state: str) -> History:
+    """Six clients that differ in everything, of whom all, some or none have trained."""
+    known = History.start(
+        [5, 40, 12, 30, 60, 9], [0, 1, 0, 3, 0, 9], [3, 0, 5, 1, 4, 2], [0.9, 0.1, 0.5, 0.3, 0.7, 0.2]
+    )
+    last_round = np.array([4, 1, 2, 3, 5, 1])
+    loss, norm = np.array([2.0, 0.1, 0.7, 1.5, 0.4, 0.9]), np.array([0.5, 3.0, 0.2, 1.0, 1.0, 0.1])
+    gone = {"all": [], "some": [1, 3], "none": [0, 1, 2, 3, 4, 5]}[state]
+    last_round[gone], loss[gone], norm[gone] = 0, np.nan, np.nan
+    there = np.array([True, True, False, True, True, False])
+    return replace(known, last_round=last_round, last_loss=loss, last_norm=norm, available=there)
+
+
+HISTORIES = {state: uneven(state) for state in ("all", "some", "none")} | {"alike": history(6)}
+every_history = pytest.mark.parametrize("state", HISTORIES)
+
+
 def scenario(kind: str, **changes: object) -> Scenario:
     """Six rounds among five clients, who hold 0 to 4 atypical examples."""
-    sampler = {"kind": kind}
-    if "size" in catalogue.field_names("sampler", kind):
-        sampler |= {"size": 2}
-    return tiny(sampler=sampler, rounds=6, **changes)
+    return tiny(**{**sampled(kind), "rounds": 6, **changes})
 
 
 def cohorts(of: Scenario, federation: object, run: int = 0) -> list[tuple[int, ...]]:
@@ -47,6 +86,31 @@ def test_cohorts_are_sorted_distinct_clients(kind: str, round: int) -> None:
         assert cohort.dtype == np.int64
         assert np.all(np.diff(cohort) > 0)
         assert set(cohort.tolist()) <= set(range(20))
+
+
+@every_sampler
+@every_history
+def test_any_history_gives_a_cohort_of_the_size_that_was_asked_for(kind: str, state: str) -> None:
+    for seed in range(30):
+        for size in (1, 2, 3):
+            cohort = small(kind, size).cohort(7, HISTORIES[state], np.random.default_rng(seed))
+            assert cohort.dtype == np.int64
+            assert np.all(np.diff(cohort) > 0)
+            assert set(cohort.tolist()) <= set(range(6))
+            if kind not in VARYING:
+                assert len(cohort) == (6 if kind == "everyone" else size)
+
+
+@every_sampler
+@every_history
+def test_equal_histories_and_generators_give_equal_cohorts(kind: str, state: str) -> None:
+    copy = replace(
+        HISTORIES[state],
+        **{name: np.array(array) for name, array in vars(HISTORIES[state]).items() if name != "num_clients"},
+    )
+    for seed in range(10):
+        one, other = (small(kind).cohort(7, h, np.random.default_rng(seed)) for h in (HISTORIES[state], copy))
+        np.testing.assert_array_equal(one, other)
 
 
 @every_sampler
@@ -68,11 +132,104 @@ def test_nobody_is_left_out_for_ever(kind: str) -> None:
 @every_sampler
 def test_changes_nothing_in_the_history(kind: str) -> None:
     given = history(20)
-    arrays = [getattr(given, name) for name in ("sizes", "atypical", "order", "last_round", "last_loss", "last_norm")]
+    arrays = [array for name, array in vars(given).items() if name != "num_clients"]
     before = [array.copy() for array in arrays]
-    make(kind).cohort(3, given, np.random.default_rng(0))
+    sampler = make(kind)
+    sampler.cohort(3, given, np.random.default_rng(0))
+    if isinstance(sampler, Reaching):
+        sampler.reachable(3, given, np.random.default_rng(0))
+    if isinstance(sampler, Chances):
+        sampler.probabilities(3, given)
     for one, other in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@every_sampler
+def test_a_single_client_is_a_federation(kind: str) -> None:
+    alone = History.start([7])
+    options = {"candidates": 1} if kind == "power_of_choice" else {"separation": 1} if kind == "min_separation" else {}
+    for round in (1, 2, 9):
+        cohort = small(kind, 1, **options).cohort(round, alone, np.random.default_rng(round))
+        assert cohort.tolist() in ([0], []) if kind in VARYING else cohort.tolist() == [0]
+
+
+@every_sampler
+def test_more_than_there_are_is_a_message_that_says_how_many(kind: str) -> None:
+    sizes = [name for name in ("candidates", "size", "expected") if name in catalogue.field_names("sampler", kind)]
+    if not sizes:
+        return
+    options = {"size": 7, "candidates": 7} if kind == "power_of_choice" else {sizes[0]: 7}
+    with pytest.raises(ComponentError, match=r"7.*6") as caught:
+        make(kind, **options).cohort(1, history(6), np.random.default_rng(0))
+    assert caught.value.path == f"sampler.{sizes[0]}"
+
+
+# --- inclusion probabilities ------------------------------------------------------------------------------------------
+
+
+def often(sampler: Sampler, round: int, known: History, times: int) -> IntArray:
+    """How often each client is picked in one and the same round."""
+    rng, counts = np.random.default_rng(5), np.zeros(known.num_clients, dtype=np.int64)
+    for _ in range(times):
+        counts[sampler.cohort(round, known, rng)] += 1
+    return counts
+
+
+def fits(counts: IntArray, times: int, truth: Any) -> bool:
+    """Whether these counts out of so many fit these probabilities, all together."""
+    tests = [stats.binomtest(int(count), times, float(p)).pvalue for count, p in zip(counts, truth, strict=True)]
+    return min(tests) > 1e-4
+
+
+@pytest.mark.parametrize("kind", WITH_CHANCES)
+@every_history
+@pytest.mark.parametrize("round", [1, 7])
+def test_clients_are_picked_as_often_as_the_sampler_says(kind: str, state: str, round: int) -> None:
+    known, times = HISTORIES[state], 3000
+    if round == 1:
+        known = replace(known, last_round=np.zeros(6, dtype=np.int64))
+    sampler = small(kind, 3)
+    assert isinstance(sampler, Chances)
+    chances = sampler.probabilities(round, known)
+    assert chances is not None
+    assert chances.shape == (6,)
+    assert chances.dtype == np.float64
+    assert chances.min() >= 0
+    assert chances.max() <= 1
+    counts = often(sampler, round, known, times)
+    assert fits(counts, times, chances)
+    # the test can fail
+    wrong = np.clip(chances + np.where(chances > 0.5, -0.1, 0.1), 0, 1)
+    assert not fits(counts, times, wrong)
+
+
+@pytest.mark.parametrize("kind", WITH_CHANCES)
+@every_history
+def test_probabilities_add_up_to_the_expected_cohort(kind: str, state: str) -> None:
+    sampler = small(kind, 3)
+    assert isinstance(sampler, Chances)
+    total = sampler.probabilities(7, HISTORIES[state]).sum()
+    if kind not in ("poisson", "dropout", "clustered", "everyone"):
+        assert total == pytest.approx(3)
+    if kind == "clustered":
+        assert 1 <= total <= 3
+
+
+def test_who_says_nothing_of_probabilities_is_known() -> None:
+    assert set(catalogue.kinds("sampler")) - set(WITH_CHANCES) == {"atypical", "oort", "power_of_choice"}
+
+
+# --- in a run ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", VARYING)
+def test_empty_cohorts_are_legal(kind: str) -> None:
+    options = VARYING[kind] | ({"size": 1} if kind == "clustered" else {})
+    asked = tiny(**{**sampled(kind), "sampler": {"kind": kind, **options}}, rounds=12, observe={}, probes=[])
+    done = simulate(asked, federations.build(asked), watch=False)
+    rounds = {part.round for part in done.bank.participation}
+    assert (len(rounds) < 12) == (kind != "clustered")
+    assert len(done.params) == 4
 
 
 @every_sampler
@@ -87,10 +244,10 @@ def test_no_coin_changes_a_cohort(kind: str) -> None:
 
 
 @every_sampler
-@pytest.mark.parametrize("roster", ["shared", "own"])
+@pytest.mark.parametrize("roster", ["together", "own"])
 def test_the_roster_is_a_function_of_seed_and_round(kind: str, roster: str) -> None:
     """Whatever is asked first, and however often."""
-    asked = scenario(kind, roster=roster)
+    asked = scenario(kind, **({"roster": "own"} if roster == "own" else {}))
     federation = build(asked)
     expected = cohorts(asked, federation, run=1)
     other = Roster(asked, federation, 1)

@@ -87,6 +87,11 @@ CASES: dict[str, dict[str, Any]] = {
         }
     },
     "rosters that learn": {"sampler": {"kind": "tests.toys:Loudest"}, "roster": "own", "runs": 2},
+    "cohorts of a pilot": {
+        "sampler": {"kind": "power_of_choice", "size": 2, "candidates": 4},
+        "roster": "pilot",
+        "rounds": 6,
+    },
     "clients left out": {"leave_out": {"clients": "all"}, "sampler": {"kind": "poisson", "rate": 0.3}},
 }
 

@@ -168,7 +168,7 @@ def test_a_rule_is_told_clients_from_zero_on_and_what_they_report(server: str, m
     told = {(round.number, int(c)) for round in rounds for c in round.clients.flatten()}
     assert told == {(round, client) for _, round, client in seen.local}
     for round in rounds:
-        assert set(round.report) == {"loss", "norm", "round", "steps", "turns"}
+        assert set(round.report) == {"loss", "norm", "probability", "round", "steps", "turns"}
         assert all(value.shape == round.clients.shape for value in round.report.values())
         assert (round.report["round"] == round.number).all()
 

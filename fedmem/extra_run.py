@@ -1,0 +1,38 @@
+"""The data of a pilot: one run more than are analysed, with coins, fill-ins and weights of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedmem.seeding import stream
+from fedmem.types import AuditSet, Federation
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+
+def with_pilot(scenario: Scenario, audit: AuditSet) -> AuditSet:
+    """The coins of one run more, fair and independent of all others; every client is in it, to be looked at."""
+    coins = stream(scenario.seed, "pilot coins").random((1, len(audit))) < 0.5
+    there = audit.client_in
+    return replace(
+        audit,
+        is_in=np.concatenate([audit.is_in, coins]),
+        client_in=None if there is None else np.concatenate([there, np.ones_like(there[:1])]),
+    )
+
+
+def led(whole: Federation) -> Federation:
+    """The federation without its last run, which is its pilot; every other array is shared."""
+    audit, runs = whole.audit, whole.audit.runs - 1
+    there = None if audit.client_in is None else audit.client_in[:runs]
+    return replace(
+        whole,
+        audit=replace(audit, is_in=audit.is_in[:runs], client_in=there),
+        fill=whole.fill[:runs],
+        initials=whole.initials[:runs],
+        pilot=whole,
+    )

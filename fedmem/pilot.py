@@ -1,0 +1,55 @@
+"""The pilot: one more run, trained before all others, by whose losses and norms their cohorts are picked.
+
+Under `roster: pilot` a sampler that looks at losses or norms is shown those of a run that is not analysed. Its coins
+are drawn apart from all others, so that who takes part in the analysed runs is independent of their coins, and at every
+observed round a holder's model is there in all of them, half in and half out. The pilot is trained once and whole, with
+nothing beside it, so that neither shards nor processes nor the engine change what it shows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fedmem.engines.lockstep import Lockstep
+from fedmem.errors import RunError
+from fedmem.roster import Pilot
+from fedmem.speed import server_of
+from fedmem.training import Executor
+from fedmem.work import LocalWork
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+    from fedmem.types import Federation
+
+
+def follow(
+    scenario: Scenario,
+    federation: Federation,
+    executor: Executor,
+    on_round: Callable[[int], None] = lambda round: None,
+) -> Pilot:
+    """Train the pilot of a federation that has one, and note whom it picked.
+
+    It is the run after the last, with a roster of its own, trained in this process whatever the engine: the runtime of
+    Flower gives the same bits. Clients that fail in it are lost to it alone, up to what the scenario tolerates.
+
+    Errors: `RunError` where it fails.
+    """
+    assert federation.pilot is not None, "a federation is built with a pilot where its scenario has one"
+    started = time.perf_counter()
+    speed = scenario.speed.model_copy(update={"engine": "lockstep"})
+    alone = scenario.model_copy(update={"roster": "own", "speed": speed})
+    work = LocalWork(federation.pilot, scenario.client, scenario.seed)
+    engine = Lockstep(alone, federation.pilot, executor, work, None, on_round)
+    run = scenario.runs
+    try:
+        finished = engine.train([run], server_of(alone))
+    except RunError as error:
+        raise RunError(f"the pilot, which picks the cohorts of all runs: {error}") from error
+    return Pilot(
+        rounds=tuple(engine.picked(run, round) for round in range(1, scenario.rounds + 1)),
+        failed=sum(part.failed for part in finished.participation),
+        seconds=time.perf_counter() - started,
+    )

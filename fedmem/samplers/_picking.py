@@ -1,0 +1,46 @@
+"""What several samplers do: find those that hold rows, take the highest, draw by weight."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedmem.components import History
+from fedmem.errors import ComponentError
+from fedmem.types import FloatArray, IntArray
+
+
+def with_rows(history: History, wanted: int, field: str = "size", group: str = "cohort") -> IntArray:
+    """The clients that have rows, sorted. Errors: `ComponentError` at `field` where they are fewer than `wanted`."""
+    able = np.flatnonzero(history.sizes > 0)
+    if wanted > len(able):
+        raise ComponentError(
+            f"sampler.{field}",
+            f"a {group} of {wanted}, but {len(able)} of {history.num_clients} clients have rows; "
+            f"use at most {len(able)}, or a partition that leaves nobody without rows",
+        )
+    return able
+
+
+def highest(values: FloatArray, places: int, rng: np.random.Generator) -> IntArray:
+    """Positions of the highest values; NaN are before all, ties go by lot.
+
+    >>> highest(np.array([1.0, np.nan, 3.0, 2.0]), 2, np.random.default_rng(0)).tolist()
+    [1, 2]
+    """
+    keys = np.where(np.isnan(values), np.inf, values)
+    last = np.partition(keys, -places)[-places]
+    above, tied = np.flatnonzero(keys > last), np.flatnonzero(keys == last)
+    return np.sort(np.concatenate([above, rng.choice(tied, size=places - len(above), replace=False)]))
+
+
+def weighted(weights: FloatArray | IntArray, places: int, rng: np.random.Generator) -> IntArray:
+    """Positions drawn one after the other, without replacement, each in proportion to its weight.
+
+    The largest sums of Gumbel noise and log weight, which is the same law. Weight 0 comes after all others.
+
+    >>> weighted(np.array([1.0, 0.0, 5.0]), 2, np.random.default_rng(0)).tolist()
+    [0, 2]
+    """
+    with np.errstate(divide="ignore"):
+        keys = np.log(weights) + rng.gumbel(size=len(weights))
+    return np.sort(np.argpartition(keys, -places)[-places:]) if places else np.empty(0, dtype=np.int64)

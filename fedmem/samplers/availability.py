@@ -1,0 +1,70 @@
+"""Clients come and go, and only those that are there can be picked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import History
+from fedmem.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """A Markov chain of two states for each client; the cohort is uniform among those that are there.
+
+    From one round to the next a client that is away arrives with probability a = `arrive`, one that is there leaves
+    with b = `leave`, each independently of the others. Chains start in their stationary law, so that in every round a
+    client is there with probability a / (a + b); stays last 1 / b rounds in the mean, absences 1 / a. With a + b = 1
+    rounds are independent; the smaller both, the longer the same clients are there.
+
+    Fields
+
+    - `size`: clients in a cohort, K; all that are there, if these are fewer.
+    - `arrive`: probability that a client that is away is there in the next round.
+    - `leave`: probability that a client that is there is away in the next round.
+
+    Guarantees:
+
+    - sorted and distinct, at most `size` clients, possibly none;
+    - given who is there, every set of `size` of them is equally likely;
+    - who is there depends on nothing but draws: neither data nor what was picked.
+
+    Errors: `ComponentError` if `size` exceeds the number of clients.
+
+    >>> from dataclasses import replace
+    >>> history = replace(History.start([9] * 4), available=np.array([True, False, True, False]))
+    >>> Availability(size=3).cohort(1, history, np.random.default_rng(0)).tolist()
+    [0, 2]
+    >>> Availability(size=3, arrive=1.0, leave=1.0).reachable(2, history, np.random.default_rng(0)).tolist()
+    [False, True, False, True]
+
+    Reference: Ribero, Vikalo and de Veciana (2022), federated learning under intermittent client availability; Rodio,
+    Faticanti, Marfoq, Neglia and Leonardi (2023), federated learning under heterogeneous and correlated availability.
+    """
+
+    size: Annotated[int, annotated_types.Ge(1)] = 10
+    arrive: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.1
+    leave: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.1
+
+    def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray:
+        """(N,) who is there, given who was there the round before."""
+        draws = rng.random(history.num_clients)
+        if round == 1:
+            return draws < self.arrive / (self.arrive + self.leave)
+        return np.where(history.available, draws >= self.leave, draws < self.arrive)
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        history.require(self.size)
+        there = np.flatnonzero(history.available)
+        return np.sort(rng.choice(there, size=min(self.size, len(there)), replace=False))
+
+    def probabilities(self, round: int, history: History) -> FloatArray:
+        """(N,) inclusion probabilities, given who is there."""
+        there = history.available.astype(np.float64)
+        share: FloatArray = there * min(1.0, self.size / max(1.0, float(there.sum())))
+        return share

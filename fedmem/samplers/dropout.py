@@ -1,0 +1,93 @@
+"""Clients that were picked and do not come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import Chances, History, Reaching, Sampler
+from fedmem.errors import ComponentError
+from fedmem.samplers.everyone import Everyone
+from fedmem.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout:
+    """Another sampler picks; each client it picked is lost with its own probability p_k, independently of the rest.
+
+    p_k is `rate` for all, or with a `concentration` c a draw of Beta(c `rate`, c (1 - `rate`)) for each client, which
+    it keeps in all rounds: the mean is `rate`, and the smaller c, the more clients are lost nearly always or nearly
+    never. Whoever is lost is not in the cohort, so that nothing waits for it, and nothing is tolerated or counted as
+    failed; the picking sampler takes it for one that was not picked.
+
+    Fields
+
+    - `sampler`: who picks.
+    - `rate`: probability that a client that was picked is lost; with a concentration its mean over clients.
+    - `concentration`: how alike clients are; if left out, all have the same probability.
+
+    Guarantees:
+
+    - sorted and distinct, possibly empty;
+    - with `rate` 0 the cohorts are those of `sampler`; whether a client is lost depends on draws alone, neither on its
+      rows nor on coins;
+    - inclusion probabilities are those of `sampler` times 1 - p_k, where they are known.
+
+    Errors: those of `sampler`.
+
+    >>> history = History.start([9] * 5)
+    >>> Dropout(rate=0.4).cohort(1, history, np.random.default_rng(0)).tolist()
+    [0, 4]
+    >>> Dropout(rate=0.4, concentration=0.5).probabilities(1, history).round(2).tolist()
+    [1.0, 0.98, 0.76, 0.25, 0.01]
+
+    Reference: Bonawitz et al. (2019), towards federated learning at scale, on how many devices are lost in a round.
+    """
+
+    sampler: Sampler = field(default_factory=Everyone)
+    rate: Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)] = 0.1
+    concentration: Annotated[float, annotated_types.Gt(0)] | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the picking sampler reads of a history."""
+        return tuple(getattr(self.sampler, "needs", ()))
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        try:
+            picked = self.sampler.cohort(round, history, rng)
+        except ComponentError as error:
+            # A sampler that is picked by another does not know where it stands.
+            raise ComponentError(f"sampler.{error.path}", error.message) from error
+        return picked[rng.random(len(picked)) >= self._rates(history)[picked]]
+
+    def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray:
+        """(N,) whom the picking sampler can reach."""
+        if isinstance(self.sampler, Reaching):
+            return self.sampler.reachable(round, history, rng)
+        return history.available
+
+    def probabilities(self, round: int, history: History) -> FloatArray | None:
+        """(N,) inclusion probabilities, None where those of the picking sampler are not known."""
+        picked = self.sampler.probabilities(round, history) if isinstance(self.sampler, Chances) else None
+        return None if picked is None else picked * (1 - self._rates(history))
+
+    def _rates(self, history: History) -> FloatArray:
+        """(N,) the probability that each is lost."""
+        if self.concentration is None or not self.rate:
+            return np.broadcast_to(np.float64(self.rate), history.num_clients)
+        return _quantiles(self.rate, self.concentration, history.lots.tobytes())
+
+
+@lru_cache(maxsize=32)
+def _quantiles(mean: float, concentration: float, lots: bytes) -> FloatArray:
+    """Beta quantiles at these lots, which stay the same from round to round and take long for many clients."""
+    from scipy.special import betaincinv
+
+    found: FloatArray = betaincinv(mean * concentration, (1 - mean) * concentration, np.frombuffer(lots))
+    return found

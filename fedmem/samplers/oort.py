@@ -1,0 +1,96 @@
+"""Clients that seem most useful, and a share of new ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import History
+from fedmem.samplers._picking import weighted, with_rows
+from fedmem.types import FloatArray, IntArray
+
+CLIPPED = 0.95
+"""The quantile of utility above which all count alike, so that a few outliers are not always picked."""
+
+NEAR = 0.95
+"""Share of the lowest utility among the best that still gives a client a chance."""
+
+STALENESS = 0.1
+"""Weight of the time since a client was last picked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oort:
+    """Most places go to clients of high statistical utility, a share of them to clients that never trained.
+
+    In round r the share max(`least`, `exploration` `decay`^(r-1)) of K, rounded, goes to clients that have not trained
+    yet, uniformly. The others go to known clients: U_k = n_k l_k, with l_k the last mean loss, is clipped at its 95 %
+    quantile, scaled to [0, 1] over the known ones, and sqrt(0.1 ln r / last round of k) is added, so that those of long
+    ago are looked at again. Whoever has at least 95 % of the lowest utility among the best is in the draw, without
+    replacement, in proportion to utility. Where there are too few new or known clients, the others fill up.
+
+    What is left out: there is no clock, so that utility has no part of speed and there is no pacer; clients are not
+    banned after many rounds; and the root mean square of losses in the paper's utility is the mean loss, which is what
+    a client reports.
+
+    Fields
+
+    - `size`: clients in every cohort, K.
+    - `exploration`: share of new clients in the first round.
+    - `decay`: factor of that share from round to round.
+    - `least`: share of new clients below which it does not fall.
+
+    Guarantees:
+
+    - sorted, distinct, always exactly `size` clients, never one without rows;
+    - inclusion probabilities have no closed form.
+
+    Errors: `ComponentError` if fewer than `size` clients have rows.
+
+    >>> from dataclasses import replace
+    >>> history = replace(
+    ...     History.start([9] * 4), last_loss=np.array([0.2, 0.9, 0.5, np.nan]), last_round=np.array([1, 1, 1, 0])
+    ... )
+    >>> Oort(size=2, exploration=0.5, decay=1.0).cohort(2, history, np.random.default_rng(0)).tolist()
+    [1, 3]
+
+    Reference: Lai, Zhu, Madhyastha and Chowdhury (2021), Oort: efficient federated learning via guided selection.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("last_loss",)
+
+    size: Annotated[int, annotated_types.Ge(1)] = 10
+    exploration: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.9
+    decay: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.98
+    least: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.2
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        able = with_rows(history, self.size)
+        trained = np.isfinite(history.last_loss[able])
+        known, new = able[trained], able[~trained]
+        share = max(self.least, self.exploration * self.decay ** (round - 1))
+        wanted = math.floor(share * self.size + 0.5)
+        explored = min(len(new), max(wanted, self.size - len(known)))
+        picked = [rng.choice(new, size=explored, replace=False)]
+        if places := self.size - explored:
+            utility = _utility(round, history, known)
+            lowest = np.partition(utility, -places)[-places]
+            near = np.flatnonzero(utility >= NEAR * lowest)
+            picked.append(known[near[weighted(utility[near], places, rng)]])
+        return np.sort(np.concatenate(picked))
+
+
+def _utility(round: int, history: History, known: IntArray) -> FloatArray:
+    """Of each known client; above 0 from the second round on."""
+    useful = history.sizes[known] * history.last_loss[known]
+    useful = np.minimum(useful, np.quantile(useful, CLIPPED))
+    spread = np.ptp(useful)
+    scaled = (useful - useful.min()) / spread if spread > 0 else np.zeros(len(known))
+    # Whoever has trained was picked; histories that are made by hand may not say so.
+    stale: FloatArray = np.sqrt(STALENESS * math.log(round) / np.maximum(history.last_round[known], 1))
+    return scaled + stale

@@ -1,0 +1,81 @@
+"""Clients decide for themselves, with probabilities that keep the variance of the aggregate least."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+
+from fedmem.components import History
+from fedmem.errors import ComponentError
+from fedmem.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimal:
+    """Independent inclusion with p_k = min(1, c u_k), where u_k = n_k ‖last update of k‖ and c makes Σ p_k = m.
+
+    With weights 1 / p_k these probabilities give the aggregate the least variance of all with an expected cohort of m.
+    A client whose norm is not known yet has the mean of those that are; before any is, u_k is n_k. In the paper norms
+    are those of this round, which costs every client its training; here they are those that were last seen.
+
+    Fields
+
+    - `expected`: expected number of clients in a cohort, m.
+
+    Guarantees:
+
+    - sorted and distinct, possibly empty;
+    - Σ p_k is m exactly: where fewer than m clients have u_k above 0, what is left is shared by the others alike;
+    - inclusion probabilities are exact given the history; the round does not matter.
+
+    Errors: `ComponentError` if `expected` exceeds the number of clients.
+
+    >>> from dataclasses import replace
+    >>> history = replace(History.start([10] * 4), last_norm=np.array([1.0, 1.0, 2.0, np.nan]))
+    >>> Optimal(expected=1.0).probabilities(2, history).round(3).tolist()
+    [0.188, 0.188, 0.375, 0.25]
+
+    Reference: Chen, Horváth and Richtárik (2022), optimal client sampling for federated learning.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("last_norm",)
+
+    expected: Annotated[float, annotated_types.Gt(0)] = 10.0
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        """Sorted client indices."""
+        if self.expected > history.num_clients:
+            raise ComponentError(
+                "sampler.expected",
+                f"a cohort of {self.expected:g} cannot be expected of {history.num_clients} clients; "
+                f"use at most {history.num_clients}, or raise clients",
+            )
+        return np.flatnonzero(rng.random(history.num_clients) < self.probabilities(round, history))
+
+    def probabilities(self, round: int, history: History) -> FloatArray:
+        """(N,) inclusion probabilities."""
+        norms = history.last_norm
+        known = np.isfinite(norms)
+        norms = np.where(known, norms, norms[known].mean() if known.any() else 1.0)
+        weights: FloatArray = norms * history.sizes
+        moved = np.flatnonzero(weights > 0)
+        if len(moved) < self.expected:
+            rest = (self.expected - len(moved)) / max(1, len(weights) - len(moved))
+            return np.where(weights > 0, 1.0, rest)
+        found = np.zeros(len(weights))
+        found[moved] = _capped(weights[moved], self.expected)
+        return found
+
+
+def _capped(weights: FloatArray, total: float) -> FloatArray:
+    """min(1, c w) that sum to `total`, which is at most their number, for positive weights."""
+    ascending = np.sort(weights)
+    below = np.cumsum(ascending)
+    # If all but the `count` smallest are certain, those share what is left; the largest of them must not exceed 1.
+    left = total - np.arange(len(weights) - 1, -1, -1)
+    count = np.flatnonzero((left > 0) & (left * ascending <= below))[-1]
+    shared: FloatArray = np.minimum(1.0, weights * (left[count] / below[count]))
+    return shared
