@@ -19,6 +19,7 @@ from fedmem.types import (
     ClientData,
     Dataset,
     Estimate,
+    Examples,
     Federation,
     FloatArray,
     Injected,
@@ -383,7 +384,8 @@ class GradientTarget:
 
     Only what an attack declares is there, else None: `labels` (num_images,), sorted; `algorithm`, the client's, with
     the `offer` it was given; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
-    batch, -1 for padding. Places go by sorted label where labels are granted.
+    batch, -1 for padding. Places go by sorted label where labels are granted. `population` are examples of the
+    adversary's own, drawn like those of the clients, on which nobody trains.
     """
 
     model: nn.Module
@@ -400,9 +402,10 @@ class GradientTarget:
     algorithm: ClientAlgorithm | None = None
     offer: Params = field(default_factory=dict)
     batches: IntArray | None = None
+    population: Examples | None = None
 
     def granted(self, words: Sequence[str]) -> GradientTarget:
-        """The same without what is not in `words`, some of `labels`, `algorithm` and `batches`; `knows` has the rest.
+        """The same without what is not in `words`, some of `GRANTS`; `knows` has the rest.
 
         An attack is shown no more than it declares, so that it cannot use what its report does not say.
         """
@@ -411,7 +414,7 @@ class GradientTarget:
         return replace(self, **shown, offer=self.offer if "algorithm" in words else {})
 
 
-GRANTS = ("labels", "algorithm", "batches")
+GRANTS = ("labels", "algorithm", "batches", "population")
 """What an attack may declare to know beside the model, its update and how many examples shaped it."""
 
 

@@ -102,6 +102,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         if scenario.initial_weights == "own"
         else (),
         shifted=isinstance(scenario.partition, FeatureShift),
+        blocks=data.blocks,
         num_classes=data.num_classes,
         counts=counts.rows | ({"left out": left_out, "base": audit_start} if left_out else {}),
     )

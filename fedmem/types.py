@@ -243,8 +243,8 @@ class Federation:
     `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
     in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
     exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
-    `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `pilot` is the same
-    federation with one run more, the pilot's, where there is one.
+    `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `blocks` are those
+    of `Dataset`. `pilot` is the same federation with one run more, the pilot's, where there is one.
     """
 
     store: Examples
@@ -262,6 +262,7 @@ class Federation:
     counts: Mapping[str, int]
     initials: tuple[Params, ...] = ()
     shifted: bool = False
+    blocks: tuple[int, ...] = ()
     pilot: Federation | None = None
 
     @property
