@@ -1,0 +1,351 @@
+"""What noise promises: epsilon and delta of repeated Gaussian releases, and the noise for a promise.
+
+A release is a sum of contributions, each clipped to norm S, plus Gaussian noise of standard deviation z S that is drawn
+once. Who contributes is drawn anew for every release; the adversary sees all releases, not who contributed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+from fedmem.errors import ComponentError
+from fedmem.types import FloatArray
+
+Sampling = Literal["poisson", "fixed_size", "everyone"]
+Unit = Literal["record", "client"]
+Adjacency = Literal["add_remove", "zero_out", "replace"]
+Accountant = Literal["rdp", "prv", "pld", "gaussian"]
+
+LARGEST = 64.0
+"""Where Rényi orders give an epsilon above this, the numerical accountants are not asked: their grids would be huge, and
+an epsilon of that size promises nothing."""
+
+_GRID = 5e-4
+"""Interval at which privacy losses are rounded up; a finer one changes epsilon in the fourth digit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Releases:
+    """T noisy sums of contributions that are clipped to norm S, over units of which a random part contributes.
+
+    Fields:
+        noise_multiplier: z, the standard deviation of the noise in each coordinate divided by S.
+        sampling: `poisson`, each unit with probability `rate` by itself; `fixed_size`, the same number of units each
+            time, `rate` of all, drawn without replacement; `everyone`, no drawing.
+        rate: probability with which one unit contributes to one release.
+        count: T.
+        delta: probability with which the promise may fail; less than one over the number of units, or it says little.
+        unit: what a neighbour differs in: one `record`, or one `client` with all its records.
+        adjacency: how it differs. `add_remove`: the unit is there or not. `zero_out`: its contribution is replaced by
+            zero, and everything else, sampling included, stays. `replace`: by another contribution, so that the sum
+            moves by up to 2 S and z counts half.
+
+    Errors: `ComponentError` for numbers out of range, and for `fixed_size` with `add_remove`, which has no meaning: a
+    unit that is added would change the probabilities of all the others.
+
+    >>> Releases(noise_multiplier=1.0, sampling="poisson", rate=0.1, count=50, delta=1e-5, unit="client").accountants
+    ('rdp', 'prv', 'pld', 'gaussian')
+    """
+
+    noise_multiplier: float
+    sampling: Sampling
+    rate: float = 1.0
+    count: int
+    delta: float
+    unit: Unit
+    adjacency: Adjacency = "add_remove"
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "noise_multiplier": not self.noise_multiplier >= 0 and "at least 0",
+            "rate": not 0 < self.rate <= 1 and "above 0 and at most 1",
+            "count": not self.count >= 0 and "at least 0",
+            "delta": not 0 < self.delta < 1 and "above 0 and below 1",
+        }
+        for name, allowed in wrong.items():
+            if allowed:
+                raise ComponentError(f"privacy.{name}", f"{getattr(self, name)} is not possible; it must be {allowed}")
+        if self.sampling == "everyone" and self.rate != 1:
+            raise ComponentError(
+                "privacy.rate", f"{self.rate} with sampling everyone, where it is 1; use poisson or fixed_size"
+            )
+        if self.sampling == "fixed_size" and self.adjacency == "add_remove":
+            raise ComponentError(
+                "privacy.adjacency",
+                "add_remove with cohorts of a fixed size is not defined: with one unit more all the others would be "
+                "drawn less often; use zero_out or replace, or sampling poisson",
+            )
+
+    @property
+    def accountants(self) -> tuple[Accountant, ...]:
+        """Those whose bounds hold for this sampling and this adjacency."""
+        if self.sampling == "poisson":
+            return ("pld", "gaussian") if self.adjacency == "replace" else ("rdp", "prv", "pld", "gaussian")
+        return ("rdp", "gaussian")
+
+    @property
+    def effective(self) -> float:
+        """The standard deviation of the noise divided by how far one unit can move the sum."""
+        return self.noise_multiplier / (2 if self.adjacency == "replace" else 1)
+
+    def __str__(self) -> str:
+        rate = "" if self.sampling == "everyone" else f" at rate {self.rate:.4g}"
+        return (
+            f"unit {self.unit}, {self.adjacency}, {self.sampling}{rate}, {self.count} releases, "
+            f"noise multiplier {self.noise_multiplier:.4g}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """The smallest epsilon that is proven for some releases, and each bound that was found, by its accountant."""
+
+    releases: Releases
+    epsilon: float
+    accountant: Accountant
+    bounds: Mapping[Accountant, float]
+
+    def __str__(self) -> str:
+        return f"epsilon {self.epsilon:.4g} at delta {self.releases.delta:.3g} ({self.accountant}; {self.releases})"
+
+
+def promise(releases: Releases, by: Accountant | None = None) -> Promise:
+    """Upper bounds of epsilon at the delta of these releases; each holds, so that the smallest of them does.
+
+    - `rdp`: Rényi differential privacy, by dp-accounting; for cohorts of a fixed size the bound for sampling without
+      replacement (Wang, Balle and Kasiviswanathan, 2019), with the sensitivity of the adjacency;
+    - `prv`: privacy random variables, composed by Fourier transform, by Opacus (Gopi, Lee and Wutschitz, 2021);
+    - `pld`: privacy loss distributions, by dp-accounting (Doroshenko et al., 2022);
+    - `gaussian`: exact for `everyone`. For the others as if nobody were sampled, which holds as well, since sampling
+      only helps; below the others where there is little noise.
+
+    0 without releases, infinite without noise. `prv` and `pld` are left out above `LARGEST`. `by` asks for one alone.
+
+    Errors: `ComponentError` if that one does not hold for this sampling and adjacency, or is left out.
+
+    >>> print(promise(Releases(noise_multiplier=2, sampling="everyone", count=20, delta=1e-5, unit="client")))
+    epsilon 11.48 at delta 1e-05 (gaussian; unit client, add_remove, everyone, 20 releases, noise multiplier 2)
+    """
+    if by is not None and by not in releases.accountants:
+        raise ComponentError("privacy.accountant", _refusal(releases, by))
+    bounds = {name: _bound(releases, name) for name in releases.accountants if by in (None, name)}
+    bounds = {name: epsilon for name, epsilon in bounds.items() if not math.isnan(epsilon)}
+    if not bounds:
+        raise ComponentError(
+            "privacy.accountant",
+            f"{by} is not asked where epsilon is above {LARGEST}; use rdp or gaussian, or more noise",
+        )
+    best = min(bounds, key=lambda name: bounds[name])
+    return Promise(releases=releases, epsilon=bounds[best], accountant=best, bounds=bounds)
+
+
+def noise_for(target_epsilon: float, releases: Releases) -> float:
+    """The smallest noise multiplier, to one part in a thousand, whose `promise` is at most `target_epsilon`.
+
+    That of `releases` is not looked at. The promise of what is returned never exceeds the target. 0 without releases.
+
+    Errors: `ComponentError` for a target that is not positive and finite, or that no noise up to 10^6 meets.
+
+    >>> wanted = Releases(noise_multiplier=0, sampling="everyone", count=20, delta=1e-5, unit="client")
+    >>> round(noise_for(11.48, wanted), 1)
+    2.0
+    """
+    from scipy.optimize import brentq
+
+    if not 0 < target_epsilon < math.inf:
+        raise ComponentError("privacy.target_epsilon", f"{target_epsilon} is not possible; it must be above 0")
+    if releases.count == 0:
+        return 0.0
+
+    def excess(logarithm: float) -> float:
+        noisy = replace(releases, noise_multiplier=math.exp(logarithm))
+        # `prv` takes its time and is hardly ever the smallest
+        return min(1e6, np.nanmin([_bound(noisy, name) for name in names])) - target_epsilon
+
+    names = [name for name in releases.accountants if name != "prv"]
+    low, high = math.log(1e-3), 0.0
+    while excess(high) > 0:
+        low, high = high, high + 1.0
+        if high > math.log(1e6):
+            raise ComponentError(
+                "privacy.target_epsilon",
+                f"{target_epsilon} at delta {releases.delta} is met by no noise multiplier up to 1e6; raise one of them",
+            )
+    if excess(low) <= 0:
+        return math.exp(low)
+    found = float(brentq(excess, low, high, xtol=5e-4))
+    while excess(found) > 0:
+        found += 2e-4
+    return math.exp(found)
+
+
+def individual_epsilon(norms: FloatArray, noise_multiplier: float, clip: float, delta: float) -> FloatArray:
+    """Epsilon of each of N units by the norms that it really had (Feldman and Zrnic, 2021): (T, N) -> (N,).
+
+    At Rényi order a it is spent a sum_t min(norm, S)^2 / (2 z^2 S^2), converted at the best order. NaN stands for a
+    release without the unit and costs nothing; there is no credit for being sampled. Adjacency: its contribution is
+    replaced by zero. A unit at the clipping norm throughout has the epsilon of everybody.
+
+    - depends on the data: it is itself not private, and is for internal study, never to be published;
+    - no promise made beforehand, since nothing stops a unit that spends more than another.
+
+    >>> individual_epsilon(np.array([[1.0, 0.1, np.nan]]), 1.0, 1.0, 1e-5).round(2).tolist()
+    [4.73, 0.38, 0.0]
+    """
+    length = np.minimum(np.where(np.isnan(norms), 0.0, norms), clip) / clip
+    spent = np.square(length).sum(0)
+    if noise_multiplier == 0:
+        return np.where(spent > 0, np.inf, 0.0)
+    from dp_accounting.rdp import compute_epsilon
+
+    orders = _orders()
+    half = np.asarray(orders) / (2 * noise_multiplier**2)
+    return np.array([float(compute_epsilon(orders, half * one, delta)[0]) if one else 0.0 for one in spent.tolist()])
+
+
+def gaussian_delta(epsilon: float, mu: float) -> float:
+    """The exact delta at `epsilon` of Gaussian noise whose mean moves by `mu` standard deviations.
+
+    delta = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle and Wang, 2018); 0 where mu is 0.
+
+    >>> round(gaussian_delta(4.377, 1.0), 7)
+    1e-05
+    """
+    from scipy.special import log_ndtr
+
+    if mu == 0:
+        return 0.0
+    if mu == math.inf:
+        return 1.0
+    first, second = float(log_ndtr(mu / 2 - epsilon / mu)), float(log_ndtr(-mu / 2 - epsilon / mu))
+    return math.exp(first) * -math.expm1(min(epsilon + second - first, 0.0))
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """The epsilon at `delta` of Gaussian noise whose mean moves by `mu` standard deviations, exact: see `gaussian_delta`.
+
+    >>> round(gaussian_epsilon(1.0, 1e-5), 2), round(gaussian_epsilon(2.0, 1e-5), 2)
+    (4.38, 10.0)
+    """
+    from scipy.optimize import brentq
+
+    if mu == math.inf:
+        return math.inf
+    if gaussian_delta(0.0, mu) <= delta:
+        return 0.0
+    # an upper bound, by the tail of a normal distribution
+    most = mu**2 / 2 + mu * math.sqrt(2 * math.log(1 / delta))
+    return float(brentq(lambda epsilon: gaussian_delta(epsilon, mu) - delta, 0.0, most + 1e-9, xtol=1e-12))
+
+
+def _refusal(releases: Releases, by: Accountant) -> str:
+    """Why an accountant does not hold here, and what does."""
+    use = f"use one of: {', '.join(releases.accountants)}"
+    if releases.sampling == "fixed_size":
+        return (
+            f"{by} counts on Poisson sampling, but cohorts of a fixed size tell more: who was drawn says that another "
+            f"was not; {use}, or the sampler poisson"
+        )
+    if releases.sampling == "everyone":
+        return f"{by} is for releases to which a random part contributes; with everyone gaussian is exact; {use}"
+    return f"{by} of Poisson sampling is known for one unit more or less, not for adjacency replace; {use}"
+
+
+@lru_cache(maxsize=4096)
+def _bound(releases: Releases, by: Accountant) -> float:
+    """The epsilon of one accountant; NaN where it is not worth its time."""
+    if releases.count == 0:
+        return 0.0
+    if releases.noise_multiplier == 0:
+        return math.inf
+    if by == "gaussian":
+        return gaussian_epsilon(math.sqrt(releases.count) / releases.effective, releases.delta)
+    if by == "rdp":
+        return _rdp(releases)
+    quick: list[Accountant] = [name for name in releases.accountants if name in ("rdp", "gaussian")]
+    if min(_bound(releases, name) for name in quick) > LARGEST:
+        return math.nan
+    return _prv(releases) if by == "prv" else _pld(releases)
+
+
+def _rdp(releases: Releases) -> float:
+    from dp_accounting import (
+        GaussianDpEvent,
+        NeighboringRelation,
+        PoissonSampledDpEvent,
+        SampledWithoutReplacementDpEvent,
+    )
+    from dp_accounting.rdp import RdpAccountant
+
+    noise = GaussianDpEvent(releases.effective)
+    # Of the size of the set only the share that is drawn matters to the bound, so the set may as well be enormous.
+    many = 10**9
+    event = {
+        "poisson": PoissonSampledDpEvent(releases.rate, noise),
+        "fixed_size": SampledWithoutReplacementDpEvent(many, round(releases.rate * many), noise),
+        "everyone": noise,
+    }[releases.sampling]
+    relation = NeighboringRelation.ADD_OR_REMOVE_ONE
+    if releases.sampling == "fixed_size":
+        # how far one unit moves the sum is in `effective` already; only its place among the drawn ones is left
+        relation = NeighboringRelation.REPLACE_ONE
+    with _quiet():
+        accountant = RdpAccountant(_orders(), relation)
+        accountant.compose(event, releases.count)
+        return float(accountant.get_epsilon(releases.delta))
+
+
+def _prv(releases: Releases) -> float:
+    from opacus.accountants import PRVAccountant
+
+    accountant: Any = PRVAccountant()
+    accountant.history = [(releases.effective, releases.rate, releases.count)]
+    with warnings.catch_warnings():
+        # its first guess is by Rényi orders, of which it says where they could be finer
+        warnings.simplefilter("ignore")
+        return float(accountant.get_epsilon(releases.delta))
+
+
+def _pld(releases: Releases) -> float:
+    # for `replace` the library has its own pair of distributions, so it is given z and not half of it
+    one = _losses(releases.noise_multiplier, releases.rate, releases.adjacency == "replace")
+    return float(one.self_compose(releases.count).get_epsilon_for_delta(releases.delta))
+
+
+@lru_cache(maxsize=64)
+def _losses(noise: float, rate: float, replaced: bool) -> Any:
+    """The distribution of privacy losses of one release with Poisson sampling."""
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
+
+    relation = NeighboringRelation.REPLACE_ONE if replaced else NeighboringRelation.ADD_OR_REMOVE_ONE
+    return from_gaussian_mechanism(
+        noise, value_discretization_interval=_GRID, sampling_prob=rate, neighboring_relation=relation
+    )
+
+
+def _orders() -> list[float]:
+    from dp_accounting.rdp.rdp_privacy_accountant import DEFAULT_RDP_ORDERS
+
+    return [float(order) for order in DEFAULT_RDP_ORDERS]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings about single Rényi orders that do not converge, which are left out of the bound."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

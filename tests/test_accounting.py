@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dp_accounting.rdp import compute_epsilon
+
+from fedmem.accounting import (
+    LARGEST,
+    Releases,
+    gaussian_delta,
+    gaussian_epsilon,
+    individual_epsilon,
+    noise_for,
+    promise,
+)
+from fedmem.errors import ComponentError
+
+# delta 1e-5: clients, cohort, rounds, noise multiplier, and epsilon by Poisson PLD and RDP, by cohorts of a fixed size
+# with zero_out and with replace, and without amplification
+PUBLISHED = [
+    (100, 10, 50, 1.0, 5.15, 5.89, 9.43, 47.0, 54.4),
+    (1000, 20, 100, 1.0, 1.43, 1.84, 2.58, 14.4, 91.8),
+    (1000, 50, 200, 0.8, 7.70, 8.74, 14.2, 265.8, 230.7),
+    (100, 100, 20, 2.0, 11.5, 12.3, 12.3, 30.1, 11.5),
+    (10, 5, 20, 1.0, 15.1, 16.6, 27.3, 77.0, 28.4),
+]
+
+
+def releases(**fields):
+    return Releases(
+        **{"noise_multiplier": 1.0, "sampling": "everyone", "count": 10, "delta": 1e-5, "unit": "client", **fields}
+    )
+
+
+@pytest.mark.parametrize(("clients", "cohort", "count", "z", "pld", "rdp", "zero_out", "replaced", "alone"), PUBLISHED)
+def test_reference_values(clients, cohort, count, z, pld, rdp, zero_out, replaced, alone):
+    poisson = releases(noise_multiplier=z, sampling="poisson", rate=cohort / clients, count=count)
+    fixed = replace(poisson, sampling="fixed_size", adjacency="zero_out")
+    other = replace(fixed, adjacency="replace")
+    found = promise(poisson).bounds
+    assert found["pld"] == pytest.approx(pld, rel=0.02)
+    assert found["rdp"] == pytest.approx(rdp, rel=0.02)
+    assert found["prv"] == pytest.approx(pld, rel=0.02)
+    assert promise(fixed, "rdp").epsilon == pytest.approx(zero_out, rel=0.02)
+    assert promise(other, "rdp").epsilon == pytest.approx(replaced, rel=0.02)
+    assert promise(poisson, "gaussian").epsilon == pytest.approx(alone, rel=0.02)
+
+
+def test_the_smallest_valid_bound_is_promised():
+    loose = releases(noise_multiplier=0.8, sampling="fixed_size", rate=0.05, count=200, adjacency="zero_out")
+    amplified = replace(loose, adjacency="replace")
+    assert promise(loose).accountant == "rdp"
+    # where nearly all are drawn, the bound for sampling without replacement is worse than none
+    assert promise(replace(loose, rate=0.9)).accountant == "gaussian"
+    assert promise(amplified).epsilon > promise(loose).epsilon
+    for one in (loose, amplified):
+        assert promise(one).epsilon == min(promise(one).bounds.values())
+
+
+def test_one_release_by_adjacency():
+    one = releases(count=1)
+    assert promise(one).epsilon == pytest.approx(4.38, abs=0.01)
+    assert promise(replace(one, adjacency="zero_out")).epsilon == promise(one).epsilon
+    assert promise(replace(one, adjacency="replace")).epsilon == pytest.approx(10.0, abs=0.01)
+
+
+def test_composition_of_gaussians_is_one_with_less_noise():
+    many, one = releases(noise_multiplier=3.0, count=9), releases(noise_multiplier=1.0, count=1)
+    for accountant in one.accountants:
+        assert promise(many, accountant).epsilon == pytest.approx(promise(one, accountant).epsilon, rel=1e-9)
+
+
+def test_without_drawing_poisson_has_no_amplification():
+    everyone = releases(noise_multiplier=2.0, count=20)
+    drawn = replace(everyone, sampling="poisson", rate=1.0)
+    assert promise(drawn, "pld").epsilon == pytest.approx(promise(everyone, "gaussian").epsilon, rel=1e-3)
+    assert promise(drawn, "rdp").epsilon == pytest.approx(promise(everyone, "rdp").epsilon, rel=1e-6)
+    both = [replace(one, adjacency="replace") for one in (drawn, everyone)]
+    assert promise(both[0], "pld").epsilon == pytest.approx(promise(both[1], "gaussian").epsilon, rel=1e-3)
+    fixed = replace(everyone, sampling="fixed_size", rate=1.0, adjacency="zero_out")
+    assert promise(fixed).epsilon == pytest.approx(promise(everyone).epsilon, rel=1e-6)
+
+
+@pytest.mark.parametrize("sampling", ["poisson", "fixed_size"])
+def test_more_rounds_more_of_a_part_and_less_noise_cost_more(sampling):
+    base = releases(sampling=sampling, rate=0.1, count=20, adjacency="zero_out")
+    worse = [replace(base, count=40), replace(base, rate=0.2), replace(base, noise_multiplier=0.7)]
+    worse += [replace(base, delta=1e-7), replace(base, adjacency="replace")]
+    for other in worse:
+        assert promise(other).epsilon > promise(base).epsilon
+    assert promise(replace(base, noise_multiplier=1e5)).epsilon < 1e-3
+
+
+def test_nothing_released_costs_nothing_and_no_noise_everything():
+    poisson = releases(sampling="poisson", rate=0.1)
+    for one in (releases(), poisson, replace(poisson, sampling="fixed_size", adjacency="zero_out")):
+        assert promise(replace(one, count=0)).epsilon == 0
+        assert promise(replace(one, noise_multiplier=0)).epsilon == math.inf
+
+
+def test_numerical_accountants_are_left_out_where_epsilon_promises_nothing():
+    hopeless = releases(noise_multiplier=0.2, sampling="poisson", rate=0.9, count=500)
+    found = promise(hopeless)
+    assert found.epsilon > LARGEST
+    assert set(found.bounds) == {"rdp", "gaussian"}
+    with pytest.raises(ComponentError, match=r"pld is not asked where epsilon is above 64"):
+        promise(hopeless, "pld")
+
+
+@pytest.mark.parametrize("accountant", ["prv", "pld"])
+def test_cohorts_of_a_fixed_size_have_no_poisson_accountant(accountant):
+    fixed = releases(sampling="fixed_size", rate=0.1, adjacency="zero_out")
+    with pytest.raises(ComponentError, match=r"counts on Poisson sampling.*use one of: rdp, gaussian.*sampler poisson"):
+        promise(fixed, accountant)
+
+
+def test_bounds_that_are_not_known_are_refused():
+    with pytest.raises(ComponentError, match="add_remove with cohorts of a fixed size is not defined"):
+        releases(sampling="fixed_size", rate=0.1)
+    with pytest.raises(ComponentError, match="not for adjacency replace; use one of: pld, gaussian"):
+        promise(releases(sampling="poisson", rate=0.1, adjacency="replace"), "rdp")
+    with pytest.raises(ComponentError, match="with everyone gaussian is exact"):
+        promise(releases(), "pld")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"noise_multiplier": -1.0}, "noise_multiplier: -1.0 is not possible; it must be at least 0"),
+        ({"noise_multiplier": math.nan}, "noise_multiplier: nan is not possible"),
+        ({"sampling": "poisson", "rate": 0.0}, "rate: 0.0 is not possible"),
+        ({"sampling": "poisson", "rate": 1.1}, "rate: 1.1 is not possible"),
+        ({"rate": 0.5}, "with sampling everyone, where it is 1"),
+        ({"count": -1}, "count: -1"),
+        ({"delta": 0.0}, "delta: 0.0"),
+        ({"delta": 1.0}, "delta: 1.0"),
+    ],
+)
+def test_impossible_numbers_are_refused(fields, message):
+    with pytest.raises(ComponentError, match=message):
+        releases(**fields)
+
+
+@pytest.mark.parametrize("target", [0.5, 10.0])
+def test_noise_for_a_target(target):
+    wanted = releases(sampling="poisson", rate=0.1, count=50)
+    z = noise_for(target, wanted)
+    assert target * 0.99 < promise(replace(wanted, noise_multiplier=z)).epsilon <= target
+    assert promise(replace(wanted, noise_multiplier=z * 0.99)).epsilon > target
+
+
+def test_targets_that_cannot_be_met():
+    assert noise_for(1.0, releases(count=0)) == 0
+    for target in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ComponentError, match="it must be above 0"):
+            noise_for(target, releases())
+    with pytest.raises(ComponentError, match="met by no noise multiplier"):
+        noise_for(1e-9, releases(delta=1e-12))
+
+
+def test_gaussian_delta_is_the_integral_of_what_exceeds():
+    from scipy.integrate import quad
+    from scipy.stats import norm
+
+    def excess(x, epsilon, mu):
+        return max(norm.pdf(x, mu) - math.exp(epsilon) * norm.pdf(x), 0.0)
+
+    for epsilon, mu in [(0.0, 1.0), (1.0, 0.5), (3.0, 2.0)]:
+        edge = epsilon / mu + mu / 2
+        assert gaussian_delta(epsilon, mu) == pytest.approx(quad(excess, edge, edge + 20, args=(epsilon, mu))[0], rel=1e-6)
+        assert gaussian_epsilon(mu, gaussian_delta(epsilon, mu)) == pytest.approx(epsilon, abs=1e-8)
+
+
+def test_gaussian_in_the_tails():
+    assert gaussian_epsilon(0.0, 1e-5) == 0
+    assert gaussian_epsilon(1e-6, 1e-5) == 0
+    assert gaussian_epsilon(math.inf, 1e-5) == math.inf
+    assert gaussian_delta(1.0, math.inf) == 1
+    for mu, delta in [(0.1, 1e-30), (30.0, 1e-15), (1.0, 0.3)]:
+        assert gaussian_delta(gaussian_epsilon(mu, delta), mu) == pytest.approx(delta, rel=1e-6)
+
+
+def test_individual_epsilon_of_a_unit_at_the_clip_is_that_of_everybody():
+    norms = np.array([[5.0, 0.5, 0.0], [5.0, np.nan, 0.0], [5.0, 0.5, np.nan]])
+    found = individual_epsilon(norms, noise_multiplier=2.0, clip=5.0, delta=1e-5)
+    assert found[0] == pytest.approx(promise(releases(noise_multiplier=2.0, count=3), "rdp").epsilon, rel=1e-6)
+    assert found[2] == 0
+    # a tenth of the clip, twice: by hand at every order
+    orders = np.array([1.1, 2.0, 5.0, 20.0, 63.0, 256.0, 1024.0])
+    by_hand = compute_epsilon(orders, orders * 2 * 0.1**2 / (2 * 2.0**2), 1e-5)[0]
+    assert found[1] == pytest.approx(by_hand, rel=0.05)
+    assert 0 < found[1] < found[0] / 5
+
+
+def test_individual_epsilon_is_clipped_and_needs_noise():
+    far, near = (individual_epsilon(np.array([[norm]]), 1.0, 1.0, 1e-5)[0] for norm in (9.0, 1.0))
+    assert far == near
+    assert individual_epsilon(np.array([[1.0, 0.0]]), 0.0, 1.0, 1e-5).tolist() == [math.inf, 0.0]
+    assert individual_epsilon(np.empty((0, 2)), 1.0, 1.0, 1e-5).tolist() == [0.0, 0.0]
