@@ -26,8 +26,8 @@ Adjacency = Literal["add_remove", "zero_out", "replace"]
 Accountant = Literal["rdp", "prv", "pld", "gaussian"]
 
 LARGEST = 64.0
-"""Where Rényi orders give an epsilon above this, the numerical accountants are not asked: their grids would be huge, and
-an epsilon of that size promises nothing."""
+"""Where the other bounds are above this, the numerical accountants are not asked: their grids would be huge, and an
+epsilon of that size promises nothing."""
 
 _GRID = 5e-4
 """Interval at which privacy losses are rounded up; a finer one changes epsilon in the fourth digit."""
@@ -178,7 +178,7 @@ def noise_for(target_epsilon: float, releases: Releases) -> float:
         if high > math.log(1e6):
             raise ComponentError(
                 "privacy.target_epsilon",
-                f"{target_epsilon} at delta {releases.delta} is met by no noise multiplier up to 1e6; raise one of them",
+                f"{target_epsilon} at delta {releases.delta} is met by no noise up to 1e6 clips; raise one of them",
             )
     if excess(low) <= 0:
         return math.exp(low)
@@ -231,7 +231,7 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The epsilon at `delta` of Gaussian noise whose mean moves by `mu` standard deviations, exact: see `gaussian_delta`.
+    """The epsilon at `delta` of Gaussian noise whose mean moves by `mu` standard deviations: see `gaussian_delta`.
 
     >>> round(gaussian_epsilon(1.0, 1e-5), 2), round(gaussian_epsilon(2.0, 1e-5), 2)
     (4.38, 10.0)

@@ -92,8 +92,10 @@ class Guarantee:
         0.5
         """
         corner = (1 - self.delta) * math.exp(-self.epsilon) / (1 + math.exp(-self.epsilon))
+        # straight from (0, delta) to (corner, 1 - corner) to (1 - delta, 1) to (1, 1)
         rates = np.array([0.0, corner, 1 - self.delta, 1.0])
-        return float(np.trapezoid([self.delta, 1 - corner, 1.0, 1.0], rates))
+        reached = np.array([self.delta, 1 - corner, 1.0, 1.0])
+        return float((np.diff(rates) * (reached[1:] + reached[:-1]) / 2).sum())
 
     def exposure(self, references: int) -> float:
         """Largest mean exposure, in bits, of a canary among this many references.

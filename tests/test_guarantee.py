@@ -24,7 +24,7 @@ def test_the_bounds_agree_with_one_another(epsilon, delta):
     curve = one.tpr(rates)
     assert one.advantage == pytest.approx((curve - rates).max(), abs=1e-4)
     assert one.memorisation == one.advantage
-    assert one.auc == pytest.approx(np.trapezoid(curve, rates), abs=1e-4)
+    assert one.auc == pytest.approx((curve[1:] + curve[:-1]).mean() / 2, abs=1e-4)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
