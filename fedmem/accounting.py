@@ -169,7 +169,7 @@ def noise_for(target_epsilon: float, releases: Releases) -> float:
     def excess(logarithm: float) -> float:
         noisy = replace(releases, noise_multiplier=math.exp(logarithm))
         # `prv` takes its time and is hardly ever the smallest
-        return min(1e6, np.nanmin([_bound(noisy, name) for name in names])) - target_epsilon
+        return min(1e6, float(np.nanmin([_bound(noisy, name) for name in names]))) - target_epsilon
 
     names = [name for name in releases.accountants if name != "prv"]
     low, high = math.log(1e-3), 0.0

@@ -82,7 +82,7 @@ class Guarantee:
         rate = np.asarray(fpr, dtype=np.float64)
         steep = np.exp(min(self.epsilon, 700.0)) * rate + self.delta
         flat = 1 - math.exp(-self.epsilon) * (1 - self.delta - rate)
-        return np.minimum(np.minimum(steep, flat), 1.0)
+        return np.asarray(np.minimum(np.minimum(steep, flat), 1.0))
 
     @property
     def auc(self) -> float:
