@@ -22,6 +22,7 @@ from fedmem.roster import Pilot
 from fedmem.seeding import stream
 from fedmem.speed import hold_on_to_memory, is_stacked, server_of, workers_of
 from fedmem.spread import Spread
+from fedmem.sums import labelled, sums_of
 from fedmem.training import Executor, LocalWork, OneByOne, Stacked
 from fedmem.types import (
     Bank,
@@ -302,14 +303,30 @@ class _Observer:
         if level == "global" and len(self._pending[round, level]) == len(self._runs):
             started = time.perf_counter()
             places: tuple[Level, ...] = ("local", "global")
-            for place in places:
-                found = self._pending.pop((round, place), [])
-                if found and place in self._scenario.observe.levels:
-                    self._read(sorted(found, key=lambda t: (t.run, t.client)))
+            local, everywhere = (
+                sorted(self._pending.pop((round, place), []), key=lambda t: (t.run, t.client)) for place in places
+            )
+            for found in (local, self._sums(local), everywhere):
+                if found and found[0].level in self._scenario.observe.levels:
+                    self._read(found)
             self._work.forget(round)
             self.seconds += time.perf_counter() - started
 
+    def _sums(self, local: Sequence[Transition]) -> list[Transition]:
+        """What secure aggregation would show of these clients, where that is asked for."""
+        scenario = self._scenario
+        weighting = getattr(scenario.strategy, "weighting", "size")
+        return sums_of(local, scenario.observe.sums, weighting, scenario.seed, self._federation.audit)
+
     def _read(self, transitions: list[Transition]) -> None:
+        """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""
+        if transitions[0].level != "sum":
+            self._gather(transitions)
+        for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):
+            if transitions[0].level in probe.levels and self._due(probe, transitions[0].round):
+                self._probe(probe, source, context, transitions)
+
+    def _gather(self, transitions: list[Transition]) -> None:
         federation = self._federation
         models = [transition.kept for transition in transitions]
         audit = evidence_of(models, transitions, "audit", federation.audit.examples, self._executor)
@@ -321,9 +338,6 @@ class _Observer:
                     self.accuracy = accuracy(self.evidence[-1])
         for references in federation.references:
             self.references.append(rank_of(models, transitions, references, federation.audit, audit, self._executor))
-        for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):
-            if audit.level in probe.levels and self._due(probe, audit.round):
-                self._probe(probe, source, context, transitions)
 
     def _due(self, probe: Probe, round: int) -> bool:
         return probe.every is None or round % probe.every == 0 or round == self._scenario.rounds
@@ -349,6 +363,6 @@ class _Observer:
                     level=first.level,
                     client=transition.client,
                     source=source,
-                    reading=reading,
+                    reading=labelled(reading, transition),
                 )
             )

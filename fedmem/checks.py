@@ -137,13 +137,43 @@ def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
 
 
 def _levels(observe: Any) -> Iterator[Problem]:
-    if "sum" in observe.levels:
+    if "sum" in observe.levels and not observe.sums:
         yield Problem(
             path=f"observe.levels[{observe.levels.index('sum')}]",
-            message="level 'sum' needs secure aggregation, which no component offers; choose from: local, global",
+            message="level 'sum' shows sums over some clients, but observe.sums says of how many; write, for instance, "
+            "sums: [2, 5]",
         )
+    if observe.sums and "sum" not in observe.levels:
+        yield Problem(
+            path="observe.sums",
+            message=f"sums of {', '.join(map(str, observe.sums))} clients would be shown to nobody; add sum to "
+            "observe.levels, or leave sums out",
+        )
+    if len(set(observe.sums)) < len(observe.sums):
+        yield Problem(path="observe.sums", message=f"{list(observe.sums)} names a size twice; name each once")
     if len(set(observe.levels)) < len(observe.levels):
         yield Problem(path="observe.levels", message=f"{list(observe.levels)} names a level twice; name each once")
+
+
+def _enough_to_sum(observe: Any, sampler: Any, clients: int) -> Iterator[Problem]:
+    size = getattr(sampler, "size", clients)
+    most = min(clients, size) if isinstance(size, int) else clients
+    for position, wanted in enumerate(observe.sums):
+        if wanted > most:
+            yield Problem(
+                path=f"observe.sums[{position}]",
+                message=f"no cohort has {wanted} clients to sum over, the largest has {most}; use at most {most}, or "
+                f"raise {'sampler.size' if most < clients else 'clients'}",
+            )
+
+
+def _sums_read(observe: Any, probes: Sequence[Any]) -> Iterator[Problem]:
+    if "sum" in observe.levels and not any("sum" in probe.levels for probe in probes):
+        yield Problem(
+            path=f"observe.levels[{observe.levels.index('sum')}]",
+            message="level 'sum' is read by probes alone, and none does; give one levels: [local, sum, global], or "
+            "leave sum out",
+        )
 
 
 def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Problem]:
@@ -419,6 +449,8 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _honoured,
     _observed_rounds,
     _levels,
+    _enough_to_sum,
+    _sums_read,
     _probes,
     _twice,
     _estimator_levels,

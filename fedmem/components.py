@@ -277,6 +277,7 @@ class StrategyMaker(Protocol):
 
     A class may say what it needs: `client: ClassVar[str]`, the kind of client algorithm that honours its offers, and
     a property `min_cohort`, the clients without which its guarantee does not hold.
+    `weighting`, a field or `ClassVar`, says how clients count: by `size`, also if it does not say, or `uniform`.
     """
 
     def make(self, cohort_size: int) -> Any: ...

@@ -15,6 +15,7 @@ from fedmem.catalogue import kind_of
 from fedmem.components import Probe
 from fedmem.errors import RunError
 from fedmem.roster import Pilot
+from fedmem.sums import again, by_size
 from fedmem.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
 
 Lost = Mapping[tuple[int, int], str]
@@ -75,7 +76,8 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
     assert all((part.executor, part.server) == (first.executor, first.server) for part in parts)
     measured = _ordered(parts, sources(probes))
     for probe, source in zip(probes, sources(probes), strict=True):
-        measured += probe.summarise([one for one in measured if one.source == source], seed)
+        for word, own in by_size([one for one in measured if one.source == source]):
+            measured += [again(one, word) for one in probe.summarise(own, seed)]
     return Simulated(
         bank=replace(
             first.bank,

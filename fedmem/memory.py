@@ -55,7 +55,7 @@ class Needs:
     `kept` what a forward pass of one row leaves for the backward pass, `wide` what it takes at once without one,
     `classes` outputs. `cohort` is the largest cohort of a run, `examples` the largest set that models are asked about,
     `batch` in rows; `evidence` what one run leaves, `estimates` what estimating and writing take beside all evidence.
-    `server` is messages or rule.
+    `server` is messages or rule, `sums` how many sums are formed of a cohort.
     """
 
     runs: int
@@ -75,6 +75,7 @@ class Needs:
     stackable: bool
     watched: bool
     server: str
+    sums: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         stackable=is_stacked(scenario),
         watched="local" in scenario.observe.levels,
         server=server_of(scenario),
+        sums=len(scenario.observe.sums),
     )
 
 
@@ -207,7 +209,7 @@ def phases(needs: Needs, room: Room) -> dict[str, dict[str, int]]:
     copies = COPIES[needs.server] + WATCHED * needs.watched
     outputs = 8 * OUTPUTS * needs.classes * min(needs.examples, room.forward_rows)
     training = {
-        "models of one round": int(needs.model * room.shard * (needs.cohort * copies + 3)),
+        "models of one round": int(needs.model * room.shard * (needs.cohort * copies + needs.sums + 3)),
         "clients in training": room.chunk(needs) * (STEP * needs.model + 2 * needs.batch * (needs.row + needs.kept)),
         "models looked at": room.rows(needs) * needs.wide + outputs * room.models_at_once(needs),
         "evidence": needs.evidence * (room.shard if shards > 1 else needs.runs),

@@ -82,7 +82,13 @@ class Observe(_Part):
         default=(), description="further rounds; negative ones count from the end, -1 is the last"
     )
     levels: Annotated[tuple[Level, ...], Field(min_length=1)] = Field(
-        default=("local", "global"), description="at clients (local), after aggregation (global), or both"
+        default=("local", "global"),
+        description="at clients (local), after aggregation (global), in sums of some clients (sum, which probes alone "
+        "read)",
+    )
+    sums: tuple[Annotated[int, Strict(), Field(ge=2, le=10**6)], ...] = Field(
+        default=(),
+        description="of how many clients the sums are that level sum shows, one of each size in a round and run",
     )
 
     def within(self, rounds: int) -> tuple[int, ...]:

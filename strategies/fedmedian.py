@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from flwr.serverapp.strategy import FedMedian, Strategy
@@ -25,6 +26,8 @@ class CoordinateMedian:
     >>> CoordinateMedian().make(3).__class__.__name__
     'FedMedian'
     """
+
+    weighting: ClassVar[str] = "uniform"
 
     def make(self, cohort_size: int) -> Strategy:
         """Flower's FedMedian."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Lt
@@ -40,6 +40,8 @@ class TrimmedMean:
 
     Reference: Yin et al. (2018), Byzantine-robust distributed learning.
     """
+
+    weighting: ClassVar[str] = "uniform"
 
     beta: Annotated[float, Ge(0), Lt(0.5)] = 0.2
 

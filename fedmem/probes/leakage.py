@@ -14,9 +14,15 @@ from fedmem.errors import ComponentError, RunError
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._victims import Case, Control, Victim, score, sheet
 from fedmem.statistics import newcombe, wilson
+from fedmem.sums import in_order
 from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
 
-KNOWS = {"message": "lr+steps+count", "aggregate": "lr+steps+count", "first_step": "lr+batch_size+first_step"}
+KNOWS = {
+    "message": "lr+steps+count",
+    "sum": "lr+steps+count",
+    "aggregate": "lr+steps+count",
+    "first_step": "lr+batch_size+first_step",
+}
 """What the adversary of each view is granted besides the model before and after. Labels are always inferred."""
 
 
@@ -30,6 +36,9 @@ RANGES = {
 }
 """Metrics with bounds, which an interval does not leave."""
 
+VIEWS: dict[Level, tuple[str, ...]] = {"local": ("message", "first_step"), "sum": ("sum",), "global": ("aggregate",)}
+"""What is attacked at each level."""
+
 CONTROL = ",coin=out"
 """The word in the setting of readings of controls."""
 
@@ -38,11 +47,12 @@ CONTROL = ",coin=out"
 class Leakage:
     """Attacks updates and scores how well the audit examples behind them come back, against the best prior.
 
-    Three views, named in the `setting` of every reading together with what the adversary knows:
+    Four views, named in the `setting` of every reading together with what the adversary knows:
 
     - `message` (level local): what a client sent; `g ~ -(sent - before) / (lr * steps)`, which is a gradient only if
       there was one step, and otherwise an approximation that the attack has to live with;
-    - `aggregate` (levels global and sum): the same of the server's step, for all images of the cohort together;
+    - `sum` (level sum): the same of the sum over some clients, which is all that secure aggregation lets a server see;
+    - `aggregate` (level global): the same of the server's step, for all images of the cohort together;
     - `first_step` (level local): the gradient of the same client's first batch alone. Nobody in the federation sees
       it: a stronger adversary, and an upper bound on `message`.
 
@@ -96,7 +106,8 @@ class Leakage:
     - `attack`: how images are rebuilt.
     - `rounds`: which observed rounds to attack; if left out, the first after round 0 and the last.
     - `victims`: clients attacked in each round and run, drawn from those of the cohort that hold an audit example, in
-      or out; the aggregate is scored on the examples of the same clients.
+      or out; sums and the aggregate are scored on the examples of the same clients, as far as they are part of them: a
+      sum takes its clients in the same order (`sums.in_order`).
     - `runs`: how many runs are attacked, from run 0 on. With few of them the intervals are wide: two runs alone, whose
       spread has one degree of freedom, resolve next to nothing.
     - `max_images`: largest number of images rebuilt at once; of a larger batch fewer are rebuilt, and each may be
@@ -129,22 +140,29 @@ class Leakage:
         if first.round not in self._declared(context):
             return []
         readings: list[tuple[Transition, Reading]] = []
-        for view in ("message", "first_step") if first.level == "local" else ("aggregate",):
+        for view in VIEWS[first.level]:
             cases = self._cases(view, transitions, context)
             if not cases:
                 continue
             places = [case.transition for case in cases]
-            rngs = [context.stream(f"leakage {view}", run=t.run, round=t.round, client=t.client) for t in places]
+            # sums of several sizes are about no client
+            words = [f"leakage {view}{len(t.clients) if view == 'sum' else ''}" for t in places]
+            rngs = [
+                context.stream(word, run=t.run, round=t.round, client=t.client)
+                for word, t in zip(words, places, strict=True)
+            ]
             found = self.attack.reconstruct([case.target for case in cases], rngs)
-            shown: dict[int, list[Victim]] = {}
+            shown: dict[str, list[Victim]] = {}
             for case, result in zip(cases, found, strict=True):
                 scored = score(case, _checked(case, result), context)
                 about = _about_attack(case, result, context) + [r for victim in scored for r in _about_victim(victim)]
                 readings += [(case.transition, reading) for reading in about]
-                shown.setdefault(case.transition.run, []).extend(v for v in scored if not v.control)
-            for run, victims in shown.items():
+                of = f"_{len(case.transition.clients)}" if view == "sum" else ""
+                name = f"round_{first.round}/{first.level}/{view}{of}/run_{case.transition.run}"
+                shown.setdefault(name, []).extend(v for v in scored if not v.control)
+            for name, victims in shown.items():
                 if victims:
-                    context.keep(f"round_{first.round}/{first.level}/{view}/run_{run}", sheet(victims))
+                    context.keep(name, sheet(victims))
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
@@ -182,19 +200,22 @@ class Leakage:
         cases = []
         for run in sorted({t.run for t in transitions if t.run < self.runs}):
             own = [t for t in transitions if t.run == run]
-            cohort = {client for t in own for client in _clients(t)}
+            cohort = sorted({client for t in own for client in _clients(t)})
             picked = self._picked(run, own[0].round, cohort, context)
             attacked = [t for t in own if picked.intersection(_clients(t))]
             found = (self._case(view, transition, picked, context) for transition in attacked)
             cases += [case for case in found if case is not None]
         return cases
 
-    def _picked(self, run: int, round: int, cohort: set[int], context: Context) -> set[int]:
-        """The clients attacked: the same at every level of a round, and whatever the coins."""
+    def _picked(self, run: int, round: int, cohort: Sequence[int], context: Context) -> set[int]:
+        """The clients attacked: the same at every level of a round, and whatever the coins.
+
+        Sums take their clients in the same order, so that who is attacked alone is in the sums as well.
+        """
         audit = context.federation.audit
-        candidates = np.intersect1d(audit.holder[audit.active(round)], sorted(cohort))
-        rng = context.stream("leakage victims", run=run, round=round)
-        return set(rng.permutation(candidates)[: self.victims].tolist())
+        order = in_order(context.seed, run, round, cohort, audit)
+        holders = order[np.isin(order, audit.holder[audit.active(round)])]
+        return set(holders[: self.victims].tolist())
 
     def _case(self, view: str, transition: Transition, picked: set[int], context: Context) -> Case | None:
         """One attack: its gradient, the true rows behind it, victims and controls; None without either."""

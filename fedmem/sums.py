@@ -1,0 +1,113 @@
+"""Level `sum`: what secure aggregation lets a server see, the sum of the models that several clients sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fedmem.seeding import Streams
+from fedmem.types import EVERYWHERE, AuditSet, IntArray, Measurement, Params, Reading, Transition
+
+_WORD = "sum="
+"""How the setting of every reading of a sum begins; the number of its clients follows."""
+
+
+def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: AuditSet) -> IntArray:
+    """The clients of a cohort in the order in which sums take them, the first s of them for a sum of s.
+
+    Holders of audit examples that are trained on in this round come first, so that a sum shows examples wherever it
+    can; within both groups the order is random. Guarantees:
+
+    - who holds an example is settled before any coin falls, so the order says nothing about coins;
+    - each client has a draw of its own: whom another one comes before does not depend on who else takes part.
+
+    >>> from fedmem.types import Examples
+    >>> nobody = Examples(inputs=np.zeros((0, 1), np.float32), targets=np.zeros(0, np.int64), ids=np.zeros(0, np.int64))
+    >>> none = np.zeros(0, np.int32)
+    >>> audit = AuditSet(
+    ...     examples=nobody, kind=none.astype(str), role=none.astype(str), holder=none, copies=none,
+    ...     is_in=np.zeros((2, 0), bool),
+    ... )
+    >>> every = in_order(0, 0, 1, [2, 5, 7, 9], audit)
+    >>> some = in_order(0, 0, 1, [2, 7, 9], audit)
+    >>> every[every != 5].tolist() == some.tolist()
+    True
+    """
+    present = np.array(sorted(clients), dtype=np.int64)
+    streams = Streams(seed, "sums").each(run=[run] * len(present), round=round, client=present.tolist())
+    draws = np.array([rng.random() for rng in streams])
+    holds = np.isin(present, audit.holder[audit.active(round)])
+    return present[np.lexsort((draws, ~holds))]
+
+
+def sums_of(
+    transitions: Sequence[Transition], sizes: Sequence[int], weighting: str, seed: int, audit: AuditSet
+) -> list[Transition]:
+    """Of every run one sum of each size, from its local transitions of one round, in the order of runs and sizes.
+
+    A sum of s clients is `sum_k w_k sent_k / sum_k w_k` over the first s `in_order`, so that larger sums hold the
+    clients of the smaller ones; `w_k` is the number of the client's examples with `weighting` size, else 1. It is added
+    up in float64 in the order of the clients and has the dtypes of what was sent. Cohorts of fewer than s have none.
+    """
+    found = []
+    for run in sorted({one.run for one in transitions}):
+        own = {one.client: one for one in transitions if one.run == run}
+        round = next(iter(own.values())).round
+        order = in_order(seed, run, round, list(own), audit).tolist()
+        for size in sorted(size for size in sizes if size <= len(order)):
+            members = [own[client] for client in sorted(order[:size])]
+            found.append(_sum(members, weighting))
+    return found
+
+
+def _sum(members: Sequence[Transition], weighting: str) -> Transition:
+    """One sum of these clients; their sizes may all be 0, and then they count alike."""
+    sizes = [one.num_examples for one in members]
+    weights = np.array(sizes if weighting == "size" and any(sizes) else [1] * len(sizes), dtype=np.float64)
+
+    def mean(read: Callable[[Transition], Params]) -> Params:
+        parts = [read(one) for one in members]
+        shares = (weights / weights.sum()).tolist()
+        return {
+            name: sum(share * part[name].double() for share, part in zip(shares, parts, strict=True)).to(value.dtype)
+            for name, value in parts[0].items()
+        }
+
+    first, together = members[0], mean(lambda one: one.sent)
+    return replace(
+        first,
+        level="sum",
+        client=EVERYWHERE,
+        clients=tuple(one.client for one in members),
+        sent=together,
+        kept=together,
+        num_examples=sum(sizes),
+        report={},
+    )
+
+
+def labelled(reading: Reading, transition: Transition) -> Reading:
+    """A reading with the number of clients in its setting, where it is about a sum: no probe has to say it."""
+    if transition.level != "sum":
+        return reading
+    word = f"{_WORD}{len(transition.clients)}"
+    return replace(reading, setting=f"{word},{reading.setting}" if reading.setting else word)
+
+
+def by_size(measurements: Sequence[Measurement]) -> Iterator[tuple[str, list[Measurement]]]:
+    """Measurements of sums of one size apart, without the word in their setting, and all of other levels together."""
+    groups: dict[str, list[Measurement]] = {}
+    for one in measurements:
+        word, rest = "", one.reading.setting
+        if one.level == "sum":
+            word, _, rest = rest.partition(",")
+        groups.setdefault(word, []).append(replace(one, reading=replace(one.reading, setting=rest)))
+    yield from groups.items()
+
+
+def again(measurement: Measurement, word: str) -> Measurement:
+    """A summary of sums of one size with their word again."""
+    setting = ",".join(filter(None, (word, measurement.reading.setting)))
+    return replace(measurement, reading=replace(measurement.reading, setting=setting))
