@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.columns import Column, Lists, Maybe, Text, column, numbers, there
 from fedmem.types import AuditSet, Bank, Evidence, Examples, Measurement, Participation, Reading, ReferenceEvidence
 
 if TYPE_CHECKING:
@@ -52,12 +54,12 @@ def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
         {
             "run": np.array([row.run for row in measurements], dtype=np.int32),
             "round": np.array([row.round for row in measurements], dtype=np.int32),
-            "level": _text([row.level for row in measurements]),
+            "level": Text.of([row.level for row in measurements]),
             "client": np.array([row.client for row in measurements], dtype=np.int32),
-            "subject": _text([reading.subject for reading in readings]),
-            "source": _text([row.source for row in measurements]),
-            "setting": _text([reading.setting for reading in readings]),
-            "metric": _text([reading.metric for reading in readings]),
+            "subject": Text.of([reading.subject for reading in readings]),
+            "source": Text.of([row.source for row in measurements]),
+            "setting": Text.of([reading.setting for reading in readings]),
+            "metric": Text.of([reading.metric for reading in readings]),
             "value": np.array([reading.value for reading in readings], dtype=np.float64),
             "low": np.array([reading.low for reading in readings], dtype=np.float64),
             "high": np.array([reading.high for reading in readings], dtype=np.float64),
@@ -89,9 +91,9 @@ def evidence_rows(block: Evidence) -> pa.Table:
         {
             "run": np.repeat(block.run.astype(np.int32), examples),
             "round": np.full(block.loss.size, block.round, dtype=np.int32),
-            "level": _text([block.level], block.loss.size),
+            "level": Text.same(block.level, block.loss.size),
             "client": np.repeat(block.client.astype(np.int32), examples),
-            "set": _text([block.set], block.loss.size),
+            "set": Text.same(block.set, block.loss.size),
             "subject": np.tile(np.arange(examples, dtype=np.int32), models),
             "loss": block.loss.ravel(),
             "margin": block.margin.ravel(),
@@ -109,7 +111,7 @@ def evidence_layout(block: Evidence) -> dict[str, Any]:
 def read_evidence(path: Path) -> Iterator[Evidence]:
     """The blocks of `evidence.parquet`."""
     table, layout = _read(path)
-    column = {name: table.column(name).to_numpy() for name in ("run", "client", "loss", "margin", "correct")}
+    column = {name: numbers(table.column(name)) for name in ("run", "client", "loss", "margin", "correct")}
     end = 0
     for block in layout:
         models, examples = block["shape"]
@@ -136,28 +138,25 @@ def _grouped(subjects: NDArray[Any], labels: NDArray[Any], audit: AuditSet) -> t
 
 def reference_rows(block: ReferenceEvidence, audit: AuditSet) -> pa.Table:
     """One row per transition and label, with a list over the canaries of that label."""
-    import pyarrow as pa
-
     models, labels, points = block.quantiles.shape
     order, counts = _grouped(block.subjects, block.labels, audit)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(np.tile(counts, models))]), pa.int32())
+    sizes = np.tile(counts, models)
     absent = np.isnan(block.quantiles).all(axis=2).ravel()
-    ends = pa.array(np.concatenate([[0], np.cumsum(np.where(absent, 0, points))]), pa.int32())
     quantiles = block.quantiles.reshape(-1, points)[~absent].ravel()
     return _table(
         "references",
         {
             "run": np.repeat(block.run.astype(np.int32), labels),
             "round": np.full(models * labels, block.round, dtype=np.int32),
-            "level": _text([block.level], models * labels),
+            "level": Text.same(block.level, models * labels),
             "client": np.repeat(block.client.astype(np.int32), labels),
-            "family": _text([block.family], models * labels),
+            "family": Text.same(block.family, models * labels),
             "label": np.tile(block.labels, models),
             "count": np.full(models * labels, block.count, dtype=np.int32),
-            "subjects": pa.ListArray.from_arrays(offsets, np.tile(block.subjects[order], models)),
-            "less": pa.ListArray.from_arrays(offsets, block.less[:, order].ravel()),
-            "ties": pa.ListArray.from_arrays(offsets, block.ties[:, order].ravel()),
-            "quantiles": pa.ListArray.from_arrays(ends, pa.array(quantiles), mask=pa.array(absent)),
+            "subjects": Lists(values=np.tile(block.subjects[order], models), sizes=sizes),
+            "less": Lists(values=block.less[:, order].ravel(), sizes=sizes),
+            "ties": Lists(values=block.ties[:, order].ravel(), sizes=sizes),
+            "quantiles": Lists(values=quantiles, sizes=np.where(absent, 0, points), missing=absent),
         },
     )
 
@@ -181,19 +180,17 @@ def read_references(path: Path, audit: AuditSet) -> Iterator[ReferenceEvidence]:
         subjects, names = (np.array(block[name], dtype=np.int64) for name in ("subjects", "labels"))
         order, _ = _grouped(subjects, names, audit)
         quantiles = np.full((models * labels, points), np.nan, dtype=np.float32)
-        quantiles[column["quantiles"].is_valid().to_numpy(zero_copy_only=False)] = (
-            column["quantiles"].flatten().to_numpy().reshape(-1, points)
-        )
+        quantiles[there(column["quantiles"])] = numbers(column["quantiles"].flatten()).reshape(-1, points)
         less, ties = np.empty((2, models, len(subjects)), dtype=np.int32)
         for ranks, name in ((less, "less"), (ties, "ties")):
-            ranks[:, order] = column[name].flatten().to_numpy().reshape(models, len(subjects))
+            ranks[:, order] = numbers(column[name].flatten()).reshape(models, len(subjects))
         yield ReferenceEvidence(
             round=block["round"],
             level=block["level"],
             family=block["family"],
             count=block["count"],
-            run=np.array(block.get("run", column["run"].to_numpy()[:: labels or 1]), dtype=np.int32),
-            client=np.array(block.get("client", column["client"].to_numpy()[:: labels or 1]), dtype=np.int32),
+            run=np.array(block.get("run", numbers(column["run"])[:: labels or 1]), dtype=np.int32),
+            client=np.array(block.get("client", numbers(column["client"])[:: labels or 1]), dtype=np.int32),
             subjects=subjects,
             less=less,
             ties=ties,
@@ -204,20 +201,18 @@ def read_references(path: Path, audit: AuditSet) -> Iterator[ReferenceEvidence]:
 
 def audit_rows(audit: AuditSet) -> pa.Table:
     """One row per audit example; `is_in` has one coin per run, `inputs` the values in C order."""
-    import pyarrow as pa
-
     size = audit.examples.inputs[0].size if len(audit) else 0
 
-    def lists(values: NDArray[Any], width: int) -> pa.Array:
-        return pa.ListArray.from_arrays(pa.array(np.arange(len(audit) + 1) * width, pa.int32()), values.ravel())
+    def lists(values: NDArray[Any], width: int) -> Lists:
+        return Lists(values=values.ravel(), sizes=np.full(len(audit), width))
 
     return _table(
         "audit",
         {
             "subject": np.arange(len(audit), dtype=np.int64),
             "injection": audit.injection,
-            "kind": _text(audit.kind.tolist()),
-            "role": _text(audit.role.tolist()),
+            "kind": Text.of(audit.kind.tolist()),
+            "role": Text.of(audit.role.tolist()),
             "holder": audit.holder,
             "copies": audit.copies,
             "start": audit.start,
@@ -234,20 +229,20 @@ def read_audit(path: Path) -> AuditSet:
     """The audit set of `audit.parquet`."""
     table, layout = _read(path)
     column = {name: table.column(name).combine_chunks() for name in table.column_names}
-    coins = column["is_in"].flatten().to_numpy(zero_copy_only=False).astype(np.bool_)
+    coins = numbers(column["is_in"].flatten())
     return AuditSet(
         examples=Examples(
-            inputs=column["inputs"].flatten().to_numpy().astype(np.float32).reshape(layout["inputs"]),
-            targets=column["target"].to_numpy(),
-            ids=column["id"].to_numpy(),
+            inputs=numbers(column["inputs"].flatten()).copy().reshape(layout["inputs"]),
+            targets=numbers(column["target"]),
+            ids=numbers(column["id"]),
         ),
         kind=np.array(column["kind"].to_pylist(), dtype=np.str_),
         role=np.array(column["role"].to_pylist(), dtype=np.str_),
-        holder=column["holder"].to_numpy(),
-        copies=column["copies"].to_numpy(),
-        start=column["start"].to_numpy(),
-        stop=column["stop"].to_numpy(),
-        injection=column["injection"].to_numpy(),
+        holder=numbers(column["holder"]),
+        copies=numbers(column["copies"]),
+        start=numbers(column["start"]),
+        stop=numbers(column["stop"]),
+        injection=numbers(column["injection"]),
         is_in=np.ascontiguousarray(coins.reshape(table.num_rows, layout["runs"]).T),
         client_in=np.array(layout["client_in"], dtype=np.bool_) if "client_in" in layout else None,
     )
@@ -261,33 +256,26 @@ def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
 
 def participation_rows(participation: Sequence[Participation]) -> pa.Table:
     """One row per client, round and run; no probability where it is not known."""
-    import pyarrow as pa
-
-    numbers = {
-        name: np.array([getattr(row, name) for row in participation], dtype=np.int32)
-        for name in ("run", "round", "client", "num_examples")
-    }
-    failed = np.array([row.failed for row in participation], dtype=np.bool_)
-    chances = pa.array([row.probability for row in participation], pa.float64())
-    return _table("participation", {**numbers, "failed": failed, "probability": chances})
+    names = ("run", "round", "client", "num_examples", "failed")
+    chances = [row.probability for row in participation]
+    return _table(
+        "participation",
+        {
+            **{name: np.array([getattr(row, name) for row in participation]) for name in names},
+            "probability": Maybe(
+                values=np.array([0.0 if chance is None else chance for chance in chances], dtype=np.float64),
+                missing=np.array([chance is None for chance in chances], dtype=np.bool_),
+            ),
+        },
+    )
 
 
 def read_participation(path: Path) -> list[Participation]:
     """The rows of `participation.parquet`, in its order."""
     table, _ = _read(path)
-    return [Participation(**row) for row in table.to_pylist()]
-
-
-def _text(values: Sequence[str], repeat: int | None = None) -> pa.Array:
-    """Strings as a dictionary and indices; with `repeat`, the one string that often."""
-    import pyarrow as pa
-
-    words = sorted(set(values))
-    place = {word: index for index, word in enumerate(words)}
-    indices = np.array([place[value] for value in values], dtype=np.int32)
-    if repeat is not None:
-        indices = np.zeros(repeat, dtype=np.int32)
-    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(words, pa.string()))
+    columns = [table.column(item.name).to_pylist() for item in fields(Participation)]
+    names = [item.name for item in fields(Participation)]
+    return [Participation(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 def _schema(name: str) -> pa.Schema:
@@ -305,11 +293,13 @@ def _schema(name: str) -> pa.Schema:
     return pa.schema([field(text) for text in _COLUMNS[name].split()])
 
 
-def _table(name: str, columns: Mapping[str, Any]) -> pa.Table:
+def _table(name: str, columns: Mapping[str, Column]) -> pa.Table:
     """An Arrow table; NaN stays NaN."""
     import pyarrow as pa
 
-    return pa.table(dict(columns), schema=_schema(name))
+    schema = _schema(name)
+    assert list(columns) == schema.names
+    return pa.Table.from_arrays([column(columns[field.name], field.type) for field in schema], schema=schema)
 
 
 def write_table(folder: Path, name: str, tables: Iterable[pa.Table], layout: Any = None) -> None:
@@ -335,5 +325,7 @@ def _read(path: Path) -> tuple[pa.Table, Any]:
     """A table with the layout that was stored beside it."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    # not `read_table`, which takes any data set and loads pandas for it
+    with pq.ParquetFile(path) as file:
+        table = file.read()
     return table, json.loads(table.schema.metadata[_LAYOUT])

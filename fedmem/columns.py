@@ -1,0 +1,134 @@
+"""Arrow columns from the memory of numpy arrays, and back, without pandas.
+
+`pyarrow.array` and `to_numpy` load it to see whether they are given any of it. That takes longer than most shards take
+to be written, and every process that trains a shard writes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.types import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Strings (n,) as `words` and the place of each among them (n,)."""
+
+    words: Sequence[str]
+    places: IntArray | NDArray[np.int32]
+
+    @staticmethod
+    def of(values: Sequence[str]) -> Text:
+        """Words in alphabetical order.
+
+        >>> Text.of(["b", "a", "b"])
+        Text(words=['a', 'b'], places=array([1, 0, 1]))
+        """
+        words = sorted(set(values))
+        place = {word: i for i, word in enumerate(words)}
+        return Text(words=words, places=np.fromiter(map(place.__getitem__, values), dtype=np.int64, count=len(values)))
+
+    @staticmethod
+    def same(word: str, count: int) -> Text:
+        """One word `count` times."""
+        return Text(words=[word], places=np.zeros(count, dtype=np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """Lists (n,): `values` one after the other, the number of them in each (n,), and which are missing (n,)."""
+
+    values: NDArray[Any]
+    sizes: IntArray
+    missing: BoolArray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maybe:
+    """Numbers (n,) of which some are missing (n,), which is not the same as NaN."""
+
+    values: NDArray[Any]
+    missing: BoolArray
+
+
+Column = NDArray[Any] | Text | Lists | Maybe
+
+
+def column(values: Column, kind: pa.DataType) -> pa.Array:
+    """The Arrow array of this type; of numbers it shares the memory where they are of its type already.
+
+    >>> import pyarrow as pa
+    >>> column(np.array([1.5, np.nan]), pa.float64()).to_pylist(), column(np.ones(2, bool), pa.bool_()).to_pylist()
+    ([1.5, nan], [True, True])
+    >>> column(Text.of(["b", "a"]), pa.dictionary(pa.int32(), pa.string())).to_pylist()
+    ['b', 'a']
+    >>> column(Lists(values=np.arange(3), sizes=np.array([1, 0, 2])), pa.list_(pa.int64())).to_pylist()
+    [[0], [], [1, 2]]
+    """
+    import pyarrow as pa
+
+    if isinstance(values, Text):
+        words, ends = [word.encode() for word in values.words], np.cumsum([0, *(len(w.encode()) for w in values.words)])
+        buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(words))]
+        dictionary = pa.Array.from_buffers(kind.value_type, len(words), buffers)
+        return pa.DictionaryArray.from_arrays(column(values.places, kind.index_type), dictionary)
+    if isinstance(values, Lists):
+        ends = np.concatenate([[0], np.cumsum(values.sizes)]).astype(np.int32)
+        buffers = [_valid(values.missing), pa.py_buffer(ends)]
+        inner = column(values.values, kind.value_type)
+        return pa.Array.from_buffers(kind, len(values.sizes), buffers, children=[inner])
+    numbers, missing = (values.values, values.missing) if isinstance(values, Maybe) else (values, None)
+    if pa.types.is_boolean(kind):
+        held = np.packbits(numbers.astype(bool), bitorder="little")
+    else:
+        held = np.ascontiguousarray(numbers, dtype=np.dtype(kind.to_pandas_dtype()))
+    return pa.Array.from_buffers(kind, len(numbers), [_valid(missing), pa.py_buffer(held)])
+
+
+def _valid(missing: BoolArray | None) -> pa.Buffer | None:
+    """The bits of what is there; none where everything is."""
+    import pyarrow as pa
+
+    if missing is None or not missing.any():
+        return None
+    return pa.py_buffer(np.packbits(~missing, bitorder="little"))
+
+
+def numbers(found: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
+    """The numbers of an Arrow array as numpy's, in the memory of Arrow where they are in one piece; read-only.
+
+    >>> import pyarrow as pa
+    >>> numbers(pa.chunked_array([column(np.arange(2), pa.int32()), column(np.arange(3), pa.int32())])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    import pyarrow as pa
+
+    if isinstance(found, pa.ChunkedArray):
+        pieces = [numbers(piece) for piece in found.chunks] or [numbers(column(np.empty(0), found.type))]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    held = found.buffers()[1]
+    if pa.types.is_boolean(found.type):
+        return _bits(held, found)
+    dtype = np.dtype(found.type.to_pandas_dtype())
+    return np.frombuffer(held, dtype, count=len(found), offset=found.offset * dtype.itemsize)
+
+
+def there(found: pa.Array) -> BoolArray:
+    """(n,) what is not missing."""
+    held = found.buffers()[0]
+    return np.ones(len(found), dtype=bool) if held is None else _bits(held, found)
+
+
+def _bits(held: pa.Buffer, found: pa.Array) -> BoolArray:
+    packed = np.frombuffer(held, np.uint8)
+    bits = np.unpackbits(packed, count=found.offset + len(found), bitorder="little")[found.offset :]
+    return bits.astype(bool)
