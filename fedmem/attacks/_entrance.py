@@ -1,0 +1,104 @@
+"""The first layer of a network, where it is linear with a bias: what its gradient says of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedmem.components import GradientTarget
+from fedmem.errors import ComponentError
+from fedmem.types import Params
+
+
+class Entrance:
+    """The first layer that a target's inputs meet, in float64, and the way from inputs to it and back.
+
+    Inputs (m, d) are flat. What lies before the layer may move and scale each of the d numbers, as normalisation does.
+
+    Errors: `ComponentError` where the first layer is another, or where the way to it is.
+    """
+
+    def __init__(self, target: GradientTarget) -> None:
+        self._target = target
+        self._state = {
+            name: value.detach().double() if value.is_floating_point() else value.clone()
+            for name, value in (*target.model.named_buffers(), *target.params.items())
+        }
+        with_parameters = [
+            name for name, module in target.model.named_modules() if list(module.parameters(recurse=False))
+        ]
+        zeros = torch.zeros(target.input_shape, dtype=torch.float64)
+        # the values in the middle show whether the way is as straight as its ends say
+        trial = torch.stack(
+            [zeros, zeros + 1, zeros + torch.arange(zeros.numel()).reshape(zeros.shape) / zeros.numel()]
+        )
+        seen: list[tuple[str, Tensor]] = []
+        with suppress(RuntimeError), torch.no_grad():  # layers that want no such numbers, of tokens for example
+            self._call(trial, with_parameters, lambda name, inputs, _: seen.append((name, inputs)))
+        name, arrived = seen[0] if seen else ("", trial[:0])
+        layer = target.model.get_submodule(name)
+        straight = arrived.shape[:1] == trial.shape[:1] and arrived.numel() == trial.numel()
+        if straight:
+            self._offset = arrived[0].flatten()
+            self._scale = arrived[1].flatten() - self._offset
+            expected = self._offset + self._scale * trial[2].flatten()
+            straight = bool(self._scale.all()) and torch.allclose(expected, arrived[2].flatten(), atol=1e-9)
+        if not (straight and isinstance(layer, nn.Linear) and dict(layer.named_parameters()).keys() >= {"bias"}):
+            raise ComponentError(
+                "attack.kind",
+                "linear_layer needs a model whose first layer is linear, has a bias, and is given the inputs "
+                f"themselves; here it is {type(layer).__name__} `{name}`"
+                f"{'' if straight else ', which is given something else'}; use a model such as mlp, or the attack "
+                "inverting_gradients",
+            )
+        self._name, self._weight, self._bias = (name, *(f"{name}.{part}".lstrip(".") for part in ("weight", "bias")))
+
+    def rows(self, gradient: Params) -> Tensor:
+        """(H, d + 1) of the H units of the layer: the gradient of the weights, and that of the bias."""
+        weight, bias = (gradient[name].detach().double() for name in (self._weight, self._bias))
+        return torch.cat([weight, bias[:, None]], dim=1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(m, d + 1) what the layer is given for these inputs (m, d), and a one for its bias."""
+        return torch.cat([inputs * self._scale + self._offset, inputs.new_ones(len(inputs), 1)], dim=1)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """(m, d) the inputs for which the layer is given these values (m, d)."""
+        return (values - self._offset) / self._scale
+
+    def moves(self, inputs: Tensor) -> Tensor:
+        """(m, C, H) gradient of the loss of each input (m, d), under each of C labels, in the output of each unit."""
+        moved: list[Tensor] = []
+
+        def watch(name: str, arrived: Tensor, output: Tensor) -> Tensor:
+            moved.append(output.detach().requires_grad_())
+            return moved[0]
+
+        images = inputs.reshape(-1, *self._target.input_shape)
+        with torch.enable_grad():
+            logits = self._call(images, [self._name], watch)
+            classes = range(logits.shape[1])
+            parts = [torch.autograd.grad(logits[:, c].sum(), moved[0], retain_graph=True)[0] for c in classes]
+        slopes = torch.stack(parts, dim=1)
+        chances = logits.detach().softmax(-1)
+        return chances[:, None] @ slopes - slopes
+
+    def _call(self, inputs: Tensor, names: list[str], watch: Callable[[str, Tensor, Tensor], Any]) -> Tensor:
+        """Logits; on the way `watch` is told of these layers, and may put another output in the place of theirs."""
+        hooks = [
+            self._target.model.get_submodule(name).register_forward_hook(
+                lambda _, given, output, name=name: watch(name, given[0].detach(), output)
+            )
+            for name in names
+        ]
+        try:
+            found: Tensor = functional_call(self._target.model, self._state, (inputs,))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
