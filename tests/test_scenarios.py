@@ -15,6 +15,7 @@ import pytest
 import fedmem
 from fedmem import catalogue
 from fedmem.components import FAMILIES
+from fedmem.joining import sources
 from fedmem.running import run
 from fedmem.scenario import Scenario, load_scenario
 from tests.published import idx_images, put_in_cache
@@ -176,5 +177,5 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     scenario = smaller(path, data)
     frame = fedmem.read(run(scenario, out=tmp_path / "runs")).measurements
     measured = frame[frame.value.notna()]
-    assert set(measured.source) == {catalogue.kind_of(part) for part in (*scenario.probes, *scenario.estimators)}
+    assert set(measured.source) == {*sources(scenario.probes), *map(catalogue.kind_of, scenario.estimators)}
     assert (frame.n >= 0).all()
