@@ -60,12 +60,14 @@ def simulate(
     progress: Progress | None = None,
     runs: Sequence[int] | None = None,
     watch: bool = True,
+    executor: Executor | None = None,
 ) -> Simulated:
     """Train the runs of a scenario (all of them, unless `runs` names some), gather their evidence and sum it up.
 
-    With `watch=False` nothing is observed; the final parameters are the same to the last bit.
+    With `watch=False` nothing is observed; the final parameters are the same to the last bit. For `executor` see
+    `gather`.
     """
-    gathered = gather(scenario, federation, progress=progress, runs=runs, watch=watch)
+    gathered = gather(scenario, federation, progress=progress, runs=runs, watch=watch, executor=executor)
     return join([gathered], scenario.probes if watch else (), scenario.seed)
 
 
@@ -79,19 +81,21 @@ def gather(
     lost: Lost | None = None,
     workers: int | None = None,
     pilot: Pilot | None = None,
+    executor: Executor | None = None,
 ) -> Simulated:
     """The same without summaries, which need all runs of the bank.
 
     What is `lost` is known to fail in another run and dropped in these: with it the runs are what they would be if all
     had been trained together. `workers` is how many processes may train, by default as many as the scenario says.
-    `pilot` is that of the scenario, if it has one; by default it is trained here.
+    `pilot` is that of the scenario, if it has one; by default it is trained here. `executor` trains and looks at
+    models, and is closed by whoever made it; by default one is made here.
     """
-    pilot = pilot or pilot_of(scenario, federation, progress, workers)
+    pilot = pilot or pilot_of(scenario, federation, progress, workers, executor)
     started = time.perf_counter()
     hold_on_to_memory()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
-    with _threads(scenario.speed.threads):
-        executor = executor_of(scenario, federation, workers)
+    with _threads(scenario.speed.threads), _executor(scenario, federation, workers, executor) as executor:
+        waited = executor.waited
         work = LocalWork(federation, scenario.client, scenario.seed)
         observer = _Observer(scenario, federation, executor, work, chosen)
         if progress is not None:
@@ -103,11 +107,8 @@ def gather(
 
         engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round, pilot)
         server = server_of(scenario)
-        try:
-            finished = engine.train(chosen, server, lost or {})
-        finally:
-            executor.close()
-    total = time.perf_counter() - started
+        finished = engine.train(chosen, server, lost or {})
+        total = time.perf_counter() - started - (executor.waited - waited)
     return Simulated(
         bank=Bank(
             audit=federation.audit,
@@ -132,26 +133,29 @@ def gather(
 
 
 def pilot_of(
-    scenario: Scenario, federation: Federation, progress: Progress | None = None, workers: int | None = None
+    scenario: Scenario,
+    federation: Federation,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
 ) -> Pilot | None:
-    """Train the run by which the cohorts of all others are picked; None where a scenario has none."""
+    """Train the run by which the cohorts of all others are picked; None where a scenario has none.
+
+    Without an `executor`, one is made and closed here.
+    """
     if not scenario.has_pilot:
         return None
     hold_on_to_memory()
     if progress is not None:
         progress.stage("training the pilot, a run more, which picks the cohorts of all others")
         progress.start(scenario.rounds, 1)
-    with _threads(scenario.speed.threads):
-        executor = executor_of(scenario, federation, workers)
-        try:
-            return follow(
-                scenario,
-                federation,
-                executor,
-                lambda round: None if progress is None else progress.update(round, None),
-            )
-        finally:
-            executor.close()
+    with _threads(scenario.speed.threads), _executor(scenario, federation, workers, executor) as executor:
+        return follow(
+            scenario,
+            federation,
+            executor,
+            lambda round: None if progress is None else progress.update(round, None),
+        )
 
 
 class _Engine(Protocol):
@@ -191,6 +195,19 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     if count > 1:
         return Spread(*given, workers=count, threads=scenario.speed.threads, **cut)
     return OneByOne(*given, **cut)
+
+
+@contextmanager
+def _executor(
+    scenario: Scenario, federation: Federation, workers: int | None, given: Executor | None
+) -> Iterator[Executor]:
+    """The one that is given, or one that is made and closed here."""
+    executor = given or executor_of(scenario, federation, workers)
+    try:
+        yield executor
+    finally:
+        if given is None:
+            executor.close()
 
 
 def device_of(scenario: Scenario) -> str:

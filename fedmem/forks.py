@@ -25,6 +25,15 @@ from typing import Any, Protocol
 from fedmem.errors import RunError
 from fedmem.interrupts import undisturbed
 
+
+class Died(RunError):
+    """A process ended before its work was done; `name` says whose."""
+
+    def __init__(self, name: str, message: str) -> None:
+        self.name = name
+        super().__init__(message)
+
+
 Tell = Callable[[Any], None]
 """What work calls to say how it goes on."""
 
@@ -95,7 +104,7 @@ class Forks:
     Guarantees:
 
     - an exception comes back with its class and text, and with the trace of its process as a note;
-    - a process that dies is a `RunError` that says whose it was, and how it ended;
+    - a process that dies is a `Died` that says whose it was, and how it ended; others go on until the block ends;
     - when the block ends, for whatever reason, no process is left, and Ctrl-C disturbs neither this nor a start;
     - Ctrl-C reaches this process alone, which ends the others; they also end when it is killed.
 
@@ -139,14 +148,17 @@ class Forks:
                     raise what
                 return name, what
 
-    def _died(self, name: str) -> RunError:
-        process = self._members[name].process
+    def _died(self, name: str) -> Died:
+        member = self._members.pop(name)
+        member.pipe.close()
+        process = member.process
         process.join()
         code = process.exitcode or 0
         how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with status {code}"
-        return RunError(
+        return Died(
+            name,
             f"the process that trained {name} {how} before it was done. Where memory runs out, systems end processes "
-            "with signal 9: train fewer runs at once, with --set speed.workers=1 or a smaller speed.shard"
+            "with signal 9: train fewer runs at once, with --set speed.workers=1 or a smaller speed.shard",
         )
 
     def __enter__(self) -> Forks:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fedmem.joining import Simulated
     from fedmem.scenario import Scenario
     from fedmem.shards import Shards
+    from fedmem.training import Executor
 
 
 def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, progress: Progress | None = None) -> Path:
@@ -36,27 +37,50 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
     Errors: `ScenarioError` where the data cannot hold what is asked for, `RunError` where a client, the strategy or a
     measurement fails, `FolderError` where the results cannot be written.
     """
-    from fedmem.memory import room_of
     from fedmem.results import check_place, is_finished
-    from fedmem.shards import claim, place_of
 
-    folder = Path(out) / scenario.name / scenario.id
+    folder = folder_of(scenario, out)
     if is_finished(folder) and not force:
-        return _served(scenario, folder)
+        return served(scenario, folder)
     check_place(folder, force=force)
     started = time.perf_counter()
-    federation = _built(scenario)
+    return compute(scenario, built(scenario), folder, started, force=force, progress=progress)
+
+
+def folder_of(scenario: Scenario, out: Path | str) -> Path:
+    """Where the results of a scenario go."""
+    return Path(out) / scenario.name / scenario.id
+
+
+def compute(
+    scenario: Scenario,
+    federation: Federation,
+    folder: Path,
+    started: float,
+    *,
+    force: bool,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Path:
+    """Run a scenario whose federation is built and whose place is free; by an executor of others, if one is given.
+
+    See `run`, which calls this, for guarantees and errors. `started` is when that was, by `time.perf_counter`.
+    """
+    from fedmem.memory import room_of
+    from fedmem.results import is_finished
+    from fedmem.shards import claim, place_of
+
     if scenario.runs <= room_of(scenario, federation).shard and not place_of(folder).exists():
-        _compute(scenario, federation, folder, None, started, force=force, progress=progress)
+        _compute(scenario, federation, folder, None, started, force=force, progress=progress, executor=executor)
         return folder
     with claim(folder, force=force) as shards:
         if is_finished(folder) and not force:
             return folder  # by another process, while this one waited
-        _compute(scenario, federation, folder, shards, started, force=force, progress=progress)
+        _compute(scenario, federation, folder, shards, started, force=force, progress=progress, executor=executor)
     return folder
 
 
-def _served(scenario: Scenario, folder: Path) -> Path:
+def served(scenario: Scenario, folder: Path) -> Path:
     """A finished run as it is, if its code has not changed; rid of shards, if it was killed before it removed them."""
     from fedmem.provenance import changed
     from fedmem.results import read
@@ -74,7 +98,8 @@ def _served(scenario: Scenario, folder: Path) -> Path:
     return folder
 
 
-def _built(scenario: Scenario) -> Federation:
+def built(scenario: Scenario) -> Federation:
+    """The federation of a scenario. Errors: one `ScenarioError` with all that is wrong, each with its place."""
     from fedmem import federation as federations
 
     try:
@@ -93,6 +118,7 @@ def _compute(
     *,
     force: bool,
     progress: Progress | None,
+    executor: Executor | None,
 ) -> None:
     """Train, estimate, write."""
     from fedmem.bank import simulate
@@ -101,22 +127,23 @@ def _compute(
     from fedmem.training import stack
 
     if shards is None:
-        simulated = simulate(scenario, federation, progress=progress)
+        simulated = simulate(scenario, federation, progress=progress, executor=executor)
         division = Division(shards=(scenario.runs,), resumed=0, workers=simulated.workers)
     else:
-        simulated, division = train(scenario, federation, shards, progress=progress)
+        simulated, division = train(scenario, federation, shards, progress=progress, executor=executor)
     if progress is not None:
         progress.stage("estimating")
     trained = time.perf_counter()
     measurements = [*simulated.measurements, *_estimates(scenario, simulated.bank)]
     estimated = time.perf_counter()
+    total = estimated - started - (0.0 if executor is None else executor.waited)
     if progress is not None:
         progress.stage("writing")
     write_run(
         folder,
         scenario_yaml=scenario.to_yaml(),
         manifest={
-            **_manifest(scenario, simulated, estimated - trained, estimated - started),
+            **_manifest(scenario, simulated, estimated - trained, total),
             "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
         },
         measurements=measurements,

@@ -19,6 +19,7 @@ from fedmem.memory import cut_of, room_of
 from fedmem.provenance import code, components_of, versions
 from fedmem.roster import Pilot
 from fedmem.shards import Dropped, Shards, divide, name_of
+from fedmem.training import Executor
 from fedmem.types import Bank, Federation
 
 if TYPE_CHECKING:
@@ -38,9 +39,17 @@ class Division:
 
 
 def train(
-    scenario: Scenario, federation: Federation, shards: Shards, *, progress: Progress | None = None, watch: bool = True
+    scenario: Scenario,
+    federation: Federation,
+    shards: Shards,
+    *,
+    progress: Progress | None = None,
+    watch: bool = True,
+    executor: Executor | None = None,
 ) -> tuple[Simulated, Division]:
     """Train what is missing of a bank, shard by shard, and put it together. With `watch=False` nothing is observed.
+
+    With an `executor`, which is somebody else's, all is trained in this process.
 
     Guarantees:
 
@@ -65,12 +74,12 @@ def train(
     if ledger.known is not known:
         shards.tell(ledger.known)  # it was killed before this could be told
     missing = [shard for shard in plan if shard not in dropped or not ledger.agrees(dropped[shard])]
-    workers = max(1, min(room.workers, len(missing)))
+    workers = max(1, min(room.workers, len(missing))) if executor is None else 1
     sizes = tuple(len(shard) for shard in plan)
     division = Division(shards=sizes, resumed=len(plan) - len(missing), workers=workers)
     pilot = shards.pilot()
     if missing and pilot is None:
-        pilot = pilot_of(scenario, federation, progress)
+        pilot = pilot_of(scenario, federation, progress, executor=executor)
         if pilot is not None:
             shards.keep_pilot(pilot)
     rounds = _Rounds(scenario, progress)
@@ -83,7 +92,7 @@ def train(
             ledger,
             crew,
             workers,
-            partial(_Work, scenario, federation, shards, alone, watch, pilot),
+            partial(_Work, scenario, federation, shards, alone, watch, pilot, executor),
             shards.tell,
         )
     if progress is not None:
@@ -183,6 +192,7 @@ class _Work:
     workers: int | None
     watch: bool
     pilot: Pilot | None
+    executor: Executor | None
     shard: range
     known: Lost
 
@@ -196,6 +206,7 @@ class _Work:
             lost=self.known,
             workers=self.workers,
             pilot=self.pilot,
+            executor=self.executor,
         )
         found = {place: why for place, why in done.lost.items() if place not in self.known}
         dropped = Dropped(known=self.known, found=found)
@@ -259,7 +270,7 @@ def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
         # a budget cuts the products of forward passes, whose last bits depend on how many rows there are
         "rows of a forward pass": str(cut_of(scenario, federation).forward_rows),
         "code of fedmem": code(),
-        "data": _digest(federation),
+        "data": digest(federation),
         "python": platform.python_version(),
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         **{f"code of {kind}": found for kind, found in components_of(scenario).items()},
@@ -267,7 +278,7 @@ def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
     }
 
 
-def _digest(federation: Federation) -> str:
+def digest(federation: Federation) -> str:
     """Of every row that is trained on or measured, who holds it, the coins and the initial weights."""
     examples = (federation.store, federation.audit.examples, federation.test, federation.population)
     weights = [

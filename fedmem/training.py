@@ -69,6 +69,11 @@ class Executor(ABC):
         """Where tensors live while they are trained on."""
         return self._device.type
 
+    @property
+    def waited(self) -> float:
+        """Seconds that whoever trains here has waited for others who train here too."""
+        return 0.0
+
     @abstractmethod
     def train_all(self, work: Work) -> Done:
         """What comes of this work, client by client in its order."""

@@ -173,7 +173,7 @@ def test_a_damaged_shard_is_trained_again(whole: Path, tmp_path: Path) -> None:
         ("code of fedmem", "code", lambda: "another"),
         ("version of torch", "versions", lambda engine: {"torch": "1.0"}),
         ("code of utility", "components_of", lambda scenario: {"utility": "another"}),
-        ("data", "_digest", lambda federation: "another"),
+        ("data", "digest", lambda federation: "another"),
     ],
 )
 def test_shards_of_other_code_and_data_are_not_used(
@@ -220,8 +220,8 @@ def test_the_data_are_told_apart_by_every_row_coin_and_weight() -> None:
     from fedmem.federation import build
 
     built = build(small())
-    digest = sharded._digest(built)
-    assert sharded._digest(build(small())) == digest
+    digest = sharded.digest(built)
+    assert sharded.digest(build(small())) == digest
     inputs, targets = built.store.inputs.copy(), built.test.targets.copy()
     inputs[-1, -1] += 1e-6
     targets[0] += 1
@@ -234,7 +234,7 @@ def test_the_data_are_told_apart_by_every_row_coin_and_weight() -> None:
         replace(built, initial=weights),
         replace(built, base=built.base[::-1]),
     ):
-        assert sharded._digest(other) != digest
+        assert sharded.digest(other) != digest
 
 
 # --- processes that fail ----------------------------------------------------------------------------------------------

@@ -1,0 +1,309 @@
+"""Many scenarios at once: in few banks, in all processes, each into a run folder of its own, and never twice.
+
+Scenarios with the same model and client algorithm train their clients in one stack (`engines.together`), those with the
+same data share one federation. Each ends with the bytes that `fedmem run` gives it alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fedmem.errors import FedmemError
+from fedmem.running import built, compute, folder_of, run, served
+
+if TYPE_CHECKING:
+    from fedmem.engines.together import Seat
+    from fedmem.forks import Crew, Tell
+    from fedmem.memory import Room
+    from fedmem.scenario import Scenario
+    from fedmem.training import Executor
+    from fedmem.types import Examples, Federation
+
+TOGETHER = 64
+"""Runs of several scenarios that advance together, at most: stacks are full by then, and a kill undoes little."""
+
+ROUND_BYTES = 1 << 28
+"""Models of one round that several scenarios hold together, at most."""
+
+_NO_DATA = frozenset(
+    (
+        *("name", "sampler", "client", "strategy", "roster", "cohort", "observe", "probes", "estimators"),
+        *("bootstrap", "tolerate", "save", "speed"),
+    )
+)
+"""Fields of a scenario that its federation does not depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a scenario: its folder, and why it failed, if it did. `there` says that it had been run before."""
+
+    scenario: Scenario
+    folder: Path
+    there: bool = False
+    error: FedmemError | None = None
+
+
+class Tally(Protocol):
+    """What many runs tell while they go on: each by its place among them."""
+
+    def begin(self, total: int, there: int) -> None:
+        """So many runs are asked for, and so many of them are there already."""
+        ...
+
+    def going(self, place: int, share: float) -> None:
+        """One is under way, with this share of its rounds behind it."""
+        ...
+
+    def ended(self, place: int, error: FedmemError | None) -> None:
+        """One is finished, or has failed."""
+        ...
+
+
+def run_all(
+    scenarios: Sequence[Scenario],
+    *,
+    out: Path | str = "runs",
+    force: bool = False,
+    jobs: int | None = None,
+    tally: Tally | None = None,
+) -> list[Outcome]:
+    """Run scenarios, different ones, and say what became of each.
+
+    Args:
+        scenarios: all of them different.
+        out: where their folders go, as `<out>/<name>/<id>`.
+        force: run again what is finished.
+        jobs: how many processes work; by default as many as the scenarios may have workers.
+        tally: is told how it goes on.
+
+    Guarantees:
+
+    - a finished run is not repeated unless `force`, and refused where the code of a component has changed since;
+    - each folder holds the same measurements, evidence and parameters as if its scenario had been run alone;
+    - a folder appears as soon as its scenario is done, so that whoever is killed has lost only what was under way;
+    - a scenario that fails takes no other with it.
+
+    Errors: `FolderError` before anything is trained, where a folder cannot be used.
+    """
+    from fedmem.forks import Alone, Forks, can_fork
+    from fedmem.results import check_place, is_finished
+    from fedmem.speed import workers_of
+
+    folders = [folder_of(scenario, out) for scenario in scenarios]
+    there = [i for i, folder in enumerate(folders) if is_finished(folder) and not force]
+    for i, folder in enumerate(folders):
+        if i in there:
+            served(scenarios[i], folder)
+        else:
+            check_place(folder, force=force)
+    ended: dict[int, FedmemError | None] = {}
+
+    def hear(_: str, told: tuple[str, int, Any]) -> None:
+        what, place, value = told
+        if what == "going":
+            if tally is not None:
+                tally.going(place, value)
+        elif place not in ended:  # a process that died may have finished some
+            ended[place] = value
+            if tally is not None:
+                tally.ended(place, value)
+
+    if tally is not None:
+        tally.begin(len(scenarios), len(there))
+    missing = {i: scenario for i, scenario in enumerate(scenarios) if i not in there}
+    workers = max((workers_of(scenario) for scenario in missing.values()), default=1) if jobs is None else jobs
+    banks, apart = divided(missing, workers)
+    workers = min(workers, len(banks))
+    with Forks(hear) if workers > 1 and can_fork() else Alone(hear) as crew:
+        _work_off(
+            {bank: partial(_train, {i: missing[i] for i in bank}, folders, force) for bank in banks},
+            crew,
+            workers,
+            partial(hear, ""),
+        )
+    for i in apart:
+        tell = partial(hear, "")
+        _attempt(i, partial(run, missing[i], out=out, force=force, progress=_Told(i, tell)), tell)
+    return [
+        Outcome(scenario=scenario, folder=folder, there=i in there, error=ended.get(i))
+        for i, (scenario, folder) in enumerate(zip(scenarios, folders, strict=True))
+    ]
+
+
+def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Which scenarios are trained together, by their places, and which have to be run by themselves.
+
+    As few banks as keep all workers at work. Alone in a bank is what cannot be stacked or computes with several
+    threads, where sums may be taken in another order; apart is what has processes or a device of its own.
+    """
+    from fedmem.speed import is_stacked
+
+    apart: list[int] = []
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, scenario in scenarios.items():
+        speed = scenario.speed
+        if speed.engine != "lockstep" or speed.device != "cpu":
+            apart.append(i)
+            continue
+        alone = i if speed.threads > 1 or not is_stacked(scenario) else None
+        groups.setdefault((_text(scenario, "model"), _text(scenario, "client"), str(speed), alone), []).append(i)
+    total = sum(_width(scenario) for i, scenario in scenarios.items() if i not in apart)
+    most = min(TOGETHER, -(-total // max(1, workers)))
+    banks: list[tuple[int, ...]] = []
+    for members in groups.values():
+        # those with the same data next to each other, in the order in which they are first met
+        order = {key: place for place, key in reversed(list(enumerate(data_of(scenarios[i]) for i in members)))}
+        members.sort(key=lambda i: order[data_of(scenarios[i])])
+        banks += _cut(members, [_width(scenarios[i]) for i in members], most)
+    return banks, apart
+
+
+def data_of(scenario: Scenario) -> str:
+    """A text that is the same for scenarios whose federations are the same."""
+    content = {name: value for name, value in scenario.dump().items() if name not in _NO_DATA}
+    return json.dumps([content, scenario.has_pilot], sort_keys=True)
+
+
+def _text(scenario: Scenario, name: str) -> str:
+    return json.dumps(scenario.dump()[name], sort_keys=True)
+
+
+def _width(scenario: Scenario) -> int:
+    """Runs that advance at once."""
+    return min(scenario.runs, scenario.speed.shard)
+
+
+def _cut(members: Sequence[int], sizes: Sequence[float], most: float) -> list[tuple[int, ...]]:
+    """Members in their order, in parts whose sizes add up to at most so much, or that are single.
+
+    >>> _cut([0, 1, 2, 3], [2, 2, 9, 1], 4)
+    [(0, 1), (2,), (3,)]
+    """
+    parts: list[list[int]] = []
+    room = 0.0
+    for member, size in zip(members, sizes, strict=True):
+        if not parts or size > room:
+            parts.append([])
+            room = most
+        parts[-1].append(member)
+        room -= size
+    return [tuple(part) for part in parts]
+
+
+def _work_off(banks: Mapping[tuple[int, ...], Callable[[Tell], None]], crew: Crew, workers: int, tell: Tell) -> None:
+    """So many at a time, in their order; what a process that dies had not finished has failed."""
+    from fedmem.forks import Died
+
+    names = {f"scenarios {', '.join(str(i + 1) for i in bank)}": bank for bank in banks}
+    waiting = list(names.items())
+    under_way = 0
+    while waiting or under_way:
+        while waiting and under_way < workers:
+            name, bank = waiting.pop(0)
+            crew.start(name, banks[bank])
+            under_way += 1
+        try:
+            crew.finished()
+        except Died as error:
+            for i in names[error.name]:
+                tell(("ended", i, error))
+        under_way -= 1
+
+
+def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, tell: Tell) -> None:
+    """Run the scenarios of one bank."""
+    from fedmem.bank import executor_of
+    from fedmem.engines.together import Member, in_company
+    from fedmem.memory import cut_of
+
+    federations: dict[str, Federation] = {}
+    going: list[int] = []
+    for i, scenario in scenarios.items():
+        if _succeeds(i, partial(_build, scenario, federations), tell):
+            going.append(i)
+    own: dict[tuple[str, Room], Executor] = {}
+    for company in _cut(going, [_bytes(scenarios[i], federations) for i in going], ROUND_BYTES):
+        members = []
+        for i in company:
+            scenario, started = scenarios[i], time.perf_counter()
+            federation = federations[data_of(scenario)]
+            work = partial(compute, scenario, federation, folders[i], started, force=force, progress=_Told(i, tell))
+            if len(company) == 1:
+                _attempt(i, work, tell)
+                continue
+            key = data_of(scenario), cut_of(scenario, federation)
+            own[key] = own.get(key) or executor_of(scenario, federation)
+            start = partial(_seated, i, work, tell)
+            members.append(Member(start=start, own=own[key], store=federation.store))
+        scenario = scenarios[company[0]]
+        for ended in in_company(members, partial(_executor, scenario, federations[data_of(scenario)])):
+            if isinstance(ended, Exception):
+                raise ended
+
+
+def _executor(scenario: Scenario, federation: Federation, store: Examples) -> Executor:
+    """What trains the clients of a scenario, and of others like it, on this store."""
+    from fedmem.bank import executor_of
+
+    return executor_of(scenario, replace(federation, store=store))
+
+
+def _build(scenario: Scenario, federations: dict[str, Federation]) -> None:
+    """The federation of a scenario, unless it is there."""
+    key = data_of(scenario)
+    if key not in federations:
+        federations[key] = built(scenario)
+
+
+def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
+    """Of the models of one round."""
+    from fedmem.roster import Cohorts
+
+    federation = federations[data_of(scenario)]
+    model = sum(value.numel() * value.element_size() for value in federation.initial.values())
+    return _width(scenario) * Cohorts.draw(scenario, federation).widest * model
+
+
+def _seated(place: int, work: Callable[..., object], tell: Tell, seat: Seat) -> None:
+    _attempt(place, partial(work, executor=seat), tell)
+
+
+def _attempt(place: int, work: Callable[[], object], tell: Tell) -> None:
+    """Do it, and tell how it ended."""
+    if _succeeds(place, work, tell):
+        tell(("ended", place, None))
+
+
+def _succeeds(place: int, work: Callable[[], object], tell: Tell) -> bool:
+    """Do it; where that fails, tell why."""
+    try:
+        work()
+    except FedmemError as error:
+        tell(("ended", place, error))
+        return False
+    return True
+
+
+@dataclass
+class _Told:
+    """Progress of one scenario, told to whoever counts all of them: the share of it that is done."""
+
+    place: int
+    tell: Tell
+    rounds: int = 1
+
+    def start(self, rounds: int, runs: int) -> None:
+        self.rounds = rounds
+        self.tell(("going", self.place, 0.0))
+
+    def update(self, round: int, accuracy: float | None) -> None:
+        self.tell(("going", self.place, round / self.rounds))
+
+    def stage(self, text: str) -> None: ...

@@ -1,0 +1,259 @@
+"""Several banks in one process, in step: the clients that they wait for are trained as one stack.
+
+Each bank is a coroutine that runs its own engine, strategy and sampler, and knows of no other. Where it would train
+clients, it hands their work to the scheduler here, which joins what all banks wait for, has it trained, and gives each
+its own part back. A stack may be cut anywhere without changing a bit, so every bank ends with the bytes that it would
+have had alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from greenlet import GreenletExit, getcurrent, greenlet
+from numpy.typing import NDArray
+
+from fedmem.engines._flower import in_process
+from fedmem.training import Done, Executor, Work
+from fedmem.types import Examples, FloatArray, IntArray, Params
+
+JOINED_BYTES = 1 << 28
+"""Inputs of different federations that are copied side by side, at most, so that their clients can share a stack."""
+
+Attempt = tuple[Done | None, dict[int, str]]
+"""What comes of work, and why those that failed did."""
+
+
+class Seat(Executor):
+    """The executor of one bank among several: it trains with the others, and looks at models alone.
+
+    `seconds` is the bank's share of the time that was spent on training, by its share of the clients.
+    """
+
+    def __init__(self, own: Executor, store: Examples, hand_over: Callable[[Work], Attempt]) -> None:
+        self.own = own
+        self.name = own.name
+        self.store = store
+        self.seconds = 0.0
+        self._away = 0.0
+        self._hand_over = hand_over
+
+    @property
+    def device(self) -> str:
+        """That of the executor behind it."""
+        return self.own.device
+
+    @property
+    def waited(self) -> float:
+        """See `Executor.waited`."""
+        return self._away - self.seconds
+
+    def attempt_all(self, work: Work) -> Attempt:
+        """See `Executor.attempt_all`."""
+        begun = time.perf_counter()
+        try:
+            return self._hand_over(work)
+        finally:
+            self._away += time.perf_counter() - begun
+
+    def train_all(self, work: Work) -> Done:
+        """See `Executor.train_all`; nothing waits for others here, since it may be called from anywhere."""
+        return self.own.train_all(work)
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """See `Executor.logits`."""
+        return self.own.logits(models, inputs)
+
+    def models_at_once(self, rows: int) -> int:
+        """See `Executor.models_at_once`."""
+        return self.own.models_at_once(rows)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """What a bank hands to the scheduler."""
+
+    work: Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One bank: what it does with an executor, that executor where it is alone, and the store of its federation."""
+
+    start: Callable[[Seat], Any]
+    own: Executor
+    store: Examples
+
+
+def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor]) -> list[Any]:
+    """What each bank returns, or the exception that ended it; the others go on.
+
+    Args:
+        members: banks with the same model and client algorithm.
+        stack: makes the executor that trains on a store which several banks share.
+
+    Guarantees:
+
+    - every bank gets the outcomes that its own executor would have given it, to the last bit on one thread;
+    - where training fails as a whole, each bank tries alone, so that whoever is at fault is the one that fails.
+    """
+    pool = _Pool(members, stack)
+    scheduler = getcurrent()
+
+    def hand_over(work: Work) -> Attempt:
+        answer: Attempt | Exception = scheduler.switch(_Waiting(work))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    seats = [Seat(member.own, member.store, hand_over) for member in members]
+    coroutines = [greenlet(member.start) for member in members]
+    waiting: dict[int, Work] = {}
+    ended: dict[int, Any] = {}
+
+    def advance(place: int, value: object) -> None:
+        try:
+            result = coroutines[place].switch(value)
+        except Exception as error:
+            ended[place] = error
+            return
+        if isinstance(result, _Waiting):
+            waiting[place] = result.work
+        else:
+            ended[place] = result
+
+    with in_process():
+        try:
+            for place, seat in enumerate(seats):
+                advance(place, seat)
+            while waiting:
+                asked = dict(sorted(waiting.items()))
+                waiting.clear()
+                for group in _alike(asked):
+                    for place, answer in pool.train({place: asked[place] for place in group}, seats):
+                        advance(place, answer)
+        finally:
+            for coroutine in coroutines:
+                if not coroutine.dead:
+                    coroutine.throw(GreenletExit)
+    return [ended[place] for place in range(len(members))]
+
+
+class _Pool:
+    """The stores of all banks, and what trains on them."""
+
+    def __init__(self, members: Sequence[Member], stack: Callable[[Examples], Executor]) -> None:
+        stores = {id(member.store): member for member in members}
+        self._starts = [{key: 0} for key in stores]
+        self._stacks = [member.own for member in stores.values()]
+        size = sum(member.store.inputs.nbytes for member in stores.values())
+        shapes = {(member.store.inputs.shape[1:], member.store.targets.shape[1:]) for member in stores.values()}
+        if len(stores) > 1 and size <= JOINED_BYTES and len(shapes) == 1:
+            lengths = [len(member.store) for member in stores.values()]
+            firsts = (np.cumsum(lengths) - lengths).tolist()
+            self._starts = [dict(zip(stores, firsts, strict=True))]
+            self._stacks = [stack(Examples.concatenate([member.store for member in stores.values()]))]
+
+    def train(self, asked: Mapping[int, Work], seats: Sequence[Seat]) -> Iterator[tuple[int, Attempt | Exception]]:
+        """What comes of the work of these banks, each its own."""
+        for starts, stack in zip(self._starts, self._stacks, strict=True):
+            here = [place for place in asked if id(seats[place].store) in starts]
+            if not here:
+                continue
+            if len(here) == 1:
+                yield here[0], _alone(seats[here[0]], asked[here[0]])
+                continue
+            works = [asked[place] for place in here]
+            begun = time.perf_counter()
+            try:
+                done, failed = stack.attempt_all(joined(works, [starts[id(seats[place].store)] for place in here]))
+            except Exception:
+                yield from ((place, _alone(seats[place], asked[place])) for place in here)
+                continue
+            each = (time.perf_counter() - begun) / sum(map(len, works))
+            for place, work, answer in zip(here, works, parted(works, done, failed), strict=True):
+                seats[place].seconds += each * len(work)
+                yield place, answer
+
+
+def _alone(seat: Seat, work: Work) -> Attempt | Exception:
+    begun = time.perf_counter()
+    try:
+        return seat.own.attempt_all(work)
+    except Exception as error:
+        return error
+    finally:
+        seat.seconds += time.perf_counter() - begun
+
+
+def _alike(asked: Mapping[int, Work]) -> list[list[int]]:
+    """Who can be in one stack: with the same arrays beside the model, and batches as wide."""
+    groups: dict[Any, list[int]] = {}
+    for place, work in asked.items():
+        arrays = [
+            (name, value.dtype, value.shape[1:]) for part in (work.models, work.offer) for name, value in part.items()
+        ]
+        groups.setdefault((work.batches.shape[2], *sorted(arrays, key=lambda array: array[0])), []).append(place)
+    return list(groups.values())
+
+
+def joined(works: Sequence[Work], starts: Sequence[int]) -> Work:
+    """The work of several banks as one, in their order.
+
+    Args:
+        works: of any rounds, with the same names in `models` and in `offer`, and batches of one width.
+        starts: where the store of each begins in the one that all are trained on.
+    """
+    counts = [len(next(iter(work.models.values()))) for work in works]
+    firsts = (np.cumsum(counts) - counts).tolist()
+    steps = max(work.batches.shape[1] for work in works)
+    return Work(
+        round=works[0].round,
+        run=np.concatenate([work.run for work in works]),
+        client=np.concatenate([work.client for work in works]),
+        models=_end_to_end([work.models for work in works]),
+        model=np.concatenate([work.model + first for work, first in zip(works, firsts, strict=True)]),
+        rows=tuple(rows + start for work, start in zip(works, starts, strict=True) for rows in work.rows),
+        batches=np.concatenate([_moved(work.batches, start, steps) for work, start in zip(works, starts, strict=True)]),
+        steps=np.concatenate([work.steps for work in works]),
+        offer=_end_to_end([work.offer for work in works]),
+        memory=tuple(work.memory_of(i) for work in works for i in range(len(work)))
+        if any(work.memory for work in works)
+        else (),
+    )
+
+
+def parted(works: Sequence[Work], done: Done | None, failed: Mapping[int, str]) -> Iterator[Attempt]:
+    """What came of joined work, work by work.
+
+    >>> list(parted([], None, {}))
+    []
+    """
+    start = first = 0
+    for work in works:
+        own = {place - start: why for place, why in failed.items() if start <= place < start + len(work)}
+        good = [i for i in range(len(work)) if i not in own]
+        start += len(work)
+        if done is None or not good:
+            yield None, own
+            continue
+        # a copy: a view would keep what all banks have sent, and lie elsewhere in memory than its bank's own would
+        part = done.take(np.arange(first, first + len(good)))
+        yield replace(part, work=work.take(good) if own else work), own
+        first += len(good)
+
+
+def _end_to_end(parts: Sequence[Params]) -> Params:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _moved(batches: IntArray, start: int, steps: int) -> IntArray:
+    """Batches as rows of the common store, with so many steps."""
+    whole = np.full((len(batches), steps, batches.shape[2]), -1, dtype=np.int64)
+    whole[:, : batches.shape[1]] = np.where(batches >= 0, batches + start, -1)
+    return whole
