@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binom, norm
+
+from fedmem.accounting import Releases, gaussian_epsilon
+from fedmem.auditing import (
+    Audited,
+    alarm,
+    epsilon_by_split,
+    epsilon_of_counts,
+    epsilon_over_thresholds,
+    gaussian_estimate,
+    guess,
+    normal_epsilon,
+    one_run,
+    one_shot,
+    permitted,
+)
+from fedmem.errors import ComponentError
+from fedmem.guarantee import Guarantee
+
+RECORD = Audited(unit="record", adjacency="add_remove")
+PURE = {"audited": RECORD, "delta": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("n", "ceiling"), [(20, 1.60), (50, 2.57), (100, 3.28), (250, 4.21), (500, 4.91), (1000, 5.60), (10_000, 7.90)]
+)
+def test_ceilings_of_counts(n, ceiling):
+    found = epsilon_of_counts(n, n, 0, n, **PURE)
+    assert found.epsilon == found.ceiling == pytest.approx(ceiling, abs=0.006)
+    assert epsilon_of_counts(n // 2, n, n // 2, n, **PURE).ceiling == found.ceiling
+
+
+@pytest.mark.parametrize(("r", "ceiling"), [(10, 1.05), (20, 1.82), (50, 2.78), (100, 3.49), (500, 5.11), (1000, 5.81)])
+def test_ceilings_of_one_run(r, ceiling):
+    found = one_run(r, r, r, **PURE)
+    assert found.epsilon == found.ceiling == pytest.approx(ceiling, abs=0.006)
+    # by hand: all right has probability (e^epsilon / (1 + e^epsilon))^r
+    share = 0.05 ** (1 / r)
+    assert found.epsilon == pytest.approx(math.log(share / (1 - share)), abs=1e-6)
+
+
+def test_counts_are_not_interchangeable():
+    """Ins and outs, hits and false alarms: each has its place, as it has not where they were swapped."""
+    found = epsilon_of_counts(90, 100, 20, 400, **PURE)
+    low, high = (0.8238, 0.0762)  # Clopper and Pearson of 90/100 from below, of 20/400 from above
+    assert found.epsilon == pytest.approx(max(math.log(low / high), math.log((1 - high) / (1 - low))), abs=2e-3)
+    assert epsilon_of_counts(20, 400, 90, 100, **PURE).epsilon == 0
+    assert epsilon_of_counts(90, 400, 20, 100, **PURE).epsilon != pytest.approx(found.epsilon, abs=0.1)
+
+
+def test_the_other_tail_counts_too():
+    """A test that never misses a member, but calls half of the others members: only its misses tell."""
+    found = epsilon_of_counts(1000, 1000, 500, 1000, **PURE)
+    assert found.epsilon > 4
+    assert found.epsilon > math.log(1 / 0.5)
+
+
+def test_never_negative_and_never_more_than_trials_can_show():
+    assert epsilon_of_counts(0, 50, 50, 50, **PURE).epsilon == 0
+    assert epsilon_of_counts(0, 0, 0, 0, **PURE).epsilon == 0
+    assert epsilon_of_counts(5, 5, 0, 0, **PURE).epsilon == 0
+    assert epsilon_of_counts(1, 1, 0, 1, **PURE).epsilon == 0
+    # epsilon above log n is found, not set to zero
+    assert epsilon_of_counts(50, 50, 0, 50, **PURE).epsilon > 2.5
+    assert epsilon_of_counts(10**6, 10**6, 0, 10**6, **PURE).epsilon < math.log(10**6)
+
+
+def test_delta_is_taken_off():
+    assert epsilon_of_counts(100, 100, 0, 100, audited=RECORD, delta=0.5).epsilon < math.log(0.5 / 0.036) + 0.01
+    assert epsilon_of_counts(100, 100, 0, 100, audited=RECORD, delta=1.0).epsilon == 0
+
+
+def test_thresholds_cost():
+    inside, outside = np.full(50, 2.0), np.full(50, -2.0)
+    one = epsilon_over_thresholds(inside, outside, np.array([0.0]), **PURE)
+    many = epsilon_over_thresholds(inside, outside, np.linspace(-1, 1, 10), **PURE)
+    assert one == epsilon_of_counts(50, 50, 0, 50, **PURE)
+    assert many.epsilon == epsilon_of_counts(50, 50, 0, 50, thresholds=10, **PURE).epsilon < one.epsilon
+    assert "best of 10 thresholds" in many.method
+    with pytest.raises(ComponentError, match="none was declared"):
+        epsilon_over_thresholds(inside, outside, np.array([]), **PURE)
+
+
+def test_scores_that_are_nan_do_not_count_and_ties_are_not_above():
+    inside, outside = np.array([1.0, np.nan, 1.0]), np.array([1.0, np.nan])
+    found = epsilon_over_thresholds(inside, outside, np.array([1.0]), **PURE)
+    assert (found.trials, found.epsilon) == (3, 0)
+    split = epsilon_by_split(inside, outside, np.random.default_rng(0), **PURE)
+    assert split.epsilon == 0
+
+
+def test_a_split_tests_what_the_other_half_chose():
+    rng = np.random.default_rng(0)
+    inside, outside = rng.normal(4, 1, 400), rng.normal(0, 1, 400)
+    found = epsilon_by_split(inside, outside, np.random.default_rng(1), **PURE)
+    assert found.ceiling == epsilon_of_counts(200, 200, 0, 200, **PURE).ceiling
+    assert 2 < found.epsilon <= found.ceiling
+    assert found == epsilon_by_split(inside, outside, np.random.default_rng(1), **PURE)
+    assert epsilon_by_split(-inside, -outside, np.random.default_rng(1), **PURE).epsilon == 0
+
+
+def test_pooled_trials_are_an_estimate():
+    pooled = epsilon_of_counts(50, 50, 0, 50, independent=False, **PURE)
+    assert pooled.claim == "estimate"
+    assert not alarm(pooled, Guarantee(epsilon=0.1, delta=0.0))
+    assert alarm(epsilon_of_counts(50, 50, 0, 50, **PURE), Guarantee(epsilon=0.1, delta=0.0))
+
+
+def test_one_run_p_by_hand():
+    """r = 4, v = 3, m = 6, delta = .001: the formula, term by term."""
+    found = one_run(95, 100, 200, audited=RECORD, delta=1e-6)
+    chance = 1 / (1 + math.exp(-found.epsilon))
+    terms = [sum(binom.pmf(95 - j, 100, chance) for j in range(1, i + 1)) / i for i in range(1, 96)]
+    assert binom.sf(94, 100, chance) + 2 * 200 * 1e-6 * max(terms) == pytest.approx(0.05, abs=1e-6)
+    assert found.epsilon < one_run(95, 100, 200, **PURE).epsilon
+
+
+def test_one_run_finds_nothing_in_guesses():
+    assert one_run(50, 100, 100, **PURE).epsilon == 0
+    assert one_run(0, 100, 100, **PURE).epsilon == 0
+    assert one_run(0, 0, 100, **PURE).epsilon == one_run(0, 0, 0, **PURE).epsilon == 0
+    assert one_run(100, 100, 100, audited=RECORD, delta=0.05).epsilon == 0
+    for right, guesses, canaries in [(3, 2, 5), (2, 6, 5), (-1, 2, 5)]:
+        with pytest.raises(ComponentError, match="is impossible"):
+            one_run(right, guesses, canaries, **PURE)
+
+
+def test_guesses_are_the_tails():
+    scores, is_in = np.array([5.0, 4.0, 3.0, 2.0, 1.0]), np.array([True, False, True, True, False])
+    rng = np.random.default_rng(0)
+    assert [guess(scores, is_in, count, rng) for count in range(6)] == [0, 1, 2, 2, 2, 3]
+    assert guess(-scores, is_in, 2, rng) == 0
+    # ties are no signal: over many draws half of the guesses are right
+    tied = [guess(np.zeros(4), np.array([True, True, False, False]), 2, rng) for _ in range(2000)]
+    assert np.mean(tied) == pytest.approx(1.0, abs=0.06)
+    with pytest.raises(ComponentError, match="6 guesses on 5 canaries"):
+        guess(scores, is_in, 6, rng)
+
+
+def test_normal_estimate():
+    """Rates of a Gaussian with mu = 1 give its epsilon; equal rates give none; perfect ones stay finite."""
+    found = gaussian_estimate(int(1e6 * norm.cdf(1)), 10**6, 5 * 10**5, 10**6, audited=RECORD, delta=1e-5)
+    assert found.epsilon == pytest.approx(gaussian_epsilon(1.0, 1e-5), rel=0.01)
+    assert found.low < found.epsilon < found.high
+    assert found.claim == "estimate"
+    assert gaussian_estimate(10, 100, 20, 100, audited=RECORD, delta=1e-5).epsilon == 0
+    perfect = gaussian_estimate(100, 100, 0, 100, audited=RECORD, delta=1e-5)
+    assert perfect.epsilon == perfect.ceiling < math.inf
+    assert perfect.high == math.inf
+    assert gaussian_estimate(0, 0, 0, 0, audited=RECORD, delta=1e-5).low == 0
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(1.0, 1.0), (0.5, 1.3), (2.0, 0.8), (0.0, 1.5), (0.0, 1.0)])
+def test_two_normals_by_integration(mean, spread):
+    delta = 1e-3
+    epsilon = normal_epsilon(mean, spread, delta)
+    x = np.linspace(-30, 30, 600_001)
+    p, q = norm.pdf(x, mean, spread), norm.pdf(x)
+    both = [float(np.maximum(a - math.exp(epsilon) * b, 0).sum() * (x[1] - x[0])) for a, b in ((p, q), (q, p))]
+    if epsilon:
+        assert max(both) == pytest.approx(delta, rel=1e-3)
+    else:
+        assert max(both) <= delta
+
+
+def test_one_shot_of_a_gaussian_sum():
+    """k canaries of length S among others, noise z S in d dimensions."""
+    rng = np.random.default_rng(0)
+    d, k, z = 4000, 500, 2.0
+    canaries = rng.standard_normal((k, d))
+    canaries /= np.linalg.norm(canaries, axis=1, keepdims=True)
+    released = canaries.sum(0) + z * rng.standard_normal(d)
+    # a sum of k directions is noise to each of them, on top of z
+    total = math.sqrt(z**2 + (k - 1) / d)
+    cosines = canaries @ released / np.linalg.norm(released)
+    found = one_shot(cosines, d, audited=Audited(unit="client", adjacency="add_remove"), delta=1e-5)
+    assert found.low < gaussian_epsilon(1 / total, 1e-5) < found.high
+    assert found.claim == "estimate"
+    assert not alarm(found, Guarantee(epsilon=0.0, delta=1e-5))
+    nothing = one_shot(rng.standard_normal(500) / math.sqrt(d), d, audited=RECORD, delta=1e-5)
+    assert nothing.low == 0
+    for short, dimension in ((cosines[:1], d), (cosines, 50)):
+        with pytest.raises(ComponentError, match="use at least 2"):
+            one_shot(short, dimension, audited=RECORD, delta=1e-5)
+
+
+def releases(**fields):
+    return Releases(
+        **{"noise_multiplier": 1.0, "sampling": "everyone", "count": 1, "delta": 1e-5, "unit": "client", **fields}
+    )
+
+
+def test_like_is_compared_with_like():
+    """One Gaussian release at z = 1 is 4.38 or 10.0, by what the neighbour is."""
+    to_clients, to_records = releases(), releases(unit="record")
+    gone, other = (Audited(unit="record", adjacency=adjacency) for adjacency in ("add_remove", "replace"))
+    assert permitted(gone, to_records).epsilon == pytest.approx(4.38, abs=0.01)
+    assert permitted(other, to_records).epsilon == pytest.approx(10.0, abs=0.01)
+    # a client without one record is another client, not none
+    assert permitted(gone, to_clients) == permitted(other, to_clients)
+    assert permitted(gone, to_clients).epsilon == pytest.approx(10.0, abs=0.01)
+    left_out = Audited(unit="client", adjacency="zero_out")
+    assert permitted(left_out, to_clients).epsilon == pytest.approx(4.38, abs=0.01)
+    with pytest.raises(ComponentError, match="the promise is to single records"):
+        permitted(left_out, to_records)
+    fixed = releases(sampling="fixed_size", rate=0.5, adjacency="zero_out")
+    with pytest.raises(ComponentError, match="not defined"):
+        permitted(Audited(unit="client", adjacency="add_remove"), fixed)
+
+
+def test_copies_weaken_a_promise_to_records_only():
+    thrice = Audited(unit="record", adjacency="add_remove", copies=3)
+    single = permitted(RECORD, releases(unit="record"))
+    assert permitted(thrice, releases(unit="record")) == single.of_group(3)
+    assert permitted(thrice, releases()) == permitted(RECORD, releases())
+    for unit, copies in (("record", 0), ("client", 2)):
+        with pytest.raises(ComponentError, match=f"{copies} of a {unit}"):
+            Audited(unit=unit, adjacency="add_remove", copies=copies)
+
+
+def test_an_alarm_needs_the_same_delta():
+    found = one_run(100, 100, 100, audited=RECORD, delta=1e-6)
+    assert alarm(found, Guarantee(epsilon=1.0, delta=1e-6))
+    assert not alarm(found, Guarantee(epsilon=10.0, delta=1e-6))
+    with pytest.raises(ComponentError, match="audit at the same delta"):
+        alarm(found, Guarantee(epsilon=1.0, delta=1e-5))
