@@ -6,6 +6,7 @@ bank; `RuleStrategy` applies it to one run, as an ordinary Flower strategy with 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, Strategy
 
 Arrays = dict[str, torch.Tensor]
 
@@ -24,6 +25,9 @@ SMALL = 1 << 18
 
 OFFER = "offer"
 """The `ArrayRecord` of a train message in which a strategy gives one client arrays beside the model."""
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""How the names of arrays end that torch's normalisation layers collect instead of learn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,26 @@ class Rule(Protocol):
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]: ...
 
 
+class ServerRule(ABC):
+    """What most strategies have in common: a rule behind messages, that remembers nothing and offers nothing."""
+
+    def make(self, cohort_size: int) -> Strategy:
+        """The rule as a Flower strategy."""
+        return RuleStrategy(self)
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays:
+        """Nothing to remember."""
+        return {}
+
+    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+        """Nothing beside the model."""
+        return {}
+
+    @abstractmethod
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """The next model and the next state."""
+
+
 def weighted_mean(sent: Arrays, weights: torch.Tensor) -> Arrays:
     """Mean over the cohort (R, K, ...) -> (R, ...) with weights (R, K) that sum to one.
 
@@ -87,8 +111,12 @@ def _ordered_sum(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Weights (R, K) of those present, divided by their sum; all zero where nobody is present."""
+    """Weights (R, K) of those present, divided by their sum; all zero where nobody is present.
+
+    Where all who are present weigh nothing, as clients without rows do, they weigh the same.
+    """
     kept = torch.where(present, weights, torch.zeros_like(weights))
+    kept = torch.where((kept > 0).any(dim=1, keepdim=True), kept, present.to(kept.dtype))
     # summed in order, as Flower does, not by a tree
     total = kept.cumsum(dim=1)[:, -1:]
     return torch.where(total > 0, kept / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(kept))
@@ -132,7 +160,8 @@ class RuleStrategy(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Remember the model that the replies will be compared with; add what each client is offered."""
-        self._before = {name: torch.from_numpy(array.numpy())[None] for name, array in arrays.items()}
+        received = {name: torch.from_numpy(array.numpy())[None] for name, array in arrays.items()}
+        self._before = {name: value for name, value in received.items() if _is_weight(name, value)}
         if self._state is None:
             self._state = self._rule.state(self._before, self._num_clients)
         messages = list(super().configure_train(server_round, arrays, config, grid))
@@ -156,22 +185,39 @@ class RuleStrategy(FedAvg):
         records = [next(iter(reply.content.array_records.values())) for reply in valid]
         metrics = [next(iter(reply.content.metric_records.values())) for reply in valid]
         nodes = [int(reply.metadata.src_node_id) for reply in valid]
+        sent = {
+            name: torch.stack([torch.from_numpy(record[name].numpy()) for record in records])[None]
+            for name in records[0]
+        }
         round = Round(
             number=server_round,
             before=self._before,
-            sent={
-                name: torch.stack([torch.from_numpy(record[name].numpy()) for record in records])[None]
-                for name in records[0]
-            },
+            sent={name: sent[name] for name in self._before},
             weights=torch.tensor([[cast(float, m[self.weighted_by_key]) for m in metrics]], dtype=torch.float64),
             present=torch.ones((1, len(valid)), dtype=torch.bool),
             clients=torch.tensor([[self._client(node) for node in nodes]]),
-            report=reports([[self._heard.get(node, {}) for node in nodes]]),
+            report=reports([[{**_told(own), **self._heard.get(n, {})} for own, n in zip(metrics, nodes, strict=True)]]),
         )
         assert self._state is not None
         after, self._state = self._rule.rule(self._state, round)
-        arrays = ArrayRecord({name: Array(value[0].numpy()) for name, value in after.items()})
+        after |= {name: _lower_median(value) for name, value in sent.items() if name not in self._before}
+        arrays = ArrayRecord({name: Array(after[name][0].to(value.dtype).numpy()) for name, value in sent.items()})
         return arrays, self.train_metrics_aggr_fn([reply.content for reply in valid], self.weighted_by_key)
+
+
+def _is_weight(name: str, values: torch.Tensor) -> bool:
+    return values.dtype.is_floating_point and not name.endswith(STATISTICS)
+
+
+def _lower_median(values: torch.Tensor) -> torch.Tensor:
+    """(1, K, ...) -> (1, ...); a sort leaves every type as it is and puts what is not a number last."""
+    return values.sort(dim=1).values[:, (values.shape[1] - 1) // 2]
+
+
+def _told(metrics: MetricRecord) -> dict[str, float]:
+    """The loss among the metrics of a reply."""
+    loss = metrics.get("train_loss")
+    return {"loss": float(loss)} if isinstance(loss, (int, float)) else {}
 
 
 def reports(told: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, torch.Tensor]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-import torch
-from flwr.serverapp.strategy import Strategy
+from annotated_types import Ge, Gt, Lt
 
-from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
+from strategies._adaptive import moments, step
+from strategies._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedAdam:
+class FederatedAdam(ServerRule):
     """The averaged update as a pseudo-gradient for Adam (Reddi et al., 2021, algorithm 2).
 
-    With `d` the weighted mean of the updates: `m = beta_1 m + (1 - beta_1) d`, `v = beta_2 v + (1 - beta_2) d^2`,
-    `w = w + eta m / (sqrt(v) + tau)`, from `m = 0` and `v = tau^2`. As published there is no bias correction;
-    Flower's class corrects with the round plus one and returns float64, so this one is our own. float32 in and out.
+    With `d` the mean of the updates, weighted by numbers of examples: `m = beta_1 m + (1 - beta_1) d`,
+    `v = beta_2 v + (1 - beta_2) d^2`, `w = w + eta m / (sqrt(v) + tau)`, from `m = 0` and `v = tau^2`.
+
+    - As published there is no bias correction; Flower's class corrects with the round plus one and returns float64,
+      so this one is our own. float32 in and out.
+    - Keeps two models of state. No coordinate moves by more than `eta (1 - beta_1) / sqrt(1 - beta_2)` in the first
+      round, however long the updates are: a coordinate that few clients move is moved as much as any other.
 
     Fields:
         eta: server learning rate.
@@ -26,41 +31,26 @@ class FederatedAdam:
 
     >>> FederatedAdam(eta=0.03).beta_1
     0.9
+
+    Reference: Reddi et al. (2021), adaptive federated optimization.
     """
 
-    eta: float = 0.03
-    beta_1: float = 0.9
-    beta_2: float = 0.99
-    tau: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if not (self.eta > 0 and self.tau > 0):
-            raise ValueError(f"eta and tau must be greater than 0, got eta={self.eta}, tau={self.tau}")
-        if not (0 <= self.beta_1 < 1 and 0 <= self.beta_2 < 1):
-            raise ValueError(f"beta_1 and beta_2 must lie in [0, 1), got {self.beta_1} and {self.beta_2}")
-
-    def make(self, cohort_size: int) -> Strategy:
-        """The rule as a Flower strategy."""
-        return RuleStrategy(self)
+    eta: Annotated[float, Gt(0)] = 0.03
+    beta_1: Annotated[float, Ge(0), Lt(1)] = 0.9
+    beta_2: Annotated[float, Ge(0), Lt(1)] = 0.99
+    tau: Annotated[float, Gt(0)] = 1e-3
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
-        """First moments of zero and second moments of tau squared, as `m:` and `v:`."""
-        moments = {f"m:{name}": torch.zeros_like(value) for name, value in before.items()}
-        return moments | {f"v:{name}": torch.full_like(value, self.tau**2) for name, value in before.items()}
-
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        """Nothing beside the model."""
-        return {}
+        """First moments of zero and second moments of tau squared."""
+        return moments(before, self.tau)
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One step of Adam on the mean update."""
-        mean = weighted_mean(round.sent, share(round.weights, round.present))
-        after: Arrays = {}
-        moments: Arrays = {}
-        for name, before in round.before.items():
-            update = mean[name] - before
-            m = self.beta_1 * state[f"m:{name}"] + (1 - self.beta_1) * update
-            v = self.beta_2 * state[f"v:{name}"] + (1 - self.beta_2) * update * update
-            after[name] = before + self.eta * m / (v.sqrt() + self.tau)
-            moments |= {f"m:{name}": m, f"v:{name}": v}
-        return after, moments
+        return step(
+            state,
+            round,
+            eta=self.eta,
+            beta_1=self.beta_1,
+            tau=self.tau,
+            second=lambda v, d: self.beta_2 * v + (1 - self.beta_2) * d * d,
+        )

@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from strategies._rule import ALONE, Arrays, Round, RuleStrategy, share, weighted_mean
+from strategies._rule import ALONE, Arrays, Round, RuleStrategy, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedAveraging:
+class FederatedAveraging(ServerRule):
     """The mean of the clients' models, `w = sum_k a_k w_k` (McMahan et al., 2017).
 
     - `weighting: size`: `a_k` is the client's share of the cohort's examples. The message path is Flower's own class.
@@ -31,14 +31,6 @@ class FederatedAveraging:
     def make(self, cohort_size: int) -> Strategy:
         """Flower's FedAvg for `size`; the rule as a strategy for `uniform`."""
         return FedAvg(**ALONE) if self.weighting == "size" else RuleStrategy(self)
-
-    def state(self, before: Arrays, num_clients: int) -> Arrays:
-        """Nothing to remember."""
-        return {}
-
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        """Nothing beside the model."""
-        return {}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """The weighted mean of what was sent."""

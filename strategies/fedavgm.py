@@ -9,11 +9,11 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from flwr.serverapp.strategy import FedAvgM, Strategy
 
-from strategies._rule import ALONE, Arrays, Round, share, weighted_mean
+from strategies._rule import ALONE, Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedMomentum:
+class FederatedMomentum(ServerRule):
     """The averaged update as a gradient for momentum: `v = momentum v + d`, `w = w + eta v` (Hsu et al., 2019).
 
     `d` is the mean of the updates weighted by numbers of examples, `v` starts at zero. An update is still at work in
@@ -45,10 +45,6 @@ class FederatedMomentum:
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """A velocity of zero, pointing back as Flower's does: from the new model to the old one."""
         return {name: torch.zeros_like(value) for name, value in before.items()} if self.momentum else {}
-
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        """Nothing beside the model."""
-        return {}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One step of momentum on the mean update."""

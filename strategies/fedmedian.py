@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from flwr.serverapp.strategy import FedMedian, Strategy
 
-from strategies._rule import ALONE, Arrays, Round
+from strategies._rule import ALONE, Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoordinateMedian:
+class CoordinateMedian(ServerRule):
     """The median of the clients' models in each coordinate (Yin et al., 2018).
 
     - Ignores the numbers of examples.
@@ -32,14 +32,6 @@ class CoordinateMedian:
     def make(self, cohort_size: int) -> Strategy:
         """Flower's FedMedian."""
         return FedMedian(**ALONE)
-
-    def state(self, before: Arrays, num_clients: int) -> Arrays:
-        """Nothing to remember."""
-        return {}
-
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        """Nothing beside the model."""
-        return {}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Sort along the cohort, absent clients last, and take the middle of those present."""

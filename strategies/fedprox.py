@@ -7,13 +7,12 @@ from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
-from flwr.serverapp.strategy import Strategy
 
-from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
+from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedProximal:
+class FederatedProximal(ServerRule):
     """Each client adds `mu / 2 * |w - w_0|^2` to its loss, with `w_0` the model it was sent (Li et al., 2020).
 
     The server averages by size, as `fedavg` does. `mu` reaches the clients in the strategy's offer; client `sgd`
@@ -37,14 +36,6 @@ class FederatedProximal:
     client: ClassVar[str] = "sgd"
 
     mu: Annotated[float, Ge(0)] = 0.1
-
-    def make(self, cohort_size: int) -> Strategy:
-        """The rule as a Flower strategy."""
-        return RuleStrategy(self)
-
-    def state(self, before: Arrays, num_clients: int) -> Arrays:
-        """Nothing to remember."""
-        return {}
 
     def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """The strength of the pull, the same for all."""

@@ -7,13 +7,12 @@ from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Lt
-from flwr.serverapp.strategy import Strategy
 
-from strategies._rule import Arrays, Round, RuleStrategy
+from strategies._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrimmedMean:
+class TrimmedMean(ServerRule):
     """In each coordinate, the mean without the k largest and the k smallest values (Yin et al., 2018).
 
     k = floor(beta K), where K counts the clients that answered. Cohorts of less than 1 / beta clients lose nobody, and
@@ -44,18 +43,6 @@ class TrimmedMean:
     weighting: ClassVar[str] = "uniform"
 
     beta: Annotated[float, Ge(0), Lt(0.5)] = 0.2
-
-    def make(self, cohort_size: int) -> Strategy:
-        """The rule as a Flower strategy."""
-        return RuleStrategy(self)
-
-    def state(self, before: Arrays, num_clients: int) -> Arrays:
-        """Nothing to remember."""
-        return {}
-
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        """Nothing beside the model."""
-        return {}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Sort along the cohort, absent clients last, and average the middle of those present."""

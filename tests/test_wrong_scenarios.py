@@ -247,7 +247,7 @@ EDITS = [
     ("{kind: fedavg}", "{kind: fedavgm, momentum: 1.0}", "strategy.momentum", "less than 1"),
     ("{kind: fedavg}", "{kind: trimmed_mean, beta: 0.5}", "strategy.beta", "less than 0.5"),
     ("{kind: fedavg}", "{kind: krum}", "strategy", "needs cohorts of at least 3, but they are of 2"),
-    ("{kind: fedavg}", "{kind: krum, keep: 0}", "strategy.keep", "greater than or equal to 1"),
+    ("{kind: fedavg}", "{kind: multikrum, keep: 0}", "strategy.keep", "greater than or equal to 1"),
     ("rounds: 4", "rounds: 99999999999999999999", "rounds", "less than or equal to 1000000"),
     ("runs: 8", "runs: 1000000", "runs", "less than or equal to 100000"),
     ("clients: 4", "clients: 99999999999999999999", "clients", "less than or equal to 10000000"),
@@ -343,7 +343,7 @@ TEXTS = [
         "needs cohorts of at least 5, but they are of 4; raise clients",
     ),
     (
-        GOOD.replace("uniform, size: 2", "uniform, size: 4").replace("kind: fedavg", "kind: krum, keep: 5"),
+        GOOD.replace("uniform, size: 2", "uniform, size: 4").replace("kind: fedavg", "kind: multikrum, keep: 5"),
         15,
         "needs cohorts of at least 5, but they are of 4; raise sampler.size",
     ),

@@ -1,0 +1,51 @@
+"""Updates of a cohort as vectors over all their arrays, in float64: lengths, angles, and steps along them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from strategies._rule import Arrays, Round, weighted_mean
+
+
+def over(factors: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """(R, K) in a shape that is broadcast over (R, K, ...)."""
+    return factors.reshape(factors.shape + (1,) * (values.ndim - factors.ndim))
+
+
+def sound(round: Round) -> Round:
+    """The same round, in which a client that sent a number that is not finite counts as absent."""
+    good = round.present
+    for values in round.sent.values():
+        good = good & values.isfinite().reshape(*good.shape, -1).all(dim=2)
+    if torch.equal(good, round.present) and bool(good.all()):
+        return round
+    # replaced, because a weight of zero does not silence an infinity
+    sent = {n: torch.where(over(good, v), v, round.before[n][:, None]) for n, v in round.sent.items()}
+    return replace(round, sent=sent, present=good, clients=torch.where(good, round.clients, -1))
+
+
+def updates(round: Round) -> Arrays:
+    """(R, K, ...) float64 differences between what was sent and the model before."""
+    return {name: values.double() - round.before[name].double()[:, None] for name, values in round.sent.items()}
+
+
+def products(one: Arrays, other: Arrays) -> torch.Tensor:
+    """(R, K) inner products of vectors (R, K, ...), each with its counterpart."""
+    runs, places = next(iter(one.values())).shape[:2]
+    total = torch.zeros((runs, places), dtype=torch.float64)
+    for name, values in one.items():
+        total = total + (values * other[name]).reshape(runs, places, -1).sum(dim=2)
+    return total
+
+
+def norms(vectors: Arrays) -> torch.Tensor:
+    """(R, K) Euclidean lengths."""
+    return products(vectors, vectors).sqrt()
+
+
+def moved(round: Round, vectors: Arrays, factors: torch.Tensor) -> Arrays:
+    """The model before plus the sum of vectors (R, K, ...) times factors (R, K), in the types of the model."""
+    steps = weighted_mean(vectors, factors)
+    return {name: (before.double() + steps[name]).to(before.dtype) for name, before in round.before.items()}

@@ -1,0 +1,88 @@
+"""Clients chosen by Krum one after another, and in each coordinate the mean of the values around their median."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+
+from strategies._geometry import sound
+from strategies._rule import Arrays, Round, ServerRule
+from strategies._selection import distances, ranked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bulyan(ServerRule):
+    """Krum, repeated until theta = K - 2 f are chosen, then a trimmed mean around the median (El Mhamdi et al., 2018).
+
+    Each time, the client that Krum would choose among those that are left is taken out of them. In each coordinate the
+    result is the mean of the beta = theta - 2 f chosen values that are closest to the median of all chosen.
+
+    Guarantees:
+
+    - ignores the numbers of examples; keeps no state;
+    - with at most `f` arbitrary clients and K >= 4 f + 3, no coordinate lies further from the median of the chosen than
+      honest ones do; a scenario whose cohorts are smaller is refused;
+    - where a round has fewer clients all the same, f is the largest that allows this, (K - 3) / 4 rounded down, and
+      below seven the plain mean;
+    - of values equally close to the median the smaller goes first, of clients with equal scores the lowest number;
+    - a client whose model is not finite counts as absent; with nobody left the model is kept.
+
+    Flower's class chooses all theta by one round of scores instead of repeatedly, so that the scores still count
+    clients that are chosen already, and skips the round where clients are fewer.
+
+    Fields:
+        f: how many arbitrary clients a cohort may hold.
+
+    >>> sent = {"w": torch.tensor([[[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [90.0]]])}
+    >>> there, who = torch.ones((1, 7), dtype=torch.bool), torch.arange(7)[None]
+    >>> start = {"w": torch.zeros(1, 1)}
+    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> Bulyan(f=1).rule({}, round)[0]["w"].tolist()
+    [[2.0]]
+
+    Reference: El Mhamdi, Guerraoui and Rouault (2018), the hidden vulnerability of distributed learning in Byzantium.
+    """
+
+    f: Annotated[int, Ge(0)] = 1
+
+    @property
+    def min_cohort(self) -> int:
+        """The cohort from which the guarantee holds."""
+        return 4 * self.f + 3
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """Choose, then average around the median; run by run, because they may differ in how many are there."""
+        round = sound(round)
+        squares = distances(round)
+        after: dict[str, list[torch.Tensor]] = {name: [] for name in round.before}
+        for run, there in enumerate(round.present):
+            f = min(self.f, max(0, (int(there.sum()) - 3) // 4))
+            places = _chosen(squares[run : run + 1], there[None], round.clients[run : run + 1], f)
+            for name, before in round.before.items():
+                sent = round.sent[name][run, places]
+                after[name].append(_around_median(sent, len(places) - 2 * f) if places else before[run])
+        return {name: torch.stack(values) for name, values in after.items()}, state
+
+
+def _chosen(squares: torch.Tensor, there: torch.Tensor, clients: torch.Tensor, f: int) -> list[int]:
+    """The places of one run that Krum takes, each from those that are left."""
+    places: list[int] = []
+    left = there.clone()
+    for _ in range(int(there.sum()) - 2 * f):
+        places.append(int(ranked(squares, left, clients, f)[0, 0]))
+        left[0, places[-1]] = False
+    return places
+
+
+def _around_median(values: torch.Tensor, beta: int) -> torch.Tensor:
+    """(theta, ...) -> (...): the mean of the beta values closest to the median, added up in ascending order."""
+    ordered = values.sort(dim=0).values.double()
+    middle = (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
+    rank = (ordered - middle).abs().argsort(dim=0, stable=True).argsort(dim=0)
+    total = torch.zeros_like(middle)
+    for row, value in zip(rank, ordered, strict=True):
+        total = total + torch.where(row < beta, value, torch.zeros_like(value))
+    return (total / beta).to(values.dtype)

@@ -1,0 +1,79 @@
+"""The point whose distances to all clients have the least sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt
+
+from strategies._geometry import moved, norms, over, products, sound, updates
+from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+
+ENOUGH = 1e-7
+"""A run is done when a step is shorter than this part of the mean distance to the clients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeometricMedian(ServerRule):
+    """RFA, the model `z` that minimises `sum_k a_k |z - w_k|` (Pillutla et al., 2022).
+
+    By the smoothed Weiszfeld algorithm: from the mean, repeatedly `z = sum_k b_k w_k / sum_k b_k` with
+    `b_k = a_k / max(nu, |z - w_k|)`.
+
+    Guarantees:
+
+    - a convex combination of what the clients sent, in which a client far from the others counts by the inverse of
+      its distance: atypical clients are heard, but no louder than others;
+    - while arbitrary clients hold a share s < 1/2 of the weights, the minimum is no further from any point c than
+      2 (1 - s) / (1 - 2 s) times the distance from c of the farthest other client;
+    - each run is iterated until its own steps are short, or `iterations` times, whatever the runs beside it do; a wild
+      client at a distance D is reached by about log(D) steps;
+    - a client whose model is not finite counts as absent; with nobody left the model is kept. Keeps no state.
+
+    Fields:
+        weighting: `uniform`, or `size` (by number of examples, which clients state themselves), as published.
+        iterations: most steps of a round.
+        nu: distance below which a client counts no more for being closer.
+
+    >>> sent = {"w": torch.tensor([[[0.0], [1.0], [90.0]]])}
+    >>> there, who = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
+    >>> start = {"w": torch.zeros(1, 1)}
+    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> f"{GeometricMedian().rule({}, round)[0]['w'].item():.3f}"
+    '1.000'
+
+    Reference: Pillutla, Kakade and Harchaoui (2022), robust aggregation for federated learning.
+    """
+
+    weighting: Literal["size", "uniform"] = "uniform"
+    iterations: Annotated[int, Ge(1)] = 100
+    nu: Annotated[float, Gt(0)] = 1e-6
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """Iterate from the mean, in float64."""
+        round = sound(round)
+        weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
+        vectors = updates(round)
+        at, shares = _mean(vectors, weights), weights
+        going = round.present.any(dim=1, keepdim=True)
+        for _ in range(self.iterations):
+            apart = norms({name: value - at[name] for name, value in vectors.items()})
+            pull = weights / apart.clamp(min=self.nu)
+            total = pull.cumsum(dim=1)[:, -1:]
+            shares = torch.where(going, pull / torch.where(total > 0, total, 1.0), shares)
+            there = _mean(vectors, shares)
+            step = {name: value - at[name] for name, value in there.items()}
+            scale = (weights * apart).cumsum(dim=1)[:, -1:]
+            # a run that is done stays where it is, so that it does not hang on how long others take
+            at = {name: torch.where(over(going, value), value, at[name]) for name, value in there.items()}
+            going = going & (products(step, step).sqrt() > ENOUGH * scale)
+            if not going.any():
+                break
+        return moved(round, vectors, shares), state
+
+
+def _mean(vectors: Arrays, weights: torch.Tensor) -> Arrays:
+    """Sum of vectors (R, K, ...) times weights (R, K), as (R, 1, ...)."""
+    return {name: value[:, None] for name, value in weighted_mean(vectors, weights).items()}

@@ -1,0 +1,60 @@
+"""The mean of the clients whose nearest neighbours are closest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+
+from strategies._rule import Arrays, Round, ServerRule
+from strategies._selection import mean_of_best
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiKrum(ServerRule):
+    """The unweighted mean of the `keep` clients with the least scores of Krum (Blanchard et al., 2017).
+
+    A score is the sum of squared distances to the K - f - 2 nearest others, as in `krum`, which is this with `keep` 1.
+    Who is unlike the others is left out whole, and nothing of it reaches the aggregate.
+
+    Guarantees:
+
+    - ignores the numbers of examples; keeps no state;
+    - up to `f` arbitrary clients are resisted where K >= 2 f + 3 and `keep` clients are left without them; a scenario
+      whose cohorts are smaller is refused;
+    - where a round has fewer clients all the same, the number of neighbours is at least one and at most all the others,
+      and `keep` at most all of them;
+    - ties go to the lowest client number, and a model that is not finite is infinitely far from the others.
+
+    Flower's class weighs those it has chosen by their numbers of examples, which the sender states and the published
+    rule ignores, and measures distances in float32 (see `krum`).
+
+    Fields:
+        f: how many arbitrary clients a cohort may hold.
+        keep: how many clients are averaged; left out, K - 2 f - 3, the most for which convergence is proven, but one.
+
+    >>> sent = {"w": torch.tensor([[[0.0], [1.0], [3.0], [90.0], [6.0]]])}
+    >>> there = torch.ones((1, 5), dtype=torch.bool)
+    >>> who = torch.arange(5)[None]
+    >>> round = Round(number=1, before={}, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> MultiKrum(f=1, keep=2).rule({}, round)[0]["w"].tolist()
+    [[0.5]]
+
+    Reference: Blanchard et al. (2017), machine learning with adversaries.
+    """
+
+    f: Annotated[int, Ge(0)] = 0
+    keep: Annotated[int, Ge(1)] | None = None
+
+    @property
+    def min_cohort(self) -> int:
+        """The cohort from which the guarantee holds and `keep` clients can be found without the arbitrary ones."""
+        return max(2 * self.f + 3, (self.keep or 1) + self.f)
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """The mean of the clients of least score."""
+        count = round.present.sum(dim=1, keepdim=True)
+        keep = (count - 2 * self.f - 3).clamp(min=1) if self.keep is None else torch.full_like(count, self.keep)
+        return mean_of_best(round, self.f, keep), state

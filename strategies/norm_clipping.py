@@ -1,0 +1,53 @@
+"""The mean of updates that are cut to a greatest length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Gt
+
+from strategies._geometry import moved, norms, sound, updates
+from strategies._rule import Arrays, Round, ServerRule, share
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormClipping(ServerRule):
+    """Each update is shortened to `radius` where it is longer, then averaged (Sun et al., 2019).
+
+    `w = w + sum_k a_k u_k min(1, radius / |u_k|)`, with the length over all arrays.
+
+    Guarantees:
+
+    - one client moves the model by at most its weight times `radius`, so replacing it by another by at most twice that;
+      without noise this is no differential privacy;
+    - an update of zero stays zero; a radius beyond all updates gives `fedavg`, up to rounding;
+    - a client whose model is not finite counts as absent; with nobody left the model is kept. Keeps no state.
+
+    Clients that learn much from few rows send long updates, so it is their part that is cut.
+
+    Fields:
+        radius: greatest length of an update.
+        weighting: `uniform`, or `size` (by number of examples, which clients state themselves).
+
+    >>> sent = {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
+    >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
+    >>> start = {"w": torch.zeros(1, 2)}
+    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> [f"{value:.1f}" for value in NormClipping(radius=1.0).rule({}, round)[0]["w"][0].tolist()]
+    ['0.3', '0.4']
+
+    Reference: Sun, Kairouz, Suresh and McMahan (2019), can you really backdoor federated learning?
+    """
+
+    radius: Annotated[float, Gt(0)] = 1.0
+    weighting: Literal["size", "uniform"] = "uniform"
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """Shorten and average."""
+        round = sound(round)
+        weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
+        vectors = updates(round)
+        # a length of zero gives infinity here, hence a factor of one
+        return moved(round, vectors, weights * (self.radius / norms(vectors)).clamp(max=1)), state

@@ -1,0 +1,55 @@
+"""A step of fixed size in each coordinate, in the direction of most clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Gt
+
+from strategies._geometry import over, sound
+from strategies._rule import Arrays, Round, ServerRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignMajority(ServerRule):
+    """signSGD with majority vote: each client has one vote in each coordinate (Bernstein et al., 2019).
+
+    `w = w + eta sign(sum_k sign(u_k))`, with `u_k` the updates.
+
+    Guarantees:
+
+    - a coordinate moves by `eta`, or not at all: where votes are equal, or where nobody moved it. What a single client
+      knows is lost where the majority has another opinion, however far it went; a coordinate that it alone moved
+      (an input that only it has) is moved as far as any other;
+    - fewer than half of the clients can not turn a coordinate in which all others agree;
+    - ignores the numbers of examples and the lengths of updates; keeps no state;
+    - a client whose model is not finite has no vote; without any vote the model is kept.
+
+    The paper votes on gradients; here on the updates of a round of local steps.
+
+    Fields:
+        eta: size of a step.
+
+    >>> import torch
+    >>> sent = {"w": torch.tensor([[[0.1, 2.0], [0.3, -1.0], [-90.0, 0.0]]])}
+    >>> there, who = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
+    >>> start = {"w": torch.zeros(1, 2)}
+    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> SignMajority(eta=0.5).rule({}, round)[0]["w"].tolist()
+    [[0.5, 0.0]]
+
+    Reference: Bernstein, Zhao, Azizzadenesheli and Anandkumar (2019), signSGD with majority vote is communication
+    efficient and fault tolerant.
+    """
+
+    eta: Annotated[float, Gt(0)] = 0.005
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """Count the votes."""
+        round = sound(round)
+        after = {}
+        for name, before in round.before.items():
+            votes = (round.sent[name] - before[:, None]).sign() * over(round.present, round.sent[name])
+            after[name] = before + self.eta * votes.sum(dim=1).sign()
+        return after, state
