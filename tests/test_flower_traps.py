@@ -1,4 +1,4 @@
-"""What Flower's own aggregation does, and why some strategies are ours. A failure here tells of an improvement there."""
+"""What Flower's own aggregation does, and why some strategies are ours. A failure here tells of a change there."""
 
 from __future__ import annotations
 
