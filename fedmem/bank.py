@@ -17,6 +17,7 @@ from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
+from fedmem.outgoing import Outgoing
 from fedmem.pilot import follow
 from fedmem.roster import Pilot
 from fedmem.seeding import stream
@@ -188,7 +189,12 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     device, room = device_of(scenario), cut_of(scenario, federation)
     given = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
-    cut: Mapping[str, Any] = {"device": device, "stack_bytes": stacks, "forward_rows": room.forward_rows}
+    cut: Mapping[str, Any] = {
+        "outgoing": Outgoing(scenario.defences, scenario.seed),
+        "device": device,
+        "stack_bytes": stacks,
+        "forward_rows": room.forward_rows,
+    }
     if is_stacked(scenario):
         return Stacked(*given, **cut)
     count = workers_of(scenario) if workers is None else workers

@@ -37,6 +37,7 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "injection": (components.Injection, components.CanaryInjection),
     "sampler": (components.Sampler,),
     "client": (components.ClientAlgorithm,),
+    "defence": (components.Defence,),
     "strategy": (components.StrategyMaker,),
     "probe": (components.Probe,),
     "attack": (components.MembershipAttack, components.ReconstructionAttack),

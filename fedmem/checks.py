@@ -120,6 +120,19 @@ def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
         )
 
 
+def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
+    bound: float | None = None
+    for position, defence in enumerate(defences):
+        if kind_of(defence) == "clip":
+            bound = defence.norm
+        elif kind_of(defence) == "noise" and bound is not None and defence.norm != bound:
+            yield Problem(
+                path=f"defences[{position}].norm",
+                message=f"noise is a multiple of the norm of the clip before it, which is {bound:g}, not "
+                f"{defence.norm:g}; write norm: {bound:g}, or put noise before the clip",
+            )
+
+
 def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
     if observe.every is not None and observe.every > rounds:
         yield Problem(
@@ -447,6 +460,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _picked_by_coins,
     _enough_clients,
     _honoured,
+    _noise_of_the_clip,
     _observed_rounds,
     _levels,
     _enough_to_sum,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ FAMILIES: Mapping[str, str] = {
     "injection": "fedmem.injections",
     "sampler": "fedmem.samplers",
     "client": "fedmem.clients",
+    "defence": "fedmem.defences",
     "strategy": "strategies",
     "probe": "fedmem.probes",
     "attack": "fedmem.attacks",
@@ -271,6 +272,25 @@ class ClientAlgorithm(Protocol):
     def final(self, state: ClientState, before: Params) -> Outcome: ...
 
 
+Draws = Literal["none", "normal", "uniform"]
+"""What a defence wants drawn for each value of an update: nothing, standard normal, or uniform in [0, 1)."""
+
+
+@runtime_checkable
+class Defence(Protocol):
+    """Changes an update, `sent - before`, before it leaves its client; what the client keeps stays as it is.
+
+    `apply` is a pure function of tensors, written for one client and run one by one or under `vmap`. `update` holds the
+    floating parameters; `drawn` has for each value one number of the law `draws`, in the same shapes, and is empty for
+    `none`.
+    """
+
+    @property
+    def draws(self) -> Draws: ...
+
+    def apply(self, update: Params, drawn: Params) -> Params: ...
+
+
 @runtime_checkable
 class StrategyMaker(Protocol):
     """Makes a Flower `Strategy` for a cohort of this size (0: it varies); may carry a rule (strategies/_rule.py).
@@ -302,7 +322,7 @@ class Context(Protocol):
         ...
 
     def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
-        """The client's model after its first local step only, and the rows of the store in that batch."""
+        """What the client would send after its first local step, before any defence, and the rows in that batch."""
         ...
 
     def rows(self, run: int, client: int, round: int) -> IntArray:

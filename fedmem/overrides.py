@@ -17,6 +17,7 @@ FAMILY_OF_FIELD: Mapping[str, str] = {
     "injections": "injection",
     "sampler": "sampler",
     "client": "client",
+    "defences": "defence",
     "strategy": "strategy",
     "probes": "probe",
     "estimators": "estimator",

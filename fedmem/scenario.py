@@ -35,6 +35,7 @@ from fedmem.catalogue import Component, build, dump
 from fedmem.components import (
     ClientAlgorithm,
     DatasetLoader,
+    Defence,
     Estimator,
     Injection,
     Model,
@@ -202,6 +203,9 @@ class Scenario(_Part):
     )
     client: Annotated[ClientAlgorithm, Component("client")] = Field(
         default_factory=lambda: build("client", {"kind": "sgd"}), description="what a client does locally"
+    )
+    defences: tuple[Annotated[Defence, Component("defence")], ...] = Field(
+        default=(), description="what is done to an update before it leaves its client, one after the other"
     )
     strategy: Annotated[StrategyMaker, Component("strategy")] = Field(
         default_factory=lambda: build("strategy", {"kind": "fedavg"}), description="how the server aggregates"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fedmem.components import Outcome
 from fedmem.errors import RunError
 from fedmem.forks import fork
+from fedmem.outgoing import Place
 from fedmem.training import OneByOne, gathered
 from fedmem.types import FloatArray, Params
 from fedmem.work import Done, Work, pick, stack
@@ -85,6 +86,7 @@ class Spread(OneByOne):
                 place=i,
                 layout=layout,
                 model=int(work.model[i]),
+                whose=work.place(i),
                 batches=work.batches[i, : work.steps[i]],
                 offer=_plain(pick(work.offer, i)),
                 memory=_plain(work.memory_of(i)),
@@ -159,7 +161,7 @@ class Spread(OneByOne):
 
     def _answer(self, job: _Job, models: _Shared) -> Any:
         """What a worker does with a job: an outcome with its loss, or logits."""
-        if job.batches is None:
+        if job.batches is None or job.whose is None:
             params = models.get({name: part for name, part in job.layout.items() if name}, job.model)
             (inputs,) = models.get({"": job.layout[""]}).values()
             return OneByOne.logits(self, [params], inputs.numpy())[0]
@@ -167,7 +169,7 @@ class Spread(OneByOne):
         offer, memory = (
             {name: torch.from_numpy(value) for name, value in (part or {}).items()} for part in (job.offer, job.memory)
         )
-        return self._train_one(before, job.batches, offer, memory)
+        return self._train_one(job.whose, before, job.batches, offer, memory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +179,7 @@ class _Job:
     place: int
     layout: Layout
     model: int
+    whose: Place | None = None
     batches: NDArray[np.int64] | None = None
     offer: Mapping[str, NDArray[Any]] | None = None
     memory: Mapping[str, NDArray[Any]] | None = None

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem.components import ClientAlgorithm, ClientState, Outcome
+from fedmem.outgoing import Outgoing, Place
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.tracing import Traced
 from fedmem.types import Examples, FloatArray, IntArray, Params
@@ -46,11 +48,13 @@ class Executor(ABC):
         client: ClientAlgorithm,
         store: Examples,
         *,
+        outgoing: Outgoing | None = None,
         device: str = "cpu",
         stack_bytes: int = 0,
         forward_rows: int = FORWARD_ROWS,
     ) -> None:
         self._client = client
+        self._outgoing = outgoing or Outgoing((), 0)
         self._device = torch.device(device)
         self._model = model if device == "cpu" else deepcopy(model).to(self._device)
         self._inputs = torch.from_numpy(store.inputs).to(self._device)
@@ -142,9 +146,11 @@ class OneByOne(Executor):
         """What comes of client i, and its mean loss."""
         given = (work.before(i), pick(work.offer, i), work.memory_of(i))
         before, offer, memory = (self._here(part) for part in given)
-        return self._train_one(before, work.batches[i, : work.steps[i]], offer, memory)
+        return self._train_one(work.place(i), before, work.batches[i, : work.steps[i]], offer, memory)
 
-    def _train_one(self, before: Params, batches: IntArray, offer: Params, memory: Params) -> tuple[Outcome, float]:
+    def _train_one(
+        self, place: Place, before: Params, batches: IntArray, offer: Params, memory: Params
+    ) -> tuple[Outcome, float]:
         state = self._client.init(before, offer, memory)
         losses: list[Tensor] = []
         for batch in batches:
@@ -161,7 +167,11 @@ class OneByOne(Executor):
                 return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
             state = self._client.step(state, gradient)
-        return self._client.final(state, before), float(torch.stack(losses).mean()) if losses else float("nan")
+        outcome = self._client.final(state, before)
+        if self._outgoing:
+            drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
+            outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, drawn))
+        return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
@@ -189,6 +199,7 @@ class Stacked(Executor):
         self._init = Traced(torch.vmap(self._client.init))
         self._one_step = Traced(torch.vmap(self._step))
         self._final = Traced(torch.vmap(self._parts))
+        self._sent = Traced(torch.vmap(self._outgoing.sent))
         self._forward = Traced(torch.vmap(self._outputs, in_dims=(0, None)))
 
     def train_all(self, work: Work) -> Done:
@@ -210,7 +221,7 @@ class Stacked(Executor):
         try:
             return self.train_all(work), {}
         except Exception:
-            reference = OneByOne(self._model, self._client, self._store, device=self.device)
+            reference = OneByOne(self._model, self._client, self._store, outgoing=self._outgoing, device=self.device)
             done, failed = reference.attempt_all(work)
             if not failed:
                 raise  # no client fails alone: the stack is at fault
@@ -229,6 +240,10 @@ class Stacked(Executor):
         state = self._init(before, offer, memory)
         state, totals = self._all_steps(state, padded)
         outcome = self._final(state, before)
+        if self._outgoing:
+            drawn = self._here(self._outgoing.draws(padded.before(0), [padded.place(i) for i in range(size)]))
+            outcome["kept"] = outcome["kept"] or outcome["sent"]
+            outcome["sent"] = self._sent(outcome["sent"], before, drawn)
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
         cut["kept"] = cut["kept"] or cut["sent"]
         with np.errstate(invalid="ignore"):

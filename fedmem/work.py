@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fedmem.components import ClientAlgorithm, Outcome
+from fedmem.outgoing import Place
 from fedmem.seeding import Streams
 from fedmem.types import BoolArray, Federation, FloatArray, IntArray, Params
 
@@ -75,6 +76,10 @@ class Work:
     def memory_of(self, i: int) -> Params:
         """What client i remembers."""
         return self.memory[i] if self.memory else {}
+
+    def place(self, i: int) -> Place:
+        """Who client i is."""
+        return Place(run=int(self.run[i]), round=self.round, client=int(self.client[i]))
 
     def take(self, chosen: Sequence[int] | IntArray) -> Work:
         """The work of these clients, in this order."""

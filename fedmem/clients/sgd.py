@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from fedmem.components import ClientState, Outcome
 from fedmem.types import IntArray, Params
+from fedmem.updates import clipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ class Sgd:
         params = state["params"]
         direction = gradient(params)
         if self.clip is not None:
-            direction = _clipped(direction, self.clip)
+            direction = clipped(direction, self.clip)
         if "pull" in state:
             mu, start = state["pull"]["mu"], state["start"]
             direction = {n: g + mu.to(g.dtype) * (params[n] - start[n]) for n, g in direction.items()}
@@ -107,11 +108,3 @@ class Sgd:
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""
         return Outcome(sent=state["params"], kept=state["params"])
-
-
-def _clipped(gradient: Params, bound: float) -> Params:
-    """The gradient, scaled down to this norm over all parameters where it is longer."""
-    squares = sum(value.double().square().sum() for value in gradient.values())
-    # a norm of zero gives infinity here, hence a factor of one
-    factor = (bound / squares**0.5).clamp(max=1)
-    return {name: value * factor.to(value.dtype) for name, value in gradient.items()}

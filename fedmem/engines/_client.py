@@ -35,6 +35,7 @@ from fedmem.engines._letters import (
     told,
 )
 from fedmem.observe import TRACE, params_of
+from fedmem.outgoing import Outgoing
 from fedmem.scenario import parse_scenario
 from fedmem.training import LocalWork, OneByOne, Task
 from fedmem.types import Federation, Params
@@ -70,7 +71,12 @@ def _workplace(text: str) -> _Workplace:
         federation=federation,
         fingerprint=fingerprint(federation),
         work=LocalWork(federation, scenario.client, scenario.seed),
-        executor=OneByOne(federation.model, scenario.client, federation.store),
+        executor=OneByOne(
+            federation.model,
+            scenario.client,
+            federation.store,
+            outgoing=Outgoing(scenario.defences, scenario.seed),
+        ),
     )
 
 

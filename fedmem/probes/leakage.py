@@ -53,8 +53,8 @@ class Leakage:
       there was one step, and otherwise an approximation that the attack has to live with;
     - `sum` (level sum): the same of the sum over some clients, which is all that secure aggregation lets a server see;
     - `aggregate` (level global): the same of the server's step, for all images of the cohort together;
-    - `first_step` (level local): the gradient of the same client's first batch alone. Nobody in the federation sees
-      it: a stronger adversary, and an upper bound on `message`.
+    - `first_step` (level local): the gradient of the same client's first batch alone, before any defence. Nobody in the
+      federation sees it: a stronger adversary, and an upper bound on `message`.
 
     Victims are the audit examples that are in, in the batch in question (of a message: in any batch of the round), and
     held by the clients attacked. The n true images of a batch are paired with the m images rebuilt by the Hungarian

@@ -1,0 +1,1 @@
+"""Defences: one file per kind, each changes an update before it leaves its client."""

@@ -1,0 +1,82 @@
+"""What is done to an update on its way out of a client: the defences of a scenario, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedmem.components import Defence
+from fedmem.seeding import Streams
+from fedmem.types import Params
+from fedmem.updates import parted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Whose update it is."""
+
+    run: int
+    round: int
+    client: int
+
+
+class Outgoing:
+    """The defences of a scenario, with the streams that they draw from: one for each defence, run, round and client.
+
+    Guarantees:
+
+    - one client by itself, or as part of a stack, is given the same draws, whoever else trains and on whatever engine;
+    - parameters that are no floating numbers (counters) leave as they are;
+    - without defences nothing is touched: `sent` stays the same object.
+
+    >>> from fedmem.defences.clip import Clip
+    >>> model, before = {"w": torch.tensor([3.0, 5.0])}, {"w": torch.tensor([0.0, 1.0])}
+    >>> Outgoing([Clip(norm=1.0)], seed=0).sent(model, before, {})["w"].tolist()
+    [0.6000000238418579, 1.7999999523162842]
+    """
+
+    def __init__(self, defences: Sequence[Defence], seed: int) -> None:
+        self._defences = tuple(defences)
+        # by position, so that a change of one defence moves nothing that another draws
+        self._streams = {
+            str(position): Streams(seed, f"defence {position}")
+            for position, defence in enumerate(defences)
+            if defence.draws != "none"
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self._defences)
+
+    def draws(self, model: Params, places: Sequence[Place]) -> Params:
+        """What is drawn for these clients of one round: position of the defence -> (T, P) float32."""
+        size = sum(value.numel() for value in model.values() if value.is_floating_point())
+        found: Params = {}
+        for position, streams in self._streams.items():
+            rows = np.empty((len(places), size), dtype=np.float32)
+            normal = self._defences[int(position)].draws == "normal"
+            where = {"run": [place.run for place in places], "client": [place.client for place in places]}
+            for row, rng in zip(rows, streams.each(**where, round=places[0].round), strict=True):
+                _fill(row, rng, normal)
+            found[position] = torch.from_numpy(rows)
+        return found
+
+    def sent(self, model: Params, before: Params, draws: Params) -> Params:
+        """What one client sends instead of this model; a pure function. `draws` are its rows of `draws`."""
+        if not self._defences:
+            return model
+        update = {name: value - before[name] for name, value in model.items() if value.is_floating_point()}
+        for position, defence in enumerate(self._defences):
+            row = draws.get(str(position))
+            update = defence.apply(update, {} if row is None else parted(row, update))
+        return {name: before[name] + update[name] if name in update else value for name, value in model.items()}
+
+
+def _fill(row: NDArray[np.float32], rng: np.random.Generator, normal: bool) -> None:
+    if normal:
+        rng.standard_normal(dtype=np.float32, out=row)
+    else:
+        rng.random(dtype=np.float32, out=row)
