@@ -61,6 +61,7 @@ def test_defaults_are_as_documented():
         "initial_weights": "shared",
         "sampler": {"kind": "everyone"},
         "client": scenario.dump()["client"],
+        "defences": [],
         "strategy": {"kind": "fedavg", "weighting": "size"},
         "injections": [],
         "exclusion": "replace",
