@@ -70,7 +70,7 @@ def test_defaults_are_as_documented():
         "roster": "shared",
         "cohort": "sampler",
         "leave_out": {"clients": 0},
-        "observe": {"every": None, "rounds": [], "levels": ["local", "global"]},
+        "observe": {"every": None, "rounds": [], "levels": ["local", "global"], "sums": []},
         "probes": [],
         "estimators": [],
         "bootstrap": 1000,
