@@ -1,0 +1,309 @@
+"""How near the gradients of rebuilt examples are to those that were seen, for many problems at once."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.attacks._layers import Reader, reader
+from fedmem.components import GradientTarget
+from fedmem.types import IntArray, Params
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One start of one target: what to match, from where, under which labels."""
+
+    index: int
+    target: GradientTarget
+    inputs: NDArray[np.float32]
+    labels: IntArray
+
+
+class Matching:
+    """S problems of one architecture along a leading axis; those with fewer images are padded, without weight.
+
+    Let G be the gradient of the mean cross-entropy of the images of a problem, and T that of its target. Where all
+    problems have the same parameters and every parameter belongs to a layer that `_layers` can read, the inner
+    products <G, T> and <G, G> come from one forward and one backward pass of all images. Otherwise every problem has
+    a copy of the parameters and its gradient is built, under `torch.vmap`. Which way is taken is checked on the first
+    problem against a plain gradient, so that no layer of unknown habits is trusted.
+
+    Guarantees: both ways agree but for rounding, in float64 to 1e-7; both can be differentiated in the images and in
+    the label weights; the model is not touched.
+    """
+
+    starts: Tensor
+    """(S, n, *shape)."""
+    counts: list[int]
+    """Images of each problem."""
+    weights: Tensor
+    """(S, n) the share of each image in the loss of its problem, 0 on padding."""
+    labels: Tensor
+    """(S, n, C) one-hot."""
+    lengths: Tensor
+    """(S,) of the targets' gradients."""
+
+    def __init__(self, problems: Sequence[Problem], dtype: torch.dtype | None = None) -> None:
+        import torch
+        from torch.nn import functional
+
+        dtype = dtype or torch.float32
+        targets = [problem.target for problem in problems]
+        self.counts = [len(problem.labels) for problem in problems]
+        width = max(self.counts)
+        images = np.zeros((len(problems), width, *targets[0].input_shape), dtype=np.float32)
+        labels = np.zeros((len(problems), width), dtype=np.int64)
+        weights = np.zeros((len(problems), width))
+        for i, (problem, count) in enumerate(zip(problems, self.counts, strict=True)):
+            images[i, :count], labels[i, :count], weights[i, :count] = problem.inputs, problem.labels, 1 / count
+        device = next(iter(targets[0].params.values())).device
+        self.starts, self.weights = (torch.from_numpy(a).to(device, dtype) for a in (images, weights))
+        self.labels = functional.one_hot(torch.from_numpy(labels), targets[0].num_classes).to(device, dtype)
+        directions, self.lengths = _directions([target.gradient for target in targets], dtype)
+        self._directions = {name: value.to(device) for name, value in directions.items()}
+        self.lengths = self.lengths.to(device)
+        shared = _shared(targets, dtype) if _alike([target.params for target in targets]) else None
+        if shared is not None and not self._agrees(shared, problems[0]):
+            shared = None
+        self._gradients: _Shared | _Own = shared or _Own(targets, dtype)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the parameters are those of all problems."""
+        return isinstance(self._gradients, _Shared)
+
+    def take(self, rows: Tensor) -> Matching:
+        """These problems alone."""
+        found = copy.copy(self)
+        found.starts, found.weights, found.labels, found.lengths = (
+            value[rows] for value in (self.starts, self.weights, self.labels, self.lengths)
+        )
+        found.counts = [self.counts[i] for i in rows.tolist()]
+        found._directions = {name: value[rows] for name, value in self._directions.items()}
+        found._gradients = self._gradients.take(rows)
+        return found
+
+    def products(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(S,) <G, T> / |T| and (S,) <G, G>, at images (S, n, *shape) with label weights (S, n, C)."""
+        given = self.labels if labels is None else labels
+        return self._gradients.products(images, given, self.weights, self._directions)
+
+    def cosine(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(S,) 1 - <G, T> / (|G| |T|), in 0..2; NaN without a direction."""
+        dot, square = self.products(images, labels)
+        return 1.0 - dot / (square + 1e-24).sqrt()
+
+    def euclid(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(S,) |G - T|² / |T|², from 0 on; NaN without a direction."""
+        dot, square = self.products(images, labels)
+        return square / self.lengths.square() - 2.0 * dot / self.lengths + 1.0
+
+    def _agrees(self, shared: _Shared, problem: Problem) -> bool:
+        """Whether the products of a problem in the stack are those of its plain gradient alone."""
+        import torch
+
+        try:
+            dot, square = shared.products(
+                self.starts.detach().requires_grad_(), self.labels, self.weights, self._directions
+            )
+        except _Unknown:
+            return False
+        count = self.counts[0]
+        plain = _plain_gradient(problem.target, self.starts[0, :count], self.labels[0, :count])
+        expected = torch.stack(
+            [
+                sum((plain[name] * value[0]).sum() for name, value in self._directions.items()),  # type: ignore[list-item]
+                sum(value.square().sum() for value in plain.values()),  # type: ignore[list-item]
+            ]
+        )
+        found = torch.stack([dot[0], square[0]]).detach()
+        scale = expected[1].sqrt()
+        # the product may be small beside the lengths
+        apart = (found - expected).abs() / torch.stack([scale, expected[1]]).clamp(min=1e-30)
+        return bool(((apart < 1e-3) | ~expected.isfinite()).all())
+
+
+class _Unknown(Exception):
+    """A network does something that its layers alone do not explain."""
+
+
+class _Gradients(Protocol):
+    def products(
+        self, images: Tensor, labels: Tensor, weights: Tensor, directions: Params
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def take(self, rows: Tensor) -> _Gradients: ...
+
+
+class _Shared:
+    """One set of parameters: a copy of the model that notes what goes into its layers."""
+
+    def __init__(self, model: nn.Module, readers: dict[str, Reader]) -> None:
+        self._model = model
+        self._readers = readers
+        self._seen: dict[str, tuple[Tensor, int, Any]] = {}
+        for name in readers:
+            model.get_submodule(name).register_forward_hook(lambda *call, name=name: self._note(name, *call))
+
+    def _note(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        from torch.autograd.graph import get_gradient_edge
+
+        if name in self._seen or not output.requires_grad:
+            raise _Unknown(name)
+        # an edge stays where it is, even if what follows is done in place
+        self._seen[name] = inputs[0], inputs[0]._version, get_gradient_edge(output)
+
+    def take(self, rows: Tensor) -> _Shared:
+        return self
+
+    def products(self, images: Tensor, labels: Tensor, weights: Tensor, directions: Params) -> tuple[Tensor, Tensor]:
+        import torch
+
+        further = images.requires_grad and torch.is_grad_enabled()
+        self._seen.clear()
+        with torch.enable_grad():
+            given = images if images.requires_grad else images.detach().requires_grad_()
+            outputs = self._model(given.flatten(0, 1))
+            seen = dict(self._seen)
+            if set(seen) != set(self._readers):
+                raise _Unknown
+            # the slope of the cross-entropy at the outputs, in closed form
+            slope = (outputs.softmax(-1) - labels.flatten(0, 1)) * weights.flatten()[:, None]
+            edges = [edge for _, _, edge in seen.values()]
+            slopes = torch.autograd.grad(outputs, edges, slope, create_graph=further)
+            dots, squares = [], []
+            for (name, (inputs, version, _)), one in zip(seen.items(), slopes, strict=True):
+                if inputs._version != version:
+                    raise _Unknown(name)
+                for part, gradient in self._readers[name](inputs, one, len(images)).items():
+                    wanted = directions.get(f"{name}.{part}" if name else part)
+                    if wanted is not None:
+                        dot, square = gradient.products(wanted)
+                        dots.append(dot)
+                        squares.append(square)
+        self._seen.clear()
+        return torch.stack(dots).sum(0), torch.stack(squares).sum(0)
+
+
+class _Own:
+    """Every problem has parameters of its own, and its gradient is built."""
+
+    def __init__(self, targets: Sequence[GradientTarget], dtype: torch.dtype) -> None:
+        import torch
+
+        self._model = copy.deepcopy(targets[0].model).to(dtype)
+        names = targets[0].params
+        self._params = {
+            name: torch.stack([target.params[name].detach() for target in targets]).to(dtype) for name in names
+        }
+
+    def take(self, rows: Tensor) -> _Own:
+        found = copy.copy(self)
+        found._params = {name: value[rows] for name, value in self._params.items()}
+        return found
+
+    def products(self, images: Tensor, labels: Tensor, weights: Tensor, directions: Params) -> tuple[Tensor, Tensor]:
+        import torch
+        from torch.func import functional_call
+
+        further = images.requires_grad and torch.is_grad_enabled()
+        with torch.enable_grad():
+            params = {name: value.detach().requires_grad_() for name, value in self._params.items()}
+            outputs = torch.vmap(lambda own, x: functional_call(self._model, own, (x,)))(params, images)
+            losses = -(outputs.log_softmax(-1) * labels).sum(-1)
+            # Every problem has parameters of its own, so the gradient of the sum holds the gradient of each.
+            gradients = torch.autograd.grad((losses * weights).sum(), [params[n] for n in directions], create_graph=further)
+            dot = square = images.new_zeros(len(images))
+            for gradient, direction in zip(gradients, directions.values(), strict=True):
+                dot = dot + (gradient * direction).flatten(1).sum(1)
+                square = square + gradient.square().flatten(1).sum(1)
+        return dot, square
+
+
+def _shared(targets: Sequence[GradientTarget], dtype: torch.dtype) -> _Shared | None:
+    """The common model, if every parameter belongs to a layer that can be read, and to one alone."""
+    model = copy.deepcopy(targets[0].model)
+    modules = {name: part for name, part in model.named_modules() if part._parameters}
+    owned = [id(value) for part in modules.values() for value in part._parameters.values() if value is not None]
+    readers = {name: reader(part) for name, part in modules.items()}
+    known = {name: read for name, read in readers.items() if read is not None}
+    if len(known) < len(readers) or len(owned) != len(set(owned)):
+        return None
+    model.load_state_dict(dict(targets[0].params), strict=False)
+    return _Shared(model.to(dtype).requires_grad_(False), known)
+
+
+def _alike(params: Sequence[Params]) -> bool:
+    """Whether all are the same numbers; NaN is none, but the same tensor is the same."""
+    import torch
+
+    first = params[0]
+    return all(
+        one is first or all(value is first[name] or torch.equal(value, first[name]) for name, value in one.items())
+        for one in params[1:]
+    )
+
+
+def _plain_gradient(target: GradientTarget, images: Tensor, labels: Tensor) -> Params:
+    """The gradient of the mean cross-entropy of one problem's images, as one would write it."""
+    import torch
+    from torch.func import functional_call
+
+    model = copy.deepcopy(target.model).to(images.dtype)
+    params = {name: value.detach().to(images.dtype).requires_grad_() for name, value in target.params.items()}
+    with torch.enable_grad():
+        outputs = functional_call(model, params, (images.detach(),))
+        loss = -(outputs.log_softmax(-1) * labels).sum(-1).mean()
+        found = torch.autograd.grad(loss, list(params.values()))
+    return dict(zip(params, found, strict=True))
+
+
+def _directions(gradients: Sequence[Params], dtype: torch.dtype) -> tuple[Params, Tensor]:
+    """The gradients, stacked and scaled to length 1, and their lengths; NaN where there is no direction."""
+    import torch
+
+    stacked = {name: torch.stack([g[name].detach() for g in gradients]).double() for name in gradients[0]}
+    squares = torch.stack([value.square().flatten(1).sum(1) for value in stacked.values()]).sum(0)
+    lengths = torch.where(squares > 0, squares.sqrt(), torch.nan)
+    scaled = {name: value / lengths.reshape(-1, *[1] * (value.ndim - 1)) for name, value in stacked.items()}
+    return {name: value.to(dtype) for name, value in scaled.items()}, lengths.to(dtype)
+
+
+def total_variation(images: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """(S,) the mean absolute difference between neighbours in height and in width of the images of each problem, by
+    weight; and its slope, in the shape of the images, in closed form.
+
+    The `weights` (S, n) are 1 over the number of images of the problem, and 0 on padding: a mean over the padded width
+    would smooth a small problem the less, the larger those beside it. Inputs that are no images have none.
+    """
+    import torch
+
+    values, slope = images.new_zeros(len(images)), torch.zeros_like(images)
+    if images.ndim < 4:
+        return values, slope
+    # An image one pixel high or wide has no neighbours in that direction.
+    for dim in (images.ndim - 2, images.ndim - 1):
+        long = images.shape[dim]
+        if long < 2:
+            continue
+        steps = images.diff(dim=dim)
+        share = weights / math.prod(steps.shape[2:])
+        values = values + (steps.abs().flatten(2).sum(2) * share).sum(1)
+        signs = steps.sign().mul_(share.reshape(*share.shape, *[1] * (images.ndim - 2)))
+        slope.narrow(dim, 1, long - 1).add_(signs)
+        slope.narrow(dim, 0, long - 1).sub_(signs)
+    return values, slope
