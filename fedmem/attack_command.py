@@ -16,8 +16,10 @@ from fedmem.attacking import Attacked, Images, Known
 from fedmem.components import ReconstructionAttack, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.figures import Picture, sheet
+from fedmem.forks import lend
 from fedmem.overrides import Origin, override
 from fedmem.results import check_place, writing
+from fedmem.speed import cores
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +41,8 @@ def attack_files(
     force: bool,
 ) -> str:
     """Attack two files, write what came of it to `out`, and tell it in a few lines."""
+    import torch
+
     check_place(out, force=force)
     known = _known(given)
     tree: dict[str, Any] = {"model": {"kind": model}, "attack": {"kind": attack}}
@@ -49,17 +53,18 @@ def attack_files(
     if odd:
         raise ScenarioError([Problem(path=odd[0], message="--set changes fields of model and attack alone")])
     built = _attack(tree["attack"])
-    done = attacking.attack(
-        before,
-        after,
-        model=_model(tree["model"], known),
-        attack=built,
-        known=known,
-        gradient=gradient,
-        truth=_inputs(truth),
-        gallery=_inputs(gallery),
-        seed=seed,
-    )
+    with lend(max(1, cores() // torch.get_num_threads())):
+        done = attacking.attack(
+            before,
+            after,
+            model=_model(tree["model"], known),
+            attack=built,
+            known=known,
+            gradient=gradient,
+            truth=_inputs(truth),
+            gallery=_inputs(gallery),
+            seed=seed,
+        )
     write(done, out, force=force)
     return told(done, out)
 

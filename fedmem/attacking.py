@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedmem.components import GradientTarget, Reconstruction, ReconstructionAttack
-from fedmem.errors import RunError
+from fedmem.errors import RunError, TargetError
 from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.seeding import stream
 from fedmem.types import IntArray, Params
@@ -143,9 +143,9 @@ def _prepared(model: nn.Module, known: Known) -> nn.Module:
         with torch.no_grad():
             shape = tuple(copy.deepcopy(found)(trial).shape)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise RunError(f"the model cannot be called on inputs of shape {known.input_shape}: {error}") from error
+        raise TargetError(f"the model cannot be called on inputs of shape {known.input_shape}: {error}") from error
     if shape != (2, known.num_classes):
-        raise RunError(f"the model gives outputs of shape {shape[1:]} for {known.num_classes} classes")
+        raise TargetError(f"the model gives outputs of shape {shape[1:]} for {known.num_classes} classes")
     return found
 
 
@@ -237,7 +237,7 @@ def attack(
             identification says much.
         seed: of the attack's starts.
 
-    Errors: `FolderError` for files that cannot be used, `RunError` for an update that nothing can be read from.
+    Errors: `FolderError` for files that cannot be used, `TargetError` for an update that nothing can be read from.
 
     >>> import torch
     >>> from fedmem.attacks.inverting_gradients import InvertingGradients
@@ -250,6 +250,7 @@ def attack(
     >>> done.found.labels.tolist(), done.scores[0].psnr > 40
     ([2], True)
     """
+    from fedmem.attacks._targets import checked, directed
     from fedmem.saved import fitted, read_buffers, read_params
 
     origin: dict[str, Any] = {}
@@ -266,6 +267,7 @@ def attack(
     if state:
         model = read_buffers(state, model)
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).granted(attack.knows)
+    (target,) = checked([directed(target)])
     (found,) = attack.reconstruct([target], [stream(seed, "attack")])
     shape = known.input_shape
     true, others = (_images(name, value, shape) for name, value in (("truth", truth), ("gallery", gallery)))

@@ -15,6 +15,7 @@ from fedmem.components import ClientAlgorithm, Probe
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
+from fedmem.forks import lend
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
 from fedmem.outgoing import Outgoing
@@ -108,7 +109,9 @@ def gather(
 
         engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round, pilot)
         server = server_of(scenario)
-        finished = engine.train(chosen, server, lost or {})
+        # its workers rest while models are looked at
+        with lend(executor.workers):
+            finished = engine.train(chosen, server, lost or {})
         total = time.perf_counter() - started - (executor.waited - waited)
     return Simulated(
         bank=Bank(

@@ -61,6 +61,12 @@ class RunError(FedmemError):
     """A run failed: a client, a strategy or a measurement. The message names round, client and cause."""
 
 
+class TargetError(RunError):
+    """An update cannot be attacked: it does not fit its model, or nothing could be matched."""
+
+    exit_code = 2
+
+
 class FolderError(RunError):
     """A folder that was named cannot be used: it is no finished run, or nothing can be written there."""
 

@@ -14,7 +14,8 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -50,6 +51,32 @@ def can_fork() -> bool:
     A daemon of `multiprocessing` must not have any.
     """
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
+
+
+_lent: list[int] = []
+
+
+def hands() -> int:
+    """How many processes may do the work of this one at once: as many as are lent, one where none can be forked.
+
+    Nobody forks the process of somebody else's app, whose threads may hold what a fork would wait for.
+    """
+    return _lent[-1] if _lent and can_fork() else 1
+
+
+@contextmanager
+def lend(count: int) -> Iterator[None]:
+    """Says how many `hands` there are.
+
+    >>> with lend(1):
+    ...     hands()
+    1
+    """
+    _lent.append(count)
+    try:
+        yield
+    finally:
+        _lent.pop()
 
 
 class Crew(Protocol):

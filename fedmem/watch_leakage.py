@@ -108,6 +108,8 @@ class WatchLeakage:
                 in_order=False,
             )
             targets.append(target_of(one.before, one.sent, self._model, known).granted(self._attack.knows))
+        # one model for all, so that they can be attacked as one stack
+        targets = [replace(target, model=targets[0].model) for target in targets]
         rngs = [stream(self._seed, "attack", round=t.round, client=place) for place, t in enumerate(attacked)]
         for place, (one, target, found) in enumerate(
             zip(attacked, targets, self._attack.reconstruct(targets, rngs), strict=True)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
-from fedmem.attacks.inverting_gradients import InvertingGradients, _Stack, _total_variation
+from fedmem.attacks._matching import Matching, total_variation
+from fedmem.attacks._problems import Problem, starts
+from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.image_metrics import psnr, squared_errors
 from fedmem.seeding import stream
 from fedmem.types import Examples
@@ -57,16 +58,14 @@ def test_only_the_direction_counts() -> None:
 def test_targets_do_not_disturb_each_other_whatever_their_sizes() -> None:
     """Padding and stacking leave distance and slope of each problem as they are alone."""
     model, data = network(), digits()
-    targets = [
-        target_of(model, parameters(network(seed=i)), data.take(np.arange(i, i + n))) for i, n in enumerate((1, 4, 2))
-    ]
-    rng = stream(0, "x")
-    problems = [problem for t, target in enumerate(targets) for problem in QUICK._starts(t, target, rng)]
+    sizes = enumerate((1, 4, 2))
+    targets = [target_of(model, parameters(model), data.take(np.arange(i, i + n))) for i, n in sizes]
+    problems = starts(targets, streams(3), 1)
 
-    def look(some: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        stacked = _Stack(some)
+    def look(some: list[Problem]) -> tuple[torch.Tensor, torch.Tensor]:
+        stacked = Matching(some)
         images = stacked.starts.requires_grad_()
-        distances = stacked.distances(images)
+        distances = stacked.cosine(images)
         return distances.detach(), torch.autograd.grad(distances.sum(), images)[0]
 
     distances, slopes = look(problems)
@@ -78,22 +77,10 @@ def test_targets_do_not_disturb_each_other_whatever_their_sizes() -> None:
         assert not slopes[i, count:].any()
 
 
-def test_distances_are_those_of_a_plain_loop() -> None:
-    model, rows = network(nn.Tanh), digits().take(np.arange(3))
-    target = target_of(model, parameters(model), rows)
-    (problem,) = QUICK._starts(0, target, stream(0, "x"))
-    mine = gradient_of(model, parameters(model), problem.inputs, problem.labels)
-    first, second = (torch.cat([g[name].flatten() for name in mine]) for g in (mine, target.gradient))
-    expected = 1 - functional.cosine_similarity(first, second, dim=0)
-    assert _Stack([problem]).distances(torch.from_numpy(problem.inputs[None])).item() == pytest.approx(
-        expected.item(), abs=1e-5
-    )
-
-
 def test_stacks_are_cut_without_changing_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = network(), digits()
     targets = [target_of(model, parameters(model), data.take(np.arange(n))) for n in (1, 3, 2)]
-    monkeypatch.setattr("fedmem.attacks.inverting_gradients.STACK_VALUES", 1)
+    monkeypatch.setattr("fedmem.attacks._problems.STACK_VALUES", 1)
     assert [len(found.inputs) for found in QUICK.reconstruct(targets, streams(3))] == [1, 3, 2]
     assert QUICK.reconstruct([], []) == []
 
@@ -113,7 +100,7 @@ def test_a_restart_without_a_distance_loses(monkeypatch: pytest.MonkeyPatch) -> 
 
     def first_is_lost(self: InvertingGradients, problems: Any) -> Any:
         solved = solve(self, problems)
-        return [(solved[0][0], math.nan), *solved[1:]]
+        return [replace(solved[0], distance=math.nan), *solved[1:]]
 
     monkeypatch.setattr(InvertingGradients, "_solve", first_is_lost)
     attack = InvertingGradients(steps=3, restarts=3)
@@ -129,7 +116,7 @@ def test_the_restart_with_the_smallest_distance_wins(monkeypatch: pytest.MonkeyP
 
     def watched(self: InvertingGradients, problems: Any) -> Any:
         solved = solve(self, problems)
-        distances.extend(distance for _, distance in solved)
+        distances.extend(one.distance for one in solved)
         return solved
 
     monkeypatch.setattr(InvertingGradients, "_solve", watched)
@@ -167,19 +154,35 @@ def test_the_model_is_left_as_it_was() -> None:
     assert all(value.grad is None for value in model.parameters())
 
 
+def variation(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The sum over problems, its slope checked against autograd."""
+    values, slope = total_variation(images, weights)
+    leaf = images.clone().requires_grad_()
+    total = leaf.new_zeros(())
+    for dim in (-2, -1) if images.ndim > 3 else ():
+        if images.shape[dim] > 1:
+            total = total + (leaf.diff(dim=dim).abs().flatten(2).mean(2) * weights).sum()
+    if total.requires_grad:
+        torch.testing.assert_close(slope, torch.autograd.grad(total, leaf)[0])
+    else:
+        assert not slope.any()
+    torch.testing.assert_close(values.sum(), total.detach())
+    return values.sum()
+
+
 def test_total_variation_by_hand_and_for_any_number_of_channels() -> None:
     image = torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
     stack = torch.stack([image, torch.zeros_like(image)])[None]
     half = torch.full((1, 2), 0.5)
     # image: height 0, width 1; the other is flat; averaged over the two of the batch
-    assert _total_variation(stack, half).item() == pytest.approx(0.5)
-    assert _total_variation(stack.expand(-1, -1, 3, -1, -1), half).item() == pytest.approx(0.5)
-    assert _total_variation(torch.cat([stack, stack]), half.expand(2, 2)).item() == pytest.approx(1.0)
-    assert _total_variation(torch.rand(1, 2, 1, 1, 4), half).isfinite()
-    assert _total_variation(torch.rand(1, 2, 7), half).item() == 0
+    assert variation(stack, half).item() == pytest.approx(0.5)
+    assert variation(stack.expand(-1, -1, 3, -1, -1), half).item() == pytest.approx(0.5)
+    assert variation(torch.cat([stack, stack]), half.expand(2, 2)).item() == pytest.approx(1.0)
+    assert variation(torch.rand(1, 2, 1, 1, 4), half).isfinite()
+    assert variation(torch.rand(1, 2, 7), half).item() == 0
     padded = torch.cat([stack, torch.zeros(1, 58, 1, 2, 2)], dim=1)
     weights = torch.cat([half, torch.zeros(1, 58)], dim=1)
-    assert _total_variation(padded, weights).item() == pytest.approx(0.5), "padding has no weight"
+    assert variation(padded, weights).item() == pytest.approx(0.5), "padding has no weight"
 
 
 def test_a_target_is_smoothed_alike_alone_and_beside_a_much_larger_one() -> None:
@@ -203,3 +206,33 @@ def test_colour_images_and_vectors_are_both_inverted() -> None:
         target = target_of(model, parameters(model), rows)
         (found,) = InvertingGradients(tv=0.0).reconstruct([target], [stream(0, "x")])
         assert psnr(squared_errors(found.inputs, inputs))[0, 0] > 30
+
+
+def test_who_stalls_leaves_and_nobody_else_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With patience each problem is judged by its own objective: alone and beside others it gets the same image."""
+    model, data = network(nn.Sigmoid), digits()
+    targets = [target_of(model, parameters(model), data.take(np.arange(i, i + 1))) for i in range(4)]
+    sizes: list[int] = []
+    cosine = Matching.cosine
+
+    def counted(self: Matching, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return cosine(self, images)
+
+    monkeypatch.setattr(Matching, "cosine", counted)
+    attack = InvertingGradients(steps=400, patience=15)
+    together = attack.reconstruct(targets, streams(4))
+    assert sizes[0] == 4
+    assert 0 < sizes[-2] < 4, "somebody left before the end"
+    assert sizes == [*sorted(sizes[:-1], reverse=True), 4]
+    assert len(sizes) <= 401
+    for i, one in enumerate(together):
+        (alone,) = attack.reconstruct([targets[i]], streams(4)[i : i + 1])
+        assert np.abs(alone.inputs - one.inputs).max() < 0.02
+    patient = InvertingGradients(steps=400).reconstruct(targets, streams(4))
+    truth = data.inputs[:4]
+    quality = [
+        np.median([squared_errors(o.inputs, t[None])[0, 0] for o, t in zip(f, truth, strict=True)])
+        for f in (together, patient)
+    ]
+    assert psnr(np.float64(quality[0])) > psnr(np.float64(quality[1])) - 3

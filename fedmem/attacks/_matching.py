@@ -5,39 +5,28 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmem.attacks._layers import Reader, reader
+from fedmem.attacks._problems import Problem
 from fedmem.components import GradientTarget
-from fedmem.types import IntArray, Params
+from fedmem.types import Params
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One start of one target: what to match, from where, under which labels."""
-
-    index: int
-    target: GradientTarget
-    inputs: NDArray[np.float32]
-    labels: IntArray
-
-
 class Matching:
-    """S problems of one architecture along a leading axis; those with fewer images are padded, without weight.
+    """S problems of one model with the same parameters; those with fewer images are padded, without weight.
 
-    Let G be the gradient of the mean cross-entropy of the images of a problem, and T that of its target. Where all
-    problems have the same parameters and every parameter belongs to a layer that `_layers` can read, the inner
-    products <G, T> and <G, G> come from one forward and one backward pass of all images. Otherwise every problem has
-    a copy of the parameters and its gradient is built, under `torch.vmap`. Which way is taken is checked on the first
-    problem against a plain gradient, so that no layer of unknown habits is trusted.
+    Let G be the gradient of the mean cross-entropy of the images of a problem, and T that of its target. Where every
+    parameter belongs to a layer that `_layers` can read, the inner products <G, T> and <G, G> come from one forward
+    and one backward pass of all images. Otherwise every problem has a copy of the parameters and its gradient is built,
+    under `torch.vmap`. The first way is tried on the first problem against a plain gradient, so that no layer of
+    unknown habits is trusted.
 
     Guarantees: both ways agree but for rounding, in float64 to 1e-7; both can be differentiated in the images and in
     the label weights; the model is not touched.
@@ -73,10 +62,10 @@ class Matching:
         directions, self.lengths = _directions([target.gradient for target in targets], dtype)
         self._directions = {name: value.to(device) for name, value in directions.items()}
         self.lengths = self.lengths.to(device)
-        shared = _shared(targets, dtype) if _alike([target.params for target in targets]) else None
+        shared = _shared(targets[0], dtype)
         if shared is not None and not self._agrees(shared, problems[0]):
             shared = None
-        self._gradients: _Shared | _Own = shared or _Own(targets, dtype)
+        self._gradients: _Shared | _Own = shared or _Own(targets[0], dtype)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -94,7 +83,6 @@ class Matching:
         )
         found.counts = [self.counts[i] for i in rows.tolist()]
         found._directions = {name: value[rows] for name, value in self._directions.items()}
-        found._gradients = self._gradients.take(rows)
         return found
 
     def products(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -141,21 +129,13 @@ class _Unknown(Exception):
     """A network does something that its layers alone do not explain."""
 
 
-class _Gradients(Protocol):
-    def products(
-        self, images: Tensor, labels: Tensor, weights: Tensor, directions: Params
-    ) -> tuple[Tensor, Tensor]: ...
-
-    def take(self, rows: Tensor) -> _Gradients: ...
-
-
 class _Shared:
     """One set of parameters: a copy of the model that notes what goes into its layers."""
 
     def __init__(self, model: nn.Module, readers: dict[str, Reader]) -> None:
         self._model = model
         self._readers = readers
-        self._seen: dict[str, tuple[Tensor, int, Any]] = {}
+        self._seen: dict[str, tuple[Tensor, Any]] = {}
         for name in readers:
             model.get_submodule(name).register_forward_hook(lambda *call, name=name: self._note(name, *call))
 
@@ -165,10 +145,7 @@ class _Shared:
         if name in self._seen or not output.requires_grad:
             raise _Unknown(name)
         # an edge stays where it is, even if what follows is done in place
-        self._seen[name] = inputs[0], inputs[0]._version, get_gradient_edge(output)
-
-    def take(self, rows: Tensor) -> _Shared:
-        return self
+        self._seen[name] = inputs[0], get_gradient_edge(output)
 
     def products(self, images: Tensor, labels: Tensor, weights: Tensor, directions: Params) -> tuple[Tensor, Tensor]:
         import torch
@@ -182,13 +159,14 @@ class _Shared:
             if set(seen) != set(self._readers):
                 raise _Unknown
             # the slope of the cross-entropy at the outputs, in closed form
-            slope = (outputs.softmax(-1) - labels.flatten(0, 1)) * weights.flatten()[:, None]
-            edges = [edge for _, _, edge in seen.values()]
+            given_labels = labels.flatten(0, 1)
+            slope = (outputs.softmax(-1) * given_labels.sum(-1, keepdim=True) - given_labels) * weights.flatten()[
+                :, None
+            ]
+            edges = [edge for _, edge in seen.values()]
             slopes = torch.autograd.grad(outputs, edges, slope, create_graph=further)
             dots, squares = [], []
-            for (name, (inputs, version, _)), one in zip(seen.items(), slopes, strict=True):
-                if inputs._version != version:
-                    raise _Unknown(name)
+            for (name, (inputs, _)), one in zip(seen.items(), slopes, strict=True):
                 for part, gradient in self._readers[name](inputs, one, len(images)).items():
                     wanted = directions.get(f"{name}.{part}" if name else part)
                     if wanted is not None:
@@ -200,21 +178,11 @@ class _Shared:
 
 
 class _Own:
-    """Every problem has parameters of its own, and its gradient is built."""
+    """Every problem has a copy of the parameters, and its gradient is built."""
 
-    def __init__(self, targets: Sequence[GradientTarget], dtype: torch.dtype) -> None:
-        import torch
-
-        self._model = copy.deepcopy(targets[0].model).to(dtype)
-        names = targets[0].params
-        self._params = {
-            name: torch.stack([target.params[name].detach() for target in targets]).to(dtype) for name in names
-        }
-
-    def take(self, rows: Tensor) -> _Own:
-        found = copy.copy(self)
-        found._params = {name: value[rows] for name, value in self._params.items()}
-        return found
+    def __init__(self, target: GradientTarget, dtype: torch.dtype) -> None:
+        self._model = copy.deepcopy(target.model).to(dtype)
+        self._params = {name: value.detach().to(dtype) for name, value in target.params.items()}
 
     def products(self, images: Tensor, labels: Tensor, weights: Tensor, directions: Params) -> tuple[Tensor, Tensor]:
         import torch
@@ -222,11 +190,16 @@ class _Own:
 
         further = images.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
-            params = {name: value.detach().requires_grad_() for name, value in self._params.items()}
+            params = {
+                name: value.expand(len(images), *value.shape).clone().requires_grad_()
+                for name, value in self._params.items()
+            }
             outputs = torch.vmap(lambda own, x: functional_call(self._model, own, (x,)))(params, images)
             losses = -(outputs.log_softmax(-1) * labels).sum(-1)
             # Every problem has parameters of its own, so the gradient of the sum holds the gradient of each.
-            gradients = torch.autograd.grad((losses * weights).sum(), [params[n] for n in directions], create_graph=further)
+            gradients = torch.autograd.grad(
+                (losses * weights).sum(), [params[n] for n in directions], create_graph=further
+            )
             dot = square = images.new_zeros(len(images))
             for gradient, direction in zip(gradients, directions.values(), strict=True):
                 dot = dot + (gradient * direction).flatten(1).sum(1)
@@ -234,28 +207,17 @@ class _Own:
         return dot, square
 
 
-def _shared(targets: Sequence[GradientTarget], dtype: torch.dtype) -> _Shared | None:
-    """The common model, if every parameter belongs to a layer that can be read, and to one alone."""
-    model = copy.deepcopy(targets[0].model)
+def _shared(target: GradientTarget, dtype: torch.dtype) -> _Shared | None:
+    """The model, if every parameter belongs to a layer that can be read, and to one alone."""
+    model = copy.deepcopy(target.model)
     modules = {name: part for name, part in model.named_modules() if part._parameters}
     owned = [id(value) for part in modules.values() for value in part._parameters.values() if value is not None]
     readers = {name: reader(part) for name, part in modules.items()}
     known = {name: read for name, read in readers.items() if read is not None}
     if len(known) < len(readers) or len(owned) != len(set(owned)):
         return None
-    model.load_state_dict(dict(targets[0].params), strict=False)
+    model.load_state_dict(dict(target.params), strict=False)
     return _Shared(model.to(dtype).requires_grad_(False), known)
-
-
-def _alike(params: Sequence[Params]) -> bool:
-    """Whether all are the same numbers; NaN is none, but the same tensor is the same."""
-    import torch
-
-    first = params[0]
-    return all(
-        one is first or all(value is first[name] or torch.equal(value, first[name]) for name, value in one.items())
-        for one in params[1:]
-    )
 
 
 def _plain_gradient(target: GradientTarget, images: Tensor, labels: Tensor) -> Params:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
-from numpy.typing import NDArray
 
-from fedmem.attacks._labels import infer_labels, last_bias
+from fedmem.attacks._descent import descend
+from fedmem.attacks._matching import Matching, total_variation
+from fedmem.attacks._problems import Problem, Solution, best, starts
+from fedmem.attacks._targets import checked
 from fedmem.components import GradientTarget, Reconstruction
-from fedmem.types import IntArray, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-STACK_VALUES = 1 << 22
-"""Parameters (and, at a guess, activations) that one stack of problems may hold at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +38,8 @@ class InvertingGradients:
       inputs that are no images, with fewer than two dimensions, have none.
     - `restarts`: independent starts for each target.
     - `labels`: whether labels are `inferred`, or `known` to the adversary.
+    - `patience`: steps without a better objective (by a thousandth) after which the step of a problem shrinks before
+      its time; whoever stalls once it has shrunk three times is done. If left out, all `steps` are taken.
 
     Guarantees:
 
@@ -49,10 +48,13 @@ class InvertingGradients:
     - only the direction of `g` counts for the images, so its sign must be right; its scale helps to count repeated
       labels, and a wrong one misplaces some of them;
     - the model is used in the mode that it is in, and is not changed;
-    - what a target gets does not depend on the targets beside it, but for rounding, which signs amplify;
+    - what a target gets does not depend on the targets beside it, but for rounding, which signs amplify; those of other
+      parameters change no bit;
+    - several stacks of targets are solved in as many processes as there are cores free, with the same result;
     - a target without a direction (zero, or not finite) gets a distance of NaN and images that only `tv` has shaped.
 
-    Errors: `RunError` when the model's last layer has no bias to read labels from.
+    Errors: `TargetError` if a target does not fit its model, or the model has dropout or batch statistics at work;
+    `RunError` when the model's last layer has no bias to read labels from.
 
     >>> import torch
     >>> from torch.nn import functional
@@ -75,6 +77,7 @@ class InvertingGradients:
     tv: Annotated[float, Ge(0)] = 1e-3
     restarts: Annotated[int, Gt(0)] = 1
     labels: Literal["inferred", "known"] = "inferred"
+    patience: Annotated[int, Gt(0)] | None = None
 
     @property
     def knows(self) -> tuple[str, ...]:
@@ -85,124 +88,20 @@ class InvertingGradients:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
-        pairs = enumerate(zip(targets, rngs, strict=True))
-        problems = [problem for t, (target, rng) in pairs for problem in self._starts(t, target, rng)]
-        # Stacks of like sizes waste little on padding.
-        problems.sort(key=lambda problem: -len(problem.labels))
-        best: dict[int, Reconstruction] = {}
-        while problems:
-            largest = max(problems[0].inputs.size, sum(value.numel() for value in problems[0].target.params.values()))
-            chunk = max(1, STACK_VALUES // largest)
-            part, problems = problems[:chunk], problems[chunk:]
-            for problem, (images, distance) in zip(part, self._solve(part), strict=True):
-                # A restart without a distance loses to any other.
-                if (
-                    problem.index not in best
-                    or distance < best[problem.index].distance
-                    or math.isnan(best[problem.index].distance)
-                ):
-                    best[problem.index] = Reconstruction(inputs=images, labels=problem.labels, distance=distance)
-        return [best[t] for t in range(len(targets))]
+        return best(starts(checked(targets), rngs, self.restarts), self._solve)
 
-    def _starts(self, index: int, target: GradientTarget, rng: np.random.Generator) -> list[_Problem]:
-        """The restarts of one target, from uniform noise."""
-        labels = target.labels
-        if labels is None:
-            labels = infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
-        starts = rng.random((self.restarts, target.num_images, *target.input_shape), dtype=np.float32)
-        return [_Problem(index=index, target=target, inputs=inputs, labels=labels) for inputs in starts]
+    def _solve(self, problems: Sequence[Problem]) -> list[Solution]:
+        """Optimise a stack of problems."""
+        return descend(
+            problems,
+            Matching.cosine,
+            self._smoothness,
+            steps=self.steps,
+            lr=self.lr,
+            signed=True,
+            patience=self.patience,
+        )
 
-    def _solve(self, problems: Sequence[_Problem]) -> list[tuple[NDArray[np.float32], float]]:
-        """Optimise a stack of problems; gives images and distance of each."""
-        import torch
-
-        stacked = _Stack(problems)
-        images = stacked.starts
-        first, second = torch.zeros_like(images), torch.zeros_like(images)
-        for step in range(self.steps):
-            images.requires_grad_()
-            objective = stacked.distances(images).sum() + self.tv * _total_variation(images, stacked.weights)
-            (slope,) = torch.autograd.grad(objective, images)
-            with torch.no_grad():
-                sign = slope.nan_to_num_(0.0).sign_()
-                first.mul_(0.9).add_(sign, alpha=0.1)
-                second.mul_(0.999).addcmul_(sign, sign, value=0.001)
-                unbiased = math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
-                lr = self.lr * 0.1 ** sum(8 * step >= eighths * self.steps for eighths in (3, 5, 7))
-                images = (images - lr * unbiased * first / (second.sqrt() + 1e-8)).clamp_(0.0, 1.0)
-        distances = stacked.distances(images).tolist()
-        found = images.cpu().numpy()
-        return [(found[i, : len(p.labels)].copy(), distances[i]) for i, p in enumerate(problems)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Problem:
-    """One start of one target: what to match, from where, under which labels."""
-
-    index: int
-    target: GradientTarget
-    inputs: NDArray[np.float32]
-    labels: IntArray
-
-
-class _Stack:
-    """Problems along a leading axis S; those with fewer images are padded, and the padding has no weight."""
-
-    def __init__(self, problems: Sequence[_Problem]) -> None:
-        import torch
-
-        targets = [problem.target for problem in problems]
-        width = max(len(problem.labels) for problem in problems)
-        images = np.zeros((len(problems), width, *targets[0].input_shape), dtype=np.float32)
-        labels = np.zeros((len(problems), width, 1), dtype=np.int64)
-        weights = np.zeros((len(problems), width), dtype=np.float32)
-        for i, problem in enumerate(problems):
-            count = len(problem.labels)
-            images[i, :count], labels[i, :count, 0], weights[i, :count] = problem.inputs, problem.labels, 1 / count
-        device = next(iter(targets[0].params.values())).device
-        self.starts, self._labels, self.weights = (torch.from_numpy(a).to(device) for a in (images, labels, weights))
-        self._model = targets[0].model
-        self._params = {
-            name: torch.stack([target.params[name].detach() for target in targets]).requires_grad_()
-            for name in targets[0].params
-        }
-        self._wanted = _directions([target.gradient for target in targets])
-
-    def distances(self, images: Tensor) -> Tensor:
-        """(S,) one minus the cosine between the gradient of these images and the one that is wanted."""
-        import torch
-        from torch.func import functional_call
-
-        outputs = torch.vmap(lambda params, x: functional_call(self._model, params, (x,)))(self._params, images)
-        losses = -outputs.log_softmax(-1).gather(-1, self._labels).squeeze(-1)
-        # Every problem has parameters of its own, so the gradient of the sum holds the gradient of each.
-        leaves = [self._params[name] for name in self._wanted]
-        gradients = torch.autograd.grad((losses * self.weights).sum(), leaves, create_graph=images.requires_grad)
-        dot = square = images.new_zeros(len(images))
-        for gradient, direction in zip(gradients, self._wanted.values(), strict=True):
-            dot = dot + (gradient * direction).flatten(1).sum(1)
-            square = square + gradient.square().flatten(1).sum(1)
-        return 1.0 - dot / (square + 1e-24).sqrt()
-
-
-def _directions(gradients: Sequence[Params]) -> Params:
-    """The gradients, stacked and scaled to length 1; NaN where there is no direction."""
-    import torch
-
-    stacked = {name: torch.stack([g[name].detach() for g in gradients]).double() for name in gradients[0]}
-    squares = torch.stack([value.square().flatten(1).sum(1) for value in stacked.values()]).sum(0)
-    lengths = torch.where(squares > 0, squares.sqrt(), torch.nan)
-    return {name: (value / lengths.reshape(-1, *[1] * (value.ndim - 1))).float() for name, value in stacked.items()}
-
-
-def _total_variation(images: Tensor, weights: Tensor) -> Tensor:
-    """Mean absolute difference between neighbours in height and in width of each image, by weight, summed over S.
-
-    The `weights` (S, n) are 1 over the number of images of the problem, and 0 on padding: a mean over the padded width
-    would smooth a small problem the less, the larger those beside it.
-    """
-    if images.ndim < 4:
-        return images.new_zeros(())
-    # An image one pixel high or wide has no neighbours in that direction.
-    steps = [images.diff(dim=dim).abs() for dim in (-2, -1) if images.shape[dim] > 1]
-    return sum(((step.flatten(2).mean(2) * weights).sum() for step in steps), images.new_zeros(()))
+    def _smoothness(self, matching: Matching, images: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = total_variation(images, matching.weights)
+        return self.tv * value, slope.mul_(self.tv)

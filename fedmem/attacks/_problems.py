@@ -1,0 +1,150 @@
+"""Targets as problems to solve: their starts, the stacks that they are solved in, and which restart is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.attacks._labels import infer_labels, last_bias
+from fedmem.components import GradientTarget, Reconstruction
+from fedmem.forks import Forks, hands
+from fedmem.types import IntArray, Params
+
+STACK_VALUES = 1 << 22
+"""Numbers that one stack may hold at once, as far as they can be told beforehand: what stays in a core's cache."""
+
+PER_INPUT = 128
+"""Numbers for each input of a rebuilt image: activations, slopes, patches, and what is kept to differentiate them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One start of one target: what to match, from where, under which labels."""
+
+    index: int
+    target: GradientTarget
+    inputs: NDArray[np.float32]
+    labels: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """Images (n, *shape), their labels (n,), and the matching distance that they reach."""
+
+    inputs: NDArray[np.float32]
+    labels: IntArray
+    distance: float
+
+
+Solve = Callable[[Sequence[Problem]], list[Solution]]
+"""Solves a stack of problems of one model with the same parameters, and answers in their order."""
+
+
+def labels_of(target: GradientTarget) -> IntArray:
+    """Those granted, else inferred."""
+    if target.labels is not None:
+        return target.labels
+    return infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
+
+
+def starts(targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator], restarts: int) -> list[Problem]:
+    """The restarts of each target, from uniform noise of its own generator."""
+    found = []
+    for index, (target, rng) in enumerate(zip(targets, rngs, strict=True)):
+        labels = labels_of(target)
+        noise = rng.random((restarts, target.num_images, *target.input_shape), dtype=np.float32)
+        found += [Problem(index=index, target=target, inputs=inputs, labels=labels) for inputs in noise]
+    return found
+
+
+def best(problems: Sequence[Problem], solve: Solve, *, together: bool = False) -> list[Reconstruction]:
+    """The restart of each target with the smallest distance, targets in their order; one without a distance loses.
+
+    Problems are stacked with others of the same parameters alone, so that nothing that another model is asked at the
+    same time changes a bit. With `together` the restarts of a target are in one stack, whatever their size. Stacks are
+    shared out among as many processes as are free; where they are cut does not depend on how many these are.
+    """
+    stacks = [part for group in _by_params(problems) for part in _cut(group, together)]
+    found: dict[int, Solution] = {}
+    for stack, solutions in zip(stacks, _shared_out(stacks, solve), strict=True):
+        for problem, one in zip(stack, solutions, strict=True):
+            old = found.get(problem.index)
+            if old is None or one.distance < old.distance or math.isnan(old.distance):
+                found[problem.index] = one
+    return [
+        Reconstruction(inputs=one.inputs, labels=one.labels, distance=one.distance)
+        for _, one in sorted(found.items(), key=lambda item: item[0])
+    ]
+
+
+def _by_params(problems: Sequence[Problem]) -> list[list[Problem]]:
+    """Problems of one model with the same parameters, in the order in which the first of each group came."""
+    groups: list[tuple[GradientTarget, list[Problem]]] = []
+    for _, own in groupby(problems, key=lambda problem: problem.index):
+        restarts = list(own)
+        target = restarts[0].target
+        for first, members in groups:
+            if target.model is first.model and _same(target.params, first.params):
+                members.extend(restarts)
+                break
+        else:
+            groups.append((target, restarts))
+    return [members for _, members in groups]
+
+
+def _same(one: Params, other: Params) -> bool:
+    import torch
+
+    return one is other or (
+        one.keys() == other.keys()
+        and all(value is other[name] or torch.equal(value, other[name]) for name, value in one.items())
+    )
+
+
+def _cut(problems: Sequence[Problem], together: bool) -> list[list[Problem]]:
+    """Stacks of like sizes, which waste little on padding, and of about equal lengths."""
+    ordered = sorted(problems, key=lambda problem: (-len(problem.labels), problem.index))
+    size = sum(value.numel() for value in ordered[0].target.params.values())
+    most = max(1, STACK_VALUES // (size + PER_INPUT * ordered[0].inputs.size))
+    units = (
+        [list(own) for _, own in groupby(ordered, key=lambda problem: problem.index)]
+        if together
+        else [[problem] for problem in ordered]
+    )
+    per_stack = max(1, most // max(len(unit) for unit in units))
+    count = -(-len(units) // per_stack)
+    bounds = [len(units) * i // count for i in range(count + 1)]
+    return [[problem for unit in units[start:stop] for problem in unit] for start, stop in pairwise(bounds)]
+
+
+def _shared_out(stacks: Sequence[Sequence[Problem]], solve: Solve) -> list[list[Solution]]:
+    """Solved in this process, or in several that have as many threads each, where there are hands for them."""
+    import torch
+
+    many = min(hands(), len(stacks))
+    if many < 2:
+        return [solve(stack) for stack in stacks]
+    found: dict[int, list[Solution]] = {}
+    with Forks(lambda *_: None) as crew:
+        for first in range(many):
+            places = range(first, len(stacks), many)
+            work = partial(_solved, stacks, places, solve, torch.get_num_threads())
+            crew.start(f"stack {first} of an attack", work)
+        for _ in range(many):
+            found.update(crew.finished()[1])
+    return [found[place] for place in range(len(stacks))]
+
+
+def _solved(
+    stacks: Sequence[Sequence[Problem]], places: Sequence[int], solve: Solve, threads: int, _: object
+) -> dict[int, list[Solution]]:
+    import torch
+
+    torch.set_num_threads(threads)
+    return {place: solve(stacks[place]) for place in places}

@@ -1,0 +1,100 @@
+"""Whether a target can be attacked at all: what cannot be matched is said before anything is optimised."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from fedmem.components import GradientTarget
+from fedmem.errors import TargetError
+
+
+def checked(targets: Sequence[GradientTarget]) -> Sequence[GradientTarget]:
+    """The same targets. Errors: `TargetError` if one does not fit its model, or its model cannot be matched.
+
+    Shapes and models are looked at, not numbers: an update of zeros is a legal measurement, whose distance is NaN. To
+    refuse one, ask `directed`.
+    """
+    seen: list[GradientTarget] = []
+    for target in targets:
+        _fits(target)
+        # targets of one federation share model and shapes, and a model is called only once
+        if not any(one.model is target.model and one.input_shape == target.input_shape for one in seen):
+            _matchable(target)
+            seen.append(target)
+    return targets
+
+
+def directed(target: GradientTarget) -> GradientTarget:
+    """The same target. Errors: `TargetError` if its gradient has no direction: all zeros, or not finite."""
+    for name, value in target.gradient.items():
+        if not value.isfinite().all():
+            raise TargetError(
+                f"the update has numbers in {name!r} that are not finite: training diverged there, and nothing can be "
+                "matched; attack an earlier round, or train with a smaller lr"
+            )
+    if not any(value.any() for value in target.gradient.values()):
+        raise TargetError(
+            "the update is zero everywhere: both models are the same; give the model before training and the one after "
+            "it, and look whether the client trained at all"
+        )
+    return target
+
+
+def _fits(target: GradientTarget) -> None:
+    """Names and shapes of parameters, gradient and update; counts."""
+    if target.num_images < 1:
+        raise TargetError(f"num_images is {target.num_images}: at least one example shaped an update; say how many")
+    if target.labels is not None and len(target.labels) != target.num_images:
+        raise TargetError(f"{len(target.labels)} labels for {target.num_images} images; give as many")
+    own = {name: tuple(value.shape) for name, value in target.model.named_parameters()}
+    for what, given in (("params", target.params), ("gradient", target.gradient), ("update", target.update)):
+        if given is None:
+            continue
+        shapes = {name: tuple(value.shape) for name, value in given.items()}
+        odd = sorted(own.keys() ^ shapes.keys())
+        if odd:
+            holder = "the model has none" if odd[0] in shapes else "only the model has one"
+            raise TargetError(f"{what}: {odd[0]!r} is amiss, {holder}; give the architecture that was trained")
+        for name, shape in shapes.items():
+            if shape != own[name]:
+                raise TargetError(
+                    f"{what}: {name!r} has shape {shape}, the model's has {own[name]}; give the architecture that was "
+                    "trained, with the same sizes"
+                )
+
+
+def _matchable(target: GradientTarget) -> None:
+    """A model whose gradient follows from inputs and parameters, and that takes such inputs."""
+    import torch
+    from torch.func import functional_call
+    from torch.nn.modules.batchnorm import _BatchNorm
+    from torch.nn.modules.dropout import _DropoutNd
+
+    for name, part in target.model.named_modules():
+        place = f"{type(part).__name__} at {name!r}" if name else type(part).__name__
+        if isinstance(part, _BatchNorm) and (part.training or not part.track_running_stats):
+            raise TargetError(
+                f"the model has {place}, which trained with the statistics of batches that nobody else knows; if the "
+                "client trained in mode eval, say so (--mode eval), else train with GroupNorm"
+            )
+        if isinstance(part, _DropoutNd) and part.training and part.p > 0:
+            raise TargetError(
+                f"the model has {place}, which dropped units at random, so that its gradient cannot be computed again; "
+                "if the client trained in mode eval, say so (--mode eval), else train without dropout"
+            )
+    example = next(iter(target.params.values()))
+    inputs = torch.full((2, *target.input_shape), 0.5, dtype=torch.float32, device=example.device)
+    try:
+        with torch.no_grad():
+            shape = tuple(functional_call(copy.deepcopy(target.model), dict(target.params), (inputs,)).shape)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise TargetError(
+            f"the model cannot be called on inputs of shape {tuple(target.input_shape)}: {error}; give input_shape "
+            "without the axis of the batch"
+        ) from error
+    if shape != (2, target.num_classes):
+        raise TargetError(
+            f"the model gives outputs of shape {shape[1:]} for {target.num_classes} classes; attacks match the "
+            "cross-entropy of one output for each class"
+        )
