@@ -71,7 +71,7 @@ class ClassInversion:
         import torch
         from torch.func import functional_call
 
-        from fedmem.attacks.inverting_gradients import _total_variation
+        from fedmem.attacks._matching import total_variation
 
         moved = target.update or {}
         params = {n: (p.double() + moved[n] if n in moved else p.double()).float() for n, p in target.params.items()}
@@ -87,10 +87,9 @@ class ClassInversion:
 
         for step in range(1, self.steps + 1):
             images.requires_grad_()
-            objective = self.tv * _total_variation(images[None], weights) - sure(images).sum()
-            (slope,) = torch.autograd.grad(objective, images)
+            (slope,) = torch.autograd.grad(-sure(images).sum(), images)
             with torch.no_grad():
-                slope.nan_to_num_(0.0)
+                slope = slope.add_(total_variation(images[None], weights)[1][0], alpha=self.tv).nan_to_num_(0.0)
                 first.mul_(0.9).add_(slope, alpha=0.1)
                 second.mul_(0.999).addcmul_(slope, slope, value=0.001)
                 moves = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-12)
