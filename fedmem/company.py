@@ -121,13 +121,12 @@ def run_all(
     workers = max((workers_of(scenario) for scenario in missing.values()), default=1) if jobs is None else jobs
     banks, apart = divided(missing, workers)
     workers = min(workers, len(banks))
-    with Forks(hear) if workers > 1 and can_fork() else Alone(hear) as crew:
-        _work_off(
-            {bank: partial(_train, {i: missing[i] for i in bank}, folders, force) for bank in banks},
-            crew,
-            workers,
-            partial(hear, ""),
-        )
+
+    def train(bank: tuple[int, ...], tell: Tell) -> None:
+        _train({i: missing[i] for i in bank}, folders, force, tell)
+
+    with Forks(train, hear) if workers > 1 and can_fork() else Alone(train, hear) as crew:
+        _work_off(banks, crew, workers, partial(hear, ""))
     for i in apart:
         tell = partial(hear, "")
         _attempt(i, partial(run, missing[i], out=out, force=force, progress=_Told(i, tell)), tell)
@@ -197,7 +196,7 @@ def _cut(members: Sequence[int], sizes: Sequence[float], most: float) -> list[tu
     return [tuple(part) for part in parts]
 
 
-def _work_off(banks: Mapping[tuple[int, ...], Callable[[Tell], None]], crew: Crew, workers: int, tell: Tell) -> None:
+def _work_off(banks: Sequence[tuple[int, ...]], crew: Crew, workers: int, tell: Tell) -> None:
     """So many at a time, in their order; what a process that dies had not finished has failed."""
     from fedmem.forks import Died
 
@@ -207,7 +206,7 @@ def _work_off(banks: Mapping[tuple[int, ...], Callable[[Tell], None]], crew: Cre
     while waiting or under_way:
         while waiting and under_way < workers:
             name, bank = waiting.pop(0)
-            crew.start(name, banks[bank])
+            crew.start(name, bank)
             under_way += 1
         try:
             crew.finished()

@@ -15,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -38,8 +38,8 @@ class Died(RunError):
 Tell = Callable[[Any], None]
 """What work calls to say how it goes on."""
 
-Work = Callable[[Tell], Any]
-"""What is to be done; what it returns is small, since it goes through a pipe."""
+Do = Callable[[Any, Tell], Any]
+"""Does one job. Jobs, and what it returns, are small, since they go through a pipe."""
 
 _DIE_WITH_PARENT = 1
 """Linux, prctl: PR_SET_PDEATHSIG."""
@@ -80,14 +80,14 @@ def lend(count: int) -> Iterator[None]:
 
 
 class Crew(Protocol):
-    """Does several pieces of work, in other processes or in this one."""
+    """Does several jobs, in other processes or in this one."""
 
     def __enter__(self) -> Crew: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def start(self, name: str, work: Work) -> None:
-        """Begins, now or when it is waited for."""
+    def start(self, name: str, job: Any) -> None:
+        """Begins a job, now or when it is waited for."""
         ...
 
     def finished(self) -> tuple[str, Any]:
@@ -98,25 +98,26 @@ class Crew(Protocol):
 class Alone:
     """Does what was started when it is waited for, in this process. `hear` is told what it tells, after its name.
 
-    >>> with Alone(print) as crew:
-    ...     crew.start("runs 0 to 3", lambda tell: tell("half") or 7)
+    >>> with Alone(lambda job, tell: tell("half") or 2 * job, print) as crew:
+    ...     crew.start("runs 0 to 3", 7)
     ...     crew.finished()
     runs 0 to 3 half
-    ('runs 0 to 3', 7)
+    ('runs 0 to 3', 14)
     """
 
-    def __init__(self, hear: Callable[[str, Any], None]) -> None:
+    def __init__(self, do: Do, hear: Callable[[str, Any], None]) -> None:
+        self._do = do
         self._hear = hear
-        self._started: list[tuple[str, Work]] = []
+        self._started: list[tuple[str, Any]] = []
 
-    def start(self, name: str, work: Work) -> None:
+    def start(self, name: str, job: Any) -> None:
         """Puts it at the end of the line."""
-        self._started.append((name, work))
+        self._started.append((name, job))
 
     def finished(self) -> tuple[str, Any]:
         """Does the first in the line."""
-        name, work = self._started.pop(0)
-        return name, work(lambda what: self._hear(name, what))
+        name, job = self._started.pop(0)
+        return name, self._do(job, lambda what: self._hear(name, what))
 
     def __enter__(self) -> Alone:
         return self
@@ -126,39 +127,55 @@ class Alone:
 
 
 class Forks:
-    """Starts a process for each piece of work.
+    """Does jobs in processes that stay for further ones, so that what one job has built serves the next.
 
     Guarantees:
 
+    - a job is given to a process that has none; only where all have one, another is started;
     - an exception comes back with its class and text, and with the trace of its process as a note;
-    - a process that dies is a `Died` that says whose it was, and how it ended; others go on until the block ends;
+    - a process that dies at work is a `Died` that says whose it was, and how it ended; others go on;
     - when the block ends, for whatever reason, no process is left, and Ctrl-C disturbs neither this nor a start;
     - Ctrl-C reaches this process alone, which ends the others; they also end when it is killed.
 
     Args:
-        hear: is told what a process tells, after the name of its work.
-        first: what each process does before its work.
+        do: does a job; a process has its own from when it was started.
+        hear: is told what a process tells, after the name of its job.
+        first: what each process does before all jobs.
     """
 
-    def __init__(self, hear: Callable[[str, Any], None], first: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, do: Do, hear: Callable[[str, Any], None], first: Callable[[], None] = lambda: None) -> None:
         assert can_fork()
+        self._do = do
         self._hear = hear
         self._first = first
-        self._members: dict[str, _Member] = {}
+        self._busy: dict[str, _Member] = {}
+        self._idle: list[_Member] = []
 
-    def start(self, name: str, work: Work) -> None:
+    @property
+    def _members(self) -> list[_Member]:
+        return [*self._busy.values(), *self._idle]
+
+    def start(self, name: str, job: Any) -> None:
         """Begins at once."""
-        here, there = multiprocessing.Pipe(duplex=False)
-        others = [here, *(member.pipe for member in self._members.values())]
+        if not self._idle:
+            self._hire()
+        self._busy[name] = self._idle.pop(0)
+        # one that has died meanwhile will be noticed when it is waited for
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._busy[name].pipe.send(job)
+
+    def _hire(self) -> None:
+        here, there = multiprocessing.Pipe()
+        others = [here, *(member.pipe for member in self._members)]
         with undisturbed():
-            process = fork(partial(_work, work, there), others, self._first)
-            self._members[name] = _Member(process=process, pipe=here)
+            process = fork(partial(_work, self._do, there), others, self._first)
+            self._idle.append(_Member(process=process, pipe=here))
         there.close()
 
     def finished(self) -> tuple[str, Any]:
         """Passes on what the processes tell until one of them is done."""
         while True:
-            waiting = {member.pipe: name for name, member in self._members.items()}
+            waiting = {member.pipe: name for name, member in self._busy.items()}
             for pipe in wait(list(waiting)):
                 assert isinstance(pipe, Connection)
                 name = waiting[pipe]
@@ -169,14 +186,13 @@ class Forks:
                 if kind == "told":
                     self._hear(name, what)
                     continue
-                self._members.pop(name).process.join()
-                pipe.close()
+                self._idle.append(self._busy.pop(name))
                 if kind == "failed":
                     raise what
                 return name, what
 
     def _died(self, name: str) -> Died:
-        member = self._members.pop(name)
+        member = self._busy.pop(name)
         member.pipe.close()
         process = member.process
         process.join()
@@ -193,12 +209,14 @@ class Forks:
 
     def __exit__(self, *_: object) -> None:
         with undisturbed():
-            for member in self._members.values():
+            members = self._members
+            for member in members:
                 member.process.kill()
-            for member in self._members.values():
+            for member in members:
                 member.process.join()
                 member.pipe.close()
-            self._members.clear()
+            self._busy.clear()
+            self._idle.clear()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,19 +258,22 @@ def _live(body: Callable[[], None], others: Sequence[Connection], parent: int, f
     thread.join()
 
 
-def _work(work: Work, pipe: Connection) -> None:
+def _work(do: Do, pipe: Connection) -> None:
     def tell(kind: str, what: Any) -> None:
         try:
             pipe.send((kind, what))
         except BrokenPipeError:  # whoever listened is gone
             os._exit(1)
 
-    try:
-        found = work(lambda what: tell("told", what))
-    except BaseException as error:
-        tell("failed", _portable(error))
-    else:
-        tell("done", found)
+    with suppress(EOFError, ConnectionResetError):
+        while True:
+            job = pipe.recv()
+            try:
+                found = do(job, lambda what: tell("told", what))
+            except BaseException as error:
+                tell("failed", _portable(error))
+            else:
+                tell("done", found)
 
 
 def _end_with(parent: int) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from fedmem.bank import Progress, gather, pilot_of
-from fedmem.forks import Alone, Crew, Forks, Tell, Work
+from fedmem.bank import Progress, executor_of, gather, pilot_of
+from fedmem.forks import Alone, Crew, Forks, Tell
 from fedmem.joining import Lost, Simulated, join
 from fedmem.memory import cut_of, room_of
 from fedmem.provenance import code, components_of, versions
@@ -24,6 +24,7 @@ from fedmem.types import Bank, Federation
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
+    from fedmem.training import Executor
 
 _NO_NUMBERS = ("workers", "shard", "memory", "address")
 """Settings of speed that leave the numbers as they are to the last bit."""
@@ -84,17 +85,10 @@ def train(
             shards.keep_pilot(pilot)
     rounds = _Rounds(scenario, progress)
     rounds.begin(missing, division, refused)
-    alone = None if workers == 1 else 1  # a fork has none of its own
-    with Alone(rounds.hear) if workers == 1 else Forks(rounds.hear, shards.let_go) as crew:
-        train_all(
-            plan,
-            dropped,
-            ledger,
-            crew,
-            workers,
-            partial(_Work, scenario, federation, shards, alone, watch, pilot, executor),
-            shards.tell,
-        )
+    # a fork has no workers of its own
+    do = _Training(scenario, federation, shards, None if workers == 1 else 1, watch, pilot, executor)
+    with closing(do), Alone(do, rounds.hear) if workers == 1 else Forks(do, rounds.hear, shards.let_go) as crew:
+        train_all(plan, dropped, ledger, crew, workers, shards.tell)
     if progress is not None:
         progress.stage("joining shards")
     bank = Bank(
@@ -151,7 +145,6 @@ def train_all(
     ledger: Ledger,
     crew: Crew,
     workers: int,
-    work: Callable[[range, Lost], Work],
     tell: Callable[[Lost], None],
 ) -> None:
     """Train shards until each is there and agrees with what is known to fail.
@@ -160,9 +153,8 @@ def train_all(
         plan: all shards.
         dropped: those that are there, with who was dropped in them; is completed.
         ledger: who is known to fail; learns from every shard.
-        crew: does the work.
+        crew: trains a shard, given who is known to fail: `(shard, lost)`; returns who failed besides.
         workers: how many shards are trained at once.
-        work: what it is to train a shard, given who is known to fail; returns who failed besides.
         tell: is told whenever more, or something else, is known.
     """
     working: dict[str, tuple[range, Lost]] = {}
@@ -172,7 +164,7 @@ def train_all(
         for shard in idle[: workers - len(working)]:
             known = ledger.known
             working[name_of(shard)] = shard, known
-            crew.start(name_of(shard), work(shard, known))
+            crew.start(name_of(shard), (shard, known))
         if not working:
             return
         name, found = crew.finished()
@@ -182,36 +174,51 @@ def train_all(
             tell(ledger.known)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Train a shard and keep it; returns who failed in it."""
+class _Training:
+    """Trains shards and keeps them, by one executor, whose steps are traced once for all; returns who failed in one."""
 
-    scenario: Scenario
-    federation: Federation
-    shards: Shards
-    workers: int | None
-    watch: bool
-    pilot: Pilot | None
-    executor: Executor | None
-    shard: range
-    known: Lost
+    def __init__(
+        self,
+        scenario: Scenario,
+        federation: Federation,
+        shards: Shards,
+        workers: int | None,
+        watch: bool,
+        pilot: Pilot | None,
+        executor: Executor | None,
+    ) -> None:
+        self._scenario = scenario
+        self._federation = federation
+        self._shards = shards
+        self._workers = workers
+        self._watch = watch
+        self._pilot = pilot
+        self._executor = executor
+        self._own: Executor | None = None
 
-    def __call__(self, tell: Tell) -> Lost:
+    def __call__(self, job: tuple[range, Lost], tell: Tell) -> Lost:
+        shard, known = job
+        if self._executor is None:
+            self._executor = self._own = executor_of(self._scenario, self._federation, self._workers)
         done = gather(
-            self.scenario,
-            self.federation,
-            runs=self.shard,
+            self._scenario,
+            self._federation,
+            runs=shard,
             progress=_Told(tell),
-            watch=self.watch,
-            lost=self.known,
-            workers=self.workers,
-            pilot=self.pilot,
-            executor=self.executor,
+            watch=self._watch,
+            lost=known,
+            pilot=self._pilot,
+            executor=self._executor,
         )
-        found = {place: why for place, why in done.lost.items() if place not in self.known}
-        dropped = Dropped(known=self.known, found=found)
-        self.shards.write(self.shard, done, dropped, params=self.scenario.save.params)
+        found = {place: why for place, why in done.lost.items() if place not in known}
+        dropped = Dropped(known=known, found=found)
+        self._shards.write(shard, done, dropped, params=self._scenario.save.params)
         return found
+
+    def close(self) -> None:
+        """Let go of the workers of an executor that was made in this process."""
+        if self._own is not None:
+            self._own.close()
 
 
 @dataclass(frozen=True)

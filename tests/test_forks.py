@@ -24,11 +24,11 @@ def nothing(name: str, told: Any) -> None:
     pass
 
 
-def run(crew: Crew, *works: Callable[[Tell], Any]) -> Any:
-    """What the first of them returns that is done; later ones are called `work 1` and so on."""
-    with crew:
-        for number, work in enumerate(works):
-            crew.start(f"work {number}", work)
+def run(kind: Callable[..., Crew], hear: Callable[[str, Any], None], *works: Callable[[Tell], Any]) -> Any:
+    """What the first of them returns that is done; they are called `work 0`, `work 1` and so on."""
+    with kind(lambda number, tell: works[number](tell), hear) as crew:
+        for number in range(len(works)):
+            crew.start(f"work {number}", number)
         return crew.finished()[1]
 
 
@@ -58,17 +58,14 @@ def gone(process: int, seconds: float = 20) -> bool:
 def test_what_is_told_and_what_is_returned_arrive_under_their_names(kind: Callable[..., Crew]) -> None:
     heard: dict[str, list[int]] = {}
 
-    def work(number: int) -> Callable[[Tell], int]:
-        def count(tell: Tell) -> int:
-            for i in range(3):
-                tell(10 * number + i)
-            return number
+    def work(number: int, tell: Tell) -> int:
+        for i in range(3):
+            tell(10 * number + i)
+        return number
 
-        return count
-
-    with kind(lambda name, told: heard.setdefault(name, []).append(told)) as crew:
+    with kind(work, lambda name, told: heard.setdefault(name, []).append(told)) as crew:
         for number in range(3):
-            crew.start(f"work {number}", work(number))
+            crew.start(f"work {number}", number)
         found = dict(crew.finished() for _ in range(3))
     assert found == {"work 0": 0, "work 1": 1, "work 2": 2}
     assert heard == {f"work {i}": [10 * i, 10 * i + 1, 10 * i + 2] for i in range(3)}
@@ -76,7 +73,7 @@ def test_what_is_told_and_what_is_returned_arrive_under_their_names(kind: Callab
 
 
 def test_forks_are_other_processes_and_work_at_the_same_time() -> None:
-    def meet(tell: Tell) -> int:
+    def meet(job: None, tell: Tell) -> int:
         tell(os.getpid())
         os.read(wait, 1)
         return os.getpid()
@@ -89,12 +86,44 @@ def test_forks_are_other_processes_and_work_at_the_same_time() -> None:
         if len(heard) == 2:  # both are at work before either may go on
             os.write(go, b"xx")
 
-    with Forks(hear) as crew:
-        crew.start("one", meet)
-        crew.start("other", meet)
+    with Forks(meet, hear) as crew:
+        crew.start("one", None)
+        crew.start("other", None)
         found = {crew.finished()[1] for _ in range(2)}
     assert found == set(heard)
     assert len(found | {os.getpid()}) == 3
+
+
+@pytest.mark.parametrize("kind", [Alone, Forks])
+def test_what_one_job_has_built_is_there_for_the_next(kind: Callable[..., Crew]) -> None:
+    built: list[int] = []
+
+    def work(job: int, tell: Tell) -> tuple[int, int]:
+        built.append(job)
+        return os.getpid(), len(built)
+
+    found = []
+    with kind(work, nothing) as crew:
+        for job in range(3):
+            crew.start("work", job)
+            found.append(crew.finished()[1])
+    assert [count for _, count in found] == [1, 2, 3]
+    assert len({process for process, _ in found}) == 1
+    assert len(built) == (3 if kind is Alone else 0)
+
+
+def test_one_that_died_while_it_had_nothing_to_do_is_noticed_with_its_next_job() -> None:
+    def work(job: int, tell: Tell) -> int:
+        return os.getpid()
+
+    with Forks(work, nothing) as crew:
+        crew.start("work 0", 0)
+        process = crew.finished()[1]
+        os.kill(process, signal.SIGKILL)
+        assert gone(process)
+        crew.start("work 1", 1)
+        with pytest.raises(RunError, match="trained work 1 was ended by signal 9"):
+            crew.finished()
 
 
 class Stubborn(Exception):
@@ -118,7 +147,7 @@ class Stubborn(Exception):
 )
 def test_an_error_keeps_its_class_and_what_it_says(kind: Callable[..., Crew], error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
-        run(kind(nothing), failing(error))
+        run(kind, nothing, failing(error))
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
     for name in ("problems", "path", "message", "filename", "errno"):
@@ -129,7 +158,7 @@ def test_an_error_keeps_its_class_and_what_it_says(kind: Callable[..., Crew], er
 
 def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
     with pytest.raises(RunError) as caught:
-        run(Forks(nothing), failing(Stubborn(3, 4)))
+        run(Forks, nothing, failing(Stubborn(3, 4)))
     assert str(caught.value) == "Stubborn: 3 of 4"
 
 
@@ -156,7 +185,7 @@ def test_a_process_that_dies_is_named_with_how_it_ended_and_takes_the_others_alo
         time.sleep(600)
 
     with pytest.raises(RunError, match=f"the process that trained work 1 {how} before it was done.*speed.workers=1"):
-        run(Forks(lambda name, told: heard.append(told)), sleeping, dying)
+        run(Forks, lambda name, told: heard.append(told), sleeping, dying)
     assert not multiprocessing.active_children()
     assert all(map(gone, heard))
 
@@ -173,13 +202,16 @@ def test_an_error_here_ends_the_forks() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(Forks(hear), sleeping)
+        run(Forks, hear, sleeping)
     assert gone(*heard)
 
 
 def test_what_comes_first_is_done_in_the_fork() -> None:
     done: list[int] = []
-    assert run(Forks(nothing, lambda: done.append(os.getpid())), lambda tell: done == [os.getpid()])
+    with Forks(lambda job, tell: done == [os.getpid()], nothing, lambda: done.append(os.getpid())) as crew:
+        for _ in range(2):  # once for each process, not for each job
+            crew.start("work", None)
+            assert crew.finished() == ("work", True)
     assert not done
 
 
@@ -192,12 +224,12 @@ def script(body: str, *words: str, **how: Any) -> subprocess.Popen[str]:
 
 def test_a_fork_does_not_outlive_a_parent_that_is_killed() -> None:
     body = """
-def work(tell):
+def work(job, tell):
     tell(os.getpid())
     time.sleep(600)
-with Forks(lambda name, told: print(told, flush=True)) as crew:
-    crew.start("one", work)
-    crew.start("other", work)
+with Forks(work, lambda name, told: print(told, flush=True)) as crew:
+    crew.start("one", 1)
+    crew.start("other", 2)
     crew.finished()
 """
     with script(body) as parent:
@@ -212,15 +244,15 @@ def test_threads_of_torch_in_the_parent_do_not_stop_a_fork() -> None:
     """OpenMP waits for ever for threads that a fork does not have; a new thread has none to wait for."""
     body = """
 import torch
-def work(tell):
+def work(job, tell):
     torch.set_num_threads(2)
     values = torch.ones(2000, 2000, requires_grad=True)
     (values @ values).exp().mean().backward()
     return torch.get_num_threads()
 torch.set_num_threads(2)
-work(print)
-with Forks(print) as crew:
-    crew.start("work", work)
+work(0, print)
+with Forks(work, print) as crew:
+    crew.start("work", 0)
     print(crew.finished()[1])
 """
     with script(body) as parent:

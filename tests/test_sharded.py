@@ -316,14 +316,14 @@ def failing(when: Callable[[Work], bool]) -> Iterator[list[tuple[range, Lost]]]:
             raise ConnectionError("nobody there")
         return client_of(self, work, i)
 
-    class Counted(sharded._Work):
-        def __call__(self, tell: Tell) -> Lost:
-            trained.append((self.shard, self.known))
-            return super().__call__(tell)
+    class Counted(sharded._Training):
+        def __call__(self, job: tuple[range, Lost], tell: Tell) -> Lost:
+            trained.append(job)
+            return super().__call__(job, tell)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OneByOne, "_client_of", attempt)
-        patch.setattr(sharded, "_Work", Counted)
+        patch.setattr(sharded, "_Training", Counted)
         yield trained
 
 
@@ -472,8 +472,8 @@ def test_shards_agree_on_what_fails_where_all_runs_are_trained_together(
     dropped: dict[range, Dropped] = {}
     ledger, told = Ledger(), [{}]
     plan = divide(runs, size)
-    work: Callable[[range, Lost], Any] = lambda some, known: lambda tell: trained(some, known)  # noqa: E731
-    train_all(plan, dropped, ledger, Shuffled(print), workers, work, told.append)  # type: ignore[arg-type]
+    crew = Shuffled(lambda job, tell: trained(*job), print)
+    train_all(plan, dropped, ledger, crew, workers, told.append)  # type: ignore[arg-type]
     assert ledger.known.keys() == truth.keys() == told[-1].keys()
     assert set(dropped) == set(plan)
     assert all(one.all.keys() == truth.keys() for one in dropped.values())

@@ -131,18 +131,16 @@ def _shared_out(stacks: Sequence[Sequence[Problem]], solve: Solve) -> list[list[
     if many < 2:
         return [solve(stack) for stack in stacks]
     found: dict[int, list[Solution]] = {}
-    with Forks(lambda *_: None) as crew:
+    with Forks(partial(_solved, stacks, solve, torch.get_num_threads()), lambda *_: None) as crew:
         for first in range(many):
-            places = range(first, len(stacks), many)
-            work = partial(_solved, stacks, places, solve, torch.get_num_threads())
-            crew.start(f"stack {first} of an attack", work)
+            crew.start(f"stack {first} of an attack", range(first, len(stacks), many))
         for _ in range(many):
             found.update(crew.finished()[1])
     return [found[place] for place in range(len(stacks))]
 
 
 def _solved(
-    stacks: Sequence[Sequence[Problem]], places: Sequence[int], solve: Solve, threads: int, _: object
+    stacks: Sequence[Sequence[Problem]], solve: Solve, threads: int, places: Sequence[int], _: object
 ) -> dict[int, list[Solution]]:
     import torch
 
