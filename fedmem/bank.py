@@ -38,6 +38,7 @@ from fedmem.types import (
     ReferenceEvidence,
     Transition,
 )
+from fedmem.work import pick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -288,6 +289,11 @@ class _Context:
     def used(self, run: int, client: int, round: int) -> IntArray:
         """Those of them that are in one of its batches."""
         return self._work.used(run, client, round)
+
+    def given(self, transition: Transition) -> tuple[IntArray, Params]:
+        """The batches and the offer of a client's work."""
+        work = self._work.kept(transition.run, transition.round, transition.client)
+        return work.batches[0, : work.steps[0]], pick(work.offer, 0)
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Arrays for `reconstructions.npz`, under the source of the probe."""

@@ -333,6 +333,10 @@ class Context(Protocol):
         """Those of them that are in one of its batches: not all, where its steps end before its first epoch does."""
         ...
 
+    def given(self, transition: Transition) -> tuple[IntArray, Params]:
+        """Of a local transition the batches of its steps (S, B), as rows of the store and -1, and what was offered."""
+        ...
+
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Hand over arrays for `reconstructions.npz`, under `source/name/key` with the source of the probe.
 

@@ -252,46 +252,63 @@ def _reconstruction(
 ) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
     """What one attack rebuilt, over the best prior and over examples held back, and each view in words."""
     own = {_of(source)} if source in summary.leaks[1:] else set()
-    headings = {
-        "margin.difference": "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)",
-        "margin": "reconstruction, dB of PSNR over the best prior (picked with knowledge of the truth: below 0 does "
-        "not mean that nothing leaked)",
-    }
+    sizes = sorted(
+        {
+            int(word.removeprefix("sum="))
+            for _, _, words, _ in summary.settings("margin", "view=sum", *own)
+            for word in words
+            if word.startswith("sum=")
+        }
+    )
+    places: dict[tuple[str, ...], str] = {(view,): name for view, name in VIEWS.items()}
+    places |= {("sum", f"sum={size}"): f"the sum of {size} clients" for size in sizes}
     blocks, found = [], {}
-    for metric, heading in headings.items():
+    for metric, heading in _REBUILT.items():
         values = {
-            (kind, view): next(
-                (
-                    value
-                    for _, about, words, value in summary.settings(metric, f"view={view}", *own)
-                    if about == kind
-                    and "coin=out" not in words
-                    and {w for w in words if w.startswith("source=")} == own
-                ),
-                None,
-            )
-            for kind in summary.kinds
-            for view in VIEWS
+            (kind, place): _rebuilt(summary, metric, kind, place, own) for kind in summary.kinds for place in places
         }
         rows = []
         for kind in summary.kinds:
-            message, aggregate, first = (values[kind, view] for view in VIEWS)
+            message, aggregate, first = (values[kind, (view,)] for view in VIEWS)
             blank = ("",) if others else ()
             if message or aggregate:
                 cells = (_cell(message), _cell(aggregate))
                 rows.append((kind, _count(message, aggregate), *cells, *blank))
             if first:
                 rows.append((f"{kind}, first step", _count(first), _cell(first), "", *blank))
+            for size in sizes:
+                value = values[kind, ("sum", f"sum={size}")]
+                if value:
+                    rows.append((f"{kind}, sum of {size}", _count(value), "", _cell(value), *blank))
         blocks.append((heading, tuple(rows)))
         found[metric] = values
     notes = []
-    for view, name in VIEWS.items():
+    for place, name in places.items():
         differences, margins = (
-            {kind: value for kind in summary.kinds if (value := found[metric][kind, view])} for metric in headings
+            {kind: value for kind in summary.kinds if (value := found[metric][kind, place])}
+            for metric in ("margin.difference", "margin")
         )
         if differences or margins:
             notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
     return blocks, notes
+
+
+_REBUILT = {
+    "identified": "reconstruction, identified: share of examples nearer to what was rebuilt than all of a gallery is",
+    "margin": "reconstruction, dB of PSNR over the best prior (picked with knowledge of the truth: below 0 does not "
+    "mean that nothing leaked)",
+    "identified.difference": "reconstruction, identified, in − held back (without leakage: 0)",
+    "margin.difference": "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)",
+}
+"""What is told of an attack, the telling ones first, and how it is headed."""
+
+
+def _rebuilt(summary: Summary, metric: str, kind: str, place: tuple[str, ...], own: set[str]) -> Value | None:
+    """A value of one attack about a kind, from one view."""
+    for _, about, words, value in summary.settings(metric, f"view={place[0]}", *place[1:], *own):
+        if about == kind and "coin=out" not in words and {word for word in words if word.startswith("source=")} == own:
+            return value
+    return None
 
 
 def _of(source: str) -> str:

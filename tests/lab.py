@@ -137,6 +137,13 @@ class Lab:
         plan = self.client.batches(len(rows), self.stream("batches", run=run, round=round, client=client))
         return [rows[positions[positions >= 0]] for positions in plan]
 
+    def given(self, transition: Transition) -> tuple[IntArray, Params]:
+        batches = self.batches(transition.run, transition.round, transition.client)
+        padded = np.full((len(batches), max(map(len, batches))), -1, dtype=np.int64)
+        for step, rows in enumerate(batches):
+            padded[step, : len(rows)] = rows
+        return padded, {"round": torch.tensor(float(transition.round))}
+
     def used(self, run: int, client: int, round: int = 2) -> IntArray:
         batches = np.concatenate(self.batches(run, round, client))
         return np.array([row for row in self.rows(run, client) if row in batches])

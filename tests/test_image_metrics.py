@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.image_metrics import assign, nearest, psnr, squared_errors, ssim
 from tests.lab import digits
 
 
@@ -39,3 +39,37 @@ def test_fewer_images_than_true_ones_serve_several_but_not_all() -> None:
     chosen = assign(errors)
     assert np.bincount(chosen).max() == 3, "no image may stand for more than ceil(5 / 2)"
     assert chosen[4] == 1
+
+
+def test_the_nearest_of_a_gallery_is_that_of_the_errors_to_the_last_bit() -> None:
+    everything = digits().inputs
+    images, gallery = everything[:7], everything[100:300]
+    assert nearest(images, gallery) == squared_errors(images, gallery).min()
+    assert nearest(images, np.concatenate([gallery, images[3:4]])) == 0.0
+    assert math.isnan(nearest(images, gallery[:0]))
+
+
+def test_ssim_is_its_formula() -> None:
+    rng = np.random.default_rng(0)
+    images, truth = rng.random((2, 2, 2, 8, 9), dtype=np.float32)
+    bell = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window = np.outer(bell, bell) / bell.sum() ** 2
+    expected = []
+    for pair in zip(images.astype(np.float64), truth.astype(np.float64), strict=True):
+        values = []
+        for one in zip(*pair, strict=True):
+            x, y = (np.pad(channel, 5, mode="reflect") for channel in one)
+            for top, left in np.ndindex(8, 9):
+                a, b = (part[top : top + 11, left : left + 11] for part in (x, y))
+                first, second = (window * a).sum(), (window * b).sum()
+                spread = (window * (a - first) ** 2).sum() + (window * (b - second) ** 2).sum()
+                shared = (window * (a - first) * (b - second)).sum()
+                bright = (2 * first * second + 0.01**2) / (first**2 + second**2 + 0.01**2)
+                values.append(bright * (2 * shared + 0.03**2) / (spread + 0.03**2))
+        expected.append(np.mean(values))
+    assert ssim(images, truth) == pytest.approx(expected, abs=1e-9)
+    assert ssim(truth, truth) == pytest.approx([1.0, 1.0])
+    assert ssim(1 - truth, truth).max() < 0, "a negative is unlike"
+    assert np.isnan(ssim(truth[..., :5], truth[..., :5])).all()
+    assert np.isnan(ssim(truth[:, 0, 0], truth[:, 0, 0])).all()
+    assert len(ssim(truth[:0], truth[:0])) == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,18 +19,25 @@ from fedmem.components import Context, GradientTarget, Reconstruction
 from fedmem.errors import ComponentError, RunError
 from fedmem.federation import build
 from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.probes._cases import Case
 from fedmem.probes._clusters import difference_interval, mean_interval
-from fedmem.probes._victims import Case, score
+from fedmem.probes._galleries import Gallery
+from fedmem.probes._victims import score
 from fedmem.probes.leakage import Leakage
 from fedmem.results import read
 from fedmem.running import measure, run
 from fedmem.statistics import clopper_pearson
 from fedmem.summary import Summary, sections
+from fedmem.sums import sums_of
 from fedmem.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
 from tests.lab import Lab, digits, federation, gradient_of, transition
 from tests.tiny import tiny
 
 QUICK = InvertingGradients(steps=40)
+
+SOURCES = ("leakage", "leakage_2")
+
+METRICS = {"identified", "margin", "beats_prior", "psnr", "ssim", "mse"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,9 @@ def test_readings_name_view_kind_and_knowledge() -> None:
     lab = Lab()
     readings = Leakage(attack=QUICK).observe(lab.local(), lab)
     victims = [(about, reading) for about, reading in readings if reading.subject]
-    assert {reading.metric for _, reading in victims} == {"psnr", "margin", "identified"}
+    assert {reading.metric for _, reading in victims} == METRICS
+    first = [reading.metric for _, reading in readings][:2]
+    assert first == ["identified", "margin"], "the telling ones come first"
     assert {reading.setting.split(",")[0] for _, reading in victims} == {"view=message", "view=first_step"}
     audit = lab.federation.audit
     for about, reading in victims:
@@ -100,14 +110,14 @@ def test_readings_name_view_kind_and_knowledge() -> None:
         subject = int(reading.subject)
         assert audit.is_in[about.run, subject] != (",coin=out," in reading.setting), "an out example is a control"
         assert audit.holder[subject] == about.client
-        assert reading.setting.endswith(f",holder={about.client},kind={audit.kind[subject]}")
+        among = reading.metric == "identified"
+        holder = f",holder={about.client}"
+        assert (f"{holder},gallery=" if among else f"{holder},kind=") in reading.setting
+        assert reading.setting.endswith(f",kind={audit.kind[subject]}")
         assert "knows=lr+" in reading.setting
-    gallery = {
-        (r.setting.split("inferred,")[1].split("holder=")[0].replace("coin=out,", ""), r.setting.split("kind=")[1])
-        for _, r in victims
-        if r.metric == "identified"
-    }
-    assert gallery == {("gallery=40,", "typical"), ("gallery=50,chance=1/51,", "noise")}
+    gallery = {r.setting.partition(",gallery=")[2] for _, r in victims if r.metric == "identified"}
+    # 40 of the population, 60 of the test set and the 24 base rows of the two other clients
+    assert gallery == {"124,peers=124,kind=typical", "50,peers=50,kind=noise"}
 
 
 def test_first_step_victims_are_those_of_the_batch() -> None:
@@ -299,11 +309,18 @@ def test_copies_count_with_the_best() -> None:
     assert values == [100.0]
 
 
-def test_no_population_means_fewer_priors_and_no_gallery() -> None:
+def test_no_population_means_fewer_priors_and_a_smaller_gallery() -> None:
     lab = Lab(federation=federation(population=0))
     readings = Leakage(attack=QUICK).observe(lab.local(), lab)
     identified = [r for _, r in readings if r.metric == "identified"]
-    assert {r.setting.rpartition("=")[2] for r in identified} == {"noise"}
+    assert {r.setting.partition(",gallery=")[2] for r in identified} == {
+        "84,peers=84,kind=typical",
+        "50,peers=50,kind=noise",
+    }
+    bare = replace(lab.federation, test=lab.federation.test.take(np.arange(0)))
+    together = Leakage(attack=QUICK).observe(lab.aggregated(lab.local()), Lab(federation=bare))
+    kinds = {r.setting.rpartition("=")[2] for _, r in together if r.metric == "identified"}
+    assert kinds == {"noise"}, "all clients are attacked, so that no real image is left"
     assert all(math.isfinite(r.value) for _, r in readings if r.metric == "margin")
 
 
@@ -363,9 +380,7 @@ def victim(
     run: int, round: int, value: float, metric: str = "margin", kind: str = "typical", holder: int = 0, coin: str = "in"
 ) -> Measurement:
     about = f"{',coin=out' if coin == 'out' else ''},holder={holder},kind={kind}"
-    reading = Reading(
-        metric=metric, value=value, subject="3", setting=f"view=aggregate,knows=lr,labels=inferred{about}"
-    )
+    reading = Reading(metric=metric, value=value, subject="3", setting=f"view=aggregate,knows=lr{about}")
     return Measurement(run=run, round=round, level="global", client=-1, source="leakage", reading=reading)
 
 
@@ -378,7 +393,7 @@ def test_summaries_by_kind_round_and_final() -> None:
     assert found.keys() == {(2, "typical"), (4, "typical"), (FINAL, "typical"), (4, "a, b"), (FINAL, "a, b")}
     final = found[FINAL, "typical"]
     assert (final.run, final.client, final.level, final.source) == (-1, -1, "global", "leakage")
-    assert final.reading.setting == "view=aggregate,knows=lr,labels=inferred"
+    assert final.reading.setting == "view=aggregate,knows=lr"
     assert (final.reading.value, final.reading.n) == (4.0, 4)
     assert final.reading.low < 4.0 < final.reading.high
     assert (found[2, "typical"].reading.value, found[2, "typical"].reading.n) == (3.0, 3)
@@ -401,7 +416,7 @@ def test_the_difference_by_hand() -> None:
         victim(0, 2, 0.0, coin="out"), victim(0, 2, 2.0, holder=1, coin="out"),
     ]  # fmt: skip
     found = {(m.reading.metric, m.reading.setting): m.reading for m in Leakage(attack=QUICK).summarise(rows, 0)}
-    setting = "view=aggregate,knows=lr,labels=inferred"
+    setting = "view=aggregate,knows=lr"
     assert set(found) == {
         ("margin", setting),
         ("margin", f"{setting},coin=out"),
@@ -456,7 +471,7 @@ def test_an_example_is_sought_in_the_same_batch_whatever_its_coin(subject: int, 
         chosen = outs(readings) if not is_in else ins(readings)
         values.append([(r.metric, r.value) for r in chosen if r.subject == str(subject) and "first" not in r.setting])
     assert values[0] == values[1]
-    assert len(values[0]) == 12, "three metrics, two runs, two views"
+    assert len(values[0]) == 4 * len(METRICS), "two runs, two views"
 
 
 @pytest.mark.parametrize("alone", [0, 256])
@@ -583,7 +598,7 @@ def test_noise_identifies_at_the_chance_that_is_stated() -> None:
     assert clopper_pearson(int(np.sum(matched_first)), repetitions, level=0.999)[0] > 2 / (gallery + 1)
 
 
-def test_only_examples_that_are_like_their_gallery_are_identified(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_identifies_no_kind_more_often_than_chance_among_its_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain noise is as near to made images as it gets; among the population it would seem to identify them."""
     kinds = ("typical", "random_pattern", "out_of_distribution", "corrupted", "near_duplicate", "mislabelled")
     injections = [{"kind": kind, "per_client": 2} for kind in kinds]
@@ -600,14 +615,19 @@ def test_only_examples_that_are_like_their_gallery_are_identified(monkeypatch: p
         return found
 
     honest = identified()
-    assert honest.keys() == {"typical", "random_pattern"}
-    for kind, stated in (("typical", "gallery=100,holder="), ("random_pattern", "gallery=100,chance=1/101,holder=")):
-        assert len(honest[kind]) == 20
-        assert all(stated in reading.setting.replace("coin=out,", "") for reading in honest[kind])
-        assert np.mean([reading.value for reading in honest[kind]]) < 0.1
+    assert honest.keys() == set(kinds)
+    for kind, readings in honest.items():
+        assert len(readings) == 20
+        among = {reading.setting.partition(",gallery=")[2].partition(",kind=")[0] for reading in readings}
+        peers = {"typical": "1[0-9]{3}", "random_pattern": "100"}.get(kind, "8")
+        assert all(re.fullmatch(rf"(100|1\d{{3}}),peers={peers}", one) for one in among), among
+        identified_by_chance = sum(reading.value for reading in readings)
+        assert clopper_pearson(int(identified_by_chance), 20, level=0.99)[0] < 1 / 9
     lab.federation = replace(built, shifted=True)
     assert identified().keys() == {"random_pattern"}, "the population is not seen as any holder sees it"
-    monkeypatch.setattr("fedmem.probes._victims._gallery", lambda *_: built.population.inputs)
+    lab.federation = built
+    alike = Gallery(images=built.population.inputs, peers=100)
+    monkeypatch.setattr("fedmem.probes._victims.gallery", lambda *_: alike)
     assert np.mean([reading.value for reading in identified()["out_of_distribution"]]) > 0.4
 
 
@@ -649,9 +669,14 @@ def test_two_attacks_in_one_scenario_are_kept_apart(tmp_path: Path) -> None:
     blocks = {
         heading: rows for section in sections(summary) for heading, rows in section.blocks if "reconstr" in heading
     }
-    assert [heading.partition(":")[0] for heading in blocks] == ["leakage", "leakage", "leakage_2", "leakage_2"]
-    first_rows, _, second_rows, _ = blocks.values()
-    assert first_rows != second_rows
+    assert [heading.partition(":")[0] for heading in blocks] == ["leakage"] * 4 + ["leakage_2"] * 4
+    names = [heading.partition(": ")[2].split(" (")[0] for heading in blocks]
+    assert names[0].startswith("reconstruction, identified: share"), "what tells most comes first"
+    assert names[1] == "reconstruction, dB of PSNR over the best prior"
+    first_rows, second_rows = (
+        [rows for heading, rows in blocks.items() if heading.startswith(f"{w}:")] for w in SOURCES
+    )
+    assert first_rows[1] != second_rows[1]
 
 
 def test_nothing_to_summarise() -> None:
@@ -696,3 +721,90 @@ def test_difference_interval_equals_welch_like_oracle_and_takes_out_what_is_shar
 
 def test_the_lab_is_a_context() -> None:
     assert isinstance(Lab(), Context)
+
+
+@dataclass(frozen=True)
+class Asks:
+    """An attack that keeps what it was shown, and offers grey."""
+
+    knows: tuple[str, ...]
+    shown: list[GradientTarget]
+
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]:
+        self.shown.extend(targets)
+        grey = np.full((1, *targets[0].input_shape), 0.5, dtype=np.float32)
+        return [Reconstruction(inputs=grey, labels=np.zeros(1, dtype=np.int64), distance=0.0) for _ in targets]
+
+
+def test_an_attack_is_shown_what_it_declares_and_its_readings_say_so() -> None:
+    lab, words = Lab(client=Sgd(lr=0.1, epochs=2, batch_size=5)), ("labels", "algorithm", "batches", "population")
+    local = lab.local(runs=(0,), clients=(1,))
+    shy, bold = Asks((), []), Asks(words, [])
+    first, second = (Leakage(attack=attack).observe(local, lab) for attack in (shy, bold))
+    assert {r.setting.partition("knows=")[2].split(",")[0] for _, r in first if "message" in r.setting} == {
+        "lr+steps+count"
+    }
+    assert {r.setting.partition("knows=")[2].split(",")[0] for _, r in second if "message" in r.setting} == {
+        "lr+steps+count+labels+algorithm+batches+population"
+    }
+    assert all(getattr(target, word) is None for target in shy.shown for word in words)
+    assert not shy.shown[0].offer
+    message, step = bold.shown
+    store, rows = lab.federation.store, lab.rows(0, 1)
+    assert message.labels is not None
+    assert message.labels.tolist() == sorted(store.targets[rows])
+    assert message.algorithm is lab.client
+    assert message.offer["round"] == 2
+    assert message.population is lab.federation.population
+    ordered = rows[np.argsort(store.targets[rows], kind="stable")]
+    for places, batch in zip(message.batches, lab.batches(0, 2, 1), strict=True):  # type: ignore[arg-type]
+        assert ordered[places[places >= 0]].tolist() == batch.tolist()
+    assert step.batches is not None
+    assert step.batches.shape == (1, 5)
+    assert step.labels is not None
+    assert len(step.labels) == 5
+    # the update of one client's steps, done again with the batches that were shown
+    images = [store.inputs[ordered[places[places >= 0]]] for places in message.batches]  # type: ignore[union-attr]
+    params = message.params
+    for inputs, places in zip(images, message.batches, strict=True):  # type: ignore[arg-type]
+        gradient = gradient_of(lab.federation.model, params, inputs, message.labels[places[places >= 0]])
+        params = {name: value - 0.1 * gradient[name] for name, value in params.items()}
+    assert message.update is not None
+    for name, value in message.update.items():
+        assert torch.allclose(params[name] - message.params[name], value.float(), atol=1e-6)
+
+
+def test_of_several_clients_or_more_images_than_are_rebuilt_no_order_is_known() -> None:
+    lab = Lab()
+    local = lab.local(runs=(0,))
+    bold = Asks(("labels", "batches"), [])
+    Leakage(attack=bold).observe(lab.aggregated(local), lab)
+    Leakage(attack=bold, max_images=4).observe(local, lab)
+    together, *parts = bold.shown
+    assert together.batches is None
+    assert together.clients == 3
+    assert "batches" not in together.knows
+    assert all(target.batches is None and len(target.labels) == 4 for target in parts if target.num_images == 4)
+    store = lab.federation.store.targets
+    every = np.sort(store[np.concatenate([lab.rows(0, client) for client in range(3)])])
+    assert together.labels is not None
+    assert together.labels.tolist() == every.tolist()
+
+
+def test_sums_are_attacked_on_the_victims_of_their_clients() -> None:
+    lab = Lab()
+    local = lab.local(runs=(0, 1))
+    probe = Leakage(attack=QUICK, victims=2, levels=("local", "sum"))
+    sums = sums_of(local, (2, 3), "size", lab.seed, lab.federation.audit)
+    of_message = {(t.run, r.subject) for t, r in probe.observe(local, lab) if r.subject and "view=message" in r.setting}
+    readings = probe.observe(sums, lab)
+    for size in (2, 3):
+        of_sum = {(t.run, r.subject) for t, r in readings if r.subject and len(t.clients) == size}
+        assert of_sum == of_message, "those attacked alone are first in every sum"
+    assert {name.split("/")[2] for name in lab.kept if "/sum/" in name} == {"sum_2", "sum_3"}
+    assert {r.setting.split(",")[0] for _, r in readings} == {"view=sum"}
+    (case, *_) = probe._cases("sum", sums, lab)
+    assert sorted(case.rows) == sorted(np.concatenate([lab.used(0, client) for client in case.clients]))
+    assert case.target.clients == 2

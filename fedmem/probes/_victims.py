@@ -3,71 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.components import Context, GradientTarget, Reconstruction
-from fedmem.image_metrics import assign, psnr, squared_errors
-from fedmem.types import FloatArray, IntArray, Transition
-
-Images = NDArray[np.float32]
+from fedmem.components import Context, Reconstruction
+from fedmem.image_metrics import assign, nearest, psnr, squared_errors, ssim
+from fedmem.probes._cases import Case
+from fedmem.probes._galleries import Gallery, Images, gallery, priors
+from fedmem.types import FloatArray, IntArray
 
 KEPT = 4
 """Victims of each kind kept as pictures, for each round, view and run: the first ones, not the best ones."""
-
 
 ALONE = 256
 """Rows of the largest batch into which controls are put one at a time; a larger one is paired too slowly for that."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control:
-    """What an out example would change in a batch, were it in: `places` (k,) of the batch and the `rows` (k,) there.
-
-    Rows are those of the store: that of the example, `subject`, as often as it is copied, and near copies beside it.
-    """
-
-    subject: int
-    places: IntArray
-    rows: IntArray
-
-    @property
-    def own(self) -> IntArray:
-        """The places of the example itself, in which it is sought."""
-        found: IntArray = self.places[self.rows == self.subject]
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One attack and its truth: `rows` (n,) of the store in the batch, `victims` positions in the audit set.
-
-    `controls` maps the position of each out example to what it would change in the batch.
-    """
-
-    view: str
-    transition: Transition
-    target: GradientTarget
-    rows: IntArray
-    victims: IntArray
-    controls: Mapping[int, Control]
-
-    @property
-    def setting(self) -> str:
-        """The view and what its adversary knows, for every reading."""
-        return f"view={self.view},knows={self.target.knows},labels=inferred"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Victim:
-    """One audit example, the image that stands for it, and the best prior; `identified` is NaN without a gallery.
+    """One audit example, the image that stands for it, and the best prior.
 
-    `control` says that it is an out example, which nobody trained on, `exact` that the example is exchangeable with its
-    gallery.
+    `control` says that it is an out example, which nobody trained on. `identified` among `gallery` images, the first
+    `peers` of which are like it; NaN without any. `mse` and `prior_mse` are mean squared errors; `ssim` is NaN where
+    inputs are no images of at least 6 by 6.
     """
 
     case: Case
@@ -78,57 +40,80 @@ class Victim:
     original: Images
     reconstruction: Images
     prior: Images
-    psnr: float
-    prior_psnr: float
+    mse: float
+    prior_mse: float
+    ssim: float
     identified: float
     gallery: int
-    exact: bool
+    peers: int
+
+    @property
+    def psnr(self) -> float:
+        """In dB, of the image that stands for it."""
+        return float(psnr(np.float64(self.mse)))
+
+    @property
+    def prior_psnr(self) -> float:
+        """In dB, of the best prior."""
+        return float(psnr(np.float64(self.prior_mse)))
+
+    @property
+    def margin(self) -> float:
+        """In dB, over the best prior."""
+        return self.psnr - self.prior_psnr
 
 
-def score(case: Case, found: Reconstruction, context: Context) -> list[Victim]:
+def score(case: Case, found: Reconstruction, context: Context, most: int = 2000) -> list[Victim]:
     """Pair what was rebuilt, and every prior, with the batch, and look up the victims, then the controls.
 
     A control is looked up in the true batch with its own rows in their places, all others being what they are. So the
-    batch in which an example is sought is the same whether its coin fell on in or on out.
+    batch in which an example is sought is the same whether its coin fell on in or on out. `most` images are in a
+    gallery.
     """
     federation = context.federation
     audit, store = federation.audit, federation.store.inputs
     truth = store[case.rows]
-    batches = [_Batch.of(images, truth) for images in (found.inputs, *_priors(case, found, context))]
-    places = {subject: np.flatnonzero(case.rows == federation.audit_start + subject) for subject in case.victims}
+    batches = [_Batch.of(images, truth) for images in (found.inputs, *priors(case, found, context))]
+    places = {int(subject): np.flatnonzero(case.rows == federation.audit_start + subject) for subject in case.victims}
     together = []
     if len(case.rows) > ALONE and case.controls:
         for control in case.controls.values():
             truth[control.places] = store[control.rows]
         together = [_Batch.of(batch.images, truth) for batch in batches]
-    galleries: dict[str, tuple[int, float]] = {}
-    victims = []
+    looked_up = []
     for subject, at in [*places.items(), *((subject, control.own) for subject, control in case.controls.items())]:
-        out, original = case.controls.get(subject), audit.examples.inputs[subject]
+        out = case.controls.get(subject)
         looked = together or [batch.swapped(out.places, store[out.rows]) for batch in batches] if out else batches
         own, *guesses = (batch.best(at) for batch in looked)
-        prior, prior_error = min(guesses, key=lambda pair: pair[1])
-        kind, role = str(audit.kind[subject]), str(audit.role[subject])
+        looked_up.append((subject, own, min(guesses, key=lambda pair: pair[1])))
+    originals = audit.examples.inputs[[subject for subject, _, _ in looked_up]]
+    alike = ssim(np.stack([own for _, (own, _), _ in looked_up]), originals).tolist() if looked_up else []
+    galleries: dict[str, tuple[Gallery, float]] = {}
+    victims = []
+    for (subject, own, guess), original, likeness in zip(looked_up, originals, alike, strict=True):
+        kind = str(audit.kind[subject])
         if kind not in galleries:
-            galleries[kind] = _nearest(found.inputs, _gallery(kind, role, context))
-        gallery, nearest = galleries[kind]
+            images = gallery(kind, str(audit.role[subject]), case, most, context)
+            galleries[kind] = images, nearest(found.inputs, images.images)
+        others, bound = galleries[kind]
         near = float(squared_errors(found.inputs, original[None]).min())
         victims.append(
             Victim(
                 case=case,
-                subject=int(subject),
+                subject=subject,
                 kind=kind,
                 holder=int(audit.holder[subject]),
-                control=out is not None,
+                control=subject in case.controls,
                 original=original,
                 reconstruction=own[0],
-                prior=prior,
-                psnr=float(psnr(np.float64(own[1]))),
-                prior_psnr=float(psnr(np.float64(prior_error))),
+                prior=guess[0],
+                mse=own[1],
+                prior_mse=guess[1],
+                ssim=likeness,
                 # A tie identifies nobody.
-                identified=float(near < nearest) if gallery else math.nan,
-                gallery=gallery,
-                exact=role == "canary",
+                identified=float(near < bound) if others.peers else math.nan,
+                gallery=len(others.images),
+                peers=others.peers,
             )
         )
     return victims
@@ -145,6 +130,7 @@ def sheet(victims: Sequence[Victim]) -> dict[str, NDArray[Any]]:
         "setting": np.array([v.case.setting for v in kept]),
         "subject": np.array([v.subject for v in kept]),
         "run": np.array([v.case.transition.run for v in kept]),
+        "identified": np.array([v.identified for v in kept]),
         "psnr": np.array([v.psnr for v in kept]),
         "prior_psnr": np.array([v.prior_psnr for v in kept]),
     }
@@ -174,34 +160,3 @@ class _Batch:
         """The nearest stand-in at these places of the batch, the copies of one example, and its error."""
         errors = self.errors[self.chosen[places], places]
         return self.images[self.chosen[places[errors.argmin()]]], float(errors.min())
-
-
-def _nearest(images: Images, gallery: Images) -> tuple[int, float]:
-    """How many images the gallery has, and the least error between any of them and any of those rebuilt."""
-    return len(gallery), float(squared_errors(images, gallery).min()) if len(gallery) else math.nan
-
-
-def _priors(case: Case, found: Reconstruction, context: Context) -> list[Images]:
-    """Batches that somebody could offer who has not seen the gradient, its labels apart."""
-    federation, place = context.federation, case.transition
-    batches = [np.full((1, *case.target.input_shape), 0.5, dtype=np.float32)]
-    batches += [references.inputs.mean(axis=0, keepdims=True) for references in federation.references]
-    population = federation.population
-    if len(population):
-        mean = population.inputs.mean(axis=0)
-        classes = np.unique(population.targets).tolist()
-        of_class = {label: population.inputs[population.targets == label].mean(axis=0) for label in classes}
-        rng = context.stream("leakage population", run=place.run, round=place.round, client=place.client)
-        batches.append(mean[None])
-        batches.append(np.stack([of_class.get(label, mean) for label in found.labels.tolist()]))
-        batches.append(population.inputs[rng.permutation(len(population))[: len(found.inputs)]])
-    return batches
-
-
-def _gallery(kind: str, role: str, context: Context) -> Images:
-    """Images that the victim is exchangeable with and that nobody trained on; none where there are no such images."""
-    federation = context.federation
-    families = {references.family: references.inputs for references in federation.references}
-    if role == "typical" and not federation.shifted:
-        return federation.population.inputs
-    return families.get(kind, federation.population.inputs[:0])

@@ -1,0 +1,225 @@
+"""What is attacked: which updates, what their adversary is given, whose examples are victims and which are controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmem.components import Context, GradientTarget
+from fedmem.errors import ComponentError
+from fedmem.sums import in_order
+from fedmem.types import IntArray, Level, Params, Transition
+
+VIEWS: Mapping[Level, tuple[str, ...]] = {
+    "local": ("message", "first_step"),
+    "sum": ("sum",),
+    "global": ("aggregate",),
+}
+"""What is attacked at each level."""
+
+KNOWS = {
+    "message": "lr+steps+count",
+    "first_step": "lr+batch_size+first_step",
+    "sum": "lr+steps+count",
+    "aggregate": "lr+steps+count",
+}
+"""What the adversary of each view is granted besides the model before and after; the attack declares the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What an out example would change in a batch, were it in: `places` (k,) of the batch and the `rows` (k,) there.
+
+    Rows are those of the store: that of the example, `subject`, as often as it is copied, and near copies beside it.
+    """
+
+    subject: int
+    places: IntArray
+    rows: IntArray
+
+    @property
+    def own(self) -> IntArray:
+        """The places of the example itself, in which it is sought."""
+        found: IntArray = self.places[self.rows == self.subject]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One attack and its truth: `rows` (n,) of the store in the batch, `victims` positions in the audit set.
+
+    `controls` maps the position of each out example to what it would change in the batch.
+    """
+
+    view: str
+    transition: Transition
+    target: GradientTarget
+    rows: IntArray
+    victims: IntArray
+    controls: Mapping[int, Control]
+
+    @property
+    def clients(self) -> tuple[int, ...]:
+        """Whose work it is."""
+        return clients_of(self.transition)
+
+    @property
+    def setting(self) -> str:
+        """The view and what its adversary knows, for every reading."""
+        return f"view={self.view},knows={self.target.knows}"
+
+    @property
+    def name(self) -> str:
+        """The view, with the number of clients where there may be several sums."""
+        return f"{self.view}_{len(self.clients)}" if self.view == "sum" else self.view
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """How much is attacked, and what the attack declares to know: fields of the probe `leakage`."""
+
+    runs: int
+    victims: int
+    max_images: int
+    knows: tuple[str, ...]
+
+    def cases(self, view: str, transitions: Sequence[Transition], context: Context) -> list[Case]:
+        """What to attack of these transitions in this view."""
+        found = []
+        for run in sorted({t.run for t in transitions if t.run < self.runs}):
+            own = [t for t in transitions if t.run == run]
+            cohort = sorted({client for t in own for client in clients_of(t)})
+            picked = self._picked(run, own[0].round, cohort, context)
+            attacked = [t for t in own if picked.intersection(clients_of(t))]
+            cases = (self._case(view, transition, picked, context) for transition in attacked)
+            found += [case for case in cases if case is not None]
+        return found
+
+    def _picked(self, run: int, round: int, cohort: Sequence[int], context: Context) -> set[int]:
+        """The clients attacked: the same at every level of a round, and whatever the coins.
+
+        Sums take their clients in the same order, so that who is attacked alone is in the sums as well.
+        """
+        audit = context.federation.audit
+        order = in_order(context.seed, run, round, cohort, audit)
+        holders = order[np.isin(order, audit.holder[audit.active(round)])]
+        return set(holders[: self.victims].tolist())
+
+    def _case(self, view: str, transition: Transition, picked: set[int], context: Context) -> Case | None:
+        """One attack: its gradient, the true rows behind it, victims and controls; None without either."""
+        federation, run, clients = context.federation, transition.run, clients_of(transition)
+        if view == "first_step":
+            after, rows = context.first_step(transition)
+            steps = 1.0
+        else:
+            round = transition.round
+            held = [context.rows(run, client, round) for client in clients]
+            after, rows = transition.sent, np.concatenate([context.used(run, client, round) for client in clients])
+            steps = float(np.mean([context.client.num_steps(len(part)) for part in held]))
+        audit = federation.audit
+        wanted = audit.is_in[run] & np.isin(audit.holder, sorted(picked))
+        victims = np.flatnonzero(wanted & np.isin(federation.audit_start + np.arange(len(audit)), rows))
+        controls = _controls(transition, sorted(picked.intersection(clients)), rows, context)
+        if not len(victims) and not controls:
+            return None
+        target = self._target(view, transition, after, rows, steps, context).granted(self.knows)
+        return Case(view=view, transition=transition, target=target, rows=rows, victims=victims, controls=controls)
+
+    def _target(
+        self, view: str, transition: Transition, after: Params, rows: IntArray, steps: float, context: Context
+    ) -> GradientTarget:
+        """Everything that an attack might be granted."""
+        federation, count = context.federation, min(len(rows), self.max_images)
+        order = np.argsort(federation.store.targets[rows], kind="stable")
+        # of more rows than are rebuilt, labels in the proportions that they have
+        spread = order[np.arange(count) * len(rows) // count] if count else order
+        batches, offer = (None, {}) if transition.level != "local" else context.given(transition)
+        if batches is not None and view == "first_step":
+            batches = batches[:1]
+        return GradientTarget(
+            model=federation.model,
+            params=transition.before,
+            gradient=_gradient(transition, after, steps, context),
+            update={name: after[name].double() - value.double() for name, value in transition.before.items()},
+            num_images=count,
+            input_shape=federation.store.inputs.shape[1:],
+            num_classes=federation.num_classes,
+            knows=KNOWS[view],
+            clients=len(clients_of(transition)),
+            blocks=federation.blocks,
+            labels=federation.store.targets[rows][spread],
+            algorithm=context.client,
+            offer=offer,
+            batches=None if batches is None or count < len(rows) else _places(batches, rows[order]),
+            population=federation.population if len(federation.population) else None,
+        )
+
+
+def clients_of(transition: Transition) -> tuple[int, ...]:
+    """Whose work a transition is."""
+    return (transition.client,) if transition.level == "local" else transition.clients
+
+
+def _places(batches: IntArray, rows: IntArray) -> IntArray:
+    """Batches of rows of the store as places among these rows; of copies each is taken in turn.
+
+    >>> _places(np.array([[7, 5], [7, -1]]), np.array([5, 7, 7])).tolist()
+    [[1, 0], [2, -1]]
+    """
+    where = {int(row): np.flatnonzero(rows == row) for row in np.unique(rows)}
+    met = dict.fromkeys(where, 0)
+    found = np.full(batches.shape, -1, dtype=np.int64)
+    for at in np.argwhere(batches >= 0):
+        row = int(batches[tuple(at)])
+        found[tuple(at)] = where[row][met[row] % len(where[row])]
+        met[row] += 1
+    return found
+
+
+def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, context: Context) -> dict[int, Control]:
+    """The out examples of these clients whose own stand-ins are among the rows, with the places of all of them."""
+    federation, run = context.federation, transition.run
+    audit, found = federation.audit, {}
+    subjects = np.repeat(np.arange(len(audit)), audit.copies)
+    own = federation.trained == federation.audit_start + subjects
+    # Some examples are measured and never trained on: nobody would find them in a batch.
+    would_be = np.isin(subjects, subjects[own]) & audit.active(transition.round)[subjects]
+    for client in clients:
+        slots = np.flatnonzero(would_be & (audit.holder[subjects] == client) & ~audit.is_in[run, subjects])
+        stand_ins = federation.fill[run, slots]
+        if (stand_ins < 0).any():
+            # Whoever was removed left no gap: a base row of the holder gives up its place, in the first step as rarely
+            # as a victim has one. With fewer base rows than that some controls are left out, the last ones.
+            base = context.stream("leakage controls", run=run, client=client).permutation(federation.base[client])
+            cut = subjects[slots[len(base)]] if len(base) < len(slots) else len(audit)
+            slots = slots[subjects[slots] < cut]
+            stand_ins = base[: len(slots)]
+        place = {row: i for i, row in enumerate(rows.tolist())}
+        there = np.array([place.get(row, -1) for row in stand_ins.tolist()], dtype=np.int64)
+        for subject in dict.fromkeys(subjects[slots].tolist()):
+            mine = (subjects[slots] == subject) & (there >= 0)
+            control = Control(
+                subject=federation.audit_start + subject, places=there[mine], rows=federation.trained[slots[mine]]
+            )
+            if len(control.own):
+                found[subject] = control
+    return found
+
+
+def _gradient(transition: Transition, after: Params, steps: float, context: Context) -> Params:
+    """The mean gradient that would have led from one to the other by plain descent, weight decay taken off."""
+    lr = getattr(context.client, "lr", None)
+    if lr is None:
+        raise ComponentError(
+            "client",
+            "the probe leakage reads an update as a gradient times the learning rate, but the client algorithm "
+            f"{type(context.client).__name__} has no field `lr`; use one that has, or leave the probe out",
+        )
+    lr *= getattr(context.client, "decay", 1.0) ** (transition.round - 1)
+    before, decay = transition.before, float(getattr(context.client, "weight_decay", 0.0))
+    return {
+        name: (before[name].double() - value.double()) / (lr * steps) - decay * before[name].double()
+        for name, value in after.items()
+    }

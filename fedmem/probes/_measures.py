@@ -1,0 +1,68 @@
+"""Readings of one reconstruction attack: of each victim and control, and of the attack as a whole."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fedmem.components import Context, Reconstruction
+from fedmem.errors import RunError
+from fedmem.probes._cases import Case
+from fedmem.probes._victims import Victim
+from fedmem.types import IntArray, Reading
+
+CONTROL = ",coin=out"
+"""The word in the setting of readings of controls."""
+
+
+def checked(case: Case, found: Reconstruction) -> Reconstruction:
+    """Attacks may come from anywhere: refuse what cannot be scored."""
+    if len(found.inputs) == 0 or not np.isfinite(found.inputs).all():
+        raise RunError(
+            f"run {case.transition.run}, round {case.transition.round}, client {case.transition.client}: the attack "
+            f"on view {case.view} must return finite images, at least one; it returned {len(found.inputs)}, "
+            f"{np.count_nonzero(~np.isfinite(found.inputs))} of their values not finite"
+        )
+    return found
+
+
+def of_victim(victim: Victim) -> list[Reading]:
+    """Readings of one victim or control, the telling ones first.
+
+    The kind comes last in the setting, because a label may hold anything.
+    """
+    coin = CONTROL if victim.control else ""
+    about, kind = f"{victim.case.setting}{coin},holder={victim.holder}", f",kind={victim.kind}"
+    values = {
+        "identified": victim.identified,
+        "margin": victim.margin,
+        "beats_prior": float(victim.mse < victim.prior_mse),
+        "psnr": victim.psnr,
+        "ssim": victim.ssim,
+        "mse": victim.mse,
+    }
+    among = {"identified": f",gallery={victim.gallery},peers={victim.peers}"}
+    return [
+        Reading(metric=metric, value=value, subject=str(victim.subject), setting=about + among.get(metric, "") + kind)
+        for metric, value in values.items()
+        if not (math.isnan(value) and metric in ("identified", "ssim"))
+    ]
+
+
+def of_attack(case: Case, found: Reconstruction, context: Context) -> list[Reading]:
+    """Readings of the attack as a whole."""
+    classes, truth = context.federation.num_classes, context.federation.store.targets[case.rows]
+    values = {
+        "label_accuracy": _overlap(found.labels, truth, classes),
+        "label_accuracy.guess": _overlap(np.arange(len(found.labels)) % classes, truth, classes),
+        "distance": found.distance,
+        "coverage": len(found.inputs) / len(truth),
+    }
+    return [Reading(metric=metric, value=float(value), setting=case.setting) for metric, value in values.items()]
+
+
+def _overlap(labels: IntArray, truth: IntArray, classes: int) -> float:
+    """The share of the labels that are right, as multisets."""
+    counts = (np.bincount(some, minlength=classes) for some in (labels, truth))
+    return float(np.minimum(*counts).sum() / len(labels))
