@@ -38,6 +38,10 @@ def parts(value: Any) -> Iterator[Any]:
             yield from parts(getattr(value, item.name))
 
 
+WAITING = {("attack", kind) for kind in ("tag", "tabular", "nearest_mean", "training_mean")}
+"""What no scenario can show yet: there is no model of texts, and probes grant neither columns nor populations."""
+
+
 def missing(scenarios: list[Scenario]) -> set[tuple[str, str]]:
     """Every (family, kind) that none of these uses."""
     used = {type(component) for scenario in scenarios for component in parts(scenario)}
@@ -68,7 +72,7 @@ def test_starts_with_its_command_its_schema_its_question_and_its_time(path: Path
 
 def test_every_kind_is_in_a_shipped_scenario() -> None:
     scenarios = [load_scenario(path) for path in PATHS]
-    assert not missing(scenarios)
+    assert missing(scenarios) == WAITING
     # the test can fail: nobody else shows what trimmed_mean does
     assert missing([one for one in scenarios if catalogue.kind_of(one.strategy) != "trimmed_mean"]) >= {
         ("strategy", "trimmed_mean")

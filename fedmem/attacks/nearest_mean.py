@@ -1,0 +1,126 @@
+"""The public mean that explains a gradient best: the control that looks at the gradient, and rebuilds nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from annotated_types import Gt
+from numpy.typing import NDArray
+
+from fedmem.attacks._labels import infer_labels, last_bias
+from fedmem.attacks._population import population_of
+from fedmem.components import GradientTarget, Reconstruction
+from fedmem.types import Examples, FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestMean:
+    """Answers with means of groups of the population, those whose gradient points most nearly where the target's does.
+
+    The labels are inferred from the gradient. The population's examples of each of them are parted in `means` groups
+    (k-means), whose means are ordered by the cosine of their gradient with the target's; the examples of a label are
+    given the first, the second, and so on, and from the first again. A label that the population has not is given the
+    mean of all. With one mean for each class, this is the guess from the labels alone.
+
+    What it knows beyond the gradient is public, and it never leaves what is public: an attack that is no nearer than
+    this has told classes and styles apart, and found nobody.
+
+    Returns `num_images` inputs, sorted labels, and as `distance` 1 - cos for the answers together, in 0..2, NaN if the
+    gradient is zero or not finite.
+
+    Fields
+
+    - `means`: groups of each class; at most as many as it has different examples.
+
+    Guarantees: what a target gets depends on its generator (k-means starts from it) and on no target beside it.
+
+    Errors: `ComponentError` without a population, `RunError` when the model's last layer has no bias.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 2)
+    >>> params = {"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}
+    >>> rows = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]], np.float32)
+    >>> gradient = {"weight": torch.tensor([[-0.5, 0.0], [0.5, 0.0]]), "bias": torch.tensor([-0.5, 0.5])}
+    >>> target = GradientTarget(
+    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(2,), num_classes=2, knows="",
+    ...     population=Examples(inputs=rows, targets=np.array([0, 0, 1]), ids=np.arange(3)),
+    ... )
+    >>> found, = NearestMean(means=2).reconstruct([target], [np.random.default_rng(0)])
+    >>> found.inputs.tolist(), found.labels.tolist()
+    ([[1.0, 0.0]], [0])
+    """
+
+    means: Annotated[int, Gt(0)] = 4
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """A population."""
+        return ("population",)
+
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]:
+        """One answer per target, in their order."""
+        return [self._one(target, rng) for target, rng in zip(targets, rngs, strict=True)]
+
+    def _one(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
+        known = population_of(target, "nearest_mean")
+        labels = infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
+        wanted = _flat([value.detach() for value in target.gradient.values()])
+        inputs, total = [], 0.0 * wanted
+        for label in np.unique(labels).tolist():
+            guesses = self._means(known, label, rng)
+            slopes = [_slope(target, guess, label) for guess in guesses]
+            near = np.array([_cosine(slope, wanted) for slope in slopes])
+            order = np.argsort(-np.nan_to_num(near, nan=-2.0), kind="stable")
+            chosen = np.resize(order, int((labels == label).sum())).tolist()
+            inputs += [guesses[i] for i in chosen]
+            total = total + sum(slopes[i] for i in chosen)
+        return Reconstruction(inputs=np.stack(inputs), labels=labels, distance=1.0 - _cosine(total, wanted))
+
+    def _means(self, known: Examples, label: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """(k, *shape) means of the groups of one class."""
+        from sklearn.cluster import KMeans
+
+        rows = known.inputs[known.targets == label] if (known.targets == label).any() else known.inputs
+        flat = rows.reshape(len(rows), -1).astype(np.float64)
+        count = 1 if rows is known.inputs else min(self.means, len(np.unique(flat, axis=0)))
+        centres: FloatArray = flat.mean(axis=0, keepdims=True)
+        if count > 1:
+            seed = int(rng.integers(2**31))
+            centres = KMeans(n_clusters=count, n_init=1, random_state=seed).fit(flat).cluster_centers_
+        return centres.clip(0.0, 1.0).reshape(-1, *rows.shape[1:]).astype(np.float32)
+
+
+def _slope(target: GradientTarget, image: NDArray[np.float32], label: int) -> Tensor:
+    """The gradient of the loss of one example, as one vector in the order of the target's."""
+    import torch
+    from torch.func import functional_call
+    from torch.nn import functional
+
+    params = {name: value.detach().requires_grad_() for name, value in target.params.items()}
+    given = torch.from_numpy(image[None]).to(next(iter(params.values())))
+    with torch.enable_grad():
+        loss = functional.cross_entropy(
+            functional_call(target.model, params, (given,)), torch.tensor([label], device=given.device)
+        )
+        return _flat(torch.autograd.grad(loss, [params[name] for name in target.gradient]))
+
+
+def _flat(values: Sequence[Tensor]) -> Tensor:
+    import torch
+
+    return torch.cat([value.double().flatten() for value in values])
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    """NaN where one of them has no direction."""
+    lengths = float(one.norm() * other.norm())
+    return float(one @ other) / lengths if lengths else math.nan
