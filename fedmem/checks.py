@@ -118,6 +118,15 @@ def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
             message=f"{kind_of(client)} does not heed what strategy {kind_of(strategy)} offers its clients; "
             f"use client: {{kind: {wanted}}}, or another strategy, such as fedavg",
         )
+        return
+    for name, value in getattr(strategy, "client_fields", {}).items():
+        if getattr(client, name, value) != value:
+            yield Problem(
+                path=f"client.{name}",
+                message=f"strategy {kind_of(strategy)} as it is set here reckons with {name}: {value:g}, but the "
+                f"client has {getattr(client, name):g}; write {name}: {value:g}, or use another strategy, "
+                "such as fedavg",
+            )
 
 
 def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:

@@ -295,8 +295,9 @@ class Defence(Protocol):
 class StrategyMaker(Protocol):
     """Makes a Flower `Strategy` for a cohort of this size (0: it varies); may carry a rule (strategies/_rule.py).
 
-    A class may say what it needs: `client: ClassVar[str]`, the kind of client algorithm that honours its offers, and
-    a property `min_cohort`, the clients without which its guarantee does not hold.
+    A class may say what it needs: `client: ClassVar[str]`, the kind of client algorithm that honours its offers;
+    `client_fields`, a mapping of that client's fields to the values that it reckons with; and a property `min_cohort`,
+    the clients without which its guarantee does not hold.
     `weighting`, a field or `ClassVar`, says how clients count: by `size`, also if it does not say, or `uniform`.
     """
 

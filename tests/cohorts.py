@@ -23,14 +23,18 @@ SHAPES = {"layer.weight": (3, 4), "layer.bias": (3,)}
 CLIENTS = 9
 """Clients of the made federations, of whom cohorts are some."""
 
+LR = 0.5
+"""The learning rate that they report."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
-    """What came back to one run in one round: models, numbers of examples, losses, and who sent them."""
+    """What came back to one run in one round: models, numbers of examples, losses, steps, and who sent them."""
 
     sent: list[Params]
     sizes: list[int]
     losses: list[float]
+    steps: list[float]
     who: list[int]
 
     def at(self, places: Sequence[int]) -> Cohort:
@@ -65,10 +69,12 @@ def models(rng: np.random.Generator, count: int, shapes: Mapping[str, tuple[int,
 
 def cohort(rng: np.random.Generator, count: int) -> Cohort:
     """Clients of various sizes and losses, in the order of their numbers."""
+    sent, sizes = models(rng, count), rng.integers(1, 90, count).tolist()
     return Cohort(
-        sent=models(rng, count),
-        sizes=rng.integers(1, 90, count).tolist(),
+        sent=sent,
+        sizes=sizes,
         losses=rng.uniform(0.1, 3.0, count).tolist(),
+        steps=[1.0 + size % 7 for size in sizes],
         who=np.sort(rng.permutation(CLIENTS)[:count]).tolist(),
     )
 
@@ -95,6 +101,9 @@ def by_messages(strategy: Any, rounds: Sequence[Cohort], before: Params) -> list
             )
             for model, size, loss, client in zip(there.sent, there.sizes, there.losses, there.who, strict=True)
         ]
+        if hasattr(flower, "hear"):
+            reports = zip(there.who, there.steps, strict=True)
+            flower.hear({FIRST_NODE + client: {"steps": steps, "lr": LR} for client, steps in reports})
         aggregated, _ = flower.aggregate_train(number, replies)
         assert isinstance(aggregated, ArrayRecord)
         arrays = aggregated
@@ -111,7 +120,11 @@ def stacked(number: int, runs: Sequence[Cohort], before: Params) -> Round:
         weights=torch.tensor([run.sizes for run in runs], dtype=torch.float64),
         present=torch.ones((len(runs), len(runs[0].who)), dtype=torch.bool),
         clients=torch.tensor([run.who for run in runs]),
-        report={"loss": torch.tensor([run.losses for run in runs], dtype=torch.float64)},
+        report={
+            "loss": torch.tensor([run.losses for run in runs], dtype=torch.float64),
+            "steps": torch.tensor([run.steps for run in runs], dtype=torch.float64),
+            "lr": torch.tensor([[LR] * len(run.who) for run in runs], dtype=torch.float64),
+        },
     )
 
 

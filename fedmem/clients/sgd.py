@@ -18,10 +18,11 @@ from fedmem.updates import clipped
 class Sgd:
     """Mini-batch SGD for a number of epochs or steps, each epoch in an order of its own (McMahan et al., 2017).
 
-    One step is `g = clipped(grad) + mu * (w - w_0) + weight_decay * w`, `v = momentum * v + g`, `w = w - lr_r * v`,
-    where `clipped(g) = g * min(1, clip / |g|)` with the norm over all parameters, `w_0` is the model that the round
-    began with, and `lr_r = lr * decay ** (r - 1)` in round r. `mu` is what the strategy offers (`fedprox`), else 0.
-    The velocity starts at zero in every round. What is sent is what is kept.
+    One step is `g = clipped(grad) + linear + mu * (w - w_0) + weight_decay * w`, `v = momentum * v + g`,
+    `w = w - lr_r * v`, where `clipped(g) = g * min(1, clip / |g|)` with the norm over all parameters, `w_0` is the
+    model that the round began with, and `lr_r = lr * decay ** (r - 1)` in round r. `mu` (`fedprox`, `feddyn`) and
+    `linear` (`scaffold`, `feddyn`) are what the strategy offers, else 0: a pull towards the model sent, and the
+    gradient of a linear term of the loss. The velocity starts at zero in every round. What is sent is what is kept.
 
     Fields:
         lr: learning rate of the first round.
@@ -36,7 +37,8 @@ class Sgd:
     Guarantees:
 
     - clipping acts on the mean gradient of a batch, not of each example: it steadies training and is no privacy;
-    - a gradient of zero stays zero under any `clip`; `decay` of 1 and `mu` of 0 change no bit.
+    - a gradient of zero stays zero under any `clip`; `decay` of 1, `mu` and `linear` of 0 change no bit;
+    - where `linear` is offered, the learning rate of the round is reported as `lr`.
 
     >>> Sgd(lr=0.1, epochs=2, batch_size=4).num_steps(10)
     6
@@ -79,6 +81,9 @@ class Sgd:
             state["velocity"] = {name: value.new_zeros(value.shape) for name, value in before.items()}
         if self.decay != 1:
             state["rate"] = {"lr": self.lr * self.decay ** (offer["round"].double() - 1)}
+        linear = {name: offer[f"linear:{name}"] for name in before if f"linear:{name}" in offer}
+        if linear:
+            state["linear"] = linear
         if "mu" in offer:
             state |= {"start": before, "pull": {"mu": offer["mu"]}}
         return state
@@ -89,6 +94,8 @@ class Sgd:
         direction = gradient(params)
         if self.clip is not None:
             direction = clipped(direction, self.clip)
+        if "linear" in state:
+            direction = {name: g + state["linear"][name] for name, g in direction.items()}
         if "pull" in state:
             mu, start = state["pull"]["mu"], state["start"]
             direction = {n: g + mu.to(g.dtype) * (params[n] - start[n]) for n, g in direction.items()}
@@ -107,4 +114,9 @@ class Sgd:
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""
-        return Outcome(sent=state["params"], kept=state["params"])
+        report = {}
+        if "linear" in state:
+            import torch
+
+            report["lr"] = state["rate"]["lr"] if "rate" in state else torch.tensor(self.lr, dtype=torch.float64)
+        return Outcome(sent=state["params"], kept=state["params"], report=report)

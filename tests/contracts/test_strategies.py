@@ -17,13 +17,16 @@ from strategies.bulyan import Bulyan
 from strategies.centred_clipping import CentredClipping
 from strategies.fedavg import FederatedAveraging
 from strategies.fedavgm import FederatedMomentum
+from strategies.feddyn import DynamicRegularisation
 from strategies.fedexp import FederatedExtrapolation
+from strategies.fednova import NormalisedAveraging
 from strategies.fedprox import FederatedProximal
 from strategies.geometric_median import GeometricMedian
 from strategies.krum import Krum
 from strategies.multikrum import MultiKrum
 from strategies.norm_clipping import NormClipping
 from strategies.qfedavg import FairAveraging
+from strategies.scaffold import Scaffold
 from strategies.sign_majority import SignMajority
 from strategies.trimmed_mean import TrimmedMean
 from tests.cohorts import SHAPES, by_messages, by_rule, cohort, every_strategy, flat, models, one_round, stacked
@@ -39,6 +42,9 @@ RULES += [
     FederatedMomentum(momentum=0.0, eta=0.5),
     FederatedMomentum(momentum=0.5, eta=0.7),
     FederatedProximal(mu=0.0),
+    NormalisedAveraging(client_momentum=0.9),
+    Scaffold(eta=0.7),
+    DynamicRegularisation(alpha=2.0),
     FairAveraging(q=0.0),
     FairAveraging(q=3.0),
     Bulyan(f=0),
@@ -62,6 +68,9 @@ WITHIN = ("fedmedian", "trimmed_mean", "krum", "multikrum", "bulyan")
 NEAR = ("geometric_median", "centred_clipping", "norm_clipping", "sign_majority")
 """Kinds that bound how far one client moves the model."""
 
+CORRECTED = ("fednova", "scaffold", "feddyn")
+"""Kinds that any client can move, but further or less far than its own update goes."""
+
 FREE = ("fedadam", "fedyogi", "fedadagrad")
 """Kinds whose step has a length of its own."""
 
@@ -78,7 +87,7 @@ def flower() -> Iterator[None]:
 
 
 def test_every_kind_is_held_to_what_it_promises() -> None:
-    assert set(EVERY) == {*MEANS, *WITHIN, *NEAR, *FREE}
+    assert set(EVERY) == {*MEANS, *WITHIN, *NEAR, *CORRECTED, *FREE}
 
 
 # --- two paths --------------------------------------------------------------------------------------------------------
@@ -158,7 +167,7 @@ def test_a_run_without_anybody_gives_shapes_and_no_error(strategy: Any) -> None:
     sent = {name: value[:, None].repeat(1, 2, *(1,) * (value.ndim - 1)) for name, value in before.items()}
     present = torch.tensor([[True, True], [False, False]])
     clients = torch.tensor([[0, 1], [-1, -1]])
-    told = {"loss": torch.where(present, 1.0, torch.nan).double()}
+    told = {name: torch.where(present, 1.0, torch.nan).double() for name in ("loss", "steps", "lr")}
     round = Round(
         number=1, before=before, sent=sent, weights=present.double(), present=present, clients=clients, report=told
     )
@@ -254,7 +263,7 @@ def test_one_wild_client_moves_the_model_no_further_than_theory_allows(strategy:
         assert float(np.linalg.norm(flat(other) - centre)) <= 2 * (8 / 9) / (7 / 9) * radius
 
 
-@pytest.mark.parametrize("kind", MEANS)
+@pytest.mark.parametrize("kind", [*MEANS, *CORRECTED])
 def test_the_others_are_moved_away_by_it(kind: str) -> None:
     """So the test above can fail."""
     rng = np.random.default_rng(3)

@@ -1,0 +1,60 @@
+"""Arrays that a server keeps for each client: tables (R, N, ...) from which cohorts take, and into which they put."""
+
+from __future__ import annotations
+
+import torch
+
+from strategies._rule import Arrays, Round
+
+
+def table(before: Arrays, num_clients: int) -> Arrays:
+    """A row of zeros for each client, in the shapes of the model."""
+    return {name: value[:, None].expand(-1, num_clients, *value.shape[1:]) * 0 for name, value in before.items()}
+
+
+def rows_of(values: torch.Tensor, clients: torch.Tensor) -> torch.Tensor:
+    """(R, N, ...), (R, K) -> (R, K, ...): the rows of these clients; zeros for -1 and for whoever is not in it yet."""
+    known = (clients >= 0) & (clients < values.shape[1])
+    if not known.any():
+        return values.new_zeros((*clients.shape, *values.shape[2:]))
+    found = values[torch.arange(len(values))[:, None], torch.where(known, clients, 0)]
+    return torch.where(_wide(known, found), found, torch.zeros_like(found))
+
+
+def with_rows(values: torch.Tensor, clients: torch.Tensor, present: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The table with the rows of those present replaced; it grows where one of them is not in it yet."""
+    size = max(values.shape[1], int(torch.where(present, clients, -1).max()) + 1)
+    after = values.new_zeros((values.shape[0], size, *values.shape[2:]))
+    after[:, : values.shape[1]] = values
+    run, place = present.nonzero(as_tuple=True)
+    after[run, clients[run, place]] = rows[run, place]
+    return after
+
+
+def part(state: Arrays, prefix: str) -> Arrays:
+    """The arrays of a state whose names begin like this, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def updates_of(round: Round) -> Arrays:
+    """`sent - before`, (R, K, ...); zero for whoever is absent."""
+    found = {name: value - round.before[name][:, None] for name, value in round.sent.items()}
+    return {name: torch.where(_wide(round.present, u), u, torch.zeros_like(u)) for name, u in found.items()}
+
+
+def told(round: Round, name: str, strategy: str) -> torch.Tensor:
+    """(R, K) what every client present has to say of its work, 1 for the absent.
+
+    Errors: `ValueError` if one says nothing: without it the strategy would be another one.
+    """
+    said = round.report.get(name)
+    if said is None or bool((said.isnan() & round.present).any()):
+        raise ValueError(
+            f"{strategy} has to know the {name} of every client, but one does not report it; in a Flower app of one's "
+            f"own, clients report scalars in a ConfigRecord named 'trace', and the strategy is watched by Observed"
+        )
+    return torch.where(round.present, said.to(torch.float64), 1.0)
+
+
+def _wide(flags: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return flags.reshape(*flags.shape, *(1,) * (like.ndim - flags.ndim))

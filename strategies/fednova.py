@@ -1,0 +1,66 @@
+"""Federated averaging of updates that are divided by the number of local steps behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge, Lt
+
+from strategies._own import told, updates_of
+from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalisedAveraging(ServerRule):
+    """FedNova: `w = w + tau sum_k p_k u_k / a_k`, `tau = sum_k p_k a_k` (Wang et al., 2020).
+
+    `p_k` is the client's share of the cohort's examples, `u_k` its update and `a_k` the sum of the weights with which
+    the gradients of its t local steps enter the update: t for plain SGD, and with momentum rho
+    `(t - rho (1 - rho^t) / (1 - rho)) / (1 - rho)`. Where clients take different numbers of steps, `fedavg` follows
+    those with many, and ends at the minimum of another objective; here a client counts by its examples alone, and a
+    client with few steps is amplified, with whatever it memorised.
+
+    Guarantees:
+
+    - equal numbers of steps give `fedavg`, up to rounding; keeps no state;
+    - learning rates cancel; a client without rows, and so without steps, does not count.
+
+    Errors: `ValueError` if a client does not report its `steps`. A scenario whose client has another momentum is
+    refused.
+
+    Fields:
+        client_momentum: momentum of the clients, which start each round at rest.
+
+    >>> sent = {"w": torch.tensor([[[1.0], [4.0]]])}
+    >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
+    >>> steps, start = {"steps": torch.tensor([[1.0, 4.0]]).double()}, {"w": torch.zeros(1, 1)}
+    >>> sizes = there.double()
+    >>> round = Round(number=1, before=start, sent=sent, weights=sizes, present=there, clients=who, report=steps)
+    >>> NormalisedAveraging().rule({}, round)[0]["w"].tolist()
+    [[2.5]]
+
+    Reference: Wang, Liu, Liang, Joshi and Poor (2020), tackling the objective inconsistency problem in heterogeneous
+    federated optimization.
+    """
+
+    client: ClassVar[str] = "sgd"
+
+    client_momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+
+    @property
+    def client_fields(self) -> Mapping[str, float]:
+        """What the client has to be set to."""
+        return {"momentum": self.client_momentum}
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """Divide, average, and go as far as the mean number of steps."""
+        steps, rho = told(round, "steps", "fednova"), self.client_momentum
+        length = (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)
+        part = share(round.weights, round.present & (steps > 0))
+        tau = (part * length).cumsum(dim=1)[:, -1:]
+        factors = torch.where(length > 0, tau * part / length.clamp(min=torch.finfo(length.dtype).tiny), 0.0)
+        moved = weighted_mean(updates_of(round), factors)
+        return {name: before + moved[name] for name, before in round.before.items()}, state

@@ -1,0 +1,85 @@
+"""Clients whose steps are corrected for what their own data pull towards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Gt
+
+from strategies._own import part, rows_of, table, told, updates_of, with_rows
+from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaffold(ServerRule):
+    """Local steps go along `g - c_k + c`, with control variates c_k of the client, c of all (Karimireddy et al., 2020).
+
+    After t steps of learning rate l, with update `u_k` (option II):
+    `c_k = c_k - c - u_k / (t l)`, the mean gradient that the client met; `w = w + eta mean_S u_k`;
+    `c = c + sum_S (change of c_k) / N`. All control variates start at zero.
+
+    The server rebuilds c_k from the update, since it knows everything in it, so that clients send nothing more than in
+    `fedavg` and remember nothing; what they are given beside the model is `c - c_k`. It keeps N models in each run.
+
+    Guarantees:
+
+    - clients count alike, whatever their numbers of examples: what is minimised is the mean of their losses;
+    - the first round is that of `fedavg` with uniform weights; so is every round if all have the same gradients;
+    - a client that is absent, or has no rows, keeps its control variate;
+    - c stays the mean of the c_k of all N clients.
+
+    A client's mean gradient of its last turn goes on acting through c, at all others, while it is away.
+
+    Errors: `ValueError` if a client does not report its `steps` and `lr`. A scenario whose client has momentum is
+    refused, since its update is then no sum of gradients times l.
+
+    Fields:
+        eta: server learning rate.
+
+    >>> start = {"w": torch.zeros(1, 1)}
+    >>> there, who = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)
+    >>> said = {"steps": torch.tensor([[4.0]]), "lr": torch.tensor([[0.5]])}
+    >>> sent = {"w": torch.tensor([[[-1.0]]])}
+    >>> round = Round(number=1, before=start, sent=sent, weights=there, present=there, clients=who, report=said)
+    >>> after, state = Scaffold().rule(Scaffold().state(start, 2), round)
+    >>> after["w"].tolist(), state["all:w"].tolist(), state["own:w"].tolist()
+    ([[-1.0]], [[0.25]], [[[0.5], [0.0]]])
+
+    Reference: Karimireddy et al. (2020), SCAFFOLD: stochastic controlled averaging for federated learning.
+    """
+
+    client: ClassVar[str] = "sgd"
+    client_fields: ClassVar[Mapping[str, float]] = {"momentum": 0.0}
+
+    eta: Annotated[float, Gt(0)] = 1.0
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays:
+        """Control variates of zero: `all:` and, for each client, `own:`."""
+        everybody = {f"all:{name}": torch.zeros_like(value) for name, value in before.items()}
+        return everybody | {f"own:{name}": value for name, value in table(before, num_clients).items()}
+
+    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+        """`c - c_k`, which is added to every gradient."""
+        everybody, own = part(state, "all:"), part(state, "own:")
+        return {f"linear:{name}": c[:, None] - rows_of(own[name], clients) for name, c in everybody.items()}
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """Average the updates, and bring the control variates up to date."""
+        steps, lr = told(round, "steps", "scaffold"), told(round, "lr", "scaffold")
+        there = round.present & (steps > 0)
+        updates, everybody, own = updates_of(round), part(state, "all:"), part(state, "own:")
+        mean = weighted_mean(updates, share(there.to(torch.float64), there))
+        after: Arrays = {}
+        later: Arrays = {}
+        for name, before in round.before.items():
+            old, c = rows_of(own[name], round.clients), everybody[name]
+            scale = (1 / torch.where(there, steps * lr, 1.0)).to(before.dtype)
+            new = old - c[:, None] - updates[name] * scale.reshape(*scale.shape, *(1,) * (before.ndim - 1))
+            rows = with_rows(own[name], round.clients, there, new)
+            change = weighted_mean({name: new - old}, there.to(torch.float64) / rows.shape[1])[name]
+            after[name] = before + self.eta * mean[name]
+            later |= {f"all:{name}": c + change, f"own:{name}": rows}
+        return after, later
