@@ -10,6 +10,7 @@ from fedmem.attacks._matching import Matching
 from fedmem.attacks._problems import Problem, Solution
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Distance = Callable[[Matching, "Tensor"], "Tensor"]
@@ -34,17 +35,18 @@ def descend(
     lr: float,
     signed: bool,
     patience: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> list[Solution]:
     """Adam on `distance + prior` from the starts of the problems, clipped to [0, 1] after each step.
 
     With `signed` the sign of the slope goes into Adam. The step shrinks tenfold at 3/8, 5/8 and 7/8 of the way. With
     `patience`, that of a problem shrinks as soon as its objective has not become better for so many steps; one that
     stalls when its step has shrunk three times leaves the stack with the images that it has. Each problem is judged by
-    its own objective alone. The distance that is returned is without the prior.
+    its own objective alone. The distance that is returned is without the prior. In float32, unless `dtype` says more.
     """
     import torch
 
-    whole = matching = Matching(problems)
+    whole = matching = Matching(problems, dtype)
     images, found = whole.starts, whole.starts.clone()
     first, second = torch.zeros_like(images), torch.zeros_like(images)
     here, pace = torch.arange(len(problems)), _Pace(len(problems))
@@ -77,7 +79,7 @@ def descend(
                 matching, pace = matching.take(torch.nonzero(stays).flatten()), pace.take(stays)
     found[here] = images.detach()
     distances = distance(whole, found).tolist()
-    rebuilt = found.cpu().numpy()
+    rebuilt = found.float().cpu().numpy()
     return [
         Solution(inputs=rebuilt[i, : len(one.labels)].copy(), labels=one.labels, distance=distances[i])
         for i, one in enumerate(problems)

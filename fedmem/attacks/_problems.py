@@ -53,13 +53,18 @@ def labels_of(target: GradientTarget) -> IntArray:
     return infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
 
 
-def starts(targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator], restarts: int) -> list[Problem]:
+def starts(
+    targets: Sequence[GradientTarget],
+    rngs: Sequence[np.random.Generator],
+    restarts: int,
+    labels: Callable[[GradientTarget], IntArray] = labels_of,
+) -> list[Problem]:
     """The restarts of each target, from uniform noise of its own generator."""
     found = []
     for index, (target, rng) in enumerate(zip(targets, rngs, strict=True)):
-        labels = labels_of(target)
+        own = labels(target)
         noise = rng.random((restarts, target.num_images, *target.input_shape), dtype=np.float32)
-        found += [Problem(index=index, target=target, inputs=inputs, labels=labels) for inputs in noise]
+        found += [Problem(index=index, target=target, inputs=inputs, labels=own) for inputs in noise]
     return found
 
 
