@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedmem.attacking import Known as Known
     from fedmem.attacking import attack as attack
+    from fedmem.comparing import compare as compare
     from fedmem.fetching import fetch as fetch
     from fedmem.observe import Observed as Observed
     from fedmem.results import read as read
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "load_scenario": "fedmem.scenario",
+    "compare": "fedmem.comparing",
     "run": "fedmem.running",
     "plan": "fedmem.planning",
     "measure": "fedmem.running",
@@ -42,6 +44,7 @@ __all__ = [
     "WatchLeakage",
     "__version__",
     "attack",
+    "compare",
     "fetch",
     "load_scenario",
     "measure",

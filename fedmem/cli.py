@@ -22,6 +22,8 @@ except KeyboardInterrupt:
 from fedmem import interrupts
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fedmem.scenario import Scenario
 
 app = typer.Typer(
@@ -151,6 +153,73 @@ def run(
 
 
 @app.command()
+def compare(
+    file: File,
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            "--vary", metavar="PATH=A,B,…", help="what varies, e.g. strategy.kind=fedavg,krum; may be repeated"
+        ),
+    ],
+    seeds: Annotated[str, typer.Option(help="a range such as 0:10, or single seeds such as 1,2,5")] = "0:5",
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference", metavar="PATH=A", help="what others are compared with; by default what comes first"
+        ),
+    ] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option("--measure", metavar="NAME", help="table only these, e.g. exposure; fewer are told apart sooner"),
+    ] = None,
+    overrides: Overrides = None,
+    jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="where runs and the comparison go, in NAME/")] = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")] = False,
+) -> None:
+    """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice."""
+    with _reporting():
+        from fedmem.comparing import compare as compare_settings
+        from fedmem.progress import Tallying
+
+        with _continuing(), Tallying(quiet=quiet) as tally:
+            done = compare_settings(
+                file,
+                vary=vary,
+                seeds=seeds,
+                reference=reference or (),
+                measures=measures or (),
+                overrides=overrides or (),
+                out=out,
+                force=force,
+                jobs=jobs,
+                tally=tally,
+            )
+        if quiet:
+            typer.echo(str(done.path))
+        else:
+            from fedmem.comparison_report import Table
+
+            _console().print(Table(done.comparison), crop=False)
+            typer.echo(f"Report: {done.path / 'comparison.html'}")
+        if done.failed:
+            typer.echo(f"error: {done.told}", err=True)
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _continuing() -> Iterator[None]:
+    """Ctrl-C leaves what is finished, and the same command goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        told = "interrupted; finished runs are kept. The same command continues"
+        typer.echo(f"{told}: {_command(force=False)}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def measure(folder: Folder) -> None:
     """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
     with _reporting():
@@ -193,9 +262,7 @@ def _filled(text: str, indent: str) -> str:
 
 def _show_results(folder: Path, *, quiet: bool) -> None:
     """Figures, table, where the files are; exit code 1 if the run raised an alarm."""
-    from rich.console import Console
-
-    from fedmem.report import NO_LIMIT, report, table
+    from fedmem.report import report, table
     from fedmem.results import read
 
     page, trouble = None, ""
@@ -207,9 +274,7 @@ def _show_results(folder: Path, *, quiet: bool) -> None:
     if quiet:
         typer.echo(str(folder))
     else:
-        # A pipe or a file has no width that lines could be fitted to.
-        console = Console() if sys.stdout.isatty() else Console(width=NO_LIMIT)
-        console.print(table(folder), crop=False)
+        _console().print(table(folder), crop=False)
         if page is not None:
             typer.echo(f"Report: {page}")
     alarms = read(folder).manifest.get("alarms", [])
@@ -219,6 +284,15 @@ def _show_results(folder: Path, *, quiet: bool) -> None:
         typer.echo(trouble, err=True)
     if alarms or trouble:
         raise typer.Exit(1)
+
+
+def _console() -> Console:
+    """Where tables are printed; a pipe or a file has no width that lines could be fitted to."""
+    from rich.console import Console
+
+    from fedmem.report import NO_LIMIT
+
+    return Console() if sys.stdout.isatty() else Console(width=NO_LIMIT)
 
 
 @app.command()

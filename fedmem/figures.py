@@ -24,7 +24,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, FAINT = "#222222", "#8A8A8A"
 _DPI = 150
 _WIDTH = 6.4
-_LINE = 0.16
+LINE = 0.16
 """Height of a line of the subtitle, in inches."""
 
 
@@ -68,11 +68,11 @@ def over_rounds(
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     width = max(3.5 * columns + 0.6, _WIDTH)
-    height = 2.6 * rows + 0.95 + _LINE * len(_broken(subtitle, width))
-    figure, grid = _figure(width, height, rows, columns, sharey=sharey)
+    height = 2.6 * rows + 0.95 + LINE * len(broken(subtitle, width))
+    figure, grid = figure_with(width, height, rows, columns, sharey=sharey)
     for axes, (name, lines) in zip(grid, panels.items(), strict=False):
-        _tidy(axes)
-        axes.set_title(_plain(name), loc="left", fontsize=10, color=INK)
+        tidy(axes)
+        axes.set_title(plain(name), loc="left", fontsize=10, color=INK)
         for line in lines:
             style = _STYLES[line.style]
             axes.fill_between(line.rounds, line.lows, line.highs, color=style["color"], alpha=0.17, linewidth=0)
@@ -91,9 +91,9 @@ def over_rounds(
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for number, axes in enumerate(grid[::columns] if sharey else grid[: len(panels)]):
-        axes.set_ylabel(_plain(units[0 if sharey else number]))
-    _finish(figure, title, subtitle, grid)
-    return _png(figure)
+        axes.set_ylabel(plain(units[0 if sharey else number]))
+    finish(figure, title, subtitle, grid)
+    return png(figure)
 
 
 def local_against_global(
@@ -105,32 +105,32 @@ def local_against_global(
     """
     shown = {kind: pair for kind, pair in pairs.items() if len(pair[0])}
     width = 3.4 * len(shown) + 0.8
-    height = 4.6 + _LINE * len(_broken(subtitle, width))
-    figure, grid = _figure(width, height, 1, len(shown), sharey=True)
+    height = 4.6 + LINE * len(broken(subtitle, width))
+    figure, grid = figure_with(width, height, 1, len(shown), sharey=True)
     everything = np.concatenate([np.asarray(values) for pair in shown.values() for values in pair])
     low, high = min(float(everything.min()), null), max(float(everything.max()), null)
     margin = 0.06 * ((high - low) or 1.0)
     most = 1
     for axes, (kind, pair) in zip(grid, shown.items(), strict=True):
         (x, y), counts = np.unique(np.array(pair), axis=1, return_counts=True)
-        _tidy(axes)
+        tidy(axes)
         axes.plot([low, high], [low, high], color=FAINT, linewidth=1, zorder=1)
         axes.axhline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.axvline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.scatter(x, y, s=_area(counts), zorder=3, **_POINT)
         most = max(most, int(counts.max()))
-        axes.set_title(f"{_plain(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
+        axes.set_title(f"{plain(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
         axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
-        axes.set_xlabel(_plain(f"local {unit}"))
-    grid[0].set_ylabel(_plain(f"global {unit}"))
+        axes.set_xlabel(plain(f"local {unit}"))
+    grid[0].set_ylabel(plain(f"global {unit}"))
     if most > 1:
         for count in sorted({1, max(2, round(most**0.5)), most}):
             label = f"{count} example{'s' if count > 1 else ''}"
             grid[0].scatter([], [], s=_area(np.array(count)), label=label, **_POINT)
-    _finish(figure, title, subtitle, grid, foot=0.45)
+    finish(figure, title, subtitle, grid, foot=0.45)
     for axes in grid:  # only now: room is made for axes that fill their place
         axes.set_aspect("equal", anchor="NW")
-    return _png(figure)
+    return png(figure)
 
 
 _POINT: Mapping[str, Any] = {"c": INK, "marker": "o", "alpha": 0.55, "edgecolors": "white", "linewidths": 0.5}
@@ -156,12 +156,12 @@ def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) 
     """Rows are groups of victims (a view); each victim is a column of original, reconstruction and prior."""
     columns = max(len(group) for group in pictures.values())
     width = max(1.02 * columns + 1.5, _WIDTH)
-    over = _LINE * (len(_broken(subtitle, width)) - 1)
+    over = LINE * (len(broken(subtitle, width)) - 1)
     height = 3.9 * len(pictures) + 0.55 + over
     figure = _empty(width, height)
     for band, (name, group) in enumerate(pictures.items()):
         top = 1 - (1.15 + over + 3.9 * band) / height
-        figure.text(0.12 / width, top + 0.5 / height, _plain(name), fontsize=10, weight="bold", color=INK, va="top")
+        figure.text(0.12 / width, top + 0.5 / height, plain(name), fontsize=10, weight="bold", color=INK, va="top")
         grid = figure.add_gridspec(
             3,
             columns,
@@ -186,11 +186,11 @@ def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) 
                 if column == 0:
                     axes.set_ylabel(part, fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
                 if row == (picture.original is None):
-                    axes.set_title(_plain(picture.label), fontsize=7, color=INK, pad=3)
+                    axes.set_title(plain(picture.label), fontsize=7, color=INK, pad=3)
                 if row == 2:
-                    axes.set_xlabel(_plain(picture.caption), fontsize=7.5, color=INK, labelpad=3)
+                    axes.set_xlabel(plain(picture.caption), fontsize=7.5, color=INK, labelpad=3)
     _head(figure, title, subtitle)
-    return _png(figure)
+    return png(figure)
 
 
 def _image(axes: Axes, values: NDArray[np.float32]) -> None:
@@ -219,13 +219,13 @@ def _empty(width: float, height: float) -> Figure:
     return figure
 
 
-def _figure(width: float, height: float, rows: int, columns: int, *, sharey: bool) -> tuple[Figure, list[Axes]]:
+def figure_with(width: float, height: float, rows: int, columns: int, *, sharey: bool) -> tuple[Figure, list[Axes]]:
     """A figure with a grid of axes, row by row."""
     figure = _empty(width, height)
     return figure, list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).ravel())
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
     """Quiet axes: no frame above and to the right, a faint horizontal grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
@@ -240,17 +240,17 @@ def _head(figure: Figure, title: str, subtitle: str) -> None:
     """The title and below it, smaller, what is shown, both at the upper left."""
     inch = 1 / figure.get_figheight()
     left = 0.12 / figure.get_figwidth()
-    figure.text(left, 1 - 0.1 * inch, _plain(title), fontsize=12, weight="bold", color=INK, va="top")
-    for number, line in enumerate(_broken(subtitle, figure.get_figwidth())):
-        figure.text(left, 1 - (0.34 + _LINE * number) * inch, _plain(line), fontsize=8.5, color="#555555", va="top")
+    figure.text(left, 1 - 0.1 * inch, plain(title), fontsize=12, weight="bold", color=INK, va="top")
+    for number, line in enumerate(broken(subtitle, figure.get_figwidth())):
+        figure.text(left, 1 - (0.34 + LINE * number) * inch, plain(line), fontsize=8.5, color="#555555", va="top")
 
 
-def _broken(subtitle: str, width: float) -> list[str]:
+def broken(subtitle: str, width: float) -> list[str]:
     """The lines of a subtitle in a figure so many inches wide."""
     return textwrap.wrap(subtitle, int(14 * width))
 
 
-def _finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot: float = 0.3) -> None:
+def finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot: float = 0.3) -> None:
     """Title, one legend for all panels, and the space for both."""
     _head(figure, title, subtitle)
     inch = 1 / figure.get_figheight()
@@ -259,16 +259,16 @@ def _finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foo
         left = 0.05 / figure.get_figwidth()
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left, 0), "borderaxespad": 0.3}
         figure.legend(list(named.values()), list(named), ncols=len(named), frameon=False, fontsize=8.5, **place)
-    head = 0.4 + _LINE * len(_broken(subtitle, figure.get_figwidth()))
+    head = 0.4 + LINE * len(broken(subtitle, figure.get_figwidth()))
     figure.tight_layout(rect=(0, (foot if named else 0.1) * inch, 1, 1 - head * inch))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib does not read as mathematics."""
     return text.replace("$", r"\$")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """The bytes of the picture, without the date and version that would make two runs differ."""
     stored = io.BytesIO()
     figure.savefig(stored, format="png", metadata={"Software": None})

@@ -92,6 +92,100 @@ class Progress:
             self._stream.flush()
 
 
+class Tallying:
+    """The same for many runs at once: how many are done, running and failed, and the time left.
+
+    The time left is that so far, times what is left of all rounds over what is behind. Failures are told as they come.
+
+    >>> with Tallying(quiet=True) as tally:
+    ...     tally.begin(total=2, there=1)
+    ...     tally.going(0, 0.5)
+    ...     tally.ended(0, None)
+    ...     tally.text()
+    '2 of 2 done, 0 running, 0 failed'
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        every_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._quiet = quiet
+        self._stream = sys.stderr if stream is None else stream
+        self._every_seconds = every_seconds
+        self._clock = clock
+        self._total = self._there = self._done = self._failed = 0
+        self._running: dict[int, float] = {}
+        self._started = self._last = 0.0
+        self._open = False
+
+    def begin(self, total: int, there: int) -> None:
+        """See `company.Tally`."""
+        self._total, self._there, self._done, self._failed = total, there, there, 0
+        self._started = self._last = self._clock()
+        if there < total:
+            self._tell(f"{_runs(total)}, {there} of them there already" if there else _runs(total))
+
+    def going(self, place: int, share: float) -> None:
+        """See `company.Tally`."""
+        self._running[place] = share
+        self._now_and_then()
+
+    def ended(self, place: int, error: Exception | None) -> None:
+        """See `company.Tally`."""
+        self._running.pop(place, None)
+        if error is None:
+            self._done += 1
+        else:
+            self._failed += 1
+            self._tell(f"run {place + 1} failed: {error}")
+        self._now_and_then()
+
+    def text(self) -> str:
+        """How it stands; without the time left as long as nothing is known of it."""
+        said = f"{self._done} of {self._total} done, {len(self._running)} running, {self._failed} failed"
+        behind = self._done - self._there + self._failed + sum(self._running.values())
+        left = self._total - self._there - behind
+        if behind > 0 and left > 0:
+            said += f", about {_duration((self._clock() - self._started) / behind * left)} left"
+        return said
+
+    def __enter__(self) -> Tallying:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open:
+            self._write("\n")
+
+    def _now_and_then(self) -> None:
+        now = self._clock()
+        ends = self._done + self._failed == self._total
+        if self._quiet or (now - self._last < (0.2 if self._stream.isatty() else self._every_seconds) and not ends):
+            return
+        self._last = now
+        self._tell(self.text(), stays=ends)
+
+    def _tell(self, line: str, *, stays: bool = True) -> None:
+        """A line; on a terminal one that does not stay is written over by the next."""
+        if self._quiet:
+            return
+        if self._stream.isatty():
+            self._write(f"\r\x1b[K{line}" + "\n" * stays)
+            self._open = not stays
+        else:
+            self._write(f"{line}\n")
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
+
+
 def _bar(stream: TextIO) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn

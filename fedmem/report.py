@@ -124,45 +124,45 @@ class _Table:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         for text, style in self.lines(options.max_width):
-            yield _text(text, style)
+            yield line_text(text, style)
 
     def lines(self, width: int) -> Iterator[tuple[str, str]]:
         """Lines of at most this width, each with its style. Only the path is longer where it has to be."""
         summary = Summary(self.run)
         shown = [section for section in sections(summary) if any(block for _, block in section.blocks)]
-        yield from _prose(headline(self.run), width, "bold")
+        yield from prose(headline(self.run), width, "bold")
         for alarm in alarms(self.run):
-            yield from _prose(alarm, width, "bold red", hang=2)
-        yield from _prose(CAPTION, width, "dim")
-        yield from _prose(picking(self.run), width, "dim")
-        grid = _Grid.of(shown, width)
+            yield from prose(alarm, width, "bold red", hang=2)
+        yield from prose(CAPTION, width, "dim")
+        yield from prose(picking(self.run), width, "dim")
+        grid = Grid.of(shown, width)
         for section in shown:
             yield "", ""
             yield from grid.lines(section)
             for note in section.notes:
-                yield from _prose(note, width, "yellow")
+                yield from prose(note, width, "yellow")
         yield "", ""
         for term, meaning in legend(shown):
-            yield from _prose(f"{term}: {meaning}", width, "dim", hang=2)
-        yield from _prose(also(summary), width)
+            yield from prose(f"{term}: {meaning}", width, "dim", hang=2)
+        yield from prose(also(summary), width)
         yield f"Files: {self.run.path}", ""
 
 
-def _text(text: str, style: str) -> Text:
+def line_text(text: str, style: str) -> Text:
     """A line that rich leaves as it is."""
     from rich.text import Text
 
     return Text(text, style=style, no_wrap=True, overflow="ignore")
 
 
-def _prose(text: str, width: int, style: str = "", *, hang: int = 0) -> Iterator[tuple[str, str]]:
+def prose(text: str, width: int, style: str = "", *, hang: int = 0) -> Iterator[tuple[str, str]]:
     """A paragraph broken between words."""
     for line in textwrap.wrap(text, min(width, _PROSE), subsequent_indent=" " * hang, break_long_words=False):
         yield line, style
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Grid:
+class Grid:
     """One set of columns for all sections, so that local and global values stand below each other.
 
     A row is a label, n, and cells. The brackets of the intervals in a column are aligned. A label too long for its
@@ -176,7 +176,7 @@ class _Grid:
     label: int
 
     @classmethod
-    def of(cls, shown: Sequence[Section], width: int) -> _Grid:
+    def of(cls, shown: Sequence[Section], width: int) -> Grid:
         """Columns that hold every row of these sections."""
         rows = [row for section in shown for _, block in section.blocks for row in block]
         lines = [*rows, *(section.columns for section in shown)]
@@ -206,7 +206,7 @@ class _Grid:
         yield from ((line, "bold cyan") for line in self._row((section.title, *section.columns[1:]), section, label, 0))
         for heading, block in section.blocks:
             if heading and block:
-                yield from _prose(heading, self.width, "italic")
+                yield from prose(heading, self.width, "italic")
             for row in block:
                 style = "dim" if "unresolved" in row[-1] else ""
                 yield from ((line, style) for line in self._row(row, section, label, 2))
@@ -248,9 +248,9 @@ def report(path: Path | str) -> Path:
     summary = Summary(run)
     pictures = {name: (data, text) for name, data, text in _figures(summary)}
     for name, (data, _) in pictures.items():
-        _put(run.path / f"{name}.png", data)
+        put(run.path / f"{name}.png", data)
     page = run.path / "report.html"
-    _put(page, "".join(_page(summary, pictures)).encode())
+    put(page, "".join(_page(summary, pictures)).encode())
     return page
 
 
@@ -413,7 +413,7 @@ def _gain(value: float) -> str:
     return f"{text if text.startswith('−') or not value > 0 else f'+{text}'} dB"
 
 
-def _put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -427,7 +427,7 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     """The page piece by piece; whatever comes from a file is escaped."""
     run, text = summary.run, html.escape
     name = f"{run.scenario['name']} · {run.path.name}"
-    yield _HEAD.format(title=text(f"{name} · fedmem"))
+    yield HEAD.format(title=text(f"{name} · fedmem"))
     yield f"<h1>{text(name)}</h1><p>{text(headline(run))}.</p>"
     for alarm in alarms(run):
         yield f'<p class="alarm">{text(alarm)}</p>'
@@ -435,7 +435,7 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     yield f"<p>{text(picking(run))}</p>" if picking(run) else ""
     shown = list(sections(summary, everything=True))
     for section in shown:
-        yield from _section(section)
+        yield from section_html(section)
     words = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(shown))
     yield f"<h2>Words of the tables</h2><dl>{words}</dl>" if words else ""
     yield "<h2>Figures</h2>"
@@ -460,7 +460,7 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     yield f"</table></details><p>Files: <code>{text(run.path.name)}</code></p></body></html>\n"
 
 
-def _section(section: Section) -> Iterator[str]:
+def section_html(section: Section) -> Iterator[str]:
     """A section as a table of the page."""
     text = html.escape
     if not any(block for _, block in section.blocks):
@@ -475,7 +475,7 @@ def _section(section: Section) -> Iterator[str]:
     yield "</table>" + "".join(f"<p>{text(note)}</p>" for note in section.notes)
 
 
-_HEAD = """<!doctype html>
+HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width"><style>

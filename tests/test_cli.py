@@ -430,7 +430,7 @@ def test_figures_that_cannot_be_written_leave_the_table(small, monkeypatch):
 
     assert call("run", "small.yaml", "--quiet").exit_code == 0
     (folder,) = Path("runs/small").iterdir()
-    monkeypatch.setattr("fedmem.report._put", full)
+    monkeypatch.setattr("fedmem.report.put", full)
     done = call("report", str(folder))
     assert done.exit_code == 1
     assert "memorisation" in done.stdout

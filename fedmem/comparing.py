@@ -1,0 +1,214 @@
+"""Set strategies, samplers or anything else side by side: one scenario, several settings, several seeds, one folder.
+
+<out>/<scenario name>/<id>/             the run of each setting and seed, as `fedmem run` writes it
+<out>/<scenario name>/compare-<id>/
+  comparison.json   what was compared: settings, reference, seeds, the run of each, and what failed
+  values            one row for each setting, seed and quantity     (each as .csv and .parquet)
+  rounds            the same at each observed round, of what is tabled
+  differences       each setting in each quantity: mean, difference to the reference, p, what could be detected
+  retention         what aggregation keeps
+  trades            utility against each measure of the aggregate
+  *.png, comparison.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedmem.company import Outcome, Tally, run_all
+from fedmem.comparison import Comparison
+from fedmem.comparison_tables import TABLES
+from fedmem.crossing import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
+from fedmem.errors import Problem, ScenarioError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedmem.scenario import Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A comparison that was made: its folder, what became of each run, and its tables."""
+
+    path: Path
+    outcomes: tuple[Outcome, ...]
+    cells: tuple[Cell, ...]
+    comparison: Comparison
+
+    @property
+    def failed(self) -> tuple[tuple[Cell, Outcome], ...]:
+        """The runs that failed, which the comparison does without; the same call tries them again."""
+        pairs = zip(self.cells, self.outcomes, strict=True)
+        return tuple((cell, outcome) for cell, outcome in pairs if outcome.error is not None)
+
+    @property
+    def told(self) -> str:
+        """What failed, in words; empty if nothing did."""
+        causes = [f"{label_of(cell.setting)}, seed {cell.seed}: {outcome.error}" for cell, outcome in self.failed]
+        if not causes:
+            return ""
+        more = f"; and {len(causes) - 3} more" * (len(causes) > 3)
+        return (
+            f"{len(causes)} of {len(self.cells)} runs failed and are left out; the same command tries them again: "
+            f"{'; '.join(causes[:3])}{more}"
+        )
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        """The tables, by their names."""
+        if name not in TABLES:
+            raise AttributeError(f"a comparison has no {name!r}; its tables are {', '.join(TABLES)}")
+        import pandas as pd
+
+        return pd.read_parquet(self.path / f"{name}.parquet")
+
+
+def compare(
+    scenario: Path | str | Scenario,
+    *,
+    vary: Mapping[str, Sequence[Any]] | Sequence[str],
+    seeds: Sequence[int] | str = "0:5",
+    reference: Mapping[str, Any] | Sequence[str] = (),
+    measures: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    out: Path | str = "runs",
+    force: bool = False,
+    jobs: int | None = None,
+    tally: Tally | None = None,
+) -> Compared:
+    """Run every setting with every seed, and say how the settings differ.
+
+    Args:
+        scenario: a scenario file, or a scenario; its seed is replaced.
+        vary: YAML paths and the values that each takes; all combinations are settings.
+        seeds: as numbers, or as text such as `0:10`.
+        reference: values of some or all paths. A setting is compared with the one that has these values, and its own of
+            the other paths. By default all are compared with the first setting.
+        measures: metrics that are tabled and tested, such as `exposure`; by default the headline of the report.
+        overrides: changes to all settings, as after `--set`.
+        out: where runs and the comparison go.
+        force: run again what is finished.
+        jobs: how many processes work; by default one for each core.
+        tally: is told how it goes on.
+
+    Guarantees:
+
+    - settings of one seed share data, coins, canaries, initial weights, and cohorts where the sampler does not vary;
+    - each run is that of `fedmem run` to the last bit, is kept as soon as it is done, and is never repeated;
+    - differences are paired by seeds; Holm's adjustment is over all that are tabled;
+    - equal runs give equal files.
+
+    Errors: `ScenarioError` with all that is wrong in any setting; `FolderError` where results cannot be written. A run
+    that fails is no error: see `Compared.failed`.
+    """
+    varied = parse_vary(vary) if not isinstance(vary, Mapping) else {path: _texts(them) for path, them in vary.items()}
+    chosen = parse_seeds(seeds) if isinstance(seeds, str) else parse_seeds(",".join(map(str, seeds)))
+    settings = settings_of(varied)
+    references = references_of(settings, reference)
+    cells = cross(scenario, settings, chosen, overrides)
+    outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, tally=tally)
+    comparison = _compared(cells, outcomes, settings, references, chosen, measures)
+    told = [[cell.scenario.id, label_of(cell.setting)] for cell in cells]
+    text = json.dumps([told, references, list(measures)])
+    folder = Path(out) / cells[0].scenario.name / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    _write(folder, cells, outcomes, comparison)
+    return Compared(path=folder, outcomes=tuple(outcomes), cells=cells, comparison=comparison)
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    from fedmem.yaml_source import write_flow
+
+    return tuple(value if isinstance(value, str) else write_flow(value) for value in values)
+
+
+def references_of(settings: Sequence[Setting], reference: Mapping[str, Any] | Sequence[str]) -> tuple[int, ...]:
+    """For each setting the place of the one that it is compared with; its own for a reference.
+
+    >>> settings = settings_of({"strategy.kind": ["fedavg", "krum"], "sampler.kind": ["uniform", "atypical"]})
+    >>> references_of(settings, ["strategy.kind=krum"])
+    (2, 3, 2, 3)
+    >>> references_of(settings, [])
+    (0, 0, 0, 0)
+
+    Errors: `ScenarioError` where it names what does not vary.
+    """
+    if not isinstance(reference, Mapping):
+        reference = {path: value for path, (value, *_) in parse_vary(list(reference)).items()}
+    wanted = {path: _texts([value])[0] for path, value in reference.items()} or dict(settings[0])
+    for path, value in wanted.items():
+        known = dict.fromkeys(dict(setting).get(path) for setting in settings)
+        if value not in known:
+            shown = f"{path} takes {', '.join(map(str, known))}" if None not in known else f"{path} does not vary"
+            raise ScenarioError(
+                [Problem(path="", message=f"is no setting: {shown}", source=f"--reference {path}={value}")]
+            )
+    places = {setting: place for place, setting in enumerate(settings)}
+    return tuple(places[tuple((path, wanted.get(path, value)) for path, value in setting)] for setting in settings)
+
+
+def _compared(
+    cells: Sequence[Cell],
+    outcomes: Sequence[Outcome],
+    settings: Sequence[Setting],
+    references: Sequence[int],
+    seeds: Sequence[int],
+    measures: Sequence[str],
+) -> Comparison:
+    from fedmem.results import read
+
+    places = {setting: place for place, setting in enumerate(settings)}
+    runs = {
+        (places[cell.setting], seeds.index(cell.seed)): read(outcome.folder)
+        for cell, outcome in zip(cells, outcomes, strict=True)
+        if outcome.error is None
+    }
+    found = Comparison.of(runs, settings, references, seeds, measures)
+    known = sorted({one.quantity.metric for one in found.series})
+    if runs and (unknown := [name for name in measures if name not in known]):
+        message = f"{unknown[0]} is measured by no run; choose from: {', '.join(known)}"
+        raise ScenarioError([Problem(path="", message=message, source=f"--measure {unknown[0]}")])
+    return found
+
+
+def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], comparison: Comparison) -> None:
+    """All files of a comparison, whole or not at all."""
+    from fedmem.comparison_report import page
+    from fedmem.results import writing
+
+    with writing(folder, force=True) as partial:
+        content = {
+            "scenario": cells[0].scenario.name,
+            "settings": [dict(setting) for setting in comparison.settings],
+            "labels": comparison.labels,
+            "reference": [comparison.labels[place] for place in comparison.reference],
+            "seeds": comparison.seeds,
+            "measures": comparison.measures,
+            "runs": [outcome.scenario.id for outcome in outcomes],
+            "failed": {o.scenario.id: str(o.error) for o in outcomes if o.error is not None},
+        }
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+        (partial / "comparison.json").write_text(text + "\n", encoding="utf-8")
+        for name, rows in TABLES.items():
+            _put(partial, name, list(rows(comparison)))
+        failed = [
+            f"{label_of(cell.setting)}, seed {cell.seed}: {outcome.error}"
+            for cell, outcome in zip(cells, outcomes, strict=True)
+            if outcome.error is not None
+        ]
+        text, pictures = page(comparison, f"{cells[0].scenario.name} · {folder.name}", failed)
+        (partial / "comparison.html").write_text(text, encoding="utf-8")
+        for name, data in pictures.items():
+            (partial / f"{name}.png").write_bytes(data)
+
+
+def _put(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    frame.to_csv(folder / f"{name}.csv", index=False)
+    frame.to_parquet(folder / f"{name}.parquet", index=False)

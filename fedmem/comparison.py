@@ -1,0 +1,357 @@
+"""What finished runs say when they are set side by side: every measure by setting, level and seed, as arrays.
+
+Reads the measurements of run folders and nothing else. The tables that come of them are pure functions of the values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fedmem.contrasts import (
+    LEVEL,
+    Contrast,
+    Mean,
+    Ratio,
+    contrast,
+    detectable,
+    dominated,
+    holm,
+    mean_of,
+    retained,
+    seeds_for,
+)
+from fedmem.crossing import Setting, label_of
+from fedmem.results import Run
+from fedmem.summary import VIEWS, Summary
+from fedmem.types import FloatArray
+
+POINTS = ("memorisation", "auc", "tpr", "test_accuracy", "train_accuracy", "generalisation_gap", "client_accuracy_gap")
+"""Measures between −1 and 1 whose differences are told in percentage points."""
+
+UTILITY = "test_accuracy"
+"""What models are good for, on the other side of every trade."""
+
+_TITLES = {UTILITY: "test accuracy", "generalisation_gap": "generalisation gap"}
+_PLACES = {"owner": "local", "others": "local, others"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number that every run gives: of a measure, for a kind of audit example (empty: none), at a level.
+
+    `parts` are the words of the setting, the place and the false positive rate apart. A difference times `scale` is in
+    `unit`.
+    """
+
+    metric: str
+    parts: tuple[str, ...]
+    kind: str
+    level: str
+    title: str
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 3
+    headline: bool = False
+
+    @property
+    def name(self) -> str:
+        """The measure, kind and level in words."""
+        return f"{self.title}, {self.kind}, {self.level}" if self.kind else f"{self.title}, {self.level}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """The values of a quantity (settings, seeds), the value that no memorisation gives, and n; NaN where a run failed.
+
+    `paired` is the value at the aggregate over just those examples that the holder's value is about, for local ones.
+    `rounds` are the values at each observed round that has any.
+    """
+
+    quantity: Quantity
+    values: FloatArray
+    null: FloatArray
+    n: FloatArray
+    paired: FloatArray
+    rounds: Mapping[int, FloatArray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A setting in one quantity: its mean, and how it differs from its reference (None for a reference itself)."""
+
+    quantity: Quantity
+    setting: int
+    mean: Mean
+    contrast: Contrast | None
+    adjusted: float
+    detectable: float
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """`higher`, `lower`, `identical` or `unresolved`, empty for a reference."""
+        if self.contrast is None:
+            return ""
+        if self.contrast.identical:
+            return "identical"
+        if not self.adjusted < LEVEL:
+            return "unresolved"
+        return "higher" if self.contrast.value > 0 else "lower"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What aggregation retains of one measure and kind in a setting, and its difference to the reference."""
+
+    quantity: Quantity
+    setting: int
+    ratio: Ratio
+    difference: Contrast | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trade:
+    """A setting between utility and one measure; `better` is a setting that has more of one and no less of the other.
+
+    `sure` says whether both differences to that setting are told from chance, unadjusted.
+    """
+
+    quantity: Quantity
+    setting: int
+    use: Mean
+    harm: Mean
+    better: int
+    sure: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Runs side by side: S settings, each with its reference by place (itself: it is one), and their seeds."""
+
+    settings: tuple[Setting, ...]
+    reference: tuple[int, ...]
+    seeds: tuple[int, ...]
+    series: tuple[Series, ...]
+    measures: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(
+        runs: Mapping[tuple[int, int], Run],
+        settings: Sequence[Setting],
+        reference: Sequence[int],
+        seeds: Sequence[int],
+        measures: Sequence[str] = (),
+    ) -> Comparison:
+        """From finished runs by setting and place of the seed; `measures` are tested instead of the headline.
+
+        Errors: those of reading a run.
+        """
+        shape = (len(settings), len(seeds))
+        found: dict[Quantity, dict[str, FloatArray]] = {}
+        rounds: dict[Quantity, dict[int, FloatArray]] = {}
+        for place, run in sorted(runs.items()):
+            summary = Summary(run)
+            for quantity, numbers in _quantities(summary):
+                arrays = found.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
+                for name, value in numbers.items():
+                    arrays[name][place] = value
+                over = rounds.setdefault(quantity, {})
+                for round, seen in _over_rounds(summary, quantity):
+                    over.setdefault(round, np.full(shape, np.nan))[place] = seen
+        series = tuple(
+            Series(quantity=quantity, rounds=dict(sorted(rounds[quantity].items())), **arrays)
+            for quantity, arrays in found.items()
+        )
+        return Comparison(
+            settings=tuple(settings),
+            reference=tuple(reference),
+            seeds=tuple(seeds),
+            series=series,
+            measures=tuple(measures),
+        )
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Short names of the settings."""
+        return tuple(map(label_of, self.settings))
+
+    @cached_property
+    def tested(self) -> tuple[Series, ...]:
+        """What is tabled and tested: the headline, or the measures that were asked for."""
+        wanted = [
+            one
+            for one in self.series
+            if one.quantity.level in ("local", "global")
+            and (one.quantity.metric in self.measures if self.measures else one.quantity.headline)
+        ]
+        measures = list(dict.fromkeys((one.quantity.metric, one.quantity.parts) for one in wanted))
+        kinds = list(dict.fromkeys(one.quantity.kind for one in self.series))
+
+        def place(one: Series) -> tuple[int, int, bool]:
+            quantity = one.quantity
+            measure = measures.index((quantity.metric, quantity.parts))
+            return measure, kinds.index(quantity.kind), quantity.level != "local"
+
+        return tuple(sorted(wanted, key=place))
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Every setting in every tested quantity. Holm's adjustment is over all of these differences together."""
+        drafts = []
+        for one in self.tested:
+            for setting, values in enumerate(one.values):
+                other = self.reference[setting]
+                drafts.append((one, setting, None if other == setting else contrast(values, one.values[other])))
+        adjusted = holm(np.array([math.nan if found is None else found.p for _, _, found in drafts]))
+        tests = max(1, int(np.count_nonzero(~np.isnan(adjusted))))
+        return tuple(
+            Row(
+                quantity=one.quantity,
+                setting=setting,
+                mean=mean_of(one.values[setting]),
+                contrast=found,
+                adjusted=p,
+                detectable=math.nan if found is None else detectable(found.sd, found.n, tests),
+                seeds=0 if found is None else seeds_for(found.value, found.sd, tests),
+            )
+            for (one, setting, found), p in zip(drafts, adjusted.tolist(), strict=True)
+        )
+
+    @cached_property
+    def retention(self) -> tuple[Kept, ...]:
+        """What aggregation keeps of each tested measure that has a value without memorisation."""
+        found = []
+        for one in self.tested:
+            if one.quantity.level == "local" and not np.isnan(one.paired).all() and not np.isnan(one.null).all():
+                local, whole = (one.values - one.null) * one.n, (one.paired - one.null) * one.n
+                for setting in range(len(self.labels)):
+                    other = self.reference[setting]
+                    found.append(
+                        Kept(
+                            quantity=one.quantity,
+                            setting=setting,
+                            ratio=retained(whole[setting], local[setting]),
+                            difference=None
+                            if other == setting
+                            else _ratio_contrast(whole[setting], local[setting], whole[other], local[other]),
+                        )
+                    )
+        return tuple(found)
+
+    @cached_property
+    def trades(self) -> tuple[Trade, ...]:
+        """Utility against each other tested quantity of the aggregate; empty where no run measured utility."""
+        use = next(
+            (
+                s
+                for s in self.series
+                if (s.quantity.metric, s.quantity.level, s.quantity.kind) == (UTILITY, "global", "")
+            ),
+            None,
+        )
+        if use is None:
+            return ()
+        uses, found = [mean_of(values) for values in use.values], []
+        for one in self.tested:
+            if one.quantity.level == "global" and one.quantity.kind:
+                harms = [mean_of(values) for values in one.values]
+                best = dominated(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
+                for setting, better in enumerate(best):
+                    sure = better >= 0 and all(
+                        contrast(series.values[better], series.values[setting]).p < LEVEL for series in (use, one)
+                    )
+                    found.append(
+                        Trade(
+                            quantity=one.quantity,
+                            setting=setting,
+                            use=uses[setting],
+                            harm=harms[setting],
+                            better=better,
+                            sure=sure,
+                        )
+                    )
+        return tuple(found)
+
+
+def _ratio_contrast(whole: FloatArray, local: FloatArray, other_whole: FloatArray, other_local: FloatArray) -> Contrast:
+    """The difference of two ratios of sums over the seeds that both have, by the jackknife over seeds."""
+    parts = np.array([whole, local, other_whole, other_local])
+    parts = parts[:, ~np.isnan(parts).any(axis=0)]
+    n = parts.shape[1]
+    if not (mean_of(parts[1]).low > 0 and mean_of(parts[3]).low > 0):
+        return Contrast(value=math.nan, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
+    sums = parts.sum(axis=1)
+    left = sums[:, None] - parts  # without each seed
+    value = float(sums[0] / sums[1] - sums[2] / sums[3])
+    pseudo = n * value - (n - 1) * (left[0] / left[1] - left[2] / left[3])
+    found = contrast(pseudo, np.zeros(n))
+    half = (found.high - found.low) / 2
+    return Contrast(value=value, low=value - half, high=value + half, p=found.p, sd=found.sd, n=n)
+
+
+def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]:
+    """Every summary of a run that is about a kind or about all, with its numbers."""
+    known = {(measure.metric, measure.parts): measure for measure in summary.measures}
+    about = {"", *summary.kinds}
+    for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
+        if metric.endswith((".null", ".guess")) or metric == "retention":
+            continue
+        if metric.endswith(".difference") and metric != "margin.difference":
+            continue
+        for level, kind, parts, value in summary.settings(metric):
+            if kind not in about or "coin=out" in parts:
+                continue
+            words = frozenset(parts - _PLACES.keys())
+            place = next((_PLACES[word] for word in parts & _PLACES.keys()), level)
+            null = summary.value(f"{metric}.null", level, kind, *parts)
+            apart = summary.value(f"{metric}.difference", "global", kind, "local-global", *words)
+            measure = known.get((metric, words))
+            title, unit, digits = _named(metric, words)
+            yield (
+                Quantity(
+                    metric=metric,
+                    parts=tuple(sorted(words)),
+                    kind=kind,
+                    level=place,
+                    title=measure.title.partition(" (")[0].partition(" at ")[0] if measure else title,
+                    unit=measure.unit if measure and measure.unit else unit,
+                    scale=100.0 if metric in POINTS else 1.0,
+                    digits=measure.digits if measure else digits,
+                    headline=measure.headline if measure else _is_headline(metric, words, kind),
+                ),
+                {
+                    "values": value.value,
+                    "null": math.nan if null is None else null.value,
+                    "n": value.n,
+                    "paired": math.nan if apart is None or place != "local" else value.value - apart.value,
+                },
+            )
+
+
+def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, float]]:
+    """The values of a quantity at each observed round."""
+    level = quantity.level.partition(",")[0]
+    places = [word for word, place in _PLACES.items() if place == quantity.level and quantity.kind]
+    for words in ([*quantity.parts, *places[:1]], quantity.parts):
+        if found := summary.series(quantity.metric, level, quantity.kind, *words):
+            yield from ((round, value.value) for round, value in found)
+            return
+
+
+def _named(metric: str, words: frozenset[str]) -> tuple[str, str, int]:
+    """Title, unit and digits of what is no measure of memorisation."""
+    if metric == "margin.difference":
+        views = [VIEWS.get(word.removeprefix("view="), word) for word in words if word.startswith("view=")]
+        return f"reconstruction from {' '.join(views)}, in − held back", "dB", 2
+    shown = " ".join([_TITLES.get(metric, metric.replace("_", " ")), *sorted(words)])
+    return shown, "points" if metric in POINTS else "", 3
+
+
+def _is_headline(metric: str, words: frozenset[str], kind: str) -> bool:
+    real = {"view=message", "view=aggregate"}
+    return (metric in _TITLES and not kind and not words) or (metric == "margin.difference" and bool(words & real))

@@ -1,0 +1,192 @@
+"""Figures of a comparison: local against global, what aggregation keeps, measures over rounds, and utility."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from fedmem.comparison import Comparison, Quantity, Series
+from fedmem.contrasts import Mean, mean_of
+from fedmem.figures import FAINT, INK, LINE, broken, figure_with, finish, plain, png, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+"""Of Okabe and Ito (2008) but for the last, since their yellow is not seen on white."""
+MARKERS = "osD^vP*X"
+DASHES = ("-", "--", ":", "-.")
+
+_SUBTITLE = "bars and bands: 95 % intervals over seeds"
+_TRADES = f"upper left is better; filled: no setting is better in one and no worse in the other; {_SUBTITLE}"
+
+
+def drawn(comparison: Comparison) -> Iterator[tuple[str, bytes, str]]:
+    """Every figure that the values can fill: name, PNG, and what it shows. Equal values give equal bytes."""
+    for (metric, parts, title), group in groupby(
+        comparison.tested, key=lambda one: (one.quantity.metric, one.quantity.parts, one.quantity.title)
+    ):
+        listed = list(group)
+        name = slug(" ".join([*parts, metric]))
+        pairs = [
+            (whole.quantity.kind, local, whole)
+            for local in listed
+            for whole in listed
+            if (local.quantity.level, whole.quantity.level) == ("local", "global")
+            and local.quantity.kind == whole.quantity.kind
+        ]
+        if pairs:
+            text = f"{title}: the holder's model against the aggregate, by setting; {_SUBTITLE}"
+            yield f"{name}_levels", _levels(comparison, title, pairs), text
+        lines = [one for one in listed if len(one.rounds) > 1]
+        if lines:
+            text = f"{title} over rounds, by setting; {_SUBTITLE}"
+            yield f"{name}_rounds", _over_rounds(comparison, title, lines), text
+    kept: dict[Quantity, list[Any]] = {}
+    for one in comparison.retention:
+        kept.setdefault(one.quantity, []).append(one)
+    shown = {quantity: found for quantity, found in kept.items() if not all(math.isnan(o.ratio.value) for o in found)}
+    if shown:
+        text = f"retention: what the aggregate keeps of the effect at the holder, by setting; {_SUBTITLE}"
+        panels = {
+            f"{quantity.title}\n{quantity.kind}": [
+                Mean(value=o.ratio.value, low=o.ratio.low, high=o.ratio.high, n=o.ratio.n) for o in found
+            ]
+            for quantity, found in shown.items()
+        }
+        yield "retention", _dots(comparison, "retention, global / local", panels, (0.0, 1.0)), text
+    trades: dict[Quantity, list[Any]] = {}
+    for trade in comparison.trades:
+        trades.setdefault(trade.quantity, []).append(trade)
+    if trades:
+        yield "trades", _trades(comparison, trades), f"utility against each measure of the aggregate; {_TRADES}"
+
+
+def slug(text: str) -> str:
+    """A name for files.
+
+    >>> slug("lira auc")
+    'lira_auc'
+    """
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
+
+
+def _style(setting: int) -> dict[str, Any]:
+    """Colour and marker, which repeat only together after 64 settings."""
+    turn = setting // len(COLOURS)
+    return {"color": COLOURS[setting % len(COLOURS)], "marker": MARKERS[(setting + turn) % len(MARKERS)]}
+
+
+def _canvas(
+    count: int, subtitle: str, *, sharey: bool, columns: int = 3, height: float = 2.9
+) -> tuple[Any, list[Axes]]:
+    columns = min(count, columns)
+    rows = math.ceil(count / columns)
+    width = max(3.5 * columns + 0.6, 6.4)
+    figure, grid = figure_with(
+        width, height * rows + 1.1 + LINE * len(broken(subtitle, width)), rows, columns, sharey=sharey
+    )
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    for axes in grid[:count]:
+        tidy(axes)
+    return figure, grid[:count]
+
+
+def _bars(found: Mean) -> list[list[float]]:
+    """Lengths of an error bar to both sides; none where there is no interval."""
+    if math.isnan(found.low):
+        return [[0.0], [0.0]]
+    return [[found.value - found.low], [found.high - found.value]]
+
+
+def _finished(figure: Any, title: str, subtitle: str, grid: Sequence[Axes], labels: int) -> bytes:
+    finish(figure, title, subtitle, grid, foot=0.3 + 0.18 * ((labels - 1) // 4))
+    return png(figure)
+
+
+def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Series, Series]]) -> bytes:
+    """One panel a kind, one point a setting; on the diagonal aggregation keeps everything."""
+    figure, grid = _canvas(len(pairs), _SUBTITLE, sharey=False)
+    for axes, (kind, local, whole) in zip(grid, pairs, strict=True):
+        axes.set_title(plain(kind or "all"), loc="left", fontsize=10, color=INK)
+        for setting, label in enumerate(comparison.labels):
+            x, y = mean_of(local.values[setting]), mean_of(whole.values[setting])
+            axes.errorbar(
+                [x.value],
+                [y.value],
+                xerr=_bars(x),
+                yerr=_bars(y),
+                label=plain(label),
+                linestyle="none",
+                **_style(setting),
+            )
+        ends = [*axes.get_xlim(), *axes.get_ylim()]
+        axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=FAINT, linewidth=1, zorder=1)
+        axes.set_xlabel("local, holder")
+    grid[0].set_ylabel(
+        plain(f"global{', ' * bool(local.quantity.unit == 'bits')}{'bits' * (local.quantity.unit == 'bits')}")
+    )
+    return _finished(figure, f"{title}: local against global", _SUBTITLE, grid, len(comparison.labels))
+
+
+def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) -> bytes:
+    """One panel for each kind and level, one line a setting."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, grid = _canvas(len(lines), _SUBTITLE, sharey=False, columns=2)
+    for axes, one in zip(grid, lines, strict=True):
+        axes.set_title(plain(", ".join(filter(None, (one.quantity.kind, one.quantity.level)))), loc="left", fontsize=10)
+        rounds = list(one.rounds)
+        for setting, label in enumerate(comparison.labels):
+            found = [mean_of(one.rounds[round][setting]) for round in rounds]
+            style = _style(setting)
+            lows, highs = [m.low for m in found], [m.high for m in found]
+            axes.fill_between(rounds, lows, highs, color=style["color"], alpha=0.12, linewidth=0)
+            dash = DASHES[setting // len(COLOURS) % len(DASHES)]
+            axes.plot(
+                rounds,
+                [m.value for m in found],
+                label=plain(label),
+                linewidth=1.5,
+                markersize=4,
+                linestyle=dash,
+                **style,
+            )
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
+    return _finished(figure, f"{title} over rounds", _SUBTITLE, grid, len(comparison.labels))
+
+
+def _dots(comparison: Comparison, title: str, panels: Mapping[str, Sequence[Mean]], marks: Sequence[float]) -> bytes:
+    """One panel each, one row a setting."""
+    height = 0.8 + 0.24 * len(comparison.labels)
+    figure, grid = _canvas(len(panels), _SUBTITLE, sharey=True, height=height)
+    for axes, (name, found) in zip(grid, panels.items(), strict=True):
+        axes.set_title(plain(name), loc="left", fontsize=9, color=INK)
+        for setting, mean in enumerate(found):
+            axes.errorbar([mean.value], [setting], xerr=_bars(mean), linestyle="none", **_style(setting))
+        for mark in marks:
+            axes.axvline(mark, color=FAINT, linestyle=":", linewidth=1, zorder=1)
+        axes.set_yticks(range(len(comparison.labels)), [plain(label) for label in comparison.labels])
+        axes.set_ylim(len(comparison.labels) - 0.5, -0.5)
+    return _finished(figure, title, _SUBTITLE, grid, 1)
+
+
+def _trades(comparison: Comparison, trades: Mapping[Quantity, Sequence[Any]]) -> bytes:
+    """One panel a measure and kind; to the upper left is better: more accuracy, less memorisation."""
+    figure, grid = _canvas(len(trades), _TRADES, sharey=True)
+    for axes, (quantity, found) in zip(grid, trades.items(), strict=True):
+        axes.set_title(plain(f"{quantity.title}\n{quantity.kind}"), loc="left", fontsize=9, color=INK)
+        for one in found:
+            fill = "full" if one.better < 0 else "none"
+            axes.errorbar(
+                [one.harm.value], [one.use.value], xerr=_bars(one.harm), yerr=_bars(one.use), linestyle="none",
+                label=plain(comparison.labels[one.setting]), fillstyle=fill, **_style(one.setting),
+            )  # fmt: skip
+        axes.set_xlabel(plain(", ".join(filter(None, ("global", quantity.unit if quantity.scale == 1 else "")))))
+    grid[0].set_ylabel("test accuracy")
+    return _finished(figure, "utility against memorisation", _TRADES, grid, len(comparison.labels))

@@ -1,0 +1,208 @@
+"""A comparison for people: a table for the terminal, figures and a page. Drawn from its values, nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from fedmem import comparison_figures
+from fedmem.cells import Section, Value, number
+from fedmem.comparison import Comparison, Quantity, Row
+from fedmem.contrasts import MOST_SEEDS, Contrast, Mean, Ratio
+from fedmem.report import HEAD, Grid, line_text, prose, section_html
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
+
+CAPTION = (
+    "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights anew, and all "
+    "settings share them. Differences are paired by seeds. p is that of no difference, adjusted over all differences "
+    "of this table together (Holm), so that the chance of any wrong call is at most 5 %."
+)
+
+POWER = (
+    "An unresolved difference is no evidence that there is none. detects: the smallest difference that these seeds "
+    "would have found with 80 % chance; seeds: how many would find the difference that was seen."
+)
+
+
+def sections(comparison: Comparison) -> Iterator[Section]:
+    """The table part by part: differences by measure, and what aggregation keeps."""
+    others = set(comparison.reference)
+    against = comparison.labels[others.pop()] if len(others) == 1 else "its reference"
+    for title, own in groupby(comparison.rows, key=lambda row: row.quantity.title):
+        listed = list(own)
+        blocks = [
+            (_heading(quantity), tuple(_row(comparison, row) for row in group))
+            for quantity, group in groupby(listed, key=lambda row: row.quantity)
+        ]
+        unit = listed[0].quantity.unit
+        less = f"less {against}{unit and ', '}{unit}"
+        yield Section(title=title.upper(), columns=("", "seeds", "mean", less, "p", ""), blocks=tuple(blocks))
+    kept, nothing = [], []
+    for quantity, group in groupby(comparison.retention, key=lambda one: one.quantity):
+        name, found = f"{quantity.title}, {quantity.kind}", list(group)
+        if all(math.isnan(one.ratio.value) for one in found):
+            nothing.append(name)
+            continue
+        rows = [(one, "not resolved" if math.isnan(one.ratio.value) else _text(one.ratio, 2)) for one in found]
+        kept.append(
+            (
+                name,
+                tuple(
+                    (comparison.labels[one.setting], str(one.ratio.n), text, _text(one.difference, 2))
+                    for one, text in rows
+                ),
+            )
+        )
+    yield Section(
+        title="WHAT AGGREGATION KEEPS",
+        columns=("", "seeds", "global / local", f"less {against}"),
+        blocks=tuple(kept),
+        notes=(f"Not resolved in any setting: {'; '.join(nothing)}.",) if nothing and kept else (),
+    )
+
+
+def traded(comparison: Comparison) -> Section:
+    """Utility against each measure of the aggregate, setting by setting."""
+    blocks = [
+        (
+            quantity.name,
+            tuple(
+                (
+                    comparison.labels[one.setting],
+                    str(one.harm.n),
+                    _text(one.use, 3),
+                    _text(one.harm, quantity.digits),
+                    "" if one.better < 0 else f"{comparison.labels[one.better]}{'' if one.sure else ' (unresolved)'}",
+                )
+                for one in group
+            ),
+        )
+        for quantity, group in groupby(comparison.trades, key=lambda one: one.quantity)
+    ]
+    return Section(
+        title="UTILITY AGAINST MEMORISATION",
+        columns=("", "seeds", "test accuracy", "measure", "has less accuracy and more of it than"),
+        blocks=tuple(blocks),
+    )
+
+
+def best(comparison: Comparison) -> Iterator[str]:
+    """For each measure of the aggregate the settings than which none is better in one and no worse in the other."""
+    for quantity, group in groupby(comparison.trades, key=lambda one: one.quantity):
+        names = [comparison.labels[one.setting] for one in group if one.better < 0]
+        yield f"{quantity.title}, {quantity.kind}: {'; '.join(names)}"
+
+
+def unresolved(comparison: Comparison) -> str:
+    """How many differences the seeds do not resolve, measure by measure with the smallest that they could."""
+    rows = [row for row in comparison.rows if row.contrast is not None]
+    open_ = [row for row in rows if row.verdict == "unresolved"]
+    if not rows or not open_:
+        return ""
+    said = []
+    for title, group in groupby(open_, key=lambda row: row.quantity.title):
+        listed = list(group)
+        sizes = [row.detectable * row.quantity.scale for row in listed if not math.isnan(row.detectable)]
+        unit = listed[0].quantity.unit
+        if sizes:
+            ends = dict.fromkeys(number(end, 2 if unit == "bits" else 1) for end in (min(sizes), max(sizes)))
+            said.append(f"{title} {len(listed)} (detects {' to '.join(ends)}{unit and ' '}{unit})")
+        else:
+            said.append(f"{title} {len(listed)}")
+    seeds = len(comparison.seeds)
+    few = "; with one seed nothing is resolved" if seeds == 1 else ""
+    return f"{len(open_)} of {len(rows)} differences are unresolved with {seeds} seeds: {'; '.join(said)}{few}."
+
+
+def _heading(quantity: Quantity) -> str:
+    return ", ".join(filter(None, (quantity.kind, quantity.level)))
+
+
+def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
+    """Label, seeds, mean, difference as an effect, p, and what comes of it."""
+    quantity, found = row.quantity, row.contrast
+    cells = (comparison.labels[row.setting], str(row.mean.n), _text(row.mean, quantity.digits))
+    if found is None:
+        return (*cells, "reference", "", "")
+    digits = quantity.digits if quantity.scale == 1 else 1
+    p = "" if math.isnan(row.adjusted) else "< 0.001" if row.adjusted < 0.001 else f"{row.adjusted:.3f}"
+    verdict = row.verdict
+    if verdict == "unresolved" and not math.isnan(row.detectable):
+        seeds = str(row.seeds) if row.seeds else f"> {MOST_SEEDS}"
+        verdict += f" (detects {number(row.detectable * quantity.scale, digits)}; seeds {seeds})"
+    return (*cells, _text(found, digits, quantity.scale), p, verdict)
+
+
+def _text(found: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0) -> str:
+    if found is None:
+        return ""
+    ends = found.value * scale, found.low * scale, found.high * scale
+    return Value(value=ends[0], low=ends[1], high=ends[2], n=found.n).text(digits)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The sections of a comparison as lines for a console, to be printed by rich."""
+
+    comparison: Comparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        for text, style in self.lines(options.max_width):
+            yield line_text(text, style)
+
+    def lines(self, width: int) -> Iterator[tuple[str, str]]:
+        """Lines of at most this width, each with its style."""
+        shown = [section for section in sections(self.comparison) if any(block for _, block in section.blocks)]
+        yield from prose(headline(self.comparison), width, "bold")
+        yield from prose(CAPTION, width, "dim")
+        for section in shown:
+            yield "", ""
+            yield from Grid.of([section], width).lines(section)
+        yield "", ""
+        yield from prose(unresolved(self.comparison), width)
+        yield from prose(POWER if unresolved(self.comparison) else "", width, "dim")
+        yield "", ""
+        yield from prose(BEST if self.comparison.trades else NO_UTILITY, width)
+        for line in best(self.comparison):
+            yield from prose(f"  {line}", width, hang=4)
+
+
+BEST = "On the front of test accuracy and memorisation by the aggregate, by their means, whether resolved or not:"
+NO_UTILITY = "Utility was not measured; add the probe {kind: utility} to see what less memorisation costs."
+
+
+def headline(comparison: Comparison) -> str:
+    """One line about what was compared."""
+    count = len(comparison.settings)
+    seeds = f"{len(comparison.seeds)} seed{'s' * (len(comparison.seeds) != 1)}"
+    return f"{count} setting{'s' * (count != 1)} x {seeds}: {'; '.join(comparison.labels)}"
+
+
+def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str, Mapping[str, bytes]]:
+    """The page, which holds its figures and loads nothing, and these by name. Whatever came from a file is escaped."""
+    pictures = {name: (data, text) for name, data, text in comparison_figures.drawn(comparison)}
+    text = html.escape
+    parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
+    parts += [f"<p>{text(said)}</p>" for said in (headline(comparison), CAPTION)]
+    parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failed]
+    for section in (*sections(comparison), traded(comparison)):
+        parts += section_html(section)
+    parts += [f"<p>{text(said)}</p>" for said in (unresolved(comparison), POWER) if unresolved(comparison)]
+    parts += [] if comparison.trades else [f"<p>{text(NO_UTILITY)}</p>"]
+    parts.append("<h2>Figures</h2>")
+    for name, (data, caption) in pictures.items():
+        image = base64.b64encode(data).decode()
+        parts.append(
+            f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{image}">'
+            f"<figcaption>{text(caption)} ({text(name)}.png)</figcaption></figure>"
+        )
+    parts.append("</body></html>\n")
+    return "".join(parts), {name: data for name, (data, _) in pictures.items()}

@@ -1,0 +1,123 @@
+"""The tables of a comparison as tidy rows, for files: one row for each number, or for each setting in each quantity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from fedmem.comparison import Comparison, Quantity
+from fedmem.contrasts import Contrast, Mean, Ratio
+
+Rows = Iterator[dict[str, Any]]
+
+
+def values(comparison: Comparison) -> Rows:
+    """Every quantity of every run; nothing for runs that failed."""
+    for one in comparison.series:
+        for setting in range(len(comparison.settings)):
+            for place, seed in enumerate(comparison.seeds):
+                if not math.isnan(one.n[setting, place]):
+                    yield {
+                        **_setting(comparison, setting),
+                        "seed": seed,
+                        **_quantity(one.quantity),
+                        "value": one.values[setting, place],
+                        "null": one.null[setting, place],
+                        "n": int(one.n[setting, place]),
+                    }
+
+
+def rounds(comparison: Comparison) -> Rows:
+    """What is tabled, at each observed round."""
+    for one in comparison.tested:
+        for round, found in one.rounds.items():
+            for setting in range(len(comparison.settings)):
+                for place, seed in enumerate(comparison.seeds):
+                    if not math.isnan(found[setting, place]):
+                        yield {
+                            **_setting(comparison, setting),
+                            "seed": seed,
+                            **_quantity(one.quantity),
+                            "round": round,
+                            "value": found[setting, place],
+                        }
+
+
+def differences(comparison: Comparison) -> Rows:
+    """Each setting in each tabled quantity, against its reference; differences as they are, and as an effect in `unit`.
+
+    `detectable` is the smallest difference that these seeds find with 80 % chance, `seeds_needed` how many would find
+    the one that was seen (0: more than 1000, or not known).
+    """
+    for row in comparison.rows:
+        found, scale = row.contrast, row.quantity.scale
+        yield {
+            **_setting(comparison, row.setting),
+            **_quantity(row.quantity),
+            **_numbers("mean", row.mean),
+            "reference": "" if found is None else comparison.labels[comparison.reference[row.setting]],
+            **_numbers("difference", found),
+            "effect": math.nan if found is None else found.value * scale,
+            "unit": row.quantity.unit,
+            "p": math.nan if found is None else found.p,
+            "p_adjusted": row.adjusted,
+            "verdict": row.verdict,
+            "detectable": row.detectable,
+            "seeds_needed": row.seeds,
+        }
+
+
+def retention(comparison: Comparison) -> Rows:
+    """What aggregation keeps of each measure; NaN where there is no local effect to keep."""
+    for kept in comparison.retention:
+        yield {
+            **_setting(comparison, kept.setting),
+            **_quantity(kept.quantity),
+            "level": "global",
+            **_numbers("retention", kept.ratio),
+            **_numbers("difference", kept.difference),
+        }
+
+
+def trades(comparison: Comparison) -> Rows:
+    """Utility and one measure; `dominated_by` is a setting that has more of one and no less of the other."""
+    for trade in comparison.trades:
+        yield {
+            **_setting(comparison, trade.setting),
+            **_quantity(trade.quantity),
+            **_numbers("utility", trade.use),
+            **_numbers("measure", trade.harm),
+            "dominated_by": comparison.labels[trade.better] if trade.better >= 0 else "",
+            "both_resolved": trade.sure,
+        }
+
+
+TABLES: Mapping[str, Callable[[Comparison], Rows]] = {
+    "values": values,
+    "rounds": rounds,
+    "differences": differences,
+    "retention": retention,
+    "trades": trades,
+}
+"""Name of the files -> their rows."""
+
+
+def _setting(comparison: Comparison, setting: int) -> dict[str, Any]:
+    return {"setting": comparison.labels[setting], **dict(comparison.settings[setting])}
+
+
+def _quantity(quantity: Quantity) -> dict[str, Any]:
+    return {
+        "metric": quantity.metric,
+        "with": " ".join(quantity.parts),
+        "kind": quantity.kind,
+        "level": quantity.level,
+    }
+
+
+def _numbers(name: str, found: Mean | Contrast | Ratio | None) -> dict[str, Any]:
+    """Value, interval and seeds under this name."""
+    if found is None:
+        return {name: math.nan, f"{name}_low": math.nan, f"{name}_high": math.nan, f"{name}_seeds": 0}
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_seeds": found.n}

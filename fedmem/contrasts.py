@@ -1,0 +1,219 @@
+"""Settings against a reference over seeds: paired differences, Holm's adjustment, power, and retention as a ratio.
+
+A seed is a replicate: data, coins, canaries, weights and noise are drawn anew, and all settings of one seed share them.
+So differences are taken within seeds, and whatever is said of them has as many degrees of freedom as there are seeds,
+less one. All values are those of whole banks, means over many runs and examples, so that Student's t fits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from fedmem.types import FloatArray
+
+LEVEL = 0.05
+"""The chance of a wrong call, over all differences that are tested together."""
+
+POWER = 0.8
+"""The chance with which a difference as large as the smallest detectable one is found."""
+
+MOST_SEEDS = 1000
+"""Seeds that are asked for at most; beyond, a difference counts as too small to be found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over n seeds with its 95 % interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A difference to the reference over n seeds that both have: with its 95 % interval, and p for no difference.
+
+    `sd` is the standard deviation of the differences of single seeds. NaN where it cannot be known: fewer than two
+    seeds, or differences that are all alike, which are no certainty.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    sd: float
+    n: int
+
+    @property
+    def identical(self) -> bool:
+        """Whether no seed shows any difference."""
+        return self.n > 0 and self.value == 0 and self.sd == 0
+
+
+def mean_of(values: FloatArray) -> Mean:
+    """The mean and Student's interval over seeds; NaN values do not count.
+
+    >>> found = mean_of(np.array([1.0, 2.0, 3.0, np.nan]))
+    >>> round(found.low, 3), found.value, round(found.high, 3), found.n
+    (-0.484, 2.0, 4.484, 3)
+    """
+    found = contrast(values, np.zeros(len(values)))
+    return Mean(value=found.value, low=found.low, high=found.high, n=found.n)
+
+
+def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
+    """The paired difference, values − reference, seed by seed (S,); seeds that lack either do not count.
+
+    Two-sided p of the paired t test (Student, 1908).
+
+    >>> found = contrast(np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 2.0]))
+    >>> round(found.value, 3), round(found.p, 4), found.n
+    (1.333, 0.0572, 3)
+    """
+    from scipy.special import stdtr, stdtrit
+
+    apart = values - reference
+    apart = apart[~np.isnan(apart)]
+    n = len(apart)
+    value = float(apart.mean()) if n else math.nan
+    if n < 2:
+        return Contrast(value=value, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
+    sd = float(apart.std(ddof=1))
+    if not sd > 1e-12 * np.abs(apart).max():
+        return Contrast(value=value, low=math.nan, high=math.nan, p=math.nan, sd=0.0, n=n)
+    error = sd / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * error
+    p = 2 * float(stdtr(n - 1, -abs(value) / error))
+    return Contrast(value=value, low=value - half, high=value + half, p=p, sd=sd, n=n)
+
+
+def holm(p: FloatArray) -> FloatArray:
+    """Adjusted p, which keep the chance of any wrong rejection below the level, however the tests hang together.
+
+    The k-th smallest of m is multiplied by m − k + 1, and none is smaller than one before it (Holm, 1979). NaN stays
+    NaN and does not count.
+
+    >>> holm(np.array([0.01, 0.04, 0.03, np.nan])).tolist()
+    [0.03, 0.06, 0.06, nan]
+    """
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def detectable(sd: float, n: int, tests: int = 1) -> float:
+    """The smallest difference that n seeds find with 80 % chance, where single seeds scatter by `sd`.
+
+    At the level that Holm's first step gives one of so many tests, LEVEL / tests, by the noncentral t distribution. NaN
+    where the scatter is not known.
+
+    >>> round(detectable(1.0, 10), 2), round(detectable(1.0, 40), 2)
+    (1.0, 0.45)
+    """
+    if n < 2 or not sd > 0:
+        return math.nan
+    return _noncentrality(n, LEVEL / tests) * sd / math.sqrt(n)
+
+
+def seeds_for(difference: float, sd: float, tests: int = 1) -> int:
+    """How many seeds find such a difference with 80 % chance; 0 where that is more than MOST_SEEDS or not known.
+
+    >>> seeds_for(1.0, 1.0), seeds_for(0.001, 1.0)
+    (10, 0)
+    """
+    if not (sd > 0 and abs(difference) > 0) or detectable(sd, MOST_SEEDS, tests) > abs(difference):
+        return 0
+    low, high = 1, MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        if middle > 1 and detectable(sd, middle, tests) <= abs(difference):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@cache
+def _noncentrality(n: int, level: float) -> float:
+    """The mean, in standard errors, at which a two-sided t test of this level rejects with chance POWER."""
+    from scipy.optimize import brentq
+    from scipy.special import nctdtr, stdtrit
+
+    critical = float(stdtrit(n - 1, 1 - level / 2))
+
+    def missing(shift: float) -> float:
+        # the other tail adds less than the level itself, and nothing where power is high
+        return float(1 - nctdtr(n - 1, shift, critical)) - POWER
+
+    found: float = brentq(missing, 0.0, 2 * critical + 10)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """What is kept of an effect, over n seeds, with its 95 % interval; NaN where there is no effect to keep."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def retained(whole: FloatArray, local: FloatArray) -> Ratio:
+    """Σ whole / Σ local over seeds (S,), both above the value that no memorisation gives, with Fieller's interval.
+
+    Args:
+        whole: the effect at the aggregate in each seed.
+        local: that at the holder, over the same examples.
+
+    - a ratio of sums, never a mean of ratios, which small denominators would pull anywhere;
+    - NaN where Student's interval of the mean of `local` is not above zero: then there is nothing to keep;
+    - the interval is exact for normal means (Fieller, 1954), and not symmetric.
+
+    >>> found = retained(np.array([1.0, 1.2, 0.9]), np.array([2.0, 2.1, 1.9]))
+    >>> round(found.low, 3), round(found.value, 3), round(found.high, 3)
+    (0.372, 0.517, 0.63)
+    """
+    known = ~np.isnan(whole) & ~np.isnan(local)
+    whole, local = whole[known], local[known]
+    base = mean_of(local)
+    if not base.low > 0:
+        return Ratio(value=math.nan, low=math.nan, high=math.nan, n=len(local))
+    from scipy.special import stdtrit
+
+    n = len(local)
+    (xx, xy), (_, yy) = (np.cov(whole, local) / n).tolist()
+    t2 = float(stdtrit(n - 1, 0.975)) ** 2
+    a, b = float(whole.mean()), float(local.mean())
+    # the roots of (a − ρ b)² = t² var(a − ρ b); the leading coefficient is positive, since b is resolved
+    two, one, zero = b * b - t2 * yy, a * b - t2 * xy, a * a - t2 * xx
+    half = math.sqrt(max(one * one - two * zero, 0.0))
+    return Ratio(value=a / b, low=(one - half) / two, high=(one + half) / two, n=n)
+
+
+def dominated(use: FloatArray, harm: FloatArray) -> list[int]:
+    """For each point one that is no worse in both and better in one: more use, less harm; −1 where there is none.
+
+    Of several the one with the most use, then the least harm, then the first. NaN neither dominates nor is dominated.
+
+    >>> dominated(np.array([0.9, 0.8, 0.95]), np.array([1.0, 2.0, 3.0]))
+    [-1, 0, -1]
+    """
+    found = []
+    for i in range(len(use)):
+        better = [
+            j
+            for j in range(len(use))
+            if use[j] >= use[i] and harm[j] <= harm[i] and (use[j] > use[i] or harm[j] < harm[i])
+        ]
+        found.append(min(better, key=lambda j: (-use[j], harm[j], j), default=-1))
+    return found

@@ -1,0 +1,218 @@
+"""What a comparison crosses: every setting of what varies with every seed, each a scenario of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedmem.errors import ComponentError, Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+Setting = tuple[tuple[str, str], ...]
+"""What varies, in its order: the YAML path, and the value as it would be written after `--set`."""
+
+_CLASS = re.compile(r"[\w.]+:(\w+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One scenario of a comparison: a setting of what varies, and a seed."""
+
+    setting: Setting
+    seed: int
+    scenario: Scenario
+
+
+def label_of(setting: Setting) -> str:
+    """A short name of a setting: kinds and classes as they are, other values after the name of their field.
+
+    >>> label_of((("strategy.kind", "krum"), ("client.lr", "0.1")))
+    'krum, lr=0.1'
+    >>> label_of((("strategy.kind", "my.module:Mine"), ("strategy", "{kind: krum, byzantine: 2}")))
+    'Mine, krum byzantine=2'
+    """
+    return ", ".join(_label(path, value) for path, value in setting) or "as written"
+
+
+def _label(path: str, value: str) -> str:
+    name = path.rpartition(".")[2]
+    if named := _CLASS.fullmatch(value):
+        return named[1]
+    if value.startswith("{") and value.endswith("}"):
+        kind = re.search(r"\bkind: *([\w.:]+)", value)
+        rest = re.sub(r"\bkind: *[\w.:]+,? *", "", value[1:-1]).strip(", ").replace(": ", "=")
+        return f"{_label('kind', kind[1])} {rest}".strip() if kind else f"{name}={rest}"
+    return value if name == "kind" else f"{name}={value}"
+
+
+def parse_vary(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What varies, from `path=a,b,c` each; commas within brackets or quotes belong to a value.
+
+    >>> parse_vary(["strategy.kind=fedavg,krum", "sampler={kind: uniform, size: 5},{kind: everyone}"])["sampler"]
+    ('{kind: uniform, size: 5}', '{kind: everyone}')
+
+    Errors: `ScenarioError` with everything that is wrong.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    problems = []
+    for text in texts:
+        path, equals, rest = (part.strip() for part in text.partition("="))
+        values = tuple(_split(rest))
+        said = ""
+        if not equals or not path or not all(values):
+            said = "should be path=value,value such as strategy.kind=fedavg,fedmedian"
+        elif path in found:
+            said = f"{path} is varied twice; give all its values at once"
+        elif path.split(".")[0].split("[")[0] in ("name", "seed", "speed"):
+            said = f"{path} cannot be varied: " + (
+                "give seeds by --seeds, such as 0:10" if path == "seed" else "it changes no result"
+            )
+        elif twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+            said = f"{twice[0]} is given twice; a setting is compared with others, not with itself"
+        if said:
+            problems.append(Problem(path="", message=said, source=f"--vary {text}"))
+        found[path] = values
+    if problems:
+        raise ScenarioError(problems)
+    return found
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that stand in no bracket and no quotes.
+
+    >>> _split("a, [1, 2],'x,y'")
+    ['a', '[1, 2]', "'x,y'"]
+    """
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            depth -= 1
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from `0:10` (0 to 9), `3`, or several such parts between commas; each once, in their order.
+
+    >>> parse_seeds("0:3,7")
+    (0, 1, 2, 7)
+
+    Errors: `ScenarioError`.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        if not (match := re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?", part)):
+            raise _wrong_seeds(text, "should be a range such as 0:10 (0 to 9), or single seeds such as 1,2,5")
+        first = int(match[1])
+        found += range(first, int(match[2])) if match[2] else [first]
+    if not found or len(set(found)) < len(found):
+        raise _wrong_seeds(text, f"names {'no seed' if not found else 'a seed twice'}; give each once, such as 0:10")
+    if max(found) >= 2**63 or len(found) > 10**5:
+        raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
+    return tuple(found)
+
+
+def _wrong_seeds(text: str, message: str) -> ScenarioError:
+    return ScenarioError([Problem(path="", message=message, source=f"--seeds {text}")])
+
+
+def settings_of(vary: Mapping[str, Sequence[str]]) -> tuple[Setting, ...]:
+    """Every combination, the last path varying fastest.
+
+    >>> [label_of(one) for one in settings_of({"strategy.kind": ["fedavg", "krum"], "client.lr": ["1", "2"]})]
+    ['fedavg, lr=1', 'fedavg, lr=2', 'krum, lr=1', 'krum, lr=2']
+    """
+    return tuple(tuple(zip(vary, values, strict=True)) for values in product(*vary.values()))
+
+
+def cross(
+    source: Path | str | Scenario, settings: Sequence[Setting], seeds: Sequence[int], overrides: Sequence[str] = ()
+) -> tuple[Cell, ...]:
+    """One scenario for each setting and seed, setting by setting.
+
+    Args:
+        source: a scenario file, or a scenario.
+        settings: what each changes, after `overrides`.
+        seeds: replace the seed of the scenario.
+        overrides: changes to all of them, `path=value` each.
+
+    Guarantees:
+
+    - all that does not depend on what varies is the same for one seed: data, coins, canaries, initial weights, and who
+      takes part where the sampler does not vary;
+    - a strategy that names the client algorithm which heeds its offers gets it, unless the client is given or varied.
+
+    Errors: one `ScenarioError` with everything that is wrong in any of them; where two are the same scenario.
+    """
+    cells: list[Cell] = []
+    problems: dict[str, Problem] = {}
+    for setting in settings:
+        changes = [*overrides, *(f"{path}={value}" for path, value in setting)]
+        try:
+            wanted = wanted_client(source, changes)
+            cells += [
+                Cell(setting=setting, seed=seed, scenario=_loaded(source, [*changes, *wanted, f"seed={seed}"]))
+                for seed in seeds
+            ]
+        except ScenarioError as error:
+            given = {f"--set {path}={value}": f"--vary {path}={value}" for path, value in setting}
+            told = (replace(one, source=given.get(one.source, one.source)) for one in error.problems)
+            problems |= {str(problem): problem for problem in told}
+    if problems:
+        raise ScenarioError(list(problems.values()))
+    first: dict[str, Setting] = {}
+    for cell in cells:
+        other = first.setdefault(cell.scenario.id, cell.setting)
+        if other != cell.setting:
+            message = f"{label_of(other)} and {label_of(cell.setting)} are the same scenario; leave one of them out"
+            raise ScenarioError([Problem(path="", message=message, source="--vary")])
+    return tuple(cells)
+
+
+def wanted_client(source: Path | str | Scenario, changes: Sequence[str]) -> list[str]:
+    """The change that gives the strategy the client algorithm that it names; none where that is there or decided."""
+    from fedmem.catalogue import load
+
+    if any(re.match(r"client(\.kind)?\s*=", change.strip()) for change in changes):
+        return []
+    tree = _tree(source, changes)
+    kinds = {name: part.get("kind") if isinstance(part, dict) else None for name, part in tree.items()}
+    try:
+        wanted = getattr(load("strategy", str(kinds.get("strategy", "fedavg"))), "client", None)
+    except ComponentError:
+        return []  # told when the scenario is loaded
+    return [f"client.kind={wanted}"] if isinstance(wanted, str) and kinds.get("client", "sgd") != wanted else []
+
+
+def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, Any]:
+    """The values of a scenario before they are checked; whatever is wrong is told when it is loaded."""
+    from fedmem.overrides import Origin, override
+    from fedmem.yaml_source import read_file, read_text
+
+    read = read_file(Path(source)) if isinstance(source, Path | str) else read_text(source.to_yaml(), source.name)
+    tree: dict[str, Any] = read.value if isinstance(read.value, dict) else {}
+    override(tree, changes, Origin("", read.lines))
+    return tree
+
+
+def _loaded(source: Path | str | Scenario, changes: Iterable[str]) -> Scenario:
+    from fedmem.scenario import load_scenario, parse_scenario
+
+    if isinstance(source, Path | str):
+        return load_scenario(source, list(changes))
+    return parse_scenario(source.to_yaml(), source.name, list(changes))

@@ -1,0 +1,51 @@
+"""Every command and piece of Python of the page on comparisons runs, made small."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import fedmem
+from fedmem.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "compare-and-sweep.md").read_text(encoding="utf-8")
+SMALL = [
+    "runs=8",
+    "rounds=2",
+    "clients=5",
+    "sampler.size=4",
+    "references=20",
+    "probes=[]",
+    "bootstrap=20",
+    "observe.every=2",
+]
+SMALL += ["injections=[{kind: random_pattern, per_client: 1}]", "estimators=[{kind: exposure}]", "observe.rounds=[]"]
+
+
+def test_the_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (command,) = re.findall(r"^\$ fedmem (compare .*)$", PAGE, flags=re.MULTILINE)
+    small = [word for change in SMALL for word in ("--set", change)]
+    given = [*shlex.split(command.replace("0:10", "0:2")), *small, "--out", str(tmp_path), "--jobs", "1"]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert "3 settings x 2 seeds" in done.output
+
+
+def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(ROOT)
+    real = fedmem.compare
+
+    def small(*arguments: Any, **named: Any) -> Any:
+        return real(*arguments, **{**named, "seeds": range(2), "overrides": SMALL, "out": tmp_path, "jobs": 1})
+
+    monkeypatch.setattr(fedmem, "compare", small)
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    exec(code, {})
+    assert "fedmedian, by_size" in capsys.readouterr().out
