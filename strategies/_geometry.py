@@ -49,3 +49,9 @@ def moved(round: Round, vectors: Arrays, factors: torch.Tensor) -> Arrays:
     """The model before plus the sum of vectors (R, K, ...) times factors (R, K), in the types of the model."""
     steps = weighted_mean(vectors, factors)
     return {name: (before.double() + steps[name]).to(before.dtype) for name, before in round.before.items()}
+
+
+def or_before(round: Round, after: Arrays) -> Arrays:
+    """The next model, or the one before in runs in which nobody is present."""
+    anybody = round.present.any(dim=1)
+    return {name: torch.where(over(anybody, value), value, round.before[name]) for name, value in after.items()}

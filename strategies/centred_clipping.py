@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._geometry import norms, over, sound, updates
+from strategies._geometry import norms, or_before, sound, updates
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -61,9 +61,5 @@ class CentredClipping(ServerRule):
             apart = {name: value - at[name][:, None] for name, value in vectors.items()}
             steps = weighted_mean(apart, weights * (self.radius / norms(apart)).clamp(max=1))
             at = {name: value + steps[name] for name, value in at.items()}
-        anybody = round.present.any(dim=1)
-        after = {
-            name: torch.where(over(anybody, before), (before.double() + at[name]).to(before.dtype), before)
-            for name, before in round.before.items()
-        }
-        return after, at
+        after = {name: (before.double() + at[name]).to(before.dtype) for name, before in round.before.items()}
+        return or_before(round, after), at

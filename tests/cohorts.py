@@ -79,10 +79,10 @@ def cohort(rng: np.random.Generator, count: int) -> Cohort:
     )
 
 
-def by_messages(strategy: Any, rounds: Sequence[Cohort], before: Params) -> list[Params]:
+def by_messages(strategy: Any, rounds: Sequence[Cohort], before: Params, introduced: bool = True) -> list[Params]:
     """What Flower's own call sequence makes of these replies, round after round."""
     flower = strategy.make(len(rounds[0].who))
-    if hasattr(flower, "introduce"):
+    if introduced and hasattr(flower, "introduce"):
         flower.introduce(range(FIRST_NODE, FIRST_NODE + CLIENTS))
     arrays, after = local_record(before), []
     for number, there in enumerate(rounds, start=1):

@@ -21,14 +21,17 @@ from strategies.feddyn import DynamicRegularisation
 from strategies.fedexp import FederatedExtrapolation
 from strategies.fednova import NormalisedAveraging
 from strategies.fedprox import FederatedProximal
+from strategies.foolsgold import FoolsGold
 from strategies.geometric_median import GeometricMedian
 from strategies.krum import Krum
 from strategies.multikrum import MultiKrum
 from strategies.norm_clipping import NormClipping
 from strategies.qfedavg import FairAveraging
+from strategies.rotate import Rotation
 from strategies.scaffold import Scaffold
 from strategies.sign_majority import SignMajority
 from strategies.trimmed_mean import TrimmedMean
+from strategies.typicality import Typicality
 from tests.cohorts import SHAPES, by_messages, by_rule, cohort, every_strategy, flat, models, one_round, stacked
 
 EVERY = every_strategy()
@@ -49,18 +52,26 @@ RULES += [
     FairAveraging(q=3.0),
     Bulyan(f=0),
     CentredClipping(radius=0.5, iterations=3),
+    FoolsGold(kappa=0.5),
     GeometricMedian(weighting="size"),
     Krum(f=1),
     MultiKrum(f=1, keep=3),
     NormClipping(radius=0.5, weighting="size"),
+    Rotation(rest=0),
+    Rotation(rest=1),
     SignMajority(eta=0.1),
     TrimmedMean(beta=0.0),
     TrimmedMean(beta=0.4),
+    Typicality(beta=0.0),
+    Typicality(beta=-3.0),
 ]
 every_rule = pytest.mark.parametrize("strategy", RULES, ids=str)
 
-MEANS = ("fedavg", "fedprox", "fedavgm", "fedexp", "qfedavg")
+MEANS = ("fedavg", "fedprox", "fedavgm", "fedexp", "qfedavg", "typicality", "rotate")
 """Kinds that any client can move as far as it likes."""
+
+UNLIKE = ("foolsgold",)
+"""Kinds in which clients that send the same have no weight; any other can move the model as far as it likes."""
 
 WITHIN = ("fedmedian", "trimmed_mean", "krum", "multikrum", "bulyan")
 """Kinds whose every coordinate lies within the range of the others, given one wild client of nine."""
@@ -87,7 +98,7 @@ def flower() -> Iterator[None]:
 
 
 def test_every_kind_is_held_to_what_it_promises() -> None:
-    assert set(EVERY) == {*MEANS, *WITHIN, *NEAR, *CORRECTED, *FREE}
+    assert set(EVERY) == {*MEANS, *UNLIKE, *WITHIN, *NEAR, *CORRECTED, *FREE}
 
 
 # --- two paths --------------------------------------------------------------------------------------------------------
@@ -106,6 +117,16 @@ def test_the_rule_on_three_runs_equals_the_messages_of_each(strategy: Any, count
             for name in SHAPES:
                 assert single[name].dtype == stack[name].dtype == torch.float32
                 assert torch.equal(stack[name][run], single[name])
+
+
+@every_rule
+def test_clients_that_nobody_introduced_are_remembered_all_the_same(strategy: Any) -> None:
+    rng = np.random.default_rng(10)
+    rounds, before = [cohort(rng, 3) for _ in range(4)], models(rng, 1)[0]
+    known, unknown = (by_messages(strategy, rounds, before, introduced=here) for here in (True, False))
+    assert all(
+        torch.equal(one[name], other[name]) for one, other in zip(known, unknown, strict=True) for name in SHAPES
+    )
 
 
 @pytest.mark.parametrize(("ours", "flower"), [("fedavg", FedAvg), ("fedmedian", FedMedian), ("fedavgm", FedAvgM)])
@@ -180,7 +201,7 @@ def test_a_run_without_anybody_gives_shapes_and_no_error(strategy: Any) -> None:
     assert {name: value.shape for name, value in later.items()} == {name: v.shape for name, v in state.items()}
 
 
-@pytest.mark.parametrize("kind", [*MEANS, *WITHIN, "geometric_median"])
+@pytest.mark.parametrize("kind", [*MEANS, *UNLIKE, *WITHIN, "geometric_median"])
 def test_one_client_alone_is_followed(kind: str) -> None:
     """In its direction; `qfedavg` goes less far where its update is long."""
     rng = np.random.default_rng(9)
@@ -263,7 +284,7 @@ def test_one_wild_client_moves_the_model_no_further_than_theory_allows(strategy:
         assert float(np.linalg.norm(flat(other) - centre)) <= 2 * (8 / 9) / (7 / 9) * radius
 
 
-@pytest.mark.parametrize("kind", [*MEANS, *CORRECTED])
+@pytest.mark.parametrize("kind", [*MEANS, *UNLIKE, *CORRECTED])
 def test_the_others_are_moved_away_by_it(kind: str) -> None:
     """So the test above can fail."""
     rng = np.random.default_rng(3)

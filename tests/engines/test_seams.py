@@ -21,6 +21,9 @@ from tests.tiny import tiny
 
 ONE_BY_ONE = {"executor": "one_by_one"}
 TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}}
+STATEFUL = ["qfedavg", "centred_clipping", "foolsgold", "rotate"]
+"""Strategies that need what clients report, or keep something for each of them."""
+
 SAMPLERS = [{"kind": "uniform", "size": 3}, {"kind": "poisson", "rate": 0.3}]
 
 
@@ -282,7 +285,7 @@ def test_flowers_own_fedprox_is_heeded_and_equal() -> None:
     assert not same(ours, plain)
 
 
-@pytest.mark.parametrize("strategy", ["fedprox", "fedavgm", "trimmed_mean", "krum"])
+@pytest.mark.parametrize("strategy", ["fedprox", "fedavgm", "trimmed_mean", "krum", *STATEFUL])
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s["kind"])
 def test_the_rule_path_equals_the_message_path(strategy: str, sampler: dict[str, Any]) -> None:
     scenario = tiny(strategy={"kind": strategy}, sampler=sampler)

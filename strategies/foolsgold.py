@@ -1,0 +1,91 @@
+"""Averaging in which clients whose histories resemble each other lose weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+
+from strategies._clients import rows, with_rows
+from strategies._geometry import moved, norms, over, products, sound, updates
+from strategies._rule import Arrays, Round, ServerRule
+
+NOTHING = 1e-9
+"""What a history has of its own, below which it is another's up to rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoolsGold(ServerRule):
+    """Against many hands of one attacker: who moves like somebody else counts less (Fung et al., 2020).
+
+    With `h_k` the sum of the updates of client k so far, `s_kj = max(0, cos(h_k, h_j))` and `v_k = max_j s_kj` within
+    the cohort: `s_kj` is multiplied by `v_k / v_j` where `v_j > v_k`, so that honest clients are pardoned for
+    resembling those who resemble each other more; `a_k = 1 - max_j s_kj`, divided by the largest; then
+    `a_k = kappa (log(a_k / (1 - a_k)) + 0.5)`, cut to [0, 1]. `w = w + sum_k a_k u_k / sum_k a_k`.
+
+    Guarantees:
+
+    - a single client is taken as it is; two or more with the same history, and nobody else, have no weight: the model
+      is kept, as it is whenever nobody has weight;
+    - ignores the numbers of examples; clients that never moved resemble nobody;
+    - a client whose model is not finite counts as absent, and its history stays as it was;
+    - not robust to a single wild client, which resembles nobody and has full weight.
+
+    Atypical clients win: they keep full weight where alike, ordinary ones share theirs. Where all hold alike data
+    (`partition: iid`) ordinary clients look like one attacker, and who is heard is nearly chance.
+
+    Keeps the history of every client: N models for each run. The paper has all clients in all rounds and adds up the
+    weighted updates; here those of a round are compared and averaged. Its weights of single features are left out.
+
+    Fields:
+        kappa: steepness with which a weight falls once a history resembles another.
+
+    >>> sent = {"w": torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])}
+    >>> there, who = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
+    >>> start = {"w": torch.zeros(1, 2)}
+    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> gold = FoolsGold()
+    >>> gold.rule(gold.state(start, 3), round)[0]["w"].tolist()
+    [[0.0, 1.0]]
+
+    Reference: Fung, Yoon and Beschastnikh (2020), the limitations of federated learning in sybil settings.
+    """
+
+    kappa: Annotated[float, Gt(0)] = 1.0
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays:
+        """Histories of zero, (R, N, ...)."""
+        return {n: v.new_zeros((len(v), num_clients, *v.shape[1:])) for n, v in before.items()}
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """Add to the histories, compare them, weigh by what they have of their own."""
+        round = sound(round)
+        vectors = updates(round)
+        history = {name: rows(state[name], round, 0.0).double() + value for name, value in vectors.items()}
+        later = {name: with_rows(state[name], round, history[name].to(state[name].dtype), 0.0) for name in state}
+        weights = torch.where(round.present, self._weights(_likeness(history), round.present), 0.0)
+        total = weights.cumsum(dim=1)[:, -1:]
+        return moved(round, vectors, weights / torch.where(total > 0, total, 1.0)), later
+
+    def _weights(self, likeness: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """(R, K, K) -> (R, K)."""
+        most = likeness.amax(dim=2)
+        pardon = torch.where(most[:, None] > most[:, :, None], most[:, :, None] / most[:, None], 1.0)
+        own = 1 - (likeness * pardon).amax(dim=2)
+        own = torch.where(own > NOTHING, own, 0.0)
+        best = torch.where(present, own, 0.0).amax(dim=1, keepdim=True)
+        own = torch.where(best > 0, own / torch.where(best > 0, best, 1.0), 0.0)
+        return (self.kappa * (torch.logit(own) + 0.5)).clamp(min=0, max=1)
+
+
+def _likeness(history: Arrays) -> torch.Tensor:
+    """(R, K, K) cosines where they are positive, zero to oneself and for histories of zero."""
+    length = norms(history)
+    places = range(length.shape[1])
+    units = {n: v / over(torch.where(length > 0, length, 1.0), v) for n, v in history.items()}
+    found = [products(units, {n: v[:, j : j + 1] for n, v in units.items()}) for j in places]
+    cosines = torch.stack(found, dim=2).clamp(min=0, max=1)
+    cosines.diagonal(dim1=1, dim2=2).zero_()
+    return cosines

@@ -1,0 +1,66 @@
+"""Averaging that lets each client rest after it was heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+
+from strategies._clients import rows, with_rows
+from strategies._geometry import or_before
+from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+
+NEVER = -(2**31)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation(ServerRule):
+    """The mean by size of those in the cohort that were not aggregated in the last `rest` rounds.
+
+    Client k of the cohort of round r counts if `r - last_k > rest`, with `last_k` the round in which it last counted.
+    All others train, and are seen at the local level, but nothing of them reaches the aggregate: what it knew of them
+    has time to be forgotten.
+
+    Guarantees:
+
+    - `rest` 0 is `fedavg`, to the last bit;
+    - between two rounds in which a client counts lie at least `rest` rounds in which it does not;
+    - where all of a cohort rest, the model is kept.
+
+    Unlike the sampler `min_separation`, which does not even ask those who rest, this changes the aggregate alone, so
+    that local and global memorisation of one and the same work are compared. Where everyone takes part in every round,
+    all count together once in `rest + 1` rounds; with a sampler that picks some, they come to count in turn.
+
+    Keeps the last round of every client, N numbers for each run.
+
+    Fields:
+        rest: rounds for which a client is left out after it counted.
+
+    >>> sent = {"w": torch.tensor([[[1.0], [3.0]]])}
+    >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.tensor([[4, 7]])
+    >>> start = {"w": torch.zeros(1, 1)}
+    >>> rotation, heard = Rotation(rest=2), {"last": torch.tensor([[NEVER] * 7 + [3]])}
+    >>> for number in (5, 6):
+    ...     round = Round(number=number, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    ...     print(rotation.rule(heard, round)[0]["w"].tolist())
+    [[1.0]]
+    [[2.0]]
+
+    Of this project, not from the literature.
+    """
+
+    rest: Annotated[int, Ge(0)] = 3
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays:
+        """(R, N) the last round in which each client counted, long ago."""
+        runs = len(next(iter(before.values())))
+        return {"last": torch.full((runs, num_clients), NEVER, dtype=torch.int64)}
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """Average those who have rested."""
+        last = rows(state["last"], round, NEVER)
+        heard = replace(round, present=round.present & (round.number - last > self.rest))
+        after = or_before(heard, weighted_mean(heard.sent, share(heard.weights, heard.present)))
+        return after, {"last": with_rows(state["last"], heard, torch.full_like(last, round.number), NEVER)}
