@@ -8,8 +8,8 @@ from typing import Annotated
 import torch
 from annotated_types import Gt
 
-from strategies._clients import rows, with_rows
 from strategies._geometry import moved, norms, over, products, sound, updates
+from strategies._own import rows_of, table, with_rows
 from strategies._rule import Arrays, Round, ServerRule
 
 NOTHING = 1e-9
@@ -57,14 +57,15 @@ class FoolsGold(ServerRule):
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """Histories of zero, (R, N, ...)."""
-        return {n: v.new_zeros((len(v), num_clients, *v.shape[1:])) for n, v in before.items()}
+        return table(before, num_clients)
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Add to the histories, compare them, weigh by what they have of their own."""
         round = sound(round)
         vectors = updates(round)
-        history = {name: rows(state[name], round, 0.0).double() + value for name, value in vectors.items()}
-        later = {name: with_rows(state[name], round, history[name].to(state[name].dtype), 0.0) for name in state}
+        history = {n: rows_of(state[n], round.clients).double() + v for n, v in vectors.items()}
+        new = {n: v.to(state[n].dtype) for n, v in history.items()}
+        later = {n: with_rows(v, round.clients, round.present, new[n]) for n, v in state.items()}
         weights = torch.where(round.present, self._weights(_likeness(history), round.present), 0.0)
         total = weights.cumsum(dim=1)[:, -1:]
         return moved(round, vectors, weights / torch.where(total > 0, total, 1.0)), later

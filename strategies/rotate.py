@@ -8,11 +8,9 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 
-from strategies._clients import rows, with_rows
 from strategies._geometry import or_before
+from strategies._own import rows_of, with_rows
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
-
-NEVER = -(2**31)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,7 @@ class Rotation(ServerRule):
     that local and global memorisation of one and the same work are compared. Where everyone takes part in every round,
     all count together once in `rest + 1` rounds; with a sampler that picks some, they come to count in turn.
 
-    Keeps the last round of every client, N numbers for each run.
+    Keeps the first round in which each client counts again, N numbers for each run.
 
     Fields:
         rest: rounds for which a client is left out after it counted.
@@ -41,12 +39,13 @@ class Rotation(ServerRule):
     >>> sent = {"w": torch.tensor([[[1.0], [3.0]]])}
     >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.tensor([[4, 7]])
     >>> start = {"w": torch.zeros(1, 1)}
-    >>> rotation, heard = Rotation(rest=2), {"last": torch.tensor([[NEVER] * 7 + [3]])}
+    >>> rests = {"until": torch.tensor([[0] * 7 + [6]])}
     >>> for number in (5, 6):
     ...     round = Round(number=number, before=start, sent=sent, weights=there.double(), present=there, clients=who)
-    ...     print(rotation.rule(heard, round)[0]["w"].tolist())
-    [[1.0]]
-    [[2.0]]
+    ...     after, later = Rotation(rest=2).rule(rests, round)
+    ...     print(after["w"].tolist(), later["until"].tolist())
+    [[1.0]] [[0, 0, 0, 0, 8, 0, 0, 6]]
+    [[2.0]] [[0, 0, 0, 0, 9, 0, 0, 9]]
 
     Of this project, not from the literature.
     """
@@ -54,13 +53,14 @@ class Rotation(ServerRule):
     rest: Annotated[int, Ge(0)] = 3
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
-        """(R, N) the last round in which each client counted, long ago."""
+        """(R, N) the first round in which each client counts again."""
         runs = len(next(iter(before.values())))
-        return {"last": torch.full((runs, num_clients), NEVER, dtype=torch.int64)}
+        return {"until": torch.zeros((runs, num_clients), dtype=torch.int64)}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Average those who have rested."""
-        last = rows(state["last"], round, NEVER)
-        heard = replace(round, present=round.present & (round.number - last > self.rest))
+        until = rows_of(state["until"], round.clients)
+        heard = replace(round, present=round.present & (round.number >= until))
         after = or_before(heard, weighted_mean(heard.sent, share(heard.weights, heard.present)))
-        return after, {"last": with_rows(state["last"], heard, torch.full_like(last, round.number), NEVER)}
+        again = torch.full_like(until, round.number + self.rest + 1)
+        return after, {"until": with_rows(state["until"], round.clients, heard.present, again)}
