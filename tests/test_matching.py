@@ -306,7 +306,7 @@ def test_stacks_are_shared_out_with_the_same_bits(monkeypatch: pytest.MonkeyPatc
 
     def solve(stack: Sequence[Problem]) -> list[Solution]:
         here.append(len(stack))
-        return descend(stack, Matching.cosine, smooth, steps=5, lr=0.1, signed=True)
+        return descend(stack, Matching(stack), Matching.cosine, smooth, steps=5, lr=0.1, signed=True)
 
     def smooth(matching: Matching, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return total_variation(images, matching.weights)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from fedmem.attacks._matching import Matching
 from fedmem.attacks._problems import Problem, Solution
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-Distance = Callable[[Matching, "Tensor"], "Tensor"]
-"""(S,) the matching distance of each problem at images (S, n, *shape)."""
 
-Prior = Callable[[Matching, "Tensor"], tuple["Tensor", "Tensor"]]
-"""(S,) what is added to the distance of each problem, and its slope in the images, in closed form."""
+class Stack(Protocol):
+    """Problems along a leading axis: where they start, (S, n, *shape), and some of them as a stack of their own."""
+
+    @property
+    def starts(self) -> Tensor: ...
+
+    def take(self, rows: Tensor) -> Self: ...
+
+
+Some = TypeVar("Some", bound=Stack)
 
 DECAYS = (3, 5, 7)
 """Eighths of the way at which the step shrinks tenfold."""
@@ -28,25 +32,27 @@ WORTH = 1e-3
 
 def descend(
     problems: Sequence[Problem],
-    distance: Distance,
-    prior: Prior,
+    whole: Some,
+    distance: Callable[[Some, Tensor], Tensor],
+    prior: Callable[[Some, Tensor], tuple[Tensor, Tensor]],
     *,
     steps: int,
     lr: float,
     signed: bool,
     patience: int | None = None,
-    dtype: torch.dtype | None = None,
 ) -> list[Solution]:
-    """Adam on `distance + prior` from the starts of the problems, clipped to [0, 1] after each step.
+    """Adam on `distance + prior` from the starts of the problems, which are a stack, clipped to [0, 1] after each step.
+
+    At images (S, n, *shape) `distance` is (S,), and so is what `prior` adds, beside its slope in the images.
 
     With `signed` the sign of the slope goes into Adam. The step shrinks tenfold at 3/8, 5/8 and 7/8 of the way. With
     `patience`, that of a problem shrinks as soon as its objective has not become better for so many steps; one that
     stalls when its step has shrunk three times leaves the stack with the images that it has. Each problem is judged by
-    its own objective alone. The distance that is returned is without the prior. In float32, unless `dtype` says more.
+    its own objective alone. The distance that is returned is without the prior.
     """
     import torch
 
-    whole = matching = Matching(problems, dtype)
+    matching = whole
     images, found = whole.starts, whole.starts.clone()
     first, second = torch.zeros_like(images), torch.zeros_like(images)
     here, pace = torch.arange(len(problems)), _Pace(len(problems))

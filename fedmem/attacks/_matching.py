@@ -45,21 +45,13 @@ class Matching:
 
     def __init__(self, problems: Sequence[Problem], dtype: torch.dtype | None = None) -> None:
         import torch
-        from torch.nn import functional
 
         dtype = dtype or torch.float32
         targets = [problem.target for problem in problems]
         self.counts = [len(problem.labels) for problem in problems]
-        width = max(self.counts)
-        images = np.zeros((len(problems), width, *targets[0].input_shape), dtype=np.float32)
-        labels = np.zeros((len(problems), width), dtype=np.int64)
-        weights = np.zeros((len(problems), width))
-        for i, (problem, count) in enumerate(zip(problems, self.counts, strict=True)):
-            images[i, :count], labels[i, :count], weights[i, :count] = problem.inputs, problem.labels, 1 / count
-        device = next(iter(targets[0].params.values())).device
-        self.starts, self.weights = (torch.from_numpy(a).to(device, dtype) for a in (images, weights))
-        self.labels = functional.one_hot(torch.from_numpy(labels), targets[0].num_classes).to(device, dtype)
-        directions, self.lengths = _directions([target.gradient for target in targets], dtype)
+        self.starts, self.labels, self.weights = padded(problems, dtype)
+        device = self.starts.device
+        directions, self.lengths = directions_of([target.gradient for target in targets], dtype)
         self._directions = {name: value.to(device) for name, value in directions.items()}
         self.lengths = self.lengths.to(device)
         shared = _shared(targets[0], dtype)
@@ -234,7 +226,7 @@ def _plain_gradient(target: GradientTarget, images: Tensor, labels: Tensor) -> P
     return dict(zip(params, found, strict=True))
 
 
-def _directions(gradients: Sequence[Params], dtype: torch.dtype) -> tuple[Params, Tensor]:
+def directions_of(gradients: Sequence[Params], dtype: torch.dtype) -> tuple[Params, Tensor]:
     """The gradients, stacked and scaled to length 1, and their lengths; NaN where there is no direction."""
     import torch
 
@@ -243,6 +235,23 @@ def _directions(gradients: Sequence[Params], dtype: torch.dtype) -> tuple[Params
     lengths = torch.where(squares > 0, squares.sqrt(), torch.nan)
     scaled = {name: value / lengths.reshape(-1, *[1] * (value.ndim - 1)) for name, value in stacked.items()}
     return {name: value.to(dtype) for name, value in scaled.items()}, lengths.to(dtype)
+
+
+def padded(problems: Sequence[Problem], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Starts (S, n, *shape), one-hot labels (S, n, C) and weights (S, n), 1 over the number of images, 0 on padding."""
+    import torch
+    from torch.nn import functional
+
+    target, width = problems[0].target, max(len(problem.labels) for problem in problems)
+    images = np.zeros((len(problems), width, *target.input_shape), dtype=np.float32)
+    labels = np.zeros((len(problems), width), dtype=np.int64)
+    weights = np.zeros((len(problems), width))
+    for i, problem in enumerate(problems):
+        count = len(problem.labels)
+        images[i, :count], labels[i, :count], weights[i, :count] = problem.inputs, problem.labels, 1 / count
+    device = next(iter(target.params.values())).device
+    starts, shares = (torch.from_numpy(a).to(device, dtype) for a in (images, weights))
+    return starts, functional.one_hot(torch.from_numpy(labels), target.num_classes).to(device, dtype), shares
 
 
 def total_variation(images: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,12 +25,13 @@ PER_INPUT = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One start of one target: what to match, from where, under which labels."""
+    """One start of one target: what to match, from where, under which labels, and in which `batches` (steps, B)."""
 
     index: int
     target: GradientTarget
     inputs: NDArray[np.float32]
     labels: IntArray
+    batches: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +69,15 @@ def starts(
     return found
 
 
-def best(problems: Sequence[Problem], solve: Solve, *, together: bool = False) -> list[Reconstruction]:
+def best(problems: Sequence[Problem], solve: Solve, *, together: bool = False, times: int = 1) -> list[Reconstruction]:
     """The restart of each target with the smallest distance, targets in their order; one without a distance loses.
 
     Problems are stacked with others of the same parameters alone, so that nothing that another model is asked at the
-    same time changes a bit. With `together` the restarts of a target are in one stack, whatever their size. Stacks are
-    shared out among as many processes as are free; where they are cut does not depend on how many these are.
+    same time changes a bit. With `together` the restarts of a target are in one stack, whatever their size. A problem
+    that keeps its values many `times` over needs smaller stacks. Stacks are shared out among as many processes as are
+    free; where they are cut does not depend on how many these are.
     """
-    stacks = [part for group in _by_params(problems) for part in _cut(group, together)]
+    stacks = [part for group in _by_params(problems) for part in _cut(group, together, times)]
     found: dict[int, Solution] = {}
     for stack, solutions in zip(stacks, _shared_out(stacks, solve), strict=True):
         for problem, one in zip(stack, solutions, strict=True):
@@ -95,12 +97,18 @@ def _by_params(problems: Sequence[Problem]) -> list[list[Problem]]:
         restarts = list(own)
         target = restarts[0].target
         for first, members in groups:
-            if target.model is first.model and _same(target.params, first.params):
+            if _alike(target, first):
                 members.extend(restarts)
                 break
         else:
             groups.append((target, restarts))
     return [members for _, members in groups]
+
+
+def _alike(one: GradientTarget, other: GradientTarget) -> bool:
+    """Whether two targets are about the same model, trained in the same way."""
+    trained = one.algorithm == other.algorithm and _same(one.offer, other.offer)
+    return trained and one.model is other.model and _same(one.params, other.params)
 
 
 def _same(one: Params, other: Params) -> bool:
@@ -112,11 +120,11 @@ def _same(one: Params, other: Params) -> bool:
     )
 
 
-def _cut(problems: Sequence[Problem], together: bool) -> list[list[Problem]]:
+def _cut(problems: Sequence[Problem], together: bool, times: int) -> list[list[Problem]]:
     """Stacks of like sizes, which waste little on padding, and of about equal lengths."""
     ordered = sorted(problems, key=lambda problem: (-len(problem.labels), problem.index))
     size = sum(value.numel() for value in ordered[0].target.params.values())
-    most = max(1, STACK_VALUES // (size + PER_INPUT * ordered[0].inputs.size))
+    most = max(1, STACK_VALUES // (times * (size + PER_INPUT * ordered[0].inputs.size)))
     units = (
         [list(own) for _, own in groupby(ordered, key=lambda problem: problem.index)]
         if together

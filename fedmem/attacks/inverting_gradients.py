@@ -94,6 +94,7 @@ class InvertingGradients:
         """Optimise a stack of problems."""
         return descend(
             problems,
+            Matching(problems),
             Matching.cosine,
             self._smoothness,
             steps=self.steps,

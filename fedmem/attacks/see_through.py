@@ -97,9 +97,8 @@ class SeeThrough:
             return self._prior(groups, matching, images)
 
         # a small difference of two long gradients: in float32 it is noise long before the images are found
-        return descend(
-            problems, Matching.euclid, prior, steps=self.steps, lr=self.lr, signed=False, dtype=torch.float64
-        )
+        whole = Matching(problems, torch.float64)
+        return descend(problems, whole, Matching.euclid, prior, steps=self.steps, lr=self.lr, signed=False)
 
     def _prior(self, groups: Sequence[Sequence[int]], matching: Matching, images: Tensor) -> tuple[Tensor, Tensor]:
         """Total variation, squares and distances to the mean of the starts, with their slopes."""

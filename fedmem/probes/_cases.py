@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedmem.components import Context, GradientTarget
+from fedmem.components import ClientAlgorithm, Context, GradientTarget
 from fedmem.errors import ComponentError
 from fedmem.sums import in_order
 from fedmem.types import IntArray, Level, Params, Transition
@@ -150,7 +150,7 @@ class Scope:
             clients=len(clients_of(transition)),
             blocks=federation.blocks,
             labels=federation.store.targets[rows][spread],
-            algorithm=context.client,
+            algorithm=_first(context.client) if view == "first_step" else context.client,
             offer=offer,
             batches=None if batches is None or count < len(rows) else _places(batches, rows[order]),
             population=federation.population if len(federation.population) else None,
@@ -160,6 +160,12 @@ class Scope:
 def clients_of(transition: Transition) -> tuple[int, ...]:
     """Whose work a transition is."""
     return (transition.client,) if transition.level == "local" else transition.clients
+
+
+def _first(client: ClientAlgorithm) -> ClientAlgorithm:
+    """The same client, told to stop after a step, where it can be told."""
+    single: ClientAlgorithm = replace(client, steps=1) if hasattr(client, "steps") else client  # type: ignore[type-var]
+    return single
 
 
 def _places(batches: IntArray, rows: IntArray) -> IntArray:
