@@ -59,6 +59,8 @@ def play(match: Match, repetitions: int, *, peers: bool) -> tuple[list[Result], 
             remarks += agreement(match, plan, folder, peers=peers)
         samples, skipped = contest.hold(match.contenders, folder, repetitions)
         remarks += [f"{match.title}: skipped {line}" for line in skipped]
+        if match.title == "attacks":
+            remarks += distances(samples)
         if match.workload is not None and match.title != "W4":
             remarks += losses(match, plan, samples)
     results = evaluate(match.figures, samples, repetitions)
@@ -105,6 +107,16 @@ def losses(match: Match, plan: Plan, samples: Samples) -> list[str]:
     ]
     start = loss_of(plan.network, plan.initial, inputs, targets)
     return [f"{match.title}: training loss from {start:.3f} to: {', '.join(found)}"]
+
+
+def distances(samples: Samples) -> list[str]:
+    """The matching distance that every attack ends with, of the same victims from the same starts."""
+    found = [
+        f"{name} {np.median(measured[-1].trained.params['distance']):.1e}"
+        for name, measured in samples.items()
+        if measured
+    ]
+    return [f"attacks: median distance after equally many iterations: {', '.join(found)}"]
 
 
 def distance(one: Arrays, two: Arrays) -> float:

@@ -53,6 +53,8 @@ PEERS = {
         # asks for Python 3.12, and runs on 3.11
         Environment(name="blazefl", packages=("tqdm",), forced=("blazefl==2.0.3",)),
         # its last release calls jax.tree_map, which later versions of jax no longer have
+        # without the text and image data sets that it asks for, which gradient inversion has no use for
+        Environment(name="breaching", packages=("hydra-core==1.3.8",), forced=("breaching==0.1.2",)),
         Environment(name="fedjax", packages=("fedjax==0.0.17", "jax<0.5", "jaxlib<0.5")),
     )
 }

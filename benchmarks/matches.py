@@ -33,6 +33,7 @@ def matches(*, peers: bool, quick: bool) -> list[Match]:
         _bank(runs=8 if quick else 64),
         _probes(),
         _many_clients(),
+        _attacks(peers=peers),
     ]
 
 
@@ -143,6 +144,38 @@ def _many_clients() -> Match:
         better="below",
     )
     return Match(title="clients", workload=None, contenders=[many, few], figures=[figure])
+
+
+def _attacks(*, peers: bool) -> Match:
+    """Reconstructions an hour: the plain loop and the peer have one thread and one victim at a time."""
+    contenders, figures = [], []
+    for network, over_plain, over_peer in (("mlp", 5.0, None), ("lenet", 5.0, 5.0), ("cnn", 1.7, 2.0)):
+        own, plain = (
+            Contender(
+                name=f"{who} {network}", module="benchmarks.inversion", arguments=(who, network), wants_plan=False
+            )
+            for who in ("ours", "plain")
+        )
+        peer = Contender(
+            name=f"breaching {network}",
+            module="benchmarks.peers.breaching",
+            arguments=(network,),
+            peer="breaching",
+            essential=False,
+            wants_plan=False,
+        )
+        contenders += [own, plain, *([peer] if peers else [])]
+        text = f"64 victims of one gradient each, {network}"
+        figures += [
+            _row(
+                "attacks",
+                f"{text}: one after the other in a plain loop",
+                rows.quotient(plain.name, own.name),
+                over_plain,
+            ),
+            _row("attacks", f"{text}: one after the other by breaching", rows.quotient(peer.name, own.name), over_peer),
+        ]
+    return Match(title="attacks", workload=None, contenders=contenders, figures=figures)
 
 
 def _row(workload: str, text: str, value: rows.Value, target: float | None = None) -> Row:

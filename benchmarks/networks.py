@@ -41,6 +41,23 @@ class Convolutions(nn.Module):
         return outputs
 
 
+class Leaky(nn.Module):
+    """Three 5×5 convolutions with sigmoids and one linear layer, as in work on gradients that leak."""
+
+    def __init__(self, side: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, channels, 5, stride=2, padding=2)
+        self.conv2 = nn.Conv2d(channels, channels, 5, stride=2, padding=2)
+        self.conv3 = nn.Conv2d(channels, channels, 5, padding=2)
+        self.output = nn.Linear(channels * (-(-side // 4)) ** 2, classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, classes) logits."""
+        hidden = torch.sigmoid(self.conv2(torch.sigmoid(self.conv1(inputs))))
+        outputs: Tensor = self.output(torch.sigmoid(self.conv3(hidden)).flatten(1))
+        return outputs
+
+
 class Characters(nn.Module):
     """An embedding, one LSTM and a linear head over the next character: W3. Inputs are tokens stored as floats."""
 
@@ -60,7 +77,7 @@ class Characters(nn.Module):
 def build(network: Mapping[str, Any]) -> nn.Module:
     """The network that a plan describes, such as `{"kind": "mlp", "features": 64, "hidden": 64, "classes": 10}`."""
     sizes = dict(network)
-    kinds = {"mlp": Perceptron, "cnn": Convolutions, "lm": Characters}
+    kinds = {"mlp": Perceptron, "cnn": Convolutions, "lenet": Leaky, "lm": Characters}
     module: nn.Module = kinds[sizes.pop("kind")](**sizes)
     return module
 

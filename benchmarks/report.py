@@ -21,6 +21,9 @@ from a whole one. Banks are whole trainings after a warm-up, start of workers in
 outside, from the start of Python to its end. Peers run in the better of one thread and both cores. W4: 40 % of the rows
 are in every run and each of the others in half of the runs, so that a run trains on 70 % of the rows on average, where
 a client may have 20 to 50; the plain loop trains the same lists. 64 simulations of Flower are one of them, 64 times.
+
+Attacks: all minimise the same distance by the same optimiser, from the same starts, as often, without total variation.
+fedmem attacks 64 victims at once on all cores, start of processes included; the others one after another on one thread.
 """
 
 

@@ -15,6 +15,7 @@ from benchmarks import (
     bench,
     contender,
     environments,
+    inversion,
     kernel,
     machine,
     matches,
@@ -165,3 +166,18 @@ def test_every_executor_is_measured_on_every_size() -> None:
     assert set(gains) == {1, 8}
     assert all(gain > 0 for gain in gains.values())
     assert all(case.scenario(2, 1, "one_by_one").clients == 2 for case in auto.CASES)
+
+
+def test_the_attacks_of_the_contest_do_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOGETHER", "APART"):
+        monkeypatch.setattr(inversion, name, 3)
+    reached = {}
+    for network in inversion.NETWORKS:
+        monkeypatch.setitem(inversion.STEPS, network, 6)
+        found = [who(network) for who in (inversion.plain, inversion.ours)]
+        assert all(one.value > 0 for one in found)
+        first, second = (one.params["distance"] for one in found)
+        assert np.allclose(first, second, atol=2e-3)
+        reached[network] = first
+    monkeypatch.setitem(inversion.STEPS, "mlp", 1)
+    assert not np.allclose(inversion.ours("mlp").params["distance"], reached["mlp"], atol=2e-3), "less work is noticed"
