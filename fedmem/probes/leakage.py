@@ -31,6 +31,8 @@ class Leakage:
 
     Attacks are granted what they declare to know and no more, and `knows` in the setting says it.
 
+    Attacks are granted what they declare to know and no more, and `knows` in the setting says it.
+
     Victims are the audit examples that are in, in the batch in question (of a message: in any batch of the round), and
     held by the clients attacked. The n true images of a batch are paired with the m images rebuilt by the Hungarian
     method on squared error; a victim with copies counts with the best of them. Readings of each victim, on inputs in
