@@ -5,29 +5,23 @@ from __future__ import annotations
 import base64
 import html
 import math
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from fedmem import figures
-from fedmem.cells import Section, Value, number, rate
-from fedmem.results import Run, read
+from fedmem.cells import Section, Value, rate
+from fedmem.gallery import sheets
+from fedmem.results import Run, put, read
 from fedmem.statistics import null_tpr
-from fedmem.summary import CAPTION, VIEWS, Summary, alarms, also, headline, legend, picking, sections
+from fedmem.summary import CAPTION, Summary, alarms, also, headline, legend, picking, sections
 from fedmem.types import FINAL
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.text import Text
-
-_PER_KIND = 3
-"""Victims of each kind and view on the sheet of reconstructions."""
 
 NO_LIMIT = 10_000
 """The width of what has none, such as a file."""
@@ -37,9 +31,6 @@ _LEAST = 14
 
 _PROSE = 100
 """Sentences are broken here at the latest, however wide the terminal."""
-
-_KEPT = re.compile(r"(.+)/round_(\d+)/(?:local|sum|global)/[^/]+/run_(\d+)/original")
-"""What probes of reconstruction keep: source, round, level, view and run."""
 
 MEANING: Mapping[str, tuple[str, str]] = {
     "exposure": (
@@ -340,17 +331,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     if panels:
         subtitle = "mean over models; bands: 95 % intervals over runs"
         yield "utility", figures.over_rounds("utility", units, panels, subtitle), f"utility; {subtitle}"
-    kept = summary.run.reconstructions()
-    attacks = dict.fromkeys(match[1] for name in kept if (match := _KEPT.match(name)))
-    for place, source in enumerate(attacks, 1):
-        round, groups = _sheet(kept, source, summary.kinds)
-        subtitle = (
-            "The first victims of each kind, not the best ones. dB: PSNR of the reconstruction − of the best prior, "
-            "which is picked by the truth."
-        )
-        name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
-        title = f"reconstruction of audit examples from updates, round {round}{whose}"
-        yield name, figures.sheet(title, groups, subtitle), f"Originals, reconstructions and best priors{whose}"
+    yield from ((name, data, text) for name, (data, text) in sheets(summary.run).items())
 
 
 def _counted(kind: str, found: Iterable[Sequence[tuple[int, Value]]]) -> str:
@@ -374,53 +355,6 @@ def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]], *, rate
         for (label, style), series in found.items()
         if series
     ]
-
-
-def _sheet(
-    kept: Mapping[str, NDArray[Any]], source: str, order: Sequence[str]
-) -> tuple[int, dict[str, list[figures.Picture]]]:
-    """The last round that a probe attacked, and for each view its first victims of each kind."""
-    last = max(int(match[2]) for name in kept if (match := _KEPT.match(name)) and match[1] == source)
-    groups = {}
-    for view, name in VIEWS.items():
-        for level in ("local", "sum", "global"):
-            base = f"{source}/round_{last}/{level}/{view}/run_"
-            found = [match[3] for name in kept if name.startswith(base) and (match := _KEPT.match(name))]
-            if not found:
-                continue
-            column = {
-                key: np.concatenate([kept[f"{base}{run}/{key}"] for run in sorted(found, key=int)])
-                for key in ("original", "reconstruction", "prior", "kind", "psnr", "prior_psnr", "subject")
-            }
-            kinds = column["kind"].tolist()
-            chosen = [i for kind in order for i in [j for j, own in enumerate(kinds) if own == kind][:_PER_KIND]]
-            groups[f"from {name}"] = [
-                figures.Picture(
-                    original=column["original"][i],
-                    reconstruction=column["reconstruction"][i],
-                    prior=column["prior"][i],
-                    label=f"{kinds[i]}\n#{column['subject'][i]}",
-                    caption=_gain(float(column["psnr"][i]) - float(column["prior_psnr"][i])),
-                )
-                for i in chosen
-            ]
-    return last, groups
-
-
-def _gain(value: float) -> str:
-    """Decibels with their sign."""
-    text = number(value, 1)
-    return f"{text if text.startswith('−') or not value > 0 else f'+{text}'} dB"
-
-
-def put(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterator[str]:

@@ -342,6 +342,16 @@ class Run:
         return frame.astype({column: str for column in frame.columns if frame[column].dtype == "category"})
 
 
+def put(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def read(path: Path | str) -> Run:
     """The finished run in this folder.
 

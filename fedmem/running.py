@@ -122,6 +122,7 @@ def _compute(
 ) -> None:
     """Train, estimate, write."""
     from fedmem.bank import simulate
+    from fedmem.gallery import write_sheets
     from fedmem.results import write_run
     from fedmem.sharded import Division, train
     from fedmem.training import stack
@@ -153,14 +154,17 @@ def _compute(
         params=stack(simulated.params) if scenario.save.params else None,
         force=force,
     )
+    if simulated.reconstructions:
+        write_sheets(folder)
 
 
 def measure(path: Path | str) -> Path:
     """Recompute every estimate of a finished run from its stored evidence; nothing is trained.
 
-    Readings of probes are kept as they are: they were taken on models that are gone. Equal to the last bit to what
-    `run` wrote, as long as fedmem has not changed.
+    Readings of probes are kept as they are: they were taken on models that are gone. Their pictures are drawn again.
+    Equal to the last bit to what `run` wrote, as long as fedmem has not changed.
     """
+    from fedmem.gallery import write_sheets
     from fedmem.joining import sources
     from fedmem.results import read, read_bank, replace_measurements
     from fedmem.scenario import load_scenario
@@ -179,8 +183,10 @@ def measure(path: Path | str) -> Path:
     kept = [measurement for measurement in stored.rows() if measurement.source in own]
     bank = read_bank(folder)
     # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
-    stored.reconstructions()
+    pictures = stored.reconstructions()
     replace_measurements(folder, [*kept, *_estimates(scenario, bank)])
+    if pictures:
+        write_sheets(folder)
     return folder
 
 

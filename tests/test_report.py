@@ -90,6 +90,7 @@ def pictures() -> dict[str, np.ndarray]:
             kept[f"{base}/{part}"] = rng.random((5, 1, 4, 4), np.float32)
         kept |= {f"{base}/kind": np.array(["pattern"] * 4 + ["typical-own"]), f"{base}/subject": np.arange(5)}
         kept |= {f"{base}/psnr": np.arange(5.0), f"{base}/prior_psnr": np.full(5, 7.0)}
+        kept[f"{base}/identified"] = np.array([0.0, 1.0, 0.0, 1.0, np.nan])
     return kept
 
 

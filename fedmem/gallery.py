@@ -1,0 +1,111 @@
+"""The sheets of what was rebuilt: original, reconstruction and best prior of the first victims, side by side."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedmem import figures
+from fedmem.cells import number
+from fedmem.results import Run, put, read
+from fedmem.summary import VIEWS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PER_KIND = 3
+"""Victims of each kind and view on a sheet."""
+
+_KEPT = re.compile(r"(.+)/round_(\d+)/(local|sum|global)/([^/]+)/run_(\d+)/original")
+"""What probes of reconstruction keep: source, round, level, view and run."""
+
+_LEVELS = ("local", "sum", "global")
+
+
+def write_sheets(folder: Path | str) -> list[Path]:
+    """Draws the sheet of every probe that kept pictures into the folder of a finished run; nothing where none did."""
+    run = read(folder)
+    written = []
+    for name, (data, _) in sheets(run).items():
+        written.append(run.path / f"{name}.png")
+        put(written[-1], data)
+    return written
+
+
+def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
+    """PNG and description of the sheet of each probe that rebuilt images, by the name of its file.
+
+    The last round that a probe attacked, view by view: the first victims of each kind, not the best ones, each with its
+    number, whether it was identified, and the margin over the best prior.
+    """
+    kept = run.reconstructions()
+    kinds = tuple(dict.fromkeys(run.audit["kind"].tolist()))
+    found = {}
+    for place, source in enumerate(dict.fromkeys(match[1] for name in kept if (match := _KEPT.match(name))), 1):
+        round, groups = _groups(kept, source, kinds)
+        subtitle = (
+            "The first victims of each kind, not the best ones. dB: PSNR of the reconstruction − of the best prior, "
+            "which is picked by the truth. Identified: a rebuilt image is nearer to the victim than any is to its "
+            "gallery."
+        )
+        name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
+        title = f"reconstruction of audit examples from updates, round {round}{whose}"
+        drawn = figures.sheet(title, groups, subtitle)
+        found[name] = drawn, f"Originals, reconstructions and best priors{whose}"
+    return found
+
+
+def _groups(
+    kept: Mapping[str, NDArray[Any]], source: str, order: Sequence[str]
+) -> tuple[int, dict[str, list[figures.Picture]]]:
+    """The last round that a probe attacked, and for each view its first victims of each kind."""
+    own = [match for name in kept if (match := _KEPT.match(name)) and match[1] == source]
+    last = max(int(match[2]) for match in own)
+    places = sorted({(match[3], match[4]) for match in own if int(match[2]) == last}, key=_place)
+    groups = {}
+    for level, view in places:
+        runs = sorted(int(match[5]) for match in own if (int(match[2]), match[3], match[4]) == (last, level, view))
+        base = f"{source}/round_{last}/{level}/{view}/run_"
+        column = {
+            key: np.concatenate([kept[f"{base}{run}/{key}"] for run in runs])
+            for key in ("original", "reconstruction", "prior", "kind", "psnr", "prior_psnr", "subject", "identified")
+        }
+        kinds = column["kind"].tolist()
+        chosen = [i for kind in order for i in [j for j, one in enumerate(kinds) if one == kind][:_PER_KIND]]
+        groups[f"{level}: from {_named(view)}"] = [
+            figures.Picture(
+                original=column["original"][i],
+                reconstruction=column["reconstruction"][i],
+                prior=column["prior"][i],
+                label=f"{kinds[i]}\n#{column['subject'][i]}",
+                caption=_came_of(
+                    float(column["identified"][i]), float(column["psnr"][i]) - float(column["prior_psnr"][i])
+                ),
+            )
+            for i in chosen
+        ]
+    return last, groups
+
+
+def _place(place: tuple[str, str]) -> tuple[int, str, int]:
+    """Levels from the client to the aggregate, and within a level views by name, smaller sums first."""
+    view, _, size = place[1].rpartition("_")
+    return _LEVELS.index(place[0]), view, int(size) if size.isdigit() else 0
+
+
+def _named(view: str) -> str:
+    """A view in words."""
+    kind, _, size = view.rpartition("_")
+    return f"the {kind} of {size} clients" if size.isdigit() else VIEWS.get(view, view)
+
+
+def _came_of(identified: float, margin: float) -> str:
+    """Whether a victim was identified, where that was asked, and decibels with their sign."""
+    text = number(margin, 1)
+    gain = f"{text if text.startswith('−') or not margin > 0 else f'+{text}'} dB"
+    return gain if math.isnan(identified) else f"{gain}\n{'identified' if identified else 'not identified'}"

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem.figures import Picture
+from fedmem.gallery import sheets, write_sheets
+from fedmem.results import read
+from fedmem.running import measure, run
+from fedmem.scenario import Scenario
+from tests.tiny import tiny
+
+
+def leaking(**changes: Any) -> Scenario:
+    probe = {
+        "kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 5}, "victims": 2, "runs": 2,
+        "levels": ["local", "sum", "global"], **changes,
+    }  # fmt: skip
+    observe = {"every": 2, "levels": ["local", "sum", "global"], "sums": [2, 3]}
+    injections = [{"kind": "random_pattern", "per_client": 2}, {"kind": "typical", "per_client": 2}]
+    return tiny(probes=[probe], observe=observe, injections=injections, dataset={"kind": "digits"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(leaking(), out=tmp_path_factory.mktemp("runs"))
+
+
+def test_a_run_leaves_its_sheet_and_measuring_draws_it_again(folder: Path) -> None:
+    picture = folder / "reconstructions.png"
+    drawn = picture.read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    picture.unlink()
+    measure(folder)
+    assert picture.read_bytes() == drawn
+    assert write_sheets(folder) == [picture]
+    assert picture.read_bytes() == drawn
+
+
+def test_without_pictures_there_is_no_sheet(tmp_path: Path) -> None:
+    folder = run(tiny(), out=tmp_path)
+    assert not list(folder.glob("*.png"))
+    assert sheets(read(folder)) == {}
+    measure(folder)
+    assert not list(folder.glob("*.png"))
+
+
+def test_it_shows_every_level_and_what_was_identified(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, list[Picture]] = {}
+
+    def keep(title: str, groups: dict[str, list[Picture]], subtitle: str) -> bytes:
+        shown.update(groups)
+        assert "round 4" in title
+        return b"png"
+
+    monkeypatch.setattr("fedmem.figures.sheet", keep)
+    sheets(read(folder))
+    # the first step of a large client seldom holds a victim
+    assert [name for name in shown if "first step" not in name] == [
+        "local: from a client's real message",
+        "sum: from the sum of 2 clients",
+        "sum: from the sum of 3 clients",
+        "global: from the aggregate",
+    ]
+    rows = read(folder).measurements
+    arrays = read(folder).reconstructions()
+    for level, view, name in (
+        ("local", "message", "a client's real message"),
+        ("global", "aggregate", "the aggregate"),
+    ):
+        (group,) = [pictures for title, pictures in shown.items() if title == f"{level}: from {name}"]
+        assert {picture.label.split("\n")[0] for picture in group} == {"random_pattern", "typical"}
+        for picture in group:
+            subject = picture.label.partition("#")[2]
+            own = rows[(rows["round"] == 4) & (rows.level == level) & (rows.subject == subject) & (rows.run >= 0)]
+            own = own[own.setting.str.contains(f"view={view}") & ~own.setting.str.contains("coin=out")]
+            (where,) = {
+                run for run in own.run if any(
+                    np.array_equal(image, picture.reconstruction)
+                    for image in arrays[f"leakage/round_4/{level}/{view}/run_{run}/reconstruction"]
+                )
+            }  # fmt: skip
+            values = own[own.run == where].set_index("metric").value
+            assert picture.caption.endswith("\nidentified") == (values["identified"] == 1)
+            gain = float(picture.caption.split(" dB")[0].replace("−", "-"))
+            assert gain == pytest.approx(values["margin"], abs=0.051)
