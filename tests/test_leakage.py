@@ -808,3 +808,10 @@ def test_sums_are_attacked_on_the_victims_of_their_clients() -> None:
     (case, *_) = probe._cases("sum", sums, lab)
     assert sorted(case.rows) == sorted(np.concatenate([lab.used(0, client) for client in case.clients]))
     assert case.target.clients == 2
+
+
+def test_first_steps_are_left_alone_where_that_is_said() -> None:
+    lab = Lab()
+    both, alone = (Leakage(attack=QUICK, first_step=wanted).observe(lab.local(), lab) for wanted in (True, False))
+    assert repr([r for _, r in both if "first_step" not in r.setting]) == repr([r for _, r in alone])
+    assert len(alone) < len(both)

@@ -38,6 +38,35 @@ _ABOUT = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Said:
+    """The parts of a setting: what values are grouped by, and whose this one is."""
+
+    setting: str
+    holder: int | None = None
+    kind: str = ""
+    gallery: int = 0
+    peers: int = 0
+
+
+def parsed(setting: str) -> Said:
+    """The parts of a setting that a probe has written; the kind is all that follows its name.
+
+    >>> parsed("view=message,knows=lr,coin=out,holder=3,kind=a, b")
+    Said(setting='view=message,knows=lr,coin=out', holder=3, kind='a, b', gallery=0, peers=0)
+    """
+    about = _ABOUT.search(setting)
+    if about is None:
+        return Said(setting=setting)
+    return Said(
+        setting=setting[: about.start()],
+        holder=int(about["holder"]),
+        kind=about["kind"],
+        gallery=int(about["gallery"] or 0),
+        peers=int(about["peers"] or 0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Scored:
     """One value and the clusters that it belongs to; the holder is -1 for an attack on a whole cohort."""
 
@@ -52,17 +81,16 @@ def summed_up(measurements: Sequence[Measurement]) -> list[Measurement]:
     """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all."""
     groups: dict[tuple[str, int, Level, str, str, str], list[_Scored]] = {}
     for one in measurements:
-        about = _ABOUT.search(one.reading.setting)
-        setting = one.reading.setting[: about.start()] if about else one.reading.setting
+        said = parsed(one.reading.setting)
         scored = _Scored(
             value=one.reading.value,
-            holder=int(about["holder"]) if about else one.client,
+            holder=one.client if said.holder is None else said.holder,
             run=one.run,
-            gallery=int((about and about["gallery"]) or 0),
-            peers=int((about and about["peers"]) or 0),
+            gallery=said.gallery,
+            peers=said.peers,
         )
         for round in (one.round, FINAL):
-            key = (one.source, round, one.level, one.reading.metric, setting, about["kind"] if about else "")
+            key = (one.source, round, one.level, one.reading.metric, said.setting, said.kind)
             groups.setdefault(key, []).append(scored)
     found = []
     for (source, round, level, metric, setting, kind), members in groups.items():

@@ -92,6 +92,7 @@ class Leakage:
       sum takes its clients in the same order (`sums.in_order`).
     - `runs`: how many runs are attacked, from run 0 on. With few of them the intervals are wide: two runs alone, whose
       spread has one degree of freedom, resolve next to nothing.
+    - `first_step`: whether first steps are attacked beside messages.
     - `gallery`: how many images a gallery has at most, but for the references of canaries.
     - `max_images`: largest number of images rebuilt at once; of a larger batch fewer are rebuilt, and each may be
       paired with several true ones.
@@ -113,6 +114,7 @@ class Leakage:
     rounds: tuple[Annotated[int, Gt(0)], ...] = ()
     victims: Annotated[int, Gt(0)] = 2
     runs: Annotated[int, Gt(0)] = 4
+    first_step: bool = True
     gallery: Annotated[int, Gt(0)] = 2000
     max_images: Annotated[int, Gt(0)] = 64
     every: Annotated[int, Gt(0)] | None = None
@@ -125,6 +127,8 @@ class Leakage:
             return []
         readings: list[tuple[Transition, Reading]] = []
         for view in VIEWS[first.level]:
+            if view == "first_step" and not self.first_step:
+                continue
             cases = self._cases(view, transitions, context)
             if not cases:
                 continue

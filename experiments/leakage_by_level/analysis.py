@@ -1,0 +1,89 @@
+"""From what the probe wrote to one row for each stage, level and kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fedmem.probes._clusters import mean_interval
+from fedmem.results import Run
+from fedmem.types import EVERYWHERE, FINAL
+
+LEVELS = ("local", "sum of 2", "sum of 5", "sum of 10", "global")
+KEYS = ["stage", "level", "kind"]
+ABOUT = r"^(?:sum=(?P<size>\d+),)?(?P<between>in-out,)?view=\w+.*?(?P<out>,coin=out)?(?:,holder=(?P<holder>\d+))?"
+ABOUT += r"(?:,gallery=(?P<gallery>\d+),peers=(?P<peers>\d+))?(?:,kind=.*)?$"
+
+
+def results(run: Run, rounds: int) -> pd.DataFrame:
+    """A row for each stage, level and kind.
+
+    `identified` and `margin` (dB) with 95 % intervals, both also for examples held back (`_out`) and as difference
+    (`_gain`); `fall`: by how many dB the margin of the same victims in their client's message is above that at this
+    level; `n` victims from `runs` runs; the `gallery`, how many in it are `peers`; test `accuracy` of the aggregate.
+    """
+    rows = told(run.measurements, run.audit, rounds)
+    summed, single = rows[rows.run == EVERYWHERE], rows[rows.run != EVERYWHERE]
+    found = pd.DataFrame(index=pd.MultiIndex.from_frame(summed[KEYS].drop_duplicates()))
+    for metric in ("identified", "margin"):
+        for suffix, chosen in (
+            ("", summed[(summed.metric == metric) & summed.out.isna()]),
+            ("_out", summed[(summed.metric == metric) & summed.out.notna()]),
+            ("_gain", summed[summed.metric == f"{metric}.difference"]),
+        ):
+            part = chosen.set_index(KEYS)[["value", "low", "high"]]
+            found = found.join(part.set_axis([f"{metric}{suffix}{end}" for end in ("", "_low", "_high")], axis=1))
+    first = summed[(summed.metric == "identified") & summed.out.isna()].set_index(KEYS)
+    found = found.join(first[["n", "gallery", "peers"]].apply(pd.to_numeric))
+    found["beats_prior"] = summed[(summed.metric == "beats_prior") & summed.out.isna()].set_index(KEYS).value
+    found = found.join(falls(single[single.out.isna() & (single.metric == "margin")]))
+    found["runs"] = run.scenario["runs"]
+    accuracy = run.measurements.query("metric == 'test_accuracy' and level == 'global' and run == -1")
+    by_stage = accuracy.assign(stage=stages(accuracy["round"], rounds)).groupby("stage").value.first()
+    found["accuracy"] = by_stage.reindex(found.index.get_level_values("stage")).to_numpy()
+    order = {name: place for place, name in enumerate(("start", "middle", "end", *LEVELS))}
+    rows = found.reset_index().sort_values(KEYS, key=lambda column: column.map(order).fillna(0), kind="stable")
+    return rows.reset_index(drop=True)
+
+
+def told(measurements: pd.DataFrame, audit: pd.DataFrame, rounds: int) -> pd.DataFrame:
+    """The rows of the probe with their stage, level and kind, and what their setting says."""
+    rows = measurements[(measurements.source == "leakage") & (measurements["round"] != FINAL)]
+    rows = rows[rows.subject != ""]
+    rows = pd.concat([rows, rows.setting.str.extract(ABOUT)], axis=1)
+    kinds = dict(zip(audit.subject.astype(str), audit.kind, strict=True))
+    sizes = "sum of " + rows["size"].fillna("")
+    return rows.assign(
+        stage=stages(rows["round"], rounds),
+        level=rows.level.astype(str).where(rows.level != "sum", sizes),
+        kind=rows.subject.map(lambda subject: kinds.get(subject, subject)),
+    )
+
+
+def stages(when: pd.Series, rounds: int) -> pd.Series:
+    """Names of the attacked rounds: the first, whose model is the initial one, the last, and what lies between."""
+    return when.map(lambda round: "start" if round == 1 else "end" if round == rounds else "middle")
+
+
+def falls(single: pd.DataFrame) -> pd.DataFrame:
+    """By level and kind the mean of local minus this level's value over the victims seen at both, and its interval."""
+    own = single.pivot_table(index=["stage", "kind", "run", "holder", "subject"], columns="level", values="value")
+    rows = []
+    for (stage, kind), part in own.groupby(level=["stage", "kind"]):
+        for level in part.columns.difference(["local"], sort=False):
+            pairs = part[["local", level]].dropna().reset_index()
+            value, low, high = paired(pairs["local"] - pairs[level], pairs.holder.tolist(), pairs.run.tolist())
+            rows.append((stage, level, kind, value, low, high))
+    columns = [*KEYS, "fall", "fall_low", "fall_high"]
+    return pd.DataFrame(rows, columns=columns).set_index(KEYS)
+
+
+def paired(differences: pd.Series, holders: Sequence[str], runs: Sequence[int]) -> tuple[float, float, float]:
+    """Mean with Student's interval, clustered by holder or by run, whichever is wider; NaN without a pair."""
+    if differences.empty:
+        return math.nan, math.nan, math.nan
+    values = np.asarray(differences, dtype=np.float64)
+    return float(values.mean()), *mean_interval(values, holders, runs)

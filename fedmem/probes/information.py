@@ -1,0 +1,234 @@
+"""Where in the network an update says something about an example: proxies, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from annotated_types import Gt
+from numpy.typing import NDArray
+
+from fedmem.components import Context
+from fedmem.probes._cases import VIEWS, Case, Scope
+from fedmem.probes._clusters import mean_interval
+from fedmem.probes._leaks import parsed, summed_up
+from fedmem.probes._measures import CONTROL
+from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Information:
+    """Proxies for what the part of an update that belongs to one layer says about single audit examples.
+
+    Nothing is rebuilt, so neither number is leakage: `setting` begins with `proxy`, and names the view and the `layer`
+    (a module that has parameters of its own). The update is read as a mean gradient `g` of n examples, as the probe
+    `leakage` reads it, and so are who is looked at: victims, which are in and in the batch, and controls, which a coin
+    left out. With `g_l` the part of layer l, and `h_l(x)` that of the gradient of the example's own loss at the model
+    before:
+
+    - `sensitivity` (victims alone): `|d h_l / d x|_F / (n |g_l|)`, how much the update of the layer moves with the
+      input, relative to its length, for one unit of the input; higher is more. The Frobenius norm is estimated from
+      random directions, `|J|_F^2 = E |J v|^2` with signs v, without bias in the square; it is exact where the input
+      has no more numbers than `directions`;
+    - `alignment`: the cosine of `g_l` and `h_l(x)`, -1..1, of victims and of controls (`coin=out`).
+
+    `summarise` gives means by kind, and of `alignment` the difference between victims and controls, as `leakage` does,
+    and from the same values
+
+    - `usable_information`: bits that the alignment gives about the coin to a logistic predictor, 0 where it is of no
+      use, at most 1 for even coins: the mean of `log2 f(y | a) - log2 p(y)` over victims and controls, where predictor
+      and prior are fitted to all other runs. It may fall below 0 where what was fitted misleads. NaN with too few runs
+      to fit both. Intervals (95 %) are Student's, by holder and by run, the wider of the two.
+
+    Without a gradient in a layer (all zero, or not finite) its readings are NaN.
+
+    Fields
+
+    - `rounds`: which observed rounds to look at; if left out, the first after round 0 and the last.
+    - `victims`: clients looked at in each round and run, the same as those of `leakage`.
+    - `runs`: how many runs are looked at, from run 0 on.
+    - `directions`: random directions behind each sensitivity.
+    - `every`: look only at rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: where to look.
+
+    Guarantees: deterministic; nothing is changed; what is read of a run does not depend on those beside it.
+
+    Errors: `ComponentError` if the client algorithm has no learning rate.
+
+    >>> Information().levels
+    ('local', 'global')
+
+    References: Mo, Borovykh, Malekzadeh, Haddadi and Demetriou (2021), on localising what gradients leak, after whom
+    both are; Xu, Zhao, Song, Stewart and Ermon (2020), on usable information.
+    """
+
+    rounds: tuple[Annotated[int, Gt(0)], ...] = ()
+    victims: Annotated[int, Gt(0)] = 2
+    runs: Annotated[int, Gt(0)] = 32
+    directions: Annotated[int, Gt(0)] = 16
+    every: Annotated[int, Gt(0)] | None = None
+    levels: tuple[Level, ...] = ("local", "global")
+
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """Two readings of each layer and victim, one of each layer and control."""
+        first = transitions[0]
+        last = context.observed_rounds[-1]
+        due = [r for r in context.observed_rounds if r > 0 and (not self.every or r % self.every == 0 or r == last)]
+        if first.round not in (self.rounds or (due[:1] + due[-1:])):
+            return []
+        scope = Scope(runs=self.runs, victims=self.victims, max_images=1, knows=())
+        return [
+            (case.transition, reading)
+            for case in scope.cases(VIEWS[first.level][0], transitions, context)
+            for reading in self._of(case, context)
+        ]
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        """Means and differences by kind, and usable information, for each round and at FINAL."""
+        return [*summed_up(measurements), *_usable(measurements)]
+
+    def _of(self, case: Case, context: Context) -> list[Reading]:
+        """All readings of one update."""
+        federation, place = context.federation, case.transition
+        audit = federation.audit
+        subjects = np.array([*case.victims.tolist(), *case.controls], dtype=np.int64)
+        inputs, targets = audit.examples.inputs[subjects], audit.examples.targets[subjects]
+        rng = context.stream(f"information {case.name}", run=place.run, round=place.round, client=place.client)
+        own, moved = _gradients(federation.model, place.before, inputs, targets, self._directions(inputs[0].size, rng))
+        readings = []
+        for layer, names in _layers(case.target.gradient).items():
+            part = _flat(case.target.gradient, names)
+            length = float(np.linalg.norm(part)) or math.nan
+            for i, subject in enumerate(subjects.tolist()):
+                victim = subject not in case.controls
+                about = f"proxy,{case.setting},layer={layer}{'' if victim else CONTROL}"
+                about += f",holder={audit.holder[subject]},kind={audit.kind[subject]}"
+                gradient = _flat({name: own[name][i] for name in names}, names)
+                values = {
+                    "alignment": float(part @ gradient) / (length * (float(np.linalg.norm(gradient)) or math.nan))
+                }
+                if victim:
+                    squares = sum(moved[name][i] for name in names)
+                    values["sensitivity"] = float(np.sqrt(squares)) / (len(case.rows) * length)
+                readings += [
+                    Reading(metric=metric, value=value, subject=str(subject), setting=about)
+                    for metric, value in values.items()
+                ]
+        return readings
+
+    def _directions(self, size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """(k, size) signs, scaled so that squares add up; all unit vectors where the input has no more numbers."""
+        if size <= self.directions:
+            return np.eye(size, dtype=np.float32)
+        signs = rng.integers(2, size=(self.directions, size)) * 2 - 1
+        return (signs / math.sqrt(self.directions)).astype(np.float32)
+
+
+def _gradients(
+    model: nn.Module,
+    params: Params,
+    inputs: NDArray[np.float32],
+    targets: IntArray,
+    directions: NDArray[np.float32],
+) -> tuple[Params, Mapping[str, FloatArray]]:
+    """Of each example the gradient of its loss by parameter, and the squared length of how it moves (m,)."""
+    import torch
+    from torch.func import functional_call
+    from torch.nn import functional
+
+    leaves = {name: value.detach().double().requires_grad_() for name, value in params.items()}
+    own, moved = [], []
+    for x, y in zip(torch.from_numpy(inputs).double(), torch.from_numpy(targets), strict=True):
+        x = x[None].requires_grad_()
+        loss = functional.cross_entropy(functional_call(model, leaves, (x,)), y[None])
+        gradient = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+        # J v is the derivative of v J' u by u, since J' u is linear in u
+        weights = [torch.zeros_like(part, requires_grad=True) for part in gradient]
+        (back,) = torch.autograd.grad(gradient, x, weights, create_graph=True)
+        squares = np.zeros(len(leaves))
+        for direction in torch.from_numpy(directions).double():
+            moves = torch.autograd.grad(back, weights, direction.reshape(x.shape), retain_graph=True)
+            squares += [float(part.square().sum()) for part in moves]
+        own.append([part.detach() for part in gradient])
+        moved.append(squares)
+    return (
+        {name: torch.stack(parts) for name, parts in zip(leaves, zip(*own, strict=True), strict=True)},
+        dict(zip(leaves, np.array(moved).T, strict=True)),
+    )
+
+
+def _layers(params: Params) -> dict[str, list[str]]:
+    """The parameters of each module that has some, by its name."""
+    found: dict[str, list[str]] = {}
+    for name in params:
+        found.setdefault(name.rpartition(".")[0] or name, []).append(name)
+    return found
+
+
+def _flat(params: Params, names: Sequence[str]) -> FloatArray:
+    return np.concatenate([params[name].detach().double().numpy().ravel() for name in names])
+
+
+def _usable(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """What the alignments say about the coins, by round, level, layer and kind, and over all rounds."""
+    groups: dict[tuple[int, Level, str, str], list[tuple[float, bool, int, int]]] = {}
+    for one in measurements:
+        if one.reading.metric == "alignment" and math.isfinite(one.reading.value):
+            said = parsed(one.reading.setting)
+            assert said.holder is not None
+            out = said.setting.endswith(CONTROL)
+            entry = (one.reading.value, not out, said.holder, one.run)
+            for round in (one.round, FINAL):
+                key = (round, one.level, said.setting.removesuffix(CONTROL), said.kind)
+                groups.setdefault(key, []).append(entry)
+    found = []
+    for (round, level, setting, kind), rows in groups.items():
+        bits, kept = pointwise_information(*(np.array(column) for column in zip(*rows, strict=True)))
+        low = high = math.nan
+        if kept.any():
+            holders, runs = ([row[i] for row, own in zip(rows, kept, strict=True) if own] for i in (2, 3))
+            low, high = mean_interval(bits[kept], holders, runs)
+        value = float(bits[kept].mean()) if kept.any() else math.nan
+        reading = Reading(
+            metric="usable_information",
+            value=value,
+            low=low,
+            high=high,
+            n=int(kept.sum()),
+            subject=kind,
+            setting=setting,
+        )
+        place = replace(measurements[0], run=EVERYWHERE, client=EVERYWHERE, round=round, level=level, reading=reading)
+        found.append(place)
+    return found
+
+
+def pointwise_information(
+    values: FloatArray, coins: NDArray[np.bool_], holders: IntArray, runs: IntArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """(n,) bits that each value gives about its coin by predictor and prior of all other runs, and where there are any.
+
+    The predictor is a logistic regression on the value, standardised in the runs that it is fitted to, with a ridge of
+    1/2. Runs whose others have but one sort of coin are left out.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    bits, kept = np.full(len(values), np.nan), np.zeros(len(values), dtype=bool)
+    for run in np.unique(runs):
+        inside, others = runs == run, runs != run
+        if len(np.unique(coins[others])) < 2:
+            continue
+        middle, spread = values[others].mean(), values[others].std() or 1.0
+        fitted = LogisticRegression().fit(((values[others] - middle) / spread)[:, None], coins[others])
+        logs = fitted.predict_log_proba(((values[inside] - middle) / spread)[:, None])
+        prior = np.log([1 - coins[others].mean(), coins[others].mean()])
+        own = coins[inside].astype(np.int64)
+        bits[inside] = (logs[np.arange(len(own)), own] - prior[own]) / math.log(2)
+        kept |= inside
+    return bits, kept

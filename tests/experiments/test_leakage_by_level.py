@@ -1,0 +1,139 @@
+"""Leakage by level: its table from made readings, and the whole experiment in small."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedmem.probes._leaks import summed_up
+from fedmem.sums import again, by_size
+from fedmem.types import Measurement, Reading
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "experiments" / "leakage_by_level"
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[SimpleNamespace]:
+    """The files of the experiment, which find each other because they lie in one folder."""
+    names = ("analysis", "figure", "run")
+    sys.path.insert(0, str(FOLDER))
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+def made() -> list[Measurement]:
+    """Eight runs of four victims: margins of 5 dB alone, 3 in the sum of 2, 1 in the aggregate, and their noise."""
+    rng, rows = np.random.default_rng(0), []
+    for run in range(8):
+        for subject in range(8):
+            own = rng.normal(0, 1)
+            out = ",coin=out" if subject >= 4 else ""
+            for level, size, view, value in (
+                ("local", "", "message", 5.0), ("sum", "sum=2,", "sum", 3.0), ("global", "", "aggregate", 1.0),
+            ):  # fmt: skip
+                margin = -4.0 + own if out else value + own + rng.normal(0, 0.1)
+                who = f"view={view},knows=lr+steps+count{out},holder={subject % 4}"
+                for metric, found, among in (
+                    ("identified", float(margin > 2), ",gallery=900,peers=40"),
+                    ("margin", margin, ""),
+                    ("beats_prior", float(margin > 0), ""),
+                ):
+                    about: dict[str, Any] = {"metric": metric, "value": found, "subject": str(subject)}
+                    reading = Reading(**about, setting=f"{size}{who}{among},kind=typical")
+                    client = subject % 4 if level == "local" else -1
+                    place: dict[str, Any] = {"run": run, "round": 1, "level": level, "client": client}
+                    rows.append(Measurement(**place, source="leakage", reading=reading))
+    return [*rows, *(again(one, word) for word, own in by_size(rows) for one in summed_up(own))]
+
+
+def frame(rows: list[Measurement]) -> pd.DataFrame:
+    names = ("run", "round", "level", "client", "source")
+    told = [{name: getattr(one, name) for name in names} | vars(one.reading) for one in rows]
+    accuracy = {"run": -1, "round": 1, "level": "global", "client": -1, "source": "utility"}
+    accuracy |= {"metric": "test_accuracy", "value": 0.5, "subject": "", "setting": ""}
+    return pd.DataFrame([*told, accuracy])
+
+
+@pytest.fixture(scope="module")
+def table(modules: SimpleNamespace) -> pd.DataFrame:
+    audit = pd.DataFrame({"subject": range(8), "kind": ["typical"] * 8})
+    run = SimpleNamespace(measurements=frame(made()), audit=audit, scenario={"runs": 8})
+    found: pd.DataFrame = modules.analysis.results(run, 30)
+    return found.set_index("level")
+
+
+def test_the_table_finds_what_was_put_in(table: pd.DataFrame) -> None:
+    assert table.index.tolist() == ["local", "sum of 2", "global"]
+    for level, margin in (("local", 5), ("sum of 2", 3), ("global", 1)):
+        row = table.loc[level]
+        assert row["margin"] == pytest.approx(margin, abs=0.5)
+        assert row["margin_low"] < row["margin"] < row["margin_high"]
+        assert row["margin_out"] == pytest.approx(-4, abs=0.5)
+        assert row["margin_gain"] == pytest.approx(row["margin"] - row["margin_out"])
+        assert (row["n"], row["gallery"], row["peers"], row["runs"], row["accuracy"]) == (32, 900, 40, 8, 0.5)
+        assert (row["stage"], row["kind"]) == ("start", "typical")
+        assert row["identified_out"] == 0
+    assert table.loc["local", "identified"] > 0.9 > 0.5 > table.loc["global", "identified"]
+
+
+def test_falls_are_paired(table: pd.DataFrame) -> None:
+    """The noise of an example is the same at every level, so the difference is known far better than either mean."""
+    for level, fall in (("sum of 2", 2), ("global", 4)):
+        row = table.loc[level]
+        assert row["fall_low"] < row["fall"] < row["fall_high"]
+        assert row["fall"] == pytest.approx(fall, abs=0.1)
+        assert row["fall_high"] - row["fall_low"] < 0.3
+        assert row["margin_high"] - row["margin_low"] > 0.4
+    assert np.isnan(table.loc["local", "fall"])
+
+
+def test_runs_follow_the_victims_that_are_wanted(modules: SimpleNamespace) -> None:
+    cell = modules.run.Cell
+    for batch, steps in ((1, 1), (4, 1), (16, 20), (1, 5)):
+        runs = cell("mnist5k", "mlp", batch, steps).runs
+        expected = runs * 3 * min(12, batch * steps) / 12
+        assert runs % 2 == 0
+        assert modules.run.VICTIMS <= expected < modules.run.VICTIMS + 6
+    every = modules.run.cells(["mnist5k", "fashion_mnist"], ["mlp", "cnn"], (1, 4, 16), (1, 5, 20))
+    assert len(every) == len(set(every)) == 22
+
+
+def test_the_figure_takes_a_table_with_gaps(modules: SimpleNamespace, table: pd.DataFrame) -> None:
+    rows = table.reset_index().assign(data="mnist5k", model="mlp", batch=1, steps=1)
+    assert modules.figure.draw(rows).startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_whole_experiment_in_small_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    small = ["rounds=2", "runs=2", "references=50", "observe.rounds=[1, 2]", "probes[1].rounds=[1, 2]"]
+    small += ["dataset={kind: digits}", "probes[1].attack.steps=2", "model.hidden=[8]", "clients=26"]
+    command = [sys.executable, str(FOLDER / "run.py"), "--data", "mnist5k", "--models", "mlp", "--batches", "16"]
+    command += ["--steps", "1", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    command += [word for setting in small for word in ("--set", setting)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    stored = []
+    for _ in range(2):
+        subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True, timeout=240)
+        stored.append((tmp_path / "results" / "results.csv").read_bytes())
+    assert stored[0] == stored[1]
+    found = pd.read_csv(tmp_path / "results" / "results.csv")
+    assert set(found.level) == {"local", "sum of 2", "sum of 5", "sum of 10", "global"}
+    assert set(found.kind) == {"random_pattern", "mislabelled", "typical"}
+    assert set(found.stage) == {"start", "end"}
+    assert (found.n > 0).all()
+    assert (tmp_path / "results" / "leakage_by_level.png").exists()

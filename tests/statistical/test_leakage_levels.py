@@ -1,0 +1,90 @@
+"""Does what can be rebuilt fall from client to aggregate, on real pictures, and would this test notice if not?"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedmem.bank import simulate
+from fedmem.errors import ComponentError
+from fedmem.federation import build
+from fedmem.probes._clusters import mean_interval
+from fedmem.probes._leaks import parsed
+from fedmem.scenario import parse_scenario
+
+pytestmark = pytest.mark.statistical
+
+LEVELS = ["local", "sum", "global"]
+
+SCENARIO = {
+    "rounds": 1,
+    "runs": 8,
+    "clients": 8,
+    "population": 100,
+    "references": 1000,
+    "bootstrap": 20,
+    "dataset": {"kind": "fashion_mnist", "rows": 300, "test": 900},
+    "model": {"kind": "mlp", "hidden": [64]},
+    "client": {"kind": "sgd", "lr": 0.1, "steps": 1, "batch_size": 4},
+    "injections": [{"kind": "random_pattern", "per_client": 6}, {"kind": "typical", "per_client": 6}],
+    "observe": {"levels": LEVELS, "sums": [4]},
+    "probes": [
+        {
+            "kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 60}, "levels": LEVELS,
+            "victims": 4, "runs": 8, "first_step": False,
+        }
+    ],
+}  # fmt: skip
+
+
+@cache
+def readings() -> pd.DataFrame:
+    """A row for each victim, a column for each metric and level."""
+    scenario = parse_scenario(json.dumps(SCENARIO), name="levels")
+    try:
+        federation = build(scenario)
+    except ComponentError as error:
+        pytest.skip(f"fedmem fetch fashion_mnist first: {error}")
+    rows = []
+    for one in simulate(scenario, federation).measurements:
+        said = parsed(one.reading.setting)
+        if one.run >= 0 and said.kind and "coin=out" not in said.setting:
+            place = {"run": one.run, "subject": one.reading.subject, "holder": said.holder, "kind": said.kind}
+            rows.append({**place, "metric": one.reading.metric, "level": one.level, "value": one.reading.value})
+    frame = pd.DataFrame(rows)
+    return frame.pivot(index=["kind", "run", "holder", "subject"], columns=["metric", "level"], values="value")
+
+
+def fall(kind: str, metric: str, first: str, second: str, *, flipped: bool = False) -> tuple[float, float, float]:
+    """Mean paired difference between two levels, clustered by run and by holder; with `flipped` the levels by lot."""
+    own = readings().loc[kind]
+    values = (own[metric, first] - own[metric, second]).dropna()
+    signs = np.random.default_rng(0).integers(2, size=len(values)) * 2 - 1 if flipped else 1
+    differences = values.to_numpy() * signs
+    runs, holders = (values.index.get_level_values(name).tolist() for name in ("run", "holder"))
+    assert len(values) >= 20
+    return float(differences.mean()), *mean_interval(differences, runs, holders)
+
+
+@pytest.mark.parametrize("kind", ["random_pattern", "typical"])
+def test_quality_falls_from_the_client_over_the_sum_to_the_aggregate(kind: str) -> None:
+    for first, second in (("local", "sum"), ("sum", "global"), ("local", "global")):
+        for metric, least in (("margin", 0.5), ("ssim", 0.01)):
+            value, low, _ = fall(kind, metric, first, second)
+            assert value > least, (metric, first, second)
+            assert low > 0, (metric, first, second)
+    if kind == "typical":
+        # canaries are identified even in the aggregate of an untrained model
+        value, low, _ = fall(kind, "identified", "local", "global")
+        assert value > 0.2
+        assert low > 0
+
+
+@pytest.mark.parametrize("kind", ["random_pattern", "typical"])
+def test_levels_by_lot_do_not_differ(kind: str) -> None:
+    _, low, high = fall(kind, "margin", "local", "global", flipped=True)
+    assert low < 0 < high

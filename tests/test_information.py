@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedmem.clients.sgd import Sgd
+from fedmem.probes.information import Information, pointwise_information
+from fedmem.types import FINAL, Measurement, Reading, Transition
+from tests.lab import Lab, federation, measured, parameters
+
+
+def softmax_lab(seed: int = 0) -> Lab:
+    """The lab with a linear model, one step of all rows: the update is exactly a mean gradient."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    built = replace(federation(), model=model, initial=parameters(model))
+    return Lab(federation=built, client=Sgd(lr=0.1, steps=1, batch_size=100))
+
+
+def closed_form(lab: Lab, transition: Transition, subject: int) -> tuple[float, float]:
+    """Sensitivity and alignment of softmax regression: h = (p - y) [x, 1]', and its derivative by each pixel."""
+    store, rows = lab.federation.store, lab.rows(transition.run, transition.client)
+    weight, bias = (transition.before[f"1.{name}"].double().numpy() for name in ("weight", "bias"))
+
+    def slope(x: Any, y: int) -> tuple[Any, Any]:
+        logits = weight @ x + bias
+        p = np.exp(logits - np.logaddexp.reduce(logits))
+        return p, p - np.eye(10)[y]
+
+    flat = store.inputs.reshape(len(store), -1).astype(np.float64)
+    whole = np.zeros((10, 65))
+    for row in rows:
+        _, error = slope(flat[row], int(store.targets[row]))
+        whole += np.outer(error, [*flat[row], 1.0]) / len(rows)
+    audit = lab.federation.audit.examples
+    x = audit.inputs[subject].reshape(-1).astype(np.float64)
+    p, error = slope(x, int(audit.targets[subject]))
+    own = np.outer(error, [*x, 1.0])
+    spread = np.diag(p) - np.outer(p, p)
+    square = 0.0
+    for pixel in range(64):
+        moved = np.outer(spread @ weight[:, pixel], [*x, 1.0])
+        moved[:, pixel] += error
+        square += float(np.square(moved).sum())
+    length = float(np.linalg.norm(whole))
+    alignment = float((whole * own).sum()) / (length * float(np.linalg.norm(own)))
+    return math.sqrt(square) / (len(rows) * length), alignment
+
+
+def test_both_are_their_closed_form_for_softmax_regression() -> None:
+    lab = softmax_lab()
+    local = lab.local(runs=(0, 1), clients=(0, 1))
+    readings = Information(directions=64).observe(local, lab)
+    seen = 0
+    for about, reading in readings:
+        sensitivity, alignment = closed_form(lab, about, int(reading.subject))
+        expected = {"sensitivity": sensitivity, "alignment": alignment}[reading.metric]
+        assert reading.value == pytest.approx(expected, rel=2e-4)
+        assert reading.setting.startswith("proxy,view=message,")
+        assert ",layer=1" in reading.setting
+        is_in = lab.federation.audit.is_in[about.run, int(reading.subject)]
+        assert is_in != (",coin=out," in reading.setting)
+        assert is_in or reading.metric == "alignment"
+        seen += 1
+    assert seen > 10
+
+
+def test_random_directions_estimate_the_norm_without_bias() -> None:
+    lab = softmax_lab()
+    local = lab.local(runs=(0,), clients=(0,))
+    squares = []
+    for seed in range(40):
+        lab.seed = seed
+        found = Information(directions=8).observe(local, lab)
+        squares.append([reading.value**2 for _, reading in found if reading.metric == "sensitivity"])
+    lab.seed = 0
+    exact = [r.value**2 for _, r in Information(directions=64).observe(local, lab) if r.metric == "sensitivity"]
+    assert np.std(squares, axis=0).max() > 0
+    assert np.mean(squares, axis=0) == pytest.approx(exact, rel=0.1)
+
+
+def test_in_a_larger_sum_each_example_moves_the_update_less_and_layers_are_apart() -> None:
+    lab = Lab(client=Sgd(lr=0.1, steps=1, batch_size=100))
+    local = lab.local()
+    alone = Information(victims=3).observe(local, lab)
+    together = Information(victims=3).observe(lab.aggregated(local), lab)
+    assert {r.setting.partition(",layer=")[2].split(",")[0] for _, r in alone} == {"1", "3"}
+
+    def by_place(readings: Any) -> dict[tuple[int, str, str], float]:
+        return {
+            (t.run, r.subject, r.setting.partition(",layer=")[2]): r.value
+            for t, r in readings
+            if r.metric == "sensitivity"
+        }
+
+    first, second = by_place(alone), by_place(together)
+    assert first.keys() == second.keys()
+    assert all(second[place] < first[place] for place in first)
+
+
+def test_without_a_gradient_nothing_is_said() -> None:
+    lab = Lab()
+    still = [replace(t, sent=t.before, kept=t.before) for t in lab.local(runs=(0,))]
+    readings = [r for _, r in Information().observe(still, lab)]
+    assert readings
+    assert all(math.isnan(r.value) for r in readings)
+    summary = Information().summarise(measured([(still[0], r) for r in readings]), 0)
+    assert not [m for m in summary if m.reading.metric == "usable_information"], "no value, no information"
+
+
+def coins_and_values(separation: float, seed: int = 0) -> tuple[Any, Any, Any, Any]:
+    rng = np.random.default_rng(seed)
+    runs, holders = (axis.ravel() for axis in np.indices((16, 30)))
+    coins = rng.permuted(np.tile(np.arange(30) % 2 == 0, (16, 1)), axis=1).ravel()
+    values = rng.normal(size=len(coins)) + separation * (coins - 0.5)
+    return values, coins, holders, runs
+
+
+def test_usable_information_is_that_of_two_normals_and_none_without_a_difference() -> None:
+    """Two normals at a distance d: 1 - E log2(1 + exp(-d (d/2 + z))) bits by the best predictor, which is logistic."""
+    z = np.random.default_rng(1).normal(size=200_000)
+    for separation in (1.0, 3.0):
+        expected = 1 - np.logaddexp(0, -separation * (separation / 2 + z)).mean() / math.log(2)
+        bits, kept = pointwise_information(*coins_and_values(separation))
+        assert kept.all()
+        assert bits.mean() == pytest.approx(expected, abs=0.06)
+    none, _ = pointwise_information(*coins_and_values(0.0))
+    assert none.mean() == pytest.approx(0, abs=0.02)
+    values, coins, holders, runs = coins_and_values(3.0)
+    shuffled, _ = pointwise_information(values, np.random.default_rng(2).permutation(coins), holders, runs)
+    assert shuffled.mean() < 0.05
+    bits, kept = pointwise_information(values, coins, holders, np.zeros_like(runs))
+    assert not kept.any()
+    assert np.isnan(bits).all()
+
+
+def test_summaries_have_means_differences_and_usable_information() -> None:
+    values, coins, holders, runs = coins_and_values(3.0)
+    said = "proxy,view=message,knows=lr,layer=1"
+    rows = [
+        Measurement(
+            run=int(run), round=2, level="local", client=int(holder), source="information",
+            reading=Reading(
+                metric="alignment", value=float(value), subject="1",
+                setting=f"{said}{'' if coin else ',coin=out'},holder={holder},kind=typical",
+            ),
+        )
+        for value, coin, holder, run in zip(values, coins, holders, runs, strict=True)
+    ]  # fmt: skip
+    found = {(m.round, m.reading.metric): m.reading for m in Information().summarise(rows, 0)}
+    assert found[FINAL, "alignment.difference"].value == pytest.approx(3.0, abs=0.3)
+    bits = found[2, "usable_information"]
+    assert bits.setting == "proxy,view=message,knows=lr,layer=1"
+    assert (bits.n, bits.subject) == (480, "typical")
+    assert 0.5 < bits.low < bits.value < bits.high < 1.0
+    assert found[FINAL, "usable_information"].value == bits.value
