@@ -157,10 +157,12 @@ def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) 
     columns = max(len(group) for group in pictures.values())
     width = max(1.02 * columns + 1.5, _WIDTH)
     over = LINE * (len(broken(subtitle, width)) - 1)
-    height = 3.9 * len(pictures) + 0.55 + over
+    lines = max(picture.caption.count("\n") for group in pictures.values() for picture in group)
+    band_height = 3.9 + LINE * lines
+    height = band_height * len(pictures) + 0.55 + over
     figure = _empty(width, height)
     for band, (name, group) in enumerate(pictures.items()):
-        top = 1 - (1.15 + over + 3.9 * band) / height
+        top = 1 - (1.15 + over + band_height * band) / height
         figure.text(0.12 / width, top + 0.5 / height, plain(name), fontsize=10, weight="bold", color=INK, va="top")
         grid = figure.add_gridspec(
             3,

@@ -815,3 +815,41 @@ def test_first_steps_are_left_alone_where_that_is_said() -> None:
     both, alone = (Leakage(attack=QUICK, first_step=wanted).observe(lab.local(), lab) for wanted in (True, False))
     assert repr([r for _, r in both if "first_step" not in r.setting]) == repr([r for _, r in alone])
     assert len(alone) < len(both)
+
+
+def test_rows_of_tables_are_scored_cell_by_cell_against_the_usual_row() -> None:
+    """One number and a category of three: each victim comes back with its number right and its category wrong."""
+    rng, built = np.random.default_rng(0), federation(population=60)
+    rows = len(built.store) + 120
+    table = np.zeros((rows, 4), dtype=np.float32)
+    table[:, 0] = rng.random(rows)
+    table[np.arange(rows), 1 + rng.choice(3, rows, p=[0.8, 0.1, 0.1])] = 1
+    store = replace(built.store, inputs=table[:-120])
+    audit = replace(built.audit, examples=store.take(built.audit_start + np.arange(len(built.audit))))
+    model = torch.nn.Linear(4, 10)
+    lab = Lab(
+        federation=replace(
+            built, store=store, audit=audit, blocks=(1, 3), references=(), model=model,
+            initial={name: value.detach() for name, value in model.named_parameters()},
+            population=replace(built.population, inputs=table[-120:-60]),
+            test=replace(built.test, inputs=table[-60:]),
+        ),
+    )  # fmt: skip
+    local = lab.local(runs=(0,), clients=(0,))
+    truth = store.inputs[lab.rows(0, 0)]
+    wrong = np.concatenate([truth[:, :1], np.roll(truth[:, 1:], 1, axis=1)], axis=1)
+    for offered in (truth, wrong):
+        readings = [r for r in ins(Leakage(attack=Answers(offered)).observe(local, lab)) if "message" in r.setting]
+        values = {(r.metric, r.subject): r.value for r in readings}
+        found = [value for (metric, _), value in values.items() if metric == "cells"]
+        assert set(found) == {1.0} if offered is truth else np.mean(found) < 0.9
+        for (metric, subject), value in values.items():
+            if metric == "cells_gain":
+                own = audit.examples.inputs[int(subject)]
+                usual = lab.federation.population.inputs
+                near = abs(own[0] - usual[:, 0].mean()) <= 0.319 * usual[:, 0].std() + 1e-6
+                guess = (float(near) + float(own[1] == 1)) / 2
+                assert value == pytest.approx(values["cells", subject] - guess)
+        assert not [r for r in readings if r.metric == "ssim"]
+    lab.federation = replace(lab.federation, blocks=())
+    assert not [r for _, r in Leakage(attack=Answers(truth)).observe(local, lab) if r.metric.startswith("cells")]

@@ -41,12 +41,14 @@ def of_victim(victim: Victim) -> list[Reading]:
         "psnr": victim.psnr,
         "ssim": victim.ssim,
         "mse": victim.mse,
+        "cells": victim.cells,
+        "cells_gain": victim.cells_gain,
     }
     among = {"identified": f",gallery={victim.gallery},peers={victim.peers}"}
     return [
         Reading(metric=metric, value=value, subject=str(victim.subject), setting=about + among.get(metric, "") + kind)
         for metric, value in values.items()
-        if not (math.isnan(value) and metric in ("identified", "ssim"))
+        if not (math.isnan(value) and metric in ("identified", "ssim", "cells", "cells_gain"))
     ]
 
 

@@ -14,6 +14,8 @@ from fedmem.components import Context, Reconstruction
 from fedmem.image_metrics import assign, nearest, psnr, squared_errors, ssim
 from fedmem.probes._cases import Case
 from fedmem.probes._galleries import Gallery, Images, gallery, priors
+from fedmem.table_metrics import right as correct
+from fedmem.table_metrics import tolerances, usual_row
 from fedmem.types import FloatArray, IntArray
 
 KEPT = 4
@@ -29,7 +31,7 @@ class Victim:
 
     `control` says that it is an out example, which nobody trained on. `identified` among `gallery` images, the first
     `peers` of which are like it; NaN without any. `mse` and `prior_mse` are mean squared errors; `ssim` is NaN where
-    inputs are no images of at least 6 by 6.
+    inputs are no images of at least 6 by 6, `cells` and `cells_gain` where they are no rows of a table.
     """
 
     case: Case
@@ -43,6 +45,8 @@ class Victim:
     mse: float
     prior_mse: float
     ssim: float
+    cells: float
+    cells_gain: float
     identified: float
     gallery: int
     peers: int
@@ -88,9 +92,10 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
         looked_up.append((subject, own, min(guesses, key=lambda pair: pair[1])))
     originals = audit.examples.inputs[[subject for subject, _, _ in looked_up]]
     alike = ssim(np.stack([own for _, (own, _), _ in looked_up]), originals).tolist() if looked_up else []
+    right = _cells(np.stack([own for _, (own, _), _ in looked_up]), originals, context) if looked_up else originals
     galleries: dict[str, tuple[Gallery, float]] = {}
     victims = []
-    for (subject, own, guess), original, likeness in zip(looked_up, originals, alike, strict=True):
+    for (subject, own, guess), original, likeness, cells in zip(looked_up, originals, alike, right, strict=True):
         kind = str(audit.kind[subject])
         if kind not in galleries:
             images = gallery(kind, str(audit.role[subject]), case, most, context)
@@ -110,6 +115,8 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
                 mse=own[1],
                 prior_mse=guess[1],
                 ssim=likeness,
+                cells=float(cells[0]),
+                cells_gain=float(cells[0] - cells[1]),
                 # A tie identifies nobody.
                 identified=float(near < bound) if others.peers else math.nan,
                 gallery=len(others.images),
@@ -134,6 +141,18 @@ def sheet(victims: Sequence[Victim]) -> dict[str, NDArray[Any]]:
         "psnr": np.array([v.psnr for v in kept]),
         "prior_psnr": np.array([v.prior_psnr for v in kept]),
     }
+
+
+def _cells(found: Images, truth: Images, context: Context) -> FloatArray:
+    """(n, 2) the share of right cells of each row of a table, and that of the usual row; NaN where there is none."""
+    blocks, population = context.federation.blocks, context.federation.population.inputs
+    if not blocks or not len(population):
+        return np.full((len(found), 2), np.nan)
+    tolerance, usual = tolerances(population, blocks), usual_row(population, blocks)
+    pairs = zip(found, truth, strict=True)
+    return np.array(
+        [[correct(one[None], true[None], blocks, tolerance).mean() for one in (own, usual[0])] for own, true in pairs]
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,6 @@ class Leakage:
 
     Attacks are granted what they declare to know and no more, and `knows` in the setting says it.
 
-    Attacks are granted what they declare to know and no more, and `knows` in the setting says it.
-
     Victims are the audit examples that are in, in the batch in question (of a message: in any batch of the round), and
     held by the clients attacked. The n true images of a batch are paired with the m images rebuilt by the Hungarian
     method on squared error; a victim with copies counts with the best of them. Readings of each victim, on inputs in
@@ -51,7 +49,10 @@ class Leakage:
     - `beats_prior`: 1 where the margin is above 0, else 0;
     - `psnr`: 10 log10(1 / `mse`) in dB, capped at 100, higher is nearer;
     - `ssim`: structural similarity, -1..1, higher is nearer; only of images of at least 6 by 6 pixels;
-    - `mse`: mean squared error, lower is nearer.
+    - `mse`: mean squared error, lower is nearer;
+    - `cells`, `cells_gain`: of a table, the share of cells that are right in the row that stands for the victim (the
+      category, or the number within 0.319 standard deviations of its column in the population), and that less the same
+      of the usual row, the likeliest cell everywhere; only where there is a population.
 
     Controls are the out examples of the same clients, scored in the same way and marked `coin=out`: each takes the
     places of its fill-ins in the true batch, together with whatever would be trained on beside it under the same coin
