@@ -2,115 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
-import numpy as np
-from annotated_types import Ge, Gt, Le, Lt
-
+from fedmem.clients._local import LocalSgd
 from fedmem.components import ClientState, Outcome
-from fedmem.types import IntArray, Params
-from fedmem.updates import clipped
+from fedmem.types import Params
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sgd:
+class Sgd(LocalSgd):
     """Mini-batch SGD for a number of epochs or steps, each epoch in an order of its own (McMahan et al., 2017).
 
-    One step is `g = clipped(grad) + linear + mu * (w - w_0) + weight_decay * w`, `v = momentum * v + g`,
-    `w = w - lr_r * v`, where `clipped(g) = g * min(1, clip / |g|)` with the norm over all parameters, `w_0` is the
-    model that the round began with, and `lr_r = lr * decay ** (r - 1)` in round r. `mu` (`fedprox`, `feddyn`) and
-    `linear` (`scaffold`, `feddyn`) are what the strategy offers, else 0: a pull towards the model sent, and the
-    gradient of a linear term of the loss. The velocity starts at zero in every round. What is sent is what is kept.
-
-    Fields:
-        lr: learning rate of the first round.
-        decay: what the learning rate is multiplied by from one round to the next, whether or not the client takes part.
-        momentum: share of the velocity carried to the next step.
-        weight_decay: pull towards zero, per step, multiplied by `lr`.
-        clip: largest norm of the gradient of a batch, over all parameters; left out, gradients are not clipped.
-        epochs: passes over the client's rows in each round; ignored where `steps` is given.
-        steps: number of local steps in each round, cycling through the rows as often as needed.
-        batch_size: rows in a step; the last batch of an epoch may be smaller.
-
-    Guarantees:
-
-    - clipping acts on the mean gradient of a batch, not of each example: it steadies training and is no privacy;
-    - a gradient of zero stays zero under any `clip`; `decay` of 1, `mu` and `linear` of 0 change no bit;
-    - where `linear` is offered, the learning rate of the round is reported as `lr`.
+    What is sent is what is kept. It heeds `mu` and `linear`, which strategies offer (`fedprox`, `scaffold`, `feddyn`),
+    and reports the learning rate of the round as `lr` where `linear` is offered.
 
     >>> Sgd(lr=0.1, epochs=2, batch_size=4).num_steps(10)
     6
     >>> Sgd(lr=0.1, steps=5, batch_size=4).num_steps(10)
     5
+
+    Reference: McMahan et al. (2017), communication-efficient learning of deep networks from decentralized data.
     """
-
-    follows: ClassVar[Mapping[str, str]] = {"proximal-mu": "mu"}
-
-    lr: Annotated[float, Gt(0)] = 0.1
-    decay: Annotated[float, Gt(0), Le(1)] = 1.0
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
-    weight_decay: Annotated[float, Ge(0)] = 0.0
-    clip: Annotated[float, Gt(0)] | None = None
-    epochs: Annotated[int, Gt(0)] = 1
-    steps: Annotated[int, Gt(0)] | None = None
-    batch_size: Annotated[int, Gt(0)] = 10
-
-    def num_steps(self, num_examples: int) -> int:
-        """Steps in a round for a client with this many rows; none where it has no rows."""
-        if num_examples == 0:
-            return 0
-        return self.steps if self.steps is not None else self.epochs * -(-num_examples // self.batch_size)
-
-    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
-        """(steps, batch_size) positions into the client's rows, -1 where the last batch of an epoch is short."""
-        width, wanted = self.batch_size, self.num_steps(num_examples)
-        if self.steps is None and self.epochs == 1 and num_examples and num_examples % width == 0:
-            return rng.permutation(num_examples).reshape(-1, width)
-        per_epoch = -(-num_examples // width) if num_examples else 1
-        padded = np.full((-(-wanted // per_epoch), per_epoch * width), -1, dtype=np.int64)
-        for epoch in padded:
-            epoch[:num_examples] = rng.permutation(num_examples)
-        return padded.reshape(-1, width)[:wanted]
-
-    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
-        """Start from the global model with a velocity of zero."""
-        state: ClientState = {"params": before}
-        if self.momentum:
-            state["velocity"] = {name: value.new_zeros(value.shape) for name, value in before.items()}
-        if self.decay != 1:
-            state["rate"] = {"lr": self.lr * self.decay ** (offer["round"].double() - 1)}
-        linear = {name: offer[f"linear:{name}"] for name in before if f"linear:{name}" in offer}
-        if linear:
-            state["linear"] = linear
-        if "mu" in offer:
-            state |= {"start": before, "pull": {"mu": offer["mu"]}}
-        return state
-
-    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
-        """One step on the current batch."""
-        params = state["params"]
-        direction = gradient(params)
-        if self.clip is not None:
-            direction = clipped(direction, self.clip)
-        if "linear" in state:
-            direction = {name: g + state["linear"][name] for name, g in direction.items()}
-        if "pull" in state:
-            mu, start = state["pull"]["mu"], state["start"]
-            direction = {n: g + mu.to(g.dtype) * (params[n] - start[n]) for n, g in direction.items()}
-        if self.weight_decay:
-            direction = {name: g + self.weight_decay * params[name] for name, g in direction.items()}
-        after = dict(state)
-        if self.momentum:
-            direction = {name: self.momentum * state["velocity"][name] + g for name, g in direction.items()}
-            after["velocity"] = direction
-        if "rate" in state:
-            lr = state["rate"]["lr"]
-            after["params"] = {name: value - lr.to(value.dtype) * direction[name] for name, value in params.items()}
-        else:
-            after["params"] = {name: value - self.lr * direction[name] for name, value in params.items()}
-        return after
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""
