@@ -30,7 +30,8 @@ class LinearLayer:
     - one example: always, whatever its number of steps, as long as the rows (dL/dw_i, dL/db_i) are parallel. All of
       them are used, by least squares;
     - several: a quotient is taken for an example where it lies in [0, 1] and, sent through the model under one of the
-      labels, moves its unit by `n dL/db_i`. That needs a true gradient: one step of each client, of the right scale.
+      labels, moves its unit by `n dL/db_i`. That needs a true gradient: one step, of the right scale. What an example
+      adds to all units is then known and taken away, and whoever moves a unit alone in what is left is found next.
 
     Returns the exact images, each once, as many as were found and at most `num_images`, so that the number of images
     says how much is exact; without any, the mean of the examples weighted by d_ik. Labels are those under which an
@@ -107,7 +108,23 @@ class LinearLayer:
         )
 
     def _alone(self, entrance: Entrance, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The images (k, d) that move a unit alone, k <= count, and their labels (k,)."""
+        """The images (k, d) that move a unit alone once those found before are taken away, and their labels (k,)."""
+        import torch
+
+        images, labels = rows.new_empty(0, rows.shape[1] - 1), torch.empty(0, dtype=torch.int64, device=rows.device)
+        left = rows
+        while len(images) < count:
+            found, its = self._round(entrance, left, count, images)
+            found, its = found[: count - len(images)], its[: count - len(images)]
+            if not len(found):
+                break
+            images, labels = torch.cat([images, found]), torch.cat([labels, its])
+            moved = entrance.moves(found)[torch.arange(len(found)), its] / count
+            left = left - moved.T @ entrance.forward(found)
+        return images, labels
+
+    def _round(self, entrance: Entrance, rows: Tensor, count: int, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (k, d) that move a unit alone in these rows, none of those known, and their labels (k,)."""
         import torch
 
         # The larger a quotient's denominator, the less rounding there is in it.
@@ -120,7 +137,7 @@ class LinearLayer:
         errors, labels = (count * rows[units, -1:] / moved - 1).abs().nan_to_num(torch.inf).min(1)
         kept: list[int] = []
         for i in (errors < self.tolerance).nonzero()[:, 0].tolist():
-            if len(kept) < count and all((images[i] - images[k]).abs().max() > 10 * self.tolerance for k in kept):
+            if (torch.cat([known, images[kept]]) - images[i]).abs().amax(1).gt(10 * self.tolerance).all():
                 kept.append(i)
         return images[kept], labels[kept]
 

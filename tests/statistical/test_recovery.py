@@ -79,7 +79,7 @@ def test_records_of_adult_come_back_better_than_either_guess(size: int) -> None:
     own, usual, drawn = tables(size)
     assert interval(own - usual)[0] > 0.05
     assert interval(own - drawn)[0] > 0.05
-    assert own.mean() > (0.95 if size == 1 else 0.7)
+    assert own.mean() > (0.95 if size == 1 else 0.65)
 
 
 def test_records_of_adult_do_not_come_back_from_the_wrong_sign() -> None:
@@ -92,9 +92,9 @@ def test_a_record_alone_is_easier_than_eight_together() -> None:
     assert interval(tables(1)[0] - tables(8)[0])[0] > 0
 
 
-@pytest.mark.parametrize(("activation", "least"), [(nn.ReLU, 0.35), (nn.Tanh, 0.0)])
+@pytest.mark.parametrize(("activation", "least"), [(nn.ReLU, 0.85), (nn.Tanh, 0.0)])
 def test_what_a_division_calls_exact_is_exact(activation: type[nn.Module], least: float) -> None:
-    """Batches of 8 digits: about half of them move a ReLU alone and are found; false ones are under 1 in 200."""
+    """Batches of 8 digits: nearly all move a ReLU alone sooner or later; false ones are under 1 in 200."""
     claimed = false = 0
     for i in range(60):
         model, rows = network(activation, seed=i), digits().take(np.arange(8 * i, 8 * i + 8))

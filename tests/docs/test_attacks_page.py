@@ -1,0 +1,44 @@
+"""The page on attacks has a row for every attack, says truly what each is granted, and its exact shares hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmem import catalogue, describe
+from fedmem.attacks.linear_layer import LinearLayer
+from fedmem.components import GRANTS, ReconstructionAttack
+from tests.lab import digits, network, parameters, target_of
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "attacks.md").read_text(encoding="utf-8")
+ROWS = {kind: rest.split("|") for kind, rest in re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE, flags=re.MULTILINE)}
+
+
+@pytest.mark.parametrize("kind", catalogue.kinds("attack"))
+def test_every_attack_has_a_row_that_says_what_it_is_granted(kind: str) -> None:
+    assert kind in ROWS, f"docs/attacks.md has no row for {kind}"
+    attack = catalogue.build("attack", describe.example("attack", kind))
+    if isinstance(attack, ReconstructionAttack):
+        granted = ROWS[kind][0]
+        assert set(attack.knows) <= set(re.findall(r"`(\w+)`", granted))
+        always = [word for word in GRANTS if f"`{word}`" in granted and "if set" not in granted]
+        assert list(attack.knows) == always
+
+
+def test_every_grant_is_explained() -> None:
+    assert set(GRANTS) <= set(ROWS)
+
+
+@pytest.mark.parametrize(("size", "column"), [(2, 2), (8, 4), (32, 6)])
+def test_the_share_that_is_exact_is_about_what_the_page_says(size: int, column: int) -> None:
+    (said,) = re.findall(r"^\| ReLU \|(.*)\|$", PAGE, flags=re.MULTILINE)
+    exact = 0
+    for i in range(8):
+        rows = digits().take(np.random.default_rng(i).choice(1700, size, replace=False))
+        model = network(seed=i)
+        (found,) = LinearLayer().reconstruct([target_of(model, parameters(model), rows)], [np.random.default_rng(0)])
+        exact += len(found.inputs) if found.distance < 1 else 0
+    assert exact / (8 * size) == pytest.approx(float(said.split("|")[column - 1]), abs=0.12)
