@@ -1,0 +1,152 @@
+"""From the values of all cells to what the choice of a strategy, and of a sampler, does: effects, shares, gates.
+
+A table of values has a row for each data set, strategy, sampler, seed and quantity; a quantity is a metric of a kind of
+example at a level. A seed is a replicate: it draws data, coins, canaries, weights and cohorts anew.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fedmem.contrasts import LEVEL, contrast, holm, mean_of
+from fedmem.types import FloatArray
+
+QUANTITY = ["data", "metric", "with", "kind", "level"]
+PRIMARY = (
+    ("exposure", "", "random_pattern", "global"),
+    ("memorisation", "", "random_pattern", "global"),
+    ("memorisation", "", "mislabelled", "global"),
+    ("auc", "lira", "random_pattern", "global"),
+    ("auc", "lira", "mislabelled", "global"),
+    ("test_accuracy", "", "", "global"),
+)
+"""What is tested, chosen beforehand; everything else is only described."""
+
+FACTORS = {"strategy": "sampler", "sampler": "strategy"}
+"""What is varied, and what it is averaged over."""
+
+
+def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
+    """Each strategy against a reference, averaged over samplers within each seed, and each sampler likewise.
+
+    p is adjusted (Holm) over the differences of a data set and factor in what is `PRIMARY`; others have no verdict.
+    Seeds that lack a cell of either side are left out of that difference.
+    """
+    rows = []
+    for factor, other in FACTORS.items():
+        for quantity, own in values.groupby(QUANTITY, sort=False):
+            cells = own.pivot_table(index="seed", columns=[factor, other], values="value", dropna=False, sort=False)
+            # with skipna a seed would be compared over other samplers than the reference
+            means = cells.T.groupby(level=0, sort=False).mean().T.where(cells.notna().T.groupby(level=0).all().T)
+            base = means[reference[factor]].to_numpy(dtype=np.float64)
+            for name in means:
+                here = means[name].to_numpy(dtype=np.float64)
+                mean = mean_of(here)
+                row = dict(zip(QUANTITY, quantity, strict=True)) | {"factor": factor, "setting": name}
+                row |= {"mean": mean.value, "mean_low": mean.low, "mean_high": mean.high}
+                if name != reference[factor]:
+                    found = contrast(here, base)
+                    row |= {"difference": found.value, "low": found.low, "high": found.high}
+                    row |= {"p": found.p, "seeds": found.n}
+                rows.append(row)
+    table = pd.DataFrame(rows)
+    primary = pd.MultiIndex.from_frame(table[QUANTITY[1:]]).isin(PRIMARY)
+    table["p_adjusted"], table["verdict"] = np.nan, ""
+    for _, own in table[primary & table.p.notna()].groupby(["data", "factor"]):
+        adjusted = holm(own.p.to_numpy())
+        table.loc[own.index, "p_adjusted"] = adjusted
+        direction = np.where(own.difference > 0, "higher", "lower")
+        table.loc[own.index, "verdict"] = np.where(adjusted < LEVEL, direction, "unresolved")
+    return table
+
+
+def shares(values: pd.DataFrame) -> pd.DataFrame:
+    """How much of the spread within seeds is due to the strategy, the sampler, and their interplay: omega squared.
+
+    With y of strategy a, sampler b and seed s, less the mean of its seed, and MS the mean square of what is left:
+    (SS - df MS) / (SS of all + MS), unbiased to first order, so that it may be slightly negative where there is
+    nothing. Interval: jackknife over seeds. Only seeds that have all cells.
+    """
+    rows = []
+    for quantity, own in values.groupby(QUANTITY, sort=False):
+        cells = own.pivot_table(index=["strategy", "sampler"], columns="seed", values="value", dropna=False, sort=False)
+        cells = cells.dropna(axis="columns")
+        size = (cells.index.get_level_values(0).nunique(), cells.index.get_level_values(1).nunique(), cells.shape[1])
+        if size[2] < 3 or size[0] * size[1] != len(cells):
+            continue
+        cube = cells.to_numpy(dtype=np.float64).reshape(size)
+        whole = omega(cube)
+        apart = np.stack([omega(np.delete(cube, seed, axis=2)) for seed in range(size[2])])
+        spread = np.sqrt((size[2] - 1) * ((apart - apart.mean(0)) ** 2).mean(0))
+        for source, value, error in zip(("strategy", "sampler", "interplay"), whole, spread, strict=True):
+            row = dict(zip(QUANTITY, quantity, strict=True)) | {"source": source, "share": value}
+            rows.append(row | {"standard_error": error, "seeds": size[2]})
+    return pd.DataFrame(rows)
+
+
+def omega(cube: FloatArray) -> FloatArray:
+    """(3,) omega squared of the first factor, the second, and their interaction, from (A, B, S) with seeds as blocks.
+
+    >>> grid = np.arange(3.0)[:, None, None] + np.zeros((3, 2, 4))
+    >>> omega(grid + np.arange(4.0)).round(3).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    first, second, seeds = cube.shape
+    inside = cube - cube.mean(axis=(0, 1), keepdims=True)
+    a, b, ab = inside.mean(axis=(1, 2)), inside.mean(axis=(0, 2)), inside.mean(axis=2)
+    parts = np.array([second * seeds * (a**2).sum(), first * seeds * (b**2).sum(), seeds * (ab**2).sum()])
+    parts[2] -= parts[0] + parts[1]
+    freedom = np.array([first - 1, second - 1, (first - 1) * (second - 1)])
+    total = (inside**2).sum()
+    noise = (total - parts.sum()) / ((first * second - 1) * (seeds - 1))
+    if total == 0:
+        return np.zeros(3)
+    return np.asarray((parts - freedom * noise) / (total + noise))
+
+
+def gates(values: pd.DataFrame, reference: dict[str, str], clipping: str, atypical: str) -> pd.DataFrame:
+    """What must be seen before anything else is believed: in how many cells or data sets it holds."""
+    exposure = values[(values.metric == "exposure") & (values.kind == "random_pattern")]
+    above = exposure.assign(value=exposure.value - exposure.null)
+    plain = above[(above.strategy == reference["strategy"]) & (above.level == "global")]
+    uniform = above[(above.sampler == reference["sampler"]) & (above.level == "global")]
+    memorised = values[(values.metric == "memorisation") & (values.level == "local")]
+    return pd.DataFrame(
+        [
+            _gate("the holder knows its canaries (exposure above the null)", _cells(above[above.level == "local"])),
+            _gate("the aggregate of the plain mean knows them too", _cells(plain)),
+            _gate(
+                "canaries are memorised more than typical examples, at the holder",
+                _apart(memorised, "kind", "random_pattern", "typical", ["data", "strategy", "sampler"]),
+            ),
+            _gate(
+                "clipping updates lessens what the aggregate knows",
+                _apart(uniform, "strategy", reference["strategy"], clipping, ["data"]),
+            ),
+            _gate(
+                "sampling atypical holders more often raises it",
+                _apart(plain, "sampler", atypical, reference["sampler"], ["data"]),
+            ),
+        ]
+    )
+
+
+def _gate(claim: str, lows: list[float]) -> dict[str, object]:
+    """A claim holds where the lower end of its 95 % interval over seeds is above zero."""
+    return {"gate": claim, "holds": sum(low > 0 for low in lows), "of": len(lows)}
+
+
+def _cells(above: pd.DataFrame) -> list[float]:
+    parts = above.groupby(["data", "strategy", "sampler"], sort=False)
+    return [mean_of(own.value.to_numpy(dtype=np.float64)).low for _, own in parts]
+
+
+def _apart(values: pd.DataFrame, column: str, more: str, less: str, place: list[str]) -> list[float]:
+    """The lower end of the paired difference between two values of a column, at each place that has both."""
+    lows = []
+    for _, own in values[values[column].isin([more, less])].groupby(place, sort=False):
+        seeds = own.pivot_table(index="seed", columns=column, values="value", dropna=False)
+        if {more, less} <= set(seeds):
+            lows.append(contrast(*(seeds[name].to_numpy(dtype=np.float64) for name in (more, less))).low)
+    return lows

@@ -1,0 +1,56 @@
+"""The figure: what each strategy and each sampler leaves in the aggregate, and what it costs."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fedmem.figures import BLUE, FAINT, ORANGE
+
+PANELS = (
+    ("exposure", "random_pattern", "exposure of canaries, bits"),
+    ("memorisation", "mislabelled", "memorisation of wrong labels"),
+    ("auc", "mislabelled", "LiRA AUC on wrong labels"),
+    ("test_accuracy", "", "test accuracy"),
+)
+COLOURS = {"local": BLUE, "global": ORANGE}
+
+
+def draw(effects: pd.DataFrame) -> bytes:
+    """One row of panels for each data set: settings from top to bottom, strategies averaged over samplers and back."""
+    names = list(dict.fromkeys(effects["data"]))
+    settings = list(dict.fromkeys(effects["setting"]))
+    height = (0.24 * len(settings) + 1.2) * len(names)
+    figure = Figure(figsize=(18, height), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    for name, panels in zip(names, figure.subplots(len(names), len(PANELS), squeeze=False, sharey=True), strict=True):
+        own = effects[effects["data"] == name]
+        for axes, (metric, kind, title) in zip(panels, PANELS, strict=True):
+            panel(axes, own[(own.metric == metric) & (own.kind == kind)], settings)
+            axes.set_title(f"{name}: {title}", loc="left", fontsize=10)
+    title = "blue: models of the holders (local), orange: aggregate (global); bars: 95 % intervals over seeds"
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    stored = io.BytesIO()
+    figure.savefig(stored, format="png", metadata={"Software": None})
+    return stored.getvalue()
+
+
+def panel(axes: Axes, own: pd.DataFrame, settings: list[str]) -> None:
+    """Mean and interval of each setting, both levels; a line through the reference."""
+    for level, colour in COLOURS.items():
+        there = own[own.level == level].drop_duplicates("setting").set_index("setting")
+        if there.empty:
+            continue
+        places = [settings.index(setting) for setting in there.index]
+        bars = [there["mean"] - there.mean_low, there.mean_high - there["mean"]]
+        axes.errorbar(there["mean"], places, xerr=[bar.fillna(0) for bar in bars], fmt="o", ms=4, color=colour, lw=1.2)
+        axes.axvline(there["mean"].iloc[0], color=colour, lw=0.7, ls=":", zorder=0)
+    axes.set_yticks(range(len(settings)), [setting.strip("{}").removeprefix("kind: ") for setting in settings])
+    axes.set_ylim(len(settings) - 0.5, -0.5)
+    axes.grid(axis="y", color=FAINT, lw=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)

@@ -1,0 +1,121 @@
+"""Which aggregation, and which sampling, lets a federation memorise less?
+
+    fedmem fetch mnist5k && fedmem fetch fashion_mnist
+    python experiments/aggregation_and_sampling/run.py --jobs 2
+
+Every strategy with every sampler, on three kinds of clients, with several seeds, a bank of 16 runs a cell. Finished
+cells lie in `--out` and are not trained twice, so that the command goes on where it was interrupted, with more seeds
+too. It writes `effects.csv`, `shares.csv`, `retention.csv`, `gates.csv` and `effects.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from analysis import effects, gates, shares
+from figure import draw
+
+import fedmem
+
+HERE = Path(__file__).resolve().parent
+FASHION = "dataset={kind: fashion_mnist, rows: 4000, test: 1000}"
+DATA = {
+    # each client sees digits at its own slant, as people write them
+    "mnist5k, writers": ["partition={kind: feature_skew, strength: 0.1, base: {kind: dirichlet, alpha: 5.0}}"],
+    "Fashion, alpha 0.1": [FASHION, "partition={kind: dirichlet, alpha: 0.1}"],
+    "Fashion, alpha 1": [FASHION, "partition={kind: dirichlet, alpha: 1.0}"],
+}
+STRATEGIES = [
+    "{kind: fedavg}",
+    "{kind: fedavg, weighting: uniform}",
+    "{kind: fedavgm, momentum: 0.5}",
+    "{kind: fedadam, eta: 0.01}",
+    "{kind: fedexp}",
+    "{kind: qfedavg, q: 1.0, lr: 1.0}",
+    "{kind: fedmedian}",
+    "{kind: trimmed_mean, beta: 0.2}",
+    "{kind: krum, f: 2}",
+    "{kind: multikrum, f: 2, keep: 5}",
+    "{kind: geometric_median}",
+    "{kind: norm_clipping, radius: 0.5}",
+    "{kind: sign_majority, eta: 0.01}",
+    "{kind: typicality, beta: 5.0}",
+    "{kind: rotate, rest: 4}",
+]
+SAMPLERS = [
+    "{kind: uniform, size: 8}",
+    "{kind: by_size, size: 8}",
+    "{kind: atypical, size: 8}",
+    "{kind: min_separation, size: 8, separation: 1}",
+]
+REFERENCE = {"strategy": STRATEGIES[0], "sampler": SAMPLERS[0]}
+MEASURES = ["exposure", "memorisation", "auc", "test_accuracy"]
+
+
+def main() -> None:
+    """Train what is missing, then write the tables and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--strategies", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
+    parser.add_argument("--samplers", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
+    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
+    parser.add_argument("--jobs", type=int, default=None, help="processes; by default one for each core")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
+    parser.add_argument("--results", type=Path, default=HERE, help="where tables and figure go")
+    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
+    given = parser.parse_args()
+    vary = {"strategy": chosen(STRATEGIES, given.strategies), "sampler": chosen(SAMPLERS, given.samplers)}
+    values, kept = [], []
+    for data in given.data:
+        made = fedmem.compare(
+            HERE / "scenario.yaml",
+            vary=vary,
+            seeds=range(given.seeds),
+            reference=REFERENCE,
+            measures=MEASURES,
+            overrides=[*DATA[data], *given.set],
+            out=given.out,
+            jobs=given.jobs,
+        )
+        if made.failed:
+            raise SystemExit(f"{data}: {made.told}")
+        values.append(made.values.assign(data=data))
+        kept.append(made.retention.assign(data=data))
+        print(f"{data}: done, {made.path}", flush=True)
+    table = pd.concat(values, ignore_index=True)
+    table = table[table.metric.isin(MEASURES) & table.level.isin(["local", "global"])]
+    given.results.mkdir(parents=True, exist_ok=True)
+    found = effects(table, REFERENCE)
+    clipping, atypical = (next(v for v in a if f"kind: {k}," in v) for a, k in GATED)
+    written = {
+        "effects": found,
+        "shares": shares(table),
+        "retention": pd.concat(kept, ignore_index=True),
+        "gates": gates(table, REFERENCE, clipping, atypical),
+    }
+    for name, frame in written.items():
+        frame.to_csv(given.results / f"{name}.csv", index=False, float_format="%.5g")
+    (given.results / "effects.png").write_bytes(draw(found))
+    print(written["gates"].to_string(index=False))
+
+
+GATED = ((STRATEGIES, "norm_clipping"), (SAMPLERS, "atypical"))
+"""Whose effect is known beforehand."""
+
+
+def chosen(settings: list[str], kinds: list[str]) -> list[str]:
+    """The settings of these kinds, after the reference; all of them where none is named.
+
+    Errors: ends the program where a kind is not among them.
+    """
+    there = {setting: setting[1:-1].split(",")[0].removeprefix("kind: ") for setting in settings}
+    if unknown := set(kinds) - set(there.values()):
+        known = ", ".join(dict.fromkeys(there.values()))
+        raise SystemExit(f"no setting of {', '.join(sorted(unknown))}; choose from: {known}")
+    return [s for s in settings if s == settings[0] or not kinds or there[s] in kinds]
+
+
+if __name__ == "__main__":
+    main()

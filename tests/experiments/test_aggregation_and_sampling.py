@@ -1,0 +1,172 @@
+"""Aggregation and sampling: its statistics on made numbers, and the experiment in small."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "aggregation_and_sampling"
+REFERENCE = {"strategy": "mean", "sampler": "uniform"}
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[SimpleNamespace]:
+    """The files of the experiment, which find each other because they lie in one folder."""
+    names = ("analysis", "figure", "run")
+    sys.path.insert(0, str(FOLDER))
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+def made(
+    rng: np.random.Generator, seeds: int = 6, noise: float = 0.1, quantity: tuple[str, str, str, str] | None = None
+) -> pd.DataFrame:
+    """Clipping takes two bits away from the mean, atypical sampling adds half a bit, seeds differ by far more."""
+    metric, how, kind, level = quantity or ("exposure", "", "random_pattern", "global")
+    rows = []
+    for seed in range(seeds):
+        own = rng.normal(0, 3)
+        for strategy, sampler in product(("mean", "clip", "other"), ("uniform", "atypical")):
+            value = 5 + own - 2 * (strategy == "clip") + 0.5 * (sampler == "atypical") + rng.normal(0, noise)
+            row: dict[str, Any] = {"data": "digits", "strategy": strategy, "sampler": sampler, "seed": seed}
+            row |= {"metric": metric, "with": how, "kind": kind, "level": level, "value": value, "null": 1.44, "n": 9}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_effects_are_paired_by_seeds_and_averaged_over_the_other_factor(modules: SimpleNamespace) -> None:
+    values = made(np.random.default_rng(0))
+    found = modules.analysis.effects(values, REFERENCE).set_index(["factor", "setting"])
+    clip, other, atypical = (
+        found.loc[key] for key in (("strategy", "clip"), ("strategy", "other"), ("sampler", "atypical"))
+    )
+    assert clip.difference == pytest.approx(-2, abs=0.2)
+    assert clip.low < -2 < clip.high
+    assert clip.verdict == "lower"
+    assert other.verdict == "unresolved"
+    assert atypical.difference == pytest.approx(0.5, abs=0.2)
+    assert atypical.verdict == "higher"
+    cells = values.groupby(["strategy", "seed"]).value.mean().unstack(0)
+    assert clip.difference == pytest.approx((cells["clip"] - cells["mean"]).mean())
+    # the spread between seeds, 3, would hide it all
+    assert clip.high - clip.low < 1 < clip.mean_high - clip.mean_low
+    assert np.isnan(found.loc[("strategy", "mean")].difference)
+    assert found.loc[("strategy", "mean")].verdict == ""
+
+
+def test_holm_is_over_all_settings_and_only_what_was_chosen_beforehand_is_tested(modules: SimpleNamespace) -> None:
+    rng = np.random.default_rng(1)
+    others = [made(rng, quantity=quantity) for quantity in modules.analysis.PRIMARY[1:]]
+    found = modules.analysis.effects(pd.concat([made(rng), *others]), REFERENCE)
+    tested = found[(found.factor == "strategy") & found.p.notna()]
+    assert len(tested) == 2 * len(modules.analysis.PRIMARY)
+    assert tested.p_adjusted.min() == pytest.approx(tested.p.min() * len(tested))
+    local = modules.analysis.effects(made(rng, quantity=("exposure", "", "random_pattern", "local")), REFERENCE)
+    assert local.p_adjusted.isna().all()
+    assert set(local.verdict) == {""}
+    assert (local.setting == "clip").any()
+
+
+def test_a_seed_without_a_cell_is_left_out_of_its_differences_alone(modules: SimpleNamespace) -> None:
+    values = made(np.random.default_rng(2))
+    lost = (values.strategy == "clip") & (values.sampler == "atypical") & (values.seed == 3)
+    # far off, so that a seed compared over other samplers than the reference would be seen
+    values.loc[values.sampler == "atypical", "value"] += 100
+    found = modules.analysis.effects(values[~lost], REFERENCE).set_index(["factor", "setting"])
+    assert found.loc[("strategy", "clip")].seeds == 5
+    assert found.loc[("strategy", "other")].seeds == 6
+    assert found.loc[("strategy", "clip")].difference == pytest.approx(-2, abs=0.2)
+
+
+def test_shares_are_those_of_the_variances_that_were_put_in(modules: SimpleNamespace) -> None:
+    rng = np.random.default_rng(3)
+    a, b, ab = rng.normal(0, 2, 12), rng.normal(0, 1, 10), rng.normal(0, 1, (12, 10))
+    cube = (a[:, None] + b + ab)[..., None] + rng.normal(0, 1, (12, 10, 8)) + 50 * rng.normal(size=8)
+    main = ab.mean(1, keepdims=True) - ab.mean(), ab.mean(0, keepdims=True) - ab.mean()
+    parts = np.array([np.var(a + main[0][:, 0]), np.var(b + main[1][0]), np.var(ab - main[0] - main[1])])
+    np.testing.assert_allclose(modules.analysis.omega(cube), parts / (parts.sum() + 1), atol=0.03)
+    nothing = [modules.analysis.omega(rng.normal(size=(12, 10, 8))) for _ in range(40)]
+    # unbiased, so that no effect is found where there is none; a share of sums of squares would be above zero
+    assert np.abs(np.mean(nothing, axis=0)).max() < 0.01
+    assert np.min(nothing) < 0
+    assert modules.analysis.omega(np.ones((3, 2, 4))).tolist() == [0, 0, 0]
+
+
+def test_shares_come_with_their_error_and_need_whole_seeds(modules: SimpleNamespace) -> None:
+    values = made(np.random.default_rng(4))
+    found = modules.analysis.shares(values).set_index("source")
+    assert found.loc["strategy"].share > found.loc["sampler"].share > found.loc["interplay"].share
+    assert found.loc["strategy"].share == pytest.approx(0.92, abs=0.05)
+    assert (found.standard_error < 0.05).all()
+    lost = values.drop(values.index[0])
+    assert set(modules.analysis.shares(lost).seeds) == {5}
+    assert modules.analysis.shares(values[values.seed < 2]).empty
+
+
+def test_gates_hold_where_intervals_say_so(modules: SimpleNamespace) -> None:
+    rng = np.random.default_rng(5)
+    quantities = [("exposure", "", "random_pattern", level) for level in ("local", "global")]
+    quantities += [("memorisation", "", kind, "local") for kind in ("random_pattern", "typical")]
+    tables = [made(rng, noise=0.05, quantity=quantity) for quantity in quantities]
+    for table, shift in zip(tables, (9, 9, 4, 0), strict=True):
+        # seeds are alike here: only some of the gates are paired
+        table["value"] += shift - table.groupby("seed").value.transform("mean")
+    found = modules.analysis.gates(pd.concat(tables), REFERENCE, "clip", "atypical")
+    assert list(zip(found.holds, found.of, strict=True)) == [(6, 6), (2, 2), (6, 6), (1, 1), (1, 1)]
+    tables[1].loc[tables[1].strategy == "clip", "value"] += 4
+    tables[0]["value"] -= 9
+    found = modules.analysis.gates(pd.concat(tables), REFERENCE, "clip", "atypical")
+    assert list(zip(found.holds, found.of, strict=True)) == [(0, 6), (2, 2), (6, 6), (0, 1), (1, 1)]
+    # a setting that was not run has no gate
+    fewer = modules.analysis.gates(pd.concat(tables), REFERENCE, "absent", "atypical")
+    assert fewer.of.tolist() == [6, 2, 6, 0, 1]
+
+
+def test_what_is_crossed_exists_and_is_enough(modules: SimpleNamespace) -> None:
+    import fedmem
+
+    run = modules.run
+    assert len(run.STRATEGIES) >= 12
+    assert len(run.SAMPLERS) >= 4
+    changes = [[f"strategy={one}"] for one in run.STRATEGIES] + [[f"sampler={one}"] for one in run.SAMPLERS]
+    for change in changes + list(run.DATA.values()):
+        scenario = fedmem.load_scenario(FOLDER / "scenario.yaml", change)
+        assert scenario.runs >= 16
+        assert scenario.roster == "shared"
+    assert run.chosen(run.STRATEGIES, ["krum"]) == [run.STRATEGIES[0], "{kind: krum, f: 2}"]
+    with pytest.raises(SystemExit, match="no setting of nobody; choose from: fedavg"):
+        run.chosen(run.STRATEGIES, ["nobody"])
+
+
+@pytest.mark.slow
+def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
+    small = ["dataset={kind: digits, test: 200}", "partition={kind: iid}", "rounds=2", "runs=8", "client.steps=2"]
+    small += ["observe={every: 1}", "bootstrap=20", "references=50", "population=50"]
+    command = [sys.executable, str(FOLDER / "run.py"), "--data", "Fashion, alpha 1", "--seeds", "2", "--jobs", "1"]
+    command += ["--strategies", "norm_clipping", "--samplers", "uniform", "--out", str(tmp_path / "runs")]
+    command += [part for change in small for part in ("--set", change)]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
+    tables = []
+    for name in ("first", "again"):
+        subprocess.run([*command, "--results", str(tmp_path / name)], check=True, env=environment, capture_output=True)
+        tables.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert set(tables[0]) == {"effects.csv", "shares.csv", "retention.csv", "gates.csv", "effects.png"}
+    assert tables[0] == tables[1]
+    found = pd.read_csv(tmp_path / "first" / "effects.csv")
+    assert set(found.setting) == {"{kind: fedavg}", "{kind: norm_clipping, radius: 0.5}", "{kind: uniform, size: 8}"}
+    assert {"exposure", "memorisation", "auc", "test_accuracy"} == set(found.metric)
