@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fedmem.running import measure as measure
     from fedmem.running import run as run
     from fedmem.scenario import load_scenario as load_scenario
+    from fedmem.sweeping import sweep as sweep
     from fedmem.watch import Watch as Watch
     from fedmem.watch_leakage import WatchLeakage as WatchLeakage
 
@@ -26,6 +27,7 @@ _HOME = {
     "load_scenario": "fedmem.scenario",
     "compare": "fedmem.comparing",
     "run": "fedmem.running",
+    "sweep": "fedmem.sweeping",
     "plan": "fedmem.planning",
     "measure": "fedmem.running",
     "read": "fedmem.results",
@@ -51,6 +53,7 @@ __all__ = [
     "plan",
     "read",
     "run",
+    "sweep",
 ]
 
 

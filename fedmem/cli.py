@@ -208,6 +208,31 @@ def compare(
             raise typer.Exit(1)
 
 
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(help="sweep file", show_default=False)],
+    jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="run those that failed before, and nothing else")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="where the runs and their frame go, in NAME/")] = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress; only the folder")] = False,
+) -> None:
+    """Run a scenario along axes, or search among their settings; one tidy frame comes out. Nothing is run twice."""
+    with _reporting():
+        from fedmem.progress import Tallying
+        from fedmem.sweeping import sweep as run_sweep
+        from fedmem.sweeping import told
+
+        with _continuing(), Tallying(quiet=quiet) as tally:
+            done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
+        typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
+        if done.failed:
+            typer.echo(f"error: {told(done)}", err=True)
+            raise typer.Exit(1)
+
+
 @contextmanager
 def _continuing() -> Iterator[None]:
     """Ctrl-C leaves what is finished, and the same command goes on from there."""
@@ -467,9 +492,19 @@ def show(
 @app.command()
 def schema(
     out: Annotated[Path | None, typer.Option(help="write it to this file", show_default=False)] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="of sweep files instead")] = False,
 ) -> None:
     """Print the JSON Schema of scenarios, from which editors complete, explain and check."""
     with _reporting():
+        if sweep:
+            from fedmem.sweep_file import text_of_schema as text_of_sweeps
+
+            if out is None:
+                typer.echo(text_of_sweeps(), nl=False)
+            else:
+                out.write_text(text_of_sweeps(), encoding="utf-8")
+                typer.echo(str(out))
+            return
         from fedmem.schema import text_of_schema, write_schema
 
         typer.echo(text_of_schema() if out is None else write_schema(out), nl=out is not None)

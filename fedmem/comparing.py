@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.company import Outcome, Tally, run_all
 from fedmem.comparison import Comparison
-from fedmem.comparison_tables import TABLES
+from fedmem.comparison_tables import TABLES, put
 from fedmem.crossing import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
 from fedmem.errors import Problem, ScenarioError
 
@@ -194,7 +194,7 @@ def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], com
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         (partial / "comparison.json").write_text(text + "\n", encoding="utf-8")
         for name, rows in TABLES.items():
-            _put(partial, name, list(rows(comparison)))
+            put(partial, name, list(rows(comparison)))
         failed = [
             f"{label_of(cell.setting)}, seed {cell.seed}: {outcome.error}"
             for cell, outcome in zip(cells, outcomes, strict=True)
@@ -204,11 +204,3 @@ def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], com
         (partial / "comparison.html").write_text(text, encoding="utf-8")
         for name, data in pictures.items():
             (partial / f"{name}.png").write_bytes(data)
-
-
-def _put(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    import pandas as pd
-
-    frame = pd.DataFrame(rows)
-    frame.to_csv(folder / f"{name}.csv", index=False)
-    frame.to_parquet(folder / f"{name}.parquet", index=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fedmem.comparison import Comparison, Quantity
@@ -101,6 +102,20 @@ TABLES: Mapping[str, Callable[[Comparison], Rows]] = {
     "trades": trades,
 }
 """Name of the files -> their rows."""
+
+
+def put(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as `name.csv` and `name.parquet`; each file is whole or not there."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    for ending in ("csv", "parquet"):
+        partial = folder / f".{name}.{ending}"
+        if ending == "csv":
+            frame.to_csv(partial, index=False)
+        else:
+            frame.to_parquet(partial, index=False)
+        partial.replace(folder / f"{name}.{ending}")
 
 
 def _setting(comparison: Comparison, setting: int) -> dict[str, Any]:

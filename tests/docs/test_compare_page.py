@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli import app
+from fedmem.crossing import cross
+from fedmem.sweep_file import load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "compare-and-sweep.md").read_text(encoding="utf-8")
@@ -49,3 +51,13 @@ def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     exec(code, {})
     assert "fedmedian, by_size" in capsys.readouterr().out
+
+
+def test_the_sweep_of_the_page_is_right(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    place = tmp_path / "experiments" / "sweeps"
+    place.mkdir(parents=True)
+    (place / "page.yaml").write_text(text, encoding="utf-8")
+    plan, base = load_sweep(place / "page.yaml")
+    assert base.resolve() == (tmp_path / "scenarios" / "quickstart.yaml").resolve()
+    assert len(cross(ROOT / "scenarios" / "quickstart.yaml", plan.settings(), plan.all_seeds, plan.overrides)) == 36

@@ -1,0 +1,214 @@
+"""Search among the settings of a sweep: Optuna proposes them by what was found, for several objectives at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedmem.company import Tally
+from fedmem.comparison import Comparison, Series
+from fedmem.comparison_tables import put
+from fedmem.contrasts import mean_of
+from fedmem.crossing import Cell, Setting, cross
+from fedmem.errors import Problem, RunError, ScenarioError
+from fedmem.seeding import stream
+from fedmem.sweep_file import Axis, Search, Sweep
+from fedmem.sweep_runs import Failures, Swept, compared, folder_of, run_cells, write_results
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.samplers import BaseSampler
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+
+def search(
+    plan: Sweep,
+    base: Path,
+    *,
+    out: Path | str,
+    jobs: int | None,
+    force: bool,
+    retry_failed: bool,
+    tally: Tally | None,
+) -> Swept:
+    """Run the search of a sweep until it has its trials; see `sweep` for arguments, guarantees and errors.
+
+    A trial is a setting with all seeds, its objectives are means over them. Settings of one batch are proposed before
+    any of them is known. A trial whose runs fail, or whose setting is no scenario, has failed and counts.
+    """
+    wanted = plan.search
+    assert wanted is not None
+    first = cross(
+        base, [tuple(pair for axis in plan.axes for pair in axis.options()[0])], plan.all_seeds, plan.overrides
+    )
+    folder = folder_of(plan, first[0], out)
+    failures = Failures(folder)
+    study, storage = _study(folder, wanted)
+    try:
+        cells: dict[str, Cell] = {}
+        how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "tally": tally}
+        for trials in _batches(study, plan, wanted):
+            settings = {trial.number: _setting(plan, trial.params) for trial in trials}
+            crossed, wrong = _crossed(base, plan, settings)
+            cells |= {cell.scenario.id: cell for batch in crossed.values() for cell in batch}
+            # the same setting may be proposed twice
+            asked = {cell.scenario.id: cell for batch in crossed.values() for cell in batch}
+            run_cells(list(asked.values()), failures, **how, retry_failed=False)
+            if retry_failed:
+                run_cells(list(asked.values()), failures, **how, retry_failed=True)
+            for trial in trials:
+                values = None
+                if trial.number not in wrong and not any(
+                    c.scenario.id in failures.known for c in crossed[trial.number]
+                ):
+                    values = objectives(compared(crossed[trial.number], out), wanted.directions)
+                _tell(study, trial, values)
+        told = [_row(plan, trial) for trial in study.trials]
+        front = {trial.number for trial in study.best_trials}
+        put(folder, "trials", [{**row, "front": row["trial"] in front} for row in told])
+    finally:
+        storage.engine.dispose()
+    write_results(folder, list(cells.values()), out)
+    failed = {key: why for key, why in failures.known.items() if key in cells}
+    return Swept(path=folder, cells=tuple(cells.values()), failed=failed)
+
+
+def _study(folder: Path, wanted: Search) -> tuple[Study, RDBStorage]:
+    """The study in its file, and what holds the file open."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise RunError("a search needs Optuna; install it with: pip install 'fedmem[search]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{(folder / 'study.db').resolve()}")
+    directions = list(wanted.directions.values())
+    study = optuna.create_study(storage=storage, study_name=wanted.study, directions=directions, load_if_exists=True)
+    return study, storage
+
+
+def _batches(study: Study, plan: Sweep, wanted: Search) -> Iterator[list[FrozenTrial]]:
+    """The trials, batch by batch: known ones again, whose runs are there, and new ones until there are enough.
+
+    A batch begins at a multiple of its size, so that where a search was interrupted changes nothing.
+    """
+    distributions = {axis.name: _distribution(axis) for axis in plan.axes}
+    for start in range(0, wanted.trials, wanted.batch):
+        numbers = range(start, min(start + wanted.batch, wanted.trials))
+        for number in numbers[max(0, len(study.trials) - start) :]:
+            study.sampler = _sampler(wanted, plan.all_seeds[0], number)
+            study.ask(fixed_distributions=distributions)
+        yield [study.trials[number] for number in numbers]
+
+
+def _sampler(wanted: Search, seed: int, number: int) -> BaseSampler:
+    """A sampler of its own for each trial, so that what it draws does not depend on where the search began again."""
+    import optuna
+
+    draw = int(stream(seed, f"search {wanted.study}", round=number).integers(2**31))
+    kinds = {
+        "tpe": optuna.samplers.TPESampler,
+        "nsga2": optuna.samplers.NSGAIISampler,
+        "random": optuna.samplers.RandomSampler,
+    }
+    sampler: BaseSampler = kinds[wanted.sampler](seed=draw)
+    return sampler
+
+
+def _distribution(axis: Axis) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if axis.range is None:
+        return CategoricalDistribution([_choice(setting) for setting in axis.options()])
+    low, high = axis.range
+    if axis.whole:
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(low, high, log=axis.scale == "log")
+
+
+def _choice(setting: Setting) -> str:
+    return "; ".join(f"{path}={value}" for path, value in setting)
+
+
+def _setting(plan: Sweep, params: Mapping[str, Any]) -> Setting:
+    """What a trial changes."""
+    found: list[tuple[str, str]] = []
+    for axis in plan.axes:
+        if axis.range is not None:
+            found.append((axis.name, axis.number(float(params[axis.name]))))
+        else:
+            found += next(setting for setting in axis.options() if _choice(setting) == params[axis.name])
+    return tuple(found)
+
+
+def _crossed(base: Path, plan: Sweep, settings: Mapping[int, Setting]) -> tuple[dict[int, tuple[Cell, ...]], set[int]]:
+    """The cells of each trial, and those whose setting is no scenario."""
+    found: dict[int, tuple[Cell, ...]] = {}
+    wrong = set()
+    for number, setting in settings.items():
+        try:
+            found[number] = cross(base, [setting], plan.all_seeds, plan.overrides)
+        except ScenarioError:
+            found[number] = ()
+            wrong.add(number)
+    return found, wrong
+
+
+def _tell(study: Study, trial: FrozenTrial, values: Sequence[float] | None) -> None:
+    """Once for each trial: one that failed stays so for the search, also where its runs are retried later."""
+    import optuna
+
+    if trial.state.is_finished():
+        return
+    if values is None or any(math.isnan(value) for value in values):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(trial.number, list(values))
+
+
+def objectives(comparison: Comparison, wanted: Mapping[str, str]) -> list[float]:
+    """The mean over seeds of each objective, for a single setting.
+
+    Errors: `ScenarioError` where an objective is not exactly one quantity of the runs.
+    """
+    return [mean_of(quantity_of(comparison, text).values[0]).value for text in wanted]
+
+
+def quantity_of(comparison: Comparison, text: str) -> Series:
+    """The one quantity that these words mean: its metric, then its kind, level and words of its setting.
+
+    Without a level that of the aggregate; of several settings the one without words, if there is one.
+    """
+    metric, *words = (part.strip() for part in text.split(","))
+    found = [
+        series
+        for series in comparison.series
+        if (q := series.quantity).metric == metric
+        and set(words) <= {q.kind, q.level, *q.parts}
+        and (q.level in words or q.level == "global")
+    ]
+    plain = [series for series in found if not set(series.quantity.parts) - set(words)]
+    chosen = plain if len(plain) == 1 else found
+    if len(chosen) != 1:
+        meant = sorted(
+            ", ".join(filter(None, (s.quantity.metric, s.quantity.kind, s.quantity.level, *s.quantity.parts)))
+            for s in found or comparison.series
+        )
+        what = f"means {len(chosen)} quantities" if chosen else "means nothing that the runs measure"
+        message = f"{text!r} {what}; name one of: {'; '.join(meant[:12])}{'; …' * (len(meant) > 12)}"
+        raise ScenarioError([Problem(path="search.directions", message=message)])
+    return chosen[0]
+
+
+def _row(plan: Sweep, trial: FrozenTrial) -> dict[str, Any]:
+    """A trial as a row."""
+    assert plan.search is not None
+    values = trial.values or [math.nan] * len(plan.search.directions)
+    return {
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        **dict(_setting(plan, trial.params)),
+        **dict(zip(plan.search.directions, values, strict=True)),
+    }

@@ -1,0 +1,139 @@
+"""The runs of a sweep: its folder, what failed in it, and the frame that comes of it.
+
+<out>/<scenario name>/<id>/             the run of each setting and seed, as `fedmem run` writes it
+<out>/<scenario name>/sweep-<name>/
+  results           one row for each setting, seed and quantity (.csv and .parquet)
+  failed.json       which runs failed, and why, until they are retried
+  study.db, trials  of a search: Optuna's storage; one row for each trial (.csv and .parquet)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedmem.company import Outcome, Tally, run_all
+from fedmem.comparison import Comparison
+from fedmem.comparison_tables import put, values
+from fedmem.crossing import Cell
+from fedmem.errors import FedmemError
+from fedmem.sweep_file import Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """A sweep that was made: its folder, its cells, and why some failed, by the id of their run."""
+
+    path: Path
+    cells: tuple[Cell, ...]
+    failed: Mapping[str, str]
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """One tidy frame: a row for each setting, seed and quantity."""
+        import pandas as pd
+
+        return pd.read_parquet(self.path / "results.parquet")
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Of a search: a row for each trial, with its objectives, and whether it is on the front."""
+        import pandas as pd
+
+        return pd.read_parquet(self.path / "trials.parquet")
+
+
+def folder_of(plan: Sweep, cell: Cell, out: Path | str) -> Path:
+    """Where the results of a sweep go; made here."""
+    folder = Path(out) / cell.scenario.name / f"sweep-{plan.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class Failures:
+    """Why runs failed, by their id, on disk as soon as it is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "failed.json"
+        found = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
+        self.known: dict[str, str] = {str(key): str(value) for key, value in found.items()}
+
+    def note(self, key: str, error: FedmemError | None) -> None:
+        """This run has failed, or has not."""
+        before = dict(self.known)
+        self.known.pop(key, None)
+        if error is not None:
+            self.known[key] = str(error)
+        if self.known != before:
+            partial = self._file.with_name(f".{self._file.name}.{os.getpid()}")
+            partial.write_text(json.dumps(self.known, indent=2, sort_keys=True), encoding="utf-8")
+            partial.replace(self._file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Noting:
+    """A tally that also notes failures."""
+
+    cells: Sequence[Cell]
+    failures: Failures
+    tally: Tally | None
+
+    def begin(self, total: int, there: int) -> None:
+        """See `company.Tally`."""
+        if self.tally is not None:
+            self.tally.begin(total, there)
+
+    def going(self, place: int, share: float) -> None:
+        """See `company.Tally`."""
+        if self.tally is not None:
+            self.tally.going(place, share)
+
+    def ended(self, place: int, error: FedmemError | None) -> None:
+        """See `company.Tally`."""
+        self.failures.note(self.cells[place].scenario.id, error)
+        if self.tally is not None:
+            self.tally.ended(place, error)
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    failures: Failures,
+    *,
+    out: Path | str,
+    jobs: int | None,
+    force: bool,
+    retry_failed: bool,
+    tally: Tally | None,
+) -> list[Outcome]:
+    """Run those that did not fail before, or only those that did."""
+    known = set(failures.known)
+    chosen = [cell for cell in cells if (cell.scenario.id in known) == retry_failed]
+    noting = _Noting(cells=chosen, failures=failures, tally=tally)
+    return run_all([cell.scenario for cell in chosen], out=out, force=force, jobs=jobs, tally=noting)
+
+
+def compared(cells: Sequence[Cell], out: Path | str) -> Comparison:
+    """The finished runs of these cells side by side; each setting is its own reference."""
+    from fedmem.results import is_finished, read
+    from fedmem.running import folder_of as folder_of_run
+
+    settings = tuple(dict.fromkeys(cell.setting for cell in cells))
+    seeds = tuple(dict.fromkeys(cell.seed for cell in cells))
+    places = {setting: place for place, setting in enumerate(settings)}
+    folders = {(places[cell.setting], seeds.index(cell.seed)): folder_of_run(cell.scenario, out) for cell in cells}
+    runs = {place: read(folder) for place, folder in folders.items() if is_finished(folder)}
+    return Comparison.of(runs, settings, range(len(settings)), seeds)
+
+
+def write_results(folder: Path, cells: Sequence[Cell], out: Path | str) -> Comparison:
+    """The tidy frame of all finished runs."""
+    comparison = compared(cells, out)
+    put(folder, "results", list(values(comparison)))
+    return comparison

@@ -1,0 +1,61 @@
+"""Run a sweep: every combination of its axes, or a search among them; nothing twice, failures noted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedmem.company import Tally
+from fedmem.crossing import cross, label_of
+from fedmem.sweep_file import load_sweep
+from fedmem.sweep_runs import Failures, Swept, folder_of, run_cells, write_results
+
+
+def sweep(
+    file: Path | str,
+    *,
+    out: Path | str = "runs",
+    jobs: int | None = None,
+    force: bool = False,
+    retry_failed: bool = False,
+    tally: Tally | None = None,
+) -> Swept:
+    """Run what a sweep file asks for and is not there yet, and put everything into one frame.
+
+    Args:
+        file: the sweep file.
+        out: where the results go.
+        jobs: how many processes work; by default one for each core.
+        force: run again what is finished.
+        retry_failed: run those that failed before, and nothing else.
+        tally: is told how it goes on.
+
+    Guarantees:
+
+    - a finished run is not repeated, whichever command made it; killed at any moment, the same call goes on;
+    - a run that failed is noted at once, takes no other with it, and is not tried again unless asked for;
+    - a search proposes the same settings however many processes work and however often it was interrupted.
+
+    Errors: `ScenarioError` with all that is wrong in the file and in its settings, `FolderError`.
+    """
+    plan, base = load_sweep(file)
+    if plan.search is not None:
+        from fedmem.searching import search
+
+        return search(plan, base, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
+    cells = cross(base, plan.settings(), plan.all_seeds, plan.overrides)
+    folder = folder_of(plan, cells[0], out)
+    failures = Failures(folder)
+    run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
+    write_results(folder, cells, out)
+    ids = {cell.scenario.id for cell in cells}
+    return Swept(path=folder, cells=cells, failed={key: why for key, why in failures.known.items() if key in ids})
+
+
+def told(swept: Swept) -> str:
+    """What failed, with its cause, in words; empty if nothing did."""
+    cells = {cell.scenario.id: cell for cell in swept.cells}
+    causes = [f"{label_of(cells[key].setting)}, seed {cells[key].seed}: {why}" for key, why in swept.failed.items()]
+    if not causes:
+        return ""
+    lines = "".join(f"\n  {cause}" for cause in causes)
+    return f"{len(causes)} of {len(cells)} runs failed; --retry-failed runs them again, and nothing else:{lines}"
