@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+from fedmem import privacy
 from fedmem.catalogue import kind_of
 from fedmem.components import CanaryInjection
 from fedmem.errors import Problem
@@ -470,6 +471,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _enough_clients,
     _honoured,
     _noise_of_the_clip,
+    privacy.problems,
     _observed_rounds,
     _levels,
     _enough_to_sum,

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
 from fedmem.errors import FedmemError, RunError
-from fedmem.seeding import Streams
+from fedmem.seeding import Streams, stream
 from fedmem.types import EVERYWHERE, Params, Transition
 
 TRACE = "trace"
@@ -48,6 +49,11 @@ def not_finite(params: Params) -> str | None:
         if wrong:
             return f"its model is not finite: {wrong} of {value.numel()} values of {name!r} are NaN or infinite"
     return None
+
+
+def drawn_by_rule(seed: int, run: int, round: int) -> np.random.Generator:
+    """What the rule of a strategy draws from in one round of one run, such as the noise of a private sum."""
+    return stream(seed, "strategy rule", run=run, round=round)
 
 
 def _told(error: BaseException) -> str:
@@ -115,7 +121,8 @@ class Observed:
     - replies reach the strategy sorted by client, so that sums do not depend on who answered first;
     - local models are copied before the strategy runs, since some strategies empty their replies;
     - with a `roster` the strategy is shown only the nodes of the round's cohort and has to train all of them;
-    - an empty cohort never reaches the strategy: the model is kept and the round is recorded;
+    - an empty cohort never reaches the strategy: the model is kept and the round is recorded; but one that is `noisy`
+      (strategies/_rule.py) is asked for the model after it;
     - failed clients beyond `tolerate` (a share of the cohort) end the run with round, client and cause;
     - with a `seed`, the global random generators are seeded for each server step, and put back in the end.
 
@@ -242,18 +249,22 @@ class Observed:
         round: int,
         replies: Iterable[Message],
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        strategy: Any = self.strategy
+        if self._seed is not None and hasattr(strategy, "lend"):
+            strategy.lend(partial(drawn_by_rule, self._seed, self._run, round))
         if self._cohort == ():
             list(replies)
-            self._show(round, lambda: self._kept(round))
-            return None, None
+            alone = strategy.alone(round, self._before) if getattr(strategy, "noisy", False) else None
+            self._show(round, lambda: [self._global(round, params_of(self._before, self._like), alone, 0)])
+            return alone, None
         members = sorted((_Reply.of(message, self._clients) for message in replies), key=lambda reply: reply.client)
         good = [reply for reply in members if not reply.message.has_error()]
         self._check_failures(round, members, good)
         self._show(round, lambda: self._local(round, good))
         for reply in good:
             reply.message.content.pop(TRACE, None)
-        if hasattr(self.strategy, "hear"):
-            self.strategy.hear({int(reply.message.metadata.src_node_id): reply.report for reply in good})
+        if hasattr(strategy, "hear"):
+            strategy.hear({int(reply.message.metadata.src_node_id): reply.report for reply in good})
         self._seed_generators(round, "aggregate")
         arrays, metrics = original(round, [reply.message for reply in members])
         if arrays is None and good and self.roster is not None:
@@ -301,10 +312,6 @@ class Observed:
                 )
             )
         return transitions
-
-    def _kept(self, round: int) -> list[Transition]:
-        before = params_of(self._before, self._like)
-        return [self._global(round, before, before, 0)]
 
     def _global(
         self,

@@ -191,13 +191,15 @@ def measure(path: Path | str) -> Path:
 
 
 def _estimates(scenario: Scenario, bank: Bank) -> Sequence[Measurement]:
+    from fedmem import privacy
     from fedmem.estimation import estimate
 
-    return estimate(bank, scenario.estimators, scenario.bootstrap)
+    return [*estimate(bank, scenario.estimators, scenario.bootstrap), *privacy.measured(scenario, bank)]
 
 
 def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total: float) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
+    from fedmem.privacy import spent
     from fedmem.provenance import commit, components_of, versions
 
     return {
@@ -217,7 +219,7 @@ def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total
         "components": components_of(scenario),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
-        "privacy": None,
+        "privacy": spent(scenario),
         "alarms": _alarms(simulated),
     }
 

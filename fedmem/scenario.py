@@ -47,6 +47,7 @@ from fedmem.components import (
 )
 from fedmem.errors import Problem, ScenarioError
 from fedmem.overrides import Origin, override
+from fedmem.privacy import settled
 from fedmem.types import Level
 from fedmem.wording import choices, problems_of
 from fedmem.yaml_source import Source
@@ -130,6 +131,22 @@ class Tolerate(_Part):
     )
     not_finite: Annotated[bool, Strict()] = Field(
         default=False, description="pass models with values that are not finite on to the strategy, as no failure"
+    )
+
+
+class Privacy(_Part):
+    """What is to be promised where a part of the scenario adds noise; see docs/privacy.md."""
+
+    delta: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=1e-5, description="with which probability the promise may fail; less than 1 / clients"
+    )
+    target_epsilon: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="finds strategy.noise_multiplier, where that is null, before training"
+    )
+    adjacency: Literal["add_remove", "zero_out", "replace"] | None = Field(
+        default=None,
+        description="what sets neighbours apart: a client more or less, one whose update is zero, or another in its "
+        "place; left out, add_remove, or zero_out for cohorts of a fixed size",
     )
 
 
@@ -241,6 +258,9 @@ class Scenario(_Part):
     bootstrap: Annotated[int, Strict(), Field(ge=20, le=10**6)] = Field(
         default=1000, description="draws behind every bootstrap interval"
     )
+    privacy: Privacy = Field(
+        default=Privacy(), description="what is to be promised where a part of the scenario adds noise"
+    )
     tolerate: Tolerate = Field(default=Tolerate(), description="failures that do not end a run")
     save: Save = Field(default=Save(), description="what is kept beside the measurements")
     speed: Speed = Field(default=Speed(), description="how it is computed; changes no result beyond rounding")
@@ -260,6 +280,13 @@ class Scenario(_Part):
         if found:
             text = "\n".join(str(problem) for problem in found)
             raise PydanticCustomError("inconsistent", "{text}", {"text": text, "problems": found})
+        return self
+
+    @model_validator(mode="after")
+    def _noisy_enough(self) -> Scenario:
+        """The noise that meets the target becomes a number, so that dump and id say which it is."""
+        strategy = settled(self.strategy, self.sampler, self.privacy, self.clients, self.rounds)
+        self.__dict__["strategy"] = strategy
         return self
 
     def __eq__(self, other: object) -> bool:

@@ -54,6 +54,10 @@ TERMS: Mapping[str, str] = {
     "significant pairs": "an audit and a test example whose influence is told from chance, few of them wrongly",
     "client influence": "what the aggregate gains where a client takes part, less where it is left out",
     "own examples": "answers to the audit examples that belong to the client, right or wrong",
+    "epsilon": "bound on how far one unit changes the odds of any outcome: by e^epsilon, but for delta",
+    "add_remove": "neighbours: with the unit and without it",
+    "zero_out": "neighbours: what the unit contributes is replaced by zero",
+    "client, replace": "neighbours: another client's data in the place of the client's",
     "client gap": "accuracy on a client's own base rows less accuracy on test data",
 }
 """What the words of the table mean, one line each."""
@@ -199,6 +203,7 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _cross_influence(summary, everything=everything)
     yield _client_influence(summary, everything=everything)
     yield _utility(summary, everything=everything)
+    yield _privacy(summary.run)
 
 
 def also(summary: Summary) -> str:
@@ -481,6 +486,30 @@ def _utility(summary: Summary, *, everything: bool) -> Section:
                 rows.append((f"{name}{', ' * bool(subject)}{subject}", _count(*found), *cells))
     block = ("means over models; n counts models, local/global", tuple(rows))
     return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=(block,))
+
+
+def _privacy(run: Run) -> Section:
+    """What is promised after all rounds, by each part that adds noise."""
+    told = run.manifest.get("privacy") or {}
+    rows = []
+    for one in told.get("mechanisms", ()):
+        rate = "" if one["sampling"] == "everyone" else f" {one['rate']:.3g}"
+        epsilon = math.inf if one["epsilon"] is None else one["epsilon"]
+        rows.append(
+            (
+                f"{one['part']}: {one['against']}",
+                f"{one['unit']}, {one['adjacency']}",
+                f"{one['sampling']}{rate}",
+                f"{one['noise_multiplier']:.3g}",
+                f"{one['delta']:.2g}",
+                f"{number(epsilon, 2)} ({one['accountant']})",
+            )
+        )
+    columns = ("", "neighbours differ in", "sampling", "noise / clip", "delta", "epsilon")
+    notes = (told["says"],) if rows else ()
+    return Section(
+        title="PRIVACY", columns=columns, blocks=(("after all rounds, against whoever sees", tuple(rows)),), notes=notes
+    )
 
 
 def _cell(value: Value | None, measure: Measure | None = None) -> str:

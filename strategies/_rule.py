@@ -7,7 +7,7 @@ bank; `RuleStrategy` applies it to one run, as an ordinary Flower strategy with 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any, Protocol, cast
@@ -37,8 +37,8 @@ class Round:
     `before` (R, ...) the model sent out; `sent` (R, K, ...) what came back; `weights` (R, K) float64 numbers of
     examples; `present` (R, K) bool, False for a place without a client; `clients` (R, K) int64 who it is, 0 .. N-1,
     -1 where nobody is; `report` (R, K) float64 scalars by name, NaN where a client says nothing, among them
-    `probability`, with which the sampler picked each, where that is known; `generators` one per run, for rules that
-    draw.
+    `probability`, with which the sampler picked each, where that is known; `generators` makes one per run, for rules
+    that draw: named streams in a scenario, none in an app of one's own, where nobody should foresee the draws.
     """
 
     number: int
@@ -48,7 +48,14 @@ class Round:
     present: torch.Tensor
     clients: torch.Tensor
     report: dict[str, torch.Tensor] = field(default_factory=dict)
-    generators: tuple[np.random.Generator, ...] = ()
+    generators: Callable[[], tuple[np.random.Generator, ...]] | None = None
+
+    @property
+    def drawing(self) -> tuple[np.random.Generator, ...]:
+        """What to draw from, one per run: `generators`, or else what the operating system makes unforeseeable."""
+        if self.generators is not None:
+            return self.generators()
+        return tuple(np.random.default_rng() for _ in range(len(self.present)))
 
 
 class Rule(Protocol):
@@ -136,8 +143,10 @@ class RuleStrategy(FedAvg):
         self._counted = range(0)
         self._clients: dict[int, int] = {}
         self._heard: Mapping[int, Mapping[str, float]] = {}
+        self._lent: Callable[[], tuple[np.random.Generator, ...]] | None = None
         self._state: Arrays | None = None
         self._before: Arrays = {}
+        self._received: Arrays = {}
 
     def introduce(self, nodes: Sequence[int]) -> None:
         """The nodes of all clients, client 0 first."""
@@ -156,14 +165,47 @@ class RuleStrategy(FedAvg):
         """The scalars that the nodes of this round say about their work."""
         self._heard = reports
 
+    def lend(self, generator: Callable[[], np.random.Generator]) -> None:
+        """Makes what the rule draws from in this round; without it, it draws what nobody can foresee."""
+        self._lent = lambda: (generator(),)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the rule is applied to rounds without anybody."""
+        return bool(getattr(self._rule, "noisy", False))
+
+    def alone(self, server_round: int, arrays: ArrayRecord) -> ArrayRecord:
+        """The model after a round without anybody, where the rule is applied to those."""
+        self._begin(arrays)
+        assert self._state is not None
+        before, nobody = self._before, torch.full((1, 1), -1)
+        round = Round(
+            number=server_round,
+            before=before,
+            sent={name: value[:, None] for name, value in before.items()},
+            weights=torch.zeros((1, 1), dtype=torch.float64),
+            present=nobody >= 0,
+            clients=nobody,
+            generators=self._lent,
+        )
+        after, self._state = self._rule.rule(self._state, round)
+        return ArrayRecord(
+            {name: Array(after[name][0].numpy()) if name in after else array for name, array in arrays.items()}
+        )
+
+    def _begin(self, arrays: ArrayRecord) -> None:
+        """Remember the model that the replies will be compared with."""
+        self._received = {name: torch.from_numpy(array.numpy())[None] for name, array in arrays.items()}
+        self._before = {name: value for name, value in self._received.items() if _is_weight(name, value)}
+        if self._state is None:
+            self._state = self._rule.state(self._before, self._num_clients)
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Remember the model that the replies will be compared with; add what each client is offered."""
-        received = {name: torch.from_numpy(array.numpy())[None] for name, array in arrays.items()}
-        self._before = {name: value for name, value in received.items() if _is_weight(name, value)}
-        if self._state is None:
-            self._state = self._rule.state(self._before, self._num_clients)
+        self._begin(arrays)
+        assert self._state is not None
         messages = list(super().configure_train(server_round, arrays, config, grid))
         # new nodes in the order of their ids, since Flower lists a cohort in random order
         for node in sorted(message.metadata.dst_node_id for message in messages):
@@ -197,10 +239,12 @@ class RuleStrategy(FedAvg):
             present=torch.ones((1, len(valid)), dtype=torch.bool),
             clients=torch.tensor([[self._client(node) for node in nodes]]),
             report=reports([[{**_told(own), **self._heard.get(n, {})} for own, n in zip(metrics, nodes, strict=True)]]),
+            generators=self._lent,
         )
         assert self._state is not None
         after, self._state = self._rule.rule(self._state, round)
-        after |= {name: _lower_median(value) for name, value in sent.items() if name not in self._before}
+        others = [name for name in sent if name not in self._before]
+        after |= {name: self._received[name] if self.noisy else _lower_median(sent[name]) for name in others}
         arrays = ArrayRecord({name: Array(after[name][0].to(value.dtype).numpy()) for name, value in sent.items()})
         return arrays, self.train_metrics_aggr_fn([reply.content for reply in valid], self.weighted_by_key)
 

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,13 +80,17 @@ def cohort(rng: np.random.Generator, count: int) -> Cohort:
     )
 
 
-def by_messages(strategy: Any, rounds: Sequence[Cohort], before: Params, introduced: bool = True) -> list[Params]:
-    """What Flower's own call sequence makes of these replies, round after round."""
+def by_messages(
+    strategy: Any, rounds: Sequence[Cohort], before: Params, introduced: bool = True, run: int = 0
+) -> list[Params]:
+    """What Flower's own call sequence makes of these replies, round after round; `run` decides what a rule draws."""
     flower = strategy.make(len(rounds[0].who))
     if introduced and hasattr(flower, "introduce"):
         flower.introduce(range(FIRST_NODE, FIRST_NODE + CLIENTS))
     arrays, after = local_record(before), []
     for number, there in enumerate(rounds, start=1):
+        if hasattr(flower, "lend"):
+            flower.lend(partial(drawn, run, number))
         grid = LocalGrid(CLIENTS, lambda messages: [])
         messages = list(flower.configure_train(number, arrays, ConfigRecord(), grid))
         by_node = {message.metadata.dst_node_id: message for message in messages}
@@ -111,6 +116,11 @@ def by_messages(strategy: Any, rounds: Sequence[Cohort], before: Params, introdu
     return after
 
 
+def drawn(run: int, number: int) -> np.random.Generator:
+    """What a rule draws from in one round of one run."""
+    return np.random.default_rng([run, number])
+
+
 def stacked(number: int, runs: Sequence[Cohort], before: Params) -> Round:
     """What the rule is given of R runs with cohorts of one size."""
     return Round(
@@ -125,6 +135,7 @@ def stacked(number: int, runs: Sequence[Cohort], before: Params) -> Round:
             "steps": torch.tensor([run.steps for run in runs], dtype=torch.float64),
             "lr": torch.tensor([[LR] * len(run.who) for run in runs], dtype=torch.float64),
         },
+        generators=lambda: tuple(drawn(run, number) for run in range(len(runs))),
     )
 
 

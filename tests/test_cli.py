@@ -183,7 +183,7 @@ def test_what_show_prints_can_be_pasted_into_a_scenario(family, kind):
     if family == "partition":
         pasted["sampler"] = {"kind": "everyone"}
     # only what another part of this one scenario forbids
-    sizes = {"sampler.size", "sampler.candidates", "sampler.expected"}
+    sizes = {"sampler.size", "sampler.candidates", "sampler.expected", "strategy.cohort"}
     assert wrong_places(json.dumps(pasted)) <= {"client.kind", "strategy"} | sizes
 
 

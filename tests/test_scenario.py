@@ -74,6 +74,7 @@ def test_defaults_are_as_documented():
         "probes": [],
         "estimators": [],
         "bootstrap": 1000,
+        "privacy": {"delta": 1e-5, "target_epsilon": None, "adjacency": None},
         "tolerate": {"failed": 0.0, "not_finite": False},
         "save": {"params": False},
         "speed": {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem import catalogue
+from fedmem import catalogue, privacy
 from fedmem.components import FAMILIES
 from fedmem.joining import sources
 from fedmem.running import run
@@ -181,5 +181,10 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     scenario = smaller(path, data)
     frame = fedmem.read(run(scenario, out=tmp_path / "runs")).measurements
     measured = frame[frame.value.notna()]
-    assert set(measured.source) == {*sources(scenario.probes), *map(catalogue.kind_of, scenario.estimators)}
+    promised = {privacy.SOURCE} if privacy.of_scenario(scenario) else set()
+    assert set(measured.source) == {
+        *sources(scenario.probes),
+        *map(catalogue.kind_of, scenario.estimators),
+        *promised,
+    }
     assert (frame.n >= 0).all()

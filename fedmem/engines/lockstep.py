@@ -22,7 +22,7 @@ from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
 from fedmem.errors import RunError
 from fedmem.joining import Lost
-from fedmem.observe import Watcher, not_finite, params_of, too_many_failed
+from fedmem.observe import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
 from fedmem.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
 from fedmem.training import Executor
 from fedmem.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
@@ -285,12 +285,14 @@ class Lockstep:
                 self._check_failures(work, failed)
             self._show(round, partial(self._at_clients, done))
             after = before
-            # an empty cohort never reaches the strategy: such a run keeps its model and its state
-            if len(run):
-                moved, later = strategy.rule(state, _stacked_round(round, before, done, clients, runs))
+            # an empty cohort never reaches most strategies: such a run keeps its model and its state
+            noisy = getattr(strategy, "noisy", False)
+            if len(run) or noisy:
+                drawn = partial(self._drawn, runs, round)
+                moved, later = strategy.rule(state, _stacked_round(round, before, done, clients, runs, drawn))
                 after = {name: moved[name].to(value.dtype) for name, value in before.items()}
                 anybody = (clients >= 0).any(dim=1)
-                if not anybody.all():
+                if not anybody.all() and not noisy:
                     after = {name: _where(anybody, after[name], value) for name, value in before.items()}
                     later = {name: _where(anybody, later[name], value) for name, value in state.items()}
                 state = later
@@ -298,6 +300,10 @@ class Lockstep:
             before = after
             self._on_round(round)
         return [pick(before, i) for i in range(len(runs))]
+
+    def _drawn(self, runs: Sequence[int], round: int) -> tuple[np.random.Generator, ...]:
+        """What the rule draws from in each run."""
+        return tuple(drawn_by_rule(self._scenario.seed, run, round) for run in runs)
 
     def _check_failures(self, work: Work, failed: Mapping[int, str]) -> None:
         """What `Observed` does for messages: failures are recorded, and tolerated up to the scenario's share."""
@@ -404,13 +410,28 @@ def _places(cohorts: Sequence[Sequence[int]]) -> torch.Tensor:
     return torch.tensor([[*cohort, *[-1] * (places - len(cohort))] for cohort in cohorts])
 
 
-def _stacked_round(number: int, before: Params, done: Done | None, clients: torch.Tensor, runs: Sequence[int]) -> Round:
+def _stacked_round(
+    number: int,
+    before: Params,
+    done: Done | None,
+    clients: torch.Tensor,
+    runs: Sequence[int],
+    generators: Callable[[], tuple[np.random.Generator, ...]],
+) -> Round:
     """The arrays of a rule: runs with smaller cohorts are padded with places where nobody is present."""
     if done is None:
         sent = {name: value[:, None] for name, value in before.items()}
         nobody = torch.full((len(runs), 1), -1)
         weights = torch.zeros((len(runs), 1), dtype=torch.float64)
-        return Round(number=number, before=before, sent=sent, weights=weights, present=nobody >= 0, clients=nobody)
+        return Round(
+            number=number,
+            before=before,
+            sent=sent,
+            weights=weights,
+            present=nobody >= 0,
+            clients=nobody,
+            generators=generators,
+        )
     placed = _Placed(done.work, clients, runs)
     silent = torch.tensor(torch.nan, dtype=torch.float64)
     return Round(
@@ -421,6 +442,7 @@ def _stacked_round(number: int, before: Params, done: Done | None, clients: torc
         present=placed.clients >= 0,
         clients=placed.clients,
         report={name: placed(torch.from_numpy(values), silent) for name, values in _reports(done).items()},
+        generators=generators,
     )
 
 

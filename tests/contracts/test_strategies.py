@@ -15,6 +15,8 @@ from fedmem.engines._flower import in_process
 from strategies._rule import Round, RuleStrategy
 from strategies.bulyan import Bulyan
 from strategies.centred_clipping import CentredClipping
+from strategies.dp_adaptive import AdaptiveClipping
+from strategies.dp_fedavg import PrivateAveraging
 from strategies.fedavg import FederatedAveraging
 from strategies.fedavgm import FederatedMomentum
 from strategies.feddyn import DynamicRegularisation
@@ -53,6 +55,9 @@ RULES += [
     Bulyan(f=0),
     CentredClipping(radius=0.5, iterations=3),
     FoolsGold(kappa=0.5),
+    PrivateAveraging(noise_multiplier=0.0),
+    PrivateAveraging(clip=100.0, cap=50, cohort=3.5),
+    AdaptiveClipping(noise_multiplier=0.0, start=5.0),
     GeometricMedian(weighting="size"),
     Krum(f=1),
     MultiKrum(f=1, keep=3),
@@ -85,6 +90,9 @@ CORRECTED = ("fednova", "scaffold", "feddyn")
 FREE = ("fedadam", "fedyogi", "fedadagrad")
 """Kinds whose step has a length of its own."""
 
+NOISY = ("dp_fedavg", "dp_adaptive")
+"""Kinds that add noise to what they publish: tests/test_private_strategies.py."""
+
 
 def robust(kind: str) -> Any:
     """The kind, set to resist one client of nine."""
@@ -98,7 +106,7 @@ def flower() -> Iterator[None]:
 
 
 def test_every_kind_is_held_to_what_it_promises() -> None:
-    assert set(EVERY) == {*MEANS, *UNLIKE, *WITHIN, *NEAR, *CORRECTED, *FREE}
+    assert set(EVERY) == {*MEANS, *UNLIKE, *WITHIN, *NEAR, *CORRECTED, *FREE, *NOISY}
 
 
 # --- two paths --------------------------------------------------------------------------------------------------------
@@ -112,7 +120,7 @@ def test_the_rule_on_three_runs_equals_the_messages_of_each(strategy: Any, count
     rounds = [[cohort(rng, count) for _ in range(3)] for _ in range(3)]
     together = by_rule(strategy, rounds, before)
     for run in range(3):
-        alone = by_messages(strategy, [there[run] for there in rounds], before[run])
+        alone = by_messages(strategy, [there[run] for there in rounds], before[run], run=run)
         for stack, single in zip(together, alone, strict=True):
             for name in SHAPES:
                 assert single[name].dtype == stack[name].dtype == torch.float32
@@ -222,7 +230,7 @@ def test_identical_models_come_back_unchanged(kind: str) -> None:
     np.testing.assert_allclose(flat(after), flat(model), rtol=1e-6, atol=1e-6)
 
 
-@every_rule
+@pytest.mark.parametrize("strategy", [rule for rule in RULES if not getattr(rule, "noise_multiplier", 0)], ids=str)
 def test_clients_that_change_nothing_change_nothing(strategy: Any) -> None:
     rng = np.random.default_rng(2)
     # of equal sizes, so that their mean is exact: an adaptive server makes much of what rounding leaves
@@ -307,7 +315,9 @@ def test_one_wild_client_moves_the_mean_by_its_share() -> None:
 # --- arrays that are no weights ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", [rule for rule in RULES if type(rule.make(3)) is RuleStrategy], ids=str)
+@pytest.mark.parametrize(
+    "strategy", [r for r in RULES if type(r.make(3)) is RuleStrategy and not getattr(r, "noisy", False)], ids=str
+)
 def test_counters_and_statistics_stay_what_they_are(strategy: Any) -> None:
     """Where the message path is Flower's own class it is another matter: tests/test_flower_traps.py."""
     rng = np.random.default_rng(4)

@@ -1,0 +1,269 @@
+"""What the parts of a scenario promise about privacy: whom, against whom, at which epsilon.
+
+Promises are about this simulation: they hold for an adversary who does not know who took part, while a testbed writes
+that down, and for noise that nobody can foresee, while here it follows from the seed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from typing import Any
+
+from fedmem.accounting import Adjacency, Promise, Releases, Sampling, noise_for, promise
+from fedmem.catalogue import kind_of
+from fedmem.errors import ComponentError, Problem
+from fedmem.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
+
+SOURCE = "privacy"
+"""The source of rows about what is promised."""
+
+SAYS = (
+    "A promise of a simulation: who took part is written down, and the noise follows from the seed. Hyper-parameters "
+    "that were chosen by results cost privacy that is not counted."
+)
+
+_BY_DATA = ("by_size", "clustered", "atypical")
+"""Samplers that look at what clients hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """One part of a scenario that adds noise: what it releases, and from whom that protects."""
+
+    part: str
+    against: str
+    clip: str
+    releases: Releases
+
+
+def mechanisms(
+    strategy: Any, defences: Sequence[Any], sampler: Any, privacy: Any, clients: int, rounds: int
+) -> tuple[Mechanism, ...]:
+    """Every noisy part, with what it has released after all rounds.
+
+    Errors: `ComponentError` where cohorts depend on data, and for neighbours that the sampling does not allow.
+    """
+    found = []
+    if adds_noise(strategy):
+        if _by_data(sampler):
+            raise ComponentError(
+                "sampler",
+                f"{kind_of(sampler)} picks clients by what they hold or how they do, so that who takes part tells of "
+                f"their data, whatever the noise of {kind_of(strategy)}; use poisson, uniform or everyone",
+            )
+        sampling, rate = _sampling(sampler, clients)
+        default: Adjacency = "zero_out" if sampling == "fixed_size" else "add_remove"
+        releases = Releases(
+            noise_multiplier=strategy.noise_multiplier,
+            sampling=sampling,
+            rate=rate,
+            count=rounds,
+            delta=privacy.delta,
+            unit="client",
+            adjacency=privacy.adjacency or default,
+        )
+        clip = getattr(strategy, "clip", None)
+        found.append(
+            Mechanism(
+                part="strategy",
+                against="the server's models",
+                clip="adaptive" if clip is None else f"{clip:g}",
+                releases=releases,
+            )
+        )
+    found += _at_clients(defences, privacy, rounds)
+    return tuple(found)
+
+
+def _by_data(sampler: Any) -> bool:
+    """Whether who is picked depends on what clients hold, or on how training goes."""
+    inner = (getattr(sampler, item.name) for item in fields(sampler))
+    within = any(_by_data(part) for part in inner if is_dataclass(part))
+    return within or kind_of(sampler) in _BY_DATA or bool(getattr(sampler, "needs", ()))
+
+
+def adds_noise(strategy: Any) -> bool:
+    """Whether a strategy promises privacy; how much noise it adds may still have to be found."""
+    return bool(getattr(strategy, "noisy", False))
+
+
+def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int) -> Any:
+    """The strategy with the noise that meets `privacy.target_epsilon`, or as it is without a target.
+
+    Errors: `ComponentError` where it has noise already, and that does not meet the target.
+    """
+    target = privacy.target_epsilon
+    if target is None or not adds_noise(strategy):
+        return strategy
+    if strategy.noise_multiplier is None:
+        bare = replace(strategy, noise_multiplier=0.0)
+        (found,) = mechanisms(bare, (), sampler, privacy, clients, rounds)
+        return replace(strategy, noise_multiplier=_noise_for(target, found.releases))
+    (found,) = mechanisms(strategy, (), sampler, privacy, clients, rounds)
+    given = promise(found.releases)
+    if given.epsilon > target:
+        raise ComponentError(
+            "strategy.noise_multiplier",
+            f"{strategy.noise_multiplier:g} gives {given}, above privacy.target_epsilon, {target:g}; write "
+            "noise_multiplier: null to have it found, or raise the target",
+        )
+    return strategy
+
+
+@cache
+def _noise_for(target: float, releases: Releases) -> float:
+    # rounded up, so that a file shows few digits; the promise only gets better
+    return -(-noise_for(target, releases) * 10**6 // 1) / 10**6
+
+
+def problems(
+    strategy: Any, defences: Sequence[Any], sampler: Any, privacy: Any, clients: int, rounds: int, cohort: str
+) -> Iterator[Problem]:
+    """What is wrong with the privacy of a scenario."""
+    if not adds_noise(strategy):
+        if privacy.target_epsilon is not None:
+            yield Problem(
+                path="privacy.target_epsilon",
+                message=f"strategy {kind_of(strategy)} adds no noise that could be chosen for it; use dp_fedavg or "
+                "dp_adaptive, or leave target_epsilon out",
+            )
+        if privacy.adjacency is not None:
+            yield Problem(
+                path="privacy.adjacency",
+                message=f"strategy {kind_of(strategy)} adds no noise, so there is nothing to promise to neighbours; "
+                "use dp_fedavg or dp_adaptive, or leave adjacency out",
+            )
+        return
+    if strategy.noise_multiplier is None and privacy.target_epsilon is None:
+        yield Problem(
+            path="strategy.noise_multiplier",
+            message="null means that it is found for an epsilon, but privacy.target_epsilon is not given; write, for "
+            "instance, privacy: {target_epsilon: 8}, or a number here",
+        )
+        return
+    if cohort == "strategy":
+        yield Problem(
+            path="cohort",
+            message=f"how strategy {kind_of(strategy)} would pick clients is not known, so nothing can be promised; "
+            "use cohort: sampler",
+        )
+    if privacy.delta >= 1 / clients:
+        yield Problem(
+            path="privacy.delta",
+            message=f"{privacy.delta:g} allows giving one of {clients} clients away altogether; use less than 1 / "
+            f"clients = {1 / clients:.2g}",
+        )
+    sampling, rate = _sampling(sampler, clients)
+    known = sampling != "everyone" or kind_of(sampler) == "everyone"
+    if known and getattr(strategy, "cap", None) is None and abs(strategy.cohort / (rate * clients) - 1) > 0.01:
+        yield Problem(
+            path="strategy.cohort",
+            message=f"sums are divided by {strategy.cohort:g}, but {rate * clients:g} clients are expected in a round; "
+            f"write cohort: {rate * clients:g}",
+        )
+    try:
+        settled(strategy, sampler, privacy, clients, rounds)
+        mechanisms(replace(strategy, noise_multiplier=1.0), defences, sampler, privacy, clients, rounds)
+    except ComponentError as error:
+        yield Problem(path=error.path, message=error.message)
+
+
+def of_scenario(scenario: Any) -> tuple[Mechanism, ...]:
+    """The mechanisms of a scenario."""
+    return mechanisms(
+        scenario.strategy, scenario.defences, scenario.sampler, scenario.privacy, scenario.clients, scenario.rounds
+    )
+
+
+def spent(scenario: Any) -> dict[str, Any] | None:
+    """What the manifest says: each mechanism with its promise after all rounds; None where nothing adds noise."""
+    found = [_told(one, promise(one.releases)) for one in of_scenario(scenario)]
+    return {"mechanisms": found, "says": SAYS} if found else None
+
+
+def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
+    """Epsilon after each observed round, and at FINAL of each client where it hangs on how often that took part.
+
+    n counts releases. Where clients are drawn, the promise is the same for all. Where there is no credit for being
+    drawn, each client has that of the rounds in which it took part, who they are being no secret then; with a roster
+    of its own in each run, those of the run with the most.
+    """
+    for one in of_scenario(scenario):
+        releases = one.releases
+        for round in scenario.observed_rounds[1:]:
+            yield _row(round, EVERYWHERE, one, promise(replace(releases, count=round)))
+        if releases.sampling == "everyone" and kind_of(scenario.sampler) != "everyone":
+            for client, count in sorted(_participations(bank).items()):
+                yield _row(FINAL, client, one, promise(replace(releases, count=count)))
+
+
+def _participations(bank: Bank) -> Mapping[int, int]:
+    """In how many rounds each client took part, in the run in which it did most often."""
+    counts = Counter((part.run, part.client) for part in bank.participation)
+    most: dict[int, int] = {}
+    for (_, client), count in counts.items():
+        most[client] = max(count, most.get(client, 0))
+    return most
+
+
+def _row(round: int, client: int, one: Mechanism, given: Promise) -> Measurement:
+    releases = given.releases
+    rate = "" if releases.sampling == "everyone" else f"rate={releases.rate:.4g}"
+    words = (one.part, releases.unit, releases.adjacency, releases.sampling, rate, f"delta={releases.delta:g}")
+    setting = ",".join(filter(None, (*words, given.accountant)))
+    reading = Reading(metric="epsilon", value=given.epsilon, n=releases.count, setting=setting)
+    level: Level = "global" if one.part == "strategy" else "local"
+    return Measurement(run=EVERYWHERE, round=round, level=level, client=client, source=SOURCE, reading=reading)
+
+
+def _told(one: Mechanism, given: Promise) -> dict[str, Any]:
+    releases = one.releases
+    return {
+        "part": one.part,
+        "against": one.against,
+        "unit": releases.unit,
+        "adjacency": releases.adjacency,
+        "sampling": releases.sampling,
+        "rate": releases.rate,
+        "releases": releases.count,
+        "clip": one.clip,
+        "noise_multiplier": releases.noise_multiplier,
+        "delta": releases.delta,
+        "epsilon": given.epsilon,
+        "accountant": given.accountant,
+        "bounds": dict(given.bounds),
+    }
+
+
+def _sampling(sampler: Any, clients: int) -> tuple[Sampling, float]:
+    """What a sampler is credited with: as everyone where nothing is known of how it draws."""
+    kind = kind_of(sampler)
+    if kind == "poisson":
+        return "poisson", float(sampler.rate)
+    if kind == "uniform":
+        return "fixed_size", sampler.size / clients
+    return "everyone", 1.0
+
+
+def _at_clients(defences: Sequence[Any], privacy: Any, rounds: int) -> Iterator[Mechanism]:
+    """Noise that clients add themselves, right after a clip: whatever comes after it uses what is noisy already."""
+    bound: float | None = None
+    for defence in defences:
+        kind = kind_of(defence)
+        if kind == "noise" and bound is not None:
+            releases = Releases(
+                noise_multiplier=defence.multiplier * defence.norm / bound,
+                sampling="everyone",
+                count=rounds,
+                delta=privacy.delta,
+                unit="client",
+                # who sees a client's message sees that it came: another client's data are the neighbour
+                adjacency="replace",
+            )
+            yield Mechanism(part="defences", against="what clients send", clip=f"{bound:g}", releases=releases)
+            return
+        # what a defence other than clip does to the length is not known
+        bound = float(defence.norm) if kind == "clip" else None

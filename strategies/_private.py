@@ -1,0 +1,40 @@
+"""What strategies with differential privacy have in common: bounded contributions, and noise on their sum."""
+
+from __future__ import annotations
+
+import torch
+
+from strategies._geometry import norms, over, sound, updates
+from strategies._rule import Arrays, Round, weighted_mean
+
+
+def clipped_sum(round: Round, clip: torch.Tensor, weights: torch.Tensor) -> tuple[Arrays, torch.Tensor, Round]:
+    """sum_k w_k min(1, S / |d_k|) d_k over those present (R, ...), the lengths |d_k| (R, K), and who counts as present.
+
+    `d_k` is what client k sent less what it was given; `clip` (R,) is S; `weights` (R, K) are from 0 to 1, so that
+    nobody moves the sum by more than S. In float64. A length of zero is no problem; who sent a number that is not
+    finite counts as absent.
+    """
+    round = sound(round)
+    vectors = updates(round)
+    lengths = norms(vectors)
+    # a length of zero makes this infinite, hence a factor of one
+    factors = weights * (clip[:, None] / lengths).clamp(max=1)
+    return weighted_mean(vectors, torch.where(round.present, factors, torch.zeros_like(factors))), lengths, round
+
+
+def noise_like(total: Arrays, round: Round) -> Arrays:
+    """Standard normal noise for each of these arrays (R, ...), from the generator of each run, in float64."""
+    drawn: dict[str, list[torch.Tensor]] = {name: [] for name in total}
+    for generator in round.drawing:
+        for name in sorted(total):
+            drawn[name].append(torch.as_tensor(generator.standard_normal(tuple(total[name].shape[1:]))))
+    return {name: torch.stack(drawn[name]) for name in total}
+
+
+def stepped(before: Arrays, total: Arrays, noise: Arrays, scale: torch.Tensor, divisor: float) -> Arrays:
+    """before + (total + scale noise) / divisor, with `scale` (R,), in the types of the model."""
+    return {
+        name: (value.double() + (total[name] + over(scale, noise[name]) * noise[name]) / divisor).to(value.dtype)
+        for name, value in before.items()
+    }

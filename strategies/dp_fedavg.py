@@ -1,0 +1,62 @@
+"""Federated averaging with differential privacy of clients, at a fixed clipping norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge, Gt
+
+from strategies._private import clipped_sum, noise_like, stepped
+from strategies._rule import Arrays, Round, ServerRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateAveraging(ServerRule):
+    """The noisy sum of clipped updates over a fixed number, `w = w_0 + (sum_k a_k clip(d_k) + z S n) / cohort`.
+
+    `d_k` is the update of client k, shortened to norm S where it is longer, `n` standard normal noise, drawn once
+    (McMahan et al., 2018). The noise is that of a trusted server: who sees single updates is not kept from them.
+
+    Guarantees:
+
+    - one client moves the sum by at most S, whatever its data, and the divisor does not depend on who takes part;
+    - `a_k` is 1, or `min(rows / cap, 1)`, never a share of the cohort, which one client would change for all others;
+    - a round without anybody is noise like any other: no noise would tell that nobody was there;
+    - updates that are zero or not finite count as zero; arrays of integers stay as they are;
+    - whoever drops out is not made up for: the noise stays what it was.
+
+    Fields:
+        clip: S, the largest norm of an update, over all parameters.
+        noise_multiplier: z, the standard deviation of the noise divided by S; null finds it for the scenario's
+            `privacy.target_epsilon`.
+        cohort: what the noisy sum is divided by: how many clients are expected in a round, or less under a `cap`.
+        cap: rows from which a client has the full weight; null gives all clients the same.
+
+    >>> start, sent = {"w": torch.zeros(1, 2)}, {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
+    >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
+    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> after, _ = PrivateAveraging(clip=1.0, noise_multiplier=0.0, cohort=2).rule({}, round)
+    >>> [f"{value:.1f}" for value in after["w"][0].tolist()]
+    ['0.3', '0.4']
+
+    Reference: McMahan et al. (2018), learning differentially private recurrent language models.
+    """
+
+    unit: ClassVar[str] = "client"
+    noisy: ClassVar[bool] = True
+
+    clip: Annotated[float, Gt(0)] = 1.0
+    noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
+    cohort: Annotated[float, Gt(0)] = 10.0
+    cap: Annotated[int, Gt(0)] | None = None
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """One noisy step."""
+        assert self.noise_multiplier is not None, "the scenario finds it before training"
+        weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
+        clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
+        total, _, _ = clipped_sum(round, clip, weights)
+        noise = noise_like(total, round)
+        return stepped(round.before, total, noise, self.noise_multiplier * clip, self.cohort), state

@@ -1,0 +1,150 @@
+"""What a scenario promises: who, by which part, at which epsilon, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import fedmem
+from fedmem import privacy
+from fedmem.accounting import Releases, promise
+from fedmem.errors import ScenarioError
+from fedmem.report import table
+from fedmem.running import measure, run
+from fedmem.scenario import parse_scenario
+from fedmem.types import EVERYWHERE, FINAL, Participation
+from tests.tiny import tiny
+
+POISSON = {"kind": "poisson", "rate": 0.5}
+NOISY = {"kind": "dp_fedavg", "cohort": 2.5}
+
+
+def private(**changes: Any) -> Any:
+    return tiny(**{"runs": 2, "sampler": POISSON, "strategy": NOISY, "injections": [], **changes})
+
+
+def only(scenario: Any) -> Releases:
+    (one,) = privacy.of_scenario(scenario)
+    return one.releases
+
+
+@pytest.mark.parametrize(
+    ("sampler", "cohort", "sampling", "rate", "adjacency"),
+    [
+        (POISSON, 2.5, "poisson", 0.5, "add_remove"),
+        ({"kind": "uniform", "size": 2}, 2.0, "fixed_size", 0.4, "zero_out"),
+        ({"kind": "everyone"}, 5.0, "everyone", 1.0, "add_remove"),
+        ({"kind": "cyclic", "size": 2}, 2.0, "everyone", 1.0, "add_remove"),
+    ],
+)
+def test_samplers_are_credited_with_what_is_proven(sampler, cohort, sampling, rate, adjacency):
+    found = only(private(sampler=sampler, strategy={**NOISY, "cohort": cohort}))
+    assert (found.sampling, found.rate, found.adjacency) == (sampling, rate, adjacency)
+    assert (found.count, found.unit, found.delta, found.noise_multiplier) == (4, "client", 1e-5, 1.0)
+
+
+def test_the_neighbours_asked_for():
+    assert only(private(privacy={"adjacency": "replace"})).adjacency == "replace"
+    assert not privacy.of_scenario(tiny())
+    assert privacy.spent(tiny()) is None
+
+
+def test_noise_is_found_before_training_and_written_down():
+    scenario = private(strategy={**NOISY, "noise_multiplier": None}, privacy={"target_epsilon": 8.0})
+    assert 7.9 < promise(only(scenario)).epsilon <= 8
+    again = parse_scenario(scenario.to_yaml())
+    assert again.strategy.noise_multiplier == scenario.strategy.noise_multiplier > 0.5
+    assert again.id == scenario.id
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        ({"strategy": {**NOISY, "noise_multiplier": None}}, "strategy.noise_multiplier", "target_epsilon is not given"),
+        ({"privacy": {"target_epsilon": 0.5}}, "strategy.noise_multiplier", "above privacy.target_epsilon, 0.5"),
+        ({"strategy": {"kind": "fedavg"}, "privacy": {"target_epsilon": 8.0}}, "privacy.target_epsilon", "no noise"),
+        ({"strategy": {"kind": "fedavg"}, "privacy": {"adjacency": "replace"}}, "privacy.adjacency", "no noise"),
+        ({"privacy": {"delta": 0.2}}, "privacy.delta", "use less than 1 / clients = 0.2"),
+        ({"strategy": {"kind": "dp_fedavg"}}, "strategy.cohort", "write cohort: 2.5"),
+        ({"sampler": {"kind": "by_size", "size": 2}}, "sampler", "use poisson, uniform or everyone"),
+        ({"sampler": {"kind": "oort", "size": 2}, "roster": "pilot"}, "sampler", "who takes part tells of their data"),
+        ({"sampler": {"kind": "dropout", "sampler": {"kind": "by_size", "size": 2}}}, "sampler", "picks clients by"),
+        (
+            {"sampler": {"kind": "uniform", "size": 2}, "privacy": {"adjacency": "add_remove"}},
+            "privacy.adjacency",
+            "not defined",
+        ),
+        ({"cohort": "strategy"}, "cohort", "how strategy dp_fedavg would pick clients is not known"),
+    ],
+)
+def test_what_promises_nothing_is_refused(changes, path, message):
+    with pytest.raises(ScenarioError) as error:
+        private(**changes)
+    found = {problem.path: problem.message for problem in error.value.problems}
+    assert message in found[path]
+
+
+def test_a_cap_makes_the_divisor_a_choice():
+    assert only(private(strategy={**NOISY, "cohort": 1.0, "cap": 20})).noise_multiplier == 1
+
+
+def test_clients_that_add_noise_themselves_hide_from_the_server():
+    defences = [{"kind": "clip", "norm": 2.0}, {"kind": "noise", "norm": 2.0, "multiplier": 3.0}]
+    found = only(tiny(defences=defences))
+    assert (found.sampling, found.adjacency, found.unit, found.noise_multiplier) == ("everyone", "replace", "client", 3)
+    assert promise(found).epsilon == pytest.approx(
+        promise(replace(found, adjacency="add_remove", noise_multiplier=1.5)).epsilon
+    )
+    # noise without a clip before it bounds nothing
+    assert not privacy.of_scenario(tiny(defences=defences[1:]))
+    assert not privacy.of_scenario(tiny(defences=defences[:1]))
+
+
+def test_without_credit_each_client_pays_for_its_own_rounds():
+    scenario = private(sampler={"kind": "cyclic", "size": 2}, strategy={**NOISY, "cohort": 2.0}, rounds=4)
+    there = [(0, 1), (1, 1), (2, 2), (3, 2), (4, 3), (0, 3), (1, 4), (2, 4)]
+    parts = [
+        Participation(run=run, round=round, client=client, num_examples=5, failed=False)
+        for client, round in there
+        for run in (0, 1)
+    ]
+    bank = type("Bank", (), {"participation": parts})
+    rows = list(privacy.measured(scenario, bank))
+    own = {row.client: row.reading for row in rows if row.round == FINAL}
+    assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 2, 3: 1, 4: 1}
+    one = promise(replace(only(scenario), count=1)).epsilon
+    assert own[3].value == one < own[0].value
+    last = next(row for row in rows if row.round == 4)
+    assert (last.client, last.reading.n, last.level) == (EVERYWHERE, 4, "global")
+    assert last.reading.value > own[0].value
+
+
+def test_a_run_says_what_it_promises(tmp_path):
+    folder = run(private(estimators=[], probes=[{"kind": "utility"}]), out=tmp_path)
+    finished = fedmem.read(folder)
+    (told,) = finished.manifest["privacy"]["mechanisms"]
+    assert told["epsilon"] == promise(only(private())).epsilon == min(told["bounds"].values())
+    rows = finished.measurements[finished.measurements.source == "privacy"]
+    assert rows["round"].tolist() == [2, 4]
+    assert rows.value.is_monotonic_increasing
+    assert rows.value.iloc[-1] == told["epsilon"]
+    assert set(rows.setting.iloc[0].split(",")) >= {
+        "strategy",
+        "client",
+        "add_remove",
+        "poisson",
+        "rate=0.5",
+        "delta=1e-05",
+    }
+    before = finished.measurements
+    measure(folder)
+    assert fedmem.read(folder).measurements.equals(before)
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table(folder))
+    assert "PRIVACY" in captured.get()
+    assert "client, add_remove" in captured.get()
