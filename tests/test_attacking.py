@@ -243,3 +243,40 @@ def test_python_and_the_command_are_one(folder: Path) -> None:
     )
     with np.load(folder / "found" / "reconstruction.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["inputs"], done.found.inputs)
+
+
+def test_an_update_of_several_steps_is_attacked_in_the_order_that_is_known(folder: Path) -> None:
+    """The labels are given in the order of training, 2 first; `unrolled` does the three steps again."""
+    model = nn.Linear(4, 3)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for place in (0, 1, 0):
+        model.zero_grad()
+        nn.functional.cross_entropy(
+            model(torch.eye(4)[place : place + 1]), torch.tensor([2, 0])[place : place + 1]
+        ).backward()
+        with torch.no_grad():
+            for value in model.parameters():
+                value -= 0.5 * value.grad  # type: ignore[operator]
+    torch.save(before, "before.pt")
+    torch.save(model.state_dict(), "after.pt")
+    work = (
+        "--steps",
+        "3",
+        "--batch-size",
+        "1",
+        "--labels",
+        "2,0",
+        "--attack",
+        "unrolled",
+        "--set",
+        "attack.labels=known",
+    )
+    code, said, _ = call("--truth", "truth.npz", *work, "--in-order", "--set", "attack.tv=0", "--out", "found")
+    assert code == 0
+    assert "granted to the adversary: lr+steps+count+labels+algorithm+batches" in said
+    assert "nearer than the best prior: 2 of 2" in said
+    scores = json.loads((folder / "found" / "attack.json").read_text())["scores"]
+    assert min(one["psnr"] for one in scores) > 30
+    code, _, error = call(*work, "--out", "without")
+    assert code == 2
+    assert "order: drawn" in error
