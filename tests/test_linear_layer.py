@@ -16,7 +16,7 @@ from fedmem.attacking import target_of as known_target
 from fedmem.attacks._entrance import Entrance
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.components import GradientTarget, Reconstruction
-from fedmem.errors import ComponentError
+from fedmem.errors import ComponentError, TargetError
 from fedmem.types import Examples, FloatArray
 from tests.lab import digits, network, parameters, target_of
 
@@ -193,22 +193,38 @@ def test_inputs_that_the_model_normalises_come_back_as_they_were() -> None:
     assert found.labels.tolist() == [6]
 
 
+class Tokens(nn.Module):
+    """Reads whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.output = nn.Embedding(2, 4), nn.Linear(256, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.output(self.embedding(x.flatten(1).long().clamp(0, 1)).flatten(1))
+        return found
+
+
 @pytest.mark.parametrize(
     "model",
     [
         nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)),
         nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 10)),
         nn.Sequential(nn.Flatten(), nn.Sigmoid(), nn.Linear(64, 10)),
-        nn.Sequential(nn.Flatten(), nn.Embedding(2, 4), nn.Flatten(), nn.Linear(256, 10)),
+        Tokens(),
     ],
     ids=["no bias", "convolution", "bent", "tokens"],
 )
 def test_other_first_layers_are_refused_by_name(model: nn.Module) -> None:
-    target = replace(
-        target_of(network(), parameters(network()), digits().take(np.arange(1))), model=model, params=parameters(model)
-    )
+    target = target_of(model, parameters(model), digits().take(np.arange(1)))
     with pytest.raises(ComponentError, match="whose first layer is linear, has a bias"):
         attacked(target)
+
+
+def test_a_target_that_does_not_fit_its_model_is_refused() -> None:
+    target = target_of(network(), parameters(network()), digits().take(np.arange(1)))
+    with pytest.raises(TargetError, match="num_images is 0"):
+        attacked(replace(target, num_images=0))
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedmem.attacks._columns import touched
 from fedmem.attacks.tabular import Tabular, _pooled
 from fedmem.components import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
@@ -145,3 +146,29 @@ def test_what_is_no_table_is_refused_and_labels_are_used_where_they_are_known() 
     known = replace(table_target(rows(2)), labels=np.array([0, 1])).granted(("labels",))
     assert Tabular(labels="known").knows == ("labels",)
     assert attacked(known, Tabular(steps=1, labels="known")).labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_columns_that_no_row_has_are_read_off_the_gradient_and_never_answered(embedded: bool) -> None:
+    for seed in range(3):
+        table = rows(2, seed)
+        table.inputs[:, 4] = 0.0  # a number that everybody has at 0, such as a gain
+        target = table_target(table, embedded)
+        there = (table.inputs != 0).any(0)
+        if embedded:
+            # numbers join the categories' embeddings: the layer that reads them is given no columns alone
+            there[[0, 4]] = True
+        np.testing.assert_array_equal(touched(target), there)
+        found = attacked(target, Tabular(steps=5, restarts=2)).inputs
+        assert not found[:, ~there].any()
+        everything = replace(target, gradient={n: g + 1e-3 for n, g in target.gradient.items()})
+        assert touched(everything).all(), "noise leaves no zeros"
+
+
+def test_layers_that_read_something_else_say_nothing_of_columns() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Sigmoid(), nn.Linear(sum(BLOCKS), 8), nn.ReLU(), nn.Linear(8, 2))
+    target = replace(target_of(net, parameters(net), rows(1)), num_classes=2, blocks=BLOCKS)
+    zero = {name: torch.zeros_like(value) for name, value in target.gradient.items()}
+    assert touched(replace(target, gradient=zero)).all()

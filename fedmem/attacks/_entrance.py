@@ -39,7 +39,7 @@ class Entrance:
         )
         seen: list[tuple[str, Tensor]] = []
         with suppress(RuntimeError), torch.no_grad():  # layers that want no such numbers, of tokens for example
-            self._call(trial, with_parameters, lambda name, inputs, _: seen.append((name, inputs)))
+            self._call(trial, with_parameters, lambda name, inputs, _: seen.append((name, inputs.double())))
         name, arrived = seen[0] if seen else ("", trial[:0])
         layer = target.model.get_submodule(name)
         straight = arrived.shape[:1] == trial.shape[:1] and arrived.numel() == trial.numel()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from annotated_types import Gt, Lt
 
+from fedmem.attacks._targets import checked
 from fedmem.components import GradientTarget, Reconstruction
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class LinearLayer:
     - equal examples in a batch are not found, since together they move a unit by a multiple.
 
     Errors: `ComponentError` where the first layer is not linear with a bias, on inputs that are at most shifted and
-    scaled before it.
+    scaled before it; `TargetError` if a target does not fit its model.
 
     >>> import torch
     >>> model, image = torch.nn.Linear(4, 3), torch.tensor([[0.1, 0.9, 0.4, 0.6]])
@@ -82,7 +83,7 @@ class LinearLayer:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
-        return [self._one(target) for target in targets]
+        return [self._one(target) for target in checked(targets)]
 
     def _one(self, target: GradientTarget) -> Reconstruction:
         from torch.nn import functional

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedmem.attacks._labels import infer_labels, last_bias
 from fedmem.attacks._population import population_of
+from fedmem.attacks._targets import checked
 from fedmem.components import GradientTarget, Reconstruction
 from fedmem.types import Examples, FloatArray
 
@@ -41,7 +42,8 @@ class NearestMean:
 
     Guarantees: what a target gets depends on its generator (k-means starts from it) and on no target beside it.
 
-    Errors: `ComponentError` without a population, `RunError` when the model's last layer has no bias.
+    Errors: `ComponentError` without a population, `RunError` when the model's last layer has no bias, `TargetError` if
+    a target does not fit its model.
 
     >>> import torch
     >>> model = torch.nn.Linear(2, 2)
@@ -68,7 +70,7 @@ class NearestMean:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One answer per target, in their order."""
-        return [self._one(target, rng) for target, rng in zip(targets, rngs, strict=True)]
+        return [self._one(target, rng) for target, rng in zip(checked(targets), rngs, strict=True)]
 
     def _one(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
         known = population_of(target, "nearest_mean")

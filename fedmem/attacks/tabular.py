@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
+from fedmem.attacks._columns import touched
 from fedmem.attacks._descent import DECAYS
 from fedmem.attacks._matching import Matching
 from fedmem.attacks._problems import Problem, Solution, best, starts
@@ -36,6 +37,9 @@ class Tabular:
     restart (Hungarian method on squared error); then a category is where the mean of the shares is largest, a number is
     the median.
 
+    Before any search, categories that no row has, and numbers that are 0 in all of them, are read off the gradients of
+    the first layers, which are zero there, and left out (`columns: touched`).
+
     Takes targets of one model, of any number of rows each; returns rows (num_images, width) that the table could hold,
     a one-hot for each category, sorted labels (num_images,), and the distance of these rows, in 0..2, lower is better.
 
@@ -45,6 +49,8 @@ class Tabular:
     - `lr`: first step size, of numbers in [0, 1] and of logarithms of shares alike.
     - `restarts`: independent starts for each target.
     - `pooled`: share of the restarts that is pooled, at least one; those that fit best.
+    - `columns`: whether `all` columns may hold something, or those `touched` by the gradient. An update that was pruned
+      or rounded has zeros of its own, and wants `all`; one with noise or weight decay has none, and nothing is lost.
     - `labels`: whether labels are `inferred`, or `known` to the adversary.
 
     Guarantees:
@@ -76,6 +82,7 @@ class Tabular:
     lr: Annotated[float, Gt(0)] = 0.2
     restarts: Annotated[int, Gt(0)] = 10
     pooled: Annotated[float, Gt(0), Le(1)] = 0.5
+    columns: Literal["touched", "all"] = "touched"
     labels: Literal["inferred", "known"] = "inferred"
 
     @property
@@ -96,15 +103,26 @@ class Tabular:
                 )
         return best(starts(checked(targets), rngs, self.restarts), self._solve, together=True)
 
+    def _known(self, target: GradientTarget) -> Tensor:
+        """(width,) 1 where a row may hold something, 0 where none does."""
+        import torch
+
+        own = touched(target) if self.columns == "touched" else np.ones(target.input_shape, dtype=np.bool_)
+        for part in parts(target.blocks):
+            # a category that no column is left to is not known after all
+            own[part] |= part.stop - part.start > 1 and not own[part].any()
+        return torch.from_numpy(own.astype(np.float32))
+
     def _solve(self, problems: Sequence[Problem]) -> list[Solution]:
         """Optimise a stack of problems, and pool those of each target; all of them are given the same answer."""
         import torch
 
         blocks, matching = problems[0].target.blocks, Matching(problems)
         free, first, second = matching.starts, torch.zeros_like(matching.starts), torch.zeros_like(matching.starts)
+        known = torch.stack([self._known(problem.target) for problem in problems])[:, None].to(free)
         for step in range(self.steps):
             free.requires_grad_()
-            (slope,) = torch.autograd.grad(matching.cosine(_rows(free, blocks)).sum(), free)
+            (slope,) = torch.autograd.grad(matching.cosine(_rows(free, blocks, known)).sum(), free)
             with torch.no_grad():
                 sign = slope.nan_to_num_(0.0).sign_()
                 first.mul_(0.9).add_(sign, alpha=0.1)
@@ -112,7 +130,7 @@ class Tabular:
                 unbiased = math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
                 lr = self.lr * 0.1 ** sum(8 * step >= eighths * self.steps for eighths in DECAYS)
                 free = _clipped(free - lr * unbiased * first / (second.sqrt() + 1e-8), blocks)
-        rows = _rows(free.detach(), blocks)
+        rows = _rows(free.detach(), blocks, known)
         distances, found = matching.cosine(rows).tolist(), rows.cpu().numpy()
         answers: list[Solution] = []
         for _, own in groupby(range(len(problems)), key=lambda i: problems[i].index):
@@ -128,12 +146,14 @@ class Tabular:
         return answers
 
 
-def _rows(free: Tensor, blocks: Sequence[int]) -> Tensor:
-    """The rows that free numbers (..., width) stand for."""
+def _rows(free: Tensor, blocks: Sequence[int], known: Tensor) -> Tensor:
+    """The rows that free numbers (S, n, width) stand for, with nothing where `known` (S, 1, width) is 0."""
     import torch
 
-    pieces = torch.split(free, list(blocks), dim=-1)
-    return torch.cat([piece.softmax(-1) if piece.shape[-1] > 1 else piece for piece in pieces], dim=-1)
+    pieces = zip(torch.split(free, list(blocks), dim=-1), torch.split(known, list(blocks), dim=-1), strict=True)
+    return torch.cat(
+        [(piece + (own - 1) * 1e4).softmax(-1) if piece.shape[-1] > 1 else piece * own for piece, own in pieces], dim=-1
+    )
 
 
 def _clipped(free: Tensor, blocks: Sequence[int]) -> Tensor:

@@ -1,0 +1,51 @@
+"""Which columns of a table hold anything, read off the gradients of the layers that see them, without any search."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedmem.components import GradientTarget
+from fedmem.types import BoolArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def touched(target: GradientTarget) -> BoolArray:
+    """(width,) False where every row behind a gradient has a 0, as far as that can be told.
+
+    Column j adds `sum over rows of slope x_j` to the gradient of a linear layer that reads it: zeros in all units if no
+    row has anything there, as in the columns of a category that does not occur. Read are layers that are given columns
+    of the rows as they are; nothing is known of other columns, nor where no entry is zero (weight decay, noise).
+
+    - An update that was pruned or rounded has zeros of its own, and deceives.
+    """
+    import torch
+    from torch import nn
+
+    found = np.ones(target.input_shape, dtype=np.bool_)
+    trial = torch.arange(1, found.size + 1, dtype=torch.float32).reshape(1, -1)
+    given: dict[str, Tensor] = {}
+    model = copy.deepcopy(target.model)
+
+    def note(name: str) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            given.setdefault(name, inputs[0].detach())
+
+        return hook
+
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Linear):
+            part.register_forward_hook(note(name))
+    with torch.no_grad():
+        model(trial.to(next(model.parameters()).device))
+    for name, inputs in given.items():
+        gradient = target.gradient.get(f"{name}.weight".lstrip("."))
+        columns = inputs.double().cpu().numpy().reshape(-1) - 1
+        # whoever is given the numbers of columns is given columns
+        if gradient is not None and len(inputs) == 1 and np.isin(columns, np.arange(found.size)).all():
+            found[columns.astype(np.int64)] &= (gradient.detach() != 0).any(0).cpu().numpy()
+    return found
