@@ -33,6 +33,10 @@ STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30}
 """Parameters that are stacked at once: what stays in the cache of a core; on a GPU, what keeps it busy."""
 
 
+LANES = 16
+"""Numbers in the widest vector of a processor."""
+
+
 class Executor(ABC):
     """Trains clients and evaluates models on one store of examples; abstract or final.
 
@@ -259,45 +263,55 @@ class Stacked(Executor):
         own = torch.from_numpy(np.array([held[0] if len(held) else 0 for held in work.rows])).to(self._device)
         rows = torch.where(rows < 0, own[:, None], rows)
         totals = torch.zeros(len(work), dtype=torch.float64, device=self._device)
+        finished: list[ClientState] = []
+        there = len(work)
         with torch.no_grad():
-            for step in range(int(work.steps.max(initial=0))):
-                active = int(np.count_nonzero(work.steps > step))
+            for first, last, active in _phases(work.steps):
+                finished.append(_part(state, active, there))
+                there = active
+                # in the places after `active` those who are done go on, to no effect
                 taken = min(_bucket(active), len(work))
-                batch, mask = rows[step, :taken], masks[step, :taken]
-                given = _prefix(state, taken), self._inputs[batch], self._targets[batch], mask
-                if active == len(work) == int(np.count_nonzero(work.steps == len(rows))):
-                    written = self._one_step.written(*given)
-                    if written is not None:
-                        return self._uniform(written, state, (rows, masks), step, totals)
-                after, losses = self._one_step(*given)
-                state = _advanced(state, after, active)
-                totals[:active] += losses[:active]
-        return state, totals
+                state, losses = self._some_steps(
+                    _part(state, 0, taken), rows[first:last, :taken], masks[first:last, :taken]
+                )
+                for loss in losses:
+                    totals[:active] += loss[:active]
+        finished.append(_part(state, 0, there))
+        return _below(finished[::-1]), totals
 
-    def _uniform(
-        self,
-        written: Callable[..., tuple[Tensor, ...]],
-        state: ClientState,
-        batches: tuple[Tensor, Tensor],
-        start: int,
-        totals: Tensor,
-    ) -> tuple[ClientState, Tensor]:
-        """The remaining steps where all clients do all of them: from tensor to tensor, with nothing in between."""
+    def _some_steps(self, state: ClientState, rows: Tensor, masks: Tensor) -> tuple[ClientState, list[Tensor]]:
+        """These steps (S, T, B) for all clients, and the losses (T,) of each step."""
+        batches = zip(rows, masks, strict=True)
+        given = self._batch(*next(batches))
+        state, loss = self._one_step(state, *given)
+        losses = [loss]
+        written = self._one_step.written(state, *given)
+        if written is None:
+            for batch in batches:
+                state, loss = self._one_step(state, *self._batch(*batch))
+                losses.append(loss)
+            return state, losses
+        # from tensor to tensor, with nothing in between
         leaves = [value for params in state.values() for value in params.values()]
-        losses = []
-        for batch, mask in zip(*(part[start:].unbind() for part in batches), strict=True):
-            *leaves, loss = written(*leaves, self._inputs[batch], self._targets[batch], mask)
+        for batch in batches:
+            *leaves, loss = written(*leaves, *self._batch(*batch))
             losses.append(loss)
-        for loss in losses:
-            totals += loss
         values = iter(leaves)
-        return {part: {name: next(values) for name in params} for part, params in state.items()}, totals
+        return {part: {name: next(values) for name in params} for part, params in state.items()}, losses
+
+    def _batch(self, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The examples in these rows (T, B)."""
+        places = rows.flatten()
+        inputs, targets = (
+            part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in (self._inputs, self._targets)
+        )
+        return inputs, targets, mask
 
     def _step(self, state: ClientState, inputs: Tensor, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
         met: list[Tensor] = []
 
         def gradient(params: Params) -> Params:
-            value, *gradients = _Gradient.apply(self._loss, tuple(params), inputs, targets, mask, *params.values())  # type: ignore[no-untyped-call]
+            value, *gradients = _Gradient.apply(self._outputs, tuple(params), inputs, targets, mask, *params.values())  # type: ignore[no-untyped-call]
             met.append(value)
             return dict(zip(params, gradients, strict=True))
 
@@ -305,10 +319,6 @@ class Stacked(Executor):
         # in the order of what was given, since the next step may take them by their places
         after = {part: {name: after[part][name] for name in params} for part, params in state.items()}
         return after, torch.stack(met).mean() if len(met) > 1 else met[0]
-
-    def _loss(self, params: Params, inputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        outputs = functional_call(self._model, params, (inputs,))
-        return (_losses(outputs, targets) * mask).sum() / mask.sum().clamp(min=1)
 
     def _parts(self, state: ClientState, before: Params) -> dict[str, Params]:
         """The parts of the outcome; what is kept is left out where it is what is sent."""
@@ -334,11 +344,10 @@ class Stacked(Executor):
 
 
 class _Gradient(torch.autograd.Function):
-    """The gradient of each client's loss, for a function written for one client and run under `vmap`.
+    """The gradient of each client's loss, for a model written for one client and run under `vmap`.
 
-    No client's loss depends on the parameters of another, so one backward pass through the sum of all losses gives
-    every client's own gradient. (`torch.func.grad` keeps the graph of its own backward pass as well, and loads a
-    compiler.)
+    No client's loss depends on the parameters of another, so one backward pass for all of them gives every client's own
+    gradient. (`torch.func.grad` keeps the graph of its own backward pass as well, and loads a compiler.)
     """
 
     @staticmethod
@@ -351,18 +360,23 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[int | None], loss: Callable[..., Tensor], names: Sequence[str], *given: Tensor
+        info: Any, in_dims: Sequence[int | None], outputs: Callable[..., Tensor], names: Sequence[str], *given: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """The losses (T,) and the gradients (T, ...)."""
+        """The losses (T,), means over the examples that the mask counts, and the gradients (T, ...)."""
         inputs, targets, mask, *values = (
             value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
             for value, place in zip(given, in_dims[2:], strict=True)
         )
+        counts = mask.sum(dim=1).clamp(min=1)
         with torch.enable_grad():
             leaves = [value.detach().requires_grad_() for value in values]
-            losses = torch.vmap(loss)(dict(zip(names, leaves, strict=True)), inputs, targets, mask)
-            gradients = torch.autograd.grad(losses.sum(), leaves)
-        return (losses.detach(), *gradients), (0,) * (1 + len(gradients))
+            given = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs)
+            logits = given.detach().requires_grad_()
+            found = _of_labels(logits, targets)
+            (slopes,) = torch.autograd.grad(found, logits, -(mask / counts[:, None]))
+            gradients = torch.autograd.grad(given, leaves, slopes.contiguous())
+        losses = -(found.detach() * mask).sum(dim=1) / counts
+        return (losses, *gradients), (0,) * (1 + len(gradients))
 
 
 def _nothing(params: Params) -> Params:
@@ -370,10 +384,18 @@ def _nothing(params: Params) -> Params:
     return {name: torch.zeros_like(value) for name, value in params.items()}
 
 
-def _losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(n,) cross-entropy of each example, the mean over its places where it has several: (n, C, ...), (n, ...)."""
-    chosen = -F.log_softmax(outputs, dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
-    return chosen.flatten(1).mean(dim=1) if chosen.ndim > 1 else chosen
+def _of_labels(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(T, B) the log-probability of the label, the mean over places where there are several: (T, B, C, ...)."""
+    clients, rows, classes = outputs.shape[:3]
+    if outputs.ndim > 3 or classes >= LANES:
+        found = F.log_softmax(outputs, dim=2).gather(2, targets.unsqueeze(2)).squeeze(2)
+        return found.flatten(2).mean(dim=2) if found.ndim > 2 else found
+    # Classes too few to fill a vector of the processor are slow, so vectors go over the rows of all clients. They are
+    # all full, since what is left over is computed otherwise, and would depend on how many clients there are.
+    count = clients * rows
+    flat = outputs.reshape(count, classes).T
+    full = torch.cat((flat, flat.new_zeros(classes, -count % LANES)), dim=1)
+    return F.log_softmax(full, dim=0)[:, :count].gather(0, targets.reshape(1, count)).view(clients, rows)
 
 
 def _bucket(count: int) -> int:
@@ -386,18 +408,29 @@ def _bucket(count: int) -> int:
     return -(-count // grain) * grain
 
 
-def _prefix(state: ClientState, active: int) -> ClientState:
-    return {part: {name: value[:active] for name, value in params.items()} for part, params in state.items()}
+def _phases(steps: IntArray) -> list[tuple[int, int, int]]:
+    """From which step to which how many clients are at work, where steps are sorted, most first.
+
+    >>> _phases(np.array([5, 3, 3, 0]))
+    [(0, 3, 3), (3, 5, 1)]
+    """
+    ends = np.unique(steps[steps > 0]).tolist()
+    return [(first, last, int(np.count_nonzero(steps >= last))) for first, last in zip([0, *ends], ends, strict=False)]
 
 
-def _advanced(state: ClientState, after: ClientState, active: int) -> ClientState:
-    """What those who still train have come to, and the others as they were. Parts may be shared: nothing is written."""
+def _part(state: ClientState, first: int, last: int) -> ClientState:
+    """The state of some clients."""
+    return {part: {name: value[first:last] for name, value in params.items()} for part, params in state.items()}
+
+
+def _below(states: Sequence[ClientState]) -> ClientState:
+    """The states of clients below each other; several parts may hold the same tensors, so nothing is written."""
+    there = [state for state in states if any(len(value) for params in state.values() for value in params.values())]
+    if len(there) < 2:
+        return (there or states)[0]
     return {
-        part: {
-            name: value if active == len(state[part][name]) else torch.cat((value[:active], state[part][name][active:]))
-            for name, value in params.items()
-        }
-        for part, params in after.items()
+        part: {name: torch.cat([state[part][name] for state in there]) for name in params}
+        for part, params in there[0].items()
     }
 
 

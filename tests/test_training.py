@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from fedmem.clients.sgd import Sgd
 from fedmem.components import ClientState, Outcome
 from fedmem.federation import build
-from fedmem.training import STACK_BYTES, LocalWork, OneByOne, Stacked, Task
+from fedmem.training import STACK_BYTES, LocalWork, OneByOne, Stacked, Task, _of_labels
 from fedmem.types import Examples, Params
 from tests.tiny import tiny
 from tests.toys import Carrying
@@ -299,3 +300,50 @@ def test_what_is_kept_is_told_by_each_stack_for_itself() -> None:
             own = bool(task.memory) if keeps is None else keeps
             for name, value in before.items():
                 assert torch.equal(done.outcome.kept[name], value if own else done.outcome.sent[name])
+
+
+@pytest.mark.parametrize("classes", [2, 5, 10, 15, 16, 17])
+def test_log_probabilities_of_labels_hang_on_no_other_client(classes: int) -> None:
+    """With few classes vectors go over the rows of all clients, and those that are left over must not differ."""
+    rng = np.random.default_rng(classes)
+    outputs = torch.from_numpy(3 * rng.standard_normal((9, 7, classes), dtype=np.float32))
+    targets = torch.from_numpy(rng.integers(0, classes, (9, 7)))
+
+    def both(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        given = outputs[first:last].clone().requires_grad_()
+        found = _of_labels(given, targets[first:last])
+        (slopes,) = torch.autograd.grad(found.sum(), given)
+        return found.detach(), slopes
+
+    found, slopes = both(0, 9)
+    plain = outputs.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(-cross_entropy(plain.flatten(0, 1), targets.flatten(), reduction="sum"), plain)
+    losses = cross_entropy(plain.flatten(0, 1), targets.flatten(), reduction="none").view(9, 7)
+    torch.testing.assert_close(found, -losses, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(slopes, expected, rtol=1e-5, atol=1e-6)
+    for first in range(9):
+        for last in range(first + 1, 10):
+            some = both(first, last)
+            assert torch.equal(some[0], found[first:last])
+            assert torch.equal(some[1], slopes[first:last])
+
+
+def test_several_places_of_an_example_count_as_their_mean() -> None:
+    outputs, targets = torch.randn(2, 3, 5, 4), torch.randint(0, 5, (2, 3, 4))
+    expected = -cross_entropy(outputs.flatten(0, 1), targets.flatten(0, 1), reduction="none").mean(dim=1).view(2, 3)
+    torch.testing.assert_close(_of_labels(outputs, targets), expected)
+
+
+@pytest.mark.parametrize("sizes", [[0], [0, 0], [3, 0, 9, 9, 1, 5], [20, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]])
+def test_who_is_done_early_stays_as_it_is(sizes: list[int]) -> None:
+    """Clients of other numbers of steps in one stack, and each alone, to the last bit."""
+    rng = np.random.default_rng(3)
+    client = Sgd(lr=0.2, momentum=0.5, epochs=2, batch_size=4)
+    model, store = mlp(1), make_store(rng)
+    tasks = make_tasks(client, initial(model), sizes, rng)
+    stacked = Stacked(model, client, store)
+    together = stacked.train(tasks)
+    for task, one in zip(tasks, together, strict=True):
+        (alone,) = stacked.train([task])
+        assert all(torch.equal(one.outcome.sent[name], value) for name, value in alone.outcome.sent.items())
+        assert one.loss == alone.loss or (np.isnan(one.loss) and np.isnan(alone.loss) and not len(task.rows))
