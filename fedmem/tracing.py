@@ -27,8 +27,22 @@ Layout = tuple[Any, ...] | None
 
 Key = tuple[Any, ...]
 
-Written = tuple[Callable[..., tuple[Tensor, ...]], Layout]
-"""From the tensors of the arguments to those of the value, and how the value is built."""
+Play = Callable[..., tuple[Tensor, ...]]
+"""From the tensors of the arguments to those of the value, both from left to right."""
+
+
+@dataclass
+class _Written:
+    """How a function is played for one set of shapes, and how its value is built.
+
+    In `play`, and in its `tape`, outcomes have memory of their own; in `over`, once asked for, they take that of
+    arguments.
+    """
+
+    play: Play
+    outcome: Layout
+    tape: Tape
+    over: Play | None = None
 
 
 class Traced:
@@ -48,7 +62,7 @@ class Traced:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._written: dict[Key, Written | None] = {}
+        self._written: dict[Key, _Written | None] = {}
         self._sound: dict[Layout, bool] = {}
 
     @property
@@ -56,11 +70,20 @@ class Traced:
         """How many sets of shapes are traced."""
         return sum(found is not None for found in self._written.values())
 
-    def written(self, *arguments: Tree) -> Callable[..., tuple[Tensor, ...]] | None:
-        """From the tensors of the arguments to those of the value, from left to right; None if not traced by now."""
+    def overwriting(self, *arguments: Tree) -> Play | None:
+        """The same in less memory, to be fed with what it gives: outcomes may take the place of arguments.
+
+        From the tensors of the arguments to those of the value, from left to right, with the same bits; None if not
+        traced by now. The first arguments have to be what an earlier call gave, in its order, and nobody else may need
+        them any more.
+        """
         leaves: list[Tensor] = []
         found = self._written.get(_key(_layout(arguments, leaves), leaves))
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        if found.over is None:
+            found.over = _over(found, leaves)
+        return found.over
 
     def __call__(self, *arguments: Tree) -> Any:
         """The value of the function."""
@@ -72,10 +95,9 @@ class Traced:
         found = self._written[key]
         if found is None:
             return self._function(*arguments)
-        quick, outcome = found
-        return _rebuilt(outcome, iter(quick(*leaves)))
+        return _rebuilt(found.outcome, iter(found.play(*leaves)))
 
-    def _write_down(self, leaves: list[Tensor], layout: Layout) -> Written | None:
+    def _write_down(self, leaves: list[Tensor], layout: Layout) -> _Written | None:
         shape: list[Layout] = []
 
         def flat(*leaves: Tensor) -> list[Tensor]:
@@ -90,11 +112,12 @@ class Traced:
         if not self._sound[layout]:
             return None
         try:
-            quick = _compiled(Tape.of(flat, leaves), leaves)
-            quick(*leaves)
+            tape = Tape.of(flat, leaves)
+            play = _compiled(tape, leaves)
+            play(*leaves)
         except Exception:  # whatever an algorithm does that cannot be written down, it can still be called
             return None
-        return quick, shape[0]
+        return _Written(play, shape[0], tape)
 
     @staticmethod
     def _is_sound(flat: Callable[..., list[Tensor]], leaves: list[Tensor]) -> bool:
@@ -339,6 +362,47 @@ def _reordered(tape: Tape) -> Tape:
     return Tape(tuple(calls), tape.constants, tape.results, size)
 
 
+def _in_place(tape: Tape) -> Tape:
+    """The tape with differences written over the argument in whose place they are given back.
+
+    Only where nobody reads that argument, or a view of it, any more, and the difference is given back once.
+    """
+    aten = torch.ops.aten
+    if any(call.operation._schema.is_mutable for call in tape.calls):
+        return tape
+    # the last call that reads each slot or a view of it, and views of what is given back need it to the end
+    last = dict.fromkeys(tape.results, len(tape.calls))
+    for number, call in reversed(list(enumerate(tape.calls))):
+        shares = call.operation.is_view or call.operation is aten._unsafe_view.default
+        ends = max([number, *(last[slot] for slot in call.outcomes if shares and slot in last)])
+        for slot in (*_slots_of(call.args), *_slots_of(call.kwargs)):
+            last[slot] = max(last.get(slot, 0), ends)
+    calls = list(tape.calls)
+    for number, call in enumerate(tape.calls):
+        if call.operation is not aten.sub.Tensor or not isinstance(call.args[0], _Slot):
+            continue
+        place, (outcome,) = call.args[0].place, call.outcomes
+        given_back = [i for i, slot in enumerate(tape.results) if slot == outcome]
+        read = any(outcome == slot for other in tape.calls for slot in _slots_of((other.args, other.kwargs)))
+        if given_back == [place] and not read and last[call.args[0]] == number:
+            calls[number] = _Call(aten.sub_.Tensor, call.args, call.kwargs, call.outcomes)
+    return Tape(tuple(calls), tape.constants, tape.results, tape.size)
+
+
+def _over(written: _Written, leaves: Sequence[Tensor]) -> Play:
+    """A tape that is played in place, if it says the same."""
+    tape = _in_place(written.tape)
+    if tape.calls == written.tape.calls:
+        return written.play
+    try:
+        play = _compiled(tape, [leaf.clone() for leaf in leaves])
+        got, expected = play(*(leaf.clone() for leaf in leaves)), written.play(*leaves)
+    except Exception:  # a difference that does not fit into its place
+        return written.play
+    same = all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    return play if same else written.play
+
+
 def _maker(made: Mapping[_Slot | None, _Call], slot: Any, operation: Any) -> _Call | None:
     """The call that made what is in a slot, if it is of this kind."""
     call = made.get(slot) if isinstance(slot, _Slot) else None
@@ -349,7 +413,7 @@ def _renamed(tree: Any, same: Mapping[_Slot, _Slot]) -> Any:
     return _changed(tree, _Slot, lambda slot: same.get(slot, slot))
 
 
-def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Play:
     """The tape, played by torch's own interpreter where it still has one; on a GPU that might fuse and round anew."""
     if any(leaf.device.type != "cpu" for leaf in leaves):
         return tape

@@ -285,7 +285,8 @@ class Stacked(Executor):
         given = self._batch(*next(batches))
         state, loss = self._one_step(state, *given)
         losses = [loss]
-        written = self._one_step.written(state, *given)
+        # what the first step gave is nobody else's
+        written = self._one_step.overwriting(state, *given) if len(rows) > 1 else None
         if written is None:
             for batch in batches:
                 state, loss = self._one_step(state, *self._batch(*batch))
@@ -370,11 +371,11 @@ class _Gradient(torch.autograd.Function):
         counts = mask.sum(dim=1).clamp(min=1)
         with torch.enable_grad():
             leaves = [value.detach().requires_grad_() for value in values]
-            given = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs)
-            logits = given.detach().requires_grad_()
+            told = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs)
+            logits = told.detach().requires_grad_()
             found = _of_labels(logits, targets)
             (slopes,) = torch.autograd.grad(found, logits, -(mask / counts[:, None]))
-            gradients = torch.autograd.grad(given, leaves, slopes.contiguous())
+            gradients = torch.autograd.grad(told, leaves, slopes.contiguous())
         losses = -(found.detach() * mask).sum(dim=1) / counts
         return (losses, *gradients), (0,) * (1 + len(gradients))
 

@@ -112,6 +112,61 @@ def test_two_arguments_that_were_one_tensor_may_differ_later() -> None:
     assert total({"a": one, "b": 5 * one})["y"].tolist() == [11.0] * 3
 
 
+def descent(given: dict[str, Tensor], x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """A step that gives back what it was given, further on; `start` stays."""
+    away = given["w"] - given["start"]
+    slope = (given["w"] @ x).tanh() @ x.T + 0.1 * away
+    return {"w": given["w"] - 0.3 * slope, "start": given["start"]}, slope.sum()
+
+
+def test_played_in_place_it_gives_the_same_bits_in_the_memory_that_it_was_given() -> None:
+    step, x = Traced(descent), torch.randn(4, 5)
+    state = {"w": torch.randn(4, 4), "start": torch.randn(4, 4)}
+    kept = {name: value.clone() for name, value in state.items()}
+    assert step.overwriting(state, x) is None, "not traced by now"
+    state, _ = first, _ = step(state, x)
+    over = step.overwriting(state, x)
+    assert over is not None
+    assert step.overwriting(state, x) is over
+    leaves, place = [value.clone() for value in state.values()], None
+    for _ in range(5):
+        state, total = step(state, x)
+        *leaves, told = over(*leaves, x)
+        assert torch.equal(leaves[0], state["w"])
+        assert torch.equal(told, total)
+        assert place in (None, leaves[0].data_ptr())
+        place = leaves[0].data_ptr()
+    assert torch.equal(first["start"], kept["start"])
+    assert torch.equal(leaves[1], kept["start"])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda w, v: (w - v, (w - v) * w),  # w is read afterwards
+        lambda w, v: ((w - v) * 1.5, w - v),  # another argument's place
+        lambda w, v: (w - v, w.T),  # a view of w is given back
+        lambda w, v: (w - v, w),
+        lambda w, v: (lambda d: (d, d))(w - v),  # given back twice, and so the same memory next time
+        lambda w, v: (lambda d: (d, d.T))(w - v),
+        lambda w, v: (lambda d: (d, d + 1))(w - v),
+        lambda w, v: (w - v.double(), v),  # of another type
+        lambda w, v: (w - v[:, None], v),  # of another shape
+    ],
+)
+def test_what_is_still_needed_is_not_overwritten(function: Any) -> None:
+    step, rng = Traced(function), torch.Generator().manual_seed(0)
+    given = torch.randn(3, 3, generator=rng), torch.randn(3, 3, generator=rng)
+    expected = [value.clone() for value in step(*given)]
+    over = step.overwriting(*given)
+    assert over is not None
+    kept = [value.clone() for value in given]
+    for one, other in zip(over(*given), expected, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    assert all(torch.equal(one, other) for one, other in zip(given, kept, strict=True))
+
+
 def test_what_can_be_traced_at_one_size_alone_is_called_at_others() -> None:
     step = Traced(lambda value: value * 2 if len(value) < 3 or float(value.sum()) > 0 else value)
     assert step(torch.ones(2)).tolist() == [2.0, 2.0]
