@@ -374,10 +374,23 @@ class _Gradient(torch.autograd.Function):
             told = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs)
             logits = told.detach().requires_grad_()
             found = _of_labels(logits, targets)
-            (slopes,) = torch.autograd.grad(found, logits, -(mask / counts[:, None]))
-            gradients = torch.autograd.grad(told, leaves, slopes.contiguous())
+            (slopes,) = torch.autograd.grad(_Sloped.apply(found, -(mask / counts[:, None])), logits)  # type: ignore[no-untyped-call]
+            gradients = torch.autograd.grad(_Sloped.apply(told, slopes.contiguous()), leaves)  # type: ignore[no-untyped-call]
         losses = -(found.detach() * mask).sum(dim=1) / counts
         return (losses, *gradients), (0,) * (1 + len(gradients))
+
+
+class _Sloped(torch.autograd.Function):
+    """A number whose gradient is given. (So would be `grad_outputs` of `torch.autograd.grad`, which loads sympy.)"""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, slopes: Tensor) -> Tensor:
+        ctx.save_for_backward(slopes)
+        return values.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0], None
 
 
 def _nothing(params: Params) -> Params:
