@@ -208,7 +208,8 @@ class Stacked(Executor):
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
-        order = sorted(range(len(work)), key=lambda i: (sorted(work.memory_of(i)), -work.steps[i]))
+        order = np.argsort(-work.steps, kind="stable").tolist()
+        order.sort(key=lambda i: sorted(work.memory_of(i)))
         size = sum(value[0].numel() * value.element_size() for value in work.models.values())
         most = max(1, self._stack_bytes // max(1, size))
         parts: list[Done] = []
@@ -239,7 +240,7 @@ class Stacked(Executor):
         count, size = len(work), _bucket(len(work))
         padded = work.take([*range(count), *[count - 1] * (size - count)]) if size > count else work
         places = torch.from_numpy(padded.model).to(self._device)
-        before = {name: value[places] for name, value in self._here(padded.models).items()}
+        before = {name: value.index_select(0, places) for name, value in self._here(padded.models).items()}
         offer, memory = self._here(padded.offer), self._here(stack(padded.memory) if padded.memory else {})
         state = self._init(before, offer, memory)
         state, totals = self._all_steps(state, padded)
@@ -475,7 +476,7 @@ def _joined(work: Work, parts: Sequence[Done], order: IntArray) -> Done:
 
     def together(name: str) -> Params:
         first: Params = getattr(parts[0], name)
-        return {key: torch.cat([getattr(part, name)[key] for part in parts])[places] for key in first}
+        return {key: torch.cat([getattr(part, name)[key] for part in parts]).index_select(0, places) for key in first}
 
     sent = together("sent")
     return Done(

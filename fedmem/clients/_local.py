@@ -60,9 +60,16 @@ class LocalSgd(ABC):
 
     def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
         """(steps, batch_size) positions into the client's rows, -1 where the last batch of an epoch is short."""
-        width, wanted = self.batch_size, self.num_steps(num_examples)
-        if self.steps is None and self.epochs == 1 and num_examples and num_examples % width == 0:
-            return rng.permutation(num_examples).reshape(-1, width)
+        width = self.batch_size
+        if self.steps is None and self.epochs == 1 and num_examples:
+            # what most scenarios do, for every client of every round
+            if num_examples % width == 0:
+                return rng.permutation(num_examples).reshape(-1, width)
+            order = np.empty(num_examples + -num_examples % width, dtype=np.int64)
+            order[:num_examples] = rng.permutation(num_examples)
+            order[num_examples:] = -1
+            return order.reshape(-1, width)
+        wanted = self.num_steps(num_examples)
         per_epoch = -(-num_examples // width) if num_examples else 1
         padded = np.full((-(-wanted // per_epoch), per_epoch * width), -1, dtype=np.int64)
         for epoch in padded:
