@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
-from fedmem.evidence import _count, evidence_of, losses, margins, margins_of, rank_of
+from fedmem.evidence import _answers, _count, evidence_of, losses, margins, margins_of, rank_of
 from fedmem.training import OneByOne
 from fedmem.types import AuditSet, Examples, Params, References, Transition
 
@@ -171,3 +171,20 @@ def test_a_model_of_nan_is_never_right_and_has_no_rank() -> None:
     )
     references = References(family="p", inputs=np.ones((5, 3), np.float32))
     assert rank_of([broken], transitions, references, audit, own, executor).less[0, 0] == -1
+
+
+def test_half_of_the_work_gives_the_same_bits_as_all_of_it() -> None:
+    """Ties, infinities and NaN included, against all margins and a count of those that are beaten."""
+    rng = np.random.default_rng(0)
+    hard = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 3.0, 700.0, -700.0])
+    logits = np.where(
+        rng.random((40, 50, 5)) < 0.3, rng.choice(hard, (40, 50, 5)), 4 * rng.standard_normal((40, 50, 5))
+    )
+    labels = rng.integers(0, 5, 50)
+    before = logits.copy()
+    margin, correct = _answers(logits, labels)
+    own = np.take_along_axis(logits, labels[None, :, None], axis=2)
+    np.testing.assert_array_equal(margin, np.take_along_axis(margins(logits), labels[None, :, None], axis=2)[..., 0])
+    np.testing.assert_array_equal(correct, (own > logits).sum(axis=2) == 4)
+    np.testing.assert_array_equal(logits, before)
+    assert 0 < correct.mean() < 1
