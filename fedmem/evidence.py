@@ -26,8 +26,8 @@ QUANTILES = 256
 """How many quantiles of the reference losses are stored for each label."""
 
 
-def margins(logits: FloatArray) -> FloatArray:
-    """Of every class c, `log p_c - log sum_{d != c} p_d`, from logits (..., C): (..., C) float64.
+def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
+    """Of every class c, or of these, `log p_c - log sum_{d != c} p_d`, from logits (..., C): (..., C) float64.
 
     With L the log of the sum of all powers, that is `z_c - L - log(1 - exp(z_c - L))`, in which nothing cancels unless
     c is the largest; for the largest it is `z_c` less the log of the sum of the others, formed without it. -inf .. inf,
@@ -37,8 +37,13 @@ def margins(logits: FloatArray) -> FloatArray:
     [[1.098612, -1.94591, -1.94591]]
     """
     z = torch.from_numpy(np.array(logits, dtype=np.float64))
-    largest, among_others = _largest(z)
-    return np.asarray(_of_others(z, z.logsumexp(dim=-1, keepdim=True)).scatter_(-1, largest, among_others).numpy())
+    largest = z.argmax(dim=-1, keepdim=True)
+    others = z.scatter(-1, largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    everything = torch.arange(z.shape[-1])
+    asked = everything if classes is None else torch.from_numpy(classes)
+    share = (z if torch.equal(asked, everything) else z.index_select(-1, asked)) - z.logsumexp(dim=-1, keepdim=True)
+    among_others = z.gather(-1, largest) - others
+    return np.asarray(torch.where(asked == largest, among_others, share - torch.log1p(-share.exp())).numpy())
 
 
 def margins_of(logits: FloatArray, labels: IntArray) -> FloatArray:
@@ -64,19 +69,6 @@ def _answers(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, BoolArra
     margin = torch.where(first, among, among - torch.log1p(-among.exp()))
     correct = first & (own > z.amax(dim=-1, keepdim=True))
     return np.asarray(margin[..., 0].numpy()), np.asarray(correct[..., 0].numpy())
-
-
-def _largest(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The class of the largest logit, and its margin."""
-    largest = z.argmax(dim=-1, keepdim=True)
-    others = z.scatter(-1, largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
-    return largest, z.gather(-1, largest) - others
-
-
-def _of_others(z: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """Margins of classes that are not the largest."""
-    share = z - total
-    return share - torch.log1p(-share.exp())
 
 
 def losses(margin: FloatArray) -> FloatArray:
@@ -133,22 +125,26 @@ def rank_of(
     less = np.empty((len(models), len(subjects)), dtype=np.int32)
     ties = np.empty_like(less)
     quantiles = np.full((len(models), len(labels), QUANTILES), np.nan, dtype=np.float32)
-    places = np.round(np.linspace(0, count - 1, QUANTILES)).astype(np.int64)
+    # from the largest margin, the smallest loss, on
+    places = count - 1 - np.round(np.linspace(0, count - 1, QUANTILES)).astype(np.int64)
     run, client = _places(transitions)
-    holds = {(int(h), int(y)) for h, y in zip(audit.holder[subjects], targets, strict=True)}
-    at_once = executor.models_at_once(count)
-    for start in range(0, len(models), at_once):
-        found = margins(executor.logits(models[start : start + at_once], references.inputs))
-        for column, label in enumerate(labels):
-            chosen = np.flatnonzero(targets == label)
-            part = slice(start, start + len(found))
-            ordered = np.sort(found[:, :, label], axis=1)
-            asked = own.margin[part, subjects[chosen]]
-            up_to, below = (_count(ordered, asked, strictly) for strictly in (False, True))
-            ties[part, chosen] = up_to - below
-            less[part, chosen] = np.where(np.isnan(asked), -1, count - up_to)
-            shown = [i for i, k in enumerate(client[part].tolist()) if k < 0 or (k, int(label)) in holds]
-            quantiles[start + np.array(shown, dtype=np.int64), column] = losses(ordered[shown][:, ::-1][:, places])
+    column, place = _columns(targets, labels)
+    shown = (client < 0)[:, None] | _holds(client, audit.holder[subjects], column, len(labels))
+    at_once = executor.models_at_once(count) if len(labels) else len(models)
+    for start in range(0, len(models) if len(labels) else 0, at_once):
+        found = margins(executor.logits(models[start : start + at_once], references.inputs), labels)
+        part = slice(start, start + len(found))
+        ordered = np.ascontiguousarray(found.transpose(0, 2, 1))
+        ordered.sort(axis=2)
+        own_margin = own.margin[part, subjects]
+        asked = np.zeros((len(found), len(labels), place.max() + 1))
+        asked[:, column, place] = own_margin
+        up_to, below = (_count(ordered, asked, strictly)[:, column, place] for strictly in (False, True))
+        ties[part] = up_to - below
+        less[part] = np.where(np.isnan(own_margin), -1, count - up_to)
+        told = ordered[shown[part]]
+        # no loss is formed twice
+        quantiles[part][shown[part]] = losses(told)[:, places] if count < QUANTILES else losses(told[:, places])
     first = transitions[0]
     return ReferenceEvidence(
         round=first.round,
@@ -165,8 +161,23 @@ def rank_of(
     )
 
 
+def _columns(targets: IntArray, labels: IntArray) -> tuple[IntArray, IntArray]:
+    """(c,) the place of the label of each canary among all, and its own place among the canaries of that label."""
+    column = np.searchsorted(labels, targets)
+    earlier = np.tril(column[:, None] == column, -1)
+    return column, earlier.sum(axis=1)
+
+
+def _holds(client: NDArray[np.int32], holder: NDArray[np.int32], column: IntArray, labels: int) -> BoolArray:
+    """(T, labels) whether the client of each model holds a canary of each label."""
+    held = np.zeros((len(client), labels), dtype=bool)
+    for k in np.unique(holder):
+        held[np.ix_(client == k, np.unique(column[holder == k]))] = True
+    return held
+
+
 def _count(ordered: FloatArray, asked: FloatArray, strictly: bool) -> IntArray:
-    """How many of each sorted row (T, n) are at most, or strictly less than, each of what is asked (T, c)."""
+    """How many of each sorted row (..., n) are at most, or strictly less than, each of what is asked (..., c)."""
     # NaN comes last, as the largest; a search by halves would lose its way among them
     ordered = np.where(np.isnan(ordered), np.inf, ordered)
     found = torch.searchsorted(torch.from_numpy(ordered), torch.from_numpy(asked.copy()), right=not strictly)

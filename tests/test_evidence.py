@@ -49,6 +49,12 @@ def test_equal_rows_have_equal_bits_wherever_they_stand(classes: int) -> None:
             assert (margins_of(rows, np.full(n, label)) == expected[label]).all()
 
 
+def test_margins_of_some_classes_are_those_of_all() -> None:
+    logits = np.random.default_rng(0).standard_normal((3, 4, 6))
+    np.testing.assert_array_equal(margins(logits, np.array([1, 4])), margins(logits)[..., [1, 4]])
+    np.testing.assert_array_equal(margins(logits, np.arange(6)[::-1].copy()), margins(logits)[..., ::-1])
+
+
 def test_two_classes_that_share_the_first_place() -> None:
     found = margins(np.array([[5.0, 5.0, -700.0], [5.0, np.nextafter(5.0, 6.0), -700.0]]))
     np.testing.assert_allclose(found[0, :2], 0, atol=1e-15)
