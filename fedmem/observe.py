@@ -375,9 +375,10 @@ class _Reply:
         node = int(message.metadata.src_node_id)
         if message.has_error():
             return _Reply(message=message, client=clients.get(node, node), num_examples=0, report={})
-        records = list(message.content.items())
-        trace: dict[str, Any] = next((dict(r) for name, r in records if name == TRACE), {})
-        metrics: dict[str, Any] = next((dict(r) for _, r in records if isinstance(r, MetricRecord)), {})
+        content = message.content
+        # by items, since a record looks up and checks every key that a `dict` asks it for
+        trace: dict[str, Any] = dict(content[TRACE].items()) if TRACE in content else {}
+        metrics: Any = next((record for record in content.values() if isinstance(record, MetricRecord)), {})
         return _Reply(
             message=message,
             client=clients.get(node, int(trace.get("client", node))),

@@ -200,23 +200,22 @@ def local_reply(
 def reply_to(message: Message, content: RecordDict) -> Message:
     """`Message(content, reply_to=message)`, without checks of what is known, and without asking for the time."""
     asked = message.metadata
-    known: Any = Message
-    answer: Message = known(
-        content=content,
-        metadata=Metadata(
-            run_id=asked.run_id,
-            message_id="",
-            src_node_id=asked.dst_node_id,
-            dst_node_id=asked.src_node_id,
-            reply_to_message_id=asked.message_id,
-            group_id=asked.group_id,
-            created_at=asked.created_at,
-            ttl=asked.ttl,
-            message_type=asked.message_type,
-            src_task_id=asked.dst_task_id,
-            dst_task_id=asked.src_task_id,
-        ),
+    metadata = Metadata(
+        run_id=asked.run_id,
+        message_id="",
+        src_node_id=asked.dst_node_id,
+        dst_node_id=asked.src_node_id,
+        reply_to_message_id=asked.message_id,
+        group_id=asked.group_id,
+        created_at=asked.created_at,
+        ttl=asked.ttl,
+        message_type=asked.message_type,
+        src_task_id=asked.dst_task_id,
+        dst_task_id=asked.src_task_id,
     )
+    metadata.delivered_at = ""
+    answer = object.__new__(Message)
+    answer.__dict__.update(_metadata=metadata, _content=content, _error=None)
     return answer
 
 

@@ -116,7 +116,8 @@ class Lockstep:
                 # a strategy gives many clients the same content, and most give all of them the same model
                 if id(message.content) not in read:
                     read[id(message.content)] = self._read(run, round, message, models)
-                order = replace(read[id(message.content)], place=place, message=message)
+                known = read[id(message.content)]
+                order = _Order(run, place, message, known.before, known.offer)
                 if message.metadata.message_type == MessageType.TRAIN:
                     batches.setdefault((round, tuple(sorted(order.offer))), []).append(order)
                 else:
