@@ -16,6 +16,7 @@ from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.forks import lend
+from fedmem.holders import Holders
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
 from fedmem.outgoing import Outgoing
@@ -312,6 +313,7 @@ class _Observer:
         self._runs = runs
         self._work = work
         self._rounds = frozenset(scenario.observed_rounds)
+        self._holders = Holders.of(scenario.client, federation)
         self._pending: dict[tuple[int, Level], list[Transition]] = {}
         self._sources = sources(scenario.probes)
         self.kept: dict[str, NDArray[Any]] = {}
@@ -323,14 +325,19 @@ class _Observer:
         self.seconds = 0.0
 
     def wants(self, round: int) -> bool:
-        """Only the observed rounds are copied."""
-        return round in self._rounds
+        """Only the observed rounds are copied, unless clients keep layers to themselves, which are read later."""
+        return round in self._rounds or self._holders is not None
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Keep them until the global transitions of all runs have arrived."""
         if not transitions:
             return
         round, level = transitions[0].round, transitions[0].level
+        if self._holders is not None and level == "local":
+            self._holders.learn(transitions)
+        if round not in self._rounds:
+            self._work.forget(round)
+            return
         self._pending.setdefault((round, level), []).extend(transitions)
         if level == "global" and len(self._pending[round, level]) == len(self._runs):
             started = time.perf_counter()
@@ -338,6 +345,8 @@ class _Observer:
             local, everywhere = (
                 sorted(self._pending.pop((round, place), []), key=lambda t: (t.run, t.client)) for place in places
             )
+            if self._holders is not None:
+                everywhere = self._holders.completed(everywhere)
             for found in (local, self._sums(local), everywhere):
                 if found and found[0].level in self._scenario.observe.levels:
                     self._read(found)

@@ -36,7 +36,7 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "model": (components.Model, components.TableModel),
     "injection": (components.Injection, components.CanaryInjection),
     "sampler": (components.Sampler,),
-    "client": (components.ClientAlgorithm,),
+    "client": (components.ClientAlgorithm, components.PersonalClient),
     "defence": (components.Defence,),
     "strategy": (components.StrategyMaker,),
     "probe": (components.Probe,),

@@ -15,7 +15,7 @@ from typing import Any
 
 from fedmem import privacy
 from fedmem.catalogue import kind_of
-from fedmem.components import CanaryInjection
+from fedmem.components import CanaryInjection, PersonalClient
 from fedmem.errors import Problem
 
 
@@ -127,6 +127,24 @@ def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
                 message=f"strategy {kind_of(strategy)} as it is set here reckons with {name}: {value:g}, but the "
                 f"client has {getattr(client, name):g}; write {name}: {value:g}, or use another strategy, "
                 "such as fedavg",
+            )
+
+
+def _personal(client: Any, observe: Any, estimators: Sequence[Any]) -> Iterator[Problem]:
+    if not isinstance(client, PersonalClient):
+        return
+    if "sum" in observe.levels:
+        yield Problem(
+            path=f"observe.levels[{observe.levels.index('sum')}]",
+            message=f"a sum of models without the layers that {kind_of(client)} keeps at its clients predicts nothing; "
+            "choose from: local, global, or use client: {kind: sgd}",
+        )
+    for position, estimator in enumerate(estimators):
+        if kind_of(estimator) == "client_influence":
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"client_influence compares one aggregate for all, but with client {kind_of(client)} each "
+                "holder reads its own; use client: {kind: sgd}, or leave it out",
             )
 
 
@@ -470,6 +488,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _picked_by_coins,
     _enough_clients,
     _honoured,
+    _personal,
     _noise_of_the_clip,
     privacy.problems,
     _observed_rounds,

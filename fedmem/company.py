@@ -33,7 +33,7 @@ ROUND_BYTES = 1 << 28
 
 _NO_DATA = frozenset(
     (
-        *("name", "sampler", "client", "strategy", "roster", "cohort", "observe", "probes", "estimators"),
+        *("name", "sampler", "client", "defences", "strategy", "roster", "cohort", "observe", "probes", "estimators"),
         *("bootstrap", "tolerate", "save", "speed"),
     )
 )
@@ -139,8 +139,8 @@ def run_all(
 def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple[int, ...]], list[int]]:
     """Which scenarios are trained together, by their places, and which have to be run by themselves.
 
-    As few banks as keep all workers at work. Alone in a bank is what cannot be stacked or computes with several
-    threads, where sums may be taken in another order; apart is what has processes or a device of its own.
+    As few banks as keep all workers at work. Alone in a bank is what cannot be stacked, has defences, or computes with
+    several threads, where sums may be taken in another order; apart is what has processes or a device of its own.
     """
     from fedmem.speed import is_stacked
 
@@ -151,7 +151,8 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
         if speed.engine != "lockstep" or speed.device != "cpu":
             apart.append(i)
             continue
-        alone = i if speed.threads > 1 or not is_stacked(scenario) else None
+        # what defences draw comes from the streams of one seed, and belongs to one round
+        alone = i if speed.threads > 1 or not is_stacked(scenario) or scenario.defences else None
         groups.setdefault((_text(scenario, "model"), _text(scenario, "client"), str(speed), alone), []).append(i)
     total = sum(_width(scenario) for i, scenario in scenarios.items() if i not in apart)
     most = min(TOGETHER, -(-total // max(1, workers)))

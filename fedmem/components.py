@@ -272,6 +272,17 @@ class ClientAlgorithm(Protocol):
     def final(self, state: ClientState, before: Params) -> Outcome: ...
 
 
+@runtime_checkable
+class PersonalClient(ClientAlgorithm, Protocol):
+    """A client that keeps some layers to itself: `own` names their parameters.
+
+    They are left in `sent` as they came and are complete in `kept`; at level global every holder reads the aggregate
+    with its own layers in it.
+    """
+
+    def own(self, params: Params) -> tuple[str, ...]: ...
+
+
 Draws = Literal["none", "normal", "uniform"]
 """What a defence wants drawn for each value of an update: nothing, standard normal, or uniform in [0, 1)."""
 

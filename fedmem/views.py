@@ -2,7 +2,8 @@
 
 A place is (level, setting). At an observed round there are up to three:
 
-- (`global`, ``): the aggregate, for every example;
+- (`global`, ``): the aggregate, for every example; where layers are personal, completed by those of its holder (and
+  for no example that nobody holds);
 - (`local`, `owner`): the model of the example's holder, for examples whose holder took part in all R runs;
 - (`local`, `others`): the models of the rest of that cohort, for the same examples.
 
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.types import (
+    EVERYWHERE,
     FINAL,
     AuditSet,
     Bank,
@@ -108,8 +110,15 @@ def _places(bank: Bank, round: int) -> dict[_Place, _Shown]:
     if whole is not None:
         for cube in whole.values.values():
             cube[np.broadcast_to(absent[:, None], cube.shape)] = np.nan
-        pair = np.full(1, round), np.full(1, -1)
-        shown["global", ""] = _shown(runs, whole.values, *pair, np.zeros((1, m), np.int64))
+        # one aggregate for all, or one for each holder
+        column = np.searchsorted(whole.clients, bank.audit.holder).clip(max=len(whole.clients) - 1)
+        column = np.where(whole.clients[column] == bank.audit.holder, column, -1)
+        if whole.clients.tolist() == [EVERYWHERE]:
+            column = np.zeros_like(column)
+        read = {name: cube[:, column, np.arange(m)] for name, cube in whole.values.items()}
+        read = {name: np.where(column < 0, np.nan, values)[:, None] for name, values in read.items()}
+        pairs = np.full(len(whole.clients), round), whole.clients
+        shown["global", ""] = _shown(runs, read, *pairs, column[None])
     local = _snapshot(bank, "local", round) if bank.roster != "own" else None
     if local is not None:
         seen = np.flatnonzero(_holder_seen(local.clients, local.present, bank.audit))

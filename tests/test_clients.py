@@ -1,4 +1,4 @@
-"""Clients that keep something back: sparsification with error feedback."""
+"""Clients that keep something back: sparsification with error feedback, layers of their own."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem import catalogue
 from fedmem.bank import simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.clients.top_k import TopK
+from fedmem.engines.lockstep import Lockstep
+from fedmem.errors import FedmemError, ScenarioError
+from fedmem.evidence import losses, margins_of
 from fedmem.federation import build
-from fedmem.training import OneByOne
+from fedmem.statistics import resampling
+from fedmem.training import LocalWork, OneByOne
 from fedmem.types import Params, Transition
+from fedmem.views import views
 from tests.engines.test_seams import same, watched
 from tests.tiny import tiny
 
@@ -95,22 +101,25 @@ def test_sending_everything_is_sgd() -> None:
             torch.testing.assert_close(value, other[name], rtol=1e-5, atol=1e-6)
 
 
-CLIENTS: dict[str, dict[str, Any]] = {"top_k": {"share": 0.3}}
+CLIENTS: dict[str, dict[str, Any]] = {"top_k": {"share": 0.3}, "fedper": {}, "local_norm": {}}
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_executors_and_servers_agree(kind: str) -> None:
     client = {"kind": kind, "lr": 0.2, "momentum": 0.5, "batch_size": 8, **CLIENTS[kind]}
-    model = {"kind": "mlp", "hidden": [8]}
     found = {}
-    for executor in ("one_by_one", "stacked"):
+    executors = ("one_by_one", "stacked") if kind != "local_norm" else ("one_by_one",)
+    for executor in executors:
         for server in ("rule", "messages"):
-            scenario = tiny(
-                client=client, model=model, rounds=3, runs=2, speed={"executor": executor, "server": server}
-            )
+            settings: dict[str, Any] = {
+                "client": client,
+                "rounds": 3,
+                "speed": {"executor": executor, "server": server},
+            }
+            scenario = personal(kind if kind in PERSONAL else "fedper", **settings)
             found[executor, server] = simulate(scenario, build(scenario)).params
         assert same(found[executor, "rule"], found[executor, "messages"])
-    for one, other in zip(found["one_by_one", "rule"], found["stacked", "rule"], strict=True):
+    for one, other in zip(found["one_by_one", "rule"], found[executors[-1], "rule"], strict=True):
         for name, value in one.items():
             # a rounding may decide which of two values is sent
             torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-3)
@@ -123,7 +132,7 @@ def test_local_work_is_that_of_sgd(kind: str) -> None:
     plain = Sgd(lr=0.2, epochs=2, batch_size=4)
     one, other = (c.batches(10, np.random.default_rng(0)) for c in (client, plain))
     assert np.array_equal(one, other)
-    before = {"0.weight": torch.ones(2, 3), "0.bias": torch.zeros(2)}
+    before = {"0.weight": torch.ones(2, 3), "0.bias": torch.zeros(2), "1.weight": torch.ones(2)}
     state, expected = client.init(before, {}, {}), plain.init(before, {}, {})
     for _ in range(2):
         state, expected = (
@@ -132,3 +141,166 @@ def test_local_work_is_that_of_sgd(kind: str) -> None:
         )
     kept = client.final(state, before).kept
     assert all(torch.equal(value, kept[name]) for name, value in expected["params"].items())
+
+
+# --- layers that stay -------------------------------------------------------------------------------------------------
+
+PERSONAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "fedper": ({"kind": "mlp", "hidden": [8]}, {"dataset": {"kind": "synthetic"}}),
+    "local_norm": ({"kind": "small_cnn", "channels": [4, 4], "groups": 2}, {"dataset": {"kind": "digits"}}),
+}
+
+
+def personal(kind: str, **changes: Any) -> Any:
+    model, data = PERSONAL[kind]
+    client = {"kind": kind, "lr": 0.2, "batch_size": 8}
+    return tiny(**{"model": model, "client": client, **data, "clients": 5, "runs": 2, "rounds": 4, **changes})
+
+
+@pytest.mark.parametrize("kind", PERSONAL)
+@pytest.mark.parametrize("server", ["messages", "rule"])
+def test_own_layers_stay_and_begin_as_they_ended(kind: str, server: str) -> None:
+    scenario = personal(kind)
+    federation = build(scenario)
+    own = scenario.client.own(federation.initial)
+    finished, seen, work = watched(scenario, server)
+    for (run, client), models in turns(seen.local).items():
+        last: Params = {}
+        for one in models:
+            given = work.kept(run, one.round, client).memory_of(0)
+            assert given.keys() == last.keys()
+            assert all(torch.equal(given[name], value) for name, value in last.items())
+            for name, value in one.before.items():
+                assert torch.equal(one.sent[name], value) == (name in own)
+                assert not torch.equal(one.kept[name], value)
+                assert name in own or torch.equal(one.sent[name], one.kept[name])
+            last = {name: one.kept[name] for name in own}
+    for params in finished.params:
+        for name in own:
+            torch.testing.assert_close(params[name], federation.initial[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_turn_of_fedper_by_hand() -> None:
+    """The gradient is taken where both layers are, and the head of the aggregate is not looked at."""
+    client = catalogue_client("fedper", lr=1.0)
+    before = {"body.weight": torch.tensor([1.0]), "head.weight": torch.tensor([100.0])}
+    state = client.init(before, {}, {"head.weight": torch.tensor([3.0])})
+    state = client.step(state, lambda p: {"body.weight": p["head.weight"], "head.weight": p["body.weight"]})
+    outcome = client.final(state, before)
+    assert {n: float(v) for n, v in outcome.kept.items()} == {"body.weight": -2.0, "head.weight": 2.0}
+    assert {n: float(v) for n, v in outcome.sent.items()} == {"body.weight": -2.0, "head.weight": 100.0}
+    assert {n: float(v) for n, v in outcome.memory.items()} == {"head.weight": 2.0}
+
+
+def catalogue_client(kind: str, **fields: Any) -> Any:
+    return catalogue.build("client", {"kind": kind, **fields})
+
+
+def test_no_layers_of_ones_own_is_sgd() -> None:
+    none, plain = (
+        simulate(scenario, build(scenario))
+        for scenario in (personal("fedper", client={"kind": "fedper", "layers": 0, "lr": 0.2, "batch_size": 8}),
+                         personal("fedper", client={"kind": "sgd", "lr": 0.2, "batch_size": 8}))
+    )  # fmt: skip
+    assert same(none.params, plain.params)
+    for one, other in zip(none.bank.evidence, plain.bank.evidence, strict=True):
+        assert np.array_equal(one.loss, other.loss)
+        assert np.array_equal(one.client, other.client)
+
+
+@pytest.mark.parametrize("server", ["messages", "rule"])
+def test_the_aggregate_is_read_with_the_layers_of_each_holder(server: str) -> None:
+    """Evidence and views at level global against models put together by hand, from rounds that are not observed too."""
+    scenario = personal(
+        "fedper", rounds=5, observe={"rounds": [4]}, sampler={"kind": "uniform", "size": 2}, speed={"server": server}
+    )
+    federation = build(scenario)
+    own, audit = scenario.client.own(federation.initial), federation.audit
+    simulated = simulate(scenario, federation)
+    _, everything, _ = watched(scenario, server)
+    after = aggregates(scenario, server)
+    executor = OneByOne(federation.model, scenario.client, federation.store)
+    assert (audit.holder >= 0).all()
+    shown = {
+        (v.round, v.level): v
+        for v in views(simulated.bank, resampling(audit, 20, np.random.default_rng(0)))
+        if not v.setting
+    }
+    differ = 0
+    for round in (4, 5):
+        expected = np.empty((scenario.runs, len(audit)))
+        for run in range(scenario.runs):
+            for holder in np.unique(audit.holder).tolist():
+                turns_of = [t for t in turns(everything.local).get((run, holder), []) if t.round <= round]
+                layers = {name: turns_of[-1].kept[name] for name in own} if turns_of else {}
+                differ += bool(turns_of) and turns_of[-1].round not in (4, 5)
+                logits = executor.logits([{**after[run, round], **layers}], audit.examples.inputs)
+                mine = audit.holder == holder
+                expected[run, mine] = losses(margins_of(logits, audit.examples.targets))[0, mine]
+        np.testing.assert_allclose(shown[round, "global"].loss[:, 0], expected, rtol=1e-5, atol=1e-6)
+        bare = [losses(margins_of(executor.logits([after[r, round]], audit.examples.inputs), audit.examples.targets))[0]
+                for r in range(scenario.runs)]  # fmt: skip
+        assert not np.allclose(expected, bare, rtol=0.05)
+    assert differ, "no client was last picked in a round that is not observed"
+
+
+def aggregates(scenario: Any, server: str) -> dict[tuple[int, int], Params]:
+    """The aggregate of every run and round."""
+    found: dict[tuple[int, int], Params] = {}
+
+    class Globals:
+        def wants(self, round: int) -> bool:
+            return True
+
+        def see(self, transitions: Any) -> None:
+            found.update({(t.run, t.round): t.kept for t in transitions if t.level == "global"})
+
+    federation = build(scenario)
+    work = LocalWork(federation, scenario.client, scenario.seed)
+    executor = OneByOne(federation.model, scenario.client, federation.store)
+    Lockstep(scenario, federation, executor, work, Globals()).train(range(scenario.runs), server)
+    return found
+
+
+def test_utility_and_leakage_read_each_holder_and_attack_the_aggregate_once() -> None:
+    leakage = {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 2}, "levels": ["global"]}
+    scenario = personal("fedper", probes=[{"kind": "utility"}, {"kind": "client_gap"}, leakage])
+    federation = build(scenario)
+    rows = simulate(scenario, federation).measurements
+    holders = set(np.unique(federation.audit.holder).tolist())
+    tests = [r for r in rows if r.reading.metric == "test_accuracy" and r.level == "global" and r.round == 4]
+    assert {(r.run, r.client) for r in tests if r.run >= 0} == {(run, k) for run in (0, 1) for k in holders}
+    gaps = [r for r in rows if r.reading.metric == "client_loss_gap" and (r.level, r.round) == ("global", 4)]
+    assert {(r.run, r.reading.subject) for r in gaps if r.run >= 0} == {
+        (run, f"client {k}") for run in (0, 1) for k in holders
+    }
+    attacked = [r for r in rows if r.reading.metric == "distance" and r.round == 4 and r.run >= 0]
+    assert sorted(r.run for r in attacked) == [0, 1]
+
+
+def test_watching_a_personal_client_changes_nothing() -> None:
+    scenario = personal("local_norm")
+    one, other = (simulate(scenario, build(scenario), watch=watch).params for watch in (True, False))
+    assert same(one, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"client": {"kind": "fedper", "layers": 2}}, "client.layers.* the network has 2 with parameters"),
+        ({"client": {"kind": "local_norm"}}, "client.kind.* keeps normalisation layers .* the network has none"),
+    ],
+)
+def test_layers_that_are_not_there_are_an_error(changes: dict[str, Any], message: str) -> None:
+    scenario = tiny(**changes)
+    with pytest.raises(FedmemError, match=message):
+        simulate(scenario, build(scenario))
+
+
+def test_what_no_holder_can_read_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="a sum of models without the layers that fedper keeps"):
+        tiny(client={"kind": "fedper"}, observe={"levels": ["local", "sum"], "sums": [2]})
+    influence = {"estimators": [{"kind": "client_influence"}], "leave_out": {"clients": "all"}}
+    with pytest.raises(ScenarioError, match="client_influence compares one aggregate for all"):
+        tiny(client={"kind": "fedper"}, **influence)
+    tiny(client={"kind": "sgd"}, **influence)

@@ -53,6 +53,8 @@ ALIKE = [
     small(strategy={"kind": "flwr.serverapp.strategy:FedTrimmedAvg"}, seed=4, population=10),
 ]
 """One client algorithm, but different strategies, samplers, data, numbers of rounds, paths and shards."""
+DEFENDED = [small(defences=[{"kind": "noise"}], seed=seed) for seed in (3, 4)]
+"""Clients that draw for what they send, each from the streams of its own seed."""
 CARRYING = [small(**TOYS, rounds=3), small(**TOYS, rounds=3, sampler={"kind": "poisson", "rate": 0.5})]
 """Clients that are offered arrays and remember, so that some remember and some do not yet."""
 
@@ -126,6 +128,12 @@ def test_many_at_once_are_what_each_is_alone(alone: Callable[[Scenario], dict[st
         assert written(outcome.folder) == alone(scenario)
     assert heard.ends == dict.fromkeys(range(7))
     assert all(shares[0] == 0 and shares[-1] == 1 for shares in (heard.shares or {}).values())
+
+
+def test_defences_draw_what_they_draw_alone(alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path) -> None:
+    for scenario, outcome in zip(DEFENDED, run_all(DEFENDED, out=tmp_path, jobs=1), strict=True):
+        assert outcome.error is None
+        assert written(outcome.folder) == alone(scenario)
 
 
 @pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
@@ -250,6 +258,7 @@ def test_scenarios_with_the_same_data_have_the_same_federation() -> None:
         "name": "other",
         "sampler": {"kind": "everyone"},
         "client": {"kind": "sgd", "lr": 0.5, "momentum": 0.5},
+        "defences": [{"kind": "clip"}],
         "strategy": {"kind": "fedmedian"},
         "roster": "own",
         "cohort": "strategy",

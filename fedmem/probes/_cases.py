@@ -90,6 +90,8 @@ class Scope:
         found = []
         for run in sorted({t.run for t in transitions if t.run < self.runs}):
             own = [t for t in transitions if t.run == run]
+            # an aggregate that holders complete by layers of their own was sent once
+            own = own[:1] if view == "aggregate" else own
             cohort = sorted({client for t in own for client in clients_of(t)})
             picked = self._picked(run, own[0].round, cohort, context)
             attacked = [t for t in own if picked.intersection(clients_of(t))]

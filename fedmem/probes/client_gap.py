@@ -137,7 +137,7 @@ def _means(final: Sequence[Measurement]) -> Iterator[Measurement]:
 
 def _shows(transition: Transition, client: int) -> bool:
     """Whether a model is read for a client: its own, that of a sum it is part of, or the aggregate."""
-    if transition.level == "local":
+    if transition.client >= 0:
         return transition.client == client
     return transition.level == "global" or client in transition.clients
 

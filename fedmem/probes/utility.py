@@ -23,8 +23,8 @@ class Utility:
 
     - `test_accuracy`: share of the test set that a model gets right, 0..1, higher is better;
     - `train_accuracy`: the same of its own training rows, audit examples and fill-ins included, each as often as it was
-      trained on: of the client at level `local`, of all clients in the run together at level `global`, of the clients
-      listed at level `sum`;
+      trained on: of the client at level `local`, of all clients in the run together at level `global` (of its holder
+      alone, where the aggregate is completed by personal layers), of the clients listed at level `sum`;
     - `generalisation_gap`: train minus test, model by model, -1..1, higher means more over-fitted. At level `local` it
       also holds the label skew of the client, since the test set is everybody's.
 
@@ -122,7 +122,7 @@ def _everything(clients: Sequence[int], context: Context) -> IntArray:
 
 def _clients(transition: Transition, context: Context) -> tuple[int, ...]:
     """Whose rows a model was trained on."""
-    if transition.level == "local":
+    if transition.client >= 0:
         return (transition.client,)
     if transition.level == "sum":
         return transition.clients

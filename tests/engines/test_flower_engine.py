@@ -75,6 +75,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fedavg": {"probes": [{"kind": "utility"}], "save": {"params": True}},
     "krum": {"strategy": {"kind": "krum"}, "sampler": {"kind": "uniform", "size": 4}},
     "trimmed_mean": {"strategy": {"kind": "trimmed_mean"}, "sampler": {"kind": "everyone"}, "initial_weights": "own"},
+    "layers that stay": {"client": {"kind": "fedper", "lr": 0.2}, "rounds": 6},
     "scaffold": {"strategy": {"kind": "scaffold"}},
     "defences": {"defences": [{"kind": kind} for kind in ("prune", "clip", "noise", "quantise")]},
     "offers and memory": {**TOYS, "sampler": {"kind": "poisson", "rate": 0.5}},

@@ -1,0 +1,23 @@
+"""Layers that stay with a client: they begin as they ended its last turn, and nobody is sent them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedmem.components import ClientState, Outcome
+from fedmem.types import Params
+
+
+def completed(before: Params, memory: Params) -> Params:
+    """The model that a client begins with: the aggregate, with its own layers in it once it has trained."""
+    return {name: memory.get(name, value) for name, value in before.items()}
+
+
+def parted(state: ClientState, before: Params, own: Sequence[str]) -> Outcome:
+    """All is kept; of one's own layers, what came is sent back and what they have become is remembered."""
+    params = state["params"]
+    return Outcome(
+        sent={name: before[name] if name in own else value for name, value in params.items()},
+        kept=params,
+        memory={name: params[name] for name in own},
+    )

@@ -1,0 +1,53 @@
+"""Layers that stay with their holders, and the aggregate as each holder reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fedmem.components import ClientAlgorithm, PersonalClient
+from fedmem.types import Federation, Params, Transition
+
+
+class Holders:
+    """Remembers the own layers of every client of every run, from its last turn; for clients that have any."""
+
+    def __init__(self, client: PersonalClient, federation: Federation) -> None:
+        self._names = client.own(federation.initial)
+        self._audit = federation.audit
+        held = self._audit.holder[self._audit.holder >= 0]
+        self._clients = np.unique(held).tolist() or list(range(federation.num_clients))
+        self._own: dict[tuple[int, int], Params] = {}
+
+    @staticmethod
+    def of(client: ClientAlgorithm, federation: Federation) -> Holders | None:
+        """Those of a client algorithm with personal layers, None for others."""
+        if not isinstance(client, PersonalClient) or not client.own(federation.initial):
+            return None
+        return Holders(client, federation)
+
+    def learn(self, local: Sequence[Transition]) -> None:
+        """Take note of what these clients keep."""
+        for one in local:
+            # copies, since a view would hold on to the models of the whole round
+            self._own[one.run, one.client] = {name: one.kept[name].clone() for name in self._names}
+
+    def completed(self, everywhere: Sequence[Transition]) -> list[Transition]:
+        """For each aggregate one transition of each holder of audit examples (of each client, without any).
+
+        Before and after are completed by the same layers, so that the update is that of the shared ones. Round 0 is
+        the same model for all, and stays one transition.
+        """
+        found = []
+        for one in everywhere:
+            if one.round == 0:
+                found.append(one)
+                continue
+            for client in self._clients:
+                if self._audit.client_in is None or self._audit.client_in[one.run, client]:
+                    own = self._own.get((one.run, client), {})
+                    model = {**one.kept, **own}
+                    found.append(replace(one, client=client, before={**one.before, **own}, sent=model, kept=model))
+        return found
