@@ -286,7 +286,7 @@ def test_neither_shards_nor_workers_change_a_byte(speed: dict[str, int], whole: 
 
 def test_interrupted_it_keeps_the_pilot(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
-    monkeypatch.setattr(sharded, "pilot_of", lambda *given: trained.append(1) or pilot_of(*given))
+    monkeypatch.setattr(sharded, "pilot_of", lambda *given, **named: trained.append(1) or pilot_of(*given, **named))
     scenario = small(shard=1, workers=1)
     with pytest.raises(KeyboardInterrupt):
         run(scenario, out=tmp_path, progress=Stopping(after=10))  # four rounds of the pilot, then one shard and a half
