@@ -15,7 +15,7 @@ from typing import Any
 
 from fedmem import privacy
 from fedmem.catalogue import kind_of
-from fedmem.components import CanaryInjection, PersonalClient
+from fedmem.components import CanaryInjection, PersonalClient, PrivateAlgorithm
 from fedmem.errors import Problem
 
 
@@ -159,6 +159,16 @@ def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
                 message=f"noise is a multiple of the norm of the clip before it, which is {bound:g}, not "
                 f"{defence.norm:g}; write norm: {bound:g}, or put noise before the clip",
             )
+
+
+def _private_steps(client: Any, speed: Any) -> Iterator[Problem]:
+    if isinstance(client, PrivateAlgorithm) and (speed.engine == "flower" or speed.executor == "stacked"):
+        path = "speed.engine" if speed.engine == "flower" else "speed.executor"
+        yield Problem(
+            path=path,
+            message=f"client {kind_of(client)} stacks the examples of one client after the other, in this process; use "
+            + ("engine: lockstep" if speed.engine == "flower" else "executor: auto"),
+        )
 
 
 def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
@@ -491,6 +501,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _personal,
     _noise_of_the_clip,
     privacy.problems,
+    _private_steps,
     _observed_rounds,
     _levels,
     _enough_to_sum,

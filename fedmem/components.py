@@ -283,6 +283,32 @@ class PersonalClient(ClientAlgorithm, Protocol):
     def own(self, params: Params) -> tuple[str, ...]: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class PerExample:
+    """How the gradient of a step is made of those of its n examples, for privacy of each.
+
+    `(sum_i g_i min(1, clip / |g_i|) + noise_multiplier clip z) / expected` with independent standard normal z; for an
+    empty batch the noise alone.
+    """
+
+    clip: float
+    noise_multiplier: float
+    expected: float
+
+
+@runtime_checkable
+class PrivateAlgorithm(ClientAlgorithm, Protocol):
+    """A client algorithm whose `gradient` is made as `per_example` says, at the parameters of its state alone.
+
+    `rate` is the probability with which a record of so many is in a batch, each by itself.
+    """
+
+    @property
+    def per_example(self) -> PerExample: ...
+
+    def rate(self, num_examples: int) -> float: ...
+
+
 Draws = Literal["none", "normal", "uniform"]
 """What a defence wants drawn for each value of an update: nothing, standard normal, or uniform in [0, 1)."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from fedmem.accounting import Adjacency, Promise, Releases, Sampling, noise_for, promise
 from fedmem.catalogue import kind_of
+from fedmem.components import PrivateAlgorithm
 from fedmem.errors import ComponentError, Problem
 from fedmem.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
 
@@ -120,7 +121,14 @@ def _noise_for(target: float, releases: Releases) -> float:
 
 
 def problems(
-    strategy: Any, defences: Sequence[Any], sampler: Any, privacy: Any, clients: int, rounds: int, cohort: str
+    strategy: Any,
+    client: Any,
+    defences: Sequence[Any],
+    sampler: Any,
+    privacy: Any,
+    clients: int,
+    rounds: int,
+    cohort: str,
 ) -> Iterator[Problem]:
     """What is wrong with the privacy of a scenario."""
     if not adds_noise(strategy):
@@ -130,7 +138,7 @@ def problems(
                 message=f"strategy {kind_of(strategy)} adds no noise that could be chosen for it; use dp_fedavg or "
                 "dp_adaptive, or leave target_epsilon out",
             )
-        if privacy.adjacency is not None:
+        if privacy.adjacency is not None and not isinstance(client, PrivateAlgorithm):
             yield Problem(
                 path="privacy.adjacency",
                 message=f"strategy {kind_of(strategy)} adds no noise, so there is nothing to promise to neighbours; "
@@ -172,15 +180,21 @@ def problems(
 
 
 def of_scenario(scenario: Any) -> tuple[Mechanism, ...]:
-    """The mechanisms of a scenario."""
+    """The mechanisms of a scenario that promise the same to every client."""
     return mechanisms(
         scenario.strategy, scenario.defences, scenario.sampler, scenario.privacy, scenario.clients, scenario.rounds
     )
 
 
-def spent(scenario: Any) -> dict[str, Any] | None:
-    """What the manifest says: each mechanism with its promise after all rounds; None where nothing adds noise."""
+def spent(scenario: Any, bank: Bank) -> dict[str, Any] | None:
+    """What the manifest says: each mechanism with its promise after all rounds; None where nothing adds noise.
+
+    Of what promises something else to each client, the worst.
+    """
     found = [_told(one, promise(one.releases)) for one in of_scenario(scenario)]
+    local = [_told(one, promise(one.releases)) for one in of_records(scenario, bank, scenario.rounds).values()]
+    if local:
+        found.append(max(local, key=lambda told: told["epsilon"]))
     return {"mechanisms": found, "says": SAYS} if found else None
 
 
@@ -196,13 +210,47 @@ def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
         for round in scenario.observed_rounds[1:]:
             yield _row(round, EVERYWHERE, one, promise(replace(releases, count=round)))
         if releases.sampling == "everyone" and kind_of(scenario.sampler) != "everyone":
-            for client, count in sorted(_participations(bank).items()):
+            for client, count in sorted(_participations(bank, scenario.rounds).items()):
                 yield _row(FINAL, client, one, promise(replace(releases, count=count)))
+    for client, one in of_records(scenario, bank, scenario.rounds).items():
+        yield _row(FINAL, client, one, promise(one.releases))
+    for round in scenario.observed_rounds[1:]:
+        given = [(one, promise(one.releases)) for one in of_records(scenario, bank, round).values()]
+        if given:
+            yield _row(round, EVERYWHERE, *max(given, key=lambda pair: pair[1].epsilon))
 
 
-def _participations(bank: Bank) -> Mapping[int, int]:
-    """In how many rounds each client took part, in the run in which it did most often."""
-    counts = Counter((part.run, part.client) for part in bank.participation)
+def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
+    """What each client has promised to its records by its noisy steps up to a round; empty where there are none.
+
+    Somebody who sees every message of a client knows when it takes part, so that there is no credit for being picked.
+    Where its rows differ between runs or rounds it is taken to have had the fewest of them, with the most steps.
+    """
+    if not isinstance(scenario.client, PrivateAlgorithm):
+        return {}
+    how, found = scenario.client.per_example, {}
+    sizes: dict[int, list[int]] = {}
+    for part in bank.participation:
+        if part.round <= until and part.num_examples:
+            sizes.setdefault(part.client, []).append(part.num_examples)
+    rounds = _participations(bank, until)
+    for client, rows in sorted(sizes.items()):
+        releases = Releases(
+            noise_multiplier=how.noise_multiplier,
+            sampling="poisson",
+            rate=scenario.client.rate(min(rows)),
+            count=rounds[client] * max(scenario.client.num_steps(size) for size in set(rows)),
+            delta=scenario.privacy.delta,
+            unit="record",
+            adjacency=scenario.privacy.adjacency or "add_remove",
+        )
+        found[client] = Mechanism(part="client", against="what clients send", clip=f"{how.clip:g}", releases=releases)
+    return found
+
+
+def _participations(bank: Bank, until: int) -> Mapping[int, int]:
+    """In how many rounds each client took part up to one, in the run in which it did most often."""
+    counts = Counter((part.run, part.client) for part in bank.participation if part.round <= until)
     most: dict[int, int] = {}
     for (_, client), count in counts.items():
         most[client] = max(count, most.get(client, 0))

@@ -219,7 +219,7 @@ def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total
         "components": components_of(scenario),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
-        "privacy": spent(scenario),
+        "privacy": spent(scenario, simulated.bank),
         "alarms": _alarms(simulated),
     }
 

@@ -48,7 +48,7 @@ def test_samplers_are_credited_with_what_is_proven(sampler, cohort, sampling, ra
 def test_the_neighbours_asked_for():
     assert only(private(privacy={"adjacency": "replace"})).adjacency == "replace"
     assert not privacy.of_scenario(tiny())
-    assert privacy.spent(tiny()) is None
+    assert privacy.spent(tiny(), type("Bank", (), {"participation": []})) is None
 
 
 def test_noise_is_found_before_training_and_written_down():

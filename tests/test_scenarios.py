@@ -14,7 +14,7 @@ import pytest
 
 import fedmem
 from fedmem import catalogue, privacy
-from fedmem.components import FAMILIES
+from fedmem.components import FAMILIES, PrivateAlgorithm
 from fedmem.joining import sources
 from fedmem.running import run
 from fedmem.scenario import Scenario, load_scenario
@@ -181,7 +181,8 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     scenario = smaller(path, data)
     frame = fedmem.read(run(scenario, out=tmp_path / "runs")).measurements
     measured = frame[frame.value.notna()]
-    promised = {privacy.SOURCE} if privacy.of_scenario(scenario) else set()
+    private = privacy.of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)
+    promised = {privacy.SOURCE} if private else set()
     assert set(measured.source) == {
         *sources(scenario.probes),
         *map(catalogue.kind_of, scenario.estimators),

@@ -122,7 +122,12 @@ EDITS = [
     ("levels: [local, global]", "levels: [local, local]", "observe.levels", "twice"),
     ("- {kind: utility}", "- {kind: utility, levels: [sum]}", "probes[0].levels", "add it to observe.levels"),
     ("- {kind: utility}", "- {kind: utility, every: 9}", "probes[0].every", "at most 4"),
-    ("{kind: inverting_gradients}}", "{kind: lira}}", "probes[1].attack.kind", "choose from: inverting_gradients"),
+    (
+        "{kind: inverting_gradients}}",
+        "{kind: lira}}",
+        "probes[1].attack.kind",
+        "is no ReconstructionAttack; choose from: ",
+    ),
     ("{kind: inverting_gradients}}", "{kind: inverting_gradients}, rounds: [3]}", "probes[1].rounds", "observe.rounds"),
     ("{kind: lira}}", "{kind: inverting_gradients}}", "estimators[2].attack.kind", "choose from: lira, loss_threshold"),
     (", attack: {kind: lira}}", "}", "estimators[2].attack", "is missing"),

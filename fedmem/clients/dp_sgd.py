@@ -1,0 +1,101 @@
+"""Stochastic gradient descent with differential privacy of records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+
+from fedmem.clients.sgd import Sgd
+from fedmem.components import ClientState, Outcome, PerExample
+from fedmem.types import IntArray, Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateSgd:
+    """`sgd` whose gradients hide each record: clipped one by one, summed, noisy (Abadi et al., 2016).
+
+    The gradient of a step is `(sum_i g_i min(1, S / |g_i|) + z S n) / batch_size` over the records of a batch, `n`
+    standard normal. A batch has each record by itself with probability `batch_size` / rows, so that its size varies and
+    may be 0; it is divided by what is expected all the same, and noise is added even to nothing. What follows is `sgd`
+    without clipping. Every message of the client is protected, from the server as well; what it holds is not.
+
+    Guarantees:
+
+    - one record moves the gradient of a step by at most S / `batch_size`, whatever it is;
+    - clipping and noise are those of Opacus, to rounding;
+    - clients of few rows draw each with a larger probability, and so promise less: `privacy` has the worst of them.
+
+    Fields:
+        lr: learning rate of the first round.
+        decay: what the learning rate is multiplied by from one round to the next.
+        momentum: share of the velocity carried to the next step; it starts at zero in every round.
+        clip: S, the largest norm of the gradient of one record, over all parameters.
+        noise_multiplier: z, the standard deviation of the noise on the sum divided by S.
+        epochs: expected passes over the client's rows in each round; ignored where `steps` is given.
+        steps: number of local steps in each round.
+        batch_size: rows expected in a step, at most all.
+
+    >>> PrivateSgd(steps=3, batch_size=4).batches(0, np.random.default_rng(0)).shape
+    (0, 1)
+
+    Reference: Abadi et al. (2016), deep learning with differential privacy.
+    """
+
+    lr: Annotated[float, Gt(0)] = 0.1
+    decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    clip: Annotated[float, Gt(0)] = 1.0
+    noise_multiplier: Annotated[float, Ge(0)] = 1.0
+    epochs: Annotated[int, Gt(0)] = 1
+    steps: Annotated[int, Gt(0)] | None = None
+    batch_size: Annotated[int, Gt(0)] = 10
+
+    @property
+    def per_example(self) -> PerExample:
+        """How the gradient of a step is made of those of its records."""
+        return PerExample(clip=self.clip, noise_multiplier=self.noise_multiplier, expected=self.batch_size)
+
+    @cached_property
+    def _plain(self) -> Sgd:
+        return Sgd(
+            lr=self.lr,
+            decay=self.decay,
+            momentum=self.momentum,
+            epochs=self.epochs,
+            steps=self.steps,
+            batch_size=self.batch_size,
+        )
+
+    def rate(self, num_examples: int) -> float:
+        """Probability with which a record is in a batch."""
+        return min(1.0, self.batch_size / num_examples) if num_examples else 0.0
+
+    def num_steps(self, num_examples: int) -> int:
+        """Steps in a round for a client with this many rows; none where it has no rows."""
+        return self._plain.num_steps(num_examples)
+
+    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
+        """(steps, widest batch) positions into the client's rows, -1 where a batch has less; at least one column."""
+        drawn = rng.random((self.num_steps(num_examples), num_examples)) < self.rate(num_examples)
+        width = max(1, int(drawn.sum(axis=1).max(initial=0)))
+        # those that are drawn come first, in their order
+        order = np.argsort(~drawn, axis=1, kind="stable")[:, :width]
+        chosen = np.where(np.take_along_axis(drawn, order, axis=1), order, -1)
+        return chosen if chosen.shape[1] else np.full((len(drawn), 1), -1, dtype=np.int64)
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+        """As `sgd`."""
+        return self._plain.init(before, offer, memory)
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        """As `sgd`, from a gradient that is noisy already."""
+        return self._plain.step(state, gradient)
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        """Send the model and keep the same."""
+        return self._plain.final(state, before)
