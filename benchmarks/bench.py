@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     remarks: list[str] = []
     for match in matches(peers=not given.quick, quick=given.quick):
         if given.only is None or match.title in given.only:
-            found, said = play(match, repetitions, peers=not given.quick)
+            found, said = play(match, match.repetitions or repetitions, peers=not given.quick)
             results += found
             remarks += said
     print(report.table(results))

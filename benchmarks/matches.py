@@ -34,6 +34,7 @@ def matches(*, peers: bool, quick: bool) -> list[Match]:
         _probes(),
         _many_clients(),
         _attacks(peers=peers),
+        _compare(settings=2 if quick else 8, seeds=2 if quick else 5),
     ]
 
 
@@ -176,6 +177,26 @@ def _attacks(*, peers: bool) -> Match:
             _row("attacks", f"{text}: one after the other by breaching", rows.quotient(peer.name, own.name), over_peer),
         ]
     return Match(title="attacks", workload=None, contenders=contenders, figures=figures)
+
+
+def _compare(*, settings: int, seeds: int) -> Match:
+    together, apart = (
+        Contender(
+            name=f"{way}, {settings} settings x {seeds} seeds",
+            module="benchmarks.cells",
+            arguments=(way, "--settings", str(settings), "--seeds", str(seeds)),
+            wants_plan=False,
+        )
+        for way in ("together", "apart")
+    )
+    figure = Row(
+        workload="compare",
+        text=f"{settings} strategies x {seeds} seeds of the quickstart, R = 16: compared over run one by one",
+        value=rows.quotient(together.name, apart.name),
+        target=0.75,
+        better="below",
+    )
+    return Match(title="compare", workload=None, contenders=[together, apart], figures=[figure], repetitions=1)
 
 
 def _row(workload: str, text: str, value: rows.Value, target: float | None = None) -> Row:

@@ -57,7 +57,7 @@ def drawn(comparison: Comparison) -> Iterator[tuple[str, bytes, str]]:
             ]
             for quantity, found in shown.items()
         }
-        yield "retention", _dots(comparison, "retention, global / local", panels, (0.0, 1.0)), text
+        yield "retention", _dots(comparison, "retention, global / local (cut at −1 and 2)", panels, (0.0, 1.0)), text
     trades: dict[Quantity, list[Any]] = {}
     for trade in comparison.trades:
         trades.setdefault(trade.quantity, []).append(trade)
@@ -171,6 +171,8 @@ def _dots(comparison: Comparison, title: str, panels: Mapping[str, Sequence[Mean
             axes.errorbar([mean.value], [setting], xerr=_bars(mean), linestyle="none", **_style(setting))
         for mark in marks:
             axes.axvline(mark, color=FAINT, linestyle=":", linewidth=1, zorder=1)
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, marks[0] - 1), min(high, marks[-1] + 1))  # intervals of ratios may have no end
         axes.set_yticks(range(len(comparison.labels)), [plain(label) for label in comparison.labels])
         axes.set_ylim(len(comparison.labels) - 0.5, -0.5)
     return _finished(figure, title, _SUBTITLE, grid, 1)

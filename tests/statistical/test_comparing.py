@@ -100,12 +100,14 @@ def test_noise_alone_is_rarely_called(pool: Comparison) -> None:
 
 
 def test_what_is_planted_is_mostly_found(pool: Comparison) -> None:
-    """A shift by two standard errors of a single bank, as its values scatter over seeds, at the exposure alone."""
+    """A shift by two standard errors of a single pair, as its differences scatter over seeds, at the exposure alone."""
     rng = np.random.default_rng(1)
 
     def shift(series: Series) -> float:
         place = series.quantity.metric, series.quantity.level, series.quantity.parts
-        return 2 * float(series.values.std(ddof=1)) if place == ("exposure", "global", ()) else 0.0
+        return (
+            2 * float((series.values[1] - series.values[0]).std(ddof=1)) if place == ("exposure", "global", ()) else 0.0
+        )
 
     found = sides = 0
     for _ in range(REPETITIONS):
