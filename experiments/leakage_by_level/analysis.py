@@ -42,6 +42,8 @@ def results(run: Run, rounds: int) -> pd.DataFrame:
     found = found.join(falls(single[single.out.isna() & (single.metric == "margin")]))
     found["runs"] = run.scenario["runs"]
     accuracy = run.measurements.query("metric == 'test_accuracy' and level == 'global' and run == -1")
+    # accuracy is measured before the first round too, and repeated for the end
+    accuracy = accuracy[accuracy["round"].isin(rows["round"])]
     by_stage = accuracy.assign(stage=stages(accuracy["round"], rounds)).groupby("stage").value.first()
     found["accuracy"] = by_stage.reindex(found.index.get_level_values("stage")).to_numpy()
     order = {name: place for place, name in enumerate(("start", "middle", "end", *LEVELS))}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from fedmem.probes._leaks import summed_up
 from fedmem.sums import again, by_size
-from fedmem.types import Measurement, Reading
+from fedmem.types import FINAL, Measurement, Reading
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "leakage_by_level"
@@ -64,9 +65,10 @@ def made() -> list[Measurement]:
 def frame(rows: list[Measurement]) -> pd.DataFrame:
     names = ("run", "round", "level", "client", "source")
     told = [{name: getattr(one, name) for name in names} | vars(one.reading) for one in rows]
-    accuracy = {"run": -1, "round": 1, "level": "global", "client": -1, "source": "utility"}
-    accuracy |= {"metric": "test_accuracy", "value": 0.5, "subject": "", "setting": ""}
-    return pd.DataFrame([*told, accuracy])
+    accuracy = {"run": -1, "level": "global", "client": -1, "source": "utility"}
+    accuracy |= {"metric": "test_accuracy", "subject": "", "setting": ""}
+    values = {0: 0.1, 1: 0.5, 15: 0.6, 30: 0.7, FINAL: 0.7}
+    return pd.DataFrame([*told, *({**accuracy, "round": round, "value": value} for round, value in values.items())])
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,15 @@ def test_the_table_finds_what_was_put_in(table: pd.DataFrame) -> None:
         assert (row["stage"], row["kind"]) == ("start", "typical")
         assert row["identified_out"] == 0
     assert table.loc["local", "identified"] > 0.9 > 0.5 > table.loc["global", "identified"]
+
+
+def test_each_stage_has_the_accuracy_of_its_round(modules: SimpleNamespace) -> None:
+    """Round 0, which nobody attacks, and the summary at the end are no part of the middle."""
+    rows = [replace(one, round=round) for one in made() if one.round != FINAL for round in (1, 15, 30)]
+    audit = pd.DataFrame({"subject": range(8), "kind": ["typical"] * 8})
+    run = SimpleNamespace(measurements=frame(rows), audit=audit, scenario={"runs": 8})
+    found = modules.analysis.results(run, 30).groupby("stage").accuracy.unique()
+    assert {stage: values.tolist() for stage, values in found.items()} == {"start": [0.5], "middle": [0.6], "end": [0.7]}
 
 
 def test_falls_are_paired(table: pd.DataFrame) -> None:
