@@ -447,8 +447,8 @@ class GradientTarget:
 
     Only what an attack declares is there, else None: `labels` (num_images,), sorted; `algorithm`, the client's, with
     the `offer` it was given; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
-    batch, -1 for padding. Places go by sorted label where labels are granted. `population` are examples of the
-    adversary's own, drawn like those of the clients, on which nobody trains.
+    batch, -1 for padding. Places go by sorted label where labels are granted, else by first use. `population` are
+    examples of the adversary's own, drawn like those of the clients, on which nobody trains.
     """
 
     model: nn.Module
@@ -470,11 +470,25 @@ class GradientTarget:
     def granted(self, words: Sequence[str]) -> GradientTarget:
         """The same without what is not in `words`, some of `GRANTS`; `knows` has the rest.
 
-        An attack is shown no more than it declares, so that it cannot use what its report does not say.
+        An attack is shown no more than it declares, so that it cannot use what its report does not say. Places that go
+        by label would tell the labels of each batch, so without labels they are counted anew, by first use.
         """
         shown: dict[str, Any] = {word: getattr(self, word) if word in words else None for word in GRANTS}
+        if shown["batches"] is not None and shown["labels"] is None:
+            shown["batches"] = _by_first_use(shown["batches"])
         shown["knows"] = "+".join([self.knows, *(word for word in GRANTS if shown[word] is not None)])
         return replace(self, **shown, offer=self.offer if "algorithm" in words else {})
+
+
+def _by_first_use(batches: IntArray) -> IntArray:
+    """The same batches with places in the order in which they are first met; -1 stays.
+
+    >>> _by_first_use(np.array([[2, 0], [1, -1], [0, 2]])).tolist()
+    [[0, 1], [2, -1], [1, 0]]
+    """
+    met = dict.fromkeys(batches[batches >= 0].tolist())
+    number = {-1: -1} | {place: count for count, place in enumerate(met)}
+    return np.array([[number[place] for place in batch] for batch in batches.tolist()], dtype=np.int64)
 
 
 GRANTS = ("labels", "algorithm", "batches", "population")

@@ -191,12 +191,28 @@ def test_one_step_on_all_images_is_what_inverting_gradients_does() -> None:
 def test_an_order_that_is_drawn_asks_for_no_batches_and_does_worse() -> None:
     attack = Unrolled(steps=80, tv=0.0, labels="known", order="drawn", restarts=2)
     assert attack.knows == ("labels", "algorithm")
-    assert Unrolled().knows == ("algorithm", "batches")
+    assert Unrolled().knows == ("labels", "algorithm", "batches")
     target, rows = made(), rows_of(4)
     (blind,) = attack.reconstruct([target.granted(attack.knows)], streams(1))
     (seeing,) = replace(attack, order="known", restarts=1).reconstruct([target], streams(1))
     assert np.median(quality(seeing, rows)) > np.median(quality(blind, rows)) + 3
     assert seeing.distance < blind.distance
+
+
+def test_without_labels_the_batches_do_not_tell_whose_label_is_whose() -> None:
+    """Places go by label; who is granted no labels finds the same images whatever the labels of a batch are."""
+    attack, target = Unrolled(steps=60, tv=0.0, labels="inferred"), made()
+    assert target.batches is not None
+    other = replace(target, batches=np.array([2, 0, 3, 1])[target.batches])
+    one, two = (shown.granted(attack.knows) for shown in (target, other))
+    assert one.batches is not None
+    assert two.batches is not None
+    assert one.batches.tolist() == two.batches.tolist()
+    assert one.batches[:2].ravel().tolist() == [0, 1, 2, 3]
+    (knowing,) = replace(attack, labels="known").reconstruct([target], streams(1))
+    rows, rngs = rows_of(4), [stream(1, "x", client=t) for t in range(4)]
+    blind = attack.reconstruct([one] * 4, rngs)
+    assert np.median(quality(knowing, rows)) > np.mean([np.median(quality(found, rows)) for found in blind]) + 3
 
 
 def test_targets_beside_it_do_not_matter_and_one_without_a_direction_is_nan() -> None:

@@ -41,9 +41,11 @@ class Unrolled:
     - `lr`: first step size; 0.1 is a tenth of the range of a pixel.
     - `tv`: weight of total variation, the mean absolute difference between neighbouring pixels of every channel.
     - `restarts`: independent starts for each target.
-    - `labels`: whether labels are `inferred` from the mean gradient of all steps, or `known` to the adversary.
-    - `order`: whether it is `known` which images were in which batch, or each start `draws` an order of its own, as the
-      client would: right for one step on all images, a guess for more.
+    - `labels`: whether labels are `known` to the adversary, or `inferred` from the mean gradient of all steps.
+    - `order`: whether it is `known` which images were in which batch, or `drawn` by each start for itself, as the
+      client would: right for one step on all images, a guess for more. A known order says of known labels which batches
+      they were in. Of inferred ones it cannot: each start draws which label stands at which place, and for a single
+      epoch this is no better than `drawn`.
 
     Guarantees:
 
@@ -85,7 +87,7 @@ class Unrolled:
     lr: Annotated[float, Gt(0)] = 0.1
     tv: Annotated[float, Ge(0)] = 1e-4
     restarts: Annotated[int, Gt(0)] = 1
-    labels: Literal["inferred", "known"] = "inferred"
+    labels: Literal["inferred", "known"] = "known"
     order: Literal["known", "drawn"] = "known"
 
     @property
@@ -106,7 +108,7 @@ class Unrolled:
         return best(problems, self._solve, times=longest)
 
     def _batches(self, target: GradientTarget, rng: np.random.Generator) -> IntArray:
-        """Those of the client, or some that it might have drawn."""
+        """Those of the client, as far as it is known whose label is whose, or some that it might have drawn."""
         assert target.algorithm is not None
         if self.order == "drawn":
             return target.algorithm.batches(target.num_images, rng)
@@ -115,7 +117,11 @@ class Unrolled:
                 "batches: `order: known` needs the batches of the client, which are not known here (where fewer images "
                 "are rebuilt than were trained on, raise max_images); else use `order: drawn`"
             )
-        return target.batches
+        if target.labels is not None:
+            return target.batches
+        # nobody says whose label is whose
+        places = rng.permutation(target.num_images)
+        return np.where(target.batches >= 0, places[target.batches], -1)
 
     def _solve(self, problems: Sequence[Problem]) -> list[Solution]:
         """Optimise a stack of problems."""
