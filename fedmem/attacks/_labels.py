@@ -64,9 +64,11 @@ def infer_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArra
     That is not known, and taken to be uniform, 1/C. A class with a negative entry is surely present, and found once to
     begin with; the others are found one at a time, each where most is missing from n_c.
 
-    Exact for one example, and for any labels under an untrained model. A trained model predicts its batch well: g is
-    small, and what is found comes near to the uniform guess, which `guess_labels` gives for comparison. Shares of the
-    labels found from 40 messages of clients each after 1, 5, 10 and 40 rounds (digits, batches of 57 on average):
+    Exact for one example, and for any labels where predictions are uniform. Those of an untrained model nearly are: of
+    20 batches of 16, 32 and 64 digits each, all, .97 and .95 of the labels were right. A trained one predicts its batch
+    well: g is small, and what is found comes near to the uniform guess, which `guess_labels` gives for comparison.
+    Shares of the labels found from 40 messages of clients each after 1, 5, 10 and 40 rounds (digits, batches of 57 on
+    average):
 
     - skewed clients (alpha 0.5, 3 epochs): .73, .63, .63, .59; guess .61, .59, .61, .58; subtracting the mean impact of
       one example again and again (Wainakh et al., 2022), which knows no scale: .77, .66, .52, .51;

@@ -99,7 +99,11 @@ def test_each_stage_has_the_accuracy_of_its_round(modules: SimpleNamespace) -> N
     audit = pd.DataFrame({"subject": range(8), "kind": ["typical"] * 8})
     run = SimpleNamespace(measurements=frame(rows), audit=audit, scenario={"runs": 8})
     found = modules.analysis.results(run, 30).groupby("stage").accuracy.unique()
-    assert {stage: values.tolist() for stage, values in found.items()} == {"start": [0.5], "middle": [0.6], "end": [0.7]}
+    assert {stage: values.tolist() for stage, values in found.items()} == {
+        "start": [0.5],
+        "middle": [0.6],
+        "end": [0.7],
+    }
 
 
 def test_falls_are_paired(table: pd.DataFrame) -> None:
