@@ -248,6 +248,11 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _weighting(scenario: Scenario) -> str:
+    """How clients count: by size, also if the strategy does not say."""
+    return getattr(scenario.strategy, "weighting", "size")
+
+
 class _Context:
     """What probes may ask for: see `components.Context`."""
 
@@ -264,6 +269,7 @@ class _Context:
         self.client: ClientAlgorithm = scenario.client
         self.seed = scenario.seed
         self.observed_rounds = scenario.observed_rounds
+        self.weighting = _weighting(scenario)
         self._executor = executor
         self._work = work
         self._source = source
@@ -361,8 +367,7 @@ class _Observer:
     def _sums(self, local: Sequence[Transition]) -> list[Transition]:
         """What secure aggregation would show of these clients, where that is asked for."""
         scenario = self._scenario
-        weighting = getattr(scenario.strategy, "weighting", "size")
-        return sums_of(local, scenario.observe.sums, weighting, scenario.seed, self._federation.audit)
+        return sums_of(local, scenario.observe.sums, _weighting(scenario), scenario.seed, self._federation.audit)
 
     def _read(self, transitions: list[Transition]) -> None:
         """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""

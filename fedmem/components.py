@@ -350,6 +350,8 @@ class Context(Protocol):
     seed: int
     observed_rounds: tuple[int, ...]
     """Every round of the scenario that is observed, sorted, 0 included, so that a probe can declare its own."""
+    weighting: str
+    """How clients count in sums and in the aggregate: by `size` or `uniform`, as the strategy says."""
 
     def stream(
         self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None

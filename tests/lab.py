@@ -113,6 +113,7 @@ class Lab:
     client: Any = field(default_factory=lambda: Sgd(lr=0.1, epochs=1, batch_size=5))
     seed: int = 0
     observed_rounds: tuple[int, ...] = (0, 2, 4)
+    weighting: str = "size"
     kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def stream(

@@ -793,6 +793,25 @@ def test_of_several_clients_or_more_images_than_are_rebuilt_no_order_is_known() 
     assert together.labels.tolist() == every.tolist()
 
 
+@pytest.mark.parametrize("weighting", ["size", "uniform"])
+def test_the_gradient_of_a_sum_is_a_mean_of_those_of_its_clients(weighting: str) -> None:
+    """Clients of unlike sizes take unlike numbers of steps; their shares in the gradient add up to 1 all the same."""
+    uneven = replace(federation(), base=(np.arange(12), np.arange(12, 14), np.arange(24, 30)))
+    lab = Lab(federation=uneven, client=Sgd(lr=0.1, epochs=1, batch_size=2), weighting=weighting)
+    local, shy = lab.local(runs=(0,)), Asks((), [])
+    probe = Leakage(attack=shy, victims=3, first_step=False, levels=("local", "sum"))
+    probe.observe(local, lab)
+    probe.observe(sums_of(local, (3,), weighting, lab.seed, uneven.audit), lab)
+    *parts, together = shy.shown
+    sizes = np.array([len(lab.rows(0, client)) for client in range(3)])
+    shares = (sizes if weighting == "size" else np.ones(3)) * [lab.client.num_steps(size) for size in sizes]
+    shares = shares / shares.sum()
+    assert len(set(sizes.tolist())) == len(parts) == 3
+    for name, value in together.gradient.items():
+        mean = sum(share * part.gradient[name] for share, part in zip(shares, parts, strict=True))
+        assert torch.allclose(value, mean, atol=1e-5)
+
+
 def test_sums_are_attacked_on_the_victims_of_their_clients() -> None:
     lab = Lab()
     local = lab.local(runs=(0, 1))

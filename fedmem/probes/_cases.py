@@ -119,7 +119,7 @@ class Scope:
             round = transition.round
             held = [context.rows(run, client, round) for client in clients]
             after, rows = transition.sent, np.concatenate([context.used(run, client, round) for client in clients])
-            steps = float(np.mean([context.client.num_steps(len(part)) for part in held]))
+            steps = _steps([len(part) for part in held], context)
         audit = federation.audit
         wanted = audit.is_in[run] & np.isin(audit.holder, sorted(picked))
         victims = np.flatnonzero(wanted & np.isin(federation.audit_start + np.arange(len(audit)), rows))
@@ -162,6 +162,12 @@ class Scope:
 def clients_of(transition: Transition) -> tuple[int, ...]:
     """Whose work a transition is."""
     return (transition.client,) if transition.level == "local" else transition.clients
+
+
+def _steps(sizes: Sequence[int], context: Context) -> float:
+    """The mean number of steps of clients with so many rows, weighted as their models are in the sum."""
+    steps = [context.client.num_steps(size) for size in sizes]
+    return float(np.average(steps, weights=sizes if context.weighting == "size" and any(sizes) else None))
 
 
 def _first(client: ClientAlgorithm) -> ClientAlgorithm:

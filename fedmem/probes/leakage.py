@@ -24,7 +24,8 @@ class Leakage:
 
     - `message` (level local): what a client sent; `g ~ -(sent - before) / (lr * steps)`, which is a gradient only if
       there was one step, and otherwise an approximation that the attack has to live with;
-    - `sum` (level sum): the same of the sum over some clients, which is all that secure aggregation lets a server see;
+    - `sum` (level sum): the same of the sum over some clients, which is all that secure aggregation lets a server see,
+      with the mean of their steps, weighted as their models are;
     - `aggregate` (level global): the same of the server's step, for all images of the cohort together;
     - `first_step` (level local): the gradient of the same client's first batch alone, before any defence. Nobody in the
       federation sees it: a stronger adversary, and an upper bound on `message`.
