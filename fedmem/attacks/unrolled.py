@@ -14,7 +14,7 @@ from fedmem.attacks._matching import total_variation
 from fedmem.attacks._problems import Problem, Solution, best, starts
 from fedmem.attacks._targets import checked
 from fedmem.attacks._training import Training
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.components import GradientTarget, PrivateAlgorithm, Reconstruction
 from fedmem.errors import TargetError
 from fedmem.types import IntArray
 
@@ -56,8 +56,9 @@ class Unrolled:
     - computed in float64, since an update is a small difference of parameters;
     - a target without a direction gets a distance of NaN.
 
-    Errors: `TargetError` if a target does not fit its model, is the work of several clients, or lacks what the attack
-    declares to know; `RunError` when the model's last layer has no bias to read labels from.
+    Errors: `TargetError` if a target does not fit its model, is the work of several clients or of one that clips and
+    hides the gradient of each record, or lacks what the attack declares to know; `RunError` when the model's last layer
+    has no bias to read labels from.
 
     >>> import torch
     >>> from fedmem.clients.sgd import Sgd
@@ -151,5 +152,11 @@ def _simulable(target: GradientTarget) -> GradientTarget:
         raise TargetError(
             "unrolled needs the update and the client's algorithm, a gradient alone is of no use to it; give the "
             "models before and after training, or use inverting_gradients"
+        )
+    if isinstance(target.algorithm, PrivateAlgorithm):
+        raise TargetError(
+            "unrolled does again what a client does with the mean gradient of a batch, but "
+            f"{type(target.algorithm).__name__} clips the gradient of each record and adds noise that nobody else "
+            "knows; use inverting_gradients"
         )
     return target
