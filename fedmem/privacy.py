@@ -102,7 +102,13 @@ def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int
     if strategy.noise_multiplier is None:
         bare = replace(strategy, noise_multiplier=0.0)
         (found,) = mechanisms(bare, (), sampler, privacy, clients, rounds)
-        return replace(strategy, noise_multiplier=_noise_for(target, found.releases))
+        wanted = _noise_for(target, found.releases)
+        try:
+            return replace(strategy, noise_multiplier=wanted)
+        except ValueError as error:
+            raise ComponentError(
+                "strategy", f"privacy.target_epsilon {target:g} takes a noise_multiplier of {wanted:g}: {error}"
+            ) from error
     (found,) = mechanisms(strategy, (), sampler, privacy, clients, rounds)
     given = promise(found.releases)
     if given.epsilon > target:
@@ -174,7 +180,7 @@ def problems(
         )
     try:
         settled(strategy, sampler, privacy, clients, rounds)
-        mechanisms(replace(strategy, noise_multiplier=1.0), defences, sampler, privacy, clients, rounds)
+        mechanisms(replace(strategy, noise_multiplier=0.0), defences, sampler, privacy, clients, rounds)
     except ComponentError as error:
         yield Problem(path=error.path, message=error.message)
 

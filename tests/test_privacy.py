@@ -51,6 +51,14 @@ def test_the_neighbours_asked_for():
     assert privacy.spent(tiny(), type("Bank", (), {"participation": []})) is None
 
 
+def test_noise_on_bits_that_is_too_little_for_the_target_is_told():
+    adaptive = {"kind": "dp_adaptive", "cohort": 2.5, "bit_noise": 0.4}
+    with pytest.raises(ScenarioError, match=r"strategy: privacy.target_epsilon 1 takes .* raise bit_noise above"):
+        private(strategy={**adaptive, "noise_multiplier": None}, privacy={"target_epsilon": 1.0})
+    # enough for the noise that is asked for, however little that is
+    assert only(private(strategy={**adaptive, "noise_multiplier": 0.5})).noise_multiplier == 0.5
+
+
 def test_noise_is_found_before_training_and_written_down():
     scenario = private(strategy={**NOISY, "noise_multiplier": None}, privacy={"target_epsilon": 8.0})
     assert 7.9 < promise(only(scenario)).epsilon <= 8
