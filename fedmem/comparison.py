@@ -28,7 +28,7 @@ from fedmem.contrasts import (
 from fedmem.crossing import Setting, label_of
 from fedmem.results import Run
 from fedmem.summary import VIEWS, Summary
-from fedmem.types import FloatArray
+from fedmem.types import BoolArray, FloatArray
 
 POINTS = ("memorisation", "auc", "tpr", "test_accuracy", "train_accuracy", "generalisation_gap", "client_accuracy_gap")
 """Measures between −1 and 1 whose differences are told in percentage points."""
@@ -69,7 +69,8 @@ class Series:
     """The values of a quantity (settings, seeds), the value that no memorisation gives, and n; NaN where a run failed.
 
     `paired` is the value at the aggregate over just those examples that the holder's value is about, for local ones.
-    `rounds` are the values at each observed round that has any.
+    `fpr` is the false positive rate at which a value was taken, NaN where there is none. `rounds` are the values at
+    each observed round that has any.
     """
 
     quantity: Quantity
@@ -77,12 +78,25 @@ class Series:
     null: FloatArray
     n: FloatArray
     paired: FloatArray
+    fpr: FloatArray
     rounds: Mapping[int, FloatArray]
+
+    def alike(self, setting: int, other: int) -> BoolArray:
+        """(seeds,) whether both settings have this quantity at one false positive rate: other rates are other tests."""
+        one, two = self.fpr[setting], self.fpr[other]
+        return np.asarray(~(np.abs(one - two) > 1e-12))
+
+    def against(self, setting: int, other: int) -> Contrast:
+        """What a setting has more than another, over the seeds in which the two can be compared."""
+        return contrast(np.where(self.alike(setting, other), self.values[setting], math.nan), self.values[other])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A setting in one quantity: its mean, and how it differs from its reference (None for a reference itself)."""
+    """A setting in one quantity: its mean, and how it differs from its reference (None for a reference itself).
+
+    `other_rates` says that it has no seed with the reference's false positive rate, so that nothing is compared.
+    """
 
     quantity: Quantity
     setting: int
@@ -91,12 +105,15 @@ class Row:
     adjusted: float
     detectable: float
     seeds: int
+    other_rates: bool = False
 
     @property
     def verdict(self) -> str:
-        """`higher`, `lower`, `identical` or `unresolved`, empty for a reference."""
+        """`higher`, `lower`, `identical`, `unresolved` or `other rates`, empty for a reference."""
         if self.contrast is None:
             return ""
+        if self.other_rates:
+            return "other rates"
         if self.contrast.identical:
             return "identical"
         if not self.adjusted < LEVEL:
@@ -204,9 +221,9 @@ class Comparison:
         """Every setting in every tested quantity. Holm's adjustment is over all of these differences together."""
         drafts = []
         for one in self.tested:
-            for setting, values in enumerate(one.values):
+            for setting in range(len(self.labels)):
                 other = self.reference[setting]
-                drafts.append((one, setting, None if other == setting else contrast(values, one.values[other])))
+                drafts.append((one, setting, None if other == setting else one.against(setting, other)))
         adjusted = holm(np.array([math.nan if found is None else found.p for _, _, found in drafts]))
         tests = max(1, int(np.count_nonzero(~np.isnan(adjusted))))
         return tuple(
@@ -218,6 +235,9 @@ class Comparison:
                 adjusted=p,
                 detectable=math.nan if found is None else detectable(found.sd, found.n, tests),
                 seeds=0 if found is None else seeds_for(found.value, found.sd, tests),
+                other_rates=found is not None
+                and found.n == 0
+                and not one.alike(setting, self.reference[setting]).all(),
             )
             for (one, setting, found), p in zip(drafts, adjusted.tolist(), strict=True)
         )
@@ -231,6 +251,7 @@ class Comparison:
                 local, whole = (one.values - one.null) * one.n, (one.paired - one.null) * one.n
                 for setting in range(len(self.labels)):
                     other = self.reference[setting]
+                    same = np.where(one.alike(setting, other), 1.0, math.nan)
                     found.append(
                         Kept(
                             quantity=one.quantity,
@@ -238,7 +259,7 @@ class Comparison:
                             ratio=retained(whole[setting], local[setting]),
                             difference=None
                             if other == setting
-                            else _ratio_contrast(whole[setting], local[setting], whole[other], local[other]),
+                            else _ratio_contrast(whole[setting] * same, local[setting], whole[other], local[other]),
                         )
                     )
         return tuple(found)
@@ -258,6 +279,9 @@ class Comparison:
             return ()
         uses, found = [mean_of(values) for values in use.values], []
         for one in self.tested:
+            settings = range(len(self.labels))
+            if not all(one.alike(setting, other).all() for setting in settings for other in settings):
+                continue  # some have it at another false positive rate
             if one.quantity.level == "global" and one.quantity.kind:
                 harms = [mean_of(values) for values in one.values]
                 best = dominated(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
@@ -328,6 +352,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     "values": value.value,
                     "null": math.nan if null is None else null.value,
                     "n": value.n,
+                    "fpr": value.fpr,
                     "paired": math.nan if apart is None or place != "local" else value.value - apart.value,
                 },
             )

@@ -25,6 +25,7 @@ def values(comparison: Comparison) -> Rows:
                         **_quantity(one.quantity),
                         "value": one.values[setting, place],
                         "null": one.null[setting, place],
+                        "fpr": one.fpr[setting, place],
                         "n": int(one.n[setting, place]),
                     }
 
@@ -48,6 +49,7 @@ def rounds(comparison: Comparison) -> Rows:
 def differences(comparison: Comparison) -> Rows:
     """Each setting in each tabled quantity, against its reference; differences as they are, and as an effect in `unit`.
 
+    The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared.
     `detectable` is the smallest difference that these seeds find with 80 % chance, `seeds_needed` how many would find
     the one that was seen (0: more than 1000, or not known).
     """

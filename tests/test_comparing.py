@@ -243,6 +243,41 @@ def test_a_planted_difference_is_called_by_its_side(made: Compared) -> None:
         assert all(row.verdict == "" for row in found.rows if row.setting < 2)
 
 
+def test_rates_are_compared_at_one_false_positive_rate_only(tmp_path: Path) -> None:
+    """Fewer clients take part, so fewer outs are seen, and the smallest rate that they support is larger."""
+    changed = small(rounds=2, estimators=[{"kind": "membership", "attack": {"kind": "loss_threshold"}}])
+    vary = ["sampler={kind: uniform, size: 2},{kind: everyone}"]
+    made = compare(changed, vary=vary, seeds=(0, 1), measures=["tpr", "auc"], out=tmp_path, jobs=1)
+    rates = made.values[(made.values.metric == "tpr") & (made.values.level == "local")]
+    assert rates.fpr.notna().all()
+    assert not set(rates.fpr[rates.setting == "uniform size=2"]) & set(rates.fpr[rates.setting == "everyone"])
+    table = made.differences.set_index(["metric", "level", "setting"])
+    assert table.verdict["tpr", "local", "everyone"] == "other rates"
+    assert math.isnan(table.difference["tpr", "local", "everyone"])
+    assert table.difference_seeds["tpr", "local", "everyone"] == 0
+    # an AUC has no rate
+    assert table.difference_seeds["auc", "local", "everyone"] == 2
+    kept = made.retention[(made.retention.metric == "tpr") & (made.retention.setting == "everyone")]
+    assert kept.difference.isna().all()
+    assert "other rates" in "\n".join(line for line, _ in Table(made.comparison).lines(140))
+
+
+def test_seeds_with_another_rate_do_not_count_and_make_no_front(made: Compared) -> None:
+    one = next(one for one in made.comparison.tested if one.quantity.level == "global" and one.quantity.kind)
+    fpr = np.full_like(one.values, 0.1)
+    fpr[2, 0] = 0.2
+    found = replace(
+        made.comparison, series=(*(s for s in made.comparison.series if s is not one), replace(one, fpr=fpr))
+    )
+    row = next(row for row in found.rows if row.quantity == one.quantity and row.setting == 2)
+    assert row.contrast is not None
+    assert row.contrast.n == SEEDS - 1
+    assert row.contrast.value == pytest.approx((one.values[2, 1:] - one.values[0, 1:]).mean())
+    assert row.verdict != "other rates"
+    assert one.quantity in {trade.quantity for trade in made.comparison.trades}
+    assert one.quantity not in {trade.quantity for trade in found.trades}
+
+
 def test_tables_and_figures_take_what_is_missing(made: Compared) -> None:
     for empty in (by_hand(lambda values: np.full_like(values, np.nan), made), replace(made.comparison, series=())):
         assert all(math.isnan(row.mean.value) for row in empty.rows if row.setting == 3)
