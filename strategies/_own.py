@@ -31,6 +31,11 @@ def with_rows(values: torch.Tensor, clients: torch.Tensor, present: torch.Tensor
     return after
 
 
+def known(before: torch.Tensor, after: torch.Tensor) -> float:
+    """The part of a table's clients that it had before it grew: what a mean over them is worth, the new ones being 0."""
+    return before.shape[1] / after.shape[1]
+
+
 def part(state: Arrays, prefix: str) -> Arrays:
     """The arrays of a state whose names begin like this, without it."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

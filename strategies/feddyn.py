@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._own import part, rows_of, table, updates_of, with_rows
+from strategies._own import known, part, rows_of, table, updates_of, with_rows
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -70,7 +70,7 @@ class DynamicRegularisation(ServerRule):
             new = rows_of(own[name], round.clients) - self.alpha * updates[name]
             rows = with_rows(own[name], round.clients, round.present, new)
             moved = weighted_mean({name: updates[name]}, equal / rows.shape[1])[name]
-            h = everybody[name] - self.alpha * moved
+            h = everybody[name] * known(own[name], rows) - self.alpha * moved
             after[name] = before + mean[name] - h / self.alpha
             later |= {f"all:{name}": h, f"own:{name}": rows}
         return after, later

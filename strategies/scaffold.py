@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._own import part, rows_of, table, told, updates_of, with_rows
+from strategies._own import known, part, rows_of, table, told, updates_of, with_rows
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -81,5 +81,5 @@ class Scaffold(ServerRule):
             rows = with_rows(own[name], round.clients, there, new)
             change = weighted_mean({name: new - old}, there.to(torch.float64) / rows.shape[1])[name]
             after[name] = before + self.eta * mean[name]
-            later |= {f"all:{name}": c + change, f"own:{name}": rows}
+            later |= {f"all:{name}": c * known(own[name], rows) + change, f"own:{name}": rows}
         return after, later

@@ -111,6 +111,30 @@ def test_what_is_kept_of_all_is_the_mean_of_what_is_kept_of_each(kind: Any) -> N
     assert float(state["all:w"].abs()) > 0.01
 
 
+@pytest.mark.parametrize("strategy", [Scaffold(), DynamicRegularisation(alpha=0.5)], ids=["scaffold", "feddyn"])
+def test_it_stays_the_mean_where_clients_are_met_one_after_another(strategy: Any) -> None:
+    """In an app of one's own nobody says beforehand how many clients there are, so the tables grow."""
+    model = {"w": torch.zeros((1, 2), dtype=torch.float64)}
+    state = strategy.state(model, 0)
+    for number, cohort in enumerate(([0, 1], [2, 3], [4, 0]), start=1):
+        present = torch.ones((1, 2), dtype=torch.bool)
+        sent = {"w": model["w"][:, None] + torch.tensor([[[1.0, -2.0], [0.5, number]]], dtype=torch.float64)}
+        model, state = strategy.rule(
+            state,
+            Round(
+                number=number,
+                before=model,
+                sent=sent,
+                weights=present.double(),
+                present=present,
+                clients=torch.tensor([cohort]),
+                report={"steps": 2 * present.double(), "lr": 0.1 * present.double()},
+            ),
+        )
+        assert state["own:w"].shape[1] == min(2 * number, 5)
+        torch.testing.assert_close(state["all:w"], state["own:w"].mean(dim=1))
+
+
 def test_scaffold_by_hand() -> None:
     """Two rounds of two clients with two steps each, written out."""
     lr, steps = 0.05, [2, 2, 0, 0]
