@@ -32,7 +32,7 @@ def with_rows(values: torch.Tensor, clients: torch.Tensor, present: torch.Tensor
 
 
 def known(before: torch.Tensor, after: torch.Tensor) -> float:
-    """The part of a table's clients that it had before it grew: what a mean over them is worth, the new ones being 0."""
+    """The share of a table's clients that it had before it grew: what an old mean is worth, the new ones being zero."""
     return before.shape[1] / after.shape[1]
 
 
