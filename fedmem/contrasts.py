@@ -146,9 +146,12 @@ def seeds_for(difference: float, sd: float, tests: int = 1) -> int:
 def _noncentrality(n: int, level: float) -> float:
     """The mean, in standard errors, at which a two-sided t test of this level rejects with chance POWER."""
     from scipy.optimize import brentq
-    from scipy.special import nctdtr, stdtrit
+    from scipy.special import chdtri, nctdtr, stdtrit
 
     critical = float(stdtrit(n - 1, 1 - level / 2))
+    if critical > 1000:
+        # so far out that only the scatter of the standard error counts, and that nctdtr has no answer
+        return critical * math.sqrt(float(chdtri(n - 1, 1 - POWER)) / (n - 1))
 
     def missing(shift: float) -> float:
         # the other tail adds less than the level itself, and nothing where power is high

@@ -97,6 +97,8 @@ def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:
         draws = RNG.normal(size, 2.0, (20_000, 6))
         p = stats.ttest_1samp(draws, 0.0, axis=1).pvalue
         assert (p < 0.05 / tests).mean() == pytest.approx(0.8, abs=0.012)
+    # two seeds and so many tests that only an absurd difference would be found, which is told all the same
+    assert detectable(1.0, 2, 5000) == pytest.approx(50 * detectable(1.0, 2, 100), rel=1e-5)
     assert math.isnan(detectable(math.nan, 6))
     assert math.isnan(detectable(1.0, 1))
     assert math.isnan(detectable(0.0, 6))
