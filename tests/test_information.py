@@ -113,6 +113,25 @@ def test_without_a_gradient_nothing_is_said() -> None:
     assert all(math.isnan(r.value) for r in readings)
     summary = Information().summarise(measured([(still[0], r) for r in readings]), 0)
     assert not [m for m in summary if m.reading.metric == "usable_information"], "no value, no information"
+    assert {m.reading.n for m in summary} == {0}
+    assert all(math.isnan(m.reading.value) for m in summary)
+
+
+def test_an_example_without_a_gradient_does_not_spoil_the_mean_of_the_others() -> None:
+    """As where all units of a layer are off for it."""
+    lab = Lab()
+    local = lab.local(runs=(0, 1))
+    readings = list(Information().observe(local, lab))
+    whole = Information().summarise(measured(readings), 0)
+    lost = next(r for _, r in readings if r.metric == "alignment" and ",coin=out" not in r.setting)
+    kind = lost.setting.rpartition("kind=")[2]
+    spoilt = [(t, replace(r, value=math.nan) if r is lost else r) for t, r in readings]
+    for before, after in zip(whole, Information().summarise(measured(spoilt), 0), strict=True):
+        assert math.isfinite(after.reading.value)
+        hit = before.reading.metric.startswith("alignment") and before.reading.subject == kind
+        hit = hit and ",coin=out" not in before.reading.setting and ",layer=1" in before.reading.setting
+        if before.reading.metric != "usable_information":
+            assert after.reading.n == before.reading.n - hit
 
 
 def coins_and_values(separation: float, seed: int = 0) -> tuple[Any, Any, Any, Any]:

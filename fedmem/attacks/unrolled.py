@@ -53,6 +53,8 @@ class Unrolled:
       batches if it says so; and no image;
     - restarts are chosen by the distance alone, never by the truth;
     - for one step on all images it minimises what `inverting_gradients` does;
+    - what a client keeps between rounds is taken to be nothing, and defences are not done again: an adversary who did
+      either would reach more;
     - computed in float64, since an update is a small difference of parameters;
     - a target without a direction gets a distance of NaN.
 

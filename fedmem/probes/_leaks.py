@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +82,10 @@ class _Scored:
 
 
 def summed_up(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all."""
+    """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all.
+
+    Values of NaN do not count, as `n` says; without any other the mean is NaN.
+    """
     groups: dict[tuple[str, int, Level, str, str, str], list[_Scored]] = {}
     for one in measurements:
         said = parsed(one.reading.setting)
@@ -95,11 +99,12 @@ def summed_up(measurements: Sequence[Measurement]) -> list[Measurement]:
         for round in (one.round, FINAL):
             key = (one.source, round, one.level, one.reading.metric, said.setting, said.kind)
             groups.setdefault(key, []).append(scored)
+    groups = {key: [one for one in members if not math.isnan(one.value)] for key, members in groups.items()}
     found = []
     for (source, round, level, metric, setting, kind), members in groups.items():
         readings = [_mean(metric, members, kind, setting)]
         controls = groups.get((source, round, level, metric, setting + CONTROL, kind))
-        if controls:
+        if members and controls:
             readings.append(_difference(metric, members, controls, kind, setting))
         found += [
             Measurement(run=EVERYWHERE, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
@@ -133,6 +138,8 @@ def _among(members: Sequence[_Scored]) -> str:
 
 def _mean(metric: str, members: Sequence[_Scored], kind: str, setting: str) -> Reading:
     """The mean of one metric, with an interval that clusters by holder and by run."""
+    if not members:
+        return _reading(metric, math.nan, math.nan, math.nan, 0, kind, setting)
     values = _values(members)
     value = float(values.mean())
     low, high = mean_interval(values, _holders(members), _runs(members))

@@ -46,7 +46,7 @@ class Information:
       and prior are fitted to all other runs. It may fall below 0 where what was fitted misleads. NaN with too few runs
       to fit both. Intervals (95 %) are Student's, by holder and by run, the wider of the two.
 
-    Without a gradient in a layer (all zero, or not finite) its readings are NaN.
+    Without a gradient in a layer (all zero, or not finite) its readings are NaN, and do not count in any mean.
 
     Fields
 
