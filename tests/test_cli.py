@@ -495,6 +495,8 @@ def test_output_that_cannot_be_written_is_one_message(small):
 CTRL_C = """
 import os, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background are started with Ctrl-C ignored
+
 class Keys:
     def find_spec(self, name, path=None, target=None):
         if name == where:
