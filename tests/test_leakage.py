@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedmem.attacks.inverting_gradients import InvertingGradients
+from fedmem.clients.fedper import FedPer
 from fedmem.clients.sgd import Sgd
 from fedmem.components import Context, GradientTarget, Reconstruction
 from fedmem.errors import ComponentError, RunError
@@ -791,6 +792,26 @@ def test_of_several_clients_or_more_images_than_are_rebuilt_no_order_is_known() 
     every = np.sort(store[np.concatenate([lab.rows(0, client) for client in range(3)])])
     assert together.labels is not None
     assert together.labels.tolist() == every.tolist()
+
+
+def test_layers_that_stay_with_their_holders_are_not_shown_to_who_attacks_the_aggregate() -> None:
+    lab = Lab(client=FedPer(lr=0.1, epochs=1, batch_size=5))
+    (aggregate,) = lab.aggregated(lab.local(runs=(0,)))
+    initial, own = lab.federation.initial, lab.client.own(lab.federation.initial)
+    assert own == ("3.weight", "3.bias")
+    held = []
+    for client in range(3):
+        secret = {name: initial[name] + 1.0 + client for name in own}
+        sent = {**aggregate.sent, **secret}
+        held.append(replace(aggregate, client=client, before={**aggregate.before, **secret}, sent=sent, kept=sent))
+    shy = Asks((), [])
+    readings = Leakage(attack=shy).observe(held, lab)
+    (target,) = shy.shown
+    assert {place.client for place, _ in readings} == {-1}
+    assert target.update is not None
+    for name in initial:
+        assert torch.equal(target.params[name], initial[name])
+        assert target.update[name].any() == (name not in own)
 
 
 @pytest.mark.parametrize("weighting", ["size", "uniform"])

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedmem.components import ClientAlgorithm, Context, GradientTarget
+from fedmem.components import ClientAlgorithm, Context, GradientTarget, PersonalClient
 from fedmem.errors import ComponentError
 from fedmem.sums import in_order
-from fedmem.types import IntArray, Level, Params, Transition
+from fedmem.types import EVERYWHERE, IntArray, Level, Params, Transition
 
 VIEWS: Mapping[Level, tuple[str, ...]] = {
     "local": ("message", "first_step"),
@@ -90,8 +90,7 @@ class Scope:
         found = []
         for run in sorted({t.run for t in transitions if t.run < self.runs}):
             own = [t for t in transitions if t.run == run]
-            # an aggregate that holders complete by layers of their own was sent once
-            own = own[:1] if view == "aggregate" else own
+            own = [_on_server(own[0], context)] if view == "aggregate" else own
             cohort = sorted({client for t in own for client in clients_of(t)})
             picked = self._picked(run, own[0].round, cohort, context)
             attacked = [t for t in own if picked.intersection(clients_of(t))]
@@ -162,6 +161,16 @@ class Scope:
 def clients_of(transition: Transition) -> tuple[int, ...]:
     """Whose work a transition is."""
     return (transition.client,) if transition.level == "local" else transition.clients
+
+
+def _on_server(transition: Transition, context: Context) -> Transition:
+    """An aggregate as the server has it, once for all holders: their own layers are there what they were at first."""
+    if transition.client == EVERYWHERE or not isinstance(context.client, PersonalClient):
+        return transition
+    initial = context.federation.initial_of(transition.run)
+    unsent = {name: initial[name] for name in context.client.own(initial)}
+    sent = {**transition.sent, **unsent}
+    return replace(transition, client=EVERYWHERE, before={**transition.before, **unsent}, sent=sent, kept=sent)
 
 
 def _steps(sizes: Sequence[int], context: Context) -> float:
