@@ -86,6 +86,10 @@ class Series:
         one, two = self.fpr[setting], self.fpr[other]
         return np.asarray(~(np.abs(one - two) > 1e-12))
 
+    def other_examples(self, setting: int, other: int) -> bool:
+        """Whether in some seed the two are means over different numbers of examples."""
+        return bool((np.abs(self.n[setting] - self.n[other]) > 0).any())
+
     def against(self, setting: int, other: int) -> Contrast:
         """What a setting has more than another, over the seeds in which the two can be compared."""
         return contrast(np.where(self.alike(setting, other), self.values[setting], math.nan), self.values[other])
@@ -95,7 +99,8 @@ class Series:
 class Row:
     """A setting in one quantity: its mean, and how it differs from its reference (None for a reference itself).
 
-    `other_rates` says that it has no seed with the reference's false positive rate, so that nothing is compared.
+    `other_rates` says that it has no seed with the reference's false positive rate, so that nothing is compared;
+    `other_examples` that means are over other examples than the reference's, as where others took part.
     """
 
     quantity: Quantity
@@ -106,6 +111,7 @@ class Row:
     detectable: float
     seeds: int
     other_rates: bool = False
+    other_examples: bool = False
 
     @property
     def verdict(self) -> str:
@@ -238,6 +244,7 @@ class Comparison:
                 other_rates=found is not None
                 and found.n == 0
                 and not one.alike(setting, self.reference[setting]).all(),
+                other_examples=bool(one.quantity.kind) and one.other_examples(setting, self.reference[setting]),
             )
             for (one, setting, found), p in zip(drafts, adjusted.tolist(), strict=True)
         )

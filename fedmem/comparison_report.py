@@ -44,7 +44,12 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         ]
         unit = listed[0].quantity.unit
         less = f"less {against}{unit and ', '}{unit}"
-        yield Section(title=title.upper(), columns=("", "seeds", "mean", less, "p", ""), blocks=tuple(blocks))
+        yield Section(
+            title=title.upper(),
+            columns=("", "seeds", "mean", less, "p", ""),
+            blocks=tuple(blocks),
+            notes=_unlike(comparison, listed),
+        )
     kept, nothing = [], []
     for quantity, group in groupby(comparison.retention, key=lambda one: one.quantity):
         name, found = f"{quantity.title}, {quantity.kind}", list(group)
@@ -66,6 +71,17 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         columns=("", "seeds", "global / local", f"less {against}"),
         blocks=tuple(kept),
         notes=(f"Not resolved in any setting: {'; '.join(nothing)}.",) if nothing and kept else (),
+    )
+
+
+def _unlike(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Which settings are means over other examples than their reference's."""
+    names = dict.fromkeys(comparison.labels[row.setting] for row in rows if row.other_examples)
+    if not names:
+        return ()
+    return (
+        f"Read over other examples than the reference's: {'; '.join(names)}. An example is read where its holder took "
+        "part, so a difference may be that of the examples.",
     )
 
 
@@ -166,6 +182,8 @@ class Table:
         for section in shown:
             yield "", ""
             yield from Grid.of([section], width).lines(section)
+            for note in section.notes:
+                yield from prose(note, width, "dim")
         yield "", ""
         yield from prose(unresolved(self.comparison), width)
         yield from prose(POWER if unresolved(self.comparison) else "", width, "dim")

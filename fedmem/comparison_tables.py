@@ -49,9 +49,10 @@ def rounds(comparison: Comparison) -> Rows:
 def differences(comparison: Comparison) -> Rows:
     """Each setting in each tabled quantity, against its reference; differences as they are, and as an effect in `unit`.
 
-    The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared.
-    `detectable` is the smallest difference that these seeds find with 80 % chance, `seeds_needed` how many would find
-    the one that was seen (0: more than 1000, or not known).
+    The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared, and
+    `other_examples` says that the two are means over other examples. `detectable` is the smallest difference that these
+    seeds find with 80 % chance, `seeds_needed` how many would find the one that was seen (0: more than 1000, or not
+    known).
     """
     for row in comparison.rows:
         found, scale = row.contrast, row.quantity.scale
@@ -66,6 +67,7 @@ def differences(comparison: Comparison) -> Rows:
             "p": math.nan if found is None else found.p,
             "p_adjusted": row.adjusted,
             "verdict": row.verdict,
+            "other_examples": row.other_examples,
             "detectable": row.detectable,
             "seeds_needed": row.seeds,
         }

@@ -259,7 +259,11 @@ def test_rates_are_compared_at_one_false_positive_rate_only(tmp_path: Path) -> N
     assert table.difference_seeds["auc", "local", "everyone"] == 2
     kept = made.retention[(made.retention.metric == "tpr") & (made.retention.setting == "everyone")]
     assert kept.difference.isna().all()
-    assert "other rates" in "\n".join(line for line, _ in Table(made.comparison).lines(140))
+    text = "\n".join(line for line, _ in Table(made.comparison).lines(140))
+    assert "other rates" in text
+    # nor are means over the same examples, which is said of whoever is compared
+    assert table.other_examples.tolist() == [False, True] * (len(table) // 2)
+    assert "Read over other examples than the reference's: everyone." in " ".join(text.split())
 
 
 def test_seeds_with_another_rate_do_not_count_and_make_no_front(made: Compared) -> None:
