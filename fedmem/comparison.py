@@ -22,6 +22,7 @@ from fedmem.contrasts import (
     dominated,
     holm,
     mean_of,
+    resolved,
     retained,
     seeds_for,
 )
@@ -255,7 +256,7 @@ class Comparison:
         found = []
         for one in self.tested:
             if one.quantity.level == "local" and not np.isnan(one.paired).all() and not np.isnan(one.null).all():
-                local, whole = (one.values - one.null) * one.n, (one.paired - one.null) * one.n
+                local, whole = _above(one.values, one.null), _above(one.paired, one.null)
                 for setting in range(len(self.labels)):
                     other = self.reference[setting]
                     same = np.where(one.alike(setting, other), 1.0, math.nan)
@@ -263,10 +264,13 @@ class Comparison:
                         Kept(
                             quantity=one.quantity,
                             setting=setting,
-                            ratio=retained(whole[setting], local[setting]),
+                            ratio=retained(whole[setting], local[setting], one.n[setting]),
                             difference=None
                             if other == setting
-                            else _ratio_contrast(whole[setting] * same, local[setting], whole[other], local[other]),
+                            else _ratio_contrast(
+                                (whole[setting] * same, local[setting], one.n[setting]),
+                                (whole[other], local[other], one.n[other]),
+                            ),
                         )
                     )
         return tuple(found)
@@ -309,13 +313,24 @@ class Comparison:
         return tuple(found)
 
 
-def _ratio_contrast(whole: FloatArray, local: FloatArray, other_whole: FloatArray, other_local: FloatArray) -> Contrast:
+def _above(values: FloatArray, null: FloatArray) -> FloatArray:
+    """The effects; what differs from no memorisation by rounding only is none."""
+    apart = values - null
+    return np.where(np.abs(apart) <= 1e-12 * np.maximum(np.abs(values), np.abs(null)), 0.0, apart)
+
+
+Effects = tuple[FloatArray, FloatArray, FloatArray]
+"""Of one setting: at the aggregate, at the holder, and over how many examples, by seed."""
+
+
+def _ratio_contrast(one: Effects, other: Effects) -> Contrast:
     """The difference of two ratios of sums over the seeds that both have, by the jackknife over seeds."""
-    parts = np.array([whole, local, other_whole, other_local])
+    parts = np.array([*one, *other])
     parts = parts[:, ~np.isnan(parts).any(axis=0)]
     n = parts.shape[1]
-    if not (mean_of(parts[1]).low > 0 and mean_of(parts[3]).low > 0):
+    if not (resolved(parts[1], parts[2]) and resolved(parts[4], parts[5])):
         return Contrast(value=math.nan, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
+    parts = np.array([parts[0] * parts[2], parts[1] * parts[2], parts[3] * parts[5], parts[4] * parts[5]])
     sums = parts.sum(axis=1)
     left = sums[:, None] - parts  # without each seed
     value = float(sums[0] / sums[1] - sums[2] / sums[3])

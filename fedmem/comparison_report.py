@@ -50,13 +50,10 @@ def sections(comparison: Comparison) -> Iterator[Section]:
             blocks=tuple(blocks),
             notes=_unlike(comparison, listed),
         )
-    kept, nothing = [], []
+    kept = []
     for quantity, group in groupby(comparison.retention, key=lambda one: one.quantity):
-        name, found = f"{quantity.title}, {quantity.kind}", list(group)
-        if all(math.isnan(one.ratio.value) for one in found):
-            nothing.append(name)
-            continue
-        rows = [(one, "not resolved" if math.isnan(one.ratio.value) else _text(one.ratio, 2)) for one in found]
+        name = f"{quantity.title}, {quantity.kind}"
+        rows = [(one, "not resolved" if math.isnan(one.ratio.value) else _text(one.ratio, 2)) for one in group]
         kept.append(
             (
                 name,
@@ -70,7 +67,6 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         title="WHAT AGGREGATION KEEPS",
         columns=("", "seeds", "global / local", f"less {against}"),
         blocks=tuple(kept),
-        notes=(f"Not resolved in any setting: {'; '.join(nothing)}.",) if nothing and kept else (),
     )
 
 

@@ -171,36 +171,63 @@ class Ratio:
     n: int
 
 
-def retained(whole: FloatArray, local: FloatArray) -> Ratio:
-    """Σ whole / Σ local over seeds (S,), both above the value that no memorisation gives, with Fieller's interval.
+def resolved(local: FloatArray, weights: FloatArray) -> bool:
+    """Whether the weighted mean of effects over seeds (S,) is told to be above zero, by its own interval.
+
+    It is the mean whose scatter counts, not that of the sums: seeds that have more examples than others are no scatter
+    of the effect. Effects that are all alike have no interval and are not resolved.
+
+    >>> resolved(np.array([1.0, 1.1, 0.9]), np.array([64, 56, 64])), resolved(np.array([1.0, -1.1]), np.ones(2))
+    (True, False)
+    """
+    return _base(np.array([local, local]), weights) is not None
+
+
+def retained(whole: FloatArray, local: FloatArray, weights: FloatArray | None = None) -> Ratio:
+    """Σ n · whole / Σ n · local over seeds (S,), effects above what no memorisation gives, with Fieller's interval.
 
     Args:
-        whole: the effect at the aggregate in each seed.
+        whole: the mean effect at the aggregate in each seed.
         local: that at the holder, over the same examples.
+        weights: n, over how many examples each seed's means are; left out: as many in each.
 
-    - a ratio of sums, never a mean of ratios, which small denominators would pull anywhere;
-    - NaN where Student's interval of the mean of `local` is not above zero: then there is nothing to keep;
-    - the interval is exact for normal means (Fieller, 1954), and not symmetric.
+    - a ratio of sums over all examples, never a mean of ratios, which small denominators would pull anywhere;
+    - NaN where `local` is not `resolved`: then there is nothing to keep;
+    - the interval is exact for normal means of equal weights (Fieller, 1954), and not symmetric.
 
     >>> found = retained(np.array([1.0, 1.2, 0.9]), np.array([2.0, 2.1, 1.9]))
     >>> round(found.low, 3), round(found.value, 3), round(found.high, 3)
     (0.372, 0.517, 0.63)
     """
-    known = ~np.isnan(whole) & ~np.isnan(local)
-    whole, local = whole[known], local[known]
-    base = mean_of(local)
-    if not base.low > 0:
-        return Ratio(value=math.nan, low=math.nan, high=math.nan, n=len(local))
-    from scipy.special import stdtrit
-
-    n = len(local)
-    (xx, xy), (_, yy) = (np.cov(whole, local) / n).tolist()
-    t2 = float(stdtrit(n - 1, 0.975)) ** 2
-    a, b = float(whole.mean()), float(local.mean())
+    weights = np.ones(len(local)) if weights is None else weights
+    known = ~np.isnan(np.array([whole, local, weights])).any(axis=0)
+    n, found = int(known.sum()), _base(np.array([whole, local]), weights)
+    if found is None:
+        return Ratio(value=math.nan, low=math.nan, high=math.nan, n=n)
+    (a, b), (xx, xy, yy), t2 = found
     # the roots of (a − ρ b)² = t² var(a − ρ b); the leading coefficient is positive, since b is resolved
     two, one, zero = b * b - t2 * yy, a * b - t2 * xy, a * a - t2 * xx
     half = math.sqrt(max(one * one - two * zero, 0.0))
     return Ratio(value=a / b, low=(one - half) / two, high=(one + half) / two, n=n)
+
+
+def _base(
+    effects: FloatArray, weights: FloatArray
+) -> tuple[tuple[float, float], tuple[float, float, float], float] | None:
+    """Weighted means of both rows, their variances and covariance, and t²; None where the second is not resolved."""
+    from scipy.special import stdtrit
+
+    known = ~np.isnan(effects).any(axis=0) & (weights > 0)
+    effects, weights = effects[:, known], weights[known]
+    n = effects.shape[1]
+    if n < 2:
+        return None
+    weights = weights / weights.mean()
+    a, b = (float(mean) for mean in (weights * effects).mean(axis=1))
+    (xx, xy), (_, yy) = (np.cov(weights * (effects - [[a], [b]])) / n).tolist()
+    t2 = float(stdtrit(n - 1, 0.975)) ** 2
+    alike = math.sqrt(yy * n) <= 1e-12 * float(np.abs(effects[1]).max())
+    return None if alike or not b > math.sqrt(t2 * yy) else ((a, b), (xx, xy, yy), t2)
 
 
 def dominated(use: FloatArray, harm: FloatArray) -> list[int]:

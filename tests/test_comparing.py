@@ -144,6 +144,25 @@ def test_retention_is_the_ratio_of_sums_over_seeds(made: Compared) -> None:
     assert made.retention.retention.notna().any()
 
 
+def test_what_is_not_kept_anywhere_has_its_rows(made: Compared) -> None:
+    def lines(comparison: Comparison) -> list[str]:
+        return [line for line, _ in Table(comparison).lines(130)]
+
+    none = replace(made.comparison, series=tuple(replace(s, values=s.null + 0.0) for s in made.comparison.series))
+    assert none.retention
+    assert all(math.isnan(kept.ratio.value) for kept in none.retention)
+    assert sum("not resolved" in line for line in lines(none)) == len(none.retention)
+    # off by rounding, in seeds with other numbers of examples: nothing is there
+    counts = np.array([64.0, 56.0, 60.0])
+    near = replace(
+        none,
+        series=tuple(
+            replace(s, values=s.null * (1 + 3e-16) + 1e-300, n=s.n * 0 + counts[: s.n.shape[1]]) for s in none.series
+        ),
+    )
+    assert all(math.isnan(kept.ratio.value) for kept in near.retention)
+
+
 def test_rounds_and_trades_are_those_of_the_runs(made: Compared) -> None:
     table = made.rounds
     chosen = table[(table.metric == "exposure") & (table.level == "global") & (table["with"] == "")]

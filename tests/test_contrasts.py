@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contrasts import Contrast, contrast, detectable, dominated, holm, mean_of, retained, seeds_for
+from fedmem.contrasts import Contrast, contrast, detectable, dominated, holm, mean_of, resolved, retained, seeds_for
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(1.0, 1.0, 12), RNG.normal(0.5, 1.0, 12)
@@ -137,6 +137,38 @@ def test_retention_of_what_is_not_there_has_no_value() -> None:
     holes = LOCAL.copy()
     holes[0] = np.nan
     assert retained(WHOLE, holes) == retained(WHOLE[1:], LOCAL[1:])
+
+
+def test_seeds_with_more_examples_are_no_scatter_of_the_effect() -> None:
+    local, whole, n = np.array([1.0, 1.02]), np.array([0.5, 0.52]), np.array([64.0, 48.0])
+    found = retained(whole, local, n)
+    assert found.value == pytest.approx((whole * n).sum() / (local * n).sum())
+    # sums of such effects are not told from none, the effects are
+    assert math.isnan(retained(whole * n, local * n).value)
+    assert resolved(local, n)
+    assert not resolved(local * n, np.ones(2))
+    assert retained(WHOLE, LOCAL, np.full(10, 7.0)).high == pytest.approx(retained(WHOLE, LOCAL).high)
+    # what is not there is not made by unequal counts either
+    assert not resolved(np.array([1.0, -1.0, 1.0]), np.array([64.0, 48.0, 64.0]))
+
+
+def test_equal_effects_in_all_seeds_are_no_certainty_whatever_n_is() -> None:
+    for effect in (0.3, 0.0, 1e-17):
+        found = retained(WHOLE, np.full(10, effect), np.linspace(50, 64, 10))
+        assert math.isnan(found.value)
+        assert math.isnan(found.high)
+
+
+def test_weighted_retention_covers_its_truth() -> None:
+    hits = []
+    for _ in range(400):
+        n = RNG.integers(30, 90, 8).astype(float)
+        local = RNG.normal(1.0, 0.5, 8)
+        found = retained(0.5 * local + RNG.normal(0, 0.3, 8), local, n)
+        if not math.isnan(found.value):
+            hits.append(found.low <= 0.5 <= found.high)
+    assert len(hits) > 300
+    assert 0.9 < np.mean(hits) < 0.985
 
 
 def test_retention_covers_its_truth() -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli import app
-from fedmem.crossing import cross
+from fedmem.crossing import cross, label_of, parse_vary, settings_of
 from fedmem.sweep_file import load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +38,16 @@ def test_the_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0, done.output
     assert "3 settings x 2 seeds" in done.output
+
+
+def test_components_on_the_page_are_settings() -> None:
+    (varied, given) = re.findall(r'`--vary "([^"]+)"`|`(strategy\.kind=my_package[^`]+)`', PAGE)
+    settings = settings_of(parse_vary([varied[0]]))
+    assert [label_of(cell.setting) for cell in cross(ROOT / "scenarios" / "quickstart.yaml", settings, (0,))] == [
+        "trimmed_mean beta=0.2",
+        "fedavg",
+    ]
+    assert parse_vary([given[1]])
 
 
 def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
