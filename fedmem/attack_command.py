@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.figures import Picture, sheet
 from fedmem.forks import lend
 from fedmem.overrides import Origin, override
+from fedmem.provenance import versions
 from fedmem.results import check_place, writing
 from fedmem.speed import cores
 
@@ -65,7 +67,15 @@ def attack_files(
             gallery=_inputs(gallery),
             seed=seed,
         )
-    write(done, out, force=force)
+    settings = {
+        "versions": versions(),
+        "attack": catalogue.dump(built),
+        "model": tree["model"],
+        "known": dataclasses.asdict(known),
+        "gradient": gradient,
+        **{name: _file(file) for name, file in (("truth", truth), ("others", gallery)) if file is not None},
+    }
+    write(done, out, settings, force=force)
     return told(done, out)
 
 
@@ -150,6 +160,11 @@ def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
     return built
 
 
+def _file(file: Path) -> dict[str, str]:
+    """Which file it was, wherever it lay."""
+    return {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
 def _inputs(file: Path | None) -> Images | None:
     """The array `inputs`, or the only one, of an .npz."""
     if file is None:
@@ -170,12 +185,17 @@ MOST = 16
 """Images on a sheet: the first ones, not the best ones."""
 
 
-def write(done: Attacked, folder: Path, *, force: bool = False) -> Path:
-    """`reconstruction.npz`, `attack.json` and `sheet.png` in a new folder, whole or not at all."""
+def write(done: Attacked, folder: Path, settings: Mapping[str, Any], *, force: bool = False) -> Path:
+    """`reconstruction.npz`, `attack.json` and `sheet.png` in a new folder, whole or not at all.
+
+    `settings` are all that was given, so that the attack can be made again from `attack.json` and its files.
+    """
     with writing(folder, force=force) as place:
         with (place / "reconstruction.npz").open("wb") as file:
             np.savez(file, inputs=done.found.inputs, labels=done.found.labels)
-        (place / "attack.json").write_text(json.dumps(_facts(done), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (place / "attack.json").write_text(
+            json.dumps({**settings, **_facts(done)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
         subtitle = f"granted: {done.knows}; clients: {done.clients}; matching distance {done.found.distance:.3g}"
         picture = sheet("What the update gave away", {"": _pictures(done)[:MOST]}, subtitle)
         (place / "sheet.png").write_bytes(picture)
@@ -235,6 +255,8 @@ def told(done: Attacked, out: Path) -> str:
             )
         lines.append(f"nearer than the best prior: {better} of {len(done.scores)}")
         margins, levels = ([getattr(one, name) for one in done.scores] for name in ("margin", "psnr"))
+        if not identified:
+            lines.append("identified: not known without --gallery, inputs like the true ones that were not trained on")
         lines.append(f"margin over it {np.median(margins):+.1f} dB, PSNR {np.median(levels):.1f} dB (medians)")
     else:
         lines.append("not scored: give --truth, and --gallery, to know what this is worth")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedmem.components import GradientTarget, Reconstruction, ReconstructionAttack
-from fedmem.errors import RunError, TargetError
+from fedmem.errors import TargetError
 from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.seeding import stream
 from fedmem.types import IntArray, Params
@@ -63,20 +63,24 @@ class Known:
     def __post_init__(self) -> None:
         for name in ("num_images", "num_classes", "steps", "clients"):
             if getattr(self, name) < 1:
-                raise RunError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise RunError(f"lr must be above 0, got {self.lr}; an attack that looks at directions alone needs any one")
+                raise TargetError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.lr < np.inf:
+            raise TargetError(
+                f"lr must be above 0 and finite, got {self.lr}; an attack that looks at directions alone needs any one"
+            )
         if self.batch_size is not None and self.batch_size < 1:
-            raise RunError(f"batch_size must be at least 1, got {self.batch_size}")
+            raise TargetError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.labels is not None and len(self.labels) != self.num_images:
-            raise RunError(f"{len(self.labels)} labels for {self.num_images} images; give as many")
+            raise TargetError(f"{len(self.labels)} labels for {self.num_images} images; give as many")
         wrong = [label for label in self.labels or () if not 0 <= label < self.num_classes]
         if wrong:
-            raise RunError(f"label {wrong[0]} is none of 0 .. {self.num_classes - 1}")
+            raise TargetError(f"label {wrong[0]} is none of 0 .. {self.num_classes - 1}")
         if self.in_order and self.labels is None:
-            raise RunError("in_order says that the labels are in the order of training: give labels as well")
-        if len(self.mean) != len(self.std) or any(not scale > 0 for scale in self.std):
-            raise RunError("mean and std must be given together, one number for each channel, and std above 0")
+            raise TargetError("in_order says that the labels are in the order of training: give labels as well")
+        if len(self.mean) != len(self.std) or any(not 0 < scale < np.inf for scale in self.std):
+            raise TargetError("mean and std must be given together, one number for each channel, and std above 0")
+        if not all(map(np.isfinite, self.mean)):
+            raise TargetError(f"mean must be finite, got {self.mean}")
 
     @property
     def says(self) -> str:
@@ -102,7 +106,7 @@ def target_of(
 
     The model is copied, put into the mode that the client trained in, and given the normalisation of the app.
 
-    Errors: `RunError` where nothing can be read from the update, or where the model differs from call to call.
+    Errors: `TargetError` where nothing can be read from the update, or where the model differs from call to call.
     """
     from fedmem.clients.sgd import Sgd
 
@@ -135,7 +139,9 @@ def _prepared(model: nn.Module, known: Known) -> nn.Module:
         channels = (-1, *[1] * (len(known.input_shape) - 1))
         mean, std = (torch.tensor(values, dtype=torch.float32).reshape(channels) for values in (known.mean, known.std))
         if mean.numel() not in (1, known.input_shape[0]):
-            raise RunError(f"mean has {mean.numel()} numbers for inputs {known.input_shape}; give one for each channel")
+            raise TargetError(
+                f"mean has {mean.numel()} numbers for inputs {known.input_shape}; give one for each channel"
+            )
         found.register_forward_pre_hook(lambda _, inputs: ((inputs[0] - mean.to(inputs[0])) / std.to(inputs[0]),))
     # two inputs, since some layers refuse a batch of one while they train
     trial = torch.full((2, *known.input_shape), 0.5)
@@ -232,12 +238,13 @@ def attack(
         attack: how images are rebuilt, such as `InvertingGradients(steps=1000)`.
         known: what is known of the work behind the update.
         gradient: whether `after` is a gradient.
-        truth: (n, *input_shape) true inputs in [0, 1], which only the scores see.
+        truth: (n, *input_shape) true inputs in [0, 1], at most `num_images`, which only the scores see.
         gallery: (G, *input_shape) inputs in [0, 1] that were not trained on, drawn like the true ones: from 1000 on, an
-            identification says much.
+            identification says much. None of them may be a true one.
         seed: of the attack's starts.
 
-    Errors: `FolderError` for files that cannot be used, `TargetError` for an update that nothing can be read from.
+    Errors: `FolderError` for files that cannot be used, `TargetError` for an update that nothing can be read from, and
+    for a truth or a gallery that does not fit what is known. All are found before anything is optimised.
 
     >>> import torch
     >>> from fedmem.attacks.inverting_gradients import InvertingGradients
@@ -253,6 +260,10 @@ def attack(
     from fedmem.attacks._targets import checked, directed
     from fedmem.saved import fitted, read_buffers, read_params
 
+    if known.batch_size is not None and known.batch_size > known.num_images:
+        raise TargetError(f"batch_size {known.batch_size} is more than the {known.num_images} images of the update")
+    true, others = (_images(name, value, known.input_shape) for name, value in (("truth", truth), ("gallery", gallery)))
+    _apart(true, others, known)
     origin: dict[str, Any] = {}
     pair = []
     state: Params = {}
@@ -269,8 +280,6 @@ def attack(
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).granted(attack.knows)
     (target,) = checked([directed(target)])
     (found,) = attack.reconstruct([target], [stream(seed, "attack")])
-    shape = known.input_shape
-    true, others = (_images(name, value, shape) for name, value in (("truth", truth), ("gallery", gallery)))
     return Attacked(
         found=found,
         knows=target.knows,
@@ -284,10 +293,29 @@ def attack(
 
 def _images(name: str, values: ArrayLike | None, shape: tuple[int, ...]) -> Images:
     found = np.zeros((0, *shape), dtype=np.float32) if values is None else np.asarray(values, dtype=np.float32)
+    if values is not None and not found.size:
+        raise TargetError(f"{name}: holds no inputs; leave it out, or give one at least")
     if found.shape[1:] != shape:
-        raise RunError(f"{name}: inputs have shape {found.shape[1:]}, the model's are {shape}")
+        raise TargetError(f"{name}: inputs have shape {found.shape[1:]}, the model's are {shape}")
     if found.size and not (np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1):
-        raise RunError(
+        raise TargetError(
             f"{name}: inputs must lie in [0, 1]; give them before they are normalised, and mean and std apart"
         )
     return found
+
+
+def _apart(truth: Images, gallery: Images, known: Known) -> None:
+    """Refuses more true inputs than shaped the update, and those that stand in the gallery as well."""
+    if len(truth) > known.num_images:
+        raise TargetError(
+            f"truth: {len(truth)} inputs, but {known.num_images} shaped the update; give those that it was trained on, "
+            "and others as the gallery"
+        )
+    # adding 0 makes -0 the same as 0
+    places = {(one + 0).tobytes(): place for place, one in enumerate(gallery)}
+    twice = [(j, places[key]) for j, one in enumerate(truth) if (key := (one + 0).tobytes()) in places]
+    if twice:
+        raise TargetError(
+            f"gallery: holds {len(twice)} of the {len(truth)} true inputs (truth {twice[0][0]} is gallery "
+            f"{twice[0][1]}), so that they could never be identified; give inputs that were not trained on"
+        )

@@ -390,10 +390,12 @@ def attack_saved(
     std: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None,
     gradient: Annotated[bool, typer.Option("--gradient", help="AFTER holds a gradient of the mean loss")] = False,
     truth: Annotated[
-        Path | None, typer.Option(help=".npz with the true `inputs`, to score", show_default=False)
+        Path | None,
+        typer.Option(help=".npz with the true inputs, its only array or `inputs`, to score", show_default=False),
     ] = None,
     gallery: Annotated[
-        Path | None, typer.Option(help=".npz with other `inputs`, drawn like the true ones", show_default=False)
+        Path | None,
+        typer.Option(help=".npz with inputs that were not trained on, drawn like the true ones", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="of the attack's starts")] = 0,
     out: Annotated[Path, typer.Option(help="folder for what was rebuilt")] = Path("attack"),

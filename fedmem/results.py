@@ -90,6 +90,8 @@ def check_place(folder: Path, *, force: bool = False) -> None:
                 + (
                     ", which means that this run is finished; --force runs it again"
                     if is_finished(folder)
+                    else ", and holds a finished attack; replace it with --force, or choose another place with --out"
+                    if (folder / "attack.json").is_file()
                     else ", but holds no finished run (no manifest.json); move it away, or replace it with --force"
                 )
             )

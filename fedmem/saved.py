@@ -36,6 +36,8 @@ def read_params(file: Path) -> Params:
         raise FolderError(f"{file}: files of parameters end in {', '.join(KINDS)}{choices(file.suffix, KINDS)}")
     if not file.is_file():
         raise FolderError(f"{file}: there is no such file")
+    if not file.stat().st_size:
+        raise FolderError(f"{file}: is empty; save it again")
     reader = {".safetensors": _safetensors, ".npz": _npz}.get(file.suffix, _torch)
     found = reader(file)
     if not found:
@@ -111,7 +113,10 @@ def fitted(params: Params, model: nn.Module, origin: str) -> Params:
     wanted = dict(model.named_parameters())
     missing = [name for name in wanted if name not in params]
     if missing:
-        raise FolderError(f"{origin}: the model's parameter {missing[0]!r} is missing; the file has {_some(params)}")
+        raise FolderError(
+            f"{origin}: the model's parameter {missing[0]!r} is missing; the file has {_some(params)}. "
+            "Names must be the model's own: give the class that the file was saved from, as --model module:Class"
+        )
     unknown = [name for name in params if name not in state]
     if unknown:
         raise FolderError(f"{origin}: {unknown[0]!r} is no parameter of the model, which has {_some(wanted)}")

@@ -18,7 +18,7 @@ from fedmem.attacking import Known, attack, scores, target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli import app
 from fedmem.components import GradientTarget, Reconstruction
-from fedmem.errors import RunError
+from fedmem.errors import RunError, TargetError
 from fedmem.types import Params
 
 RNG = np.random.default_rng
@@ -121,6 +121,8 @@ def test_a_tie_with_the_gallery_identifies_nobody() -> None:
     [
         ({"lr": 0.0}, "lr must be above 0"),
         ({"lr": float("nan")}, "lr must be above 0"),
+        ({"lr": float("inf")}, "finite"),
+        ({"mean": (float("nan"),), "std": (1.0,)}, "mean must be finite"),
         ({"num_images": 0}, "num_images must be at least 1"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
@@ -132,7 +134,7 @@ def test_a_tie_with_the_gallery_identifies_nobody() -> None:
     ],
 )
 def test_what_cannot_be_known_is_refused(changed: dict[str, object], said: str) -> None:
-    with pytest.raises(RunError, match=said):
+    with pytest.raises(TargetError, match=said):
         Known(**{"input_shape": (4,), "num_classes": 3, "num_images": 2, "lr": 0.5, **changed})  # type: ignore[arg-type]
 
 
@@ -162,8 +164,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, params in (("before", before), ("after", after)):
         torch.save(params, f"{name}.pt")
     np.savez("truth.npz", inputs=np.eye(4, dtype=np.float32)[:2])
+    eye = np.eye(4, dtype=np.float32)
+    for name, inputs in (("many", eye), ("three", eye[:2, :3]), ("large", 2 * eye[:2]), ("nothing", eye[:0])):
+        np.savez(f"{name}.npz", inputs=inputs)
     Path("simple.py").write_text(
         "from torch import nn\n\n\n"
+        "class Dropped(nn.Linear):\n    def __init__(self):\n        super().__init__(4, 3)\n\n"
+        "    def forward(self, x):\n        return super().forward(nn.functional.dropout(x, 0.5, self.training))\n\n\n"
         "class Net(nn.Linear):\n    def __init__(self, width=4):\n        super().__init__(width, 3)\n"
     )
     return tmp_path
@@ -220,6 +227,26 @@ def test_the_same_command_gives_the_same_files(folder: Path) -> None:
         (("--model", "tabular_mlp"), "columns of a table"),
         (("--truth", "absent.npz"), "no such file"),
         (("--truth", "simple.py"), "no .npz of numbers"),
+        (("--lr", "0"), "lr must be above 0"),
+        (("--lr", "-1"), "lr must be above 0"),
+        (("--lr", "nan"), "lr must be above 0"),
+        (("--labels", "3,55"), "label 3 is none of 0 .. 2"),
+        (("--labels", "1"), "1 labels for 2 images"),
+        (("--batch-size", "0"), "batch_size must be at least 1"),
+        (("--batch-size", "5"), "batch_size 5 is more than the 2 images"),
+        (("--mean", "0.5", "--std", "0"), "std above 0"),
+        (("--mean", "0.5"), "given together"),
+        (("--mean", "0,0", "--std", "1,1"), "one for each channel"),
+        (("--in-order",), "give labels as well"),
+        (("--shape", "5"), "cannot be called on inputs of shape (5,)"),
+        (("--classes", "4"), "for 4 classes"),
+        (("--truth", "three.npz"), "truth: inputs have shape (3,)"),
+        (("--truth", "large.npz"), "truth: inputs must lie in [0, 1]"),
+        (("--truth", "nothing.npz"), "truth: holds no inputs"),
+        (("--truth", "many.npz"), "truth: 4 inputs, but 2 shaped the update"),
+        (("--truth", "truth.npz", "--gallery", "truth.npz"), "gallery: holds 2 of the 2 true inputs"),
+        (("--truth", "truth.npz", "--gallery", "many.npz"), "gallery: holds 2 of the 2 true inputs"),
+        (("--model", "simple:Dropped"), "--mode eval"),
     ],
 )
 def test_a_wrong_command_says_what_is_wrong_and_leaves_nothing(more: tuple[str, ...], said: str, folder: Path) -> None:
@@ -228,6 +255,62 @@ def test_a_wrong_command_says_what_is_wrong_and_leaves_nothing(more: tuple[str, 
     assert code == 2
     assert not (folder / "found").exists()
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"weight": torch.zeros(3, 4), "bias": torch.zeros(3)}, "not finite"),
+        (None, "the update is zero everywhere"),
+        ({"weight": torch.zeros(4, 3), "bias": torch.zeros(3)}, "'weight' has shape (4, 3), in the model (3, 4)"),
+        ({"0.weight": torch.zeros(3, 4)}, "--model module:Class"),
+        ({"weight": Spy()}, "holds more than weights"),
+        (b"", "after.pt: is empty"),
+        (b"damaged", "or is damaged"),
+    ],
+)
+def test_files_that_nothing_can_be_read_from_are_refused(given: object, said: str, folder: Path) -> None:
+    after = Path("after.pt")
+    if isinstance(given, bytes):
+        after.write_bytes(given)
+    elif said == "not finite":
+        torch.save({name: value * torch.nan for name, value in given.items()}, after)  # type: ignore[attr-defined]
+    else:
+        torch.save(torch.load("before.pt", weights_only=True) if given is None else given, after)
+    code, _, error = call("--out", "found")
+    assert said in error
+    assert code == 2
+    assert not (folder / "found").exists()
+
+
+def test_what_was_done_is_written_beside_what_was_found(folder: Path) -> None:
+    np.savez("others.npz", np.full((3, 4), 0.25, dtype=np.float32))
+    scored = ("--truth", "truth.npz", "--gallery", "others.npz", "--labels", "0,2", "--seed", "7")
+    assert call(*scored, "--set", "attack.steps=3", "--set", "model.width=4", "--out", "found")[0] == 0
+    found = json.loads((folder / "found" / "attack.json").read_text())
+    assert found["attack"]["kind"] == "inverting_gradients"
+    assert found["attack"]["steps"] == 3
+    assert found["model"] == {"kind": "simple:Net", "width": 4}
+    assert Known(**{name: tuple(v) if isinstance(v, list) else v for name, v in found["known"].items()}) == Known(
+        input_shape=(4,), num_classes=3, num_images=2, lr=0.5, labels=(0, 2)
+    )
+    assert (found["seed"], found["gradient"], found["gallery"]) == (7, False, 3)
+    assert {found[name]["file"] for name in ("before", "after", "truth", "others")} == {
+        "before.pt", "after.pt", "truth.npz", "others.npz"
+    }  # fmt: skip
+    assert found["versions"]["fedmem"]
+
+
+def test_a_second_attack_is_told_that_the_first_is_there(folder: Path) -> None:
+    assert call("--set", "attack.steps=2", "--out", "found")[0] == 0
+    code, _, error = call("--out", "found")
+    assert code == 2
+    assert "found exists already, and holds a finished attack; replace it with --force" in error
+    assert "--out" in error
+
+
+def test_without_a_gallery_it_is_said_that_nobody_can_be_identified(folder: Path) -> None:
+    assert "not known without --gallery" in call("--truth", "truth.npz", "--set", "attack.steps=2")[1]
 
 
 def test_inverting_gradients_from_files_finds_both_rows(folder: Path) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from fedmem.components import GradientTarget
 from fedmem.errors import TargetError
 
+ROWS = 16
+"""Of the batch that a model is tried on."""
+
 
 def checked(targets: Sequence[GradientTarget]) -> Sequence[GradientTarget]:
     """The same targets. Errors: `TargetError` if one does not fit its model, or its model cannot be matched.
@@ -84,17 +87,26 @@ def _matchable(target: GradientTarget) -> None:
                 "if the client trained in mode eval, say so (--mode eval), else train without dropout"
             )
     example = next(iter(target.params.values()))
-    inputs = torch.full((2, *target.input_shape), 0.5, dtype=torch.float32, device=example.device)
+    # rows enough that chance in the model shows
+    inputs = torch.full((ROWS, *target.input_shape), 0.5, dtype=torch.float32, device=example.device)
     try:
         with torch.no_grad():
-            shape = tuple(functional_call(copy.deepcopy(target.model), dict(target.params), (inputs,)).shape)
+            first, again = (
+                functional_call(copy.deepcopy(target.model), dict(target.params), (inputs,)) for _ in range(2)
+            )
+        shape = tuple(first.shape)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise TargetError(
             f"the model cannot be called on inputs of shape {tuple(target.input_shape)}: {error}; give input_shape "
             "without the axis of the batch"
         ) from error
-    if shape != (2, target.num_classes):
+    if shape != (ROWS, target.num_classes):
         raise TargetError(
             f"the model gives outputs of shape {shape[1:]} for {target.num_classes} classes; attacks match the "
             "cross-entropy of one output for each class"
+        )
+    if not torch.allclose(first, again, equal_nan=True):
+        raise TargetError(
+            "the model gives other outputs for the same inputs when called again, so that its gradient cannot be "
+            "computed; if the client trained in mode eval, say so (--mode eval), else train without dropout"
         )
