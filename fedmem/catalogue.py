@@ -255,7 +255,7 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
         checked = fields_model(cls).model_validate(given)
         return cls(**{name: getattr(checked, name) for name in checked.model_fields_set})
     except ValidationError as error:
-        raise ScenarioError(problems_of(error, given, fields_model(cls), explain(cls))) from error
+        raise ScenarioError(problems_of(error, given, fields_model(cls), explain(cls), more=("kind",))) from error
     except ComponentError as error:
         # A component names the key from the root ("partition.alpha") or from itself ("alpha").
         raise ScenarioError([Problem(path=error.path.removeprefix(f"{family}."), message=error.message)]) from error

@@ -109,6 +109,10 @@ def compare(
     varied = parse_vary(vary) if not isinstance(vary, Mapping) else {path: _texts(them) for path, them in vary.items()}
     chosen = parse_seeds(seeds) if isinstance(seeds, str) else parse_seeds(",".join(map(str, seeds)))
     settings = settings_of(varied)
+    if len(settings) < 2:
+        message = "gives one setting, and there is nothing to compare it with; give several values, such as "
+        raise ScenarioError([Problem(path="", message=f"{message}--vary strategy.kind=fedavg,krum", source="--vary")])
+    _check_apart(varied, overrides)
     references = references_of(settings, reference)
     cells = cross(scenario, settings, chosen, overrides)
     outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, tally=tally)
@@ -118,6 +122,21 @@ def compare(
     folder = Path(out) / cells[0].scenario.name / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     _write(folder, cells, outcomes, comparison)
     return Compared(path=folder, outcomes=tuple(outcomes), cells=cells, comparison=comparison)
+
+
+def _check_apart(varied: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:
+    """Refuses changes that what varies, or its seeds, would undo without a word."""
+    problems = []
+    for text in overrides:
+        path = text.partition("=")[0].strip()
+        if path == "seed":
+            message = "does nothing, since the seeds are those of --seeds; give them there, such as --seeds 3,4,5"
+            problems.append(Problem(path="", message=message, source=f"--set {text}"))
+        elif other := next((one for one in varied if path == one or path.startswith((f"{one}.", f"{one}["))), None):
+            message = f"does nothing, since --vary {other} gives {other} anew in each setting; leave one of them out"
+            problems.append(Problem(path="", message=message, source=f"--set {text}"))
+    if problems:
+        raise ScenarioError(problems)
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:

@@ -130,8 +130,9 @@ def unresolved(comparison: Comparison) -> str:
         else:
             said.append(f"{title} {len(listed)}")
     seeds = len(comparison.seeds)
-    few = "; with one seed nothing is resolved" if seeds == 1 else ""
-    return f"{len(open_)} of {len(rows)} differences are unresolved with {seeds} seeds: {'; '.join(said)}{few}."
+    if seeds == 1:
+        return ""  # said once, above all tables
+    return f"{len(open_)} of {len(rows)} differences are unresolved with {seeds} seeds: {'; '.join(said)}."
 
 
 def _heading(quantity: Quantity) -> str:
@@ -190,6 +191,7 @@ class Table:
 
 
 BEST = "On the front of test accuracy and memorisation by the aggregate, by their means, whether resolved or not:"
+ONE_SEED = "With one seed nothing can be resolved, whatever the differences: give several, such as --seeds 0:5"
 NO_UTILITY = "Utility was not measured; add the probe {kind: utility} to see what less memorisation costs."
 
 
@@ -197,7 +199,8 @@ def headline(comparison: Comparison) -> str:
     """One line about what was compared."""
     count = len(comparison.settings)
     seeds = f"{len(comparison.seeds)} seed{'s' * (len(comparison.seeds) != 1)}"
-    return f"{count} setting{'s' * (count != 1)} x {seeds}: {'; '.join(comparison.labels)}"
+    few = "" if len(comparison.seeds) > 1 else f". {ONE_SEED}"
+    return f"{count} setting{'s' * (count != 1)} x {seeds}: {'; '.join(comparison.labels)}{few}"
 
 
 def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str, Mapping[str, bytes]]:

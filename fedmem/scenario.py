@@ -357,6 +357,9 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
         got = {list: "a list", type(None): "nothing"}.get(type(source.value), repr(source.value)[:40])
         message = f"a scenario is a mapping of keys such as rounds: 40, got {got}"
         raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
+    if {"base", "axes"} <= source.value.keys():
+        message = f"this is a sweep file, not a scenario; run it with: fedmem sweep {file}"
+        raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
     tree, origin = source.value, Origin(file, source.lines)
     found = [*source.problems, *override(tree, overrides, origin)]
     named = "name" in tree

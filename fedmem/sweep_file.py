@@ -13,7 +13,9 @@ search: {study: front, trials: 40, directions: {test_accuracy: maximize, "exposu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -173,6 +175,9 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
     if not isinstance(source.value, Mapping):
         message = "a sweep is a mapping of base, axes and seeds"
         raise ScenarioError(source.problems or [Problem(path="", message=message, line=1, source=str(file))])
+    if "base" not in source.value and {"dataset", "model"} & source.value.keys():
+        message = f"this is a scenario, not a sweep of one; run it with: fedmem run {file}"
+        raise ScenarioError([Problem(path="", message=message, line=1, source=str(file))])
     try:
         sweep = Sweep.model_validate({"name": file.stem, **source.value})
     except ValidationError as error:
@@ -185,7 +190,36 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
         ) from error
     if source.problems:
         raise ScenarioError(source.problems)
-    return sweep, (file.parent / sweep.base)
+    base = file.parent / sweep.base
+    if not base.exists():
+        message = f"there is no such file: {base}; a path is relative to the folder of this file"
+        raise ScenarioError([_placed(Problem(path="base", message=message), source.lines, file)])
+    return sweep, base
+
+
+@contextmanager
+def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
+    """What is wrong with a setting is told with the place in the sweep file that gives it."""
+    try:
+        yield
+    except ScenarioError as error:
+        file, lines = Path(path), read_file(Path(path)).lines
+        known: dict[str, str] = {f"--set {text}": f"set.{text.partition('=')[0]}" for text in plan.overrides}
+        for number, axis in enumerate(plan.axes):
+            for setting in axis.options():
+                known |= {f"--vary {name}={value}": f"axes[{number}]" for name, value in setting}
+        found = []
+        for one in error.problems:
+            if one.source in known:
+                placed = _placed(replace(one, path=known[one.source]), lines, file)
+                given = one.source.partition(" ")[2]
+                said = one.message if given.startswith(f"{one.path}=") or not one.path else f"{one.path}: {one.message}"
+                found.append(replace(placed, path=given, message=said))
+            elif one.source in ("", "--vary"):
+                found.append(_placed(replace(one, path=one.path or "axes"), lines, file))
+            else:
+                found.append(one)
+        raise ScenarioError(found) from error
 
 
 def _placed(problem: Problem, lines: Mapping[Any, int], file: Path) -> Problem:
@@ -195,7 +229,7 @@ def _placed(problem: Problem, lines: Mapping[Any, int], file: Path) -> Problem:
     try:
         place = place_parts(problem.path)
     except ValueError:
-        place = ()
+        place = tuple(problem.path.split(".", 1)) if problem.path.startswith("set.") else ()
     line = next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
     return Problem(path=problem.path, message=problem.message, line=line, source=str(file))
 

@@ -51,8 +51,11 @@ class Swept:
 
 
 def folder_of(plan: Sweep, cell: Cell, out: Path | str) -> Path:
-    """Where the results of a sweep go; made here."""
+    """Where the results of a sweep go; made here. Errors: `FolderError` where nothing can be written."""
+    from fedmem.results import check_place
+
     folder = Path(out) / cell.scenario.name / f"sweep-{plan.name}"
+    check_place(folder, force=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedmem.company import Tally
 from fedmem.crossing import cross, label_of
-from fedmem.sweep_file import load_sweep
+from fedmem.sweep_file import load_sweep, places_of
 from fedmem.sweep_runs import Failures, Swept, folder_of, run_cells, write_results
 
 
@@ -41,8 +41,10 @@ def sweep(
     if plan.search is not None:
         from fedmem.searching import search
 
-        return search(plan, base, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
-    cells = cross(base, plan.settings(), plan.all_seeds, plan.overrides)
+        with places_of(plan, file):
+            return search(plan, base, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
+    with places_of(plan, file):
+        cells = cross(base, plan.settings(), plan.all_seeds, plan.overrides)
     folder = folder_of(plan, cells[0], out)
     failures = Failures(folder)
     run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -55,9 +55,17 @@ def join(outer: str, inner: str) -> str:
 
 
 def problems_of(
-    error: ValidationError, value: object, model: type[BaseModel], explained: Mapping[str, str], prefix: str = ""
+    error: ValidationError,
+    value: object,
+    model: type[BaseModel],
+    explained: Mapping[str, str],
+    prefix: str = "",
+    more: Sequence[str] = (),
 ) -> list[Problem]:
-    """Every mistake that pydantic found in `value`, in our words; alternatives of a union become one problem."""
+    """Every mistake that pydantic found in `value`, in our words; alternatives of a union become one problem.
+
+    `more` are keys that stand beside the fields of the model.
+    """
     found: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         place = _place(item["loc"], value, item["type"])
@@ -67,7 +75,8 @@ def problems_of(
                 found.setdefault(join(path, problem.path), []).append(problem.message)
             continue
         if item["type"] == "extra_forbidden":
-            message = f"unknown key{choices(place[-1], _keys(model, place[:-1]))}"
+            known = [*(more if len(place) == 1 else ()), *_keys(model, place[:-1])]
+            message = f"unknown key{choices(place[-1], known)}"
         elif item["type"] == "missing":
             meaning = explained.get(str(place[-1]), "")
             message = "is missing; give it" + (f": {meaning}" if meaning else "")

@@ -21,6 +21,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import fedmem
+from fedmem import comparing
 from fedmem.cli import app
 from fedmem.comparing import Compared, compare
 from fedmem.comparison import Comparison, Series
@@ -240,7 +241,9 @@ def test_one_seed_has_means_and_no_intervals(made: Compared) -> None:
     assert single.differences[["mean_low", "difference_low", "p", "p_adjusted", "detectable"]].isna().all(axis=None)
     assert set(single.differences.verdict[1:4]) <= {"unresolved", "identical"}
     text = "\n".join(line for line, _ in Table(single.comparison).lines(120))
-    assert "with one seed nothing is resolved" in text
+    assert "With one seed nothing can be resolved" in text
+    assert "With one seed nothing can be resolved" in page(single.comparison, "", [])[0]
+    assert "With one seed" not in "\n".join(line for line, _ in Table(made.comparison).lines(120))
 
 
 def by_hand(change: Callable[[np.ndarray], np.ndarray], made: Compared) -> Comparison:
@@ -368,6 +371,31 @@ def test_the_command_says_what_is_wrong_and_what_failed(tmp_path: Path) -> None:
     shown = run(app, ["compare", str(file), "--vary", "client.lr=0.1,0.3", *out])
     assert "less lr=0.1, points" in shown.output
     assert "Utility was not measured" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--vary", "strategy.kind=fedavg"], "gives one setting"),
+        (["--vary", "strategy.kind=fedavg,fedmedian", "--set", "strategy.kind=krum"], "since --vary strategy.kind"),
+        (["--vary", "strategy={kind: fedavg},{kind: krum}", "--set", "strategy.byzantine=1"], "since --vary strategy"),
+        (["--vary", "strategy.kind=fedavg,fedmedian", "--set", "seed=3"], "--seeds 3,4,5"),
+        (["--vary", "strategy.knd=fedavg,krum"], "did you mean 'kind'?"),
+    ],
+)
+def test_what_would_be_compared_in_vain_is_refused_before_any_training(
+    tmp_path: Path, given: list[str], says: str
+) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(small().to_yaml())
+    done = CliRunner().invoke(app, ["compare", str(file), *given, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert says in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_component_may_be_set_and_its_kind_varied(tmp_path: Path) -> None:
+    comparing._check_apart({"strategy.kind": ["fedavg"]}, ["strategy={kind: krum}", "strategy.kinds=1"])
 
 
 def test_it_is_a_call_of_the_package() -> None:

@@ -169,6 +169,35 @@ def test_what_is_wrong_in_a_file_is_said(write: Write, tmp_path: Path, content: 
     assert says in str(error.value)
 
 
+def test_mistakes_are_told_with_their_place_in_the_sweep_file(write: Write, tmp_path: Path) -> None:
+    file = write()
+    for text, says in (
+        ("base: tiny.yaml\nset: {client.lr: -1}\naxes:\n- {path: rounds, values: [2]}\n", f"{file}:2  client.lr=-1"),
+        ("base: tiny.yaml\naxes:\n- {path: rounds, values: [2]}\n- {path: client.lr, values: [-1]}\n", f"{file}:4  cl"),
+        ("base: no.yaml\naxes:\n- {path: rounds, values: [2]}\n", f"{file}:1  base: there is no such file"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ScenarioError) as error:
+            sweep(file, out=tmp_path)
+        assert says in str(error.value)
+        assert "--" not in str(error.value)
+
+
+def test_sweeps_and_scenarios_are_told_apart_and_folders_are_tried(write: Write, tmp_path: Path) -> None:
+    run, file = CliRunner().invoke, str(write(axes=[RATES]))
+    for command in ("run", "check"):
+        done = run(app, [command, file])
+        assert done.exit_code == 2
+        assert f"this is a sweep file, not a scenario; run it with: fedmem sweep {file}" in done.output
+    done = run(app, ["sweep", str(tmp_path / "tiny.yaml")])
+    assert done.exit_code == 2
+    assert "this is a scenario, not a sweep of one; run it with: fedmem run" in done.output
+    (tmp_path / "file").touch()
+    done = run(app, ["sweep", file, "--out", str(tmp_path / "file" / "z")])
+    assert done.exit_code == 2
+    assert "cannot hold the results" in done.output
+
+
 def test_a_file_that_is_no_mapping(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("[1, 2]")
     with pytest.raises(ScenarioError, match="a sweep is a mapping"):
