@@ -50,6 +50,7 @@ def told(checked: Checked, width: int = 100) -> str:
         ("id", f"{scenario.name}/{scenario.id}"),
         ("rows", _rows(found)),
         *_work(found, scenario.speed.memory),
+        *_privacy(scenario),
         *_precision(found),
     ]
     return "\n".join(line for title, text in lines for line in _titled(title, text, width))
@@ -94,6 +95,26 @@ def _work(found: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
     if budget is not None:
         yield "budget", _budget(found, budget)
     yield "disk", _size(found.disk)
+
+
+def _privacy(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """What noise promises after all rounds, and which noise was chosen for a target."""
+    from fedmem import privacy
+    from fedmem.accounting import promise
+    from fedmem.components import PrivateAlgorithm
+
+    for one in privacy.of_scenario(scenario):
+        target = scenario.privacy.target_epsilon
+        chosen = "" if target is None or one.part != "strategy" else f", within privacy.target_epsilon {target:g}"
+        yield "privacy", f"{one.part}, against {one.against}: {promise(one.releases)}{chosen}"
+    if isinstance(scenario.client, PrivateAlgorithm):
+        noise = f"noise multiplier {scenario.client.per_example.noise_multiplier:g}"
+        neighbours = scenario.privacy.adjacency or "add_remove"
+        yield (
+            "privacy",
+            f"client, against what clients send: unit record, {neighbours}, {noise}, delta {scenario.privacy.delta:g}; "
+            "epsilon hangs on each client's rows and rounds and is told after the run",
+        )
 
 
 def _memory(found: Plan) -> str:

@@ -31,6 +31,7 @@ app = typer.Typer(
     "membership and leakage, of local and global models.",
     epilog="Exit codes: 0 done, 1 a run failed or raised an alarm, 2 the scenario or the command is wrong.",
     no_args_is_help=True,
+    suggest_commands=False,  # click does so itself
     pretty_exceptions_enable=False,
 )
 
@@ -266,10 +267,12 @@ def list_runs(
 ) -> None:
     """List finished runs: when, how long, what sets each apart from others of its name, and headline numbers."""
     with _reporting():
+        from fedmem.errors import RunError
         from fedmem.overview import finished_runs
 
-        found = finished_runs(folder)
-        if not found:
+        damaged: list[RunError] = []
+        found = finished_runs(folder, damaged.append)
+        if not found and not damaged:
             typer.echo(f"no finished run in {folder}", err=True)
         for one in found:
             when, seconds = one.finished.strftime("%Y-%m-%d %H:%M"), f"{one.seconds:.0f} s"
@@ -277,6 +280,10 @@ def list_runs(
             typer.echo(f"{place}  {when}  {seconds}")
             for text in filter(None, (one.label, *one.numbers)):
                 typer.echo(_filled(text, "  "))
+        for error in damaged:
+            typer.echo(f"error: {error}", err=True)
+        if damaged:
+            raise typer.Exit(1)
 
 
 def _filled(text: str, indent: str) -> str:

@@ -82,6 +82,10 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     return found
 
 
+_USUAL = ("inverting_gradients",)
+"""Kinds to begin with where one has to be given; else the first that fits."""
+
+
 def example(family: str, kind: str) -> dict[str, Any]:
     """A mapping that builds this kind: every default written out, a fitting component where one must be given.
 
@@ -97,7 +101,8 @@ def example(family: str, kind: str) -> dict[str, Any]:
         inner = catalogue.nested_family(cls, item.name)
         if item.default is MISSING and item.default_factory is MISSING and inner is not None:
             fitting = catalogue.fitting(inner, catalogue.contracts(resolved[item.name]))
-            given[item.name] = example(inner, fitting[0])
+            usual = [kind for kind in _USUAL if kind in fitting]
+            given[item.name] = example(inner, (*usual, *fitting)[0])
     return catalogue.dump(catalogue.build(family, given))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fedmem.errors import FolderError
+from fedmem.errors import FolderError, RunError
 from fedmem.results import Run, finished, is_finished, read
 from fedmem.summary import Summary
 
@@ -31,30 +31,38 @@ class Listed:
         return float((self.run.manifest.get("seconds") or {}).get("total") or 0.0)
 
 
-def finished_runs(folder: Path | str = "runs") -> list[Listed]:
+def finished_runs(folder: Path | str = "runs", damaged: Callable[[RunError], None] | None = None) -> list[Listed]:
     """The finished runs in `folder`, in its folders, and in theirs; by name, the oldest first.
 
-    Errors: `FolderError` where there is no such folder. A run that was written in another schema is left out.
+    A run that was written in another schema is left out; so is a damaged one after `damaged` was told of it.
+
+    Errors: `FolderError` where there is no such folder, `RunError` for a damaged run without `damaged`.
     """
     root = Path(folder)
     if not root.is_dir():
         raise FolderError(f"there is no folder {root}; `fedmem run FILE` makes runs/<scenario>/<id>")
     places = [place for place in (root, *root.glob("*"), *root.glob("*/*")) if is_finished(place)]
-    names: dict[str, list[Run]] = {}
+    names: dict[str, list[tuple[Run, tuple[str, ...]]]] = {}
     for place in sorted(places, key=lambda place: (finished(place) or 0, place)):
         try:
             run = read(place)
+            name, numbers = str(run.scenario.get("name")), tuple(_numbers(Summary(run)))
         except FolderError:
             continue  # of another version of fedmem, which can list it
-        names.setdefault(str(run.scenario.get("name")), []).append(run)
+        except RunError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+            continue
+        names.setdefault(name, []).append((run, numbers))
     return [one for _, runs in sorted(names.items()) for one in _listed(runs)]
 
 
-def _listed(runs: Sequence[Run]) -> Iterator[Listed]:
-    labels = labels_of([run.scenario for run in runs])
-    for run, label in zip(runs, labels, strict=True):
+def _listed(runs: Sequence[tuple[Run, tuple[str, ...]]]) -> Iterator[Listed]:
+    labels = labels_of([run.scenario for run, _ in runs])
+    for (run, numbers), label in zip(runs, labels, strict=True):
         when = datetime.fromtimestamp((finished(run.path) or 0) / 1e9)
-        yield Listed(run=run, finished=when, label=label, numbers=tuple(_numbers(Summary(run))))
+        yield Listed(run=run, finished=when, label=label, numbers=numbers)
 
 
 def labels_of(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:

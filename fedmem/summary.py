@@ -502,7 +502,7 @@ def _privacy(run: Run) -> Section:
                 f"{one['sampling']}{rate}",
                 f"{one['noise_multiplier']:.3g}",
                 f"{one['delta']:.2g}",
-                f"{number(epsilon, 2)} ({one['accountant']})",
+                f"{_epsilon(epsilon)} ({one['accountant']})",
             )
         )
     columns = ("", "neighbours differ in", "sampling", "noise / clip", "delta", "epsilon")
@@ -510,6 +510,11 @@ def _privacy(run: Run) -> Section:
     return Section(
         title="PRIVACY", columns=columns, blocks=(("after all rounds, against whoever sees", tuple(rows)),), notes=notes
     )
+
+
+def _epsilon(value: float) -> str:
+    """Two decimals, or below 1 two digits: what is promised is never shown as if it were nothing."""
+    return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
 
 
 def _cell(value: Value | None, measure: Measure | None = None) -> str:

@@ -621,3 +621,11 @@ def test_progress_on_a_terminal_is_a_bar_and_leaves_it_in_order(monkeypatch):
         assert text in said
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert said.count(hide) == said.count(show)
+
+
+def test_a_misspelt_command_is_suggested_once():
+    assert CliRunner().invoke(app, ["lst"]).stderr.count("Did you mean") == 1
+
+
+def test_the_attack_to_copy_is_the_usual_one():
+    assert "kind: inverting_gradients" in CliRunner().invoke(app, ["show", "probe", "leakage"]).stdout

@@ -1,5 +1,6 @@
 """Runs side by side."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from typer.testing import CliRunner
 
 from fedmem import overview
 from fedmem.cli import app
-from fedmem.errors import FolderError
+from fedmem.errors import FolderError, RunError
 from fedmem.results import read
 from fedmem.running import run
 from tests.tiny import tiny
@@ -84,3 +85,18 @@ def test_the_command(folder, monkeypatch, tmp_path):
     assert done.exit_code == 2
     with pytest.raises(FolderError, match="no folder"):
         overview.finished_runs(Path("nowhere"))
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "measurements.parquet"])
+def test_a_damaged_run_is_named_and_the_others_are_listed(file, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "runs")
+    bad = next((tmp_path / "runs" / "another").iterdir())
+    (bad / file).write_bytes(b"nothing")
+    done = CliRunner().invoke(app, ["runs", str(tmp_path / "runs")])
+    assert done.exit_code == 1
+    assert "seed=5" in done.stdout
+    assert "seed=6" in done.stdout
+    assert str(bad) not in done.stdout
+    assert f"{bad / file} is damaged" in done.stderr
+    with pytest.raises(RunError, match="is damaged"):
+        overview.finished_runs(tmp_path / "runs")

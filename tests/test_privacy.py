@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 import fedmem
 from fedmem import privacy
 from fedmem.accounting import Releases, promise
+from fedmem.checking import check_file, told
 from fedmem.errors import ScenarioError
 from fedmem.report import table
 from fedmem.running import measure, run
 from fedmem.scenario import parse_scenario
+from fedmem.summary import _epsilon
 from fedmem.types import EVERYWHERE, FINAL, Participation
 from tests.tiny import tiny
 
@@ -156,3 +159,27 @@ def test_a_run_says_what_it_promises(tmp_path):
         console.print(table(folder))
     assert "PRIVACY" in captured.get()
     assert "client, add_remove" in captured.get()
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "said"),
+    [(0.0001, "0.0001"), (0.0343, "0.034"), (0.0, "0.00"), (11.476, "11.48"), (1234.5, "1234.50"), (math.inf, "∞")],
+)
+def test_a_small_epsilon_is_never_shown_as_nothing(epsilon, said):
+    assert _epsilon(epsilon) == said
+
+
+def test_a_check_says_what_is_promised(tmp_path):
+    file = tmp_path / "private.yaml"
+    chosen = private(strategy={**NOISY, "noise_multiplier": None}, privacy={"target_epsilon": 8.0})
+    file.write_text(chosen.to_yaml())
+    said = " ".join(told(check_file(file)).split())
+    found = promise(only(chosen))
+    assert f"privacy strategy, against the server's models: epsilon {found.epsilon:.4g} at delta 1e-05" in said
+    assert f"{found.accountant}; unit client, add_remove, poisson" in said
+    assert f"noise multiplier {found.releases.noise_multiplier:.4g}" in said
+    assert "target_epsilon 8" in said
+    file.write_text(tiny().to_yaml())
+    assert "epsilon" not in told(check_file(file))
+    file.write_text(private(client={"kind": "dp_sgd", "lr": 0.1}, strategy={"kind": "fedavg"}).to_yaml())
+    assert "told after the run" in " ".join(told(check_file(file)).split())
