@@ -25,11 +25,23 @@ from fedmem.contrasts import (
     resolved,
     retained,
     seeds_for,
+    within,
 )
 from fedmem.crossing import Setting, label_of
 from fedmem.results import Run
 from fedmem.summary import VIEWS, Summary
 from fedmem.types import BoolArray, FloatArray
+
+RANGES = {
+    "memorisation": (-1.0, 1.0),
+    "auc": (0.0, 1.0),
+    "tpr": (0.0, 1.0),
+    "test_accuracy": (0.0, 1.0),
+    "train_accuracy": (0.0, 1.0),
+    "generalisation_gap": (-1.0, 1.0),
+    "client_accuracy_gap": (-1.0, 1.0),
+}
+"""Between which values a measure lies; no interval is told beyond."""
 
 POINTS = ("memorisation", "auc", "tpr", "test_accuracy", "train_accuracy", "generalisation_gap", "client_accuracy_gap")
 """Measures between −1 and 1 whose differences are told in percentage points."""
@@ -58,6 +70,17 @@ class Quantity:
     scale: float = 1.0
     digits: int = 3
     headline: bool = False
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Between which values it lies."""
+        return RANGES.get(self.metric, (-math.inf, math.inf))
+
+    @property
+    def most(self) -> float:
+        """The largest difference that two values can have."""
+        low, high = self.range
+        return high - low
 
     @property
     def name(self) -> str:
@@ -237,8 +260,8 @@ class Comparison:
             Row(
                 quantity=one.quantity,
                 setting=setting,
-                mean=mean_of(one.values[setting]),
-                contrast=found,
+                mean=within(mean_of(one.values[setting]), *one.quantity.range),
+                contrast=None if found is None else within(found, -one.quantity.most, one.quantity.most),
                 adjusted=p,
                 detectable=math.nan if found is None else detectable(found.sd, found.n, tests),
                 seeds=0 if found is None else seeds_for(found.value, found.sd, tests),
@@ -288,13 +311,13 @@ class Comparison:
         )
         if use is None:
             return ()
-        uses, found = [mean_of(values) for values in use.values], []
+        uses, found = [within(mean_of(values), *use.quantity.range) for values in use.values], []
         for one in self.tested:
             settings = range(len(self.labels))
             if not all(one.alike(setting, other).all() for setting in settings for other in settings):
                 continue  # some have it at another false positive rate
             if one.quantity.level == "global" and one.quantity.kind:
-                harms = [mean_of(values) for values in one.values]
+                harms = [within(mean_of(values), *one.quantity.range) for values in one.values]
                 best = dominated(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
                 for setting, better in enumerate(best):
                     sure = better >= 0 and all(

@@ -28,7 +28,8 @@ CAPTION = (
 
 POWER = (
     "An unresolved difference is no evidence that there is none. detects: the smallest difference that these seeds "
-    "would have found with 80 % chance; seeds: how many would find the difference that was seen."
+    "would have found with 80 % chance, more than possible where no difference is so large: take more seeds; seeds: "
+    "how many would find the difference that was seen."
 )
 
 
@@ -122,11 +123,18 @@ def unresolved(comparison: Comparison) -> str:
     said = []
     for title, group in groupby(open_, key=lambda row: row.quantity.title):
         listed = list(group)
-        sizes = [row.detectable * row.quantity.scale for row in listed if not math.isnan(row.detectable)]
+        known = [row for row in listed if not math.isnan(row.detectable)]
+        sizes = [row.detectable * row.quantity.scale for row in known if row.detectable <= row.quantity.most]
+        none = (
+            f"; {len(known) - len(sizes)} more than possible, more seeds" if sizes else "more than possible; more seeds"
+        )
         unit = listed[0].quantity.unit
         if sizes:
             ends = dict.fromkeys(number(end, 2 if unit == "bits" else 1) for end in (min(sizes), max(sizes)))
-            said.append(f"{title} {len(listed)} (detects {' to '.join(ends)}{unit and ' '}{unit})")
+            beyond = none if len(sizes) < len(known) else ""
+            said.append(f"{title} {len(listed)} (detects {' to '.join(ends)}{unit and ' '}{unit}{beyond})")
+        elif known:
+            said.append(f"{title} {len(listed)} (detects {none})")
         else:
             said.append(f"{title} {len(listed)}")
     seeds = len(comparison.seeds)
@@ -150,7 +158,8 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
     verdict = row.verdict
     if verdict == "unresolved" and not math.isnan(row.detectable):
         seeds = str(row.seeds) if row.seeds else f"> {MOST_SEEDS}"
-        verdict += f" (detects {number(row.detectable * quantity.scale, digits)}; seeds {seeds})"
+        size = number(row.detectable * quantity.scale, digits)
+        verdict += f" (detects {size if row.detectable <= quantity.most else 'more than possible'}; seeds {seeds})"
     return (*cells, _text(found, digits, quantity.scale), p, verdict)
 
 

@@ -8,8 +8,9 @@ less one. All values are those of whole banks, means over many runs and examples
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -65,6 +66,19 @@ def mean_of(values: FloatArray) -> Mean:
     """
     found = contrast(values, np.zeros(len(values)))
     return Mean(value=found.value, low=found.low, high=found.high, n=found.n)
+
+
+Told = TypeVar("Told", Mean, Contrast)
+
+
+def within(found: Told, least: float, most: float) -> Told:
+    """The same with an interval that holds nothing impossible.
+
+    >>> within(Mean(value=0.9, low=0.7, high=1.1, n=3), 0.0, 1.0).high
+    1.0
+    """
+    low, high = (min(max(end, least), most) if not math.isnan(end) else end for end in (found.low, found.high))
+    return replace(found, low=low, high=high)
 
 
 def contrast(values: FloatArray, reference: FloatArray) -> Contrast:

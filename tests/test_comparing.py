@@ -323,6 +323,26 @@ def test_the_table_fits_and_says_what_is_not_resolved(made: Compared) -> None:
     assert "On the front" in text
 
 
+def test_nothing_impossible_is_told(made: Compared) -> None:
+    def scattered(series: Series) -> Series:
+        values = np.tile([0.0, 1.0, 0.9], (4, 1))
+        values[2:] = values[2:, ::-1]
+        return replace(series, values=values)
+
+    found = replace(made.comparison, series=tuple(map(scattered, made.comparison.tested)))
+    rows = [row for row in found.rows if row.quantity.most < math.inf]
+    assert any(row.detectable > row.quantity.most for row in rows)
+    for row in rows:
+        assert row.quantity.range[0] <= row.mean.low <= row.mean.high <= row.quantity.range[1]
+        if row.contrast is not None:
+            assert -row.quantity.most <= row.contrast.low <= row.contrast.high <= row.quantity.most
+    assert {(row.mean.low, row.mean.high) for row in rows if row.quantity.range == (0, 1)} == {(0.0, 1.0)}
+    text = "\n".join(line for line, _ in Table(found).lines(140))
+    assert "detects more than possible; seeds" in text
+    assert "(detects more than possible; more seeds)" in " ".join(text.split())
+    assert any(row.detectable > 1 for row in found.rows if row.quantity.metric == "exposure")  # bits have no end
+
+
 def test_the_page_escapes_and_loads_nothing(made: Compared) -> None:
     evil = tuple((("strategy.kind", f"<script>alert({place})</script>"),) for place in range(4))
     text, pictures = page(replace(made.comparison, settings=evil), "<b>title</b>", ["<i>cause</i>"])

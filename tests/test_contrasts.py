@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contrasts import Contrast, contrast, detectable, dominated, holm, mean_of, resolved, retained, seeds_for
+from fedmem.contrasts import (
+    Contrast,
+    contrast,
+    detectable,
+    dominated,
+    holm,
+    mean_of,
+    resolved,
+    retained,
+    seeds_for,
+    within,
+)
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(1.0, 1.0, 12), RNG.normal(0.5, 1.0, 12)
@@ -56,6 +67,15 @@ def test_too_few_seeds_and_differences_that_are_all_alike_are_no_certainty() -> 
     assert not alike.identical
     assert contrast(A, A).identical
     assert math.isnan(contrast(A, A).p)
+
+
+def test_intervals_hold_nothing_impossible() -> None:
+    found = within(contrast(np.array([0.9, 0.1, 0.8]), np.zeros(3)), -1.0, 1.0)
+    raw = contrast(np.array([0.9, 0.1, 0.8]), np.zeros(3))
+    assert raw.high > 1
+    assert (found.low, found.high, found.p, found.value) == (raw.low, 1.0, raw.p, raw.value)
+    assert math.isnan(within(mean_of(np.array([0.5])), 0.0, 1.0).high)
+    assert within(mean_of(A), -math.inf, math.inf) == mean_of(A)
 
 
 def test_a_mean_has_students_interval() -> None:
