@@ -25,6 +25,7 @@ from fedmem.comparison import Comparison
 from fedmem.comparison_tables import TABLES, put
 from fedmem.crossing import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
 from fedmem.errors import Problem, ScenarioError
+from fedmem.naming import check_metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +116,8 @@ def compare(
     _check_apart(varied, overrides)
     references = references_of(settings, reference)
     cells = cross(scenario, settings, chosen, overrides)
+    for name in measures:
+        check_metric(name, [cell.scenario for cell in cells], source=f"--measure {name}")
     outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, tally=tally)
     comparison = _compared(cells, outcomes, settings, references, chosen, measures)
     told = [[cell.scenario.id, label_of(cell.setting)] for cell in cells]

@@ -13,6 +13,7 @@ from fedmem.comparison_tables import put
 from fedmem.contrasts import mean_of
 from fedmem.crossing import Cell, Setting, cross
 from fedmem.errors import Problem, RunError, ScenarioError
+from fedmem.naming import check_metric
 from fedmem.seeding import stream
 from fedmem.sweep_file import Axis, Search, Sweep
 from fedmem.sweep_runs import Failures, Swept, compared, folder_of, run_cells, write_results
@@ -44,6 +45,10 @@ def search(
     first = cross(
         base, [tuple(pair for axis in plan.axes for pair in axis.options()[0])], plan.all_seeds, plan.overrides
     )
+    fixed = not any(axis.name.startswith(("estimators", "probes")) for axis in plan.axes)
+    for text in wanted.directions if fixed else ():
+        metric = text.partition(",")[0].strip()
+        check_metric(metric, [cell.scenario for cell in first], path="search.directions")
     folder = folder_of(plan, first[0], out)
     failures = Failures(folder)
     study, storage = _study(folder, wanted)

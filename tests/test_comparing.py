@@ -400,6 +400,8 @@ def test_the_command_says_what_is_wrong_and_what_failed(tmp_path: Path) -> None:
         (["--vary", "strategy.kind=fedavg,fedmedian", "--set", "strategy.kind=krum"], "since --vary strategy.kind"),
         (["--vary", "strategy={kind: fedavg},{kind: krum}", "--set", "strategy.byzantine=1"], "since --vary strategy"),
         (["--vary", "strategy.kind=fedavg,fedmedian", "--set", "seed=3"], "--seeds 3,4,5"),
+        (["--vary", "strategy.kind=fedavg,krum", "--measure", "expsure"], "did you mean 'exposure'?"),
+        (["--vary", "strategy.kind=fedavg,krum", "--measure", "auc"], "measured by membership"),
         (["--vary", "strategy.knd=fedavg,krum"], "did you mean 'kind'?"),
     ],
 )

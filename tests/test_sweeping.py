@@ -263,6 +263,13 @@ def test_objectives_are_those_of_the_runs_and_have_to_be_one(write: Write, tmp_p
             quantity_of(comparison, text)
 
 
+def test_a_misspelt_objective_is_told_before_any_training(write: Write, tmp_path: Path) -> None:
+    plan = {"study": "s", "trials": 2, "directions": {"expsure, random_pattern": "minimize"}}
+    with pytest.raises(ScenarioError, match=r"study.yaml:1  search.directions: .*did you mean 'exposure'"):
+        sweep(write(**SEARCH, search=plan), out=tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_trial_that_fails_counts_and_is_told(write: Write, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     broken = {"kind": "tests.test_sweeping:Flaky", "marker": str(tmp_path / "never")}

@@ -68,6 +68,8 @@ def test_the_sweep_of_the_page_is_right(tmp_path: Path) -> None:
     place = tmp_path / "experiments" / "sweeps"
     place.mkdir(parents=True)
     (place / "page.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "quickstart.yaml").touch()
     plan, base = load_sweep(place / "page.yaml")
     assert base.resolve() == (tmp_path / "scenarios" / "quickstart.yaml").resolve()
     assert len(cross(ROOT / "scenarios" / "quickstart.yaml", plan.settings(), plan.all_seeds, plan.overrides)) == 36
