@@ -80,10 +80,14 @@ def drawn(
     swapped = rng.random(SEEDS) < 0.5
 
     def of(series: Series) -> Series:
-        first, second = series.values[:, seeds]
-        values: FloatArray = np.array([np.where(swapped, second, first), np.where(swapped, first, second)])
+        def dealt(of_all: FloatArray) -> FloatArray:
+            first, second = of_all[:, seeds]
+            return np.array([np.where(swapped, second, first), np.where(swapped, first, second)])
+
+        values = dealt(series.values)
         values[1] += shift(series)
-        return replace(series, values=values)
+        others = {name: dealt(getattr(series, name)) for name in ("null", "n", "paired", "fpr")}
+        return replace(series, values=values, **others)
 
     return replace(pool, seeds=tuple(seeds.tolist()), series=tuple(map(of, pool.series)))
 
