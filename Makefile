@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test slow memory lint types docs bench auto-table split clean
+.PHONY: quickstart data test slow memory lint types docs bench auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -17,6 +17,10 @@ $(VENV)/.test: pyproject.toml $(BIN)/fedmem
 
 quickstart: $(BIN)/fedmem
 	$(BIN)/fedmem run scenarios/quickstart.yaml
+
+# Tests that read published data are skipped where these were not fetched; what is there is not fetched again.
+data: $(BIN)/fedmem
+	for name in fashion_mnist mnist5k adult; do $(BIN)/fedmem fetch $$name || exit 1; done
 
 # The commands and the code of the README are run by `make docs`.
 test: $(VENV)/.test
