@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,19 +16,6 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "aggregation_and_sampling"
 REFERENCE = {"strategy": "mean", "sampler": "uniform"}
-
-
-@pytest.fixture(scope="module")
-def modules() -> Iterator[SimpleNamespace]:
-    """The files of the experiment, which find each other because they lie in one folder."""
-    names = ("analysis", "figure", "run")
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in names:
-            sys.modules.pop(name, None)
 
 
 def made(

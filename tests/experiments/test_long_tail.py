@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,19 +22,6 @@ from tests.tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "long_tail"
-
-
-@pytest.fixture(scope="module")
-def modules() -> Iterator[SimpleNamespace]:
-    """The files of the experiment, which find each other because they lie in one folder."""
-    names = ("analysis", "figure", "run")
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in names:
-            sys.modules.pop(name, None)
 
 
 def natural_rows(rng: np.random.Generator, seeds: int = 6, rows: int = 2000) -> pd.DataFrame:
