@@ -1,4 +1,7 @@
-"""The contest: `make bench`, or `python -m benchmarks.bench [--quick] [--only W2] [--repetitions 3]`."""
+"""The contest: `make bench`, or `python -m benchmarks.bench [--quick] [--only W2] [--repetitions 3]`.
+
+What was measured last of each workload is kept in `results.json`, from which the page `results.md` is written.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,14 @@ from benchmarks.rows import Result, evaluate, other, ours, rivals
 from benchmarks.workloads import plan_of
 
 PAGE = Path(__file__).parent / "results.md"
+KEPT = PAGE.with_suffix(".json")
 
 TOLERANCE = 1e-5
 """How far weights may be apart after two rounds of the same batches; W2 is chaotic and drifts apart later."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Hold every match, print each row, and write the page unless only a part was asked for."""
+    """Hold the matches, print each row, keep what was measured and write the page; the quick mode keeps nothing."""
     titles = [match.title for match in matches(peers=False, quick=True)]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="once, and nobody but Flower and the plain loop")
@@ -34,18 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repetitions", type=int, help="how often each contender runs (3, or 1 with --quick)")
     given = parser.parse_args(arguments)
     repetitions = given.repetitions or (1 if given.quick else 3)
-    results: list[Result] = []
-    remarks: list[str] = []
-    for match in matches(peers=not given.quick, quick=given.quick):
+    kept = {} if given.quick else report.read(KEPT)
+    held = matches(peers=not given.quick, quick=given.quick)
+    for match in held:
         if given.only is None or match.title in given.only:
-            found, said = play(match, match.repetitions or repetitions, peers=not given.quick)
-            results += found
-            remarks += said
-    print(report.table(results))
-    for remark in remarks:
-        print(f"- {remark}")
-    if given.only is None and not given.quick:
-        PAGE.write_text(report.page(results, machine.describe(), repetitions, remarks))
+            times = match.repetitions or repetitions
+            found, said = play(match, times, peers=not given.quick)
+            kept[match.title] = report.Part(
+                machine=machine.describe(),
+                repetitions=times,
+                values={result.row.text: list(result.values) for result in found},
+                remarks=said,
+            )
+            if not given.quick:  # each as soon as it is there: the whole takes more than an hour
+                report.write(KEPT, kept)
+                PAGE.write_text(report.page(held, kept))
+    print(report.page(held, kept))
 
 
 def play(match: Match, repetitions: int, *, peers: bool) -> tuple[list[Result], list[str]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from benchmarks.matches import Match
 from benchmarks.rows import Result
 
 METHOD = """\
@@ -64,10 +68,48 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def page(results: Sequence[Result], machine: str, repetitions: int, remarks: Sequence[str]) -> str:
-    """`results.md`."""
-    said = "".join(f"- {remark}\n" for remark in remarks)
-    return (
-        f"<!-- written by make bench -->\n# How fast\n\n{machine}. {repetitions} repetitions.\n\n{table(results)}\n\n"
-        f"{METHOD}" + (f"\nRemarks\n\n{said}" if said else "")
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What was measured of one workload: the values of each row by its text, where, and what was remarked."""
+
+    machine: str
+    repetitions: int
+    values: dict[str, list[float]]
+    remarks: list[str]
+
+
+def read(path: Path) -> dict[str, Part]:
+    """What is kept of each workload; nothing without the file."""
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    return {title: Part(**part) for title, part in kept.items()}
+
+
+def write(path: Path, parts: Mapping[str, Part]) -> None:
+    """As `read` reads them."""
+    path.write_text(json.dumps({title: asdict(part) for title, part in parts.items()}, indent=1) + "\n")
+
+
+def page(matches: Sequence[Match], parts: Mapping[str, Part]) -> str:
+    """`results.md`: the table of these matches with what is kept of them, the method, and what was remarked."""
+    results = [
+        Result(row=row, values=tuple(parts[match.title].values.get(row.text, ())))
+        for match in matches
+        if match.title in parts
+        for row in match.figures
+    ]
+    there = [(match.title, parts[match.title]) for match in matches if match.title in parts]
+    machines = "\n".join(
+        f"- {', '.join(titles)}: {described}"
+        for described, titles in _grouped((f"{part.machine}; repetitions: {part.repetitions}", t) for t, part in there)
     )
+    said = "".join(f"- {remark}\n" for _, part in there for remark in part.remarks)
+    return f"<!-- written by make bench -->\n# How fast\n\n{machines}\n\n{table(results)}\n\n{METHOD}" + (
+        f"\nRemarks\n\n{said}" if said else ""
+    )
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    groups: dict[str, list[str]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return list(groups.items())

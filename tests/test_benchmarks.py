@@ -181,3 +181,25 @@ def test_the_attacks_of_the_contest_do_the_same_work(monkeypatch: pytest.MonkeyP
         reached[network] = first
     monkeypatch.setitem(inversion.STEPS, "mlp", 1)
     assert not np.allclose(inversion.ours("mlp").params["distance"], reached["mlp"], atol=2e-3), "less work is noticed"
+
+
+def test_what_was_measured_of_one_workload_stays_when_another_is_measured_again(tmp_path: Path) -> None:
+    held = matches.matches(peers=True, quick=False)[-2:]
+    first, second = (
+        report.Part(
+            machine="2 cores",
+            repetitions=2,
+            values={row.text: [1.25, 1.75] for row in match.figures},
+            remarks=[f"{match.title}: seen"],
+        )
+        for match in held
+    )
+    report.write(tmp_path / "results.json", {held[0].title: first})
+    kept = report.read(tmp_path / "results.json")
+    assert kept == {held[0].title: first}
+    page = report.page(held, kept | {held[1].title: replace(second, repetitions=1)})
+    assert page.count("1.50 (1.25 to 1.75)") == sum(len(match.figures) for match in held)
+    assert "2 cores; repetitions: 2" in page
+    assert "2 cores; repetitions: 1" in page
+    assert held[1].figures[0].text not in report.page(held, kept)
+    assert report.read(tmp_path / "nothing.json") == {}
