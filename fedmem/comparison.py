@@ -300,7 +300,11 @@ class Comparison:
 
     @cached_property
     def trades(self) -> tuple[Trade, ...]:
-        """Utility against each other tested quantity of the aggregate; empty where no run measured utility."""
+        """Utility against each other tested quantity of the aggregate; empty where no run measured utility.
+
+        All settings are compared over the seeds of which every one has both, so that none is ahead by its seeds; what
+        has neither of any seed stays out.
+        """
         use = next(
             (
                 s
@@ -311,17 +315,23 @@ class Comparison:
         )
         if use is None:
             return ()
-        uses, found = [within(mean_of(values), *use.quantity.range) for values in use.values], []
+        found = []
         for one in self.tested:
             settings = range(len(self.labels))
             if not all(one.alike(setting, other).all() for setting in settings for other in settings):
                 continue  # some have it at another false positive rate
             if one.quantity.level == "global" and one.quantity.kind:
-                harms = [within(mean_of(values), *one.quantity.range) for values in one.values]
+                both = ~(np.isnan(use.values) | np.isnan(one.values))
+                there = both[both.any(axis=1)].all(axis=0)
+                uses, harms = (
+                    [within(mean_of(values[there]), *series.quantity.range) for values in series.values]
+                    for series in (use, one)
+                )
                 best = dominated(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
                 for setting, better in enumerate(best):
                     sure = better >= 0 and all(
-                        contrast(series.values[better], series.values[setting]).p < LEVEL for series in (use, one)
+                        contrast(series.values[better][there], series.values[setting][there]).p < LEVEL
+                        for series in (use, one)
                     )
                     found.append(
                         Trade(

@@ -445,7 +445,8 @@ class GradientTarget:
     `params` is the model before, `update` what was added to it (after - before; None where only a gradient is known),
     `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
     how many examples shaped it, `clients` of how many clients it is the sum, `knows` a short text of what the adversary
-    is granted beside these. `blocks` are the widths of the columns of a table, as in `Dataset.blocks`.
+    is granted beside these. `blocks` are the widths of the columns of a table, as in `Dataset.blocks`. `withheld` names
+    parameters that stay with the client: update and gradient lack them, and `params` has them as the server does.
 
     Only what an attack declares is there, else None: `labels` (num_images,), sorted; `algorithm`, the client's, with
     the `offer` it was given; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
@@ -463,6 +464,7 @@ class GradientTarget:
     update: Params | None = None
     clients: int = 1
     blocks: tuple[int, ...] = ()
+    withheld: tuple[str, ...] = ()
     labels: IntArray | None = None
     algorithm: ClientAlgorithm | None = None
     offer: Params = field(default_factory=dict)

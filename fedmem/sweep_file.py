@@ -145,6 +145,8 @@ class Sweep(_Part):
         if twice:
             raise ValueError(f"should change {twice[0]} in one place only")
         parse_vary([f"{path}=x" for path in paths])  # says what cannot vary
+        if "seed" in self.set:
+            raise ValueError("should not set seed, which is taken from seeds: write seeds: 0:5, or a list")
         return self
 
     def settings(self) -> tuple[Setting, ...]:

@@ -304,6 +304,26 @@ def test_seeds_with_another_rate_do_not_count_and_make_no_front(made: Compared) 
     assert one.quantity not in {trade.quantity for trade in found.trades}
 
 
+def test_the_front_is_over_the_seeds_that_all_settings_have(made: Compared) -> None:
+    """The last setting lacks the first seed, in which all are far better: that alone must not put the others ahead."""
+
+    def told(lift: float) -> list[tuple[str, int, bool]]:
+        series = []
+        for one in made.comparison.series:
+            values = one.values.copy()
+            values[:, 0] += lift if one.quantity.metric == "test_accuracy" else 0.0
+            values[-1, 0] = np.nan
+            series.append(replace(one, values=values))
+        found = replace(made.comparison, series=tuple(series)).trades
+        assert {trade.use.n for trade in found} == {SEEDS - 1}
+        return [(trade.quantity.metric, trade.better, trade.sure) for trade in found]
+
+    assert told(100.0) == told(0.0)
+    gone = by_hand(lambda values: np.full_like(values, np.nan), made).trades
+    assert {trade.use.n for trade in gone if trade.setting < 3} == {SEEDS}
+    assert all(trade.better == -1 for trade in gone if trade.setting == 3)
+
+
 def test_tables_and_figures_take_what_is_missing(made: Compared) -> None:
     for empty in (by_hand(lambda values: np.full_like(values, np.nan), made), replace(made.comparison, series=())):
         assert all(math.isnan(row.mean.value) for row in empty.rows if row.setting == 3)

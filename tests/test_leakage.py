@@ -811,7 +811,20 @@ def test_layers_that_stay_with_their_holders_are_not_shown_to_who_attacks_the_ag
     assert target.update is not None
     for name in initial:
         assert torch.equal(target.params[name], initial[name])
-        assert target.update[name].any() == (name not in own)
+        assert (name in target.update) == (name not in own)
+
+
+def test_what_a_client_keeps_to_itself_is_not_taken_for_a_gradient_of_zeros() -> None:
+    lab, shy = Lab(client=FedPer(lr=0.1, epochs=1, batch_size=5)), Asks((), [])
+    Leakage(attack=shy, first_step=True).observe(lab.local(runs=(0,)), lab)
+    shared = {name for name in lab.federation.initial if name not in ("3.weight", "3.bias")}
+    assert shy.shown
+    for target in shy.shown:
+        assert target.withheld == ("3.weight", "3.bias")
+        assert target.update is not None
+        assert set(target.gradient) == set(target.update) == shared
+        assert all(value.any() for value in target.gradient.values())
+        assert torch.equal(target.params["3.weight"], lab.federation.initial["3.weight"])
 
 
 @pytest.mark.parametrize("weighting", ["size", "uniform"])

@@ -155,6 +155,7 @@ def test_failures_are_noted_and_retried_alone(write: Write, tmp_path: Path) -> N
         ({"axes": [{"zip": {"clients": [1], "rounds": [1, 2]}}]}, "as many values for each path"),
         ({"axes": [RATES, RATES]}, "should change client.lr in one place only"),
         ({"axes": [RATES], "set": {"client.lr": 1}}, "should change client.lr in one place only"),
+        ({"axes": [RATES], "set": {"seed": 3}}, "should not set seed, which is taken from seeds"),
         ({"axes": [{"path": "seed", "values": [1]}]}, "--seeds"),
         ({"axes": [RATES], "seeds": "0-3"}, "should be a range such as 0:10"),
         ({"axes": [RATES], "colour": 1}, "unknown key"),

@@ -56,6 +56,12 @@ class Entrance:
                 f"{'' if straight else ', which is given something else'}; use a model such as mlp, or the attack "
                 "inverting_gradients",
             )
+        if f"{name}.weight".lstrip(".") in target.withheld:
+            raise ComponentError(
+                "attack.kind",
+                f"linear_layer reads the update of the first layer, `{name}`, but that stays with each client; attack "
+                "clients that send it, or use the attack inverting_gradients",
+            )
         self._name, self._weight, self._bias = (name, *(f"{name}.{part}".lstrip(".") for part in ("weight", "bias")))
 
     def rows(self, gradient: Params) -> Tensor:

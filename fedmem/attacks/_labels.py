@@ -10,19 +10,21 @@ from fedmem.errors import RunError
 from fedmem.types import FloatArray, IntArray, Params
 
 
+def last_bias_name(params: Params, num_classes: int) -> str | None:
+    """The classifier's bias: the last parameter that is called `bias` and has one entry a class; None without any."""
+    found = [n for n, v in params.items() if n.rpartition(".")[2] == "bias" and tuple(v.shape) == (num_classes,)]
+    return found[-1] if found else None
+
+
 def last_bias(gradient: Params, num_classes: int) -> FloatArray:
-    """(C,) gradient of the classifier's bias: the last parameter that is called `bias` and has one entry a class."""
-    found = [
-        value
-        for name, value in gradient.items()
-        if name.rpartition(".")[2] == "bias" and tuple(value.shape) == (num_classes,)
-    ]
-    if not found:
+    """(C,) gradient of the classifier's bias."""
+    name = last_bias_name(gradient, num_classes)
+    if name is None:
         raise RunError(
             f"labels cannot be inferred: none of the parameters {', '.join(gradient)} is a bias of {num_classes} "
             "entries; give the model's last layer a bias"
         )
-    return np.asarray(found[-1].detach().double().cpu().numpy(), dtype=np.float64)
+    return np.asarray(gradient[name].detach().double().cpu().numpy(), dtype=np.float64)
 
 
 def single_label(bias: Sequence[float] | FloatArray) -> int:

@@ -107,7 +107,7 @@ class Matching:
         expected = torch.stack(
             [
                 sum((plain[name] * value[0]).sum() for name, value in self._directions.items()),  # type: ignore[list-item]
-                sum(value.square().sum() for value in plain.values()),  # type: ignore[list-item]
+                sum(plain[name].square().sum() for name in self._directions),  # type: ignore[list-item]
             ]
         )
         found = torch.stack([dot[0], square[0]]).detach()

@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.attacks._labels import infer_labels, last_bias
+from fedmem.attacks._labels import guess_labels, infer_labels, last_bias, last_bias_name
 from fedmem.components import GradientTarget, Reconstruction
 from fedmem.forks import Forks, hands
 from fedmem.types import IntArray, Params
@@ -49,8 +49,13 @@ Solve = Callable[[Sequence[Problem]], list[Solution]]
 
 def labels_of(target: GradientTarget) -> IntArray:
     """Those granted, else inferred."""
-    if target.labels is not None:
-        return target.labels
+    return inferred(target) if target.labels is None else target.labels
+
+
+def inferred(target: GradientTarget) -> IntArray:
+    """Those that the bias of the last layer tells; where that stays with the client, those that one would guess."""
+    if last_bias_name(target.params, target.num_classes) in target.withheld:
+        return guess_labels(target.num_images, target.num_classes)
     return infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
 
 
@@ -108,7 +113,8 @@ def _by_params(problems: Sequence[Problem]) -> list[list[Problem]]:
 def _alike(one: GradientTarget, other: GradientTarget) -> bool:
     """Whether two targets are about the same model, trained in the same way."""
     trained = one.algorithm == other.algorithm and _same(one.offer, other.offer)
-    return trained and one.model is other.model and _same(one.params, other.params)
+    seen = one.model is other.model and one.withheld == other.withheld
+    return trained and seen and _same(one.params, other.params)
 
 
 def _same(one: Params, other: Params) -> bool:

@@ -55,7 +55,7 @@ def _fits(target: GradientTarget) -> None:
         if given is None:
             continue
         shapes = {name: tuple(value.shape) for name, value in given.items()}
-        odd = sorted(own.keys() ^ shapes.keys())
+        odd = sorted((own.keys() - (set() if what == "params" else set(target.withheld))) ^ shapes.keys())
         if odd:
             holder = "the model has none" if odd[0] in shapes else "only the model has one"
             raise TargetError(f"{what}: {odd[0]!r} is amiss, {holder}; give the architecture that was trained")

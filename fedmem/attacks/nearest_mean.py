@@ -11,8 +11,8 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from fedmem.attacks._labels import infer_labels, last_bias
 from fedmem.attacks._population import population_of
+from fedmem.attacks._problems import inferred
 from fedmem.attacks._targets import checked
 from fedmem.components import GradientTarget, Reconstruction
 from fedmem.types import Examples, FloatArray
@@ -74,7 +74,7 @@ class NearestMean:
 
     def _one(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
         known = population_of(target, "nearest_mean")
-        labels = infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
+        labels = inferred(target)
         wanted = _flat([value.detach() for value in target.gradient.values()])
         inputs, total = [], 0.0 * wanted
         for label in np.unique(labels).tolist():

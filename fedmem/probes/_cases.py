@@ -136,20 +136,26 @@ class Scope:
         order = np.argsort(federation.store.targets[rows], kind="stable")
         # of more rows than are rebuilt, labels in the proportions that they have
         spread = order[np.arange(count) * len(rows) // count] if count else order
+        withheld = context.client.own(transition.before) if isinstance(context.client, PersonalClient) else ()
         batches, offer = (None, {}) if transition.level != "local" else context.given(transition)
         if batches is not None and view == "first_step":
             batches = batches[:1]
         return GradientTarget(
             model=federation.model,
             params=transition.before,
-            gradient=_gradient(transition, after, steps, context),
-            update={name: after[name].double() - value.double() for name, value in transition.before.items()},
+            gradient=_gradient(transition, after, steps, context, withheld),
+            update={
+                name: after[name].double() - value.double()
+                for name, value in transition.before.items()
+                if name not in withheld
+            },
             num_images=count,
             input_shape=federation.store.inputs.shape[1:],
             num_classes=federation.num_classes,
             knows=KNOWS[view],
             clients=len(clients_of(transition)),
             blocks=federation.blocks,
+            withheld=withheld,
             labels=federation.store.targets[rows][spread],
             algorithm=_first(context.client) if view == "first_step" else context.client,
             offer=offer,
@@ -231,7 +237,7 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
     return found
 
 
-def _gradient(transition: Transition, after: Params, steps: float, context: Context) -> Params:
+def _gradient(transition: Transition, after: Params, steps: float, context: Context, withheld: Sequence[str]) -> Params:
     """The mean gradient that would have led from one to the other by plain descent, weight decay taken off."""
     lr = getattr(context.client, "lr", None)
     if lr is None:
@@ -245,4 +251,5 @@ def _gradient(transition: Transition, after: Params, steps: float, context: Cont
     return {
         name: (before[name].double() - value.double()) / (lr * steps) - decay * before[name].double()
         for name, value in after.items()
+        if name not in withheld
     }
