@@ -1,0 +1,56 @@
+"""Windows share no token: whatever is split by windows never meets a place of another part."""
+
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmem.windows import PADDING, asked, cut, whole
+
+sizes = st.lists(st.integers(0, 40), max_size=5)
+lengths = st.integers(2, 12)
+
+
+def documents(sizes):
+    ends = np.cumsum([0, *sizes])
+    return [np.arange(start, end) for start, end in itertools.pairwise(ends)]
+
+
+@given(sizes, lengths)
+def test_no_place_is_in_two_windows_and_each_is_in_its_own(sizes, length):
+    texts = documents(sizes)
+    found = cut(texts, length)
+    real = found.tokens[found.tokens != PADDING]
+    assert len(np.unique(real)) == len(real)
+    for tokens, document, start in zip(found.tokens, found.document, found.start, strict=True):
+        there = tokens[tokens != PADDING]
+        np.testing.assert_array_equal(there, texts[document][start : start + len(there)])
+        assert (tokens[len(there) :] == PADDING).all()
+
+
+@given(sizes, lengths)
+def test_what_is_left_over_is_less_than_half_a_window(sizes, length):
+    found = cut(documents(sizes), length)
+    for number, size in enumerate(sizes):
+        kept = int((found.tokens[found.document == number] != PADDING).sum())
+        assert size - kept < (length + 1) / 2 if size > length else kept == (size if size >= 2 else 0)
+
+
+@given(sizes, lengths)
+def test_every_window_asks_for_something_and_comes_back(sizes, length):
+    tokens = cut(documents(sizes), length).tokens
+    inputs, targets = asked(tokens)
+    assert inputs.shape == targets.shape == (len(tokens), length)
+    assert (inputs >= 0).all()
+    assert ((targets != PADDING).sum(axis=1) >= 1).all()
+    np.testing.assert_array_equal(whole(inputs, targets), tokens)
+
+
+def test_windows_that_overlap_by_their_last_token_would_be_seen():
+    """The usual way, L inputs and a stride of L, asks of one window for the first token of the next."""
+    text = np.arange(9)
+    usual = [set(text[start : start + 5].tolist()) for start in (0, 4)]
+    assert usual[0] & usual[1] == {4}
+    first, second = cut([text], 4).tokens[:2]
+    assert not set(first.tolist()) & set(second.tolist())
