@@ -129,7 +129,7 @@ def rank_of(
     places = count - 1 - np.round(np.linspace(0, count - 1, QUANTILES)).astype(np.int64)
     run, client = _places(transitions)
     column, place = _columns(targets, labels)
-    shown = (client < 0)[:, None] | _holds(client, audit.holder[subjects], column, len(labels))
+    shown = (client < 0)[:, None] | _holds(audit.holds(client)[:, subjects], column, len(labels))
     at_once = executor.models_at_once(count) if len(labels) else len(models)
     for start in range(0, len(models) if len(labels) else 0, at_once):
         found = margins(executor.logits(models[start : start + at_once], references.inputs), labels)
@@ -168,12 +168,12 @@ def _columns(targets: IntArray, labels: IntArray) -> tuple[IntArray, IntArray]:
     return column, earlier.sum(axis=1)
 
 
-def _holds(client: NDArray[np.int32], holder: NDArray[np.int32], column: IntArray, labels: int) -> BoolArray:
-    """(T, labels) whether the client of each model holds a canary of each label."""
-    held = np.zeros((len(client), labels), dtype=bool)
-    for k in np.unique(holder):
-        held[np.ix_(client == k, np.unique(column[holder == k]))] = True
-    return held
+def _holds(held: BoolArray, column: IntArray, labels: int) -> BoolArray:
+    """(T, labels) whether the client of each model holds a canary of each label, from what it holds (T, c)."""
+    found = np.zeros((len(held), labels), dtype=bool)
+    model, canary = np.nonzero(held)
+    found[model, column[canary]] = True
+    return found
 
 
 def _count(ordered: FloatArray, asked: FloatArray, strictly: bool) -> IntArray:

@@ -279,6 +279,16 @@ def _audit(scenario: Scenario, planned: Sequence[Injected], nothing: Examples) -
         stop=each([FOREVER if part.stop is None else part.stop for part in planned]),
         injection=each(range(len(planned))),
         client_in=_client_coins(scenario),
+        owner=_owners(planned),
+    )
+
+
+def _owners(planned: Sequence[Injected]) -> NDArray[np.int32] | None:
+    """Who trains on each copy, in audit order; None where that is the holder everywhere."""
+    if all(part.owners is None for part in planned):
+        return None
+    return np.concatenate(
+        [np.repeat(part.holder, part.copies) if part.owners is None else part.owners for part in planned]
     )
 
 
@@ -311,8 +321,7 @@ def _slots(planned: Sequence[Injected], extras: Sequence[Examples]) -> IntArray:
 
 def _trained(plan: _Plan, audit_start: int, extra_start: int) -> IntArray:
     """(copies in all,) rows of the store that stand for examples that are in."""
-    subject = np.repeat(np.arange(len(plan.audit)), plan.audit.copies)
-    return np.where(plan.slots >= 0, extra_start + plan.slots, audit_start + subject)
+    return np.where(plan.slots >= 0, extra_start + plan.slots, audit_start + plan.audit.subject)
 
 
 def _flip(runs: int, count: int, rng: np.random.Generator) -> BoolArray:
@@ -332,13 +341,14 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     """
     audit = plan.audit
     windowed = (audit.start > 1) | (audit.stop < scenario.rounds)
-    subject = np.repeat(np.arange(len(audit)), audit.copies)
+    subject = audit.subject
     fill = np.full((audit.runs, len(subject)), -1, dtype=np.int64)
     if scenario.exclusion == "remove":
         return fill
     reserve = Spare(plan.spare)
-    held = np.flatnonzero(audit.holder[subject] >= 0)
-    slots = Parts.grouped(held, audit.holder[subject[held]], len(plan.base))
+    owner = audit.owners
+    held = np.flatnonzero(owner >= 0)
+    slots = Parts.grouped(held, owner[held], len(plan.base))
     labels = Parts(rows=plan.labels, starts=plan.base.starts)
     for run in range(audit.runs):
         rng = stream(scenario.seed, "fill-ins", run=run)

@@ -32,7 +32,7 @@ class Holdings:
     """
 
     base: Parts
-    holder: NDArray[np.int32]
+    owner: NDArray[np.int32]
     copies: NDArray[np.int32]
     is_in: Bools
     start: NDArray[np.int32]
@@ -100,14 +100,13 @@ class Holdings:
     @cached_property
     def _subject(self) -> Ints:
         """(copies in all,) the example of each copy."""
-        return np.repeat(np.arange(len(self.holder)), self.copies)
+        return np.repeat(np.arange(len(self.copies)), self.copies)
 
     @cached_property
     def _held(self) -> Parts:
-        """Client by client, the copies that it holds, in audit order; examples that nobody holds are left out."""
-        holder = self.holder[self._subject]
-        held = np.flatnonzero(holder >= 0)
-        return Parts.grouped(held, holder[held], len(self.base))
+        """Client by client, the copies that it trains on, in audit order; those of nobody are left out."""
+        held = np.flatnonzero(self.owner >= 0)
+        return Parts.grouped(held, self.owner[held], len(self.base))
 
     def _window(self, round: int) -> int:
         """A number that rounds with the same active examples share: few windows, many rounds."""

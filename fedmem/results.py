@@ -194,6 +194,8 @@ def write_run(
         layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
         if bank.audit.client_in is not None:
             layout["client_in"] = bank.audit.client_in.tolist()
+        if bank.audit.owner is not None:
+            layout["owner"] = bank.audit.owner.tolist()
         write_table(partial, "audit", [audit_rows(bank.audit)], layout)
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
         arrays: dict[str, Any] = dict(reconstructions)

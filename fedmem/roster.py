@@ -151,9 +151,10 @@ class _Drawn:
         self._scenario = scenario
         self._run = run
         audit, clients = federation.audit, federation.num_clients
+        owners = audit.owners
         slots, atypical = (
-            np.bincount(audit.holder[counted], weights=audit.copies[counted], minlength=clients).astype(np.int64)
-            for counted in (audit.holder >= 0, (audit.holder >= 0) & (audit.role == "atypical"))
+            np.bincount(owners[counted], minlength=clients)
+            for counted in (owners >= 0, (owners >= 0) & (audit.role == "atypical")[audit.subject])
         )
         order = stream(scenario.seed, "roster order", run=run).permutation(clients)
         lots = stream(scenario.seed, "roster lots", run=run).random(clients)

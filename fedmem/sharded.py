@@ -302,6 +302,7 @@ def digest(federation: Federation) -> str:
         federation.audit.holder,
         federation.audit.is_in,
         *(() if federation.audit.client_in is None else (federation.audit.client_in,)),
+        *(() if federation.audit.owner is None else (federation.audit.owner,)),
         *(() if federation.pilot is None else (federation.pilot.audit.is_in, federation.pilot.fill)),
         *(value.detach().cpu().numpy() for value in weights),
     ]

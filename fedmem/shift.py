@@ -45,8 +45,7 @@ def viewers(audit: AuditSet, slots: IntArray, num_extra: int) -> tuple[IntArray,
     real = (audit.examples.ids >= 0) & (audit.role != "canary")
     viewer = np.where(real, audit.holder, -1).astype(np.int64)
     extra = np.full(num_extra, -1, dtype=np.int64)
-    subject = np.repeat(np.arange(len(audit)), audit.copies)
-    extra[slots[slots >= 0]] = viewer[subject[slots >= 0]]
+    extra[slots[slots >= 0]] = viewer[audit.subject[slots >= 0]]
     return viewer, extra
 
 
@@ -55,8 +54,7 @@ def fill_pairs(audit: AuditSet, fill: IntArray, start: int, num_clients: int) ->
 
     Also the spare row and the client of each pair, (pairs,). A row may stand in at different clients in different runs.
     """
-    subject = np.repeat(np.arange(len(audit)), audit.copies)
-    client = np.broadcast_to(audit.holder[subject], fill.shape)
+    client = np.broadcast_to(audit.owners, fill.shape)
     used = fill >= 0
     pairs, place = np.unique((fill[used] - start) * num_clients + client[used], return_inverse=True)
     changed = fill.copy()

@@ -38,7 +38,7 @@ def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: Aud
     present = np.array(sorted(clients), dtype=np.int64)
     streams = Streams(seed, "sums").each(run=[run] * len(present), round=round, client=present.tolist())
     draws = np.array([rng.random() for rng in streams])
-    holds = np.isin(present, audit.holder[audit.active(round)])
+    holds = audit.holds(present)[:, audit.active(round)].any(axis=1)
     return present[np.lexsort((draws, ~holds))]
 
 

@@ -245,6 +245,7 @@ def read_audit(path: Path) -> AuditSet:
         injection=numbers(column["injection"]),
         is_in=np.ascontiguousarray(coins.reshape(table.num_rows, layout["runs"]).T),
         client_in=np.array(layout["client_in"], dtype=np.bool_) if "client_in" in layout else None,
+        owner=np.array(layout["owner"], dtype=np.int32) if "owner" in layout else None,
     )
 
 

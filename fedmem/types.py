@@ -152,6 +152,8 @@ class Injected:
     An in example is trained on in rounds `start` to `stop`, both included (None: from the beginning, to the end).
     `slots` (copies in all,), in the order of the examples, says what each copy is: -1 the example itself, otherwise a
     row of `extra`, which only stands for examples and is never measured; left out, every copy is the example itself.
+    `owners` (copies in all,), likewise, says who trains on each copy where several clients hold one example; left out,
+    that is its holder, who is always one of them.
     """
 
     examples: Examples
@@ -161,6 +163,7 @@ class Injected:
     stop: int | None = None
     extra: Examples | None = None
     slots: IntArray | None = None
+    owners: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +187,9 @@ class AuditSet:
     `start`, `stop` (m,) the first and the last round in which an in example is trained on (0 to FOREVER if left out);
     `injection` (m,) the position of its injection in the scenario (that of its kind if left out);
     `client_in` (R, N) whether a client exists in a run, decided by a coin of its own (None: every client in all).
-    Outs are valid controls because only a coin decided.
+    `owner` (copies in all,) who trains on each copy, in audit order (None: the holder): an example that several clients
+    hold has one coin, and its holder is one of them, drawn at random. Outs are valid controls because only a coin
+    decided.
     """
 
     examples: Examples
@@ -197,6 +202,7 @@ class AuditSet:
     stop: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
     injection: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
     client_in: BoolArray | None = None
+    owner: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         places = {kind: position for position, kind in enumerate(self.kinds)}
@@ -215,6 +221,25 @@ class AuditSet:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    @property
+    def subject(self) -> IntArray:
+        """(copies in all,) the example of each copy."""
+        return np.repeat(np.arange(len(self)), self.copies)
+
+    @property
+    def owners(self) -> NDArray[np.int32]:
+        """(copies in all,) who trains on each copy."""
+        return np.repeat(self.holder, self.copies) if self.owner is None else self.owner
+
+    def holds(self, clients: Sequence[int] | NDArray[Any]) -> BoolArray:
+        """(C, m) whether each of these clients holds each example; nobody, -1, holds none."""
+        asked = np.asarray(clients)[:, None]
+        found: BoolArray = (asked == self.holder) & (asked >= 0)
+        if self.owner is not None:
+            client, copy = np.nonzero((asked == self.owner) & (asked >= 0))
+            found[client, self.subject[copy]] = True
+        return found
 
     @property
     def holder_in(self) -> BoolArray:
@@ -301,7 +326,7 @@ class Federation:
         audit = self.audit
         return Holdings(
             base=Parts.of(self.base),
-            holder=audit.holder,
+            owner=audit.owners,
             copies=audit.copies,
             is_in=audit.is_in,
             start=audit.start,

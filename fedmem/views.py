@@ -5,7 +5,9 @@ A place is (level, setting). At an observed round there are up to three:
 - (`global`, ``): the aggregate, for every example; where layers are personal, completed by those of its holder (and
   for no example that nobody holds);
 - (`local`, `owner`): the model of the example's holder, for examples whose holder took part in all R runs;
-- (`local`, `others`): the models of the rest of that cohort, for the same examples.
+- (`local`, `others`): the models of those in that cohort who do not hold the example, for the same examples.
+
+Where several clients hold an example, its holder is one of them, and the rest of them are no others.
 
 The last round is FINAL, the summary: each example at the last round at which its holder's model was observed in all
 runs, the same round at all three places, so that local and global are the same pairs. Examples that nobody holds, and
@@ -123,6 +125,7 @@ def _places(bank: Bank, round: int) -> dict[_Place, _Shown]:
     if local is not None:
         seen = np.flatnonzero(_holder_seen(local.clients, local.present, bank.audit))
         position = np.searchsorted(local.clients, bank.audit.holder[seen])
+        theirs = bank.audit.holds(local.clients)
         owner, others = {}, {}
         for name, cube in local.values.items():
             cube[np.broadcast_to(absent[:, None], cube.shape)] = np.nan
@@ -130,11 +133,11 @@ def _places(bank: Bank, round: int) -> dict[_Place, _Shown]:
             owner[name][:, 0, seen] = cube[:, position, seen]
             others[name] = np.full_like(cube, np.nan)
             others[name][:, :, seen] = cube[:, :, seen]
-            others[name][:, position, seen] = np.nan
+            others[name][:, theirs] = np.nan
         own, rest = np.full((1, m), -1), np.full((len(local.clients), m), -1)
         own[0, seen] = position
         rest[:, seen] = np.arange(len(local.clients))[:, None]
-        rest[position, seen] = -1
+        rest[theirs] = -1
         pairs = np.full(len(local.clients), round), local.clients
         shown["local", "owner"] = _shown(runs, owner, *pairs, own)
         shown["local", "others"] = _shown(runs, others, *pairs, rest)

@@ -24,7 +24,7 @@ def plain(built: Federation, run: int, client: int, round: int) -> list[int]:
     rows, copy = built.base[client].tolist(), 0
     for j in range(len(audit)):
         for _ in range(audit.copies[j]):
-            if audit.holder[j] == client:
+            if audit.owners[copy] == client:
                 inside = audit.is_in[run, j] and audit.start[j] <= round <= audit.stop[j]
                 stand = int(built.trained[copy] if inside else built.fill[run, copy])
                 rows += [stand] if stand >= 0 else []
@@ -88,6 +88,18 @@ def test_an_example_that_nobody_holds_is_trained_on_by_nobody() -> None:
         assert len(changed.rows(0, client, 1)) < len(built.rows(0, client, 1))
 
 
+def test_copies_that_several_clients_hold_are_trained_on_where_they_are() -> None:
+    built = federations.build(tiny(injections=[{"kind": "typical", "per_client": 2, "copies": 3}]))
+    owner = np.random.default_rng(0).integers(5, size=int(built.audit.copies.sum())).astype(np.int32)
+    shared = replace(built, audit=replace(built.audit, owner=owner))
+    pairs = np.array([(run, client) for run in range(4) for client in range(5)])
+    expected = [plain(shared, run, client, 1) for run, client in pairs.tolist()]
+    assert [shared.rows(run, client, 1).tolist() for run, client in pairs.tolist()] == expected
+    assert [part.tolist() for part in shared.rows_of(*pairs.T, 1)] == expected
+    assert shared.sizes_of(*pairs.T, 1).tolist() == [len(rows) for rows in expected]
+    assert expected != [plain(built, run, client, 1) for run, client in pairs.tolist()]
+
+
 def test_pairs_may_repeat_and_come_in_any_order() -> None:
     built = federations.build(tiny())
     runs, clients = np.array([3, 0, 3, 3]), np.array([4, 1, 4, 0])
@@ -143,7 +155,7 @@ def test_only_what_is_asked_for_is_built() -> None:
     base = Parts(rows=np.arange(clients).view(Counted), starts=np.arange(clients + 1))
     held = Holdings(
         base=base,
-        holder=np.array([5, 5, 999_999], np.int32),
+        owner=np.array([5, 5, 5, 999_999], np.int32),
         copies=np.array([1, 2, 1], np.int32),
         is_in=np.array([[True, False, True]]),
         start=np.zeros(3, np.int32),

@@ -175,3 +175,35 @@ def test_evidence_may_come_in_parts_and_of_other_sets():
 
 def test_an_empty_bank_has_no_views():
     assert all_views(replace(make_bank(), evidence=(), references=())) == {}
+
+
+def test_whoever_else_holds_an_example_is_no_other():
+    """Shared by two clients, it is read at its holder, and the model of the second is left out of the others."""
+    bank = make_bank(runs=4, clients=4, cohort=4, rounds=(0, 1))
+    audit = bank.audit
+    second = (audit.holder + 1) % 4
+    owner = np.stack([audit.holder, second], axis=1).ravel().astype(np.int32)
+    shared = replace(bank, audit=replace(audit, copies=np.full(len(audit), 2, np.int32), owner=owner))
+    before, after = all_views(bank)[1, "local", "others"], all_views(shared)[1, "local", "others"]
+    np.testing.assert_array_equal(
+        all_views(bank)[1, "local", "owner"].margin, all_views(shared)[1, "local", "owner"].margin
+    )
+    for j in range(len(audit)):
+        assert not np.isnan(before.margin[:, second[j], j]).any()
+        assert np.isnan(after.margin[:, second[j], j]).all()
+        assert after.sets["audit"].models.of[second[j], j] == -1
+        rest = [k for k in range(4) if k not in (audit.holder[j], second[j])]
+        np.testing.assert_array_equal(after.margin[:, rest, j], before.margin[:, rest, j])
+
+
+def test_who_holds_what():
+    bank = make_bank(runs=4, clients=4, per_client=1, kinds=("typical",))
+    assert bank.audit.holds([2, -1]).tolist() == [[False, False, True, False], [False] * 4]
+    owner = np.array([0, 2, 1, 1, 2, 0, 3, 3], np.int32)
+    shared = replace(bank.audit, copies=np.full(4, 2, np.int32), owner=owner)
+    assert shared.holds(range(4)).tolist() == [
+        [True, False, True, False],
+        [False, True, False, False],
+        [True, False, True, False],
+        [False, False, False, True],
+    ]

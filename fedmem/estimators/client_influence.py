@@ -76,7 +76,7 @@ def _measured(view: View, clients: int) -> Iterator[tuple[str, FloatArray]]:
     if audit is not None and audit.size:
         _, correct = _last(audit)
         for setting, values in (("own", correct), ("own in", np.where(view.audit.is_in, correct, np.nan))):
-            owned = [mean(values[:, view.audit.holder == client], axis=1) for client in range(clients)]
+            owned = [mean(values[:, own], axis=1) for own in view.audit.holds(range(clients))]
             yield setting, np.stack(owned, axis=1)
 
 

@@ -105,7 +105,7 @@ class Scope:
         """
         audit = context.federation.audit
         order = in_order(context.seed, run, round, cohort, audit)
-        holders = order[np.isin(order, audit.holder[audit.active(round)])]
+        holders = order[audit.holds(order)[:, audit.active(round)].any(axis=1)]
         return set(holders[: self.victims].tolist())
 
     def _case(self, view: str, transition: Transition, picked: set[int], context: Context) -> Case | None:
@@ -120,7 +120,7 @@ class Scope:
             after, rows = transition.sent, np.concatenate([context.used(run, client, round) for client in clients])
             steps = _steps([len(part) for part in held], context)
         audit = federation.audit
-        wanted = audit.is_in[run] & np.isin(audit.holder, sorted(picked))
+        wanted = audit.is_in[run] & audit.holds(sorted(picked)).any(axis=0)
         victims = np.flatnonzero(wanted & np.isin(federation.audit_start + np.arange(len(audit)), rows))
         controls = _controls(transition, sorted(picked.intersection(clients)), rows, context)
         if not len(victims) and not controls:
@@ -211,12 +211,12 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
     """The out examples of these clients whose own stand-ins are among the rows, with the places of all of them."""
     federation, run = context.federation, transition.run
     audit, found = federation.audit, {}
-    subjects = np.repeat(np.arange(len(audit)), audit.copies)
+    subjects = audit.subject
     own = federation.trained == federation.audit_start + subjects
     # Some examples are measured and never trained on: nobody would find them in a batch.
     would_be = np.isin(subjects, subjects[own]) & audit.active(transition.round)[subjects]
     for client in clients:
-        slots = np.flatnonzero(would_be & (audit.holder[subjects] == client) & ~audit.is_in[run, subjects])
+        slots = np.flatnonzero(would_be & (audit.owners == client) & ~audit.is_in[run, subjects])
         stand_ins = federation.fill[run, slots]
         if (stand_ins < 0).any():
             # Whoever was removed left no gap: a base row of the holder gives up its place, in the first step as rarely

@@ -41,7 +41,7 @@ def gallery(kind: str, role: str, case: Case, most: int, context: Context) -> Ga
         return Gallery(images=families[kind], peers=len(families[kind]))
     if federation.shifted:
         return Gallery(images=store[:0], peers=0)
-    others = np.flatnonzero((audit.kind == kind) & ~np.isin(audit.holder, case.clients))
+    others = np.flatnonzero((audit.kind == kind) & ~audit.holds(case.clients).any(axis=0))
     same = audit.examples.inputs[others if role != "typical" else others[:0]][:most]
     if role != "typical" and not len(same):
         return Gallery(images=store[:0], peers=0)

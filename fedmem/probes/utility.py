@@ -114,7 +114,7 @@ def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
 def _everything(clients: Sequence[int], context: Context) -> IntArray:
     """The rows of the store that these clients may train on in any run and round, sorted."""
     federation = context.federation
-    slots = np.isin(np.repeat(federation.audit.holder, federation.audit.copies), clients)
+    slots = np.isin(federation.audit.owners, clients)
     base = [np.empty(0, dtype=np.int64), *(federation.base[client] for client in clients)]
     found = np.unique(np.concatenate([*base, federation.trained[slots], federation.fill[:, slots].ravel()]))
     return found[found >= 0]
