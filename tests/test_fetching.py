@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import io
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from fedmem.datasets import mnist5k
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.datasets.mnist5k import Mnist5k
 from fedmem.errors import ComponentError, FedmemError, ScenarioError
-from fedmem.sources import DebianPackage, PythonPackage, Unavailable, Web
+from fedmem.sources import DebianPackage, NpmPackage, PythonPackage, PythonSource, Unavailable, Web, members
 from tests.published import made_files, on_disk, pretend, put_in_cache
 
 
@@ -244,6 +246,50 @@ def test_a_debian_package_is_unpacked_where_it_was_downloaded(tmp_path, clients)
     DebianPackage(package="thing", files={"a": "usr/a.gz"}).bring(tmp_path)
     assert (tmp_path / "a").read_bytes() == b"a"
     assert [call[0] for call in calls] == ["apt-get", "dpkg-deb"]
+
+
+def test_source_archives_are_brought_whole_and_pip_has_their_checksum(tmp_path, clients):
+    wanted = []
+
+    def leave(command, place):
+        wanted.append((place / command[-1]).read_text())
+        (place / "thing-1.tar.gz").write_bytes(b"packed")
+
+    calls = clients(leave)
+    source = PythonSource(requirement="thing==1", sha256="ab" * 32, archive="thing.tar.gz")
+    source.bring(tmp_path)
+    assert (tmp_path / "thing.tar.gz").read_bytes() == b"packed"
+    assert wanted == [f"thing==1 --hash=sha256:{'ab' * 32}\n"]
+    assert {"--require-hashes", "--no-binary=:all:", "--no-deps"} <= set(calls[0])
+    assert set(source.files) == {"thing.tar.gz"}
+
+
+def test_npm_packages_are_brought_whole_and_run_nothing(tmp_path, clients):
+    calls = clients(lambda _, place: (place / "scope-thing-1.2.3.tgz").write_bytes(b"packed"))
+    source = NpmPackage(package="@scope/thing@1.2.3", archive="thing.tgz")
+    source.bring(tmp_path)
+    assert (tmp_path / "thing.tgz").read_bytes() == b"packed"
+    assert calls[0][0] == "npm"
+    assert "--ignore-scripts" in calls[0]
+    assert "@scope/thing@1.2.3" in source.says
+
+
+def packed(path, **files):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            item = tarfile.TarInfo(name)
+            item.size = len(content)
+            archive.addfile(item, io.BytesIO(content))
+    return path
+
+
+def test_members_come_in_order_and_nothing_is_written(tmp_path):
+    path = packed(tmp_path / "a.tgz", **{"../b.txt": b"2", "a.txt": b"1", "c.bin": b"3"})
+    assert list(members(path, ".txt")) == [("../b.txt", b"2"), ("a.txt", b"1")]
+    assert everything_in(tmp_path) == ["a.tgz"]
+    (tmp_path / "bad.tgz").write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"bad\.tgz"):
+        list(members(tmp_path / "bad.tgz", ".txt"))
 
 
 def test_a_client_that_fails_is_quoted(tmp_path, clients):
