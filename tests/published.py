@@ -1,6 +1,7 @@
 """Small made files that pass for fetched data sets, so that nothing in the default suite needs a network."""
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,20 @@ def idx_labels(rows: int) -> bytes:
     return pack((np.arange(rows) % 10).astype(np.uint8))
 
 
+SAID = (
+    "A little more than kin, and less than kind!",
+    "Not so, my lord; I am too much i' the sun.",
+    "Ay, madam, it is common.",
+    "Seems, madam? Nay, it is; I know not 'seems.'",
+    "Who's there? Nay, answer me: stand, and unfold yourself.",
+)
+
+
+def said(who: int, times: int) -> str:
+    """Some 4000 characters for each of `times`, of each one others."""
+    return "\n".join(f"{SAID[(who + line) % len(SAID)]} {who} {line}" for line in range(90 * times))
+
+
 def made_files(name: str, times: int = 1) -> dict[str, bytes]:
     """File name -> content, in the format of the published ones; `times` as many rows where few are too few."""
     rng = np.random.default_rng(0)
@@ -41,6 +56,10 @@ def made_files(name: str, times: int = 1) -> dict[str, bytes]:
         }
     if name == "mnist5k":
         return {"images-idx3-ubyte": idx_images(200 * times, rng), "labels-idx1-ubyte": idx_labels(200 * times)}
+    if name == "shakespeare":
+        return {"roles.json": json.dumps([["play", f"role {k}", said(k, times)] for k in range(24)]).encode()}
+    if name == "sotu":
+        return {"presidents.json": json.dumps([[f"p {k}", "ABC"[k % 3], said(k, times)] for k in range(24)]).encode()}
     assert name == "fashion_mnist", f"add to tests/published.py how to make files like those of {name}"
     return {
         "train-images-idx3-ubyte": idx_images(120 * times, rng),

@@ -1,0 +1,113 @@
+"""What all data sets of texts have in common: who is a client, the vocabulary, windows, train and test."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import annotated_types
+import numpy as np
+
+from fedmem.datasets._splits import stratified
+from fedmem.errors import ComponentError
+from fedmem.types import Dataset, Examples
+from fedmem.vocabulary import Tokens, Vocabulary
+from fedmem.windows import Windows, asked, cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Somebody who may become a client: all that one has written, as one text, and what is known of one."""
+
+    name: str
+    text: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts(ABC):
+    """Texts with their writers: inputs (n, L) int64 token numbers, targets (n, L) int64 the token after each, or -1.
+
+    A row is a window of L + 1 tokens; windows do not overlap, so that no token of the test set, nor of a population
+    that is set aside, is trained on. `natural` is the writer, numbered by name. The vocabulary is learnt from what no
+    client trains on: the texts of those who are no clients, and the test set; so it tells nothing of clients.
+
+    Fields
+
+    - `tokens`: `characters`, `bytes` or `words`; see `fedmem.vocabulary`.
+    - `words`: how many of the most frequent words have a number of their own, besides digits and punctuation.
+    - `length`: L, tokens of a row.
+    - `clients`: how many writers become clients, those who have written most; null for all of them.
+    - `least`: characters that somebody must have written to become a client.
+    - `most`: characters of a client that are used, from the first on; null for all.
+    - `test`: share of the windows held out as the test set, alike of every client.
+    """
+
+    tokens: Tokens = "characters"
+    words: Annotated[int, annotated_types.Ge(1)] = 2000
+    length: Annotated[int, annotated_types.Ge(2)] = 80
+    clients: Annotated[int, annotated_types.Ge(1)] | None = 20
+    least: Annotated[int, annotated_types.Ge(1)] = 2000
+    most: Annotated[int, annotated_types.Ge(1)] | None = 20_000
+    test: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.2
+
+    @abstractmethod
+    def _writers(self) -> Sequence[Writer]:
+        """Everybody there is."""
+
+    def load(self, rng: np.random.Generator) -> Dataset:
+        """Choose the clients, draw the test set, learn the vocabulary, and number the tokens."""
+        clients, others = self._chosen(sorted(self._writers(), key=lambda writer: writer.name))
+        texts = [writer.text[: self.most] for writer in clients]
+        everything = Vocabulary.learn(self.tokens, texts)
+        windows = cut([everything.read(text) for text in texts], self.length)
+        self._enough(windows, clients)
+        test = stratified(windows.document, max(1, round(self.test * len(windows))), rng)
+        held_out = [everything.decode(row[row >= 0]) for row in windows.tokens[test]]
+        public = Vocabulary.learn(self.tokens, [*(writer.text for writer in others), *held_out], self.words)
+        # Where a window ends does not depend on which tokens are known.
+        inputs, targets = asked(cut([public.read(text) for text in texts], self.length).tokens)
+        examples = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
+        train = np.setdiff1d(examples.ids, test)
+        owner = windows.document[train]
+        return Dataset(
+            train=examples.take(train),
+            test=examples.take(test),
+            num_classes=len(public),
+            vocabulary=public.tokens,
+            natural=owner,
+            sensitive={
+                name: np.array([writer.attributes[name] for writer in clients])[owner] for name in clients[0].attributes
+            },
+        )
+
+    def _chosen(self, writers: Sequence[Writer]) -> tuple[list[Writer], list[Writer]]:
+        """The clients, by name, and everybody else."""
+        silent = next((writer.name for writer in writers if not writer.text.strip()), None)
+        if silent is not None:
+            raise ComponentError("dataset", f"client {silent!r} has no text; give it some, or take it out of the data")
+        order = sorted(writers, key=lambda writer: (-len(writer.text), writer.name))
+        able = [writer for writer in order if len(writer.text) >= self.least]
+        wanted = len(able) if self.clients is None else self.clients
+        if not able or len(able) < wanted:
+            longest = f"; the longest text has {len(order[0].text)}" if order else ""
+            raise ComponentError(
+                "dataset.clients" if able else "dataset.least",
+                f"{wanted or 'some'} clients are wanted, but {len(able)} of {len(order)} writers have {self.least} "
+                f"characters or more{longest}; lower clients or least",
+            )
+        names = {writer.name for writer in able[:wanted]}
+        return [w for w in writers if w.name in names], [w for w in writers if w.name not in names]
+
+    def _enough(self, windows: Windows, clients: Sequence[Writer]) -> None:
+        """Two windows of each client at least, one for the test set."""
+        counts = np.bincount(windows.document, minlength=len(clients))
+        if counts.min() < 2:
+            poorest = int(counts.argmin())
+            raise ComponentError(
+                "dataset.length",
+                f"client {clients[poorest].name!r} has {counts[poorest]} windows of {self.length + 1} tokens, but "
+                "needs two, one for the test set; lower length, or raise least",
+            )
