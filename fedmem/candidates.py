@@ -1,0 +1,114 @@
+"""All that a secret could have been: the randomness space of a template, its members numbered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+Tokens = tuple[int, ...]
+"""Token numbers in a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """The members of a template: `prefix`, then one option of each of `slots`, chosen uniformly and independently.
+
+    An option is a sequence of at least one token. A slot with a single option is fixed text: it is part of every
+    member and of no secret. The options of one slot are all different; they may differ in length.
+
+    Members are numbered 0 to `size` - 1, the last slot changing fastest, and are what is chosen, not what is written:
+    where options run into each other, two members may have the same tokens.
+
+    Guarantees:
+
+    - `index(member(i))` is i, or the lowest number that has the same tokens;
+    - `size` is exact, however large;
+    - `sample` depends on the generator alone.
+
+    Errors: `ValueError` from `index` for tokens that are no member, `IndexError` from `member` for a number that is
+    not there, `AssertionError` for a space without prefix or options, or with an option twice or empty.
+
+    >>> codes = Candidates(prefix=(7,), slots=(((0,), (1,)), ((5,),), ((2, 2), (3,))))
+    >>> codes.size, codes.member(2), codes.secret(2)
+    (4, (7, 1, 5, 2, 2), (False, True, False, True, True))
+    >>> codes.index((7, 0, 5, 3))
+    1
+    """
+
+    prefix: Tokens
+    slots: tuple[tuple[Tokens, ...], ...]
+
+    def __post_init__(self) -> None:
+        assert self.prefix, "a model needs something to go by"
+        for options in self.slots:
+            assert options, "a slot has options"
+            assert all(options), "an option has tokens"
+            assert len(set(options)) == len(options), "options are different"
+
+    @cached_property
+    def size(self) -> int:
+        """|R|, how many members there are; their entropy is log2 of that."""
+        return math.prod(len(options) for options in self.slots)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a member has, the prefix included."""
+        return len(self.prefix) + sum(max(map(len, options)) for options in self.slots)
+
+    def chosen(self, number: int) -> tuple[int, ...]:
+        """(slots,) which option of each slot member `number` has."""
+        if not 0 <= number < self.size:
+            raise IndexError(f"member {number} of {self.size}")
+        found = []
+        for options in reversed(self.slots):
+            number, option = divmod(number, len(options))
+            found.append(option)
+        return tuple(reversed(found))
+
+    def number(self, chosen: Sequence[int]) -> int:
+        """The member with these options, the inverse of `chosen`."""
+        found = 0
+        for options, option in zip(self.slots, chosen, strict=True):
+            assert 0 <= option < len(options)
+            found = found * len(options) + option
+        return found
+
+    def member(self, number: int) -> Tokens:
+        """Its tokens, the prefix included."""
+        parts = (options[option] for options, option in zip(self.slots, self.chosen(number), strict=True))
+        return self.prefix + tuple(token for part in parts for token in part)
+
+    def secret(self, number: int) -> tuple[bool, ...]:
+        """Which of its tokens are secret: those in slots with more than one option."""
+        told = [False] * len(self.prefix)
+        for options, option in zip(self.slots, self.chosen(number), strict=True):
+            told += [len(options) > 1] * len(options[option])
+        return tuple(told)
+
+    def index(self, tokens: Sequence[int]) -> int:
+        """The lowest number of a member with exactly these tokens, the prefix included."""
+        given = tuple(int(token) for token in tokens)
+        start = len(self.prefix)
+        # by the place that is reached: the lowest number so far
+        reached = {start: 0} if given[:start] == self.prefix else {}
+        for options in self.slots:
+            after: dict[int, int] = {}
+            for place, number in reached.items():
+                for option, part in enumerate(options):
+                    end = place + len(part)
+                    if given[place:end] == part:
+                        found = number * len(options) + option
+                        after[end] = min(found, after.get(end, found))
+            reached = after
+        if len(given) not in reached:
+            raise ValueError(f"{given} is no member of the {self.size} candidates")
+        return reached[len(given)]
+
+    def sample(self, count: int, rng: np.random.Generator) -> list[int]:
+        """The numbers of `count` members, each drawn uniformly, so that one may come twice."""
+        drawn = rng.integers([len(options) for options in self.slots], size=(count, len(self.slots)))
+        return [self.number(row) for row in drawn.tolist()]

@@ -1,0 +1,78 @@
+"""The members of a template are numbered, drawn, and found again by their tokens."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmem.candidates import Candidates
+
+options = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4, unique=True)
+spaces = st.builds(
+    Candidates,
+    prefix=st.lists(st.integers(0, 3), min_size=1, max_size=2).map(tuple),
+    slots=st.lists(options.map(tuple), max_size=3).map(tuple),
+)
+
+
+@given(spaces)
+def test_members_are_all_choices_in_order(space):
+    every = [space.prefix + tuple(token for part in chosen for token in part) for chosen in product(*space.slots)]
+    assert [space.member(i) for i in range(space.size)] == every
+    assert len(every) == space.size
+    assert max(map(len, every)) == space.longest
+
+
+@given(spaces)
+def test_a_member_is_found_by_its_tokens_as_the_first_that_has_them(space):
+    every = [space.member(i) for i in range(space.size)]
+    for i, tokens in enumerate(every):
+        assert space.index(tokens) == every.index(tokens)
+        assert space.number(space.chosen(i)) == i
+
+
+@given(spaces, st.lists(st.integers(0, 3), max_size=8))
+def test_other_tokens_are_no_member(space, tokens):
+    every = {space.member(i) for i in range(space.size)}
+    if tuple(tokens) not in every:
+        with pytest.raises(ValueError, match="no member"):
+            space.index(tokens)
+
+
+def test_fixed_text_is_not_secret_wherever_it_stands():
+    space = Candidates(prefix=(9, 9), slots=(((1,), (2,)), ((5, 5),), ((3, 4), (3,))))
+    assert [space.secret(i) for i in (0, 1)] == [
+        (False, False, True, False, False, True, True),
+        (False, False, True, False, False, True),
+    ]
+
+
+def test_spaces_beyond_all_counting_are_numbered_exactly():
+    digits = tuple((digit,) for digit in range(10))
+    space = Candidates(prefix=(11,), slots=(digits,) * 40)
+    assert space.size == 10**40
+    assert space.index(space.member(10**39 + 7)) == 10**39 + 7
+    with pytest.raises(IndexError, match="of 1000"):
+        space.member(10**40)
+    assert len(set(space.sample(50, np.random.default_rng(0)))) == 50
+
+
+def test_draws_are_uniform_over_members():
+    space = Candidates(prefix=(0,), slots=(((1,), (2,), (3, 3)), ((4,), (5,))))
+    counts = np.bincount(space.sample(6000, np.random.default_rng(1)), minlength=space.size)
+    assert len(counts) == 6
+    # 5 standard errors
+    assert np.abs(counts - 1000).max() < 5 * math.sqrt(6000 / 6 * 5 / 6)
+
+
+@pytest.mark.parametrize(
+    "slots", [((),), (((1,), ()),), (((1,), (2,), (1,)),)], ids=["no options", "an empty option", "an option twice"]
+)
+def test_spaces_that_make_no_sense_are_refused(slots):
+    with pytest.raises(AssertionError):
+        Candidates(prefix=(0,), slots=slots)
+    with pytest.raises(AssertionError):
+        Candidates(prefix=(), slots=(((1,), (2,)),))
