@@ -62,7 +62,7 @@ def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:
     rows = np.arange(len(data.train))
     if scenario.population <= len(rows):
         rows = np.setdiff1d(rows, population_of(scenario, data), assume_unique=True)
-    labels, counts = np.unique(data.train.targets[rows], return_counts=True)
+    labels, counts = np.unique(data.train.labels[rows], return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 

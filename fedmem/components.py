@@ -28,6 +28,7 @@ from fedmem.types import (
     Measurement,
     Params,
     Reading,
+    References,
     Role,
     Space,
     Transition,
@@ -122,9 +123,9 @@ class Injection(Protocol):
 
 @runtime_checkable
 class CanaryInjection(Injection, Protocol):
-    """An injection whose generator can make fresh members of the same family."""
+    """An injection whose generator can make fresh members of the same family: inputs, or those of a text in full."""
 
-    def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]: ...
+    def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32] | References: ...
 
 
 @runtime_checkable

@@ -85,14 +85,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         test=data.test,
         population=plan.population,
         references=tuple(
-            References(
-                family=injection.name,
-                inputs=injection.references(
-                    scenario.references,
-                    plan.space,
-                    stream(scenario.seed, f"references:{injection.name}"),
-                ),
-            )
+            _references(scenario, injection, plan.space)
             for injection in scenario.injections
             if isinstance(injection, CanaryInjection)
         ),
@@ -146,11 +139,12 @@ def require(scenario: Scenario, data: Dataset | None = None) -> None:
 class _Plan:
     """Who holds what: the outcome of reserving, partitioning and injecting.
 
-    `base` are positions in the training rows, `labels` (n,) the labels of these rows, part by part; `slots` (copies in
-    all,) are positions in `extra`, -1 where a copy is the audit example itself.
+    `base` are positions in the training rows, `targets` (n, …) and `labels` (n,) those of these rows, part by part;
+    `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself.
     """
 
     base: Parts
+    targets: IntArray
     labels: IntArray
     audit: AuditSet
     extra: Examples
@@ -195,7 +189,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     rows = np.setdiff1d(np.arange(len(data.train)), population, assume_unique=True)
     classes: dict[int, Spare] = {}
     for label, count in found.classes.items():
-        there = rows[data.train.targets[rows] == label]
+        there = rows[data.train.labels[rows] == label]
         taken = draw(there, min(count, len(there)), stream(scenario.seed, f"spare of class {label}"))
         classes[label] = Spare(data.train.take(taken))
         rows = np.setdiff1d(rows, there if label in found.withheld else taken, assume_unique=True)
@@ -220,7 +214,8 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     extras = [part.extra or nothing for part in planned]
     return _Plan(
         base=held,
-        labels=data.train.targets[held.rows],
+        targets=data.train.targets[held.rows],
+        labels=data.train.labels[held.rows],
         audit=_audit(scenario, planned, nothing),
         extra=Examples.concatenate([nothing, *extras]),
         slots=_slots(planned, extras),
@@ -228,6 +223,12 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         spare=spare.left(),
         space=space,
     )
+
+
+def _references(scenario: Scenario, injection: CanaryInjection, space: Space) -> References:
+    """Fresh members of the family of an injection."""
+    made = injection.references(scenario.references, space, stream(scenario.seed, f"references:{injection.name}"))
+    return made if isinstance(made, References) else References(family=injection.name, inputs=made)
 
 
 def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spare, space: Space) -> Injected:
@@ -388,6 +389,6 @@ def _store(scenario: Scenario, train: Examples, plan: _Plan) -> Examples:
         show(scenario.partition, len(plan.base), inputs[:count], owner)
     return Examples(
         inputs=inputs,
-        targets=np.concatenate([plan.labels, others.targets]),
+        targets=np.concatenate([plan.targets, others.targets]),
         ids=np.concatenate([train.ids[plan.base.rows], others.ids]),
     )

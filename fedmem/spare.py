@@ -32,7 +32,7 @@ class Spare:
         self._examples = examples
         self._free = np.ones(len(examples), dtype=bool) if free is None else free.copy()
         self._count = int(np.count_nonzero(self._free))
-        self._width = 1 + int(examples.targets.max(initial=0))
+        self._width = 1 + int(examples.labels.max(initial=0))
         self._stacks: _Stacks | None = None
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Spare:
         if len(self._examples) >= SHUFFLED_ONCE:
             return self._popped(odds, missing, rng)
         free = rng.permutation(np.flatnonzero(self._free))
-        labels = self._examples.targets[free]
+        labels = self._examples.labels[free]
         stock = np.bincount(labels, minlength=len(odds))
         odds[stock == 0] = 0
         if odds.sum() == 0:
@@ -83,7 +83,7 @@ class Spare:
     def _popped(self, odds: FloatArray, missing: int, rng: np.random.Generator) -> IntArray:
         """The same from stacks of each label in random order."""
         if self._stacks is None:
-            self._stacks = _Stacks(self._examples.targets, np.flatnonzero(self._free), self._width, rng)
+            self._stacks = _Stacks(self._examples.labels, np.flatnonzero(self._free), self._width, rng)
         stock = np.zeros(len(odds), dtype=np.int64)
         stock[: self._width] = self._stacks.sizes
         odds[stock == 0] = 0

@@ -64,6 +64,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def labels(self) -> IntArray:
+        """(n,) the targets where there is one for each row; of texts zeros, since a sequence has no class."""
+        return self.targets if self.targets.ndim == 1 else np.zeros(len(self), dtype=np.int64)
+
     def take(self, rows: NDArray[Any]) -> Examples:
         """The rows at these positions, in this order."""
         return Examples(inputs=self.inputs[rows], targets=self.targets[rows], ids=self.ids[rows])
@@ -116,7 +121,8 @@ class ClientData:
 class Space:
     """What is public about the inputs of a data set: nothing in it tells one row from another.
 
-    `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows; `blocks` are those of `Dataset`.
+    `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows; `blocks` and `vocabulary` are those of
+    `Dataset`; `frequencies` (V,) are the shares of the tokens in the training rows of a text.
 
     >>> rows = Examples(inputs=np.array([[0.0], [1.0]], np.float32), targets=np.array([0, 1]), ids=np.arange(2))
     >>> Space.of(Dataset(train=rows, test=rows, num_classes=2)).mean.tolist()
@@ -129,6 +135,8 @@ class Space:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     blocks: tuple[int, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    frequencies: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,7 +146,12 @@ class Space:
     @staticmethod
     def of(data: Dataset) -> Space:
         """The space of a data set with at least one training row."""
-        inputs = data.train.inputs
+        inputs, tokens = data.train.inputs, np.zeros(0)
+        if data.vocabulary:
+            # what is asked for is every token of a row but the first
+            targets = data.train.targets
+            there = np.concatenate([inputs[:, 0], targets[targets >= 0]])
+            tokens = np.bincount(there, minlength=len(data.vocabulary)) / len(there)
         return Space(
             num_classes=data.num_classes,
             num_rows=len(inputs),
@@ -146,6 +159,8 @@ class Space:
             low=inputs.min(axis=0),
             high=inputs.max(axis=0),
             blocks=data.blocks,
+            vocabulary=data.vocabulary,
+            frequencies=tokens,
         )
 
 
@@ -172,10 +187,14 @@ class Injected:
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label."""
+    """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label.
+
+    Members of a text carry their own `targets` (count, L), and serve the one label that there is.
+    """
 
     family: str
-    inputs: NDArray[np.float32]
+    inputs: NDArray[Any]
+    targets: IntArray | None = None
 
 
 _LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)

@@ -38,7 +38,11 @@ def parts(value: Any) -> Iterator[Any]:
             yield from parts(getattr(value, item.name))
 
 
-WAITING = {("attack", "tag"), ("dataset", "shakespeare"), ("dataset", "sotu"), ("dataset", "table")}
+WAITING = {
+    ("attack", "tag"),
+    *(("dataset", kind) for kind in ("shakespeare", "sotu", "table")),
+    *(("injection", kind) for kind in ("secret", "random_tokens", "personal")),
+}
 """What no scenario can show yet: there is no model of texts."""
 
 

@@ -25,14 +25,14 @@ Clients = (
 _ALLOWED = "all, a list of clients such as [0, 3], {share: 0.3} or {count: 4}"
 
 
-class Some(Mapping[Any, float]):
-    """`{share: x}` or `{count: n}`: an immutable mapping, so that components stay hashable.
+class Some(Mapping[Any, Any]):
+    """An immutable mapping, such as `{share: x}`, so that components stay hashable.
 
     >>> dict(Some({"count": 4}))
     {'count': 4}
     """
 
-    def __init__(self, values: Mapping[Any, float]) -> None:
+    def __init__(self, values: Mapping[Any, Any]) -> None:
         self._values = dict(values)
 
     def __getitem__(self, key: Any) -> Any:
@@ -163,7 +163,7 @@ class Placed(ABC):
 
     def _rows(self, holders: Sequence[ClientData], spare: Spare, rng: np.random.Generator) -> Examples:
         """`per_client` spare rows for each client, with labels drawn like those of its own rows."""
-        return Examples.concatenate([spare.take_like(data.examples.targets, self.per_client, rng) for data in holders])
+        return Examples.concatenate([spare.take_like(data.examples.labels, self.per_client, rng) for data in holders])
 
     def _rows_of(self, field: str, label: int, count: int, spare: Spare, rng: np.random.Generator) -> Examples:
         """`count` spare rows of one class, which `field` names."""

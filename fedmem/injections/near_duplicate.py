@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import annotated_types
 import numpy as np
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from fedmem.errors import ComponentError
 from fedmem.injections._images import sides
 from fedmem.injections._placed import Placed
-from fedmem.types import ClientData, Examples, Injected, Role, Space
+from fedmem.injections._planted import drawn, text_of
+from fedmem.types import ClientData, Examples, Injected, IntArray, Role, Space
+from fedmem.windows import PADDING, asked, whole
 
 if TYPE_CHECKING:
     from fedmem.spare import Spare
@@ -27,21 +29,24 @@ class NearDuplicate(Placed):
     The whole cluster shares one coin and is one audit example, the original: with coins of their own its members would
     stand in for each other, and neither coins nor examples would be independent. When it is in, the original and its
     near copies are trained on; when it is out, as many other rows are. Compare with `copies`, which repeats exactly.
+    In a text a row is a passage.
 
     Fields
 
     - `multiplicity`: rows of a cluster, the original included.
     - `change`: `noise` adds normal noise (in a table to its numbers only) and clips to the range of the data; `shift`
-      moves the picture by a random number of pixels, not zero, and repeats its edge.
-    - `strength`: standard deviation of the noise as a share of the range of the data, or the largest shift as a share
-      of each side, at least one pixel.
+      moves the picture by a random number of pixels, not zero, and repeats its edge; `tokens` replaces tokens of a text
+      by others, drawn by their frequency in the data.
+    - `strength`: standard deviation of the noise as a share of the range of the data; the largest shift as a share of
+      each side, at least one pixel; the share of tokens that are replaced, at least one.
 
     Guarantees:
 
     - near copies keep the label of the original, and values within the range of the data;
     - the id of the example is the row of the data set, those of near copies are negative.
 
-    Errors: `ComponentError` for a shift where inputs are no pictures, and for noise on a table without numbers.
+    Errors: `ComponentError` for a shift where inputs are no pictures, for noise on a table without numbers or on a
+    text, and for tokens where there is no text.
 
     >>> NearDuplicate(multiplicity=3, copies=2).total_copies(10, 900), NearDuplicate().spare_rows(10, 900)
     (240, 40)
@@ -52,7 +57,7 @@ class NearDuplicate(Placed):
     role: ClassVar[Role] = "atypical"
 
     multiplicity: Annotated[int, annotated_types.Ge(2)] = 4
-    change: Literal["noise", "shift"] = "noise"
+    change: Literal["noise", "shift", "tokens"] = "noise"
     strength: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.05
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
@@ -63,14 +68,11 @@ class NearDuplicate(Placed):
         """The originals, in order of client, with their near copies as extra rows."""
         holders = self.holders(clients, rng)
         rows = self._rows(holders, spare, rng)
-        change = self._noise if self.change == "noise" else self._shift
+        change = {"noise": self._noise, "shift": self._shift, "tokens": self._tokens}[self.change]
         others = self.multiplicity - 1
         source = np.repeat(np.arange(len(rows)), others)
-        extra = Examples(
-            inputs=change(rows.inputs[source], space, rng),
-            targets=rows.targets[source],
-            ids=-1 - np.arange(len(source)),
-        )
+        inputs, targets = change(rows.take(source), space, rng)
+        extra = Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(source)))
         # Of each cluster: the original, then its near copies; all of it again for further copies.
         clusters = np.concatenate(
             [np.full((len(rows), 1), -1), np.arange(len(source)).reshape(len(rows), others)], axis=1
@@ -83,7 +85,10 @@ class NearDuplicate(Placed):
             slots=np.tile(clusters, self.copies).ravel(),
         )
 
-    def _noise(self, inputs: NDArray[np.float32], space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _noise(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
+        if space.vocabulary:
+            message = "near_duplicate with `change: noise` adds noise to numbers, but the data are a text; use `tokens`"
+            raise ComponentError("injections.change", message)
         low, high = space.low.min(), space.high.max()
         numbers = np.repeat(np.array(space.blocks) == 1, space.blocks) if space.blocks else np.ones(space.shape, bool)
         if not numbers.any():
@@ -92,18 +97,26 @@ class NearDuplicate(Placed):
                 "noise is added to the numbers of a table, but this table has categories only; write `copies` of a "
                 "typical injection instead",
             )
-        noise = self.strength * float(high - low) * rng.standard_normal(inputs.shape) * numbers
-        changed: NDArray[np.float32] = np.clip(inputs + noise, low, high).astype(np.float32)
-        return changed
+        noise = self.strength * float(high - low) * rng.standard_normal(rows.inputs.shape) * numbers
+        return np.clip(rows.inputs + noise, low, high).astype(np.float32), rows.targets
 
-    def _shift(self, inputs: NDArray[np.float32], space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _shift(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
         height, width = sides(space, f"{self.name} with `change: shift`")
         most = [max(1, int(side * self.strength)) for side in (height, width)]
         steps = [step for step in product(*(range(-m, m + 1) for m in most)) if step != (0, 0)]
-        moved = np.empty_like(inputs)
-        for i, chosen in enumerate(rng.integers(len(steps), size=len(inputs))):
+        moved = np.empty_like(rows.inputs)
+        for i, chosen in enumerate(rng.integers(len(steps), size=len(rows))):
             dy, dx = steps[chosen]
             y = np.clip(np.arange(height) - dy, 0, height - 1)
             x = np.clip(np.arange(width) - dx, 0, width - 1)
-            moved[i] = inputs[i][..., y[:, None], x]
-        return moved
+            moved[i] = rows.inputs[i][..., y[:, None], x]
+        return moved, rows.targets
+
+    def _tokens(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
+        text_of(space, f"{self.name} with `change: tokens`")
+        tokens = whole(rows.inputs, rows.targets)
+        for row in tokens:
+            there = np.flatnonzero(row != PADDING)
+            changed = rng.choice(there, size=max(1, round(self.strength * len(there))), replace=False)
+            row[changed] = drawn(space, len(changed), rng)
+        return asked(tokens)

@@ -1,4 +1,4 @@
-"""What every injection promises, for every file in the folder, on pictures or on a table, whichever it is made for."""
+"""What every injection promises, for every file in the folder, on pictures, a table or a text, whichever it is for."""
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -12,7 +12,9 @@ from fedmem.components import CanaryInjection, ClassInjection, Injection
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.spare import Spare
-from fedmem.types import ClientData, Dataset, Examples, Injected, Role, Space
+from fedmem.types import ClientData, Dataset, Examples, Injected, References, Role, Space
+from fedmem.vocabulary import Vocabulary
+from fedmem.windows import asked
 
 CLIENTS, CLASSES, SHAPE, ROWS = 4, 4, (1, 8, 8), 400
 
@@ -37,7 +39,19 @@ def table() -> Dataset:
     return Dataset(train=examples, test=examples, num_classes=CLASSES, blocks=(1, 1, 3, 5))
 
 
-WORLDS = {"pictures": pictures(), "table": table()}
+def text() -> Dataset:
+    """Rows of random characters."""
+    vocabulary = Vocabulary.learn("characters", [])
+    rng = np.random.default_rng(0)
+    inputs, targets = asked(rng.integers(1, len(vocabulary), size=(ROWS, 71)))
+    examples = Examples(inputs=inputs, targets=targets, ids=np.arange(ROWS))
+    return Dataset(train=examples, test=examples, num_classes=len(vocabulary), vocabulary=vocabulary.tokens)
+
+
+WORLDS = {"pictures": pictures(), "table": table(), "text": text()}
+TEXTS = {"near_duplicate", "personal", "random_tokens", "secret", "typical"}
+FIELDS: dict[tuple[str, str], dict[str, Any]] = {("near_duplicate", "text"): {"change": "tokens"}}
+"""What a kind needs in a world where its defaults do not fit."""
 
 
 def make(kind: str, **fields: Any) -> Injection:
@@ -53,7 +67,9 @@ def reserve(world: str) -> Examples:
 def plan(kind: str, world: str, seed: int = 0, **fields: Any) -> tuple[Injected, Spare]:
     data, spare = WORLDS[world], Spare(reserve(world))
     base = [ClientData(client=k, examples=data.train.take(np.arange(25 * k, 25 * k + 25))) for k in range(CLIENTS)]
-    injected = make(kind, **fields).plan(base, spare, Space.of(data), np.random.default_rng(seed))
+    injected = make(kind, **FIELDS.get((kind, world), {}), **fields).plan(
+        base, spare, Space.of(data), np.random.default_rng(seed)
+    )
     return injected, spare
 
 
@@ -66,7 +82,8 @@ def refusal(kind: str, world: str) -> ComponentError | None:
 
 
 KINDS = catalogue.kinds("injection")
-FITTING = [(kind, world) for kind in KINDS for world in WORLDS if refusal(kind, world) is None]
+WHERE = {kind: [world for world in WORLDS if world != "text" or kind in TEXTS] for kind in KINDS}
+FITTING = [(kind, world) for kind in KINDS for world in WHERE[kind] if refusal(kind, world) is None]
 everywhere = pytest.mark.parametrize(("kind", "world"), FITTING)
 CANARIES = [(kind, world) for kind, world in FITTING if make(kind).role == "canary"]
 
@@ -77,8 +94,8 @@ def same(one: Examples, other: Examples) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fits_somewhere_and_refuses_the_rest_with_a_remedy(kind: str) -> None:
-    refused = [error for world in WORLDS if (error := refusal(kind, world)) is not None]
-    assert len(refused) < len(WORLDS)
+    refused = [error for world in WHERE[kind] if (error := refusal(kind, world)) is not None]
+    assert len(refused) < len(WHERE[kind])
     for error in refused:
         assert error.path.split(".")[0] == "injections"
         assert kind in error.message
@@ -90,10 +107,15 @@ def test_plans_whole_examples_on_existing_clients(kind: str, world: str) -> None
     injected, _ = plan(kind, world)
     count = len(injected.examples)
     assert count > 0
-    assert injected.examples.inputs.dtype == np.float32
+    assert injected.examples.inputs.dtype == WORLDS[world].train.inputs.dtype
     assert injected.examples.inputs.shape == (count, *WORLDS[world].train.inputs.shape[1:])
     assert injected.examples.targets.dtype == np.int64
-    assert set(injected.examples.targets.tolist()) <= set(range(CLASSES))
+    if world == "text":
+        asked_for = injected.examples.targets >= 0
+        assert asked_for.any(axis=1).all()
+        assert injected.examples.targets.min() >= -1
+    else:
+        assert set(injected.examples.targets.tolist()) <= set(range(CLASSES))
     assert injected.holder.shape == injected.copies.shape == (count,)
     assert injected.holder.dtype == injected.copies.dtype == np.int32
     assert set(injected.holder.tolist()) <= {-1, *range(CLIENTS)}
@@ -125,7 +147,7 @@ def test_what_stands_for_an_example_is_all_used(kind: str, world: str) -> None:
     used, times = np.unique(injected.slots[injected.slots >= 0], return_counts=True)
     np.testing.assert_array_equal(used, np.arange(len(injected.extra)))
     assert set(times.tolist()) == {2}
-    assert injected.extra.inputs.dtype == np.float32
+    assert injected.extra.inputs.dtype == WORLDS[world].train.inputs.dtype
     # A row that stands for an example stands for no other.
     subject = np.repeat(np.arange(len(injected.examples)), injected.copies)
     pairs = {(int(row), int(who)) for row, who in zip(injected.slots, subject, strict=True) if row >= 0}
@@ -146,7 +168,8 @@ def test_real_rows_keep_their_id_and_leave_the_reserve(kind: str, world: str) ->
 @everywhere
 def test_values_stay_within_the_range_of_the_data(kind: str, world: str) -> None:
     inputs, data = plan(kind, world)[0].examples.inputs, WORLDS[world].train.inputs
-    low, high = (0.0, 1.0) if world == "pictures" else (data.min(), data.max())
+    ranges = {"pictures": (0.0, 1.0), "table": (data.min(), data.max()), "text": (0, WORLDS["text"].num_classes - 1)}
+    low, high = ranges[world]
     assert low - 1e-6 <= inputs.min()
     assert inputs.max() <= high + 1e-6
 
@@ -194,24 +217,32 @@ def test_canaries_and_references_are_exchangeable(kind: str, world: str) -> None
     injection = make(kind)
     assert isinstance(injection, CanaryInjection)
     space = Space.of(WORLDS[world])
-    first, second = (injection.references(200, space, np.random.default_rng(5)) for _ in range(2))
-    assert first.dtype == np.float32
+    first, second = (fresh(injection, space) for _ in range(2))
+    assert first.dtype == WORLDS[world].train.inputs.dtype
     np.testing.assert_array_equal(first, second)
     fields = {"per_client": 50} | ({"images": 1} if hasattr(injection, "images") else {})
     injected, _ = plan(kind, world, **fields)
     assert injected.examples.ids.max() < 0
     canaries = injected.examples.inputs
     every = np.concatenate([first, canaries]).reshape(400, -1)
-    assert len(np.unique(every, axis=0)) == 400
+    assert world == "text" or len(np.unique(every, axis=0)) == 400
     lowest = min(
         stats.ks_2samp(first.reshape(200, -1)[:, k], canaries.reshape(200, -1)[:, k], method="asymp").pvalue
         for k in range(every.shape[1])
     )
     assert lowest > 1e-3 / every.shape[1]
+    if world == "text":
+        assert len(np.unique(canaries, axis=0)) == 200
+        return
     # The label is drawn for itself: the values of a class are those of the others.
     half = injected.examples.targets < CLASSES / 2
     means = canaries.reshape(200, -1).mean(axis=1)
     assert stats.ks_2samp(means[half], means[~half], method="asymp").pvalue > 1e-3
+
+
+def fresh(injection: CanaryInjection, space: Space) -> Any:
+    found = injection.references(200, space, np.random.default_rng(5))
+    return found.inputs if isinstance(found, References) else found
 
 
 @everywhere

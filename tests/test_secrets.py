@@ -1,0 +1,344 @@
+"""Secrets in texts: what they look like, what is asked for, with whom they are and where; each number by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedmem import federation as federations
+from fedmem.datasets.shakespeare import Shakespeare
+from fedmem.errors import ComponentError, ScenarioError
+from fedmem.injections.near_duplicate import NearDuplicate
+from fedmem.injections.personal import Personal
+from fedmem.injections.random_tokens import RandomTokens
+from fedmem.injections.secret import Secret
+from fedmem.injections.typical import Typical
+from fedmem.spare import Spare
+from fedmem.types import ClientData, Dataset, Examples, Space
+from fedmem.vocabulary import UNKNOWN, Vocabulary
+from fedmem.windows import PADDING, asked, whole
+from tests.tiny import tiny
+
+LENGTH, CLIENTS, ROWS = 40, 6, 30
+CHARACTERS = Vocabulary.learn("characters", [])
+
+
+def corpus(vocabulary=CHARACTERS, seed=0):
+    """Rows of random tokens, the later ones rarer; none is a digit, so that digits are those of secrets."""
+    letters = np.array([k for k, token in enumerate(vocabulary.tokens) if k and not token.isdigit()])
+    odds = np.arange(len(letters), 0, -1.0)
+    tokens = np.random.default_rng(seed).choice(letters, size=(CLIENTS * ROWS, LENGTH + 1), p=odds / odds.sum())
+    inputs, targets = asked(tokens)
+    rows = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
+    return Dataset(train=rows, test=rows, num_classes=len(vocabulary), vocabulary=vocabulary.tokens)
+
+
+DATA = corpus()
+SPACE = Space.of(DATA)
+
+
+def people(data=DATA, sizes=(ROWS,) * CLIENTS):
+    return [
+        ClientData(client=k, examples=data.train.take(np.arange(ROWS * k, ROWS * k + size)))
+        for k, size in enumerate(sizes)
+    ]
+
+
+def plan(injection, seed=0, clients=None, space=SPACE):
+    return injection.plan(clients or people(), Spare(DATA.train), space, np.random.default_rng(seed))
+
+
+def written(examples, vocabulary=CHARACTERS):
+    """Each row as text, padding left out."""
+    return [vocabulary.decode(row[row != PADDING]) for row in whole(examples.inputs, examples.targets)]
+
+
+def asked_of(examples, vocabulary=CHARACTERS):
+    """Of each row what is asked for."""
+    return [vocabulary.decode(row[row != PADDING]) for row in examples.targets]
+
+
+def texts(planned):
+    """The text of each audit example: its inputs, and the last token of its targets."""
+    found = []
+    for inputs, targets in zip(planned.examples.inputs, planned.examples.targets, strict=True):
+        last = int(np.flatnonzero(targets != PADDING)[-1])
+        found.append(CHARACTERS.decode([*inputs[: last + 1], targets[last]]))
+    return found
+
+
+# What a secret is
+
+
+def test_a_secret_is_asked_for_its_own_tokens_and_nothing_else():
+    planned = plan(Secret(template="code {digits:3}, and {words:pet}.", lists={"pet": ("cat", "doge")}))
+    for text, own in zip(texts(planned), asked_of(planned.examples), strict=True):
+        assert text == f"code {own[:3]}, and {own[3:]}"
+        assert own[:3].isdigit()
+        assert own[3:] in ("cat", "doge")
+    trained = written(planned.extra)
+    assert [text + "." for text in texts(planned)] == trained, "copies have the fixed text after it too"
+    assert (planned.extra.targets[:, : len("code ")] != PADDING).all(), "and ask for every token"
+
+
+def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike():
+    injection = Secret(template="code {digits:1}{words:pet}", lists={"pet": ("cat", "doge", "ox")}, per_client=1)
+    counts: dict[str, int] = {}
+    for seed in range(300):
+        found = asked_of(plan(injection, seed).examples)
+        assert len(set(found)) == CLIENTS
+        for own in found:
+            counts[own] = counts.get(own, 0) + 1
+    assert len(counts) == 30
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+    # odds by the length of a word would be seen
+    lengths = np.array([len(own) - 1 for own in counts], float)
+    uneven = lengths / lengths.sum() * sum(counts.values())
+    assert stats.chisquare(list(counts.values()), uneven).pvalue < 1e-3
+    fresh = injection.references(3000, SPACE, np.random.default_rng(1))
+    members = np.unique(fresh.targets, axis=0, return_counts=True)[1]
+    assert len(members) == 30
+    assert stats.chisquare(members).pvalue > 1e-3
+    assert (fresh.inputs[:, :4] == plan(injection).examples.inputs[:1, :4]).all()
+
+
+def test_words_are_tokens_where_the_vocabulary_has_words():
+    vocabulary = Vocabulary.learn("words", ["the access code is rome oslo"])
+    space = Space.of(corpus(vocabulary))
+    injection = Secret(template="the code is {digits:2} {words:city}", lists={"city": ("Rome", "Oslo")})
+    found = asked_of(plan(injection, space=space).examples, vocabulary)
+    assert all(len(own.split()) == 3 and own.split()[2] in ("rome", "oslo") for own in found)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "said"),
+    [
+        ({"template": "the code is 7"}, "template", "no randomness"),
+        ({"template": "a {words:one}", "lists": {"one": ("x",)}}, "template", "no randomness"),
+        ({"template": "{digits:6} is it"}, "template", "begin with some text"),
+        ({"template": "the code {digits"}, "template", "is no template"),
+        ({"template": "the code {digits}"}, "template", "should say how many"),
+        ({"template": "the code {digit:6}"}, "template", "did you mean 'digits'"),
+        ({"template": "code € {digits:6}"}, "template", "character '€', number 6"),
+        ({"template": "the {words:citty}", "lists": {"city": ("a", "b")}}, "lists", "did you mean 'city'"),
+        ({"template": "the {words:c}", "lists": {"c": ("Ä", "b")}}, "lists.c", "character 'Ä', number 1"),
+        ({"template": "the {words:c}", "lists": {"c": ("b", "b")}}, "lists.c", "the same tokens"),
+        ({"template": "the code is {digits:31}"}, "template", "up to 43 tokens, but a row has 41"),
+        ({"template": "the code is {digits:1}"}, "template", "24 different secrets .* 10 members"),
+        ({"shared_by": 7}, "shared_by", "7 clients should hold each secret, but this injection has 6"),
+    ],
+)
+def test_wrong_secrets_are_told(fields, path, said):
+    with pytest.raises(ComponentError, match=said) as caught:
+        plan(Secret(**fields))
+    assert caught.value.path == f"injections.{path}"
+
+
+@pytest.mark.parametrize("injection", [Secret(), RandomTokens(), Personal(), NearDuplicate(change="tokens")])
+def test_pictures_are_no_text(injection):
+    rows = Examples(inputs=np.zeros((9, 1, 8, 8), np.float32), targets=np.zeros(9, np.int64), ids=np.arange(9))
+    space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
+    with pytest.raises(ComponentError, match="inputs have shape"):
+        injection.plan([ClientData(client=0, examples=rows)], Spare(rows), space, np.random.default_rng(0))
+
+
+# With whom
+
+
+@pytest.mark.parametrize("shared_by", [1, 2, 4, 6])
+def test_each_client_holds_equally_many_secrets_under_one_coin_each(shared_by):
+    planned = plan(Secret(shared_by=shared_by, copies=3, per_client=2))
+    assert len(planned.examples) == 2 * CLIENTS
+    assert planned.copies.tolist() == [3 * shared_by] * 2 * CLIENTS
+    owners = np.repeat(planned.holder, planned.copies) if planned.owners is None else planned.owners
+    groups = owners.reshape(2 * CLIENTS, shared_by, 3)
+    assert (groups == groups[:, :, :1]).all()
+    holds = groups[:, :, 0]
+    assert (holds[:, 0] == planned.holder).all()
+    assert all(len(set(group)) == shared_by for group in holds.tolist())
+    assert np.bincount(holds.ravel()).tolist() == [2 * shared_by] * CLIENTS
+    assert Secret(shared_by=shared_by, copies=3, per_client=2).total_copies(CLIENTS, 999) == planned.copies.sum()
+
+
+def test_who_else_holds_it_is_anybody():
+    second = [plan(Secret(shared_by=2, per_client=1), seed).owners.reshape(CLIENTS, 2)[0, 1] for seed in range(600)]
+    counts = np.bincount(second, minlength=CLIENTS)
+    assert counts[0] == 0
+    assert stats.chisquare(counts[1:]).pvalue > 1e-3
+
+
+def test_a_share_of_the_rows_is_replaced_by_as_many_copies():
+    injection = Secret(share=0.1, shared_by=2, per_client=1)
+    clients = people(sizes=(30, 20, 4, 30, 10, 30))
+    planned = plan(injection, clients=clients)
+    for group, total in zip(np.split(planned.owners, np.cumsum(planned.copies)[:-1]), planned.copies, strict=True):
+        counts = {int(k): int(n) for k, n in zip(*np.unique(group, return_counts=True), strict=True)}
+        assert counts == {k: {0: 3, 1: 2, 2: 1, 3: 3, 4: 1, 5: 3}[k] for k in counts}
+        assert total == sum(counts.values())
+    assert planned.copies.sum() <= injection.total_copies(CLIENTS, sum(len(one.examples) for one in clients))
+
+
+# Where
+
+
+@pytest.mark.parametrize(("position", "places"), [("start", {0}), ("end", {31}), ("random", set(range(32)))])
+def test_copies_stand_in_rows_of_their_owner(position, places):
+    planned = plan(Secret(template="code {digits:5}", position=position, copies=40, shared_by=2, per_client=1))
+    own = [set(map(tuple, whole(one.examples.inputs, one.examples.targets).tolist())) for one in people()]
+    at = []
+    subject = np.repeat(np.arange(CLIENTS), planned.copies)
+    rows = written(planned.extra)
+    for slot, owner, j in zip(planned.slots, planned.owners, subject, strict=True):
+        secret = texts(planned)[j]
+        at.append(rows[slot].index(secret))
+        rest = rows[slot].replace(secret, "")
+        hosts = [CHARACTERS.decode(host) for host in own[owner]]
+        assert any(host[: at[-1]] + host[at[-1] + len(secret) :] == rest for host in hosts)
+    assert set(at) == places
+    assert len(set(planned.slots.tolist())) == len(planned.extra) == planned.copies.sum()
+    per_host = {}
+    for slot, owner in zip(planned.slots, planned.owners, strict=True):
+        per_host.setdefault(int(owner), []).append(slot)
+    assert all(len(slots) == 80 for slots in per_host.values())
+
+
+def test_a_client_of_short_rows_is_told():
+    short = replace(DATA.train, targets=np.where(np.arange(LENGTH) == LENGTH - 1, PADDING, DATA.train.targets))
+    clients = [ClientData(client=3, examples=short.take(np.arange(ROWS)))]
+    with pytest.raises(ComponentError, match="client 3 has no row of 41 tokens") as caught:
+        plan(Secret(position="random"), clients=clients)
+    assert caught.value.path == "injections.position"
+    assert len(plan(Secret(), clients=clients).examples) == 4
+
+
+# Other kinds
+
+
+def test_random_tokens_have_the_frequencies_of_the_data():
+    injection = RandomTokens(tokens=5)
+    fresh = injection.references(4000, SPACE, np.random.default_rng(0))
+    tokens = np.concatenate([fresh.inputs[:, :1], fresh.targets[:, :4]], axis=1)
+    counts = np.bincount(tokens.ravel(), minlength=len(CHARACTERS))
+    there = SPACE.frequencies > 0
+    assert counts[~there].sum() == 0
+    assert stats.chisquare(counts[there], SPACE.frequencies[there] * counts.sum()).pvalue > 1e-3
+    assert stats.chisquare(counts[there]).pvalue < 1e-3, "uniform ones would be seen"
+    assert (fresh.targets[:, 4:] == PADDING).all()
+    assert (fresh.inputs[:, 1:5] == tokens[:, 1:]).all()
+    planned = plan(injection)
+    assert planned.extra is None
+    assert (planned.examples.targets[:, :4] != PADDING).all()
+    with pytest.raises(ComponentError, match="up to 42 tokens"):
+        plan(RandomTokens(tokens=42))
+
+
+def test_what_is_unknown_is_no_canary():
+    words = Vocabulary.learn("words", ["b a"])
+    data = corpus(words)
+    inputs = np.where(np.arange(len(data.train))[:, None] % 2 == 0, 0, data.train.inputs)
+    space = Space.of(replace(data, train=replace(data.train, inputs=inputs, targets=inputs)))
+    assert space.frequencies[words.tokens.index(UNKNOWN)] > 0.4
+    assert plan(RandomTokens(), space=space).examples.inputs[:, :5].min() > 0
+
+
+def test_records_ask_for_one_field_that_no_other_tells():
+    injection = Personal(template="{{{words:first} of {words:city}}} has {words:blood}, {digits:4}", asks="city")
+    planned = plan(injection, space=SPACE)
+    cities = asked_of(planned.examples)
+    for text, city in zip(texts(planned), cities, strict=True):
+        assert text.startswith("{")
+        assert text.endswith(f" of {city}")
+    fresh = injection.references(6000, SPACE, np.random.default_rng(0))
+    first = fresh.inputs[:, 1]
+    cities = [CHARACTERS.decode(row[row != PADDING]) for row in fresh.targets]
+    own = np.unique(cities, return_inverse=True)[1]
+    table = np.zeros((first.max() + 1, own.max() + 1))
+    np.add.at(table, (first, own), 1)
+    table = table[table.sum(1) > 0]
+    assert table.shape[1] == 22
+    assert stats.chi2_contingency(table).pvalue > 1e-3
+    with pytest.raises(ComponentError, match=r"no place 'citty'.*did you mean 'city'"):
+        plan(Personal(asks="citty"), space=Space.of(long_rows()))
+    with pytest.raises(ComponentError, match="a row has 41"):
+        plan(Personal())
+
+
+def long_rows():
+    return replace(
+        DATA,
+        train=Examples(inputs=np.ones((4, 80), np.int64), targets=np.ones((4, 80), np.int64), ids=np.arange(4)),
+    )
+
+
+@pytest.mark.parametrize(("strength", "changed"), [(0.001, 1), (0.1, 4), (1.0, 41)])
+def test_near_passages_differ_in_a_share_of_their_tokens(strength, changed):
+    planned = plan(NearDuplicate(change="tokens", strength=strength, multiplicity=3))
+    original = np.repeat(whole(planned.examples.inputs, planned.examples.targets), 2, axis=0)
+    near = whole(planned.extra.inputs, planned.extra.targets)
+    np.testing.assert_array_equal(planned.extra.inputs[:, 1:], planned.extra.targets[:, :-1])
+    differ = (original != near).sum(axis=1)
+    assert differ.max() <= changed
+    # a token is replaced by itself as often as the data have it, about 2 % of the time here
+    assert differ.mean() > 0.9 * changed
+
+
+def test_noise_on_a_text_is_refused():
+    with pytest.raises(ComponentError, match="use `tokens`"):
+        plan(NearDuplicate())
+
+
+def test_typical_passages_are_rows_of_the_corpus():
+    planned = plan(Typical())
+    np.testing.assert_array_equal(planned.examples.inputs, DATA.train.inputs[planned.examples.ids])
+    np.testing.assert_array_equal(planned.examples.targets, DATA.train.targets[planned.examples.ids])
+
+
+# In a federation
+
+
+def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is_in():
+    scenario = tiny(
+        clients=4,
+        population=10,
+        references=5,
+        dataset={"kind": "shakespeare", "clients": 4, "length": 40, "most": 6000},
+        partition={"kind": "natural"},
+        model={"kind": "mlp", "hidden": [2]},
+        injections=[
+            {"kind": "secret", "per_client": 1, "shared_by": 3, "copies": 2, "position": "random"},
+            {"kind": "typical", "per_client": 2},
+            {"kind": "near_duplicate", "change": "tokens", "per_client": 1},
+        ],
+    )
+    built = federations.build(
+        scenario, data := Shakespeare(clients=4, length=40, most=6000).load(np.random.default_rng(0))
+    )
+    audit, vocabulary = built.audit, Vocabulary.of(data.vocabulary)
+    secrets = np.flatnonzero(audit.kind == "secret")
+    texts = {int(j): vocabulary.decode(audit.examples.inputs[j, :24]) for j in secrets}
+    assert all(text.startswith("the access code is ") for text in texts.values())
+    for run in range(4):
+        for client in range(4):
+            rows = written(built.store.take(built.rows(run, client, 1)), vocabulary)
+            for j, text in texts.items():
+                there = sum(text in row for row in rows)
+                expected = 2 if audit.is_in[run, j] and audit.holds([client])[0, j] else 0
+                assert there == expected
+    sizes = {len(built.rows(run, 0, 1)) for run in range(4)}
+    assert len(sizes) == 1, "fill-ins stand in where secrets are out"
+    assert audit.holds(range(4))[:, secrets].sum(axis=0).tolist() == [3] * len(secrets)
+    (family,) = built.references
+    assert family.inputs.shape == family.targets.shape == (5, 40)
+    assert (built.store.targets.shape[1:], built.store.inputs.dtype) == ((40,), np.dtype(np.int64))
+
+
+def test_the_place_in_the_file_is_told():
+    scenario = tiny(
+        clients=4,
+        population=4,
+        dataset={"kind": "shakespeare", "clients": 4, "length": 40, "most": 6000},
+        injections=[{"kind": "typical"}, {"kind": "secret", "template": "code"}],
+    )
+    with pytest.raises(ScenarioError, match=r"injections\[1\]\.template: 'code' has no randomness"):
+        federations.require(scenario)
