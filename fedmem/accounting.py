@@ -20,7 +20,7 @@ import numpy as np
 from fedmem.errors import ComponentError
 from fedmem.types import FloatArray
 
-Sampling = Literal["poisson", "fixed_size", "everyone"]
+Sampling = Literal["poisson", "fixed_size", "everyone", "tree"]
 Unit = Literal["record", "client"]
 Adjacency = Literal["add_remove", "zero_out", "replace"]
 Accountant = Literal["rdp", "prv", "pld", "gaussian"]
@@ -40,9 +40,11 @@ class Releases:
     Fields:
         noise_multiplier: z, the standard deviation of the noise in each coordinate divided by S.
         sampling: `poisson`, each unit with probability `rate` by itself; `fixed_size`, the same number of units each
-            time, `rate` of all, drawn without replacement; `everyone`, no drawing.
+            time, `rate` of all, drawn without replacement; `everyone`, no drawing; `tree`, no drawing either, but a
+            contribution is in several sums that are released.
         rate: probability with which one unit contributes to one release.
-        count: T.
+        count: T. Of a `tree` the square of by how many S one unit moves all that is released, which costs as much as so
+            many releases of a contribution each.
         delta: probability with which the promise may fail; less than one over the number of units, or it says little.
         unit: what a neighbour differs in: one `record`, or one `client` with all its records.
         adjacency: how it differs. `add_remove`: the unit is there or not. `zero_out`: its contribution is replaced by
@@ -74,9 +76,9 @@ class Releases:
         for name, allowed in wrong.items():
             if allowed:
                 raise ComponentError(f"privacy.{name}", f"{getattr(self, name)} is not possible; it must be {allowed}")
-        if self.sampling == "everyone" and self.rate != 1:
+        if self.sampling in ("everyone", "tree") and self.rate != 1:
             raise ComponentError(
-                "privacy.rate", f"{self.rate} with sampling everyone, where it is 1; use poisson or fixed_size"
+                "privacy.rate", f"{self.rate} with sampling {self.sampling}, where it is 1; use poisson or fixed_size"
             )
         if self.sampling == "fixed_size" and self.adjacency == "add_remove":
             raise ComponentError(
@@ -98,9 +100,10 @@ class Releases:
         return self.noise_multiplier / (2 if self.adjacency == "replace" else 1)
 
     def __str__(self) -> str:
-        rate = "" if self.sampling == "everyone" else f" at rate {self.rate:.4g}"
+        rate = "" if self.rate == 1 else f" at rate {self.rate:.4g}"
+        moved = f"moved by {self.count**0.5:.4g} clips" if self.sampling == "tree" else f"{self.count} releases"
         return (
-            f"unit {self.unit}, {self.adjacency}, {self.sampling}{rate}, {self.count} releases, "
+            f"unit {self.unit}, {self.adjacency}, {self.sampling}{rate}, {moved}, "
             f"noise multiplier {self.noise_multiplier:.4g}"
         )
 
@@ -125,8 +128,8 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
       replacement (Wang, Balle and Kasiviswanathan, 2019), with the sensitivity of the adjacency;
     - `prv`: privacy random variables, composed by Fourier transform, by Opacus (Gopi, Lee and Wutschitz, 2021);
     - `pld`: privacy loss distributions, by dp-accounting (Doroshenko et al., 2022);
-    - `gaussian`: exact for `everyone`. For the others as if nobody were sampled, which holds as well, since sampling
-      only helps; below the others where there is little noise.
+    - `gaussian`: exact for `everyone` and `tree`. For the others as if nobody were sampled, which holds as well, since
+      sampling only helps; below the others where there is little noise.
 
     0 without releases, infinite without noise. `prv` and `pld` are left out above `LARGEST`. `by` asks for one alone.
 
@@ -255,8 +258,11 @@ def _refusal(releases: Releases, by: Accountant) -> str:
             f"{by} counts on Poisson sampling, but cohorts of a fixed size tell more: who was drawn says that another "
             f"was not; {use}, or the sampler poisson"
         )
-    if releases.sampling == "everyone":
-        return f"{by} is for releases to which a random part contributes; with everyone gaussian is exact; {use}"
+    if releases.sampling in ("everyone", "tree"):
+        return (
+            f"{by} is for releases to which a random part contributes; with {releases.sampling} gaussian is exact; "
+            f"{use}"
+        )
     return f"{by} of Poisson sampling is known for one unit more or less, not for adjacency replace; {use}"
 
 
@@ -293,6 +299,7 @@ def _rdp(releases: Releases) -> float:
         "poisson": PoissonSampledDpEvent(releases.rate, noise),
         "fixed_size": SampledWithoutReplacementDpEvent(many, round(releases.rate * many), noise),
         "everyone": noise,
+        "tree": noise,
     }[releases.sampling]
     relation = NeighboringRelation.ADD_OR_REMOVE_ONE
     if releases.sampling == "fixed_size":

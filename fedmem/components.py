@@ -224,6 +224,17 @@ class Chances(Sampler, Protocol):
 
 
 @runtime_checkable
+class Spaced(Sampler, Protocol):
+    """A sampler that keeps the turns of a client apart.
+
+    `pause` is by how many rounds two turns of the same client are apart at least, whatever is drawn and whatever the
+    clients hold, in a federation of so many; 1 where it may take part in every round. None where nothing is promised.
+    """
+
+    def pause(self, num_clients: int) -> int | None: ...
+
+
+@runtime_checkable
 class Reaching(Sampler, Protocol):
     """A sampler that says who can be reached at all.
 
@@ -337,6 +348,9 @@ class StrategyMaker(Protocol):
     `client_fields`, a mapping of that client's fields to the values that it reckons with; and a property `min_cohort`,
     the clients without which its guarantee does not hold.
     `weighting`, a field or `ClassVar`, says how clients count: by `size`, also if it does not say, or `uniform`.
+    One that adds noise for privacy says `noisy: ClassVar[bool] = True`. Where this noise is not new in every round, a
+    method `moved(rounds, pause, turns=None)` gives the square of by how many clips one client moves everything that is
+    released, with `turns` of it at least `pause` rounds apart; None: as many as fit.
     """
 
     def make(self, cohort_size: int) -> Any: ...

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from fedmem.accounting import Adjacency, Promise, Releases, Sampling, noise_for, promise
+from fedmem.accounting import Promise, Releases, noise_for, promise
 from fedmem.catalogue import kind_of
 from fedmem.components import PrivateAlgorithm
+from fedmem.credit import credited, expected
 from fedmem.errors import ComponentError, Problem
 from fedmem.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
 
@@ -26,18 +27,19 @@ SAYS = (
     "that were chosen by results cost privacy that is not counted."
 )
 
-_BY_DATA = ("by_size", "clustered", "atypical")
-"""Samplers that look at what clients hold."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Mechanism:
-    """One part of a scenario that adds noise: what it releases, and from whom that protects."""
+    """One part of a scenario that adds noise: what it releases, and from whom that protects.
+
+    `pause` is by how many rounds the turns of a client are apart, where the promise counts on that.
+    """
 
     part: str
     against: str
     clip: str
     releases: Releases
+    pause: int | None = None
 
 
 def mechanisms(
@@ -49,22 +51,22 @@ def mechanisms(
     """
     found = []
     if adds_noise(strategy):
-        if _by_data(sampler):
+        given = credited(strategy, sampler, clients)
+        adjacency = privacy.adjacency or given.adjacency
+        if given.pause is not None and adjacency == "add_remove" != given.adjacency:
             raise ComponentError(
-                "sampler",
-                f"{kind_of(sampler)} picks clients by what they hold or how they do, so that who takes part tells of "
-                f"their data, whatever the noise of {kind_of(strategy)}; use poisson, uniform or everyone",
+                "privacy.adjacency",
+                f"add_remove with {kind_of(sampler)} is not defined: one client more would change whose turn it is; "
+                "use zero_out or replace",
             )
-        sampling, rate = _sampling(sampler, clients)
-        default: Adjacency = "zero_out" if sampling == "fixed_size" else "add_remove"
         releases = Releases(
             noise_multiplier=strategy.noise_multiplier,
-            sampling=sampling,
-            rate=rate,
-            count=rounds,
+            sampling=given.sampling,
+            rate=given.rate,
+            count=rounds if given.pause is None else strategy.moved(rounds, given.pause),
             delta=privacy.delta,
             unit="client",
-            adjacency=privacy.adjacency or default,
+            adjacency=adjacency,
         )
         clip = getattr(strategy, "clip", None)
         found.append(
@@ -73,17 +75,11 @@ def mechanisms(
                 against="the server's models",
                 clip="adaptive" if clip is None else f"{clip:g}",
                 releases=releases,
+                pause=given.pause,
             )
         )
     found += _at_clients(defences, privacy, rounds)
     return tuple(found)
-
-
-def _by_data(sampler: Any) -> bool:
-    """Whether who is picked depends on what clients hold, or on how training goes."""
-    inner = (getattr(sampler, item.name) for item in fields(sampler))
-    within = any(_by_data(part) for part in inner if is_dataclass(part))
-    return within or kind_of(sampler) in _BY_DATA or bool(getattr(sampler, "needs", ()))
 
 
 def adds_noise(strategy: Any) -> bool:
@@ -141,14 +137,14 @@ def problems(
         if privacy.target_epsilon is not None:
             yield Problem(
                 path="privacy.target_epsilon",
-                message=f"strategy {kind_of(strategy)} adds no noise that could be chosen for it; use dp_fedavg or "
-                "dp_adaptive, or leave target_epsilon out",
+                message=f"strategy {kind_of(strategy)} adds no noise that could be chosen for it; use dp_fedavg, "
+                "dp_adaptive or dp_ftrl, or leave target_epsilon out",
             )
         if privacy.adjacency is not None and not isinstance(client, PrivateAlgorithm):
             yield Problem(
                 path="privacy.adjacency",
                 message=f"strategy {kind_of(strategy)} adds no noise, so there is nothing to promise to neighbours; "
-                "use dp_fedavg or dp_adaptive, or leave adjacency out",
+                "use dp_fedavg, dp_adaptive or dp_ftrl, or leave adjacency out",
             )
         return
     if strategy.noise_multiplier is None and privacy.target_epsilon is None:
@@ -170,13 +166,12 @@ def problems(
             message=f"{privacy.delta:g} allows giving one of {clients} clients away altogether; use less than 1 / "
             f"clients = {1 / clients:.2g}",
         )
-    sampling, rate = _sampling(sampler, clients)
-    known = sampling != "everyone" or kind_of(sampler) == "everyone"
-    if known and getattr(strategy, "cap", None) is None and abs(strategy.cohort / (rate * clients) - 1) > 0.01:
+    wanted = expected(strategy, sampler, clients)
+    if wanted is not None and getattr(strategy, "cap", None) is None and abs(strategy.cohort / wanted - 1) > 0.01:
         yield Problem(
             path="strategy.cohort",
-            message=f"sums are divided by {strategy.cohort:g}, but {rate * clients:g} clients are expected in a round; "
-            f"write cohort: {rate * clients:g}",
+            message=f"sums are divided by {strategy.cohort:g}, but {wanted:g} clients are expected in a round; "
+            f"write cohort: {wanted:g}",
         )
     try:
         settled(strategy, sampler, privacy, clients, rounds)
@@ -197,8 +192,9 @@ def spent(scenario: Any, bank: Bank) -> dict[str, Any] | None:
 
     Of what promises something else to each client, the worst.
     """
-    found = [_told(one, promise(one.releases)) for one in of_scenario(scenario)]
-    local = [_told(one, promise(one.releases)) for one in of_records(scenario, bank, scenario.rounds).values()]
+    rounds = scenario.rounds
+    found = [_told(one, promise(one.releases), rounds) for one in of_scenario(scenario)]
+    local = [_told(one, promise(one.releases), rounds) for one in of_records(scenario, bank, rounds).values()]
     if local:
         found.append(max(local, key=lambda told: told["epsilon"]))
     return {"mechanisms": found, "says": SAYS} if found else None
@@ -207,23 +203,31 @@ def spent(scenario: Any, bank: Bank) -> dict[str, Any] | None:
 def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
     """Epsilon after each observed round, and at FINAL of each client where it hangs on how often that took part.
 
-    n counts releases. Where clients are drawn, the promise is the same for all. Where there is no credit for being
-    drawn, each client has that of the rounds in which it took part, who they are being no secret then; with a roster
-    of its own in each run, those of the run with the most.
+    n counts releases, and of single clients their turns. Where clients are drawn, the promise is the same for all.
+    Where there is no credit for being drawn, each client has that of the rounds in which it took part, who they are
+    being no secret then; with a roster of its own in each run, those of the run with the most.
     """
     for one in of_scenario(scenario):
-        releases = one.releases
         for round in scenario.observed_rounds[1:]:
-            yield _row(round, EVERYWHERE, one, promise(replace(releases, count=round)))
-        if releases.sampling == "everyone" and kind_of(scenario.sampler) != "everyone":
-            for client, count in sorted(_participations(bank, scenario.rounds).items()):
-                yield _row(FINAL, client, one, promise(replace(releases, count=count)))
+            yield _row(round, EVERYWHERE, one, promise(_until(one, scenario.strategy, round)), round)
+        if one.releases.sampling in ("everyone", "tree") and kind_of(scenario.sampler) != "everyone":
+            for client, turns in sorted(_participations(bank, scenario.rounds).items()):
+                own = promise(_until(one, scenario.strategy, scenario.rounds, turns))
+                yield _row(FINAL, client, one, own, turns)
     for client, one in of_records(scenario, bank, scenario.rounds).items():
-        yield _row(FINAL, client, one, promise(one.releases))
+        yield _row(FINAL, client, one, promise(one.releases), one.releases.count)
     for round in scenario.observed_rounds[1:]:
         given = [(one, promise(one.releases)) for one in of_records(scenario, bank, round).values()]
         if given:
-            yield _row(round, EVERYWHERE, *max(given, key=lambda pair: pair[1].epsilon))
+            worst, its = max(given, key=lambda pair: pair[1].epsilon)
+            yield _row(round, EVERYWHERE, worst, its, worst.releases.count)
+
+
+def _until(one: Mechanism, strategy: Any, rounds: int, turns: int | None = None) -> Releases:
+    """What is released in so many rounds, in which a client takes part so often, or else as often as it can."""
+    if one.pause is not None:
+        return replace(one.releases, count=strategy.moved(rounds, one.pause, turns))
+    return replace(one.releases, count=rounds if turns is None else turns)
 
 
 def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
@@ -263,17 +267,18 @@ def _participations(bank: Bank, until: int) -> Mapping[int, int]:
     return most
 
 
-def _row(round: int, client: int, one: Mechanism, given: Promise) -> Measurement:
+def _row(round: int, client: int, one: Mechanism, given: Promise, count: int) -> Measurement:
     releases = given.releases
     rate = "" if releases.sampling == "everyone" else f"rate={releases.rate:.4g}"
+    rate = rate if one.pause is None else f"pause={one.pause}"
     words = (one.part, releases.unit, releases.adjacency, releases.sampling, rate, f"delta={releases.delta:g}")
     setting = ",".join(filter(None, (*words, given.accountant)))
-    reading = Reading(metric="epsilon", value=given.epsilon, n=releases.count, setting=setting)
+    reading = Reading(metric="epsilon", value=given.epsilon, n=count, setting=setting)
     level: Level = "global" if one.part == "strategy" else "local"
     return Measurement(run=EVERYWHERE, round=round, level=level, client=client, source=SOURCE, reading=reading)
 
 
-def _told(one: Mechanism, given: Promise) -> dict[str, Any]:
+def _told(one: Mechanism, given: Promise, rounds: int) -> dict[str, Any]:
     releases = one.releases
     return {
         "part": one.part,
@@ -282,7 +287,8 @@ def _told(one: Mechanism, given: Promise) -> dict[str, Any]:
         "adjacency": releases.adjacency,
         "sampling": releases.sampling,
         "rate": releases.rate,
-        "releases": releases.count,
+        "releases": rounds if releases.sampling == "tree" else releases.count,
+        "pause": one.pause,
         "clip": one.clip,
         "noise_multiplier": releases.noise_multiplier,
         "delta": releases.delta,
@@ -290,16 +296,6 @@ def _told(one: Mechanism, given: Promise) -> dict[str, Any]:
         "accountant": given.accountant,
         "bounds": dict(given.bounds),
     }
-
-
-def _sampling(sampler: Any, clients: int) -> tuple[Sampling, float]:
-    """What a sampler is credited with: as everyone where nothing is known of how it draws."""
-    kind = kind_of(sampler)
-    if kind == "poisson":
-        return "poisson", float(sampler.rate)
-    if kind == "uniform":
-        return "fixed_size", sampler.size / clients
-    return "everyone", 1.0
 
 
 def _at_clients(defences: Sequence[Any], privacy: Any, rounds: int) -> Iterator[Mechanism]:

@@ -493,7 +493,8 @@ def _privacy(run: Run) -> Section:
     told = run.manifest.get("privacy") or {}
     rows = []
     for one in told.get("mechanisms", ()):
-        rate = "" if one["sampling"] == "everyone" else f" {one['rate']:.3g}"
+        rate = "" if one["rate"] == 1 else f" {one['rate']:.3g}"
+        rate = rate if one.get("pause") is None else f", {one['pause']} rounds apart"
         epsilon = math.inf if one["epsilon"] is None else one["epsilon"]
         rows.append(
             (

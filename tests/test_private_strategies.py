@@ -19,11 +19,16 @@ from fedmem.federation import build
 from fedmem.observe import params_of
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging
+from strategies.dp_ftrl import TreeAggregation
 from strategies.fedavg import FederatedAveraging
 from tests.cohorts import CLIENTS, by_messages, by_rule, cohort, drawn, flat, models, one_round, stacked
 from tests.tiny import tiny
 
-BOTH = [PrivateAveraging(clip=0.5, cohort=4.0), AdaptiveClipping(start=0.5, cohort=4.0)]
+BOTH = [
+    PrivateAveraging(clip=0.5, cohort=4.0),
+    AdaptiveClipping(start=0.5, cohort=4.0),
+    TreeAggregation(clip=0.5, cohort=4.0),
+]
 both = pytest.mark.parametrize("strategy", BOTH, ids=lambda strategy: type(strategy).__name__)
 
 

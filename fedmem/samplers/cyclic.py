@@ -27,6 +27,7 @@ class Cyclic:
 
     - sorted, distinct, always exactly `size` clients;
     - after T rounds every client has taken part floor(T K / N) or ceil(T K / N) times;
+    - two turns of a client are at least floor(N / K) rounds apart;
     - nothing is drawn: the order is random, and the same in every round.
 
     Errors: `ComponentError` if `size` exceeds the number of clients.
@@ -50,6 +51,10 @@ class Cyclic:
         found = np.zeros(history.num_clients)
         found[history.order[self._places(round, history)]] = 1.0
         return found
+
+    def pause(self, num_clients: int) -> int:
+        """Rounds from one turn of a client to its next, at least."""
+        return max(1, num_clients // self.size)
 
     def _places(self, round: int, history: History) -> IntArray:
         """Places of the order whose turn it is."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
-from fedmem.components import Chances, History, Reaching, Sampler
+from fedmem.components import Chances, History, Reaching, Sampler, Spaced
 from fedmem.errors import ComponentError
 from fedmem.samplers.everyone import Everyone
 from fedmem.types import BoolArray, FloatArray, IntArray
@@ -76,6 +76,10 @@ class Dropout:
         """(N,) inclusion probabilities, None where those of the picking sampler are not known."""
         picked = self.sampler.probabilities(round, history) if isinstance(self.sampler, Chances) else None
         return None if picked is None else picked * (1 - self._rates(history))
+
+    def pause(self, num_clients: int) -> int | None:
+        """That of the picking sampler: whoever is lost has no turn."""
+        return self.sampler.pause(num_clients) if isinstance(self.sampler, Spaced) else None
 
     def _rates(self, history: History) -> FloatArray:
         """(N,) the probability that each is lost."""

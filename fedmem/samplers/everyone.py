@@ -28,6 +28,10 @@ class Everyone:
         """Sorted client indices."""
         return np.arange(history.num_clients)
 
+    def pause(self, num_clients: int) -> int:
+        """No round without everyone."""
+        return 1
+
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         return np.broadcast_to(np.float64(1), history.num_clients)

@@ -61,6 +61,10 @@ class MinSeparation:
         share: FloatArray = rested.astype(np.float64) * (self.size / max(1, int(rested.sum())))
         return share
 
+    def pause(self, num_clients: int) -> int:
+        """Rounds from one turn of a client to its next, at least."""
+        return self.separation
+
     def _rested(self, round: int, history: History) -> BoolArray:
         """(N,) who has paused long enough."""
         rested: BoolArray = (history.last_round == 0) | (round - history.last_round >= self.separation)

@@ -17,6 +17,7 @@ from strategies.bulyan import Bulyan
 from strategies.centred_clipping import CentredClipping
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging
+from strategies.dp_ftrl import TreeAggregation
 from strategies.fedavg import FederatedAveraging
 from strategies.fedavgm import FederatedMomentum
 from strategies.feddyn import DynamicRegularisation
@@ -58,6 +59,9 @@ RULES += [
     PrivateAveraging(noise_multiplier=0.0),
     PrivateAveraging(clip=100.0, cap=50, cohort=3.5),
     AdaptiveClipping(noise_multiplier=0.0, start=5.0),
+    TreeAggregation(noise_multiplier=0.0),
+    TreeAggregation(momentum=0.9, eta=0.5, cap=50),
+    TreeAggregation(honaker=False, restart=2),
     GeometricMedian(weighting="size"),
     Krum(f=1),
     MultiKrum(f=1, keep=3),
@@ -90,8 +94,8 @@ CORRECTED = ("fednova", "scaffold", "feddyn")
 FREE = ("fedadam", "fedyogi", "fedadagrad")
 """Kinds whose step has a length of its own."""
 
-NOISY = ("dp_fedavg", "dp_adaptive")
-"""Kinds that add noise to what they publish: tests/test_private_strategies.py."""
+NOISY = ("dp_fedavg", "dp_adaptive", "dp_ftrl")
+"""Kinds that add noise to what they publish: tests/test_private_strategies.py, tests/test_dp_ftrl.py."""
 
 
 def robust(kind: str) -> Any:

@@ -1,0 +1,76 @@
+"""Noise by a binary tree over rounds: each prefix sum has that of a few nodes, and each node is drawn once.
+
+Round t is a leaf. A node of level l covers 2^l rounds and is complete after the last of them, so that the nodes that
+end at round t are of the levels 0 to v, where 2^v is the largest power of two that divides t. The rounds 1 to t are
+those of as many nodes as t has ones in binary.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from strategies._own import part
+from strategies._rule import Arrays
+
+
+def top(number: int) -> int:
+    """The highest level of a node that ends at this round, counted from 1.
+
+    >>> [top(number) for number in (1, 2, 3, 4, 12)]
+    [0, 1, 0, 2, 2]
+    """
+    return (number & -number).bit_length() - 1
+
+
+def moved_by_one(rounds: int, pause: int, turns: int | None = None, restart: int | None = None) -> int:
+    """By how many clips, squared, one client moves all nodes together: an upper bound of sum_nodes c^2.
+
+    A node that holds c turns of the client moves by at most c clips. On each level the turns are put where they count
+    most: as many into one node as fit with `pause` rounds from one to the next, and as many nodes full as there are
+    turns. It is exact for one turn, and for a client that is there in every round.
+
+    - grows with rounds and turns, falls with the pause; 0 without turns;
+    - `turns` are at most ceil(rounds / pause), whatever is asked for; each tree has `restart` rounds, or there is one.
+
+    >>> moved_by_one(16, 16), moved_by_one(16, 4), moved_by_one(4, 1)  # 5 levels; 4 4 4 8 16; 4 8 16
+    (5, 36, 28)
+    """
+    assert rounds >= 0
+    assert pause >= 1
+    most = -(-rounds // pause) if turns is None else min(turns, -(-rounds // pause))
+    length = min(rounds, restart or rounds)
+    if most == 0:
+        return 0
+    trees, rest = divmod(rounds, length)
+    total = 0
+    for size in (1 << level for level in range(length.bit_length())):
+        nodes, fit = trees * (length // size) + rest // size, min(most, -(-size // pause))
+        full = min(nodes, most // fit)
+        total += full * fit**2 + (most - full * fit) ** 2 * (full < nodes)
+    return total
+
+
+def levels_of(state: Arrays) -> list[Arrays]:
+    """The noise of the last complete node of each level, the lowest first; zero where it is in no prefix any more."""
+    count = 1 + max(int(name.split(":")[1]) for name in state if name.startswith("level:"))
+    return [part(state, f"level:{level}:") for level in range(count)]
+
+
+def climbed(fresh: Arrays, below: list[Arrays], own: bool) -> Arrays:
+    """The noise of the highest node that ends now, from fresh noise by level and name and the nodes to its left.
+
+    Its own fresh noise alone, of variance 1; or, with all fresh noise from the leaf on, the mean of its own and of its
+    two halves with the least variance, 2^l / (2^(l + 1) - 1) at level l (Honaker, 2015).
+    """
+    highest = len(below)
+    node, variance = part(fresh, f"{highest if own else 0}:"), 1.0
+    for level, left in enumerate(below if not own else ()):
+        variance = 2 * variance / (1 + 2 * variance)
+        single = part(fresh, f"{level + 1}:")
+        node = {name: variance * single[name] + (1 - variance) * (left[name] + node[name]) for name in node}
+    return node
+
+
+def zeros_of(before: Arrays) -> Arrays:
+    """A node without noise."""
+    return {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in before.items()}

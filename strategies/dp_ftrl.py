@@ -1,0 +1,113 @@
+"""Following the regularised leader with differential privacy of clients, without relying on sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge, Gt, Lt
+
+from strategies._geometry import over
+from strategies._private import clipped_sum, noise_like
+from strategies._rule import Arrays, Round, ServerRule
+from strategies._tree import climbed, levels_of, moved_by_one, top, zeros_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeAggregation(ServerRule):
+    """Prefix sums of clipped updates with the noise of a tree, `w_t = w_0 + eta (S_t + z S N_t) / cohort`.
+
+    `S_t` is the sum of all clipped updates of rounds 1 to t, and `N_t` the sum of the noise of the nodes that cover
+    these rounds in a binary tree, as many as t has ones in binary. So after T rounds the model has the noise of at most
+    log2(T) + 1 draws, where noise that is new in each round would have added up to T (Kairouz et al., 2021). Each round
+    adds `r_t = (sum_k a_k clip(d_k) + z S (N_t - N_(t-1))) / cohort` to the velocity, `v = momentum v + r`, and
+    `w = w + eta v`; without momentum that is the formula above.
+
+    Its promise needs no sampling: it counts in how many rounds a client may take part and how far these are apart,
+    which the sampler has to guarantee. A turn is in one node of each level, several turns may be in one, and together
+    they move the nodes by the square root of `moved(...)` clips.
+
+    Guarantees:
+
+    - each node is drawn once, and prefixes that share it share its noise;
+    - one client moves the sum of a round by at most S; `a_k` is 1, or `min(rows / cap, 1)`;
+    - a round without anybody is a leaf like any other; updates that are not finite count as zero; arrays of integers
+      stay as they are;
+    - momentum and `eta` use what is noisy already, and cost no privacy.
+
+    Fields:
+        clip: S, the largest norm of an update, over all parameters.
+        noise_multiplier: z, the standard deviation of the noise of a node divided by S; null finds it for the
+            scenario's `privacy.target_epsilon`.
+        cohort: what the noisy sum is divided by: how many clients take part in a round, or less under a `cap`.
+        cap: rows from which a client has the full weight; null gives all clients the same.
+        eta: learning rate of the server.
+        momentum: share of the velocity carried to the next round.
+        honaker: estimate each node from its own noisy sum and from those below it, which nearly halves the variance
+            (Honaker, 2015) and costs no privacy; false takes its own alone.
+        restart: rounds after which a new tree is begun, on top of what the old one released; null for one tree.
+
+    >>> ftrl = TreeAggregation()
+    >>> [ftrl.moved(rounds, pause=5) for rounds in (1, 5, 20)]  # of one turn after 5 rounds; of four after 20
+    [1, 3, 36]
+
+    Reference: Kairouz et al. (2021), practical and private (deep) learning without sampling or shuffling; Honaker
+    (2015), efficient use of differentially private binary trees.
+    """
+
+    unit: ClassVar[str] = "client"
+    noisy: ClassVar[bool] = True
+
+    clip: Annotated[float, Gt(0)] = 1.0
+    noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
+    cohort: Annotated[float, Gt(0)] = 10.0
+    cap: Annotated[int, Gt(0)] | None = None
+    eta: Annotated[float, Gt(0)] = 1.0
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    honaker: bool = True
+    restart: Annotated[int, Gt(0)] | None = None
+
+    def moved(self, rounds: int, pause: int, turns: int | None = None) -> int:
+        """By how many clips, squared, one client moves all that is released; see `_tree.moved_by_one`."""
+        return moved_by_one(rounds, pause, turns, self.restart)
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays:
+        """Rounds so far, nodes by level, and the velocity where there is one."""
+        runs = len(next(iter(before.values())))
+        found = {"rounds": torch.zeros(runs, dtype=torch.float64)}
+        found |= {f"level:0:{name}": value for name, value in zeros_of(before).items()}
+        if self.momentum:
+            found |= {f"velocity:{name}": value for name, value in zeros_of(before).items()}
+        return found
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        """One step along the sum of this round and what the noise of the prefix changed by."""
+        assert self.noise_multiplier is not None, "the scenario finds it before training"
+        # a rule that is noisy is applied in every round of every run
+        number = int(state["rounds"][0]) + 1
+        place = (number - 1) % self.restart + 1 if self.restart else number
+        highest, levels = top(place), levels_of(state)
+        weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
+        clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
+        total, _, _ = clipped_sum(round, clip, weights)
+        below = levels[:highest]
+        drawn = range(highest + 1) if self.honaker else (highest,)
+        # all at once, since a generator begins anew whenever it is asked for
+        fresh = noise_like({f"{level}:{name}": value for level in drawn for name, value in total.items()}, round)
+        node = climbed(fresh, below, own=not self.honaker)
+        later = {"rounds": state["rounds"] + 1}
+        after: Arrays = {}
+        for name, value in round.before.items():
+            change = node[name]
+            for old in below:
+                change = change - old[name]
+            step = (total[name] + over(self.noise_multiplier * clip, change) * change) / self.cohort
+            if self.momentum:
+                step = self.momentum * state[f"velocity:{name}"] + step
+                later[f"velocity:{name}"] = step
+            after[name] = (value.double() + self.eta * step).to(value.dtype)
+        kept = levels[highest + 1 :] if place > 1 else []
+        nodes = [zeros_of(round.before)] * highest + [node] + kept
+        later |= {f"level:{level}:{name}": value for level, one in enumerate(nodes) for name, value in one.items()}
+        return after, later
