@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.candidates import Candidates
 from fedmem.holdings import Holdings
 from fedmem.parts import Parts
 
@@ -189,12 +190,14 @@ class Injected:
 class References:
     """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label.
 
-    Members of a text carry their own `targets` (count, L), and serve the one label that there is.
+    Members of a text carry their own `targets` (count, L), and serve the one label that there is. `space` are all
+    members there are, where these are few enough to compare with each of them.
     """
 
     family: str
     inputs: NDArray[Any]
     targets: IntArray | None = None
+    space: Candidates | None = None
 
 
 _LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)

@@ -97,6 +97,8 @@ def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike():
     uneven = lengths / lengths.sum() * sum(counts.values())
     assert stats.chisquare(list(counts.values()), uneven).pvalue < 1e-3
     fresh = injection.references(3000, SPACE, np.random.default_rng(1))
+    assert fresh.space.size == 30
+    assert Secret(template="code {digits:7}").references(2, SPACE, np.random.default_rng(1)).space is None
     members = np.unique(fresh.targets, axis=0, return_counts=True)[1]
     assert len(members) == 30
     assert stats.chisquare(members).pvalue > 1e-3
@@ -123,6 +125,7 @@ def test_words_are_tokens_where_the_vocabulary_has_words():
         ({"template": "code € {digits:6}"}, "template", "character '€', number 6"),
         ({"template": "the {words:citty}", "lists": {"city": ("a", "b")}}, "lists", "did you mean 'city'"),
         ({"template": "the {words:c}", "lists": {"c": ("Ä", "b")}}, "lists.c", "character 'Ä', number 1"),
+        ({"template": "the {words:c}", "lists": {"c": ()}}, "lists.c", "the list is empty"),
         ({"template": "the {words:c}", "lists": {"c": ("b", "b")}}, "lists.c", "the same tokens"),
         ({"template": "the code is {digits:31}"}, "template", "up to 43 tokens, but a row has 41"),
         ({"template": "the code is {digits:1}"}, "template", "24 different secrets .* 10 members"),
@@ -342,3 +345,16 @@ def test_the_place_in_the_file_is_told():
     )
     with pytest.raises(ScenarioError, match=r"injections\[1\]\.template: 'code' has no randomness"):
         federations.require(scenario)
+
+
+def test_secrets_are_members_of_the_space_that_they_are_compared_with():
+    injection = Secret(template="code {digits:2} {words:pet}", lists={"pet": ("cat", "doge")})
+    space = injection.references(1, SPACE, np.random.default_rng(0)).space
+    assert space.size == 200
+    planned = plan(injection)
+    for inputs, targets in zip(planned.examples.inputs, planned.examples.targets, strict=True):
+        last = int(np.flatnonzero(targets != PADDING)[-1])
+        tokens = (*inputs[: last + 1].tolist(), int(targets[last]))
+        number = space.index(tokens)
+        assert space.member(number) == tokens
+        assert list(space.secret(number))[1:] == (targets[: last + 1] != PADDING).tolist()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.candidates import Candidates, Tokens
 from fedmem.errors import ComponentError
-from fedmem.types import IntArray
 from fedmem.vocabulary import Vocabulary
 from fedmem.wording import choices
 
@@ -19,72 +18,40 @@ _ALPHABETS: Mapping[str, str] = {
     "letters": string.ascii_lowercase,
     "capitals": string.ascii_uppercase,
 }
-_NUMBERED = 1 << 40
-"""Up to so many members are drawn by number; of more, the same one hardly ever comes twice."""
 _PLACE = "injections.template"
 _ALLOWED = "{digits:6}, {letters:6}, {capitals:6}, or {words:NAME} with NAME among `lists`"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A piece of a template: `options` are token sequences of which one stands there; one option is fixed text.
-
-    `name` is that of the place, empty for what cannot differ.
-    """
-
-    name: str
-    options: tuple[tuple[int, ...], ...]
+_NUMBERED = 1 << 40
+"""Up to so many members are drawn by number; of more, the same one hardly ever comes twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """Parts one after the other; a member takes one option of each, uniformly and independently."""
+    """All members of a template, and `names` (slots,): in which place a slot is, empty for text that is the same."""
 
-    parts: tuple[Part, ...]
+    space: Candidates
+    names: tuple[str, ...]
 
-    @property
-    def size(self) -> int:
-        """How many members there are."""
-        return math.prod(len(part.options) for part in self.parts)
-
-    @property
-    def longest(self) -> int:
-        """The most tokens that a member has."""
-        return sum(max(map(len, part.options)) for part in self.parts)
-
-    @property
-    def prefix(self) -> tuple[int, ...]:
-        """The tokens before the first place."""
-        return self.parts[0].options[0] if not self.parts[0].name else ()
-
-    def drawn(self, count: int, rng: np.random.Generator) -> IntArray:
-        """(count, parts) the option of each part, with replacement."""
-        return rng.integers([len(part.options) for part in self.parts], size=(count, len(self.parts)))
-
-    def distinct(self, count: int, rng: np.random.Generator) -> IntArray:
-        """(count, parts) likewise, all different. Errors: `ComponentError` if there are fewer members."""
-        if count > self.size:
+    def distinct(self, count: int, rng: np.random.Generator) -> list[int]:
+        """`count` different members by number. Errors: `ComponentError` if there are fewer."""
+        if count > self.space.size:
             raise ComponentError(
-                "injections.template",
-                f"{count} different secrets are wanted, but the template has {self.size} members; give it more "
+                _PLACE,
+                f"{count} different secrets are wanted, but the template has {self.space.size} members; give it more "
                 "places, or lower per_client or clients",
             )
-        if self.size > _NUMBERED:
-            found = self.drawn(count, rng)
-            while len(np.unique(found, axis=0)) < count:
-                found = self.drawn(count, rng)
-            return found
-        numbers = rng.choice(self.size, size=count, replace=False)
-        return np.stack(np.unravel_index(numbers, [len(part.options) for part in self.parts]), axis=1)
+        if self.space.size <= _NUMBERED:
+            return [int(number) for number in rng.choice(self.space.size, size=count, replace=False)]
+        found = self.space.sample(count, rng)
+        while len(set(found)) < count:
+            found = self.space.sample(count, rng)
+        return found
 
-    def written(self, chosen: Sequence[int]) -> tuple[list[int], list[str]]:
-        """The tokens of a member, and the name of the place that each is in."""
-        tokens: list[int] = []
-        names: list[str] = []
-        for part, option in zip(self.parts, chosen, strict=True):
-            tokens += part.options[option]
-            names += [part.name] * len(part.options[option])
-        return tokens, names
+    def within(self, number: int, name: str) -> list[bool]:
+        """Which tokens of a member are in the place of this name."""
+        told = [False] * len(self.space.prefix)
+        for own, options, option in zip(self.names, self.space.slots, self.space.chosen(number), strict=True):
+            told += [own == name] * len(options[option])
+        return told
 
 
 def parsed(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> Template:
@@ -96,52 +63,54 @@ def parsed(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vocabulary
     Errors: `ComponentError` for what is no template, has no randomness or no text before its first place, or is not in
     the vocabulary.
     """
-    place = _PLACE
-    parts: list[Part] = []
+    slots: list[tuple[str, tuple[Tokens, ...]]] = []
     try:
         pieces = list(string.Formatter().parse(text))
     except ValueError as error:
         message = f"{text!r} is no template ({error}); write places as {_ALLOWED}, and a brace as {{{{ or }}}}"
-        raise ComponentError(place, message) from error
+        raise ComponentError(_PLACE, message) from error
     for fixed, kind, detail, _ in pieces:
-        if fixed:
-            parts.append(Part(name="", options=(_tokens(fixed, vocabulary, place),)))
-        if kind is not None:
-            parts += _places(kind, detail or "", lists, vocabulary)
-    found = Template(parts=tuple(part for part in parts if part.options != ((),)))
-    if not found.parts or found.size == 1:
+        own = _tokens(fixed, vocabulary, _PLACE)
+        slots += [("", (own,))] if own else []
+        slots += [] if kind is None else _places(kind, detail or "", lists, vocabulary)
+    if all(len(options) == 1 for _, options in slots):
         message = f"{text!r} has no randomness, so that nobody could guess wrong; write a place such as {_ALLOWED}"
-        raise ComponentError(place, message)
-    if not found.prefix:
+        raise ComponentError(_PLACE, message)
+    if slots[0][0]:
         message = f"{text!r} begins with a place, for which a model would have nothing to go by; begin with some text"
-        raise ComponentError(place, message)
-    return found
+        raise ComponentError(_PLACE, message)
+    ((_, (prefix,)), *rest) = slots
+    names, options = zip(*rest, strict=True)
+    return Template(space=Candidates(prefix=prefix, slots=options), names=names)
 
 
-def _places(kind: str, detail: str, lists: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> list[Part]:
-    """The parts of one place."""
-    place = _PLACE
+def _places(
+    kind: str, detail: str, lists: Mapping[str, Sequence[str]], vocabulary: Vocabulary
+) -> list[tuple[str, tuple[Tokens, ...]]]:
+    """The slots of one place, each with its name."""
     if kind in _ALPHABETS:
         if not detail.isdigit() or int(detail) < 1:
-            raise ComponentError(place, f"{{{kind}:{detail}}} should say how many, such as {{{kind}:6}}")
-        options = tuple(_tokens(one, vocabulary, place) for one in _ALPHABETS[kind])
-        return [Part(name=kind, options=_different(options, kind, place))] * int(detail)
+            raise ComponentError(_PLACE, f"{{{kind}:{detail}}} should say how many, such as {{{kind}:6}}")
+        options = tuple(_tokens(one, vocabulary, _PLACE) for one in _ALPHABETS[kind])
+        return [(kind, _different(options, kind, _PLACE))] * int(detail)
     if kind != "words":
-        raise ComponentError(place, f"there is no place {{{kind}}}{choices(kind, [*_ALPHABETS, 'words'])}")
+        raise ComponentError(_PLACE, f"there is no place {{{kind}}}{choices(kind, [*_ALPHABETS, 'words'])}")
     if detail not in lists:
         message = f"there is no list {detail!r} for {{words:{detail}}}{choices(detail, lists)}; write it under `lists`"
         raise ComponentError("injections.lists", message)
     place = f"injections.lists.{detail}"
     options = tuple(_tokens(one, vocabulary, place) for one in lists[detail])
+    if not options:
+        raise ComponentError(place, "the list is empty; write what it may say")
     # with a single option it is text like any other
-    return [Part(name=detail if len(options) > 1 else "", options=_different(options, detail, place))]
+    return [(detail if len(options) > 1 else "", _different(options, detail, place))]
 
 
-def _tokens(text: str, vocabulary: Vocabulary, place: str) -> tuple[int, ...]:
+def _tokens(text: str, vocabulary: Vocabulary, place: str) -> Tokens:
     return tuple(vocabulary.encode(text, place).tolist())
 
 
-def _different(options: tuple[tuple[int, ...], ...], name: str, place: str) -> tuple[tuple[int, ...], ...]:
+def _different(options: tuple[Tokens, ...], name: str, place: str) -> tuple[Tokens, ...]:
     """The options, if no two are the same tokens and none is empty: each has the same odds."""
     if len(set(options)) < len(options) or () in options:
         message = f"two of the {len(options)} options of {name!r} are the same tokens, or one is empty"

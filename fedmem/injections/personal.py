@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.candidates import Tokens
 from fedmem.errors import ComponentError
 from fedmem.injections._placed import Placed, Some
 from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
 from fedmem.injections._template import Template, parsed
-from fedmem.types import ClientData, Injected, IntArray, References, Role, Space
+from fedmem.types import ClientData, Injected, References, Role, Space
 from fedmem.wording import choices
 
 if TYPE_CHECKING:
@@ -101,27 +102,26 @@ class Personal(Placed):
         """`per_client` records for each holder, in order of client."""
         template = self._parsed(space)
         holders = self.holders(clients, rng)
-        chosen = template.distinct(len(holders) * self.per_client, rng)
-        tokens, own = self._written(template, chosen)
+        tokens, own = self._written(template, template.distinct(len(holders) * self.per_client, rng))
         planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
         return replace(planned, start=self.start, stop=self.stop)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh records."""
         template = self._parsed(space)
-        found = audited(*self._written(template, template.drawn(count, rng)), space.shape[0])
+        found = audited(*self._written(template, template.space.sample(count, rng)), space.shape[0])
         return References(family=self.name, inputs=found.inputs, targets=found.targets)
 
     def _parsed(self, space: Space) -> Template:
         template = parsed(self.template, {**_LISTS, **self.lists}, text_of(space, self.name))
-        names = sorted({part.name for part in template.parts} - {""})
+        names = sorted({*template.names} - {""})
         if self.asks not in names:
             message = f"the template has no place {self.asks!r}{choices(self.asks, names)}"
             raise ComponentError("injections.asks", message)
-        fits(template.longest, space, "injections.template")
+        fits(template.space.longest, space, "injections.template")
         return template
 
-    def _written(self, template: Template, chosen: IntArray) -> tuple[list[list[int]], list[list[bool]]]:
+    def _written(self, template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[list[bool]]]:
         """The tokens of these records, and which of them are asked for."""
-        records = [template.written(options) for options in chosen.tolist()]
-        return [tokens for tokens, _ in records], [[name == self.asks for name in names] for _, names in records]
+        tokens = [template.space.member(number) for number in numbers]
+        return tokens, [template.within(number, self.asks) for number in numbers]

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.candidates import Tokens
 from fedmem.injections._placed import Placed, Some
 from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
 from fedmem.injections._template import Template, parsed
-from fedmem.types import ClientData, Injected, IntArray, References, Role, Space
+from fedmem.types import ClientData, Injected, References, Role, Space
 
 if TYPE_CHECKING:
     from fedmem.spare import Spare
+
+
+_LARGEST_SPACE = 10**6
+"""Of so many members each is compared with a secret; of more, fresh references."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,24 +87,25 @@ class Secret(Placed):
         """`per_client` secrets for each holder, in order of client."""
         template = self._parsed(space)
         holders = self.holders(clients, rng)
-        chosen = template.distinct(len(holders) * self.per_client, rng)
-        tokens, own = _written(template, chosen)
+        tokens, own = _written(template, template.distinct(len(holders) * self.per_client, rng))
         planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
         return replace(planned, start=self.start, stop=self.stop)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
-        """`count` fresh members."""
+        """`count` fresh members, and all members there are where these are at most a million."""
         template = self._parsed(space)
-        found = audited(*_written(template, template.drawn(count, rng)), space.shape[0])
-        return References(family=self.name, inputs=found.inputs, targets=found.targets)
+        members = template.space
+        found = audited(*_written(template, members.sample(count, rng)), space.shape[0])
+        everything = members if members.size <= _LARGEST_SPACE else None
+        return References(family=self.name, inputs=found.inputs, targets=found.targets, space=everything)
 
     def _parsed(self, space: Space) -> Template:
         template = parsed(self.template, self.lists, text_of(space, self.name))
-        fits(template.longest, space, "injections.template")
+        fits(template.space.longest, space, "injections.template")
         return template
 
 
-def _written(template: Template, chosen: IntArray) -> tuple[list[list[int]], list[list[bool]]]:
-    """The tokens of these members, and which of them are secret: those in places."""
-    members = [template.written(options) for options in chosen.tolist()]
-    return [tokens for tokens, _ in members], [[name != "" for name in names] for _, names in members]
+def _written(template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[tuple[bool, ...]]]:
+    """The tokens of these members, and which of them are secret."""
+    space = template.space
+    return [space.member(number) for number in numbers], [space.secret(number) for number in numbers]
