@@ -171,6 +171,22 @@ def _private_steps(client: Any, speed: Any) -> Iterator[Problem]:
         )
 
 
+def _losses_without_noise(client: Any, strategy: Any, sampler: Any) -> Iterator[Problem]:
+    if not isinstance(client, PrivateAlgorithm):
+        return
+    for path, part, reads in (
+        ("strategy", strategy, "loss" in getattr(strategy, "reads", ())),
+        ("sampler", sampler, "last_loss" in getattr(sampler, "needs", ())),
+    ):
+        if reads:
+            yield Problem(
+                path=path,
+                message=f"{kind_of(part)} reads the losses of clients, which have no noise, so that what "
+                f"{kind_of(client)} promises to records would not hold for the models; use "
+                + ("fedavg" if path == "strategy" else "uniform"),
+            )
+
+
 def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
     if observe.every is not None and observe.every > rounds:
         yield Problem(
@@ -502,6 +518,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _noise_of_the_clip,
     privacy.problems,
     _private_steps,
+    _losses_without_noise,
     _observed_rounds,
     _levels,
     _enough_to_sum,

@@ -347,6 +347,7 @@ class StrategyMaker(Protocol):
     A class may say what it needs: `client: ClassVar[str]`, the kind of client algorithm that honours its offers;
     `client_fields`, a mapping of that client's fields to the values that it reckons with; and a property `min_cohort`,
     the clients without which its guarantee does not hold.
+    `reads: ClassVar[tuple[str, ...]]` names what it reads of clients beside their models and sizes: their `loss`.
     `weighting`, a field or `ClassVar`, says how clients count: by `size`, also if it does not say, or `uniform`.
     One that adds noise for privacy says `noisy: ClassVar[bool] = True`. Where this noise is not new in every round, a
     method `moved(rounds, pause, turns=None)` gives the square of by how many clips one client moves everything that is

@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import numpy as np
+
 from fedmem.accounting import Adjacency, Sampling
 from fedmem.catalogue import kind_of
-from fedmem.components import Spaced
+from fedmem.components import Chances, History, Spaced
 from fedmem.errors import ComponentError
+from fedmem.types import FloatArray
 
 _BY_DATA = ("by_size", "clustered", "atypical")
 """Samplers that look at what clients hold."""
+
+_BLIND = ("everyone", "poisson", "uniform", "cyclic", "min_separation", "availability", "dropout")
+"""Samplers that look at nothing but draws and who took part before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +40,20 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
     Errors: `ComponentError` where who takes part depends on data, where nothing is known of it, and where a strategy
     counts on pauses that the sampler does not keep.
     """
-    if _by_data(sampler):
-        raise ComponentError(
-            "sampler",
-            f"{kind_of(sampler)} picks clients by what they hold or how they do, so that who takes part tells of "
-            f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
-        )
+    for part in _parts(sampler):
+        if _by_data(part, clients):
+            raise ComponentError(
+                "sampler",
+                f"{kind_of(part)} picks clients by what they hold or how they do, so that who takes part tells of "
+                f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
+            )
+        if kind_of(part) not in _BLIND and _chances(part, History.start([1] * clients)) is None:
+            raise ComponentError(
+                "sampler",
+                f"nothing is known of how {kind_of(part)} picks clients, which may tell of their data, whatever the "
+                f"noise of {kind_of(strategy)}; use {_remedy(strategy)}, or give it a method "
+                "probabilities(round, history), so that it can be seen not to hang on what clients hold",
+            )
     if counts_turns(strategy):
         pause = sampler.pause(clients) if isinstance(sampler, Spaced) else None
         if pause is None:
@@ -56,7 +70,7 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
 
 
 def drawn(sampler: Any, clients: int) -> tuple[Sampling, float]:
-    """The law of the cohorts, and the probability of one client: as everyone where nothing is known of how it draws."""
+    """The law of the cohorts, and the probability of one client: as everyone where no amplification is proven."""
     kind = kind_of(sampler)
     if kind == "poisson":
         return "poisson", float(sampler.rate)
@@ -84,9 +98,26 @@ def _remedy(strategy: Any) -> str:
     return "min_separation, cyclic or everyone" if counts_turns(strategy) else "poisson, uniform or everyone"
 
 
-def _by_data(sampler: Any) -> bool:
-    """Whether who is picked depends on what clients hold, or on how training goes."""
-    return any(kind_of(part) in _BY_DATA or bool(getattr(part, "needs", ())) for part in _parts(sampler))
+def _by_data(sampler: Any, clients: int) -> bool:
+    """Whether who is picked depends on what clients hold, or on how training goes.
+
+    Of a sampler that is not known here it is tried out: the same history with other rows and atypical examples.
+    """
+    if kind_of(sampler) in _BLIND:
+        return False
+    if kind_of(sampler) in _BY_DATA or len(getattr(sampler, "needs", ())) > 0:
+        return True
+    plain = History.start(np.full(clients, 10))
+    several = (History.start(1 + np.arange(clients)), History.start(np.full(clients, 10), np.arange(clients) % 2))
+    found = _chances(sampler, plain)
+    return found is not None and any(
+        other is None or not np.array_equal(other, found) for other in (_chances(sampler, one) for one in several)
+    )
+
+
+def _chances(sampler: Any, history: History) -> FloatArray | None:
+    """With which probability each is picked in the first round; None where that is not known."""
+    return sampler.probabilities(1, history) if isinstance(sampler, Chances) else None
 
 
 def _parts(sampler: Any) -> Iterator[Any]:

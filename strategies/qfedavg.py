@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -42,6 +42,8 @@ class FairAveraging(ServerRule):
 
     Reference: Li, Sanjabi, Beirami and Smith (2020), fair resource allocation in federated learning.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("loss",)
 
     q: Annotated[float, Ge(0)] = 1.0
     lr: Annotated[float, Gt(0)] = 0.1

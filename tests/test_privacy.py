@@ -97,6 +97,42 @@ def test_what_promises_nothing_is_refused(changes, path, message):
     assert message in found[path]
 
 
+def test_a_sampler_of_ones_own_is_credited_only_where_it_shows_that_it_is_blind():
+    """Nothing is known of one that does not say how it picks: it might look at rows."""
+    tree = {"kind": "dp_ftrl", "cohort": 2.0}
+    for strategy in (NOISY, tree):
+        for name, said in [
+            ("Silent", "nothing is known of how tests.toys:Silent picks"),
+            ("Curious", "tells of their data"),
+        ]:
+            for sampler in (
+                {"kind": f"tests.toys:{name}"},
+                {"kind": "dropout", "sampler": {"kind": f"tests.toys:{name}"}},
+            ):
+                with pytest.raises(ScenarioError, match=said):
+                    private(sampler=sampler, strategy=strategy)
+    with pytest.raises(ScenarioError, match="tells of their data"):
+        private(sampler={"kind": "tests.toys:Curious", "by": "atypical"})
+    found = only(private(sampler={"kind": "tests.toys:Outspoken"}))
+    assert (found.sampling, found.rate, found.count) == ("everyone", 1.0, 4)
+    assert only(private(sampler={"kind": "tests.toys:Outspoken"}, strategy=tree)).sampling == "tree"
+    # without noise nothing is promised, so anything goes
+    assert not privacy.of_scenario(private(sampler={"kind": "tests.toys:Silent"}, strategy={"kind": "fedavg"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"strategy": {"kind": "qfedavg"}}, "strategy"),
+        ({"sampler": {"kind": "oort", "size": 2}, "roster": "pilot"}, "sampler"),
+    ],
+)
+def test_losses_of_private_clients_have_no_noise_and_are_read_by_nobody(changes, path):
+    with pytest.raises(ScenarioError, match=f"{path}: .* reads the losses of clients, which have no noise"):
+        tiny(client={"kind": "dp_sgd"}, **changes)
+    assert tiny(**changes)
+
+
 def test_a_cap_makes_the_divisor_a_choice():
     assert only(private(strategy={**NOISY, "cohort": 1.0, "cap": 20})).noise_multiplier == 1
 

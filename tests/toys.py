@@ -12,7 +12,7 @@ import torch
 
 from fedmem.clients.sgd import Sgd
 from fedmem.components import ClientState, History, Outcome
-from fedmem.types import IntArray, Params
+from fedmem.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 
 
@@ -190,3 +190,35 @@ class Debiased:
         updates = {name: value - round.before[name][:, None] for name, value in round.sent.items()}
         moved = weighted_mean(updates, weights)
         return {name: value + moved[name] for name, value in round.before.items()}, state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent:
+    """A sampler that does not say how it picks: the first `size` clients."""
+
+    size: int = 2
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        return np.arange(self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outspoken(Silent):
+    """The same, that says so: it always picks those, and leaves no round out."""
+
+    def probabilities(self, round: int, history: History) -> FloatArray | None:
+        return (np.arange(history.num_clients) < self.size).astype(np.float64)
+
+    def pause(self, num_clients: int) -> int:
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curious(Silent):
+    """Picks those with most rows, or with most atypical examples, and says so."""
+
+    by: str = "sizes"
+
+    def probabilities(self, round: int, history: History) -> FloatArray | None:
+        order = np.argsort(-np.asarray(getattr(history, self.by)), kind="stable")
+        return np.isin(np.arange(history.num_clients), order[: self.size]).astype(np.float64)
