@@ -1,0 +1,96 @@
+"""Language models small enough to enumerate: a recurrent network, and one whose every probability is written down."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedmem.candidates import Candidates
+from fedmem.causal import CausalModel, State, read
+
+VOCABULARY = 5
+
+
+class Recurrent(nn.Module):
+    """A GRU over tokens, with the state of a network that reads on."""
+
+    def __init__(self, seed: int = 0, width: int = 6, vocabulary: int = VOCABULARY) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.cell = nn.GRU(width, width, batch_first=True)
+        self.head = nn.Linear(width, vocabulary)
+        with torch.no_grad():
+            for value in self.parameters():
+                value.mul_(3)  # sure of itself, so that members differ
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.cell(self.embedding(tokens))[0])
+        return logits
+
+    def start(self, batch: int) -> State:
+        return (torch.zeros(batch, self.cell.hidden_size),)
+
+    def advance(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        out, hidden = self.cell(self.embedding(tokens[:, None]), state[0][None].contiguous())
+        return self.head(out[:, 0]), (hidden[0],)
+
+
+class Written:
+    """A model whose probabilities are `law(text so far)`, a sequence of V numbers that add up to one; counts calls."""
+
+    def __init__(self, law: Callable[[tuple[int, ...]], Sequence[float]]) -> None:
+        self._law, self.calls = law, 0
+
+    def start(self, batch: int) -> State:
+        return (torch.empty(batch, 0, dtype=torch.int64),)
+
+    def advance(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        self.calls += len(tokens)
+        texts = torch.cat((state[0], tokens[:, None]), dim=1)
+        p = np.array([self._law(tuple(text)) for text in texts.tolist()], dtype=np.float64)
+        with np.errstate(divide="ignore"):
+            return torch.from_numpy(np.log(p)), (texts,)
+
+    def select(self, state: State, rows: Tensor) -> State:
+        return (state[0].index_select(0, rows),)
+
+
+def chances(text: tuple[int, ...], vocabulary: int = VOCABULARY) -> list[float]:
+    """Probabilities that depend on every token so far, with nothing regular about them."""
+    p = np.random.default_rng([len(text), *text]).dirichlet(np.full(vocabulary, 0.5))
+    return list(p)
+
+
+def brute_force(model: CausalModel, space: Candidates) -> list[float]:
+    """The loss of each member, read from its beginning, token by token."""
+    return [loss_of(model, space.member(i), space.secret(i)) for i in range(space.size)]
+
+
+def loss_of(model: CausalModel, tokens: Sequence[int], asked: Sequence[bool]) -> float:
+    """The sum of -log p over the tokens of one text that are asked for."""
+    total = 0.0
+    for place in range(1, len(tokens)):
+        if asked[place]:
+            logits, _ = read(model, tokens[:place])
+            total -= float(logits.double().log_softmax(dim=1)[0, tokens[place]])
+    return total
+
+
+def digits(places: int, alphabet: int = VOCABULARY, prefix: tuple[int, ...] = (0,)) -> Candidates:
+    """Every sequence of so many tokens."""
+    return Candidates(prefix=prefix, slots=(tuple((token,) for token in range(alphabet)),) * places)
+
+
+SPACES = {
+    "digits": digits(3),
+    "words": Candidates(prefix=(4, 2), slots=(((1, 2, 3), (1, 2), (1,), (3, 1)), ((0,), (2, 2), (2, 0)))),
+    "fixed text": Candidates(prefix=(1,), slots=(((3, 3),), ((0,), (1, 1)), ((2, 4),), ((1,), (2,)), ((3,),))),
+    "one slot": Candidates(prefix=(0, 1, 2), slots=(tuple(itertools.product(range(3), range(2))),)),
+    "no choice": Candidates(prefix=(0,), slots=(((1, 2),),)),
+    "nothing": Candidates(prefix=(0,), slots=()),
+}
