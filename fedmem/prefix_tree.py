@@ -164,7 +164,7 @@ class _Search:
         )
         node = tree.children[tree.first[at.node][source] + within]
         row = at.row[source]
-        loss = at.loss[source] + np.where(tree.secret[node], _costs(logits, row, tree.token[node]), 0.0)
+        loss = at.loss[source] + np.where(tree.secret[node], costs(logits, row, tree.token[node]), 0.0)
         ended = tree.option[node] >= 0
         number = at.number[source]
         complete = np.where(ended, number * tree.base[node] + tree.option[node], -1)
@@ -190,8 +190,8 @@ class _Search:
             )
 
 
-def _costs(logits: Tensor, rows: Ints, tokens: Ints) -> Floats:
-    """-log p of tokens (n,) under the logits (b, V) of these rows (n,), in float64."""
+def costs(logits: Tensor, rows: Ints, tokens: Ints) -> Floats:
+    """-log p of tokens (n,) under the logits (b, V) of these rows (n,), in nats and float64."""
     import torch
 
     z = logits.double()

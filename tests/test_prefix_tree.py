@@ -95,12 +95,12 @@ def test_the_sign_and_the_secret_tokens_matter(monkeypatch):
     space = SPACES["fixed text"]
     model = Written(chances)
     expected = brute_force(model, space)
-    right = prefix_tree._costs
-    monkeypatch.setattr(prefix_tree, "_costs", lambda *given: -right(*given))
+    right = prefix_tree.costs
+    monkeypatch.setattr(prefix_tree, "costs", lambda *given: -right(*given))
     assert not np.allclose(scores(model, space).loss, expected)
-    monkeypatch.setattr(prefix_tree, "_costs", lambda logits, rows, tokens: right(logits, rows * 0, tokens))
+    monkeypatch.setattr(prefix_tree, "costs", lambda logits, rows, tokens: right(logits, rows * 0, tokens))
     assert not np.allclose(scores(model, space).loss, expected)
-    monkeypatch.setattr(prefix_tree, "_costs", right)
+    monkeypatch.setattr(prefix_tree, "costs", right)
     whole = Candidates(prefix=space.prefix, slots=tuple((*options, (4, 4, 4)) for options in space.slots))
     assert not np.allclose(scores(model, whole).loss[: len(expected)], expected)
 

@@ -1,0 +1,112 @@
+"""The search finds the likeliest members in the order of sorting them all, and reads no more than it says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem import best_first
+from fedmem.best_first import likeliest
+from fedmem.causal import Replaying, causal
+from fedmem.prefix_tree import scores
+from tests.language import SPACES, Recurrent, Written, brute_force, chances, digits
+
+
+def in_order(losses: list[float], count: int) -> list[int]:
+    return sorted(range(len(losses)), key=lambda i: (losses[i], i))[:count]
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_the_order_is_that_of_brute_force(name: str, at_once: int) -> None:
+    space, model = SPACES[name], Written(chances)
+    expected = brute_force(model, space)
+    for count in (1, 3, space.size):
+        model.calls = 0
+        found = likeliest(model, space, count, at_once=at_once)
+        assert list(found.numbers) == in_order(expected, count)
+        np.testing.assert_allclose(found.loss, [expected[i] for i in found.numbers], rtol=1e-9)
+        assert found.calls == model.calls
+        assert found.finished
+
+
+def test_a_network_with_a_state_or_with_whole_texts_gives_the_order_of_the_tree() -> None:
+    network, space = Recurrent(seed=2), digits(4)
+    params = dict(network.named_parameters())
+    order = np.argsort(scores(causal(network, params), space).loss)[:20].tolist()
+    for model in (causal(network, params), Replaying(network, params)):
+        for at_once in (1, 16):
+            assert list(likeliest(model, space, 20, at_once=at_once).numbers) == order
+
+
+def test_one_at_a_time_reads_only_what_is_at_least_as_likely_as_what_it_finds() -> None:
+    space, model = digits(4), Written(chances)
+    found = likeliest(model, space, 5)
+    every = scores(model, space)
+    # distinct prefixes, without the last token, whose own loss is below that of the fifth member
+    prefixes: dict[tuple[int, ...], float] = {}
+    for i in range(space.size):
+        tokens = space.member(i)
+        for end in range(2, len(tokens)):
+            text = tokens[:end]
+            prefixes.setdefault(text, -sum(math.log(chances(text[:k])[text[k]]) for k in range(1, end)))
+    least = sum(loss < found.loss[-1] - 1e-9 for loss in prefixes.values())
+    assert found.calls == 1 + least
+    assert found.calls < every.calls
+
+
+def test_a_memorised_secret_is_found_among_more_members_than_could_be_counted() -> None:
+    secret = (0, 3, 1, 4, 1, 2, 2, 0, 4, 3, 1, 0, 2)
+
+    def knows(text: tuple[int, ...]) -> list[float]:
+        if text == secret[: len(text)] and len(text) < len(secret):
+            return [0.9 if token == secret[len(text)] else 0.025 for token in range(5)]
+        return [0.2] * 5
+
+    space = digits(12)
+    found = likeliest(Written(knows), space, calls=200)
+    assert space.member(found.numbers[0]) == secret
+    assert (found.rank(space.index(secret)), found.rank(7)) == (1, None)
+    assert found.calls <= 20
+
+
+def test_a_limit_of_calls_leaves_those_found_the_likeliest() -> None:
+    space, model = digits(4), Written(chances)
+    order = in_order(brute_force(model, space), space.size)
+    for calls in (1, 10, 40):
+        for at_once in (1, 8):
+            model.calls = 0
+            found = likeliest(model, space, space.size, calls=calls, at_once=at_once)
+            assert not found.finished
+            assert model.calls == found.calls <= calls
+            assert list(found.numbers) == order[: len(found.numbers)]
+
+
+def test_ties_come_by_number_impossible_members_last_and_unknown_ones_never() -> None:
+    even = likeliest(Written(lambda text: [0.2] * 5), digits(2), 25)
+    assert list(even.numbers) == list(range(25))
+    half = likeliest(Written(lambda text: [0.5, 0.0, 0.5, 0.0, 0.0]), digits(2), 25)
+    assert list(half.numbers[:4]) == [0, 2, 10, 12]
+    assert set(half.loss[4:]) == {math.inf}
+    assert list(half.numbers[4:]) == sorted(half.numbers[4:])
+    broken = likeliest(Written(lambda text: [math.nan] * 5 if text[1:] == (2,) else [0.2] * 5), digits(2), 25)
+    assert (len(broken.numbers), broken.finished) == (20, True)
+
+
+@pytest.mark.parametrize("broken", ["sign", "no order", "prefixes last"])
+def test_the_oracle_fails_where_the_search_is_broken_on_purpose(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    space, model = digits(3), Written(chances)
+    expected = in_order(brute_force(model, space), 10)
+    right: Any = best_first.costs
+    if broken == "sign":
+        monkeypatch.setattr(best_first, "costs", lambda *given: -right(*given))
+    elif broken == "no order":
+        monkeypatch.setattr(best_first._Entry, "__lt__", lambda a, b: a.order < b.order)
+    else:
+        monkeypatch.setattr(
+            best_first._Entry, "__lt__", lambda a, b: (not a.complete, a.loss) < (not b.complete, b.loss)
+        )
+    assert list(likeliest(model, space, 10).numbers) != expected
