@@ -40,7 +40,7 @@ def parts(value: Any) -> Iterator[Any]:
 
 WAITING = {
     ("attack", "tag"),
-    *(("dataset", kind) for kind in ("shakespeare", "sotu", "table")),
+    *(("dataset", kind) for kind in ("shakespeare", "sotu", "table", "text_folder")),
     *(("injection", kind) for kind in ("secret", "random_tokens", "personal")),
 }
 """What no scenario can show yet: there is no model of texts."""

@@ -12,6 +12,7 @@ from fedmem.datasets import shakespeare, sotu
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.datasets.sotu import Sotu
 from fedmem.datasets.table import Table
+from fedmem.datasets.text_folder import TextFolder
 from fedmem.errors import ComponentError
 from fedmem.vocabulary import UNKNOWN, Vocabulary
 from fedmem.windows import whole
@@ -118,6 +119,36 @@ def test_files_that_are_no_tables_are_told(tmp_path, name, content, said):
     with pytest.raises(ComponentError, match=said) as caught:
         load(Table(path=str(tmp_path / name)))
     assert caught.value.path == "dataset.path"
+
+
+def test_a_file_is_what_one_client_wrote(tmp_path):
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfbee\r\n" * 20)
+    (tmp_path / "a.txt").write_text("ay " * 40)
+    for other in (".hidden.txt", "c.md"):
+        (tmp_path / other).write_text("not me")
+    (tmp_path / "d.txt").mkdir()
+    data = load(TextFolder(path=str(tmp_path), length=9))
+    texts = written(data.train, Vocabulary.of(data.vocabulary))
+    assert {text[:2] for text, owner in zip(texts, data.natural, strict=True) if owner == 0} <= {"ay", "y ", " a"}
+    assert "".join(texts).count("bee\n") > 5
+    assert data.natural.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "has no file that ends in .txt"),
+        ({"a.txt": b"", "b.txt": b"b" * 99}, "client 'a' has no text"),
+        ({"a.txt": b"ok" * 40 + b"\xff"}, "is not UTF-8 at byte 80"),
+    ],
+)
+def test_wrong_folders_are_told(tmp_path, files, said):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ComponentError, match=said):
+        load(TextFolder(path=str(tmp_path), length=9))
+    with pytest.raises(ComponentError, match="there is no folder"):
+        load(TextFolder(path=str(tmp_path / "nowhere")))
 
 
 def test_shakespeare_needs_nothing_fetched(tmp_path, monkeypatch):

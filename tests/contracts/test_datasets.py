@@ -74,11 +74,18 @@ def texts_of_people(folder: Path) -> dict[str, Any]:
     return {"path": str(folder / "said.csv"), "client": "who", "text": "said", "attributes": ("age",), "length": 20}
 
 
+def text_files(folder: Path) -> dict[str, Any]:
+    for k in range(5):
+        (folder / f"person {k}.txt").write_text("".join(f"Line {n} of what {k} has to say.\n" for n in range(12)))
+    return {"path": str(folder), "length": 20}
+
+
 PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {
     "hub": parquet,
     "image_folder": images_of_classes,
     "npz": arrays,
     "table": texts_of_people,
+    "text_folder": text_files,
     "torchvision": mnist_files,
 }
 """Kinds that read files of the user's: writes such files, gives the fields to read them with."""

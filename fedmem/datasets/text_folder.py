@@ -1,0 +1,69 @@
+"""Your own texts in a folder, one file for each client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import annotated_types
+
+from fedmem.datasets._texts import Texts, Writer
+from fedmem.errors import ComponentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFolder(Texts):
+    """A folder of text files in UTF-8: a file is what one client wrote, its name without its ending is the client's.
+
+    Files with other endings, folders and what starts with a dot are passed over. A file whose text is too short for
+    `least` is no client, an empty one is an error.
+
+    Fields
+
+    - `path`: the folder, from the folder in which fedmem is started.
+    - `ending`: how the names of the files end.
+
+    Errors: `ComponentError` if there is no such folder, it has no such file, a file is empty or is not UTF-8.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("ada", "ben"):
+    ...         _ = Path(folder, f"{name}.txt").write_text(f"I am {name}. " * 20)
+    ...     data = TextFolder(path=folder, length=20).load(np.random.default_rng(0))
+    >>> data.train.inputs.shape[1], data.natural.max() + 1
+    (20, np.int64(2))
+    """
+
+    path: str = "texts"
+    ending: Annotated[str, annotated_types.MinLen(1)] = ".txt"
+    clients: Annotated[int, annotated_types.Ge(1)] | None = None
+    least: Annotated[int, annotated_types.Ge(1)] = 1
+    most: Annotated[int, annotated_types.Ge(1)] | None = None
+
+    def _writers(self) -> list[Writer]:
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            message = f"there is no folder {folder.absolute()}; write the path of your folder of texts"
+            raise ComponentError("dataset.path", message)
+        files = [
+            file
+            for file in sorted(folder.iterdir())
+            if file.is_file() and file.name.endswith(self.ending) and not file.name.startswith(".")
+        ]
+        if not files:
+            message = f"{folder.absolute()} has no file that ends in {self.ending}; put one there for each client"
+            raise ComponentError("dataset.path", message)
+        return [Writer(name=file.name.removesuffix(self.ending), text=_read(file)) for file in files]
+
+
+def _read(file: Path) -> str:
+    """The text of a file, whatever its line ends."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{file} is not UTF-8 at byte {error.start}; save it in UTF-8, or take it out of the folder"
+        raise ComponentError("dataset.path", message) from error
+    except OSError as error:
+        raise ComponentError("dataset.path", f"{file} cannot be read: {error.strerror}; make it readable") from error
