@@ -9,7 +9,9 @@ from fedmem import catalogue
 from fedmem.components import Model, TableModel
 
 every_model = pytest.mark.parametrize("kind", catalogue.kinds("model"))
-SHAPE, BLOCKS, CLASSES = (1, 8, 8), (1, 3, 1, 2), 10
+SHAPE, BLOCKS, CLASSES, LENGTH = (1, 8, 8), (1, 3, 1, 2), 10, 7
+OF_TEXTS = {"char_rnn", "transformer"}
+"""Kinds that read rows of tokens, and say at each place what comes next."""
 
 
 def make(kind: str) -> Model | TableModel:
@@ -22,12 +24,16 @@ def build(kind: str, seed: int = 0) -> torch.nn.Module:
     model = make(kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model.build_table(BLOCKS, CLASSES) if isinstance(model, TableModel) else model.build(SHAPE, CLASSES)
+        if isinstance(model, TableModel):
+            return model.build_table(BLOCKS, CLASSES)
+        return model.build((LENGTH,) if kind in OF_TEXTS else SHAPE, CLASSES)
 
 
 def inputs(kind: str, count: int, seed: int = 0) -> torch.Tensor:
-    """Images, or rows of a table: numbers and one-hots."""
+    """Images, tokens, or rows of a table: numbers and one-hots."""
     rng = np.random.default_rng(seed)
+    if kind in OF_TEXTS:
+        return torch.from_numpy(rng.integers(CLASSES, size=(count, LENGTH)))
     if not isinstance(make(kind), TableModel):
         return torch.from_numpy(rng.random((count, *SHAPE), dtype=np.float32))
     columns = [rng.random((count, 1)) if k == 1 else np.eye(k)[(np.arange(count) + 1) % k] for k in BLOCKS]
@@ -37,7 +43,7 @@ def inputs(kind: str, count: int, seed: int = 0) -> torch.Tensor:
 @every_model
 def test_gives_one_logit_per_class(kind: str) -> None:
     logits = build(kind)(inputs(kind, 5))
-    assert logits.shape == (5, CLASSES)
+    assert logits.shape == ((5, LENGTH, CLASSES) if kind in OF_TEXTS else (5, CLASSES))
     assert torch.isfinite(logits).all()
 
 
@@ -53,7 +59,8 @@ def test_builds_the_same_network_from_the_same_seed(kind: str) -> None:
 def test_parameters_are_float32_and_train(kind: str) -> None:
     module = build(kind)
     params = dict(module.named_parameters())
-    loss = torch.nn.functional.cross_entropy(module(inputs(kind, 6)), torch.arange(6))
+    logits = module(inputs(kind, 6))
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), torch.arange(logits[..., 0].numel()) % CLASSES)
     for name, gradient in zip(params, torch.autograd.grad(loss, list(params.values())), strict=True):
         assert params[name].dtype == torch.float32, name
         assert gradient.abs().sum() > 0, name
@@ -73,10 +80,11 @@ def test_stackable_models_have_no_buffers_and_stack_correctly(kind: str) -> None
     modules = [build(kind, seed) for seed in range(3)]
     params, buffers = stack_module_state(modules)
     assert not buffers
-    rows, labels = inputs(kind, 4), torch.arange(4)
+    rows = inputs(kind, 4)
 
     def loss(own: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(functional_call(modules[0], own, (rows,)), labels)
+        logits = functional_call(modules[0], own, (rows,)).flatten(0, -2)
+        return torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)) % CLASSES)
 
     stacked = vmap(grad(loss))(params)
     for i, module in enumerate(modules):
