@@ -124,6 +124,7 @@ def gather(
             participation=finished.participation,
             seed=scenario.seed,
             roster=scenario.roster,
+            exclusion=scenario.exclusion,
             targets={"test": federation.test.targets},
         ),
         measurements=tuple(observer.measurements),

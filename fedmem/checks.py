@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from fedmem import privacy
+from fedmem import audits, privacy
 from fedmem.catalogue import kind_of
 from fedmem.components import CanaryInjection, PersonalClient, PrivateAlgorithm
 from fedmem.errors import Problem
@@ -517,6 +517,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _personal,
     _noise_of_the_clip,
     privacy.problems,
+    audits.problems,
     _private_steps,
     _losses_without_noise,
     _observed_rounds,

@@ -211,7 +211,7 @@ def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
         for round in scenario.observed_rounds[1:]:
             yield _row(round, EVERYWHERE, one, promise(_until(one, scenario.strategy, round)), round)
         if one.releases.sampling in ("everyone", "tree") and kind_of(scenario.sampler) != "everyone":
-            for client, turns in sorted(_participations(bank, scenario.rounds).items()):
+            for client, turns in sorted(participations(bank, scenario.rounds).items()):
                 own = promise(_until(one, scenario.strategy, scenario.rounds, turns))
                 yield _row(FINAL, client, one, own, turns)
     for client, one in of_records(scenario, bank, scenario.rounds).items():
@@ -243,7 +243,7 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
     for part in bank.participation:
         if part.round <= until and part.num_examples:
             sizes.setdefault(part.client, []).append(part.num_examples)
-    rounds = _participations(bank, until)
+    rounds = participations(bank, until)
     for client, rows in sorted(sizes.items()):
         releases = Releases(
             noise_multiplier=how.noise_multiplier,
@@ -258,7 +258,7 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
     return found
 
 
-def _participations(bank: Bank, until: int) -> Mapping[int, int]:
+def participations(bank: Bank, until: int) -> Mapping[int, int]:
     """In how many rounds each client took part up to one, in the run in which it did most often."""
     counts = Counter((part.run, part.client) for part in bank.participation if part.round <= until)
     most: dict[int, int] = {}

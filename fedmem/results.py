@@ -183,7 +183,7 @@ def write_run(
 ) -> None:
     """Writes every file of a run, whole or not at all; see `writing`.
 
-    The manifest gains `schema`, `rows` and `not_finite` per file, `bank` (seed and roster) and `federation`
+    The manifest gains `schema`, `rows` and `not_finite` per file, `bank` (seed, roster and exclusion) and `federation`
     (clients, classes, where each row of the data went). NaN and infinity are legal in the tables and counted
     there; in the manifest itself they become null.
     """
@@ -215,7 +215,12 @@ def write_run(
                 "evidence.margin": _not_finite(*(block.margin for block in bank.evidence)),
             },
             "schema": RESULTS_SCHEMA,
-            "bank": {"seed": bank.seed, "roster": bank.roster, "runs": bank.audit.runs},
+            "bank": {
+                "seed": bank.seed,
+                "roster": bank.roster,
+                "exclusion": bank.exclusion,
+                "runs": bank.audit.runs,
+            },
             "federation": {
                 "clients": federation.num_clients,
                 "classes": federation.num_classes,
@@ -434,6 +439,8 @@ def read_bank(path: Path | str) -> Bank:
         participation=tuple(participation),
         seed=seed,
         roster=roster,
+        # runs of older versions do not say
+        exclusion=settings.get("exclusion", run.scenario.get("exclusion", "replace")),
         targets=targets,
     )
 

@@ -144,7 +144,7 @@ def _compute(
         folder,
         scenario_yaml=scenario.to_yaml(),
         manifest={
-            **_manifest(scenario, simulated, estimated - trained, total),
+            **_manifest(scenario, simulated, measurements, estimated - trained, total),
             "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
         },
         measurements=measurements,
@@ -191,14 +191,18 @@ def measure(path: Path | str) -> Path:
 
 
 def _estimates(scenario: Scenario, bank: Bank) -> Sequence[Measurement]:
-    from fedmem import privacy
+    from fedmem import audits, privacy
     from fedmem.estimation import estimate
 
-    return [*estimate(bank, scenario.estimators, scenario.bootstrap), *privacy.measured(scenario, bank)]
+    found = estimate(bank, scenario.estimators, scenario.bootstrap)
+    return [*found, *audits.compared(scenario, bank, found), *privacy.measured(scenario, bank)]
 
 
-def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total: float) -> dict[str, Any]:
+def _manifest(
+    scenario: Scenario, simulated: Simulated, measurements: Sequence[Measurement], estimating: float, total: float
+) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
+    from fedmem import audits
     from fedmem.privacy import spent
     from fedmem.provenance import commit, components_of, versions
 
@@ -220,7 +224,7 @@ def _manifest(scenario: Scenario, simulated: Simulated, estimating: float, total
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spent(scenario, simulated.bank),
-        "alarms": _alarms(simulated),
+        "alarms": [*audits.alarms(scenario, measurements), *_alarms(simulated)],
     }
 
 

@@ -98,6 +98,7 @@ def train(
         participation=(),
         seed=scenario.seed,
         roster=scenario.roster,
+        exclusion=scenario.exclusion,
         targets={"test": federation.test.targets},
     )
     joined = join([shards.read(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed)

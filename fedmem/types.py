@@ -443,7 +443,10 @@ class Participation:
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
-    """The stored evidence of R runs: all that an estimator may read. `targets` are the labels of a set, by its name."""
+    """The stored evidence of R runs: all that an estimator may read. `targets` are the labels of a set, by its name.
+
+    `exclusion` says whether a row stands in for an audit example that is out (`replace`) or none does (`remove`).
+    """
 
     audit: AuditSet
     evidence: tuple[Evidence, ...]
@@ -451,6 +454,7 @@ class Bank:
     participation: tuple[Participation, ...]
     seed: int
     roster: str = "shared"
+    exclusion: str = "replace"
     targets: Mapping[str, IntArray] = field(default_factory=dict)
 
 
@@ -543,7 +547,7 @@ class View:
     examples are NaN at every place, since the coin of the example decides nothing there.
 
     `sets` says more of the same models, about whole sets of examples (`test`, `population`, and `audit` with nothing
-    hidden), `ranked` about the references behind the ranks.
+    hidden), `ranked` about the references behind the ranks. `exclusion` is that of the bank.
     """
 
     round: int
@@ -558,6 +562,7 @@ class View:
     resampling: Resampling
     sets: Mapping[str, SetEvidence] = field(default_factory=dict)
     ranked: RankEvidence | None = None
+    exclusion: str = "replace"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,7 @@ def views(bank: Bank, resampling: Resampling) -> Iterator[View]:
                 if found
             },
             ranked=RankEvidence(models=shown.models, blocks=ranks) if ranks else None,
+            exclusion=bank.exclusion,
             **shown.values,
         )
 

@@ -14,6 +14,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.components import ClientState, History, Outcome
 from fedmem.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
+from strategies.dp_fedavg import PrivateAveraging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,3 +223,11 @@ class Curious(Silent):
     def probabilities(self, round: int, history: History) -> FloatArray | None:
         order = np.argsort(-np.asarray(getattr(history, self.by)), kind="stable")
         return np.isin(np.arange(history.num_clients), order[: self.size]).astype(np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boastful(PrivateAveraging):
+    """Promises the noise of dp_fedavg, and adds none."""
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        return PrivateAveraging(clip=self.clip, noise_multiplier=0.0, cohort=self.cohort).rule(state, round)

@@ -1,0 +1,231 @@
+"""What a scenario promises to whom an audit asks about, and whether the audit has proven more than that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from fedmem.accounting import Adjacency, Releases
+from fedmem.auditing import Audited, permitted
+from fedmem.errors import Problem
+from fedmem.estimators.audit import Audit
+from fedmem.guarantee import Guarantee
+from fedmem.privacy import Mechanism, adds_noise, of_records, of_scenario, participations
+from fedmem.types import EVERYWHERE, AuditSet, Bank, IntArray, Level, Measurement
+
+PERMITTED = "epsilon_hat.permitted"
+"""What is promised to the neighbours that an audit compared, at its delta."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowed:
+    """The strongest promise to some audit examples: by which part of the scenario, and what it is."""
+
+    part: str
+    guarantee: Guarantee
+
+
+def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
+    """For every bound of an audit at the last round, what is promised; nothing where nobody promises anything.
+
+    - a record of a client that is protected as a whole has other data in its place, for all copies at once;
+    - runs that share a roster know who took part, so that bounds over runs are compared with a promise that gives no
+      credit for being drawn;
+    - a holder's own model has the noise of its own steps alone: no other part protects it.
+    """
+    promises = Promises(scenario=scenario, bank=bank)
+    for row in rows:
+        estimator = next((one for one in _audits(scenario.estimators) if _is_of(row, one)), None)
+        if estimator is None or row.reading.metric != "epsilon_hat" or row.round != scenario.rounds:
+            continue
+        reading = row.reading
+        drawn = estimator.way == "one_run" or bank.roster == "own"
+        subjects = _subjects(bank.audit, reading.subject)
+        allowed = promises.to(subjects, row.level, estimator.delta, drawn=drawn)
+        if allowed is not None:
+            value, setting = allowed.guarantee.epsilon, f"{reading.setting},{allowed.part}"
+            yield replace(row, reading=replace(reading, metric=PERMITTED, value=value, setting=setting))
+
+
+def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
+    """What the audit that may raise an alarm has proven beyond what was promised."""
+    found = []
+    for estimator in _audits(scenario.estimators):
+        if not estimator.alarm:
+            continue
+        own = [row for row in rows if row.round == scenario.rounds and row.reading.subject == estimator.of]
+        own = [row for row in own if _is_of(row, estimator)]
+        values = {row.reading.metric: row.reading for row in own}
+        if not {"epsilon_hat", PERMITTED} <= set(values):
+            continue
+        proven, most = values["epsilon_hat"], values[PERMITTED]
+        if proven.value > most.value:
+            found.append(
+                f"audit of {estimator.of}: epsilon is at least {proven.value:.4g} (confidence "
+                f"{estimator.confidence:g}, {proven.n} trials; {most.setting}), but {most.value:.4g} is promised; the "
+                "noise, the clipping or the accounting is wrong"
+            )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promises:
+    """What the parts of a scenario promise about its audit examples, from who took part how often."""
+
+    scenario: Any
+    bank: Bank
+
+    @cached_property
+    def _turns(self) -> Mapping[int, int]:
+        return participations(self.bank, self.scenario.rounds)
+
+    @cached_property
+    def _everywhere(self) -> tuple[Mechanism, ...]:
+        return of_scenario(self.scenario)
+
+    @cached_property
+    def _of_records(self) -> Mapping[int, Mechanism]:
+        return of_records(self.scenario, self.bank, self.scenario.rounds)
+
+    def to(self, subjects: IntArray, level: Level, delta: float, *, drawn: bool) -> Allowed | None:
+        """What is promised about these examples, at this delta, to whoever reads models of a level.
+
+        The smallest of what the parts promise. `drawn` says whether who took part stays a secret. None where no part
+        that protects such models adds noise.
+        """
+        audit, own = self.bank.audit, self._of_records
+        adjacency: Adjacency = "add_remove" if self.bank.exclusion == "remove" else "replace"
+        copies = max(1, int(audit.copies[subjects].max(initial=1)))
+        holders = [_holders(audit, subject) for subject in subjects.tolist()]
+        clients = sorted({client for group in holders for client in group})
+        most = max((self._turns.get(client, 0) for client in clients), default=0)
+        found = []
+        for one in self._everywhere if level == "global" else ():
+            # a client is protected as a whole, however many copies it has; clients that share an example are a group
+            group = max(map(len, holders), default=1)
+            found.append(Allowed(part=one.part, guarantee=_at(_known(one, most, drawn), adjacency, group, delta)))
+        if own:
+            each = [_at(own[client].releases, adjacency, copies, delta) for client in clients if client in own]
+            # a holder that never took part has released nothing
+            worst = max(each, key=lambda one: one.epsilon, default=Guarantee(epsilon=0.0, delta=delta))
+            found.append(Allowed(part="client", guarantee=worst))
+        return min(found, key=lambda one: one.guarantee.epsilon, default=None)
+
+
+def problems(
+    strategy: Any, client: Any, defences: Sequence[Any], estimators: Sequence[Any], injections: Sequence[Any], runs: int
+) -> Iterator[Problem]:
+    """What is wrong with the audits of a scenario."""
+    raising = [position for position, one in enumerate(estimators) if isinstance(one, Audit) and one.alarm]
+    names = [injection.name for injection in injections]
+    for position, one in enumerate(estimators):
+        if not isinstance(one, Audit):
+            continue
+        path = f"estimators[{position}]"
+        if one.of and one.of not in names:
+            known = ", ".join(dict.fromkeys(names)) or "none"
+            yield Problem(path=f"{path}.of", message=f"there are no audit examples {one.of!r}; choose from: {known}")
+        if one.level == "sum":
+            yield Problem(path=f"{path}.level", message="sums have no evidence that is kept; use global or local")
+        if one.way == "one_run" and one.run >= runs:
+            yield Problem(path=f"{path}.run", message=f"there is no run {one.run}; use 0 to {runs - 1}")
+        if one.way == "over_runs" and runs < 4:
+            yield Problem(
+                path=f"{path}.way",
+                message=f"over_runs has {runs // 2} trials with an example and as many without; raise runs, or use "
+                "one_run",
+            )
+        if one.alarm:
+            yield from _may_raise(one, path, position == raising[0], strategy, client, defences)
+
+
+def _may_raise(
+    one: Audit, path: str, first: bool, strategy: Any, client: Any, defences: Sequence[Any]
+) -> Iterator[Problem]:
+    from fedmem.components import PrivateAlgorithm
+
+    records = isinstance(client, PrivateAlgorithm)
+    noisy = records or adds_noise(strategy) or any(_noise(defence) for defence in defences)
+    if not first:
+        yield Problem(
+            path=f"{path}.alarm",
+            message="another audit may raise the alarm already; of several bounds one is above the truth more often "
+            "than each by itself, so declare one, and leave alarm out here",
+        )
+    if not one.of:
+        yield Problem(
+            path=f"{path}.of", message="an alarm is about one kind of audit example, declared beforehand; name it"
+        )
+    if not noisy:
+        yield Problem(
+            path=f"{path}.alarm",
+            message="nothing here adds noise, so no epsilon is promised that could be contradicted; use dp_fedavg, "
+            "dp_sgd or the defence noise, or leave alarm out",
+        )
+    elif one.level == "local" and not records:
+        yield Problem(
+            path=f"{path}.level",
+            message="what a client holds is protected by no noise that is added later; use level: global, or client "
+            "dp_sgd",
+        )
+
+
+def _noise(defence: Any) -> bool:
+    from fedmem.catalogue import kind_of
+
+    return kind_of(defence) == "noise"
+
+
+def _audits(estimators: Sequence[Any]) -> Iterator[Audit]:
+    return (one for one in estimators if isinstance(one, Audit))
+
+
+def _is_of(row: Measurement, estimator: Audit) -> bool:
+    """Whether a row is a bound of this audit, or about it."""
+    if row.source != "audit" or row.level != estimator.level:
+        return False
+    words = {*estimator.words.split(","), f"delta={estimator.delta:g}", "bound"}
+    return words <= set(row.reading.setting.split(",")) and row.run in (EVERYWHERE, estimator.run)
+
+
+def _subjects(audit: AuditSet, subject: str) -> IntArray:
+    """The examples that a subject names: all of a kind, or one by its number."""
+    chosen = np.flatnonzero(audit.kind == subject)
+    return chosen if len(chosen) else np.array([int(subject)])
+
+
+def _holders(audit: AuditSet, subject: int) -> list[int]:
+    owners = audit.owners[audit.subject == subject]
+    return sorted({int(client) for client in owners if client >= 0})
+
+
+def _known(one: Mechanism, turns: int, drawn: bool) -> Releases:
+    """The releases of a mechanism, without credit for being drawn where who took part is known."""
+    releases = one.releases
+    if drawn or releases.sampling not in ("poisson", "fixed_size"):
+        return releases
+    return replace(releases, sampling="everyone", rate=1.0, count=turns)
+
+
+@cache
+def _at(releases: Releases, adjacency: Adjacency, group: int, delta: float) -> Guarantee:
+    """What is promised to neighbours that differ in so many units, at a delta that is no larger than this one.
+
+    The promise to one unit is taken at a delta that is small enough for the group's.
+    """
+    within = replace(releases, adjacency="replace") if releases.unit == "client" else releases
+    single = delta
+    for _ in range(50):
+        one = permitted(Audited(unit="record", adjacency=adjacency), replace(within, delta=single))
+        if math.isinf(one.epsilon):
+            break
+        whole = one.of_group(group)
+        if whole.delta <= delta * (1 + 1e-9):
+            return replace(whole, delta=delta)
+        single = max(single * delta / whole.delta * 0.99, 1e-300)
+    return Guarantee(epsilon=math.inf, delta=delta)

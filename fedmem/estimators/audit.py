@@ -1,0 +1,209 @@
+"""The epsilon that the bank proves: how far models tell who was trained on, as a lower bound of what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, ClassVar, Literal
+
+import annotated_types
+import numpy as np
+
+from fedmem.auditing import (
+    Audited,
+    Finding,
+    epsilon_by_split,
+    epsilon_over_thresholds,
+    gaussian_estimate,
+    guess,
+    one_run,
+)
+from fedmem.seeding import stream
+from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Level, Reading, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Empirical epsilon of the records that coins decide, by kind, at every observed round after the first model.
+
+    Scores are margins, log p_y − log Σ_{c≠y} p_c. The unit is a record, with all copies under its coin; neighbours
+    differ by it (`exclusion: remove`, add_remove) or have another row in its place (`replace`). Two ways to count:
+
+    - `one_run` (Steinke, Nasr and Jagielski, 2023): the coins of run `run` alone. Of m examples of a kind the share
+      `guesses` is guessed, half of them, with the highest scores, "in", the others, with the lowest, "out". A bound
+      that holds however examples influence one another; many canaries of one run find more than few;
+    - `over_runs`: R/2 runs with an example and R/2 without are trials of that example. A bound for each example
+      (Clopper and Pearson, 1934), at `thresholds` declared beforehand, the error divided by their number, or else at
+      one chosen on half of the runs and tested on the other. That of a kind is its best example, the error divided by
+      their number. Beside it `epsilon_gdp`, as if scores were normal, counted over all examples: an estimate, no bound.
+
+    Metrics, in nats: `epsilon_hat`, at least 0, which lies below the true epsilon with probability `confidence`;
+    `epsilon_hat.ceiling`, what it would be had every trial gone right: where the two are near, trials were too few. n
+    counts trials. The setting says claim, way, unit, neighbours, copies, delta. No bound holds for the largest of
+    several readings, nor for the sum over rounds. Never at FINAL, which picks the round by who took part.
+
+    Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is what that promises to the same
+    neighbours, at the same delta; see docs/privacy.md. With `alarm` a bound above it fails the run.
+
+    Fields:
+        way: what is counted.
+        of: the kind of audit example that is audited; left out, each by itself.
+        level: which models are read, the aggregates or those of the holders.
+        run: whose coins `one_run` guesses.
+        guesses: share of the examples that `one_run` guesses; the middle is passed over.
+        thresholds: of margins, declared for `over_runs`.
+        delta: at which epsilon is told.
+        confidence: of every bound by itself.
+        alarm: whether a bound above the promise is an alarm; at most one audit of a run may raise it, of one kind.
+
+    >>> Audit(of="random_pattern", alarm=True).way
+    'one_run'
+    """
+
+    min_runs: ClassVar[int] = 1
+
+    way: Literal["one_run", "over_runs"] = "one_run"
+    of: str = ""
+    level: Level = "global"
+    run: Annotated[int, annotated_types.Ge(0)] = 0
+    guesses: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5
+    thresholds: tuple[float, ...] = ()
+    delta: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 1e-5
+    confidence: Annotated[float, annotated_types.Gt(0.5), annotated_types.Lt(1)] = 0.95
+    alarm: bool = False
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What has to be observed."""
+        return (self.level,)
+
+    @property
+    def words(self) -> str:
+        """How it counts, as its settings say."""
+        if self.way == "one_run":
+            return f"one_run,guesses={self.guesses:g}"
+        return f"over_runs,thresholds={len(self.thresholds)}" if self.thresholds else "over_runs"
+
+    def estimate(self, view: View) -> Sequence[Estimate]:
+        """None: bounds have no replicates, and no difference of two of them is one."""
+        return ()
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """Findings of every kind, and of every example where each has trials of its own."""
+        place = {"global": ("global", ""), "local": ("local", "owner")}.get(self.level)
+        if (view.level, view.setting) != place or view.round in (0, FINAL):
+            return ()
+        found: list[tuple[int, Reading]] = []
+        for kind in view.audit.kinds:
+            rows = np.flatnonzero(view.audit.kind == kind)
+            if self.of in ("", kind):
+                found += (
+                    self._in_one_run(view, kind, rows) if self.way == "one_run" else self._over_runs(view, kind, rows)
+                )
+        return found
+
+    def audited(self, view: View, rows: IntArray) -> Audited:
+        """What sets the two sides apart; of examples with different copies the most."""
+        adjacency: Literal["add_remove", "replace"] = "add_remove" if view.exclusion == "remove" else "replace"
+        return Audited(unit="record", adjacency=adjacency, copies=max(1, int(view.audit.copies[rows].max())))
+
+    def _in_one_run(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int, Reading]]:
+        """The finding of one kind, in the run that was declared."""
+        if self.run >= view.audit.runs:
+            return
+        # whether the holder took part is no secret and says nothing of coins; a model that diverged says nothing
+        there = ~np.isnan(view.margin[:, 0, rows]).all(0) & view.audit.holder_in[self.run, rows]
+        rows = rows[there]
+        scores, is_in = view.margin[self.run, 0, rows], view.audit.is_in[self.run, rows]
+        many = int(self.guesses * len(rows))
+        if not many:
+            return
+        known = ~np.isnan(scores)
+        scores = np.where(known, scores, np.median(scores[known]) if known.any() else 0.0)
+        right = guess(scores, is_in, many, stream(0, "audit ties", round=view.round))
+        finding = _one_run(right, many, len(rows), self.audited(view, rows), self.delta, self.confidence)
+        yield from ((self.run, reading) for reading in self._readings(finding, kind))
+
+    def _over_runs(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int, Reading]]:
+        """The findings of single examples, that of the kind, and the estimate."""
+        margins = view.margin[:, 0]
+        rows = np.array([row for row in rows.tolist() if _both(margins[:, row], view.audit.is_in[:, row])], np.int64)
+        if not len(rows):
+            return
+        whole = [self._of_example(view, row, 1 - (1 - self.confidence) / len(rows)) for row in rows.tolist()]
+        best = max(whole, key=lambda one: one.epsilon)
+        yield from ((-1, reading) for reading in self._readings(best, kind))
+        yield -1, self._pooled(view, kind, rows)
+        for row in rows.tolist():
+            finding = self._of_example(view, row, self.confidence)
+            yield from ((-1, reading) for reading in self._readings(finding, str(row)))
+
+    def _of_example(self, view: View, row: int, confidence: float) -> Finding:
+        """The bound of one example."""
+        margins, is_in = view.margin[:, 0, row], view.audit.is_in[:, row]
+        inside, outside, audited = margins[is_in], margins[~is_in], self.audited(view, np.array([row]))
+        if self.thresholds:
+            return epsilon_over_thresholds(
+                inside,
+                outside,
+                np.array(self.thresholds),
+                audited=audited,
+                delta=self.delta,
+                confidence=confidence,
+            )
+        # halves are drawn without looking at scores, and in the same way for every example
+        halves = stream(0, "audit halves")
+        return epsilon_by_split(inside, outside, halves, audited=audited, delta=self.delta, confidence=confidence)
+
+    def _pooled(self, view: View, kind: str, rows: IntArray) -> Reading:
+        """Epsilon as if scores were normal: thresholds between the means of half of the runs, counts in the other."""
+        hits = inside = alarms = outside = 0
+        for row in rows.tolist():
+            halves = stream(0, "audit halves")
+            is_in = view.audit.is_in[:, row]
+            sides = [view.margin[side, 0, row] for side in (is_in, ~is_in)]
+            sides = [halves.permutation(side[~np.isnan(side)]) for side in sides]
+            (first_in, last_in), (first_out, last_out) = (np.split(side, [len(side) // 2]) for side in sides)
+            if not len(first_in) or not len(first_out):
+                continue
+            threshold = (first_in.mean() + first_out.mean()) / 2
+            hits, inside = hits + int((last_in > threshold).sum()), inside + len(last_in)
+            alarms, outside = alarms + int((last_out > threshold).sum()), outside + len(last_out)
+        audited = self.audited(view, rows)
+        found = gaussian_estimate(
+            hits, inside, alarms, outside, audited=audited, delta=self.delta, confidence=self.confidence
+        )
+        setting = self._setting(found)
+        return Reading(
+            metric="epsilon_gdp",
+            value=found.epsilon,
+            low=found.low,
+            high=found.high,
+            n=found.trials,
+            subject=kind,
+            setting=setting,
+        )
+
+    def _readings(self, finding: Finding, subject: str) -> Iterator[Reading]:
+        """A finding and its ceiling."""
+        for metric, value in (("epsilon_hat", finding.epsilon), ("epsilon_hat.ceiling", finding.ceiling)):
+            setting = self._setting(finding)
+            yield Reading(metric=metric, value=value, n=finding.trials, subject=subject, setting=setting)
+
+    def _setting(self, finding: Finding) -> str:
+        """In words, the same for every reading of one audit."""
+        audited = finding.audited
+        words = (finding.claim, self.words, audited.unit, audited.adjacency, f"copies={audited.copies}")
+        return ",".join((*words, f"delta={finding.delta:g}"))
+
+
+def _both(margins: FloatArray, is_in: BoolArray) -> bool:
+    """Whether there are trials on both sides."""
+    seen = ~np.isnan(margins)
+    return bool((seen & is_in).any() and (seen & ~is_in).any())
+
+
+@lru_cache(maxsize=4096)
+def _one_run(right: int, guesses: int, canaries: int, audited: Audited, delta: float, confidence: float) -> Finding:
+    return one_run(right, guesses, canaries, audited=audited, delta=delta, confidence=confidence)

@@ -1,0 +1,92 @@
+"""Audits of mechanisms that promise more than they do raise the alarm; of one that keeps its promise they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem.accounting import Releases
+from fedmem.auditing import Audited, permitted
+from fedmem.estimators.audit import Audit
+from fedmem.types import View
+from strategies._rule import Round
+from strategies.dp_fedavg import PrivateAveraging
+from tests.banks import make_view
+
+pytestmark = pytest.mark.statistical
+
+CANARIES, REPEATS = 160, 100
+PRESENT = Audited(unit="record", adjacency="add_remove")
+
+
+def scores(strategy: PrivateAveraging, rounds: int, length: float, repeats: int, seed: int) -> View:
+    """What the sums of all rounds show of canaries that each push one coordinate, every repetition a run.
+
+    `length` is how long an update is in clips, before it is clipped.
+    """
+    rng = np.random.default_rng(seed)
+    is_in = rng.random((repeats, CANARIES)) < 0.5
+    present = torch.from_numpy(is_in)
+    sent = {"w": length * strategy.clip * torch.eye(CANARIES, dtype=torch.float64).expand(repeats, -1, -1)}
+    before = {"w": torch.zeros((repeats, CANARIES), dtype=torch.float64)}
+    clients = torch.where(present, torch.arange(CANARIES), -1)
+    generators = tuple(np.random.default_rng([seed, run]) for run in range(repeats))
+    found = np.zeros((repeats, CANARIES))
+    for number in range(1, rounds + 1):
+        round = Round(
+            number=number,
+            before=before,
+            sent=sent,
+            weights=torch.ones((repeats, CANARIES), dtype=torch.float64),
+            present=present,
+            clients=clients,
+            generators=lambda: generators,
+        )
+        after, _ = strategy.rule({}, round)
+        found += after["w"].numpy()
+    return replace(make_view(found, is_in, kind=["canary"] * CANARIES), exclusion="remove")
+
+
+def alarms(view: View, noise: float, counted: int) -> float:
+    """The share of repetitions in which the bound is above what so many releases promise."""
+    releases = Releases(noise_multiplier=noise, sampling="everyone", count=counted, delta=1e-5, unit="record")
+    promised = permitted(PRESENT, releases).epsilon
+    raised = []
+    for run in range(view.audit.runs):
+        found = {reading.metric: reading for _, reading in Audit(run=run, guesses=0.25).tests(view)}
+        assert ",record,add_remove," in found["epsilon_hat"].setting
+        raised.append(found["epsilon_hat"].value > promised)
+    return float(np.mean(raised))
+
+
+@pytest.mark.parametrize(("noise", "rounds"), [(1.0, 1), (4.0, 1), (8.0, 12)])
+def test_a_mechanism_that_keeps_its_promise_is_left_alone(noise: float, rounds: int) -> None:
+    """In at least 95 of 100 repetitions; and the audit finds something, so that it could have raised an alarm."""
+    honest = PrivateAveraging(clip=2.0, noise_multiplier=noise, cohort=CANARIES / 2)
+    view = scores(honest, rounds, 10.0, REPEATS, 0)
+    assert alarms(view, noise, rounds) <= 0.05
+    if noise == 1.0:
+        assert alarms(view, 100 * noise, rounds) > 0.9
+
+
+def test_a_tenth_of_the_noise_is_found() -> None:
+    broken = PrivateAveraging(clip=2.0, noise_multiplier=0.4, cohort=CANARIES / 2)
+    assert alarms(scores(broken, 1, 10.0, 20, 1), 4.0, 1) == 1
+
+
+def test_a_clip_that_is_not_applied_is_found() -> None:
+    """Updates ten clips long; the noise is that of one clip."""
+    clip, length, noise = 2.0, 10.0, 4.0
+    broken = PrivateAveraging(clip=1e6, noise_multiplier=noise * clip / 1e6, cohort=CANARIES / 2)
+    assert alarms(scores(broken, 1, length * clip / 1e6, 20, 2), noise, 1) == 1
+
+
+def test_an_accountant_that_starts_again_in_every_round_is_found() -> None:
+    """Forty rounds are released and one is accounted for; with all of them counted there is no alarm."""
+    honest = PrivateAveraging(clip=2.0, noise_multiplier=4.0, cohort=CANARIES / 2)
+    view = scores(honest, 40, 10.0, 20, 4)
+    assert alarms(view, 4.0, 1) >= 0.95
+    assert alarms(view, 4.0, 40) == 0

@@ -1,0 +1,254 @@
+"""Audits of a bank: what they prove, what they are compared with, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import fedmem
+from fedmem import audits
+from fedmem.accounting import Releases, promise
+from fedmem.auditing import Audited, epsilon_of_counts, one_run
+from fedmem.cli import app
+from fedmem.errors import ScenarioError
+from fedmem.estimators.audit import Audit
+from fedmem.running import measure, run
+from fedmem.types import FINAL, Participation
+from tests.banks import coins, make_view
+from tests.tiny import tiny
+
+RECORD = Audited(unit="record", adjacency="replace")
+CANARIES = [{"kind": "random_pattern", "per_client": 12}]
+POISSON = {"kind": "poisson", "rate": 0.5}
+NOISY = {"kind": "dp_fedavg", "cohort": 2.5, "noise_multiplier": 2.0}
+AUDIT = {"kind": "audit", "way": "one_run"}
+
+
+def readings(audit: Audit, margin: Any, is_in: Any, **changes: Any) -> dict[tuple[str, str], Any]:
+    view = make_view(margin, is_in, kind=["canary"] * is_in.shape[1])
+    found = [(reading.metric, reading.subject, reading) for _, reading in audit.tests(replace(view, **changes))]
+    return {(metric, subject): reading for metric, subject, reading in found}
+
+
+def test_one_run_counts_right_guesses_at_both_ends():
+    rng = np.random.default_rng(0)
+    is_in = coins(2, 40, rng)
+    margin = 3.0 * is_in + rng.normal(size=is_in.shape)
+    order = np.argsort(-margin[1])
+    right = int(is_in[1, order[:10]].sum() + (~is_in[1, order[-10:]]).sum())
+    found = readings(Audit(run=1), margin, is_in)
+    expected = one_run(right, 20, 40, audited=RECORD, delta=1e-5)
+    hat, ceiling = found["epsilon_hat", "canary"], found["epsilon_hat.ceiling", "canary"]
+    assert (hat.value, hat.n, ceiling.value) == (expected.epsilon, 20, expected.ceiling)
+    assert 0.5 < hat.value <= ceiling.value
+    assert hat.setting == "bound,one_run,guesses=0.5,record,replace,copies=1,delta=1e-05"
+    # who scores the wrong way round proves nothing, and neither does a score that says nothing
+    assert readings(Audit(run=1), -margin, is_in)["epsilon_hat", "canary"].value == 0
+    assert readings(Audit(run=1), np.zeros_like(margin), is_in)["epsilon_hat", "canary"].value == 0
+
+
+def test_what_diverged_is_passed_over_and_what_is_not_there_does_not_count():
+    is_in = coins(2, 40, np.random.default_rng(1))
+    margin = np.where(is_in, 1.0, -1.0)
+    margin[:, :10] = np.nan
+    found = readings(Audit(guesses=0.4), margin, is_in)
+    assert found["epsilon_hat", "canary"].n == 12
+    margin = 10.0 * is_in + np.random.default_rng(2).normal(size=is_in.shape)
+    margin[0, :4] = np.nan
+    found = readings(Audit(guesses=0.4), margin, is_in)
+    assert found["epsilon_hat", "canary"].value == one_run(16, 16, 40, audited=RECORD, delta=1e-5).epsilon
+    margin[0] = np.nan
+    assert readings(Audit(), margin, is_in)["epsilon_hat", "canary"].value == 0
+    # too few for a single guess, another kind, another round, another place
+    assert not readings(Audit(guesses=0.01), np.where(is_in, 1.0, -1.0), is_in)
+    assert not readings(Audit(of="other"), margin, is_in)
+    assert not readings(Audit(), margin, is_in, round=FINAL)
+    assert not readings(Audit(), margin, is_in, level="local", setting="owner")
+    assert readings(Audit(level="local"), margin, is_in, level="local", setting="owner")
+
+
+def test_over_runs_each_example_has_trials_of_its_own():
+    rng = np.random.default_rng(2)
+    is_in = coins(200, 3, rng)
+    # the first example is told without fail, the others not at all
+    margin = rng.normal(size=is_in.shape)
+    margin[:, 0] = np.where(is_in[:, 0], 5.0, -5.0)
+    found = readings(Audit(way="over_runs", thresholds=(0.0, 1.0)), margin, is_in)
+    single = epsilon_of_counts(100, 100, 0, 100, audited=RECORD, delta=1e-5, thresholds=2)
+    assert found["epsilon_hat", "0"].value == single.epsilon
+    assert found["epsilon_hat", "1"].value < 0.5
+    # the best of three needs three times the confidence
+    best = epsilon_of_counts(100, 100, 0, 100, audited=RECORD, delta=1e-5, thresholds=2, confidence=1 - 0.05 / 3)
+    assert found["epsilon_hat", "canary"].value == best.epsilon < single.epsilon
+    split = readings(Audit(way="over_runs"), margin, is_in)
+    half = epsilon_of_counts(50, 50, 0, 50, audited=RECORD, delta=1e-5)
+    assert split["epsilon_hat", "0"].value == half.epsilon
+    assert "bound,over_runs,record" in split["epsilon_hat", "0"].setting
+    gdp = split["epsilon_gdp", "canary"]
+    assert gdp.setting.startswith("estimate,over_runs")
+    assert gdp.low <= gdp.value <= gdp.high
+    wrong = readings(Audit(way="over_runs"), -margin, is_in)
+    # by the other tail: a test that is always wrong tells as much, turned round
+    assert wrong["epsilon_hat", "1"].value < 0.5
+
+
+def test_over_runs_without_trials_on_both_sides_there_is_nothing():
+    is_in = np.array([[True, False], [False, True]])
+    margin = np.where(is_in, 1.0, -1.0)
+    margin[0] = np.nan
+    assert not readings(Audit(way="over_runs"), margin, is_in)
+    few = readings(Audit(way="over_runs"), np.where(is_in, 1.0, -1.0), is_in)
+    assert few["epsilon_hat", "canary"].value == few["epsilon_hat.ceiling", "canary"].value == 0
+
+
+def bank(scenario: Any) -> Any:
+    """Everybody of five clients in round 1, then client 0 alone; client k holds example k."""
+    rng = np.random.default_rng(3)
+    audit = make_view(np.zeros((4, 5)), coins(4, 5, rng)).audit
+    audit = replace(audit, holder=np.arange(5, dtype=np.int32))
+    there = [(client, 1) for client in range(5)] + [(0, 2), (0, 3)]
+    parts = [
+        Participation(run=run, round=round, client=client, num_examples=20 if client else 40, failed=False)
+        for client, round in there
+        for run in range(4)
+    ]
+    fields = {"audit": audit, "participation": parts, "roster": "shared", "exclusion": scenario.exclusion}
+    return type("Bank", (), fields)
+
+
+def allowed(scenario: Any, level: str = "global", subject: int = 0, drawn: bool = True, **changes: Any) -> float:
+    made = bank(scenario)
+    for name, value in changes.items():
+        made.audit = replace(made.audit, **{name: value})
+    found = audits.Promises(scenario=scenario, bank=made).to(np.array([subject]), level, 1e-5, drawn=drawn)
+    return math.nan if found is None else found.guarantee.epsilon
+
+
+def test_like_is_compared_with_like():
+    scenario = tiny(sampler=POISSON, strategy=NOISY)
+    client = Releases(
+        noise_multiplier=2.0, sampling="poisson", rate=0.5, count=4, delta=1e-5, unit="client", adjacency="replace"
+    )
+    # a client without one of its records has other data, whichever way the record is left out
+    assert allowed(scenario) == allowed(tiny(sampler=POISSON, strategy=NOISY, exclusion="remove"))
+    assert allowed(scenario) == promise(client).epsilon
+    # many copies at one client are one client
+    assert allowed(scenario, copies=np.full(5, 7, np.int32)) == promise(client).epsilon
+    # runs that share a roster hide nobody: those who took part more often are promised less
+    turns = {0: 3, 1: 1}
+    for subject, count in turns.items():
+        known = replace(client, sampling="everyone", rate=1.0, count=count)
+        assert allowed(scenario, subject=subject, drawn=False) == promise(known).epsilon
+    # what a holder keeps, the server's noise does not protect; without noise there is nothing
+    assert math.isnan(allowed(scenario, level="local"))
+    assert math.isnan(allowed(tiny()))
+
+
+def test_records_of_private_clients_and_their_copies():
+    scenario = tiny(client={"kind": "dp_sgd", "batch_size": 8, "epochs": 1}, exclusion="remove")
+    steps = {0: 3 * 5, 1: 3}
+    for subject, rate in ((0, 8 / 40), (1, 8 / 20)):
+        made = Releases(
+            noise_multiplier=1.0, sampling="poisson", rate=rate, count=steps[subject], delta=1e-5, unit="record"
+        )
+        assert allowed(scenario, subject=subject) == allowed(scenario, level="local", subject=subject)
+        assert allowed(scenario, subject=subject) == promise(made).epsilon
+    two = allowed(scenario, copies=np.full(5, 2, np.int32))
+    # at the same delta, so that it is more than twice as much
+    assert two > 2 * allowed(scenario)
+    replaced = tiny(client={"kind": "dp_sgd", "batch_size": 8, "epochs": 1})
+    assert allowed(replaced) > allowed(scenario)
+
+
+def test_a_group_of_clients_is_promised_less():
+    scenario = tiny(sampler={"kind": "everyone"}, strategy={**NOISY, "cohort": 5.0, "noise_multiplier": 20.0})
+    copies, owner = np.array([2, 1, 1, 1, 1], np.int32), np.array([0, 3, 1, 2, 3, 4], np.int32)
+    assert allowed(scenario, copies=copies, owner=owner) > 2 * allowed(scenario)
+
+
+@pytest.mark.parametrize(
+    ("audit", "changes", "path", "message"),
+    [
+        ({"alarm": True, "of": "random_pattern"}, {}, "alarm", "nothing here adds noise"),
+        ({"alarm": True}, {"strategy": NOISY, "sampler": POISSON}, "of", "declared beforehand; name it"),
+        (
+            {"alarm": True, "of": "random_pattern", "level": "local"},
+            {"strategy": NOISY, "sampler": POISSON},
+            "level",
+            "use level: global, or client dp_sgd",
+        ),
+        ({"of": "nobody"}, {}, "of", "choose from: random_pattern"),
+        ({"run": 4}, {}, "run", "use 0 to 3"),
+        (
+            {"level": "sum"},
+            {"observe": {"every": 2, "levels": ["local", "sum", "global"], "sums": [2]}},
+            "level",
+            "sums",
+        ),
+        ({"way": "over_runs"}, {"runs": 2}, "way", "raise runs, or use one_run"),
+    ],
+)
+def test_audits_that_mean_nothing_are_refused(audit, changes, path, message):
+    with pytest.raises(ScenarioError) as error:
+        audited(audit, **changes)
+    assert any(
+        problem.path == f"estimators[0].{path}" and message in problem.message for problem in error.value.problems
+    )
+
+
+def audited(*many: dict[str, Any], **changes: Any) -> Any:
+    return tiny(**{"injections": CANARIES, "estimators": [{**AUDIT, **one} for one in many], **changes})
+
+
+def test_one_audit_of_a_run_may_raise_the_alarm():
+    chosen = {"alarm": True, "of": "random_pattern"}
+    with pytest.raises(ScenarioError, match=r"estimators\[1\].alarm: another audit may raise the alarm already"):
+        audited(chosen, {**chosen, "guesses": 0.2}, strategy=NOISY, sampler=POISSON)
+
+
+def loud(strategy: str) -> Any:
+    """Sixty canaries that are learned by heart, at an epsilon that would not allow it."""
+    return audited(
+        {"alarm": True, "of": "random_pattern"},
+        {"guesses": 0.2},
+        strategy={"kind": strategy, "cohort": 5.0, "clip": 50.0, "noise_multiplier": 100.0},
+        sampler={"kind": "everyone"},
+        client={"kind": "sgd", "lr": 0.5, "epochs": 20, "batch_size": 8},
+        model={"kind": "mlp", "hidden": [64]},
+        runs=2,
+        exclusion="remove",
+    )
+
+
+def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path):
+    file = tmp_path / "loud.yaml"
+    file.write_text(loud("tests.toys:Boastful").to_yaml())
+    done = CliRunner().invoke(app, ["run", str(file), "--out", str(tmp_path / "runs")])
+    assert done.exit_code == 1, done.output
+    assert "alarm: audit of random_pattern: epsilon is at least" in done.output
+    (folder,) = (tmp_path / "runs" / "tiny").iterdir()
+    finished = fedmem.read(folder)
+    (alarm,) = finished.manifest["alarms"]
+    rows = finished.measurements[finished.measurements.source == "audit"]
+    last = rows[(rows["round"] == 4) & rows.setting.str.contains("guesses=0.5")].set_index("metric").value
+    assert last["epsilon_hat.permitted"] < last["epsilon_hat"] <= last["epsilon_hat.ceiling"]
+    assert f"{last['epsilon_hat']:.4g}" in alarm
+    assert f"{last['epsilon_hat.permitted']:.4g} is promised" in alarm
+    # the other audit is compared as well, once
+    other = rows[(rows.metric == "epsilon_hat.permitted") & rows.setting.str.contains("guesses=0.2")]
+    assert other.value.tolist() == [last["epsilon_hat.permitted"]]
+    assert "ALARM: audit of" in (folder / "report.html").read_text()
+    before = finished.measurements
+    measure(folder)
+    assert fedmem.read(folder).measurements.equals(before)
+
+
+def test_an_honest_mechanism_raises_none(tmp_path):
+    finished = fedmem.read(run(loud("dp_fedavg"), out=tmp_path))
+    assert not finished.manifest["alarms"]
+    assert "epsilon_hat.permitted" in set(finished.measurements.metric)
