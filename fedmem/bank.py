@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.components import ClientAlgorithm, PrivateAlgorithm, Probe
+from fedmem.components import ClientAlgorithm, Probe
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
@@ -20,7 +20,6 @@ from fedmem.holders import Holders
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
 from fedmem.outgoing import Outgoing
-from fedmem.per_example import PrivateSteps
 from fedmem.pilot import follow
 from fedmem.roster import Pilot
 from fedmem.seeding import stream
@@ -198,12 +197,11 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     cut: Mapping[str, Any] = {
         "outgoing": Outgoing(scenario.defences, scenario.seed),
+        "seed": scenario.seed,
         "device": device,
         "stack_bytes": stacks,
         "forward_rows": room.forward_rows,
     }
-    if isinstance(scenario.client, PrivateAlgorithm):
-        return PrivateSteps(*given, seed=scenario.seed, **cut)
     if is_stacked(scenario):
         return Stacked(*given, **cut)
     count = workers_of(scenario) if workers is None else workers
@@ -290,8 +288,7 @@ class _Context:
         """Repeat the client's first local step: same rows, same order, same numbers."""
         work = self._work.kept(transition.run, transition.round, transition.client).first_steps(1)
         given = self.federation.model, self.client, self.federation.store
-        private = isinstance(self.client, PrivateAlgorithm)
-        reference: Executor = PrivateSteps(*given, seed=self.seed) if private else OneByOne(*given)
+        reference = OneByOne(*given, seed=self.seed)
         (outcome,) = reference.train_all(work).outcomes()
         return outcome.sent, work.batches[work.batches >= 0]
 

@@ -161,16 +161,6 @@ def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
             )
 
 
-def _private_steps(client: Any, speed: Any) -> Iterator[Problem]:
-    if isinstance(client, PrivateAlgorithm) and (speed.engine == "flower" or speed.executor == "stacked"):
-        path = "speed.engine" if speed.engine == "flower" else "speed.executor"
-        yield Problem(
-            path=path,
-            message=f"client {kind_of(client)} stacks the examples of one client after the other, in this process; use "
-            + ("engine: lockstep" if speed.engine == "flower" else "executor: auto"),
-        )
-
-
 def _losses_without_noise(client: Any, strategy: Any, sampler: Any) -> Iterator[Problem]:
     if not isinstance(client, PrivateAlgorithm):
         return
@@ -518,7 +508,6 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _noise_of_the_clip,
     privacy.problems,
     audits.problems,
-    _private_steps,
     _losses_without_noise,
     _observed_rounds,
     _levels,

@@ -142,6 +142,7 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
     As few banks as keep all workers at work. Alone in a bank is what cannot be stacked, has defences, or computes with
     several threads, where sums may be taken in another order; apart is what has processes or a device of its own.
     """
+    from fedmem.components import PrivateAlgorithm
     from fedmem.speed import is_stacked
 
     apart: list[int] = []
@@ -151,8 +152,9 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
         if speed.engine != "lockstep" or speed.device != "cpu":
             apart.append(i)
             continue
-        # what defences draw comes from the streams of one seed, and belongs to one round
-        alone = i if speed.threads > 1 or not is_stacked(scenario) or scenario.defences else None
+        # what defences and noisy steps draw comes from the streams of one seed, and belongs to one round
+        draws = scenario.defences or isinstance(scenario.client, PrivateAlgorithm)
+        alone = i if speed.threads > 1 or not is_stacked(scenario) or draws else None
         groups.setdefault((_text(scenario, "model"), _text(scenario, "client"), str(speed), alone), []).append(i)
     total = sum(_width(scenario) for i, scenario in scenarios.items() if i not in apart)
     most = min(TOGETHER, -(-total // max(1, workers)))

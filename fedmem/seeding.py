@@ -63,6 +63,13 @@ class Streams:
         self._state: Any = self._bits.state
         self._state["has_uint32"] = 0
 
+    def own(self, *, run: int, round: int, client: int) -> np.random.Generator:
+        """A generator that nobody moves, at one place: for draws that are not done with at once."""
+        bits = np.random.Philox()
+        self._state["state"]["counter"][:] = (0, client, round, run)
+        bits.state = self._state
+        return np.random.Generator(bits)
+
     def each(self, *, run: Sequence[int], round: int, client: Sequence[int]) -> Iterator[np.random.Generator]:
         """The generator at each place in turn."""
         counter = self._state["state"]["counter"]

@@ -7,7 +7,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from fedmem.components import PrivateAlgorithm
 from fedmem.forks import can_fork
 
 if TYPE_CHECKING:
@@ -34,10 +33,9 @@ hold them all; below, dividing them costs more than it saves."""
 def is_stacked(scenario: Scenario) -> bool:
     """Whether clients are trained as stacks; `auto` stacks the models that say they gain from it.
 
-    On Flower's runtime clients are apart, and what looks at their models computes as they do. Where the gradient of
-    every example is clipped it is the examples of one client that are stacked.
+    On Flower's runtime clients are apart, and what looks at their models computes as they do.
     """
-    if scenario.speed.engine == "flower" or isinstance(scenario.client, PrivateAlgorithm):
+    if scenario.speed.engine == "flower":
         return False
     return scenario.speed.executor == "stacked" or (scenario.speed.executor == "auto" and scenario.model.stackable)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem.components import ClientAlgorithm, ClientState, Outcome
+from fedmem.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
 from fedmem.outgoing import Outgoing, Place
+from fedmem.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.tracing import Traced
 from fedmem.types import Examples, FloatArray, IntArray, Params
@@ -41,7 +43,8 @@ class Executor(ABC):
     """Trains clients and evaluates models on one store of examples; abstract or final.
 
     Models come from the server and go back to it as tensors of the CPU, wherever they are trained: they cross once a
-    round in each direction, and nothing waits for the device within a local step.
+    round in each direction, and nothing waits for the device within a local step. Clients whose gradients are made of
+    those of single examples draw their noise from the streams of `seed`.
     """
 
     name: str
@@ -53,12 +56,16 @@ class Executor(ABC):
         store: Examples,
         *,
         outgoing: Outgoing | None = None,
+        seed: int = 0,
         device: str = "cpu",
         stack_bytes: int = 0,
         forward_rows: int = FORWARD_ROWS,
     ) -> None:
         self._client = client
         self._outgoing = outgoing or Outgoing((), 0)
+        self._private = client.per_example if isinstance(client, PrivateAlgorithm) else None
+        self._seed = seed
+        self._noise = Noise(seed)
         self._device = torch.device(device)
         self._model = model if device == "cpu" else deepcopy(model).to(self._device)
         self._inputs = torch.from_numpy(store.inputs).to(self._device)
@@ -128,6 +135,10 @@ class OneByOne(Executor):
 
     name = "one_by_one"
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._sums = ClippedSums(self._model, self._private) if self._private else None
+
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
         found = [self._client_of(work, i) for i in range(len(work))]
@@ -157,12 +168,17 @@ class OneByOne(Executor):
     ) -> tuple[Outcome, float]:
         state = self._client.init(before, offer, memory)
         losses: list[Tensor] = []
+        size = sum(value.numel() for value in before.values())
+        noise = self._noise.of(place.run, place.round, place.client, size)
         for batch in batches:
             rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
+            inputs, targets = self._inputs[rows], self._targets[rows]
+            if self._sums is not None:
+                state = self._client.step(state, partial(self._noisy, inputs, targets, next(noise), losses))
+                continue
             if not len(rows):
                 state = self._client.step(state, _nothing)
                 continue
-            inputs, targets = self._inputs[rows], self._targets[rows]
 
             def gradient(params: Params, inputs: Tensor = inputs, targets: Tensor = targets) -> Params:
                 leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
@@ -176,6 +192,15 @@ class OneByOne(Executor):
             drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
             outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, drawn))
         return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
+
+    def _noisy(self, inputs: Tensor, targets: Tensor, noise: Tensor, losses: list[Tensor], params: Params) -> Params:
+        """The gradient of a batch, made of those of its examples; takes note of the loss, if there is one."""
+        assert self._sums is not None
+        assert self._private is not None
+        met, total = self._sums(params, inputs, targets)
+        if len(met):
+            losses.append(met.mean())
+        return noisy(total, noise.to(self._device), self._private)
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
@@ -193,7 +218,8 @@ class Stacked(Executor):
     Clients are sorted by their number of steps, so that those who still train are always a prefix of the stack and
     none is padded with idle steps; short batches are padded and masked. Stacks are brought to a few sizes by repeating
     their last client, whose copies are dropped, so that few shapes are met. Clients that remember other things (those
-    that take part for the first time remember nothing yet) are stacked apart.
+    that take part for the first time remember nothing yet) are stacked apart, and so are those whose batches vary and
+    are wider than others', because the width is part of the bits of a sum.
     """
 
     name = "stacked"
@@ -201,24 +227,30 @@ class Stacked(Executor):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._init = Traced(torch.vmap(self._client.init))
-        self._one_step = Traced(torch.vmap(self._step))
+        self._layers = Layers.of(self._model, self._inputs[:2]) if self._private else None
+        self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step))
         self._final = Traced(torch.vmap(self._parts))
         self._sent = Traced(torch.vmap(self._outgoing.sent))
         self._forward = Traced(torch.vmap(self._outputs, in_dims=(0, None)))
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
+        widths = self._widths(work)
+
+        def kind(i: int) -> tuple[int, list[str]]:
+            return widths[i], sorted(work.memory_of(i))
+
         order = np.argsort(-work.steps, kind="stable").tolist()
-        order.sort(key=lambda i: sorted(work.memory_of(i)))
+        order.sort(key=kind)
         size = sum(value[0].numel() * value.element_size() for value in work.models.values())
-        most = max(1, self._stack_bytes // max(1, size))
         parts: list[Done] = []
-        for _, alike in groupby(order, key=lambda i: sorted(work.memory_of(i))):
+        for (width, _), alike in groupby(order, key=kind):
             members = list(alike)
+            most = max(1, self._stack_bytes // max(1, self._stack_size(size, width)))
             # equal parts, so that none is nearly empty
             chunk = -(-len(members) // -(-len(members) // most))
             for start in range(0, len(members), chunk):
-                parts.append(self._train_chunk(work.take(members[start : start + chunk])))
+                parts.append(self._train_chunk(_of_width(work.take(members[start : start + chunk]), width)))
         return _joined(work, parts, np.argsort(np.array(order, dtype=np.int64)))
 
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
@@ -226,7 +258,8 @@ class Stacked(Executor):
         try:
             return self.train_all(work), {}
         except Exception:
-            reference = OneByOne(self._model, self._client, self._store, outgoing=self._outgoing, device=self.device)
+            settings = {"outgoing": self._outgoing, "seed": self._seed, "device": self.device}
+            reference = OneByOne(self._model, self._client, self._store, **settings)
             done, failed = reference.attempt_all(work)
             if not failed:
                 raise  # no client fails alone: the stack is at fault
@@ -235,6 +268,17 @@ class Stacked(Executor):
                 # the others as a stack again: that somebody else fails changes no bit of theirs
                 done = self.train_all(work.take(good)) if good else None
             return done, failed
+
+    def _widths(self, work: Work) -> list[int]:
+        """How wide the batches of each client are taken to be: as they are, or if they vary to a few sizes above."""
+        if self._private is None:
+            return [work.batches.shape[2]] * len(work)
+        widest = (work.batches >= 0).sum(axis=2).max(axis=1, initial=1)
+        return [_bucket(width) for width in widest.tolist()]
+
+    def _stack_size(self, size: int, width: int) -> int:
+        """Bytes that a client takes in the cache: its model, and one for each example that has its own gradient."""
+        return size if self._private is None or self._layers is not None else size * (1 + width)
 
     def _train_chunk(self, work: Work) -> Done:
         count, size = len(work), _bucket(len(work))
@@ -264,6 +308,7 @@ class Stacked(Executor):
         own = torch.from_numpy(np.array([held[0] if len(held) else 0 for held in work.rows])).to(self._device)
         rows = torch.where(rows < 0, own[:, None], rows)
         totals = torch.zeros(len(work), dtype=torch.float64, device=self._device)
+        noise = self._noise_of(work)
         finished: list[ClientState] = []
         there = len(work)
         with torch.no_grad():
@@ -273,16 +318,28 @@ class Stacked(Executor):
                 # in the places after `active` those who are done go on, to no effect
                 taken = min(_bucket(active), len(work))
                 state, losses = self._some_steps(
-                    _part(state, 0, taken), rows[first:last, :taken], masks[first:last, :taken]
+                    _part(state, 0, taken), rows[first:last, :taken], masks[first:last, :taken], noise[:taken]
                 )
                 for loss in losses:
                     totals[:active] += loss[:active]
         finished.append(_part(state, 0, there))
         return _below(finished[::-1]), totals
 
-    def _some_steps(self, state: ClientState, rows: Tensor, masks: Tensor) -> tuple[ClientState, list[Tensor]]:
+    def _noise_of(self, work: Work) -> list[Iterator[Tensor]]:
+        """What is drawn for the steps of each client; nothing where no noise is added."""
+        if self._private is None:
+            return []
+        size = sum(value[0].numel() for value in work.models.values())
+        places = (work.place(i) for i in range(len(work)))
+        return [self._noise.of(place.run, place.round, place.client, size) for place in places]
+
+    def _some_steps(
+        self, state: ClientState, rows: Tensor, masks: Tensor, noise: Sequence[Iterator[Tensor]]
+    ) -> tuple[ClientState, list[Tensor]]:
         """These steps (S, T, B) for all clients, and the losses (T,) of each step."""
-        batches = zip(rows, masks, strict=True)
+        batches: Iterator[tuple[Tensor, ...]] = zip(rows, masks, strict=True)
+        if self._private is not None:
+            batches = ((*batch, torch.stack([next(own) for own in noise])) for batch in batches)
         given = self._batch(*next(batches))
         state, loss = self._one_step(state, *given)
         losses = [loss]
@@ -301,13 +358,13 @@ class Stacked(Executor):
         values = iter(leaves)
         return {part: {name: next(values) for name in params} for part, params in state.items()}, losses
 
-    def _batch(self, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The examples in these rows (T, B)."""
+    def _batch(self, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """The examples in these rows (T, B), and what else belongs to a step."""
         places = rows.flatten()
         inputs, targets = (
             part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in (self._inputs, self._targets)
         )
-        return inputs, targets, mask
+        return inputs, targets, *(part.to(self._device) for part in others)
 
     def _step(self, state: ClientState, inputs: Tensor, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
         met: list[Tensor] = []
@@ -321,6 +378,21 @@ class Stacked(Executor):
         # in the order of what was given, since the next step may take them by their places
         after = {part: {name: after[part][name] for name in params} for part, params in state.items()}
         return after, torch.stack(met).mean() if len(met) > 1 else met[0]
+
+    def _private_step(
+        self, state: ClientState, inputs: Tensor, targets: Tensor, mask: Tensor, noise: Tensor
+    ) -> tuple[ClientState, Tensor]:
+        met: list[Tensor] = []
+
+        def gradient(params: Params) -> Params:
+            given = self._outputs, self._layers, self._private, tuple(params), inputs, targets, mask, noise
+            value, *gradients = PrivateGradient.apply(*given, *params.values())  # type: ignore[no-untyped-call]
+            met.append(value)
+            return dict(zip(params, gradients, strict=True))
+
+        after = self._client.step(state, gradient)
+        after = {part: {name: after[part][name] for name in params} for part, params in state.items()}
+        return after, met[0]
 
     def _parts(self, state: ClientState, before: Params) -> dict[str, Params]:
         """The parts of the outcome; what is kept is left out where it is what is sent."""
@@ -411,6 +483,17 @@ def _of_labels(outputs: Tensor, targets: Tensor) -> Tensor:
     flat = outputs.reshape(count, classes).T
     full = torch.cat((flat, flat.new_zeros(classes, -count % LANES)), dim=1)
     return F.log_softmax(full, dim=0)[:, :count].gather(0, targets.reshape(1, count)).view(clients, rows)
+
+
+def _of_width(work: Work, width: int) -> Work:
+    """The same work, its batches so wide."""
+    there = work.batches.shape[2]
+    if there == width:
+        return work
+    batches = work.batches[:, :, :width]
+    if there < width:
+        batches = np.pad(batches, ((0, 0), (0, 0), (0, width - there)), constant_values=-1)
+    return replace(work, batches=batches)
 
 
 def _bucket(count: int) -> int:

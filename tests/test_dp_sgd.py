@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem import privacy
@@ -18,14 +20,17 @@ from fedmem.accounting import Releases, promise
 from fedmem.bank import simulate
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.errors import ScenarioError
+from fedmem.components import PerExample
 from fedmem.federation import build
-from fedmem.per_example import NOISE, PrivateSteps, clipped_sum
+from fedmem.per_example import NOISE, ClippedSums, Layers, Noise, clipped_sums
 from fedmem.seeding import Streams
-from fedmem.training import OneByOne
+from fedmem.spread import Spread
+from fedmem.training import OneByOne, Stacked
 from fedmem.types import Examples, Participation
 from fedmem.work import Task
 from tests.tiny import tiny
+
+WIDE = 1100
 
 SGD = {"kind": "dp_sgd", "lr": 0.3, "batch_size": 6, "steps": 3}
 
@@ -36,10 +41,44 @@ def store(count: int = 12) -> Examples:
     return Examples(inputs=inputs, targets=rng.integers(3, size=count), ids=np.arange(count))
 
 
-def network() -> nn.Module:
+def linear() -> nn.Module:
+    """Of linear layers alone, whose gradients of single examples are products."""
+    return seeded(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3, bias=False))
+
+
+def gated() -> nn.Module:
+    """With parameters of another kind."""
+    return seeded(nn.Linear(5, 7), nn.GroupNorm(1, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+def convolved() -> nn.Module:
+    """With a convolution, and enough weights for ghost clipping."""
+    return seeded(
+        nn.Unflatten(1, (1, 5)),
+        nn.Conv1d(1, 4, 3),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(12, WIDE),
+        nn.Tanh(),
+        nn.Linear(WIDE, 3),
+    )
+
+
+def seeded(*layers: nn.Module) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+        for layer in layers:
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+        return nn.Sequential(*layers)
+
+
+networks = pytest.mark.parametrize("network", [linear, gated, convolved])
+
+
+def executors(test: Any) -> Any:
+    """By every executor, on models of every kind."""
+    return pytest.mark.parametrize("executor", [OneByOne, Stacked])(networks(test))
 
 
 def task(batches: Any, model: nn.Module) -> Task:
@@ -79,53 +118,100 @@ def by_opacus(client: PrivateSgd, work: Task, model: nn.Module, data: Examples) 
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+@executors
 @pytest.mark.parametrize("clip", [0.1, 1.0, 100.0])
-def test_the_steps_are_those_of_opacus(clip: float) -> None:
-    client = PrivateSgd(lr=0.3, momentum=0.5, clip=clip, noise_multiplier=0.8, batch_size=4)
+def test_the_steps_are_those_of_opacus(executor: Any, network: Any, clip: float) -> None:
+    # noise of one length at most, since weights that run away make rounding large
+    noise = 0.8 / max(clip, 1.0)
+    client = PrivateSgd(lr=0.3, momentum=0.5, clip=clip, noise_multiplier=noise, batch_size=4)
     batches = [[0, 1, 2, 3, 4], [5, 6, -1, -1, -1], [-1] * 5, [7, 8, 9, 10, 11]]
     data, work = store(), task(batches, network())
-    (ours,) = PrivateSteps(network(), client, data, seed=7).train([work])
+    (ours,) = executor(network(), client, data, seed=7).train([work])
     theirs = by_opacus(client, work, network(), data)
     for name, value in ours.outcome.sent.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-6)
-    (other,) = PrivateSteps(network(), client, data, seed=8).train([work])
-    assert not torch.allclose(other.outcome.sent["0.weight"], ours.outcome.sent["0.weight"], rtol=1e-2)
+    (other,) = executor(network(), client, data, seed=8).train([work])
+    first = next(iter(theirs))
+    assert not torch.allclose(other.outcome.sent[first], ours.outcome.sent[first], rtol=1e-2)
 
 
-def test_without_noise_and_clipping_it_is_plain_sgd() -> None:
+@executors
+def test_without_noise_and_clipping_it_is_plain_sgd(executor: Any, network: Any) -> None:
     batches = [[0, 1, 2, 3], [4, 5, 6, 7]]
     data, work = store(), task(batches, network())
     private = PrivateSgd(lr=0.3, clip=1e6, noise_multiplier=0.0, batch_size=4)
-    (ours,) = PrivateSteps(network(), private, data, seed=0).train([work])
+    (ours,) = executor(network(), private, data, seed=0).train([work])
     (plain,) = OneByOne(network(), Sgd(lr=0.3, batch_size=4), data).train([work])
     for name, value in plain.outcome.sent.items():
         torch.testing.assert_close(ours.outcome.sent[name], value, rtol=1e-4, atol=1e-6)
     assert ours.loss == pytest.approx(plain.loss, rel=1e-5)
 
 
-def test_an_empty_batch_is_a_step_of_noise() -> None:
+@executors
+def test_an_empty_batch_is_a_step_of_noise(executor: Any, network: Any) -> None:
     client = PrivateSgd(lr=1.0, clip=2.0, noise_multiplier=3.0, batch_size=4)
     work = task([[-1, -1]], network())
-    (done,) = PrivateSteps(network(), client, store(), seed=0).train([work])
+    (done,) = executor(network(), client, store(), seed=0).train([work])
     step = torch.cat([(done.outcome.sent[name] - value).flatten() for name, value in work.before.items()])
     assert float(step.std()) == pytest.approx(3.0 * 2.0 / 4, rel=0.25)
     assert np.isnan(done.loss)
 
 
-def test_each_example_is_clipped_by_itself() -> None:
-    rng = np.random.default_rng(0)
-    each = {"a": torch.from_numpy(rng.normal(size=(6, 3, 2))), "b": torch.from_numpy(rng.normal(size=(6, 4)))}
-    each["a"][1], each["b"][1] = 0, 0
-    each["a"][2, 0, 0] = torch.inf
-    total = clipped_sum(each, 0.7)
-    vectors = torch.cat([each["a"].flatten(1), each["b"]], dim=1).numpy()
-    naive = np.zeros(10)
-    for i, vector in enumerate(vectors):
-        naive += 0 if i == 2 else vector * min(1.0, 0.7 / (np.linalg.norm(vector) + 1e-6))
-    np.testing.assert_allclose(torch.cat([total["a"].flatten(), total["b"]]).numpy(), naive, rtol=1e-10)
+def naive(model: nn.Module, params: Any, inputs: Any, targets: Any, clip: float) -> Any:
+    """The clipped sum by a plain loop, one backward pass for each example; one that is not finite is left out."""
+    total = {name: np.zeros(tuple(value.shape)) for name, value in params.items()}
+    for one, target in zip(inputs, targets, strict=True):
+        leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+        loss = F.cross_entropy(functional_call(model, leaves, (one[None],)), target[None])
+        found = torch.autograd.grad(loss, list(leaves.values()))
+        norm = np.sqrt(sum(float(value.double().square().sum()) for value in found))
+        if np.isfinite(norm):
+            for name, value in zip(params, found, strict=True):
+                total[name] += value.double().numpy() * min(1.0, clip / (norm + 1e-6))
+    return total
+
+
+def batch_of(model: nn.Module, count: int = 6) -> Any:
+    data = store(count)
+    params = {name: value.detach().clone() for name, value in model.named_parameters()}
+    return params, torch.from_numpy(data.inputs), torch.from_numpy(data.targets)
+
+
+@pytest.mark.parametrize("wild", [False, True])
+@pytest.mark.parametrize("network", [linear, gated, convolved])
+def test_each_example_is_clipped_by_itself(network: Any, wild: bool) -> None:
+    """One client by Opacus and two as a stack; a gradient that is zero or not finite counts as zero."""
+    model = network()
+    params, inputs, targets = batch_of(model)
+    inputs[1] = 0
+    if wild:
+        inputs[2] = torch.inf
+    expected = naive(model, params, inputs, targets, 0.3)
+    _, alone = ClippedSums(model, PerExample(clip=0.3, noise_multiplier=1.0, expected=4.0))(params, inputs, targets)
+    # the second client has another model, and one of its rows is padding
+    other = {name: value * 0.7 for name, value in params.items()}
+    mask = torch.ones(2, 6)
+    mask[1, 4] = 0
+    pair = {name: torch.stack([params[name], other[name]]) for name in params}
+    both = [torch.stack([part, part]) for part in (inputs, targets)]
+    outputs = lambda given, batch: functional_call(model, given, (batch,))  # noqa: E731
+    layers = Layers.of(model, inputs[:2])
+    assert (layers is not None) == (network is linear)
+    for using in (layers, None):
+        _, stack = clipped_sums(outputs, using, pair, *both, mask, 0.3)
+        for name, value in expected.items():
+            np.testing.assert_allclose(stack[name][0].numpy(), value, rtol=1e-4, atol=1e-6)
+    left = [0, 1, 2, 3, 5]
+    shorter = naive(model, other, inputs[left], targets[left], 0.3)
+    for name, value in expected.items():
+        np.testing.assert_allclose(alone[name].numpy(), value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(stack[name][1].numpy(), shorter[name], rtol=1e-4, atol=1e-6)
     # the clipped mean, which steadies training and is no privacy, is something else
-    mean = vectors[[0, 1, 3, 4, 5]].sum(0)
-    assert not np.allclose(naive, mean * min(1.0, 0.7 / np.linalg.norm(mean)), rtol=0.1)
+    loose = naive(model, params, inputs, targets, 1e9)
+    length = np.sqrt(sum(np.square(value).sum() for value in loose.values()))
+    assert any(
+        not np.allclose(value, loose[name] * min(1.0, 0.3 / length), rtol=0.1) for name, value in expected.items()
+    )
 
 
 def test_batches_are_poisson() -> None:
@@ -146,7 +232,7 @@ def test_batches_are_poisson() -> None:
 def test_a_federation_is_what_its_runs_are_alone() -> None:
     scenario = tiny(client=SGD, runs=2, rounds=2, observe={})
     together = simulate(scenario, build(scenario))
-    assert together.executor == "per_example"
+    assert together.executor == "stacked"
     alone = simulate(scenario, build(scenario), runs=[1])
     for name, value in alone.params[0].items():
         assert torch.equal(value, together.params[1][name])
@@ -177,7 +263,55 @@ def test_each_client_promises_what_its_rows_allow() -> None:
     assert not privacy.of_records(tiny(), bank, 4)
 
 
-@pytest.mark.parametrize("speed", [{"engine": "flower"}, {"executor": "stacked"}])
-def test_other_ways_to_train_are_refused(speed: Any) -> None:
-    with pytest.raises(ScenarioError, match="stacks the examples of one client after the other"):
-        tiny(client=SGD, speed=speed)
+def test_noise_is_that_of_the_streams() -> None:
+    noise = Noise(7).of(1, 2, 3, 5)
+    (rng,) = Streams(7, NOISE).each(run=[1], round=2, client=[3])
+    drawn = [next(noise).numpy() for _ in range(3)]
+    np.testing.assert_array_equal(np.concatenate(drawn), rng.standard_normal(15))
+    # two at once do not disturb each other
+    one, other = Noise(7).of(1, 2, 3, 5), Noise(7).of(1, 2, 4, 5)
+    for part in drawn:
+        assert not np.array_equal(next(other).numpy(), part)
+        np.testing.assert_array_equal(next(one).numpy(), part)
+
+
+def tasks(model: nn.Module, count: int = 7) -> list[Task]:
+    """Clients with Poisson batches of various widths and numbers, some empty."""
+    rng = np.random.default_rng(5)
+    there = []
+    for client in range(count):
+        plan = PrivateSgd(batch_size=3, steps=1 + client % 4).batches(12, rng)
+        if client == 2:
+            plan[0] = -1
+        there.append(replace(task(plan, model), client=client))
+    return there
+
+
+@networks
+def test_all_executors_agree_and_stacks_may_be_cut_anywhere(network: Any) -> None:
+    client = PrivateSgd(lr=0.3, momentum=0.5, clip=0.5, batch_size=3)
+    model, data = network(), store()
+    work = tasks(model)
+    alone = OneByOne(model, client, data, seed=7).train(work)
+    whole, cut = (Stacked(model, client, data, seed=7, stack_bytes=size).train(work) for size in (0, 1))
+    spread = Spread(model, client, data, seed=7, workers=2)
+    try:
+        apart = spread.train(work)
+    finally:
+        spread.close()
+    for one, stacked, single, forked in zip(alone, whole, cut, apart, strict=True):
+        assert one.loss == pytest.approx(stacked.loss, rel=1e-5, nan_ok=True)
+        for name, value in one.outcome.sent.items():
+            torch.testing.assert_close(stacked.outcome.sent[name], value, rtol=1e-5, atol=1e-6)
+            assert torch.equal(stacked.outcome.sent[name], single.outcome.sent[name])
+            assert torch.equal(forked.outcome.sent[name], value)
+
+
+@pytest.mark.flower
+def test_flowers_runtime_gives_the_bits_of_one_by_one() -> None:
+    found = []
+    for speed in ({"engine": "flower", "workers": 1}, {"executor": "one_by_one", "workers": 1}):
+        scenario = tiny(client=SGD, runs=2, rounds=2, observe={}, speed=speed)
+        found.append(simulate(scenario, build(scenario)).params)
+    for one, other in zip(*found, strict=True):
+        assert all(torch.equal(one[name], value) for name, value in other.items())

@@ -76,6 +76,7 @@ def _workplace(text: str) -> _Workplace:
             scenario.client,
             federation.store,
             outgoing=Outgoing(scenario.defences, scenario.seed),
+            seed=scenario.seed,
         ),
     )
 
