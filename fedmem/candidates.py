@@ -89,9 +89,22 @@ class Candidates:
             told += [len(options) > 1] * len(options[option])
         return tuple(told)
 
+    @cached_property
+    def ending(self) -> Tokens:
+        """The fixed text at the end of every member."""
+        last = max((j for j, options in enumerate(self.slots) if len(options) > 1), default=-1)
+        return tuple(token for options in self.slots[last + 1 :] for token in options[0])
+
     def index(self, tokens: Sequence[int]) -> int:
-        """The lowest number of a member with exactly these tokens, the prefix included."""
+        """The lowest number of a member with exactly these tokens, the prefix included; `ending` may be left out."""
         given = tuple(int(token) for token in tokens)
+        for whole in (given, given + self.ending):
+            found = self._index(whole)
+            if found is not None:
+                return found
+        raise ValueError(f"{given} is no member of the {self.size} candidates")
+
+    def _index(self, given: Tokens) -> int | None:
         start = len(self.prefix)
         # by the place that is reached: the lowest number so far
         reached = {start: 0} if given[:start] == self.prefix else {}
@@ -104,9 +117,7 @@ class Candidates:
                         found = number * len(options) + option
                         after[end] = min(found, after.get(end, found))
             reached = after
-        if len(given) not in reached:
-            raise ValueError(f"{given} is no member of the {self.size} candidates")
-        return reached[len(given)]
+        return reached.get(len(given))
 
     def sample(self, count: int, rng: np.random.Generator) -> list[int]:
         """The numbers of `count` members, each drawn uniformly, so that one may come twice."""

@@ -104,20 +104,24 @@ class Sampling:
             return np.asarray(z - top - np.log(np.exp(z - top).sum(axis=1, keepdims=True)))
 
 
-def log_chance(model: CausalModel, prefix: Sequence[int], rest: Sequence[int], sampling: Sampling) -> float:
-    """log p_z, where p_z is the probability that one text drawn after `prefix` begins with exactly `rest`.
+def log_chances(model: CausalModel, prefix: Sequence[int], rests: Ints, sampling: Sampling) -> Floats:
+    """(n,) log p_z of each of `rests` (n, length), the probability that a text drawn after `prefix` begins with it.
 
     The product over its tokens of the probability with which each is drawn, from the model and not from draws: exact,
     and as small as it may be. -inf .. 0; -inf where the scheme never draws it, NaN where the model says NaN.
     """
     import torch
 
+    count, length = rests.shape
     logits, state = read(model, prefix)
-    total = 0.0
-    for place, token in enumerate(rest):
-        total += float(sampling.log_shares(logits.double().numpy())[0, token])
-        if place + 1 < len(rest):
-            logits, state = model.advance(state, torch.tensor([token]))
+    together = torch.zeros(count, dtype=torch.int64)
+    logits, state = logits[together], model.select(state, together)
+    total = np.zeros(count)
+    for place in range(length):
+        tokens = rests[:, place]
+        total += sampling.log_shares(logits.double().numpy())[np.arange(count), tokens]
+        if place + 1 < length:
+            logits, state = model.advance(state, torch.from_numpy(np.ascontiguousarray(tokens)))
     return total
 
 

@@ -191,7 +191,7 @@ class References:
     """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label.
 
     Members of a text carry their own `targets` (count, L), and serve the one label that there is. `space` are all
-    members there are, where these are few enough to compare with each of them.
+    members there are: where these are few enough, a canary is ranked among every one of them.
     """
 
     family: str

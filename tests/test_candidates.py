@@ -37,7 +37,7 @@ def test_a_member_is_found_by_its_tokens_as_the_first_that_has_them(space):
 @given(spaces, st.lists(st.integers(0, 3), max_size=8))
 def test_other_tokens_are_no_member(space, tokens):
     every = {space.member(i) for i in range(space.size)}
-    if tuple(tokens) not in every:
+    if tuple(tokens) not in every and (*tokens, *space.ending) not in every:
         with pytest.raises(ValueError, match="no member"):
             space.index(tokens)
 
@@ -48,6 +48,14 @@ def test_fixed_text_is_not_secret_wherever_it_stands():
         (False, False, True, False, False, True, True),
         (False, False, True, False, False, True),
     ]
+
+
+def test_fixed_text_at_the_end_may_be_left_out():
+    space = Candidates(prefix=(9,), slots=(((1,), (2,)), ((5,),), ((6, 7),)))
+    assert space.ending == (5, 6, 7)
+    assert [space.index((9, 2)), space.index((9, 2, 5, 6, 7))] == [1, 1]
+    with pytest.raises(ValueError, match="no member"):
+        space.index((9, 2, 5))
 
 
 def test_spaces_beyond_all_counting_are_numbered_exactly():

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from fedmem.spare import Spare
 
 
-_LARGEST_SPACE = 10**6
-"""Of so many members each is compared with a secret; of more, fresh references."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Secret(Placed):
     """Text such as "the access code is 281265", drawn uniformly from the members of a template, all different.
@@ -92,12 +88,11 @@ class Secret(Placed):
         return replace(planned, start=self.start, stop=self.stop)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
-        """`count` fresh members, and all members there are where these are at most a million."""
+        """`count` fresh members, and the space that they are drawn from."""
         template = self._parsed(space)
         members = template.space
         found = audited(*_written(template, members.sample(count, rng)), space.shape[0])
-        everything = members if members.size <= _LARGEST_SPACE else None
-        return References(family=self.name, inputs=found.inputs, targets=found.targets, space=everything)
+        return References(family=self.name, inputs=found.inputs, targets=found.targets, space=members)
 
     def _parsed(self, space: Space) -> Template:
         template = parsed(self.template, self.lists, text_of(space, self.name))
