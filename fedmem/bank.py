@@ -124,7 +124,7 @@ def gather(
             seed=scenario.seed,
             roster=scenario.roster,
             exclusion=scenario.exclusion,
-            targets={"test": federation.test.targets},
+            targets={"test": federation.test.labels},
         ),
         measurements=tuple(observer.measurements),
         reconstructions=observer.kept,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedmem.losses import UNASKED, over_what_is_asked
 from fedmem.training import Executor
 from fedmem.types import (
     AuditSet,
@@ -55,13 +56,38 @@ def margins_of(logits: FloatArray, labels: IntArray) -> FloatArray:
     return _answers(logits, labels)[0]
 
 
-def _answers(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, BoolArray]:
-    """Margins of one class each, and whether it beats every other strictly; NaN beats nothing, and nothing beats NaN.
+def sequences(margin: FloatArray, targets: IntArray) -> FloatArray:
+    """(..., n) the margin of each passage as a whole, from those of its places (..., n, L).
+
+    With p the geometric mean of the probabilities of the targets (n, L) that are asked, that is `log p - log(1 - p)`.
+    So its loss, `losses` of this, is the mean over these places in nats, and exp(-loss) the probability of a token;
+    both are exact where every place is nearly sure. NaN where nothing is asked.
+
+    >>> places = np.log([[1.0, 3.0, 9.0]])
+    >>> losses(sequences(places, np.array([[4, 7, -1]]))).round(6).tolist() == [round(np.log(2 * 4 / 3) / 2, 6)]
+    True
+    """
+    loss = over_what_is_asked(losses(margin), targets)
+    with np.errstate(divide="ignore"):
+        return np.asarray(-loss - np.log(-np.expm1(-loss)))
+
+
+def _answers(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, BoolArray | FloatArray]:
+    """The margin of each example, and whether its class beats every other, of a passage the share of places where."""
+    margin, correct = _places_of(logits, labels)
+    if labels.ndim == 1:
+        return margin, correct
+    return sequences(margin, labels), over_what_is_asked(correct, labels)
+
+
+def _places_of(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, BoolArray]:
+    """Margins of one class each, and whether it beats every other strictly; NaN beats nothing, nothing beats NaN.
 
     Each needs one sum alone, of all powers or of the others, so that half of the work of `margins` is enough.
     """
     z = torch.from_numpy(np.array(logits, dtype=np.float64))
-    label = torch.from_numpy(labels)[:, None].expand(*z.shape[:-1], 1)
+    # where nothing is asked any class will do
+    label = torch.from_numpy(np.where(labels == UNASKED, 0, labels))[..., None].expand(*z.shape[:-1], 1)
     own = z.gather(-1, label)
     first = z.argmax(dim=-1, keepdim=True) == label
     z.scatter_(-1, label, torch.where(first, -torch.inf, own))
@@ -86,7 +112,7 @@ def evidence_of(
 ) -> Evidence:
     """Loss, margin and correctness of every model on every example of a set."""
     margin = np.empty((len(models), len(examples)))
-    correct = np.empty(margin.shape, dtype=bool)
+    correct = np.empty(margin.shape, dtype=bool if examples.targets.ndim == 1 else np.float64)
     at_once = executor.models_at_once(len(examples))
     for start in range(0, len(models), at_once):
         logits = executor.logits(models[start : start + at_once], examples.inputs)
@@ -116,10 +142,12 @@ def rank_of(
 ) -> ReferenceEvidence:
     """Where each canary of a family ranks by loss among fresh references, under the label of that canary.
 
-    Comparing margins is comparing losses, and never saturates. A margin of NaN is stored as `less` = -1.
+    Comparing margins is comparing losses, and never saturates. A margin of NaN is stored as `less` = -1. Passages carry
+    their own targets, and may be of different lengths: there the sums of -log p over all that is asked are compared,
+    which the quantiles are of too.
     """
     subjects = np.flatnonzero(audit.kind == references.family)
-    targets = audit.examples.targets[subjects]
+    targets = audit.examples.labels[subjects]
     labels = np.unique(targets)
     count = len(references.inputs)
     less = np.empty((len(models), len(subjects)), dtype=np.int32)
@@ -132,19 +160,28 @@ def rank_of(
     shown = (client < 0)[:, None] | _holds(audit.holds(client)[:, subjects], column, len(labels))
     at_once = executor.models_at_once(count) if len(labels) else len(models)
     for start in range(0, len(models) if len(labels) else 0, at_once):
-        found = margins(executor.logits(models[start : start + at_once], references.inputs), labels)
-        part = slice(start, start + len(found))
+        logits = executor.logits(models[start : start + at_once], references.inputs)
+        part = slice(start, start + len(logits))
+        own_score = own.margin[part, subjects]
+        if references.targets is None:
+            found = margins(logits, labels)
+        else:
+            asked_of = (references.targets != UNASKED).sum(axis=1)
+            found = _less_sums(_answers(logits, references.targets)[0], asked_of)[..., None]
+            own_score = _less_sums(own_score, audit.examples.asked[subjects])
         ordered = np.ascontiguousarray(found.transpose(0, 2, 1))
         ordered.sort(axis=2)
-        own_margin = own.margin[part, subjects]
         asked = np.zeros((len(found), len(labels), place.max() + 1))
-        asked[:, column, place] = own_margin
+        asked[:, column, place] = own_score
         up_to, below = (_count(ordered, asked, strictly)[:, column, place] for strictly in (False, True))
         ties[part] = up_to - below
-        less[part] = np.where(np.isnan(own_margin), -1, count - up_to)
+        less[part] = np.where(np.isnan(own_score), -1, count - up_to)
         told = ordered[shown[part]]
-        # no loss is formed twice
-        quantiles[part][shown[part]] = losses(told)[:, places] if count < QUANTILES else losses(told[:, places])
+        if references.targets is not None:
+            quantiles[part][shown[part]] = -told[:, places]
+        else:
+            # no loss is formed twice
+            quantiles[part][shown[part]] = losses(told)[:, places] if count < QUANTILES else losses(told[:, places])
     first = transitions[0]
     return ReferenceEvidence(
         round=first.round,
@@ -159,6 +196,11 @@ def rank_of(
         labels=labels,
         quantiles=quantiles,
     )
+
+
+def _less_sums(margin: FloatArray, asked: IntArray) -> FloatArray:
+    """The sums of log p over what is asked of passages, from their margins; equal margins give equal sums."""
+    return np.asarray(-losses(margin) * asked)
 
 
 def _columns(targets: IntArray, labels: IntArray) -> tuple[IntArray, IntArray]:
@@ -185,9 +227,8 @@ def _count(ordered: FloatArray, asked: FloatArray, strictly: bool) -> IntArray:
 
 
 def accuracy(evidence: Evidence) -> float:
-    """Share of (model, example) pairs that are correct; NaN without any."""
-    correct: BoolArray = evidence.correct
-    return float(correct.mean()) if correct.size else float("nan")
+    """Share of (model, example) pairs that are correct, of passages the mean share of tokens; NaN without any."""
+    return float(evidence.correct.mean()) if evidence.correct.size else float("nan")
 
 
 def _places(transitions: Sequence[Transition]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

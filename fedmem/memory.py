@@ -148,7 +148,7 @@ def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
     models = (len(scenario.observed_rounds) - 1) * (cohort * local + whole) + whole
     audit = federation.audit
     examples = len(audit) + len(federation.test) + len(federation.population)
-    labels = sum(len(np.unique(audit.examples.targets[audit.kind == part.family])) for part in federation.references)
+    labels = sum(len(np.unique(audit.examples.labels[audit.kind == part.family])) for part in federation.references)
     return models * (17 * examples + (4 * QUANTILES + 8) * labels)
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from fedmem.components import PerExample
+from fedmem.losses import example_losses
 from fedmem.seeding import Streams
 from fedmem.types import Params
 
@@ -100,7 +100,8 @@ class ClippedSums:
     def __call__(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
         """Losses (B,) and the sum of the shortened gradients; zeros for an empty batch."""
         if not len(inputs):
-            return inputs.new_zeros(0), {name: torch.zeros_like(value) for name, value in params.items()}
+            nothing = {name: torch.zeros_like(value) for name, value in params.items()}
+            return torch.zeros(0, device=inputs.device), nothing
         with torch.no_grad():
             for name, value in self._params.items():
                 value.copy_(params[name])
@@ -119,7 +120,7 @@ class ClippedSums:
 
     def _by_hooks(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
         self._optimizer.zero_grad(set_to_none=True)
-        losses = losses_of(self._wrapped(inputs), targets)
+        losses = example_losses(self._wrapped(inputs), targets)
         losses.mean().backward()  # type: ignore[no-untyped-call]
         self._optimizer.clip_and_accumulate()
         return losses.detach(), {name: value.summed_grad for name, value in self._params.items()}  # type: ignore[attr-defined]
@@ -128,15 +129,9 @@ class ClippedSums:
         from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 
         self._optimizer.zero_grad(set_to_none=True)
-        losses = losses_of(self._wrapped(inputs), targets)
+        losses = example_losses(self._wrapped(inputs), targets)
         DPTensorFastGradientClipping(self._wrapped, self._optimizer, losses).backward()
         return losses.detach(), {name: value.grad.clone() for name, value in self._params.items()}  # type: ignore[union-attr]
-
-
-def losses_of(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(B,) the loss of each example, the mean over its places where it has several."""
-    losses = F.cross_entropy(outputs, targets, reduction="none")
-    return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
 
 
 def _outputs(model: nn.Module, params: Params, batch: Tensor) -> Tensor:
@@ -209,7 +204,7 @@ def _each(outputs: Outputs, params: Params, inputs: Tensor, targets: Tensor) -> 
         }
 
         def loss(own: Params, one: Tensor, target: Tensor) -> Tensor:
-            return losses_of(outputs(own, one[None]), target[None])[0]
+            return example_losses(outputs(own, one[None]), target[None])[0]
 
         losses = torch.vmap(torch.vmap(loss))(leaves, inputs, targets)
         found = torch.autograd.grad(losses.sum(), list(leaves.values()))
@@ -264,7 +259,7 @@ class Layers:
                     return value + added[name]
 
                 with _hooked({name: partial(note, name) for name in linear}, linear):
-                    return losses_of(functional_call(self._model, own, (batch,)), labels), given
+                    return example_losses(functional_call(self._model, own, (batch,)), labels), given
 
             detached = {name: value.detach() for name, value in params.items()}
             losses, given = torch.vmap(one)(detached, inputs, targets, zeros)

@@ -118,7 +118,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     }
     audit = federation.audit
     labels = [
-        len(np.unique(audit.examples.targets[audit.kind == references.family])) for references in federation.references
+        len(np.unique(audit.examples.labels[audit.kind == references.family])) for references in federation.references
     ]
     evidence, references = (sum(models.values()) * each for each in (sum(sets.values()), sum(labels)))
     needs = memory.needs_of(scenario, federation, cohorts.widest)
@@ -200,10 +200,10 @@ def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int
     audit, ranked = federation.audit, 0.0
     for family in federation.references:
         own = audit.kind == family.family
-        pairs = np.unique(np.stack([audit.holder[own], audit.examples.targets[own]]), axis=1).shape[1]
+        pairs = np.unique(np.stack([audit.holder[own], audit.examples.labels[own]]), axis=1).shape[1]
         # a client's model has the quantiles of the labels that it holds, an aggregate those of all
         ranked += models.get("local", 0) * pairs / scenario.clients
-        ranked += models.get("global", 0) * len(np.unique(audit.examples.targets[own]))
+        ranked += models.get("global", 0) * len(np.unique(audit.examples.labels[own]))
     found = {
         "evidence": HELD * evidence,
         "references": round(3.2 * QUANTILES * ranked),

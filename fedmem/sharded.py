@@ -99,7 +99,7 @@ def train(
         seed=scenario.seed,
         roster=scenario.roster,
         exclusion=scenario.exclusion,
-        targets={"test": federation.test.targets},
+        targets={"test": federation.test.labels},
     )
     joined = join([shards.read(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed)
     return replace(joined, pilot=pilot), division

@@ -27,6 +27,8 @@ _COLUMNS: Mapping[str, str] = {
     "value:float64 low:float64 high:float64 n:int64",
     "evidence": "run:int32 round:int32 level:text client:int32 set:text subject:int32 "
     "loss:float64 margin:float64 correct:bool",
+    "evidence of texts": "run:int32 round:int32 level:text client:int32 set:text subject:int32 "
+    "loss:float64 margin:float64 correct:float64",
     "references": "run:int32 round:int32 level:text client:int32 family:text label:int64 count:int32 "
     "subjects:[int64] less:[int32] ties:[int32] quantiles:[float32]",
     "audit": "subject:int64 injection:int32 kind:text role:text holder:int32 copies:int32 start:int32 stop:int32 "
@@ -40,7 +42,8 @@ def write_readings(folder: Path, bank: Bank, measurements: Sequence[Measurement]
     """The tables of what was read of the runs of a bank: measurements, evidence, references, participation."""
     layout: Any = [evidence_layout(block) for block in bank.evidence]
     write_table(folder, "measurements", [measurement_rows(measurements)])
-    write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout)
+    columns = _columns_of(bank.evidence[0]) if bank.evidence else "evidence"
+    write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout, columns=columns)
     layout = [reference_layout(block) for block in bank.references]
     write_table(folder, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
     write_table(folder, "participation", [participation_rows(bank.participation)])
@@ -87,7 +90,7 @@ def evidence_rows(block: Evidence) -> pa.Table:
     """One row per transition and example, transition by transition."""
     models, examples = block.loss.shape
     return _table(
-        "evidence",
+        _columns_of(block),
         {
             "run": np.repeat(block.run.astype(np.int32), examples),
             "round": np.full(block.loss.size, block.round, dtype=np.int32),
@@ -100,6 +103,11 @@ def evidence_rows(block: Evidence) -> pa.Table:
             "correct": block.correct.ravel(),
         },
     )
+
+
+def _columns_of(block: Evidence) -> str:
+    """Which columns a block has: of a text a share of tokens is correct."""
+    return "evidence" if block.correct.dtype == np.bool_ else "evidence of texts"
 
 
 def evidence_layout(block: Evidence) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def read_evidence(path: Path) -> Iterator[Evidence]:
 
 def _grouped(subjects: NDArray[Any], labels: NDArray[Any], audit: AuditSet) -> tuple[NDArray[Any], NDArray[Any]]:
     """The order that brings the canaries of a family together by label, and how many each label has."""
-    of_label = audit.examples.targets[subjects][None, :] == labels[:, None]
+    of_label = audit.examples.labels[subjects][None, :] == labels[:, None]
     assert (of_label.sum(axis=0) == 1).all(), "every canary has exactly one of the labels of its family"
     return np.argsort(of_label.argmax(axis=0), kind="stable") if len(labels) else subjects, of_label.sum(axis=1)
 
@@ -217,7 +225,7 @@ def audit_rows(audit: AuditSet) -> pa.Table:
             "copies": audit.copies,
             "start": audit.start,
             "stop": audit.stop,
-            "target": audit.examples.targets,
+            "target": audit.examples.labels,
             "id": audit.examples.ids,
             "is_in": lists(audit.is_in.T, audit.runs),
             "inputs": lists(audit.examples.inputs, size),
@@ -230,10 +238,13 @@ def read_audit(path: Path) -> AuditSet:
     table, layout = _read(path)
     column = {name: table.column(name).combine_chunks() for name in table.column_names}
     coins = numbers(column["is_in"].flatten())
+    asked = "asked" in layout
+    # the numbers of tokens are few enough to be exact among float32
+    kind = np.int64 if asked else np.float32
     return AuditSet(
         examples=Examples(
-            inputs=numbers(column["inputs"].flatten()).copy().reshape(layout["inputs"]),
-            targets=numbers(column["target"]),
+            inputs=numbers(column["inputs"].flatten()).astype(kind).reshape(layout["inputs"]),
+            targets=np.array(layout["asked"], dtype=np.int64) if asked else numbers(column["target"]),
             ids=numbers(column["id"]),
         ),
         kind=np.array(column["kind"].to_pylist(), dtype=np.str_),
@@ -303,12 +314,15 @@ def _table(name: str, columns: Mapping[str, Column]) -> pa.Table:
     return pa.Table.from_arrays([column(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def write_table(folder: Path, name: str, tables: Iterable[pa.Table], layout: Any = None) -> None:
-    """Writes tables below each other, one row group each. Floats are split by byte: exact, and it packs them best."""
+def write_table(folder: Path, name: str, tables: Iterable[pa.Table], layout: Any = None, *, columns: str = "") -> None:
+    """Writes tables of these columns (those of `name`) below each other, one row group each.
+
+    Floats are split by byte: exact, and it packs them best.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(name).with_metadata({_LAYOUT: json.dumps(layout)})
+    schema = _schema(columns or name).with_metadata({_LAYOUT: json.dumps(layout)})
     paths = {f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name: field for field in schema}
     floats = [path for path, field in paths.items() if "float" in str(field.type) or "double" in str(field.type)]
     with pq.ParquetWriter(

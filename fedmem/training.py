@@ -5,6 +5,7 @@ Both executors call the same pure functions of the client algorithm on the same 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
+from fedmem.losses import UNASKED, mean_loss
 from fedmem.outgoing import Outgoing, Place
 from fedmem.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
@@ -72,7 +74,8 @@ class Executor(ABC):
         self._targets = torch.from_numpy(store.targets).to(self._device)
         self._store = store
         self._stack_bytes = stack_bytes or STACKS[self._device.type]
-        self._forward_rows = forward_rows
+        # a row of a text is one for each place that the model answers at
+        self._forward_rows = max(1, forward_rows // math.prod(store.targets.shape[1:]))
 
     @property
     def workers(self) -> int:
@@ -95,7 +98,10 @@ class Executor(ABC):
 
     @abstractmethod
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
-        """(T, n, C) logits of T models on the same n inputs, computed in the model's precision, given as float64."""
+        """(T, n, C) logits of T models on the same n inputs, computed in the model's precision, given as float64.
+
+        Of texts (T, n, L, C), at every place.
+        """
 
     def models_at_once(self, rows: int) -> int:
         """Models whose logits on so many rows are worth holding at the same time, at least one."""
@@ -182,7 +188,7 @@ class OneByOne(Executor):
 
             def gradient(params: Params, inputs: Tensor = inputs, targets: Tensor = targets) -> Params:
                 leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-                loss = F.cross_entropy(functional_call(self._model, leaves, (inputs,)), targets)
+                loss = mean_loss(functional_call(self._model, leaves, (inputs,)), targets)
                 losses.append(loss.detach())
                 return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
@@ -472,11 +478,14 @@ def _nothing(params: Params) -> Params:
 
 
 def _of_labels(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(T, B) the log-probability of the label, the mean over places where there are several: (T, B, C, ...)."""
-    clients, rows, classes = outputs.shape[:3]
-    if outputs.ndim > 3 or classes >= LANES:
-        found = F.log_softmax(outputs, dim=2).gather(2, targets.unsqueeze(2)).squeeze(2)
-        return found.flatten(2).mean(dim=2) if found.ndim > 2 else found
+    """(T, B) the log-probability of the label; of a text (T, B, L, C) the mean over the places that are asked for."""
+    if outputs.ndim > 3:
+        told = F.log_softmax(outputs, dim=3).gather(3, targets.clamp(min=0).unsqueeze(3)).squeeze(3)
+        asked = (targets != UNASKED).to(told.dtype)
+        return (told * asked).sum(dim=2) / asked.sum(dim=2).clamp(min=1)
+    clients, rows, classes = outputs.shape
+    if classes >= LANES:
+        return F.log_softmax(outputs, dim=2).gather(2, targets.unsqueeze(2)).squeeze(2)
     # Classes too few to fill a vector of the processor are slow, so vectors go over the rows of all clients. They are
     # all full, since what is left over is computed otherwise, and would depend on how many clients there are.
     count = clients * rows

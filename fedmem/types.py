@@ -70,6 +70,11 @@ class Examples:
         """(n,) the targets where there is one for each row; of texts zeros, since a sequence has no class."""
         return self.targets if self.targets.ndim == 1 else np.zeros(len(self), dtype=np.int64)
 
+    @property
+    def asked(self) -> IntArray:
+        """(n,) how many targets each row has: one, of texts those that are not -1."""
+        return np.ones(len(self), dtype=np.int64) if self.targets.ndim == 1 else (self.targets != -1).sum(axis=1)
+
     def take(self, rows: NDArray[Any]) -> Examples:
         """The rows at these positions, in this order."""
         return Examples(inputs=self.inputs[rows], targets=self.targets[rows], ids=self.ids[rows])
@@ -391,6 +396,10 @@ class Evidence:
     `run`, `client` (T,) int32 (client -1 at level `global`); `loss` (T, n) = -log p_y in nats;
     `margin` (T, n) = log p_y - log sum_{c != y} p_c, from logits in float64; `correct` (T, n): p_y beats every
     other class strictly.
+
+    Of a passage, `loss` is the mean of -log p over the tokens that are asked, so that exp(-loss) is the geometric mean
+    of their probabilities, `margin` the log odds of that, log p - log(1 - p), and `correct` the share of these tokens
+    that beat every other, 0..1. All are NaN where nothing is asked.
     """
 
     round: int
@@ -400,7 +409,7 @@ class Evidence:
     client: NDArray[np.int32]
     loss: FloatArray
     margin: FloatArray
-    correct: BoolArray
+    correct: BoolArray | FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -409,7 +418,8 @@ class ReferenceEvidence:
 
     `subjects` (c,) are positions in the audit set; `less`, `ties` (T, c) count references with smaller and equal
     loss; `quantiles` (T, L, 256) are the reference losses of each of `labels` (L,) at 256 evenly spaced quantiles,
-    NaN where the client of the transition holds no canary of that label.
+    NaN where the client of the transition holds no canary of that label. Of passages all of these are losses summed
+    over the tokens that are asked, since members of one family may differ in length.
     """
 
     round: int

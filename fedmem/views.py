@@ -238,7 +238,7 @@ def _snapshot(bank: Bank, level: Level, round: int) -> _Snapshot | None:
 
 def _targets(bank: Bank, block: Evidence) -> IntArray:
     """The labels of the examples of a block, -1 where the bank does not know them."""
-    known = {"audit": bank.audit.examples.targets, **bank.targets}
+    known = {"audit": bank.audit.examples.labels, **bank.targets}
     return known.get(block.set, np.full(block.loss.shape[1], -1))
 
 

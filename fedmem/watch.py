@@ -101,7 +101,7 @@ class Watch:
                             "subject": j,
                             "loss": evidence.loss[t, j],
                             "margin": evidence.margin[t, j],
-                            "correct": bool(evidence.correct[t, j]),
+                            "correct": evidence.correct[t, j].item(),
                             "exposure": exposure[t, j],
                         }
                     )

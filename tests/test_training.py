@@ -329,8 +329,8 @@ def test_log_probabilities_of_labels_hang_on_no_other_client(classes: int) -> No
 
 
 def test_several_places_of_an_example_count_as_their_mean() -> None:
-    outputs, targets = torch.randn(2, 3, 5, 4), torch.randint(0, 5, (2, 3, 4))
-    expected = -cross_entropy(outputs.flatten(0, 1), targets.flatten(0, 1), reduction="none").mean(dim=1).view(2, 3)
+    outputs, targets = torch.randn(2, 3, 4, 5), torch.randint(0, 5, (2, 3, 4))
+    expected = -cross_entropy(outputs.flatten(0, 2), targets.flatten(), reduction="none").view(2, 3, 4).mean(dim=2)
     torch.testing.assert_close(_of_labels(outputs, targets), expected)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from fedmem.components import ClientAlgorithm
 from fedmem.errors import RunError
+from fedmem.losses import UNASKED, mean_loss
 from fedmem.observe import params_of
 from fedmem.types import Federation, Params
 from fedmem.work import Task, Trained
@@ -119,7 +119,7 @@ def evaluated(federation: Federation, task: Task) -> RecordDict:
     with torch.no_grad():
         inputs, targets = torch.from_numpy(store.inputs[task.rows]), torch.from_numpy(store.targets[task.rows])
         logits = functional_call(federation.model, task.before, (inputs,))
-        loss = float(F.cross_entropy(logits, targets))
-        accuracy = float((logits.argmax(dim=1) == targets).double().mean())
+        loss = float(mean_loss(logits, targets))
+        accuracy = float((logits.argmax(dim=-1) == targets)[targets != UNASKED].double().mean())
     metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
     return RecordDict({"metrics": metrics})

@@ -116,16 +116,19 @@ class ExposureSkewnormal:
         canaries = np.flatnonzero(~np.isnan(view.rank[:, 0]).all(0))
         if view.round != FINAL or view.setting == "others" or ranked is None or not len(canaries):
             return None
+        # references of passages are compared by the sums over their tokens
+        asked = view.audit.examples.asked
         bits, distance = np.full((2, *shown.shape), np.nan)
         good = np.zeros(shown.shape, dtype=bool)
         for j in canaries.tolist():
-            pair, label = int(ranked.models.of[0, j]), int(view.audit.examples.targets[j])
+            pair, label = int(ranked.models.of[0, j]), int(view.audit.examples.labels[j])
             count = int(view.references[j])
-            references, score = ranked.quantiles(pair, str(view.audit.kind[j]), label), view.loss[:, 0, j]
+            references, score = ranked.quantiles(pair, str(view.audit.kind[j]), label), view.loss[:, 0, j] * asked[j]
             if self.scale == "margin":
                 with np.errstate(divide="ignore", invalid="ignore"):
                     # Of a loss too small for single precision 0 was stored: no finite margin, hence no fit.
-                    references, score = np.log(-np.expm1(-references)) + references, -shown[:, j]
+                    alone = -shown[:, j] if asked[j] == 1 else np.log(-np.expm1(-score)) + score
+                    references, score = np.log(-np.expm1(-references)) + references, alone
             law = fit(references, count)
             distance[:, j], p = _kolmogorov(references, law, count)
             known = ~np.isnan(score)

@@ -58,7 +58,7 @@ class Dirichlet:
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, self.min_rows)
-        labels = data.train.targets[rows]
+        labels = data.train.labels[rows]
         smallest, attempts = 0, max(1, min(_ATTEMPTS, _DRAWN // len(rows)))
         for _ in range(attempts):
             owner = self._owners(labels, num_clients, rng)

@@ -70,7 +70,7 @@ class Flower:
         modules = self._modules()
         partitioner = self._make(modules, num_clients, int(rng.integers(2**31)))
         mixed = rng.permutation(rows)
-        columns = {"index": mixed, "label": data.train.targets[mixed]}
+        columns = {"index": mixed, "label": data.train.labels[mixed]}
         if data.natural is not None:
             columns["natural"] = data.natural[mixed]
         columns |= {name: values[mixed] for name, values in data.sensitive.items() if name not in columns}
@@ -166,7 +166,7 @@ class Flower:
             )
         left = np.setdiff1d(rows, np.concatenate(parts))
         if len(left) and not self.leave_out:
-            classes, counts = np.unique(data.train.targets[left], return_counts=True)
+            classes, counts = np.unique(data.train.labels[left], return_counts=True)
             listed = ", ".join(f"{count} of class {label}" for label, count in zip(classes, counts, strict=True))
             raise ComponentError(
                 "partition.leave_out",

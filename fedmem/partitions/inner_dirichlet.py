@@ -58,7 +58,7 @@ class InnerDirichlet:
         weights = np.exp(self.sigma * (heights - heights.max()))
         # Rounding follows the order of the clients, so the order is drawn: no client is always the one that is cut.
         sizes = rng.permutation(apportion(weights, len(rows), self.min_rows))
-        labels = data.train.targets[rows]
+        labels = data.train.labels[rows]
         classes, stock = np.unique(labels, return_counts=True)
         mixes = rng.dirichlet(np.full(len(classes), self.alpha), size=num_clients)
         wanted = self._counts(mixes, sizes, stock, rng)

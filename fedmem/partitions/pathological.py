@@ -38,7 +38,7 @@ class Pathological:
     >>> from fedmem.datasets.synthetic import Synthetic
     >>> data = Synthetic(rows=600, classes=10).load(np.random.default_rng(0))
     >>> parts = Pathological(classes=2).assign(data, np.arange(600), 20, np.random.default_rng(0))
-    >>> {len(set(data.train.targets[part])) for part in parts}
+    >>> {len(set(data.train.labels[part])) for part in parts}
     {2}
 
     Reference: the setting that McMahan et al. (2017) call pathological non-IID, with the classes of a client fixed as
@@ -51,7 +51,7 @@ class Pathological:
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, self.classes, "classes")
-        labels = data.train.targets[rows]
+        labels = data.train.labels[rows]
         present = np.unique(labels)
         if self.classes > len(present):
             raise ComponentError(

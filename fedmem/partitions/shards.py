@@ -36,7 +36,7 @@ class Shards:
     >>> from fedmem.datasets.synthetic import Synthetic
     >>> data = Synthetic(rows=603, classes=10).load(np.random.default_rng(0))
     >>> parts = Shards(per_client=2).assign(data, np.arange(603), 20, np.random.default_rng(0))
-    >>> sorted({len(part) for part in parts}), max(len(set(data.train.targets[part])) for part in parts) <= 4
+    >>> sorted({len(part) for part in parts}), max(len(set(data.train.labels[part])) for part in parts) <= 4
     ([30, 31], True)
 
     Reference: McMahan, Moore, Ramage, Hampson and Agüera y Arcas (2017), Communication-Efficient Learning of Deep
@@ -50,7 +50,7 @@ class Shards:
         require(len(rows), num_clients, self.per_client, "per_client")
         mixed = rng.permutation(rows)
         count = num_clients * self.per_client
-        by_label = mixed[np.argsort(data.train.targets[mixed], kind="stable")]
+        by_label = mixed[np.argsort(data.train.labels[mixed], kind="stable")]
         holder = np.empty(count, dtype=np.int64)
         holder[rng.permutation(count)] = np.repeat(np.arange(num_clients), self.per_client)
         return Parts.grouped(by_label, np.repeat(holder, even(len(rows), count)), num_clients)

@@ -12,6 +12,7 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from fedmem.components import Context
+from fedmem.losses import over_what_is_asked
 from fedmem.probes._clusters import mean_over_runs
 from fedmem.probes._pieces import pieces
 from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
@@ -145,11 +146,13 @@ def _shows(transition: Transition, client: int) -> bool:
 def _answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
     """(2, T, n): whether each model is right about each row, and its loss in nats."""
     found = np.empty((2, len(models), len(inputs)))
-    for some, part in pieces(len(models), len(inputs), context.federation.num_classes):
+    outputs = context.federation.num_classes * math.prod(targets.shape[1:])
+    for some, part in pieces(len(models), len(inputs), outputs):
         logits = context.logits(models[some], inputs[part])
-        own = np.take_along_axis(logits, targets[None, part, None], axis=2)
+        own = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
         # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
-        found[0, some, part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
+        beats = (own > logits).sum(axis=-1) == logits.shape[-1] - 1
+        found[0, some, part] = over_what_is_asked(beats, targets[part])
         with np.errstate(invalid="ignore"):
-            found[1, some, part] = np.logaddexp.reduce(logits - own, axis=2)
+            found[1, some, part] = over_what_is_asked(np.logaddexp.reduce(logits - own, axis=-1), targets[part])
     return found

@@ -12,6 +12,7 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from fedmem.components import Context
+from fedmem.losses import over_what_is_asked
 from fedmem.probes._clusters import mean_over_runs
 from fedmem.probes._pieces import pieces
 from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
@@ -135,11 +136,13 @@ def _rows(run: int, clients: Sequence[int], round: int, context: Context) -> Int
 
 
 def _right(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
-    """(T, n) 1 where the logit of the label beats every other strictly, else 0."""
+    """(T, n) 1 where the logit of the label beats every other strictly, else 0; of texts the share of places."""
     right = np.zeros((len(models), len(inputs)))
-    for some, part in pieces(len(models), len(inputs), context.federation.num_classes):
+    outputs = context.federation.num_classes * math.prod(targets.shape[1:])
+    for some, part in pieces(len(models), len(inputs), outputs):
         logits = context.logits(models[some], inputs[part])
-        own = np.take_along_axis(logits, targets[None, part, None], axis=2)
+        own = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
         # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
-        right[some, part] = (own > logits).sum(axis=2) == logits.shape[2] - 1
+        beats = (own > logits).sum(axis=-1) == logits.shape[-1] - 1
+        right[some, part] = over_what_is_asked(beats, targets[part])
     return right

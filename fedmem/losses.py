@@ -1,0 +1,59 @@
+"""The loss of an example, whether one thing is asked about it or one at each of its places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNASKED = -1
+"""A target where nothing is asked."""
+
+
+def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(n,) nats: of each example the mean of -log p over all that is asked about it, 0 where nothing is.
+
+    Outputs are logits (n, C) for targets (n,), or (n, L, C) for targets (n, L), -1 where nothing is asked.
+
+    >>> import torch
+    >>> example_losses(torch.zeros(1, 3, 4), torch.tensor([[2, 0, -1]])).exp().tolist()
+    [4.0]
+    """
+    from torch.nn import functional as F
+
+    if targets.ndim == 1:
+        return F.cross_entropy(outputs, targets, reduction="none")
+    told = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=UNASKED, reduction="none")
+    return told.view(targets.shape).sum(dim=1) / (targets != UNASKED).sum(dim=1).clamp(min=1)
+
+
+def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean over examples, each of which counts the same, however much is asked about it.
+
+    >>> import torch
+    >>> one, two = torch.zeros(2, 2, 4), torch.tensor([[1, 1], [1, -1]])
+    >>> mean_loss(one, two).exp().tolist()
+    4.0
+    """
+    from torch.nn import functional as F
+
+    return F.cross_entropy(outputs, targets) if targets.ndim == 1 else example_losses(outputs, targets).mean()
+
+
+def over_what_is_asked(values: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[Any]:
+    """(..., n) values of examples with one target (n,); of those with several (n, L), the means over what is asked.
+
+    The values of those are (..., n, L), one for each place. NaN where nothing is asked.
+
+    >>> over_what_is_asked(np.array([[[1.0, 0.0, 1.0]]]), np.array([[5, 5, -1]])).tolist()
+    [[0.5]]
+    """
+    if targets.ndim == 1:
+        return values
+    asked = targets != UNASKED
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(asked, values, 0.0).sum(axis=-1) / asked.sum(axis=-1))
