@@ -1,4 +1,4 @@
-"""What a scenario promises to whom an audit asks about, and whether the audit has proven more than that."""
+"""What a scenario promises about its audit examples: to audits, which may have proven more, and to every measure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fedmem.auditing import Audited, permitted
 from fedmem.errors import Problem
 from fedmem.estimators.audit import Audit
 from fedmem.guarantee import Guarantee
-from fedmem.privacy import Mechanism, adds_noise, of_records, of_scenario, participations
-from fedmem.types import EVERYWHERE, AuditSet, Bank, IntArray, Level, Measurement
+from fedmem.privacy import SOURCE, Mechanism, adds_noise, of_records, of_scenario, participations
+from fedmem.types import EVERYWHERE, FINAL, AuditSet, Bank, IntArray, Level, Measurement, Reading
 
 PERMITTED = "epsilon_hat.permitted"
 """What is promised to the neighbours that an audit compared, at its delta."""
@@ -50,6 +50,52 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
         if allowed is not None:
             value, setting = allowed.guarantee.epsilon, f"{reading.setting},{allowed.part}"
             yield replace(row, reading=replace(reading, metric=PERMITTED, value=value, setting=setting))
+
+
+def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
+    """The largest value of each measure that the promise leaves possible, beside every value of a kind at FINAL.
+
+    For `memorisation`, `exposure`, `auc` and `tpr`, as `<metric>.bound` with the same setting, at the scenario's delta
+    (`Guarantee`). Nothing where no promise covers what was read. Means over examples are bounded by the worst of them.
+    As measured, who took part is known: runs share a roster, and FINAL looks where the holder had just been.
+    """
+    promises = Promises(scenario=scenario, bank=bank)
+    for row in rows:
+        reading = row.reading
+        place = (row.level, "owner" in reading.setting.split(","))
+        plain = row.round == FINAL and row.run == EVERYWHERE and place in (("global", False), ("local", True))
+        if not plain or reading.metric not in BOUNDED or reading.subject not in bank.audit.kinds:
+            continue
+        if "others" in reading.setting.split(","):
+            continue
+        subjects = np.flatnonzero(bank.audit.kind == reading.subject)
+        allowed = promises.to(subjects, row.level, scenario.privacy.delta, drawn=bank.roster == "own")
+        if allowed is not None:
+            most = _most(reading, allowed.guarantee, bank, subjects)
+            bound = Reading(
+                metric=f"{reading.metric}.bound",
+                value=most,
+                n=reading.n,
+                subject=reading.subject,
+                setting=reading.setting,
+            )
+            yield replace(row, source=SOURCE, reading=bound)
+
+
+BOUNDED = ("memorisation", "exposure", "auc", "tpr")
+"""Measures that a promise bounds."""
+
+
+def _most(reading: Reading, guarantee: Guarantee, bank: Bank, subjects: IntArray) -> float:
+    """The largest value of a measure under a promise."""
+    if reading.metric == "exposure":
+        return guarantee.exposure(
+            max(ranks.count for ranks in bank.references if np.isin(subjects, ranks.subjects).any())
+        )
+    if reading.metric == "tpr":
+        (fpr,) = (word for word in reading.setting.split(",") if word.startswith("fpr="))
+        return float(guarantee.tpr(float(fpr.removeprefix("fpr="))))
+    return guarantee.auc if reading.metric == "auc" else guarantee.memorisation
 
 
 def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:

@@ -30,7 +30,8 @@ LINE = 0.16
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line over rounds with its band; `style` is `local`, `global` or `others`, `wide` marks hollow points."""
+    """One line over rounds with its band; `style` is `local`, `global`, `others`, or
+    that with `bound` after it, `wide` marks hollow points."""
 
     label: str
     style: str
@@ -45,6 +46,9 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     "local": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "global": {"color": ORANGE, "marker": "s", "linestyle": "-"},
     "others": {"color": GREEN, "marker": "^", "linestyle": "--"},
+    # what a promise leaves possible: of the same colour, without points
+    "local bound": {"color": BLUE, "marker": "", "linestyle": (0, (1, 1))},
+    "global bound": {"color": ORANGE, "marker": "", "linestyle": (0, (4, 1, 1, 1))},
 }
 
 
@@ -81,9 +85,10 @@ def over_rounds(
             )
             hollow = [i for i, wide in enumerate(line.wide) if wide]
             x, y = [line.rounds[i] for i in hollow], [line.values[i] for i in hollow]
-            axes.scatter(
-                x, y, s=22, marker=style["marker"], c="white", edgecolors=style["color"], linewidths=1.2, zorder=3
-            )
+            if hollow:
+                axes.scatter(
+                    x, y, s=22, marker=style["marker"], c="white", edgecolors=style["color"], linewidths=1.2, zorder=3
+                )
         for null in nulls:
             axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label=null_label, zorder=1)
         axes.set_xlabel("round")

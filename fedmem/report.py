@@ -16,7 +16,7 @@ from fedmem.cells import Section, Value, rate
 from fedmem.gallery import sheets
 from fedmem.results import Run, put, read
 from fedmem.statistics import null_tpr
-from fedmem.summary import CAPTION, Summary, alarms, also, headline, legend, picking, sections
+from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections
 from fedmem.types import FINAL
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     for measure in summary.measures:
         panels: dict[str, list[figures.Line]] = {}
         rates: set[float] = set()
-        varying = False
+        varying = bounded = False
         for kind in summary.kinds:
             found = {
                 ("local, holder", "local"): summary.series(measure.metric, "local", kind, *measure.parts, "owner"),
@@ -268,7 +268,10 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 ("global", "global"): summary.series(measure.metric, "global", kind, *measure.parts),
             }
             if any(found.values()):
-                panels[_counted(kind, found.values())] = _lines(found, rates=measure.is_rate)
+                drawn_of_kind = _lines(found, rates=measure.is_rate)
+                limits = _limits(summary, measure, kind, [round for series in found.values() for round, _ in series])
+                bounded |= bool(limits)
+                panels[_counted(kind, found.values())] = [*drawn_of_kind, *limits]
                 varying |= len({value.n for series in found.values() for _, value in series}) > 1
                 rates |= {value.fpr for series in found.values() for _, value in series if value.fpr > 0}
         if panels:
@@ -284,6 +287,8 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             lines = [line for drawn in panels.values() for line in drawn]
             if any(any(line.wide) for line in lines):
                 subtitle += "; hollow: the interval spans more than half of 0 to 1"
+            if bounded:
+                subtitle += "; at most: what the promised epsilon leaves possible after all rounds, whatever the attack"
             if varying:
                 subtitle += (
                     ". Local: only the n examples whose holder took part in the round, so the set of examples changes "
@@ -332,6 +337,22 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         subtitle = "mean over models; bands: 95 % intervals over runs"
         yield "utility", figures.over_rounds("utility", units, panels, subtitle), f"utility; {subtitle}"
     yield from ((name, data, text) for name, (data, text) in sheets(summary.run).items())
+
+
+def _limits(summary: Summary, measure: Measure, kind: str, rounds: Sequence[int]) -> list[figures.Line]:
+    """What the promise bounds of a measure, as level lines; a rate's own bound changes with its threshold."""
+    found = []
+    for level, place in (("local", ("owner",)), ("global", ())):
+        value = summary.value(f"{measure.metric}.bound", level, kind, *measure.parts, *place)
+        if value is not None and measure.metric != "tpr" and math.isfinite(value.value):
+            ends, values = (min(rounds), max(rounds)), [value.value] * 2
+            style = f"{level} bound"
+            found.append(
+                figures.Line(
+                    label=f"{level}, at most", style=style, rounds=ends, values=values, lows=values, highs=values
+                )
+            )
+    return found
 
 
 def _counted(kind: str, found: Iterable[Sequence[tuple[int, Value]]]) -> str:

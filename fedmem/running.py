@@ -195,7 +195,12 @@ def _estimates(scenario: Scenario, bank: Bank) -> Sequence[Measurement]:
     from fedmem.estimation import estimate
 
     found = estimate(bank, scenario.estimators, scenario.bootstrap)
-    return [*found, *audits.compared(scenario, bank, found), *privacy.measured(scenario, bank)]
+    return [
+        *found,
+        *audits.compared(scenario, bank, found),
+        *privacy.measured(scenario, bank),
+        *audits.bounds(scenario, bank, found),
+    ]
 
 
 def _manifest(

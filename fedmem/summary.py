@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from fedmem import promise_sections
 from fedmem.cells import Section, Value, number, rate
 from fedmem.errors import RunError
 from fedmem.results import Run
@@ -58,6 +59,10 @@ TERMS: Mapping[str, str] = {
     "add_remove": "neighbours: with the unit and without it",
     "zero_out": "neighbours: what the unit contributes is replaced by zero",
     "client, replace": "neighbours: another client's data in the place of the client's",
+    "epsilon at least": "proven by an audit; true with the confidence of the audit, 95 % if it says nothing else",
+    "ceiling": "what the audit could have proven at most, had every guess been right",
+    "permitted": "what is promised to the neighbours that the audit compared; above it something is wrong",
+    "at most": "what the promised epsilon leaves possible, whatever the attack",
     "client gap": "accuracy on a client's own base rows less accuracy on test data",
 }
 """What the words of the table mean, one line each."""
@@ -203,7 +208,7 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _cross_influence(summary, everything=everything)
     yield _client_influence(summary, everything=everything)
     yield _utility(summary, everything=everything)
-    yield _privacy(summary.run)
+    yield from promise_sections.sections(summary.run)
 
 
 def also(summary: Summary) -> str:
@@ -486,36 +491,6 @@ def _utility(summary: Summary, *, everything: bool) -> Section:
                 rows.append((f"{name}{', ' * bool(subject)}{subject}", _count(*found), *cells))
     block = ("means over models; n counts models, local/global", tuple(rows))
     return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=(block,))
-
-
-def _privacy(run: Run) -> Section:
-    """What is promised after all rounds, by each part that adds noise."""
-    told = run.manifest.get("privacy") or {}
-    rows = []
-    for one in told.get("mechanisms", ()):
-        rate = "" if one["rate"] == 1 else f" {one['rate']:.3g}"
-        rate = rate if one.get("pause") is None else f", {one['pause']} rounds apart"
-        epsilon = math.inf if one["epsilon"] is None else one["epsilon"]
-        rows.append(
-            (
-                f"{one['part']}: {one['against']}",
-                f"{one['unit']}, {one['adjacency']}",
-                f"{one['sampling']}{rate}",
-                f"{one['noise_multiplier']:.3g}",
-                f"{one['delta']:.2g}",
-                f"{_epsilon(epsilon)} ({one['accountant']})",
-            )
-        )
-    columns = ("", "neighbours differ in", "sampling", "noise / clip", "delta", "epsilon")
-    notes = (told["says"],) if rows else ()
-    return Section(
-        title="PRIVACY", columns=columns, blocks=(("after all rounds, against whoever sees", tuple(rows)),), notes=notes
-    )
-
-
-def _epsilon(value: float) -> str:
-    """Two decimals, or below 1 two digits: what is promised is never shown as if it were nothing."""
-    return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
 
 
 def _cell(value: Value | None, measure: Measure | None = None) -> str:

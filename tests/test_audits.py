@@ -17,6 +17,8 @@ from fedmem.auditing import Audited, epsilon_of_counts, one_run
 from fedmem.cli import app
 from fedmem.errors import ScenarioError
 from fedmem.estimators.audit import Audit
+from fedmem.guarantee import Guarantee
+from fedmem.report import report
 from fedmem.running import measure, run
 from fedmem.types import FINAL, Participation
 from tests.banks import coins, make_view
@@ -150,19 +152,14 @@ def test_like_is_compared_with_like():
 
 
 def test_records_of_private_clients_and_their_copies():
-    scenario = tiny(client={"kind": "dp_sgd", "batch_size": 8, "epochs": 1}, exclusion="remove")
-    steps = {0: 3 * 5, 1: 3}
-    for subject, rate in ((0, 8 / 40), (1, 8 / 20)):
-        made = Releases(
-            noise_multiplier=1.0, sampling="poisson", rate=rate, count=steps[subject], delta=1e-5, unit="record"
-        )
-        assert allowed(scenario, subject=subject) == allowed(scenario, level="local", subject=subject)
-        assert allowed(scenario, subject=subject) == promise(made).epsilon
-    two = allowed(scenario, copies=np.full(5, 2, np.int32))
+    scenario = tiny(
+        client={"kind": "dp_sgd", "batch_size": 8, "epochs": 1, "noise_multiplier": 6.0}, exclusion="remove"
+    )
+    made = Releases(noise_multiplier=6.0, sampling="poisson", rate=8 / 20, count=3, delta=1e-5, unit="record")
+    one = allowed(scenario, subject=1)
+    assert one == allowed(scenario, level="local", subject=1) == promise(made).epsilon
     # at the same delta, so that it is more than twice as much
-    assert two > 2 * allowed(scenario)
-    replaced = tiny(client={"kind": "dp_sgd", "batch_size": 8, "epochs": 1})
-    assert allowed(replaced) > allowed(scenario)
+    assert allowed(scenario, subject=1, copies=np.full(5, 2, np.int32)) > 2 * one
 
 
 def test_a_group_of_clients_is_promised_less():
@@ -202,7 +199,13 @@ def test_audits_that_mean_nothing_are_refused(audit, changes, path, message):
 
 
 def audited(*many: dict[str, Any], **changes: Any) -> Any:
-    return tiny(**{"injections": CANARIES, "estimators": [{**AUDIT, **one} for one in many], **changes})
+    return tiny(
+        **{
+            "injections": CANARIES,
+            "estimators": [one if "kind" in one else {**AUDIT, **one} for one in many],
+            **changes,
+        }
+    )
 
 
 def test_one_audit_of_a_run_may_raise_the_alarm():
@@ -216,13 +219,35 @@ def loud(strategy: str) -> Any:
     return audited(
         {"alarm": True, "of": "random_pattern"},
         {"guesses": 0.2},
+        {"kind": "memorisation"},
+        {"kind": "exposure"},
+        {"kind": "membership", "attack": {"kind": "loss_threshold"}},
         strategy={"kind": strategy, "cohort": 5.0, "clip": 50.0, "noise_multiplier": 100.0},
         sampler={"kind": "everyone"},
         client={"kind": "sgd", "lr": 0.5, "epochs": 20, "batch_size": 8},
         model={"kind": "mlp", "hidden": [64]},
-        runs=2,
+        runs=8,
         exclusion="remove",
     )
+
+
+def assert_bounds(finished: Any) -> None:
+    """Those of the client's promise to neighbours with other data, for a holder in all four rounds."""
+    last = finished.measurements[finished.measurements["round"] == FINAL]
+    bounds = last[last.metric.str.endswith(".bound")].set_index(["metric", "setting"])
+    # only the aggregate is protected
+    assert set(bounds.level) == {"global"}
+    assert set(bounds.source) == {"privacy"}
+    made = Releases(
+        noise_multiplier=100.0, sampling="everyone", count=4, delta=1e-5, unit="client", adjacency="replace"
+    )
+    promised = Guarantee(epsilon=promise(made).epsilon, delta=1e-5)
+    assert bounds.loc[("memorisation.bound", ""), "value"] == promised.memorisation
+    assert bounds.loc[("exposure.bound", ""), "value"] == promised.exposure(50)
+    assert bounds.loc[("auc.bound", "loss_threshold"), "value"] == promised.auc
+    rates = bounds.loc["tpr.bound"]
+    (fpr,) = (float(setting.partition("fpr=")[2]) for setting in rates.index)
+    assert rates.value.iloc[0] == float(promised.tpr(fpr))
 
 
 def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path):
@@ -242,13 +267,22 @@ def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path):
     # the other audit is compared as well, once
     other = rows[(rows.metric == "epsilon_hat.permitted") & rows.setting.str.contains("guesses=0.2")]
     assert other.value.tolist() == [last["epsilon_hat.permitted"]]
-    assert "ALARM: audit of" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "ALARM: audit of" in page
+    # what was memorised contradicts the promise as well, and that is said
+    assert_bounds(finished)
+    assert "Above what is promised: memorisation of random_pattern, global, is" in page
+    assert "AUDITS" in done.output
+    assert "BOUNDS" in done.output
     before = finished.measurements
     measure(folder)
     assert fedmem.read(folder).measurements.equals(before)
 
 
 def test_an_honest_mechanism_raises_none(tmp_path):
-    finished = fedmem.read(run(loud("dp_fedavg"), out=tmp_path))
+    folder = run(loud("dp_fedavg"), out=tmp_path)
+    finished = fedmem.read(folder)
+    assert_bounds(finished)
+    assert "Above what is promised" not in report(folder).read_text()
     assert not finished.manifest["alarms"]
     assert "epsilon_hat.permitted" in set(finished.measurements.metric)

@@ -13,10 +13,10 @@ from fedmem import privacy
 from fedmem.accounting import Releases, promise
 from fedmem.checking import check_file, told
 from fedmem.errors import ScenarioError
+from fedmem.promise_sections import _epsilon
 from fedmem.report import table
 from fedmem.running import measure, run
 from fedmem.scenario import parse_scenario
-from fedmem.summary import _epsilon
 from fedmem.types import EVERYWHERE, FINAL, Participation
 from tests.tiny import tiny
 

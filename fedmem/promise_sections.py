@@ -1,0 +1,121 @@
+"""The sections of a table that are about privacy: what is promised, what that bounds, and what audits have proven."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from fedmem.cells import Section, Value, number
+from fedmem.results import Run
+from fedmem.types import EVERYWHERE, FINAL, Measurement
+
+_NAMES = {"memorisation": "memorisation", "exposure": "exposure, bits", "auc": "AUC", "tpr": "TPR"}
+
+
+def sections(run: Run) -> Iterator[Section]:
+    """What is promised, the bounds that follow, and audits; empty ones where there is nothing."""
+    rows = run.rows()
+    yield _promised(run)
+    yield bounds(rows)
+    yield audits(rows)
+
+
+def _promised(run: Run) -> Section:
+    """What is promised after all rounds, by each part that adds noise."""
+    told = run.manifest.get("privacy") or {}
+    rows = []
+    for one in told.get("mechanisms", ()):
+        rate = "" if one["rate"] == 1 else f" {one['rate']:.3g}"
+        rate = rate if one.get("pause") is None else f", {one['pause']} rounds apart"
+        epsilon = math.inf if one["epsilon"] is None else one["epsilon"]
+        rows.append(
+            (
+                f"{one['part']}: {one['against']}",
+                f"{one['unit']}, {one['adjacency']}",
+                f"{one['sampling']}{rate}",
+                f"{one['noise_multiplier']:.3g}",
+                f"{one['delta']:.2g}",
+                f"{_epsilon(epsilon)} ({one['accountant']})",
+            )
+        )
+    columns = ("", "neighbours differ in", "sampling", "noise / clip", "delta", "epsilon")
+    notes = (told["says"],) if rows else ()
+    return Section(
+        title="PRIVACY", columns=columns, blocks=(("after all rounds, against whoever sees", tuple(rows)),), notes=notes
+    )
+
+
+def _epsilon(value: float) -> str:
+    """Two decimals, or below 1 two digits: what is promised is never shown as if it were nothing."""
+    return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
+
+
+def bounds(rows: Sequence[Measurement]) -> Section:
+    """Every measure beside the largest value that the promise leaves possible; said where it is above that."""
+    last = [row for row in rows if row.round == FINAL and row.run == row.client == EVERYWHERE]
+    values = {_key(row): row.reading for row in last}
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    counts: dict[tuple[str, str], set[int]] = {}
+    above = []
+    for (level, metric, subject, setting), bound in values.items():
+        if not metric.endswith(".bound"):
+            continue
+        measure = metric.removesuffix(".bound")
+        reading = values[level, measure, subject, setting]
+        words = [word for word in setting.split(",") if word and word != "owner"]
+        line = (" ".join([_NAMES[measure], *words]), subject)
+        lines.setdefault(line, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
+        counts.setdefault(line, set()).add(reading.n)
+        value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n)
+        if value.low > bound.value:
+            above.append(
+                f"Above what is promised: {line[0]} of {subject}, {level}, is {value.text(3)}, of at most "
+                f"{number(bound.value, 3)}. Noise, clipping or accounting may be wrong."
+            )
+    found = tuple(
+        (
+            f"{name}, {subject}",
+            "/".join(map(str, sorted(counts[name, subject]))),
+            *(cells.get(level, "–") for level in ("local", "global")),
+        )
+        for (name, subject), cells in lines.items()
+    )
+    heading = "at its last rounds, as whoever knows who took part"
+    return Section(title="BOUNDS", columns=("", "n", "local", "global"), blocks=((heading, found),), notes=tuple(above))
+
+
+def audits(rows: Sequence[Measurement]) -> Section:
+    """The bounds of kinds at the last round that audits have read."""
+    own = [row for row in rows if row.source == "audit" and not row.reading.subject.isdigit()]
+    last = max((row.round for row in own), default=0)
+    values = {(row.run, *_key(row)): row.reading for row in own if row.round == last}
+    found = []
+    for (run, level, metric, subject, setting), reading in values.items():
+        if metric != "epsilon_hat":
+            continue
+        ceiling = values[run, level, "epsilon_hat.ceiling", subject, setting].value
+        allowed = [
+            other.value
+            for (where, there, name, about, words), other in values.items()
+            if (where, there, name, about) == (run, level, "epsilon_hat.permitted", subject)
+            and words.startswith(f"{setting},")
+        ]
+        words = setting.split(",")
+        way = words[words.index("bound") + 1].replace("_", " ")
+        unit, neighbours, copies, delta = words[-4:]
+        found.append(
+            (
+                f"{subject}, {level}, {way}",
+                str(reading.n),
+                _epsilon(reading.value),
+                _epsilon(ceiling),
+                _epsilon(allowed[0]) if allowed else "–",
+                f"{unit}, {neighbours}, {copies.replace('=', ' ')}, {delta.replace('=', ' ')}",
+            )
+        )
+    columns = ("", "n", "epsilon at least", "ceiling", "permitted", "about")
+    return Section(title="AUDITS", columns=columns, blocks=(("after the last round; n counts trials", tuple(found)),))
+
+
+def _key(row: Measurement) -> tuple[str, str, str, str]:
+    return row.level, row.reading.metric, row.reading.subject, row.reading.setting
