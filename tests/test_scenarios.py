@@ -40,6 +40,7 @@ def parts(value: Any) -> Iterator[Any]:
 
 WAITING = {
     ("attack", "tag"),
+    ("model", "transformer"),
     ("model", "char_rnn"),
     *(("dataset", kind) for kind in ("shakespeare", "sotu", "table", "text_folder")),
     *(("injection", kind) for kind in ("secret", "random_tokens", "personal")),
