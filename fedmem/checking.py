@@ -29,13 +29,18 @@ class Checked:
 def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
     """The scenario of a file; its data are loaded once. Errors: `ScenarioError` with all that is wrong."""
     from fedmem import federation as federations
+    from fedmem import records
     from fedmem.planning import lean
+    from fedmem.running import with_noise
     from fedmem.scenario import load_scenario
 
     scenario, data = load_scenario(file, overrides), None
     try:
         data = federations.load(scenario)
-        return Checked(scenario=scenario, federation=federations.build(lean(scenario), data))
+        federation = federations.build(lean(scenario), data)
+        scenario = with_noise(scenario, federation)
+        records.require(scenario, federation)
+        return Checked(scenario=scenario, federation=federation)
     except (ComponentError, ScenarioError):
         federations.require(scenario, data)  # tells all that is wrong, not only what came first
         raise
@@ -50,7 +55,7 @@ def told(checked: Checked, width: int = 100) -> str:
         ("id", f"{scenario.name}/{scenario.id}"),
         ("rows", _rows(found)),
         *_work(found, scenario.speed.memory),
-        *_privacy(scenario),
+        *_privacy(scenario, checked.federation),
         *_precision(found),
     ]
     return "\n".join(line for title, text in lines for line in _titled(title, text, width))
@@ -97,9 +102,9 @@ def _work(found: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
     yield "disk", _size(found.disk)
 
 
-def _privacy(scenario: Scenario) -> Iterator[tuple[str, str]]:
+def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, str]]:
     """What noise promises after all rounds, and which noise was chosen for a target."""
-    from fedmem import privacy
+    from fedmem import privacy, records
     from fedmem.accounting import promise
     from fedmem.components import PrivateAlgorithm
 
@@ -108,13 +113,16 @@ def _privacy(scenario: Scenario) -> Iterator[tuple[str, str]]:
         chosen = "" if target is None or one.part != "strategy" else f", within privacy.target_epsilon {target:g}"
         yield "privacy", f"{one.part}, against {one.against}: {promise(one.releases)}{chosen}"
     if isinstance(scenario.client, PrivateAlgorithm):
-        noise = f"noise multiplier {scenario.client.per_example.noise_multiplier:g}"
-        neighbours = scenario.privacy.adjacency or "add_remove"
-        yield (
-            "privacy",
-            f"client, against what clients send: unit record, {neighbours}, {noise}, delta {scenario.privacy.delta:g}; "
-            "epsilon hangs on each client's rows and rounds and is told after the run",
-        )
+        noise = scenario.client.per_example.noise_multiplier
+        given = [promise(one) for one in records.releases(scenario, federation, noise)]
+        target = scenario.privacy.target_epsilon
+        within = "" if target is None else f", within privacy.target_epsilon {target:g}"
+        if given:
+            yield (
+                "privacy",
+                f"client, against what clients send: at most {max(given, key=lambda one: one.epsilon)}{within}, of a "
+                "client that takes part as often as it can; each has its own, which is told after the run",
+            )
 
 
 def _memory(found: Plan) -> str:

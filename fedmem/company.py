@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedmem.errors import FedmemError
-from fedmem.running import built, compute, folder_of, run, served
+from fedmem.running import built, compute, folder_of, run, served, settled
 
 if TYPE_CHECKING:
     from fedmem.engines.together import Seat
@@ -100,7 +100,7 @@ def run_all(
     there = [i for i, folder in enumerate(folders) if is_finished(folder) and not force]
     for i, folder in enumerate(folders):
         if i in there:
-            served(scenarios[i], folder)
+            served(_settled(scenarios[i]), folder)
         else:
             check_place(folder, force=force)
     ended: dict[int, FedmemError | None] = {}
@@ -117,7 +117,7 @@ def run_all(
 
     if tally is not None:
         tally.begin(len(scenarios), len(there))
-    missing = {i: scenario for i, scenario in enumerate(scenarios) if i not in there}
+    missing = {i: _settled(scenario) for i, scenario in enumerate(scenarios) if i not in there}
     workers = max((workers_of(scenario) for scenario in missing.values()), default=1) if jobs is None else jobs
     banks, apart = divided(missing, workers)
     workers = min(workers, len(banks))
@@ -197,6 +197,14 @@ def _cut(members: Sequence[int], sizes: Sequence[float], most: float) -> list[tu
         parts[-1].append(member)
         room -= size
     return [tuple(part) for part in parts]
+
+
+def _settled(scenario: Scenario) -> Scenario:
+    """With the noise that its data ask for; what is wrong with them is told when it is run."""
+    try:
+        return settled(scenario)
+    except FedmemError:
+        return scenario
 
 
 def _work_off(banks: Sequence[tuple[int, ...]], crew: Crew, workers: int, tell: Tell) -> None:

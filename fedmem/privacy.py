@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from fedmem.accounting import Promise, Releases, noise_for, promise
+from fedmem.accounting import Adjacency, Promise, Releases, noise_for, promise
 from fedmem.catalogue import kind_of
 from fedmem.components import PrivateAlgorithm
 from fedmem.credit import credited, expected
@@ -21,6 +21,11 @@ from fedmem.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
 
 SOURCE = "privacy"
 """The source of rows about what is promised."""
+
+_UNAIMED = (
+    "null means that it is found for an epsilon, but privacy.target_epsilon is not given; write, for instance, "
+    "privacy: {target_epsilon: 8}, or a number here"
+)
 
 SAYS = (
     "A promise of a simulation: who took part is written down, and the noise follows from the seed. Hyper-parameters "
@@ -98,7 +103,7 @@ def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int
     if strategy.noise_multiplier is None:
         bare = replace(strategy, noise_multiplier=0.0)
         (found,) = mechanisms(bare, (), sampler, privacy, clients, rounds)
-        wanted = _noise_for(target, found.releases)
+        wanted = noise_of(target, found.releases)
         try:
             return replace(strategy, noise_multiplier=wanted)
         except ValueError as error:
@@ -117,7 +122,8 @@ def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int
 
 
 @cache
-def _noise_for(target: float, releases: Releases) -> float:
+def noise_of(target: float, releases: Releases) -> float:
+    """The noise multiplier for a target."""
     # rounded up, so that a file shows few digits; the promise only gets better
     return -(-noise_for(target, releases) * 10**6 // 1) / 10**6
 
@@ -133,12 +139,15 @@ def problems(
     cohort: str,
 ) -> Iterator[Problem]:
     """What is wrong with the privacy of a scenario."""
+    chosen = isinstance(client, PrivateAlgorithm) and hasattr(client, "noise_multiplier")
+    if chosen and client.noise_multiplier is None and privacy.target_epsilon is None:
+        yield Problem(path="client.noise_multiplier", message=_UNAIMED)
     if not adds_noise(strategy):
-        if privacy.target_epsilon is not None:
+        if privacy.target_epsilon is not None and not chosen:
             yield Problem(
                 path="privacy.target_epsilon",
                 message=f"strategy {kind_of(strategy)} adds no noise that could be chosen for it; use dp_fedavg, "
-                "dp_adaptive or dp_ftrl, or leave target_epsilon out",
+                "dp_adaptive or dp_ftrl, or client dp_sgd, or leave target_epsilon out",
             )
         if privacy.adjacency is not None and not isinstance(client, PrivateAlgorithm):
             yield Problem(
@@ -148,11 +157,7 @@ def problems(
             )
         return
     if strategy.noise_multiplier is None and privacy.target_epsilon is None:
-        yield Problem(
-            path="strategy.noise_multiplier",
-            message="null means that it is found for an epsilon, but privacy.target_epsilon is not given; write, for "
-            "instance, privacy: {target_epsilon: 8}, or a number here",
-        )
+        yield Problem(path="strategy.noise_multiplier", message=_UNAIMED)
         return
     if cohort == "strategy":
         yield Problem(
@@ -252,10 +257,15 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
             count=rounds[client] * max(scenario.client.num_steps(size) for size in set(rows)),
             delta=scenario.privacy.delta,
             unit="record",
-            adjacency=scenario.privacy.adjacency or "add_remove",
+            adjacency=record_neighbours(scenario),
         )
         found[client] = Mechanism(part="client", against="what clients send", clip=f"{how.clip:g}", releases=releases)
     return found
+
+
+def record_neighbours(scenario: Any) -> Adjacency:
+    """What sets the data of a client apart from its neighbours: a record more or less, if nothing else is asked for."""
+    return scenario.privacy.adjacency or "add_remove"
 
 
 def participations(bank: Bank, until: int) -> Mapping[int, int]:

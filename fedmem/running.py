@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.errors import ComponentError, FolderError, ScenarioError
+from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.types import Bank, Federation, Measurement
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
     """
     from fedmem.results import check_place, is_finished
 
+    scenario = settled(scenario)
     folder = folder_of(scenario, out)
     if is_finished(folder) and not force:
         return served(scenario, folder)
@@ -49,7 +50,38 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
 
 def folder_of(scenario: Scenario, out: Path | str) -> Path:
     """Where the results of a scenario go."""
+    with suppress(ComponentError, ScenarioError):  # told when it is run
+        scenario = settled(scenario)
     return Path(out) / scenario.name / scenario.id
+
+
+def settled(scenario: Scenario) -> Scenario:
+    """The same with what only its data decide: the noise of private clients for a target, where it is left open.
+
+    So that file, id and folder are those of the number. Errors: `ScenarioError`, as `run`.
+    """
+    from fedmem.records import is_open
+
+    if not is_open(scenario.client):
+        return scenario
+    if scenario.id not in _SETTLED:
+        _SETTLED[scenario.id] = with_noise(scenario, built(scenario))
+    client = _SETTLED[scenario.id].client
+    return scenario.model_copy(update={"client": client})
+
+
+_SETTLED: dict[str, Scenario] = {}
+"""By the id of what is left open, since every sweep asks for its folders again and again."""
+
+
+def with_noise(scenario: Scenario, federation: Federation) -> Scenario:
+    """The same for a federation that is built."""
+    from fedmem import records
+
+    try:
+        return scenario.model_copy(update={"client": records.settled(scenario, federation)})
+    except ComponentError as error:
+        raise ScenarioError([scenario.place(Problem(path=error.path, message=error.message))]) from error
 
 
 def compute(
@@ -66,10 +98,12 @@ def compute(
 
     See `run`, which calls this, for guarantees and errors. `started` is when that was, by `time.perf_counter`.
     """
+    from fedmem import records
     from fedmem.memory import room_of
     from fedmem.results import is_finished
     from fedmem.shards import claim, place_of
 
+    records.require(scenario, federation)
     if scenario.runs <= room_of(scenario, federation).shard and not place_of(folder).exists():
         _compute(scenario, federation, folder, None, started, force=force, progress=progress, executor=executor)
         return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +36,9 @@ class PrivateSgd:
         decay: what the learning rate is multiplied by from one round to the next.
         momentum: share of the velocity carried to the next step; it starts at zero in every round.
         clip: S, the largest norm of the gradient of one record, over all parameters.
-        noise_multiplier: z, the standard deviation of the noise on the sum divided by S.
+        noise_multiplier: z, the standard deviation of the noise on the sum divided by S; null finds, once the data are
+            there, the least with which no client exceeds the scenario's `privacy.target_epsilon`, were each to take
+            part whenever the sampler can let it.
         epochs: expected passes over the client's rows in each round; ignored where `steps` is given.
         steps: number of local steps in each round.
         batch_size: rows expected in a step, at most all.
@@ -50,15 +53,16 @@ class PrivateSgd:
     decay: Annotated[float, Gt(0), Le(1)] = 1.0
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
     clip: Annotated[float, Gt(0)] = 1.0
-    noise_multiplier: Annotated[float, Ge(0)] = 1.0
+    noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
     epochs: Annotated[int, Gt(0)] = 1
     steps: Annotated[int, Gt(0)] | None = None
     batch_size: Annotated[int, Gt(0)] = 10
 
     @property
     def per_example(self) -> PerExample:
-        """How the gradient of a step is made of those of its records."""
-        return PerExample(clip=self.clip, noise_multiplier=self.noise_multiplier, expected=self.batch_size)
+        """How the gradient of a step is made of those of its records; noise that is still left open is NaN."""
+        noise = math.nan if self.noise_multiplier is None else self.noise_multiplier
+        return PerExample(clip=self.clip, noise_multiplier=noise, expected=self.batch_size)
 
     @cached_property
     def _plain(self) -> Sgd:

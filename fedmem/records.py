@@ -1,0 +1,116 @@
+"""What clients promise to their records, as far as the data decide it: noise for a target, and what delta says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fedmem.accounting import Accountant, Releases, promise
+from fedmem.components import PrivateAlgorithm, Spaced
+from fedmem.errors import Problem, ScenarioError
+from fedmem.privacy import noise_of, record_neighbours
+from fedmem.types import Federation, IntArray
+
+
+def is_open(client: Any) -> bool:
+    """Whether the noise of a client is still to be found."""
+    return isinstance(client, PrivateAlgorithm) and getattr(client, "noise_multiplier", 0.0) is None
+
+
+def settled(scenario: Any, federation: Federation) -> Any:
+    """The client with the least noise that meets the target for every client, whoever takes part; others as they are.
+
+    Every client is taken to have its turn as often as the sampler can let it: in every round, unless it keeps turns
+    apart. So the promise after the run is at most the target.
+
+    Errors: `ComponentError` at `privacy.target_epsilon` if no noise meets it.
+    """
+    if not is_open(scenario.client):
+        return scenario.client
+    target = scenario.privacy.target_epsilon
+    noise, left = 0.0, list(releases(scenario, federation, 0.0))
+    while left:
+        noise = max(noise, noise_of(target, left[0]))
+        # the worst first, as far as theory of many small steps tells; the others are tried out
+        left = [one for one in left[1:] if not _within(replace(one, noise_multiplier=noise), target)]
+    return replace(scenario.client, noise_multiplier=noise)
+
+
+def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
+    """What is wrong with a promise to records, now that their numbers are known."""
+    if not isinstance(scenario.client, PrivateAlgorithm):
+        return
+    least, _ = sizes(scenario, federation)
+    some = least[least > 0]
+    delta, target = scenario.privacy.delta, scenario.privacy.target_epsilon
+    if len(some) and delta >= 1 / some.min():
+        yield Problem(
+            path="privacy.delta",
+            message=f"{delta:g} allows giving one of the {some.min()} records of the smallest client away altogether; "
+            f"use less than 1 / rows = {1 / some.min():.2g}, and less than {1 / some.max():.2g} for the largest",
+        )
+        return
+    if target is None or is_open(scenario.client):
+        return
+    noise = scenario.client.per_example.noise_multiplier
+    for one in releases(scenario, federation, noise):
+        if not _within(one, target):
+            yield Problem(
+                path="client.noise_multiplier",
+                message=f"{noise:g} gives {promise(one)} where a client takes part as often as it can, above "
+                f"privacy.target_epsilon, {target:g}; write noise_multiplier: null to have it found, or raise the "
+                "target",
+            )
+            return
+
+
+def releases(scenario: Any, federation: Federation, noise: float) -> tuple[Releases, ...]:
+    """What clients release at most, each different pair of rate and number of steps that no other exceeds in both."""
+    client, (least, most) = scenario.client, sizes(scenario, federation)
+    pause = scenario.sampler.pause(scenario.clients) if isinstance(scenario.sampler, Spaced) else None
+    turns = -(-scenario.rounds // (pause or 1))
+    pairs = {
+        (client.rate(low), turns * max(client.num_steps(low), client.num_steps(high)))
+        for low, high in set(zip(least.tolist(), most.tolist(), strict=True))
+        if low
+    }
+    front: list[tuple[float, int]] = []
+    for rate, count in sorted(pairs, reverse=True):
+        if not front or count > front[-1][1]:
+            front.append((rate, count))
+    front.sort(key=lambda pair: -(pair[0] ** 2) * pair[1])
+    return tuple(
+        Releases(
+            noise_multiplier=noise,
+            sampling="poisson",
+            rate=rate,
+            count=count,
+            delta=scenario.privacy.delta,
+            unit="record",
+            adjacency=record_neighbours(scenario),
+        )
+        for rate, count in front
+    )
+
+
+def sizes(scenario: Any, federation: Federation) -> tuple[IntArray, IntArray]:
+    """(N,), (N,) the fewest and the most rows that each client trains on, where it is there."""
+    owners = federation.audit.owners
+    most = federation.base_sizes + np.bincount(owners[owners >= 0], minlength=federation.num_clients)
+    return (most if scenario.exclusion == "replace" else federation.base_sizes), most
+
+
+def _within(one: Releases, target: float) -> bool:
+    """Whether a promise keeps to a target; what is quick is tried first."""
+    quick: Accountant = "rdp" if "rdp" in one.accountants else "gaussian"
+    return promise(one, quick).epsilon <= target or promise(one).epsilon <= target
+
+
+def require(scenario: Any, federation: Federation) -> None:
+    """Errors: `ScenarioError` with all `problems`, each with its place."""
+    found = [scenario.place(problem) for problem in problems(scenario, federation)]
+    if found:
+        raise ScenarioError(found)

@@ -1,0 +1,144 @@
+"""Noise that is found for records once their numbers are known, and what delta has to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedmem
+from fedmem import records
+from fedmem.accounting import promise
+from fedmem.checking import check_file, told
+from fedmem.errors import ScenarioError
+from fedmem.federation import build
+from fedmem.running import folder_of, measure, run, settled
+from fedmem.scenario import parse_scenario
+from tests.tiny import tiny
+
+OPEN = {"kind": "dp_sgd", "lr": 0.3, "batch_size": 6, "epochs": 1, "noise_multiplier": None}
+TARGET = {"target_epsilon": 6.0, "delta": 1e-4}
+
+
+def private(**changes: Any) -> Any:
+    return tiny(**{"runs": 2, "rounds": 3, "client": OPEN, "privacy": TARGET, "observe": {}, **changes})
+
+
+def of_sizes(least: list[int], most: list[int], **changes: Any) -> tuple[Any, Any]:
+    """A scenario and as much of a federation as accounting looks at."""
+    owners = np.repeat(np.arange(len(least)), np.array(most) - np.array(least))
+    federation = SimpleNamespace(
+        base_sizes=np.array(least), num_clients=len(least), audit=SimpleNamespace(owners=owners)
+    )
+    return private(exclusion="remove", **changes), federation
+
+
+def test_noise_is_the_least_with_which_no_client_exceeds_the_target() -> None:
+    scenario, federation = of_sizes([20, 60, 200, 0], [22, 60, 240, 0])
+    noise = records.settled(scenario, federation).noise_multiplier
+    given = [promise(one).epsilon for one in records.releases(scenario, federation, noise)]
+    assert max(given) == pytest.approx(6.0, rel=0.01)
+    assert max(given) <= 6.0
+    less = [promise(one).epsilon for one in records.releases(scenario, federation, noise * 0.98)]
+    assert max(less) > 6.0
+
+
+def test_what_clients_release_is_what_their_rows_and_the_sampler_allow() -> None:
+    """Of rates those of the fewest rows, of steps those of the most; of three rounds, two with a pause of two."""
+    scenario, federation = of_sizes([20, 60, 600, 0], [22, 60, 600, 0])
+    found = [(one.rate, one.count) for one in records.releases(scenario, federation, 1.0)]
+    assert found == [(6 / 20, 3 * 4), (6 / 60, 3 * 10), (6 / 600, 3 * 100)]
+    resting = {"kind": "min_separation", "size": 1, "separation": 2}
+    scenario, federation = of_sizes([20, 60, 60], [22, 60, 60], sampler=resting)
+    assert [one.count for one in records.releases(scenario, federation, 1.0)] == [2 * 4, 2 * 10]
+    # with steps of a fixed number small clients are the worst, and nobody else counts
+    steps = {**OPEN, "steps": 5}
+    scenario, federation = of_sizes([20, 60, 600], [22, 60, 600], client=steps)
+    assert [(one.rate, one.count) for one in records.releases(scenario, federation, 1.0)] == [(0.3, 15)]
+
+
+def test_the_rows_are_those_that_clients_train_on() -> None:
+    for exclusion in ("replace", "remove"):
+        scenario = private(exclusion=exclusion)
+        federation = build(scenario)
+        least, most = records.sizes(scenario, federation)
+        for client in range(5):
+            seen = [len(federation.rows(run, client, round)) for run in (0, 1) for round in (1, 2, 3)]
+            assert least[client] <= min(seen)
+            assert max(seen) <= most[client]
+            assert exclusion == "remove" or set(seen) == {least[client]}
+
+
+def test_a_run_has_the_noise_that_was_found(tmp_path: Any) -> None:
+    scenario = private()
+    folder = run(scenario, out=tmp_path)
+    assert folder == folder_of(scenario, tmp_path)
+    finished = fedmem.read(folder)
+    noise = settled(scenario).client.noise_multiplier
+    assert parse_scenario((folder / "scenario.yaml").read_text()).client.noise_multiplier == noise > 0
+    (said,) = finished.manifest["privacy"]["mechanisms"]
+    assert said["noise_multiplier"] == noise
+    assert 0 < said["epsilon"] <= 6
+    assert set(said["bounds"]) == {"rdp", "prv", "pld", "gaussian"}
+    assert run(scenario, out=tmp_path) == folder
+    before = finished.measurements
+    assert fedmem.read(measure(folder)).measurements.equals(before)
+
+
+def test_everybody_every_round_reaches_the_target(tmp_path: Any) -> None:
+    folder = run(private(sampler={"kind": "everyone"}), out=tmp_path)
+    (said,) = fedmem.read(folder).manifest["privacy"]["mechanisms"]
+    assert 5.9 < said["epsilon"] <= 6
+
+
+def test_a_check_finds_and_says_the_noise(tmp_path: Any) -> None:
+    file = tmp_path / "open.yaml"
+    file.write_text(private().to_yaml())
+    checked = check_file(file)
+    assert checked.scenario.client == settled(private()).client
+    said = " ".join(told(checked).split())
+    assert "privacy client, against what clients send: at most epsilon" in said
+    assert f"noise multiplier {checked.scenario.client.noise_multiplier:.4g}" in said
+    assert "within privacy.target_epsilon 6" in said
+
+
+def test_noise_that_is_left_open_needs_a_target() -> None:
+    with pytest.raises(ScenarioError, match=r"null means that .* but privacy.target_epsilon is not given"):
+        private(privacy={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"client": {**OPEN, "noise_multiplier": 0.5}}, "client.noise_multiplier: 0.5 gives epsilon .* null to have"),
+        ({"privacy": {**TARGET, "delta": 0.5}}, "privacy.delta: 0.5 allows giving one of the .* smallest client away"),
+    ],
+)
+def test_what_only_the_data_can_refuse(changes: Any, message: str, tmp_path: Any) -> None:
+    scenario = private(**changes)
+    with pytest.raises(ScenarioError, match=message):
+        run(scenario, out=tmp_path)
+    file = tmp_path / "wrong.yaml"
+    file.write_text(scenario.to_yaml())
+    with pytest.raises(ScenarioError, match=message):
+        check_file(file)
+    assert not folder_of(scenario, tmp_path).exists()
+
+
+def test_delta_is_compared_with_the_rows_of_the_smallest_client() -> None:
+    scenario, federation = of_sizes([20, 400], [20, 400])
+    for delta, wrong in ((0.049, 0), (0.05, 1)):
+        changed = scenario.model_copy(update={"privacy": scenario.privacy.model_copy(update={"delta": delta})})
+        assert len(list(records.problems(changed, federation))) == wrong
+    assert not list(records.problems(tiny(), federation))
+
+
+def test_a_number_that_keeps_to_the_target_is_left_alone() -> None:
+    scenario, federation = of_sizes([20, 60], [22, 60], client={**OPEN, "noise_multiplier": 5.0})
+    assert not list(records.problems(scenario, federation))
+    assert records.settled(scenario, federation) is scenario.client
+    loud = [replace(one, noise_multiplier=0.3) for one in records.releases(scenario, federation, 5.0)]
+    assert promise(loud[0]).epsilon > 6
