@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem import kept
 from fedmem.errors import Problem, ScenarioError
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
 from fedmem.wording import bytes_text
@@ -45,6 +46,10 @@ TABLE = 100
 STEP, OUTPUTS = 6, 7
 """Models beside its batch that a client in training holds; float64 arrays of outputs while models are looked at."""
 
+EACH, TABLES = 3, 3
+"""How often the gradients of single examples are there while they are shortened, and what a strategy keeps while it is
+replaced by what it keeps next."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
@@ -55,7 +60,8 @@ class Needs:
     `kept` what a forward pass of one row leaves for the backward pass, `wide` what it takes at once without one,
     `classes` outputs. `cohort` is the largest cohort of a run, `examples` the largest set that models are asked about,
     `batch` in rows; `evidence` what one run leaves, `estimates` what estimating and writing take beside all evidence.
-    `server` is messages or rule, `sums` how many sums are formed of a cohort.
+    `server` is messages or rule, `sums` how many sums are formed of a cohort. `each` are the gradients of single
+    examples of one client in training, `tables` what a strategy keeps of one run, `remembered` what its clients do.
     """
 
     runs: int
@@ -76,6 +82,9 @@ class Needs:
     watched: bool
     server: str
     sums: int = 0
+    each: int = 0
+    tables: int = 0
+    remembered: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +103,7 @@ class Room:
     def chunk(self, needs: Needs) -> int:
         """Clients that are stacked at once, at least one."""
         together = needs.cohort * self.shard
-        return min(max(1, self.stack_bytes // max(1, needs.model)), together) if needs.stackable else 1
+        return min(max(1, self.stack_bytes // max(1, needs.model + needs.each)), together) if needs.stackable else 1
 
     def rows(self, needs: Needs) -> int:
         """Rows times models of the largest forward pass."""
@@ -114,7 +123,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
     held = sum(map(_bytes, (federation.store, *sets))) + sum(families)
     lists = federation.fill.nbytes + federation.audit.is_in.nbytes + 8 * len(federation.store)
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
-    kept, wide = passed(federation.model, federation.store.inputs[:1])
+    saved, wide = passed(federation.model, federation.store.inputs[:1])
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
     return Needs(
         runs=scenario.runs,
@@ -125,7 +134,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         drafts=3 * max(families, default=0),
         model=model,
         row=int(federation.store.inputs[:1].nbytes),
-        kept=kept,
+        kept=saved,
         wide=wide,
         classes=federation.num_classes,
         cohort=cohort,
@@ -137,6 +146,10 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         watched="local" in scenario.observe.levels,
         server=server_of(scenario),
         sums=len(scenario.observe.sums),
+        each=kept.of_examples(scenario, federation, is_stacked(scenario)),
+        tables=kept.by_server(scenario, federation),
+        # those that have had a turn
+        remembered=kept.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),
     )
 
 
@@ -210,7 +223,9 @@ def phases(needs: Needs, room: Room) -> dict[str, dict[str, int]]:
     outputs = 8 * OUTPUTS * needs.classes * min(needs.examples, room.forward_rows)
     training = {
         "models of one round": int(needs.model * room.shard * (needs.cohort * copies + needs.sums + 3)),
-        "clients in training": room.chunk(needs) * (STEP * needs.model + 2 * needs.batch * (needs.row + needs.kept)),
+        "clients in training": room.chunk(needs)
+        * (STEP * needs.model + 2 * needs.batch * (needs.row + needs.kept) + EACH * needs.each),
+        "kept from round to round": room.shard * (TABLES * needs.tables + needs.remembered),
         "models looked at": room.rows(needs) * needs.wide + outputs * room.models_at_once(needs),
         "evidence": needs.evidence * (room.shard if shards > 1 else needs.runs),
     }
@@ -304,8 +319,9 @@ def _halved(needs: Needs, room: Room) -> Room | None:
     training = phases(needs, room)["training"]
     smaller = {
         "models looked at": replace(room, forward_rows=max(LEAST_ROWS, room.rows(needs) // 2)),
-        "clients in training": replace(room, stack_bytes=needs.model * max(1, room.chunk(needs) // 2)),
+        "clients in training": replace(room, stack_bytes=(needs.model + needs.each) * max(1, room.chunk(needs) // 2)),
         "models of one round": replace(room, shard=-(-room.shard // 2)),
+        "kept from round to round": replace(room, shard=-(-room.shard // 2)),
     }
     helps = {
         name: sum(phases(needs, less)["training"].values()) < sum(training.values()) for name, less in smaller.items()
@@ -326,6 +342,7 @@ def _too_much(needs: Needs, room: Room, budget: float) -> Problem:
         "data": "fewer rows or references",
         "models of one round": "a smaller cohort (sampler) or model" + " or observe.levels: [global]" * needs.watched,
         "clients in training": "a smaller client.batch_size or model",
+        "kept from round to round": "fewer clients, a smaller model, or another strategy or client",
         "models looked at": "a smaller model",
         "evidence": "fewer observed rounds, a smaller test set or population",
     }

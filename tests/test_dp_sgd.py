@@ -305,13 +305,3 @@ def test_all_executors_agree_and_stacks_may_be_cut_anywhere(network: Any) -> Non
             torch.testing.assert_close(stacked.outcome.sent[name], value, rtol=1e-5, atol=1e-6)
             assert torch.equal(stacked.outcome.sent[name], single.outcome.sent[name])
             assert torch.equal(forked.outcome.sent[name], value)
-
-
-@pytest.mark.flower
-def test_flowers_runtime_gives_the_bits_of_one_by_one() -> None:
-    found = []
-    for speed in ({"engine": "flower", "workers": 1}, {"executor": "one_by_one", "workers": 1}):
-        scenario = tiny(client=SGD, runs=2, rounds=2, observe={}, speed=speed)
-        found.append(simulate(scenario, build(scenario)).params)
-    for one, other in zip(*found, strict=True):
-        assert all(torch.equal(one[name], value) for name, value in other.items())

@@ -190,6 +190,61 @@ def test_the_plan_names_the_phase_that_takes_most() -> None:
     assert plan(tiny(bootstrap=10**6, estimators=[{"kind": "memorisation"}])).moment == "estimating"
 
 
+def held(**changes: Any) -> Any:
+    scenario = tiny(**{"injections": [], **changes})
+    federation = federations.build(scenario)
+    return needs_of(scenario, federation, 3)
+
+
+def test_what_strategies_keep_of_all_clients_is_counted() -> None:
+    """(N + 1) P of scaffold and feddyn, N P of foolsgold, in float32; of a tree one float64 node for each level."""
+    model = held().model
+    assert held().tables == held().remembered == held().each == 0
+    for kind, models in (("scaffold", 5 + 1), ("feddyn", 5 + 1), ("foolsgold", 5)):
+        assert held(strategy={"kind": kind}).tables == pytest.approx(models * model, rel=0.05)
+    everyone = {"sampler": {"kind": "everyone"}, "rounds": 12}
+    tree = held(strategy={"kind": "dp_ftrl", "cohort": 5.0}, **everyone)
+    assert tree.tables == pytest.approx(4 * 2 * model, rel=0.05)
+    # what strategies really end with
+    strategy = tiny(strategy={"kind": "scaffold"}).strategy
+    before = {name: value[None] for name, value in federations.build(tiny()).initial.items()}
+    state = strategy.state(before, 5)
+    assert held(strategy={"kind": "scaffold"}).tables == sum(v.numel() * v.element_size() for v in state.values())
+
+
+def test_what_clients_remember_is_counted_of_those_who_had_a_turn() -> None:
+    model = held().model
+    own = sum(v.numel() * 4 for name, v in federations.build(tiny()).initial.items() if name.startswith("output"))
+    # layers of one's own wait at the client and are remembered by whoever reads the aggregate
+    assert held(client={"kind": "fedper"}).remembered == 5 * 2 * own
+    assert held(client={"kind": "fedper"}, rounds=1, observe={}).remembered == 3 * 2 * own
+    assert held(client={"kind": "top_k"}).remembered == 5 * model
+
+
+def test_gradients_of_single_examples_are_counted_where_they_are_held() -> None:
+    private = {"client": {"kind": "dp_sgd", "batch_size": 25}}
+    one_by_one = {"executor": "one_by_one"}
+    model = held().model
+    assert held(**private).each == 0, "a stack of linear layers holds none"
+    assert held(**private, speed=one_by_one).each == 45 * model
+    large = {**private, "model": {"kind": "mlp", "hidden": [400]}}
+    assert held(**large, speed=one_by_one).each == 0, "nor does ghost clipping"
+    needs = held(**private, speed=one_by_one)
+    room = roomy(needs, 4, 1)
+    assert training(needs, room) - training(replace(needs, each=0), room) == memory.EACH * 45 * model
+
+
+def test_what_is_kept_is_cut_by_fewer_runs_at_once() -> None:
+    needs = replace(NEEDS, tables=20 * NEEDS.model * 50, runs=16)
+    room = replace(ROOM, shard=16)
+    grown = training(needs, room) - training(replace(needs, tables=0), room)
+    assert grown == 16 * memory.TABLES * needs.tables * room.workers
+    assert within(needs, room, 0.6 * training(needs, room)).shard < 16
+    least = Room(stack_bytes=1, forward_rows=memory.LEAST_ROWS, shard=1, workers=1)
+    with pytest.raises(ScenarioError, match="or another strategy or client"):
+        within(needs, ROOM, training(needs, least) - 1)
+
+
 # --- plans against real peaks -----------------------------------------------------------------------------------------
 
 MEASURE = """
@@ -272,6 +327,24 @@ runs: 8
 dataset: {kind: synthetic, rows: 300, test: 5000, shape: [64], classes: 10}
 model: {kind: mlp, hidden: [256, 256, 256, 256, 256, 256]}
 client: {kind: sgd, steps: 1}
+""",
+    "control variates of all clients": """
+clients: 300
+runs: 4
+dataset: {kind: synthetic, rows: 12000, test: 300, shape: [64], classes: 10}
+model: {kind: mlp, hidden: [512, 256]}
+sampler: {kind: uniform, size: 20}
+strategy: {kind: scaffold}
+observe: {levels: [global]}
+""",
+    "private clients": """
+clients: 10
+dataset: {kind: synthetic, rows: 12000, test: 300, shape: [1, 28, 28], classes: 10}
+model: {kind: small_cnn, channels: [16, 32]}
+sampler: {kind: uniform, size: 5}
+client: {kind: dp_sgd, batch_size: 256, steps: 2}
+observe: {levels: [global]}
+speed: {shard: 100000, workers: 1, executor: one_by_one}
 """,
     "many rows": """
 clients: 1000

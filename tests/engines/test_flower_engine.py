@@ -72,6 +72,7 @@ def failures(found: Sequence[Participation]) -> set[tuple[int, int, int]]:
 TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}, "rounds": 6}
 LEAKAGE = {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 3}}
 CASES: dict[str, dict[str, Any]] = {
+    "dp_sgd": {"client": {"kind": "dp_sgd", "batch_size": 6, "steps": 3}},
     "fedavg": {"probes": [{"kind": "utility"}], "save": {"params": True}},
     "krum": {"strategy": {"kind": "krum"}, "sampler": {"kind": "uniform", "size": 4}},
     "trimmed_mean": {"strategy": {"kind": "trimmed_mean"}, "sampler": {"kind": "everyone"}, "initial_weights": "own"},

@@ -1,0 +1,82 @@
+"""What is held beside models: gradients of single examples, what clients remember, what the server keeps of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fedmem.components import PersonalClient, PrivateAlgorithm
+from fedmem.credit import counts_turns
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+    from fedmem.types import Federation, Params
+
+SPARE = 4
+"""Standard deviations by which a Poisson batch is taken to exceed its mean at most."""
+
+
+def widest(batch_size: int) -> int:
+    """Rows of a Poisson batch that hardly any exceeds.
+
+    >>> widest(25)
+    45
+    """
+    return int(batch_size + SPARE * batch_size**0.5)
+
+
+def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> int:
+    """Bytes of the gradients of single examples that one client holds at once; 0 where there are none.
+
+    In a stack none if all layers are linear, else all; one by one by hooks all, and by ghost clipping those of layers
+    that are not linear.
+    """
+    if not isinstance(scenario.client, PrivateAlgorithm):
+        return 0
+    import torch
+    from torch import nn
+
+    from fedmem.per_example import GHOST, Layers
+
+    model = federation.model
+    linear = sum(
+        value.numel() for part in model.modules() if isinstance(part, nn.Linear) for value in part.parameters()
+    )
+    held = sum(value.numel() for value in model.parameters())
+    if stacked:
+        held *= Layers.of(model, torch.from_numpy(federation.store.inputs[:1].copy())) is None
+    elif linear >= GHOST:
+        held -= linear
+    return 4 * held * widest(scenario.client.batch_size)
+
+
+def by_server(scenario: Scenario, federation: Federation) -> int:
+    """Bytes that the rule of a strategy keeps of one run.
+
+    Counted for one client and for two, since tables grow by a row for each. The nodes of a tree are one for each level,
+    of which there is a single one at the beginning.
+    """
+    strategy: Any = scenario.strategy
+    if not callable(getattr(strategy, "state", None)):
+        return 0
+    before = {name: value[None] for name, value in federation.initial.items()}
+    one, two = (_bytes(strategy.state(before, count)) for count in (1, 2))
+    levels = scenario.rounds.bit_length() if counts_turns(strategy) else 1
+    return levels * (one + (federation.num_clients - 1) * (two - one))
+
+
+def by_client(scenario: Scenario, federation: Federation) -> int:
+    """Bytes that a client remembers after its turn, own layers that the observer remembers beside it included."""
+    import torch
+
+    client, before = scenario.client, federation.initial
+    try:
+        state = client.init(before, {"round": torch.tensor(1.0)}, {})
+        remembered = _bytes(client.final(state, before).memory)
+    except KeyError:
+        return 0  # it cannot begin without an offer that only its strategy makes
+    own = client.own(before) if isinstance(client, PersonalClient) else ()
+    return remembered + _bytes({name: before[name] for name in own})
+
+
+def _bytes(values: Params) -> int:
+    return sum(value.numel() * value.element_size() for value in values.values())
