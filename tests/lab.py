@@ -53,7 +53,9 @@ def parameters(model: nn.Module) -> Params:
 def gradient_of(model: nn.Module, params: Params, inputs: NDArray[np.float32], targets: IntArray) -> Params:
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
     outputs = functional_call(model, leaves, (torch.from_numpy(inputs),))
-    loss = functional.cross_entropy(outputs, torch.from_numpy(targets))
+    # of a text (n, L, V) for targets (n, L), -1 where nothing is asked
+    outputs = outputs if outputs.ndim == 2 else outputs.transpose(1, 2)
+    loss = functional.cross_entropy(outputs, torch.from_numpy(targets), ignore_index=-1)
     return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedmem.candidates import Candidates
 from fedmem.causal import CausalModel, State, read
+from fedmem.types import AuditSet, Examples, Federation, References
 
 VOCABULARY = 5
 
@@ -79,6 +80,56 @@ def loss_of(model: CausalModel, tokens: Sequence[int], asked: Sequence[bool]) ->
             logits, _ = read(model, tokens[:place])
             total -= float(logits.double().log_softmax(dim=1)[0, tokens[place]])
     return total
+
+
+CLIENTS, BASE, RUNS, LENGTH = 3, 8, 4, 6
+
+
+def text_federation(space: Candidates | None = None, copies: int = 1) -> Federation:
+    """Three clients with rows of random tokens; each holds two secrets of a space, in in half of the runs."""
+    space, rng = space or digits(3), np.random.default_rng(5)
+    numbers = rng.choice(space.size, size=2 * CLIENTS, replace=False).tolist()
+    secrets = Examples.concatenate([example(space.member(i), space.secret(i)) for i in numbers])
+    holder = np.repeat(np.arange(CLIENTS), 2)
+    audit = AuditSet(
+        examples=secrets,
+        kind=np.array(["secret"] * len(secrets)),
+        role=np.array(["canary"] * len(secrets)),
+        holder=holder.astype(np.int32),
+        copies=np.full(len(secrets), copies, dtype=np.int32),
+        is_in=(np.arange(RUNS)[:, None] + np.arange(len(secrets))[None]) % 2 == 0,
+    )
+
+    def random_rows(count: int) -> Examples:
+        tokens = rng.integers(VOCABULARY, size=(count, LENGTH + 1))
+        return Examples(inputs=tokens[:, :-1], targets=tokens[:, 1:], ids=np.arange(count))
+
+    start, total = CLIENTS * BASE, copies * len(secrets)
+    fill = np.where(np.repeat(audit.is_in, copies, axis=1), -1, start + len(secrets) + np.arange(total)[None])
+    network = Recurrent()
+    return Federation(
+        store=Examples.concatenate([random_rows(start), secrets, random_rows(total)]),
+        base=tuple(np.arange(BASE * k, BASE * (k + 1)) for k in range(CLIENTS)),
+        audit=audit,
+        audit_start=start,
+        trained=start + np.repeat(np.arange(len(secrets)), copies),
+        fill=fill,
+        test=random_rows(4),
+        population=random_rows(4),
+        references=(References(family="secret", inputs=secrets.inputs, targets=secrets.targets, space=space),),
+        model=network,
+        initial={name: value.detach().clone() for name, value in network.named_parameters()},
+        num_classes=VOCABULARY,
+        counts={},
+    )
+
+
+def example(tokens: Sequence[int], asked: Sequence[bool]) -> Examples:
+    """A text as one row, padded, in which these tokens are asked for."""
+    width = LENGTH + 1 - len(tokens)
+    whole = np.array([[*tokens, *[0] * width]], dtype=np.int64)
+    wanted = np.array([[*asked, *[False] * width]])
+    return Examples(inputs=whole[:, :-1], targets=np.where(wanted, whole, -1)[:, 1:], ids=np.array([-1]))
 
 
 def digits(places: int, alphabet: int = VOCABULARY, prefix: tuple[int, ...] = (0,)) -> Candidates:

@@ -14,6 +14,9 @@ from fedmem.probes._measures import CONTROL
 from fedmem.statistics import newcombe, wilson
 from fedmem.types import EVERYWHERE, FINAL, FloatArray, Level, Measurement, Reading
 
+EXTRACTED = ("greedy", "greedy_near", "beam", "beam_near", "discoverable", "searched")
+"""Whether a text was taken out of a model, way by way."""
+
 RANGES = {
     "identified": (0.0, 1.0),
     "identified.difference": (-1.0, 1.0),
@@ -30,10 +33,12 @@ RANGES = {
     "label_accuracy.guess": (0.0, 1.0),
     "coverage": (0.0, 1.0),
     "distance": (0.0, np.inf),
+    **dict.fromkeys(EXTRACTED, (0.0, 1.0)),
+    **{f"{metric}.difference": (-1.0, 1.0) for metric in EXTRACTED},
 }
 """Metrics with bounds, which an interval does not leave."""
 
-SHARES = ("identified", "beats_prior")
+SHARES = ("identified", "beats_prior", *EXTRACTED)
 """Metrics that are yes or no."""
 
 _ABOUT = re.compile(

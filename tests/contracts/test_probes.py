@@ -18,9 +18,13 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.components import Probe
 from fedmem.types import Measurement, Transition
 from tests.lab import Lab, measured
+from tests.language import text_federation
 
 NESTED: dict[str, dict[str, Any]] = {"leakage": {"attack": InvertingGradients(steps=3)}}
 """What a probe needs that has no default, by kind."""
+
+FEDERATIONS = {"Extraction": text_federation}
+"""Probes that read texts, by class; all others read pictures."""
 
 OVER_RUNS = {"Information": {"usable_information"}}
 """Metrics that exist only over several runs, by class."""
@@ -45,6 +49,11 @@ def probe(kind: str) -> Probe:
     built = public_class(kind)(**NESTED.get(kind, {}))
     assert isinstance(built, Probe)
     return built
+
+
+def lab_for(probe: Probe) -> Lab:
+    build = FEDERATIONS.get(type(probe).__name__)
+    return Lab(federation=build()) if build else Lab()
 
 
 def occasions(lab: Lab) -> list[list[Transition]]:
@@ -78,7 +87,7 @@ def test_it_says_where_it_looks(probe: Probe) -> None:
 
 
 def test_readings_are_about_what_was_shown_and_repeat_themselves(probe: Probe) -> None:
-    lab = Lab()
+    lab = lab_for(probe)
     for transitions in occasions(lab):
         first, second = probe.observe(transitions, lab), probe.observe(transitions, lab)
         assert repr(first) == repr(second)
@@ -91,7 +100,7 @@ def test_readings_are_about_what_was_shown_and_repeat_themselves(probe: Probe) -
 
 
 def test_what_is_read_of_a_run_does_not_depend_on_the_runs_beside_it(probe: Probe) -> None:
-    together, apart = Lab(), Lab()
+    together, apart = lab_for(probe), lab_for(probe)
     for transitions in occasions(together):
         whole = probe.observe(transitions, together)
         shards = [[t for t in transitions if t.run == run] for run in (0, 1)]
@@ -104,7 +113,7 @@ def test_what_is_read_of_a_run_does_not_depend_on_the_runs_beside_it(probe: Prob
 
 
 def test_watching_changes_nothing(probe: Probe) -> None:
-    lab = Lab()
+    lab = lab_for(probe)
     for transitions in occasions(lab):
         before = [copy.deepcopy((t.before, t.sent, t.kept)) for t in transitions]
         initial, store = copy.deepcopy(lab.federation.initial), lab.federation.store.inputs.copy()
@@ -120,7 +129,7 @@ def test_watching_changes_nothing(probe: Probe) -> None:
 
 
 def test_summaries_are_of_its_own_rows(probe: Probe) -> None:
-    lab = Lab()
+    lab = lab_for(probe)
     rows: list[Measurement] = []
     for transitions in occasions(lab):
         rows += measured(probe.observe(transitions, lab), round=transitions[0].round)

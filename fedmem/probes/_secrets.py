@@ -1,0 +1,71 @@
+"""Audit examples of a text as questions: what a model is given, and what it should not be able to write after it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmem.candidates import Candidates
+from fedmem.types import Examples, Federation, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Of c secrets that begin alike: `given` tokens, what follows in each, `rests` (c, length), and their `subjects`.
+
+    `number` (c,) is the member that each is of `space`, where there is one.
+    """
+
+    given: tuple[int, ...]
+    rests: IntArray
+    subjects: tuple[int, ...]
+    space: Candidates | None = None
+    number: tuple[int, ...] = ()
+
+
+def questions(federation: Federation, subjects: Sequence[int], prompt: int | None) -> list[Question]:
+    """The questions for these audit examples, those that begin alike and are equally long as one.
+
+    A model is given all before the first token that is asked for, or the first `prompt` tokens where these are more;
+    it should write the rest, up to the last token that is asked for. Where nothing is left, there is no question.
+    """
+    spaces = {references.family: references.space for references in federation.references}
+    groups: dict[tuple[str, tuple[int, ...], int], list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
+    for subject in subjects:
+        text, first = text_of(federation.audit.examples, subject)
+        cut = max(first, prompt or 0)
+        if cut < len(text):
+            key = (str(federation.audit.kind[subject]), text[:cut], len(text) - cut)
+            groups[key].append((subject, text[cut:]))
+    found = []
+    for (kind, given, _), members in groups.items():
+        space = spaces.get(kind)
+        if space is not None and given != space.prefix:
+            space = None
+        found.append(
+            Question(
+                given=given,
+                rests=np.array([rest for _, rest in members], dtype=np.int64),
+                subjects=tuple(subject for subject, _ in members),
+                space=space,
+                number=tuple(space.index(given + rest) for _, rest in members) if space else (),
+            )
+        )
+    return found
+
+
+def text_of(examples: Examples, row: int) -> tuple[tuple[int, ...], int]:
+    """The tokens of a row up to the last that is asked for, and where the first of those is; none where nothing is.
+
+    >>> rows = Examples(inputs=np.array([[7, 8, 1, 2]]), targets=np.array([[-1, 1, 2, -1]]), ids=np.array([0]))
+    >>> text_of(rows, 0)
+    ((7, 8, 1, 2), 2)
+    """
+    asked = np.flatnonzero(examples.targets[row] >= 0)
+    if not len(asked):
+        return (), 0
+    last = int(asked[-1])
+    return (*examples.inputs[row, : last + 1].tolist(), int(examples.targets[row, last])), int(asked[0]) + 1

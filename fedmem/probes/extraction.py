@@ -1,0 +1,183 @@
+"""Which secrets a model gives away: written when it is given their beginning, drawn, or found by a search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+
+from fedmem.best_first import likeliest
+from fedmem.causal import CausalModel, causal
+from fedmem.components import Context
+from fedmem.errors import ComponentError
+from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.probes._leaks import summed_up
+from fedmem.probes._measures import CONTROL
+from fedmem.probes._secrets import Question, questions
+from fedmem.types import Federation, IntArray, Level, Measurement, Reading, Transition
+
+DRAWS = "draws_needed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """What can be taken out of language models, secret by secret, and of how many secrets.
+
+    A model is given a secret's beginning, all tokens before the first that is asked for, and should write the rest:
+
+    - `greedy`: 1 if the likeliest token at each place gives the secret, verbatim, else 0;
+    - `beam`: 1 if the secret is among the `width` texts of a beam search;
+    - `greedy_near`, `beam_near`: the same where up to `distance` tokens may be put in, left out or replaced;
+    - `draws_needed`: the n for which it is (n, p)-discoverable: the fewest draws of which one is the secret with
+      probability `likely`, from its exact probability under the sampling of `top_k` and `temperature`; 1 up, lower is
+      worse for privacy, inf where it is never drawn. `discoverable` is 1 if that is at most `draws`;
+    - `searched`, where a template says what secrets look like: 1 if the secret is among the `members` likeliest members
+      of its space, as a best-first search finds them with at most `calls` tokens read.
+
+    All are about single models. Some are right by chance, such as a model that writes digits where digits stand: so
+    each secret is asked for in runs whose coin left it out, too. `setting` says whose model it is (`owner` holds the
+    secret, `others` do not; `aggregate`), what is counted, `chance`, where it is known, that of who guesses among the
+    members of the template with as many guesses, and `coin=out` for secrets that the run did not train on.
+
+    `summarise` gives, for each round and at FINAL over all, by kind the share of secrets with its interval (95 %, by
+    holder and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets
+    that are in have over those that are out, Newcombe's interval where that is wider. `draws_needed` has no mean.
+
+    Fields
+
+    - `width`: texts that a beam keeps.
+    - `distance`: most edits of a near match.
+    - `top_k`: tokens that are drawn from, null for all.
+    - `temperature`: divides logits before drawing.
+    - `likely`: p, the probability with which n draws should do.
+    - `draws`: the most draws of what counts as discoverable.
+    - `members`: how many members a search is to find.
+    - `calls`: tokens that a search may read for one model and template; 0: no search.
+    - `prompt`: tokens that a model is given where these are more than what comes before the secret, for passages.
+    - `kinds`: injections whose examples are asked for; if left out, all that plant canaries.
+    - `runs`: how many runs are looked at, from run 0 on.
+    - `every`: look only at rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: where to look.
+
+    Guarantees: deterministic, nothing is drawn; reads `kept`; nothing is changed; what is read of a model does not
+    depend on those beside it. Of equally likely tokens the lowest number is written first. An extracted secret proves
+    that it is memorised only where it is extracted more often than by chance.
+
+    Errors: `ComponentError` for data that are no text, and kinds that no injection has.
+
+    >>> Extraction().levels
+    ('local', 'global')
+
+    References: Carlini, Liu, Erlingsson, Kos and Song (2019), by search; Thakkar, Ramaswamy, Mathews and Beaufays
+    (2021), by beam; Hayes et al. (2025), (n, p)-discoverable extraction.
+    """
+
+    width: Annotated[int, Gt(0)] = 5
+    distance: Annotated[int, Gt(0)] = 1
+    top_k: Annotated[int, Gt(0)] | None = 40
+    temperature: Annotated[float, Gt(0)] = 1.0
+    likely: Annotated[float, Gt(0), Lt(1)] = 0.5
+    draws: Annotated[int, Gt(0)] = 1000
+    members: Annotated[int, Gt(0)] = 10
+    calls: Annotated[int, Ge(0)] = 0
+    prompt: Annotated[int, Gt(0)] | None = None
+    kinds: tuple[str, ...] = ()
+    runs: Annotated[int, Gt(0)] = 32
+    every: Annotated[int, Gt(0)] | None = None
+    levels: tuple[Level, ...] = ("local", "global")
+
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """Readings of each secret under each model."""
+        federation = context.federation
+        asked = questions(federation, self._subjects(federation), self.prompt)
+        readings: list[tuple[Transition, Reading]] = []
+        for transition in transitions:
+            if transition.run < self.runs:
+                model = causal(federation.model, transition.kept)
+                for question in asked:
+                    readings += [(transition, reading) for reading in self._of(model, question, transition, federation)]
+        return readings
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        """Shares by kind and what secrets that are in have over those that are out, of each round and at FINAL."""
+        return summed_up([one for one in measurements if one.reading.metric != DRAWS])
+
+    def _subjects(self, federation: Federation) -> list[int]:
+        """The audit examples that are asked for."""
+        audit = federation.audit
+        if audit.examples.targets.ndim == 1:
+            raise ComponentError(
+                "probes",
+                "extraction lets a model write texts, but these data have one label for each row; use a data set of "
+                "texts, or leave this probe out",
+            )
+        missing = [kind for kind in self.kinds if kind not in audit.kinds]
+        if missing:
+            known = ", ".join(audit.kinds) or "none"
+            raise ComponentError("probes.kinds", f"no injection is called {missing[0]!r}; there are: {known}")
+        wanted = np.isin(audit.kind, self.kinds) if self.kinds else audit.role == "canary"
+        return [int(subject) for subject in np.flatnonzero(wanted)]
+
+    def _of(
+        self, model: CausalModel, question: Question, transition: Transition, federation: Federation
+    ) -> Iterator[Reading]:
+        """What one model gives away of secrets that begin alike."""
+        audit, run = federation.audit, transition.run
+        clients = transition.clients if transition.level == "sum" else (transition.client,)
+        holds = audit.holds(clients).any(axis=0)
+        shown = [
+            i
+            for i, subject in enumerate(question.subjects)
+            # an aggregate that a holder has completed with its own layers is about its own secrets
+            if not (transition.level == "global" and transition.client >= 0) or holds[subject]
+        ]
+        if not shown:
+            return
+        rests = question.rests[shown]
+        found = self._counted(model, question, rests, [question.number[i] for i in shown] if question.space else [])
+        for i, place in enumerate(shown):
+            subject = question.subjects[place]
+            whose = "aggregate" if transition.level == "global" else "owner" if holds[subject] else "others"
+            out = "" if audit.is_in[run, subject] else CONTROL
+            about = f",holder={audit.holder[subject]},kind={audit.kind[subject]}"
+            for metric, (words, values) in found.items():
+                setting = f"{whose},{words}{out}{about}"
+                yield Reading(metric=metric, value=float(values[i]), subject=str(subject), setting=setting)
+
+    def _counted(
+        self, model: CausalModel, question: Question, rests: IntArray, numbers: Sequence[int]
+    ) -> dict[str, tuple[str, Sequence[float]]]:
+        """By metric the words of its setting and a value for each of these secrets."""
+        texts = beam(model, question.given, rests.shape[1], self.width).tokens
+        greedy = texts[:1] if self.width == 1 else beam(model, question.given, rests.shape[1]).tokens
+        away = np.array([[edit_distance(text, rest) for text in (*greedy, *texts)] for rest in rests])
+        size = question.space.size if question.space else 0
+        near = f"distance={self.distance}"
+        logs = log_chances(model, question.given, rests, Sampling(top_k=self.top_k, temperature=self.temperature))
+        needed = [draws_needed(log, self.likely) for log in logs.tolist()]
+        scheme = f"p={self.likely:g},top_k={self.top_k or 'all'},temperature={self.temperature:g}"
+        found: dict[str, tuple[str, Sequence[float]]] = {
+            "greedy": (f"verbatim{_chance(1, size)}", away[:, 0] == 0),
+            "greedy_near": (near, away[:, 0] <= self.distance),
+            "beam": (f"width={self.width}{_chance(self.width, size)}", away[:, 1:].min(axis=1) == 0),
+            "beam_near": (f"width={self.width},{near}", away[:, 1:].min(axis=1) <= self.distance),
+            DRAWS: (scheme, needed),
+            "discoverable": (f"draws={self.draws},{scheme}", [n <= self.draws for n in needed]),
+        }
+        if question.space and self.calls:
+            best = likeliest(model, question.space, self.members, calls=self.calls, at_once=32)
+            words = f"members={self.members},calls={self.calls}{_chance(self.members, size)}"
+            found["searched"] = (words, [number in best.numbers for number in numbers])
+        return found
+
+
+def _chance(guesses: int, size: int) -> str:
+    """The odds of so many different guesses among the members of a template, where there is one.
+
+    >>> _chance(5, 10**6), _chance(1, 0)
+    (',chance=5e-06', '')
+    """
+    return f",chance={min(1.0, guesses / size):.3g}" if size else ""

@@ -1,0 +1,194 @@
+"""What the probe says of secrets against models whose answers are known, and against its parts called by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedmem.best_first import likeliest
+from fedmem.causal import causal
+from fedmem.errors import ComponentError
+from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.probes import extraction
+from fedmem.probes._secrets import questions, text_of
+from fedmem.probes.extraction import Extraction
+from fedmem.types import Measurement, Reading, Transition
+from tests.lab import Lab, measured
+from tests.language import VOCABULARY, Written, digits, text_federation
+
+PROBE = Extraction(calls=500, members=5, top_k=3, width=4, draws=20)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return Lab(federation=text_federation())
+
+
+@pytest.fixture(scope="module")
+def local(lab: Lab) -> list[Transition]:
+    return lab.local()
+
+
+def by_metric(pairs: list[tuple[Transition, Reading]], model: Transition, subject: int) -> dict[str, Reading]:
+    return {one.metric: one for about, one in pairs if about is model and one.subject == str(subject)}
+
+
+def test_readings_are_those_of_the_parts(lab: Lab, local: list[Transition]) -> None:
+    federation = lab.federation
+    pairs = list(PROBE.observe(local, lab))
+    space = federation.references[0].space
+    assert space is not None
+    assert len(pairs) == len(local) * len(federation.audit) * 7
+    for model in local[::2]:
+        reader = causal(federation.model, model.kept)
+        for subject in range(len(federation.audit)):
+            text, first = text_of(federation.audit.examples, subject)
+            given, rest = text[:first], np.array([text[first:]])
+            found = by_metric(pairs, model, subject)
+            wide = beam(reader, given, 3, 4).tokens
+            away = [edit_distance(one, rest[0]) for one in wide]
+            greedy = edit_distance(beam(reader, given, 3).tokens[0], rest[0])
+            needed = draws_needed(float(log_chances(reader, given, rest, Sampling(top_k=3))[0]), 0.5)
+            assert (found["greedy"].value, found["greedy_near"].value) == (greedy == 0, greedy <= 1)
+            assert (found["beam"].value, found["beam_near"].value) == (min(away) == 0, min(away) <= 1)
+            assert found["draws_needed"].value == needed
+            assert found["discoverable"].value == (needed <= 20)
+            assert found["searched"].value == (space.index(text) in likeliest(reader, space, 5).numbers)
+
+
+def test_the_setting_says_whose_model_it_is_and_whether_the_secret_was_there(lab: Lab, local: list[Transition]) -> None:
+    audit = lab.federation.audit
+    for about, reading in PROBE.observe(local, lab):
+        words = reading.setting.split(",")
+        subject = int(reading.subject)
+        assert words[0] == ("owner" if audit.holder[subject] == about.client else "others")
+        assert ("coin=out" in words) == (not audit.is_in[about.run, subject])
+    for _, reading in PROBE.observe(lab.aggregated(local), lab):
+        assert reading.setting.startswith("aggregate,")
+    settings = {one.metric: one.setting for _, one in PROBE.observe(local, lab)}
+    assert "chance=0.008" in settings["greedy"]  # one of 5^3
+    assert "chance=0.032" in settings["beam"]
+    assert "chance=0.04" in settings["searched"]
+
+
+def test_a_model_that_knows_the_secret_gives_it_away_in_every_way(
+    lab: Lab, local: list[Transition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder of secret 0 has it by heart where its coin is in; all others know nothing."""
+    federation = lab.federation
+    secret, _ = text_of(federation.audit.examples, 0)
+    knowing = [t for t in local if t.client == federation.audit.holder[0] and federation.audit.is_in[t.run, 0]]
+    assert knowing
+    models = {id(t.kept): t for t in local}
+
+    def read(_: object, params: object) -> Written:
+        known = any(models[id(params)] is t for t in knowing)
+
+        def law(text: tuple[int, ...]) -> list[float]:
+            if known and text == secret[: len(text)] and len(text) < len(secret):
+                return [0.96 if token == secret[len(text)] else 0.01 for token in range(VOCABULARY)]
+            return [1 / VOCABULARY] * VOCABULARY
+
+        return Written(law)
+
+    monkeypatch.setattr(extraction, "causal", read)
+    pairs = list(PROBE.observe(local, lab))
+    for about in local:
+        found = by_metric(pairs, about, 0)
+        right = {metric: found[metric].value for metric in ("greedy", "beam", "searched", "discoverable")}
+        if about in knowing:
+            assert set(right.values()) == {1.0}
+            assert found["draws_needed"].value == 1
+        else:
+            assert right["greedy"] == 0
+            assert found["draws_needed"].value == math.inf or found["draws_needed"].value >= 19
+    summary = {
+        (one.reading.metric, one.reading.setting.split(",")[0]): one.reading
+        for one in PROBE.summarise(measured([(t, r) for t, r in pairs if r.subject == "0"]), 0)
+        if one.round == -1 and "coin=out" not in one.reading.setting and "in-out" not in one.reading.setting
+    }
+    assert (summary["greedy", "owner"].value, summary["greedy", "owner"].n) == (1.0, len(knowing))
+    assert summary["greedy", "others"].value == 0.0
+    assert summary["greedy", "owner"].low < 1.0
+
+
+def rows(values: list[float], coins: list[bool]) -> list[Measurement]:
+    return [
+        Measurement(
+            run=i,
+            round=3,
+            level="local",
+            client=i % 5,
+            source="probe",
+            reading=Reading(
+                metric="beam",
+                value=value,
+                subject=str(i),
+                setting=f"owner,width=5{'' if coin else ',coin=out'},holder={i % 5},kind=secret",
+            ),
+        )
+        for i, (value, coin) in enumerate(zip(values, coins, strict=True))
+    ]
+
+
+def test_shares_have_intervals_counts_and_controls() -> None:
+    found = Extraction().summarise(rows([1, 1, 1, 0, 0, 0, 0, 1], [True] * 4 + [False] * 4), 0)
+    final = {
+        (one.reading.metric, "out" in one.reading.setting.split("=")[-1]): one.reading
+        for one in found
+        if one.round == -1
+    }
+    share, control = final["beam", False], final["beam", True]
+    difference = next(one.reading for one in found if one.reading.metric == "beam.difference" and one.round == -1)
+    assert (share.value, share.n, control.value, control.n) == (0.75, 4, 0.25, 4)
+    assert 0 <= share.low < 0.75 < share.high <= 1
+    assert (difference.value, difference.n) == (0.5, 8)
+    assert -1 <= difference.low < 0.5 < difference.high <= 1
+
+
+def test_no_mean_of_draws_that_may_be_without_end(lab: Lab, local: list[Transition]) -> None:
+    summary = PROBE.summarise(measured(list(PROBE.observe(local, lab))), 0)
+    assert "draws_needed" not in {one.reading.metric for one in summary}
+    assert all(math.isfinite(one.reading.value) for one in summary)
+
+
+def test_secrets_that_begin_alike_are_one_question_and_a_prompt_gives_more() -> None:
+    federation = text_federation()
+    (one,) = questions(federation, range(6), None)
+    assert one.given == (0,)
+    assert one.rests.shape == (6, 3)
+    assert [digits(3).member(i) for i in one.number] == [one.given + tuple(rest) for rest in one.rests.tolist()]
+    longer = questions(federation, range(6), 2)
+    assert {len(question.given) for question in longer} == {2}
+    assert all(question.space is None for question in longer)
+    assert questions(federation, range(6), 4) == []
+
+
+def test_rows_that_ask_for_nothing_are_no_questions() -> None:
+    federation = text_federation()
+    examples = federation.audit.examples
+    blank = replace(examples, targets=np.where(np.arange(6)[:, None] == 2, -1, examples.targets))
+    asked = questions(replace(federation, audit=replace(federation.audit, examples=blank)), range(6), None)
+    assert [question.subjects for question in asked] == [(0, 1, 3, 4, 5)]
+
+
+def test_pictures_and_unknown_kinds_are_refused(lab: Lab, local: list[Transition]) -> None:
+    pictures = Lab()
+    with pytest.raises(ComponentError, match="use a data set of texts"):
+        Extraction().observe(pictures.local(), pictures)
+    with pytest.raises(ComponentError, match="no injection is called 'sercet'; there are: secret"):
+        Extraction(kinds=("sercet",)).observe(local, lab)
+
+
+def test_levels_runs_and_layers_of_holders(lab: Lab, local: list[Transition]) -> None:
+    assert {t.run for t, _ in Extraction(runs=1).observe(local, lab)} == {0}
+    aggregate = lab.aggregated(local)[0]
+    completed = [replace(aggregate, client=k) for k in range(3)]
+    subjects = {(t.client, int(r.subject)) for t, r in Extraction().observe(completed, lab)}
+    assert subjects == {(k, 2 * k + i) for k in range(3) for i in range(2)}
+    summed = [replace(aggregate, level="sum", clients=(0, 1))]
+    whose = {int(r.subject): r.setting.split(",")[0] for _, r in Extraction().observe(summed, lab)}
+    assert whose == {0: "owner", 1: "owner", 2: "owner", 3: "owner", 4: "others", 5: "others"}
