@@ -17,7 +17,7 @@ from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_c
 from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import CONTROL
 from fedmem.probes._secrets import Question, questions
-from fedmem.types import Federation, IntArray, Level, Measurement, Reading, Transition
+from fedmem.types import BoolArray, Federation, IntArray, Level, Measurement, Reading, Transition
 
 DRAWS = "draws_needed"
 
@@ -127,7 +127,7 @@ class Extraction:
         """What one model gives away of secrets that begin alike."""
         audit, run = federation.audit, transition.run
         clients = transition.clients if transition.level == "sum" else (transition.client,)
-        holds = audit.holds(clients).any(axis=0)
+        holds: BoolArray = np.asarray(audit.holds(clients).any(axis=0))
         shown = [
             i
             for i, subject in enumerate(question.subjects)
@@ -160,10 +160,10 @@ class Extraction:
         needed = [draws_needed(log, self.likely) for log in logs.tolist()]
         scheme = f"p={self.likely:g},top_k={self.top_k or 'all'},temperature={self.temperature:g}"
         found: dict[str, tuple[str, Sequence[float]]] = {
-            "greedy": (f"verbatim{_chance(1, size)}", away[:, 0] == 0),
-            "greedy_near": (near, away[:, 0] <= self.distance),
-            "beam": (f"width={self.width}{_chance(self.width, size)}", away[:, 1:].min(axis=1) == 0),
-            "beam_near": (f"width={self.width},{near}", away[:, 1:].min(axis=1) <= self.distance),
+            "greedy": (f"verbatim{_chance(1, size)}", (away[:, 0] == 0).tolist()),
+            "greedy_near": (near, (away[:, 0] <= self.distance).tolist()),
+            "beam": (f"width={self.width}{_chance(self.width, size)}", (away[:, 1:].min(axis=1) == 0).tolist()),
+            "beam_near": (f"width={self.width},{near}", (away[:, 1:].min(axis=1) <= self.distance).tolist()),
             DRAWS: (scheme, needed),
             "discoverable": (f"draws={self.draws},{scheme}", [n <= self.draws for n in needed]),
         }
