@@ -262,10 +262,12 @@ def finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot
     _head(figure, title, subtitle)
     inch = 1 / figure.get_figheight()
     named = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    columns = min(len(named), int(figure.get_figwidth() / 1.3))
     if named:
+        foot += 0.2 * (math.ceil(len(named) / columns) - 1)
         left = 0.05 / figure.get_figwidth()
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left, 0), "borderaxespad": 0.3}
-        figure.legend(list(named.values()), list(named), ncols=len(named), frameon=False, fontsize=8.5, **place)
+        figure.legend(list(named.values()), list(named), ncols=columns, frameon=False, fontsize=8.5, **place)
     head = 0.4 + LINE * len(broken(subtitle, figure.get_figwidth()))
     figure.tight_layout(rect=(0, (foot if named else 0.1) * inch, 1, 1 - head * inch))
 

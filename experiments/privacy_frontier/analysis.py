@@ -1,0 +1,69 @@
+"""From finished banks to one row for each setting and quantity: mean over seeds, and difference to no privacy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from fedmem.contrasts import contrast, mean_of
+from fedmem.results import Run
+from fedmem.types import EVERYWHERE, FINAL
+
+KEYS = ["data", "place", "target"]
+QUANTITY = ["metric", "kind", "level"]
+MEASURES = ("exposure", "exposure_gain", "memorisation", "auc")
+LEAKS = ("identified", "identified.difference", "margin.difference")
+
+
+def readings(run: Run) -> pd.DataFrame:
+    """What one bank says after its last round: utility, what was memorised at both levels, what messages give away.
+
+    `epsilon` is what the run promises for its own unit, infinite without noise. Columns metric, kind, level, value and
+    null, the value that no memorisation gives.
+    """
+    last = run.measurements[(run.measurements["round"] == FINAL) & (run.measurements.run == EVERYWHERE)]
+    rows: list[tuple[str, str, str, float, float]] = []
+    accuracy = last[(last.metric == "test_accuracy") & (last.level == "global")]
+    rows.append(("accuracy", "", "global", float(accuracy.value.iloc[0]), math.nan))
+    kinds = list(dict.fromkeys(run.audit.kind))
+    own = last[last.subject.isin(kinds) & (last.setting.str.split(",").str[0] != "others")]
+    for metric in MEASURES:
+        part = own[(own.metric == metric) & own.setting.isin(["", "owner", "lira", "owner,lira"])]
+        null = own[own.metric == f"{metric}.null"].set_index(["subject", "level", "setting"]).value
+        for row in part.itertuples():
+            at = float(null.loc[row.subject, row.level, row.setting])
+            rows.append((metric, row.subject, str(row.level), float(row.value), at))
+    messages = own[(own.source == "leakage") & own.metric.isin(LEAKS) & ~own.setting.str.contains("coin=out")]
+    rows += [(row.metric, row.subject, "message", float(row.value), math.nan) for row in messages.itertuples()]
+    found = pd.DataFrame(rows, columns=[*QUANTITY, "value", "null"])
+    return found.assign(epsilon=promised(run))
+
+
+def promised(run: Run) -> float:
+    """The epsilon of the only mechanism; infinite where there is none, or only clipping."""
+    told = (run.manifest.get("privacy") or {}).get("mechanisms", [])
+    # a manifest is strict JSON, which has no infinity
+    return float(told[0]["epsilon"]) if told and told[0]["epsilon"] is not None else math.inf
+
+
+def results(readings: pd.DataFrame) -> pd.DataFrame:
+    """A row for each setting and quantity.
+
+    `value` with its 95 % interval over seeds (Student), the `null`, the paired difference to the federation without
+    privacy and its interval, on how many `seeds`; `epsilon` is the largest that a seed promises.
+    """
+    rows = []
+    plain = readings[readings.place == "none"].set_index(["data", *QUANTITY, "seed"]).value
+    for key, part in readings.groupby([*KEYS, *QUANTITY], sort=False, dropna=False):
+        named = dict(zip([*KEYS, *QUANTITY], key, strict=True))
+        mean = mean_of(part.value.to_numpy(dtype=np.float64))
+        row = named | {"epsilon": part.epsilon.max(), "value": mean.value, "low": mean.low, "high": mean.high}
+        row |= {"null": part.null.mean(), "seeds": mean.n}
+        if named["place"] != "none":
+            places = [(named["data"], *key[len(KEYS) :], seed) for seed in part.seed]
+            apart = contrast(part.value.to_numpy(dtype=np.float64), plain.reindex(places).to_numpy(dtype=np.float64))
+            row |= {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,79 @@
+"""Utility against what was memorised: a panel for each data set and measure, a line for each place of the noise."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fedmem.figures import FAINT
+
+PANELS = (
+    ("exposure", "random_pattern", "global", "exposure of canaries, bits, aggregate"),
+    ("memorisation", "random_pattern", "global", "memorisation of canaries, aggregate"),
+    ("auc", "random_pattern", "global", "LiRA AUC on canaries, aggregate"),
+    ("auc", "mislabelled", "global", "LiRA AUC on wrong labels, aggregate"),
+    ("auc", "random_pattern", "local", "LiRA AUC on canaries, holder's model"),
+    ("identified", "random_pattern", "message", "canaries identified in messages"),
+)
+COLOURS = {"central": "#0072B2", "local": "#D55E00", "record": "#009E73"}
+
+
+def draw(table: pd.DataFrame) -> bytes:
+    """Accuracy upwards, what was memorised to the right: up and left is better; labels are the epsilon aimed at."""
+    names = list(dict.fromkeys(table["data"]))
+    figure = Figure(figsize=(3.4 * len(PANELS), 3.3 * len(names) + 0.6), dpi=100, facecolor="white")
+    figure.set_layout_engine("constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(names), len(PANELS), squeeze=False, sharey="row")
+    for name, line in zip(names, grid, strict=True):
+        own = table[table["data"] == name]
+        for axes, (metric, kind, level, title) in zip(line, PANELS, strict=True):
+            shown = own[(own.metric == metric) & (own.kind == kind) & (own.level == level)]
+            panel(axes, shown, own[own.metric == "accuracy"])
+            axes.set_title(title, loc="left", fontsize=9)
+        line[0].set_ylabel(f"{name}: test accuracy", fontsize=9)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=5, fontsize=9, loc="outside lower center", frameon=False)
+    stored = io.BytesIO()
+    figure.savefig(stored, format="png", metadata={"Software": None})
+    return stored.getvalue()
+
+
+def panel(axes: Axes, shown: pd.DataFrame, accuracy: pd.DataFrame) -> None:
+    """One measure against accuracy, with intervals over seeds; a dotted line where nothing is memorised."""
+    keys = ["place", "target"]
+    both = shown.merge(accuracy, on=keys, suffixes=("", "_accuracy"))
+    for place, colour in COLOURS.items():
+        part = both[both.place == place].sort_values("target")
+        if part.empty:
+            continue
+        label = f"{place} (clipping alone: filled)"
+        bars = {"xerr": spans(part, ""), "yerr": spans(part, "_accuracy")}
+        axes.errorbar(
+            part.value, part.value_accuracy, **bars, fmt="o-", ms=4, mfc="white", lw=1, color=colour, label=label
+        )
+        whole = part[np.isinf(part.target)]
+        axes.plot(whole.value, whole.value_accuracy, "o", ms=5, color=colour)
+        for row in part[~np.isinf(part.target)].itertuples():
+            place_of = (row.value, row.value_accuracy)
+            axes.annotate(
+                f"{row.target:g}", place_of, fontsize=7, color=colour, xytext=(3, 3), textcoords="offset points"
+            )
+    plain = both[both.place == "none"]
+    axes.plot(plain.value, plain.value_accuracy, "k*", ms=9, label="no privacy")
+    if shown.null.notna().any():
+        axes.axvline(float(shown.null.mean()), color="#777777", lw=0.8, ls=":")
+    axes.grid(color=FAINT, lw=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+
+
+def spans(part: pd.DataFrame, suffix: str) -> list[pd.Series]:
+    """How far the interval reaches on both sides; nothing where there is none."""
+    value = part[f"value{suffix}"]
+    return [(value - part[f"low{suffix}"]).fillna(0), (part[f"high{suffix}"] - value).fillna(0)]

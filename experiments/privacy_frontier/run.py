@@ -1,0 +1,143 @@
+"""What does privacy cost, and what does it take from memorisation: at the server, at the client, or record by record?
+
+    fedmem fetch fashion_mnist
+    python experiments/privacy_frontier/run.py --jobs 2
+
+The same federation without privacy, and with noise in three places: on the server's sum (`central`, unit client), on
+each update before it leaves its client (`local`, unit client), and on each gradient (`record`, unit record). For each
+place epsilon goes from 0.5 to 32, and to infinity, which is clipping alone. Digits and pictures of clothes.
+
+Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted, with
+more seeds too. It writes `results.csv` and `privacy_frontier.png`; every number in README.md is a row of the former.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from analysis import readings, results
+from figure import draw
+
+import fedmem
+from fedmem.accounting import Releases, noise_for
+from fedmem.scenario import Scenario
+
+HERE = Path(__file__).resolve().parent
+FASHION = "dataset={kind: fashion_mnist, rows: 2400, test: 1000}"
+DATA = {"digits": (0.3, []), "fashion_mnist": (0.1, [FASHION])}
+"""Learning rate, and what sets the data apart."""
+
+PLACES = ("none", "central", "local", "record")
+EPSILONS = (0.5, 2.0, 8.0, 32.0, math.inf)
+CLIP = 1.0
+
+
+class Cell(NamedTuple):
+    """One bank: where noise is added, and the epsilon that it is chosen for; infinite is clipping without noise."""
+
+    data: str
+    place: str
+    target: float
+    seed: int
+
+    def settings(self, shared: Scenario, smallest: int) -> list[str]:
+        """What it changes in scenario.yaml, where the smallest client has so many rows."""
+        lr, changes = DATA[self.data]
+        changes = [*changes, f"seed={self.seed}", f"client.lr={lr}"]
+        if self.place == "central":
+            noise = 0.0 if math.isinf(self.target) else "null"
+            cohort = shared.sampler.rate * shared.clients  # type: ignore[attr-defined]
+            changes.append(f"strategy={{kind: dp_fedavg, clip: {CLIP}, noise_multiplier: {noise}, cohort: {cohort:g}}}")
+            changes += [] if math.isinf(self.target) else [f"privacy.target_epsilon={self.target}"]
+        if self.place == "local":
+            z = self.noise(shared, 1.0, shared.rounds)
+            noise = "" if z == 0 else f", {{kind: noise, multiplier: {z:.6g}, norm: {CLIP}}}"
+            changes.append(f"defences=[{{kind: clip, norm: {CLIP}}}{noise}]")
+        if self.place == "record":
+            # few noisy steps over nearly all rows promise more than many over a part; they are longer, being clipped
+            steps, batch = 2, 18
+            z = self.noise(shared, min(1.0, batch / smallest), shared.rounds * steps)
+            rate = 6 * lr
+            client = f"kind: dp_sgd, lr: {rate:g}, steps: {steps}, batch_size: {batch}, clip: {CLIP}"
+            changes.append(f"client={{{client}, noise_multiplier: {z:.6g}}}")
+        return changes
+
+    def noise(self, shared: Scenario, rate: float, count: int) -> float:
+        """The noise of clients for the target, if one takes part in every round; who does not promises more."""
+        if math.isinf(self.target):
+            return 0.0
+        record = self.place == "record"
+        releases = Releases(
+            noise_multiplier=0.0,
+            sampling="poisson" if record and rate < 1 else "everyone",
+            rate=rate,
+            count=count,
+            delta=shared.privacy.delta,
+            unit="record" if record else "client",
+            adjacency="add_remove" if record else "replace",
+        )
+        return noise_for(self.target, releases)
+
+
+def cells(data: Sequence[str], places: Sequence[str], epsilons: Sequence[float], seeds: int) -> list[Cell]:
+    """All of them, seed by seed; without privacy there is no epsilon to choose."""
+    return [
+        Cell(one, place, target, seed)
+        for seed in range(seeds)
+        for one in data
+        for place in places
+        for target in (epsilons if place != "none" else [math.inf])
+    ]
+
+
+def main() -> None:
+    """Train what is missing, then write the table and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--places", nargs="+", choices=PLACES, default=list(PLACES))
+    parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), help="inf is clipping alone")
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
+    parser.add_argument("--jobs", type=int, default=1, help="how many federations at a time")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
+    parser.add_argument("--results", type=Path, default=HERE, help="where table and figure go")
+    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    # Processes that start afresh: torch does not survive being forked.
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        chosen = cells(given.data, given.places, given.epsilons, given.seeds)
+        found = list(pool.map(partial(one, out=given.out, settings=given.set), chosen))
+    table = results(pd.concat(found, ignore_index=True))
+    given.results.mkdir(parents=True, exist_ok=True)
+    table.to_csv(given.results / "results.csv", index=False, float_format="%.4g")
+    (given.results / "privacy_frontier.png").write_bytes(draw(table))
+
+
+def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:
+    """The readings of one bank, trained if it has not been."""
+    file = HERE / "scenario.yaml"
+    shared = fedmem.load_scenario(file, [*DATA[cell.data][1], f"seed={cell.seed}", *settings])
+    changes = [*cell.settings(shared, smallest_client(shared)), *settings]
+    scenario = fedmem.load_scenario(file, [*changes, "speed.workers=1"])
+    found = readings(fedmem.read(fedmem.run(scenario, out=out)))
+    print(f"{', '.join(map(str, cell))}: done", flush=True)
+    return pd.DataFrame([cell] * len(found)).join(found)
+
+
+def smallest_client(shared: Scenario) -> int:
+    """Rows of the client that has the fewest."""
+    from fedmem.federation import build
+
+    return int(build(shared).base_sizes.min())
+
+
+if __name__ == "__main__":
+    main()

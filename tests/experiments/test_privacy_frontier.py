@@ -1,0 +1,114 @@
+"""The privacy frontier: its table from made readings, its noise against its targets, and the experiment in small."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fedmem
+from fedmem import privacy
+from fedmem.accounting import promise
+from fedmem.types import Participation
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "privacy_frontier"
+
+
+def made(seeds: int = 4) -> pd.DataFrame:
+    """Noise takes a bit of exposure and a tenth of accuracy; seeds differ by far more."""
+    rng, rows = np.random.default_rng(0), []
+    for seed in range(seeds):
+        own = rng.normal(0, 2)
+        for place, target, exposure, accuracy in (
+            ("none", math.inf, 4.0, 0.9),
+            ("central", 8.0, 3.0, 0.8),
+            ("central", math.inf, 3.5, 0.85),
+        ):
+            cell = {"data": "digits", "place": place, "target": target, "seed": seed, "epsilon": target - 0.1 * seed}
+            for metric, kind, level, value, null in (
+                ("exposure", "random_pattern", "global", exposure + own, 1.44),
+                ("accuracy", "", "global", accuracy, math.nan),
+            ):
+                value += rng.normal(0, 0.01)
+                rows.append(cell | {"metric": metric, "kind": kind, "level": level, "value": value, "null": null})
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_paired_by_seeds(modules: SimpleNamespace) -> None:
+    table = modules.analysis.results(made()).set_index(["place", "target", "metric"])
+    row = table.loc[("central", 8.0, "exposure")]
+    assert row.difference == pytest.approx(-1, abs=0.05)
+    assert row.difference_low < -1 < row.difference_high
+    assert row.difference_high - row.difference_low < 0.2 < row.high - row.low
+    assert (row.seeds, row.null, row.epsilon) == (4, 1.44, 8.0)
+    assert table.loc[("central", math.inf, "accuracy")].difference == pytest.approx(-0.05, abs=0.05)
+    assert np.isnan(table.loc[("none", math.inf, "exposure")].difference)
+
+
+def test_a_seed_without_its_reference_has_no_difference(modules: SimpleNamespace) -> None:
+    readings = made()
+    readings = readings[(readings.place != "none") | (readings.seed > 0)]
+    table = modules.analysis.results(readings).set_index(["place", "target", "metric"])
+    assert table.loc[("central", 8.0, "exposure")].seeds == 4
+    assert table.loc[("central", 8.0, "exposure")].difference == pytest.approx(-1, abs=0.05)
+    alone = modules.analysis.results(readings[readings.place != "none"])
+    assert alone.difference.isna().all()
+
+
+def test_the_figure_takes_a_table_with_gaps(modules: SimpleNamespace) -> None:
+    assert modules.figure.draw(modules.analysis.results(made())).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("place", ["central", "local", "record"])
+def test_the_noise_of_every_place_meets_its_target(modules: SimpleNamespace, place: str) -> None:
+    """For a client that is there in every round; without noise nothing is promised, with more noise more."""
+    shared = fedmem.load_scenario(FOLDER / "scenario.yaml")
+    found = {}
+    for target in (8.0, math.inf):
+        cell = modules.run.Cell("digits", place, target, 0)
+        scenario = fedmem.load_scenario(FOLDER / "scenario.yaml", cell.settings(shared, 15))
+        there = [
+            Participation(run=0, round=round, client=0, num_examples=15, failed=False)
+            for round in range(1, scenario.rounds + 1)
+        ]
+        bank = SimpleNamespace(participation=there)
+        own = [*privacy.of_scenario(scenario), *privacy.of_records(scenario, bank, scenario.rounds).values()]
+        found[target] = min((promise(one.releases).epsilon for one in own), default=math.inf)
+    assert 7.5 < found[8.0] <= 8.0
+    assert math.isinf(found[math.inf])
+
+
+def test_every_place_has_every_epsilon_and_none_has_one(modules: SimpleNamespace) -> None:
+    run = modules.run
+    every = run.cells(list(run.DATA), run.PLACES, run.EPSILONS, 3)
+    assert len(every) == len(set(every)) == 2 * 3 * (1 + 3 * len(run.EPSILONS))
+    assert {cell.target for cell in every if cell.place == "none"} == {math.inf}
+    assert min(run.EPSILONS) == 0.5
+
+
+@pytest.mark.slow
+def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
+    small = ["rounds=2", "runs=8", "clients=12", "references=50", "observe={rounds: [1]}", "bootstrap=20"]
+    small += ["probes[1].attack.steps=2", "model.hidden=[8]", "privacy.delta=0.001"]
+    command = [sys.executable, str(FOLDER / "run.py"), "--data", "digits", "--epsilons", "8", "inf", "--seeds", "2"]
+    command += ["--out", str(tmp_path / "runs"), *(part for change in small for part in ("--set", change))]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1]), "OMP_NUM_THREADS": "1"}
+    stored = []
+    for name in ("first", "again"):
+        subprocess.run([*command, "--results", str(tmp_path / name)], check=True, env=environment, capture_output=True)
+        stored.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert set(stored[0]) == {"results.csv", "privacy_frontier.png"}
+    assert stored[0] == stored[1]
+    found = pd.read_csv(tmp_path / "first" / "results.csv")
+    assert set(found.place) == {"none", "central", "local", "record"}
+    assert {"accuracy", "exposure", "memorisation", "auc", "identified", "margin.difference"} <= set(found.metric)
+    noisy = found[found.target == 8]
+    assert (noisy.epsilon <= 8).all()
+    assert np.isinf(found[np.isinf(found.target)].epsilon).all()
