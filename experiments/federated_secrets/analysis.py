@@ -1,0 +1,214 @@
+"""From finished federations to what they show: exposure in each arm, over rounds, and the gates Q1 to Q7.
+
+A seed is a replicate: it draws secrets, coins, weights and cohorts anew, and all arms of a seed share what they can, so
+that arms are compared within seeds. Secrets of one cell have one label; see scenario.yaml.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fedmem.contrasts import Contrast, Mean, contrast, mean_of
+from fedmem.results import Run
+from fedmem.statistics import resampling
+from fedmem.types import FINAL, Bank, FloatArray
+from fedmem.views import views
+
+COPIES = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
+"""Secrets of one holder each: label -> copies there."""
+
+HOLDERS = {"x16": 1, "u2x8": 2, "u4x4": 4, "u8x2": 8}
+"""Secrets of 16 copies in all: label -> clients among which they are spread."""
+
+PLAIN, CLIPPED, PRIVATE = "fedavg", "norm_clipping", "dp_fedavg"
+SHUFFLED, BY_CLIENT = "central, shuffled", "central, by client"
+COHORTS = {"cohort of 4": 4, PLAIN: 8, "cohort of 16": 16}
+"""Arms that differ in the clients of a round alone."""
+
+ONCE = "a secret of one copy is exposed above chance ({})"
+PLACES = {("local", "owner"): "local", ("local", "others"): "others", ("global", ""): "global"}
+METRICS = ("exposure", "exposure_gain", "memorisation", "exposure_p")
+
+
+def of_run(found: Run) -> pd.DataFrame:
+    """The final values of one federation, kind by kind and place by place, and what it can do."""
+    rows, kinds = found.measurements, set(found.audit.kind)
+    last = rows[(rows["round"] == FINAL) & rows.metric.isin(METRICS) & rows.subject.isin(kinds)].copy()
+    setting = last.setting.str.split(",").str[0].where(last.setting.str.startswith(("owner", "others")), "")
+    last["place"] = [PLACES.get(key, "") for key in zip(last.level, setting, strict=True)]
+    # one run alone: runs of a seed share their secrets, so their p are no independent trials
+    wanted = (last.place != "") & ((last.metric != "exposure_p") | (last.run == 0))
+    use = rows[(rows.metric == "test_accuracy") & (rows["round"] == FINAL) & (rows.level == "global")]
+    parts = [last[wanted], use[use.run < 0].assign(place="global")]
+    return pd.concat(parts)[["metric", "subject", "setting", "place", "value", "n"]].rename(columns={"subject": "kind"})
+
+
+def over_rounds(found: Run, bank: Bank) -> pd.DataFrame:
+    """What each observed round shows of the aggregate: exposure and its gain, and the loss on the test set in nats."""
+    rows = found.measurements
+    wanted = rows.metric.isin(["exposure", "exposure_gain"]) & (rows.level == "global") & (rows.run < 0)
+    picked = rows[wanted & (rows["round"] >= 0) & rows.subject.isin(set(found.audit.kind))][
+        ["round", "metric", "subject", "value"]
+    ]
+    losses = [
+        {"round": part.round, "metric": "test_loss", "subject": "", "value": float(part.loss.mean())}
+        for part in bank.evidence
+        if (part.set, part.level) == ("test", "global")
+    ]
+    return pd.concat([picked, pd.DataFrame(losses)]).rename(columns={"subject": "kind"})
+
+
+def spikes(bank: Bank, kinds: Sequence[str]) -> float:
+    """By how many bits more the aggregate's exposure of a secret rises where a holder took part.
+
+    The mean change from one observed round to the next over runs that hold the secret, where a holder of it was in a
+    cohort in between less where none was; NaN where there are none of either.
+    """
+    audit = bank.audit
+    chosen = np.isin(audit.kind, kinds)
+    there: dict[int, set[int]] = {}
+    for part in bank.participation:
+        there.setdefault(part.round, set()).add(part.client)
+    with_holder: list[FloatArray] = []
+    without: list[FloatArray] = []
+    before: tuple[int, FloatArray] | None = None
+    for view in views(bank, resampling(audit, 1, np.random.default_rng(0))):
+        if view.level != "global" or view.round == FINAL:
+            continue
+        bits = np.log2((view.references + 1) / view.rank[:, 0])
+        bits = np.where(audit.is_in & chosen, bits, np.nan)
+        if before is not None:
+            between = range(before[0] + 1, view.round + 1)
+            held = audit.holds(sorted(set().union(*(there.get(round, ()) for round in between)))).any(axis=0)
+            change = bits - before[1]
+            with_holder.append(change[:, held])
+            without.append(change[:, ~held])
+        before = view.round, bits
+    means = [_mean(parts) for parts in (with_holder, without)]
+    return means[0] - means[1]
+
+
+def _mean(parts: Sequence[FloatArray]) -> float:
+    values = np.concatenate([np.zeros(0), *(part[~np.isnan(part)] for part in parts)])
+    return float(values.mean()) if len(values) else math.nan
+
+
+def table(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval over seeds (Student) of everything, and its difference to FedAvg, paired by seeds."""
+    keys = ["data", "metric", "kind", "setting", "place"]
+    rows = []
+    for key, own in values[values.metric != "exposure_p"].groupby(keys, sort=False):
+        cells = own.pivot_table(index="seed", columns="arm", values="value", dropna=False, sort=False)
+        for arm in cells:
+            here = cells[arm].to_numpy(dtype=np.float64)
+            mean = mean_of(here)
+            row = dict(zip(keys, key, strict=True)) | {"arm": arm, "mean": mean.value, "low": mean.low}
+            row |= {"high": mean.high, "seeds": mean.n, "n": int(own[own.arm == arm].n.sum())}
+            if arm != PLAIN and PLAIN in cells:
+                apart = contrast(here, cells[PLAIN].to_numpy(dtype=np.float64))
+                row |= {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """Values of one data set: one number for each arm, kind, place and seed."""
+
+    frame: pd.DataFrame
+    seeds: tuple[int, ...]
+
+    def of(self, arm: str, kinds: Sequence[str], place: str, metric: str = "exposure") -> FloatArray:
+        """(seeds,) the mean over these kinds, NaN for seeds that lack any of them."""
+        rows = self.frame
+        own = rows[(rows.arm == arm) & rows.kind.isin(kinds) & (rows.place == place) & (rows.metric == metric)]
+        cells = own.pivot_table(index="seed", columns="kind", values="value").reindex(index=self.seeds, columns=kinds)
+        return cells.mean(axis=1, skipna=False).to_numpy(dtype=np.float64)
+
+    def slope(self, points: Sequence[tuple[float, FloatArray]]) -> FloatArray:
+        """(seeds,) bits for each doubling, by least squares within a seed; NaN where a point is missing."""
+        x = np.log2([at for at, _ in points])
+        y = np.stack([value for _, value in points])
+        x = x - x.mean()
+        return np.asarray((x[:, None] * y).sum(axis=0) / (x**2).sum())
+
+
+def gates(values: pd.DataFrame, curves: pd.DataFrame, spiked: pd.DataFrame, null: float) -> pd.DataFrame:
+    """Each published claim on each data set: what it says should be above zero, its interval over seeds, a verdict.
+
+    `holds` where the 95 % interval lies above zero, `contradicted` where it lies below, otherwise `unresolved`. `null`
+    is the exposure of a secret that nobody trained on. `p` is that of Fisher's method over seeds, where Q1 asks for it.
+    """
+    rows = []
+    chance = {place: fisher(values, "x1", place) for place in ("local", "global")}
+    for data, own in values.groupby("data", sort=False):
+        seeds = tuple(sorted(set(own.seed)))
+        found = Values(frame=own, seeds=seeds)
+        line = curves[curves["data"] == data]
+        jump = spiked[spiked["data"] == data].set_index("seed").value.reindex(seeds).to_numpy(dtype=np.float64)
+        for gate, claim, shown in _claims(found, line, jump, null):
+            mean = mean_of(shown)
+            rows.append({"data": data, "gate": gate, "claim": claim, "value": mean.value, "low": mean.low})
+            rows[-1] |= {"high": mean.high, "seeds": mean.n, "verdict": verdict(mean)}
+            asked = [place for place in chance if claim == ONCE.format(place)]
+            rows[-1] |= {"p": chance[asked[0]].get(str(data), math.nan) if asked else math.nan}
+    return pd.DataFrame(rows)
+
+
+def verdict(found: Mean | Contrast) -> str:
+    """What an interval says of a claim that something is above zero."""
+    if found.low > 0:
+        return "holds"
+    return "contradicted" if found.high < 0 else "unresolved"
+
+
+def _claims(found: Values, line: pd.DataFrame, jump: FloatArray, null: float) -> Iterator[tuple[str, str, FloatArray]]:
+    """Gate, claim, and what should be above zero (seeds,)."""
+    kinds = list(COPIES)
+    for place in ("local", "global"):
+        once = found.of(PLAIN, ["x1"], place)
+        yield "Q1", ONCE.format(place), once - null
+        points = [(copies, found.of(PLAIN, [kind], place)) for kind, copies in COPIES.items()]
+        yield "Q1", f"exposure rises with copies, bits for each doubling ({place})", found.slope(points)
+    yield "Q2", "the aggregate's exposure rises more where a holder took part", jump
+    plain, clipped, private = (found.of(arm, kinds, "global") for arm in (PLAIN, CLIPPED, PRIVATE))
+    yield "Q3", "clipping lowers exposure", plain - clipped
+    yield "Q3", "noise lowers it further", clipped - private
+    yield "Q4", "exposure is above chance where the test loss is lowest", _at_lowest(line, found.seeds)
+    shuffled, by_client = (found.of(arm, kinds, "global") for arm in (SHUFFLED, BY_CLIENT))
+    yield "Q5", "central training in random order exposes more than client by client", shuffled - by_client
+    yield "Q5", "central training client by client exposes more than FedAvg", by_client - plain
+    yield "Q5", "FedAvg exposes more than DP-FedAvg", plain - private
+    points = [(count, found.of(PLAIN, [kind], "global")) for kind, count in HOLDERS.items()]
+    yield "Q6", "16 copies expose more among more clients, bits for each doubling", found.slope(points)
+    points = [(size, found.of(arm, kinds, "global")) for arm, size in COHORTS.items()]
+    yield "Q7", "larger cohorts expose less, bits for each doubling", -found.slope(points)
+
+
+def _at_lowest(line: pd.DataFrame, seeds: Sequence[int]) -> FloatArray:
+    """(seeds,) the gain in exposure of the most repeated secrets at the round with the lowest test loss."""
+    shown = []
+    for seed in seeds:
+        own = line[line.seed == seed]
+        loss = own[own.metric == "test_loss"].set_index("round").value
+        gain = own[(own.metric == "exposure_gain") & (own.kind == "x16")].set_index("round").value
+        both = loss.index.intersection(gain.index)
+        shown.append(float(gain[loss[both].idxmin()]) if len(both) else math.nan)
+    return np.array(shown, dtype=np.float64)
+
+
+def fisher(values: pd.DataFrame, kind: str, place: str) -> Mapping[str, float]:
+    """Data set -> p that no secret of a kind is exposed, over all seeds of FedAvg together (Fisher's method)."""
+    from scipy.stats import chi2
+
+    wanted = (values.metric == "exposure_p") & (values.arm == PLAIN) & (values.kind == kind) & (values.place == place)
+    found = {}
+    for data, own in values[wanted].groupby("data", sort=False):
+        statistic = -2 * np.log(np.maximum(own.value.to_numpy(dtype=np.float64), 1e-300)).sum()
+        found[str(data)] = float(chi2.sf(statistic, 2 * len(own)))
+    return found

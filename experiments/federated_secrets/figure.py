@@ -1,0 +1,88 @@
+"""The figure: exposure by copies, by clients that share them, by how was trained, and over rounds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from analysis import COPIES, HOLDERS, PLAIN
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fedmem.figures import BLUE, FAINT, GREEN, INK, ORANGE
+
+COLOURS = {"local": BLUE, "others": GREEN, "global": ORANGE}
+WORDS = {"local": "holder", "others": "other clients", "global": "aggregate"}
+
+
+def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float) -> bytes:
+    """A row of four panels for each data set."""
+    names = list(dict.fromkeys(table["data"]))
+    figure = Figure(figsize=(19, 4.4 * len(names)), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    for name, panels in zip(names, figure.subplots(len(names), 4, squeeze=False), strict=True):
+        own = table[(table["data"] == name) & (table.metric == "exposure")]
+        _points(panels[0], own[own.arm == PLAIN], COPIES, null)
+        panels[0].set_title(f"{name}: copies at one client", loc="left", fontsize=10)
+        _points(panels[1], own[own.arm == PLAIN], HOLDERS, null)
+        panels[1].set_title("clients that share 16 copies", loc="left", fontsize=10)
+        _arms(panels[2], own[own.kind == "x16"], null)
+        panels[2].set_title("16 copies at one client, by how was trained", loc="left", fontsize=10)
+        _rounds(panels[3], curves[(curves["data"] == name) & (curves.arm == PLAIN)], null)
+        panels[3].set_title("aggregate over rounds", loc="left", fontsize=10)
+        panels[0].set_ylabel("exposure, bits", fontsize=9)
+        for axes in panels:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=8)
+    figure.suptitle("bars: 95 % intervals over seeds; dotted: nobody trained on it", fontsize=10, x=0.01, ha="left")
+    stored = io.BytesIO()
+    figure.savefig(stored, format="png", metadata={"Software": None})
+    return stored.getvalue()
+
+
+def _points(axes: Axes, own: pd.DataFrame, kinds: Mapping[str, int], null: float) -> None:
+    """Exposure of these kinds, which stand at their numbers, at each place."""
+    for place, colour in COLOURS.items():
+        rows = own[(own.place == place) & own.kind.isin(kinds)].set_index("kind").reindex(list(kinds)).dropna(how="all")
+        if rows.empty:
+            continue
+        x = [kinds[kind] for kind in rows.index]
+        bars = [rows["mean"] - rows.low, rows.high - rows["mean"]]
+        axes.errorbar(x, rows["mean"], [bar.fillna(0) for bar in bars], color=colour, marker="o", ms=4, lw=1.2)
+        axes.annotate(WORDS[place], (x[-1], rows["mean"].iloc[-1]), color=colour, fontsize=8)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(kinds.values()), [str(number) for number in kinds.values()])
+    axes.axhline(null, color=FAINT, lw=0.8, ls=":")
+
+
+def _arms(axes: Axes, own: pd.DataFrame, null: float) -> None:
+    """Each arm from top to bottom."""
+    arms = list(dict.fromkeys(own.arm))
+    for place in ("local", "global"):
+        rows = own[own.place == place].set_index("arm").reindex(arms)
+        bars = [(rows["mean"] - rows.low).fillna(0), (rows.high - rows["mean"]).fillna(0)]
+        axes.errorbar(rows["mean"], np.arange(len(arms)), xerr=bars, fmt="o", ms=4, color=COLOURS[place], lw=1.2)
+    axes.set_yticks(range(len(arms)), arms)
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.axvline(null, color=FAINT, lw=0.8, ls=":")
+
+
+def _rounds(axes: Axes, own: pd.DataFrame, null: float) -> None:
+    """Exposure of the most repeated and of the least, and the loss on the test set, means over seeds."""
+    shades = {"x16": ORANGE, "x4": BLUE, "x1": GREEN}
+    for kind, colour in shades.items():
+        mean = own[(own.metric == "exposure") & (own.kind == kind)].groupby("round").value.mean()
+        axes.plot(mean.index, mean.to_numpy(), color=colour, lw=1.4)
+        if len(mean):
+            axes.annotate(kind, (mean.index[-1], mean.iloc[-1]), color=colour, fontsize=8)
+    axes.axhline(null, color=FAINT, lw=0.8, ls=":")
+    axes.set_xlabel("round", fontsize=9)
+    loss = own[own.metric == "test_loss"].groupby("round").value.mean()
+    other = axes.twinx()
+    other.plot(loss.index, loss.to_numpy(), color=INK, lw=1, ls="--")
+    other.set_ylabel("test loss, nats a token (dashed)", fontsize=8)
+    other.tick_params(labelsize=8)
+    other.spines[["top"]].set_visible(False)

@@ -1,0 +1,121 @@
+"""Secrets in federated language models: which published claims hold here?
+
+    fedmem fetch sotu
+    python experiments/federated_secrets/run.py --jobs 2
+
+After Carlini et al. (2019), Thakkar et al. (2021) and Ramaswamy et al. (2020): secrets of four digits in the texts of
+Shakespeare's roles and of presidents, in 1 to 16 copies, at one client or spread over several; trained by FedAvg, by
+other strategies, with other cohorts and more local work, centrally, and with differential privacy.
+
+Finished federations lie in `--out` and are not trained twice, so that the command goes on where it was interrupted,
+with more seeds too. It writes `results.csv`, `rounds.csv`, `gates.csv` and `federated_secrets.png`; every number in
+README.md is a row of one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+from analysis import (
+    CLIPPED,
+    COPIES,
+    HOLDERS,
+    PLAIN,
+    PRIVATE,
+    gates,
+    of_run,
+    over_rounds,
+    spikes,
+    table,
+)
+from figure import draw
+
+import fedmem
+from fedmem.estimators.exposure import null_mean
+from fedmem.results import read_bank
+
+HERE = Path(__file__).resolve().parent
+DATA = {
+    "shakespeare": [],
+    "sotu": ["dataset={kind: sotu, clients: 20, length: 40, most: 8000, test: 0.05}"],
+}
+ARMS = {
+    PLAIN: ["observe.every=2"],
+    "fedavgm": ["strategy={kind: fedavgm, momentum: 0.5}"],
+    "fedmedian": ["strategy={kind: fedmedian}"],
+    "trimmed_mean": ["strategy={kind: trimmed_mean, beta: 0.2}"],
+    "krum": ["strategy={kind: krum, f: 2}"],
+    CLIPPED: ["strategy={kind: norm_clipping, radius: 1.0}"],
+    PRIVATE: ["strategy={kind: dp_fedavg, clip: 1.0, noise_multiplier: 0.02, cohort: 8}"],
+    "cohort of 4": ["sampler.size=4"],
+    "cohort of 16": ["sampler.size=16"],
+    "1 local epoch": ["client.epochs=1"],
+    "4 local epochs": ["client.epochs=4"],
+}
+REDUCED = {
+    "data": ["shakespeare"],
+    "arms": [PLAIN, CLIPPED, PRIVATE, "cohort of 4", "cohort of 16"],
+    "seeds": 3,
+    "set": ["runs=2", "rounds=12"],
+}
+"""What a quarter of an hour of one core is enough for; each secret is in one of the two runs."""
+
+
+def main() -> None:
+    """Train what is missing, then write the tables and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
+    parser.add_argument("--jobs", type=int, default=1, help="how many federations at a time")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
+    parser.add_argument("--results", type=Path, default=HERE, help="where tables and figure go")
+    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
+    parser.add_argument("--reduced", action="store_true", help="a part of it, in a quarter of an hour of a core")
+    reduced = parser.parse_known_args()[0].reduced
+    parser.set_defaults(**(REDUCED if reduced else {}))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    # seed by seed, so that an interrupted command leaves whole seeds behind
+    cells = [(data, arm, seed) for seed in range(given.seeds) for data in given.data for arm in given.arms]
+    # Processes that start afresh: torch does not survive being forked.
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(partial(one, out=given.out, settings=given.set), *zip(*cells, strict=True)))
+    frames, counts = zip(*found, strict=True)
+    values, curves, spiked = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
+    (count,) = set(counts)
+    shown, null = table(values), null_mean(count)
+    written = {"results": shown, "rounds": curves, "gates": gates(values, curves, spiked, null)}
+    given.results.mkdir(parents=True, exist_ok=True)
+    for name, frame in written.items():
+        frame.to_csv(given.results / f"{name}.csv", index=False, float_format="%.5g")
+    (given.results / "federated_secrets.png").write_bytes(draw(shown, curves, null))
+    print(written["gates"].to_string(index=False))
+
+
+def one(data: str, arm: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[tuple[pd.DataFrame, ...], int]:
+    """The final values of one federation, those of its rounds, and how its exposure spikes (FedAvg alone).
+
+    Also among how many others each secret is ranked.
+    """
+    changes = [f"seed={seed}", *DATA[data], *ARMS[arm], *settings]
+    folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", changes), out=out)
+    found, bank = fedmem.read(folder), read_bank(folder)
+    (count,) = {part.count for part in bank.references if part.family in COPIES}
+    values = of_run(found)
+    curves, jump = pd.DataFrame(), pd.DataFrame()
+    if arm == PLAIN:
+        curves = over_rounds(found, bank)
+        jump = pd.DataFrame([{"value": spikes(bank, [*COPIES, *HOLDERS])}])
+    print(f"{data}, {arm}, seed {seed}: done", flush=True)
+    return tuple(frame.assign(data=data, arm=arm, seed=seed) for frame in (values, curves, jump)), count
+
+
+if __name__ == "__main__":
+    main()

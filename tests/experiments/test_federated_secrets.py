@@ -1,0 +1,176 @@
+"""Secrets in federated language models: the gates on made numbers, and the experiment in small."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.banks import make_bank
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "federated_secrets"
+NULL = 1.44
+
+
+def made(modules: SimpleNamespace, rng: np.random.Generator, *, seeds: int = 6, sign: float = 1.0) -> pd.DataFrame:
+    """Everything as published, or with the opposite sign: a bit for each doubling of copies, of holders, of cohorts."""
+    analysis, rows = modules.analysis, []
+    arms = {analysis.PLAIN: 0.0, analysis.CLIPPED: -2.0, analysis.PRIVATE: -3.0}
+    arms |= {analysis.SHUFFLED: 2.0, analysis.BY_CLIENT: 1.0, "cohort of 4": 1.0, "cohort of 16": -1.0}
+    for seed in range(seeds):
+        own = rng.normal(0, 0.3)
+        for arm, shift in arms.items():
+            for kind in {**analysis.COPIES, **analysis.HOLDERS}:
+                copies = np.log2(analysis.COPIES.get(kind, 16)) + np.log2(analysis.HOLDERS.get(kind, 1))
+                for place in ("local", "global"):
+                    value = NULL + own + sign * (1 + shift * (place == "global") + copies) + rng.normal(0, 0.1)
+                    row = {"data": "d", "arm": arm, "seed": seed, "kind": kind, "place": place, "setting": ""}
+                    rows.append({**row, "metric": "exposure", "value": value, "n": 10})
+                    p = {**row, "metric": "exposure_p", "value": rng.uniform(0.001, 0.05) if sign > 0 else rng.random()}
+                    rows.append({**p, "n": 10})
+    return pd.DataFrame(rows)
+
+
+def lines(seeds: int = 6, gain: float = 3.0) -> pd.DataFrame:
+    """The test loss is lowest at round 8; the gain in exposure is 0 at first, then this."""
+    rows = []
+    for seed in range(seeds):
+        for round, loss in ((4, 3.0), (8, 2.0 + 0.01 * seed), (12, 2.5)):
+            row = {"data": "d", "arm": "fedavg", "seed": seed, "round": round}
+            rows.append({**row, "metric": "test_loss", "kind": "", "value": loss})
+            shown = (gain + 0.1 * seed) * (round >= 8) + 50 * (round > 8)
+            rows.append({**row, "metric": "exposure_gain", "kind": "x16", "value": shown})
+    return pd.DataFrame(rows)
+
+
+def jumps(seeds: int = 6, value: float = 0.5) -> pd.DataFrame:
+    return pd.DataFrame([{"data": "d", "seed": seed, "value": value + 0.01 * seed} for seed in range(seeds)])
+
+
+def test_every_gate_holds_where_it_was_put_in_and_is_contradicted_where_its_opposite_was(
+    modules: SimpleNamespace,
+) -> None:
+    rng = np.random.default_rng(0)
+    gates = modules.analysis.gates
+    found = gates(made(modules, rng), lines(), jumps(), NULL)
+    assert set(found.gate) == {f"Q{k}" for k in range(1, 8)}
+    assert set(found.verdict) == {"holds"}
+    doubling = found[found.claim.str.contains("each doubling") & (found.gate != "Q7")]
+    assert doubling.value.to_numpy() == pytest.approx(1.0, abs=0.1)
+    assert found[found.gate == "Q7"].value.item() == pytest.approx(1.0, abs=0.1)
+    assert found[found.gate == "Q4"].value.item() == pytest.approx(3.25)
+    assert (found.low <= found.value).all()
+    assert (found.seeds == 6).all()
+    once = found[found.p.notna()]
+    assert len(once) == 2
+    assert (once.p < 1e-3).all()
+    opposite = gates(made(modules, rng, sign=-1.0), lines(gain=-3.0), jumps(value=-0.5), NULL)
+    assert set(opposite.verdict) == {"contradicted"}
+    assert opposite[opposite.p.notna()].p.min() > 1e-3
+
+
+def test_without_an_arm_or_with_one_seed_nothing_is_claimed(modules: SimpleNamespace) -> None:
+    values = made(modules, np.random.default_rng(1))
+    fewer = values[values.arm != modules.analysis.SHUFFLED]
+    found = modules.analysis.gates(fewer, lines(), jumps(), NULL).set_index("claim")
+    missing = found.loc["central training in random order exposes more than client by client"]
+    assert (missing.verdict, missing.seeds) == ("unresolved", 0)
+    assert (found.drop(missing.name).verdict == "holds").all()
+    single = modules.analysis.gates(values[values.seed == 0], lines(1), jumps(1), NULL)
+    assert set(single.verdict) == {"unresolved"}
+
+
+def test_values_of_a_seed_that_lacks_a_kind_do_not_count(modules: SimpleNamespace) -> None:
+    values = made(modules, np.random.default_rng(2))
+    lost = (values.kind == "x2") & (values.seed == 4) & (values.arm == modules.analysis.PLAIN)
+    found = modules.analysis.gates(values[~lost], lines(), jumps(), NULL)
+    rises = found[found.claim.str.startswith("exposure rises")]
+    assert (rises.seeds == 5).all()
+    assert rises.value.to_numpy() == pytest.approx(1.0, abs=0.1)
+
+
+def test_differences_are_paired_by_seeds(modules: SimpleNamespace) -> None:
+    values = made(modules, np.random.default_rng(3))
+    values["value"] += 20 * values.seed
+    found = modules.analysis.table(values).set_index(["arm", "kind", "place"])
+    one = found.loc[("norm_clipping", "x4", "global")]
+    assert one.difference == pytest.approx(-2, abs=0.3)
+    assert one.difference_high - one.difference_low < 1 < one.high - one.low
+    assert one.n == 60
+    assert np.isnan(found.loc[("fedavg", "x4", "global")].difference)
+
+
+def test_spikes_are_changes_where_a_holder_took_part(modules: SimpleNamespace) -> None:
+    """Exposure rises by log2 2 = 1 bit in a round with the holder, and falls by half a bit in any other."""
+    bank = make_bank(runs=4, clients=6, cohort=3, rounds=(0, 1, 2, 3, 4), kinds=("random_pattern",), per_client=1)
+    audit = replace(bank.audit, is_in=np.ones_like(bank.audit.is_in))
+    cohorts = {r: {p.client for p in bank.participation if p.round == r} for r in (1, 2, 3, 4)}
+    bits = np.full(len(audit), 6.0)
+    blocks = []
+    for block in sorted((b for b in bank.references if b.level == "global"), key=lambda b: b.round):
+        if block.round:
+            bits = bits + np.where(np.isin(audit.holder, sorted(cohorts[block.round])), 1.0, -0.5)
+        rank = (10**6 + 1) / 2**bits
+        less = np.tile(np.round(rank - 1).astype(np.int32), (len(block.run), 1))
+        blocks.append(replace(block, count=10**6, less=less, ties=np.zeros_like(less)))
+    made_up = replace(bank, audit=audit, references=tuple(blocks))
+    assert modules.analysis.spikes(made_up, ["random_pattern"]) == pytest.approx(1.5, abs=1e-3)
+    assert np.isnan(modules.analysis.spikes(made_up, ["another"]))
+    # a secret that two clients hold spikes at both of them
+    both = np.stack([audit.holder, (audit.holder + 1) % 6], axis=1).ravel().astype(np.int32)
+    shared = replace(made_up, audit=replace(audit, copies=np.full(len(audit), 2, np.int32), owner=both))
+    assert modules.analysis.spikes(shared, ["random_pattern"]) < 1.4
+
+
+def test_every_arm_is_a_scenario_that_differs_from_the_others(modules: SimpleNamespace) -> None:
+    import fedmem
+
+    run, ids = modules.run, []
+    for changes in run.ARMS.values():
+        scenario = fedmem.load_scenario(FOLDER / "scenario.yaml", [*changes, *run.REDUCED["set"]])
+        ids.append(scenario.id)
+        assert scenario.clients == 20
+        labels = {injection.name: injection for injection in scenario.injections}
+        for label, copies in modules.analysis.COPIES.items():
+            assert labels[label].copies == copies
+            assert labels[label].shared_by == 1
+        for label, holders in modules.analysis.HOLDERS.items():
+            assert labels[label].shared_by == holders
+            assert labels[label].copies * holders == 16
+    assert len(set(ids)) == len(run.ARMS) >= 9
+    assert set(run.REDUCED["arms"]) <= set(run.ARMS)
+    assert {modules.analysis.PLAIN, modules.analysis.CLIPPED, modules.analysis.PRIVATE} <= set(run.ARMS)
+    assert set(modules.analysis.COHORTS) <= set(run.ARMS)
+    assert set(run.DATA) == {"shakespeare", "sotu"}
+
+
+@pytest.mark.slow
+def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
+    small = ["dataset={kind: shakespeare, clients: 20, length: 24, most: 1500, test: 0.1}", "rounds=4", "runs=2"]
+    small += ["client.steps=2", "bootstrap=20", "references=50", "population=0", "exclusion=remove"]
+    small += ["model={kind: char_rnn, embedding: 8, hidden: 8}"]
+    command = [sys.executable, str(FOLDER / "run.py"), "--data", "shakespeare", "--seeds", "2"]
+    command += ["--arms", "fedavg", "norm_clipping", "--out", str(tmp_path / "runs")]
+    command += [part for change in small for part in ("--set", change)]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
+    written = []
+    for name in ("first", "again"):
+        subprocess.run([*command, "--results", str(tmp_path / name)], check=True, env=environment, capture_output=True)
+        written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert set(written[0]) == {"results.csv", "rounds.csv", "gates.csv", "federated_secrets.png"}
+    assert written[0] == written[1]
+    found = pd.read_csv(tmp_path / "first" / "results.csv")
+    assert set(found.arm) == {"fedavg", "norm_clipping"}
+    assert set(found.place) == {"local", "others", "global"}
+    assert {"exposure", "exposure_gain", "memorisation", "test_accuracy"} == set(found.metric)
+    gates = pd.read_csv(tmp_path / "first" / "gates.csv").set_index("claim")
+    assert gates.loc["clipping lowers exposure"].seeds == 2
+    assert gates.loc["the aggregate's exposure rises more where a holder took part"].seeds == 2
+    assert gates.loc["larger cohorts expose less, bits for each doubling"].seeds == 0
