@@ -20,7 +20,7 @@ from figure import draw
 import fedmem
 
 HERE = Path(__file__).resolve().parent
-FASHION = "dataset={kind: fashion_mnist, rows: 4000, test: 1000}"
+FASHION = "dataset={kind: fashion_mnist, rows: 2000, test: 500}"
 DATA = {
     # each client sees digits at its own slant, as people write them
     "mnist5k, writers": ["partition={kind: feature_skew, strength: 0.1, base: {kind: dirichlet, alpha: 5.0}}"],
