@@ -85,7 +85,11 @@ class FeatureShift(Partition, Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """Builds a network. `stackable` is False where clients must be trained one by one (buffers, recurrent kernels)."""
+    """Builds a network. `stackable` is False where clients must be trained one by one (buffers, recurrent kernels).
+
+    One of texts says `texts: ClassVar[bool] = True`: it maps token numbers (n, l) int64, l up to the length of a row,
+    to logits (n, l, V), those at a place from the tokens up to there alone. It reads nothing else, and others no texts.
+    """
 
     stackable: ClassVar[bool]
 
@@ -105,8 +109,9 @@ class TableModel(Protocol):
 class Injection(Protocol):
     """Adds audit examples. `name` labels the kind in every output.
 
-    Before partitioning, `spare_rows` is reserved for the examples and `total_copies` (over all of them) for fill-ins;
-    `num_rows` is the number of training rows of the data set.
+    A class that can put its examples into texts says `texts: ClassVar[bool] = True`. Before partitioning, `spare_rows`
+    is reserved for the examples and `total_copies` (over all of them) for fill-ins; `num_rows` is the number of
+    training rows of the data set.
     """
 
     role: ClassVar[Role]

@@ -19,6 +19,7 @@ from fedmem.components import CanaryInjection, FeatureShift
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.extra_run import led, with_pilot
 from fedmem.initial import initialise
+from fedmem.pairs import mismatches
 from fedmem.parts import Parts
 from fedmem.seeding import stream
 from fedmem.shift import carries, fill_pairs, seen, show, viewers
@@ -58,11 +59,11 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     - torch's global generator is left as it was;
     - a pilot run has coins, fill-ins and weights of its own, and leaves those of all other runs as they are.
 
-    Errors: `ScenarioError` if the data have too few rows, `ComponentError` from the components.
+    Errors: `ScenarioError` if the data have too few rows or a part cannot read them, `ComponentError` from components.
     """
     data = load(scenario) if data is None else data
     counts = allot(scenario, data)
-    problems = shortages(scenario, data, counts)
+    problems = mismatches(scenario, data) or shortages(scenario, data, counts)
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
@@ -118,6 +119,9 @@ def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
         data = load(scenario) if data is None else data
     except ComponentError as error:
         return [Problem(path=error.path, message=error.message)]
+    problems = mismatches(scenario, data)
+    if problems:
+        return problems  # all that follows would complain of the same
     problems = shortages(scenario, data, allot(scenario, data))
     # Partition and injection are tried only with enough rows: their complaints would repeat the shortage.
     for step in (initialise,) if problems else (_lay_out, initialise):

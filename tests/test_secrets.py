@@ -307,7 +307,7 @@ def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is
         references=5,
         dataset={"kind": "shakespeare", "clients": 4, "length": 40, "most": 6000},
         partition={"kind": "natural"},
-        model={"kind": "mlp", "hidden": [2]},
+        model={"kind": "char_rnn", "embedding": 2, "hidden": 2},
         injections=[
             {"kind": "secret", "per_client": 1, "shared_by": 3, "copies": 2, "position": "random"},
             {"kind": "typical", "per_client": 2},
@@ -341,6 +341,7 @@ def test_the_place_in_the_file_is_told():
         clients=4,
         population=4,
         dataset={"kind": "shakespeare", "clients": 4, "length": 40, "most": 6000},
+        model={"kind": "char_rnn"},
         injections=[{"kind": "typical"}, {"kind": "secret", "template": "code"}],
     )
     with pytest.raises(ScenarioError, match=r"injections\[1\]\.template: 'code' has no randomness"):

@@ -55,6 +55,7 @@ class NearDuplicate(Placed):
     """
 
     role: ClassVar[Role] = "atypical"
+    texts: ClassVar[bool] = True
 
     multiplicity: Annotated[int, annotated_types.Ge(2)] = 4
     change: Literal["noise", "shift", "tokens"] = "noise"

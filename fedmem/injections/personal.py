@@ -71,6 +71,7 @@ class Personal(Placed):
     """
 
     role: ClassVar[Role] = "canary"
+    texts: ClassVar[bool] = True
 
     template: Annotated[str, annotated_types.MinLen(1)] = (
         "Client {words:first} {words:last}, born {words:year} in {words:city}, account {digits:6}"

@@ -47,6 +47,7 @@ class RandomTokens(Placed):
     """
 
     role: ClassVar[Role] = "canary"
+    texts: ClassVar[bool] = True
 
     tokens: Annotated[int, annotated_types.Ge(2)] = 5
     shared_by: Annotated[int, annotated_types.Ge(1)] = 1

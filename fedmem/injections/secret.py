@@ -54,6 +54,7 @@ class Secret(Placed):
     """
 
     role: ClassVar[Role] = "canary"
+    texts: ClassVar[bool] = True
 
     template: Annotated[str, annotated_types.MinLen(1)] = "the access code is {digits:6}"
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -29,6 +29,7 @@ class Typical(Placed):
     """
 
     role: ClassVar[Role] = "typical"
+    texts: ClassVar[bool] = True
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` rows for each holder, in order of client."""

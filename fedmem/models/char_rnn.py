@@ -43,6 +43,7 @@ class CharRnn:
     """
 
     stackable: ClassVar[bool] = False
+    texts: ClassVar[bool] = True
 
     cell: Literal["gru", "lstm"] = "gru"
     embedding: Annotated[int, annotated_types.Ge(1)] = 32

@@ -44,6 +44,7 @@ class Transformer:
     """
 
     stackable: ClassVar[bool] = True
+    texts: ClassVar[bool] = True
 
     width: Annotated[int, annotated_types.Ge(1)] = 32
     heads: Annotated[int, annotated_types.Ge(1)] = 4

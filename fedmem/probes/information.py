@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt
@@ -67,6 +67,8 @@ class Information:
     References: Mo, Borovykh, Malekzadeh, Haddadi and Demetriou (2021), on localising what gradients leak, after whom
     both are; Xu, Zhao, Song, Stewart and Ermon (2020), on usable information.
     """
+
+    texts: ClassVar[bool] = False
 
     rounds: tuple[Annotated[int, Gt(0)], ...] = ()
     victims: Annotated[int, Gt(0)] = 2

@@ -1,0 +1,78 @@
+"""Which parts of a scenario can read its data: pictures and tables, or texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedmem.catalogue import kind_of, kinds, load
+from fedmem.components import FeatureShift
+from fedmem.errors import Problem
+from fedmem.types import Dataset
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+
+def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
+    """A problem for each part of the scenario that cannot do anything with the data, with what can.
+
+    A class whose `texts` is true reads rows of tokens; of models, these read nothing else. Classes that do not say read
+    pictures and tables.
+    """
+    found = [*_model(scenario, data)]
+    if data.vocabulary:
+        found += [*_texts(scenario)]
+    return found
+
+
+def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
+    model, wanted = scenario.model, bool(data.vocabulary)
+    if _reads_texts(model) == wanted:
+        return
+    good = [kind for kind in kinds("model") if _reads_texts(load("model", kind)) == wanted]
+    inputs = "texts, rows of tokens" if wanted else f"no texts, but inputs of shape {data.train.inputs.shape[1:]}"
+    yield Problem(
+        path="model.kind",
+        message=f"{kind_of(scenario.dataset)} has {inputs}, which {kind_of(model)} does not read; choose from: "
+        + ", ".join(good),
+    )
+
+
+def _texts(scenario: Scenario) -> Iterator[Problem]:
+    good = ", ".join(kind for kind in kinds("injection") if _reads_texts(load("injection", kind)))
+    for position, injection in enumerate(scenario.injections):
+        if not _reads_texts(injection):
+            yield Problem(
+                path=f"injections[{position}].kind",
+                message=f"{kind_of(injection)} makes no texts, but {kind_of(scenario.dataset)} has nothing else; "
+                f"choose from: {good}",
+            )
+    if isinstance(scenario.partition, FeatureShift):
+        yield Problem(
+            path="partition.kind",
+            message=f"{kind_of(scenario.partition)} changes pixels, but {kind_of(scenario.dataset)} has texts; use "
+            "natural, or iid",
+        )
+    probe: Any
+    for position, probe in enumerate(scenario.probes):
+        path = f"probes[{position}]"
+        for item in fields(probe):
+            part = getattr(probe, item.name)
+            if is_dataclass(part) and not _reads_texts(part):
+                yield Problem(
+                    path=f"{path}.{item.name}.kind",
+                    message=f"{kind_of(part)} rebuilds pictures, but {kind_of(scenario.dataset)} has texts; leave "
+                    f"{kind_of(probe)} out",
+                )
+        if not getattr(probe, "texts", True):
+            yield Problem(
+                path=path,
+                message=f"{kind_of(probe)} asks how updates move with each number of an input, but tokens cannot be "
+                "moved by a little; leave it out",
+            )
+
+
+def _reads_texts(part: Any) -> bool:
+    return bool(getattr(part, "texts", False))

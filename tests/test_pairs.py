@@ -1,0 +1,71 @@
+"""Parts that cannot read the data are refused before anything is trained, each with what can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedmem import federation
+from fedmem.errors import ScenarioError
+from tests.tiny import tiny
+
+TEXTS: dict[str, Any] = {
+    "dataset": {"kind": "shakespeare", "clients": 5, "length": 20, "most": 3000},
+    "model": {"kind": "char_rnn", "embedding": 4, "hidden": 4},
+    "injections": [{"kind": "typical", "per_client": 1}],
+    "population": 10,
+}
+ATTACK = {"kind": "leakage", "attack": {"kind": "grey"}}
+
+
+def refused(**changes: Any) -> dict[str, str]:
+    scenario = tiny(**changes)
+    with pytest.raises(ScenarioError) as error:
+        federation.build(scenario)
+    found = {problem.path: problem.message for problem in error.value.problems}
+    assert {problem.path: problem.message for problem in federation.check(scenario)} == found
+    return found
+
+
+def test_models_of_pictures_read_no_texts_and_the_other_way_round() -> None:
+    found = refused(**{**TEXTS, "model": {"kind": "mlp"}})
+    expected = "shakespeare has texts, rows of tokens, which mlp does not read; choose from: char_rnn, transformer"
+    assert found == {"model.kind": expected}
+    for model in ("char_rnn", "transformer"):
+        found = refused(model={"kind": model})
+        assert found["model.kind"].startswith("synthetic has no texts, but inputs of shape")
+        assert ", mlp" in found["model.kind"]
+        assert "char_rnn," not in found["model.kind"].partition("choose")[2]
+
+
+def test_all_that_is_for_pictures_is_told_at_once() -> None:
+    found = refused(
+        **{
+            **TEXTS,
+            "injections": [{"kind": "random_pattern"}, {"kind": "typical"}, {"kind": "mislabelled"}],
+            "partition": {"kind": "feature_skew"},
+            "probes": [ATTACK, {"kind": "information"}, {"kind": "utility"}],
+        }
+    )
+    assert set(found) == {
+        "injections[0].kind",
+        "injections[2].kind",
+        "partition.kind",
+        "probes[0].attack.kind",
+        "probes[1]",
+    }
+    assert found["injections[0].kind"].endswith("choose from: near_duplicate, personal, random_tokens, secret, typical")
+    assert "leave leakage out" in found["probes[0].attack.kind"]
+
+
+def test_secrets_are_written_into_texts_alone() -> None:
+    (found,) = federation.check(tiny(injections=[{"kind": "secret", "template": "the code is {digits:3}"}]))
+    assert found.path == "injections[0]"
+    assert "secret writes tokens into texts, but inputs have shape" in found.message
+
+
+def test_what_fits_is_let_through() -> None:
+    probes = [{"kind": "utility"}, {"kind": "client_gap"}]
+    assert federation.check(tiny(**TEXTS, probes=probes)) == []
+    assert federation.check(tiny(probes=[*probes, ATTACK, {"kind": "information"}])) == []
