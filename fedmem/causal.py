@@ -44,7 +44,7 @@ class _Module:
     def __init__(self, module: nn.Module, params: Params) -> None:
         import torch
 
-        own: Any = deepcopy(module).eval()  # modules are shared, and their weights stay as they are
+        own: Any = deepcopy(module).cpu().eval()  # modules are shared, and their weights stay as they are
         with torch.no_grad():
             for name, value in own.named_parameters():
                 value.copy_(params[name])

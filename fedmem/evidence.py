@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedmem.candidates import Candidates
 from fedmem.losses import UNASKED, over_what_is_asked
+from fedmem.prefix_tree import ENUMERABLE, scores
 from fedmem.training import Executor
 from fedmem.types import (
     AuditSet,
@@ -22,6 +24,7 @@ from fedmem.types import (
     References,
     Transition,
 )
+from fedmem.windows import told
 
 QUANTILES = 256
 """How many quantiles of the reference losses are stored for each label."""
@@ -144,8 +147,11 @@ def rank_of(
 
     Comparing margins is comparing losses, and never saturates. A margin of NaN is stored as `less` = -1. Passages carry
     their own targets, and may be of different lengths: there the sums of -log p over all that is asked are compared,
-    which the quantiles are of too.
+    which the quantiles are of too. Where the family has a space of at most `ENUMERABLE` members, a canary is ranked
+    among all others of them, and the references are not looked at.
     """
+    if references.space is not None and references.space.size <= ENUMERABLE:
+        return _rank_among_all(models, transitions, references.family, references.space, audit, executor)
     subjects = np.flatnonzero(audit.kind == references.family)
     targets = audit.examples.labels[subjects]
     labels = np.unique(targets)
@@ -194,6 +200,50 @@ def rank_of(
         less=less,
         ties=ties,
         labels=labels,
+        quantiles=quantiles,
+    )
+
+
+def _rank_among_all(
+    models: Sequence[Params],
+    transitions: Sequence[Transition],
+    family: str,
+    space: Candidates,
+    audit: AuditSet,
+    executor: Executor,
+) -> ReferenceEvidence:
+    """The rank of each canary among all other members of its space, whose losses come from the tree of their prefixes.
+
+    Its own loss is the one that the tree gives it: what is compared was computed alike.
+    """
+    subjects = np.flatnonzero(audit.kind == family)
+    examples = audit.examples.take(subjects)
+    rows = zip(examples.inputs, examples.targets, strict=True)
+    numbers = [space.index(told(*row)[0]) for row in rows]
+    run, client = _places(transitions)
+    shown = (client < 0) | audit.holds(client)[:, subjects].any(axis=1)
+    less = np.empty((len(models), len(subjects)), dtype=np.int32)
+    ties = np.empty_like(less)
+    quantiles = np.full((len(models), min(1, len(subjects)), QUANTILES), np.nan, dtype=np.float32)
+    places = np.round(np.linspace(0, space.size - 1, QUANTILES)).astype(np.int64)
+    for t, params in enumerate(models if len(subjects) else ()):
+        scored = scores(executor.reader(params), space)
+        less[t] = [scored.less(number) for number in numbers]
+        ties[t] = [scored.ties(number) for number in numbers]
+        if shown[t]:
+            quantiles[t] = np.sort(scored.loss)[places]
+    first = transitions[0]
+    return ReferenceEvidence(
+        round=first.round,
+        level=first.level,
+        family=family,
+        run=run,
+        client=client,
+        subjects=subjects,
+        count=space.size - 1,
+        less=less,
+        ties=ties,
+        labels=np.zeros(min(1, len(subjects)), dtype=np.int64),
         quantiles=quantiles,
     )
 

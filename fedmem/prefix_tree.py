@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+ENUMERABLE = 10**6
+"""How many members a space may have for a canary to be ranked among all of them."""
 BRANCHES = 2048
 """How many prefixes are read at once: enough to keep a small model busy."""
 CHILDREN = 1 << 20

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from fedmem.causal import CausalModel, causal
 from fedmem.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
 from fedmem.losses import UNASKED, mean_loss
 from fedmem.outgoing import Outgoing, Place
@@ -102,6 +103,10 @@ class Executor(ABC):
 
         Of texts (T, n, L, C), at every place.
         """
+
+    def reader(self, params: Params) -> CausalModel:
+        """A model of texts that reads one token at a time, on the CPU."""
+        return causal(self._model, params)
 
     def models_at_once(self, rows: int) -> int:
         """Models whose logits on so many rows are worth holding at the same time, at least one."""

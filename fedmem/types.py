@@ -416,6 +416,8 @@ class Evidence:
 class ReferenceEvidence:
     """Where T transitions rank the canaries of one family among `count` fresh references of the same label.
 
+    Or among all other members of the space that they are drawn from, `count` of them, where that is small enough.
+
     `subjects` (c,) are positions in the audit set; `less`, `ties` (T, c) count references with smaller and equal
     loss; `quantiles` (T, L, 256) are the reference losses of each of `labels` (L,) at 256 evenly spaced quantiles,
     NaN where the client of the transition holds no canary of that label. Of passages all of these are losses summed

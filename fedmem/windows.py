@@ -70,6 +70,19 @@ def asked(tokens: Ints) -> tuple[Ints, Ints]:
     return np.maximum(tokens[:, :-1], 0), tokens[:, 1:].copy()
 
 
+def told(inputs: Ints, targets: Ints) -> tuple[tuple[int, ...], int]:
+    """The tokens of one row (L,) up to the last that is asked for, and where the first of those is; none without any.
+
+    >>> told(np.array([7, 8, 1, 2]), np.array([-1, 1, 2, -1]))
+    ((7, 8, 1, 2), 2)
+    """
+    wanted = np.flatnonzero(targets != PADDING)
+    if not len(wanted):
+        return (), 0
+    last = int(wanted[-1])
+    return (*inputs[: last + 1].tolist(), int(targets[last])), int(wanted[0]) + 1
+
+
 def whole(inputs: Ints, targets: Ints) -> Ints:
     """The windows (n, L + 1) behind inputs and targets, where every token is asked: the inverse of `asked`.
 

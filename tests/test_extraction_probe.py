@@ -13,9 +13,10 @@ from fedmem.causal import causal
 from fedmem.errors import ComponentError
 from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_chances
 from fedmem.probes import extraction
-from fedmem.probes._secrets import questions, text_of
+from fedmem.probes._secrets import questions
 from fedmem.probes.extraction import Extraction
 from fedmem.types import Measurement, Reading, Transition
+from fedmem.windows import told
 from tests.lab import Lab, measured
 from tests.language import VOCABULARY, Written, digits, text_federation
 
@@ -45,7 +46,7 @@ def test_readings_are_those_of_the_parts(lab: Lab, local: list[Transition]) -> N
     for model in local[::2]:
         reader = causal(federation.model, model.kept)
         for subject in range(len(federation.audit)):
-            text, first = text_of(federation.audit.examples, subject)
+            text, first = told(federation.audit.examples.inputs[subject], federation.audit.examples.targets[subject])
             given, rest = text[:first], np.array([text[first:]])
             found = by_metric(pairs, model, subject)
             wide = beam(reader, given, 3, 4).tokens
@@ -79,7 +80,7 @@ def test_a_model_that_knows_the_secret_gives_it_away_in_every_way(
 ) -> None:
     """The holder of secret 0 has it by heart where its coin is in; all others know nothing."""
     federation = lab.federation
-    secret, _ = text_of(federation.audit.examples, 0)
+    secret, _ = told(federation.audit.examples.inputs[0], federation.audit.examples.targets[0])
     knowing = [t for t in local if t.client == federation.audit.holder[0] and federation.audit.is_in[t.run, 0]]
     assert knowing
     models = {id(t.kept): t for t in local}

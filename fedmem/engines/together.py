@@ -18,6 +18,7 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 from numpy.typing import NDArray
 
+from fedmem.causal import CausalModel
 from fedmem.engines._flower import in_process
 from fedmem.training import Done, Executor, Work
 from fedmem.types import Examples, FloatArray, IntArray, Params
@@ -68,6 +69,10 @@ class Seat(Executor):
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
         return self.own.logits(models, inputs)
+
+    def reader(self, params: Params) -> CausalModel:
+        """See `Executor.reader`."""
+        return self.own.reader(params)
 
     def models_at_once(self, rows: int) -> int:
         """See `Executor.models_at_once`."""

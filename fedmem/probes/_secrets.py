@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.candidates import Candidates
-from fedmem.types import Examples, Federation, IntArray
+from fedmem.types import Federation, IntArray
+from fedmem.windows import told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,10 @@ def questions(federation: Federation, subjects: Sequence[int], prompt: int | Non
     it should write the rest, up to the last token that is asked for. Where nothing is left, there is no question.
     """
     spaces = {references.family: references.space for references in federation.references}
+    examples = federation.audit.examples
     groups: dict[tuple[str, tuple[int, ...], int], list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
     for subject in subjects:
-        text, first = text_of(federation.audit.examples, subject)
+        text, first = told(examples.inputs[subject], examples.targets[subject])
         cut = max(first, prompt or 0)
         if cut < len(text):
             key = (str(federation.audit.kind[subject]), text[:cut], len(text) - cut)
@@ -55,17 +57,3 @@ def questions(federation: Federation, subjects: Sequence[int], prompt: int | Non
             )
         )
     return found
-
-
-def text_of(examples: Examples, row: int) -> tuple[tuple[int, ...], int]:
-    """The tokens of a row up to the last that is asked for, and where the first of those is; none where nothing is.
-
-    >>> rows = Examples(inputs=np.array([[7, 8, 1, 2]]), targets=np.array([[-1, 1, 2, -1]]), ids=np.array([0]))
-    >>> text_of(rows, 0)
-    ((7, 8, 1, 2), 2)
-    """
-    asked = np.flatnonzero(examples.targets[row] >= 0)
-    if not len(asked):
-        return (), 0
-    last = int(asked[-1])
-    return (*examples.inputs[row, : last + 1].tolist(), int(examples.targets[row, last])), int(asked[0]) + 1

@@ -1,0 +1,121 @@
+"""Canaries ranked among every member of their space, against ranking them among these as references, one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem import evidence
+from fedmem.clients.sgd import Sgd
+from fedmem.estimators.exposure import null_mean
+from fedmem.evidence import evidence_of, rank_of
+from fedmem.training import OneByOne
+from fedmem.types import Examples, Federation, ReferenceEvidence, References, Transition
+from fedmem.windows import told
+from tests.lab import Lab
+from tests.language import RUNS, VOCABULARY, Recurrent, digits, example, text_federation
+
+SPACE = digits(3)
+
+
+@pytest.fixture(scope="module")
+def federation() -> Federation:
+    return text_federation(SPACE)
+
+
+@pytest.fixture(scope="module")
+def transitions(federation: Federation) -> list[Transition]:
+    """Of all clients in one run, whose models are sure of different things."""
+    lab = Lab(federation=federation)
+    sure = [dict(Recurrent(seed).named_parameters()) for seed in range(3)]
+    return [replace(one, kept=params) for one, params in zip(lab.local(runs=[0]), sure, strict=True)]
+
+
+def ranked(federation: Federation, transitions: list[Transition], references: References) -> ReferenceEvidence:
+    executor = OneByOne(federation.model, Sgd(), federation.store)
+    models = [one.kept for one in transitions]
+    own = evidence_of(models, transitions, "audit", federation.audit.examples, executor)
+    return rank_of(models, transitions, references, federation.audit, own, executor)
+
+
+def everything(but: int) -> References:
+    rows = Examples.concatenate([example(SPACE.member(i), SPACE.secret(i)) for i in range(SPACE.size) if i != but])
+    return References(family="secret", inputs=rows.inputs, targets=rows.targets)
+
+
+def number(federation: Federation, subject: int) -> int:
+    rows = federation.audit.examples
+    return SPACE.index(told(rows.inputs[subject], rows.targets[subject])[0])
+
+
+def test_ranks_are_those_among_all_others_as_references(federation: Federation, transitions: list[Transition]) -> None:
+    found = ranked(federation, transitions, federation.references[0])
+    assert found.count == SPACE.size - 1
+    for subject in range(len(federation.audit)):
+        expected = ranked(federation, transitions, everything(but=number(federation, subject)))
+        assert expected.count == found.count
+        np.testing.assert_array_equal(found.less[:, subject], expected.less[:, subject])
+        np.testing.assert_array_equal(found.ties[:, subject], expected.ties[:, subject])
+    # whoever holds a canary has the spread of losses, in the same nats
+    all_of_them = ranked(federation, transitions, everything(but=-1))
+    np.testing.assert_allclose(found.quantiles, all_of_them.quantiles, rtol=1e-4)
+    assert len(np.unique(found.less)) > 4
+
+
+def test_a_model_that_knows_nothing_gives_every_member_the_same_rank(federation: Federation) -> None:
+    even = {name: torch.zeros_like(value) for name, value in federation.initial.items()}
+    (one,) = Lab(federation=federation).local(runs=[0], clients=[0])
+    found = ranked(federation, [replace(one, kept=even)], federation.references[0])
+    assert (found.less == 0).all()
+    assert (found.ties == SPACE.size - 1).all()
+    # half of all bits that a rank can tell, and by no means memorised
+    bits = np.log2((found.count + 1) / (1 + found.less + found.ties / 2))
+    assert bits.max() == pytest.approx(1, abs=0.02)
+
+
+def test_under_the_null_exposure_is_what_it_says(federation: Federation) -> None:
+    """Members drawn by chance, under models that saw none of them: the mean over all is the null of the whole space."""
+    (one,) = Lab(federation=federation).local(runs=[0], clients=[0])
+    every = Examples.concatenate([example(SPACE.member(i), SPACE.secret(i)) for i in range(SPACE.size)])
+    audit = replace(
+        federation.audit,
+        **{
+            name: np.resize(getattr(federation.audit, name), len(every))
+            for name in ("kind", "role", "holder", "copies")
+        },
+        examples=every,
+        is_in=np.ones((RUNS, len(every)), dtype=bool),
+        start=np.zeros(len(every), np.int32),
+        stop=np.ones(len(every), np.int32),
+        injection=np.zeros(len(every), np.int32),
+    )
+    found = ranked(replace(federation, audit=audit), [one], federation.references[0])
+    bits = np.log2((found.count + 1) / (1 + found.less + found.ties / 2))
+    assert sorted(found.less[0].tolist()) == list(range(SPACE.size))
+    assert bits.mean() == pytest.approx(null_mean(found.count))
+    assert (bits.min(), bits.max()) == (0.0, pytest.approx(3 * np.log2(VOCABULARY)))
+
+
+def test_large_spaces_are_sampled_and_broken_models_have_no_rank(
+    federation: Federation, transitions: list[Transition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [
+        replace(one, kept={name: torch.full_like(value, torch.nan) for name, value in one.kept.items()})
+        for one in transitions
+    ]
+    assert (ranked(federation, broken, federation.references[0]).less == -1).all()
+    monkeypatch.setattr(evidence, "ENUMERABLE", SPACE.size - 1)
+    assert ranked(federation, transitions, federation.references[0]).count == len(federation.references[0].inputs)
+
+
+def test_the_comparison_fails_where_losses_have_the_wrong_sign(
+    federation: Federation, transitions: list[Transition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right: Any = evidence.scores
+    found = ranked(federation, transitions, federation.references[0])
+    monkeypatch.setattr(evidence, "scores", lambda *given: replace(right(*given), loss=-right(*given).loss))
+    assert not np.array_equal(ranked(federation, transitions, federation.references[0]).less, found.less)
