@@ -205,7 +205,15 @@ def individual_epsilon(norms: FloatArray, noise_multiplier: float, clip: float, 
     [4.73, 0.38, 0.0]
     """
     length = np.minimum(np.where(np.isnan(norms), 0.0, norms), clip) / clip
-    spent = np.square(length).sum(0)
+    return epsilon_of_spent(np.square(length).sum(0), noise_multiplier, delta)
+
+
+def epsilon_of_spent(spent: FloatArray, noise_multiplier: float, delta: float) -> FloatArray:
+    """`individual_epsilon` of N units from the sums (N,) over their releases of min(norm, S)^2 / S^2.
+
+    >>> epsilon_of_spent(np.array([0.0, 1.01]), 1.0, 1e-5).round(2).tolist()
+    [0.0, 4.73]
+    """
     if noise_multiplier == 0:
         return np.where(spent > 0, np.inf, 0.0)
     from dp_accounting.rdp import compute_epsilon

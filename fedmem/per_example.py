@@ -12,6 +12,7 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -19,7 +20,7 @@ from torch.func import functional_call
 from fedmem.components import PerExample
 from fedmem.losses import example_losses
 from fedmem.seeding import Streams
-from fedmem.types import Params
+from fedmem.types import FloatArray, IntArray, Params
 
 NOISE = "noise of local steps"
 """The streams of the noise: one for each run, round and client, from which its steps are drawn in turn."""
@@ -97,41 +98,48 @@ class ClippedSums:
             expected_batch_size=1,
         )
 
-    def __call__(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
-        """Losses (B,) and the sum of the shortened gradients; zeros for an empty batch."""
+    def __call__(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
+        """Losses (B,), shares (B,) and the sum of the shortened gradients; zeros for an empty batch.
+
+        A share is the square of by how many clips an example moves the sum: min(norm, S)^2 / S^2.
+        """
         if not len(inputs):
-            nothing = {name: torch.zeros_like(value) for name, value in params.items()}
-            return torch.zeros(0, device=inputs.device), nothing
+            nothing = torch.zeros(0, device=inputs.device)
+            return nothing, nothing.double(), {name: torch.zeros_like(value) for name, value in params.items()}
         with torch.no_grad():
             for name, value in self._params.items():
                 value.copy_(params[name])
         with warnings.catch_warnings():
             # inputs need no gradient, of which torch warns where hooks are
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            losses, total = self._by_ghost(inputs, targets) if self.ghost else self._by_hooks(inputs, targets)
+            by = self._by_ghost if self.ghost else self._by_hooks
+            losses, norms, total = by(inputs, targets)
         if not all(bool(value.isfinite().all()) for value in total.values()):
             outputs = partial(_outputs, self._model)
             stacked = {name: value[None] for name, value in params.items()}
             found = clipped_sums(
                 outputs, None, stacked, inputs[None], targets[None], losses.new_ones(1, len(losses)), self._clip
             )
-            total = {name: value[0] for name, value in found[1].items()}
-        return losses, total
+            total = {name: value[0] for name, value in found[2].items()}
+        return losses, _shares(norms.double().square(), torch.ones_like(norms), self._clip), total
 
-    def _by_hooks(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
+    def _by_hooks(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
         self._optimizer.zero_grad(set_to_none=True)
         losses = example_losses(self._wrapped(inputs), targets)
         losses.mean().backward()  # type: ignore[no-untyped-call]
+        each: list[Tensor] = self._optimizer.grad_samples
+        norms = torch.stack([value.flatten(1).norm(dim=1) for value in each]).norm(dim=0)
         self._optimizer.clip_and_accumulate()
-        return losses.detach(), {name: value.summed_grad for name, value in self._params.items()}  # type: ignore[attr-defined]
+        return losses.detach(), norms, {name: value.summed_grad for name, value in self._params.items()}  # type: ignore[attr-defined]
 
-    def _by_ghost(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
+    def _by_ghost(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
         from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 
         self._optimizer.zero_grad(set_to_none=True)
         losses = example_losses(self._wrapped(inputs), targets)
         DPTensorFastGradientClipping(self._wrapped, self._optimizer, losses).backward()
-        return losses.detach(), {name: value.grad.clone() for name, value in self._params.items()}  # type: ignore[union-attr]
+        norms = self._wrapped.per_sample_gradient_norms.detach()
+        return losses.detach(), norms, {name: value.grad.clone() for name, value in self._params.items()}  # type: ignore[union-attr]
 
 
 def _outputs(model: nn.Module, params: Params, batch: Tensor) -> Tensor:
@@ -150,8 +158,8 @@ def clipped_sums(
     targets: Tensor,
     mask: Tensor,
     clip: float,
-) -> tuple[Tensor, Params]:
-    """Losses (T, B) and sums (T, ...) of the shortened gradients of those examples (T, B, ...) that the mask counts.
+) -> tuple[Tensor, Tensor, Params]:
+    """Losses and shares (T, B), and sums (T, ...) of the shortened gradients, of examples that the mask counts.
 
     With `layers` the gradient of an example is a product of what a linear layer was given and of the slope at what it
     gave, so that its norm is known without it; without them every example has parameters of its own for one pass.
@@ -160,7 +168,8 @@ def clipped_sums(
         losses, each = _each(outputs, params, inputs, targets)
         squares = sum(value.double().flatten(2).square().sum(dim=2) for value in each.values())
         factors = _factors(squares, mask, clip)  # type: ignore[arg-type]
-        return losses, {name: _weighed(factors, value) for name, value in each.items()}
+        shares = _shares(squares, mask, clip)  # type: ignore[arg-type]
+        return losses, shares, {name: _weighed(factors, value) for name, value in each.items()}
     losses, given, slopes = layers.passed(params, inputs, targets)
     squares = torch.zeros(mask.shape, dtype=torch.float64)
     squares = squares.to(mask.device)
@@ -174,13 +183,19 @@ def clipped_sums(
         total[f"{name}.weight"] = torch.bmm(shortened.transpose(1, 2), _silent(factors, given[name]))
         if biased:
             total[f"{name}.bias"] = torch.bmm(torch.ones_like(factors)[:, None], shortened)[:, 0]
-    return losses, {name: total[name] for name in params}
+    return losses, _shares(squares, mask, clip), {name: total[name] for name in params}
 
 
 def _factors(squares: Tensor, mask: Tensor, clip: float) -> Tensor:
     """(T, B) what each gradient is multiplied by: 0 where it is not counted or not finite."""
     factors = (clip / (squares.sqrt() + 1e-6)).clamp(max=1) * mask
     return torch.where(squares.isfinite(), factors, torch.zeros_like(factors)).float()
+
+
+def _shares(squares: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """min(norm, S)^2 / S^2 of each example in float64; 0 where it is not counted or its gradient counts as zero."""
+    shares = (squares / clip**2).clamp(max=1) * mask
+    return torch.where(squares.isfinite(), shares, torch.zeros_like(shares))
 
 
 def _silent(factors: Tensor, values: Tensor) -> Tensor:
@@ -301,13 +316,34 @@ class PrivateGradient(torch.autograd.Function):
         names: Sequence[str],
         *given: Tensor,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """The mean losses (T,) of the examples that the mask counts, and the noisy gradients (T, ...)."""
+        """What a step tells (T, 1 + B), mean loss and shares of its examples, and the noisy gradients (T, ...)."""
         inputs, targets, mask, noise, *values = (
             value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
             for value, place in zip(given, in_dims[4:], strict=True)
         )
         params = dict(zip(names, values, strict=True))
-        losses, total = clipped_sums(outputs, layers, params, inputs, targets, mask, how.clip)
+        losses, shares, total = clipped_sums(outputs, layers, params, inputs, targets, mask, how.clip)
         gradients = torch.vmap(partial(noisy, how=how))(total, noise)
         mean = torch.where(mask > 0, losses, torch.zeros_like(losses)).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return (mean, *gradients.values()), (0,) * (1 + len(gradients))
+        told = torch.cat((mean[:, None].double(), shares), dim=1)
+        return (told, *gradients.values()), (0,) * (1 + len(gradients))
+
+
+# --- what examples spend ----------------------------------------------------------------------------------------------
+
+SPENT = ("spent_sum", "spent_most")
+"""What a client remembers, and reports, of the squares of clips by which its records moved what was released: the sum
+over all of them, and a bound for each, the sum of what in each turn the largest was."""
+
+
+def spent(batches: IntArray, shares: FloatArray, memory: Params) -> Params:
+    """`SPENT` after a turn with these batches (S, B), -1 for padding, and shares (S, B) of their examples.
+
+    Where a row of the store is there several times its copies count together, which is more than any of them has spent.
+    """
+    there = batches >= 0
+    _, places = np.unique(batches[there], return_inverse=True)
+    own = np.bincount(places, weights=shares[there])
+    turn = (float(own.sum()), float(own.max(initial=0.0)))
+    zero = torch.zeros((), dtype=torch.float64)
+    return {name: memory.get(name, zero).cpu() + value for name, value in zip(SPENT, turn, strict=True)}

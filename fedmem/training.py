@@ -26,7 +26,7 @@ from fedmem.causal import CausalModel, causal
 from fedmem.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
 from fedmem.losses import UNASKED, mean_loss
 from fedmem.outgoing import Outgoing, Place
-from fedmem.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy
+from fedmem.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy, spent
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.tracing import Traced
 from fedmem.types import Examples, FloatArray, IntArray, Params
@@ -179,13 +179,14 @@ class OneByOne(Executor):
     ) -> tuple[Outcome, float]:
         state = self._client.init(before, offer, memory)
         losses: list[Tensor] = []
+        shares: list[Tensor] = []
         size = sum(value.numel() for value in before.values())
         noise = self._noise.of(place.run, place.round, place.client, size)
         for batch in batches:
             rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
             inputs, targets = self._inputs[rows], self._targets[rows]
             if self._sums is not None:
-                state = self._client.step(state, partial(self._noisy, inputs, targets, next(noise), losses))
+                state = self._client.step(state, partial(self._noisy, inputs, targets, next(noise), losses, shares))
                 continue
             if not len(rows):
                 state = self._client.step(state, _nothing)
@@ -199,16 +200,30 @@ class OneByOne(Executor):
 
             state = self._client.step(state, gradient)
         outcome = self._client.final(state, before)
+        if self._private:
+            told = np.zeros(batches.shape)
+            told[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
+            own = spent(batches, told, memory)
+            outcome = replace(outcome, memory={**outcome.memory, **own}, report={**outcome.report, **own})
         if self._outgoing:
             drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
             outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, drawn))
         return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
 
-    def _noisy(self, inputs: Tensor, targets: Tensor, noise: Tensor, losses: list[Tensor], params: Params) -> Params:
-        """The gradient of a batch, made of those of its examples; takes note of the loss, if there is one."""
+    def _noisy(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        noise: Tensor,
+        losses: list[Tensor],
+        shares: list[Tensor],
+        params: Params,
+    ) -> Params:
+        """The gradient of a batch, made of those of its examples; takes note of its loss, if any, and its shares."""
         assert self._sums is not None
         assert self._private is not None
-        met, total = self._sums(params, inputs, targets)
+        met, own, total = self._sums(params, inputs, targets)
+        shares.append(own.cpu())
         if len(met):
             losses.append(met.mean())
         return noisy(total, noise.to(self._device), self._private)
@@ -298,8 +313,11 @@ class Stacked(Executor):
         before = {name: value.index_select(0, places) for name, value in self._here(padded.models).items()}
         offer, memory = self._here(padded.offer), self._here(stack(padded.memory) if padded.memory else {})
         state = self._init(before, offer, memory)
-        state, totals = self._all_steps(state, padded)
+        state, totals, shares = self._all_steps(state, padded)
         outcome = self._final(state, before)
+        if self._private is not None:
+            own = stack([spent(padded.batches[i], shares[i], padded.memory_of(i)) for i in range(size)])
+            outcome |= {part: {**outcome[part], **own} for part in ("memory", "report")}
         if self._outgoing:
             drawn = self._here(self._outgoing.draws(padded.before(0), [padded.place(i) for i in range(size)]))
             outcome["kept"] = outcome["kept"] or outcome["sent"]
@@ -310,8 +328,11 @@ class Stacked(Executor):
             loss = totals[:count].cpu().numpy() / (work.batches >= 0).any(axis=2).sum(axis=1)
         return Done(work=work, loss=loss, **cut)
 
-    def _all_steps(self, state: ClientState, work: Work) -> tuple[ClientState, Tensor]:
-        """The state after every client has done its steps, and the sum of the losses that each met (T,)."""
+    def _all_steps(self, state: ClientState, work: Work) -> tuple[ClientState, Tensor, FloatArray]:
+        """The state after every client has done its steps, the sum of the losses that each met (T,), and shares.
+
+        Those (T, S, B) are what is known of the gradients of single examples, if anything.
+        """
         # step by step, each step's rows in one block
         rows = torch.from_numpy(np.ascontiguousarray(work.batches.transpose(1, 0, 2))).to(self._device)
         masks = (rows >= 0).float()
@@ -320,6 +341,7 @@ class Stacked(Executor):
         rows = torch.where(rows < 0, own[:, None], rows)
         totals = torch.zeros(len(work), dtype=torch.float64, device=self._device)
         noise = self._noise_of(work)
+        shares = np.zeros(work.batches.shape if self._private else (len(work), 0, 0))
         finished: list[ClientState] = []
         there = len(work)
         with torch.no_grad():
@@ -331,10 +353,14 @@ class Stacked(Executor):
                 state, losses = self._some_steps(
                     _part(state, 0, taken), rows[first:last, :taken], masks[first:last, :taken], noise[:taken]
                 )
-                for loss in losses:
-                    totals[:active] += loss[:active]
+                for step, told in enumerate(losses, start=first):
+                    if self._private is None:
+                        totals[:active] += told[:active]
+                    else:
+                        totals[:active] += told[:active, 0]
+                        shares[:active, step] = told[:active, 1:].cpu().numpy()
         finished.append(_part(state, 0, there))
-        return _below(finished[::-1]), totals
+        return _below(finished[::-1]), totals, shares
 
     def _noise_of(self, work: Work) -> list[Iterator[Tensor]]:
         """What is drawn for the steps of each client; nothing where no noise is added."""

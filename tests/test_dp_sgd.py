@@ -16,17 +16,17 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem import privacy
-from fedmem.accounting import Releases, promise
+from fedmem.accounting import Releases, epsilon_of_spent, promise
 from fedmem.bank import simulate
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.components import PerExample
 from fedmem.federation import build
-from fedmem.per_example import NOISE, ClippedSums, Layers, Noise, clipped_sums
+from fedmem.per_example import NOISE, SPENT, ClippedSums, Layers, Noise, clipped_sums
 from fedmem.seeding import Streams
 from fedmem.spread import Spread
 from fedmem.training import OneByOne, Stacked
-from fedmem.types import Examples, Participation
+from fedmem.types import FINAL, Examples, Participation
 from fedmem.work import Task
 from tests.tiny import tiny
 
@@ -187,7 +187,7 @@ def test_each_example_is_clipped_by_itself(network: Any, wild: bool) -> None:
     if wild:
         inputs[2] = torch.inf
     expected = naive(model, params, inputs, targets, 0.3)
-    _, alone = ClippedSums(model, PerExample(clip=0.3, noise_multiplier=1.0, expected=4.0))(params, inputs, targets)
+    _, _, alone = ClippedSums(model, PerExample(clip=0.3, noise_multiplier=1.0, expected=4.0))(params, inputs, targets)
     # the second client has another model, and one of its rows is padding
     other = {name: value * 0.7 for name, value in params.items()}
     mask = torch.ones(2, 6)
@@ -198,7 +198,7 @@ def test_each_example_is_clipped_by_itself(network: Any, wild: bool) -> None:
     layers = Layers.of(model, inputs[:2])
     assert (layers is not None) == (network is linear)
     for using in (layers, None):
-        _, stack = clipped_sums(outputs, using, pair, *both, mask, 0.3)
+        _, _, stack = clipped_sums(outputs, using, pair, *both, mask, 0.3)
         for name, value in expected.items():
             np.testing.assert_allclose(stack[name][0].numpy(), value, rtol=1e-4, atol=1e-6)
     left = [0, 1, 2, 3, 5]
@@ -305,3 +305,74 @@ def test_all_executors_agree_and_stacks_may_be_cut_anywhere(network: Any) -> Non
             torch.testing.assert_close(stacked.outcome.sent[name], value, rtol=1e-5, atol=1e-6)
             assert torch.equal(stacked.outcome.sent[name], single.outcome.sent[name])
             assert torch.equal(forked.outcome.sent[name], value)
+
+
+# --- what records spend -----------------------------------------------------------------------------------------------
+
+
+def by_hand(client: PrivateSgd, work: Task, model: nn.Module, data: Examples) -> Any:
+    """min(norm, S)^2 / S^2 of each row of the client, summed over its steps, from plain gradients along the way."""
+    noise = Noise(7).of(work.run, work.round, work.client, sum(v.numel() for v in work.before.values()))
+    params, total = dict(work.before), np.zeros(len(data))
+    for batch in work.batches:
+        rows = batch[batch >= 0]
+        inputs, targets = torch.from_numpy(data.inputs[rows]), torch.from_numpy(data.targets[rows])
+        for i, row in enumerate(rows):
+            alone = naive(model, params, inputs[i : i + 1], targets[i : i + 1], 1e9)
+            total[row] += min(np.sqrt(sum(np.square(v).sum() for v in alone.values())) / client.clip, 1.0) ** 2
+        summed = naive(model, params, inputs, targets, client.clip)
+        drawn, start = next(noise).numpy(), 0
+        for name, value in params.items():
+            part = drawn[start : start + value.numel()].reshape(tuple(value.shape))
+            start += value.numel()
+            step = (summed[name] + client.noise_multiplier * client.clip * part) / client.batch_size
+            params[name] = value - client.lr * torch.from_numpy(step).float()
+    return total
+
+
+@networks
+@pytest.mark.parametrize("executor", [OneByOne, Stacked])
+def test_what_records_spend_is_counted_by_their_own_gradients(executor: Any, network: Any) -> None:
+    model, data = network(), store()
+    client = PrivateSgd(lr=0.1, clip=1.0, noise_multiplier=0.2, batch_size=3)
+    work = tasks(model, 4)
+    earlier = {name: torch.tensor(2.0, dtype=torch.float64) for name in SPENT}
+    work[3] = replace(work[3], memory=earlier)
+    done = executor(model, client, data, seed=7).train(work)
+    for i, (one, given) in enumerate(zip(done, work, strict=True)):
+        expected, before = by_hand(client, given, model, data), 2.0 * (i == 3)
+        assert expected.max() > 0
+        told = {name: float(one.outcome.report[name]) for name in SPENT}
+        assert told == {name: float(one.outcome.memory[name]) for name in SPENT}
+        assert told["spent_sum"] == pytest.approx(before + expected.sum(), rel=1e-3)
+        assert told["spent_most"] == pytest.approx(before + expected.max(), rel=1e-3)
+        # without the clip it is more, and the sum of all is more than that of one
+        assert expected.sum() > expected.max()
+
+
+def test_individual_epsilons_grow_with_the_rounds_and_say_what_they_are() -> None:
+    watching = {"probes": [{"kind": "individual_privacy"}], "observe": {"every": 1, "levels": ["local"]}}
+    scenario = tiny(client=SGD, runs=2, rounds=3, sampler={"kind": "everyone"}, **watching)
+    found = simulate(scenario, build(scenario))
+    rows = [row for row in found.measurements if row.reading.metric == "individual_epsilon"]
+    assert all("data_dependent" in row.reading.setting for row in rows)
+    for run in (0, 1):
+        for which in ("mean", "most"):
+            own = [r for r in rows if r.run == run and r.client == 2 and f"record={which}" in r.reading.setting]
+            values = [row.reading.value for row in sorted(own, key=lambda row: row.round)]
+            assert len(values) == 3
+            assert 0 < values[0] < values[1] < values[2]
+    last = {r.reading.setting.split(",")[0]: r.reading for r in rows if r.round == FINAL}
+    assert last["record=mean"].value < last["record=most"].value
+    # at the clip in every step of every round it would be that of nine releases
+    every = epsilon_of_spent(np.array([9.0]), 1.0, 1e-5)[0]
+    assert last["record=most"].value <= every
+    # watching changes nothing, and stacks agree with one by one
+    quiet = tiny(client=SGD, runs=2, rounds=3, sampler={"kind": "everyone"}, observe={})
+    for one, other in zip(simulate(quiet, build(quiet)).params, found.params, strict=True):
+        assert all(torch.equal(one[name], value) for name, value in other.items())
+
+
+def test_clients_that_hide_nothing_have_no_individual_epsilon() -> None:
+    scenario = tiny(runs=2, rounds=2, probes=[{"kind": "individual_privacy"}])
+    assert not simulate(scenario, build(scenario)).measurements

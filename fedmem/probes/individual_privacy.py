@@ -1,0 +1,89 @@
+"""What the records of a client have really spent of its privacy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Gt, Lt
+
+from fedmem.accounting import epsilon_of_spent
+from fedmem.components import Context, PrivateAlgorithm
+from fedmem.probes._clusters import mean_over_runs
+from fedmem.types import EVERYWHERE, FINAL, Level, Measurement, Reading, Transition
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndividualPrivacy:
+    """Epsilon of records by the gradients that they really had, for clients like `dp_sgd` (Feldman and Zrnic, 2021).
+
+    A record that is in a batch moves the noisy sum by min(|g|, S), S the clip. With q the sum of min(|g|, S)^2 / S^2
+    over all steps of all rounds so far, it has spent a q / (2 z^2) at Rényi order a, converted at the best order. For
+    each client that took part in the round
+
+    - `individual_epsilon`, `record=mean`: at the mean q of its rows, about what a typical record has spent;
+    - `record=most`: at the sum over rounds of the largest q of a round, which no record of it exceeds.
+
+    There is no credit for the drawing of batches, so that both are about an adversary who knows them: compare them with
+    each other and over rounds, and with the promise of the run only where they are below it. Small where gradients are
+    shorter than the clip; large for records that stay hard.
+
+    Guarantees:
+
+    - **depend on the data**: no promise, not private themselves, for internal study and never to be published; every
+      reading says `data_dependent`;
+    - neighbours: the contribution of the record is zero instead;
+    - watching changes nothing; 0 without steps, infinite without noise.
+
+    `summarise` adds the means over runs and clients for each round (run and client -1), with Student's t interval
+    (95 %) over runs, and repeats the last observed round as FINAL.
+
+    Fields
+
+    - `delta`: of the conversion; that of the scenario's `privacy` is the one to compare with.
+    - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: `local`, where the steps are.
+
+    >>> IndividualPrivacy().levels
+    ('local',)
+
+    Reference: Feldman and Zrnic (2021), individual privacy accounting via a Rényi filter.
+    """
+
+    delta: Annotated[float, Gt(0), Lt(1)] = 1e-5
+    every: Annotated[int, Gt(0)] | None = None
+    levels: tuple[Level, ...] = ("local",)
+
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """Two readings of each client; none of clients whose records are not hidden."""
+        client = context.client
+        there = [one for one in transitions if "spent_sum" in one.report]
+        if not there or not isinstance(client, PrivateAlgorithm):
+            return []
+        rows = np.array([max(1, one.num_examples) for one in there])
+        spent = {
+            "mean": np.array([one.report["spent_sum"] for one in there]) / rows,
+            "most": np.array([one.report["spent_most"] for one in there]),
+        }
+        found = []
+        for which, values in spent.items():
+            epsilon = epsilon_of_spent(values, client.per_example.noise_multiplier, self.delta)
+            setting = f"record={which},delta={self.delta:g},data_dependent"
+            for one, value in zip(there, epsilon.tolist(), strict=True):
+                reading = Reading(metric="individual_epsilon", value=value, n=one.num_examples, setting=setting)
+                found.append((one, reading))
+        return found
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        """The means of each round, and those of the last once more, as FINAL."""
+        groups: dict[tuple[int, str], list[Measurement]] = {}
+        for one in measurements:
+            groups.setdefault((one.round, one.reading.setting), []).append(one)
+        means = []
+        for (_, setting), rows in groups.items():
+            mean = replace(mean_over_runs(rows, "individual_epsilon", bounds=(0.0, np.inf)), setting=setting)
+            means.append(replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean))
+        last = max((one.round for one in means), default=0)
+        return [*means, *(replace(one, round=FINAL) for one in means if one.round == last)]
