@@ -202,7 +202,23 @@ def spent(scenario: Any, bank: Bank) -> dict[str, Any] | None:
     local = [_told(one, promise(one.releases), rounds) for one in of_records(scenario, bank, rounds).values()]
     if local:
         found.append(max(local, key=lambda told: told["epsilon"]))
-    return {"mechanisms": found, "says": SAYS} if found else None
+    says = " ".join(filter(None, (SAYS, _large_delta(scenario, bank) if local else "")))
+    return {"mechanisms": found, "says": says} if found else None
+
+
+def _large_delta(scenario: Any, bank: Bank) -> str:
+    """A warning where delta allows giving a record of some clients away altogether."""
+    largest: dict[int, int] = {}
+    for part in bank.participation:
+        largest[part.client] = max(part.num_examples, largest.get(part.client, 0))
+    given = sum(scenario.privacy.delta * rows >= 1 for rows in largest.values())
+    if not given:
+        return ""
+    most = max(largest.values())
+    return (
+        f"Delta, {scenario.privacy.delta:g}, is not less than one over the rows of {given} of {len(largest)} clients, "
+        f"to whose records it promises little; the largest asks for less than 1 / {most} = {1 / most:.2g}."
+    )
 
 
 def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:

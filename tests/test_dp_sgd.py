@@ -258,6 +258,12 @@ def test_each_client_promises_what_its_rows_allow() -> None:
     told = privacy.spent(scenario, bank)
     assert told is not None
     assert told["mechanisms"][0]["epsilon"] == promise(found[1]).epsilon
+    assert told["says"] == privacy.SAYS
+    large = tiny(client=SGD, runs=2, privacy={"delta": 1 / 30})
+    said = privacy.spent(large, bank)
+    assert said is not None
+    assert "not less than one over the rows of 2 of 3 clients" in said["says"]
+    assert "less than 1 / 60 = 0.017" in said["says"]
     rows = [row.reading.value for row in privacy.measured(scenario, bank) if row.client == 1]
     assert rows == [promise(found[1]).epsilon]
     assert not privacy.of_records(tiny(), bank, 4)
