@@ -177,6 +177,37 @@ def _losses_without_noise(client: Any, strategy: Any, sampler: Any) -> Iterator[
             )
 
 
+def _central(
+    central: str | None, sampler: Any, strategy: Any, client: Any, defences: Any, leave_out: Any, speed: Any
+) -> Iterator[Problem]:
+    if central is None:
+        return
+    for path, part, wanted, why in (
+        (
+            "sampler.kind",
+            sampler,
+            "everyone",
+            "passes over the data are the same only where all take part in each round",
+        ),
+        ("strategy.kind", strategy, "fedavg", "there is one model and nothing to aggregate"),
+        ("client.kind", client, "sgd", "what else a client does is not defined where there is one"),
+    ):
+        if kind_of(part) != wanted:
+            yield Problem(path=path, message=f"central training cannot use {kind_of(part)}: {why}; use {wanted}")
+    if getattr(client, "steps", None) is not None:
+        yield Problem(
+            path="client.steps",
+            message=f"{client.steps} steps are of each client; one client that holds everything would take as many and "
+            "see fewer examples; use epochs",
+        )
+    if defences:
+        yield Problem(path="defences", message="no update leaves a client in central training; leave them out")
+    if leave_out.clients:
+        yield Problem(path="leave_out", message="there are no clients to leave out in central training; leave it out")
+    if speed.engine == "flower":
+        yield Problem(path="speed.engine", message="central training has no runtime of many; use engine: lockstep")
+
+
 def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
     if observe.every is not None and observe.every > rounds:
         yield Problem(
@@ -509,6 +540,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     privacy.problems,
     audits.problems,
     _losses_without_noise,
+    _central,
     _observed_rounds,
     _levels,
     _enough_to_sum,

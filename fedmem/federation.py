@@ -57,6 +57,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     - with a partition that shifts features, clients hold, and the audit set has, real rows as their client sees them;
       labels, ids, coins and all draws are as without;
     - torch's global generator is left as it was;
+    - where a scenario is central, one client holds all that the clients would hold, and nothing else is different;
     - a pilot run has coins, fill-ins and weights of its own, and leaves those of all other runs as they are.
 
     Errors: `ScenarioError` if the data have too few rows or a part cannot read them, `ComponentError` from components.
@@ -100,7 +101,21 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         num_classes=data.num_classes,
         counts=counts.rows | ({"left out": left_out, "base": audit_start} if left_out else {}),
     )
+    if scenario.central is not None:
+        return _pooled(whole, by_client=scenario.central == "by_client")
     return led(whole) if scenario.has_pilot else whole
+
+
+def _pooled(whole: Federation, *, by_client: bool) -> Federation:
+    """The same rows, coins and fill-ins with one client that holds all of them."""
+    audit = whole.audit
+    return replace(
+        whole,
+        base=Parts.of([np.concatenate([np.empty(0, dtype=np.int64), *whole.base])]),
+        audit=replace(audit, holder=np.where(audit.holder >= 0, 0, audit.holder).astype(np.int32), owner=None),
+        apart=whole,
+        by_client=by_client,
+    )
 
 
 def budget(scenario: Scenario) -> dict[str, int]:

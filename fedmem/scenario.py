@@ -247,6 +247,11 @@ class Scenario(_Part):
     cohort: Literal["sampler", "strategy"] = Field(
         default="sampler", description="who picks the cohort; a strategy may pick its own"
     )
+    central: Literal["shuffled", "by_client"] | None = Field(
+        default=None,
+        description="one client that holds everything: the same rows, coins and passes, in mixed batches, or in those "
+        "of one client after the other",
+    )
     leave_out: LeaveOut = Field(default=LeaveOut(), description="clients that are missing from half of the runs")
     observe: Observe = Field(default=Observe(), description="when and where models are looked at")
     probes: tuple[Annotated[Probe, Component("probe")], ...] = Field(
@@ -309,6 +314,8 @@ class Scenario(_Part):
     def id(self) -> str:
         """Twelve hexadecimal digits that differ whenever results may: a hash of all but `speed`."""
         content = {key: value for key, value in self.dump().items() if key != "speed"}
+        if self.central is None:
+            del content["central"]  # what was run before there was such a thing keeps its id
         text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

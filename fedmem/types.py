@@ -300,7 +300,9 @@ class Federation:
     in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
     exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
     `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `blocks` are those
-    of `Dataset`. `pilot` is the same federation with one run more, the pilot's, where there is one.
+    of `Dataset`. `pilot` is the same federation with one run more, the pilot's, where there is one. `apart` is
+    the federation whose rows the only client of this one holds, client after client, where a scenario is central;
+    `by_client` says that it trains on them in that order.
     """
 
     store: Examples
@@ -320,6 +322,8 @@ class Federation:
     shifted: bool = False
     blocks: tuple[int, ...] = ()
     pilot: Federation | None = None
+    apart: Federation | None = None
+    by_client: bool = False
 
     @property
     def num_clients(self) -> int:
@@ -342,14 +346,20 @@ class Federation:
         depends on neither coins nor rounds. No rows where the run leaves the client out. The array is shared and
         read-only. Nothing is found for clients that are not asked for.
         """
+        if self.apart is not None:
+            return np.concatenate([self.apart.rows(run, k, round) for k in range(self.apart.num_clients)])
         return self._holdings.rows(run, client, round)
 
     def rows_of(self, runs: IntArray, clients: IntArray, round: int) -> Parts:
         """`rows` of T pairs of a run and a client (T,), in their order, at once: `parts[t]`, or end to end."""
+        if self.apart is not None:
+            return Parts.of([self.rows(run, 0, round) for run in np.asarray(runs).tolist()])
         return self._holdings.rows_of(runs, clients, round)
 
     def sizes_of(self, runs: IntArray, clients: IntArray, round: int) -> IntArray:
         """(T,) how many rows these are."""
+        if self.apart is not None:
+            return self.rows_of(runs, clients, round).sizes
         return self._holdings.sizes_of(runs, clients, round)
 
     @cached_property

@@ -197,7 +197,7 @@ class LocalWork:
             client=client,
             before=before,
             rows=rows,
-            batches=self._client.batches(len(rows), rng),
+            batches=self._batches(run, round, len(rows), rng),
             offer={"round": torch.tensor(float(round))},
         )
 
@@ -215,7 +215,7 @@ class LocalWork:
         runs, clients = run.tolist(), client.tolist()
         rows = [self._federation.rows(r, k, round) for r, k in zip(runs, clients, strict=True)]
         streams = self._streams.each(run=runs, round=round, client=clients)
-        positions = [self._client.batches(len(own), rng) for own, rng in zip(rows, streams, strict=True)]
+        positions = [self._batches(r, round, len(own), rng) for r, own, rng in zip(runs, rows, streams, strict=True)]
         batches, steps = _joined(rows, positions)
         number = torch.full((len(runs),), float(round))
         return Work(
@@ -229,6 +229,23 @@ class LocalWork:
             steps=steps,
             offer={**(offer or {}), "round": number},
             memory=memory,
+        )
+
+    def _batches(self, run: int, round: int, count: int, rng: np.random.Generator) -> IntArray:
+        """Positions among the rows of a client; where it goes from client to client, the batches that each would have.
+
+        These are of the streams of the clients, so that one model meets what would have been met side by side.
+        """
+        apart = self._federation.apart
+        if apart is None or not self._federation.by_client:
+            return self._client.batches(count, rng)
+        clients = list(range(apart.num_clients))
+        sizes = [len(apart.rows(run, k, round)) for k in clients]
+        streams = self._streams.each(run=[run] * len(clients), round=round, client=clients)
+        own = [self._client.batches(size, stream) for size, stream in zip(sizes, streams, strict=True)]
+        starts = np.cumsum([0, *sizes[:-1]])
+        return np.concatenate(
+            [np.where(batches >= 0, batches + start, -1) for batches, start in zip(own, starts, strict=True)]
         )
 
     def keep(self, work: Work) -> None:

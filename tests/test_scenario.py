@@ -69,6 +69,7 @@ def test_defaults_are_as_documented():
         "references": 1000,
         "roster": "shared",
         "cohort": "sampler",
+        "central": None,
         "leave_out": {"clients": 0},
         "observe": {"every": None, "rounds": [], "levels": ["local", "global"], "sums": []},
         "probes": [],
