@@ -69,6 +69,8 @@ def play(match: Match, repetitions: int, *, peers: bool) -> tuple[list[Result], 
         remarks += [f"{match.title}: skipped {line}" for line in skipped]
         if match.title == "attacks":
             remarks += distances(samples)
+        if match.title == "secrets":
+            remarks += ranks(samples)
         if match.workload is not None and match.title != "W4":
             remarks += losses(match, plan, samples)
     results = evaluate(match.figures, samples, repetitions)
@@ -125,6 +127,14 @@ def distances(samples: Samples) -> list[str]:
         if measured
     ]
     return [f"attacks: median distance after equally many iterations: {', '.join(found)}"]
+
+
+def ranks(samples: Samples) -> list[str]:
+    """The ranks that both ways give to the same secrets. Errors: `SystemExit` if they differ."""
+    found = {tuple(one.trained.params["rank"].tolist()) for measured in samples.values() for one in measured}
+    if len(found) != 1:
+        raise SystemExit(f"secrets: ranks differ: {sorted(found)}; they do not do the same work")
+    return [f"secrets: both rank the secret that was learnt and {len(found.pop()) - 1} others alike"]
 
 
 def distance(one: Arrays, two: Arrays) -> float:

@@ -34,6 +34,7 @@ def matches(*, peers: bool, quick: bool) -> list[Match]:
         _probes(),
         _many_clients(),
         _attacks(peers=peers),
+        _secrets(),
         _compare(settings=2 if quick else 8, seeds=2 if quick else 5),
     ]
 
@@ -197,6 +198,21 @@ def _compare(*, settings: int, seeds: int) -> Match:
         better="below",
     )
     return Match(title="compare", workload=None, contenders=[together, apart], figures=[figure], repetitions=1)
+
+
+def _secrets() -> Match:
+    """The exposure of a secret: both ways read the same network, and must rank it alike."""
+    tree, sequences = (
+        Contender(name=name, module="benchmarks.exposure", arguments=(way,), wants_plan=False)
+        for name, way in (("tree of prefixes", "tree"), ("candidate by candidate", "sequences"))
+    )
+    figure = _row(
+        "secrets",
+        "exposure of one secret over 10^6 candidates: candidate by candidate in equal batches",
+        rows.quotient(sequences.name, tree.name),
+        20.0,
+    )
+    return Match(title="secrets", workload=None, contenders=[tree, sequences], figures=[figure])
 
 
 def _row(workload: str, text: str, value: rows.Value, target: float | None = None) -> Row:

@@ -275,7 +275,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 varying |= len({value.n for series in found.values() for _, value in series}) > 1
                 rates |= {value.fpr for series in found.values() for _, value in series if value.fpr > 0}
         if panels:
-            nulls, subtitle = [measure.null], "bands: 95 % intervals over runs and examples"
+            nulls, subtitle = list(measure.nulls) or [measure.null], "bands: 95 % intervals over runs and examples"
             if rates:
                 ends = [min(rates), max(rates)]
                 nulls = [null_tpr(10 / end) for end in ends]

@@ -81,6 +81,8 @@ class Measure:
     digits: int = 3
     parts: frozenset[str] = frozenset()
     headline: bool = True
+    nulls: tuple[float, ...] = ()
+    """Those of all kinds, sorted, where they differ and `null` is NaN."""
 
     @property
     def is_rate(self) -> bool:
@@ -96,7 +98,11 @@ class Measure:
     @property
     def heading(self) -> str:
         """The title with its unit and the value that no memorisation gives."""
-        null = "that FPR" if math.isnan(self.null) else rate(self.null) if self.metric == "tpr" else f"{self.null:.3g}"
+        if self.metric == "tpr":
+            null = "that FPR" if math.isnan(self.null) else rate(self.null)
+        else:
+            ends = (self.nulls[0], self.nulls[-1]) if self.nulls else (self.null,)
+            null = " to ".join(dict.fromkeys(f"{end:.3g}" for end in ends))
         return f"{self.title}{f', {self.unit}' if self.unit else ''} (without memorisation: {null})"
 
 
@@ -164,17 +170,20 @@ class Summary:
 
     def _null(self, metric: str, *words: str) -> float:
         """The value without memorisation, NaN where it is not the same for all kinds."""
-        nulls = {value.value for _, _, _, value in self.settings(f"{metric}.null", *words)}
-        return nulls.pop() if len(nulls) == 1 else math.nan
+        nulls = self._nulls(metric, *words)
+        return nulls[0] if len(nulls) == 1 else math.nan
+
+    def _nulls(self, metric: str, *words: str) -> tuple[float, ...]:
+        return tuple(sorted({value.value for _, _, _, value in self.settings(f"{metric}.null", *words)}))
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
         """The measures that this run has, in the order in which they are told."""
         found = []
         if self.settings("exposure"):
-            found.append(
-                Measure(metric="exposure", title="exposure", unit="bits", digits=2, null=self._null("exposure"))
-            )
+            # kinds that are ranked among more have another null
+            null, nulls = self._null("exposure"), self._nulls("exposure")
+            found.append(Measure(metric="exposure", title="exposure", unit="bits", digits=2, null=null, nulls=nulls))
         extrapolated = [parts - {"owner", "others"} for _, _, parts, _ in self.settings("exposure_extrapolated.null")]
         for parts in dict.fromkeys(extrapolated):
             title = " ".join(["exposure, extrapolated", *(f"from {part}s" for part in parts)])
@@ -497,7 +506,7 @@ def _cell(value: Value | None, measure: Measure | None = None) -> str:
     """A value as text, with its false positive rate where the heading does not have it."""
     if value is None:
         return "–"
-    own = measure is not None and math.isnan(measure.null)
+    own = measure is not None and measure.metric == "tpr" and math.isnan(measure.null)
     if measure is not None and measure.is_rate and value.wide:
         text = f"≈{value.text(1)}"
     else:

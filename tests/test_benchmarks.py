@@ -15,6 +15,7 @@ from benchmarks import (
     bench,
     contender,
     environments,
+    exposure,
     inversion,
     kernel,
     machine,
@@ -108,6 +109,18 @@ def test_arithmetic_is_counted_as_torch_counts_it() -> None:
     with FlopCounterMode(display=False) as counter:
         torch.nn.functional.cross_entropy(module(torch.from_numpy(inputs)), torch.from_numpy(targets)).backward()
     assert work.convolution_gigaflops(12) * 4 == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-3)
+
+
+def test_both_ways_rank_secrets_alike_and_a_contest_that_does_not_is_ended() -> None:
+    tree, sequences = (exposure.rank(way, digits=3) for way in ("tree", "sequences"))
+    assert tree.params["rank"].tolist() == sequences.params["rank"].tolist()
+    assert tree.params["rank"][0] == 1, "the first was learnt"
+    assert len(set(tree.params["rank"].tolist())) == exposure.SECRETS
+    samples = {name: [Measured(trained=one, whole=1.0)] for name, one in (("a", tree), ("b", sequences))}
+    assert "7 others alike" in bench.ranks(samples)[0]
+    other = replace(tree, params={"rank": tree.params["rank"] + 1})
+    with pytest.raises(SystemExit, match="ranks differ"):
+        bench.ranks({**samples, "b": [Measured(trained=other, whole=1.0)]})
 
 
 def test_the_rate_of_a_convolution() -> None:

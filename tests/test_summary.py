@@ -80,6 +80,21 @@ def test_the_table_tells_them_in_short(folder: Path) -> None:
         assert re.search(f"^{term}: [a-z]", text, re.MULTILINE), term
 
 
+def test_kinds_that_are_ranked_among_more_have_a_null_of_their_own(tmp_path: Path) -> None:
+    found = []
+    for kind, bits, null in (("secret", 9.0, 1.4427), ("pattern", 3.0, 1.4154)):
+        for setting in ("owner", ""):
+            level = "local" if setting else "global"
+            found.append(row("exposure", bits, kind, setting, level=level))
+            found.append(row("exposure.null", null, kind, setting, level=level, **NOTHING))
+    write(tmp_path / "run", bank(), measurements=found, scenario_yaml=SCENARIO)
+    text = printed(tmp_path / "run")
+    assert "exposure, bits (without memorisation: 1.42 to 1.44)" in text
+    assert "@" not in text
+    assert "nan" not in text
+    assert report(tmp_path / "run").is_file()
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_it_fits_a_terminal_on_single_lines(folder: Path, width: int) -> None:
     fitted = lines(folder, width)
