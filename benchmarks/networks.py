@@ -74,6 +74,14 @@ class Characters(nn.Module):
         return outputs
 
 
+class PlaceByPlace(Characters):
+    """The same with classes last, as fedmem takes the logits of a text."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, length, vocabulary) logits."""
+        return super().forward(inputs).transpose(1, 2)
+
+
 def build(network: Mapping[str, Any]) -> nn.Module:
     """The network that a plan describes, such as `{"kind": "mlp", "features": 64, "hidden": 64, "classes": 10}`."""
     sizes = dict(network)

@@ -82,6 +82,8 @@ class Network:
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """A freshly initialised network."""
+        if self.kind_of_network == "lm":
+            return networks.PlaceByPlace(**self.sizes)
         return networks.build({"kind": self.kind_of_network, **self.sizes})
 
 

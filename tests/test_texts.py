@@ -176,6 +176,17 @@ def test_what_ships_is_the_beginning_of_what_is_fetched():
     assert shakespeare._packed(roles[:100]) == shakespeare._shipped()
 
 
+def test_without_the_file_that_ships_the_same_roles_are_read_of_those_fetched(tmp_path, monkeypatch):
+    folder = tmp_path / "shakespeare"
+    folder.mkdir()
+    roles = [["play", f"Role {i}", f"words of role {i} " * 40] for i in range(103)]
+    (folder / "roles.json").write_bytes(shakespeare._packed(roles))
+    monkeypatch.setattr(shakespeare, "read", lambda published, name: (folder / name).read_bytes())
+    monkeypatch.setattr(shakespeare, "_SHIPPED", tmp_path / "nothing.xz")
+    assert [writer.name for writer in Shakespeare(clients=3)._writers()] == [f"play, Role {i}" for i in range(100)]
+    assert len(Shakespeare(clients=101)._writers()) == 103
+
+
 def test_speeches_are_found_and_directions_left_out(tmp_path):
     speeches = ["ACT I.", "Ham.\nTo be, [Aside.] or\nnot.", "Enter Ghost.\nx", "Ghost.\nMark me.", "Ham.\nI will."]
     play = "\n\n".join(speeches).replace("\n", "\r\n").encode()
