@@ -211,7 +211,7 @@ def individual_epsilon(norms: FloatArray, noise_multiplier: float, clip: float, 
 def epsilon_of_spent(spent: FloatArray, noise_multiplier: float, delta: float) -> FloatArray:
     """`individual_epsilon` of N units from the sums (N,) over their releases of min(norm, S)^2 / S^2.
 
-    >>> epsilon_of_spent(np.array([0.0, 1.01]), 1.0, 1e-5).round(2).tolist()
+    >>> epsilon_of_spent(np.array([0.0, 1.0]), 1.0, 1e-5).round(2).tolist()
     [0.0, 4.73]
     """
     if noise_multiplier == 0:
