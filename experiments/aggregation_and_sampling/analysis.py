@@ -112,6 +112,9 @@ def gates(values: pd.DataFrame, reference: dict[str, str], clipping: str, atypic
     plain = above[(above.strategy == reference["strategy"]) & (above.level == "global")]
     uniform = above[(above.sampler == reference["sampler"]) & (above.level == "global")]
     memorised = values[(values.metric == "memorisation") & (values.level == "local")]
+    # the sampler prefers holders of atypical examples, and canaries are none
+    wrong = values[(values.metric == "auc") & (values.kind == "mislabelled") & (values.level == "global")]
+    wrong = wrong[wrong.strategy == reference["strategy"]]
     return pd.DataFrame(
         [
             _gate("the holder knows its canaries (exposure above the null)", _cells(above[above.level == "local"])),
@@ -125,8 +128,8 @@ def gates(values: pd.DataFrame, reference: dict[str, str], clipping: str, atypic
                 _apart(uniform, "strategy", reference["strategy"], clipping, ["data"]),
             ),
             _gate(
-                "sampling atypical holders more often raises it",
-                _apart(plain, "sampler", atypical, reference["sampler"], ["data"]),
+                "sampling holders of wrong labels more often makes these easier to tell from others (LiRA)",
+                _apart(wrong, "sampler", atypical, reference["sampler"], ["data"]),
             ),
         ]
     )

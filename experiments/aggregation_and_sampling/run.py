@@ -30,14 +30,11 @@ DATA = {
 STRATEGIES = [
     "{kind: fedavg}",
     "{kind: fedavg, weighting: uniform}",
-    "{kind: fedavgm, momentum: 0.5}",
     "{kind: fedadam, eta: 0.01}",
     "{kind: fedexp}",
-    "{kind: qfedavg, q: 1.0, lr: 1.0}",
     "{kind: fedmedian}",
     "{kind: trimmed_mean, beta: 0.2}",
     "{kind: krum, f: 2}",
-    "{kind: multikrum, f: 2, keep: 5}",
     "{kind: geometric_median}",
     "{kind: norm_clipping, radius: 0.5}",
     "{kind: sign_majority, eta: 0.01}",
@@ -48,7 +45,7 @@ SAMPLERS = [
     "{kind: uniform, size: 8}",
     "{kind: by_size, size: 8}",
     "{kind: atypical, size: 8}",
-    "{kind: min_separation, size: 8, separation: 1}",
+    "{kind: min_separation, size: 8, separation: 2}",
 ]
 REFERENCE = {"strategy": STRATEGIES[0], "sampler": SAMPLERS[0]}
 MEASURES = ["exposure", "memorisation", "auc", "test_accuracy"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
+from fedmem.components import History
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "aggregation_and_sampling"
 REFERENCE = {"strategy": "mean", "sampler": "uniform"}
@@ -107,8 +110,9 @@ def test_gates_hold_where_intervals_say_so(modules: SimpleNamespace) -> None:
     rng = np.random.default_rng(5)
     quantities = [("exposure", "", "random_pattern", level) for level in ("local", "global")]
     quantities += [("memorisation", "", kind, "local") for kind in ("random_pattern", "typical")]
+    quantities += [("auc", "lira", "mislabelled", "global")]
     tables = [made(rng, noise=0.05, quantity=quantity) for quantity in quantities]
-    for table, shift in zip(tables, (9, 9, 4, 0), strict=True):
+    for table, shift in zip(tables, (9, 9, 4, 0, 0), strict=True):
         # seeds are alike here: only some of the gates are paired
         table["value"] += shift - table.groupby("seed").value.transform("mean")
     found = modules.analysis.gates(pd.concat(tables), REFERENCE, "clip", "atypical")
@@ -122,6 +126,18 @@ def test_gates_hold_where_intervals_say_so(modules: SimpleNamespace) -> None:
     assert fewer.of.tolist() == [6, 2, 6, 0, 1]
 
 
+def cohorts(sampler: Any) -> tuple[tuple[int, ...], ...]:
+    """Who takes part in four rounds among 20 clients of unlike sizes, some of which hold atypical examples."""
+    history, found = History.start(range(10, 30), atypical=[6] * 5 + [0] * 15), []
+    for round in range(1, 5):
+        picked = sampler.cohort(round, history, np.random.default_rng(round))
+        found.append(tuple(picked.tolist()))
+        last = history.last_round.copy()
+        last[picked] = round
+        history = replace(history, last_round=last)
+    return tuple(found)
+
+
 def test_what_is_crossed_exists_and_is_enough(modules: SimpleNamespace) -> None:
     import fedmem
 
@@ -133,6 +149,8 @@ def test_what_is_crossed_exists_and_is_enough(modules: SimpleNamespace) -> None:
         scenario = fedmem.load_scenario(FOLDER / "scenario.yaml", change)
         assert scenario.runs >= 16
         assert scenario.roster == "shared"
+    samplers = [fedmem.load_scenario(FOLDER / "scenario.yaml", [f"sampler={one}"]).sampler for one in run.SAMPLERS]
+    assert len({cohorts(sampler) for sampler in samplers}) == len(samplers), "some setting is another by another name"
     assert run.chosen(run.STRATEGIES, ["krum"]) == [run.STRATEGIES[0], "{kind: krum, f: 2}"]
     with pytest.raises(SystemExit, match="no setting of nobody; choose from: fedavg"):
         run.chosen(run.STRATEGIES, ["nobody"])
