@@ -23,11 +23,13 @@ from pathlib import Path
 
 import pandas as pd
 from analysis import (
+    BY_CLIENT,
     CLIPPED,
     COPIES,
     HOLDERS,
     PLAIN,
     PRIVATE,
+    SHUFFLED,
     gates,
     of_run,
     over_rounds,
@@ -57,10 +59,12 @@ ARMS = {
     "cohort of 16": ["sampler.size=16"],
     "1 local epoch": ["client.epochs=1"],
     "4 local epochs": ["client.epochs=4"],
+    SHUFFLED: ["central=shuffled"],
+    BY_CLIENT: ["central=by_client"],
 }
 REDUCED = {
     "data": ["shakespeare"],
-    "arms": [PLAIN, CLIPPED, PRIVATE, "cohort of 4", "cohort of 16"],
+    "arms": [PLAIN, CLIPPED, PRIVATE, "cohort of 4", "cohort of 16", SHUFFLED, BY_CLIENT],
     "seeds": 3,
     "set": ["runs=2", "rounds=12"],
 }
