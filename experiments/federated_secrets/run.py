@@ -45,30 +45,32 @@ from fedmem.results import read_bank
 HERE = Path(__file__).resolve().parent
 DATA = {
     "shakespeare": [],
-    "sotu": ["dataset={kind: sotu, clients: 20, length: 40, most: 8000, test: 0.05}"],
+    "sotu": ["dataset={kind: sotu, clients: 20, length: 40, most: 6000, test: 0.05}"],
 }
+ALL = ["sampler={kind: everyone}", "rounds=6", "observe.every=6"]
+"""As many passes over the data as 15 rounds of 8 of 20 clients."""
+
 ARMS = {
-    PLAIN: ["observe.every=2"],
+    PLAIN: ["observe.every=1"],
     "fedavgm": ["strategy={kind: fedavgm, momentum: 0.5}"],
     "fedmedian": ["strategy={kind: fedmedian}"],
     "trimmed_mean": ["strategy={kind: trimmed_mean, beta: 0.2}"],
     "krum": ["strategy={kind: krum, f: 2}"],
-    CLIPPED: ["strategy={kind: norm_clipping, radius: 1.0}"],
-    PRIVATE: ["strategy={kind: dp_fedavg, clip: 1.0, noise_multiplier: 0.02, cohort: 8}"],
+    CLIPPED: ["strategy={kind: norm_clipping, radius: 2.0}"],
+    PRIVATE: ["strategy={kind: dp_fedavg, clip: 2.0, noise_multiplier: 0.1, cohort: 8}"],
     "cohort of 4": ["sampler.size=4"],
     "cohort of 16": ["sampler.size=16"],
     "1 local epoch": ["client.epochs=1"],
     "4 local epochs": ["client.epochs=4"],
-    SHUFFLED: ["central=shuffled"],
-    BY_CLIENT: ["central=by_client"],
+    SHUFFLED: ["central=shuffled", *ALL],
+    BY_CLIENT: ["central=by_client", *ALL],
 }
 REDUCED = {
     "data": ["shakespeare"],
     "arms": [PLAIN, CLIPPED, PRIVATE, "cohort of 4", "cohort of 16", SHUFFLED, BY_CLIENT],
     "seeds": 3,
-    "set": ["runs=2", "rounds=12"],
 }
-"""What a quarter of an hour of one core is enough for; each secret is in one of the two runs."""
+"""What a quarter of an hour of one core is enough for."""
 
 
 def main() -> None:
