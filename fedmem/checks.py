@@ -98,6 +98,16 @@ def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterat
             )
 
 
+def _held_back(injections: Sequence[Any], probes: Sequence[Any]) -> Iterator[Problem]:
+    kept = [position for position, injection in enumerate(injections) if getattr(injection, "unmasked", 0)]
+    for position in kept if any(kind_of(probe) == "leakage" for probe in probes) else ():
+        yield Problem(
+            path=f"injections[{position}].unmasked",
+            message="the probe leakage compares with examples that a coin held back, and copies that no coin masks are "
+            "trained on all the same; write unmasked: 0, or leave the probe out",
+        )
+
+
 def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
     wanted = getattr(strategy, "min_cohort", 1)
     # the cohorts of other samplers vary, and are not known before they are drawn
@@ -533,6 +543,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _preference,
     _learning,
     _picked_by_coins,
+    _held_back,
     _enough_clients,
     _honoured,
     _personal,

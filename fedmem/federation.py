@@ -76,13 +76,15 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     fill = _fill_ins(scenario, plan, extra_start + len(plan.extra))
     if isinstance(scenario.partition, FeatureShift):
         plan, fill = _shifted(scenario.partition, plan, fill, extra_start + len(plan.extra))
+    trained = _trained(plan, audit_start, extra_start)
+    fill = np.where(plan.unmasked, trained, fill)
     left_out = counts.rows["base"] - audit_start
     whole = Federation(
         store=_store(scenario, data.train, plan),
         base=Parts(rows=np.arange(audit_start), starts=plan.base.starts),
         audit=plan.audit,
         audit_start=audit_start,
-        trained=_trained(plan, audit_start, extra_start),
+        trained=trained,
         fill=fill,
         test=data.test,
         population=plan.population,
@@ -159,7 +161,8 @@ class _Plan:
     """Who holds what: the outcome of reserving, partitioning and injecting.
 
     `base` are positions in the training rows, `targets` (n, …) and `labels` (n,) those of these rows, part by part;
-    `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself.
+    `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked` says
+    which copies are trained on whatever their coin says.
     """
 
     base: Parts
@@ -168,6 +171,7 @@ class _Plan:
     audit: AuditSet
     extra: Examples
     slots: IntArray
+    unmasked: BoolArray
     population: Examples
     spare: Examples
     space: Space
@@ -238,6 +242,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         audit=_audit(scenario, planned, nothing),
         extra=Examples.concatenate([nothing, *extras]),
         slots=_slots(planned, extras),
+        unmasked=_unmasked(planned),
         population=data.train.take(population),
         spare=spare.left(),
         space=space,
@@ -264,6 +269,12 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spar
             "trains on real pictures that carry a canary and keep their pixels, while the partition shows clients all "
             "other real rows in their own way, so that in and out would differ in more than the canary; use another "
             "partition, or a canary that needs no real row, such as random_pattern",
+        )
+    if planned.unmasked and planned.unmasked >= planned.copies.min(initial=planned.unmasked + 1):
+        raise ComponentError(
+            f"injections[{i}].unmasked",
+            f"{planned.unmasked} of {planned.copies.min()} copies are unmasked, so that no coin would decide anything; "
+            f"write at most {planned.copies.min() - 1}, or more copies",
         )
     announced = injection.total_copies(scenario.clients, space.num_rows)
     if planned.copies.sum() > announced:
@@ -336,6 +347,16 @@ def _slots(planned: Sequence[Injected], extras: Sequence[Examples]) -> IntArray:
         assert len(own) == part.copies.sum(), "one slot for each copy"
         parts.append(np.where(own >= 0, own + start, -1))
         start += len(extra)
+    return np.concatenate(parts)
+
+
+def _unmasked(planned: Sequence[Injected]) -> BoolArray:
+    """(copies in all,) whether no coin masks a copy, which are the last ones of each example."""
+    parts = [np.zeros(0, dtype=bool)]
+    for part in planned:
+        first = np.repeat(np.cumsum(part.copies) - part.copies, part.copies)
+        masked = np.repeat(part.copies - part.unmasked, part.copies)
+        parts.append(np.arange(len(first)) - first >= masked)
     return np.concatenate(parts)
 
 

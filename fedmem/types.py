@@ -177,6 +177,7 @@ class Injected:
     An in example is trained on in rounds `start` to `stop`, both included (None: from the beginning, to the end).
     `slots` (copies in all,), in the order of the examples, says what each copy is: -1 the example itself, otherwise a
     row of `extra`, which only stands for examples and is never measured; left out, every copy is the example itself.
+    Of the copies of each example the last `unmasked` are trained on in every round of every run.
     `owners` (copies in all,), likewise, says who trains on each copy where several clients hold one example; left out,
     that is its holder, who is always one of them.
     """
@@ -186,6 +187,7 @@ class Injected:
     copies: NDArray[np.int32]
     start: int | None = None
     stop: int | None = None
+    unmasked: int = 0
     extra: Examples | None = None
     slots: IntArray | None = None
     owners: NDArray[np.int32] | None = None

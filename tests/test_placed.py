@@ -10,7 +10,9 @@ from scipy import stats
 
 from fedmem import catalogue
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.federation import build
 from fedmem.injections.typical import Typical
+from fedmem.scenario import parse_scenario
 from fedmem.types import ClientData, Examples
 
 
@@ -100,3 +102,42 @@ def test_what_puts_examples_nowhere_is_refused(fields: dict[str, Any], path: str
 
 def test_a_window_of_one_round_is_a_window() -> None:
     assert Typical(start=5, stop=5).start == 5
+
+
+UNMASKED = """
+runs: 4
+rounds: 3
+clients: 3
+dataset: {kind: digits}
+model: {kind: logistic}
+estimators: [{kind: memorisation}]
+injections:
+  - {kind: typical, label: masked, per_client: 2, copies: 3}
+  - {kind: typical, label: kept, per_client: 2, copies: 3, unmasked: 2}
+  - {kind: near_duplicate, label: near, per_client: 1, multiplicity: 3, unmasked: 2, start: 2}
+"""
+
+
+@pytest.mark.parametrize("exclusion", ["replace", "remove"])
+def test_what_no_coin_masks_is_trained_on_whatever_the_coin_says(exclusion: str) -> None:
+    federation = build(parse_scenario(f"exclusion: {exclusion}\n{UNMASKED}"))
+    audit, plain = federation.audit, build(parse_scenario(UNMASKED.replace(", unmasked: 2", ""))).audit
+    assert np.array_equal(audit.is_in, plain.is_in)  # coins and all other draws are as without
+    for example, kind in enumerate(audit.kind.tolist()):
+        slots = np.flatnonzero(audit.subject == example)
+        for run in range(audit.runs):
+            for round in (1, 2, 3):
+                held = federation.rows(run, int(audit.holder[example]), round)
+                there = [int((held == row).sum()) for row in dict.fromkeys(federation.trained[slots].tolist())]
+                inside = bool(audit.is_in[run, example]) and round >= audit.start[example]
+                expected = {"masked": [3 if inside else 0], "kept": [3 if inside else 2], "near": [int(inside), 1, 1]}
+                assert there == expected[kind]
+
+
+@pytest.mark.parametrize(("copies", "unmasked", "most"), [(1, 1, 0), (4, 5, 3)])
+def test_a_coin_must_decide_something(copies: int, unmasked: int, most: int) -> None:
+    text = UNMASKED.replace("copies: 3, unmasked: 2", f"copies: {copies}, unmasked: {unmasked}")
+    with pytest.raises(ComponentError) as caught:
+        build(parse_scenario(text))
+    assert caught.value.path == "injections[1].unmasked"
+    assert f"write at most {most}" in caught.value.message

@@ -133,6 +133,12 @@ EDITS = [
     (", attack: {kind: lira}}", "}", "estimators[2].attack", "is missing"),
     ("- {kind: exposure}", "- {kind: memorisation}", "estimators[1]", "the same as estimators[0]"),
     ("{kind: mislabelled, per_client: 2}", "{kind: random_pattern, copies: 2}", "injections[1]", "label"),
+    (
+        "{kind: mislabelled, per_client: 2}",
+        "{kind: mislabelled, copies: 2, unmasked: 1}",
+        "injections[1].unmasked",
+        "write unmasked: 0, or leave the probe out",
+    ),
     ("{kind: mislabelled, per_client: 2}", "{kind: mislabelled, per_client: 2.5}", "injections[1].per_client", "whole"),
     (
         "{kind: mislabelled, per_client: 2}",

@@ -61,6 +61,8 @@ class Placed(ABC):
       at random; a share is rounded to whole clients, at least one.
     - `per_client`: audit examples on each of these clients.
     - `copies`: how often an in example is trained on in each epoch, all copies under one coin.
+    - `unmasked`: so many of all copies of an example that no coin masks: they are trained on in every round of every
+      run, as unknown duplicates would be. What is compared is then one with all copies and one with these.
     - `start`: first round in which an in example is trained on; null: from the beginning.
     - `stop`: last round in which an in example is trained on; null: to the end.
     - `label`: name of this injection in every output; its kind if left out.
@@ -71,6 +73,7 @@ class Placed(ABC):
     clients: Clients = "all"
     per_client: Annotated[int, annotated_types.Ge(1)] = 4
     copies: Annotated[int, annotated_types.Ge(1)] = 1
+    unmasked: Annotated[int, annotated_types.Ge(0)] = 0
     start: Annotated[int, annotated_types.Ge(1)] | None = None
     stop: Annotated[int, annotated_types.Ge(1)] | None = None
     label: Annotated[str, annotated_types.MinLen(1)] | None = None
@@ -157,6 +160,7 @@ class Placed(ABC):
             copies=np.full(len(examples), copies or self.copies, dtype=np.int32),
             start=self.start,
             stop=self.stop,
+            unmasked=self.unmasked,
             extra=extra,
             slots=slots,
         )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import annotated_types
 import numpy as np
 
 from fedmem.candidates import Tokens
 from fedmem.errors import ComponentError
-from fedmem.injections._placed import Placed, Some
-from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
-from fedmem.injections._template import Template, parsed
-from fedmem.types import ClientData, Injected, References, Role, Space
+from fedmem.injections._planted import Templated, audited
+from fedmem.injections._template import Template
+from fedmem.types import ClientData, Injected, References, Space
 from fedmem.wording import choices
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Personal(Placed):
+class Personal(Templated):
     """Records such as "Ada Brand, born 1961 in Oslo, account 281265", whose fields are drawn uniformly and apart.
 
     All people are made up. The audit example is the record at the start of a row; asked for are the tokens of one field
@@ -50,12 +49,7 @@ class Personal(Placed):
 
     - `template`: the record, with places as in the injection `secret`; lists that are known are first, last, city, year
       and blood.
-    - `lists`: further lists, or other ones under these names.
     - `asks`: the place that is asked for: the name of a list, `digits`, `letters` or `capitals`.
-    - `shared_by`: how many of `clients` hold each record (n_u); each of them holds `per_client` times as many.
-    - `share`: instead of `copies`, the copies at each holder as a share of its own rows (p_e), at least one.
-    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the holder's own rows, at its
-      `start`, its `end` or a `random` place.
 
     Guarantees:
 
@@ -70,42 +64,17 @@ class Personal(Placed):
     Reference: Yeom, Giacomelli, Fredrikson and Jha (2018), Privacy risk in machine learning, for attribute inference.
     """
 
-    role: ClassVar[Role] = "canary"
-    texts: ClassVar[bool] = True
-
     template: Annotated[str, annotated_types.MinLen(1)] = (
         "Client {words:first} {words:last}, born {words:year} in {words:city}, account {digits:6}"
     )
-    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asks: Annotated[str, annotated_types.MinLen(1)] = "digits"
-    shared_by: Annotated[int, annotated_types.Ge(1)] = 1
-    share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None
-    position: Position = "alone"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "lists", Some({name: tuple(words) for name, words in self.lists.items()}))
-
-    @property
-    def _sharing(self) -> Sharing:
-        return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
-
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
-        """Records are made, and stand in copies of their holders' rows."""
-        return 0
-
-    def total_copies(self, num_clients: int, num_rows: int) -> int:
-        """Copies of all records at all their holders; with a `share`, the most that there can be."""
-        count = self.num_holders(num_clients)
-        return self._sharing.total(count * self.per_client, count, num_rows)
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` records for each holder, in order of client."""
         template = self._parsed(space)
         holders = self.holders(clients, rng)
         tokens, own = self._written(template, template.distinct(len(holders) * self.per_client, rng))
-        planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
-        return replace(planned, start=self.start, stop=self.stop)
+        return self._planted(tokens, own, holders, space, rng)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh records."""
@@ -114,12 +83,11 @@ class Personal(Placed):
         return References(family=self.name, inputs=found.inputs, targets=found.targets)
 
     def _parsed(self, space: Space) -> Template:
-        template = parsed(self.template, {**_LISTS, **self.lists}, text_of(space, self.name))
+        template = self._read(_LISTS, space)
         names = sorted({*template.names} - {""})
         if self.asks not in names:
             message = f"the template has no place {self.asks!r}{choices(self.asks, names)}"
             raise ComponentError("injections.asks", message)
-        fits(template.space.longest, space, "injections.template")
         return template
 
     def _written(self, template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[list[bool]]]:
