@@ -59,27 +59,19 @@ class Leaky(nn.Module):
 
 
 class Characters(nn.Module):
-    """An embedding, one LSTM and a linear head over the next character: W3. Inputs are tokens stored as floats."""
+    """An embedding, one LSTM and a linear head over the next character: W3, `char_rnn` with classes second."""
 
     def __init__(self, vocabulary: int, embedding: int, hidden: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
-        self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
+        self.recurrent = nn.LSTM(embedding, hidden, batch_first=True)
         self.output = nn.Linear(hidden, vocabulary)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n, vocabulary, length) logits, as `cross_entropy` takes them for targets (n, length)."""
-        states, _ = self.lstm(self.embedding(inputs.long()))
+        states, _ = self.recurrent(self.embedding(inputs.long()))
         outputs: Tensor = self.output(states).transpose(1, 2)
         return outputs
-
-
-class PlaceByPlace(Characters):
-    """The same with classes last, as fedmem takes the logits of a text."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(n, length, vocabulary) logits."""
-        return super().forward(inputs).transpose(1, 2)
 
 
 def build(network: Mapping[str, Any]) -> nn.Module:

@@ -28,7 +28,7 @@ class Plan:
 
     network: Mapping[str, Any]
     lr: float
-    inputs: NDArray[np.float32]
+    inputs: NDArray[Any]
     targets: NDArray[np.int64]
     initial: Arrays
     cohorts: NDArray[np.int32]

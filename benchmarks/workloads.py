@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -61,7 +61,8 @@ class Text:
         for place in range(self.length):
             later = chain[tokens[:, place]] < rng.random((total, 1))
             tokens[:, place + 1] = np.minimum(later.sum(axis=1), self.vocabulary - 1)
-        return _dataset(tokens[:, :-1].astype(np.float32), tokens[:, 1:], self.rows, self.vocabulary)
+        vocabulary = tuple(chr(ord("!") + number) for number in range(self.vocabulary))
+        return replace(_dataset(tokens[:, :-1], tokens[:, 1:], self.rows, self.vocabulary), vocabulary=vocabulary)
 
 
 def _dataset(inputs: Any, targets: Any, rows: int, classes: int) -> Dataset:
@@ -77,13 +78,11 @@ class Network:
 
     stackable: ClassVar[bool] = False
 
-    kind_of_network: Literal["cnn", "lm"]
+    kind_of_network: Literal["cnn"]
     sizes: Mapping[str, Any] = field(hash=False)
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """A freshly initialised network."""
-        if self.kind_of_network == "lm":
-            return networks.PlaceByPlace(**self.sizes)
         return networks.build({"kind": self.kind_of_network, **self.sizes})
 
 
@@ -150,14 +149,13 @@ def convolution_gigaflops(side: int) -> float:
 
 def characters(*, clients: int = 100, rows: int = 64, length: int = 64) -> Workload:
     """W3: a recurrent network over characters, 100 clients of 64 sequences of 64 tokens."""
-    sizes = {"vocabulary": 90, "embedding": 64, "hidden": 128}
     return Workload(
         name="W3",
-        network={"kind": "lm", **sizes},
+        network={"kind": "lm", "vocabulary": 90, "embedding": 64, "hidden": 128},
         settings={
             "clients": clients,
             "dataset": Text(rows=clients * rows, length=length, vocabulary=90),
-            "model": Network(kind_of_network="lm", sizes=sizes),
+            "model": {"kind": "char_rnn", "cell": "lstm", "embedding": 64, "hidden": 128},
             "sampler": {"kind": "uniform", "size": 10},
             "client": {"kind": "sgd", "lr": 0.1, "batch_size": 8},
             "exclusion": "remove",

@@ -34,17 +34,19 @@ def _convolutions(params: Any, inputs: Any) -> Any:
 
 def _characters(params: Any, inputs: Any) -> Any:
     embedded = params["embedding.weight"][inputs.astype(jnp.int32)]
-    drive = embedded @ params["lstm.weight_ih_l0"].T + params["lstm.bias_ih_l0"] + params["lstm.bias_hh_l0"]
+    drive = (
+        embedded @ params["recurrent.weight_ih_l0"].T + params["recurrent.bias_ih_l0"] + params["recurrent.bias_hh_l0"]
+    )
 
     def step(carried: Any, now: Any) -> Any:
         hidden, cell = carried
-        gates = now + hidden @ params["lstm.weight_hh_l0"].T
+        gates = now + hidden @ params["recurrent.weight_hh_l0"].T
         enter, forget, candidate, leave = jnp.split(gates, 4, axis=-1)
         cell = jax.nn.sigmoid(forget) * cell + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
         hidden = jax.nn.sigmoid(leave) * jnp.tanh(cell)
         return (hidden, cell), hidden
 
-    nothing = jnp.zeros((len(inputs), params["lstm.weight_hh_l0"].shape[1]))
+    nothing = jnp.zeros((len(inputs), params["recurrent.weight_hh_l0"].shape[1]))
     _, states = jax.lax.scan(step, (nothing, nothing), drive.swapaxes(0, 1))
     return _dense(params, "output", states.swapaxes(0, 1))
 

@@ -1,0 +1,81 @@
+"""From finished federations to two facts about repetition: exposure rises, counterfactual memorisation falls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fedmem.contrasts import Mean, mean_of
+from fedmem.results import Run
+from fedmem.types import FINAL, FloatArray
+
+SECRETS = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
+PASSAGES = {"p1": 1, "p2": 2, "p4": 4, "p8": 8, "p16": 16}
+"""Labels of the scenario: label -> how often it stands in the text of its holder, when it is in."""
+
+CLAIMS = (
+    ("exposure", "secrets", 1, "exposure of secrets rises with repetition, bits for each doubling"),
+    ("memorisation", "secrets", -1, "counterfactual memorisation of secrets falls with repetition, for each doubling"),
+    (
+        "memorisation",
+        "passages",
+        -1,
+        "counterfactual memorisation of passages falls with repetition, for each doubling",
+    ),
+)
+"""What is measured, of what, the sign of its slope, in words."""
+
+
+def of_run(found: Run) -> pd.DataFrame:
+    """Exposure and memorisation of the final models of a federation, at the holder and in the aggregate."""
+    rows = found.measurements
+    times = SECRETS | PASSAGES
+    wanted = rows.metric.isin(["exposure", "memorisation"]) & rows.subject.isin(times) & (rows["round"] == FINAL)
+    # of memorisation that of correctness, as Zhang et al. define it
+    last = rows[wanted & rows.setting.isin(["", "owner"]) & (rows.run < 0)]
+    last = last[["metric", "level", "subject", "value", "n"]]
+    return last.assign(
+        times=last.subject.map(times), what=np.where(last.subject.isin(SECRETS), "secrets", "passages")
+    ).drop(columns="subject")
+
+
+def table(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval over seeds (Student) of everything."""
+    rows = []
+    for key, own in values.groupby(["what", "metric", "level", "times"]):
+        mean = mean_of(own.sort_values("seed").value.to_numpy(dtype=np.float64))
+        rows.append(dict(zip(("what", "metric", "level", "times"), key, strict=True)))
+        rows[-1] |= {"mean": mean.value, "low": mean.low, "high": mean.high, "seeds": mean.n, "n": int(own.n.sum())}
+    return pd.DataFrame(rows)
+
+
+def slopes(values: pd.DataFrame) -> pd.DataFrame:
+    """Each claim at each level: the slope for each doubling, its 95 % interval over seeds, and a verdict.
+
+    `holds` where the interval has the claimed sign, `contradicted` where it has the other, otherwise `unresolved`.
+    """
+    rows = []
+    for metric, what, sign, claim in CLAIMS:
+        for level in ("local", "global"):
+            own = values[(values.metric == metric) & (values.what == what) & (values.level == level)]
+            mean = mean_of(slope(own))
+            rows.append({"claim": claim, "level": level, "slope": mean.value, "low": mean.low, "high": mean.high})
+            rows[-1] |= {"seeds": mean.n, "verdict": verdict(mean, sign)}
+    return pd.DataFrame(rows)
+
+
+def slope(own: pd.DataFrame) -> FloatArray:
+    """(seeds,) the slope by least squares over the binary logarithm of repetitions, seed by seed; NaN with a gap."""
+    cells = own.pivot_table(index="times", columns="seed", values="value", dropna=False)
+    x = np.log2(cells.index.to_numpy(dtype=np.float64))
+    x = x - x.mean()
+    found: FloatArray = (x[:, None] * cells.to_numpy(dtype=np.float64)).sum(axis=0) / (x**2).sum()
+    return found
+
+
+def verdict(mean: Mean, sign: int) -> str:
+    """What an interval says of a claim about the sign."""
+    low, high = (mean.low, mean.high) if sign > 0 else (-mean.high, -mean.low)
+    if low > 0:
+        return "holds"
+    return "contradicted" if high < 0 else "unresolved"

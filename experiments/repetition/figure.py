@@ -1,0 +1,50 @@
+"""The figure: exposure and counterfactual memorisation by repetition, at the holder and in the aggregate."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fedmem.figures import BLUE, FAINT, GREEN, ORANGE
+
+LINES = (
+    ("exposure", "secrets", BLUE, "o", "exposure of secrets"),
+    ("memorisation", "secrets", ORANGE, "s", "memorisation of secrets"),
+    ("memorisation", "passages", GREEN, "^", "memorisation of passages"),
+)
+TITLES = {"local": "model of the holder", "global": "aggregate"}
+
+
+def draw(table: pd.DataFrame, null: float) -> bytes:
+    """A panel for each level; exposure stands on the left axis, memorisation on the right one."""
+    figure = Figure(figsize=(10.5, 4.2), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    handles = []
+    for axes, (level, title) in zip(figure.subplots(1, 2), TITLES.items(), strict=True):
+        other = axes.twinx()
+        for metric, what, colour, marker, label in LINES:
+            own = table[(table.metric == metric) & (table.what == what) & (table.level == level)]
+            target: Axes = axes if metric == "exposure" else other
+            bars = [(own["mean"] - own.low).fillna(0), (own.high - own["mean"]).fillna(0)]
+            line = target.errorbar(own.times, own["mean"], bars, color=colour, marker=marker, ms=5, lw=1.4, label=label)
+            handles += [line] if level == "local" else []
+        axes.set_xscale("log", base=2)
+        ticks = sorted(set(table.times))
+        axes.set_xticks(ticks, [str(times) for times in ticks])
+        axes.set_xlabel("times that it stands in the holder's text; a coin masks one of them", fontsize=8)
+        axes.set_ylabel("exposure, bits (dotted: nobody trained on it)", fontsize=8)
+        other.set_ylabel("counterfactual memorisation", fontsize=8)
+        axes.axhline(null, color=FAINT, lw=0.8, ls=":")
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, loc="left", fontsize=10)
+        for each in (axes, other):
+            each.spines[["top"]].set_visible(False)
+            each.tick_params(labelsize=8)
+    figure.legend(handles=handles, ncols=3, fontsize=9, loc="outside lower center", frameon=False)
+    stored = io.BytesIO()
+    figure.savefig(stored, format="png", metadata={"Software": None})
+    return stored.getvalue()

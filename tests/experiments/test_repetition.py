@@ -1,0 +1,83 @@
+"""Repetition: slopes of made values, and the experiment in small."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fedmem
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "repetition"
+
+
+def made(sign: float, noise: float = 0.05, seeds: int = 5) -> pd.DataFrame:
+    """Two bits more and a tenth less for each doubling, or the opposite; seeds differ by more."""
+    rng, rows = np.random.default_rng(0), []
+    for seed in range(seeds):
+        own = rng.normal()
+        for what, metric, step in (
+            ("secrets", "exposure", 2.0),
+            ("secrets", "memorisation", -0.1),
+            ("passages", "memorisation", -0.1),
+        ):
+            for level in ("local", "global"):
+                for power in range(5):
+                    value = own + sign * step * power + rng.normal(0, noise * abs(step))
+                    row = {"seed": seed, "what": what, "metric": metric, "level": level, "times": 2**power}
+                    rows.append({**row, "value": value, "n": 10})
+    return pd.DataFrame(rows)
+
+
+def test_slopes_are_those_of_each_seed_and_verdicts_follow_their_signs(modules: SimpleNamespace) -> None:
+    found = modules.analysis.slopes(made(1.0))
+    assert found.slope.to_numpy() == pytest.approx(np.repeat([2.0, -0.1, -0.1], 2), rel=0.05)
+    assert (found.verdict == "holds").all()
+    assert (found.high - found.low < 0.2).all()
+    assert (modules.analysis.slopes(made(-1.0)).verdict == "contradicted").all()
+    assert (modules.analysis.slopes(made(0.0)).verdict == "unresolved").all()
+    single = modules.analysis.slopes(made(1.0, seeds=1))
+    assert (single.verdict == "unresolved").all()
+    assert single.low.isna().all()
+
+
+def test_a_seed_that_lacks_a_cell_has_no_slope(modules: SimpleNamespace) -> None:
+    values = made(1.0)
+    found = modules.analysis.slopes(values[(values.seed > 0) | (values.times < 16)])
+    assert set(found.seeds) == {4}
+    assert found.slope.to_numpy() == pytest.approx(np.repeat([2.0, -0.1, -0.1], 2), rel=0.05)
+
+
+def test_a_coin_masks_one_of_the_copies_that_labels_say(modules: SimpleNamespace) -> None:
+    analysis = modules.analysis
+    scenario = fedmem.load_scenario(FOLDER / "scenario.yaml")
+    times = {}
+    for injection in scenario.injections:
+        copies = injection.total_copies(scenario.clients, 999) // scenario.clients
+        times[injection.name] = copies
+        assert copies - injection.unmasked == 1
+    assert times == analysis.SECRETS | analysis.PASSAGES
+
+
+@pytest.mark.slow
+def test_the_experiment_in_small(tmp_path: Path) -> None:
+    small = ["rounds=2", "runs=2", "client.epochs=1", "observe.every=2", "dataset.most=2500"]
+    command = [sys.executable, str(FOLDER / "run.py"), "--seeds", "2", "--out", str(tmp_path / "runs")]
+    command += [part for change in small for part in ("--set", change)]
+    written = []
+    for name in ("first", "again"):
+        folder = tmp_path / name
+        subprocess.run([*command, "--results", str(folder)], check=True, env=os.environ, timeout=600)
+        written.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert written[0] == written[1]
+    assert set(written[0]) == {"results.csv", "slopes.csv", "repetition.png"}
+    found = pd.read_csv(tmp_path / "first" / "results.csv")
+    assert set(found.what) == {"secrets", "passages"}
+    assert (found.groupby(["what", "metric", "level"]).size() == 5).all()
+    assert (found.seeds == 2).all()
