@@ -95,6 +95,25 @@ class Candidates:
         last = max((j for j, options in enumerate(self.slots) if len(options) > 1), default=-1)
         return tuple(token for options in self.slots[last + 1 :] for token in options[0])
 
+    def after(self, given: Sequence[int]) -> Candidates | None:
+        """The members that begin with these tokens, as a space of its own; None where they end within an option.
+
+        None as well where no member begins so, or where they may be read as the beginning in several ways.
+
+        >>> codes = Candidates(prefix=(7,), slots=(((0,), (1,)), ((5,),), ((2, 2), (3,))))
+        >>> codes.after((7, 1, 5))
+        Candidates(prefix=(7, 1, 5), slots=(((2, 2), (3,)),))
+        """
+        tokens = tuple(int(token) for token in given)
+        start = len(self.prefix)
+        reached = {start} if tokens[:start] == self.prefix else set[int]()
+        rests = [self.slots] if len(tokens) in reached else []
+        for j, options in enumerate(self.slots):
+            reached = {at + len(part) for at in reached for part in options if tokens[at : at + len(part)] == part}
+            if len(tokens) in reached:
+                rests.append(self.slots[j + 1 :])
+        return Candidates(prefix=tokens, slots=rests[0]) if len(rests) == 1 else None
+
     def index(self, tokens: Sequence[int]) -> int:
         """The lowest number of a member with exactly these tokens, the prefix included; `ending` may be left out."""
         given = tuple(int(token) for token in tokens)

@@ -198,13 +198,15 @@ class References:
     """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label.
 
     Members of a text carry their own `targets` (count, L), and serve the one label that there is. `space` are all
-    members there are: where these are few enough, a canary is ranked among every one of them.
+    members there are: where these are few enough, a canary is ranked among every one of them. `records`, for families
+    that are asked for one field alone, are all that the text up to its end could have been: for a search of the field.
     """
 
     family: str
     inputs: NDArray[Any]
     targets: IntArray | None = None
     space: Candidates | None = None
+    records: Candidates | None = None
 
 
 _LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)

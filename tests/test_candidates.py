@@ -42,6 +42,33 @@ def test_other_tokens_are_no_member(space, tokens):
             space.index(tokens)
 
 
+@given(spaces, st.data())
+def test_what_is_left_after_a_beginning_are_the_members_that_begin_so(space, data):
+    every = [space.member(i) for i in range(space.size)]
+    beginning = data.draw(st.sampled_from(every))
+    beginning = beginning[: data.draw(st.integers(1, len(beginning)))]
+    left = space.after(beginning)
+    ways = {
+        (j, tuple(token for part in chosen for token in part))
+        for j in range(len(space.slots) + 1)
+        for chosen in product(*space.slots[:j])
+        if space.prefix + tuple(token for part in chosen for token in part) == beginning
+    }
+    assert (left is not None) == (len(ways) == 1)
+    if left is not None and sum(tokens[: len(beginning)] == beginning for tokens in every) == left.size:
+        assert [left.member(i) for i in range(left.size)] == [t for t in every if t[: len(beginning)] == beginning]
+
+
+def test_no_space_is_left_after_what_no_member_begins_with():
+    space = Candidates(prefix=(7,), slots=(((0, 1), (1,)), ((5,), (6,))))
+    assert space.after((7,)) == space
+    assert space.after((7, 0)) is None  # within an option
+    assert space.after((7, 2)) is None
+    assert space.after((8,)) is None
+    assert space.after((7, 1, 6)) == Candidates(prefix=(7, 1, 6), slots=())
+    assert Candidates(prefix=(7,), slots=(((0,), (0, 0)), ((0,), (1,)))).after((7, 0, 0)) is None  # two ways
+
+
 def test_fixed_text_is_not_secret_wherever_it_stands():
     space = Candidates(prefix=(9, 9), slots=(((1,), (2,)), ((5, 5),), ((3, 4), (3,))))
     assert [space.secret(i) for i in (0, 1)] == [

@@ -164,7 +164,12 @@ def test_secrets_that_begin_alike_are_one_question_and_a_prompt_gives_more() -> 
     assert [digits(3).member(i) for i in one.number] == [one.given + tuple(rest) for rest in one.rests.tolist()]
     longer = questions(federation, range(6), 2)
     assert {len(question.given) for question in longer} == {2}
-    assert all(question.space is None for question in longer)
+    assert all(question.space == digits(3).after(question.given) for question in longer)
+    assert all(question.space and question.space.size == digits(3).size // 5 for question in longer)
+    for question in longer:
+        assert [question.space.member(i) for i in question.number] == [  # type: ignore[union-attr]
+            question.given + tuple(rest) for rest in question.rests.tolist()
+        ]
     assert questions(federation, range(6), 4) == []
 
 

@@ -17,7 +17,7 @@ from fedmem.injections.typical import Typical
 from fedmem.spare import Spare
 from fedmem.types import ClientData, Dataset, Examples, Space
 from fedmem.vocabulary import UNKNOWN, Vocabulary
-from fedmem.windows import PADDING, asked, whole
+from fedmem.windows import PADDING, asked, told, whole
 from tests.tiny import tiny
 
 LENGTH, CLIENTS, ROWS = 40, 6, 30
@@ -261,6 +261,15 @@ def test_records_ask_for_one_field_that_no_other_tells():
     table = table[table.sum(1) > 0]
     assert table.shape[1] == 22
     assert stats.chi2_contingency(table).pvalue > 1e-3
+    # what follows the other fields, for a search: every city, and nothing behind it
+    for inputs, targets, city in zip(
+        planned.examples.inputs, planned.examples.targets, asked_of(planned.examples), strict=True
+    ):
+        text, start = told(inputs, targets)
+        values = fresh.records.after(text[:start])
+        written_out = [CHARACTERS.decode(np.array(values.member(i)[start:])) for i in range(values.size)]
+        assert len(set(written_out)) == 22
+        assert written_out[values.index(text)] == city
     with pytest.raises(ComponentError, match=r"no place 'citty'.*did you mean 'city'"):
         plan(Personal(asks="citty"), space=Space.of(long_rows()))
     with pytest.raises(ComponentError, match="a row has 41"):

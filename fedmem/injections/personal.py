@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import annotated_types
 import numpy as np
 
-from fedmem.candidates import Tokens
+from fedmem.candidates import Candidates, Tokens
 from fedmem.errors import ComponentError
 from fedmem.injections._planted import Templated, audited
 from fedmem.injections._template import Template
@@ -43,7 +43,8 @@ class Personal(Templated):
 
     All people are made up. The audit example is the record at the start of a row; asked for are the tokens of one field
     alone, given what stands before it. References are records of other people drawn likewise, so a rank above chance
-    says that the field is known, and not that such records are.
+    says that the field is known, and not that such records are. Attribute inference asks the other way: which value of
+    the field is the likeliest for this person. That is `searched` of the probe `extraction`, with `members: 1`.
 
     Fields
 
@@ -77,10 +78,12 @@ class Personal(Templated):
         return self._planted(tokens, own, holders, space, rng)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
-        """`count` fresh records."""
+        """`count` fresh records, and what all of them could say up to the field that is asked for."""
         template = self._parsed(space)
         found = audited(*self._written(template, template.space.sample(count, rng)), space.shape[0])
-        return References(family=self.name, inputs=found.inputs, targets=found.targets)
+        last = max(slot for slot, name in enumerate(template.names) if name == self.asks)
+        records = Candidates(prefix=template.space.prefix, slots=template.space.slots[: last + 1])
+        return References(family=self.name, inputs=found.inputs, targets=found.targets, records=records)
 
     def _parsed(self, space: Space) -> Template:
         template = self._read(_LISTS, space)

@@ -17,7 +17,7 @@ from fedmem.windows import told
 class Question:
     """Of c secrets that begin alike: `given` tokens, what follows in each, `rests` (c, length), and their `subjects`.
 
-    `number` (c,) is the member that each is of `space`, where there is one.
+    `number` (c,) is the member that each is of `space`, all that could follow, where there is a template.
     """
 
     given: tuple[int, ...]
@@ -33,7 +33,7 @@ def questions(federation: Federation, subjects: Sequence[int], prompt: int | Non
     A model is given all before the first token that is asked for, or the first `prompt` tokens where these are more;
     it should write the rest, up to the last token that is asked for. Where nothing is left, there is no question.
     """
-    spaces = {references.family: references.space for references in federation.references}
+    spaces = {references.family: references.space or references.records for references in federation.references}
     examples = federation.audit.examples
     groups: dict[tuple[str, tuple[int, ...], int], list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
     for subject in subjects:
@@ -44,9 +44,8 @@ def questions(federation: Federation, subjects: Sequence[int], prompt: int | Non
             groups[key].append((subject, text[cut:]))
     found = []
     for (kind, given, _), members in groups.items():
-        space = spaces.get(kind)
-        if space is not None and given != space.prefix:
-            space = None
+        whole = spaces.get(kind)
+        space = None if whole is None else whole.after(given)
         found.append(
             Question(
                 given=given,

@@ -34,8 +34,9 @@ class Extraction:
     - `draws_needed`: the n for which it is (n, p)-discoverable: the fewest draws of which one is the secret with
       probability `likely`, from its exact probability under the sampling of `top_k` and `temperature`; 1 up, lower is
       worse for privacy, inf where it is never drawn. `discoverable` is 1 if that is at most `draws`;
-    - `searched`, where a template says what secrets look like: 1 if the secret is among the `members` likeliest members
-      of its space, as a best-first search finds them with at most `calls` tokens read.
+    - `searched`, where a template says what secrets look like: 1 if the secret is among the `members` likeliest of all
+      that could follow the beginning, as a best-first search finds them with at most `calls` tokens read. Of a record
+      of `personal` these are the values of the field: with `members: 1` that is attribute inference.
 
     All are about single models. Some are right by chance, such as a model that writes digits where digits stand: so
     each secret is asked for in runs whose coin left it out, too. `setting` says whose model it is (`owner` holds the
