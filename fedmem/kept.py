@@ -27,25 +27,25 @@ def widest(batch_size: int) -> int:
 def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> int:
     """Bytes of the gradients of single examples that one client holds at once; 0 where there are none.
 
-    In a stack none if all layers are linear, else all; one by one by hooks all, and by ghost clipping those of layers
-    that are not linear.
+    In a stack none if all layers are linear, else all; one by one by hooks all, by ghost clipping those of layers that
+    are not linear, and with recurrent layers those of a single example.
     """
     if not isinstance(scenario.client, PrivateAlgorithm):
         return 0
     import torch
     from torch import nn
 
-    from fedmem.per_example import GHOST, Layers
+    from fedmem.per_example import Layers, by_ghost, one_by_one
 
     model = federation.model
-    linear = sum(
-        value.numel() for part in model.modules() if isinstance(part, nn.Linear) for value in part.parameters()
-    )
     held = sum(value.numel() for value in model.parameters())
     if stacked:
         held *= Layers.of(model, torch.from_numpy(federation.store.inputs[:1].copy())) is None
-    elif linear >= GHOST:
-        held -= linear
+    elif one_by_one(model):
+        return 4 * held
+    elif by_ghost(model):
+        linear = (part for part in model.modules() if isinstance(part, nn.Linear))
+        held -= sum(value.numel() for part in linear for value in part.parameters())
     return 4 * held * widest(scenario.client.batch_size)
 
 

@@ -36,6 +36,21 @@ at 12 700 5.3 and 4.7, at 50 900 6.8 and 3.6, at 118 000 13.9 and 4.8. With conv
 Outputs = Callable[[Params, Tensor], Tensor]
 
 
+def by_ghost(model: nn.Module) -> bool:
+    """Whether one client's gradients of single examples are never there: by ghost clipping.
+
+    Not with embeddings, of which Opacus asks that what they are given lies in memory as it is read.
+    """
+    parts = list(model.modules())
+    linear = sum(value.numel() for part in parts if isinstance(part, nn.Linear) for value in part.parameters())
+    return linear >= GHOST and not any(isinstance(part, nn.Embedding | nn.RNNBase) for part in parts)
+
+
+def one_by_one(model: nn.Module) -> bool:
+    """Whether examples go through the model one after the other, since their gradients cannot be told apart in it."""
+    return any(isinstance(part, nn.RNNBase) for part in model.modules())
+
+
 class Noise:
     """What is drawn for the steps of clients: standard normal, one number for each parameter, in their order.
 
@@ -71,8 +86,9 @@ class ClippedSums:
     """The sum over a batch of the gradients of its examples, each shortened to norm S, by Opacus.
 
     Models with large linear layers by ghost clipping, which goes backward twice and keeps no gradient of an example,
-    all others by hooks that keep them (`GHOST`). The norm is a millionth larger than it is, so that a gradient of zero
-    is no problem; a gradient that is not finite counts as zero.
+    all others by hooks that keep them (`GHOST`). With recurrent layers each example has a pass of its own: the fused
+    kernels of torch tell no hook what happens between two tokens. The norm is a millionth larger than it is, so that a
+    gradient of zero is no problem; a gradient that is not finite counts as zero.
     """
 
     def __init__(self, model: nn.Module, how: PerExample) -> None:
@@ -81,8 +97,9 @@ class ClippedSums:
 
         self._clip = how.clip
         self._model = model
-        linear = (part for part in model.modules() if isinstance(part, nn.Linear))
-        self.ghost = sum(value.numel() for part in linear for value in part.parameters()) >= GHOST
+        self.ghost, self.alone = by_ghost(model), one_by_one(model)
+        if self.alone:
+            return
         own = deepcopy(model)
         self._wrapped: Any
         if self.ghost:
@@ -106,6 +123,8 @@ class ClippedSums:
         if not len(inputs):
             nothing = torch.zeros(0, device=inputs.device)
             return nothing, nothing.double(), {name: torch.zeros_like(value) for name, value in params.items()}
+        if self.alone:
+            return self._by_one(params, inputs, targets)
         with torch.no_grad():
             for name, value in self._params.items():
                 value.copy_(params[name])
@@ -122,6 +141,25 @@ class ClippedSums:
             )
             total = {name: value[0] for name, value in found[2].items()}
         return losses, _shares(norms.double().square(), torch.ones_like(norms), self._clip), total
+
+    def _by_one(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
+        """What a call gives, one example after the other."""
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        total = {name: torch.zeros_like(value) for name, value in params.items()}
+        losses, squares = [], []
+        for row in range(len(inputs)):
+            with torch.enable_grad():
+                loss = example_losses(_outputs(self._model, leaves, inputs[row : row + 1]), targets[row : row + 1])
+                own = torch.autograd.grad(loss.sum(), list(leaves.values()))
+            square = torch.stack([value.double().square().sum() for value in own]).sum()
+            if bool(square.isfinite()):
+                factor = float(_factors(square, torch.ones_like(square), self._clip))
+                for value, part in zip(total.values(), own, strict=True):
+                    value += factor * part
+            losses.append(loss.detach())
+            squares.append(square)
+        shares = _shares(torch.stack(squares), torch.ones_like(squares[0]), self._clip)
+        return torch.cat(losses), shares, total
 
     def _by_hooks(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
         self._optimizer.zero_grad(set_to_none=True)

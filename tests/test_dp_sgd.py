@@ -22,6 +22,8 @@ from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.components import PerExample
 from fedmem.federation import build
+from fedmem.models.char_rnn import CharRnn
+from fedmem.models.transformer import Transformer
 from fedmem.per_example import NOISE, SPENT, ClippedSums, Layers, Noise, clipped_sums
 from fedmem.seeding import Streams
 from fedmem.spread import Spread
@@ -382,3 +384,105 @@ def test_individual_epsilons_grow_with_the_rounds_and_say_what_they_are() -> Non
 def test_clients_that_hide_nothing_have_no_individual_epsilon() -> None:
     scenario = tiny(runs=2, rounds=2, probes=[{"kind": "individual_privacy"}])
     assert not simulate(scenario, build(scenario)).measurements
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+LANGUAGE = {
+    "gru": CharRnn(embedding=6, hidden=8, layers=2),
+    "lstm": CharRnn(cell="lstm", embedding=6, hidden=8),
+    "transformer": Transformer(width=8, heads=2, layers=1),
+    # with enough linear weights for ghost clipping, if it were not for the embeddings
+    "wide transformer": Transformer(width=40, heads=2, layers=1),
+}
+
+
+def passages(count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Windows of nine tokens, of which the last is asked for nothing but its last four."""
+    rng = np.random.default_rng(2)
+    inputs, targets = torch.from_numpy(rng.integers(11, size=(2, count, 9)))
+    targets[-1, :5] = -1
+    return inputs, targets
+
+
+@pytest.mark.parametrize("kind", LANGUAGE)
+@pytest.mark.parametrize("clip", [0.05, 0.5, 50.0])
+def test_each_window_of_a_text_is_clipped_by_itself(kind: str, clip: float) -> None:
+    """Against a plain loop: by one client's sums, and where models can be stacked by those of a stack."""
+    torch.manual_seed(0)
+    model = LANGUAGE[kind].build((9,), 11)
+    params = {name: value.detach().clone() for name, value in model.named_parameters()}
+    inputs, targets = passages()
+    total, norms = {name: np.zeros(tuple(value.shape)) for name, value in params.items()}, []
+    for one, asked in zip(inputs, targets, strict=True):
+        leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+        logits = functional_call(model, leaves, (one[None],))
+        found = torch.autograd.grad(F.cross_entropy(logits[0], asked, ignore_index=-1), list(leaves.values()))
+        norms.append(np.sqrt(sum(float(value.double().square().sum()) for value in found)))
+        for name, value in zip(params, found, strict=True):
+            total[name] += value.double().numpy() * min(1.0, clip / (norms[-1] + 1e-6))
+    how = PerExample(clip=clip, noise_multiplier=1.0, expected=4.0)
+    given = {name: value[None] for name, value in params.items()}
+    outputs = lambda own, batch: functional_call(model, own, (batch,))  # noqa: E731
+    sums = [ClippedSums(model, how)(params, inputs, targets)]
+    if LANGUAGE[kind].stackable:
+        sums.append(clipped_sums(outputs, None, given, inputs[None], targets[None], torch.ones(1, 5), clip))
+    for losses, shares, clipped in sums:
+        assert losses.shape[-1:] == (5,)
+        np.testing.assert_allclose(shares.flatten(), np.minimum(np.array(norms) / clip, 1) ** 2, rtol=1e-4)
+        for name, value in total.items():
+            np.testing.assert_allclose(clipped[name].reshape(value.shape), value, atol=2e-6 * max(1.0, clip))
+    # not the sum of them clipped as one, which a mean over the batch would be
+    whole = np.sqrt(sum((value**2).sum() for value in total.values()))
+    assert whole > 1.5 * clip or clip > max(norms)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_window_whose_gradient_is_not_finite_counts_as_zero(cell: str) -> None:
+    model = CharRnn(cell=cell, embedding=6, hidden=8).build((9,), 11)  # type: ignore[arg-type]
+    params = {name: value.detach().clone() for name, value in model.named_parameters()}
+    # one token leads to no number
+    params["embedding.weight"][10] = torch.nan
+    inputs, targets = passages()
+    inputs[inputs == 10] = 9
+    expected = ClippedSums(model, PerExample(clip=0.1, noise_multiplier=1.0, expected=4.0))(params, inputs, targets)
+    inputs, targets = torch.cat((inputs, inputs[:1])), torch.cat((targets, targets[:1]))
+    inputs[5, 3] = 10
+    _, shares, total = ClippedSums(model, PerExample(clip=0.1, noise_multiplier=1.0, expected=4.0))(
+        params, inputs, targets
+    )
+    assert shares[5] == 0
+    assert all(torch.equal(total[name], value) for name, value in expected[2].items())
+
+
+@pytest.mark.parametrize("model", [{"kind": "char_rnn", "hidden": 8}, {"kind": "transformer", "width": 8, "layers": 1}])
+def test_clients_of_texts_hide_their_windows(model: Any) -> None:
+    """A record is a window: so many are promised to, and one by one or stacked it trains and is accounted for."""
+    found = []
+    for executor in ("one_by_one", "auto"):
+        scenario = tiny(
+            runs=2,
+            rounds=2,
+            clients=2,
+            dataset={"kind": "shakespeare", "clients": 2, "length": 12, "most": 1000, "test": 0.2},
+            partition={"kind": "natural"},
+            population=4,
+            model=model,
+            injections=[],
+            sampler={"kind": "everyone"},
+            client={"kind": "dp_sgd", "lr": 0.5, "steps": 2, "batch_size": 4, "clip": 0.5},
+            speed={"executor": executor, "workers": 1},
+        )
+        federation = build(scenario)
+        found.append(simulate(scenario, federation))
+        told = privacy.spent(scenario, found[-1].bank)
+        assert told is not None
+        (one,) = told["mechanisms"]
+        smallest = min(len(federation.rows(0, client, 1)) for client in (0, 1))
+        assert federation.store.inputs.shape[1:] == (12,)
+        assert (one["unit"], one["releases"], one["rate"]) == ("record", 4, 4 / smallest)
+        moved = [(found[-1].params[0][name] - value).abs().max() for name, value in federation.initial.items()]
+        assert all(float(value) > 0 for value in moved)
+    for one, other in zip(found[0].params, found[1].params, strict=True):
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5)

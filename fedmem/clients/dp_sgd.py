@@ -23,7 +23,8 @@ class PrivateSgd:
     The gradient of a step is `(sum_i g_i min(1, S / |g_i|) + z S n) / batch_size` over the records of a batch, `n`
     standard normal. A batch has each record by itself with probability `batch_size` / rows, so that its size varies and
     may be 0; it is divided by what is expected all the same, and noise is added even to nothing. What follows is `sgd`
-    without clipping. Every message of the client is protected, from the server as well; what it holds is not.
+    without clipping. Every message of the client is protected, from the server as well; what it holds is not. A record
+    is a row of the data, of a text one window of it.
 
     Guarantees:
 
