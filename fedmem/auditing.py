@@ -21,6 +21,9 @@ from fedmem.types import BoolArray, FloatArray
 
 Claim = Literal["bound", "estimate"]
 
+FEWEST_DIMENSIONS = 100
+"""From which on the cosine of a random direction is near enough to normal."""
+
 _MOST = 200.0
 """Above any epsilon that trials can show: e^200 of them would be needed."""
 
@@ -345,14 +348,64 @@ def one_shot(cosines: FloatArray, dimension: int, *, audited: Audited, delta: fl
     Errors: `ComponentError` with fewer than two canaries, or in less than 100 dimensions, where cosines are not normal.
     """
     known = cosines[~np.isnan(cosines)]
-    if len(known) < 2 or dimension < 100:
+    if len(known) < 2 or dimension < FEWEST_DIMENSIONS:
         raise ComponentError(
-            "audit", f"{len(known)} canaries in {dimension} dimensions; use at least 2 (better 100) in at least 100"
+            "audit",
+            f"{len(known)} canaries in {dimension} dimensions; use at least 2 (better 100) in at least "
+            f"{FEWEST_DIMENSIONS}",
         )
     # in units of the null's standard deviation
     scaled = known * math.sqrt(dimension)
-    mean, spread = float(scaled.mean()), float(scaled.std(ddof=1))
-    off, wide = 2 * spread / math.sqrt(len(known)), 2 * spread / math.sqrt(2 * len(known) - 2)
+    mean, spread, count = float(scaled.mean()), float(scaled.std(ddof=1)), len(known)
+    return _of_normals(
+        (mean, spread, math.sqrt(dimension)),
+        2 * spread / math.sqrt(count),
+        2 * spread / math.sqrt(2 * count - 2),
+        audited=audited,
+        delta=delta,
+        trials=count,
+        method=f"one shot, {dimension} dimensions",
+    )
+
+
+def two_shots(inside: FloatArray, outside: FloatArray, *, audited: Audited, delta: float) -> Finding:
+    """The same from the largest cosine over several releases, with canaries (k,) and with fresh directions (n,).
+
+    What the largest of several cosines is by chance has no simple law, so that a normal distribution is fitted to
+    either side; `low` and `high` move the difference of means, and the ratio of spreads, by two standard errors. Never
+    a bound. Errors: `ComponentError` with fewer than two on a side.
+    """
+    there, fresh = inside[~np.isnan(inside)], outside[~np.isnan(outside)]
+    if min(len(there), len(fresh)) < 2 or np.ptp(fresh) == 0:
+        raise ComponentError(
+            "audit", f"{len(there)} canaries and {len(fresh)} fresh directions; use at least 2 of each, not all alike"
+        )
+    null, unit = float(fresh.mean()), float(fresh.std(ddof=1))
+    mean, spread = (float(there.mean()) - null) / unit, float(there.std(ddof=1)) / unit
+    errors = 1 / (2 * len(there) - 2) + 1 / (2 * len(fresh) - 2)
+    return _of_normals(
+        (mean, spread, (1 - null) / unit),
+        2 * math.sqrt(spread**2 / len(there) + 1 / len(fresh)),
+        2 * spread * math.sqrt(errors),
+        audited=audited,
+        delta=delta,
+        trials=len(there),
+        method=f"one shot, largest of several releases, {len(fresh)} fresh directions",
+    )
+
+
+def _of_normals(
+    fitted: tuple[float, float, float],
+    off: float,
+    wide: float,
+    *,
+    audited: Audited,
+    delta: float,
+    trials: int,
+    method: str,
+) -> Finding:
+    """The estimate from mean, spread and the largest possible mean, in units of the null; `off`, `wide`: two errors."""
+    mean, spread, most = fitted
     # epsilon is smallest for two normal distributions of equal spread, so 1 is looked at where it is possible
     spreads = {spread - wide, spread + wide, min(max(1.0, spread - wide), spread + wide)}
     near = [
@@ -360,13 +413,13 @@ def one_shot(cosines: FloatArray, dimension: int, *, audited: Audited, delta: fl
     ]
     return Finding(
         epsilon=normal_epsilon(max(mean, 0.0), spread, delta),
-        ceiling=normal_epsilon(math.sqrt(dimension), spread, delta),
+        ceiling=normal_epsilon(most, spread, delta),
         claim="estimate",
         delta=delta,
         confidence=math.nan,
-        trials=len(known),
+        trials=trials,
         audited=audited,
-        method=f"one shot, {dimension} dimensions",
+        method=method,
         low=min(near),
         high=max(near),
     )

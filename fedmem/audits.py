@@ -12,7 +12,10 @@ import numpy as np
 
 from fedmem.accounting import Adjacency, Releases
 from fedmem.auditing import Audited, permitted
-from fedmem.errors import Problem
+from fedmem.catalogue import kind_of
+from fedmem.components import PersonalClient, PrivateAlgorithm
+from fedmem.credit import canaries
+from fedmem.errors import ComponentError, Problem
 from fedmem.estimators.audit import Audit
 from fedmem.guarantee import Guarantee
 from fedmem.privacy import SOURCE, Mechanism, adds_noise, of_records, of_scenario, participations
@@ -50,6 +53,29 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
         if allowed is not None:
             value, setting = allowed.guarantee.epsilon, f"{reading.setting},{allowed.part}"
             yield replace(row, reading=replace(reading, metric=PERMITTED, value=value, setting=setting))
+
+
+def of_canary_clients(scenario: Any, rows: Sequence[Measurement]) -> Iterator[Measurement]:
+    """For every estimate from canary clients at the last round, what the strategy promises to the same neighbours.
+
+    Who of them came is known to nobody, so that the promise has the credit for being drawn.
+    """
+    for row in rows:
+        reading = row.reading
+        if reading.metric != ONE_SHOT or row.round != scenario.rounds:
+            continue
+        words = reading.setting.split(",")
+        adjacency: Adjacency = "zero_out" if "zero_out" in words else "add_remove"
+        delta = float(words[-1].removeprefix("delta="))
+        for one in of_scenario(scenario):
+            if one.part == "strategy":
+                promised = permitted(Audited(unit="client", adjacency=adjacency), replace(one.releases, delta=delta))
+                beside = replace(reading, metric=f"{ONE_SHOT}.permitted", value=promised.epsilon)
+                yield replace(row, source=SOURCE, reading=replace(beside, low=math.nan, high=math.nan))
+
+
+ONE_SHOT = "epsilon_one_shot"
+"""What canary clients show, by probe `canary_clients`."""
 
 
 def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
@@ -190,11 +216,49 @@ def problems(
             yield from _may_raise(one, path, position == raising[0], strategy, client, defences)
 
 
+def canary_clients(
+    strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], levels: Sequence[str]
+) -> Iterator[Problem]:
+    """What is wrong with clients of random direction, and with who reads them."""
+    readers = [position for position, probe in enumerate(probes) if getattr(probe, "canary_clients", False)]
+    if not getattr(strategy, "canary_clients", 0):
+        for position in readers:
+            yield Problem(path=f"probes[{position}]", message=_none_to_read(strategy, client))
+        return
+    if strategy.canary_clients == 1:
+        yield Problem(
+            path="strategy.canary_clients", message="a single one has no spread; use at least 2, better 100 or more"
+        )
+    if isinstance(client, PersonalClient):
+        yield Problem(
+            path="strategy.canary_clients",
+            message=f"they push all parameters, but {kind_of(client)} keeps some at its clients, so that no model has "
+            "the movement of all; use client sgd, or leave canary_clients out",
+        )
+    if not readers or "global" not in levels:
+        yield Problem(
+            path="strategy.canary_clients",
+            message="nobody reads what they show; add {kind: canary_clients} to probes, and global to observe.levels",
+        )
+    try:
+        canaries(strategy, sampler, clients, 0)
+    except ComponentError as error:
+        yield Problem(path=error.path, message=error.message)
+
+
+def _none_to_read(strategy: Any, client: Any) -> str:
+    """Why a scenario has no clients of random direction."""
+    if hasattr(strategy, "canary_clients"):
+        return f"there are none; give strategy {kind_of(strategy)} some, such as canary_clients: 200, or leave this out"
+    why = f"strategy {kind_of(strategy)} does not promise clients anything by clipping and noise"
+    if isinstance(client, PrivateAlgorithm):
+        why += f", and {kind_of(client)} hides records, which canary clients are not"
+    return f"{why}; use dp_fedavg, dp_adaptive or dp_ftrl, with canary_clients: 200, or leave this out"
+
+
 def _may_raise(
     one: Audit, path: str, first: bool, strategy: Any, client: Any, defences: Sequence[Any]
 ) -> Iterator[Problem]:
-    from fedmem.components import PrivateAlgorithm
-
     records = isinstance(client, PrivateAlgorithm)
     noisy = records or adds_noise(strategy) or any(_noise(defence) for defence in defences)
     if not first:
@@ -222,8 +286,6 @@ def _may_raise(
 
 
 def _noise(defence: Any) -> bool:
-    from fedmem.catalogue import kind_of
-
     return kind_of(defence) == "noise"
 
 

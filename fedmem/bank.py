@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedmem.components import ClientAlgorithm, Probe
+from fedmem.credit import canaries_of
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
@@ -268,6 +269,7 @@ class _Context:
         self.client: ClientAlgorithm = scenario.client
         self.seed = scenario.seed
         self.observed_rounds = scenario.observed_rounds
+        self.canaries = canaries_of(scenario)
         self.weighting = _weighting(scenario)
         self._executor = executor
         self._work = work

@@ -171,6 +171,12 @@ def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
             )
 
 
+def _canary_clients(
+    strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], observe: Any
+) -> Iterator[Problem]:
+    yield from audits.canary_clients(strategy, sampler, client, clients, probes, observe.levels)
+
+
 def _losses_without_noise(client: Any, strategy: Any, sampler: Any) -> Iterator[Problem]:
     if not isinstance(client, PrivateAlgorithm):
         return
@@ -550,6 +556,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _noise_of_the_clip,
     privacy.problems,
     audits.problems,
+    _canary_clients,
     _losses_without_noise,
     _central,
     _observed_rounds,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.directions import CanaryClients
 from fedmem.errors import ComponentError
 from fedmem.types import (
     BoolArray,
@@ -371,6 +372,8 @@ class Context(Protocol):
     seed: int
     observed_rounds: tuple[int, ...]
     """Every round of the scenario that is observed, sorted, 0 included, so that a probe can declare its own."""
+    canaries: CanaryClients | None
+    """The clients of random direction of the scenario, where its strategy has some."""
     weighting: str
     """How clients count in sums and in the aggregate: by `size` or `uniform`, as the strategy says."""
 

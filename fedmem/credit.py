@@ -11,6 +11,7 @@ import numpy as np
 from fedmem.accounting import Adjacency, Sampling
 from fedmem.catalogue import kind_of
 from fedmem.components import Chances, History, Spaced
+from fedmem.directions import CanaryClients
 from fedmem.errors import ComponentError
 from fedmem.types import FloatArray
 
@@ -80,12 +81,51 @@ def drawn(sampler: Any, clients: int) -> tuple[Sampling, float]:
 
 
 def expected(strategy: Any, sampler: Any, clients: int) -> float | None:
-    """How many clients are expected in a round; None where that is not known."""
+    """How many clients are expected in a round, canaries included; None where that is not known."""
     kind = kind_of(sampler)
+    # a canary comes as often as a real client
+    more = 1 + getattr(strategy, "canary_clients", 0) / clients
     if counts_turns(strategy) and kind in ("cyclic", "min_separation"):
-        return float(sampler.size)
+        return float(sampler.size * more)
     sampling, rate = drawn(sampler, clients)
-    return rate * clients if sampling != "everyone" or kind == "everyone" else None
+    return rate * clients * more if sampling != "everyone" or kind == "everyone" else None
+
+
+def canaries_of(scenario: Any) -> CanaryClients | None:
+    """The clients of random direction of a scenario; None where it has none."""
+    return canaries(scenario.strategy, scenario.sampler, scenario.clients, scenario.seed)
+
+
+def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClients | None:
+    """Clients of random direction beside those that the sampler picks, who come as often as these do.
+
+    With `poisson` and `everyone` as one client more; with `uniform` with the chance that each has; where turns repeat
+    themselves, each client once in every `pause` rounds, at such turns from a first one that is drawn.
+
+    Errors: `ComponentError` for a sampler with which that is not defined.
+    """
+    count = getattr(strategy, "canary_clients", 0)
+    if not count:
+        return None
+    kind = kind_of(sampler)
+    sampling, rate = drawn(sampler, clients)
+    if kind in ("poisson", "uniform", "everyone"):
+        zero_out = sampling == "fixed_size" or (counts_turns(strategy) and kind != "everyone")
+        return CanaryClients(seed=seed, count=count, chance=rate, adjacency="zero_out" if zero_out else "add_remove")
+    if kind in ("cyclic", "min_separation"):
+        pause = sampler.pause(clients)
+        if pause * sampler.size == clients:
+            return CanaryClients(seed=seed, count=count, pause=pause, adjacency="zero_out")
+        raise ComponentError(
+            "strategy.canary_clients",
+            f"a canary client could come at the turns of {kind} only if these repeat themselves: {sampler.size} "
+            f"in each of {pause} rounds are {pause * sampler.size}, not all of {clients}; make clients as many",
+        )
+    raise ComponentError(
+        "strategy.canary_clients",
+        f"how often a client that is not in the federation would be picked by {kind} is not defined; use poisson, "
+        "uniform or everyone, or leave canary_clients out",
+    )
 
 
 def counts_turns(strategy: Any) -> bool:

@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
+from fedmem.directions import CanaryClients
 from fedmem.errors import FedmemError, RunError
 from fedmem.seeding import Streams, stream
 from fedmem.types import EVERYWHERE, Params, Transition
@@ -136,6 +137,7 @@ class Observed:
         run: the number of this run, written into every transition.
         same_cohorts: whether a strategy that samples by itself draws alike in all runs of one seed.
         kept: client -> the model that it holds after its work, where that is known not to be what it sent.
+        canaries: clients of random direction that a private strategy is to count in.
 
     In a Flower app of one's own::
 
@@ -159,6 +161,7 @@ class Observed:
         run: int = 0,
         same_cohorts: bool = True,
         kept: Callable[[int], Params] | None = None,
+        canaries: CanaryClients | None = None,
     ) -> None:
         self.strategy = strategy
         self.watchers = watchers
@@ -172,6 +175,7 @@ class Observed:
         self._run = run
         self._same_cohorts = same_cohorts
         self._kept_by = kept
+        self._canaries = canaries
         self._before = ArrayRecord()
         self._like: Params = {}
         self._cohort: tuple[int, ...] | None = None
@@ -252,6 +256,8 @@ class Observed:
         strategy: Any = self.strategy
         if self._seed is not None and hasattr(strategy, "lend"):
             strategy.lend(partial(drawn_by_rule, self._seed, self._run, round))
+        if self._canaries is not None:
+            strategy.invite(partial(self._canaries.sums, [self._run], round))
         if self._cohort == ():
             list(replies)
             alone = strategy.alone(round, self._before) if getattr(strategy, "noisy", False) else None

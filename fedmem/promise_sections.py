@@ -18,6 +18,7 @@ def sections(run: Run) -> Iterator[Section]:
     yield _promised(run)
     yield bounds(rows)
     yield audits(rows)
+    yield canary_clients(rows)
 
 
 def _promised(run: Run) -> Section:
@@ -115,6 +116,34 @@ def audits(rows: Sequence[Measurement]) -> Section:
         )
     columns = ("", "n", "epsilon at least", "ceiling", "permitted", "about")
     return Section(title="AUDITS", columns=columns, blocks=(("after the last round; n counts trials", tuple(found)),))
+
+
+def canary_clients(rows: Sequence[Measurement]) -> Section:
+    """What clients of random direction show at the last round, beside what is promised."""
+    own = [row for row in rows if row.reading.metric.partition(".")[0] == "epsilon_one_shot"]
+    last = max((row.round for row in own), default=0)
+    # several probes may ask at several deltas, which settings tell
+    values = {(row.reading.metric, row.reading.setting): row.reading for row in own if row.round == last}
+    shown = {"final": "last model", "iterates": "models of all rounds"}
+    found = []
+    for (metric, setting), reading in values.items():
+        if metric != "epsilon_one_shot":
+            continue
+        _, _, what, unit, neighbours, *rest = setting.split(",")
+        allowed = values.get(("epsilon_one_shot.permitted", setting))
+        found.append(
+            (
+                shown[what],
+                str(reading.n),
+                Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(2),
+                _epsilon(values["epsilon_one_shot.ceiling", setting].value),
+                _epsilon(allowed.value) if allowed else "–",
+                ", ".join((unit, neighbours, *(word.replace("=", " ") for word in rest))),
+            )
+        )
+    columns = ("", "n", "epsilon about", "ceiling", "permitted", "about")
+    heading = "as whoever sees these would estimate it, which is no bound; n counts canary clients of all runs"
+    return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(found)),))
 
 
 def _key(row: Measurement) -> tuple[str, str, str, str]:

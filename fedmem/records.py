@@ -1,4 +1,4 @@
-"""What clients promise to their records, as far as the data decide it: noise for a target, and what delta says."""
+"""What only the data decide of privacy: noise of records for a target, what delta says, whether canaries have room."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedmem.accounting import Accountant, Releases, promise
+from fedmem.auditing import FEWEST_DIMENSIONS
 from fedmem.components import PrivateAlgorithm, Spaced
 from fedmem.errors import Problem, ScenarioError
 from fedmem.privacy import noise_of, record_neighbours
@@ -40,7 +41,15 @@ def settled(scenario: Any, federation: Federation) -> Any:
 
 
 def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
-    """What is wrong with a promise to records, now that their numbers are known."""
+    """What is wrong with a promise to records, now that their numbers are known, and with clients that audit one."""
+    if getattr(scenario.strategy, "canary_clients", 0):
+        size = sum(value.numel() for value in federation.initial.values())
+        if size < FEWEST_DIMENSIONS:
+            yield Problem(
+                path="strategy.canary_clients",
+                message=f"the model has {size} parameters; in less than {FEWEST_DIMENSIONS} dimensions cosines of "
+                "random directions are not normal; use a larger model, or leave canary_clients out",
+            )
     if not isinstance(scenario.client, PrivateAlgorithm):
         return
     least, _ = sizes(scenario, federation)

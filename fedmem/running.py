@@ -169,7 +169,7 @@ def _compute(
     if progress is not None:
         progress.stage("estimating")
     trained = time.perf_counter()
-    measurements = [*simulated.measurements, *_estimates(scenario, simulated.bank)]
+    measurements = [*simulated.measurements, *_estimates(scenario, simulated.bank, simulated.measurements)]
     estimated = time.perf_counter()
     total = estimated - started - (0.0 if executor is None else executor.waited)
     if progress is not None:
@@ -218,13 +218,13 @@ def measure(path: Path | str) -> Path:
     bank = read_bank(folder)
     # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
     pictures = stored.reconstructions()
-    replace_measurements(folder, [*kept, *_estimates(scenario, bank)])
+    replace_measurements(folder, [*kept, *_estimates(scenario, bank, kept)])
     if pictures:
         write_sheets(folder)
     return folder
 
 
-def _estimates(scenario: Scenario, bank: Bank) -> Sequence[Measurement]:
+def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) -> Sequence[Measurement]:
     from fedmem import audits, privacy
     from fedmem.estimation import estimate
 
@@ -232,6 +232,7 @@ def _estimates(scenario: Scenario, bank: Bank) -> Sequence[Measurement]:
     return [
         *found,
         *audits.compared(scenario, bank, found),
+        *audits.of_canary_clients(scenario, probed),
         *privacy.measured(scenario, bank),
         *audits.bounds(scenario, bank, found),
     ]

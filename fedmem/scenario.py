@@ -316,6 +316,8 @@ class Scenario(_Part):
         content = {key: value for key, value in self.dump().items() if key != "speed"}
         if self.central is None:
             del content["central"]  # what was run before there was such a thing keeps its id
+        if content["strategy"].get("canary_clients") == 0:
+            content["strategy"] = {key: value for key, value in content["strategy"].items() if key != "canary_clients"}
         text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

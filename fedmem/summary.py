@@ -60,6 +60,7 @@ TERMS: Mapping[str, str] = {
     "zero_out": "neighbours: what the unit contributes is replaced by zero",
     "client, replace": "neighbours: another client's data in the place of the client's",
     "epsilon at least": "proven by an audit; true with the confidence of the audit, 95 % if it says nothing else",
+    "epsilon about": "an estimate, no bound; in brackets where mean and spread are moved by two standard errors",
     "ceiling": "what the audit could have proven at most, had every guess been right",
     "permitted": "what is promised to the neighbours that the audit compared; above it something is wrong",
     "at most": "what the promised epsilon leaves possible, whatever the attack",

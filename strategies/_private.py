@@ -23,6 +23,25 @@ def clipped_sum(round: Round, clip: torch.Tensor, weights: torch.Tensor) -> tupl
     return weighted_mean(vectors, torch.where(round.present, factors, torch.zeros_like(factors))), lengths, round
 
 
+def with_guests(
+    total: Arrays, clip: torch.Tensor, round: Round, canary_clients: int, strategy: str
+) -> tuple[Arrays, torch.Tensor]:
+    """The sum with what clients of random direction add, each of length S = `clip` (R,), and how many they are (R,).
+
+    Where there are no `canary_clients` the sum stays as it is. Errors: `ValueError` where there should be some, but
+    nobody says where they point: an audit would find nothing, and that would read as safety.
+    """
+    if not canary_clients:
+        return total, torch.zeros_like(clip)
+    if round.guests is None:
+        raise ValueError(
+            f"{strategy} has {canary_clients} canary clients, whose directions are drawn by a scenario; in an app "
+            "of one's own write canary_clients=0"
+        )
+    sums, count = round.guests(total)
+    return {name: value + over(clip, value) * sums[name] for name, value in total.items()}, count
+
+
 def noise_like(total: Arrays, round: Round) -> Arrays:
     """Standard normal noise for each of these arrays (R, ...), from the generator of each run, in float64."""
     drawn: dict[str, list[torch.Tensor]] = {name: [] for name in total}

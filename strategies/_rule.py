@@ -20,6 +20,8 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 Arrays = dict[str, torch.Tensor]
 
+Guests = Callable[[Arrays], tuple[Arrays, torch.Tensor]]
+
 SMALL = 1 << 18
 """Numbers in all models of a round that are summed side by side."""
 
@@ -38,7 +40,9 @@ class Round:
     examples; `present` (R, K) bool, False for a place without a client; `clients` (R, K) int64 who it is, 0 .. N-1,
     -1 where nobody is; `report` (R, K) float64 scalars by name, NaN where a client says nothing, among them
     `probability`, with which the sampler picked each, where that is known; `generators` makes one per run, for rules
-    that draw: named streams in a scenario, none in an app of one's own, where nobody should foresee the draws.
+    that draw: named streams in a scenario, none in an app of one's own, where nobody should foresee the draws. `guests`
+    makes, for arrays (R, ...), the sum of what clients of random direction send who come to this round, of length one
+    each, and (R,) how many they are; None where there are none.
     """
 
     number: int
@@ -49,6 +53,7 @@ class Round:
     clients: torch.Tensor
     report: dict[str, torch.Tensor] = field(default_factory=dict)
     generators: Callable[[], tuple[np.random.Generator, ...]] | None = None
+    guests: Guests | None = None
 
     @property
     def drawing(self) -> tuple[np.random.Generator, ...]:
@@ -144,6 +149,7 @@ class RuleStrategy(FedAvg):
         self._clients: dict[int, int] = {}
         self._heard: Mapping[int, Mapping[str, float]] = {}
         self._lent: Callable[[], tuple[np.random.Generator, ...]] | None = None
+        self._guests: Guests | None = None
         self._state: Arrays | None = None
         self._before: Arrays = {}
         self._received: Arrays = {}
@@ -169,6 +175,10 @@ class RuleStrategy(FedAvg):
         """Makes what the rule draws from in this round; without it, it draws what nobody can foresee."""
         self._lent = lambda: (generator(),)
 
+    def invite(self, guests: Guests) -> None:
+        """What clients of random direction add in this round; see `Round.guests`."""
+        self._guests = guests
+
     @property
     def noisy(self) -> bool:
         """Whether the rule is applied to rounds without anybody."""
@@ -187,6 +197,7 @@ class RuleStrategy(FedAvg):
             present=nobody >= 0,
             clients=nobody,
             generators=self._lent,
+            guests=self._guests,
         )
         after, self._state = self._rule.rule(self._state, round)
         return ArrayRecord(
@@ -240,6 +251,7 @@ class RuleStrategy(FedAvg):
             clients=torch.tensor([[self._client(node) for node in nodes]]),
             report=reports([[{**_told(own), **self._heard.get(n, {})} for own, n in zip(metrics, nodes, strict=True)]]),
             generators=self._lent,
+            guests=self._guests,
         )
         assert self._state is not None
         after, self._state = self._rule.rule(self._state, round)

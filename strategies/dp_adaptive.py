@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt, Le
 
-from strategies._private import clipped_sum, noise_like, stepped
+from strategies._private import clipped_sum, noise_like, stepped, with_guests
 from strategies._rule import Arrays, Round, ServerRule
 
 
@@ -24,7 +24,8 @@ class AdaptiveClipping(ServerRule):
     Guarantees:
 
     - updates are clipped, bits compared and noise scaled by one S, that of the round before; it changes afterwards;
-    - otherwise those of `dp_fedavg`, with equal weights; in a round without anybody S moves by noise alone.
+    - otherwise those of `dp_fedavg`, with equal weights; in a round without anybody S moves by noise alone;
+    - the bit of a canary client is `quantile` itself, so that S follows the real clients.
 
     Fields:
         start: S in the first round; too small is better than too large, since S moves fast.
@@ -34,6 +35,7 @@ class AdaptiveClipping(ServerRule):
         bit_noise: standard deviation of the noise on the sum of bits, more than z / 2; null takes the larger of
             cohort / 20, as the authors do, and 2 z, which costs the updates 3 % more noise.
         cohort: what noisy sums are divided by: how many clients are expected in a round.
+        canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
 
     >>> round(AdaptiveClipping(noise_multiplier=1.0, bit_noise=1.0).update_noise, 3)
     1.155
@@ -50,6 +52,7 @@ class AdaptiveClipping(ServerRule):
     noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
     bit_noise: Annotated[float, Gt(0)] | None = None
     cohort: Annotated[float, Gt(0)] = 10.0
+    canary_clients: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
         z, bits = self.noise_multiplier, self.bit_noise
@@ -80,9 +83,11 @@ class AdaptiveClipping(ServerRule):
         """One noisy step at the clipping norm that was; then the next clipping norm."""
         clip = state["clip"]
         total, lengths, sound = clipped_sum(round, clip, torch.ones_like(round.weights))
+        total, guests = with_guests(total, clip, round, self.canary_clients, "dp_adaptive")
         noise = noise_like({**total, "": clip}, round)
         bits = torch.where(sound.present, (lengths <= clip[:, None]).double() - 0.5, torch.zeros_like(lengths))
         scale = self.noise_of_bits if self.noise_multiplier else 0.0
-        below = (bits.sum(dim=1) + scale * noise[""]) / self.cohort + 0.5
+        bits_of_all = bits.sum(dim=1) + guests * (self.quantile - 0.5)
+        below = (bits_of_all + scale * noise[""]) / self.cohort + 0.5
         after = stepped(round.before, total, noise, self.update_noise * clip, self.cohort)
         return after, {"clip": clip * (-self.rate * (below - self.quantile)).exp()}

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._private import clipped_sum, noise_like, stepped
+from strategies._private import clipped_sum, noise_like, stepped, with_guests
 from strategies._rule import Arrays, Round, ServerRule
 
 
@@ -25,7 +25,8 @@ class PrivateAveraging(ServerRule):
     - `a_k` is 1, or `min(rows / cap, 1)`, never a share of the cohort, which one client would change for all others;
     - a round without anybody is noise like any other: no noise would tell that nobody was there;
     - updates that are zero or not finite count as zero; arrays of integers stay as they are;
-    - whoever drops out is not made up for: the noise stays what it was.
+    - whoever drops out is not made up for: the noise stays what it was;
+    - a canary client is one more, that sends S times its direction as often as a real one comes; `cohort` counts it.
 
     Fields:
         clip: S, the largest norm of an update, over all parameters.
@@ -33,6 +34,7 @@ class PrivateAveraging(ServerRule):
             `privacy.target_epsilon`.
         cohort: what the noisy sum is divided by: how many clients are expected in a round, or less under a `cap`.
         cap: rows from which a client has the full weight; null gives all clients the same.
+        canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
 
     >>> start, sent = {"w": torch.zeros(1, 2)}, {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
     >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
@@ -51,6 +53,7 @@ class PrivateAveraging(ServerRule):
     noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
     cohort: Annotated[float, Gt(0)] = 10.0
     cap: Annotated[int, Gt(0)] | None = None
+    canary_clients: Annotated[int, Ge(0)] = 0
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One noisy step."""
@@ -58,5 +61,6 @@ class PrivateAveraging(ServerRule):
         weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
         clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
         total, _, _ = clipped_sum(round, clip, weights)
+        total, _ = with_guests(total, clip, round, self.canary_clients, "dp_fedavg")
         noise = noise_like(total, round)
         return stepped(round.before, total, noise, self.noise_multiplier * clip, self.cohort), state

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 
 from strategies._geometry import over
-from strategies._private import clipped_sum, noise_like
+from strategies._private import clipped_sum, noise_like, with_guests
 from strategies._rule import Arrays, Round, ServerRule
 from strategies._tree import climbed, levels_of, moved_by_one, top, zeros_of
 
@@ -34,7 +34,8 @@ class TreeAggregation(ServerRule):
     - one client moves the sum of a round by at most S; `a_k` is 1, or `min(rows / cap, 1)`;
     - a round without anybody is a leaf like any other; updates that are not finite count as zero; arrays of integers
       stay as they are;
-    - momentum and `eta` use what is noisy already, and cost no privacy.
+    - momentum and `eta` use what is noisy already, and cost no privacy;
+    - a canary client is one more, that sends S times its direction when it is its turn; `cohort` counts it.
 
     Fields:
         clip: S, the largest norm of an update, over all parameters.
@@ -47,6 +48,7 @@ class TreeAggregation(ServerRule):
         honaker: estimate each node from its own noisy sum and from those below it, which nearly halves the variance
             (Honaker, 2015) and costs no privacy; false takes its own alone.
         restart: rounds after which a new tree is begun, on top of what the old one released; null for one tree.
+        canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
 
     >>> ftrl = TreeAggregation()
     >>> [ftrl.moved(rounds, pause=5) for rounds in (1, 5, 20)]  # of one turn after 5 rounds; of four after 20
@@ -67,6 +69,7 @@ class TreeAggregation(ServerRule):
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
     honaker: bool = True
     restart: Annotated[int, Gt(0)] | None = None
+    canary_clients: Annotated[int, Ge(0)] = 0
 
     def moved(self, rounds: int, pause: int, turns: int | None = None) -> int:
         """By how many clips, squared, one client moves all that is released; see `_tree.moved_by_one`."""
@@ -91,6 +94,7 @@ class TreeAggregation(ServerRule):
         weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
         clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
         total, _, _ = clipped_sum(round, clip, weights)
+        total, _ = with_guests(total, clip, round, self.canary_clients, "dp_ftrl")
         below = levels[:highest]
         drawn = range(highest + 1) if self.honaker else (highest,)
         # all at once, since a generator begins anew whenever it is asked for

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from fedmem.clients.sgd import Sgd
 from fedmem.components import GradientTarget
+from fedmem.directions import CanaryClients
 from fedmem.seeding import stream
 from fedmem.types import (
     EVERYWHERE,
@@ -115,6 +116,7 @@ class Lab:
     client: Any = field(default_factory=lambda: Sgd(lr=0.1, epochs=1, batch_size=5))
     seed: int = 0
     observed_rounds: tuple[int, ...] = (0, 2, 4)
+    canaries: CanaryClients | None = field(default_factory=lambda: CanaryClients(seed=0, count=6, chance=0.5))
     weighting: str = "size"
     kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 

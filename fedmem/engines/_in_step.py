@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from fedmem.credit import canaries_of
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.errors import RunError
 from fedmem.observe import Observed, Watcher, params_of
@@ -103,6 +104,7 @@ def one_run(
         run=run,
         same_cohorts=scenario.roster != "own",
         kept=kept,
+        canaries=canaries_of(scenario),
     )
     grid = LocalGrid(federation.num_clients, lambda messages: send(Waiting(observed, messages)))
     if hasattr(strategy, "introduce"):

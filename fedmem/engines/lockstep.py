@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from flwr.app import Error, Message, MessageType, RecordDict
 
+from fedmem.credit import canaries_of
 from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
@@ -266,6 +267,7 @@ class Lockstep:
         strategy: Any = self._scenario.strategy
         before = stack([self._federation.initial_of(run) for run in runs])
         state = strategy.state(before, self._federation.num_clients)
+        canaries = canaries_of(self._scenario)
         self._show(0, partial(self._at_servers, runs, 0, before, before, None))
         for round in range(1, self._scenario.rounds + 1):
             cohorts = [self._rosters[run].cohort(round) for run in runs]
@@ -290,7 +292,9 @@ class Lockstep:
             noisy = getattr(strategy, "noisy", False)
             if len(run) or noisy:
                 drawn = partial(self._drawn, runs, round)
-                moved, later = strategy.rule(state, _stacked_round(round, before, done, clients, runs, drawn))
+                guests = None if canaries is None else partial(canaries.sums, runs, round)
+                given = _stacked_round(round, before, done, clients, runs, drawn)
+                moved, later = strategy.rule(state, replace(given, guests=guests))
                 after = {name: moved[name].to(value.dtype) for name, value in before.items()}
                 anybody = (clients >= 0).any(dim=1)
                 if not anybody.all() and not noisy:

@@ -26,7 +26,10 @@ NESTED: dict[str, dict[str, Any]] = {"leakage": {"attack": InvertingGradients(st
 FEDERATIONS = {"Extraction": text_federation}
 """Probes that read texts, by class; all others read pictures."""
 
-OVER_RUNS = {"Information": {"usable_information"}}
+OVER_RUNS = {
+    "DirectionAudit": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},
+    "Information": {"usable_information"},
+}
 """Metrics that exist only over several runs, by class."""
 
 KINDS = [module.name for module in pkgutil.iter_modules(fedmem.probes.__path__) if not module.name.startswith("_")]

@@ -72,6 +72,11 @@ def failures(found: Sequence[Participation]) -> set[tuple[int, int, int]]:
 TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}, "rounds": 6}
 LEAKAGE = {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 3}}
 CASES: dict[str, dict[str, Any]] = {
+    "canary clients": {
+        "sampler": {"kind": "poisson", "rate": 0.3},
+        "strategy": {"kind": "dp_fedavg", "cohort": 6, "canary_clients": 15},
+        "probes": [{"kind": "canary_clients"}],
+    },
     "dp_sgd": {"client": {"kind": "dp_sgd", "batch_size": 6, "steps": 3}},
     "fedavg": {"probes": [{"kind": "utility"}], "save": {"params": True}},
     "krum": {"strategy": {"kind": "krum"}, "sampler": {"kind": "uniform", "size": 4}},

@@ -1,0 +1,109 @@
+"""Clients of random direction, that audit the noise which is to hide clients: where they point, and when they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+
+from fedmem.seeding import Streams, stream
+from fedmem.types import BoolArray, FloatArray, Params
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryClients:
+    """Clients beside those of a federation, each with one fixed update (Andrew et al., 2024).
+
+    An update is a direction, drawn uniformly from the sphere of all parameters (P,), times the clipping norm of the
+    round. A client comes as a real one does: in each round with probability `chance`, by itself, or else every `pause`
+    rounds, from a first round 1 .. `pause` that is drawn once.
+
+    Guarantees:
+
+    - all that is drawn is that of (seed, run), whatever else trains, and moves no other stream;
+    - a direction does not hang on when its client comes, nor on how many there are beside it;
+    - directions are drawn anew whenever they are asked for, so that no more than one (P,) is kept at a time.
+
+    Fields:
+        seed: of the scenario.
+        count: k, how many there are in each run.
+        chance: of coming in a round; from 0 to 1.
+        pause: rounds from one turn to the next, where turns are regular; then `chance` is not looked at.
+        adjacency: what sets a federation with such a client apart from one without, as the promise counts: its being
+            there, or its update, which otherwise is zero.
+
+    >>> canaries = CanaryClients(seed=0, count=3, chance=1.0)
+    >>> first, *_ = canaries.directions(0, {"w": (2, 2), "b": (4,)})
+    >>> first.shape, round(float(first @ first), 6), canaries.there(0, 1).tolist()
+    ((8,), 1.0, [True, True, True])
+
+    Reference: Andrew et al. (2024), one-shot empirical privacy estimation for federated learning.
+    """
+
+    seed: int
+    count: int
+    chance: float = 1.0
+    pause: int | None = None
+    adjacency: Literal["add_remove", "zero_out"] = "add_remove"
+
+    @cached_property
+    def _streams(self) -> Mapping[bool, Streams]:
+        names = {False: "canary directions", True: "fresh directions"}
+        return {fresh: Streams(self.seed, name) for fresh, name in names.items()}
+
+    def directions(self, run: int, shapes: Shapes, *, fresh: bool = False) -> Iterator[FloatArray]:
+        """The `count` directions of a run, (P,) of length one each, parameters by name; or as many that nobody has."""
+        yield from self._some(run, shapes, range(self.count), fresh)
+
+    def there(self, run: int, round: int) -> BoolArray:
+        """(k,) who comes in a round, from 1 on."""
+        if self.pause is None:
+            return np.asarray(stream(self.seed, "canary turns", run=run, round=round).random(self.count) < self.chance)
+        first = stream(self.seed, "canary turns", run=run).integers(1, self.pause + 1, size=self.count)
+        return np.asarray((round >= first) & ((round - first) % self.pause == 0))
+
+    def sums(self, runs: Sequence[int], round: int, like: Params) -> tuple[Params, torch.Tensor]:
+        """The sum of the directions of those who come (R, ...), in float64, and how many these are (R,).
+
+        Times the clipping norm it is what they add to the sum of clipped updates. `like` has the shapes, with the run
+        axis.
+        """
+        shapes = {name: tuple(value.shape[1:]) for name, value in like.items()}
+        counts, found = [], []
+        for run in runs:
+            who = np.flatnonzero(self.there(run, round)).tolist()
+            total = np.zeros(size_of(shapes))
+            for direction in self._some(run, shapes, who, False):
+                total += direction
+            counts.append(len(who))
+            found.append(total)
+        names, whole = sorted(shapes), torch.from_numpy(np.stack(found))
+        parts = torch.split(whole, [size_of({name: shapes[name]}) for name in names], dim=1)
+        laid = {name: part.reshape(len(runs), *shapes[name]) for name, part in zip(names, parts, strict=True)}
+        return {name: laid[name] for name in like}, torch.tensor(counts, dtype=torch.float64)
+
+    def _some(self, run: int, shapes: Shapes, who: Sequence[int], fresh: bool) -> Iterator[FloatArray]:
+        size = size_of(shapes)
+        for rng in self._streams[fresh].each(run=[run] * len(who), round=0, client=who):
+            drawn = rng.standard_normal(size)
+            yield drawn / np.sqrt(drawn @ drawn)
+
+
+def size_of(shapes: Shapes) -> int:
+    """P, how many parameters there are.
+
+    >>> size_of({"w": (2, 3), "b": ()})
+    7
+    """
+    return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
+
+
+def flat(params: Params) -> FloatArray:
+    """(P,) float64: parameters by name, as directions have them."""
+    return np.concatenate([params[name].detach().cpu().double().numpy().ravel() for name in sorted(params)])

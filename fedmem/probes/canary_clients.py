@@ -1,0 +1,161 @@
+"""The epsilon that clients of random direction show, all in one training run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Gt, Lt
+
+from fedmem.auditing import Audited, Finding, one_shot, two_shots
+from fedmem.components import Context
+from fedmem.directions import CanaryClients, flat
+from fedmem.types import EVERYWHERE, FloatArray, Measurement, Params, Reading, Transition
+
+_COSINE = "canary_cosine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionAudit:
+    """One-shot estimate of the epsilon of clients, from the canary clients of the strategy (Andrew et al., 2024).
+
+    With `strategy: {kind: dp_fedavg, canary_clients: 200}` k clients beside the real ones send S times a direction u_j,
+    uniform on the sphere of all d parameters. What shows them is a cosine with u_j, which without the client is
+    N(0, 1/d) whatever else was trained. For each run, each observed round r and each j
+
+    - `canary_cosine`, `final,canary=j`: cos(u_j, w_r - w_0), what an adversary has who sees the model of round r alone;
+    - `step,canary=j`, and `step,fresh=j` of as many directions that nobody has: cos(u_j, w_r - w_(r-1)), where every
+      round is observed.
+
+    `summarise` fits a normal distribution to the cosines of all runs, and tells the epsilon between it and the null
+
+    - `epsilon_one_shot`, at least 0, in nats, with `low` and `high`: the smallest and largest where mean and spread are
+      moved by two standard errors. `estimate,one_shot,final,...` of the model of a round, and where every round is
+      observed `...,iterates,...` of the largest cosine of all rounds so far, against that of fresh directions;
+    - `epsilon_one_shot.ceiling`: where every canary client pointed just where the model went.
+
+    n counts canary clients of all runs. The setting says claim, unit, neighbours, how many in a run, d and delta.
+
+    Guarantees:
+
+    - an **estimate, never a bound**: it leans on normal cosines, and on random directions being what leaks most. It is
+      near the truth for a sum with noise and a thousand directions, and too high on average with a hundred, so that it
+      is `low` that speaks against a promise; after many rounds it is what a final model shows of such clients;
+    - the unit is a client, neighbours are with it and without it, or with its update at zero;
+    - watching changes nothing; canary clients themselves do: they are clients that push, and `cohort` counts them;
+    - NaN where fewer than two cosines are known, since nothing moved, or because models have diverged.
+
+    `privacy` has beside it what the strategy promises, `epsilon_one_shot.permitted`, after the last round.
+
+    Fields
+
+    - `delta`: at which epsilon is told; that of the scenario's `privacy` is the one to compare with.
+    - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: `global`, where the noise is.
+
+    >>> DirectionAudit().levels
+    ('global',)
+
+    Reference: Andrew et al. (2024), one-shot empirical privacy estimation for federated learning.
+    """
+
+    canary_clients: ClassVar[bool] = True
+
+    delta: Annotated[float, Gt(0), Lt(1)] = 1e-5
+    every: Annotated[int, Gt(0)] | None = None
+    levels: tuple[Literal["global"], ...] = ("global",)
+
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """The cosines of each run, from round 1 on."""
+        canaries = context.canaries
+        if canaries is None:
+            return []
+        rounds = context.observed_rounds
+        every_round = self.every in (None, 1) and rounds == tuple(range(len(rounds)))
+        found: list[tuple[Transition, Reading]] = []
+        for one in transitions:
+            if one.level == "global" and one.round > 0:
+                initial = context.federation.initial_of(one.run)
+                found += ((one, reading) for reading in _cosines(canaries, one, initial, every_round))
+        return found
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        """The estimates of each round, over all runs."""
+        cosines: dict[tuple[int, str], dict[tuple[int, str], float]] = {}
+        about: dict[int, Measurement] = {}
+        for one in measurements:
+            what, who, _ = one.reading.setting.split(",")
+            cosines.setdefault((one.round, f"{what},{who.split('=')[0]}"), {})[one.run, who] = one.reading.value
+            about[one.round] = one
+        found: list[Measurement] = []
+        largest: dict[str, FloatArray] = {}
+        for round, last in sorted(about.items()):
+            audited = Audited(unit="client", adjacency=_neighbours(last.reading.setting))
+            known = {
+                who: np.array(list(cosines[round, who].values()))
+                for who in ("final,canary", "step,canary", "step,fresh")
+                if (round, who) in cosines
+            }
+            for who in known.keys() - {"final,canary"}:
+                largest[who] = np.fmax(largest.get(who, known[who]), known[who])
+            runs = len({run for run, _ in cosines[round, "final,canary"]})
+            words = (
+                f"client,{audited.adjacency},canaries={len(known['final,canary']) // runs},dimensions={last.reading.n}"
+            )
+            given = {"final": self._final(known["final,canary"], last.reading.n, audited)}
+            if len(largest) == 2:
+                given["iterates"] = self._iterates(largest["step,canary"], largest["step,fresh"], audited)
+            for what, finding in given.items():
+                setting = f"estimate,one_shot,{what},{words},delta={self.delta:g}"
+                found += (
+                    replace(last, run=EVERYWHERE, client=EVERYWHERE, reading=replace(reading, setting=setting))
+                    for reading in _readings(finding)
+                )
+        return found
+
+    def _final(self, cosines: FloatArray, dimension: int, audited: Audited) -> Finding | None:
+        few = np.count_nonzero(~np.isnan(cosines)) < 2
+        return None if few else one_shot(cosines, dimension, audited=audited, delta=self.delta)
+
+    def _iterates(self, inside: FloatArray, outside: FloatArray, audited: Audited) -> Finding | None:
+        few = min(np.count_nonzero(~np.isnan(side)) for side in (inside, outside)) < 2
+        return None if few else two_shots(inside, outside, audited=audited, delta=self.delta)
+
+
+def _cosines(canaries: CanaryClients, one: Transition, initial: Params, every_round: bool) -> Iterator[Reading]:
+    """Those of one run after one round."""
+    after = flat(one.kept)
+    moved = {"final": _unit(after - flat(initial))}
+    if every_round:
+        moved["step"] = _unit(after - flat(one.before))
+    shapes = {name: tuple(value.shape) for name, value in initial.items()}
+    for fresh in (False, True) if every_round else (False,):
+        for j, direction in enumerate(canaries.directions(one.run, shapes, fresh=fresh)):
+            for what, movement in moved.items():
+                if what == "step" or not fresh:
+                    setting = f"{what},{'fresh' if fresh else 'canary'}={j},{canaries.adjacency}"
+                    value = float(direction @ movement)
+                    yield Reading(metric=_COSINE, value=value, n=len(after), setting=setting)
+
+
+def _unit(vector: FloatArray) -> FloatArray:
+    """The same of length one; NaN where nothing moved, or not to a number."""
+    length = np.sqrt(vector @ vector)
+    return vector / length if 0 < length < np.inf else np.full_like(vector, np.nan)
+
+
+def _neighbours(setting: str) -> Literal["add_remove", "zero_out"]:
+    return "zero_out" if setting.endswith("zero_out") else "add_remove"
+
+
+def _readings(finding: Finding | None) -> Iterator[Reading]:
+    """An estimate and its ceiling."""
+    if finding is None:
+        yield Reading(metric="epsilon_one_shot", value=np.nan, n=0)
+        yield Reading(metric="epsilon_one_shot.ceiling", value=np.nan, n=0)
+        return
+    n = finding.trials
+    yield Reading(metric="epsilon_one_shot", value=finding.epsilon, low=finding.low, high=finding.high, n=n)
+    yield Reading(metric="epsilon_one_shot.ceiling", value=finding.ceiling, n=n)
