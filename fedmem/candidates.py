@@ -123,6 +123,11 @@ class Candidates:
                 return found
         raise ValueError(f"{given} is no member of the {self.size} candidates")
 
+    def has(self, tokens: Sequence[int]) -> bool:
+        """Whether a member has exactly these tokens, as `index` finds them."""
+        given = tuple(int(token) for token in tokens)
+        return any(self._index(whole) is not None for whole in (given, given + self.ending))
+
     def _index(self, given: Tokens) -> int | None:
         start = len(self.prefix)
         # by the place that is reached: the lowest number so far

@@ -148,7 +148,7 @@ def rank_of(
     Comparing margins is comparing losses, and never saturates. A margin of NaN is stored as `less` = -1. Passages carry
     their own targets, and may be of different lengths: there the sums of -log p over all that is asked are compared,
     which the quantiles are of too. Where the family has a space of at most `ENUMERABLE` members, a canary is ranked
-    among all others of them, and the references are not looked at.
+    among all of them that are no canary, and the references are not looked at.
     """
     if references.space is not None and references.space.size <= ENUMERABLE:
         return _rank_among_all(models, transitions, references.family, references.space, audit, executor)
@@ -212,26 +212,30 @@ def _rank_among_all(
     audit: AuditSet,
     executor: Executor,
 ) -> ReferenceEvidence:
-    """The rank of each canary among all other members of its space, whose losses come from the tree of their prefixes.
+    """The rank of each canary among all members of its space that are none, whose losses come from their prefix tree.
 
-    Its own loss is the one that the tree gives it: what is compared was computed alike.
+    Its own loss is the one that the tree gives it: what is compared was computed alike. Other canaries, whatever their
+    family, are no references: they are trained on too, and would make a model that knows several look as if it knew
+    each of them less.
     """
     subjects = np.flatnonzero(audit.kind == family)
-    examples = audit.examples.take(subjects)
-    rows = zip(examples.inputs, examples.targets, strict=True)
-    numbers = [space.index(told(*row)[0]) for row in rows]
+    texts = [told(*row)[0] for row in zip(audit.examples.inputs, audit.examples.targets, strict=True)]
+    numbers = [space.index(texts[subject]) for subject in subjects.tolist()]
+    canaries = sorted({space.index(text) for text in texts if space.has(text)})
     run, client = _places(transitions)
     shown = (client < 0) | audit.holds(client)[:, subjects].any(axis=1)
     less = np.empty((len(models), len(subjects)), dtype=np.int32)
     ties = np.empty_like(less)
     quantiles = np.full((len(models), min(1, len(subjects)), QUANTILES), np.nan, dtype=np.float32)
-    places = np.round(np.linspace(0, space.size - 1, QUANTILES)).astype(np.int64)
+    count = space.size - len(canaries)
+    places = np.round(np.linspace(0, count - 1, QUANTILES)).astype(np.int64)
     for t, params in enumerate(models if len(subjects) else ()):
-        scored = scores(executor.reader(params), space)
-        less[t] = [scored.less(number) for number in numbers]
-        ties[t] = [scored.ties(number) for number in numbers]
+        loss = scores(executor.reader(params), space).loss
+        others = np.delete(loss, canaries)
+        less[t] = [-1 if np.isnan(own) else np.count_nonzero(others < own) for own in loss[numbers]]
+        ties[t] = [np.count_nonzero(others == own) for own in loss[numbers]]
         if shown[t]:
-            quantiles[t] = np.sort(scored.loss)[places]
+            quantiles[t] = np.sort(others)[places]
     first = transitions[0]
     return ReferenceEvidence(
         round=first.round,
@@ -240,7 +244,7 @@ def _rank_among_all(
         run=run,
         client=client,
         subjects=subjects,
-        count=space.size - 1,
+        count=count,
         less=less,
         ties=ties,
         labels=np.zeros(min(1, len(subjects)), dtype=np.int64),

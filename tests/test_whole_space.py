@@ -13,6 +13,7 @@ from fedmem import evidence
 from fedmem.clients.sgd import Sgd
 from fedmem.estimators.exposure import null_mean
 from fedmem.evidence import evidence_of, rank_of
+from fedmem.prefix_tree import Scored
 from fedmem.training import OneByOne
 from fedmem.types import Examples, Federation, ReferenceEvidence, References, Transition
 from fedmem.windows import told
@@ -42,9 +43,12 @@ def ranked(federation: Federation, transitions: list[Transition], references: Re
     return rank_of(models, transitions, references, federation.audit, own, executor)
 
 
-def everything(but: int) -> References:
-    rows = Examples.concatenate([example(SPACE.member(i), SPACE.secret(i)) for i in range(SPACE.size) if i != but])
-    return References(family="secret", inputs=rows.inputs, targets=rows.targets)
+def others(federation: Federation) -> References:
+    """All members that are no canary, as fresh references would hardly ever be one."""
+    canaries = {number(federation, subject) for subject in range(len(federation.audit))}
+    rows = [example(SPACE.member(i), SPACE.secret(i)) for i in range(SPACE.size) if i not in canaries]
+    found = Examples.concatenate(rows)
+    return References(family="secret", inputs=found.inputs, targets=found.targets)
 
 
 def number(federation: Federation, subject: int) -> int:
@@ -54,15 +58,12 @@ def number(federation: Federation, subject: int) -> int:
 
 def test_ranks_are_those_among_all_others_as_references(federation: Federation, transitions: list[Transition]) -> None:
     found = ranked(federation, transitions, federation.references[0])
-    assert found.count == SPACE.size - 1
-    for subject in range(len(federation.audit)):
-        expected = ranked(federation, transitions, everything(but=number(federation, subject)))
-        assert expected.count == found.count
-        np.testing.assert_array_equal(found.less[:, subject], expected.less[:, subject])
-        np.testing.assert_array_equal(found.ties[:, subject], expected.ties[:, subject])
+    expected = ranked(federation, transitions, others(federation))
+    assert found.count == expected.count == SPACE.size - len(federation.audit)
+    np.testing.assert_array_equal(found.less, expected.less)
+    np.testing.assert_array_equal(found.ties, expected.ties)
     # whoever holds a canary has the spread of losses, in the same nats
-    all_of_them = ranked(federation, transitions, everything(but=-1))
-    np.testing.assert_allclose(found.quantiles, all_of_them.quantiles, rtol=1e-4)
+    np.testing.assert_allclose(found.quantiles, expected.quantiles, rtol=1e-4)
     assert len(np.unique(found.less)) > 4
 
 
@@ -71,33 +72,59 @@ def test_a_model_that_knows_nothing_gives_every_member_the_same_rank(federation:
     (one,) = Lab(federation=federation).local(runs=[0], clients=[0])
     found = ranked(federation, [replace(one, kept=even)], federation.references[0])
     assert (found.less == 0).all()
-    assert (found.ties == SPACE.size - 1).all()
+    assert (found.ties == found.count).all()
     # half of all bits that a rank can tell, and by no means memorised
     bits = np.log2((found.count + 1) / (1 + found.less + found.ties / 2))
     assert bits.max() == pytest.approx(1, abs=0.02)
 
 
+def test_canaries_of_other_families_are_no_references_either(
+    federation: Federation, transitions: list[Transition]
+) -> None:
+    kind = federation.audit.kind.copy()
+    kind[3:] = "another"
+    apart = replace(federation, audit=replace(federation.audit, kind=kind))
+    found, together = (ranked(one, transitions, federation.references[0]) for one in (apart, federation))
+    assert found.count == together.count
+    np.testing.assert_array_equal(found.subjects, [0, 1, 2])
+    np.testing.assert_array_equal(found.less, together.less[:, :3])
+
+
 def test_under_the_null_exposure_is_what_it_says(federation: Federation) -> None:
     """Members drawn by chance, under models that saw none of them: the mean over all is the null of the whole space."""
     (one,) = Lab(federation=federation).local(runs=[0], clients=[0])
-    every = Examples.concatenate([example(SPACE.member(i), SPACE.secret(i)) for i in range(SPACE.size)])
-    audit = replace(
-        federation.audit,
-        **{
-            name: np.resize(getattr(federation.audit, name), len(every))
-            for name in ("kind", "role", "holder", "copies")
-        },
-        examples=every,
-        is_in=np.ones((RUNS, len(every)), dtype=bool),
-        start=np.zeros(len(every), np.int32),
-        stop=np.ones(len(every), np.int32),
-        injection=np.zeros(len(every), np.int32),
-    )
-    found = ranked(replace(federation, audit=audit), [one], federation.references[0])
-    bits = np.log2((found.count + 1) / (1 + found.less + found.ties / 2))
-    assert sorted(found.less[0].tolist()) == list(range(SPACE.size))
-    assert bits.mean() == pytest.approx(null_mean(found.count))
-    assert (bits.min(), bits.max()) == (0.0, pytest.approx(3 * np.log2(VOCABULARY)))
+    bits = []
+    for i in range(SPACE.size):
+        audit = replace(
+            federation.audit,
+            **{name: getattr(federation.audit, name)[:1] for name in ("kind", "role", "holder", "copies")},
+            examples=example(SPACE.member(i), SPACE.secret(i)),
+            is_in=np.ones((RUNS, 1), dtype=bool),
+            start=np.zeros(1, np.int32),
+            stop=np.ones(1, np.int32),
+            injection=np.zeros(1, np.int32),
+        )
+        found = ranked(replace(federation, audit=audit), [one], federation.references[0])
+        assert found.count == SPACE.size - 1
+        bits.append(float(np.log2((found.count + 1) / (1 + found.less + found.ties / 2))[0, 0]))
+    assert np.mean(bits) == pytest.approx(null_mean(SPACE.size - 1))
+    assert (min(bits), max(bits)) == (0.0, pytest.approx(3 * np.log2(VOCABULARY)))
+
+
+def test_a_model_that_knows_several_shows_each_in_full(
+    federation: Federation, transitions: list[Transition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = [number(federation, subject) for subject in range(len(federation.audit))]
+    loss = np.arange(SPACE.size, dtype=np.float64) + 10
+    loss[known] = np.arange(len(known))
+    monkeypatch.setattr(evidence, "scores", lambda *given: Scored(loss=loss, calls=0))
+    found = ranked(federation, transitions, federation.references[0])
+    assert (found.less == 0).all()
+    assert (found.ties == 0).all()
+    loss[known[0]] = loss.max() + 1
+    loss[known[1]] = np.nan
+    found = ranked(federation, transitions, federation.references[0])
+    assert found.less[0].tolist() == [found.count, -1, *[0] * (len(known) - 2)]
 
 
 def test_large_spaces_are_sampled_and_broken_models_have_no_rank(

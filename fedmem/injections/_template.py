@@ -32,12 +32,12 @@ class Template:
     names: tuple[str, ...]
 
     def distinct(self, count: int, rng: np.random.Generator) -> list[int]:
-        """`count` different members by number. Errors: `ComponentError` if there are fewer."""
-        if count > self.space.size:
+        """`count` different members by number. Errors: `ComponentError` if none would be left."""
+        if count >= self.space.size:
             raise ComponentError(
                 _PLACE,
-                f"{count} different secrets are wanted, but the template has {self.space.size} members; give it more "
-                "places, or lower per_client or clients",
+                f"{count} different secrets are wanted, but the template has {self.space.size} members, of which some "
+                "must be left to compare with; give it more places, or lower per_client or clients",
             )
         if self.space.size <= _NUMBERED:
             return [int(number) for number in rng.choice(self.space.size, size=count, replace=False)]
