@@ -149,6 +149,12 @@ def _prepared(model: nn.Module, known: Known) -> nn.Module:
         with torch.no_grad():
             shape = tuple(copy.deepcopy(found)(trial).shape)
     except (RuntimeError, ValueError, TypeError) as error:
+        if any(isinstance(part, torch.nn.Embedding) for part in found.modules()):
+            raise TargetError(
+                f"the model reads token numbers as whole numbers, as language models do ({error}); those are attacked "
+                "inside a scenario, by the probe leakage with the attack tag, which also scores texts; a model that "
+                "tells classes of texts apart has to make its inputs whole itself, by x.long()"
+            ) from error
         raise TargetError(f"the model cannot be called on inputs of shape {known.input_shape}: {error}") from error
     if shape != (2, known.num_classes):
         raise TargetError(f"the model gives outputs of shape {shape[1:]} for {known.num_classes} classes")

@@ -380,7 +380,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
     for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
         if metric.endswith((".null", ".guess")) or metric == "retention":
             continue
-        if metric.endswith(".difference") and metric != "margin.difference":
+        if metric.endswith(".difference") and metric not in _LEAKED:
             continue
         for level, kind, parts, value in summary.settings(metric):
             if kind not in about or "coin=out" in parts:
@@ -423,15 +423,19 @@ def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, fl
             return
 
 
+_LEAKED = {"margin.difference": ("dB", 2), "likeness_gain.difference": ("likeness", 3)}
+"""What is told of reconstructions, with unit and digits."""
+
+
 def _named(metric: str, words: frozenset[str]) -> tuple[str, str, int]:
     """Title, unit and digits of what is no measure of memorisation."""
-    if metric == "margin.difference":
+    if metric in _LEAKED:
         views = [VIEWS.get(word.removeprefix("view="), word) for word in words if word.startswith("view=")]
-        return f"reconstruction from {' '.join(views)}, in − held back", "dB", 2
+        return f"reconstruction from {' '.join(views)}, in − held back", *_LEAKED[metric]
     shown = " ".join([_TITLES.get(metric, metric.replace("_", " ")), *sorted(words)])
     return shown, "points" if metric in POINTS else "", 3
 
 
 def _is_headline(metric: str, words: frozenset[str], kind: str) -> bool:
     real = {"view=message", "view=aggregate"}
-    return (metric in _TITLES and not kind and not words) or (metric == "margin.difference" and bool(words & real))
+    return (metric in _TITLES and not kind and not words) or (metric in _LEAKED and bool(words & real))

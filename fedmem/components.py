@@ -469,8 +469,10 @@ class GradientTarget:
     `params` is the model before, `update` what was added to it (after - before; None where only a gradient is known),
     `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
     how many examples shaped it, `clients` of how many clients it is the sum, `knows` a short text of what the adversary
-    is granted beside these. `blocks` are the widths of the columns of a table, as in `Dataset.blocks`. `withheld` names
-    parameters that stay with the client: update and gradient lack them, and `params` has them as the server does.
+    is granted beside these. `blocks` are the widths of the columns of a table, as in `Dataset.blocks`.
+    `target_shape` is that of the targets of one example: () for a class, (length,) where the next token is asked at
+    each place. `withheld` names parameters that stay with the client: update and gradient lack them, and `params` has
+    them as the server does.
 
     Only what an attack declares is there, else None: `labels` (num_images,), sorted; `algorithm`, the client's, with
     the `offer` it was given; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
@@ -488,6 +490,7 @@ class GradientTarget:
     update: Params | None = None
     clients: int = 1
     blocks: tuple[int, ...] = ()
+    target_shape: tuple[int, ...] = ()
     withheld: tuple[str, ...] = ()
     labels: IntArray | None = None
     algorithm: ClientAlgorithm | None = None
@@ -525,9 +528,12 @@ GRANTS = ("labels", "algorithm", "batches", "population")
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """What the attack returns: images (n, *shape) in [0, 1], their labels (n,), and the matching distance reached."""
+    """What the attack returns: images (n, *shape) in [0, 1], their labels (n,), and the matching distance reached.
 
-    inputs: NDArray[np.float32]
+    Texts are token numbers (n, length), and labels (n, length) the token after each, -1 where nothing is asked.
+    """
+
+    inputs: NDArray[Any]
     labels: IntArray
     distance: float
 
@@ -536,8 +542,9 @@ class Reconstruction:
 class ReconstructionAttack(Protocol):
     """Rebuilds training examples from gradients or updates. Restarts are chosen by matching distance only.
 
-    `knows` are the words of `GRANTS` that it uses; a class may make it depend on its fields. Each target has a
-    generator of its own, so that what comes of it does not depend on the targets beside it.
+    One that rebuilds texts says `texts: ClassVar[bool] = True`. `knows` are the words of `GRANTS` that it uses; a class
+    may make it depend on its fields. Each target has a generator of its own, so that what comes of it does not depend
+    on the targets beside it.
     """
 
     @property

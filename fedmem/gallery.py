@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PER_KIND = 3
 """Victims of each kind and view on a sheet."""
 
-_KEPT = re.compile(r"(.+)/round_(\d+)/(local|sum|global)/([^/]+)/run_(\d+)/original")
+_KEPT = re.compile(r"(.+)/round_(\d+)/(local|sum|global)/([^/]+)/run_(\d+)/original$")
 """What probes of reconstruction keep: source, round, level, view and run."""
 
 _LEVELS = ("local", "sum", "global")

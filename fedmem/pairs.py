@@ -55,6 +55,7 @@ def _texts(scenario: Scenario) -> Iterator[Problem]:
             message=f"{kind_of(scenario.partition)} changes pixels, but {kind_of(scenario.dataset)} has texts; use "
             "natural, or iid",
         )
+    attacks = ", ".join(kind for kind in kinds("attack") if _reads_texts(load("attack", kind)))
     probe: Any
     for position, probe in enumerate(scenario.probes):
         path = f"probes[{position}]"
@@ -63,15 +64,15 @@ def _texts(scenario: Scenario) -> Iterator[Problem]:
             if is_dataclass(part) and not _reads_texts(part):
                 yield Problem(
                     path=f"{path}.{item.name}.kind",
-                    message=f"{kind_of(part)} rebuilds pictures, but {kind_of(scenario.dataset)} has texts; leave "
-                    f"{kind_of(probe)} out",
+                    message=f"{kind_of(part)} rebuilds pictures, but {kind_of(scenario.dataset)} has texts; choose "
+                    f"from: {attacks}",
                 )
-        if not getattr(probe, "texts", True):
-            yield Problem(
-                path=path,
-                message=f"{kind_of(probe)} asks how updates move with each number of an input, but tokens cannot be "
-                "moved by a little; leave it out",
-            )
+            elif "labels" in getattr(part, "knows", ()):
+                yield Problem(
+                    path=f"{path}.{item.name}.labels",
+                    message=f"the labels of {kind_of(scenario.dataset)} are the next tokens, which are the text "
+                    "itself; write inferred",
+                )
 
 
 def _reads_texts(part: Any) -> bool:

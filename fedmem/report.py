@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fedmem import figures
 from fedmem.cells import Section, Value, rate
 from fedmem.gallery import sheets
+from fedmem.passages import passages_html
 from fedmem.results import Run, put, read
 from fedmem.statistics import null_tpr
 from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections
@@ -57,10 +58,11 @@ MEANING: Mapping[str, tuple[str, str]] = {
     ),
     "reconstruction": (
         "How much nearer (PSNR in dB) an image rebuilt from an update comes to an example than the best guess that "
-        "does not look at the update; and this gain for examples that were trained on, less the same for examples of "
-        "the same client that a coin held back. The first step is a stronger adversary than any server.",
+        "does not look at the update, of a text how much more alike in tokens and their places; and this gain for "
+        "examples that were trained on, less the same for examples of the same client that a coin held back. The first "
+        "step is a stronger adversary than any server.",
         "It measures leakage of an update, not memorisation by a model, and one attack that fails does not prove that "
-        "none succeeds. The best guess is picked with knowledge of the true image, so a value below 0 against it does "
+        "none succeeds. The best guess is picked with knowledge of the truth, so a value below 0 against it does "
         "not mean that nothing leaked.",
     ),
     "extrapolated exposure": (
@@ -320,7 +322,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         )
         drawn = figures.over_rounds(
             "reconstruction",
-            "dB over the best prior, in − out",
+            f"{'dB' if summary.gain == 'margin' else 'likeness'} over the best prior, in − out",
             panels,
             subtitle,
             nulls=[0.0],
@@ -391,6 +393,7 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     shown = list(sections(summary, everything=True))
     for section in shown:
         yield from section_html(section)
+    yield from passages_html(run)
     words = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(shown))
     yield f"<h2>Words of the tables</h2><dl>{words}</dl>" if words else ""
     yield "<h2>Figures</h2>"
@@ -441,6 +444,7 @@ td, th {{ padding: .15rem .9rem .15rem 0; text-align: right; font-weight: normal
 td:first-child, th:first-child {{ text-align: left }}
 td:first-child {{ padding-left: 1rem }}
 th {{ color: #666 }} th.measure {{ color: #0072b2; padding-top: .7rem }}
+code {{ white-space: pre-wrap }}
 figure {{ margin: 1.2rem 0 }} img {{ max-width: 100% }} figcaption {{ color: #666; font-size: .9em }}
 .alarm {{ color: #b00020; font-weight: 600 }}
 dt {{ font-weight: 600 }} dd {{ margin: 0 0 .8rem 0; max-width: 48rem }}

@@ -23,6 +23,9 @@ CAPTION = (
     "took part. In brackets 95 % intervals; n counts audit examples."
 )
 
+GAINS = ("margin", "likeness_gain")
+"""What a reconstruction has over the best prior: of pictures and tables, and of texts."""
+
 VIEWS = {
     "message": "a client's real message",
     "aggregate": "the aggregate",
@@ -40,6 +43,7 @@ TERMS: Mapping[str, str] = {
     "FPR": "false positive rate: share of non-members that are taken for members",
     "≈": "the interval spans more than half of 0 to 1: read it, not the number",
     "PSNR": "peak signal-to-noise ratio: how near two images are, in decibels",
+    "likeness": "of two texts: the mean of the shares of tokens and of places that are the same, 0 to 1",
     "prior": "a guess that does not look at the update, such as the mean image",
     "first step": "what a client's first batch alone changes, which no server sees",
     "global / local": "retention, the share of the local effect that is kept",
@@ -114,7 +118,7 @@ class Summary:
         self.run = run
         self.kinds: tuple[str, ...] = tuple(dict.fromkeys(run.audit["kind"].tolist()))
         self.rows = [row for row in run.rows() if row.run == row.client == EVERYWHERE]
-        self.leaks = tuple(dict.fromkeys(row.source for row in self.rows if row.reading.metric == "margin"))
+        self.leaks = tuple(dict.fromkeys(row.source for row in self.rows if row.reading.metric in GAINS))
         self._values: dict[tuple[int, str, str, str, frozenset[str]], Value] = {}
         for row in self.rows:
             reading = row.reading
@@ -147,12 +151,21 @@ class Summary:
         found = [(round, self.value(metric, level, subject, *words, round=round)) for round in rounds]
         return [(round, value) for round, value in found if value is not None]
 
+    @property
+    def gain(self) -> str:
+        """The metric of what a reconstruction has over the best prior: that of texts only where there is no other."""
+        there = {row.reading.metric for row in self.rows}
+        return next((gain for gain in GAINS if gain in there), GAINS[0])
+
     def leaked(self, view: str, kind: str) -> list[tuple[int, Value]]:
-        """Over the attacked rounds: by how much ins are better rebuilt than outs, by the first probe of this kind."""
+        """Over the attacked rounds: by how much ins are better rebuilt than outs, by the first probe of this kind.
+
+        In dB, of texts in likeness: `gain` says which.
+        """
         rounds = sorted({key[0] for key in self._values} - {FINAL})
         found = []
         for round in rounds:
-            rows = self.settings("margin.difference", f"view={view}", round=round)
+            rows = self.settings(f"{self.gain}.difference", f"view={view}", round=round)
             further = {_of(source) for source in self.leaks}
             own = [value for _, about, parts, value in rows if about == kind and parts.isdisjoint(further)]
             found += [(round, value) for value in own[:1]]
@@ -275,7 +288,8 @@ def _reconstruction(
     sizes = sorted(
         {
             int(word.removeprefix("sum="))
-            for _, _, words, _ in summary.settings("margin", "view=sum", *own)
+            for gain in GAINS
+            for _, _, words, _ in summary.settings(gain, "view=sum", *own)
             for word in words
             if word.startswith("sum=")
         }
@@ -300,13 +314,14 @@ def _reconstruction(
                 value = values[kind, ("sum", f"sum={size}")]
                 if value:
                     rows.append((f"{kind}, sum of {size}", _count(value), "", _cell(value), *blank))
-        blocks.append((heading, tuple(rows)))
+        if rows:  # pictures and texts have measures of their own
+            blocks.append((heading, tuple(rows)))
         found[metric] = values
     notes = []
     for place, name in places.items():
         differences, margins = (
-            {kind: value for kind in summary.kinds if (value := found[metric][kind, place])}
-            for metric in ("margin.difference", "margin")
+            {kind: value for metric in GAINS for kind in summary.kinds if (value := found[metric + of][kind, place])}
+            for of in (".difference", "")
         )
         if differences or margins:
             notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
@@ -317,8 +332,11 @@ _REBUILT = {
     "identified": "reconstruction, identified: share of examples nearer to what was rebuilt than all of a gallery is",
     "margin": "reconstruction, dB of PSNR over the best prior (picked with knowledge of the truth: below 0 does not "
     "mean that nothing leaked)",
+    "likeness_gain": "reconstruction, likeness of texts over the best prior (picked with knowledge of the truth)",
     "identified.difference": "reconstruction, identified, in − held back (without leakage: 0)",
     "margin.difference": "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)",
+    "likeness_gain.difference": "reconstruction, gain in likeness over the best prior, in − held back (without "
+    "leakage: 0)",
 }
 """What is told of an attack, the telling ones first, and how it is headed."""
 

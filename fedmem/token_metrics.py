@@ -65,3 +65,86 @@ def score_tokens(found: IntArray, truth: IntArray, padding: int | None = None) -
         ordered=(found[place] == truth).all(axis=1).astype(np.float64),
         place=place,
     )
+
+
+def usual(rows: IntArray) -> IntArray:
+    """(1, W) of n rows (n, W), -1 after their ends, the commonest entry at each place, of equal ones the lowest.
+
+    >>> usual(np.array([[3, 5, -1], [3, 4, -1], [2, 4, 7]])).tolist()
+    [[3, 4, -1]]
+    """
+    return np.array([[np.bincount(column + 1).argmax() - 1 for column in rows.T]], dtype=np.int64)
+
+
+def in_proportion(rows: IntArray) -> IntArray:
+    """(1, W) a row with tokens as frequent as in n rows (n, W), as nearly as W places allow, in order of number.
+
+    Each token gets the whole part of its share of W, and places that are left go to the largest remainders, of equal
+    ones the lowest number. Rows without any token give -1.
+
+    >>> in_proportion(np.array([[7, 5, 5], [5, 7, 5]])).tolist()
+    [[5, 5, 7]]
+    """
+    width = rows.shape[1]
+    counts = np.bincount(rows[rows >= 0])
+    if not counts.sum():
+        return np.full((1, width), -1, dtype=np.int64)
+    wanted = width * counts / counts.sum()
+    given = np.floor(wanted).astype(np.int64)
+    given[np.argsort(given - wanted, kind="stable")[: width - given.sum()]] += 1
+    return np.repeat(np.arange(len(counts)), given)[None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """How alike sequences are: `tokens`, the share of tokens that both have, as multisets, and `in_place`, that of
+    places with the same token; both of the tokens of the longer of the two, 0..1, higher is more alike.
+    """
+
+    tokens: FloatArray
+    in_place: FloatArray
+
+    @property
+    def both(self) -> FloatArray:
+        """The mean of the two: 1 if and only if the sequences are the same."""
+        return (self.tokens + self.in_place) / 2
+
+
+def likeness(found: IntArray, truth: IntArray) -> Likeness:
+    """(m, n) how alike every one of m sequences (m, W) is to every one of n (n, W); -1 after their ends is no token.
+
+    Two sequences without any token are not alike.
+
+    >>> alike = likeness(np.array([[4, 4, 1], [4, 1, -1]]), np.array([[4, 1, -1]]))
+    >>> alike.tokens.round(2).tolist(), alike.in_place.round(2).tolist()
+    ([[0.67], [1.0]], [[0.33], [1.0]])
+    """
+    size = max(int(found.max(initial=0)), int(truth.max(initial=0))) + 1
+    counts = np.zeros((len(found), size), dtype=np.int64)
+    np.add.at(counts, (np.nonzero(found >= 0)[0], found[found >= 0]), 1)
+    lengths = (found >= 0).sum(axis=1)
+    tokens, in_place = np.zeros((2, len(found), len(truth)))
+    for j, row in enumerate(truth):
+        kinds, times = np.unique(row[row >= 0], return_counts=True)
+        longer = np.maximum(lengths, times.sum()).clip(min=1)
+        tokens[:, j] = np.minimum(counts[:, kinds], times).sum(axis=1) / longer
+        in_place[:, j] = ((found == row) & (row >= 0)).sum(axis=1) / longer
+    return Likeness(tokens=tokens, in_place=in_place)
+
+
+def in_order(found: IntArray, truth: IntArray) -> float:
+    """The length of the longest common subsequence of two sequences (W,), as a share of the longer, 0..1; -1 is none.
+
+    0 where neither has a token.
+
+    >>> in_order(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4]))
+    0.75
+
+    Reference: Lin (2004), ROUGE-L, is built on the same.
+    """
+    first, second = (tokens[tokens >= 0] for tokens in (found, truth))
+    row = np.zeros(len(second) + 1, dtype=np.int64)
+    for token in first:
+        longer = np.concatenate([[0], np.where(second == token, row[:-1] + 1, row[1:])])
+        row = np.maximum.accumulate(np.maximum(longer, row))
+    return int(row[-1]) / max(len(first), len(second), 1)

@@ -90,3 +90,19 @@ def whole(inputs: Ints, targets: Ints) -> Ints:
     [[5, 6, -1]]
     """
     return np.concatenate([inputs[:, :1], targets], axis=1)
+
+
+def texts(inputs: Ints, targets: Ints) -> Ints:
+    """The windows (n, L + 1) of n rows up to the last token that is asked for, and -1 after it; see `told`.
+
+    >>> texts(np.array([[7, 8, 1, 2], [5, 6, 0, 0]]), np.array([[-1, 1, 2, -1], [-1, -1, -1, -1]])).tolist()
+    [[7, 8, 1, 2, -1], [-1, -1, -1, -1, -1]]
+    """
+    asked_at = targets != PADDING
+    # how many targets there are up to the last that is asked for
+    count = np.where(asked_at.any(axis=1), targets.shape[1] - asked_at[:, ::-1].argmax(axis=1), 0)
+    places = np.arange(targets.shape[1] + 1)
+    shifted = np.concatenate([inputs, targets[:, -1:]], axis=1)
+    rows = np.arange(len(shifted))
+    shifted[rows, count] = np.where(count > 0, targets[rows, count - 1], PADDING)
+    return np.where((places <= count[:, None]) & (count[:, None] > 0), shifted, PADDING)

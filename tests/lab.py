@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.func import functional_call
-from torch.nn import functional
 
 from fedmem.clients.sgd import Sgd
 from fedmem.components import GradientTarget
 from fedmem.directions import CanaryClients
+from fedmem.losses import mean_loss
 from fedmem.seeding import stream
 from fedmem.types import (
     EVERYWHERE,
@@ -53,10 +53,7 @@ def parameters(model: nn.Module) -> Params:
 
 def gradient_of(model: nn.Module, params: Params, inputs: NDArray[np.float32], targets: IntArray) -> Params:
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-    outputs = functional_call(model, leaves, (torch.from_numpy(inputs),))
-    # of a text (n, L, V) for targets (n, L), -1 where nothing is asked
-    outputs = outputs if outputs.ndim == 2 else outputs.transpose(1, 2)
-    loss = functional.cross_entropy(outputs, torch.from_numpy(targets), ignore_index=-1)
+    loss = mean_loss(functional_call(model, leaves, (torch.from_numpy(inputs),)), torch.from_numpy(targets))
     return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
@@ -67,6 +64,7 @@ def target_of(model: nn.Module, params: Params, rows: Examples) -> GradientTarge
         gradient=gradient_of(model, params, rows.inputs, rows.targets),
         num_images=len(rows),
         input_shape=rows.inputs.shape[1:],
+        target_shape=rows.targets.shape[1:],
         num_classes=10,
         knows="gradient",
     )

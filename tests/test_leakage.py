@@ -505,7 +505,7 @@ def test_near_copies_leak_nothing_to_an_attack_that_did_not_look(alone: int, mon
             answer = Reconstruction(inputs=images[-24:], labels=np.arange(24) % 10, distance=0.0)
             (one,) = score(case, answer, lab)
             assert one.control == bool(case.controls)
-            found.append(one.psnr)
+            found.append(one.values["psnr"])
         return np.array(found)
 
     def deviation(differences: FloatArray) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.token_metrics import overlap, score_tokens
+from fedmem.token_metrics import in_order, in_proportion, likeness, overlap, score_tokens, usual
 
 TOKENS = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 
@@ -64,3 +64,51 @@ def test_fewer_rebuilt_than_true_ones_stand_for_several() -> None:
     scores = score_tokens(np.array([[1, 2]]), np.array([[1, 2], [2, 3]]))
     assert scores.recall.tolist() == [1.0, 0.5]
     assert scores.recall.mean() == pytest.approx(0.75)
+
+
+ROW = st.lists(st.integers(0, 3), max_size=6).map(lambda tokens: np.array((tokens + [-1] * 6)[:6]))
+
+
+@given(st.lists(ROW, min_size=1, max_size=4), st.lists(ROW, min_size=1, max_size=4))
+def test_likeness_is_that_of_plain_counts_and_one_for_equal_texts_alone(
+    found: list[np.ndarray], truth: list[np.ndarray]
+) -> None:
+    alike = likeness(np.array(found), np.array(truth))
+    for i, one in enumerate(found):
+        for j, true in enumerate(truth):
+            longer = max((one >= 0).sum(), (true >= 0).sum(), 1)
+            assert alike.tokens[i, j] == overlap(one, true, padding=-1) / longer
+            same = sum(a == b >= 0 for a, b in zip(one.tolist(), true.tolist(), strict=True))
+            assert alike.in_place[i, j] == same / longer
+            assert (alike.both[i, j] == 1) == (one.tolist() == true.tolist() and true[0] >= 0)
+            assert 0 <= alike.in_place[i, j] <= in_order(one, true) <= alike.tokens[i, j] <= 1
+
+
+@given(ROW, ROW)
+def test_tokens_in_order_are_the_longest_common_subsequence(found: np.ndarray, truth: np.ndarray) -> None:
+    first, second = ([t for t in row.tolist() if t >= 0] for row in (found, truth))
+
+    def longest(i: int, j: int) -> int:
+        if i == len(first) or j == len(second):
+            return 0
+        if first[i] == second[j]:
+            return 1 + longest(i + 1, j + 1)
+        return max(longest(i + 1, j), longest(i, j + 1))
+
+    assert in_order(found, truth) == longest(0, 0) / max(len(first), len(second), 1)
+
+
+@given(st.lists(ROW, min_size=1, max_size=5))
+def test_guesses_of_a_population_are_its_commonest_tokens_and_its_shares(rows: list[np.ndarray]) -> None:
+    population = np.array(rows)
+    (ordinary,), (shares,) = usual(population), in_proportion(population)
+    for place, token in enumerate(ordinary.tolist()):
+        column = population[:, place].tolist()
+        assert column.count(token) == max(map(column.count, column))
+    tokens = population[population >= 0]
+    if len(tokens):
+        assert (shares >= 0).all()
+        for token in range(4):
+            assert abs((shares == token).sum() - 6 * (tokens == token).mean()) < 1
+    else:
+        assert (shares == -1).all()

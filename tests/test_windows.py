@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.windows import PADDING, asked, cut, whole
+from fedmem.windows import PADDING, asked, cut, texts, told, whole
 
 sizes = st.lists(st.integers(0, 40), max_size=5)
 lengths = st.integers(2, 12)
@@ -54,3 +54,12 @@ def test_windows_that_overlap_by_their_last_token_would_be_seen():
     assert usual[0] & usual[1] == {4}
     first, second = cut([text], 4).tokens[:2]
     assert not set(first.tolist()) & set(second.tolist())
+
+
+@given(st.lists(st.lists(st.integers(-1, 5), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_texts_end_with_the_last_token_that_is_asked_for_row_by_row(targets):
+    wanted = np.array(targets)
+    inputs = np.random.default_rng(0).integers(6, size=wanted.shape)
+    for row, found in enumerate(texts(inputs, wanted).tolist()):
+        tokens, _ = told(inputs[row], wanted[row])
+        assert found == [*tokens, *[PADDING] * (5 - len(tokens))]

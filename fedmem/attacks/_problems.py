@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,9 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """Images (n, *shape), their labels (n,), and the matching distance that they reach."""
+    """Images (n, *shape), their labels (n,), and the matching distance that they reach; texts as `Reconstruction`."""
 
-    inputs: NDArray[np.float32]
+    inputs: NDArray[Any]
     labels: IntArray
     distance: float
 

@@ -89,6 +89,8 @@ def _matchable(target: GradientTarget) -> None:
     example = next(iter(target.params.values()))
     # rows enough that chance in the model shows
     inputs = torch.full((ROWS, *target.input_shape), 0.5, dtype=torch.float32, device=example.device)
+    # at 0.5 every token is the first one
+    inputs = inputs.long() if target.target_shape else inputs
     try:
         with torch.no_grad():
             first, again = (
@@ -100,10 +102,10 @@ def _matchable(target: GradientTarget) -> None:
             f"the model cannot be called on inputs of shape {tuple(target.input_shape)}: {error}; give input_shape "
             "without the axis of the batch"
         ) from error
-    if shape != (ROWS, target.num_classes):
+    if shape != (ROWS, *target.target_shape, target.num_classes):
         raise TargetError(
             f"the model gives outputs of shape {shape[1:]} for {target.num_classes} classes; attacks match the "
-            "cross-entropy of one output for each class"
+            f"cross-entropy of one output for each class{' at each place' if target.target_shape else ''}"
         )
     if not torch.allclose(first, again, equal_nan=True):
         raise TargetError(

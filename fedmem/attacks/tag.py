@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
 
-from fedmem.attacks._problems import labels_of
+from fedmem.attacks._labels import last_bias_name
+from fedmem.attacks._problems import STACK_VALUES, Problem, Solution, best, labels_of
 from fedmem.attacks._targets import checked
+from fedmem.attacks._windows import Soft, given, slopes_at, slopes_of
 from fedmem.components import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
 from fedmem.types import IntArray, Params
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """Finds token embeddings whose gradient is near to the target's, in squares and in absolute values, as TAG does.
+    """Finds texts whose gradient is near to the target's, in squares and in absolute values, as TAG does.
 
-    Minimises `sum over the parameters but the embedding's of |G - g|² + l1 |G - g|₁`, each divided by its value at
-    G = 0, over embeddings (num_images, length, d), by Adam from normal noise as wide as the model's embeddings. Each is
-    then read as the token whose embedding is nearest in Euclidean distance, the first of equally near ones.
+    Minimises `sum over parameters of |G - g|² + l1 |G - g|₁`, each divided by its value at G = 0, by Adam. What is
+    searched, and what comes back, depends on what the model is asked:
 
-    Inputs are token numbers: `input_shape` is (length,), and inputs hold whole numbers 0 .. V-1, as float32 like all
-    inputs here, which the model has to make whole itself (`x.long()`). The first `torch.nn.Embedding` among its modules
-    has to be the one that reads them. The model has one output for each class of a text.
+    - for a class of each text: embeddings (num_images, length, d), from normal noise as wide as the model's. Each is
+      then read as the token whose embedding is nearest in Euclidean distance, the first of equally near ones. The
+      gradient of the embedding itself is left out. Labels are sorted, (num_images,);
+    - at each place for the next token (`target_shape` is (length,)): shares of tokens at length + 1 places, a softmax,
+      from normal noise of width 0.1, and where each text ends, at first most likely nowhere. A token is both read and
+      asked for: the embedding of a place is the mean of the embeddings by its shares, so that the gradient of the
+      embedding is matched as well. At last other ends and last tokens of up to four texts are tried out by the
+      distance. Labels are the next tokens, (num_images, length), -1 from the end of a text on.
 
-    Returns token numbers (num_images, length), sorted labels (num_images,), and as `distance` |G - g|² / |g|² at these
-    tokens over all parameters: 0 only where the tokens explain the gradient, NaN if it is zero or not finite.
+    Inputs are token numbers (num_images, length): whole numbers 0 .. V-1, as float32 like all inputs here where a class
+    is asked for. The first `torch.nn.Embedding` among the modules of the model has to be the one that reads them.
+
+    `distance` is |G - g|² / |g|² at the tokens found, over all parameters: 0 only where they explain the gradient, NaN
+    if that is zero or not finite.
 
     Fields
 
@@ -43,8 +51,8 @@ class Tag:
     - `l1`: weight of the absolute values beside the squares.
     - `restarts`: independent starts; the one with the smallest `distance` is taken.
     - `vocabulary`: whether `all` tokens are candidates, or those `touched`: plain descent changes the embeddings of no
-      others, so that the embedding's gradient gives away which tokens there are, if no other layer shares its weights.
-    - `labels`: whether labels are `inferred`, or `known` to the adversary.
+      others, so that the embedding's gradient gives away which tokens are read, if no other layer shares its weights.
+    - `labels`: whether labels are `inferred`, or `known` to the adversary; next tokens are the text, so never known.
 
     Guarantees:
 
@@ -52,8 +60,8 @@ class Tag:
     - what a target gets does not depend on the targets beside it;
     - sign and scale of the gradient matter, unlike to a cosine: they have to be those of one step.
 
-    Errors: `ComponentError` if the model has no embedding that reads its inputs, `TargetError` if a target does not
-    fit.
+    Errors: `ComponentError` if the model has no embedding that reads its inputs, or next tokens should be known,
+    `TargetError` if a target does not fit.
 
     >>> import torch
     >>> class Text(torch.nn.Module):
@@ -77,6 +85,8 @@ class Tag:
     Reference: Deng et al. (2021), TAG: Gradient Attack on Transformer-based Language Models.
     """
 
+    texts: ClassVar[bool] = True
+
     steps: Annotated[int, Gt(0)] = 1000
     lr: Annotated[float, Gt(0)] = 0.05
     l1: Annotated[float, Ge(0)] = 0.1
@@ -95,64 +105,179 @@ class Tag:
         """One reconstruction per target, in their order."""
         for target in targets:
             _reading(target)
-        return [self._one(target, rng) for target, rng in zip(checked(targets), rngs, strict=True)]
+            if target.target_shape and self.knows:
+                raise ComponentError(
+                    "attack.labels",
+                    "the labels are the next tokens here, which are the text itself; write `labels: inferred`",
+                )
+        problems = [
+            problem
+            for index, (target, rng) in enumerate(zip(checked(targets), rngs, strict=True))
+            for problem in self._starts(index, target, rng)
+        ]
+        # each by itself: a stack of one is as fast, since texts are searched step by step
+        return best(problems, self._solve, times=STACK_VALUES)
 
-    def _one(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
+    def _starts(self, index: int, target: GradientTarget, rng: np.random.Generator) -> list[Problem]:
+        """The restarts of one target, from normal noise."""
+        table = target.params[f"{_reading(target)}.weight"]
+        (length,) = target.input_shape
+        shape = (length + 1, len(table)) if target.target_shape else (length, table.shape[1])
+        labels = np.empty(0, dtype=np.int64) if target.target_shape else labels_of(target)
+        return [
+            Problem(
+                index=index,
+                target=target,
+                inputs=rng.standard_normal((target.num_images, *shape)).astype(np.float32),
+                labels=labels,
+            )
+            for _ in range(self.restarts)
+        ]
+
+    def _solve(self, problems: Sequence[Problem]) -> list[Solution]:
+        return [(self._windows if one.target.target_shape else self._classes)(one) for one in problems]
+
+    def _classes(self, problem: Problem) -> Solution:
+        """Texts with a class each."""
         import torch
 
+        target, labels = problem.target, problem.labels
         name = _reading(target)
         table = target.params[f"{name}.weight"].detach().float()
-        gradient = {key: value.detach().float() for key, value in target.gradient.items()}
-        size = float(sum(value.double().square().sum() for value in gradient.values()))
-        blank = not math.isfinite(size) or size == 0
-        known = torch.arange(len(table), device=table.device)
-        if self.vocabulary == "touched" and not blank:
-            moved = gradient[f"{name}.weight"].abs().sum(1) > 0
-            known = known[moved] if moved.any() else known
-        labels = labels_of(target)
-        best: tuple[float, IntArray] | None = None
-        for _ in range(self.restarts):
-            shape = (target.num_images, target.input_shape[0], table.shape[1])
-            start = torch.from_numpy(rng.standard_normal(shape).astype(np.float32)).to(table) * table.std(correction=0)
-            found = start if blank else self._searched(target, name, gradient, labels, start)
-            near = torch.cdist(found.flatten(0, 1), table[known]).argmin(1)
-            tokens = known[near].reshape(shape[:2])
-            slopes = _slopes(target, target.params, labels, tokens)
-            away = sum((slopes[key].detach() - value).double().square().sum() for key, value in gradient.items())
-            distance = math.nan if blank else float(away) / size
-            if best is None or distance < best[0] or best[0] != best[0]:
-                best = distance, tokens.cpu().numpy()
-        assert best is not None
-        return Reconstruction(inputs=best[1].astype(np.float32), labels=labels, distance=best[0])
+        start = torch.from_numpy(problem.inputs).to(table) * table.std(correction=0)
+        found, wanted = start, _wanted(target)
+        if _size(wanted) > 0:
+            params = {key: target.params[key].detach().float() for key in wanted}
+            named = [key for key in wanted if key != f"{name}.weight"]
+            tokens = torch.zeros(start.shape[:2], dtype=torch.int64, device=start.device)
 
-    def _searched(self, target: GradientTarget, name: str, gradient: Params, labels: IntArray, start: Tensor) -> Tensor:
-        """(n, length, d) embeddings whose gradient is near to the one that is wanted."""
+            def slopes(embeddings: Sequence[Tensor]) -> Params:
+                with given(target.model, name, embeddings[0]):
+                    return _slopes(target, params, labels, tokens, named)
+
+            (found,) = self._descended([start], slopes, {key: wanted[key] for key in named})
+        known = torch.arange(len(table), device=table.device)[self._read(target, name)]
+        near = torch.cdist(found.flatten(0, 1), table[known]).argmin(1)
+        read = known[near].reshape(start.shape[:2])
+        distance = _distance(_slopes(target, target.params, labels, read), wanted)
+        return Solution(inputs=read.cpu().numpy().astype(np.float32), labels=labels, distance=distance)
+
+    def _windows(self, problem: Problem) -> Solution:
+        """Texts of which the next token is asked at each place."""
         import torch
 
-        wanted = {key: value for key, value in gradient.items() if key != f"{name}.weight"}
-        params = {key: target.params[key].detach().float() for key in gradient}
+        target, wanted = problem.target, _wanted(problem.target)
+        name = _reading(target)
+        table = target.params[f"{name}.weight"]
+        soft = Soft.start(torch.from_numpy(problem.inputs).to(table.device))
+        allowed = torch.ones(problem.inputs.shape[1:], dtype=torch.bool, device=table.device)
+        # the last token is asked for and never read
+        allowed[:-1] = self._read(target, name)
+        if _size(wanted) > 0:
+            tokens, ends = self._descended(
+                [soft.tokens, soft.ends],
+                lambda moved: slopes_of(target, name, Soft(tokens=moved[0], ends=moved[1]), allowed),
+                wanted,
+            )
+            soft = Soft(tokens=tokens, ends=ends)
+        found = soft.decided(allowed)
+        distance = _distance(slopes_at(target, found), wanted)
+        if len(found) <= FEW and EXACT < distance < NEARBY:
+            found, distance = _ended(target, wanted, soft, allowed, found, distance)
+        return Solution(inputs=np.maximum(found[:, :-1], 0), labels=found[:, 1:], distance=distance)
+
+    def _read(self, target: GradientTarget, name: str) -> Tensor:
+        """(V,) whether a token may be read."""
+        import torch
+
+        weight = target.params[f"{name}.weight"]
+        gradient = target.gradient.get(f"{name}.weight")
+        found = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
+        if self.vocabulary == "touched" and gradient is not None:
+            moved = gradient.detach().float().abs().sum(1) > 0
+            found = moved if moved.any() else found
+        return found
+
+    def _descended(
+        self, starts: Sequence[Tensor], slopes: Callable[[Sequence[Tensor]], Params], wanted: Params
+    ) -> list[Tensor]:
+        """Where Adam comes to from these starts, when the slopes there should be those wanted."""
+        import torch
+
         squares, sizes = (
             float(sum(measure(value).sum() for value in wanted.values())) + 1e-24
             for measure in (torch.square, torch.abs)
         )
-        tokens = torch.zeros(start.shape[:2], dtype=torch.int64, device=start.device)
-        found, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
+        found = list(starts)
+        first, second = ([torch.zeros_like(one) for one in starts] for _ in range(2))
         for step in range(1, self.steps + 1):
-            found = found.detach().requires_grad_()
-            with _given(target.model, name, found):
-                slopes = _slopes(target, params, labels, tokens, list(wanted))
-            apart = [slopes[key] - value for key, value in wanted.items()]
+            found = [one.detach().requires_grad_() for one in found]
+            at = slopes(found)
+            apart = [at[key] - value for key, value in wanted.items()]
             objective = torch.stack([part.square().sum() for part in apart]).sum() / squares
             objective = objective + self.l1 * torch.stack([part.abs().sum() for part in apart]).sum() / sizes
-            (slope,) = torch.autograd.grad(objective, found)
+            lr = self.lr * (1 - (step - 1) / self.steps)
             with torch.no_grad():
-                slope.nan_to_num_(0.0)
-                first.mul_(0.9).add_(slope, alpha=0.1)
-                second.mul_(0.999).addcmul_(slope, slope, value=0.001)
-                lr = self.lr * (1 - (step - 1) / self.steps)
-                moves = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-12)
-                found = found - lr * moves
-        return found.detach()
+                for i, slope in enumerate(torch.autograd.grad(objective, found)):
+                    slope.nan_to_num_(0.0)
+                    first[i].mul_(0.9).add_(slope, alpha=0.1)
+                    second[i].mul_(0.999).addcmul_(slope, slope, value=0.001)
+                    moves = first[i] / (1 - 0.9**step) / ((second[i] / (1 - 0.999**step)).sqrt() + 1e-12)
+                    found[i] = found[i] - lr * moves
+        return [one.detach() for one in found]
+
+
+LAST = 3
+"""Tokens, the likeliest ones, that are tried at the end of a text."""
+
+ASKED = 8
+"""Tokens that are tried there beside them: those that the gradient of the output's bias says were asked for."""
+
+NEAR = (-1, 0, 1, 2)
+"""Where else, counted in tokens, the end of a text is sought."""
+
+PASSES = 3
+"""How often all texts are gone through at most."""
+
+EXACT, NEARBY = 1e-9, 0.6
+"""Ends are tried out between these distances: nearer, tokens explain the gradient; further, nothing would."""
+
+FEW = 4
+"""Texts of which ends are tried out at most: each of them costs some hundred gradients."""
+
+
+def _ended(
+    target: GradientTarget, wanted: Params, soft: Soft, allowed: Tensor, found: IntArray, distance: float
+) -> tuple[IntArray, float]:
+    """Texts whose ends and last tokens were tried out by the distance, text after text, as long as something is nearer.
+
+    A search that moves all at once often takes a text for a token too short or too long.
+    """
+    import torch
+
+    name = last_bias_name(target.gradient, target.num_classes)
+    bias = wanted[name].cpu().numpy() if name else np.zeros(target.num_classes)
+    order = np.argsort(bias, kind="stable")[:ASKED]
+    asked = order[bias[order] < 0].tolist()
+    ranked = soft.tokens.masked_fill(~allowed, -torch.inf).argsort(dim=2, descending=True, stable=True).cpu().numpy()
+    width = found.shape[1]
+    for _ in range(PASSES):
+        before = distance
+        for row in range(len(found)):
+            if distance < EXACT:
+                return found, distance
+            first, length = found[row].copy(), int((found[row] >= 0).sum())
+            for end in sorted({min(max(length + step, 2), width) for step in NEAR}):
+                for last in dict.fromkeys([*ranked[row, end - 1, :LAST].tolist(), *asked]):
+                    other = found.copy()
+                    other[row] = np.where(np.arange(width) < end, ranked[row, :, 0], -1)
+                    other[row, : min(length, end) - 1] = first[: min(length, end) - 1]
+                    other[row, end - 1] = last
+                    if (away := _distance(slopes_at(target, other), wanted)) < distance:
+                        found, distance = other, away
+        if distance == before:
+            break
+    return found, distance
 
 
 def _reading(target: GradientTarget) -> str:
@@ -169,14 +294,20 @@ def _reading(target: GradientTarget) -> str:
     return names[0]
 
 
-@contextmanager
-def _given(model: nn.Module, name: str, embeddings: Tensor) -> Iterator[None]:
-    """The embedding of the model answers with these, whatever it is asked."""
-    hook = model.get_submodule(name).register_forward_hook(lambda *_: embeddings)
-    try:
-        yield
-    finally:
-        hook.remove()
+def _wanted(target: GradientTarget) -> Params:
+    return {key: value.detach().float() for key, value in target.gradient.items()}
+
+
+def _size(gradient: Params) -> float:
+    """The squared length, 0 where it is not finite: there is nothing to match."""
+    size = float(sum(value.double().square().sum() for value in gradient.values()))
+    return size if math.isfinite(size) else 0.0
+
+
+def _distance(slopes: Params, wanted: Params) -> float:
+    """The squared distance as a share of the squared length of what is wanted; NaN without one."""
+    away = sum((slopes[key].detach() - value).double().square().sum() for key, value in wanted.items())
+    return float(away) / size if (size := _size(wanted)) else math.nan
 
 
 def _slopes(

@@ -10,7 +10,7 @@ import numpy as np
 from fedmem.components import ClientAlgorithm, Context, GradientTarget, PersonalClient
 from fedmem.errors import ComponentError
 from fedmem.sums import in_order
-from fedmem.types import EVERYWHERE, IntArray, Level, Params, Transition
+from fedmem.types import EVERYWHERE, BoolArray, Federation, IntArray, Level, Params, Transition
 
 VIEWS: Mapping[Level, tuple[str, ...]] = {
     "local": ("message", "first_step"),
@@ -32,18 +32,13 @@ KNOWS = {
 class Control:
     """What an out example would change in a batch, were it in: `places` (k,) of the batch and the `rows` (k,) there.
 
-    Rows are those of the store: that of the example, `subject`, as often as it is copied, and near copies beside it.
+    Rows are those of the store: that of the example as often as it is copied, and near copies beside it. `own` are the
+    places of the example itself, in which it is sought.
     """
 
-    subject: int
     places: IntArray
     rows: IntArray
-
-    @property
-    def own(self) -> IntArray:
-        """The places of the example itself, in which it is sought."""
-        found: IntArray = self.places[self.rows == self.subject]
-        return found
+    own: IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +116,8 @@ class Scope:
             steps = _steps([len(part) for part in held], context)
         audit = federation.audit
         wanted = audit.is_in[run] & audit.holds(sorted(picked)).any(axis=0)
-        victims = np.flatnonzero(wanted & np.isin(federation.audit_start + np.arange(len(audit)), rows))
+        own = audit.subject[stands(federation) & np.isin(federation.trained, rows)]
+        victims = np.flatnonzero(wanted & np.isin(np.arange(len(audit)), own))
         controls = _controls(transition, sorted(picked.intersection(clients)), rows, context)
         if not len(victims) and not controls:
             return None
@@ -133,7 +129,8 @@ class Scope:
     ) -> GradientTarget:
         """Everything that an attack might be granted."""
         federation, count = context.federation, min(len(rows), self.max_images)
-        order = np.argsort(federation.store.targets[rows], kind="stable")
+        labels = federation.store.labels[rows]
+        order = np.argsort(labels, kind="stable")
         # of more rows than are rebuilt, labels in the proportions that they have
         spread = order[np.arange(count) * len(rows) // count] if count else order
         withheld = context.client.own(transition.before) if isinstance(context.client, PersonalClient) else ()
@@ -155,13 +152,29 @@ class Scope:
             knows=KNOWS[view],
             clients=len(clients_of(transition)),
             blocks=federation.blocks,
+            target_shape=federation.store.targets.shape[1:],
             withheld=withheld,
-            labels=federation.store.targets[rows][spread],
+            labels=labels[spread],
             algorithm=_first(context.client) if view == "first_step" else context.client,
             offer=offer,
             batches=None if batches is None or count < len(rows) else _places(batches, rows[order]),
             population=federation.population if len(federation.population) else None,
         )
+
+
+def stands(federation: Federation) -> BoolArray:
+    """(copies in all,) whether what is trained on is the example itself: its own row, or one with the same inputs.
+
+    A secret in a row of its own is measured by less than its copies are trained on, and is the same text. What carries
+    an example among other things is not it.
+    """
+    audit, store = federation.audit, federation.store.inputs
+    subjects = audit.subject
+    found = np.asarray(federation.trained == federation.audit_start + subjects)
+    others = np.flatnonzero(~found)
+    same = store[federation.trained[others]] == audit.examples.inputs[subjects[others]]
+    found[others] = same.all(axis=tuple(range(1, same.ndim)))
+    return found
 
 
 def clients_of(transition: Transition) -> tuple[int, ...]:
@@ -212,7 +225,7 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
     federation, run = context.federation, transition.run
     audit, found = federation.audit, {}
     subjects = audit.subject
-    own = federation.trained == federation.audit_start + subjects
+    own = stands(federation)
     # Some examples are measured and never trained on: nobody would find them in a batch.
     would_be = np.isin(subjects, subjects[own]) & audit.active(transition.round)[subjects]
     for client in clients:
@@ -229,9 +242,7 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
         there = np.array([place.get(row, -1) for row in stand_ins.tolist()], dtype=np.int64)
         for subject in dict.fromkeys(subjects[slots].tolist()):
             mine = (subjects[slots] == subject) & (there >= 0)
-            control = Control(
-                subject=federation.audit_start + subject, places=there[mine], rows=federation.trained[slots[mine]]
-            )
+            control = Control(places=there[mine], rows=federation.trained[slots[mine]], own=there[mine & own[slots]])
             if len(control.own):
                 found[subject] = control
     return found

@@ -1,28 +1,26 @@
-"""Against what a reconstruction is held: images that a victim could be taken for, and guesses that need no update."""
+"""Against what a reconstruction is held: examples that a victim could be taken for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedmem.components import Context, Reconstruction
+from fedmem.components import Context
 from fedmem.probes._cases import Case
-from fedmem.types import IntArray
-
-Images = NDArray[np.float32]
+from fedmem.probes._likeness import Rows, measure_of
+from fedmem.types import Examples, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Images (G, *shape) none of which is behind the update; the first `peers` of them are like the victim.
+    """Images (G, *shape), or texts, none of which is behind the update; the first `peers` of them are like the victim.
 
     Whoever is exchangeable with its peers is identified without any leakage with a chance of at most 1 / (peers + 1),
     and of just that where all are peers.
     """
 
-    images: Images
+    images: Rows
     peers: int
 
 
@@ -35,20 +33,22 @@ def gallery(kind: str, role: str, case: Case, most: int, context: Context) -> Ga
     come first. Real images are no peers where clients see them differently. It depends on no coin of the case.
     """
     federation = context.federation
-    audit, store = federation.audit, federation.store.inputs
-    families = {references.family: references.inputs for references in federation.references}
-    if kind in families:
-        return Gallery(images=families[kind], peers=len(families[kind]))
+    audit, store, rows = federation.audit, federation.store, measure_of(federation).rows
+    nobody = Gallery(images=rows(store.inputs[:0], store.targets[:0]), peers=0)
+    for references in federation.references:
+        if references.family == kind:
+            return Gallery(images=rows(references.inputs, references.targets), peers=len(references.inputs))
     if federation.shifted:
-        return Gallery(images=store[:0], peers=0)
+        return nobody
     others = np.flatnonzero((audit.kind == kind) & ~audit.holds(case.clients).any(axis=0))
-    same = audit.examples.inputs[others if role != "typical" else others[:0]][:most]
+    same = audit.examples.take((others if role != "typical" else others[:0])[:most])
     if role != "typical" and not len(same):
-        return Gallery(images=store[:0], peers=0)
-    fresh = np.concatenate([federation.population.inputs, federation.test.inputs])
+        return nobody
+    fresh = Examples.concatenate([federation.population, federation.test])
     room = max(0, most - len(same))
-    rest = store[_elsewhere(case, room - len(fresh), context)]
-    images = np.concatenate([same, fresh[:room], rest])
+    rest = store.take(_elsewhere(case, room - len(fresh), context))
+    found = Examples.concatenate([same, fresh.take(np.arange(min(room, len(fresh)))), rest])
+    images = rows(found.inputs, found.targets)
     return Gallery(images=images, peers=len(images) if role == "typical" else len(same))
 
 
@@ -61,20 +61,3 @@ def _elsewhere(case: Case, count: int, context: Context) -> IntArray:
     rows = np.setdiff1d(np.arange(federation.audit_start), own)
     rng = context.stream(f"leakage gallery {case.name}", run=place.run, round=place.round, client=place.client)
     return rows if len(rows) <= count else np.sort(rng.choice(rows, count, replace=False))
-
-
-def priors(case: Case, found: Reconstruction, context: Context) -> list[Images]:
-    """Batches that somebody could offer who has not seen the gradient, its labels apart."""
-    federation, place = context.federation, case.transition
-    batches = [np.full((1, *case.target.input_shape), 0.5, dtype=np.float32)]
-    batches += [references.inputs.mean(axis=0, keepdims=True) for references in federation.references]
-    population = federation.population
-    if len(population):
-        mean = population.inputs.mean(axis=0)
-        classes = np.unique(population.targets).tolist()
-        of_class = {label: population.inputs[population.targets == label].mean(axis=0) for label in classes}
-        rng = context.stream("leakage population", run=place.run, round=place.round, client=place.client)
-        batches.append(mean[None])
-        batches.append(np.stack([of_class.get(label, mean) for label in found.labels.tolist()]))
-        batches.append(population.inputs[rng.permutation(len(population))[: len(found.inputs)]])
-    return batches

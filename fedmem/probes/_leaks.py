@@ -29,6 +29,10 @@ RANGES = {
     "cells": (0.0, 1.0),
     "cells.difference": (-1.0, 1.0),
     "cells_gain": (-1.0, 1.0),
+    **dict.fromkeys(("likeness", "tokens", "in_order", "in_place", "verbatim"), (0.0, 1.0)),
+    **{f"{metric}.difference": (-1.0, 1.0) for metric in ("likeness", "tokens", "in_order", "in_place", "verbatim")},
+    "likeness_gain": (-1.0, 1.0),
+    "likeness_gain.difference": (-2.0, 2.0),
     "label_accuracy": (0.0, 1.0),
     "label_accuracy.guess": (0.0, 1.0),
     "coverage": (0.0, 1.0),
@@ -38,7 +42,7 @@ RANGES = {
 }
 """Metrics with bounds, which an interval does not leave."""
 
-SHARES = ("identified", "beats_prior", *EXTRACTED)
+SHARES = ("identified", "beats_prior", "verbatim", *EXTRACTED)
 """Metrics that are yes or no."""
 
 _ABOUT = re.compile(

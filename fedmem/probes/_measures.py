@@ -8,6 +8,7 @@ import numpy as np
 
 from fedmem.components import Context, Reconstruction
 from fedmem.errors import RunError
+from fedmem.losses import UNASKED
 from fedmem.probes._cases import Case
 from fedmem.probes._victims import Victim
 from fedmem.types import IntArray, Reading
@@ -34,30 +35,21 @@ def of_victim(victim: Victim) -> list[Reading]:
     """
     coin = CONTROL if victim.control else ""
     about, kind = f"{victim.case.setting}{coin},holder={victim.holder}", f",kind={victim.kind}"
-    values = {
-        "identified": victim.identified,
-        "margin": victim.margin,
-        "beats_prior": float(victim.mse < victim.prior_mse),
-        "psnr": victim.psnr,
-        "ssim": victim.ssim,
-        "mse": victim.mse,
-        "cells": victim.cells,
-        "cells_gain": victim.cells_gain,
-    }
     among = {"identified": f",gallery={victim.gallery},peers={victim.peers}"}
+    asked = {} if math.isnan(victim.identified) else {"identified": victim.identified}
     return [
         Reading(metric=metric, value=value, subject=str(victim.subject), setting=about + among.get(metric, "") + kind)
-        for metric, value in values.items()
-        if not (math.isnan(value) and metric in ("identified", "ssim", "cells", "cells_gain"))
+        for metric, value in {**asked, **victim.values}.items()
     ]
 
 
 def of_attack(case: Case, found: Reconstruction, context: Context) -> list[Reading]:
     """Readings of the attack as a whole."""
     classes, truth = context.federation.num_classes, context.federation.store.targets[case.rows]
+    labels, true = (some[some != UNASKED] for some in (found.labels, truth))
     values = {
-        "label_accuracy": _overlap(found.labels, truth, classes),
-        "label_accuracy.guess": _overlap(np.arange(len(found.labels)) % classes, truth, classes),
+        "label_accuracy": _overlap(labels, true, classes),
+        "label_accuracy.guess": _overlap(np.arange(len(labels)) % classes, true, classes),
         "distance": found.distance,
         "coverage": len(found.inputs) / len(truth),
     }
@@ -65,6 +57,6 @@ def of_attack(case: Case, found: Reconstruction, context: Context) -> list[Readi
 
 
 def _overlap(labels: IntArray, truth: IntArray, classes: int) -> float:
-    """The share of the labels that are right, as multisets."""
+    """The share of the labels that are right, as multisets; of texts, labels are their next tokens."""
     counts = (np.bincount(some, minlength=classes) for some in (labels, truth))
-    return float(np.minimum(*counts).sum() / len(labels))
+    return float(np.minimum(*counts).sum() / max(len(labels), 1))

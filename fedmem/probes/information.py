@@ -5,18 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
 from fedmem.components import Context
-from fedmem.probes._cases import VIEWS, Case, Scope
+from fedmem.losses import mean_loss
+from fedmem.probes._cases import VIEWS, Case, Scope, stands
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes._leaks import parsed, summed_up
 from fedmem.probes._measures import CONTROL
-from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
+from fedmem.types import (
+    EVERYWHERE,
+    FINAL,
+    Federation,
+    FloatArray,
+    IntArray,
+    Level,
+    Measurement,
+    Params,
+    Reading,
+    Transition,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +49,9 @@ class Information:
       random directions, `|J|_F^2 = E |J v|^2` with signs v, without bias in the square; it is exact where the input
       has no more numbers than `directions`;
     - `alignment`: the cosine of `g_l` and `h_l(x)`, -1..1, of victims and of controls (`coin=out`).
+
+    Of texts there is no `sensitivity`, since a token cannot be moved by a little; an example is a whole row, whose own
+    loss is the mean over all tokens that are asked for where it is trained on.
 
     `summarise` gives means by kind, and of `alignment` the difference between victims and controls, as `leakage` does,
     and from the same values
@@ -68,8 +83,6 @@ class Information:
     both are; Xu, Zhao, Song, Stewart and Ermon (2020), on usable information.
     """
 
-    texts: ClassVar[bool] = False
-
     rounds: tuple[Annotated[int, Gt(0)], ...] = ()
     victims: Annotated[int, Gt(0)] = 2
     runs: Annotated[int, Gt(0)] = 32
@@ -100,9 +113,12 @@ class Information:
         federation, place = context.federation, case.transition
         audit = federation.audit
         subjects = np.array([*case.victims.tolist(), *case.controls], dtype=np.int64)
-        inputs, targets = audit.examples.inputs[subjects], audit.examples.targets[subjects]
+        rows = _trained_on(subjects, federation)
+        inputs, targets = federation.store.inputs[rows], federation.store.targets[rows]
         rng = context.stream(f"information {case.name}", run=place.run, round=place.round, client=place.client)
-        own, moved = _gradients(federation.model, place.before, inputs, targets, self._directions(inputs[0].size, rng))
+        # tokens have no directions
+        directions = None if inputs.dtype.kind == "i" else self._directions(inputs[0].size, rng)
+        own, moved = _gradients(federation.model, place.before, inputs, targets, directions)
         readings = []
         for layer, names in _layers(case.target.gradient).items():
             part = _flat(case.target.gradient, names)
@@ -115,7 +131,7 @@ class Information:
                 values = {
                     "alignment": float(part @ gradient) / (length * (float(np.linalg.norm(gradient)) or math.nan))
                 }
-                if victim:
+                if victim and directions is not None:
                     squares = sum(moved[name][i] for name in names)
                     values["sensitivity"] = float(np.sqrt(squares)) / (len(case.rows) * length)
                 readings += [
@@ -132,24 +148,32 @@ class Information:
         return (signs / math.sqrt(self.directions)).astype(np.float32)
 
 
+def _trained_on(subjects: IntArray, federation: Federation) -> IntArray:
+    """Of each of these examples the first row of the store that is trained on and is the example itself."""
+    own, subject = stands(federation), federation.audit.subject
+    return np.array([federation.trained[own & (subject == one)][0] for one in subjects.tolist()], dtype=np.int64)
+
+
 def _gradients(
     model: nn.Module,
     params: Params,
-    inputs: NDArray[np.float32],
+    inputs: NDArray[Any],
     targets: IntArray,
-    directions: NDArray[np.float32],
+    directions: NDArray[np.float32] | None,
 ) -> tuple[Params, Mapping[str, FloatArray]]:
-    """Of each example the gradient of its loss by parameter, and the squared length of how it moves (m,)."""
+    """Of each example the gradient of its loss by parameter, and the squared length of how it moves (m,), if at all."""
     import torch
     from torch.func import functional_call
-    from torch.nn import functional
 
     leaves = {name: value.detach().double().requires_grad_() for name, value in params.items()}
     own, moved = [], []
-    for x, y in zip(torch.from_numpy(inputs).double(), torch.from_numpy(targets), strict=True):
-        x = x[None].requires_grad_()
-        loss = functional.cross_entropy(functional_call(model, leaves, (x,)), y[None])
-        gradient = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+    for x, y in zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True):
+        x = x[None] if directions is None else x[None].double().requires_grad_()
+        loss = mean_loss(functional_call(model, leaves, (x,)), y[None])
+        gradient = torch.autograd.grad(loss, list(leaves.values()), create_graph=directions is not None)
+        own.append([part.detach() for part in gradient])
+        if directions is None:
+            continue
         # J v is the derivative of v J' u by u, since J' u is linear in u
         weights = [torch.zeros_like(part, requires_grad=True) for part in gradient]
         (back,) = torch.autograd.grad(gradient, x, weights, create_graph=True)
@@ -157,11 +181,10 @@ def _gradients(
         for direction in torch.from_numpy(directions).double():
             moves = torch.autograd.grad(back, weights, direction.reshape(x.shape), retain_graph=True)
             squares += [float(part.square().sum()) for part in moves]
-        own.append([part.detach() for part in gradient])
         moved.append(squares)
     return (
         {name: torch.stack(parts) for name, parts in zip(leaves, zip(*own, strict=True), strict=True)},
-        dict(zip(leaves, np.array(moved).T, strict=True)),
+        dict(zip(leaves, np.array(moved).T, strict=True)) if moved else {},
     )
 
 

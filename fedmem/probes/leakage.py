@@ -55,6 +55,20 @@ class Leakage:
       category, or the number within 0.319 standard deviations of its column in the population), and that less the same
       of the usual row, the likeliest cell everywhere; only where there is a population.
 
+    Of texts, what is compared are rows of tokens, from the first to the last that is asked for, and the readings are
+
+    - `identified`, as above, by likeness;
+    - `likeness`: the mean of `tokens` and `in_place`, 0..1, 1 for the same text alone; pairs are made by it;
+    - `likeness_gain`, `beats_prior`: that less the likeness of the best prior, and whether it is above 0;
+    - `tokens`, `in_order`, `in_place`: shares of the tokens of the longer text that both have, as multisets, in the
+      same order (the longest common subsequence), and in the same places;
+    - `verbatim`: 1 where the text is the same.
+
+    A victim is a row of its own: a window, or a secret in `position: alone`. Secrets over other tokens are no rows, and
+    are left out. With a vocabulary of V tokens a random guess has 1 / V of the places right; priors are better than
+    that: the usual tokens, place by place, of each canary family and of the population, its tokens in proportion, and
+    random rows of it. The labels of `label_accuracy` are the next tokens.
+
     Controls are the out examples of the same clients, scored in the same way and marked `coin=out`: each takes the
     places of its fill-ins in the true batch, together with whatever would be trained on beside it under the same coin
     (copies, near copies), all else being equal, so that the batch in which an example is sought does not depend on its
@@ -87,7 +101,7 @@ class Leakage:
 
     Fields
 
-    - `attack`: how images are rebuilt.
+    - `attack`: how images or texts are rebuilt.
     - `rounds`: which observed rounds to attack; if left out, the first after round 0 and the last.
     - `victims`: clients attacked in each round and run, drawn from those of the cohort that hold an audit example, in
       or out; sums and the aggregate are scored on the examples of the same clients, as far as they are part of them: a
@@ -151,7 +165,7 @@ class Leakage:
                 shown.setdefault(name, []).extend(v for v in scored if not v.control)
             for name, victims in shown.items():
                 if victims:
-                    context.keep(name, sheet(victims))
+                    context.keep(name, sheet(victims, context.federation))
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:

@@ -1,0 +1,73 @@
+"""What was rebuilt of texts, beside the true ones, for the page of a run."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterator
+
+from fedmem.results import Run
+from fedmem.summary import VIEWS
+
+PER_KIND = 3
+"""Texts of each kind, probe, level and view that are shown: the first ones, not the best ones."""
+
+_KEPT = re.compile(r"(.+)/round_(\d+)/(local|sum|global)/([^/]+)/run_(\d+)/original_text")
+"""What probes of reconstruction keep of texts: source, round, level, view and run."""
+
+
+def rebuilt(run: Run) -> list[tuple[str, ...]]:
+    """Rows of the last attacked round: place, kind, truth, what was rebuilt, the best prior, and what came of it.
+
+    Of each probe, level and view the first victims of each kind, by run, as they are in the files.
+    """
+    kept = run.reconstructions()
+    found = [match for name in kept if (match := _KEPT.fullmatch(name))]
+    last = {source: max(int(m[2]) for m in found if m[1] == source) for source in {m[1] for m in found}}
+    rows: list[tuple[str, ...]] = []
+    shown: dict[tuple[str, ...], int] = {}
+    for match in sorted(found, key=lambda m: (m[1], ("local", "sum", "global").index(m[3]), m[4], int(m[5]))):
+        source, level, view = match[1], match[3], match[4]
+        if int(match[2]) != last[source]:
+            continue
+        base = match[0].removesuffix("original_text")
+        named = f"{level}: {VIEWS.get(view, view.replace('_', ' of '))}" + (f" ({source})" if len(last) > 1 else "")
+        for i, kind in enumerate(kept[f"{base}kind"].tolist()):
+            shown[source, level, view, kind] = shown.get((source, level, view, kind), 0) + 1
+            if shown[source, level, view, kind] > PER_KIND:
+                continue
+            texts = (str(kept[f"{base}{part}_text"][i]) for part in ("original", "reconstruction", "prior"))
+            alike, before, identified = (
+                float(kept[f"{base}{key}"][i]) for key in ("likeness", "prior_likeness", "identified")
+            )
+            said = "" if math.isnan(identified) else ", identified" if identified else ", not identified"
+            rows.append((named, kind, *texts, f"{alike:.2f} (prior {before:.2f}){said}"))
+    return rows
+
+
+def passages_html(run: Run) -> Iterator[str]:
+    """The table of rebuilt texts, where there are any; whatever comes from a file is escaped."""
+    rows = rebuilt(run)
+    if not rows:
+        return
+    yield (
+        "<h2>Rebuilt texts</h2><p>The first victims of each kind in the last attacked round, not the best ones. The "
+        "best prior is picked by the truth. Likeness: mean of the shares of tokens and of places that are alike.</p>"
+    )
+    columns = ("from", "kind", "true text", "rebuilt", "best prior", "likeness")
+    yield "<table>" + "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
+    for row in rows:
+        cells = [f"<td>{html.escape(row[0])}</td>", f"<td>{html.escape(row[1])}</td>"]
+        cells += [f"<td><code>{html.escape(visible(text))}</code></td>" for text in row[2:5]]
+        yield "<tr>" + "".join(cells) + f"<td>{html.escape(row[5])}</td></tr>"
+    yield "</table>"
+
+
+def visible(text: str) -> str:
+    """A text on one line, with what cannot be seen written as an escape.
+
+    >>> visible("a\\n b\\x00")
+    'a\\\\n b\\\\x00'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -1,0 +1,318 @@
+"""What updates of language models give away: whole texts to an attack, and nothing to one that does not look."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedmem import federation
+from fedmem.attacking import Known, attack
+from fedmem.attacks._windows import Soft, slopes_at, slopes_of
+from fedmem.attacks.tag import Tag
+from fedmem.components import GradientTarget, Reconstruction
+from fedmem.errors import ComponentError, ScenarioError, TargetError
+from fedmem.models.char_rnn import CharRnn
+from fedmem.models.transformer import Transformer
+from fedmem.passages import rebuilt, visible
+from fedmem.probes._cases import stands
+from fedmem.probes.information import Information
+from fedmem.probes.leakage import Leakage
+from fedmem.report import report
+from fedmem.results import read
+from fedmem.running import run
+from fedmem.types import Examples, Federation, IntArray, Reading
+from fedmem.windows import asked, texts
+from tests.lab import Lab, gradient_of, parameters
+from tests.language import VOCABULARY, digits, text_federation
+from tests.tiny import tiny
+
+V, L = 30, 8
+
+
+def network(model: Any = None, seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return (model or Transformer(width=16, heads=2, layers=1)).build((L,), V)
+
+
+def windows(count: int, seed: int = 0, lengths: Sequence[int] = ()) -> IntArray:
+    """Texts of L + 1 tokens, or of so many."""
+    found = np.random.default_rng(seed).integers(V, size=(count, L + 1))
+    for row, length in enumerate(lengths):
+        found[row, length:] = -1
+    return found
+
+
+def target_of(model: nn.Module, truth: IntArray, scale: float = 1.0) -> GradientTarget:
+    inputs, targets = asked(truth)
+    params = parameters(model)
+    gradient = gradient_of(model, params, inputs, targets)
+    return GradientTarget(
+        model=model,
+        params=params,
+        gradient={name: scale * value for name, value in gradient.items()},
+        num_images=len(truth),
+        input_shape=(L,),
+        target_shape=(L,),
+        num_classes=V,
+        knows="",
+    )
+
+
+def attacked(target: GradientTarget, **fields: Any) -> tuple[IntArray, float]:
+    """The windows that come back, and the distance."""
+    tag = Tag(**{"steps": 120, "lr": 0.3, "vocabulary": "touched", **fields})
+    (found,) = tag.reconstruct([target], [np.random.default_rng(1)])
+    assert found.inputs.dtype == np.int64
+    return texts(found.inputs, found.labels), found.distance
+
+
+def test_a_text_comes_back_word_for_word_with_its_end_and_the_token_that_is_only_asked_for() -> None:
+    for truth in (windows(1), windows(1, 1), windows(1, 2, [6]), windows(1, 4, [6])):
+        found, distance = attacked(target_of(network(), truth))
+        np.testing.assert_array_equal(found, truth)
+        assert distance < 1e-9, "the tokens explain the whole gradient"
+
+
+def test_a_gradient_of_the_wrong_sign_or_scale_gives_no_text_and_its_distance_tells() -> None:
+    truth = windows(1)
+    for scale in (-1.0, 0.2):
+        found, distance = attacked(target_of(network(), truth, scale))
+        assert distance > 0.1
+        assert (found == truth).mean() < 1
+
+
+def test_shares_that_are_decided_have_the_gradient_of_training() -> None:
+    """Of whole and of short texts; the mean over all tokens would be another one."""
+    truth, target = windows(3, 3, [L + 1, 4, 6]), target_of(network(), windows(3, 3, [L + 1, 4, 6]))
+    tokens = torch.full((3, L + 1, V), -1e4)
+    tokens.scatter_(2, torch.from_numpy(np.maximum(truth, 0))[..., None], 1e4)
+    ends = torch.full((3, L), -1e4)
+    ends[torch.arange(3), torch.from_numpy((truth >= 0).sum(1) - 2)] = 1e4
+    soft = Soft(tokens=tokens, ends=ends)
+    everything = torch.ones((L + 1, V), dtype=torch.bool)
+    np.testing.assert_array_equal(soft.decided(everything), truth)
+    for found in (slopes_of(target, "tokens", soft, everything), slopes_at(target, truth)):
+        for name, value in target.gradient.items():
+            torch.testing.assert_close(found[name].detach(), value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_recurrent_kernels_can_be_differentiated_twice(cell: Any) -> None:
+    """The slope of a matching distance against small steps, in the embeddings that a search moves."""
+    target = target_of(network(CharRnn(cell=cell, embedding=4, hidden=6)), windows(1))
+    everything = torch.ones((L + 1, V), dtype=torch.bool)
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, L + 1, V)).astype(np.float32))
+    start = Soft.start(10 * noise)
+
+    def distance(tokens: torch.Tensor) -> torch.Tensor:
+        found = slopes_of(target, "embedding", Soft(tokens=tokens, ends=start.ends), everything)
+        return torch.stack([(found[key] - value).square().sum() for key, value in target.gradient.items()]).sum()
+
+    tokens = start.tokens.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(distance(tokens), tokens)
+    way = slope / slope.norm()
+    step = 0.05
+    ahead, back = (float(distance((tokens + sign * step * way).detach()).detach()) for sign in (1, -1))
+    assert (ahead - back) / (2 * step) == pytest.approx(float(slope.norm()), rel=0.02)
+
+
+def test_what_was_never_read_is_no_candidate_and_the_last_token_may_be_any() -> None:
+    truth = np.array([[1, 2, 1, 2, 1, 2, 1, 2, 9]])
+    found, _ = attacked(target_of(network(), truth), steps=3)
+    assert set(found[0, :-1].tolist()) <= {-1, 1, 2, *range(V)}
+    inputs = attacked(target_of(network(), truth), steps=1)[0][0, :L]
+    assert set(inputs.tolist()) <= {1, 2}, "rows of the embedding without a gradient were not there"
+    assert not set(attacked(target_of(network(), truth), steps=1, vocabulary="all")[0][0, :L].tolist()) <= {1, 2}
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_an_empty_gradient_has_no_distance_and_the_targets_beside_it_do_not_notice(value: float) -> None:
+    target = target_of(network(), windows(1))
+    blank = replace(target, gradient={name: torch.full_like(g, value) for name, g in target.gradient.items()})
+    tag = Tag(steps=20, lr=0.3)
+    found, beside = tag.reconstruct([blank, target], [np.random.default_rng(1) for _ in range(2)])
+    (alone,) = tag.reconstruct([target], [np.random.default_rng(1)])
+    assert np.isnan(found.distance)
+    assert found.inputs.shape == found.labels.shape == (1, L)
+    np.testing.assert_array_equal(beside.inputs, alone.inputs)
+    assert beside.distance == alone.distance
+
+
+def test_next_tokens_are_never_known_and_outputs_have_to_be_those_of_places() -> None:
+    target = target_of(network(), windows(1))
+    with pytest.raises(ComponentError, match="next tokens here, which are the text itself"):
+        attacked(target, labels="known")
+    with pytest.raises(TargetError, match="one output for each class"):
+        attacked(replace(target, num_classes=V + 1))
+    scenario = tiny(**TEXTS, probes=[{"kind": "leakage", "attack": {"kind": "tag", "labels": "known"}}])
+    with pytest.raises(ScenarioError, match="write inferred") as error:
+        federation.build(scenario)
+    assert [problem.path for problem in error.value.problems] == ["probes[0].attack.labels"]
+
+
+# of the probe
+
+
+@dataclass(frozen=True)
+class Answers:
+    """An attack that returns these windows, whatever it is shown."""
+
+    windows: IntArray
+    knows: tuple[str, ...] = ()
+
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]:
+        inputs, labels = asked(self.windows)
+        return [Reconstruction(inputs=inputs, labels=labels, distance=0.0) for _ in targets]
+
+
+def built_with(references: int = 40) -> Federation:
+    """Secrets whose references are other members of their space."""
+    found = text_federation()
+    secrets, rng = found.audit.examples, np.random.default_rng(0)
+    rows = np.array([secrets.inputs[0], *rng.permutation(secrets.inputs)])[1:]
+    fresh = np.repeat(rows, references, axis=0)[:references]
+    fresh[:, 1:3] = np.array(list(itertools.product(range(VOCABULARY), repeat=2)) * 2)[:references]
+    targets = np.full_like(fresh, -1)
+    targets[:, :2] = fresh[:, 1:3]
+    targets[:, 2] = rng.integers(VOCABULARY, size=references)
+    mine = {tuple(row) for row in texts(secrets.inputs, secrets.targets).tolist()}
+    keep = [i for i, row in enumerate(texts(fresh, targets).tolist()) if tuple(row) not in mine]
+    (own,) = found.references
+    return replace(found, references=(replace(own, inputs=fresh[keep], targets=targets[keep]),))
+
+
+def readings(built: Federation, answer: IntArray, run: int = 0, client: int = 0) -> list[Reading]:
+    lab = Lab(federation=built)
+    found = Leakage(attack=Answers(answer), first_step=False).observe(lab.local(runs=(run,), clients=(client,)), lab)
+    return [reading for _, reading in found]
+
+
+def values(found: Sequence[Reading], metric: str, *, out: bool = False) -> list[float]:
+    return [r.value for r in found if r.metric == metric and r.subject and (",coin=out," in r.setting) == out]
+
+
+def test_a_perfect_attack_gives_away_every_text_and_no_control() -> None:
+    built = built_with()
+    rows, peers = built.rows(0, 0, 2), len(built.references[0].inputs)
+    truth = texts(built.store.inputs[rows], built.store.targets[rows])
+    found = readings(built, truth[::-1])
+    for metric in ("identified", "verbatim", "likeness", "tokens", "in_order", "in_place", "beats_prior"):
+        assert values(found, metric) == [1.0], metric
+    assert values(found, "likeness_gain")[0] > 0
+    assert values(found, "identified", out=True) == values(found, "verbatim", out=True) == [0.0]
+    (accuracy,) = [r.value for r in found if r.metric == "label_accuracy"]
+    assert accuracy == 1.0
+    assert {r.setting.partition(",gallery=")[2] for r in found if r.metric == "identified"} == {
+        f"{peers},peers={peers},kind=secret"
+    }
+
+
+def test_an_attack_that_offers_the_usual_tokens_has_no_gain_over_them() -> None:
+    built = text_federation()
+    secrets = built.references[0]
+    answer = texts(secrets.inputs, secrets.targets)
+    usual = np.array([[np.bincount(column + 1).argmax() - 1 for column in answer.T]])
+    for out in (False, True):
+        gains = values(readings(built, usual), "likeness_gain", out=out)
+        assert gains
+        assert max(gains) <= 0
+        assert values(readings(built, usual), "beats_prior", out=out) == [0.0]
+
+
+def with_copies(built: Federation, change: int) -> Federation:
+    """Every secret is trained on as a row where all is asked; with `change`, as one with another first token."""
+    rows = built.audit.examples
+    whole = texts(rows.inputs, rows.targets)
+    whole[:, 0] = (whole[:, 0] + change) % VOCABULARY
+    inputs, targets = asked(whole)
+    extra = Examples(inputs=inputs, targets=targets, ids=rows.ids)
+    start = len(built.store)
+    return replace(
+        built, store=Examples.concatenate([built.store, extra]), trained=start + np.arange(len(built.trained))
+    )
+
+
+def test_a_secret_whose_copies_ask_for_more_is_sought_in_them_and_one_over_other_tokens_is_not() -> None:
+    built = text_federation()
+    assert stands(built).all()
+    copies, hosts = with_copies(built, 0), with_copies(built, 1)
+    assert stands(copies).all()
+    assert not stands(hosts).any()
+    rows = copies.rows(0, 0, 2)
+    found = readings(copies, texts(copies.store.inputs[rows], copies.store.targets[rows]))
+    assert values(found, "verbatim") == [1.0]
+    assert values(found, "verbatim", out=True) == [0.0]
+    assert readings(hosts, windows(2)[:, :7] % VOCABULARY) == []
+
+
+def test_alignment_of_texts_is_a_cosine_by_hand_and_nothing_is_sensitive() -> None:
+    """Where a copy asks for more than the example, its own loss is that of the copy."""
+    built = with_copies(text_federation(digits(3, prefix=(0, 3))), 0)
+    lab = Lab(federation=built)
+    (local,) = lab.local(runs=(0,), clients=(0,))
+    found = [reading for _, reading in Information(victims=3).observe([local], lab)]
+    assert {reading.metric for reading in found} == {"alignment"}
+    shown = [r for r in found if ",layer=head" in r.setting]
+    assert {(",coin=out," in r.setting) for r in shown} == {True, False}
+    update = {name: (local.before[name] - value).double() for name, value in local.sent.items()}
+    for reading in shown:
+        row = built.trained[[int(reading.subject)]]
+        own = gradient_of(built.model, local.before, built.store.inputs[row], built.store.targets[row])
+        dot, first, second = (
+            sum(float((a[name].double() * b[name].double()).sum()) for name in ("head.weight", "head.bias"))
+            for a, b in ((update, own), (update, update), (own, own))
+        )
+        assert reading.value == pytest.approx(dot / (first * second) ** 0.5, abs=1e-4)
+        audit = built.audit.examples.take(np.array([int(reading.subject)]))
+        less = gradient_of(built.model, local.before, audit.inputs, audit.targets)
+        assert not torch.allclose(less["head.bias"], own["head.bias"], atol=1e-4)
+
+
+def test_a_saved_language_model_is_sent_to_the_probe(tmp_path: Path) -> None:
+    model = network()
+    before = parameters(model)
+    after = {name: value + 0.01 for name, value in before.items()}
+    known = Known(input_shape=(L,), num_classes=V, num_images=1, lr=0.1)
+    with pytest.raises(TargetError, match="inside a scenario, by the probe leakage with the attack tag"):
+        attack(before, after, model=model, attack=Tag(steps=1), known=known)
+
+
+TEXTS: dict[str, Any] = {
+    "dataset": {"kind": "shakespeare", "clients": 5, "length": 12, "most": 2000},
+    "partition": {"kind": "natural"},
+    "model": {"kind": "transformer", "width": 8, "heads": 2, "layers": 1},
+    "injections": [
+        {"kind": "secret", "template": "<b>{digits:3}", "per_client": 2},
+        {"kind": "typical", "per_client": 2},
+    ],
+    "population": 10,
+    "references": 20,
+}
+
+
+def test_a_run_shows_the_texts_beside_the_true_ones_and_escapes_them(tmp_path: Path) -> None:
+    probe = {"kind": "leakage", "attack": {"kind": "tag", "steps": 2}, "victims": 2, "runs": 2, "max_images": 2}
+    folder = run(tiny(**TEXTS, rounds=2, probes=[probe]), out=tmp_path)
+    shown = rebuilt(read(folder))
+    assert {row[1] for row in shown} == {"secret", "typical"}
+    assert {row[0] for row in shown} >= {"local: a client's real message", "global: the aggregate"}
+    assert all(row[2].startswith("<b>") for row in shown if row[1] == "secret")
+    page = report(folder).read_text()
+    assert "Rebuilt texts" in page
+    assert "<code>&lt;b&gt;" in page
+    assert "<code><b>" not in page
+    assert "reconstruction, likeness of texts over the best prior" in page
+    assert not (folder / "reconstructions.png").exists()
+    for row in shown:
+        assert all(visible(text).isprintable() for text in row[2:5])
