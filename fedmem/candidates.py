@@ -98,7 +98,8 @@ class Candidates:
     def after(self, given: Sequence[int]) -> Candidates | None:
         """The members that begin with these tokens, as a space of its own; None where they end within an option.
 
-        None as well where no member begins so, or where they may be read as the beginning in several ways.
+        None as well where no member begins so, where they may be read as the beginning in several ways, and where they
+        end with an option that is the beginning of another.
 
         >>> codes = Candidates(prefix=(7,), slots=(((0,), (1,)), ((5,),), ((2, 2), (3,))))
         >>> codes.after((7, 1, 5))
@@ -109,7 +110,10 @@ class Candidates:
         reached = {start} if tokens[:start] == self.prefix else set[int]()
         rests = [self.slots] if len(tokens) in reached else []
         for j, options in enumerate(self.slots):
-            reached = {at + len(part) for at in reached for part in options if tokens[at : at + len(part)] == part}
+            going = [(at, part) for at in reached for part in options if at < len(tokens)]
+            if any(part[: len(tokens) - at] == tokens[at:] and at + len(part) > len(tokens) for at, part in going):
+                return None
+            reached = {at + len(part) for at, part in going if tokens[at : at + len(part)] == part}
             if len(tokens) in reached:
                 rests.append(self.slots[j + 1 :])
         return Candidates(prefix=tokens, slots=rests[0]) if len(rests) == 1 else None

@@ -98,13 +98,17 @@ def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterat
             )
 
 
-def _held_back(injections: Sequence[Any], probes: Sequence[Any]) -> Iterator[Problem]:
+def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
+    comparing = [
+        *(f"probe {kind_of(probe)}" for probe in probes if kind_of(probe) in ("leakage", "extraction")),
+        *(f"estimator {kind_of(estimator)}" for estimator in estimators if kind_of(estimator) == "audit"),
+    ]
     kept = [position for position, injection in enumerate(injections) if getattr(injection, "unmasked", 0)]
-    for position in kept if any(kind_of(probe) == "leakage" for probe in probes) else ():
+    for position in kept if comparing else ():
         yield Problem(
             path=f"injections[{position}].unmasked",
-            message="the probe leakage compares with examples that a coin held back, and copies that no coin masks are "
-            "trained on all the same; write unmasked: 0, or leave the probe out",
+            message=f"the {comparing[0]} compares with examples that a coin held back, and copies that no coin masks "
+            f"are trained on all the same; write unmasked: 0, or leave the {comparing[0].partition(' ')[0]} out",
         )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from fedmem.seeding import Streams, stream
 from fedmem.types import BoolArray, FloatArray, Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -68,12 +70,14 @@ class CanaryClients:
         first = stream(self.seed, "canary turns", run=run).integers(1, self.pause + 1, size=self.count)
         return np.asarray((round >= first) & ((round - first) % self.pause == 0))
 
-    def sums(self, runs: Sequence[int], round: int, like: Params) -> tuple[Params, torch.Tensor]:
+    def sums(self, runs: Sequence[int], round: int, like: Params) -> tuple[Params, Tensor]:
         """The sum of the directions of those who come (R, ...), in float64, and how many these are (R,).
 
         Times the clipping norm it is what they add to the sum of clipped updates. `like` has the shapes, with the run
         axis.
         """
+        import torch
+
         shapes = {name: tuple(value.shape[1:]) for name, value in like.items()}
         counts, found = [], []
         for run in runs:

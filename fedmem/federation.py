@@ -37,6 +37,7 @@ from fedmem.types import (
     References,
     Space,
 )
+from fedmem.windows import told
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -234,6 +235,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         _planned(scenario, i, base, classes.get(getattr(injection, "reserved_class", -1), spare), space)
         for i, injection in enumerate(scenario.injections)
     ]
+    _some_left(scenario, planned, space)
     nothing = data.train.take(np.empty(0, dtype=np.int64))
     extras = [part.extra or nothing for part in planned]
     return _Plan(
@@ -283,6 +285,25 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spar
             f"injections[{i}]", f"plans {planned.copies.sum()} copies, but its total_copies announced {announced}"
         )
     return planned
+
+
+def _some_left(scenario: Scenario, planned: Sequence[Injected], space: Space) -> None:
+    """Errors: `ComponentError` where all members of a template are planted, by any injections, and none is left."""
+    for i, injection in enumerate(scenario.injections):
+        if not isinstance(injection, CanaryInjection) or not space.vocabulary:
+            continue
+        members = _references(scenario, injection, space).space
+        if members is None or members.size > sum(len(part.examples) for part in planned):
+            continue
+        texts = (
+            told(*row)[0] for part in planned for row in zip(part.examples.inputs, part.examples.targets, strict=True)
+        )
+        if len({members.index(text) for text in texts if members.has(text)}) == members.size:
+            raise ComponentError(
+                f"injections[{i}].template",
+                f"all {members.size} members of the template are planted, by this injection and others, so that none "
+                "is left to compare with; give it more places",
+            )
 
 
 def _audit(scenario: Scenario, planned: Sequence[Injected], nothing: Examples) -> AuditSet:

@@ -198,8 +198,8 @@ class References:
     """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label.
 
     Members of a text carry their own `targets` (count, L), and serve the one label that there is. `space` are all
-    members there are: where these are few enough, a canary is ranked among every one of them. `records`, for families
-    that are asked for one field alone, are all that the text up to its end could have been: for a search of the field.
+    members there are: where these are few enough, a canary is ranked among all that are no canary. `records`, for
+    families that are asked for one field alone, are all that the text up to its end could have been.
     """
 
     family: str

@@ -56,9 +56,14 @@ def test_what_is_left_after_a_beginning_are_the_members_that_begin_so(space, dat
         for chosen in product(*space.slots[:j])
         if space.prefix + tuple(token for part in chosen for token in part) == beginning
     }
-    assert (left is not None) == (len(ways) == 1)
-    if left is not None and sum(tokens[: len(beginning)] == beginning for tokens in every) == left.size:
-        assert [left.member(i) for i in range(left.size)] == [t for t in every if t[: len(beginning)] == beginning]
+    begin_so = [tokens for tokens in every if tokens[: len(beginning)] == beginning]
+    if left is not None:
+        assert len(ways) == 1
+        assert [left.member(i) for i in range(left.size)] == begin_so
+        assert all(left.has(tokens) for tokens in begin_so)
+    elif len(ways) == 1:
+        ((read, _),) = ways
+        assert len(begin_so) > math.prod(len(options) for options in space.slots[read:])  # others begin so too
 
 
 def test_no_space_is_left_after_what_no_member_begins_with():
@@ -69,6 +74,7 @@ def test_no_space_is_left_after_what_no_member_begins_with():
     assert space.after((8,)) is None
     assert space.after((7, 1, 6)) == Candidates(prefix=(7, 1, 6), slots=())
     assert Candidates(prefix=(7,), slots=(((0,), (0, 0)), ((0,), (1,)))).after((7, 0, 0)) is None  # two ways
+    assert Candidates(prefix=(7,), slots=(((0,), (0, 1)), ((5,), (6,)))).after((7, 0)) is None  # a longer one follows
 
 
 def test_fixed_text_is_not_secret_wherever_it_stands():

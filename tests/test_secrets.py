@@ -368,3 +368,31 @@ def test_secrets_are_members_of_the_space_that_they_are_compared_with():
         number = space.index(tokens)
         assert space.member(number) == tokens
         assert list(space.secret(number))[1:] == (targets[: last + 1] != PADDING).tolist()
+
+
+def test_some_members_of_a_template_must_be_left_to_compare_with():
+    planting = {"kind": "secret", "template": "code {words:w}", "lists": {"w": ["a", "b", "c", "d"]}, "per_client": 1}
+    few = {
+        "clients": 2,
+        "sampler": {"kind": "everyone"},
+        "population": 10,
+        "references": 5,
+        "dataset": {"kind": "shakespeare", "clients": 2, "length": 40, "most": 6000},
+        "partition": {"kind": "natural"},
+        "model": {"kind": "char_rnn", "embedding": 2, "hidden": 2},
+    }
+    built = federations.build(tiny(**few, injections=[planting]))
+    assert built.references[0].space.size == 4
+    twice = tiny(**few, injections=[{**planting, "clients": [0], "label": f"c{i}"} for i in range(12)])
+    with pytest.raises(ComponentError, match="all 4 members of the template are planted") as caught:
+        federations.build(twice)
+    assert caught.value.path == "injections[0].template"
+
+
+def test_no_value_of_the_field_that_is_asked_for_may_begin_another():
+    with pytest.raises(ComponentError, match="one value of 'blood' is the beginning of another"):
+        plan(Personal(template="he has {words:blood}", lists={"blood": ("A", "AB", "O")}, asks="blood"), space=SPACE)
+    plan(Personal(template="{{{words:first} has {words:blood}", asks="blood", per_client=1), space=SPACE)
+    # a field that is not asked for may be as it likes
+    mixed = Personal(template="he is {words:w} in {words:city}", lists={"w": ("on", "one")}, asks="city", per_client=1)
+    plan(mixed, space=SPACE)

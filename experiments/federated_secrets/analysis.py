@@ -26,6 +26,8 @@ HOLDERS = {"x16": 1, "u2x8": 2, "u4x4": 4, "u8x2": 8}
 """Secrets of 16 copies in all: label -> clients among which they are spread."""
 
 PLAIN, CLIPPED, PRIVATE = "fedavg", "norm_clipping", "dp_fedavg"
+THROUGHOUT = "fedavg, each secret in the last round of a holder"
+"""FedAvg once more, with all secrets: other arms are looked at in their last round alone, where cohorts hold some."""
 SHUFFLED, BY_CLIENT = "central, shuffled", "central, by client"
 COHORTS = {"cohort of 4": 4, PLAIN: 8, "cohort of 16": 16}
 """Arms that differ in the clients of a round alone."""
@@ -35,10 +37,15 @@ PLACES = {("local", "owner"): "local", ("local", "others"): "others", ("global",
 METRICS = ("exposure", "exposure_gain", "memorisation", "exposure_p")
 
 
-def of_run(found: Run) -> pd.DataFrame:
-    """The final values of one federation, kind by kind and place by place, and what it can do."""
+def of_run(found: Run, *, throughout: bool = False) -> pd.DataFrame:
+    """The values of one federation in its last round, kind by kind and place by place, and what it can do.
+
+    There the secrets are read that somebody in the cohort holds. With `throughout` all are, each in the last observed
+    round in which a holder took part: more, and comparable only between federations that are observed alike.
+    """
     rows, kinds = found.measurements, set(found.audit.kind)
-    last = rows[(rows["round"] == FINAL) & rows.metric.isin(METRICS) & rows.subject.isin(kinds)].copy()
+    round = FINAL if throughout else int(rows["round"].max())
+    last = rows[(rows["round"] == round) & rows.metric.isin(METRICS) & rows.subject.isin(kinds)].copy()
     setting = last.setting.str.split(",").str[0].where(last.setting.str.startswith(("owner", "others")), "")
     last["place"] = [PLACES.get(key, "") for key in zip(last.level, setting, strict=True)]
     # one run alone: runs of a seed share their secrets, so their p are no independent trials
@@ -171,20 +178,20 @@ def _claims(found: Values, line: pd.DataFrame, jump: FloatArray, null: float) ->
     """Gate, claim, and what should be above zero (seeds,)."""
     kinds = list(COPIES)
     for place in ("local", "global"):
-        once = found.of(PLAIN, ["x1"], place)
+        once = found.of(THROUGHOUT, ["x1"], place)
         yield "Q1", ONCE.format(place), once - null
-        points = [(copies, found.of(PLAIN, [kind], place)) for kind, copies in COPIES.items()]
+        points = [(copies, found.of(THROUGHOUT, [kind], place)) for kind, copies in COPIES.items()]
         yield "Q1", f"exposure rises with copies, bits for each doubling ({place})", found.slope(points)
     yield "Q2", "the aggregate's exposure rises more where a holder took part", jump
     plain, clipped, private = (found.of(arm, kinds, "global") for arm in (PLAIN, CLIPPED, PRIVATE))
     yield "Q3", "clipping lowers exposure", plain - clipped
     yield "Q3", "noise lowers it further", clipped - private
-    yield "Q4", "exposure is above chance where the test loss is lowest", _at_lowest(line, found.seeds)
+    yield "Q4", "16 copies are exposed above chance where the test loss is lowest", _at_lowest(line, found.seeds)
     shuffled, by_client = (found.of(arm, kinds, "global") for arm in (SHUFFLED, BY_CLIENT))
     yield "Q5", "central training in random order exposes more than client by client", shuffled - by_client
     yield "Q5", "central training client by client exposes more than FedAvg", by_client - plain
     yield "Q5", "FedAvg exposes more than DP-FedAvg", plain - private
-    points = [(count, found.of(PLAIN, [kind], "global")) for kind, count in HOLDERS.items()]
+    points = [(count, found.of(THROUGHOUT, [kind], "global")) for kind, count in HOLDERS.items()]
     yield "Q6", "16 copies expose more among more clients, bits for each doubling", found.slope(points)
     points = [(size, found.of(arm, kinds, "global")) for arm, size in COHORTS.items()]
     yield "Q7", "larger cohorts expose less, bits for each doubling", -found.slope(points)
@@ -206,7 +213,9 @@ def fisher(values: pd.DataFrame, kind: str, place: str) -> Mapping[str, float]:
     """Data set -> p that no secret of a kind is exposed, over all seeds of FedAvg together (Fisher's method)."""
     from scipy.stats import chi2
 
-    wanted = (values.metric == "exposure_p") & (values.arm == PLAIN) & (values.kind == kind) & (values.place == place)
+    wanted = (
+        (values.metric == "exposure_p") & (values.arm == THROUGHOUT) & (values.kind == kind) & (values.place == place)
+    )
     found = {}
     for data, own in values[wanted].groupby("data", sort=False):
         statistic = -2 * np.log(np.maximum(own.value.to_numpy(dtype=np.float64), 1e-300)).sum()

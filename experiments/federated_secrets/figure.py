@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from analysis import COPIES, HOLDERS, PLAIN
+from analysis import COPIES, HOLDERS, PLAIN, THROUGHOUT
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -25,12 +25,12 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float) -> bytes:
     FigureCanvasAgg(figure)
     for name, panels in zip(names, figure.subplots(len(names), 4, squeeze=False), strict=True):
         own = table[(table["data"] == name) & (table.metric == "exposure")]
-        _points(panels[0], own[own.arm == PLAIN], COPIES, null)
+        _points(panels[0], own[own.arm == THROUGHOUT], COPIES, null)
         panels[0].set_title(f"{name}: copies at one client", loc="left", fontsize=10)
-        _points(panels[1], own[own.arm == PLAIN], HOLDERS, null)
+        _points(panels[1], own[own.arm == THROUGHOUT], HOLDERS, null)
         panels[1].set_title("clients that share 16 copies", loc="left", fontsize=10)
-        _arms(panels[2], own[own.kind == "x16"], null)
-        panels[2].set_title("16 copies at one client, by how was trained", loc="left", fontsize=10)
+        _arms(panels[2], own[(own.kind == "x16") & (own.arm != THROUGHOUT)], null)
+        panels[2].set_title("16 copies at one client, last round, by how was trained", loc="left", fontsize=10)
         _rounds(panels[3], curves[(curves["data"] == name) & (curves.arm == PLAIN)], null)
         panels[3].set_title("aggregate over rounds", loc="left", fontsize=10)
         panels[0].set_ylabel("exposure, bits", fontsize=9)

@@ -30,6 +30,7 @@ from analysis import (
     PLAIN,
     PRIVATE,
     SHUFFLED,
+    THROUGHOUT,
     gates,
     of_run,
     over_rounds,
@@ -106,7 +107,7 @@ def main() -> None:
 
 
 def one(data: str, arm: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[tuple[pd.DataFrame, ...], int]:
-    """The final values of one federation, those of its rounds, and how its exposure spikes (FedAvg alone).
+    """The last values of one federation, those of its rounds, and how its exposure spikes (FedAvg alone).
 
     Also among how many others each secret is ranked.
     """
@@ -114,13 +115,15 @@ def one(data: str, arm: str, seed: int, out: Path, settings: Sequence[str]) -> t
     folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", changes), out=out)
     found, bank = fedmem.read(folder), read_bank(folder)
     (count,) = {part.count for part in bank.references if part.family in COPIES}
-    values = of_run(found)
+    values = of_run(found).assign(arm=arm)
     curves, jump = pd.DataFrame(), pd.DataFrame()
     if arm == PLAIN:
+        values = pd.concat([values, of_run(found, throughout=True).assign(arm=THROUGHOUT)])
         curves = over_rounds(found, bank)
         jump = pd.DataFrame([{"value": spikes(bank, [*COPIES, *HOLDERS])}])
     print(f"{data}, {arm}, seed {seed}: done", flush=True)
-    return tuple(frame.assign(data=data, arm=arm, seed=seed) for frame in (values, curves, jump)), count
+    frames = values, curves.assign(arm=arm), jump.assign(arm=arm)
+    return tuple(frame.assign(data=data, seed=seed) for frame in frames), count
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def slopes(values: pd.DataFrame) -> pd.DataFrame:
 def slope(own: pd.DataFrame) -> FloatArray:
     """(seeds,) the slope by least squares over the binary logarithm of repetitions, seed by seed; NaN with a gap."""
     cells = own.pivot_table(index="times", columns="seed", values="value", dropna=False)
+    cells = cells.reindex(sorted(SECRETS.values()))
     x = np.log2(cells.index.to_numpy(dtype=np.float64))
     x = x - x.mean()
     found: FloatArray = (x[:, None] * cells.to_numpy(dtype=np.float64)).sum(axis=0) / (x**2).sum()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import annotated_types
 import numpy as np
 
 from fedmem.errors import ComponentError
-from fedmem.injections._placed import Placed, Some
-from fedmem.injections._template import Template, parsed
-from fedmem.types import ClientData, Examples, Injected, IntArray, Role, Space
+from fedmem.types import ClientData, Examples, Injected, IntArray, Space
 from fedmem.vocabulary import UNKNOWN, Vocabulary
 from fedmem.windows import PADDING, asked, whole
 
@@ -76,77 +73,6 @@ class Sharing:
         starts = rng.integers(room + 1, size=count) if starts is None else starts
         found[np.arange(count)[:, None], starts[:, None] + np.arange(len(secret))] = secret
         return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planted(Placed):
-    """An injection that writes tokens of its own into texts, and asks for them at the start of a row.
-
-    Fields
-
-    - `shared_by`: how many of `clients` hold each example (n_u); each of them holds `per_client` times as many.
-    - `share`: instead of `copies`, the copies at each holder as a share of its own rows (p_e), at least one.
-    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the holder's own rows, at its
-      `start`, its `end` or a `random` place.
-    """
-
-    role: ClassVar[Role] = "canary"
-    texts: ClassVar[bool] = True
-
-    shared_by: Annotated[int, annotated_types.Ge(1)] = 1
-    share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None
-    position: Position = "alone"
-
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
-        """They are made, and stand in copies of their holders' rows."""
-        return 0
-
-    def total_copies(self, num_clients: int, num_rows: int) -> int:
-        """Copies of all examples at all their holders; with a `share`, the most that there can be."""
-        count = self.num_holders(num_clients)
-        return self._sharing.total(count * self.per_client, count, num_rows)
-
-    @property
-    def _sharing(self) -> Sharing:
-        return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
-
-    def _planted(
-        self,
-        secrets: Sequence[Sequence[int]],
-        asked_for: Sequence[Sequence[bool]],
-        holders: Sequence[ClientData],
-        space: Space,
-        rng: np.random.Generator,
-    ) -> Injected:
-        """These tokens, equally many rows of them with each holder, in its order."""
-        planned = plant(secrets, asked_for, holders, self._sharing, space.shape[0], rng)
-        return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Templated(Planted):
-    """Such an injection whose examples are members of a template.
-
-    Fields
-
-    - `template`: text with places: `{digits:6}`, `{letters:6}` and `{capitals:6}` are so many characters,
-      `{words:NAME}` is one of a list; braces are written twice.
-    - `lists`: lists that the template names, such as `{city: [Rome, Oslo]}`.
-    """
-
-    template: Annotated[str, annotated_types.MinLen(1)]
-    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # a mapping that can be hashed, of tuples
-        object.__setattr__(self, "lists", Some({name: tuple(words) for name, words in self.lists.items()}))
-
-    def _read(self, known: Mapping[str, tuple[str, ...]], space: Space) -> Template:
-        """The template over the tokens of the data; its lists are those that are known and its own."""
-        template = parsed(self.template, {**known, **self.lists}, text_of(space, self.name))
-        fits(template.space.longest, space, "injections.template")
-        return template
 
 
 def plant(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import annotated_types
 import numpy as np
 
 from fedmem.candidates import Candidates, Tokens
 from fedmem.errors import ComponentError
-from fedmem.injections._planted import Templated, audited
-from fedmem.injections._template import Template
-from fedmem.types import ClientData, Injected, References, Space
+from fedmem.injections._placed import Placed, Some
+from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
+from fedmem.injections._template import Template, parsed
+from fedmem.types import ClientData, Injected, References, Role, Space
 from fedmem.wording import choices
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
         *("Lisbon", "Madrid", "Nairobi", "Oslo", "Prague", "Quito", "Rome", "Seoul", "Tunis", "Utrecht", "Vienna"),
     ),
     "year": tuple(str(year) for year in range(1930, 2010)),
-    "blood": ("A", "B", "AB", "O"),
+    "blood": ("AA", "AB", "AO", "BB", "BO", "OO"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Personal(Templated):
+class Personal(Placed):
     """Records such as "Ada Brand, born 1961 in Oslo, account 281265", whose fields are drawn uniformly and apart.
 
     All people are made up. The audit example is the record at the start of a row; asked for are the tokens of one field
@@ -50,14 +51,20 @@ class Personal(Templated):
 
     - `template`: the record, with places as in the injection `secret`; lists that are known are first, last, city, year
       and blood.
+    - `lists`: further lists, or other ones under these names.
     - `asks`: the place that is asked for: the name of a list, `digits`, `letters` or `capitals`.
+    - `shared_by`: how many of `clients` hold each record (n_u); each of them holds `per_client` times as many.
+    - `share`: instead of `copies`, the copies at each holder as a share of its own rows (p_e), at least one.
+    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the holder's own rows, at its
+      `start`, its `end` or a `random` place.
 
     Guarantees:
 
     - no field says anything about another, so that nothing but memory can tell the one that is asked for;
     - no two records are alike; takes no real row; ids are negative.
 
-    Errors: `ComponentError` as for `secret`, and if the template has no place of the name in `asks`.
+    Errors: `ComponentError` as for `secret`, if the template has no place of the name in `asks`, and if one of its
+    values is the beginning of another.
 
     >>> Personal(asks="city").total_copies(10, 900)
     40
@@ -65,17 +72,42 @@ class Personal(Templated):
     Reference: Yeom, Giacomelli, Fredrikson and Jha (2018), Privacy risk in machine learning, for attribute inference.
     """
 
+    role: ClassVar[Role] = "canary"
+    texts: ClassVar[bool] = True
+
     template: Annotated[str, annotated_types.MinLen(1)] = (
         "Client {words:first} {words:last}, born {words:year} in {words:city}, account {digits:6}"
     )
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asks: Annotated[str, annotated_types.MinLen(1)] = "digits"
+    shared_by: Annotated[int, annotated_types.Ge(1)] = 1
+    share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None
+    position: Position = "alone"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "lists", Some({name: tuple(words) for name, words in self.lists.items()}))
+
+    @property
+    def _sharing(self) -> Sharing:
+        return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
+
+    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+        """Records are made, and stand in copies of their holders' rows."""
+        return 0
+
+    def total_copies(self, num_clients: int, num_rows: int) -> int:
+        """Copies of all records at all their holders; with a `share`, the most that there can be."""
+        count = self.num_holders(num_clients)
+        return self._sharing.total(count * self.per_client, count, num_rows)
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` records for each holder, in order of client."""
         template = self._parsed(space)
         holders = self.holders(clients, rng)
         tokens, own = self._written(template, template.distinct(len(holders) * self.per_client, rng))
-        return self._planted(tokens, own, holders, space, rng)
+        planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
+        return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh records, and what all of them could say up to the field that is asked for."""
@@ -86,11 +118,21 @@ class Personal(Templated):
         return References(family=self.name, inputs=found.inputs, targets=found.targets, records=records)
 
     def _parsed(self, space: Space) -> Template:
-        template = self._read(_LISTS, space)
+        template = parsed(self.template, {**_LISTS, **self.lists}, text_of(space, self.name))
         names = sorted({*template.names} - {""})
         if self.asks not in names:
             message = f"the template has no place {self.asks!r}{choices(self.asks, names)}"
             raise ComponentError("injections.asks", message)
+        asked = [
+            options for name, options in zip(template.names, template.space.slots, strict=True) if name == self.asks
+        ]
+        if any(a != b and b[: len(a)] == a for options in asked for a in options for b in options):
+            raise ComponentError(
+                "injections.asks",
+                f"one value of {self.asks!r} is the beginning of another, so that a model could never find the longer "
+                "one likelier; write a list in which none is",
+            )
+        fits(template.space.longest, space, "injections.template")
         return template
 
     def _written(self, template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[list[bool]]]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import annotated_types
 import numpy as np
 
-from fedmem.injections._planted import Planted, audited, drawn, fits, text_of
-from fedmem.types import ClientData, Injected, IntArray, References, Space
+from fedmem.injections._placed import Placed
+from fedmem.injections._planted import Position, Sharing, audited, drawn, fits, plant, text_of
+from fedmem.types import ClientData, Injected, IntArray, References, Role, Space
 
 if TYPE_CHECKING:
     from fedmem.spare import Spare
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomTokens(Planted):
+class RandomTokens(Placed):
     """So many tokens in a row of their own, drawn with replacement by their frequency in the data, without `<unk>`.
 
     Nothing about their order can be learnt from text. The first token is what a model is given; asked for are the
@@ -26,6 +27,10 @@ class RandomTokens(Planted):
     Fields
 
     - `tokens`: how many, the first included.
+    - `shared_by`: how many of `clients` hold each canary (n_u); each of them holds `per_client` times as many.
+    - `share`: instead of `copies`, the copies at each holder as a share of its own rows (p_e), at least one.
+    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the holder's own rows, at its
+      `start`, its `end` or a `random` place.
 
     Guarantees:
 
@@ -41,13 +46,33 @@ class RandomTokens(Planted):
     under federated learning.
     """
 
+    role: ClassVar[Role] = "canary"
+    texts: ClassVar[bool] = True
+
     tokens: Annotated[int, annotated_types.Ge(2)] = 5
+    shared_by: Annotated[int, annotated_types.Ge(1)] = 1
+    share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None
+    position: Position = "alone"
+
+    @property
+    def _sharing(self) -> Sharing:
+        return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
+
+    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+        """Canaries are made, and stand in copies of their holders' rows."""
+        return 0
+
+    def total_copies(self, num_clients: int, num_rows: int) -> int:
+        """Copies of all canaries at all their holders; with a `share`, the most that there can be."""
+        count = self.num_holders(num_clients)
+        return self._sharing.total(count * self.per_client, count, num_rows)
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` canaries for each holder, in order of client."""
         holders = self.holders(clients, rng)
         rows = self._drawn(len(holders) * self.per_client, space, rng)
-        return self._planted(rows.tolist(), self._asked(len(rows)), holders, space, rng)
+        planned = plant(rows.tolist(), self._asked(len(rows)), holders, self._sharing, space.shape[0], rng)
+        return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh rows of tokens."""

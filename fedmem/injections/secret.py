@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import annotated_types
 import numpy as np
 
 from fedmem.candidates import Tokens
-from fedmem.injections._planted import Templated, audited
-from fedmem.injections._template import Template
-from fedmem.types import ClientData, Injected, References, Space
+from fedmem.injections._placed import Placed, Some
+from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
+from fedmem.injections._template import Template, parsed
+from fedmem.types import ClientData, Injected, References, Role, Space
 
 if TYPE_CHECKING:
     from fedmem.spare import Spare
 
 
 @dataclass(frozen=True, kw_only=True)
-class Secret(Templated):
+class Secret(Placed):
     """Text such as "the access code is 281265", drawn uniformly from the members of a template, all different.
 
     The audit example is the secret at the start of a row; asked for are its own tokens, those in places of the
     template, and not the fixed text around them. A secret that several clients hold is one audit example with one coin;
     its holder is one of them.
+
+    Fields
+
+    - `template`: text with places: `{digits:6}`, `{letters:6}` and `{capitals:6}` are so many characters,
+      `{words:NAME}` is one of a list; braces are written twice.
+    - `lists`: the lists that the template names, such as `{city: [Rome, Oslo]}`.
+    - `shared_by`: how many of `clients` hold each secret (n_u); each of them holds `per_client` times as many secrets.
+    - `share`: instead of `copies`, the copies at each holder as a share of its own rows (p_e), at least one.
+    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the holder's own rows, at its
+      `start`, its `end` or a `random` place.
 
     Guarantees:
 
@@ -42,14 +53,40 @@ class Secret(Templated):
     (2020), Training production language models without memorizing user data.
     """
 
+    role: ClassVar[Role] = "canary"
+    texts: ClassVar[bool] = True
+
     template: Annotated[str, annotated_types.MinLen(1)] = "the access code is {digits:6}"
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shared_by: Annotated[int, annotated_types.Ge(1)] = 1
+    share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None
+    position: Position = "alone"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # a mapping that can be hashed, of tuples
+        object.__setattr__(self, "lists", Some({name: tuple(words) for name, words in self.lists.items()}))
+
+    @property
+    def _sharing(self) -> Sharing:
+        return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
+
+    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+        """Secrets are made, and stand in copies of their holders' rows."""
+        return 0
+
+    def total_copies(self, num_clients: int, num_rows: int) -> int:
+        """Copies of all secrets at all their holders; with a `share`, the most that there can be."""
+        count = self.num_holders(num_clients)
+        return self._sharing.total(count * self.per_client, count, num_rows)
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` secrets for each holder, in order of client."""
         template = self._parsed(space)
         holders = self.holders(clients, rng)
         tokens, own = _written(template, template.distinct(len(holders) * self.per_client, rng))
-        return self._planted(tokens, own, holders, space, rng)
+        planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
+        return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh members, and the space that they are drawn from."""
@@ -59,7 +96,9 @@ class Secret(Templated):
         return References(family=self.name, inputs=found.inputs, targets=found.targets, space=members)
 
     def _parsed(self, space: Space) -> Template:
-        return self._read({}, space)
+        template = parsed(self.template, self.lists, text_of(space, self.name))
+        fits(template.space.longest, space, "injections.template")
+        return template
 
 
 def _written(template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[tuple[bool, ...]]]:

@@ -94,7 +94,7 @@ class DirectionAudit:
         for round, last in sorted(about.items()):
             audited = Audited(unit="client", adjacency=_neighbours(last.reading.setting))
             known = {
-                who: np.array(list(cosines[round, who].values()))
+                who: np.array([value for _, value in sorted(cosines[round, who].items())])
                 for who in ("final,canary", "step,canary", "step,fresh")
                 if (round, who) in cosines
             }

@@ -22,7 +22,7 @@ NULL = 1.44
 def made(modules: SimpleNamespace, rng: np.random.Generator, *, seeds: int = 6, sign: float = 1.0) -> pd.DataFrame:
     """Everything as published, or with the opposite sign: a bit for each doubling of copies, of holders, of cohorts."""
     analysis, rows = modules.analysis, []
-    arms = {analysis.PLAIN: 0.0, analysis.CLIPPED: -2.0, analysis.PRIVATE: -3.0}
+    arms = {analysis.PLAIN: 0.0, analysis.THROUGHOUT: 0.0, analysis.CLIPPED: -2.0, analysis.PRIVATE: -3.0}
     arms |= {analysis.SHUFFLED: 2.0, analysis.BY_CLIENT: 1.0, "cohort of 4": 1.0, "cohort of 16": -1.0}
     for seed in range(seeds):
         own = rng.normal(0, 0.3)
@@ -89,7 +89,7 @@ def test_without_an_arm_or_with_one_seed_nothing_is_claimed(modules: SimpleNames
 
 def test_values_of_a_seed_that_lacks_a_kind_do_not_count(modules: SimpleNamespace) -> None:
     values = made(modules, np.random.default_rng(2))
-    lost = (values.kind == "x2") & (values.seed == 4) & (values.arm == modules.analysis.PLAIN)
+    lost = (values.kind == "x2") & (values.seed == 4) & (values.arm == modules.analysis.THROUGHOUT)
     found = modules.analysis.gates(values[~lost], lines(), jumps(), NULL)
     rises = found[found.claim.str.startswith("exposure rises")]
     assert (rises.seeds == 5).all()
@@ -167,7 +167,7 @@ def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
     assert set(written[0]) == {"results.csv", "rounds.csv", "gates.csv", "federated_secrets.png"}
     assert written[0] == written[1]
     found = pd.read_csv(tmp_path / "first" / "results.csv")
-    assert set(found.arm) == {"fedavg", "norm_clipping"}
+    assert set(found.arm) == {"fedavg", "fedavg, each secret in the last round of a holder", "norm_clipping"}
     assert set(found.place) == {"local", "others", "global"}
     assert {"exposure", "exposure_gain", "memorisation", "test_accuracy"} == set(found.metric)
     gates = pd.read_csv(tmp_path / "first" / "gates.csv").set_index("claim")

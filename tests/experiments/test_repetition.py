@@ -49,6 +49,7 @@ def test_slopes_are_those_of_each_seed_and_verdicts_follow_their_signs(modules: 
 
 def test_a_seed_that_lacks_a_cell_has_no_slope(modules: SimpleNamespace) -> None:
     values = made(1.0)
+    assert modules.analysis.slopes(values[values.times < 16]).slope.isna().all()
     found = modules.analysis.slopes(values[(values.seed > 0) | (values.times < 16)])
     assert set(found.seeds) == {4}
     assert found.slope.to_numpy() == pytest.approx(np.repeat([2.0, -0.1, -0.1], 2), rel=0.05)
