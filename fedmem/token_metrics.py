@@ -76,38 +76,35 @@ def usual(rows: IntArray) -> IntArray:
     return np.array([[np.bincount(column + 1).argmax() - 1 for column in rows.T]], dtype=np.int64)
 
 
-def in_proportion(rows: IntArray) -> IntArray:
-    """(1, W) a row with tokens as frequent as in n rows (n, W), as nearly as W places allow, in order of number.
+def in_proportion(rows: IntArray, width: int | None = None) -> IntArray:
+    """(1, W) a row with tokens as frequent as in n rows (n, L), as nearly as W places allow, in order of number.
 
     Each token gets the whole part of its share of W, and places that are left go to the largest remainders, of equal
-    ones the lowest number. Rows without any token give -1.
+    ones the lowest number. Rows without any token give -1. W is `width`, and L where that is left out.
 
     >>> in_proportion(np.array([[7, 5, 5], [5, 7, 5]])).tolist()
     [[5, 5, 7]]
     """
-    width = rows.shape[1]
+    width = rows.shape[1] if width is None else width
     counts = np.bincount(rows[rows >= 0])
     if not counts.sum():
         return np.full((1, width), -1, dtype=np.int64)
-    wanted = width * counts / counts.sum()
-    given = np.floor(wanted).astype(np.int64)
-    given[np.argsort(given - wanted, kind="stable")[: width - given.sum()]] += 1
+    # in whole numbers, where equal remainders are equal
+    given, left = np.divmod(width * counts, counts.sum())
+    given[np.argsort(-left, kind="stable")[: width - given.sum()]] += 1
     return np.repeat(np.arange(len(counts)), given)[None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
     """How alike sequences are: `tokens`, the share of tokens that both have, as multisets, and `in_place`, that of
-    places with the same token; both of the tokens of the longer of the two, 0..1, higher is more alike.
+    places with the same token; both of the tokens of the longer of the two, 0..1, higher is more alike. `both` is the
+    mean of the two, 1 if and only if the sequences are the same; equal means are equal to the last bit.
     """
 
     tokens: FloatArray
     in_place: FloatArray
-
-    @property
-    def both(self) -> FloatArray:
-        """The mean of the two: 1 if and only if the sequences are the same."""
-        return (self.tokens + self.in_place) / 2
+    both: FloatArray
 
 
 def likeness(found: IntArray, truth: IntArray) -> Likeness:
@@ -123,13 +120,15 @@ def likeness(found: IntArray, truth: IntArray) -> Likeness:
     counts = np.zeros((len(found), size), dtype=np.int64)
     np.add.at(counts, (np.nonzero(found >= 0)[0], found[found >= 0]), 1)
     lengths = (found >= 0).sum(axis=1)
-    tokens, in_place = np.zeros((2, len(found), len(truth)))
+    tokens, in_place, both = np.zeros((3, len(found), len(truth)))
     for j, row in enumerate(truth):
         kinds, times = np.unique(row[row >= 0], return_counts=True)
         longer = np.maximum(lengths, times.sum()).clip(min=1)
-        tokens[:, j] = np.minimum(counts[:, kinds], times).sum(axis=1) / longer
-        in_place[:, j] = ((found == row) & (row >= 0)).sum(axis=1) / longer
-    return Likeness(tokens=tokens, in_place=in_place)
+        shared = np.minimum(counts[:, kinds], times).sum(axis=1)
+        same = ((found == row) & (row >= 0)).sum(axis=1)
+        # the sum of two quotients would depend on how it is split, and break ties by rounding
+        tokens[:, j], in_place[:, j], both[:, j] = shared / longer, same / longer, (shared + same) / (2 * longer)
+    return Likeness(tokens=tokens, in_place=in_place, both=both)
 
 
 def in_order(found: IntArray, truth: IntArray) -> float:

@@ -230,6 +230,36 @@ def test_an_attack_that_offers_the_usual_tokens_has_no_gain_over_them() -> None:
         assert values(readings(built, usual), "beats_prior", out=out) == [0.0]
 
 
+def test_whoever_draws_from_a_family_has_no_gain_over_priors_that_draw_as_often() -> None:
+    built = built_with()
+    family, rng = built.references[0], np.random.default_rng(0)
+    rows, gains = texts(family.inputs, family.targets), []
+    for _ in range(40):
+        guesses = rows[rng.permutation(len(rows))[:6]]
+        gains += values(readings(built, guesses), "likeness_gain")
+    assert np.mean(gains) < 0.01
+
+
+def test_next_tokens_are_counted_among_as_many_as_there_are_and_a_guess_knows_how_often_they_occur() -> None:
+    built = text_federation()
+    rows = built.rows(0, 0, 2)
+    truth = texts(built.store.inputs[rows], built.store.targets[rows])
+    asked_for = built.store.targets[rows]
+    total = int((asked_for >= 0).sum())
+    one = np.full((1, truth.shape[1]), -1)
+    one[0, :2] = truth[0, 0], asked_for[asked_for >= 0][0]
+    whole = {r.metric: r.value for r in readings(built, one) if not r.subject}
+    assert whole["label_accuracy"] == pytest.approx(1 / total)
+    common = np.bincount(asked_for[asked_for >= 0]).argmax()
+    population = Examples(
+        inputs=np.full_like(built.population.inputs[:1], common, shape=(3, truth.shape[1] - 1)),
+        targets=np.full((3, truth.shape[1] - 1), common),
+        ids=np.arange(3),
+    )
+    whole = {r.metric: r.value for r in readings(replace(built, population=population), one) if not r.subject}
+    assert whole["label_accuracy.guess"] == pytest.approx((asked_for == common).sum() / total)
+
+
 def with_copies(built: Federation, change: int) -> Federation:
     """Every secret is trained on as a row where all is asked; with `change`, as one with another first token."""
     rows = built.audit.examples
@@ -249,6 +279,10 @@ def test_a_secret_whose_copies_ask_for_more_is_sought_in_them_and_one_over_other
     copies, hosts = with_copies(built, 0), with_copies(built, 1)
     assert stands(copies).all()
     assert not stands(hosts).any()
+    # another last token, which no input reads, is another text
+    ends = copies.store.targets.copy()
+    ends[-len(copies.trained) :][:, [2]] = (ends[-len(copies.trained) :][:, [2]] + 1) % VOCABULARY
+    assert not stands(replace(copies, store=replace(copies.store, targets=ends))).any()
     rows = copies.rows(0, 0, 2)
     found = readings(copies, texts(copies.store.inputs[rows], copies.store.targets[rows]))
     assert values(found, "verbatim") == [1.0]

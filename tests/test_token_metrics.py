@@ -112,3 +112,20 @@ def test_guesses_of_a_population_are_its_commonest_tokens_and_its_shares(rows: l
             assert abs((shares == token).sum() - 6 * (tokens == token).mean()) < 1
     else:
         assert (shares == -1).all()
+
+
+def test_equal_likeness_is_equal_however_it_is_made_up() -> None:
+    truth = np.arange(14)[None]
+    few, many = truth.copy(), truth.copy()
+    few[0, 6:] = 20  # six in place
+    many[0] = 20
+    many[0, :4], many[0, 4:8] = truth[0, :4], truth[0, [5, 4, 7, 6]]  # eight shared, four of them in place
+    alike = likeness(np.concatenate([few, many]), truth)
+    assert alike.tokens[0, 0] < alike.tokens[1, 0]
+    assert alike.in_place[0, 0] > alike.in_place[1, 0]
+    assert alike.both[0, 0] == alike.both[1, 0] == 12 / 28
+
+
+def test_of_equal_remainders_the_lowest_tokens_get_the_places() -> None:
+    assert in_proportion(np.array([[0, 0, 0], [0, 1, 1], [1, 1, 2]])).tolist() == [[0, 0, 1]]
+    assert in_proportion(np.array([[3, 5, 5]]), 6).tolist() == [[3, 3, 5, 5, 5, 5]]

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmem.components import ClientAlgorithm, Context, GradientTarget, PersonalClient
 from fedmem.errors import ComponentError
+from fedmem.losses import UNASKED
 from fedmem.sums import in_order
 from fedmem.types import EVERYWHERE, BoolArray, Federation, IntArray, Level, Params, Transition
 
@@ -163,7 +164,8 @@ class Scope:
 
 
 def stands(federation: Federation) -> BoolArray:
-    """(copies in all,) whether what is trained on is the example itself: its own row, or one with the same inputs.
+    """(copies in all,) whether what is trained on is the example itself: its own row, or one with the same inputs and,
+    in a text, the same tokens wherever the example asks for one.
 
     A secret in a row of its own is measured by less than its copies are trained on, and is the same text. What carries
     an example among other things is not it.
@@ -174,6 +176,10 @@ def stands(federation: Federation) -> BoolArray:
     others = np.flatnonzero(~found)
     same = store[federation.trained[others]] == audit.examples.inputs[subjects[others]]
     found[others] = same.all(axis=tuple(range(1, same.ndim)))
+    asked, answered = audit.examples.targets[subjects[others]], federation.store.targets[federation.trained[others]]
+    if asked.ndim > 1:
+        # what follows the last place is read by no input
+        found[others] &= ((asked == UNASKED) | (asked == answered)).all(axis=1)
     return found
 
 

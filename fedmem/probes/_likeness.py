@@ -136,17 +136,23 @@ class Passages:
         return float(self.errors(found, gallery).min()) if len(found) and len(gallery) else float("nan")
 
     def priors(self, case: Case, found: Reconstruction, context: Context) -> list[Rows]:
-        """The first token everywhere; the usual tokens of each family and of the population, its tokens in proportion,
-        and random members of it.
+        """The first token everywhere; the usual tokens of each family and of the population, as many random members of
+        each as texts were rebuilt, and as many rows of the tokens of the population in proportion, in random order.
+
+        As many, because of several guesses the nearest counts.
         """
         federation, place = context.federation, case.transition
-        population = federation.population
+        population, count = federation.population, len(found.inputs)
+        rng = context.stream("leakage population", run=place.run, round=place.round, client=place.client)
         batches: list[Rows] = [np.zeros((1, case.target.input_shape[0] + 1), dtype=np.int64)]
-        batches += [usual(self.rows(one.inputs, one.targets)) for one in federation.references if len(one.inputs)]
+        sources = [(one.inputs, one.targets) for one in federation.references]
+        for inputs, targets in (*sources, (population.inputs, population.targets)):
+            if len(inputs):
+                rows = self.rows(inputs, targets)
+                batches += [usual(rows), rows[rng.permutation(len(rows))[:count]]]
         if len(population):
-            rng = context.stream("leakage population", run=place.run, round=place.round, client=place.client)
-            rows = self.rows(population.inputs, population.targets)
-            batches += [usual(rows), in_proportion(rows), rows[rng.permutation(len(rows))[: len(found.inputs)]]]
+            bag = in_proportion(self.rows(population.inputs, population.targets))[0]
+            batches.append(np.stack([rng.permutation(bag) for _ in range(count)]))
         return batches
 
     def values(

@@ -11,6 +11,7 @@ from fedmem.errors import RunError
 from fedmem.losses import UNASKED
 from fedmem.probes._cases import Case
 from fedmem.probes._victims import Victim
+from fedmem.token_metrics import in_proportion
 from fedmem.types import IntArray, Reading
 
 CONTROL = ",coin=out"
@@ -47,16 +48,26 @@ def of_attack(case: Case, found: Reconstruction, context: Context) -> list[Readi
     """Readings of the attack as a whole."""
     classes, truth = context.federation.num_classes, context.federation.store.targets[case.rows]
     labels, true = (some[some != UNASKED] for some in (found.labels, truth))
+    whole = len(true) if truth.ndim > 1 else 0
+    guess = np.arange(len(labels)) % classes
+    if truth.ndim > 1:
+        # tokens are far from equally frequent, and who guesses knows that
+        known = context.federation.population.targets
+        guess = in_proportion(known, len(true))[0] if (known != UNASKED).any() else np.arange(len(true)) % classes
     values = {
-        "label_accuracy": _overlap(labels, true, classes),
-        "label_accuracy.guess": _overlap(np.arange(len(labels)) % classes, true, classes),
+        "label_accuracy": _overlap(labels, true, classes, whole),
+        "label_accuracy.guess": _overlap(guess, true, classes, whole),
         "distance": found.distance,
         "coverage": len(found.inputs) / len(truth),
     }
     return [Reading(metric=metric, value=float(value), setting=case.setting) for metric, value in values.items()]
 
 
-def _overlap(labels: IntArray, truth: IntArray, classes: int) -> float:
-    """The share of the labels that are right, as multisets; of texts, labels are their next tokens."""
+def _overlap(labels: IntArray, truth: IntArray, classes: int, whole: int) -> float:
+    """The share of labels that are right, as multisets; of texts, labels are their next tokens.
+
+    Of as many as were named: an attack that rebuilds a part of a batch names a part of its labels. Of texts, whose
+    number of tokens is a guess as well, of the more of both.
+    """
     counts = (np.bincount(some, minlength=classes) for some in (labels, truth))
-    return float(np.minimum(*counts).sum() / max(len(labels), 1))
+    return float(np.minimum(*counts).sum() / max(len(labels), whole, 1))

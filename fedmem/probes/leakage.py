@@ -39,7 +39,8 @@ class Leakage:
 
     - `identified`: 1 where some rebuilt image is strictly nearer to the victim than any rebuilt image is to any image
       of the gallery, else 0. Nothing is matched on the truth first, so where the victim is exchangeable with its G
-      peers in the gallery, chance is at most 1 / (G + 1), and just that where the gallery has peers alone. `setting`
+      peers in the gallery, chance is at most 1 / (G + 1), and just that where the gallery has peers alone and
+      none can tie, which texts can, and identifies nobody. `setting`
       states `gallery` and `peers`. Canaries have the fresh references of their family, exactly their peers. Other
       examples have real images that are in no batch of the clients attacked: population, test set, rows of other
       clients. They count as peers of examples of the role `typical`, which is about right if clients see rows as they
@@ -66,8 +67,8 @@ class Leakage:
 
     A victim is a row of its own: a window, or a secret in `position: alone`. Secrets over other tokens are no rows, and
     are left out. With a vocabulary of V tokens a random guess has 1 / V of the places right; priors are better than
-    that: the usual tokens, place by place, of each canary family and of the population, its tokens in proportion, and
-    random rows of it. The labels of `label_accuracy` are the next tokens.
+    that: the usual tokens, place by place, of each canary family and of the population, m random rows of each, and m
+    rows of the population's tokens in proportion. The labels of `label_accuracy` are the next tokens.
 
     Controls are the out examples of the same clients, scored in the same way and marked `coin=out`: each takes the
     places of its fill-ins in the true batch, together with whatever would be trained on beside it under the same coin
@@ -83,7 +84,8 @@ class Leakage:
 
     Readings of each attack, without a subject: `label_accuracy` (share of the labels that are right as a multiset;
     inferred, unless `knows` has them; says little where `coverage` is small) beside `label_accuracy.guess` (what
-    equally many of each class would have got), `distance` (matching distance reached), `coverage` (m / n).
+    equally many of each class would have got; of a text as many tokens as there are, in the population's proportion),
+    `distance` (matching distance reached), `coverage` (m / n).
 
     Priors, each paired with the batch in the same way, since whoever may offer m images for a victim to choose from
     has an advantage over a single one: grey (0.5 everywhere), the mean of the population, the class means of the
@@ -97,7 +99,7 @@ class Leakage:
     since one example attacked in several runs or rounds, and the examples of one client, are not independent; where
     clustering by run gives the wider interval, that one is taken. Shares have Wilson's interval with as many trials
     as there are clusters of the scarcer sort, and their difference at least Newcombe's. One cluster has no
-    interval (NaN) but for `identified` and `beats_prior`.
+    interval (NaN) but for shares: `identified`, `beats_prior`, `verbatim`.
 
     Fields
 
