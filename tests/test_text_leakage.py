@@ -15,7 +15,7 @@ from torch import nn
 
 from fedmem import federation
 from fedmem.attacking import Known, attack
-from fedmem.attacks._windows import Soft, slopes_at, slopes_of
+from fedmem.attacks._windows import ROUNDING, Soft, may_stand, slopes_at, slopes_of, were_read
 from fedmem.attacks.tag import Tag
 from fedmem.components import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError, ScenarioError, TargetError
@@ -30,6 +30,7 @@ from fedmem.results import read
 from fedmem.running import run
 from fedmem.types import Examples, Federation, IntArray, Reading
 from fedmem.windows import asked, texts
+from strategies._rule import share, weighted_mean
 from tests.lab import Lab, gradient_of, parameters
 from tests.language import VOCABULARY, digits, text_federation
 from tests.tiny import tiny
@@ -127,11 +128,76 @@ def test_recurrent_kernels_can_be_differentiated_twice(cell: Any) -> None:
 
 def test_what_was_never_read_is_no_candidate_and_the_last_token_may_be_any() -> None:
     truth = np.array([[1, 2, 1, 2, 1, 2, 1, 2, 9]])
-    found, _ = attacked(target_of(network(), truth), steps=3)
-    assert set(found[0, :-1].tolist()) <= {-1, 1, 2, *range(V)}
-    inputs = attacked(target_of(network(), truth), steps=1)[0][0, :L]
-    assert set(inputs.tolist()) <= {1, 2}, "rows of the embedding without a gradient were not there"
-    assert not set(attacked(target_of(network(), truth), steps=1, vocabulary="all")[0][0, :L].tolist()) <= {1, 2}
+    for steps in (1, 3):
+        inputs = attacked(target_of(network(), truth), steps=steps)[0][0, :L]
+        assert inputs[0] in {1, 2}, "the first token is read"
+        assert set(inputs.tolist()) <= {-1, 1, 2, 9}, "rows of the embedding without a gradient were not there"
+    assert not set(attacked(target_of(network(), truth), steps=1, vocabulary="all")[0][0, :L].tolist()) <= {1, 2, 9}
+
+
+def test_a_token_that_ends_a_short_text_and_that_nobody_reads_may_stand_inside_a_row() -> None:
+    truth = np.where(windows(5, lengths=[L + 1, 6, L + 1, L + 1, L + 1]) == 9, 3, windows(5, lengths=[L + 1, 6]))
+    truth[1, 5] = 9
+    target = target_of(network(), truth)
+    read = were_read(target, "tokens")
+    assert set(torch.nonzero(read)[:, 0].tolist()) == set(asked(truth)[0][asked(truth)[1] >= 0].tolist())
+    assert not read[9]
+    allowed = may_stand(target, "tokens", read)
+    assert allowed[1:, 9].all()
+    assert not allowed[0, 9]
+    assert allowed[-1].all()
+    assert not allowed[:-1].all(1).any(), "most of what was neither read nor asked for stays out"
+    opposite = {name: -value for name, value in target.gradient.items()}
+    assert not may_stand(replace(target, gradient=opposite), "tokens", read)[1, 9], "the sign is that of a gradient"
+    silent = {name: value for name, value in target.gradient.items() if name != "output.bias"}
+    assert may_stand(replace(target, gradient=silent), "tokens", read)[1:].all(), "without a bias nothing is known"
+
+
+@pytest.mark.parametrize("sizes", [[55, 63, 55, 52], [69, 57, 64, 51]])
+def test_rounding_in_the_mean_of_clients_touches_no_token(sizes: list[int]) -> None:
+    """47 of 97 tokens, read by four clients whose models are averaged in float32."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Transformer(width=16, heads=2, layers=1).build((15,), 97)
+    before, tokens = parameters(model), np.random.default_rng(0).permutation(97)[:47]
+    rows = np.resize(tokens, 120).reshape(4, 2, 15)
+    sent = []
+    for own in rows:
+        slopes = gradient_of(model, before, own, np.roll(own, -1, axis=1))
+        sent.append({name: value - 0.1 * slopes[name] for name, value in before.items()})
+    weights = share(torch.tensor([sizes], dtype=torch.float64), torch.ones((1, 4), dtype=torch.bool))
+    after = weighted_mean({name: torch.stack([one[name] for one in sent])[None] for name in before}, weights)
+    update = {name: after[name][0].double() - value.double() for name, value in before.items()}
+    target = GradientTarget(
+        model=model,
+        params=before,
+        gradient={name: -10 * value for name, value in update.items()},
+        update=update,
+        num_images=8,
+        input_shape=(15,),
+        target_shape=(15,),
+        num_classes=97,
+        knows="",
+        clients=4,
+    )
+    assert int((update["tokens.weight"] != 0).any(1).sum()) > 90, "rounding moves nearly all"
+    assert torch.nonzero(were_read(target, "tokens"))[:, 0].tolist() == sorted(tokens.tolist())
+    least = update["tokens.weight"].abs().amax(1)[torch.from_numpy(tokens)].min()
+    assert least > 100 * 4 * ROUNDING * before["tokens.weight"].abs().mean(), "what is read moves far more than that"
+
+
+def test_a_weight_of_zero_that_moved_at_all_was_touched_and_one_client_is_not_rounded() -> None:
+    target = target_of(network(), windows(1))
+    weight = target.params["tokens.weight"].clone()
+    weight[3] = 0.0
+    move = torch.zeros_like(weight, dtype=torch.float64)
+    move[3, 0], move[5] = 1e-30, ROUNDING * weight[5]
+    params, update = {**target.params, "tokens.weight": weight}, {**target.gradient, "tokens.weight": move}
+    for clients, wanted in ((1, [3, 5]), (2, [3])):
+        found = were_read(replace(target, params=params, update=update, clients=clients), "tokens")
+        assert torch.nonzero(found)[:, 0].tolist() == wanted
+    still = {**update, "tokens.weight": torch.zeros_like(move)}
+    assert were_read(replace(target, params=params, update=still, clients=2), "tokens").all(), "nothing is known"
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.attacks._labels import last_bias_name
 from fedmem.components import GradientTarget
 from fedmem.losses import mean_loss
 from fedmem.types import IntArray, Params
@@ -47,6 +48,51 @@ class Soft:
         found = self.tokens.masked_fill(~allowed, -torch.inf).argmax(2).cpu().numpy()
         last = self.ends.argmax(1).cpu().numpy() + 1
         return np.where(np.arange(found.shape[1]) <= last[:, None], found, -1)
+
+
+ROUNDING = 2 * 2.0**-23
+"""By how much of itself, for each client, a weight may move in a mean of float32 that nobody moved it in.
+
+Of K equal weights w the mean is the sum of K products with shares. With u = 2^-24, half the distance of float32 at 1,
+shares that were divided by their own sum add up to 1 within K u, each product is rounded once more, and so is each of
+K - 1 sums, none of which is larger than about w: together at most 2 K u |w| and terms in u squared. This is twice that.
+"""
+
+
+def were_read(target: GradientTarget, name: str) -> Tensor:
+    """(V,) whether the embedding of a token was moved by what was sent, so that somebody read it; all if none was.
+
+    A gradient, or what one client sent, has exact zeros elsewhere. A mean over several clients is rounded, and a row
+    counts there only where some weight moved by more than `ROUNDING` explains: a weight 0 that moved at all.
+
+    - Where the embedding was not sent, nothing is known, and all are True.
+    """
+    import torch
+
+    weight = target.params[f"{name}.weight"].detach().double()
+    sent = (target.gradient if target.update is None else target.update).get(f"{name}.weight")
+    found = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
+    if sent is None:
+        return found
+    several = target.update is not None and target.clients > 1
+    moved = (sent.detach().double().abs() > (target.clients * ROUNDING * weight.abs() if several else 0.0)).any(1)
+    return moved if moved.any() else found
+
+
+def may_stand(target: GradientTarget, name: str, read: Tensor) -> Tensor:
+    """(L + 1, V) which tokens may stand at each place of a text: where it may end, also those asked for and not `read`.
+
+    The first token is always read, and the last place of a row never. Between them a text may end, with a token that
+    nobody reads. That it was asked for shows in the gradient of the output's bias, the mean prediction less the share
+    of targets: it is negative only for targets, and for those that were asked for more often than predicted. (A rarer
+    last token is missed.) Where the bias is not there, any token may be the last.
+    """
+    (length,) = target.input_shape
+    bias = last_bias_name(target.gradient, target.num_classes)
+    asked = read.new_ones(len(read)) if bias is None else target.gradient[bias].detach() < 0
+    allowed = read.new_ones((length + 1, len(read)))
+    allowed[0], allowed[1:-1] = read, read | asked
+    return allowed
 
 
 def slopes_of(target: GradientTarget, name: str, soft: Soft, allowed: Tensor) -> Params:

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt
 from fedmem.attacks._labels import last_bias_name
 from fedmem.attacks._problems import STACK_VALUES, Problem, Solution, best, labels_of
 from fedmem.attacks._targets import checked
-from fedmem.attacks._windows import Soft, given, slopes_at, slopes_of
+from fedmem.attacks._windows import Soft, given, may_stand, slopes_at, slopes_of, were_read
 from fedmem.components import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
 from fedmem.types import IntArray, Params
@@ -35,8 +35,8 @@ class Tag:
     - at each place for the next token (`target_shape` is (length,)): shares of tokens at length + 1 places, a softmax,
       from normal noise of width 0.1, and where each text ends, at first most likely nowhere. A token is both read and
       asked for: the embedding of a place is the mean of the embeddings by its shares, so that the gradient of the
-      embedding is matched as well. At last other ends and last tokens of up to four texts are tried out by the
-      distance. Labels are the next tokens, (num_images, length), -1 from the end of a text on.
+      embedding is matched as well. Of at most four texts, other ends and last tokens are then tried out by the
+      distance; of more, none are. Labels are the next tokens, (num_images, length), -1 from the end of a text on.
 
     Inputs are token numbers (num_images, length): whole numbers 0 .. V-1, as float32 like all inputs here where a class
     is asked for. The first `torch.nn.Embedding` among the modules of the model has to be the one that reads them.
@@ -52,6 +52,10 @@ class Tag:
     - `restarts`: independent starts; the one with the smallest `distance` is taken.
     - `vocabulary`: whether `all` tokens are candidates, or those `touched`: plain descent changes the embeddings of no
       others, so that the embedding's gradient gives away which tokens are read, if no other layer shares its weights.
+      Of an update of several clients, only what moved by more than the rounding of their mean counts. Last tokens are
+      not read: inside a row they may also be tokens whose output bias has a negative gradient, and at its end any.
+      Noise and weight decay leave nothing untouched; servers with a memory add tokens of earlier rounds; pruning, also
+      by the client `top_k`, hides true ones, and wants `all`.
     - `labels`: whether labels are `inferred`, or `known` to the adversary; next tokens are the text, so never known.
 
     Guarantees:
@@ -170,9 +174,7 @@ class Tag:
         name = _reading(target)
         table = target.params[f"{name}.weight"]
         soft = Soft.start(torch.from_numpy(problem.inputs).to(table.device))
-        allowed = torch.ones(problem.inputs.shape[1:], dtype=torch.bool, device=table.device)
-        # the last token is asked for and never read
-        allowed[:-1] = self._read(target, name)
+        allowed = may_stand(target, name, self._read(target, name))
         if _size(wanted) > 0:
             tokens, ends = self._descended(
                 [soft.tokens, soft.ends],
@@ -188,15 +190,8 @@ class Tag:
 
     def _read(self, target: GradientTarget, name: str) -> Tensor:
         """(V,) whether a token may be read."""
-        import torch
-
-        weight = target.params[f"{name}.weight"]
-        gradient = target.gradient.get(f"{name}.weight")
-        found = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
-        if self.vocabulary == "touched" and gradient is not None:
-            moved = gradient.detach().float().abs().sum(1) > 0
-            found = moved if moved.any() else found
-        return found
+        found = were_read(target, name)
+        return found if self.vocabulary == "touched" else found.new_ones(len(found))
 
     def _descended(
         self, starts: Sequence[Tensor], slopes: Callable[[Sequence[Tensor]], Params], wanted: Params
