@@ -168,7 +168,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
     changed = [
         "rounds=2",
         "runs=8",
-        "client.steps=2",
+        "client.epochs=1" if full.central else "client.steps=2",
         "observe.every=2",
         "observe.rounds=[]",
         "bootstrap=20",

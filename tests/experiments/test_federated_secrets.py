@@ -153,7 +153,11 @@ def test_every_arm_is_a_scenario_that_differs_from_the_others(modules: SimpleNam
 
 @pytest.mark.slow
 def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
-    small = ["dataset={kind: shakespeare, clients: 20, length: 24, most: 1500, test: 0.1}", "rounds=4", "observe.every=4"]
+    small = [
+        "dataset={kind: shakespeare, clients: 20, length: 24, most: 1500, test: 0.1}",
+        "rounds=4",
+        "observe.every=4",
+    ]
     small += ["client.steps=2", "bootstrap=20", "references=50", "population=0", "exclusion=remove"]
     small += ["model={kind: char_rnn, embedding: 8, hidden: 8}"]
     command = [sys.executable, str(FOLDER / "run.py"), "--data", "shakespeare", "--seeds", "2"]
