@@ -120,17 +120,19 @@ class Candidates:
 
     def index(self, tokens: Sequence[int]) -> int:
         """The lowest number of a member with exactly these tokens, the prefix included; `ending` may be left out."""
-        given = tuple(int(token) for token in tokens)
-        for whole in (given, given + self.ending):
-            found = self._index(whole)
-            if found is not None:
-                return found
-        raise ValueError(f"{given} is no member of the {self.size} candidates")
+        found = self._found(tokens)
+        if found is None:
+            raise ValueError(f"{tuple(map(int, tokens))} is no member of the {self.size} candidates")
+        return found
 
     def has(self, tokens: Sequence[int]) -> bool:
         """Whether a member has exactly these tokens, as `index` finds them."""
+        return self._found(tokens) is not None
+
+    def _found(self, tokens: Sequence[int]) -> int | None:
         given = tuple(int(token) for token in tokens)
-        return any(self._index(whole) is not None for whole in (given, given + self.ending))
+        found = self._index(given)
+        return self._index(given + self.ending) if found is None else found
 
     def _index(self, given: Tokens) -> int | None:
         start = len(self.prefix)
