@@ -86,8 +86,8 @@ def permitted(audited: Audited, releases: Releases) -> Guarantee:
     The promise is formed anew for the neighbours of the audit, so that like is compared with like. Where one record of
     a client is audited and the promise is to clients, the client has other data: that is `replace`, for all copies.
 
-    Errors: `ComponentError` where a whole client is audited and the promise is to single records, and for neighbours
-    that the sampling does not allow.
+    Errors: `ComponentError` where a whole client is audited and the promise is to single records, for neighbours that
+    the sampling does not allow, and where an audit removes a record although the guarantee keeps the number of rows.
 
     >>> releases = Releases(noise_multiplier=1.0, sampling="everyone", count=1, delta=1e-5, unit="client")
     >>> round(permitted(Audited(unit="record", adjacency="add_remove", copies=3), releases).epsilon, 1)
@@ -97,6 +97,12 @@ def permitted(audited: Audited, releases: Releases) -> Guarantee:
         raise ComponentError(
             "audit.unit",
             "client, but the promise is to single records; a client has many, so audit records, or protect clients",
+        )
+    if audited.adjacency == "add_remove" != releases.adjacency and releases.unit == "record":
+        raise ComponentError(
+            "audit.adjacency",
+            f"add_remove compares n rows with n - 1, but the guarantee to records is for {releases.adjacency}, which "
+            "keeps the number of rows; audit with exclusion: replace",
         )
     within = audited.unit == "record" and releases.unit == "client"
     one = promise(replace(releases, adjacency="replace" if within else audited.adjacency))

@@ -168,7 +168,8 @@ class Promises:
         """What is promised about these examples, at this delta, to whoever reads models of a level.
 
         The smallest of what the parts promise. `drawn` says whether who took part stays a secret. None where no part
-        that protects such models adds noise.
+        that protects such models adds noise. Under `exclusion: remove` nothing from noise on records: their guarantee
+        compares data sets with the same number of rows.
         """
         audit, own = self.bank.audit, self._of_records
         adjacency: Adjacency = "add_remove" if self.bank.exclusion == "remove" else "replace"
@@ -181,7 +182,7 @@ class Promises:
             # a client is protected as a whole, however many copies it has; clients that share an example are a group
             group = max(map(len, holders), default=1)
             found.append(Allowed(part=one.part, guarantee=_at(_known(one, most, drawn), adjacency, group, delta)))
-        if own:
+        if own and adjacency != "add_remove":
             each = [_at(own[client].releases, adjacency, copies, delta) for client in clients if client in own]
             # a holder that never took part has released nothing
             worst = max(each, key=lambda one: one.epsilon, default=Guarantee(epsilon=0.0, delta=delta))
@@ -190,7 +191,13 @@ class Promises:
 
 
 def problems(
-    strategy: Any, client: Any, defences: Sequence[Any], estimators: Sequence[Any], injections: Sequence[Any], runs: int
+    strategy: Any,
+    client: Any,
+    defences: Sequence[Any],
+    estimators: Sequence[Any],
+    injections: Sequence[Any],
+    runs: int,
+    exclusion: str,
 ) -> Iterator[Problem]:
     """What is wrong with the audits of a scenario."""
     raising = [position for position, one in enumerate(estimators) if isinstance(one, Audit) and one.alarm]
@@ -214,6 +221,7 @@ def problems(
             )
         if one.alarm:
             yield from _may_raise(one, path, position == raising[0], strategy, client, defences)
+            yield from _like_with_like(one, path, strategy, client, defences, exclusion)
 
 
 def canary_clients(
@@ -282,6 +290,20 @@ def _may_raise(
             path=f"{path}.level",
             message="what a client holds is protected by no noise that is added later; use level: global, or client "
             "dp_sgd",
+        )
+
+
+def _like_with_like(
+    one: Audit, path: str, strategy: Any, client: Any, defences: Sequence[Any], exclusion: str
+) -> Iterator[Problem]:
+    """Refuse an alarm that compares n rows with n - 1 where only the noise on records gives a guarantee."""
+    whole = one.level == "global" and (adds_noise(strategy) or any(_noise(defence) for defence in defences))
+    if exclusion == "remove" and isinstance(client, PrivateAlgorithm) and not whole:
+        yield Problem(
+            path=f"{path}.alarm",
+            message=f"exclusion: remove compares n rows with n - 1, but {kind_of(client)} guarantees nothing for such "
+            "neighbours, since its sampling rate and its steps depend on the rows; use exclusion: replace, or leave "
+            "alarm out",
         )
 
 

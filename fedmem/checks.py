@@ -559,6 +559,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _personal,
     _noise_of_the_clip,
     privacy.problems,
+    privacy.record_adjacency,
     audits.problems,
     _canary_clients,
     _losses_without_noise,

@@ -280,8 +280,20 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
 
 
 def record_neighbours(scenario: Any) -> Adjacency:
-    """What sets the data of a client apart from its neighbours: a record more or less, if nothing else is asked for."""
-    return scenario.privacy.adjacency or "add_remove"
+    """The adjacency of the guarantee to records: `zero_out` by default, since rate and steps depend on the rows."""
+    return scenario.privacy.adjacency or "zero_out"
+
+
+def record_adjacency(client: Any, privacy: Any) -> Iterator[Problem]:
+    """Refuse `add_remove` for records: one row more changes the sampling rate of all others, and the local steps."""
+    if isinstance(client, PrivateAlgorithm) and privacy.adjacency == "add_remove":
+        yield Problem(
+            path="privacy.adjacency",
+            message=f"add_remove does not hold for the records of client {kind_of(client)}: its sampling rate, "
+            "batch_size / rows, and its steps in an epoch depend on the number of rows, so that one record more "
+            "changes how often all others are drawn; use zero_out (the default for records) or replace, which keep "
+            "the number of rows",
+        )
 
 
 def participations(bank: Bank, until: int) -> Mapping[int, int]:

@@ -115,7 +115,16 @@ def audits(rows: Sequence[Measurement]) -> Section:
             )
         )
     columns = ("", "n", "epsilon at least", "ceiling", "permitted", "about")
-    return Section(title="AUDITS", columns=columns, blocks=(("after the last round; n counts trials", tuple(found)),))
+    heading = "after the last round; n counts trials"
+    notes = (_REMOVED,) if any("add_remove" in line[-1] and line[-2] == "–" for line in found) else ()
+    return Section(title="AUDITS", columns=columns, blocks=((heading, tuple(found)),), notes=notes)
+
+
+_REMOVED = (
+    "These runs compare n rows with n - 1 (exclusion: remove). No guarantee of this run is for such neighbours, so "
+    "that nothing is permitted or forbidden; exclusion: replace keeps the number of rows."
+)
+"""Said where an audit by removal has no guarantee to be compared with."""
 
 
 def canary_clients(rows: Sequence[Measurement]) -> Section:

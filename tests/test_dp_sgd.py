@@ -255,7 +255,7 @@ def test_each_client_promises_what_its_rows_allow() -> None:
     found = {client: one.releases for client, one in privacy.of_records(scenario, bank, 4).items()}
     assert {client: (one.rate, one.count) for client, one in found.items()} == {0: (0.1, 6), 1: (0.5, 6), 2: (0.2, 3)}
     assert found[1] == Releases(
-        noise_multiplier=1.0, sampling="poisson", rate=0.5, count=6, delta=1e-4, unit="record", adjacency="add_remove"
+        noise_multiplier=1.0, sampling="poisson", rate=0.5, count=6, delta=1e-4, unit="record", adjacency="zero_out"
     )
     told = privacy.spent(scenario, bank)
     assert told is not None

@@ -82,7 +82,7 @@ class Cell(NamedTuple):
             count=count,
             delta=shared.privacy.delta,
             unit="record" if record else "client",
-            adjacency="add_remove" if record else "replace",
+            adjacency="zero_out" if record else "replace",
         )
         return noise_for(self.target, releases)
 

@@ -29,6 +29,9 @@ class PrivateSgd:
     Guarantees:
 
     - one record moves the gradient of a step by at most S / `batch_size`, whatever it is;
+    - neighbours have the same number of rows: one record is replaced by zero (`zero_out`, the default) or by another
+      record (`replace`). The number of rows is public, since the sampling rate, `batch_size` / rows, and the steps in
+      an epoch depend on it. So `add_remove` is refused: one record more changes how often all others are drawn;
     - clipping and noise are those of Opacus, to rounding;
     - clients of few rows draw each with a larger probability, and so promise less: `privacy` has the worst of them.
 

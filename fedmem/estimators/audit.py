@@ -28,7 +28,9 @@ class Audit:
     """Empirical epsilon of the records that coins decide, by kind, at every observed round after the first model.
 
     Scores are margins, log p_y − log Σ_{c≠y} p_c. The unit is a record, with all copies under its coin; neighbours
-    differ by it (`exclusion: remove`, add_remove) or have another row in its place (`replace`). Two ways to count:
+    differ by it (`exclusion: remove`, add_remove: n rows against n - 1) or have another row in its place (`replace`).
+    The guarantee of `dp_sgd` keeps the number of rows, so that an audit by removal has nothing to compare with it.
+    Two ways to count:
 
     - `one_run` (Steinke, Nasr and Jagielski, 2023): the coins of run `run` alone. Of m examples of a kind the share
       `guesses` is guessed, half of them, with the highest scores, "in", the others, with the lowest, "out". A bound

@@ -1,0 +1,163 @@
+"""The guarantee of dp_sgd to records: no permitted setting prints less than the truth of an explicit pair."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem import audits, privacy
+from fedmem.accounting import promise
+from fedmem.auditing import Audited, permitted
+from fedmem.cells import Section
+from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.errors import ComponentError, ScenarioError
+from fedmem.promise_sections import audits as audit_section
+from fedmem.types import Measurement, Participation, Reading
+from tests.explicit_pairs import pair_epsilon, subsampled_sum
+from tests.tiny import tiny
+
+CANARIES = [{"kind": "random_pattern", "per_client": 12}]
+ALARM = {"kind": "audit", "of": "random_pattern", "alarm": True}
+
+
+def private(batch: int, noise: float, steps: int, adjacency: str | None = None, **changes: Any) -> Any:
+    """A scenario of one round of so many steps."""
+    client = {"kind": "dp_sgd", "batch_size": batch, "noise_multiplier": noise, "steps": steps}
+    asked = {} if adjacency is None else {"adjacency": adjacency}
+    return tiny(**{"rounds": 1, "client": client, "privacy": asked, "observe": {}, **changes})
+
+
+def printed(scenario: Any, rows: int) -> float:
+    """What a run of the scenario prints for a client with so many rows."""
+    parts = [Participation(run=0, round=1, client=0, num_examples=rows, failed=False)]
+    bank: Any = SimpleNamespace(participation=parts)
+    told = privacy.spent(scenario, bank)
+    assert told is not None
+    return float(told["mechanisms"][0]["epsilon"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "noise", "steps", "truth"), [(165, 40, 4.0, 40, 1.80), (165, 40, 12.0, 200, 2.05)]
+)
+def test_one_record_more_or_less_has_no_guarantee(rows, batch, noise, steps, truth):
+    """All others contribute -C and are drawn less often where there is one row more."""
+    printed_zero_out = printed(private(batch, noise, steps), rows)
+    more = subsampled_sum(rows - 1, batch / rows, -1.0, own=1.0)
+    less = subsampled_sum(rows - 1, batch / (rows - 1), -1.0, own=None)
+    epsilon = pair_epsilon(more, less, noise, steps, 1e-5)
+    assert epsilon > truth > 1.1 * printed_zero_out
+    with pytest.raises(ScenarioError, match=r"privacy.adjacency: add_remove does not hold for the records of .*dp_sgd"):
+        private(batch, noise, steps, "add_remove")
+
+
+def test_one_row_more_can_mean_one_noisy_step_more():
+    """Against steps of a fixed number, the number of steps tells 40 from 41 rows with certainty."""
+    client = PrivateSgd(epochs=1, batch_size=20)
+    assert (client.num_steps(40), client.num_steps(41)) == (2, 3)
+    for changes in (
+        {},
+        {"strategy": {"kind": "dp_fedavg", "cohort": 2.5}, "sampler": {"kind": "poisson", "rate": 0.5}},
+    ):
+        with pytest.raises(ScenarioError, match=r"use zero_out \(the default for records\) or replace"):
+            private(20, 1.0, 2, "add_remove", **changes)
+
+
+SETTINGS = [
+    (165, 40, 4.0, 40),
+    (165, 40, 12.0, 200),
+    (40, 20, 1.0, 2),
+    (15, 18, 3.0, 48),
+    (60, 6, 0.7, 12),
+    (300, 10, 1.0, 30),
+]
+
+
+@pytest.mark.parametrize(("rows", "batch", "noise", "steps"), SETTINGS)
+def test_no_permitted_setting_prints_less_than_the_truth(rows, batch, noise, steps):
+    """At least the truth of explicit pairs, and under zero_out at most three per cent more."""
+    rate = min(1.0, batch / rows)
+    for adjacency, other in ((None, None), ("zero_out", None), ("replace", -1.0)):
+        epsilon = printed(private(batch, noise, steps, adjacency), rows)
+        true = [
+            pair_epsilon(
+                subsampled_sum(others, rate, -1.0, own=1.0),
+                subsampled_sum(others, rate, -1.0, own=other),
+                noise,
+                steps,
+                1e-5,
+            )
+            for others in (0, 10)
+        ]
+        assert max(true) <= epsilon
+        assert other is not None or epsilon <= 1.03 * max(true)
+
+
+def test_records_are_zeroed_out_unless_something_else_is_asked_for():
+    """Also beside noise at the server, whose own default stays."""
+    assert privacy.record_neighbours(private(20, 1.0, 2)) == "zero_out"
+    assert privacy.record_neighbours(private(20, 1.0, 2, "replace")) == "replace"
+    both = private(20, 1.0, 2, strategy={"kind": "dp_fedavg", "cohort": 2.5}, sampler={"kind": "poisson", "rate": 0.5})
+    (server,) = privacy.of_scenario(both)
+    assert (server.releases.adjacency, privacy.record_neighbours(both)) == ("add_remove", "zero_out")
+
+
+def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records():
+    """n rows against n - 1 are no neighbours of zero_out: nothing is permitted, and no alarm may be raised."""
+    with pytest.raises(ScenarioError, match=r"alarm: exclusion: remove compares n rows with n - 1"):
+        private(20, 1.0, 2, injections=CANARIES, estimators=[ALARM], exclusion="remove")
+    for level in ("global", "local"):
+        private(20, 1.0, 2, injections=CANARIES, estimators=[{**ALARM, "level": level}])
+    # a guarantee to clients covers it: a client with one record less has other data
+    whole = {"strategy": {"kind": "dp_fedavg", "cohort": 2.5}, "sampler": {"kind": "poisson", "rate": 0.5}}
+    private(20, 1.0, 2, injections=CANARIES, estimators=[ALARM], exclusion="remove", **whole)
+    releases = next(iter(privacy.of_records(private(20, 1.0, 2), _bank(), 1).values())).releases
+    with pytest.raises(ComponentError, match="audit with exclusion: replace"):
+        permitted(Audited(unit="record", adjacency="add_remove"), releases)
+    assert permitted(Audited(unit="record", adjacency="replace"), releases).epsilon > promise(releases).epsilon
+
+
+def _bank() -> Any:
+    return SimpleNamespace(participation=[Participation(run=0, round=1, client=0, num_examples=40, failed=False)])
+
+
+def _audited(adjacency: str, allowed: bool) -> Section:
+    setting = f"bound,one_run,guesses=0.5,record,{adjacency},copies=1,delta=1e-05"
+    metrics = [("epsilon_hat", setting), ("epsilon_hat.ceiling", setting)]
+    metrics += [("epsilon_hat.permitted", f"{setting},client")] if allowed else []
+    rows = [
+        Measurement(
+            run=0,
+            round=1,
+            level="global",
+            client=-1,
+            source="audit",
+            reading=Reading(metric=metric, value=1.0, n=6, subject="canary", setting=setting),
+        )
+        for metric, setting in metrics
+    ]
+    return audit_section(rows)
+
+
+def test_the_table_says_what_an_audit_by_removal_compares():
+    removed = _audited("add_remove", allowed=False)
+    assert "compare n rows with n - 1 (exclusion: remove)" in removed.notes[0]
+    assert not _audited("add_remove", allowed=True).notes
+    assert not _audited("replace", allowed=False).notes
+
+
+def test_bounds_of_measures_follow_the_same_rule():
+    """Nothing bounds what runs by removal show of records."""
+    rng = np.random.default_rng(0)
+    from tests.banks import coins, make_view
+
+    audit = make_view(np.zeros((4, 5)), coins(4, 5, rng)).audit
+    for exclusion, covered in (("remove", False), ("replace", True)):
+        scenario = private(20, 1.0, 2, exclusion=exclusion)
+        fields = {"participation": _bank().participation, "exclusion": exclusion, "roster": "shared", "audit": audit}
+        found = audits.Promises(scenario=scenario, bank=SimpleNamespace(**fields)).to(
+            np.array([0]), "global", 1e-5, drawn=True
+        )
+        assert (found is not None) == covered
