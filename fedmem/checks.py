@@ -15,7 +15,7 @@ from typing import Any
 
 from fedmem import audits, privacy
 from fedmem.catalogue import kind_of
-from fedmem.components import CanaryInjection, PersonalClient, PrivateAlgorithm
+from fedmem.components import CanaryInjection, PersonalClient, PrivateAlgorithm, ScheduledClient
 from fedmem.errors import Problem
 
 
@@ -89,19 +89,19 @@ def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterat
     if roster != "own" or not getattr(sampler, "needs", ()):
         return
     for position, probe in enumerate(probes):
-        if kind_of(probe) == "leakage":
+        if _compares_held_out(probe):
             yield Problem(
                 path=f"probes[{position}]",
-                message="leakage compares examples that are in with some that are out, at clients that "
-                f"{kind_of(sampler)} picks by what these coins did to losses and norms; use roster: pilot, or leave it "
-                "out",
+                message=f"{kind_of(probe)} compares examples that are in with examples that are held out, but with "
+                f"roster: own {kind_of(sampler)} picks clients by losses or norms that depend on the same coins; use "
+                "roster: pilot, or leave the probe out",
             )
 
 
 def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
     comparing = [
-        *(f"probe {kind_of(probe)}" for probe in probes if kind_of(probe) in ("leakage", "extraction")),
-        *(f"estimator {kind_of(estimator)}" for estimator in estimators if kind_of(estimator) == "audit"),
+        *(f"probe {kind_of(probe)}" for probe in probes if _compares_held_out(probe)),
+        *(f"estimator {kind_of(estimator)}" for estimator in estimators if _compares_held_out(estimator)),
     ]
     kept = [position for position, injection in enumerate(injections) if getattr(injection, "unmasked", 0)]
     for position in kept if comparing else ():
@@ -110,6 +110,30 @@ def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Seq
             message=f"the {comparing[0]} compares with examples that a coin held back, and copies that no coin masks "
             f"are trained on all the same; write unmasked: 0, or leave the {comparing[0].partition(' ')[0]} out",
         )
+
+
+def _compares_held_out(component: Any) -> bool:
+    """Whether a probe or an estimator, or a component inside it, declares `compares_held_out`."""
+    return any(getattr(part, "compares_held_out", False) for _, part in _nested(component, ""))
+
+
+def _compares_clients(estimator: Any) -> bool:
+    """Whether an estimator is about clients that are left out, and not about audit examples."""
+    return bool(getattr(estimator, "compares_clients", False))
+
+
+def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
+    if isinstance(client, ScheduledClient):
+        return
+    for position, probe in enumerate(probes):
+        if any(getattr(part, "reads_gradients", False) for _, part in _nested(probe, "")):
+            yield Problem(
+                path=f"probes[{position}]",
+                message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "
+                f"{kind_of(client)} does not say them: its class has no method schedule(round_number, num_steps), "
+                "which returns a fedmem.components.Schedule; add the method, or use client: {kind: sgd}, or leave the "
+                "probe out",
+            )
 
 
 def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
@@ -154,10 +178,10 @@ def _personal(client: Any, observe: Any, estimators: Sequence[Any]) -> Iterator[
             "choose from: local, global, or use client: {kind: sgd}",
         )
     for position, estimator in enumerate(estimators):
-        if kind_of(estimator) == "client_influence":
+        if _compares_clients(estimator):
             yield Problem(
                 path=f"estimators[{position}]",
-                message=f"client_influence compares one aggregate for all, but with client {kind_of(client)} each "
+                message=f"{kind_of(estimator)} compares one aggregate for all, but with client {kind_of(client)} each "
                 "holder reads its own; use client: {kind: sgd}, or leave it out",
             )
 
@@ -415,11 +439,11 @@ def _left_out(leave_out: Any, clients: int, runs: int) -> Iterator[Problem]:
 
 def _somebody_to_leave_out(estimators: Sequence[Any], leave_out: Any) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
-        if kind_of(estimator) == "client_influence" and not leave_out.clients:
+        if _compares_clients(estimator) and not leave_out.clients:
             yield Problem(
                 path=f"estimators[{position}]",
-                message="client_influence compares runs with and without a client, but every client is in every run; "
-                "add leave_out: {clients: all}, or leave it out",
+                message=f"{kind_of(estimator)} compares runs with and without a client, but every client is in every "
+                "run; add leave_out: {clients: all}, or leave it out",
             )
 
 
@@ -465,12 +489,12 @@ def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any])
     canaries = any(isinstance(injection, CanaryInjection) for injection in injections)
     for position, estimator in enumerate(estimators):
         kind = kind_of(estimator)
-        if not injections and kind != "client_influence":
+        if not injections and not _compares_clients(estimator):
             yield Problem(
                 path=f"estimators[{position}]",
                 message=f"{kind} needs audit examples, but injections is empty; add one, such as {{kind: typical}}",
             )
-        elif kind in ("exposure", "exposure_skewnormal") and not canaries:
+        elif not canaries and any(getattr(part, "needs_canaries", False) for _, part in _nested(estimator, "")):
             yield Problem(
                 path=f"estimators[{position}]",
                 message=f"{kind} ranks canaries among fresh references, but no injection makes canaries; "
@@ -554,6 +578,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _learning,
     _picked_by_coins,
     _held_back,
+    _schedule,
     _enough_clients,
     _honoured,
     _personal,

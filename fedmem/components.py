@@ -6,6 +6,7 @@ A field whose type is one of these protocols takes a nested component. Nothing h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -302,6 +303,40 @@ class PersonalClient(ClientAlgorithm, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How far the steps of a client go in one round.
+
+    Attributes:
+        learning_rates: (S,) one positive number for each local step, in order.
+        weight_decay: pull towards zero that is added to each gradient, per unit of a parameter.
+    """
+
+    learning_rates: FloatArray
+    weight_decay: float = 0.0
+
+    @property
+    def distance(self) -> float:
+        """The sum of the learning rates: the update of a constant gradient, divided by minus this gradient.
+
+        >>> Schedule(learning_rates=np.array([0.1, 0.3])).distance
+        0.4
+        """
+        return math.fsum(self.learning_rates)
+
+
+@runtime_checkable
+class ScheduledClient(ClientAlgorithm, Protocol):
+    """A client whose update an attack may read as a gradient, since it says how far its steps go.
+
+    `schedule` is that of `num_steps` steps in the round `round_number` (1 is the first). Its learning rates depend on
+    nothing else, such as earlier participation or offers of the strategy. A client that does not have this method is
+    refused by probes that read gradients.
+    """
+
+    def schedule(self, round_number: int, num_steps: int) -> Schedule: ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class PerExample:
     """How the gradient of a step is made of those of its n examples, for privacy of each.
 
@@ -416,6 +451,12 @@ class Probe(Protocol):
     Runs are trained in shards, and a probe is shown the transitions of one shard at a time. So what it reads of a run
     must not depend on the runs shown beside it, and it keeps nothing from one call for the next. Whatever is about
     several runs is formed by `summarise`, which is given the readings of all of them.
+
+    A class that compares examples that are in with examples that a coin held out, as its controls, says
+    `compares_held_out: ClassVar[bool] = True`. A scenario is refused where such a comparison would be wrong: where
+    copies that no coin masks (`unmasked`) are trained on in every run, and where each run picks its own clients by
+    losses or norms. A class that reads an update as a gradient says `reads_gradients: ClassVar[bool] = True`; its
+    clients must be `ScheduledClient`.
     """
 
     every: int | None
@@ -557,7 +598,16 @@ class ReconstructionAttack(Protocol):
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A pure function of stored evidence. Intervals, differences and retention follow from the replicates."""
+    """A pure function of stored evidence. Intervals, differences and retention follow from the replicates.
+
+    A class may declare what a scenario must have for it, each False by default:
+
+    - `compares_held_out: ClassVar[bool]`: its result holds only if an example that is out is not trained on at all, so
+      that copies that no coin masks (`unmasked`) are refused;
+    - `compares_clients: ClassVar[bool]`: it compares runs with and without a client. It needs `leave_out` and no
+      injections, and reads one aggregate for all clients;
+    - `needs_canaries: ClassVar[bool]`: it ranks canaries among fresh references.
+    """
 
     def estimate(self, view: View) -> Sequence[Estimate]: ...
 

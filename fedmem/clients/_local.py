@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
-from fedmem.components import ClientState, Outcome
+from fedmem.components import ClientState, Outcome, Schedule
 from fedmem.types import IntArray, Params
 from fedmem.updates import clipped
 
@@ -75,6 +75,11 @@ class LocalSgd(ABC):
         for epoch in padded:
             epoch[:num_examples] = rng.permutation(num_examples)
         return padded.reshape(-1, width)[:wanted]
+
+    def schedule(self, round_number: int, num_steps: int) -> Schedule:
+        """The same learning rate in all steps of a round."""
+        rate = self.lr * self.decay ** (round_number - 1)
+        return Schedule(learning_rates=np.full(num_steps, rate), weight_decay=self.weight_decay)
 
     def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
         """Start from the global model with a velocity of zero."""

@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, Outcome, PerExample
+from fedmem.components import ClientState, Outcome, PerExample, Schedule
 from fedmem.types import IntArray, Params
 
 
@@ -95,6 +95,10 @@ class PrivateSgd:
         order = np.argsort(~drawn, axis=1, kind="stable")[:, :width]
         chosen = np.where(np.take_along_axis(drawn, order, axis=1), order, -1)
         return chosen if chosen.shape[1] else np.full((len(drawn), 1), -1, dtype=np.int64)
+
+    def schedule(self, round_number: int, num_steps: int) -> Schedule:
+        """As `sgd`."""
+        return self._plain.schedule(round_number, num_steps)
 
     def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
         """As `sgd`."""

@@ -48,6 +48,7 @@ class ClientInfluence:
     """
 
     min_runs: ClassVar[int] = 4
+    compares_clients: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """None: this is about clients, not about kinds of audit examples."""

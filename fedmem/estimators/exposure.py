@@ -39,6 +39,7 @@ class Exposure:
     """
 
     min_runs: ClassVar[int] = 1
+    needs_canaries: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind of canary, `exposure` and `exposure_gain`."""

@@ -45,6 +45,7 @@ class ExposureSkewnormal:
     """
 
     min_runs: ClassVar[int] = 1
+    needs_canaries: ClassVar[bool] = True
 
     scale: Literal["loss", "margin"] = "loss"
     least_p: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.1

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedmem.components import ClientAlgorithm, Context, GradientTarget, PersonalClient
+from fedmem.components import Context, GradientTarget, PersonalClient, Schedule, ScheduledClient
 from fedmem.errors import ComponentError
 from fedmem.losses import UNASKED
+from fedmem.probes._first_step import first_step_of
 from fedmem.sums import in_order
 from fedmem.types import EVERYWHERE, BoolArray, Federation, IntArray, Level, Params, Transition
 
@@ -107,14 +108,15 @@ class Scope:
     def _case(self, view: str, transition: Transition, picked: set[int], context: Context) -> Case | None:
         """One attack: its gradient, the true rows behind it, victims and controls; None without either."""
         federation, run, clients = context.federation, transition.run, clients_of(transition)
+        round_number = transition.round
+        held = [len(context.rows(run, client, round_number)) for client in clients]
         if view == "first_step":
             after, rows = context.first_step(transition)
-            steps = 1.0
+            scale = float(schedule_of(round_number, held[0], context).learning_rates[:1].sum())
         else:
-            round = transition.round
-            held = [context.rows(run, client, round) for client in clients]
-            after, rows = transition.sent, np.concatenate([context.used(run, client, round) for client in clients])
-            steps = _steps([len(part) for part in held], context)
+            after = transition.sent
+            rows = np.concatenate([context.used(run, client, round_number) for client in clients])
+            scale = _scale(held, round_number, context)
         audit = federation.audit
         wanted = audit.is_in[run] & audit.holds(sorted(picked)).any(axis=0)
         own = audit.subject[stands(federation) & np.isin(federation.trained, rows)]
@@ -122,11 +124,11 @@ class Scope:
         controls = _controls(transition, sorted(picked.intersection(clients)), rows, context)
         if not len(victims) and not controls:
             return None
-        target = self._target(view, transition, after, rows, steps, context).granted(self.knows)
+        target = self._target(view, transition, after, rows, scale, context).granted(self.knows)
         return Case(view=view, transition=transition, target=target, rows=rows, victims=victims, controls=controls)
 
     def _target(
-        self, view: str, transition: Transition, after: Params, rows: IntArray, steps: float, context: Context
+        self, view: str, transition: Transition, after: Params, rows: IntArray, scale: float, context: Context
     ) -> GradientTarget:
         """Everything that an attack might be granted."""
         federation, count = context.federation, min(len(rows), self.max_images)
@@ -141,7 +143,7 @@ class Scope:
         return GradientTarget(
             model=federation.model,
             params=transition.before,
-            gradient=_gradient(transition, after, steps, context, withheld),
+            gradient=_gradient(transition, after, scale, context, withheld),
             update={
                 name: after[name].double() - value.double()
                 for name, value in transition.before.items()
@@ -156,7 +158,7 @@ class Scope:
             target_shape=federation.store.targets.shape[1:],
             withheld=withheld,
             labels=labels[spread],
-            algorithm=_first(context.client) if view == "first_step" else context.client,
+            algorithm=first_step_of(context.client) if view == "first_step" else context.client,
             offer=offer,
             batches=None if batches is None or count < len(rows) else _places(batches, rows[order]),
             population=federation.population if len(federation.population) else None,
@@ -198,16 +200,34 @@ def _on_server(transition: Transition, context: Context) -> Transition:
     return replace(transition, client=EVERYWHERE, before={**transition.before, **unsent}, sent=sent, kept=sent)
 
 
-def _steps(sizes: Sequence[int], context: Context) -> float:
-    """The mean number of steps of clients with so many rows, weighted as their models are in the sum."""
-    steps = [context.client.num_steps(size) for size in sizes]
-    return float(np.average(steps, weights=sizes if context.weighting == "size" and any(sizes) else None))
+def schedule_of(round_number: int, num_examples: int, context: Context) -> Schedule:
+    """The learning rates of a client with so many rows in this round, as its algorithm declares them.
+
+    Errors: `ComponentError` where it declares none, or others than one positive number for each step.
+    """
+    client, name = context.client, type(context.client).__name__
+    if not isinstance(client, ScheduledClient):
+        raise ComponentError(
+            "client",
+            f"this probe reads an update as a gradient times learning rates, but the client algorithm {name} has no "
+            "method schedule(round_number, num_steps) that says them; add the method, or leave the probe out",
+        )
+    steps = client.num_steps(num_examples)
+    schedule = client.schedule(round_number, steps)
+    rates = np.asarray(schedule.learning_rates)
+    if rates.shape != (steps,) or not (np.isfinite(rates) & (rates > 0)).all():
+        raise ComponentError(
+            "client",
+            f"round {round_number}: schedule of the client algorithm {name} gave learning rates {rates.tolist()} for "
+            f"{steps} steps; it must give one finite number above 0 for each step",
+        )
+    return schedule
 
 
-def _first(client: ClientAlgorithm) -> ClientAlgorithm:
-    """The same client, told to stop after a step, where it can be told."""
-    single: ClientAlgorithm = replace(client, steps=1) if hasattr(client, "steps") else client  # type: ignore[type-var]
-    return single
+def _scale(sizes: Sequence[int], round_number: int, context: Context) -> float:
+    """The mean of the summed learning rates of clients with so many rows, weighted as their models are in the sum."""
+    scales = [schedule_of(round_number, size, context).distance for size in sizes]
+    return float(np.average(scales, weights=sizes if context.weighting == "size" and any(sizes) else None))
 
 
 def _places(batches: IntArray, rows: IntArray) -> IntArray:
@@ -254,19 +274,11 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
     return found
 
 
-def _gradient(transition: Transition, after: Params, steps: float, context: Context, withheld: Sequence[str]) -> Params:
+def _gradient(transition: Transition, after: Params, scale: float, context: Context, withheld: Sequence[str]) -> Params:
     """The mean gradient that would have led from one to the other by plain descent, weight decay taken off."""
-    lr = getattr(context.client, "lr", None)
-    if lr is None:
-        raise ComponentError(
-            "client",
-            "the probe leakage reads an update as a gradient times the learning rate, but the client algorithm "
-            f"{type(context.client).__name__} has no field `lr`; use one that has, or leave the probe out",
-        )
-    lr *= getattr(context.client, "decay", 1.0) ** (transition.round - 1)
-    before, decay = transition.before, float(getattr(context.client, "weight_decay", 0.0))
+    before, decay = transition.before, schedule_of(transition.round, 1, context).weight_decay
     return {
-        name: (before[name].double() - value.double()) / (lr * steps) - decay * before[name].double()
+        name: (before[name].double() - value.double()) / scale - decay * before[name].double()
         for name, value in after.items()
         if name not in withheld
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
@@ -75,6 +75,8 @@ class Extraction:
     References: Carlini, Liu, Erlingsson, Kos and Song (2019), by search; Thakkar, Ramaswamy, Mathews and Beaufays
     (2021), by beam; Hayes et al. (2025), (n, p)-discoverable extraction.
     """
+
+    compares_held_out: ClassVar[bool] = True
 
     width: Annotated[int, Gt(0)] = 5
     distance: Annotated[int, Gt(0)] = 1

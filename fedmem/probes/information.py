@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Gt
@@ -74,7 +74,7 @@ class Information:
 
     Guarantees: deterministic; nothing is changed; what is read of a run does not depend on those beside it.
 
-    Errors: `ComponentError` if the client algorithm has no learning rate.
+    Errors: `ComponentError` if the client algorithm is no `ScheduledClient`.
 
     >>> Information().levels
     ('local', 'global')
@@ -82,6 +82,9 @@ class Information:
     References: Mo, Borovykh, Malekzadeh, Haddadi and Demetriou (2021), on localising what gradients leak, after whom
     both are; Xu, Zhao, Song, Stewart and Ermon (2020), on usable information.
     """
+
+    compares_held_out: ClassVar[bool] = True
+    reads_gradients: ClassVar[bool] = True
 
     rounds: tuple[Annotated[int, Gt(0)], ...] = ()
     victims: Annotated[int, Gt(0)] = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
@@ -119,7 +119,7 @@ class Leakage:
 
     Guarantees: who is attacked depends on neither the coins nor how an attack went; nothing is changed.
 
-    Errors: `ComponentError` if the client algorithm has no learning rate, since then an update is no gradient.
+    Errors: `ComponentError` if the client algorithm is no `ScheduledClient`, since then an update is no gradient.
 
     >>> from fedmem.attacks.inverting_gradients import InvertingGradients
     >>> Leakage(attack=InvertingGradients()).levels
@@ -127,6 +127,9 @@ class Leakage:
 
     Reference: Geiping et al. (2020); the comparison with priors follows Usynin, Knolle and Kaissis (2024).
     """
+
+    compares_held_out: ClassVar[bool] = True
+    reads_gradients: ClassVar[bool] = True
 
     attack: ReconstructionAttack
     rounds: tuple[Annotated[int, Gt(0)], ...] = ()
