@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fedmem.components import GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.errors import TargetError
 from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.model_checks import frozen
 from fedmem.seeding import stream
 from fedmem.types import IntArray, Params
 
@@ -134,6 +135,11 @@ def _prepared(model: nn.Module, known: Known) -> nn.Module:
     """A copy in the client's mode that normalises its inputs first."""
     import torch
 
+    if reason := frozen(model):
+        raise TargetError(
+            f"the model has {reason}; their update is zero whatever the client trained on, and the attack would match "
+            "it with a gradient; give a model that trains all its parameters"
+        )
     found = copy.deepcopy(model).train(known.mode == "train")
     if known.mean:
         channels = (-1, *[1] * (len(known.input_shape) - 1))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedmem.components import TableModel
 from fedmem.errors import ComponentError
+from fedmem.model_checks import frozen
 from fedmem.seeding import stream
 from fedmem.types import Dataset, Params
 
@@ -28,6 +29,7 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
         else:
             module = model.build(data.train.inputs.shape[1:], data.num_classes)
     _check_pure(module)
+    _check_trained(module)
     return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
 
 
@@ -48,3 +50,15 @@ def _check_pure(module: nn.Module) -> None:
                 f"has dropout at {name!r}, which draws from torch's global generator, so that the same scenario would "
                 "give other numbers; leave it out (client.weight_decay regularises as well)",
             )
+
+
+def _check_trained(module: nn.Module) -> None:
+    """All parameters are trained, sent, aggregated and stored, so that frozen ones would not stay what they are."""
+    found = frozen(module)
+    if found:
+        raise ComponentError(
+            "model",
+            f"has {found}; clients train, send and store all parameters, so that these would change as well and the "
+            "results would be those of full fine-tuning. Adapters are not supported: remove requires_grad_(False), or "
+            "use a model that trains all its parameters",
+        )

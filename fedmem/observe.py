@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from fedmem.directions import CanaryClients
 from fedmem.errors import FedmemError, RunError
 from fedmem.seeding import Streams, stream
 from fedmem.types import EVERYWHERE, Params, Transition
+
+T = TypeVar("T")
 
 TRACE = "trace"
 """The `ConfigRecord` in which a client may send what is not for aggregation: `client` (its number) and scalars."""
@@ -82,8 +85,27 @@ def _generators_put_back() -> Iterator[None]:
             np.random.set_state(_BEFORE[1])  # noqa: NPY002
 
 
+OnError = Literal["raise", "warn"]
+"""What becomes of an error of a watcher: it ends the training, or it is a warning and ends the watching alone."""
+
+
+def checked_on_error(value: str) -> OnError:
+    """The same value. Errors: `ValueError` if it is neither `raise` nor `warn`.
+
+    >>> checked_on_error("warn")
+    'warn'
+    """
+    if value == "raise" or value == "warn":
+        return value
+    raise ValueError(f"on_error must be 'raise' or 'warn', got {value!r}")
+
+
 class Watcher(Protocol):
-    """Sees the transitions of the rounds it wants: local ones before aggregation, the global one after it."""
+    """Sees the transitions of the rounds it wants: local ones before aggregation, the global one after it.
+
+    A watcher may have a method `begin(initial)`, which is given the initial parameters before round 1, and an attribute
+    `on_error`: where that is `warn`, an error of the watcher is a warning, and nothing more is shown to it.
+    """
 
     def wants(self, round: int) -> bool: ...
 
@@ -180,12 +202,16 @@ class Observed:
         self._like: Params = {}
         self._cohort: tuple[int, ...] | None = None
         self._clients: dict[int, int] = {}
+        self._ended: list[Watcher] = []
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, **others: Any) -> Result:
         """The strategy's own `start`, watched; same arguments, same result."""
         strategy: Any = self.strategy
         configure, aggregate = strategy.configure_train, strategy.aggregate_train
         self._like = params_of(initial_arrays)
+        for watcher in self.watchers:
+            if hasattr(watcher, "begin"):
+                self._guarded([watcher], partial(watcher.begin, self._like))
         self._show(0, lambda: [self._global(0, self._like, self._like, 0)])
 
         def configure_train(
@@ -345,11 +371,27 @@ class Observed:
 
     def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
         """Build the transitions only where somebody wants them."""
-        wanting = [watcher for watcher in self.watchers if watcher.wants(round)]
+        wanting = [watcher for watcher in self.watchers if watcher not in self._ended and watcher.wants(round)]
         if wanting:
-            seen = transitions()
-            for watcher in wanting:
-                watcher.see(seen)
+            seen = self._guarded(wanting, transitions)
+            for watcher in wanting if seen is not None else ():
+                self._guarded([watcher], partial(watcher.see, seen))
+
+    def _guarded(self, watchers: Sequence[Watcher], look: Callable[[], T]) -> T | None:
+        """What `look` returns; where it fails and all these watchers only warn, a warning and None."""
+        try:
+            return look()
+        except Exception as error:
+            if any(getattr(watcher, "on_error", "raise") != "warn" for watcher in watchers):
+                raise
+            self._ended += watchers
+            names = ", ".join(type(watcher).__name__ for watcher in watchers)
+            warnings.warn(
+                f"round {self.round}: {names} stops watching, and training goes on: {type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return None
 
     def _seed_generators(self, round: int, purpose: str) -> None:
         """Stock strategies draw from the global generators of Python and numpy: give them a stream of their own."""

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedmem.evidence import evidence_of, rank_of
-from fedmem.types import AuditSet, Evidence, Examples, References, Transition
+from fedmem.model_checks import mismatch, running_statistics
+from fedmem.observe import OnError, checked_on_error
+from fedmem.types import AuditSet, Evidence, Examples, Params, References, Transition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +35,15 @@ class Watch:
         examples: name -> (inputs, targets), for example the canaries that one client was given.
         references: name -> inputs of fresh members of the same family, for the exposure of that set.
         every: look at every so many rounds; round 0 is the initial model.
+        on_error: `raise` ends the training with the error; `warn` warns once, ends the watching, and lets the training
+            go on. `frame` then has what was seen before.
 
     Guarantees:
 
     - reads copies only; the app's result does not change;
-    - a parameter that the model does not know, or lacks, is an error that names it.
+    - names and shapes of the app's initial arrays are compared with the model before round 1. A difference, a layer
+      with running statistics, and messages that later lack a parameter are errors (`ValueError`, `RunError`) that name
+      the parameter or layer.
 
     >>> from torch import nn
     >>> watch = Watch(model=nn.Linear(2, 2), examples={"mine": (np.zeros((1, 2), np.float32), [0])})
@@ -52,11 +58,13 @@ class Watch:
         examples: Mapping[str, tuple[ArrayLike, ArrayLike]],
         references: Mapping[str, ArrayLike] | None = None,
         every: int = 1,
+        on_error: OnError = "raise",
     ) -> None:
         from fedmem.clients.sgd import Sgd
         from fedmem.training import OneByOne
 
-        self._names = {name for name, _ in model.named_parameters()}
+        self.on_error = checked_on_error(on_error)
+        self._model = model
         self._sets = {name: _examples(name, *pair) for name, pair in examples.items()}
         self._references = {
             name: References(family=name, inputs=np.asarray(inputs, dtype=np.float32))
@@ -76,14 +84,21 @@ class Watch:
         """Every `every` rounds."""
         return round % self._every == 0
 
+    def begin(self, initial: Params) -> None:
+        """Compare the app's initial arrays with the model. Errors: `ValueError`."""
+        if reason := mismatch(self._model, initial):
+            raise ValueError(reason)
+        if (layer := running_statistics(self._model)) is not None:
+            raise ValueError(
+                f"the layer {layer!r} has running statistics, which are no parameters, so that what the app's models "
+                "predict does not follow from their parameters; use GroupNorm or LayerNorm"
+            )
+
     def see(self, transitions: Sequence[Transition]) -> None:
         """Record what these models say."""
         if not transitions:
             return
         models = [transition.kept for transition in transitions]
-        odd = sorted(set(models[0]) ^ self._names)
-        if odd:
-            raise ValueError(f"the model and the app's arrays do not agree on parameter {odd[0]!r}")
         # Node ids have 64 bits; what is asked of the models needs only their order.
         places = [replace(transition, client=t) for t, transition in enumerate(transitions)]
         for name, examples in self._sets.items():

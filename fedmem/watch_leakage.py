@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike
 
 from fedmem.attacking import Images, Known, scores, target_of
 from fedmem.components import ReconstructionAttack
+from fedmem.model_checks import mismatch
+from fedmem.observe import OnError, checked_on_error
 from fedmem.seeding import stream
-from fedmem.types import Level, Transition
+from fedmem.types import Level, Params, Transition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,10 +43,14 @@ class WatchLeakage:
         images: how many images to rebuild from an update of so many examples, by default as many, up to 64.
         steps: local steps of a client with so many examples, where they differ; else those of `known`.
         seed: of the attack's starts.
+        on_error: `raise` ends the training with the error; `warn` warns once, ends the watching, and lets the training
+            go on. `frame` then has what was seen before.
 
     Guarantees:
 
     - reads copies only; the app's result does not change;
+    - names and shapes of the app's initial arrays are compared with the model before round 1, and so is whether the
+      model can be attacked. Errors are `ValueError` and `TargetError`;
     - who is attacked, and with which effort, does not depend on what is found.
 
     Examples that were not trained on by the attacked client are their own control: they are scored as well, and
@@ -74,7 +80,9 @@ class WatchLeakage:
         images: Callable[[int], int] = lambda count: min(count, 64),
         steps: Callable[[int], int] | None = None,
         seed: int = 0,
+        on_error: OnError = "raise",
     ) -> None:
+        self.on_error = checked_on_error(on_error)
         self._model, self._attack, self._known, self._seed = model, attack, known, seed
         self._rounds, self._levels, self._images, self._steps = frozenset(rounds), tuple(levels), images, steps
         self._sets = {name: _rows(name, inputs, known) for name, inputs in examples.items()}
@@ -89,6 +97,14 @@ class WatchLeakage:
     def wants(self, round: int) -> bool:
         """The declared rounds."""
         return round in self._rounds
+
+    def begin(self, initial: Params) -> None:
+        """Compare the app's initial arrays with the model. Errors: `ValueError`, `TargetError`."""
+        from fedmem.attacks._targets import checked
+
+        if reason := mismatch(self._model, initial):
+            raise ValueError(reason)
+        checked([target_of(initial, initial, self._model, self._known)])
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Attack these updates, all of one level at once."""
