@@ -24,7 +24,7 @@ from fedmem.outgoing import Outgoing
 from fedmem.pilot import follow
 from fedmem.roster import Pilot
 from fedmem.seeding import stream
-from fedmem.speed import hold_on_to_memory, is_stacked, server_of, workers_of
+from fedmem.speed import device_of, hold_on_to_memory, is_stacked, server_of, workers_of
 from fedmem.spread import Spread
 from fedmem.sums import labelled, sums_of
 from fedmem.training import Executor, LocalWork, OneByOne, Stacked
@@ -136,6 +136,7 @@ def gather(
         device=executor.device,
         seconds={"watching": observer.seconds, "training": total - observer.seconds},
         lost=finished.lost,
+        untraced=executor.untraced,
         pilot=pilot,
     )
 
@@ -222,20 +223,6 @@ def _executor(
     finally:
         if given is None:
             executor.close()
-
-
-def device_of(scenario: Scenario) -> str:
-    """Where tensors live. Errors: `RunError` if that is a GPU and there is none."""
-    wanted = scenario.speed.device
-    if scenario.speed.engine == "flower":
-        return "cpu"  # where its clients compute
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RunError(
-            "speed.device is cuda, but torch finds no GPU here; use `device: auto`, which takes one where there is one"
-        )
-    return wanted
 
 
 @contextmanager

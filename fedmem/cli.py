@@ -574,3 +574,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _command(*, force: bool = True) -> str:
     """The command that is running, as it can be typed again; without `--force` if that is not wanted."""
     return shlex.join(["fedmem", *(word for word in sys.argv[1:] if force or word != "--force")])
+
+
+if __name__ == "__main__":
+    main()

@@ -143,13 +143,13 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
     several threads, where sums may be taken in another order; apart is what has processes or a device of its own.
     """
     from fedmem.components import PrivateAlgorithm
-    from fedmem.speed import is_stacked
+    from fedmem.speed import is_stacked, wants_gpu
 
     apart: list[int] = []
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, scenario in scenarios.items():
         speed = scenario.speed
-        if speed.engine != "lockstep" or speed.device != "cpu":
+        if speed.engine != "lockstep" or wants_gpu(scenario):
             apart.append(i)
             continue
         # what defences and noisy steps draw comes from the streams of one seed, and belongs to one round

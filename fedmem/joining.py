@@ -29,7 +29,7 @@ class Simulated:
     """Runs of a bank with all that was read while they were trained, and what did the training.
 
     Of some of the runs, a shard, or of all of them. `lost` is who was dropped, `seconds` the time that processes spent,
-    `pilot` what picked the cohorts, where something did.
+    `untraced` what could not be traced (`Executor.untraced`), `pilot` what picked the cohorts, where something did.
     """
 
     bank: Bank
@@ -42,6 +42,7 @@ class Simulated:
     device: str
     seconds: Mapping[str, float]
     lost: Lost = field(default_factory=dict)
+    untraced: Mapping[str, str] = field(default_factory=dict)
     pilot: Pilot | None = None
 
 
@@ -94,6 +95,7 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
         device=first.device,
         seconds={name: sum(part.seconds[name] for part in parts) for name in first.seconds},
         lost=first.lost,
+        untraced=dict(sorted(pair for part in reversed(parts) for pair in part.untraced.items())),
         pilot=first.pilot,
     )
 

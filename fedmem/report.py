@@ -135,7 +135,7 @@ class _Table:
             for note in section.notes:
                 yield from prose(note, width, "yellow")
         yield "", ""
-        for term, meaning in legend(shown):
+        for term, meaning in legend(shown, summary.kinds):
             yield from prose(f"{term}: {meaning}", width, "dim", hang=2)
         yield from prose(also(summary), width)
         yield f"Files: {self.run.path}", ""
@@ -394,7 +394,7 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     for section in shown:
         yield from section_html(section)
     yield from passages_html(run)
-    words = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(shown))
+    words = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(shown, summary.kinds))
     yield f"<h2>Words of the tables</h2><dl>{words}</dl>" if words else ""
     yield "<h2>Figures</h2>"
     for name, (data, caption) in pictures.items():

@@ -255,6 +255,7 @@ def _manifest(
         "server": simulated.server,
         "threads": scenario.speed.threads,
         "device": simulated.device,
+        "untraced": dict(simulated.untraced),
         "runs": scenario.runs,
         "python": platform.python_version(),
         "machine": platform.machine(),

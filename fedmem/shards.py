@@ -160,6 +160,7 @@ class Shards:
                 "server": done.server,
                 "workers": done.workers,
                 "device": done.device,
+                "untraced": dict(done.untraced),
                 "seconds": dict(done.seconds),
                 "files": {file.name: _digest(file) for file in sorted(partial.iterdir())},
             }
@@ -194,6 +195,7 @@ class Shards:
             server=content["server"],
             workers=content["workers"],
             device=content["device"],
+            untraced=content["untraced"],
             seconds=content["seconds"],
             lost={**_lost(content["known"]), **_lost(content["found"])},
         )

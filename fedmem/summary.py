@@ -7,6 +7,7 @@ data do not resolve is called so, and every value stands with its interval and i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -243,17 +244,40 @@ def also(summary: Summary) -> str:
     return f"Also measured, in the report: {'; '.join(found)}." if found else ""
 
 
-def legend(shown: Sequence[Section]) -> list[tuple[str, str]]:
-    """The words that these sections use, with what they mean."""
-    said: list[str] = []
+def legend(shown: Sequence[Section], kinds: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The words that these sections use, with what they mean.
+
+    A word counts only as a whole word, and in cells and notes not where it is a name of one of the `kinds`, which
+    scenarios choose freely.
+    """
+    titles: list[str] = []
+    free: list[str] = []
     for section in shown:
         blocks = [(heading, rows) for heading, rows in section.blocks if rows]
         if blocks:
-            said += [section.title.lower(), *section.columns, *section.notes]
+            titles += [section.title.lower(), *section.columns]
+            free += section.notes
         for heading, rows in blocks:
-            said += [heading, *(cell for row in rows for cell in row)]
-    text = "\n".join(said)
-    return [(term, meaning) for term, meaning in TERMS.items() if term in text]
+            titles.append(heading)
+            free += [cell for row in rows for cell in row]
+    text = "\n".join(free)
+    for kind in sorted(kinds, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(kind)}(?!\w)", "", text)
+    text += "\n" + "\n".join(titles)
+    return [(term, meaning) for term, meaning in TERMS.items() if re.search(_whole(term), text)]
+
+
+def _whole(term: str) -> str:
+    """A pattern for a term as a whole word, or its plural.
+
+    >>> [bool(re.search(_whole("prior"), text)) for text in ("the best prior", "two priors", "priority", "≈0.3")]
+    [True, True, False, False]
+    >>> bool(re.search(_whole("≈"), "≈0.3"))
+    True
+    """
+    first = r"(?<!\w)" if re.match(r"\w", term) else ""
+    last = r"s?(?!\w)" if re.search(r"\w$", term) else ""
+    return f"{first}{re.escape(term)}{last}"
 
 
 def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> Section:

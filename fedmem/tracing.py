@@ -53,7 +53,7 @@ class Traced:
     - the same values as the function itself but for rounding (`_tidy`): when it is first traced, the outcome is
       compared, and where it differs no trace is used;
     - the same bits in every call with the same tensors, the first included;
-    - a function that cannot be traced is called as it is.
+    - a function that cannot be traced is called as it is, and `reason` says why.
 
     >>> double = Traced(lambda given: {"y": given["x"] * 2})
     >>> [double({"x": torch.ones(1)})["y"].item() for _ in range(3)], double.count
@@ -64,6 +64,8 @@ class Traced:
         self._function = function
         self._written: dict[Key, _Written | None] = {}
         self._sound: dict[Layout, bool] = {}
+        self.reason: str | None = None
+        """Why the function was called as it is, the first time that it could not be traced; None if it always could."""
 
     @property
     def count(self) -> int:
@@ -110,24 +112,34 @@ class Traced:
         if layout not in self._sound:
             self._sound[layout] = self._is_sound(flat, leaves)
         if not self._sound[layout]:
-            return None
+            return None  # `reason` says why since the first time
         try:
             tape = Tape.of(flat, leaves)
             play = _compiled(tape, leaves)
             play(*leaves)
-        except Exception:  # whatever an algorithm does that cannot be written down, it can still be called
+        except Exception as error:  # whatever an algorithm does that cannot be written down, it can still be called
+            self._refuse(error)
             return None
         return _Written(play, shape[0], tape)
 
-    @staticmethod
-    def _is_sound(flat: Callable[..., list[Tensor]], leaves: list[Tensor]) -> bool:
+    def _is_sound(self, flat: Callable[..., list[Tensor]], leaves: list[Tensor]) -> bool:
         """Whether a tape says what the function says."""
         expected = flat(*leaves)
         try:
             got = Tape.of(flat, leaves)(*leaves)
-        except Exception:
+        except Exception as error:
+            self._refuse(error)
             return False
-        return all(_close(a, b) for a, b in zip(got, expected, strict=True))
+        if all(_close(a, b) for a, b in zip(got, expected, strict=True)):
+            return True
+        self._refuse("called again, its operations give other values than the function")
+        return False
+
+    def _refuse(self, reason: Exception | str) -> None:
+        """Keeps the first reason, in one line."""
+        if isinstance(reason, Exception):
+            reason = f"{type(reason).__name__}: {next(iter(str(reason).splitlines()), '')}"
+        self.reason = self.reason or reason[:200]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

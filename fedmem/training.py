@@ -89,6 +89,11 @@ class Executor(ABC):
         return self._device.type
 
     @property
+    def untraced(self) -> Mapping[str, str]:
+        """What could not be traced (`Traced`) and was called as it is, each with the reason; it is slower so."""
+        return {}
+
+    @property
     def waited(self) -> float:
         """Seconds that whoever trains here has waited for others who train here too."""
         return 0.0
@@ -258,6 +263,18 @@ class Stacked(Executor):
         self._final = Traced(torch.vmap(self._parts))
         self._sent = Traced(torch.vmap(self._outgoing.sent))
         self._forward = Traced(torch.vmap(self._outputs, in_dims=(0, None)))
+
+    @property
+    def untraced(self) -> Mapping[str, str]:
+        """See `Executor.untraced`."""
+        traced = {
+            "client.init": self._init,
+            "client.step": self._one_step,
+            "client.final": self._final,
+            "defences": self._sent,
+            "model": self._forward,
+        }
+        return {name: one.reason for name, one in traced.items() if one.reason is not None}
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""

@@ -110,3 +110,16 @@ class Scheduled(Unscheduled):
 
     def schedule(self, round_number: int, num_steps: int) -> Schedule:
         return Schedule(learning_rates=self.lr / np.arange(1, num_steps + 1))
+
+
+CALLS: list[int] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moody(Unscheduled):
+    """Descent that depends on how often it was called, so that a record of its operations would be wrong."""
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
+        CALLS.append(1)
+        after = super().step(state, gradient)
+        return {**after, "params": {n: value + 0.1 * (len(CALLS) % 2) for n, value in after["params"].items()}}

@@ -57,6 +57,19 @@ def outside(*arguments, code="from fedmem.cli import main; main()"):
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.parametrize("module", ["fedmem", "fedmem.cli"])
+def test_the_command_is_a_module_too(small, module):
+    def answer(*words):
+        return subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True)
+
+    good = answer("check", "small.yaml")
+    assert good.returncode == 0, good.stderr
+    assert "small.yaml  ok" in good.stdout
+    wrong = answer("check", "small.yaml", "--set", "rounds=0")
+    assert wrong.returncode == 2
+    assert "rounds" in wrong.stderr
+
+
 # Names and start
 
 

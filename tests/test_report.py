@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,23 @@ def test_the_legend_has_the_words_that_are_used_and_no_others(folder: Path, tmp_
     assert "memorisation: how much" in other
     assert not re.search(r"^(LiRA|PSNR|first higher): ", other, re.MULTILINE)
     assert "Also measured" not in other
+
+
+@pytest.mark.parametrize("name", ["priority_customers", "prior", "ceiling"])
+def test_names_of_kinds_put_no_words_into_the_legend(tmp_path: Path, name: str) -> None:
+    kinds = (name, "typical-own")
+    own = [row("memorisation", 0.5, kind, place, level=level) for kind in kinds for level, place in PLACES]
+    whole = bank()
+    renamed = np.where(whole.audit.kind == "pattern", name, "typical-own")
+    labelled = replace(whole, audit=replace(whole.audit, kind=renamed))
+    write(tmp_path / "run", labelled, measurements=own, scenario_yaml=SCENARIO)
+    text = printed(tmp_path / "run")
+    assert name in text
+    assert not re.search(r"^(prior|ceiling): ", text, re.MULTILINE)
+    assert re.search(r"^memorisation: ", text, re.MULTILINE)
+
+
+PLACES = (("local", "owner"), ("global", ""))
 
 
 def test_a_rate_that_is_hardly_known_does_not_look_exact(tmp_path: Path) -> None:

@@ -223,3 +223,13 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(how: signal.Signa
 
 def _env() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_the_manifest_says_what_could_not_be_traced(tmp_path: Path) -> None:
+    small = {"injections": [], "rounds": 2, "runs": 2, "speed": {"executor": "stacked", "workers": 1}}
+    moody = fedmem.run(tiny(**small, client={"kind": "tests.declaring:Moody"}), out=tmp_path)
+    assert fedmem.read(moody).manifest["untraced"] == {
+        "client.step": "called again, its operations give other values than the function"
+    }
+    usual = fedmem.run(tiny(**small, client={"kind": "sgd"}), out=tmp_path)
+    assert fedmem.read(usual).manifest["untraced"] == {}

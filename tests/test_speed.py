@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 from fedmem import speed
-from fedmem.speed import is_stacked, server_of, workers_of
+from fedmem.company import divided
+from fedmem.errors import RunError
+from fedmem.speed import device_of, is_stacked, server_of, wants_gpu, workers_of
 from tests.tiny import tiny
 
 
@@ -28,6 +31,27 @@ def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert workers_of(tiny(speed=dict(settings))) == workers, settings
     monkeypatch.setattr(speed, "can_fork", lambda: False)
     assert workers_of(tiny(speed={"workers": 4})) == 1
+
+
+@pytest.mark.parametrize(("there", "workers", "device"), [(False, 6, "cpu"), (True, 1, "cuda")])
+def test_auto_keeps_all_processes_where_there_is_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, there: bool, workers: int, device: str
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    monkeypatch.setattr(speed, "can_fork", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    auto = tiny(speed={"device": "auto"})
+    assert (workers_of(auto), device_of(auto), wants_gpu(auto)) == (workers, device, there)
+    # what trains many scenarios together asks the same
+    alike = {0: auto, 1: tiny(seed=5, speed={"device": "auto"})}
+    assert divided(alike, 1) == (([], [0, 1]) if there else ([(0, 1)], []))
+    assert device_of(tiny(speed={"device": "auto", "engine": "flower"})) == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RunError, match="torch finds no GPU here"):
+        device_of(tiny(speed={"device": "cuda"}))
 
 
 def test_what_is_stacked() -> None:

@@ -35,6 +35,7 @@ def test_a_traced_step_gives_the_values_of_the_step_and_always_the_same_bits() -
             assert torch.equal(step(*given(seed))[0][name], found[0][name])
         assert torch.equal(found[1], expected[1])
         assert step.count == 1
+        assert step.reason is None
 
 
 def test_each_set_of_shapes_is_traced_on_its_own() -> None:
@@ -72,6 +73,7 @@ def test_a_function_that_changes_is_not_traced() -> None:
     assert float(step(torch.zeros(()))) == len(calls)
     assert step.count == 0
     assert float(step(torch.zeros(()))) == len(calls)
+    assert step.reason == "called again, its operations give other values than the function"
 
 
 def test_a_function_that_reads_a_value_is_not_traced() -> None:
@@ -79,6 +81,8 @@ def test_a_function_that_reads_a_value_is_not_traced() -> None:
     step = Traced(lambda value: value * 2 if float(value.sum()) > 0 else value)
     for sign in (1.0, 1.0, 1.0, -1.0):
         assert step(torch.full((2,), sign)).tolist() == ([2.0, 2.0] if sign > 0 else [-1.0, -1.0])
+    assert step.reason is not None
+    assert "\n" not in step.reason
 
 
 def test_writing_in_place_is_repeated_in_order() -> None:

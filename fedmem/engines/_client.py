@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -82,12 +82,26 @@ def _workplace(text: str) -> _Workplace:
 
 
 def fingerprint(federation: Federation) -> str:
-    """A hash of everything that clients start from: rows, who holds them, coins, fill-ins, initial parameters."""
-    parts = [federation.store.inputs, federation.store.targets, *federation.base, federation.audit.is_in]
-    parts += [federation.trained, federation.fill, *(value.numpy() for value in federation.initial.values())]
+    """A hash of everything that clients start from.
+
+    These are: rows, who holds them, coins of examples and of clients, owners, in which rounds examples are trained on,
+    fill-ins, and the initial parameters, those of each run where runs have their own.
+    """
+    audit = federation.audit
+    parts: dict[str, Any] = {"inputs": federation.store.inputs, "targets": federation.store.targets}
+    parts |= {f"base {client}": rows for client, rows in enumerate(federation.base)}
+    parts |= {"is_in": audit.is_in, "client_in": audit.client_in, "holder": audit.holder, "owners": audit.owners}
+    parts |= {"copies": audit.copies, "start": audit.start, "stop": audit.stop}
+    parts |= {"trained": federation.trained, "fill": federation.fill}
+    for run, initial in enumerate((federation.initial, *federation.initials)):
+        parts |= {f"initial {run} {name}": value.numpy() for name, value in initial.items()}
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(np.ascontiguousarray(part).data)
+    for name, part in parts.items():
+        # lengths and types, too: the same bytes may be other arrays
+        about = "none" if part is None else f"{np.asarray(part).dtype}{np.asarray(part).shape}"
+        digest.update(f"{name}:{about};".encode())
+        if part is not None:
+            digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

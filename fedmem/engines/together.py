@@ -41,6 +41,8 @@ class Seat(Executor):
         self.name = own.name
         self.store = store
         self.seconds = 0.0
+        self.shared: Executor | None = None
+        """What trains the clients of several banks together, once it has trained some of this bank."""
         self._away = 0.0
         self._hand_over = hand_over
 
@@ -48,6 +50,11 @@ class Seat(Executor):
     def device(self) -> str:
         """That of the executor behind it."""
         return self.own.device
+
+    @property
+    def untraced(self) -> Mapping[str, str]:
+        """See `Executor.untraced`: of the executor behind it, and of the one that is shared."""
+        return {**self.own.untraced, **({} if self.shared is None else self.shared.untraced)}
 
     @property
     def waited(self) -> float:
@@ -183,6 +190,7 @@ class _Pool:
             each = (time.perf_counter() - begun) / sum(map(len, works))
             for place, work, answer in zip(here, works, parted(works, done, failed), strict=True):
                 seats[place].seconds += each * len(work)
+                seats[place].shared = stack
                 yield place, answer
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,28 @@ def test_the_fingerprint_knows_rows_coins_and_weights() -> None:
     }
     assert len(prints) == 5
     assert fingerprint(build(tiny())) in prints
+
+
+def test_the_fingerprint_knows_coins_of_clients_owners_windows_and_own_weights() -> None:
+    whole = build(tiny(leave_out={"clients": "all"}, initial_weights="own"))
+    audit = whole.audit
+    assert audit.client_in is not None
+    owner = audit.owners.copy()
+    owner[0] = (owner[0] + 1) % whole.num_clients
+    weights = [{name: value.clone() for name, value in initial.items()} for initial in whole.initials]
+    next(iter(weights[-1].values())).view(-1)[0] += 1
+    others = {
+        "client coins": replace(whole, audit=replace(audit, client_in=~audit.client_in)),
+        "no client coins": replace(whole, audit=replace(audit, client_in=None)),
+        "owners": replace(whole, audit=replace(audit, owner=owner)),
+        "holder": replace(whole, audit=replace(audit, owner=audit.owners, holder=audit.holder[::-1].copy())),
+        "windows": replace(whole, audit=replace(audit, start=audit.start + 1)),
+        "own weights": replace(whole, initials=tuple(weights)),
+        "shared weights": replace(whole, initials=()),
+        "other borders": replace(whole, base=(np.concatenate(whole.base[:2]), *whole.base[2:], whole.base[0][:0])),
+    }
+    prints = {name: fingerprint(other) for name, other in others.items()}
+    assert len({fingerprint(whole), *prints.values()}) == 1 + len(others)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
