@@ -92,7 +92,8 @@ class Quantity:
 class Series:
     """The values of a quantity (settings, seeds), the value that no memorisation gives, and n; NaN where a run failed.
 
-    `paired` is the value at the aggregate over just those examples that the holder's value is about, for local ones.
+    `paired` is the value at the aggregate over just those examples that the holder's value is about, for local ones
+    of which runs have a retention.
     `fpr` is the false positive rate at which a value was taken, NaN where there is none. `rounds` are the values at
     each observed round that has any.
     """
@@ -389,6 +390,8 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
             place = next((_PLACES[word] for word in parts & _PLACES.keys()), level)
             null = summary.value(f"{metric}.null", level, kind, *parts)
             apart = summary.value(f"{metric}.difference", "global", kind, "local-global", *words)
+            # a run has no retention of sums whose effects cancel
+            kept = any(about == kind for _, about, _, _ in summary.settings("retention", metric, *words))
             measure = known.get((metric, words))
             title, unit, digits = _named(metric, words)
             yield (
@@ -408,7 +411,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     "null": math.nan if null is None else null.value,
                     "n": value.n,
                     "fpr": value.fpr,
-                    "paired": math.nan if apart is None or place != "local" else value.value - apart.value,
+                    "paired": value.value - apart.value if apart and kept and place == "local" else math.nan,
                 },
             )
 

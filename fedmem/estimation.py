@@ -32,7 +32,8 @@ row of a single example (for a `tests` row, what the estimator says).
 - retention = Σ(global − null) / Σ(local − null) over all examples of the kind, whatever their local value. Where the
   interval of the denominator is not above 0 there is no memorisation to keep: the value is NaN and the setting ends in
   `not resolved`. Over all rounds an AUC or rate of a round counts with its number of examples; a rate whose threshold
-  changes between rounds has no such row.
+  changes between rounds has no such row. A sum of effects of both signs (`Estimate.signed`) has no retention: gains
+  and losses cancel differently at the two levels, so that the ratio is no share of anything.
 - All intervals are 95 % percentile intervals over one and the same B draws of runs and examples, so differences and
   ratios are paired. Those of single examples are the estimator's own, or NaN.
 """
@@ -91,7 +92,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], draws: int) -> list[Me
                 rows += _tests(view, estimator, source)
             paired = list(_paired(estimator, found))
             rows += [_between_levels(round, pair, source, bank.audit.runs) for pair in paired]
-            known += [(round, pair) for pair in paired]
+            known += [(round, pair) for pair in paired if not pair.local.signed]
     for estimator, known in zip(estimators, pairs, strict=True):
         rows += _retentions(known, sample, _source(estimator))
     return rows

@@ -19,7 +19,7 @@ METRICS = {
     "memorisation": ("memorisation",),
     "membership": ("auc", "tpr"),
     "client_influence": ("client_influence",),
-    "utility": ("test_accuracy", "train_accuracy", "generalisation_gap"),
+    "utility": ("test_accuracy", "train_accuracy", "generalisation_gap", "generalisation_loss_gap"),
     "client_gap": ("client_accuracy_gap", "client_loss_gap"),
 }
 """By the kind of an estimator or probe what it is mostly asked for."""

@@ -330,7 +330,11 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         )
         yield "reconstruction", drawn, f"Reconstruction over rounds, by kind of audit example; {subtitle}"
     panels, units = {}, []
-    for metric, unit in (("test_accuracy", "share of test data"), ("generalisation_gap", "share, train − test")):
+    for metric, unit in (
+        ("test_accuracy", "share of test data"),
+        ("generalisation_gap", "share, train − test"),
+        ("generalisation_loss_gap", "nats, test − train"),
+    ):
         found = {(level, level): summary.series(metric, level, "") for level in ("local", "global")}
         if any(found.values()):
             panels[metric.replace("_", " ")] = _lines(found)

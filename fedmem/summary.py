@@ -51,7 +51,8 @@ TERMS: Mapping[str, str] = {
     "first higher": "the interval of first − second lies above zero",
     "unresolved": "the interval contains zero, or there is none, so the data do not tell",
     "no interval": "fewer than eight runs or eight examples, or all values alike",
-    "generalisation gap": "accuracy on training data less accuracy on test data",
+    "generalisation gap": "accuracy on training data less accuracy on test data; in nats, loss on test less training "
+    "data",
     "extrapolated": "read from a law fitted to the losses of the references, so that it can exceed their number",
     "gained": "test examples that are answered rightly because one example was trained on, less those lost",
     "helped": "test examples that gain by one example, each by its share of runs, summed",
@@ -527,7 +528,11 @@ def _client_influence(summary: Summary, *, everything: bool) -> Section:
 def _utility(summary: Summary, *, everything: bool) -> Section:
     """What the models are good for, and how much better they know their own data."""
     rows = []
-    names = {"test_accuracy": "test accuracy", "generalisation_gap": "generalisation gap"}
+    names = {
+        "test_accuracy": "test accuracy",
+        "generalisation_gap": "generalisation gap",
+        "generalisation_loss_gap": "generalisation gap, nats",
+    }
     for metric, name in {**names, "client_accuracy_gap": "client gap", "client_loss_gap": "client gap, nats"}.items():
         levels = ("local", "global")
         subjects = [""]

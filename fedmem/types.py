@@ -598,7 +598,8 @@ class Estimate:
 
     `replicates` (B,) are the values under the draws of `Resampling`; `null` the value that no memorisation gives;
     `n` how many audit examples stand behind it; `examples` are they, and `per_example` (n,) the value of each single
-    one, with an interval where one is known, from `per_example_n` runs.
+    one, with an interval where one is known, from `per_example_n` runs. `signed` says that effects of both signs are
+    summed, so that they cancel: no share of such a sum is kept by aggregation, and there is no retention of it.
     """
 
     metric: str
@@ -613,6 +614,7 @@ class Estimate:
     per_example_low: FloatArray | None = None
     per_example_high: FloatArray | None = None
     per_example_n: IntArray | None = None
+    signed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

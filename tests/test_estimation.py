@@ -11,6 +11,7 @@ from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.errors import ComponentError
 from fedmem.estimation import estimate
+from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
@@ -282,3 +283,29 @@ def test_one_run_has_exposures_and_nothing_that_needs_outs():
 def test_nothing_observed_nothing_said():
     assert estimate(replace(make_bank(), evidence=(), references=()), ALL, 10) == []
     assert estimate(make_bank(), [], 10) == []
+
+
+class Signed:
+    """Memorisation as if effects of both signs were summed in it."""
+
+    def estimate(self, view):
+        return [replace(found, signed=True) for found in Memorisation().estimate(view)]
+
+    def tests(self, view):
+        return ()
+
+
+def test_sums_of_effects_of_both_signs_have_differences_and_no_retention():
+    bank = make_bank(runs=16, local=3.0, whole=1.5, per_client=4)
+    plain, signed = estimate(bank, [Memorisation()], 60), estimate(bank, [Signed()], 60)
+    assert [r.reading for r in plain if r.reading.metric == "retention"]
+    assert not [r.reading for r in signed if r.reading.metric == "retention"]
+    # by their text, in which not a number is like itself
+    assert [str(r.reading) for r in plain if r.reading.metric != "retention"] == [str(r.reading) for r in signed]
+
+
+def test_cross_influence_is_such_a_sum():
+    """Its sum over test examples is what is gained less what is lost."""
+    rows = estimate(make_bank(runs=16, local=3.0, whole=1.5), [CrossInfluence()], 60)
+    assert [r for r in rows if r.reading.metric == "cross_influence.difference" and r.level == "global"]
+    assert not [r for r in rows if r.reading.metric == "retention"]

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from fedmem.cells import Value, number
+from fedmem.comparison import _quantities
 from fedmem.errors import RunError
 from fedmem.figures import Picture
 from fedmem.report import MEANING, NO_LIMIT, report, table
@@ -411,3 +412,18 @@ def test_reconstruction_is_drawn_over_the_attacked_rounds_of_the_first_probe(tmp
     assert summary.leaked("aggregate", KINDS[1]) == []
     report(tmp_path / "run")
     assert (tmp_path / "run" / "reconstruction.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_comparison_has_no_retention_of_what_runs_have_none_of(folder: Path) -> None:
+    """Sums in which effects cancel, such as cross-influence, have differences between levels and no retention."""
+
+    def paired() -> dict[tuple[Any, ...], float]:
+        quantities = _quantities(Summary(read(folder)))
+        return {(q.metric, q.kind, q.parts): numbers["paired"] for q, numbers in quantities if q.level == "local"}
+
+    found = paired()
+    assert not math.isnan(found["memorisation", "pattern", ()])
+    measured = [one for one in rows() if one.reading.metric != "retention"]
+    replace_measurements(folder, measured)
+    assert paired().keys() == found.keys()
+    assert all(map(math.isnan, paired().values()))

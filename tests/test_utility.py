@@ -63,6 +63,38 @@ def test_against_a_naive_loop_at_both_levels() -> None:
         assert values["generalisation_gap"].value > 0.1, "the models have fitted their own rows"
 
 
+def test_the_gap_in_loss_is_test_less_training_loss() -> None:
+    """Mean cross-entropy in nats, each training row as often as it is trained on; torch says what it is."""
+    lab = Lab(federation=federation(copies=3))
+    local = trained(lab)
+    store, test = lab.federation.store, lab.federation.test
+
+    def loss(model: Params, inputs: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
+        logits = torch.from_numpy(lab.logits([model], inputs)[0])
+        return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets)))
+
+    for transitions in (local, lab.aggregated(local)):
+        gaps = []
+        for t in transitions:
+            clients = range(3) if t.level == "global" else [t.client]
+            rows = np.concatenate([lab.rows(t.run, client) for client in clients])
+            gaps.append(loss(t.kept, test.inputs, test.targets) - loss(t.kept, store.inputs[rows], store.targets[rows]))
+        found = [r.value for _, r in Utility().observe(transitions, lab) if r.metric == "generalisation_loss_gap"]
+        assert found == pytest.approx(gaps, rel=1e-9)
+        mean = summed(transitions, lab)["generalisation_loss_gap"]
+        assert mean.value == pytest.approx(np.mean(gaps))
+        assert mean.value > 0.1, "the models have fitted their own rows"
+        assert mean.n == len(transitions)
+
+
+def test_the_gap_in_loss_is_not_bounded() -> None:
+    sure = np.where(np.arange(10) == 3, 50.0, 0.0)
+    lab = Scripted(table={0: sure, 1: -sure})
+    first, second = (summed([decreed(run)], lab)["generalisation_loss_gap"].value for run in (0, 1))
+    assert first * second < 0
+    assert max(abs(first), abs(second)) > 1, "no share, but nats"
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     local = trained(lab)
@@ -137,6 +169,8 @@ def test_a_tie_is_not_right_and_neither_is_nan() -> None:
     lab = Scripted(table={0: np.zeros(10), 1: np.full(10, np.nan), 2: np.where(np.arange(10) == 3, np.nan, 0.0)})
     for run in (0, 1, 2):
         values = {r.metric: r.value for _, r in Utility().observe([decreed(run)], lab)}
+        loss_gap = values.pop("generalisation_loss_gap")
+        assert abs(loss_gap) < 1e-12 if run == 0 else math.isnan(loss_gap), "a constant model fits nothing; NaN is not a loss"
         assert values == {"test_accuracy": 0.0, "train_accuracy": 0.0, "generalisation_gap": 0.0}
 
 
@@ -188,5 +222,5 @@ def test_the_means_of_the_last_round_of_each_level_are_repeated_as_final() -> No
     for level, last in (("local", 3), ("global", 4)):
         final, own = ([m.reading for m in found if (m.level, m.round) == (level, round)] for round in (FINAL, last))
         assert final == own
-        assert len(final) == 3
+        assert len(final) == 4
     assert Utility().summarise([], 0) == []

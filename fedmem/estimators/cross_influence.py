@@ -31,7 +31,8 @@ class CrossInfluence:
     from, so all measures are of the same pairs.
 
     `cross_influence`, per kind and per example: Σ_i infl(j, i), the test examples that the models gain (+) or lose (−)
-    by training on j, null 0, with the interval of every estimate. Useful examples lie above 0, noise below.
+    by training on j, null 0, with the interval of every estimate. Useful examples lie above 0, noise below. Gains and
+    losses cancel in this sum, so there is no retention of it.
 
     Tests, at run −1, by kind:
 
@@ -225,6 +226,7 @@ def _by_kind(view: View, gained: FloatArray, setting: str) -> Iterator[Estimate]
                 examples=rows,
                 per_example=net[0],
                 per_example_n=(~np.isnan(gained[:, rows])).sum(0),
+                signed=True,
             )
 
 

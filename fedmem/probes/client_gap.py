@@ -9,13 +9,11 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt
-from numpy.typing import NDArray
 
 from fedmem.components import Context
-from fedmem.losses import over_what_is_asked
+from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
-from fedmem.probes._pieces import pieces
-from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
+from fedmem.types import EVERYWHERE, FINAL, Level, Measurement, Reading, Transition
 
 METRICS = ("client_accuracy_gap", "client_loss_gap")
 
@@ -68,7 +66,7 @@ class ClientGap:
         models = [transition.kept for transition in transitions]
         if not len(federation.test):
             return ()
-        at_test = _answers(models, federation.test.inputs, federation.test.targets, context).mean(2)
+        at_test = answers(models, federation.test.inputs, federation.test.targets, context).mean(2)
         readings: list[tuple[Transition, Reading]] = []
         for client in range(federation.num_clients):
             there = np.ones((federation.audit.runs, federation.num_clients), dtype=bool)
@@ -78,7 +76,7 @@ class ClientGap:
             rows = federation.base[client]
             if own and len(rows):
                 chosen, store = [models[t] for t in own], federation.store
-                at_base = _answers(chosen, store.inputs[rows], store.targets[rows], context).mean(2)
+                at_base = answers(chosen, store.inputs[rows], store.targets[rows], context).mean(2)
                 gap = (at_base - at_test[:, own]) * [[1], [-1]]
                 readings += [
                     (transitions[t], Reading(metric=metric, value=value, n=int(not math.isnan(value)), subject=subject))
@@ -141,18 +139,3 @@ def _shows(transition: Transition, client: int) -> bool:
     if transition.client >= 0:
         return transition.client == client
     return transition.level == "global" or client in transition.clients
-
-
-def _answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
-    """(2, T, n): whether each model is right about each row, and its loss in nats."""
-    found = np.empty((2, len(models), len(inputs)))
-    outputs = context.federation.num_classes * math.prod(targets.shape[1:])
-    for some, part in pieces(len(models), len(inputs), outputs):
-        logits = context.logits(models[some], inputs[part])
-        own = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
-        # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
-        beats = (own > logits).sum(axis=-1) == logits.shape[-1] - 1
-        found[0, some, part] = over_what_is_asked(beats, targets[part])
-        with np.errstate(invalid="ignore"):
-            found[1, some, part] = over_what_is_asked(np.logaddexp.reduce(logits - own, axis=-1), targets[part])
-    return found

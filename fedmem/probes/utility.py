@@ -9,13 +9,16 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt
-from numpy.typing import NDArray
 
 from fedmem.components import Context
-from fedmem.losses import over_what_is_asked
+from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
-from fedmem.probes._pieces import pieces
-from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Params, Reading, Transition
+from fedmem.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Reading, Transition
+
+LOSS_GAP = "generalisation_loss_gap"
+
+BOUNDS = {"generalisation_gap": (-1.0, 1.0), LOSS_GAP: (-math.inf, math.inf)}
+"""Between which values a mean lies, where that is not 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,10 @@ class Utility:
       trained on: of the client at level `local`, of all clients in the run together at level `global` (of its holder
       alone, where the aggregate is completed by personal layers), of the clients listed at level `sum`;
     - `generalisation_gap`: train minus test, model by model, -1..1, higher means more over-fitted. At level `local` it
-      also holds the label skew of the client, since the test set is everybody's.
+      also holds the label skew of the client, since the test set is everybody's;
+    - `generalisation_loss_gap`: mean cross-entropy on the test set minus that on the training rows, in nats, model by
+      model. It is the generalisation gap as the loss defines it, and is higher for more over-fitted models, too; NaN
+      where a model has diverged.
 
     An example is right when the logit of its label is strictly larger than every other, so a constant model is never
     right. One reading of each metric for each model; NaN, with n = 0, without training rows or without a test set.
@@ -54,10 +60,14 @@ class Utility:
     levels: tuple[Level, ...] = ("local", "global")
 
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
-        """Three readings of each model."""
-        test = _test(transitions, context)
-        train = _train(transitions, context)
-        values = {"test_accuracy": test, "train_accuracy": train, "generalisation_gap": train - test}
+        """Four readings of each model."""
+        (test, test_loss), (train, train_loss) = _test(transitions, context), _train(transitions, context)
+        values = {
+            "test_accuracy": test,
+            "train_accuracy": train,
+            "generalisation_gap": train - test,
+            LOSS_GAP: test_loss - train_loss,
+        }
         return [
             (transition, Reading(metric=metric, value=float(value[t]), n=int(not math.isnan(value[t]))))
             for t, transition in enumerate(transitions)
@@ -79,19 +89,20 @@ def _means(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
     for one in measurements:
         groups.setdefault((one.round, one.level, one.reading.metric), []).append(one)
     for (_, _, metric), rows in groups.items():
-        bounds = (-1.0 if metric == "generalisation_gap" else 0.0, 1.0)
+        bounds = BOUNDS.get(metric, (0.0, 1.0))
         yield replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean_over_runs(rows, metric, bounds=bounds))
 
 
 def _test(transitions: Sequence[Transition], context: Context) -> FloatArray:
-    """(T,) accuracy on the test set, NaN without one."""
+    """(2, T) accuracy and mean loss on the test set, NaN without one."""
     test = context.federation.test
-    right = _right([transition.kept for transition in transitions], test.inputs, test.targets, context)
-    return right.mean(axis=1) if len(test) else np.full(len(transitions), np.nan)
+    if not len(test):
+        return np.full((2, len(transitions)), np.nan)
+    return answers([one.kept for one in transitions], test.inputs, test.targets, context).mean(axis=2)
 
 
 def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
-    """(T,) accuracy on the rows trained on, NaN without any.
+    """(2, T) accuracy and mean loss on the rows trained on, NaN without any.
 
     Models of the same clients share most rows, so they are evaluated together on all that any run may train on there:
     on other rows beside it, a row could get another last digit.
@@ -100,16 +111,16 @@ def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
     groups: dict[tuple[int, ...], list[int]] = {}
     for t, transition in enumerate(transitions):
         groups.setdefault(_clients(transition, context), []).append(t)
-    accuracy = np.full(len(transitions), np.nan)
+    means = np.full((2, len(transitions)), np.nan)
     for clients, members in groups.items():
         everything = _everything(clients, context)
         models = [transitions[t].kept for t in members]
-        right = _right(models, store.inputs[everything], store.targets[everything], context)
-        for t, answers in zip(members, right, strict=True):
+        values = answers(models, store.inputs[everything], store.targets[everything], context)
+        for place, t in enumerate(members):
             own = _rows(transitions[t].run, clients, transitions[t].round, context)
             if len(own):
-                accuracy[t] = answers[np.searchsorted(everything, own)].mean()
-    return accuracy
+                means[:, t] = values[:, place, np.searchsorted(everything, own)].mean(axis=1)
+    return means
 
 
 def _everything(clients: Sequence[int], context: Context) -> IntArray:
@@ -133,16 +144,3 @@ def _clients(transition: Transition, context: Context) -> tuple[int, ...]:
 def _rows(run: int, clients: Sequence[int], round: int, context: Context) -> IntArray:
     """All their rows of the store in this round, with repetitions."""
     return np.concatenate([np.empty(0, dtype=np.int64), *(context.rows(run, client, round) for client in clients)])
-
-
-def _right(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
-    """(T, n) 1 where the logit of the label beats every other strictly, else 0; of texts the share of places."""
-    right = np.zeros((len(models), len(inputs)))
-    outputs = context.federation.num_classes * math.prod(targets.shape[1:])
-    for some, part in pieces(len(models), len(inputs), outputs):
-        logits = context.logits(models[some], inputs[part])
-        own = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
-        # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
-        beats = (own > logits).sum(axis=-1) == logits.shape[-1] - 1
-        right[some, part] = over_what_is_asked(beats, targets[part])
-    return right

@@ -1,0 +1,33 @@
+"""How models answer rows: whether they are right, and at what loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.components import Context
+from fedmem.losses import over_what_is_asked
+from fedmem.probes._pieces import pieces
+from fedmem.types import FloatArray, IntArray, Params
+
+
+def answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
+    """(2, T, n): whether each of T models is right about each of n rows (0 or 1), and its loss in nats.
+
+    A row is right where the logit of its label beats every other strictly; of texts both are means over the places that
+    are asked for. Of a model that has diverged nothing is right, and losses are NaN.
+    """
+    found = np.empty((2, len(models), len(inputs)))
+    outputs = context.federation.num_classes * math.prod(targets.shape[1:])
+    for some, part in pieces(len(models), len(inputs), outputs):
+        logits = context.logits(models[some], inputs[part])
+        own = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
+        # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
+        beats = (own > logits).sum(axis=-1) == logits.shape[-1] - 1
+        found[0, some, part] = over_what_is_asked(beats, targets[part])
+        with np.errstate(invalid="ignore"):
+            found[1, some, part] = over_what_is_asked(np.logaddexp.reduce(logits - own, axis=-1), targets[part])
+    return found
