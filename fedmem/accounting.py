@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fedmem.errors import ComponentError
+from fedmem.loss_profiles import Pair, composed_epsilon, profile
 from fedmem.types import FloatArray
 
 Sampling = Literal["poisson", "fixed_size", "everyone", "tree"]
@@ -26,11 +27,7 @@ Adjacency = Literal["add_remove", "zero_out", "replace"]
 Accountant = Literal["rdp", "prv", "pld", "gaussian"]
 
 LARGEST = 64.0
-"""Where the other bounds are above this, the numerical accountants are not asked: their grids would be huge, and an
-epsilon of that size promises nothing."""
-
-_GRID = 5e-4
-"""Interval at which privacy losses are rounded up; a finer one changes epsilon in the fourth digit."""
+"""Above this an epsilon protects nobody: loss distributions keep to a coarse grid there, and Opacus is not asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +46,8 @@ class Releases:
         unit: what a neighbour differs in: one `record`, or one `client` with all its records.
         adjacency: how it differs. `add_remove`: the unit is there or not. `zero_out`: its contribution is replaced by
             zero, and everything else, sampling included, stays. `replace`: by another contribution, so that the sum
-            moves by up to 2 S and z counts half.
+            moves by up to 2 S and z counts half. With `fixed_size` the sum moves by up to 2 S under `zero_out` too:
+            where the unit is not drawn another one is, whose contribution may point the other way.
 
     Errors: `ComponentError` for numbers out of range, and for `fixed_size` with `add_remove`, which has no meaning: a
     unit that is added would change the probabilities of all the others.
@@ -92,7 +90,7 @@ class Releases:
         """Those whose bounds hold for this sampling and this adjacency."""
         if self.sampling == "poisson":
             return ("pld", "gaussian") if self.adjacency == "replace" else ("rdp", "prv", "pld", "gaussian")
-        return ("rdp", "gaussian")
+        return ("rdp", "pld", "gaussian") if self.sampling == "fixed_size" else ("rdp", "gaussian")
 
     @property
     def effective(self) -> float:
@@ -125,13 +123,15 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
     """Upper bounds of epsilon at the delta of these releases; each holds, so that the smallest of them does.
 
     - `rdp`: Rényi differential privacy, by dp-accounting; for cohorts of a fixed size the bound for sampling without
-      replacement (Wang, Balle and Kasiviswanathan, 2019), with the sensitivity of the adjacency;
+      replacement (Wang, Balle and Kasiviswanathan, 2019), at z / 2 for `zero_out` and `replace` alike;
     - `prv`: privacy random variables, composed by Fourier transform, by Opacus (Gopi, Lee and Wutschitz, 2021);
-    - `pld`: privacy loss distributions, by dp-accounting (Doroshenko et al., 2022);
+    - `pld`: privacy loss distributions of the worst pair of neighbours (`fedmem.loss_profiles`), composed by
+      dp-accounting (Doroshenko et al., 2022);
     - `gaussian`: exact for `everyone` and `tree`. For the others as if nobody were sampled, which holds as well, since
       sampling only helps; below the others where there is little noise.
 
-    0 without releases, infinite without noise. `prv` and `pld` are left out above `LARGEST`. `by` asks for one alone.
+    0 without releases, infinite without noise. `prv` is left out where the others are above `LARGEST`. `by` asks for
+    one alone.
 
     Errors: `ComponentError` if that one does not hold for this sampling and adjacency, or is left out.
 
@@ -285,10 +285,10 @@ def _bound(releases: Releases, by: Accountant) -> float:
         return gaussian_epsilon(math.sqrt(releases.count) / releases.effective, releases.delta)
     if by == "rdp":
         return _rdp(releases)
-    quick: list[Accountant] = [name for name in releases.accountants if name in ("rdp", "gaussian")]
-    if min(_bound(releases, name) for name in quick) > LARGEST:
-        return math.nan
-    return _prv(releases) if by == "prv" else _pld(releases)
+    if by == "pld":
+        return _pld(releases)
+    others: list[Accountant] = [name for name in releases.accountants if name != "prv"]
+    return _prv(releases) if min(_bound(releases, name) for name in others) <= LARGEST else math.nan
 
 
 def _rdp(releases: Releases) -> float:
@@ -300,7 +300,9 @@ def _rdp(releases: Releases) -> float:
     )
     from dp_accounting.rdp import RdpAccountant
 
-    noise = GaussianDpEvent(releases.effective)
+    # a unit of a cohort of a fixed size takes the place of another one, however the two differ
+    fixed = releases.sampling == "fixed_size"
+    noise = GaussianDpEvent(releases.noise_multiplier / 2 if fixed else releases.effective)
     # Of the size of the set only the share that is drawn matters to the bound, so the set may as well be enormous.
     many = 10**9
     event = {
@@ -309,10 +311,7 @@ def _rdp(releases: Releases) -> float:
         "everyone": noise,
         "tree": noise,
     }[releases.sampling]
-    relation = NeighboringRelation.ADD_OR_REMOVE_ONE
-    if releases.sampling == "fixed_size":
-        # how far one unit moves the sum is in `effective` already; only its place among the drawn ones is left
-        relation = NeighboringRelation.REPLACE_ONE
+    relation = NeighboringRelation.REPLACE_ONE if fixed else NeighboringRelation.ADD_OR_REMOVE_ONE
     with _quiet():
         accountant = RdpAccountant(_orders(), relation)
         accountant.compose(event, releases.count)
@@ -331,21 +330,13 @@ def _prv(releases: Releases) -> float:
 
 
 def _pld(releases: Releases) -> float:
-    # for `replace` the library has its own pair of distributions, so it is given z and not half of it
-    one = _losses(releases.noise_multiplier, releases.rate, releases.adjacency == "replace")
-    return float(one.self_compose(releases.count).get_epsilon_for_delta(releases.delta))
-
-
-@lru_cache(maxsize=64)
-def _losses(noise: float, rate: float, replaced: bool) -> Any:
-    """The distribution of privacy losses of one release with Poisson sampling."""
-    from dp_accounting import NeighboringRelation
-    from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
-
-    relation = NeighboringRelation.REPLACE_ONE if replaced else NeighboringRelation.ADD_OR_REMOVE_ONE
-    return from_gaussian_mechanism(
-        noise, value_discretization_interval=_GRID, sampling_prob=rate, neighboring_relation=relation
-    )
+    pair: Pair = "poisson"
+    if releases.sampling == "fixed_size":
+        pair = "fixed_replace" if releases.adjacency == "replace" else "fixed_zero_out"
+    elif releases.adjacency == "replace":
+        pair = "poisson_replace"
+    one = profile(pair, releases.noise_multiplier, releases.rate)
+    return composed_epsilon(one, releases.count, releases.delta, LARGEST)
 
 
 def _orders() -> list[float]:

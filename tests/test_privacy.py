@@ -11,6 +11,7 @@ import pytest
 import fedmem
 from fedmem import privacy
 from fedmem.accounting import Releases, promise
+from fedmem.auditing import Audited, permitted
 from fedmem.checking import check_file, told
 from fedmem.errors import ScenarioError
 from fedmem.promise_sections import _epsilon
@@ -18,6 +19,7 @@ from fedmem.report import table
 from fedmem.running import measure, run
 from fedmem.scenario import parse_scenario
 from fedmem.types import EVERYWHERE, FINAL, Participation
+from tests.neighbours import epsilon_at_least, opposed
 from tests.tiny import tiny
 
 POISSON = {"kind": "poisson", "rate": 0.5}
@@ -68,6 +70,23 @@ def test_noise_is_found_before_training_and_written_down():
     again = parse_scenario(scenario.to_yaml())
     assert again.strategy.noise_multiplier == scenario.strategy.noise_multiplier > 0.5
     assert again.id == scenario.id
+
+
+def test_noise_for_cohorts_of_a_fixed_size_holds_for_clients_who_send_the_opposite():
+    """All others send minus the clip; the client sends the clip, or nothing. Who is not drawn is replaced."""
+    chosen = private(
+        clients=100,
+        rounds=50,
+        sampler={"kind": "uniform", "size": 2},
+        strategy={"kind": "dp_fedavg", "cohort": 2.0, "noise_multiplier": None},
+        privacy={"target_epsilon": 2.0},
+    )
+    found = only(chosen)
+    assert (found.sampling, found.adjacency, found.rate, found.count) == ("fixed_size", "zero_out", 0.02, 50)
+    assert 1.99 < promise(found).epsilon <= 2
+    assert epsilon_at_least([(opposed(0.02), found.noise_multiplier, 50)], 1e-5, 2e-4) <= 2
+    allowed = permitted(Audited(unit="client", adjacency="zero_out"), replace(found, noise_multiplier=1.0026))
+    assert allowed.epsilon >= 5.77
 
 
 @pytest.mark.parametrize(
