@@ -121,18 +121,19 @@ def run(
     with _reporting():
         from fedmem.progress import Progress
         from fedmem.results import finished
+        from fedmem.running import folder_of
         from fedmem.running import run as run_scenario
         from fedmem.scenario import load_scenario
         from fedmem.shards import kept_runs
 
         scenario = load_scenario(file, [*(overrides or ()), *given])
-        folder = out / scenario.name / scenario.id
+        folder = folder_of(scenario, out)
         before = finished(folder)
-        if not force and before is not None:
-            typer.echo("this scenario has been run already; these are its results, --force runs it again", err=True)
         try:
             with _reporting(scenario), Progress(quiet=quiet) as progress:
                 run_scenario(scenario, out=out, force=force, progress=progress)
+            if not force and before is not None:
+                typer.echo("this scenario has been run already; these are its results, --force runs it again", err=True)
             _show_results(folder, quiet=quiet)
         except typer.Exit as error:
             kept = kept_runs(folder)

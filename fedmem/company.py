@@ -85,7 +85,8 @@ def run_all(
 
     Guarantees:
 
-    - a finished run is not repeated unless `force`, and refused where the code of a component has changed since;
+    - a finished run is not repeated unless `force`, and refused where the code that makes it or a file that it reads
+      has changed since;
     - each folder holds the same measurements, evidence and parameters as if its scenario had been run alone;
     - a folder appears as soon as its scenario is done, so that whoever is killed has lost only what was under way;
     - a scenario that fails takes no other with it.

@@ -210,8 +210,8 @@ def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], com
             "reference": [comparison.labels[place] for place in comparison.reference],
             "seeds": comparison.seeds,
             "measures": comparison.measures,
-            "runs": [outcome.scenario.id for outcome in outcomes],
-            "failed": {o.scenario.id: str(o.error) for o in outcomes if o.error is not None},
+            "runs": [outcome.folder.name for outcome in outcomes],
+            "failed": {o.folder.name: str(o.error) for o in outcomes if o.error is not None},
         }
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         (partial / "comparison.json").write_text(text + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -63,6 +64,17 @@ class DatasetLoader(Protocol):
     """Loads real or made data; draws (a split, a synthetic sample) come from `rng` alone."""
 
     def load(self, rng: np.random.Generator) -> Dataset: ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A component of any family that reads files: which ones, also where some are missing.
+
+    A finished run is not served when the content of one of them has changed. Without this method, each field of a
+    component outside fedmem that names a file or a folder counts.
+    """
+
+    def input_files(self) -> Sequence[Path]: ...
 
 
 @runtime_checkable

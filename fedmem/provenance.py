@@ -1,18 +1,22 @@
-"""What code a run was made with, so that results are not taken for those of code that has changed since."""
+"""What code and files a run was made with, so that results are not taken for those of what has changed since."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import inspect
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.catalogue import kind_of
+from fedmem.components import ReadsFiles
+from fedmem.module_graph import imported_files, is_local
 from fedmem.stock import StockStrategy
 
 if TYPE_CHECKING:
@@ -62,19 +66,79 @@ def components_of(scenario: Scenario) -> dict[str, str]:
     (['everyone', 'fedavg', 'iid'], 64)
     """
     found = {}
-    for component in _walk([getattr(scenario, name) for name in type(scenario).model_fields]):
-        cls = type(component)
-        if isinstance(component, StockStrategy):
-            module, _, name = component.kind.partition(":")
-            cls = getattr(importlib.import_module(module), name)
-        found[kind_of(component)] = hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+    for component in _components(scenario):
+        found[kind_of(component)] = digest_of(Path(inspect.getfile(_class_of(component))))
     return dict(sorted(found.items()))
 
 
+def modules_of(scenario: Scenario) -> dict[str, str]:
+    """A sha256 of each local module that the component modules import, transitively, and one for fedmem as a whole.
+
+    A module is local where its file lies outside the standard library and the installed packages; the modules beside a
+    component in its own package count as well. `fedmem` stands for all of its modules that a run of this scenario can
+    execute, without the files of `components_of`: a change to the command line or to a report changes no run.
+
+    >>> from fedmem.scenario import parse_scenario
+    >>> list(modules_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}")))
+    ['fedmem']
+    """
+    roots = {_class_of(component).__module__ for component in _components(scenario)}
+    packages = {root.partition(".")[0] for root in roots} - _VERSIONED
+    inside = imported_files([*_COMPUTING, *roots], lambda name, _: name.startswith(_OURS) or name in roots)
+    outside = imported_files(
+        [root for root in roots if not root.startswith(_OURS)],
+        lambda name, file: name.partition(".")[0] not in _VERSIONED
+        and (is_local(file) or name.partition(".")[0] in packages),
+    )
+    whole = hashlib.sha256()
+    for name, file in inside.items():
+        if name not in roots:
+            whole.update(f"{name} {digest_of(file)}\n".encode())
+    others = {name: digest_of(file) for name, file in outside.items() if name not in roots}
+    return {"fedmem": whole.hexdigest(), **others}
+
+
+_OURS = ("fedmem.", "strategies.")
+_VERSIONED = {"fedmem", "strategies", "flwr", "torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow"}
+"""Packages that are compared as a whole, or by their versions."""
+
+_COMPUTING = ("fedmem.running", "fedmem.engines.together")
+"""What trains, measures and writes runs."""
+
+
+def files_of(scenario: Scenario) -> dict[str, str]:
+    """For each component that reads files, under its kind and their names: a sha256 of their names and contents.
+
+    A component says which files it reads by `input_files`; where one that is not fedmem's own does not, each of its
+    fields that names a file or a folder counts. Names are relative, so that a folder may be moved.
+
+    >>> from fedmem.scenario import parse_scenario
+    >>> files_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
+    {}
+    """
+    found: dict[str, str] = {}
+    for component in _components(scenario):
+        files = _files(component)
+        if files:
+            found[f"{kind_of(component)} ({_listed(files)})"] = _together(files)
+    return dict(sorted(found.items()))
+
+
+def provenance_of(scenario: Scenario) -> dict[str, dict[str, str]]:
+    """What a manifest says of code and files, so that a finished run is not served when they have changed."""
+    return {"components": components_of(scenario), "modules": modules_of(scenario), "files": files_of(scenario)}
+
+
 def changed(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
-    """The kinds whose file is another one than when this manifest was written."""
-    then = manifest.get("components", {})
-    return [kind for kind, now in components_of(scenario).items() if then.get(kind, now) != now]
+    """What is another than when this manifest was written: kinds, modules, and files with the kind that reads them."""
+    now = provenance_of(scenario)
+    then = {name: manifest.get(name, {}) for name in now}
+    found = [kind for kind, digest in now["components"].items() if then["components"].get(kind, digest) != digest]
+    for name in sorted(now["modules"].keys() | then["modules"].keys()):
+        if "modules" in manifest and now["modules"].get(name) != then["modules"].get(name):
+            found.append(name if name == "fedmem" else f"module {name}")
+    differing = now["files"].items() ^ then["files"].items()
+    return [*found, *(f"the files of {name}" for name in dict.fromkeys(sorted(name for name, _ in differing)))]
 
 
 def commit() -> str | None:
@@ -89,6 +153,83 @@ def commit() -> str | None:
 def _git(here: Path, *words: str) -> str:
     asked = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
     return asked.stdout.strip()
+
+
+def digest_of(file: Path) -> str:
+    """The sha256 of a file; `missing` where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return "missing"
+    return _digest(file, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _digest(file: Path, *_: int) -> str:
+    """The same of a version of a file, which is read once in a process."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _files(component: Any) -> tuple[Path, ...]:
+    """The files that a component reads, sorted."""
+    if isinstance(component, ReadsFiles):
+        return tuple(sorted(set(component.input_files())))
+    if type(component).__module__.startswith(_OURS):
+        return ()
+    return tuple(
+        sorted({file for item in fields(component) for file in _named(item.name, getattr(component, item.name))})
+    )
+
+
+_PLACES = ("path", "file", "folder", "dir", "root")
+"""What the name of a field holds that may name a folder; any text may name a file."""
+
+
+def _named(name: str, value: Any) -> Iterator[Path]:
+    """The files that the value of a field names: itself, those in a folder, or those of its items."""
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _named(name, item)
+    elif isinstance(value, Path) or (isinstance(value, str) and value and "\0" not in value):
+        try:
+            place = Path(value).expanduser()
+            if place.is_file():
+                yield place
+            elif any(word in name for word in _PLACES) and place.is_dir():
+                yield from (file for file in place.rglob("*") if file.is_file())
+        except (OSError, RuntimeError):  # longer than a name may be, or of no user
+            return
+
+
+def _together(files: Sequence[Path]) -> str:
+    """One sha256 of files and their names from the innermost folder that holds all of them."""
+    root = os.path.commonpath([file.absolute().parent for file in files])
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{os.path.relpath(file.absolute(), root)}\0{digest_of(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def _listed(files: Sequence[Path]) -> str:
+    """The names of a few files, or the folder of many."""
+    if len(files) <= 2:
+        return ", ".join(file.name for file in files)
+    return f"{Path(os.path.commonpath([file.absolute().parent for file in files])).name}/"
+
+
+def _class_of(component: Any) -> type:
+    """The class that does the work of a component: of a Flower strategy its own."""
+    if isinstance(component, StockStrategy):
+        module, _, name = component.kind.partition(":")
+        found: type = getattr(importlib.import_module(module), name)
+        return found
+    return type(component)
+
+
+def _components(scenario: Scenario) -> Iterator[Any]:
+    """Every component of a scenario, nested ones too."""
+    return _walk([getattr(scenario, name) for name in type(scenario).model_fields])
 
 
 def _walk(value: Any) -> Iterator[Any]:

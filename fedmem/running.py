@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,8 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
 
     Guarantees:
 
-    - a finished run is returned as it is unless `force`, and refused where the code of a component has changed since;
+    - a finished run is returned as it is unless `force`, and refused where the code that makes it or a file that it
+      reads has changed since;
     - whether the results can be written is tried before anything is trained;
     - the folder appears when everything has been measured, never before;
     - a bank of more runs than `speed.shard` keeps those that are done: interrupted or killed at any moment, the same
@@ -60,18 +63,19 @@ def settled(scenario: Scenario) -> Scenario:
 
     So that file, id and folder are those of the number. Errors: `ScenarioError`, as `run`.
     """
+    from fedmem.provenance import provenance_of
     from fedmem.records import is_open
 
     if not is_open(scenario.client):
         return scenario
-    if scenario.id not in _SETTLED:
-        _SETTLED[scenario.id] = with_noise(scenario, built(scenario))
-    client = _SETTLED[scenario.id].client
-    return scenario.model_copy(update={"client": client})
+    key = scenario.id, json.dumps(provenance_of(scenario))
+    if key not in _SETTLED:
+        _SETTLED[key] = with_noise(scenario, built(scenario))
+    return scenario.model_copy(update={"client": _SETTLED[key].client})
 
 
-_SETTLED: dict[str, Scenario] = {}
-"""By the id of what is left open, since every sweep asks for its folders again and again."""
+_SETTLED: dict[tuple[str, str], Scenario] = {}
+"""By the id of what is left open, and its code and files, since every sweep asks for its folders again and again."""
 
 
 def with_noise(scenario: Scenario, federation: Federation) -> Scenario:
@@ -100,22 +104,28 @@ def compute(
     """
     from fedmem import records
     from fedmem.memory import room_of
+    from fedmem.provenance import provenance_of
     from fedmem.results import is_finished
     from fedmem.shards import claim, place_of
 
     records.require(scenario, federation)
+    # read before the training, during which files may change
+    job = _Job(scenario, federation, folder, started, provenance_of(scenario), force)
     if scenario.runs <= room_of(scenario, federation).shard and not place_of(folder).exists():
-        _compute(scenario, federation, folder, None, started, force=force, progress=progress, executor=executor)
+        _compute(job, None, progress, executor)
         return folder
     with claim(folder, force=force) as shards:
         if is_finished(folder) and not force:
             return folder  # by another process, while this one waited
-        _compute(scenario, federation, folder, shards, started, force=force, progress=progress, executor=executor)
+        _compute(job, shards, progress, executor)
     return folder
 
 
 def served(scenario: Scenario, folder: Path) -> Path:
-    """A finished run as it is, if its code has not changed; rid of shards, if it was killed before it removed them."""
+    """A finished run as it is, without shards, if neither its code nor the files that it reads have changed.
+
+    Errors: `FolderError` that names what has changed.
+    """
     from fedmem.provenance import changed
     from fedmem.results import read
     from fedmem.shards import claim, place_of
@@ -123,7 +133,7 @@ def served(scenario: Scenario, folder: Path) -> Path:
     other = changed(scenario, read(folder).manifest)
     if other:
         raise FolderError(
-            f"{folder} was made when the code of {', '.join(other)} was another; run again with --force, or look "
+            f"{folder} was made when the content of {', '.join(other)} was another; run again with --force, or look "
             f"at the old results with: fedmem report {folder}"
         )
     if place_of(folder).exists():
@@ -143,17 +153,19 @@ def built(scenario: Scenario) -> Federation:
         raise
 
 
-def _compute(
-    scenario: Scenario,
-    federation: Federation,
-    folder: Path,
-    shards: Shards | None,
-    started: float,
-    *,
-    force: bool,
-    progress: Progress | None,
-    executor: Executor | None,
-) -> None:
+@dataclass(frozen=True)
+class _Job:
+    """A scenario that is to be run: its federation, its place, when that began, and what code and files make it."""
+
+    scenario: Scenario
+    federation: Federation
+    folder: Path
+    started: float
+    provenance: Mapping[str, Mapping[str, str]]
+    force: bool
+
+
+def _compute(job: _Job, shards: Shards | None, progress: Progress | None, executor: Executor | None) -> None:
     """Train, estimate, write."""
     from fedmem.bank import simulate
     from fedmem.gallery import write_sheets
@@ -161,6 +173,7 @@ def _compute(
     from fedmem.sharded import Division, train
     from fedmem.training import stack
 
+    scenario, federation = job.scenario, job.federation
     if shards is None:
         simulated = simulate(scenario, federation, progress=progress, executor=executor)
         division = Division(shards=(scenario.runs,), resumed=0, workers=simulated.workers)
@@ -171,14 +184,15 @@ def _compute(
     trained = time.perf_counter()
     measurements = [*simulated.measurements, *_estimates(scenario, simulated.bank, simulated.measurements)]
     estimated = time.perf_counter()
-    total = estimated - started - (0.0 if executor is None else executor.waited)
+    total = estimated - job.started - (0.0 if executor is None else executor.waited)
     if progress is not None:
         progress.stage("writing")
     write_run(
-        folder,
+        job.folder,
         scenario_yaml=scenario.to_yaml(),
         manifest={
             **_manifest(scenario, simulated, measurements, estimated - trained, total),
+            **job.provenance,
             "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
         },
         measurements=measurements,
@@ -186,10 +200,10 @@ def _compute(
         federation=federation,
         reconstructions=simulated.reconstructions,
         params=stack(simulated.params) if scenario.save.params else None,
-        force=force,
+        force=job.force,
     )
     if simulated.reconstructions:
-        write_sheets(folder)
+        write_sheets(job.folder)
 
 
 def measure(path: Path | str) -> Path:
@@ -244,7 +258,7 @@ def _manifest(
     """All that the bytes of the results depend on, and what the run cost."""
     from fedmem import audits
     from fedmem.privacy import spent
-    from fedmem.provenance import commit, components_of, versions
+    from fedmem.provenance import commit, versions
 
     return {
         "name": scenario.name,
@@ -261,7 +275,6 @@ def _manifest(
         "machine": platform.machine(),
         "versions": versions(scenario.speed.engine),
         "commit": commit(),
-        "components": components_of(scenario),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spent(scenario, simulated.bank),

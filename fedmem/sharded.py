@@ -16,7 +16,7 @@ from fedmem.bank import Progress, executor_of, gather, pilot_of
 from fedmem.forks import Alone, Crew, Forks, Tell
 from fedmem.joining import Lost, Simulated, join
 from fedmem.memory import cut_of, room_of
-from fedmem.provenance import code, components_of, versions
+from fedmem.provenance import code, components_of, files_of, modules_of, versions
 from fedmem.roster import Pilot
 from fedmem.shards import Dropped, Shards, divide, name_of
 from fedmem.training import Executor
@@ -282,6 +282,8 @@ def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
         "python": platform.python_version(),
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         **{f"code of {kind}": found for kind, found in components_of(scenario).items()},
+        **{f"module {name}": found for name, found in modules_of(scenario).items() if name != "fedmem"},
+        **{f"files of {name}": found for name, found in files_of(scenario).items()},
         **{f"version of {package}": found for package, found in versions(scenario.speed.engine).items()},
     }
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import annotated_types
@@ -99,6 +101,18 @@ class Hub:
             owners=owners,
         )
 
+    def input_files(self) -> tuple[Path, ...]:
+        """The local files, or what the cache folder holds of a data set of the hub."""
+        if self.files:
+            return tuple(file for name in (*self.files, *self.test_files) for file in _local(name))
+        folder = cache_folder() / "hub"
+        entries = folder.iterdir() if folder.is_dir() else ()
+        found = [file for entry in entries if _plain(entry.name) == _plain(self.name) for file in entry.rglob("*.arrow")]
+        if self.subset:
+            found = [file for file in found if self.subset in file.parts]
+        pinned = [file for file in found if self.revision in file.parts]
+        return tuple(sorted(pinned or found)) or (folder / self.name,)
+
     def _splits(self) -> list[Any]:
         """The training split, and the test split if there is one."""
         try:
@@ -150,6 +164,18 @@ class Hub:
             ]
             return stacked(pictures, "dataset.size").astype(np.float32) / np.float32(255)
         return inputs_of(stacked(list(column), "dataset.inputs"), f"column {self.inputs!r}", "dataset.inputs")
+
+
+def _local(name: str) -> list[Path]:
+    """The files that a name or a pattern stands for; an address on the web stands for none."""
+    if "://" in name:
+        return []
+    return [Path(found) for found in sorted(glob.glob(str(Path(name).expanduser()), recursive=True))] or [Path(name)]
+
+
+def _plain(name: str) -> str:
+    """The letters and digits of a name; what the cache makes of it differs in nothing else."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _demand(split: Any, name: str, key: str) -> None:

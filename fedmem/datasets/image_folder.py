@@ -79,6 +79,15 @@ class ImageFolder:
             held_out = self._pictures(self.test_path, classes, "dataset.test_path")
         return assemble(inputs, labels, rng, path="dataset.path", held_out=held_out, rows=self.rows, test=self.test)
 
+    def input_files(self) -> tuple[Path, ...]:
+        """The pictures of all classes; a folder stands for itself where it is missing."""
+        found: list[Path] = []
+        for place in filter(None, (self.path, self.test_path)):
+            root = Path(place).expanduser()
+            folders = [entry for entry in root.iterdir() if entry.is_dir() and _shown(entry)] if root.is_dir() else []
+            found += [file for folder in folders for file in _files(folder)] or [root]
+        return tuple(found)
+
     def _pictures(self, place: str, classes: list[str], key: str) -> tuple[NDArray[np.float32], IntArray]:
         """All pictures of a folder and their classes."""
         from PIL import Image, UnidentifiedImageError
@@ -87,7 +96,7 @@ class ImageFolder:
         labels: list[int] = []
         for label, name in enumerate(classes):
             folder = Path(place).expanduser() / name
-            files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and _shown(file))
+            files = _files(folder)
             if not files:
                 message = f"class {name!r} has no picture ({', '.join(_SUFFIXES)}) in {folder}; add some, or remove it"
                 raise ComponentError(key, message)
@@ -111,6 +120,11 @@ def _classes(place: str, key: str) -> list[str]:
         message = f"{root} has {len(names)} folders, but should have one for each of at least two classes"
         raise ComponentError(key, message)
     return names
+
+
+def _files(folder: Path) -> list[Path]:
+    """The pictures in the folder of a class, sorted."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and _shown(file))
 
 
 def _shown(entry: Path) -> bool:

@@ -48,8 +48,8 @@ class Npz:
     - `path`: the file, from the folder in which fedmem is started.
     - `rows`: training rows, drawn from those there are; null for all.
     - `test`: test rows; null for all test rows of the file, or a fifth of its rows if it has none apart.
-    - `sha256`: refuse a file with another checksum; empty to take any. A finished run is found again by its scenario,
-      which holds the name of the file and not its content, unless the checksum is written here.
+    - `sha256`: refuse a file with another checksum; empty to take any. Whatever is written here, a finished run is
+      not served after the content of its file has changed.
 
     Guarantees:
 
@@ -100,6 +100,10 @@ class Npz:
             owners=owners,
             blocks=_blocks(arrays, inputs),
         )
+
+    def input_files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (Path(self.path).expanduser(),)
 
     def _read(self) -> dict[str, NDArray[Any]]:
         """The arrays of the file under the names that we give them."""

@@ -44,6 +44,10 @@ class Table(Texts):
     least: Annotated[int, annotated_types.Ge(1)] = 1
     most: Annotated[int, annotated_types.Ge(1)] | None = None
 
+    def input_files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (Path(self.path).expanduser(),)
+
     def _writers(self) -> list[Writer]:
         frame = self._frame()
         for key, names in (("client", [self.client]), ("text", [self.text]), ("attributes", self.attributes)):

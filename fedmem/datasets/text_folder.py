@@ -42,20 +42,30 @@ class TextFolder(Texts):
     least: Annotated[int, annotated_types.Ge(1)] = 1
     most: Annotated[int, annotated_types.Ge(1)] | None = None
 
+    def input_files(self) -> tuple[Path, ...]:
+        """The files of all writers; the folder stands for itself where it is missing."""
+        return tuple(self._files()) or (Path(self.path).expanduser(),)
+
     def _writers(self) -> list[Writer]:
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             message = f"there is no folder {folder.absolute()}; write the path of your folder of texts"
             raise ComponentError("dataset.path", message)
-        files = [
-            file
-            for file in sorted(folder.iterdir())
-            if file.is_file() and file.name.endswith(self.ending) and not file.name.startswith(".")
-        ]
+        files = self._files()
         if not files:
             message = f"{folder.absolute()} has no file that ends in {self.ending}; put one there for each client"
             raise ComponentError("dataset.path", message)
         return [Writer(name=file.name.removesuffix(self.ending), text=_read(file)) for file in files]
+
+    def _files(self) -> list[Path]:
+        """The files with the ending, sorted; none where there is no such folder."""
+        folder = Path(self.path).expanduser()
+        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [
+            file
+            for file in entries
+            if file.is_file() and file.name.endswith(self.ending) and not file.name.startswith(".")
+        ]
 
 
 def _read(file: Path) -> str:

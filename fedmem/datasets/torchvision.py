@@ -76,6 +76,23 @@ class Torchvision:
             train[0], labels[0], rng, path="dataset.name", held_out=held_out, rows=self.rows, test=self.test
         )
 
+    def input_files(self) -> tuple[Path, ...]:
+        """What lies in the folder of the class; everything in `root` where the class does not name its folder."""
+        folder = self._root()
+        try:
+            cls = self._class()
+        except ComponentError:
+            return (folder,)
+        base = getattr(cls, "base_folder", None)
+        if isinstance(base, str):
+            folder /= base
+        elif hasattr(cls, "raw_folder"):
+            folder /= self.name
+        return tuple(sorted(file for file in folder.rglob("*") if file.is_file())) or (folder,)
+
+    def _root(self) -> Path:
+        return Path(self.root).expanduser() if self.root else cache_folder() / "torchvision"
+
     def _part(self, part: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """The pictures and labels of one part."""
         cls = self._class()
@@ -111,8 +128,7 @@ class Torchvision:
     def _arguments(self, cls: Any, part: str) -> dict[str, Any]:
         """What this class has to be told to give one part."""
         taken, _ = parameters(cls)
-        root = Path(self.root).expanduser() if self.root else cache_folder() / "torchvision"
-        given: dict[str, Any] = {"root": str(root)}
+        given: dict[str, Any] = {"root": str(self._root())}
         if "download" in taken:
             given["download"] = self.download
         if "train" in taken:

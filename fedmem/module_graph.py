@@ -1,0 +1,156 @@
+"""Which modules a module imports, transitively, read from source files; nothing is imported for it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+Follow = Callable[[str, Path], bool]
+"""Whether the imports of a module are followed, by its name and its file."""
+
+_INSTALLED = tuple(
+    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+_SITES = {"site-packages", "dist-packages"}
+"""What the folders of installed packages are called."""
+
+
+def is_local(file: Path) -> bool:
+    """Whether a file lies outside the standard library and the installed packages.
+
+    >>> is_local(Path(ast.__file__)), is_local(Path("helpers.py"))
+    (False, True)
+    """
+    place = file.resolve()
+    if _SITES & set(place.parts):
+        return False
+    return not any(place.is_relative_to(folder) for folder in _INSTALLED)
+
+
+def imported_files(roots: Iterable[str], follow: Follow) -> dict[str, Path]:
+    """The modules that `follow` accepts among the roots and all that these import, each with its file.
+
+    Imports inside functions count; those under `if TYPE_CHECKING` do not, since they are never executed. A dynamic
+    import counts where its name is written as text: `importlib.import_module("helpers")`.
+
+    Args:
+        roots: names of modules.
+        follow: decides which modules belong to the answer; the imports of others are not read.
+
+    >>> found = imported_files(["fedmem.seeding"], lambda name, file: name.startswith("fedmem."))
+    >>> sorted(found)
+    ['fedmem.seeding']
+    """
+    found: dict[str, Path] = {}
+    seen: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        file = source_of(name)
+        if file is not None and follow(name, file):
+            found[name] = file
+            waiting += _imports(file, _package_of(name, file), file.stat().st_mtime_ns, file.stat().st_size)
+    return dict(sorted(found.items()))
+
+
+def source_of(name: str) -> Path | None:
+    """The source file of a module; None where it has none, or where it does not exist."""
+    module = sys.modules.get(name)
+    origin = getattr(module, "__file__", None)
+    if origin is None:
+        spec = _spec(name)
+        origin = None if spec is None or not spec.has_location else spec.origin
+    if origin is None or not origin.endswith(".py"):
+        return None
+    file = Path(origin)
+    return file if file.is_file() else None
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Where a module would be imported from; its packages are not imported."""
+    outer, _, _ = name.rpartition(".")
+    try:
+        if not outer:
+            return importlib.util.find_spec(name)
+        package = sys.modules.get(outer)
+        places = getattr(package, "__path__", None) if package is not None else None
+        if places is None:
+            spec = _spec(outer)
+            places = None if spec is None else spec.submodule_search_locations
+        return None if places is None else PathFinder.find_spec(name, list(places))
+    except (ImportError, ValueError, AttributeError):
+        return None
+
+
+def _package_of(name: str, file: Path) -> str:
+    """The package that relative imports of a module start from."""
+    return name if file.name == "__init__.py" else name.rpartition(".")[0]
+
+
+@cache
+def _imports(file: Path, package: str, changed: int, size: int) -> tuple[str, ...]:
+    """The names that a file imports, with the packages that they lie in; `changed` and `size` tell its versions."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return ()
+    found: dict[str, None] = {}
+    for name in _names(tree, package):
+        parts = name.split(".")
+        found |= {".".join(parts[: end + 1]): None for end in range(len(parts))}
+    return tuple(found)
+
+
+def _names(tree: ast.AST, package: str) -> Iterator[str]:
+    """Every name that some statement imports; of `from a import b` also `a.b`, which may be a module."""
+    for node in _executed(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, package)
+            yield from ([base] if base else [])
+            yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names if alias.name != "*")
+        elif isinstance(node, ast.Call) and _is_import(node.func) and node.args:
+            given = node.args[0]
+            if isinstance(given, ast.Constant) and isinstance(given.value, str):
+                yield given.value if not given.value.startswith(".") else f"{package}{given.value}"
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but the bodies of `if TYPE_CHECKING`."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and _last(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _is_import(function: ast.expr) -> bool:
+    return _last(function) in ("import_module", "__import__")
+
+
+def _last(node: ast.expr) -> str:
+    """`c` of `a.b.c`; empty for what is no name."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The module of a `from` statement, relative ones resolved."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".") if package else []
+    base = ".".join(parts[: len(parts) - node.level + 1])
+    return ".".join(part for part in (base, node.module or "") if part)
