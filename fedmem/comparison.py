@@ -303,8 +303,8 @@ class Comparison:
     def trades(self) -> tuple[Trade, ...]:
         """Utility against each other tested quantity of the aggregate; empty where no run measured utility.
 
-        All settings are compared over the seeds of which every one has both, so that none is ahead by its seeds; what
-        has neither of any seed stays out.
+        All settings are compared over the seeds of which every one has both, so that none is ahead by its seeds. A
+        setting without any such seed, because its runs failed, is no trade and on no front: see `without`.
         """
         use = next(
             (
@@ -330,6 +330,8 @@ class Comparison:
                 )
                 best = dominated(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
                 for setting, better in enumerate(best):
+                    if math.isnan(uses[setting].value) or math.isnan(harms[setting].value):
+                        continue
                     sure = better >= 0 and all(
                         contrast(series.values[better][there], series.values[setting][there]).p < LEVEL
                         for series in (use, one)
@@ -345,6 +347,14 @@ class Comparison:
                         )
                     )
         return tuple(found)
+
+    @cached_property
+    def without(self) -> tuple[int, ...]:
+        """The settings of which no run has any value, because all of them failed."""
+        there = np.zeros(len(self.settings), dtype=bool)
+        for one in self.series:
+            there |= ~np.isnan(one.n).all(axis=1)
+        return tuple(np.flatnonzero(~there).tolist())
 
 
 def _above(values: FloatArray, null: FloatArray) -> FloatArray:

@@ -110,8 +110,18 @@ def traded(comparison: Comparison) -> Section:
 def best(comparison: Comparison) -> Iterator[str]:
     """For each measure of the aggregate the settings than which none is better in one and no worse in the other."""
     for quantity, group in groupby(comparison.trades, key=lambda one: one.quantity):
-        names = [comparison.labels[one.setting] for one in group if one.better < 0]
-        yield f"{quantity.title}, {quantity.kind}: {'; '.join(names)}"
+        trades = list(group)
+        names = [comparison.labels[one.setting] for one in trades if one.better < 0]
+        compared = {one.setting for one in trades} | set(comparison.without)
+        absent = [label for setting, label in enumerate(comparison.labels) if setting not in compared]
+        note = f" (without a value, so not compared: {'; '.join(absent)})" if absent else ""
+        yield f"{quantity.title}, {quantity.kind}: {'; '.join(names)}{note}"
+
+
+def excluded(comparison: Comparison) -> str:
+    """Which settings are compared with nothing and on no front, since no run of them is finished; empty for none."""
+    names = "; ".join(comparison.labels[setting] for setting in comparison.without)
+    return f"No run finished, so nothing is said of these settings, and they are on no front: {names}" if names else ""
 
 
 def unresolved(comparison: Comparison) -> str:
@@ -194,6 +204,7 @@ class Table:
         yield from prose(unresolved(self.comparison), width)
         yield from prose(POWER if unresolved(self.comparison) else "", width, "dim")
         yield "", ""
+        yield from prose(excluded(self.comparison), width)
         yield from prose(BEST if self.comparison.trades else NO_UTILITY, width)
         for line in best(self.comparison):
             yield from prose(f"  {line}", width, hang=4)
@@ -219,6 +230,7 @@ def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str
     parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
     parts += [f"<p>{text(said)}</p>" for said in (headline(comparison), CAPTION)]
     parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failed]
+    parts += [f'<p class="alarm">{text(said)}</p>' for said in (excluded(comparison),) if said]
     for section in (*sections(comparison), traded(comparison)):
         parts += section_html(section)
     parts += [f"<p>{text(said)}</p>" for said in (unresolved(comparison), POWER) if unresolved(comparison)]

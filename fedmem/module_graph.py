@@ -14,9 +14,7 @@ from pathlib import Path
 Follow = Callable[[str, Path], bool]
 """Whether the imports of a module are followed, by its name and its file."""
 
-_INSTALLED = tuple(
-    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
+_INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 _SITES = {"site-packages", "dist-packages"}
 """What the folders of installed packages are called."""

@@ -87,8 +87,9 @@ def modules_of(scenario: Scenario) -> dict[str, str]:
     inside = imported_files([*_COMPUTING, *roots], lambda name, _: name.startswith(_OURS) or name in roots)
     outside = imported_files(
         [root for root in roots if not root.startswith(_OURS)],
-        lambda name, file: name.partition(".")[0] not in _VERSIONED
-        and (is_local(file) or name.partition(".")[0] in packages),
+        lambda name, file: (
+            name.partition(".")[0] not in _VERSIONED and (is_local(file) or name.partition(".")[0] in packages)
+        ),
     )
     whole = hashlib.sha256()
     for name, file in inside.items():

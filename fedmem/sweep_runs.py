@@ -116,10 +116,24 @@ def run_cells(
     tally: Tally | None,
 ) -> list[Outcome]:
     """Run those that did not fail before, or only those that did."""
+    if not force or retry_failed:
+        _check_unchanged(cells, out)
     known = set(failures.known)
     chosen = [cell for cell in cells if (cell.scenario.id in known) == retry_failed]
     noting = _Noting(cells=chosen, failures=failures, tally=tally)
     return run_all([cell.scenario for cell in chosen], out=out, force=force, jobs=jobs, tally=noting)
+
+
+def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
+    """Refuses finished runs that will enter the frame although their code or files have changed: `FolderError`."""
+    from fedmem.results import is_finished
+    from fedmem.running import folder_of as folder_of_run
+    from fedmem.running import served, settled
+
+    for cell in cells:
+        folder = folder_of_run(cell.scenario, out)
+        if is_finished(folder):
+            served(settled(cell.scenario), folder)
 
 
 def compared(cells: Sequence[Cell], out: Path | str) -> Comparison:

@@ -26,7 +26,7 @@ from fedmem.cli import app
 from fedmem.comparing import Compared, compare
 from fedmem.comparison import Comparison, Series
 from fedmem.comparison_figures import drawn, slug
-from fedmem.comparison_report import Table, page
+from fedmem.comparison_report import Table, best, page
 from fedmem.contrasts import mean_of
 from fedmem.errors import ScenarioError
 from fedmem.progress import Tallying
@@ -231,6 +231,10 @@ def test_a_run_that_fails_is_left_out_and_tried_again(tmp_path: Path) -> None:
     assert made.differences["mean"].isna().sum() == len(made.differences) / 2
     assert "broken" in (made.path / "comparison.html").read_text()
     assert made.trades.empty
+    text = " ".join(line for line, _ in Table(made.comparison).lines(300))
+    said = "they are on no front: Breaking, lr=0.1; Breaking, lr=0.3"
+    assert said in text
+    assert said in (made.path / "comparison.html").read_text()
     again = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
     assert [outcome.there for outcome in again.outcomes] == [True] * 4 + [False] * 4
 
@@ -319,9 +323,20 @@ def test_the_front_is_over_the_seeds_that_all_settings_have(made: Compared) -> N
         return [(trade.quantity.metric, trade.better, trade.sure) for trade in found]
 
     assert told(100.0) == told(0.0)
-    gone = by_hand(lambda values: np.full_like(values, np.nan), made).trades
-    assert {trade.use.n for trade in gone if trade.setting < 3} == {SEEDS}
-    assert all(trade.better == -1 for trade in gone if trade.setting == 3)
+    gone = by_hand(lambda values: np.full_like(values, np.nan), made)
+    assert {(trade.setting, trade.use.n) for trade in gone.trades} == {(setting, SEEDS) for setting in range(3)}
+    absent = f"(without a value, so not compared: {gone.labels[3]})"
+    assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best(gone))
+
+
+def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
+    quick = small(rounds=2, runs=2, estimators=[{"kind": "exposure"}])
+    vary = {"strategy.kind": ["fedavg", "tests.test_company:Breaking"]}
+    made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
+    assert len(made.trades)
+    assert set(made.trades.setting) == {"fedavg"}
+    assert made.trades.utility.notna().all()
+    assert all("Breaking" not in line for line in best(made.comparison))
 
 
 def test_tables_and_figures_take_what_is_missing(made: Compared) -> None:

@@ -107,7 +107,9 @@ class Hub:
             return tuple(file for name in (*self.files, *self.test_files) for file in _local(name))
         folder = cache_folder() / "hub"
         entries = folder.iterdir() if folder.is_dir() else ()
-        found = [file for entry in entries if _plain(entry.name) == _plain(self.name) for file in entry.rglob("*.arrow")]
+        found = [
+            file for entry in entries if _plain(entry.name) == _plain(self.name) for file in entry.rglob("*.arrow")
+        ]
         if self.subset:
             found = [file for file in found if self.subset in file.parts]
         pinned = [file for file in found if self.revision in file.parts]
