@@ -14,6 +14,7 @@ from fedmem.accounting import Adjacency, Releases
 from fedmem.auditing import Audited, permitted
 from fedmem.catalogue import kind_of
 from fedmem.components import PersonalClient, PrivateAlgorithm
+from fedmem.coverage import reads_sizes
 from fedmem.credit import canaries
 from fedmem.errors import ComponentError, Problem
 from fedmem.estimators.audit import Audit
@@ -168,8 +169,8 @@ class Promises:
         """What is promised about these examples, at this delta, to whoever reads models of a level.
 
         The smallest of what the parts promise. `drawn` says whether who took part stays a secret. None where no part
-        that protects such models adds noise. Under `exclusion: remove` nothing from noise on records: their guarantee
-        compares data sets with the same number of rows.
+        that protects such models adds noise. Under `exclusion: remove` nothing from guarantees that compare data sets
+        with the same number of rows.
         """
         audit, own = self.bank.audit, self._of_records
         adjacency: Adjacency = "add_remove" if self.bank.exclusion == "remove" else "replace"
@@ -179,6 +180,8 @@ class Promises:
         most = max((self._turns.get(client, 0) for client in clients), default=0)
         found = []
         for one in self._everywhere if level == "global" else ():
+            if one.same_rows and adjacency == "add_remove":
+                continue
             # a client is protected as a whole, however many copies it has; clients that share an example are a group
             group = max(map(len, holders), default=1)
             found.append(Allowed(part=one.part, guarantee=_at(_known(one, most, drawn), adjacency, group, delta)))
@@ -198,6 +201,8 @@ def problems(
     injections: Sequence[Any],
     runs: int,
     exclusion: str,
+    sampler: Any,
+    clients: int,
 ) -> Iterator[Problem]:
     """What is wrong with the audits of a scenario."""
     raising = [position for position, one in enumerate(estimators) if isinstance(one, Audit) and one.alarm]
@@ -221,7 +226,9 @@ def problems(
             )
         if one.alarm:
             yield from _may_raise(one, path, position == raising[0], strategy, client, defences)
-            yield from _like_with_like(one, path, strategy, client, defences, exclusion)
+            noisy = any(map(_noise, defences)) and not reads_sizes(strategy, sampler, clients)
+            if isinstance(client, PrivateAlgorithm) or any(map(_noise, defences)):
+                yield from _like_with_like(one, path, adds_noise(strategy) or noisy, exclusion, client)
 
 
 def canary_clients(
@@ -293,17 +300,17 @@ def _may_raise(
         )
 
 
-def _like_with_like(
-    one: Audit, path: str, strategy: Any, client: Any, defences: Sequence[Any], exclusion: str
-) -> Iterator[Problem]:
-    """Refuse an alarm that compares n rows with n - 1 where only the noise on records gives a guarantee."""
-    whole = one.level == "global" and (adds_noise(strategy) or any(_noise(defence) for defence in defences))
-    if exclusion == "remove" and isinstance(client, PrivateAlgorithm) and not whole:
+def _like_with_like(one: Audit, path: str, whole: bool, exclusion: str, client: Any) -> Iterator[Problem]:
+    """Refuse an alarm that compares n rows with n - 1 where all guarantees keep the number of rows.
+
+    `whole` says whether some part protects a client whatever its number of rows.
+    """
+    if exclusion == "remove" and not (whole and one.level == "global"):
+        where = f"{kind_of(client)} guarantees nothing" if isinstance(client, PrivateAlgorithm) else "there is nothing"
         yield Problem(
             path=f"{path}.alarm",
-            message=f"exclusion: remove compares n rows with n - 1, but {kind_of(client)} guarantees nothing for such "
-            "neighbours, since its sampling rate and its steps depend on the rows; use exclusion: replace, or leave "
-            "alarm out",
+            message=f"exclusion: remove compares n rows with n - 1, but {where} for such neighbours, since the number "
+            "of rows is used exactly (by sampling rates, steps or weights); use exclusion: replace, or leave alarm out",
         )
 
 

@@ -111,7 +111,7 @@ def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, 
     for one in privacy.of_scenario(scenario):
         target = scenario.privacy.target_epsilon
         chosen = "" if target is None or one.part != "strategy" else f", within privacy.target_epsilon {target:g}"
-        yield "privacy", f"{one.part}, against {one.against}: {promise(one.releases)}{chosen}"
+        yield "privacy", f"{one.part}, against {one.against}: {promise(one.releases)}{chosen}; covers {one.covers}"
     if isinstance(scenario.client, PrivateAlgorithm):
         noise = scenario.client.per_example.noise_multiplier
         given = [promise(one) for one in records.releases(scenario, federation, noise)]
@@ -120,8 +120,9 @@ def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, 
         if given:
             yield (
                 "privacy",
-                f"client, against what clients send: at most {max(given, key=lambda one: one.epsilon)}{within}, of a "
-                "client that takes part as often as it can; each has its own, which is told after the run",
+                f"client, against the updates that clients send: at most {max(given, key=lambda one: one.epsilon)}"
+                f"{within}, of a client that takes part as often as it can; each has its own, which is told after the "
+                "run",
             )
 
 

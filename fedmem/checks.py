@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from fedmem import audits, privacy
+from fedmem import audits, client_noise, privacy
 from fedmem.catalogue import kind_of
-from fedmem.components import CanaryInjection, PersonalClient, PrivateAlgorithm, ScheduledClient
+from fedmem.components import CanaryInjection, PersonalClient, ScheduledClient
 from fedmem.errors import Problem
 
 
@@ -203,22 +203,6 @@ def _canary_clients(
     strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], observe: Any
 ) -> Iterator[Problem]:
     yield from audits.canary_clients(strategy, sampler, client, clients, probes, observe.levels)
-
-
-def _losses_without_noise(client: Any, strategy: Any, sampler: Any) -> Iterator[Problem]:
-    if not isinstance(client, PrivateAlgorithm):
-        return
-    for path, part, reads in (
-        ("strategy", strategy, "loss" in getattr(strategy, "reads", ())),
-        ("sampler", sampler, "last_loss" in getattr(sampler, "needs", ())),
-    ):
-        if reads:
-            yield Problem(
-                path=path,
-                message=f"{kind_of(part)} reads the losses of clients, which have no noise, so that what "
-                f"{kind_of(client)} promises to records would not hold for the models; use "
-                + ("fedavg" if path == "strategy" else "uniform"),
-            )
 
 
 def _central(
@@ -584,10 +568,10 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _personal,
     _noise_of_the_clip,
     privacy.problems,
-    privacy.record_adjacency,
+    client_noise.record_adjacency,
+    client_noise.problems,
     audits.problems,
     _canary_clients,
-    _losses_without_noise,
     _central,
     _observed_rounds,
     _levels,

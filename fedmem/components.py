@@ -225,6 +225,8 @@ class Sampler(Protocol):
     """Picks the cohort of a round: sorted client indices, possibly none.
 
     A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`, or in a property.
+    `reads: ClassVar[tuple[str, ...]]` says whether it reads `rows` (`sizes`) or `holdings` (`atypical`); () if
+    neither. One that says nothing and has no `probabilities` gets no privacy guarantee.
     """
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray: ...
@@ -400,7 +402,9 @@ class StrategyMaker(Protocol):
     A class may say what it needs: `client: ClassVar[str]`, the kind of client algorithm that honours its offers;
     `client_fields`, a mapping of that client's fields to the values that it reckons with; and a property `min_cohort`,
     the clients without which its guarantee does not hold.
-    `reads: ClassVar[tuple[str, ...]]` names what it reads of clients beside their models and sizes: their `loss`.
+    `reads: ClassVar[tuple[str, ...]]`, or a property, names what it reads of clients beside their updates, by the words
+    of `coverage.WORDS`: `rows`, `steps`, `lr`, `loss`; () says that it reads nothing else. One that does not say gets
+    no privacy guarantee. `noise_covers` names those of them that its own noise covers.
     `weighting`, a field or `ClassVar`, says how clients count: by `size`, also if it does not say, or `uniform`.
     One that adds noise for privacy says `noisy: ClassVar[bool] = True`. Where this noise is not new in every round, a
     method `moved(rounds, pause, turns=None)` gives the square of by how many clips one client moves everything that is

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from fedmem.accounting import Adjacency, Sampling
 from fedmem.catalogue import kind_of
-from fedmem.components import Chances, History, Spaced
+from fedmem.components import Spaced
+from fedmem.coverage import parts, sampler_reads
 from fedmem.directions import CanaryClients
 from fedmem.errors import ComponentError
-from fedmem.types import FloatArray
-
-_BY_DATA = ("by_size", "clustered", "atypical")
-"""Samplers that look at what clients hold."""
-
-_BLIND = ("everyone", "poisson", "uniform", "cyclic", "min_separation", "availability", "dropout")
-"""Samplers that look at nothing but draws and who took part before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +32,21 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
     Errors: `ComponentError` where who takes part depends on data, where nothing is known of it, and where a strategy
     counts on pauses that the sampler does not keep.
     """
-    for part in _parts(sampler):
-        if _by_data(part, clients):
+    for part in parts(sampler):
+        reads = sampler_reads(part, clients)
+        if "unknown" in reads:
+            raise ComponentError(
+                "sampler",
+                f"nothing is known of how {kind_of(part)} picks clients, which may tell of their data, whatever the "
+                f"noise of {kind_of(strategy)}; use {_remedy(strategy)}, or declare what it reads of clients, such as "
+                "reads: ClassVar[tuple[str, ...]] = (), or give it a method probabilities(round, history), so that it "
+                "can be seen not to hang on what clients hold",
+            )
+        if reads:
             raise ComponentError(
                 "sampler",
                 f"{kind_of(part)} picks clients by what they hold or how they do, so that who takes part tells of "
                 f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
-            )
-        if kind_of(part) not in _BLIND and _chances(part, History.start([1] * clients)) is None:
-            raise ComponentError(
-                "sampler",
-                f"nothing is known of how {kind_of(part)} picks clients, which may tell of their data, whatever the "
-                f"noise of {kind_of(strategy)}; use {_remedy(strategy)}, or give it a method "
-                "probabilities(round, history), so that it can be seen not to hang on what clients hold",
             )
     if counts_turns(strategy):
         pause = sampler.pause(clients) if isinstance(sampler, Spaced) else None
@@ -136,34 +129,3 @@ def counts_turns(strategy: Any) -> bool:
 def _remedy(strategy: Any) -> str:
     """Samplers with which something is promised."""
     return "min_separation, cyclic or everyone" if counts_turns(strategy) else "poisson, uniform or everyone"
-
-
-def _by_data(sampler: Any, clients: int) -> bool:
-    """Whether who is picked depends on what clients hold, or on how training goes.
-
-    Of a sampler that is not known here it is tried out: the same history with other rows and atypical examples.
-    """
-    if kind_of(sampler) in _BLIND:
-        return False
-    if kind_of(sampler) in _BY_DATA or len(getattr(sampler, "needs", ())) > 0:
-        return True
-    plain = History.start(np.full(clients, 10))
-    several = (History.start(1 + np.arange(clients)), History.start(np.full(clients, 10), np.arange(clients) % 2))
-    found = _chances(sampler, plain)
-    return found is not None and any(
-        other is None or not np.array_equal(other, found) for other in (_chances(sampler, one) for one in several)
-    )
-
-
-def _chances(sampler: Any, history: History) -> FloatArray | None:
-    """With which probability each is picked in the first round; None where that is not known."""
-    return sampler.probabilities(1, history) if isinstance(sampler, Chances) else None
-
-
-def _parts(sampler: Any) -> Iterator[Any]:
-    """A sampler and those inside it."""
-    yield sampler
-    for item in fields(sampler):
-        part = getattr(sampler, item.name)
-        if is_dataclass(part):
-            yield from _parts(part)

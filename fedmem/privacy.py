@@ -15,6 +15,7 @@ from typing import Any
 from fedmem.accounting import Adjacency, Promise, Releases, noise_for, promise
 from fedmem.catalogue import kind_of
 from fedmem.components import PrivateAlgorithm
+from fedmem.coverage import reads_sizes, uncovered_by_server
 from fedmem.credit import credited, expected
 from fedmem.errors import ComponentError, Problem
 from fedmem.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
@@ -28,8 +29,9 @@ _UNAIMED = (
 )
 
 SAYS = (
-    "A promise of a simulation: who took part is written down, and the noise follows from the seed. Hyper-parameters "
-    "that were chosen by results cost privacy that is not counted."
+    "A guarantee of one run of a simulation: who took part is written down, and the noise is pseudo-random (PCG64) and "
+    "follows from the seed. All runs of a folder train on the same base data, and together they guarantee less. "
+    "Hyper-parameters that were chosen by results cost privacy that is not counted."
 )
 
 
@@ -37,14 +39,18 @@ SAYS = (
 class Mechanism:
     """One part of a scenario that adds noise: what it releases, and from whom that protects.
 
-    `pause` is by how many rounds the turns of a client are apart, where the promise counts on that.
+    `pause` is by how many rounds the turns of a client are apart, where the promise counts on that. `covers` says which
+    values the guarantee is about. With `same_rows` it holds only between neighbours with the same number of rows, since
+    that number is used exactly.
     """
 
     part: str
     against: str
     clip: str
     releases: Releases
+    covers: str
     pause: int | None = None
+    same_rows: bool = False
 
 
 def mechanisms(
@@ -52,10 +58,18 @@ def mechanisms(
 ) -> tuple[Mechanism, ...]:
     """Every noisy part, with what it has released after all rounds.
 
-    Errors: `ComponentError` where cohorts depend on data, and for neighbours that the sampling does not allow.
+    Errors: `ComponentError` where cohorts or the strategy depend on data that no noise covers, and for neighbours that
+    the sampling does not allow.
     """
     found = []
     if adds_noise(strategy):
+        if exact := uncovered_by_server(strategy):
+            raise ComponentError(
+                "strategy",
+                f"{kind_of(strategy)} reads {exact}, which its noise does not cover, so that there is no guarantee; "
+                "use dp_fedavg, dp_adaptive or dp_ftrl, or declare on the class what it reads of clients "
+                "(reads: ClassVar[tuple[str, ...]]) and which of that its noise covers (noise_covers)",
+            )
         given = credited(strategy, sampler, clients)
         adjacency = privacy.adjacency or given.adjacency
         if given.pause is not None and adjacency == "add_remove" != given.adjacency:
@@ -80,10 +94,11 @@ def mechanisms(
                 against="the server's models",
                 clip="adaptive" if clip is None else f"{clip:g}",
                 releases=releases,
+                covers="the models that the server sends, of all rounds; not what single clients send",
                 pause=given.pause,
             )
         )
-    found += _at_clients(defences, privacy, rounds)
+    found += noise_at_clients(defences, privacy, rounds, reads_sizes(strategy, sampler, clients))
     return tuple(found)
 
 
@@ -166,11 +181,7 @@ def problems(
             "use cohort: sampler",
         )
     if privacy.delta >= 1 / clients:
-        yield Problem(
-            path="privacy.delta",
-            message=f"{privacy.delta:g} allows giving one of {clients} clients away altogether; use less than 1 / "
-            f"clients = {1 / clients:.2g}",
-        )
+        yield large_delta(privacy.delta, clients)
     wanted = expected(strategy, sampler, clients)
     if wanted is not None and getattr(strategy, "cap", None) is None and abs(strategy.cohort / wanted - 1) > 0.01:
         yield Problem(
@@ -183,6 +194,15 @@ def problems(
         mechanisms(replace(strategy, noise_multiplier=0.0), defences, sampler, privacy, clients, rounds)
     except ComponentError as error:
         yield Problem(path=error.path, message=error.message)
+
+
+def large_delta(delta: float, clients: int) -> Problem:
+    """What is wrong with a delta that is not below one over the number of clients."""
+    return Problem(
+        path="privacy.delta",
+        message=f"{delta:g} allows giving one of {clients} clients away altogether; use less than 1 / "
+        f"clients = {1 / clients:.2g}",
+    )
 
 
 def of_scenario(scenario: Any) -> tuple[Mechanism, ...]:
@@ -275,25 +295,20 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
             unit="record",
             adjacency=record_neighbours(scenario),
         )
-        found[client] = Mechanism(part="client", against="what clients send", clip=f"{how.clip:g}", releases=releases)
+        found[client] = Mechanism(
+            part="client",
+            against=_UPDATES,
+            clip=f"{how.clip:g}",
+            releases=releases,
+            covers=f"the values of the updates, between clients with the same number of rows; {_EXACT}",
+            same_rows=True,
+        )
     return found
 
 
 def record_neighbours(scenario: Any) -> Adjacency:
     """The adjacency of the guarantee to records: `zero_out` by default, since rate and steps depend on the rows."""
     return scenario.privacy.adjacency or "zero_out"
-
-
-def record_adjacency(client: Any, privacy: Any) -> Iterator[Problem]:
-    """Refuse `add_remove` for records: one row more changes the sampling rate of all others, and the local steps."""
-    if isinstance(client, PrivateAlgorithm) and privacy.adjacency == "add_remove":
-        yield Problem(
-            path="privacy.adjacency",
-            message=f"add_remove does not hold for the records of client {kind_of(client)}: its sampling rate, "
-            "batch_size / rows, and its steps in an epoch depend on the number of rows, so that one record more "
-            "changes how often all others are drawn; use zero_out (the default for records) or replace, which keep "
-            "the number of rows",
-        )
 
 
 def participations(bank: Bank, until: int) -> Mapping[int, int]:
@@ -309,7 +324,8 @@ def _row(round: int, client: int, one: Mechanism, given: Promise, count: int) ->
     releases = given.releases
     rate = "" if releases.sampling == "everyone" else f"rate={releases.rate:.4g}"
     rate = rate if one.pause is None else f"pause={one.pause}"
-    words = (one.part, releases.unit, releases.adjacency, releases.sampling, rate, f"delta={releases.delta:g}")
+    same = "same_rows" if one.same_rows and releases.unit == "client" else ""
+    words = (one.part, releases.unit, releases.adjacency, releases.sampling, rate, same, f"delta={releases.delta:g}")
     setting = ",".join(filter(None, (*words, given.accountant)))
     reading = Reading(metric="epsilon", value=given.epsilon, n=count, setting=setting)
     level: Level = "global" if one.part == "strategy" else "local"
@@ -321,6 +337,8 @@ def _told(one: Mechanism, given: Promise, rounds: int) -> dict[str, Any]:
     return {
         "part": one.part,
         "against": one.against,
+        "covers": one.covers,
+        "same_rows": one.same_rows,
         "unit": releases.unit,
         "adjacency": releases.adjacency,
         "sampling": releases.sampling,
@@ -336,8 +354,18 @@ def _told(one: Mechanism, given: Promise, rounds: int) -> dict[str, Any]:
     }
 
 
-def _at_clients(defences: Sequence[Any], privacy: Any, rounds: int) -> Iterator[Mechanism]:
-    """Noise that clients add themselves, right after a clip: whatever comes after it uses what is noisy already."""
+_UPDATES = "the updates that clients send"
+
+_EXACT = "not the losses that clients report, which nothing here reads"
+
+
+def noise_at_clients(defences: Sequence[Any], privacy: Any, rounds: int, sizes: str) -> Iterator[Mechanism]:
+    """Noise that clients add themselves, right after a clip: whatever comes after it uses what is noisy already.
+
+    `sizes` names the components that use exact numbers of rows.
+    """
+    covers = "the values of the updates"
+    covers += f", between clients with the same number of rows, because {sizes} reads that number" if sizes else ""
     bound: float | None = None
     for defence in defences:
         kind = kind_of(defence)
@@ -351,7 +379,14 @@ def _at_clients(defences: Sequence[Any], privacy: Any, rounds: int) -> Iterator[
                 # who sees a client's message sees that it came: another client's data are the neighbour
                 adjacency="replace",
             )
-            yield Mechanism(part="defences", against="what clients send", clip=f"{bound:g}", releases=releases)
+            yield Mechanism(
+                part="defences",
+                against=_UPDATES,
+                clip=f"{bound:g}",
+                releases=releases,
+                covers=f"{covers}; not the numbers of rows and {_EXACT.removeprefix('not ')}",
+                same_rows=bool(sizes),
+            )
             return
         # what a defence other than clip does to the length is not known
         bound = float(defence.norm) if kind == "clip" else None

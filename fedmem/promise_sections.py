@@ -40,7 +40,8 @@ def _promised(run: Run) -> Section:
             )
         )
     columns = ("", "neighbours differ in", "sampling", "noise / clip", "delta", "epsilon")
-    notes = (told["says"],) if rows else ()
+    limits = [f"{one['part']} covers {one['covers']}." for one in told.get("mechanisms", ()) if one.get("covers")]
+    notes = (told["says"], *limits) if rows else ()
     return Section(
         title="PRIVACY", columns=columns, blocks=(("after all rounds, against whoever sees", tuple(rows)),), notes=notes
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -45,6 +45,8 @@ class Bulyan(ServerRule):
 
     Reference: El Mhamdi, Guerraoui and Rouault (2018), the hidden vulnerability of distributed learning in Byzantium.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     f: Annotated[int, Ge(0)] = 1
 

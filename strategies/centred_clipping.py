@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -44,6 +44,8 @@ class CentredClipping(ServerRule):
 
     Reference: Karimireddy, He and Jaggi (2021), learning from history for Byzantine robust optimization.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     radius: Annotated[float, Gt(0)] = 1.0
     iterations: Annotated[int, Ge(1)] = 1

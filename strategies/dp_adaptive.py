@@ -43,6 +43,7 @@ class AdaptiveClipping(ServerRule):
     Reference: Andrew et al. (2021), differentially private learning with adaptive clipping.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "client"
     noisy: ClassVar[bool] = True
 

@@ -46,6 +46,7 @@ class PrivateAveraging(ServerRule):
     Reference: McMahan et al. (2018), learning differentially private recurrent language models.
     """
 
+    noise_covers: ClassVar[tuple[str, ...]] = ("rows",)
     unit: ClassVar[str] = "client"
     noisy: ClassVar[bool] = True
 
@@ -54,6 +55,11 @@ class PrivateAveraging(ServerRule):
     cohort: Annotated[float, Gt(0)] = 10.0
     cap: Annotated[int, Gt(0)] | None = None
     canary_clients: Annotated[int, Ge(0)] = 0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The numbers of rows, where a `cap` makes them weights of at most 1."""
+        return () if self.cap is None else ("rows",)
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One noisy step."""

@@ -58,6 +58,7 @@ class TreeAggregation(ServerRule):
     (2015), efficient use of differentially private binary trees.
     """
 
+    noise_covers: ClassVar[tuple[str, ...]] = ("rows",)
     unit: ClassVar[str] = "client"
     noisy: ClassVar[bool] = True
 
@@ -70,6 +71,11 @@ class TreeAggregation(ServerRule):
     honaker: bool = True
     restart: Annotated[int, Gt(0)] | None = None
     canary_clients: Annotated[int, Ge(0)] = 0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The numbers of rows, where a `cap` makes them weights of at most 1."""
+        return () if self.cap is None else ("rows",)
 
     def moved(self, rounds: int, pause: int, turns: int | None = None) -> int:
         """By how many clips, squared, one client moves all that is released; see `_tree.moved_by_one`."""

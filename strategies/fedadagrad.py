@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Lt
 
@@ -33,6 +33,8 @@ class FederatedAdagrad(ServerRule):
 
     Reference: Reddi et al. (2021), adaptive federated optimization.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
 
     eta: Annotated[float, Gt(0)] = 0.1
     beta_1: Annotated[float, Ge(0), Lt(1)] = 0.0

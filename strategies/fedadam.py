@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Lt
 
@@ -34,6 +34,8 @@ class FederatedAdam(ServerRule):
 
     Reference: Reddi et al. (2021), adaptive federated optimization.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
 
     eta: Annotated[float, Gt(0)] = 0.03
     beta_1: Annotated[float, Ge(0), Lt(1)] = 0.9

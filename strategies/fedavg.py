@@ -28,6 +28,11 @@ class FederatedAveraging(ServerRule):
 
     weighting: Literal["size", "uniform"] = "size"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The numbers of rows, where clients count by them."""
+        return ("rows",) if self.weighting == "size" else ()
+
     def make(self, cohort_size: int) -> Strategy:
         """Flower's FedAvg for `size`; the rule as a strategy for `uniform`."""
         return FedAvg(**ALONE) if self.weighting == "size" else RuleStrategy(self)

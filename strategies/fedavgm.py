@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -34,6 +34,8 @@ class FederatedMomentum(ServerRule):
 
     Reference: Hsu, Qi and Brown (2019), measuring the effects of non-identical data distribution.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
 
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     eta: Annotated[float, Gt(0)] = 1.0

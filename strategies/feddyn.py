@@ -45,6 +45,7 @@ class DynamicRegularisation(ServerRule):
     Reference: Acar et al. (2021), federated learning based on dynamic regularization.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ()
     client: ClassVar[str] = "sgd"
 
     alpha: Annotated[float, Gt(0)] = 0.1

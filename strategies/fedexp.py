@@ -41,6 +41,11 @@ class FederatedExtrapolation(ServerRule):
     weighting: Literal["size", "uniform"] = "uniform"
     epsilon: Annotated[float, Gt(0)] = 1e-3
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The numbers of rows, where clients count by them."""
+        return ("rows",) if self.weighting == "size" else ()
+
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One extrapolated step."""
         weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)

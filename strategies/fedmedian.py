@@ -27,6 +27,7 @@ class CoordinateMedian(ServerRule):
     'FedMedian'
     """
 
+    reads: ClassVar[tuple[str, ...]] = ()
     weighting: ClassVar[str] = "uniform"
 
     def make(self, cohort_size: int) -> Strategy:

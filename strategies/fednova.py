@@ -46,6 +46,7 @@ class NormalisedAveraging(ServerRule):
     federated optimization.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("rows", "steps")
     client: ClassVar[str] = "sgd"
 
     client_momentum: Annotated[float, Ge(0), Lt(1)] = 0.0

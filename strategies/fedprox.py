@@ -33,6 +33,7 @@ class FederatedProximal(ServerRule):
     Reference: Li et al. (2020), federated optimization in heterogeneous networks.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
     client: ClassVar[str] = "sgd"
 
     mu: Annotated[float, Ge(0)] = 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -52,6 +52,8 @@ class FoolsGold(ServerRule):
 
     Reference: Fung, Yoon and Beschastnikh (2020), the limitations of federated learning in sybil settings.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     kappa: Annotated[float, Gt(0)] = 1.0
 

@@ -51,6 +51,11 @@ class GeometricMedian(ServerRule):
     iterations: Annotated[int, Ge(1)] = 100
     nu: Annotated[float, Gt(0)] = 1e-6
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The numbers of rows, where clients count by them."""
+        return ("rows",) if self.weighting == "size" else ()
+
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Iterate from the mean, in float64."""
         round = sound(round)

@@ -44,6 +44,7 @@ class Krum(ServerRule):
     Reference: Blanchard et al. (2017), machine learning with adversaries.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ()
     weighting: ClassVar[str] = "uniform"
 
     f: Annotated[int, Ge(0)] = 0

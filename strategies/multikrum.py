@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -44,6 +44,8 @@ class MultiKrum(ServerRule):
 
     Reference: Blanchard et al. (2017), machine learning with adversaries.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     f: Annotated[int, Ge(0)] = 0
     keep: Annotated[int, Ge(1)] | None = None

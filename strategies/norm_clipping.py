@@ -44,6 +44,11 @@ class NormClipping(ServerRule):
     radius: Annotated[float, Gt(0)] = 1.0
     weighting: Literal["size", "uniform"] = "uniform"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The numbers of rows, where clients count by them."""
+        return ("rows",) if self.weighting == "size" else ()
+
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Shorten and average."""
         round = sound(round)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -49,6 +49,8 @@ class Rotation(ServerRule):
 
     Of this project, not from the literature.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
 
     rest: Annotated[int, Ge(0)] = 3
 

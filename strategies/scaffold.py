@@ -51,6 +51,7 @@ class Scaffold(ServerRule):
     Reference: Karimireddy et al. (2020), SCAFFOLD: stochastic controlled averaging for federated learning.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("steps", "lr")
     client: ClassVar[str] = "sgd"
     client_fields: ClassVar[Mapping[str, float]] = {"momentum": 0.0}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
@@ -42,6 +42,8 @@ class SignMajority(ServerRule):
     Reference: Bernstein, Zhao, Azizzadenesheli and Anandkumar (2019), signSGD with majority vote is communication
     efficient and fault tolerant.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     eta: Annotated[float, Gt(0)] = 0.005
 

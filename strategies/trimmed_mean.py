@@ -40,6 +40,7 @@ class TrimmedMean(ServerRule):
     Reference: Yin et al. (2018), Byzantine-robust distributed learning.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ()
     weighting: ClassVar[str] = "uniform"
 
     beta: Annotated[float, Ge(0), Lt(0.5)] = 0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -47,6 +48,8 @@ class Typicality(ServerRule):
 
     Of this project, not from the literature.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
 
     beta: float = 2.0
 

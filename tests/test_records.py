@@ -100,7 +100,7 @@ def test_a_check_finds_and_says_the_noise(tmp_path: Any) -> None:
     checked = check_file(file)
     assert checked.scenario.client == settled(private()).client
     said = " ".join(told(checked).split())
-    assert "privacy client, against what clients send: at most epsilon" in said
+    assert "privacy client, against the updates that clients send: at most epsilon" in said
     assert f"noise multiplier {checked.scenario.client.noise_multiplier:.4g}" in said
     assert "within privacy.target_epsilon 6" in said
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -42,6 +42,8 @@ class Atypical:
 
     Reference: Plackett (1975) for the law of the draw; Kool, van Hoof and Welling (2019) for the Gumbel form.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("holdings",)
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
     beta: Annotated[float, annotated_types.Ge(0)] = 1.0

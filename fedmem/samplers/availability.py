@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -45,6 +45,8 @@ class Availability:
     Reference: Ribero, Vikalo and de Veciana (2022), federated learning under intermittent client availability; Rodio,
     Faticanti, Marfoq, Neglia and Leonardi (2023), federated learning under heterogeneous and correlated availability.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
     arrive: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -42,6 +42,8 @@ class BySize:
 
     Reference: Goodman and Kish (1950).
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -43,6 +43,8 @@ class Clustered:
 
     Reference: Fraboni, Vidal, Kameni and Lorenzi (2021), clustered sampling (algorithm 1).
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -38,6 +38,8 @@ class Cyclic:
 
     Reference: Eichner et al. (2019), semi-cyclic SGD.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -47,6 +47,8 @@ class Dropout:
 
     Reference: Bonawitz et al. (2019), towards federated learning at scale, on how many devices are lost in a round.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     sampler: Sampler = field(default_factory=Everyone)
     rate: Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)] = 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class Everyone:
     >>> Everyone().cohort(1, history, np.random.default_rng(0)).tolist()
     [0, 1, 2]
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""

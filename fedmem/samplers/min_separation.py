@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -40,6 +40,8 @@ class MinSeparation:
 
     Reference: Kairouz et al. (2021), practical and private deep learning without sampling or shuffling.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
     separation: Annotated[int, annotated_types.Ge(1)] = 2

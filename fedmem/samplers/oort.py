@@ -61,6 +61,7 @@ class Oort:
     Reference: Lai, Zhu, Madhyastha and Chowdhury (2021), Oort: efficient federated learning via guided selection.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
     needs: ClassVar[tuple[str, ...]] = ("last_loss",)
 
     size: Annotated[int, annotated_types.Ge(1)] = 10

@@ -41,6 +41,7 @@ class Optimal:
     Reference: Chen, Horváth and Richtárik (2022), optimal client sampling for federated learning.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
     needs: ClassVar[tuple[str, ...]] = ("last_norm",)
 
     expected: Annotated[float, annotated_types.Gt(0)] = 10.0

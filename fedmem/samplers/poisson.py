@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -32,6 +32,8 @@ class Poisson:
     >>> Poisson(rate=1.0).cohort(1, history, np.random.default_rng(0)).tolist()
     [0, 1, 2, 3]
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     rate: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5
 

@@ -42,6 +42,7 @@ class PowerOfChoice:
     Reference: Cho, Wang and Joshi (2022), towards understanding biased client selection in federated learning.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
     needs: ClassVar[tuple[str, ...]] = ("last_loss",)
 
     size: Annotated[int, annotated_types.Ge(1)] = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import annotated_types
 import numpy as np
@@ -31,6 +31,8 @@ class Uniform:
     >>> len(Uniform(size=3).cohort(1, history, np.random.default_rng(0)))
     3
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 

@@ -41,6 +41,7 @@ class UpdateAware:
     Reference: Amiri, Gündüz, Kulkarni and Poor (2021), convergence of update aware device scheduling (BN2).
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
     needs: ClassVar[tuple[str, ...]] = ("last_norm",)
 
     size: Annotated[int, annotated_types.Ge(1)] = 10

@@ -1,0 +1,58 @@
+"""What voids the guarantee of noise at clients: of the defences `clip` and `noise`, and of private algorithms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fedmem.catalogue import kind_of
+from fedmem.components import PrivateAlgorithm
+from fedmem.coverage import uncovered_by_clients
+from fedmem.errors import Problem
+from fedmem.privacy import adds_noise, large_delta, noise_at_clients
+
+
+def record_adjacency(client: Any, privacy: Any) -> Iterator[Problem]:
+    """Refuse `add_remove` for records: one row more changes the sampling rate of all others, and the local steps."""
+    if isinstance(client, PrivateAlgorithm) and privacy.adjacency == "add_remove":
+        yield Problem(
+            path="privacy.adjacency",
+            message=f"add_remove does not hold for the records of client {kind_of(client)}: its sampling rate, "
+            "batch_size / rows, and its steps in an epoch depend on the number of rows, so that one record more "
+            "changes how often all others are drawn; use zero_out (the default for records) or replace, which keep "
+            "the number of rows",
+        )
+
+
+def problems(
+    client: Any,
+    strategy: Any,
+    sampler: Any,
+    defences: Sequence[Any],
+    privacy: Any,
+    clients: int,
+    cohort: str,
+    roster: str,
+) -> Iterator[Problem]:
+    """What voids the guarantee of noise at clients: readers of exact values, unknown sampling, and a large delta."""
+    records = isinstance(client, PrivateAlgorithm)
+    whole = any(noise_at_clients(defences, privacy, 1, ""))
+    if not records and not whole:
+        return
+    noisy = f"client {kind_of(client)}" if records else "the defence noise"
+    for reader, exact in uncovered_by_clients(strategy, sampler, clients, roster):
+        server = reader.path == "strategy"
+        yield Problem(
+            path=reader.path,
+            message=f"{reader.kind} reads {exact} of clients, which have no noise, so that the guarantee of {noisy} "
+            f"would not hold for the models; use {'fedavg' if server else 'uniform'}, or, for a class of your own that "
+            "reads only updates, declare reads: ClassVar[tuple[str, ...]] = ()",
+        )
+    if cohort == "strategy":
+        yield Problem(
+            path="cohort",
+            message=f"how strategy {kind_of(strategy)} would pick clients is not known, so that {noisy} guarantees "
+            "nothing; use cohort: sampler",
+        )
+    if whole and privacy.delta >= 1 / clients and not adds_noise(strategy):
+        yield large_delta(privacy.delta, clients)
