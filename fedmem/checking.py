@@ -48,11 +48,13 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
 
 def told(checked: Checked, width: int = 100) -> str:
     """What a scenario will do, for people: lines of at most this width under their titles."""
+    from fedmem.caveats import caveats
     from fedmem.planning import plan
 
     scenario, found = checked.scenario, plan(checked.scenario, checked.federation)
     lines = [
         ("id", f"{scenario.name}/{scenario.id}"),
+        *(("warning", text) for text in caveats(scenario)),
         ("rows", _rows(found)),
         *_work(found, scenario.speed.memory),
         *_privacy(scenario, checked.federation),

@@ -29,7 +29,7 @@ from fedmem.contrasts import (
 )
 from fedmem.crossing import Setting, label_of
 from fedmem.results import Run
-from fedmem.summary import VIEWS, Summary
+from fedmem.summary import VIEWS, Summary, warnings
 from fedmem.types import BoolArray, FloatArray
 
 RANGES = {
@@ -179,13 +179,17 @@ class Trade:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Runs side by side: S settings, each with its reference by place (itself: it is one), and their seeds."""
+    """Runs side by side: S settings, each with its reference by place (itself: it is one), and their seeds.
+
+    `warnings` are those of the runs, each once.
+    """
 
     settings: tuple[Setting, ...]
     reference: tuple[int, ...]
     seeds: tuple[int, ...]
     series: tuple[Series, ...]
     measures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @staticmethod
     def of(
@@ -202,8 +206,10 @@ class Comparison:
         shape = (len(settings), len(seeds))
         found: dict[Quantity, dict[str, FloatArray]] = {}
         rounds: dict[Quantity, dict[int, FloatArray]] = {}
+        warned: dict[str, None] = {}
         for place, run in sorted(runs.items()):
             summary = Summary(run)
+            warned |= dict.fromkeys(warnings(run))
             for quantity, numbers in _quantities(summary):
                 arrays = found.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
                 for name, value in numbers.items():
@@ -221,6 +227,7 @@ class Comparison:
             seeds=tuple(seeds),
             series=series,
             measures=tuple(measures),
+            warnings=tuple(warned),
         )
 
     @cached_property

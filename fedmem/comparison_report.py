@@ -194,6 +194,8 @@ class Table:
         """Lines of at most this width, each with its style."""
         shown = [section for section in sections(self.comparison) if any(block for _, block in section.blocks)]
         yield from prose(headline(self.comparison), width, "bold")
+        for warning in self.comparison.warnings:
+            yield from prose(warning, width, "yellow", hang=2)
         yield from prose(CAPTION, width, "dim")
         for section in shown:
             yield "", ""
@@ -229,6 +231,7 @@ def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str
     text = html.escape
     parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
     parts += [f"<p>{text(said)}</p>" for said in (headline(comparison), CAPTION)]
+    parts += [f'<p class="alarm">{text(warning)}</p>' for warning in comparison.warnings]
     parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failed]
     parts += [f'<p class="alarm">{text(said)}</p>' for said in (excluded(comparison),) if said]
     for section in (*sections(comparison), traded(comparison)):

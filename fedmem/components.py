@@ -83,6 +83,10 @@ class Partition(Protocol):
 
     For very many clients, `Parts` is a sequence of arrays that costs nothing for each. A class may have
     `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
+
+    A class whose clients each hold the rows of one owner says `by_owner: ClassVar[bool] = True`, or has a property of
+    this name. Audit examples, controls and fill-ins are drawn from the rows of all owners, so that `fedmem check` and
+    the report warn.
     """
 
     def assign(

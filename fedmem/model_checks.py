@@ -83,5 +83,5 @@ def running_statistics(module: nn.Module) -> str | None:
     """
     for name, part in module.named_modules():
         if getattr(part, "running_mean", None) is not None:
-            return name
+            return str(name)
     return None

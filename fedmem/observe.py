@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -95,8 +95,8 @@ def checked_on_error(value: str) -> OnError:
     >>> checked_on_error("warn")
     'warn'
     """
-    if value == "raise" or value == "warn":
-        return value
+    if value in ("raise", "warn"):
+        return cast(OnError, value)
     raise ValueError(f"on_error must be 'raise' or 'warn', got {value!r}")
 
 
@@ -374,8 +374,9 @@ class Observed:
         wanting = [watcher for watcher in self.watchers if watcher not in self._ended and watcher.wants(round)]
         if wanting:
             seen = self._guarded(wanting, transitions)
-            for watcher in wanting if seen is not None else ():
-                self._guarded([watcher], partial(watcher.see, seen))
+            if seen is not None:
+                for watcher in wanting:
+                    self._guarded([watcher], partial(watcher.see, seen))
 
     def _guarded(self, watchers: Sequence[Watcher], look: Callable[[], T]) -> T | None:
         """What `look` returns; where it fails and all these watchers only warn, a warning and None."""

@@ -17,7 +17,7 @@ from fedmem.gallery import sheets
 from fedmem.passages import passages_html
 from fedmem.results import Run, put, read
 from fedmem.statistics import null_tpr
-from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections
+from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections, warnings
 from fedmem.types import FINAL
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ class _Table:
         yield from prose(headline(self.run), width, "bold")
         for alarm in alarms(self.run):
             yield from prose(alarm, width, "bold red", hang=2)
+        for warning in warnings(self.run):
+            yield from prose(warning, width, "yellow", hang=2)
         yield from prose(CAPTION, width, "dim")
         yield from prose(picking(self.run), width, "dim")
         grid = Grid.of(shown, width)
@@ -392,6 +394,8 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     yield f"<h1>{text(name)}</h1><p>{text(headline(run))}.</p>"
     for alarm in alarms(run):
         yield f'<p class="alarm">{text(alarm)}</p>'
+    for warning in warnings(run):
+        yield f'<p class="alarm">{text(warning)}</p>'
     yield f"<p>{text(CAPTION)}</p>"
     yield f"<p>{text(picking(run))}</p>" if picking(run) else ""
     shown = list(sections(summary, everything=True))

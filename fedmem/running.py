@@ -257,6 +257,7 @@ def _manifest(
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
     from fedmem import audits
+    from fedmem.caveats import caveats
     from fedmem.privacy import spent
     from fedmem.provenance import commit, versions
 
@@ -278,6 +279,7 @@ def _manifest(
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spent(scenario, simulated.bank),
+        "warnings": caveats(scenario),
         "alarms": [*audits.alarms(scenario, measurements), *_alarms(simulated)],
     }
 

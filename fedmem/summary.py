@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fedmem import promise_sections
+from fedmem.caveats import caveats_of_stored
 from fedmem.cells import Section, Value, number, rate
 from fedmem.errors import RunError
 from fedmem.results import Run
@@ -600,3 +601,10 @@ def alarms(run: Run) -> list[str]:
     told = [f"ALARM: {alarm}" for alarm in run.manifest.get("alarms") or []]
     more = len(told) - 3
     return told if more <= 0 else [*told[:3], f"ALARM: and {more} more, all in manifest.json"]
+
+
+def warnings(run: Run) -> list[str]:
+    """What a reader has to know of a run that is sound, beside its numbers."""
+    found = run.manifest.get("warnings")
+    texts = caveats_of_stored(run.scenario) if found is None else found
+    return [f"WARNING: {text}" for text in texts]

@@ -170,7 +170,9 @@ def test_a_tie_is_not_right_and_neither_is_nan() -> None:
     for run in (0, 1, 2):
         values = {r.metric: r.value for _, r in Utility().observe([decreed(run)], lab)}
         loss_gap = values.pop("generalisation_loss_gap")
-        assert abs(loss_gap) < 1e-12 if run == 0 else math.isnan(loss_gap), "a constant model fits nothing; NaN is not a loss"
+        assert abs(loss_gap) < 1e-12 if run == 0 else math.isnan(loss_gap), (
+            "a constant model fits nothing; NaN is not a loss"
+        )
         assert values == {"test_accuracy": 0.0, "train_accuracy": 0.0, "generalisation_gap": 0.0}
 
 

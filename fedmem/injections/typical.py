@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Typical(Placed):
     """An unaltered spare row whose label is drawn like the labels of the holder's own rows.
 
+    With a partition by owner (`natural`) only the label is like the holder's: the row may be of any owner, and is no
+    control for the holder's own rows.
+
     Guarantees:
 
     - inputs, targets and ids are those of the data set;

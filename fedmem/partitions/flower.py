@@ -64,6 +64,11 @@ class Flower:
     arguments: Mapping[str, Value | tuple[Value, ...]] = field(default_factory=dict, hash=False)
     leave_out: bool = False
 
+    @property
+    def by_owner(self) -> bool:
+        """Whether rows are grouped by a column beside the label: by owner, or by a sensitive attribute."""
+        return self.arguments.get("partition_by", "label") != "label"
+
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, 1, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from fedmem.types import Dataset, IntArray
 @dataclass(frozen=True, kw_only=True)
 class Natural:
     """Client k holds the rows of the k-th natural owner, in increasing order of owner; nothing is drawn.
+
+    Audit examples that are real rows, their controls and their fill-ins are drawn from the rows of all owners: they are
+    no ordinary rows of the client that holds them, and `fedmem check` and the report say so.
 
     Guarantees:
 
@@ -29,6 +33,8 @@ class Natural:
     >>> len(Natural().assign(data, np.arange(1500), 14, np.random.default_rng(0)))
     14
     """
+
+    by_owner: ClassVar[bool] = True
 
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""

@@ -98,7 +98,8 @@ def _test(transitions: Sequence[Transition], context: Context) -> FloatArray:
     test = context.federation.test
     if not len(test):
         return np.full((2, len(transitions)), np.nan)
-    return answers([one.kept for one in transitions], test.inputs, test.targets, context).mean(axis=2)
+    means: FloatArray = answers([one.kept for one in transitions], test.inputs, test.targets, context).mean(axis=2)
+    return means
 
 
 def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:

@@ -1,0 +1,63 @@
+"""What a reader of the numbers of a scenario must know, although the scenario is legal and its runs are sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedmem import catalogue
+from fedmem.errors import FedmemError
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+
+
+def caveats(scenario: Scenario) -> list[str]:
+    """Warnings about a scenario, one sentence or two each; empty where there is nothing to warn of.
+
+    >>> from fedmem.scenario import parse_scenario
+    >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, partition: {kind: %s}, %s}"
+    >>> one = "injections: [{kind: typical, per_client: 1}]"
+    >>> [len(caveats(parse_scenario(text % (kind, one)))) for kind in ("natural", "iid")]
+    [1, 0]
+    >>> caveats(parse_scenario(text % ("natural", "injections: []")))
+    []
+    """
+    return [*_foreign_rows(scenario.partition, bool(scenario.injections), scenario.central)]
+
+
+def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
+    """The same of a stored scenario, a mapping with every default written out.
+
+    Only a partition of ours is looked at, since a class of the user's would have to be imported to tell.
+    """
+    partition = scenario.get("partition")
+    if not isinstance(partition, Mapping) or ":" in str(partition.get("kind", "")):
+        return []
+    try:
+        built = catalogue.build("partition", partition)
+    except FedmemError:
+        return []  # of another version
+    return [*_foreign_rows(built, bool(scenario.get("injections")), scenario.get("central"))]
+
+
+def _foreign_rows(partition: Any, audited: bool, central: str | None) -> Iterator[str]:
+    """Rows of the reserve are drawn from all owners: they are no ordinary rows of a client that holds one owner's."""
+    # where one model is trained on the rows of all owners, a row of any owner is an ordinary one
+    if audited and central is None and any(getattr(part, "by_owner", False) for part in _nested(partition)):
+        yield (
+            f"partition {catalogue.kind_of(partition)} gives each client the rows of one owner, but real rows among "
+            "audit examples, their controls and their fill-ins are drawn from all owners. So a row that is called "
+            "typical is foreign to the client that holds it: its numbers are those of an outlier, and no control for "
+            "a client's own rows."
+        )
+
+
+def _nested(component: Any) -> Iterator[Any]:
+    """A component and the components in its fields."""
+    yield component
+    for item in fields(component) if is_dataclass(component) else ():
+        value = getattr(component, item.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            yield from _nested(value)
