@@ -105,7 +105,7 @@ class WithBatchNorm(nn.Module):
         self.net, self.norm = Net(), nn.BatchNorm1d(3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.net(x))
+        return self.norm(self.net(x))  # type: ignore[no-any-return]
 
 
 def watch(model: nn.Module, **changes: Any) -> Watch:
