@@ -154,7 +154,8 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
 def noise_for(target_epsilon: float, releases: Releases) -> float:
     """The smallest noise multiplier, to one part in a thousand, whose `promise` is at most `target_epsilon`.
 
-    That of `releases` is not looked at. The promise of what is returned never exceeds the target. 0 without releases.
+    That of `releases` is not looked at. The promise of what is returned never exceeds the target. 0 without releases,
+    and never between 0 and 10^-3.
 
     Errors: `ComponentError` for a target that is not positive and finite, or that no noise up to 10^6 meets.
 
@@ -169,25 +170,34 @@ def noise_for(target_epsilon: float, releases: Releases) -> float:
     if releases.count == 0:
         return 0.0
 
-    def excess(logarithm: float) -> float:
+    def excess(logarithm: float, most: float) -> float:
+        """How far epsilon exceeds the target; loss distributions keep to a coarse grid where they are above `most`."""
         noisy = replace(releases, noise_multiplier=math.exp(logarithm))
-        # `prv` takes its time and is hardly ever the smallest
-        return min(1e6, float(np.nanmin([_bound(noisy, name) for name in names]))) - target_epsilon
+        best = _bound(noisy, "gaussian")
+        if "pld" in releases.accountants:
+            best = min(best, _pld(noisy, most))
+        # where grids are fine, the others are never smaller, and take their time
+        if best > LARGEST and "rdp" in releases.accountants:
+            best = min(best, _bound(noisy, "rdp"))
+        return min(1e6, best) - target_epsilon
 
-    names = [name for name in releases.accountants if name != "prv"]
     low, high = math.log(1e-3), 0.0
-    while excess(high) > 0:
+    while excess(high, 0.0) > 0:
         low, high = high, high + 1.0
         if high > math.log(1e6):
             raise ComponentError(
                 "privacy.target_epsilon",
                 f"{target_epsilon} at delta {releases.delta} is met by no noise up to 1e6 clips; raise one of them",
             )
-    if excess(low) <= 0:
+    if excess(low, 0.0) <= 0:
         return math.exp(low)
-    found = float(brentq(excess, low, high, xtol=5e-4))
-    while excess(found) > 0:
-        found += 2e-4
+    rough = float(brentq(excess, low, high, args=(0.0,), xtol=1e-3)) + 2e-3
+    low = rough - 0.02
+    while excess(low, LARGEST) <= 0:
+        rough, low = low, low - 0.1
+    found = float(brentq(excess, low, rough, args=(LARGEST,), xtol=1e-4))
+    while excess(found, LARGEST) > 0:
+        found += 1e-4
     return math.exp(found)
 
 
@@ -286,7 +296,7 @@ def _bound(releases: Releases, by: Accountant) -> float:
     if by == "rdp":
         return _rdp(releases)
     if by == "pld":
-        return _pld(releases)
+        return _pld(releases, LARGEST)
     others: list[Accountant] = [name for name in releases.accountants if name != "prv"]
     return _prv(releases) if min(_bound(releases, name) for name in others) <= LARGEST else math.nan
 
@@ -329,14 +339,15 @@ def _prv(releases: Releases) -> float:
         return float(accountant.get_epsilon(releases.delta))
 
 
-def _pld(releases: Releases) -> float:
+def _pld(releases: Releases, most: float) -> float:
+    """By loss distributions; on a coarse grid, which gives a bound as well, where that is above `most`."""
     pair: Pair = "poisson"
     if releases.sampling == "fixed_size":
         pair = "fixed_replace" if releases.adjacency == "replace" else "fixed_zero_out"
     elif releases.adjacency == "replace":
         pair = "poisson_replace"
     one = profile(pair, releases.noise_multiplier, releases.rate)
-    return composed_epsilon(one, releases.count, releases.delta, LARGEST)
+    return composed_epsilon(one, releases.count, releases.delta, most)
 
 
 def _orders() -> list[float]:
