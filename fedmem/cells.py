@@ -5,30 +5,41 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fedmem.saturation import MARK
+
 _VAGUE = 0.5
 """A rate between 0 and 1 whose interval is wider than this is not shown as if it were exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """One number with its interval, how much stands behind it, and the false positive rate it was taken at."""
+    """One number with its interval, how much stands behind it, and the false positive rate it was taken at.
+
+    `saturated` says that it is too near an end of its measure to be compared; see `fedmem.saturation`.
+    """
 
     value: float
     low: float
     high: float
     n: int
     fpr: float = math.nan
+    saturated: bool = False
 
     def text(self, digits: int) -> str:
         """`3.42 [3.10, 3.75]`. No end of the interval is rounded to zero, which would hide on which side it lies.
 
+        A saturated value has a mark behind it.
+
         >>> Value(value=0.005, low=-0.0004, high=0.012, n=80).text(3)
         '0.005 [−0.0004, 0.012]'
+        >>> Value(value=8.1, low=8.0, high=8.2, n=80, saturated=True).text(1)
+        '8.1 [8.0, 8.2]†'
         """
         if math.isnan(self.value):
             return "–"
         ends = ", ".join(_end(end, digits) for end in (self.low, self.high))
-        return f"{number(self.value, digits)} [{'no interval' if math.isnan(self.low + self.high) else ends}]"
+        mark = MARK if self.saturated else ""
+        return f"{number(self.value, digits)} [{'no interval' if math.isnan(self.low + self.high) else ends}]{mark}"
 
     @property
     def resolved(self) -> bool:

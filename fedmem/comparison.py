@@ -29,6 +29,7 @@ from fedmem.contrasts import (
 )
 from fedmem.crossing import Setting, label_of
 from fedmem.results import Run
+from fedmem.saturation import NOWHERE, Zone
 from fedmem.summary import VIEWS, Summary, warnings
 from fedmem.types import BoolArray, FloatArray
 
@@ -95,7 +96,7 @@ class Series:
     `paired` is the value at the aggregate over just those examples that the holder's value is about, for local ones
     of which runs have a retention.
     `fpr` is the false positive rate at which a value was taken, NaN where there is none. `rounds` are the values at
-    each observed round that has any.
+    each observed round that has any. `zone` holds the values that are saturated, by the fewest references of any run.
     """
 
     quantity: Quantity
@@ -105,6 +106,7 @@ class Series:
     paired: FloatArray
     fpr: FloatArray
     rounds: Mapping[int, FloatArray]
+    zone: Zone = NOWHERE
 
     def alike(self, setting: int, other: int) -> BoolArray:
         """(seeds,) whether both settings have this quantity at one false positive rate: other rates are other tests."""
@@ -114,6 +116,10 @@ class Series:
     def other_examples(self, setting: int, other: int) -> bool:
         """Whether in some seed the two are means over different numbers of examples."""
         return bool((np.abs(self.n[setting] - self.n[other]) > 0).any())
+
+    def saturated(self, setting: int) -> bool:
+        """Whether the mean of a setting over its seeds is too near an end of the measure to be compared."""
+        return self.zone.holds(mean_of(self.values[setting]).value)
 
     def against(self, setting: int, other: int) -> Contrast:
         """What a setting has more than another, over the seeds in which the two can be compared."""
@@ -125,7 +131,8 @@ class Row:
     """A setting in one quantity: its mean, and how it differs from its reference (None for a reference itself).
 
     `other_rates` says that it has no seed with the reference's false positive rate, so that nothing is compared;
-    `other_examples` that means are over other examples than the reference's, as where others took part.
+    `other_examples` that means are over other examples than the reference's, as where others took part. `saturated`
+    says that its mean is at an end of the measure, `reference_saturated` the same of its reference.
     """
 
     quantity: Quantity
@@ -137,14 +144,21 @@ class Row:
     seeds: int
     other_rates: bool = False
     other_examples: bool = False
+    saturated: bool = False
+    reference_saturated: bool = False
 
     @property
     def verdict(self) -> str:
-        """`higher`, `lower`, `identical`, `unresolved` or `other rates`, empty for a reference."""
+        """`higher`, `lower`, `identical`, `unresolved`, `saturated` or `other rates`, empty for a reference.
+
+        `saturated`: both means are at the end of what the measure shows, so that no difference could be seen.
+        """
         if self.contrast is None:
             return ""
         if self.other_rates:
             return "other rates"
+        if self.saturated and self.reference_saturated:
+            return "saturated"
         if self.contrast.identical:
             return "identical"
         if not self.adjusted < LEVEL:
@@ -154,19 +168,24 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What aggregation retains of one measure and kind in a setting, and its difference to the reference."""
+    """What aggregation retains of one measure and kind in a setting, and its difference to the reference.
+
+    `saturated` says that the value at the holder is at the end of the measure, so that the ratio is too high.
+    """
 
     quantity: Quantity
     setting: int
     ratio: Ratio
     difference: Contrast | None
+    saturated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trade:
     """A setting between utility and one measure; `better` is a setting that has more of one and no less of the other.
 
-    `sure` says whether both differences to that setting are told from chance, unadjusted.
+    `sure` says whether both differences to that setting are told from chance, unadjusted. `saturated` says that the
+    measure is at its end.
     """
 
     quantity: Quantity
@@ -175,6 +194,7 @@ class Trade:
     harm: Mean
     better: int
     sure: bool
+    saturated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +227,7 @@ class Comparison:
         found: dict[Quantity, dict[str, FloatArray]] = {}
         rounds: dict[Quantity, dict[int, FloatArray]] = {}
         warned: dict[str, None] = {}
+        zones: dict[Quantity, Zone] = {}
         for place, run in sorted(runs.items()):
             summary = Summary(run)
             warned |= dict.fromkeys(warnings(run))
@@ -214,11 +235,13 @@ class Comparison:
                 arrays = found.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
                 for name, value in numbers.items():
                     arrays[name][place] = value
+                zone = summary.zone(quantity.metric, quantity.kind)
+                zones[quantity] = zones.get(quantity, zone).joined(zone)
                 over = rounds.setdefault(quantity, {})
                 for round, seen in _over_rounds(summary, quantity):
                     over.setdefault(round, np.full(shape, np.nan))[place] = seen
         series = tuple(
-            Series(quantity=quantity, rounds=dict(sorted(rounds[quantity].items())), **arrays)
+            Series(quantity=quantity, rounds=dict(sorted(rounds[quantity].items())), zone=zones[quantity], **arrays)
             for quantity, arrays in found.items()
         )
         return Comparison(
@@ -277,6 +300,8 @@ class Comparison:
                 and found.n == 0
                 and not one.alike(setting, self.reference[setting]).all(),
                 other_examples=bool(one.quantity.kind) and one.other_examples(setting, self.reference[setting]),
+                saturated=one.saturated(setting),
+                reference_saturated=one.saturated(self.reference[setting]),
             )
             for (one, setting, found), p in zip(drafts, adjusted.tolist(), strict=True)
         )
@@ -302,6 +327,7 @@ class Comparison:
                                 (whole[setting] * same, local[setting], one.n[setting]),
                                 (whole[other], local[other], one.n[other]),
                             ),
+                            saturated=one.saturated(setting),
                         )
                     )
         return tuple(found)
@@ -351,6 +377,7 @@ class Comparison:
                             harm=harms[setting],
                             better=better,
                             sure=sure,
+                            saturated=one.zone.holds(harms[setting].value),
                         )
                     )
         return tuple(found)

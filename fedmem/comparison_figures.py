@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.comparison import Comparison, Quantity, Series
 from fedmem.contrasts import Mean, mean_of
-from fedmem.figures import FAINT, INK, LINE, broken, figure_with, finish, plain, png, tidy
+from fedmem.figures import FAINT, INK, LINE, broken, figure_with, finish, plain, png, shade, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,18 +114,20 @@ def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Serie
     for axes, (kind, local, whole) in zip(grid, pairs, strict=True):
         axes.set_title(plain(kind or "all"), loc="left", fontsize=10, color=INK)
         for setting, label in enumerate(comparison.labels):
-            x, y = mean_of(local.values[setting]), mean_of(whole.values[setting])
+            at_holder, at_aggregate = mean_of(local.values[setting]), mean_of(whole.values[setting])
             axes.errorbar(
-                [x.value],
-                [y.value],
-                xerr=_bars(x),
-                yerr=_bars(y),
+                [at_holder.value],
+                [at_aggregate.value],
+                xerr=_bars(at_holder),
+                yerr=_bars(at_aggregate),
                 label=plain(label),
                 linestyle="none",
                 **_style(setting),
             )
         ends = [*axes.get_xlim(), *axes.get_ylim()]
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=FAINT, linewidth=1, zorder=1)
+        x, y = ([mean_of(values).value for values in side.values] for side in (local, whole))
+        shade(axes, local.zone, x=x, y=y)
         axes.set_xlabel("local, holder")
     grid[0].set_ylabel(
         plain(f"global{', ' * bool(local.quantity.unit == 'bits')}{'bits' * (local.quantity.unit == 'bits')}")
@@ -141,8 +143,10 @@ def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) ->
     for axes, one in zip(grid, lines, strict=True):
         axes.set_title(plain(", ".join(filter(None, (one.quantity.kind, one.quantity.level)))), loc="left", fontsize=10)
         rounds = list(one.rounds)
+        means = []
         for setting, label in enumerate(comparison.labels):
             found = [mean_of(one.rounds[round][setting]) for round in rounds]
+            means += [m.value for m in found]
             style = _style(setting)
             lows, highs = [m.low for m in found], [m.high for m in found]
             axes.fill_between(rounds, lows, highs, color=style["color"], alpha=0.12, linewidth=0)
@@ -156,6 +160,7 @@ def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) ->
                 linestyle=dash,
                 **style,
             )
+        shade(axes, one.zone, y=means)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     return _finished(figure, f"{title} over rounds", _SUBTITLE, grid, len(comparison.labels))
@@ -189,6 +194,8 @@ def _trades(comparison: Comparison, trades: Mapping[Quantity, Sequence[Any]]) ->
                 [one.harm.value], [one.use.value], xerr=_bars(one.harm), yerr=_bars(one.use), linestyle="none",
                 label=plain(comparison.labels[one.setting]), fillstyle=fill, **_style(one.setting),
             )  # fmt: skip
+        zone = next(one.zone for one in comparison.series if one.quantity == quantity)
+        shade(axes, zone, x=[one.harm.value for one in found])
         axes.set_xlabel(plain(", ".join(filter(None, ("global", quantity.unit if quantity.scale == 1 else "")))))
     grid[0].set_ylabel("test accuracy")
     return _finished(figure, "utility against memorisation", _TRADES, grid, len(comparison.labels))

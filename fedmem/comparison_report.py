@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from fedmem import comparison_figures
 from fedmem.cells import Section, Value, number
-from fedmem.comparison import Comparison, Quantity, Row
+from fedmem.comparison import Comparison, Kept, Quantity, Row
 from fedmem.contrasts import MOST_SEEDS, Contrast, Mean, Ratio
 from fedmem.report import HEAD, Grid, line_text, prose, section_html
+from fedmem.saturation import MARK
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -31,6 +32,18 @@ POWER = (
     "would have found with 80 % chance, more than possible where no difference is so large: take more seeds; seeds: "
     "how many would find the difference that was seen."
 )
+
+SATURATED = (
+    f"{MARK} saturated: within half a bit of the ceiling of exposure, log2(references + 1), or of another measure "
+    "within .01 (AUC, rates, accuracy) or .05 (memorisation) of its end. Two saturated values cannot show a "
+    "difference. One saturated value hides a part of it. The retention of a saturated local value is too high."
+)
+
+
+def saturated(comparison: Comparison) -> str:
+    """What the mark of saturated values means; empty where nothing is saturated."""
+    marked = (*comparison.rows, *comparison.retention, *comparison.trades)
+    return SATURATED if any(one.saturated for one in marked) else ""
 
 
 def sections(comparison: Comparison) -> Iterator[Section]:
@@ -54,7 +67,7 @@ def sections(comparison: Comparison) -> Iterator[Section]:
     kept = []
     for quantity, group in groupby(comparison.retention, key=lambda one: one.quantity):
         name = f"{quantity.title}, {quantity.kind}"
-        rows = [(one, "not resolved" if math.isnan(one.ratio.value) else _text(one.ratio, 2)) for one in group]
+        rows = [(one, _kept(one)) for one in group]
         kept.append(
             (
                 name,
@@ -69,6 +82,11 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         columns=("", "seeds", "global / local", f"less {against}"),
         blocks=tuple(kept),
     )
+
+
+def _kept(one: Kept) -> str:
+    """What aggregation keeps, as text."""
+    return "not resolved" if math.isnan(one.ratio.value) else _text(one.ratio, 2, saturated=one.saturated)
 
 
 def _unlike(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -92,7 +110,7 @@ def traded(comparison: Comparison) -> Section:
                     comparison.labels[one.setting],
                     str(one.harm.n),
                     _text(one.use, 3),
-                    _text(one.harm, quantity.digits),
+                    _text(one.harm, quantity.digits, saturated=one.saturated),
                     "" if one.better < 0 else f"{comparison.labels[one.better]}{'' if one.sure else ' (unresolved)'}",
                 )
                 for one in group
@@ -160,12 +178,15 @@ def _heading(quantity: Quantity) -> str:
 def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
     """Label, seeds, mean, difference as an effect, p, and what comes of it."""
     quantity, found = row.quantity, row.contrast
-    cells = (comparison.labels[row.setting], str(row.mean.n), _text(row.mean, quantity.digits))
+    mean = _text(row.mean, quantity.digits, saturated=row.saturated)
+    cells = (comparison.labels[row.setting], str(row.mean.n), mean)
     if found is None:
         return (*cells, "reference", "", "")
     digits = quantity.digits if quantity.scale == 1 else 1
     p = "" if math.isnan(row.adjusted) else "< 0.001" if row.adjusted < 0.001 else f"{row.adjusted:.3f}"
     verdict = row.verdict
+    if verdict == "saturated":
+        verdict = "both saturated: no difference can be seen"
     if verdict == "unresolved" and not math.isnan(row.detectable):
         seeds = str(row.seeds) if row.seeds else f"> {MOST_SEEDS}"
         size = number(row.detectable * quantity.scale, digits)
@@ -173,11 +194,11 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
     return (*cells, _text(found, digits, quantity.scale), p, verdict)
 
 
-def _text(found: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0) -> str:
+def _text(found: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0, *, saturated: bool = False) -> str:
     if found is None:
         return ""
     ends = found.value * scale, found.low * scale, found.high * scale
-    return Value(value=ends[0], low=ends[1], high=ends[2], n=found.n).text(digits)
+    return Value(value=ends[0], low=ends[1], high=ends[2], n=found.n, saturated=saturated).text(digits)
 
 
 @dataclass(frozen=True)
@@ -197,6 +218,7 @@ class Table:
         for warning in self.comparison.warnings:
             yield from prose(warning, width, "yellow", hang=2)
         yield from prose(CAPTION, width, "dim")
+        yield from prose(saturated(self.comparison), width, "yellow")
         for section in shown:
             yield "", ""
             yield from Grid.of([section], width).lines(section)
@@ -230,7 +252,7 @@ def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str
     pictures = {name: (data, text) for name, data, text in comparison_figures.drawn(comparison)}
     text = html.escape
     parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
-    parts += [f"<p>{text(said)}</p>" for said in (headline(comparison), CAPTION)]
+    parts += [f"<p>{text(said)}</p>" for said in (headline(comparison), CAPTION, saturated(comparison)) if said]
     parts += [f'<p class="alarm">{text(warning)}</p>' for warning in comparison.warnings]
     parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failed]
     parts += [f'<p class="alarm">{text(said)}</p>' for said in (excluded(comparison),) if said]

@@ -27,6 +27,7 @@ def values(comparison: Comparison) -> Rows:
                         "null": one.null[setting, place],
                         "fpr": one.fpr[setting, place],
                         "n": int(one.n[setting, place]),
+                        "saturated": one.zone.holds(float(one.values[setting, place])),
                     }
 
 
@@ -43,16 +44,18 @@ def rounds(comparison: Comparison) -> Rows:
                             **_quantity(one.quantity),
                             "round": round,
                             "value": found[setting, place],
+                            "saturated": one.zone.holds(float(found[setting, place])),
                         }
 
 
 def differences(comparison: Comparison) -> Rows:
     """Each setting in each tabled quantity, against its reference; differences as they are, and as an effect in `unit`.
 
-    The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared, and
-    `other_examples` says that the two are means over other examples. `detectable` is the smallest difference that these
-    seeds find with 80 % chance, `seeds_needed` how many would find the one that was seen (0: more than 1000, or not
-    known).
+    The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared. It is
+    `saturated` where both means are at an end of the measure, where no difference could be seen; `saturated` and
+    `reference_saturated` say it of each. `other_examples` says that the two are means over other examples. `detectable`
+    is the smallest difference that these seeds find with 80 % chance, `seeds_needed` how many would find the one that
+    was seen (0: more than 1000, or not known).
     """
     for row in comparison.rows:
         found, scale = row.contrast, row.quantity.scale
@@ -68,13 +71,18 @@ def differences(comparison: Comparison) -> Rows:
             "p_adjusted": row.adjusted,
             "verdict": row.verdict,
             "other_examples": row.other_examples,
+            "saturated": row.saturated,
+            "reference_saturated": row.reference_saturated,
             "detectable": row.detectable,
             "seeds_needed": row.seeds,
         }
 
 
 def retention(comparison: Comparison) -> Rows:
-    """What aggregation keeps of each measure; NaN where there is no local effect to keep."""
+    """What aggregation keeps of each measure; NaN where there is no local effect to keep.
+
+    `saturated`: the value at the holder is at the end of the measure, so that the ratio is too high.
+    """
     for kept in comparison.retention:
         yield {
             **_setting(comparison, kept.setting),
@@ -82,6 +90,7 @@ def retention(comparison: Comparison) -> Rows:
             "level": "global",
             **_numbers("retention", kept.ratio),
             **_numbers("difference", kept.difference),
+            "saturated": kept.saturated,
         }
 
 
@@ -95,6 +104,7 @@ def trades(comparison: Comparison) -> Rows:
             **_numbers("measure", trade.harm),
             "dominated_by": comparison.labels[trade.better] if trade.better >= 0 else "",
             "both_resolved": trade.sure,
+            "saturated": trade.saturated,
         }
 
 

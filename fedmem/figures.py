@@ -11,10 +11,13 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedmem.saturation import NOWHERE, Zone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,8 +63,11 @@ def over_rounds(
     *,
     nulls: Sequence[float] = (),
     null_label: str = "without memorisation",
+    zones: Mapping[str, Zone] = MappingProxyType({}),
 ) -> bytes:
     """One panel for each kind of audit example; bands are intervals, dotted lines the values without memorisation.
+
+    `zones` are the saturated values of each panel, shaded where a value lies there.
 
     One unit is that of a common y axis; with one for each panel, each has its own axis.
     """
@@ -91,6 +97,7 @@ def over_rounds(
                 )
         for null in nulls:
             axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label=null_label, zorder=1)
+        shade(axes, zones.get(name, NOWHERE), y=[value for line in lines for value in line.values])
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     for axes in grid[len(panels) :]:
@@ -102,9 +109,17 @@ def over_rounds(
 
 
 def local_against_global(
-    title: str, unit: str, pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], null: float, subtitle: str
+    title: str,
+    unit: str,
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    null: float,
+    subtitle: str,
+    *,
+    zones: Mapping[str, Zone] = MappingProxyType({}),
 ) -> bytes:
     """One point for each audit example, one panel for each kind; on the diagonal aggregation has kept everything.
+
+    `zones` are the saturated values of each kind, shaded where a value lies there.
 
     Points that coincide are drawn as one, larger; a key says how many. One colour, since colours mean levels.
     """
@@ -126,6 +141,7 @@ def local_against_global(
         most = max(most, int(counts.max()))
         axes.set_title(f"{plain(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
         axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+        shade(axes, zones.get(kind, NOWHERE), x=pair[0], y=pair[1])
         axes.set_xlabel(plain(f"local {unit}"))
     grid[0].set_ylabel(plain(f"global {unit}"))
     if most > 1:
@@ -139,6 +155,20 @@ def local_against_global(
 
 
 _POINT: Mapping[str, Any] = {"c": INK, "marker": "o", "alpha": 0.55, "edgecolors": "white", "linewidths": 0.5}
+
+
+def shade(axes: Axes, zone: Zone, *, x: Sequence[float] = (), y: Sequence[float] = ()) -> None:
+    """Shades what is saturated, on each axis that has values there. The limits of the axes stay as they are."""
+    for values, span, limits in ((x, axes.axvspan, axes.get_xlim()), (y, axes.axhspan, axes.get_ylim())):
+        if any(value >= zone.top for value in values):
+            span(zone.top, max(limits[1], zone.top), **_SHADE)
+        if any(value <= zone.bottom for value in values):
+            span(min(limits[0], zone.bottom), zone.bottom, **_SHADE)
+
+
+_SHADE: Mapping[str, Any] = {
+    "color": FAINT, "alpha": 0.18, "linewidth": 0, "zorder": 0, "label": "saturated: no differences seen"
+}  # fmt: skip
 
 
 def _area(counts: NDArray[np.int_]) -> NDArray[np.float64]:

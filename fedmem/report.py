@@ -16,6 +16,7 @@ from fedmem.cells import Section, Value, rate
 from fedmem.gallery import sheets
 from fedmem.passages import passages_html
 from fedmem.results import Run, put, read
+from fedmem.saturation import Zone
 from fedmem.statistics import null_tpr
 from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections, warnings
 from fedmem.types import FINAL
@@ -38,7 +39,8 @@ MEANING: Mapping[str, tuple[str, str]] = {
         "How many bits of its rank an inserted canary gives away: log2 of how far up the model ranks it among fresh "
         "canaries that could have been inserted instead. One bit more means that half as many are ranked above it.",
         "It is not self-influence: it shows the worst case for planted patterns, cannot exceed log2 of the number of "
-        "references plus one, and is above zero without any memorisation.",
+        "references plus one, and is above zero without any memorisation. Within half a bit of that ceiling it is marked "
+        "as saturated, since differences there are hidden.",
     ),
     "memorisation": (
         "How much more often the model is right about an example when the example itself was trained on, over the runs "
@@ -261,6 +263,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     """Every figure that the rows of this run can fill: name, PNG, and what it shows."""
     for measure in summary.measures:
         panels: dict[str, list[figures.Line]] = {}
+        zones: dict[str, Zone] = {}
         rates: set[float] = set()
         varying = bounded = False
         for kind in summary.kinds:
@@ -276,6 +279,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 limits = _limits(summary, measure, kind, [round for series in found.values() for round, _ in series])
                 bounded |= bool(limits)
                 panels[_counted(kind, found.values())] = [*drawn_of_kind, *limits]
+                zones[_counted(kind, found.values())] = summary.zone(measure.metric, kind)
                 varying |= len({value.n for series in found.values() for _, value in series}) > 1
                 rates |= {value.fpr for series in found.values() for _, value in series if value.fpr > 0}
         if panels:
@@ -301,7 +305,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             title = measure.title.partition(" at ")[0]
             unit = measure.unit or title.partition(" (")[0]
             text = f"{title} over rounds, by kind of audit example; {subtitle}"
-            yield measure.slug, figures.over_rounds(title, unit, panels, subtitle, nulls=nulls), text
+            yield measure.slug, figures.over_rounds(title, unit, panels, subtitle, nulls=nulls, zones=zones), text
     for measure in summary.measures:
         pairs = summary.examples(measure)
         if any(local for local, _ in pairs.values()) and not math.isnan(measure.null):
@@ -310,7 +314,8 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 f"{measure.metric}{measure.unit and ', '}{measure.unit}",
             )
             subtitle = "one point for each example, larger where several coincide; dotted: without memorisation"
-            drawn = figures.local_against_global(title, unit, pairs, measure.null, subtitle)
+            zones = {kind: summary.zone(measure.metric, kind) for kind in pairs}
+            drawn = figures.local_against_global(title, unit, pairs, measure.null, subtitle, zones=zones)
             yield f"{measure.slug}_scatter", drawn, f"{title}; {subtitle}"
     panels = {}
     for kind in summary.kinds:

@@ -316,6 +316,18 @@ class Run:
         """Who took part when."""
         return self._frame("participation")
 
+    @cached_property
+    def reference_counts(self) -> dict[str, frozenset[int]]:
+        """Kind of canary -> the numbers of references that its canaries are ranked among, as stored with the ranks."""
+        import pyarrow.parquet as pq
+
+        with _whole(self.path / "references.parquet") as file:
+            pairs = pq.read_table(file, columns=["family", "count"]).group_by(["family", "count"]).aggregate([])
+        counts: dict[str, frozenset[int]] = {}
+        for pair in pairs.to_pylist():
+            counts[pair["family"]] = counts.get(pair["family"], frozenset()) | {pair["count"]}
+        return counts
+
     def rows(self) -> list[Measurement]:
         """The measurements as records, in the order of the file."""
         with _whole(self.path / "measurements.parquet") as file:

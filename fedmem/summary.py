@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fedmem import promise_sections
@@ -17,6 +17,7 @@ from fedmem.caveats import caveats_of_stored
 from fedmem.cells import Section, Value, number, rate
 from fedmem.errors import RunError
 from fedmem.results import Run
+from fedmem.saturation import MARK, RANKED, Zone, zone_of
 from fedmem.types import EVERYWHERE, FINAL
 
 CAPTION = (
@@ -50,6 +51,10 @@ TERMS: Mapping[str, str] = {
     "first step": "what a client's first batch alone changes, which no server sees",
     "global / local": "retention, the share of the local effect that is kept",
     "first higher": "the interval of first − second lies above zero",
+    MARK: "saturated: within half a bit of the ceiling of exposure, log2(references + 1), or of another measure within "
+    ".01 (AUC, rates, accuracy) or .05 (memorisation) of its end; differences there are hidden",
+    "both saturated": "both values are at the end of what the measure shows, so that a difference could not be seen",
+    "capped": "one of both values is saturated, so that the true difference may be larger",
     "unresolved": "the interval contains zero, or there is none, so the data do not tell",
     "no interval": "fewer than eight runs or eight examples, or all values alike",
     "generalisation gap": "accuracy on training data less accuracy on test data; in nats, loss on test less training "
@@ -134,7 +139,12 @@ class Summary:
             fpr = min(rates, default=math.nan)
             if key not in self._values or fpr < self._values[key].fpr:
                 value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n, fpr=fpr)
-                self._values[key] = value
+                held = self.zone(reading.metric, reading.subject).holds(reading.value)
+                self._values[key] = replace(value, saturated=held)
+
+    def zone(self, metric: str, kind: str) -> Zone:
+        """Which values of a measure of this kind are saturated; of exposure by the stored number of references."""
+        return zone_of(metric, self.run.reference_counts.get(kind, ()) if metric in RANKED else ())
 
     def value(self, metric: str, level: str, subject: str, *words: str, round: int = FINAL) -> Value | None:
         """The row with exactly these words in its setting; of several false positive rates the smallest."""
@@ -408,6 +418,8 @@ def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
         for kind in summary.kinds:
             for _, about, parts, value in summary.settings("retention", measure.metric, *measure.parts):
                 if about == kind and parts - {"not resolved"} == measure.parts | {measure.metric}:
+                    local = summary.value(measure.metric, "local", kind, *measure.parts, "owner")
+                    value = replace(value, saturated=local is not None and local.saturated)
                     rows.append((kind, str(value.n), "not resolved" if "not resolved" in parts else value.text(2)))
         blocks.append((measure.title.partition(" (")[0], tuple(rows)))
     note = (
@@ -429,17 +441,33 @@ def _differences(summary: Summary, measures: Sequence[Measure]) -> Section:
             rest = parts - measure.parts - {"owner"}
             cells = (str(value.n), value.text(measure.digits))
             if rest == {"local-global"}:
-                rows[": local − global"].append((subject, *cells, _direction(value, "local")))
+                sides = _sides(summary, measure, ("local", subject), ("global", subject))
+                rows[": local − global"].append((subject, *cells, _direction(value, "local", sides)))
             elif len(rest) == 1 and (other := min(rest).removeprefix(f"{subject}-")) in summary.kinds:
-                rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first")))
+                sides = _sides(summary, measure, (level, subject), (level, other))
+                rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first", sides)))
         name = measure.title.partition(" (")[0]
         blocks += [(f"{name}{what}", tuple(found)) for what, found in rows.items()]
     return Section(title="DIFFERENCES", columns=("", "n", "difference", ""), blocks=tuple(blocks))
 
 
-def _direction(value: Value, first: str) -> str:
-    """Which of the two is higher, as far as the interval says."""
-    return f"{first} {'higher' if value.low > 0 else 'lower'}" if value.resolved else "unresolved"
+def _sides(summary: Summary, measure: Measure, *places: tuple[str, str]) -> list[Value]:
+    """The values that are compared, each at a level and of a kind, as far as they are there."""
+    found = [
+        summary.value(measure.metric, level, kind, *measure.parts, *(("owner",) if level == "local" else ()))
+        for level, kind in places
+    ]
+    return [value for value in found if value is not None]
+
+
+def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
+    """Which of the two is higher, as far as the interval and the ends of the measure let anybody say."""
+    at_end = [side.saturated for side in sides]
+    if at_end and all(at_end):
+        return "both saturated"
+    if not value.resolved:
+        return "unresolved"
+    return f"{first} {'higher' if value.low > 0 else 'lower'}{', capped' * any(at_end)}"
 
 
 def _cross_influence(summary: Summary, *, everything: bool) -> Section:
