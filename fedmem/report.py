@@ -39,8 +39,8 @@ MEANING: Mapping[str, tuple[str, str]] = {
         "How many bits of its rank an inserted canary gives away: log2 of how far up the model ranks it among fresh "
         "canaries that could have been inserted instead. One bit more means that half as many are ranked above it.",
         "It is not self-influence: it shows the worst case for planted patterns, cannot exceed log2 of the number of "
-        "references plus one, and is above zero without any memorisation. Within half a bit of that ceiling it is marked "
-        "as saturated, since differences there are hidden.",
+        "references plus one, and is above zero without any memorisation. Within half a bit of that ceiling it is "
+        "marked as saturated, since differences there are hidden.",
     ),
     "memorisation": (
         "How much more often the model is right about an example when the example itself was trained on, over the runs "
