@@ -15,6 +15,7 @@ import pandas as pd
 
 from fedmem.contrasts import Contrast, Mean, contrast, mean_of
 from fedmem.results import Run
+from fedmem.saturation import zone_of
 from fedmem.statistics import resampling
 from fedmem.types import FINAL, Bank, FloatArray
 from fedmem.views import views
@@ -42,6 +43,7 @@ def of_run(found: Run, *, throughout: bool = False) -> pd.DataFrame:
 
     There the secrets are read that somebody in the cohort holds. With `throughout` all are, each in the last observed
     round in which a holder took part: more, and comparable only between federations that are observed alike.
+    `saturated_from` is the value from which on a measure is too near its ceiling to be compared.
     """
     rows, kinds = found.measurements, set(found.audit.kind)
     round = FINAL if throughout else int(rows["round"].max())
@@ -52,7 +54,10 @@ def of_run(found: Run, *, throughout: bool = False) -> pd.DataFrame:
     wanted = (last.place != "") & ((last.metric != "exposure_p") | (last.run == 0))
     use = rows[(rows.metric == "test_accuracy") & (rows["round"] == FINAL) & (rows.level == "global")]
     parts = [last[wanted], use[use.run < 0].assign(place="global")]
-    return pd.concat(parts)[["metric", "subject", "setting", "place", "value", "n"]].rename(columns={"subject": "kind"})
+    values = pd.concat(parts)[["metric", "subject", "setting", "place", "value", "n"]]
+    counts = found.reference_counts
+    tops = [zone_of(row.metric, counts.get(row.subject, ())).top for row in values.itertuples()]
+    return values.assign(saturated_from=tops).rename(columns={"subject": "kind"})
 
 
 def over_rounds(found: Run, bank: Bank) -> pd.DataFrame:
@@ -106,19 +111,26 @@ def _mean(parts: Sequence[FloatArray]) -> float:
 
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
-    """Mean and 95 % interval over seeds (Student) of everything, and its difference to FedAvg, paired by seeds."""
+    """Mean and 95 % interval over seeds (Student) of everything, and its difference to FedAvg, paired by seeds.
+
+    `saturated` and `reference_saturated` say that a mean, or that of FedAvg, is too near its ceiling to be compared.
+    """
     keys = ["data", "metric", "kind", "setting", "place"]
     rows = []
     for key, own in values[values.metric != "exposure_p"].groupby(keys, sort=False):
+        top = own.saturated_from.min()
         cells = own.pivot_table(index="seed", columns="arm", values="value", dropna=False, sort=False)
         for arm in cells:
             here = cells[arm].to_numpy(dtype=np.float64)
             mean = mean_of(here)
             row = dict(zip(keys, key, strict=True)) | {"arm": arm, "mean": mean.value, "low": mean.low}
             row |= {"high": mean.high, "seeds": mean.n, "n": int(own[own.arm == arm].n.sum())}
+            row["saturated"] = mean.value >= top
             if arm != PLAIN and PLAIN in cells:
-                apart = contrast(here, cells[PLAIN].to_numpy(dtype=np.float64))
+                base = cells[PLAIN].to_numpy(dtype=np.float64)
+                apart = contrast(here, base)
                 row |= {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
+                row["reference_saturated"] = mean_of(base).value >= top
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -137,6 +149,13 @@ class Values:
         cells = own.pivot_table(index="seed", columns="kind", values="value").reindex(index=self.seeds, columns=kinds)
         return cells.mean(axis=1, skipna=False).to_numpy(dtype=np.float64)
 
+    def capped(self, arms: Sequence[str], kinds: Sequence[str], place: str) -> bool:
+        """Whether the mean exposure of any of these arms and kinds over seeds is saturated."""
+        rows = self.frame
+        own = rows[rows.arm.isin(arms) & rows.kind.isin(kinds) & (rows.place == place) & (rows.metric == "exposure")]
+        means = own.groupby(["arm", "kind"]).agg({"value": "mean", "saturated_from": "min"})
+        return bool((means.value >= means.saturated_from).any())
+
     def slope(self, points: Sequence[tuple[float, FloatArray]]) -> FloatArray:
         """(seeds,) bits for each doubling, by least squares within a seed; NaN where a point is missing."""
         x = np.log2([at for at, _ in points])
@@ -150,6 +169,7 @@ def gates(values: pd.DataFrame, curves: pd.DataFrame, spiked: pd.DataFrame, null
 
     `holds` where the 95 % interval lies above zero, `contradicted` where it lies below, otherwise `unresolved`. `null`
     is the exposure of a secret that nobody trained on. `p` is that of Fisher's method over seeds, where Q1 asks for it.
+    `saturated`: some exposure that enters is at its ceiling, so that the value is nearer to zero than what it stands for.
     """
     rows = []
     chance = {place: fisher(values, "x1", place) for place in ("local", "global")}
@@ -158,10 +178,10 @@ def gates(values: pd.DataFrame, curves: pd.DataFrame, spiked: pd.DataFrame, null
         found = Values(frame=own, seeds=seeds)
         line = curves[curves["data"] == data]
         jump = spiked[spiked["data"] == data].set_index("seed").value.reindex(seeds).to_numpy(dtype=np.float64)
-        for gate, claim, shown in _claims(found, line, jump, null):
+        for gate, claim, shown, capped in _claims(found, line, jump, null):
             mean = mean_of(shown)
             rows.append({"data": data, "gate": gate, "claim": claim, "value": mean.value, "low": mean.low})
-            rows[-1] |= {"high": mean.high, "seeds": mean.n, "verdict": verdict(mean)}
+            rows[-1] |= {"high": mean.high, "seeds": mean.n, "verdict": verdict(mean), "saturated": capped}
             asked = [place for place in chance if claim == ONCE.format(place)]
             rows[-1] |= {"p": chance[asked[0]].get(str(data), math.nan) if asked else math.nan}
     return pd.DataFrame(rows)
@@ -174,27 +194,36 @@ def verdict(found: Mean | Contrast) -> str:
     return "contradicted" if found.high < 0 else "unresolved"
 
 
-def _claims(found: Values, line: pd.DataFrame, jump: FloatArray, null: float) -> Iterator[tuple[str, str, FloatArray]]:
-    """Gate, claim, and what should be above zero (seeds,)."""
+def _claims(
+    found: Values, line: pd.DataFrame, jump: FloatArray, null: float
+) -> Iterator[tuple[str, str, FloatArray, bool]]:
+    """Gate, claim, what should be above zero (seeds,), and whether an exposure that enters is saturated."""
     kinds = list(COPIES)
     for place in ("local", "global"):
         once = found.of(THROUGHOUT, ["x1"], place)
-        yield "Q1", ONCE.format(place), once - null
+        yield "Q1", ONCE.format(place), once - null, found.capped([THROUGHOUT], ["x1"], place)
         points = [(copies, found.of(THROUGHOUT, [kind], place)) for kind, copies in COPIES.items()]
-        yield "Q1", f"exposure rises with copies, bits for each doubling ({place})", found.slope(points)
-    yield "Q2", "the aggregate's exposure rises more where a holder took part", jump
-    plain, clipped, private = (found.of(arm, kinds, "global") for arm in (PLAIN, CLIPPED, PRIVATE))
-    yield "Q3", "clipping lowers exposure", plain - clipped
-    yield "Q3", "noise lowers it further", clipped - private
-    yield "Q4", "16 copies are exposed above chance where the test loss is lowest", _at_lowest(line, found.seeds)
-    shuffled, by_client = (found.of(arm, kinds, "global") for arm in (SHUFFLED, BY_CLIENT))
-    yield "Q5", "central training in random order exposes more than client by client", shuffled - by_client
-    yield "Q5", "central training client by client exposes more than FedAvg", by_client - plain
-    yield "Q5", "FedAvg exposes more than DP-FedAvg", plain - private
+        claim = f"exposure rises with copies, bits for each doubling ({place})"
+        yield "Q1", claim, found.slope(points), found.capped([THROUGHOUT], kinds, place)
+    yield "Q2", "the aggregate's exposure rises more where a holder took part", jump, False
+
+    def less(more: str, other: str) -> tuple[FloatArray, bool]:
+        exposures = [found.of(arm, kinds, "global") for arm in (more, other)]
+        return exposures[0] - exposures[1], found.capped([more, other], kinds, "global")
+
+    yield "Q3", "clipping lowers exposure", *less(PLAIN, CLIPPED)
+    yield "Q3", "noise lowers it further", *less(CLIPPED, PRIVATE)
+    lowest = _at_lowest(line, found.seeds)
+    yield "Q4", "16 copies are exposed above chance where the test loss is lowest", lowest, False
+    yield "Q5", "central training in random order exposes more than client by client", *less(SHUFFLED, BY_CLIENT)
+    yield "Q5", "central training client by client exposes more than FedAvg", *less(BY_CLIENT, PLAIN)
+    yield "Q5", "FedAvg exposes more than DP-FedAvg", *less(PLAIN, PRIVATE)
     points = [(count, found.of(THROUGHOUT, [kind], "global")) for kind, count in HOLDERS.items()]
-    yield "Q6", "16 copies expose more among more clients, bits for each doubling", found.slope(points)
+    spread = found.capped([THROUGHOUT], list(HOLDERS), "global")
+    yield "Q6", "16 copies expose more among more clients, bits for each doubling", found.slope(points), spread
     points = [(size, found.of(arm, kinds, "global")) for arm, size in COHORTS.items()]
-    yield "Q7", "larger cohorts expose less, bits for each doubling", -found.slope(points)
+    sized = found.capped(list(COHORTS), kinds, "global")
+    yield "Q7", "larger cohorts expose less, bits for each doubling", -found.slope(points), sized
 
 
 def _at_lowest(line: pd.DataFrame, seeds: Sequence[int]) -> FloatArray:

@@ -12,14 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fedmem.figures import BLUE, FAINT, GREEN, INK, ORANGE
+from fedmem.figures import BLUE, FAINT, GREEN, INK, ORANGE, shade
+from fedmem.saturation import Zone
 
 COLOURS = {"local": BLUE, "others": GREEN, "global": ORANGE}
 WORDS = {"local": "holder", "others": "other clients", "global": "aggregate"}
 
 
-def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float) -> bytes:
-    """A row of four panels for each data set."""
+def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from: float) -> bytes:
+    """A row of four panels for each data set; shaded: exposures that are saturated."""
     names = list(dict.fromkeys(table["data"]))
     figure = Figure(figsize=(19, 4.4 * len(names)), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -34,10 +35,11 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float) -> bytes:
         _rounds(panels[3], curves[(curves["data"] == name) & (curves.arm == PLAIN)], null)
         panels[3].set_title("aggregate over rounds", loc="left", fontsize=10)
         panels[0].set_ylabel("exposure, bits", fontsize=9)
-        for axes in panels:
+        for axes, span in zip(panels, ("y", "y", "x", "y"), strict=True):
+            shade(axes, Zone(top=saturated_from), **{span: [saturated_from]})
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
-    figure.suptitle("bars: 95 % intervals over seeds; dotted: nobody trained on it", fontsize=10, x=0.01, ha="left")
+    figure.suptitle("bars: 95 % intervals over seeds; dotted: nobody trained on it; shaded: saturated", fontsize=10, x=0.01, ha="left")
     stored = io.BytesIO()
     figure.savefig(stored, format="png", metadata={"Software": None})
     return stored.getvalue()

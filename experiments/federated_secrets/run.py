@@ -42,6 +42,7 @@ from figure import draw
 import fedmem
 from fedmem.estimators.exposure import null_mean
 from fedmem.results import read_bank
+from fedmem.saturation import zone_of
 
 HERE = Path(__file__).resolve().parent
 DATA = {
@@ -102,7 +103,7 @@ def main() -> None:
     given.results.mkdir(parents=True, exist_ok=True)
     for name, frame in written.items():
         frame.to_csv(given.results / f"{name}.csv", index=False, float_format="%.5g")
-    (given.results / "federated_secrets.png").write_bytes(draw(shown, curves, null))
+    (given.results / "federated_secrets.png").write_bytes(draw(shown, curves, null, zone_of("exposure", [count]).top))
     print(written["gates"].to_string(index=False))
 
 

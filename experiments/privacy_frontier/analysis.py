@@ -9,6 +9,7 @@ import pandas as pd
 
 from fedmem.contrasts import contrast, mean_of
 from fedmem.results import Run
+from fedmem.saturation import zone_of
 from fedmem.types import EVERYWHERE, FINAL
 
 KEYS = ["data", "place", "target"]
@@ -20,8 +21,8 @@ LEAKS = ("identified", "identified.difference", "margin.difference")
 def readings(run: Run) -> pd.DataFrame:
     """What one bank says after its last round: utility, what was memorised at both levels, what messages give away.
 
-    `epsilon` is what the run promises for its own unit, infinite without noise. Columns metric, kind, level, value and
-    null, the value that no memorisation gives.
+    `epsilon` is what the run promises for its own unit, infinite without noise. Columns metric, kind, level, value,
+    null, the value that no memorisation gives, and `saturated_from`, from which on a value is too near its ceiling.
     """
     last = run.measurements[(run.measurements["round"] == FINAL) & (run.measurements.run == EVERYWHERE)]
     rows: list[tuple[str, str, str, float, float]] = []
@@ -38,7 +39,8 @@ def readings(run: Run) -> pd.DataFrame:
     messages = own[(own.source == "leakage") & own.metric.isin(LEAKS) & ~own.setting.str.contains("coin=out")]
     rows += [(row.metric, row.subject, "message", float(row.value), math.nan) for row in messages.itertuples()]
     found = pd.DataFrame(rows, columns=[*QUANTITY, "value", "null"])
-    return found.assign(epsilon=promised(run))
+    tops = [zone_of(row.metric, run.reference_counts.get(row.kind, ())).top for row in found.itertuples()]
+    return found.assign(epsilon=promised(run), saturated_from=tops)
 
 
 def promised(run: Run) -> float:
@@ -52,18 +54,23 @@ def results(readings: pd.DataFrame) -> pd.DataFrame:
     """A row for each setting and quantity.
 
     `value` with its 95 % interval over seeds (Student), the `null`, the paired difference to the federation without
-    privacy and its interval, on how many `seeds`; `epsilon` is the largest that a seed promises.
+    privacy and its interval, on how many `seeds`; `epsilon` is the largest that a seed promises. `saturated` and
+    `reference_saturated`: the mean, or that without privacy, is too near the ceiling of the measure to be compared.
     """
     rows = []
-    plain = readings[readings.place == "none"].set_index(["data", *QUANTITY, "seed"]).value
+    bare = readings[readings.place == "none"]
+    plain = bare.set_index(["data", *QUANTITY, "seed"]).value
+    means = bare.groupby(["data", *QUANTITY], dropna=False).value.mean()
     for key, part in readings.groupby([*KEYS, *QUANTITY], sort=False, dropna=False):
         named = dict(zip([*KEYS, *QUANTITY], key, strict=True))
         mean = mean_of(part.value.to_numpy(dtype=np.float64))
         row = named | {"epsilon": part.epsilon.max(), "value": mean.value, "low": mean.low, "high": mean.high}
-        row |= {"null": part.null.mean(), "seeds": mean.n}
+        top = part.saturated_from.min()
+        row |= {"null": part.null.mean(), "seeds": mean.n, "saturated": mean.value >= top}
         if named["place"] != "none":
             places = [(named["data"], *key[len(KEYS) :], seed) for seed in part.seed]
             apart = contrast(part.value.to_numpy(dtype=np.float64), plain.reindex(places).to_numpy(dtype=np.float64))
             row |= {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
+            row["reference_saturated"] = means.get((named["data"], *key[len(KEYS) :]), math.nan) >= top
         rows.append(row)
     return pd.DataFrame(rows)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from fedmem.contrasts import Mean, mean_of
 from fedmem.results import Run
+from fedmem.saturation import zone_of
 from fedmem.types import FINAL, FloatArray
 
 SECRETS = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
@@ -27,25 +28,32 @@ CLAIMS = (
 
 
 def of_run(found: Run) -> pd.DataFrame:
-    """Exposure and memorisation of the final models of a federation, at the holder and in the aggregate."""
+    """Exposure and memorisation of the final models of a federation, at the holder and in the aggregate.
+
+    `saturated_from` is the value from which on a measure is too near its ceiling to be compared.
+    """
     rows = found.measurements
     times = SECRETS | PASSAGES
     wanted = rows.metric.isin(["exposure", "memorisation"]) & rows.subject.isin(times) & (rows["round"] == FINAL)
     # of memorisation that of correctness, as Zhang et al. define it
     last = rows[wanted & rows.setting.isin(["", "owner"]) & (rows.run < 0)]
     last = last[["metric", "level", "subject", "value", "n"]]
+    tops = [zone_of(row.metric, found.reference_counts.get(row.subject, ())).top for row in last.itertuples()]
     return last.assign(
-        times=last.subject.map(times), what=np.where(last.subject.isin(SECRETS), "secrets", "passages")
+        saturated_from=tops,
+        times=last.subject.map(times),
+        what=np.where(last.subject.isin(SECRETS), "secrets", "passages"),
     ).drop(columns="subject")
 
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
-    """Mean and 95 % interval over seeds (Student) of everything."""
+    """Mean and 95 % interval over seeds (Student) of everything, and whether the mean is saturated."""
     rows = []
     for key, own in values.groupby(["what", "metric", "level", "times"]):
         mean = mean_of(own.sort_values("seed").value.to_numpy(dtype=np.float64))
         rows.append(dict(zip(("what", "metric", "level", "times"), key, strict=True)))
         rows[-1] |= {"mean": mean.value, "low": mean.low, "high": mean.high, "seeds": mean.n, "n": int(own.n.sum())}
+        rows[-1]["saturated"] = mean.value >= own.saturated_from.min()
     return pd.DataFrame(rows)
 
 
@@ -53,6 +61,7 @@ def slopes(values: pd.DataFrame) -> pd.DataFrame:
     """Each claim at each level: the slope for each doubling, its 95 % interval over seeds, and a verdict.
 
     `holds` where the interval has the claimed sign, `contradicted` where it has the other, otherwise `unresolved`.
+    `saturated`: how many of the five means that the slope is fitted to are saturated, which makes it too flat.
     """
     rows = []
     for metric, what, sign, claim in CLAIMS:
@@ -60,7 +69,9 @@ def slopes(values: pd.DataFrame) -> pd.DataFrame:
             own = values[(values.metric == metric) & (values.what == what) & (values.level == level)]
             mean = mean_of(slope(own))
             rows.append({"claim": claim, "level": level, "slope": mean.value, "low": mean.low, "high": mean.high})
+            means = own.groupby("times").agg({"value": "mean", "saturated_from": "min"})
             rows[-1] |= {"seeds": mean.n, "verdict": verdict(mean, sign)}
+            rows[-1]["saturated"] = int((means.value >= means.saturated_from).sum())
     return pd.DataFrame(rows)
 
 

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fedmem.figures import BLUE, FAINT, GREEN, ORANGE
+from fedmem.figures import BLUE, FAINT, GREEN, ORANGE, shade
+from fedmem.saturation import Zone
 
 LINES = (
     ("exposure", "secrets", BLUE, "o", "exposure of secrets"),
@@ -19,8 +20,11 @@ LINES = (
 TITLES = {"local": "model of the holder", "global": "aggregate"}
 
 
-def draw(table: pd.DataFrame, null: float) -> bytes:
-    """A panel for each level; exposure stands on the left axis, memorisation on the right one."""
+def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
+    """A panel for each level; exposure stands on the left axis, memorisation on the right one.
+
+    Exposures that are saturated are shaded.
+    """
     figure = Figure(figsize=(10.5, 4.2), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     handles = []
@@ -36,10 +40,11 @@ def draw(table: pd.DataFrame, null: float) -> bytes:
         ticks = sorted(set(table.times))
         axes.set_xticks(ticks, [str(times) for times in ticks])
         axes.set_xlabel("times that it stands in the holder's text; a coin masks one of them", fontsize=8)
-        axes.set_ylabel("exposure, bits (dotted: nobody trained on it)", fontsize=8)
+        axes.set_ylabel("exposure, bits (dotted: nobody trained on it; shaded: saturated)", fontsize=8)
         other.set_ylabel("counterfactual memorisation", fontsize=8)
         axes.axhline(null, color=FAINT, lw=0.8, ls=":")
         axes.set_ylim(bottom=0)
+        shade(axes, Zone(top=saturated_from), y=[saturated_from])
         axes.set_title(title, loc="left", fontsize=10)
         for each in (axes, other):
             each.spines[["top"]].set_visible(False)

@@ -22,6 +22,7 @@ from figure import draw
 import fedmem
 from fedmem.estimators.exposure import null_mean
 from fedmem.results import read_bank
+from fedmem.saturation import zone_of
 
 HERE = Path(__file__).resolve().parent
 
@@ -46,7 +47,7 @@ def main() -> None:
     given.results.mkdir(parents=True, exist_ok=True)
     shown.to_csv(given.results / "results.csv", index=False, float_format="%.4g")
     tested.to_csv(given.results / "slopes.csv", index=False, float_format="%.4g")
-    (given.results / "repetition.png").write_bytes(draw(shown, null_mean(count)))
+    (given.results / "repetition.png").write_bytes(draw(shown, null_mean(count), zone_of("exposure", [count]).top))
     print(tested.to_string(index=False))
 
 
