@@ -169,7 +169,7 @@ def gates(values: pd.DataFrame, curves: pd.DataFrame, spiked: pd.DataFrame, null
 
     `holds` where the 95 % interval lies above zero, `contradicted` where it lies below, otherwise `unresolved`. `null`
     is the exposure of a secret that nobody trained on. `p` is that of Fisher's method over seeds, where Q1 asks for it.
-    `saturated`: some exposure that enters is at its ceiling, so that the value is nearer to zero than what it stands for.
+    `saturated`: some exposure that enters is at its ceiling, so that the value is nearer to zero than the truth.
     """
     rows = []
     chance = {place: fisher(values, "x1", place) for place in ("local", "global")}

@@ -39,7 +39,12 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from:
             shade(axes, Zone(top=saturated_from), **{span: [saturated_from]})
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
-    figure.suptitle("bars: 95 % intervals over seeds; dotted: nobody trained on it; shaded: saturated", fontsize=10, x=0.01, ha="left")
+    figure.suptitle(
+        "bars: 95 % intervals over seeds; dotted: nobody trained on it; shaded: saturated",
+        fontsize=10,
+        x=0.01,
+        ha="left",
+    )
     stored = io.BytesIO()
     figure.savefig(stored, format="png", metadata={"Software": None})
     return stored.getvalue()

@@ -55,7 +55,8 @@ def results(readings: pd.DataFrame) -> pd.DataFrame:
 
     `value` with its 95 % interval over seeds (Student), the `null`, the paired difference to the federation without
     privacy and its interval, on how many `seeds`; `epsilon` is the largest that a seed promises. `saturated` and
-    `reference_saturated`: the mean, or that without privacy, is too near the ceiling of the measure to be compared.
+    `reference_saturated`: the mean, or that without privacy, is too near the ceiling of the measure to be compared, at
+    `saturated_from` or above.
     """
     rows = []
     bare = readings[readings.place == "none"]
@@ -66,7 +67,7 @@ def results(readings: pd.DataFrame) -> pd.DataFrame:
         mean = mean_of(part.value.to_numpy(dtype=np.float64))
         row = named | {"epsilon": part.epsilon.max(), "value": mean.value, "low": mean.low, "high": mean.high}
         top = part.saturated_from.min()
-        row |= {"null": part.null.mean(), "seeds": mean.n, "saturated": mean.value >= top}
+        row |= {"null": part.null.mean(), "seeds": mean.n, "saturated": mean.value >= top, "saturated_from": top}
         if named["place"] != "none":
             places = [(named["data"], *key[len(KEYS) :], seed) for seed in part.seed]
             apart = contrast(part.value.to_numpy(dtype=np.float64), plain.reindex(places).to_numpy(dtype=np.float64))

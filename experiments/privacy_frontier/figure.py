@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fedmem.figures import FAINT
+from fedmem.figures import FAINT, shade
+from fedmem.saturation import Zone
 
 PANELS = (
     ("exposure", "random_pattern", "global", "exposure of canaries, bits, aggregate"),
@@ -45,7 +46,10 @@ def draw(table: pd.DataFrame) -> bytes:
 
 
 def panel(axes: Axes, shown: pd.DataFrame, accuracy: pd.DataFrame) -> None:
-    """One measure against accuracy, with intervals over seeds; a dotted line where nothing is memorised."""
+    """One measure against accuracy, with intervals over seeds.
+
+    A dotted line stands where nothing is memorised; saturated values are shaded.
+    """
     keys = ["place", "target"]
     both = shown.merge(accuracy, on=keys, suffixes=("", "_accuracy"))
     for place, colour in COLOURS.items():
@@ -68,6 +72,7 @@ def panel(axes: Axes, shown: pd.DataFrame, accuracy: pd.DataFrame) -> None:
     axes.plot(plain.value, plain.value_accuracy, "k*", ms=9, label="no privacy")
     if shown.null.notna().any():
         axes.axvline(float(shown.null.mean()), color="#777777", lw=0.8, ls=":")
+    shade(axes, Zone(top=float(shown.saturated_from.min())), x=shown.value.tolist())
     axes.grid(color=FAINT, lw=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)

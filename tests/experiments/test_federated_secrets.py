@@ -32,6 +32,7 @@ def made(modules: SimpleNamespace, rng: np.random.Generator, *, seeds: int = 6, 
                 for place in ("local", "global"):
                     value = NULL + own + sign * (1 + shift * (place == "global") + copies) + rng.normal(0, 0.1)
                     row = {"data": "d", "arm": arm, "seed": seed, "kind": kind, "place": place, "setting": ""}
+                    row["saturated_from"] = 12.8
                     rows.append({**row, "metric": "exposure", "value": value, "n": 10})
                     p = {**row, "metric": "exposure_p", "value": rng.uniform(0.001, 0.05) if sign > 0 else rng.random()}
                     rows.append({**p, "n": 10})
@@ -105,6 +106,40 @@ def test_differences_are_paired_by_seeds(modules: SimpleNamespace) -> None:
     assert one.difference_high - one.difference_low < 1 < one.high - one.low
     assert one.n == 60
     assert np.isnan(found.loc[("fedavg", "x4", "global")].difference)
+
+
+def test_saturated_exposure_is_marked_in_the_table_and_in_every_gate_that_it_enters(modules: SimpleNamespace) -> None:
+    analysis, values = modules.analysis, made(modules, np.random.default_rng(4))
+    clean = analysis.gates(values, lines(), jumps(), NULL)
+    assert not clean.saturated.any()
+    values.loc[(values.arm == analysis.SHUFFLED) & (values.kind == "x16") & (values.metric == "exposure"), "value"] = (
+        13.2
+    )
+    table = analysis.table(values).set_index(["arm", "kind", "place"])
+    shuffled = table.loc[(analysis.SHUFFLED, "x16", "global")]
+    assert (shuffled.saturated, shuffled.reference_saturated) == (True, False)
+    assert not table.loc[(analysis.PLAIN, "x16", "global")].saturated
+    found = analysis.gates(values, lines(), jumps(), NULL)
+    touched = found[found.saturated].claim.tolist()
+    assert touched == ["central training in random order exposes more than client by client"]
+    local = (values.arm == analysis.THROUGHOUT) & (values.place == "local") & (values.metric == "exposure")
+    values.loc[local & (values.kind == "x16"), "value"] = 13.2
+    found = analysis.gates(values, lines(), jumps(), NULL)
+    assert found[found.claim.str.endswith("(local)") & found.claim.str.startswith("exposure rises")].saturated.all()
+    assert not found[found.claim.str.endswith("(global)")].saturated.any()
+    drawn = modules.figure.draw(analysis.table(values), lines().assign(arm="fedavg"), NULL, 12.8)
+    assert drawn.startswith(b"\x89PNG")
+
+
+def test_the_committed_tables_mark_what_is_saturated() -> None:
+    results, gates = (pd.read_csv(FOLDER / f"{name}.csv") for name in ("results", "gates"))
+    secrets = results[(results.metric == "exposure") & (results.kind != "random_tokens")]
+    # 10 000 members of the template, of which ten are secrets
+    assert (secrets.saturated == (secrets["mean"] >= np.log2(9991) - 0.5)).all()
+    sixteen = secrets[(secrets.kind == "x16") & (secrets.place == "local") & (secrets.arm == "fedavg")]
+    assert sixteen.saturated.all()
+    assert gates[gates.claim.str.startswith("central training in random")].saturated.all()
+    assert not gates[gates.gate.isin(["Q2", "Q3", "Q7"])].saturated.any()
 
 
 def test_spikes_are_changes_where_a_holder_took_part(modules: SimpleNamespace) -> None:

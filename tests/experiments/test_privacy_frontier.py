@@ -37,7 +37,8 @@ def made(seeds: int = 4) -> pd.DataFrame:
                 ("accuracy", "", "global", accuracy, math.nan),
             ):
                 value += rng.normal(0, 0.01)
-                rows.append(cell | {"metric": metric, "kind": kind, "level": level, "value": value, "null": null})
+                row = {"metric": metric, "kind": kind, "level": level, "value": value, "null": null}
+                rows.append(cell | row | {"saturated_from": 8.5 if metric == "exposure" else math.inf})
     return pd.DataFrame(rows)
 
 
@@ -60,6 +61,20 @@ def test_a_seed_without_its_reference_has_no_difference(modules: SimpleNamespace
     assert table.loc[("central", 8.0, "exposure")].difference == pytest.approx(-1, abs=0.05)
     alone = modules.analysis.results(readings[readings.place != "none"])
     assert alone.difference.isna().all()
+
+
+def test_saturated_exposure_is_marked_beside_its_reference(modules: SimpleNamespace) -> None:
+    readings = made()
+    exposure, plain = readings.metric == "exposure", readings.place == "none"
+    readings.loc[exposure & plain, "value"] = 8.9
+    readings.loc[exposure & (readings.place == "central") & np.isinf(readings.target), "value"] = 8.7
+    table = modules.analysis.results(readings).set_index(["place", "target", "metric"])
+    flags = table.loc[table.index.get_level_values("metric") == "exposure", ["saturated", "reference_saturated"]]
+    assert flags.loc[("none", math.inf, "exposure")].tolist()[0]
+    assert flags.loc[("central", math.inf, "exposure")].tolist() == [True, True]
+    assert flags.loc[("central", 8.0, "exposure")].tolist() == [False, True]
+    assert not table.loc[("none", math.inf, "accuracy")].saturated
+    assert modules.figure.draw(table.reset_index()).startswith(b"\x89PNG")
 
 
 def test_the_figure_takes_a_table_with_gaps(modules: SimpleNamespace) -> None:

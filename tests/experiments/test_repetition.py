@@ -31,7 +31,8 @@ def made(sign: float, noise: float = 0.05, seeds: int = 5) -> pd.DataFrame:
                 for power in range(5):
                     value = own + sign * step * power + rng.normal(0, noise * abs(step))
                     row = {"seed": seed, "what": what, "metric": metric, "level": level, "times": 2**power}
-                    rows.append({**row, "value": value, "n": 10})
+                    top = 9.5 if metric == "exposure" else 0.95
+                    rows.append({**row, "value": value, "n": 10, "saturated_from": top})
     return pd.DataFrame(rows)
 
 
@@ -53,6 +54,18 @@ def test_a_seed_that_lacks_a_cell_has_no_slope(modules: SimpleNamespace) -> None
     found = modules.analysis.slopes(values[(values.seed > 0) | (values.times < 16)])
     assert set(found.seeds) == {4}
     assert found.slope.to_numpy() == pytest.approx(np.repeat([2.0, -0.1, -0.1], 2), rel=0.05)
+
+
+def test_saturated_means_are_marked_and_counted_in_the_slope(modules: SimpleNamespace) -> None:
+    values = made(1.0)
+    local = (values.level == "local") & (values.metric == "exposure")
+    values.loc[local & (values.times >= 4), "value"] = 9.95
+    table = modules.analysis.table(values).set_index(["metric", "level", "times"])
+    exposure = table.loc["exposure"]
+    assert exposure.loc["local"].saturated.tolist() == [False, False, True, True, True]
+    assert modules.analysis.slopes(values).set_index(["claim", "level"]).saturated.tolist()[0] == 3
+    assert modules.analysis.slopes(made(-1.0)).saturated.iloc[1] == 0
+    assert modules.figure.draw(table.reset_index(), 1.44, 9.5).startswith(b"\x89PNG")
 
 
 def test_a_coin_masks_one_of_the_copies_that_labels_say(modules: SimpleNamespace) -> None:
