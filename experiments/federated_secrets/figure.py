@@ -20,22 +20,23 @@ WORDS = {"local": "holder", "others": "other clients", "global": "aggregate"}
 
 
 def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from: float) -> bytes:
-    """A row of four panels for each data set; shaded: exposures that are saturated."""
+    """A row of five panels for each data set; shaded: exposures that are saturated."""
     names = list(dict.fromkeys(table["data"]))
-    figure = Figure(figsize=(19, 4.4 * len(names)), dpi=110, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(23, 4.4 * len(names)), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    for name, panels in zip(names, figure.subplots(len(names), 4, squeeze=False), strict=True):
+    for name, panels in zip(names, figure.subplots(len(names), 5, squeeze=False), strict=True):
         own = table[(table["data"] == name) & (table.metric == "exposure")]
         _points(panels[0], own[own.arm == THROUGHOUT], COPIES, null)
         panels[0].set_title(f"{name}: copies at one client", loc="left", fontsize=10)
         _points(panels[1], own[own.arm == THROUGHOUT], HOLDERS, null)
         panels[1].set_title("clients that share 16 copies", loc="left", fontsize=10)
-        _arms(panels[2], own[(own.kind == "x16") & (own.arm != THROUGHOUT)], null)
-        panels[2].set_title("16 copies at one client, last round, by how was trained", loc="left", fontsize=10)
-        _rounds(panels[3], curves[(curves["data"] == name) & (curves.arm == PLAIN)], null)
-        panels[3].set_title("aggregate over rounds", loc="left", fontsize=10)
+        for axes, copies in zip(panels[2:4], (8, 16), strict=True):
+            _arms(axes, own[(own.kind == f"x{copies}") & (own.arm != THROUGHOUT)], null)
+            axes.set_title(f"{copies} copies at one client, last round, by arm", loc="left", fontsize=10)
+        _rounds(panels[4], curves[(curves["data"] == name) & (curves.arm == PLAIN)], null)
+        panels[4].set_title("aggregate over rounds", loc="left", fontsize=10)
         panels[0].set_ylabel("exposure, bits", fontsize=9)
-        for axes, span in zip(panels, ("y", "y", "x", "y"), strict=True):
+        for axes, span in zip(panels, ("y", "y", "x", "x", "y"), strict=True):
             shade(axes, Zone(top=saturated_from), **{span: [saturated_from]})
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
