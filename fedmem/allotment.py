@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.components import ClassInjection
+from fedmem.components import ClassInjection, Injection
 from fedmem.errors import Problem
+from fedmem.guarding import Guard
 from fedmem.seeding import stream
 from fedmem.types import Dataset, IntArray
+from fedmem.validation import count_of
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -31,18 +33,18 @@ def allot(scenario: Scenario, data: Dataset) -> Allotment:
     classes: dict[int, int] = {}
     for injection in scenario.injections:
         if isinstance(injection, ClassInjection):
-            wanted = classes.get(injection.reserved_class, 0) + injection.spare_rows(scenario.clients, rows)
+            wanted = classes.get(injection.reserved_class, 0) + spare_rows(injection, scenario.clients, rows)
             classes[injection.reserved_class] = wanted
     withheld = frozenset(
         injection.reserved_class
         for injection in scenario.injections
         if isinstance(injection, ClassInjection) and injection.exclusive
     )
-    audit = sum(injection.spare_rows(scenario.clients, rows) for injection in scenario.injections)
+    audit = sum(spare_rows(injection, scenario.clients, rows) for injection in scenario.injections)
     fill_ins = 0
     if scenario.exclusion == "replace":
         # All coins of a run may fall on out.
-        fill_ins = sum(injection.total_copies(scenario.clients, rows) for injection in scenario.injections)
+        fill_ins = sum(total_copies(injection, scenario.clients, rows) for injection in scenario.injections)
     stock = _stock(scenario, data) if withheld else {}
     unused = sum(max(0, stock.get(label, 0) - classes[label]) for label in withheld)
     counts = {
@@ -55,6 +57,18 @@ def allot(scenario: Scenario, data: Dataset) -> Allotment:
         "total": rows + len(data.test),
     }
     return Allotment(rows=counts, classes=classes, withheld=withheld)
+
+
+def spare_rows(injection: Injection, clients: int, rows: int) -> int:
+    """The real rows that an injection takes."""
+    with Guard("injection", injection, "spare_rows") as guard:
+        return count_of(guard, injection.spare_rows(clients, rows))
+
+
+def total_copies(injection: Injection, clients: int, rows: int) -> int:
+    """The copies of its examples that an injection announces."""
+    with Guard("injection", injection, "total_copies") as guard:
+        return count_of(guard, injection.total_copies(clients, rows))
 
 
 def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:
@@ -141,7 +155,7 @@ def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
     def wanted(clients: int) -> int:
         copies = scenario.exclusion == "replace"
         reserved = sum(
-            injection.spare_rows(clients, rows) + copies * injection.total_copies(clients, rows)
+            spare_rows(injection, clients, rows) + copies * total_copies(injection, clients, rows)
             for injection in scenario.injections
         )
         return scenario.population + reserved + clients

@@ -18,6 +18,7 @@ from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.model_checks import frozen
 from fedmem.seeding import stream
 from fedmem.types import IntArray, Params
+from fedmem.validation import reconstructed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -291,7 +292,7 @@ def attack(
         model = read_buffers(state, model)
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).granted(attack.knows)
     (target,) = checked([directed(target)])
-    (found,) = attack.reconstruct([target], [stream(seed, "attack")])
+    (found,) = reconstructed(attack, [target], [stream(seed, "attack")])
     return Attacked(
         found=found,
         knows=target.knows,

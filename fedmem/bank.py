@@ -17,6 +17,7 @@ from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.forks import lend
+from fedmem.guarding import Guard
 from fedmem.holders import Holders
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
@@ -40,6 +41,7 @@ from fedmem.types import (
     ReferenceEvidence,
     Transition,
 )
+from fedmem.validation import readings_of
 from fedmem.work import pick
 
 if TYPE_CHECKING:
@@ -200,6 +202,7 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     cut: Mapping[str, Any] = {
         "outgoing": Outgoing(scenario.defences, scenario.seed),
         "seed": scenario.seed,
+        "seconds": scenario.speed.seconds_per_client,
         "device": device,
         "stack_bytes": stacks,
         "forward_rows": room.forward_rows,
@@ -365,6 +368,12 @@ class _Observer:
                 self._probe(probe, source, context, transitions)
 
     def _gather(self, transitions: list[Transition]) -> None:
+        first, model = transitions[0], self._federation.model
+        with Guard("model", model, "forward", round=first.round, level=first.level):
+            self._ask(transitions)
+
+    def _ask(self, transitions: list[Transition]) -> None:
+        """What the models say about every set of examples, and about references."""
         federation = self._federation
         models = [transition.kept for transition in transitions]
         audit = evidence_of(models, transitions, "audit", federation.audit.examples, self._executor)
@@ -382,18 +391,9 @@ class _Observer:
 
     def _probe(self, probe: Probe, source: str, context: _Context, transitions: list[Transition]) -> None:
         first = transitions[0]
-        try:
-            readings = probe.observe(transitions, context)
-        except Exception as error:
-            raise RunError(
-                f"round {first.round}, level {first.level}: probe {source} failed: {type(error).__name__}: {error}"
-            ) from error
+        with Guard("probe", probe, "observe", round=first.round, level=first.level) as guard:
+            readings = readings_of(guard, probe.observe(transitions, context), transitions)
         for transition, reading in readings:
-            if transition is None:
-                raise RunError(
-                    f"round {first.round}, level {first.level}: probe {source} gave a reading about no transition; "
-                    "runs may be trained apart, so what is about several of them belongs into its `summarise`"
-                )
             self.measurements.append(
                 Measurement(
                     run=transition.run,

@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from fedmem import components
 from fedmem.components import FAMILIES
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
+from fedmem.guarding import NOT_OURS, cause_of, line_of
 from fedmem.stock import StockStrategy, parameters
 from fedmem.wording import choices, problems_of
 
@@ -127,7 +128,9 @@ def imported(kind: str) -> type:
         sys.path.append(str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(name), attribute, None)
-    except Exception as error:
+    except NOT_OURS:
+        raise
+    except BaseException as error:
         # Somebody else's module can fail in any way; whatever it is, it is what the user has to mend.
         message = f"importing {name!r} failed: {type(error).__name__}: {error}; is it installed, or in this folder?"
         raise ComponentError("kind", message) from error
@@ -259,8 +262,15 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
     except ComponentError as error:
         # A component names the key from the root ("partition.alpha") or from itself ("alpha").
         raise ScenarioError([Problem(path=error.path.removeprefix(f"{family}."), message=error.message)]) from error
+    except (FedmemError, *NOT_OURS):
+        raise
     except ValueError as error:
         raise ScenarioError([Problem(path="", message=str(error))]) from error
+    except BaseException as error:
+        # Somebody else's class can fail in any way when it is made.
+        at = line_of(error)
+        message = f"{kind} cannot be made: {cause_of(error)}{f' ({at})' if at else ''}"
+        raise ScenarioError([Problem(path="", message=message)]) from error
 
 
 def is_stock(family: str, cls: type) -> bool:

@@ -59,6 +59,17 @@ Overrides = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="change one value, e.g. client.lr=0.05; may be given again"),
 ]
 
+_debugging: list[bool] = []
+"""Whether errors are shown with their traceback; one entry where they are."""
+
+
+def _debug(wanted: bool) -> bool:
+    _debugging[:] = [True] * wanted
+    return wanted
+
+
+Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="show the traceback of an error as well")]
+
 
 def main() -> None:
     """The entry point of `fedmem`. Whatever happens to the output, there is no traceback about it."""
@@ -111,6 +122,7 @@ def run(
     out: Annotated[Path, typer.Option(help="where the folder of the run goes, as NAME/ID")] = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="run again although the folder exists")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")] = False,
+    debug: Debug = False,
 ) -> None:
     """Run a scenario, measure it, draw its figures and print its table."""
     given = [
@@ -179,6 +191,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="where runs and the comparison go, in NAME/")] = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")] = False,
+    debug: Debug = False,
 ) -> None:
     """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice."""
     with _reporting():
@@ -220,6 +233,7 @@ def sweep(
     out: Annotated[Path, typer.Option(help="where the runs and their frame go, in NAME/")] = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress; only the folder")] = False,
+    debug: Debug = False,
 ) -> None:
     """Run a scenario along axes, or search among their settings; one tidy frame comes out. Nothing is run twice."""
     with _reporting():
@@ -247,7 +261,7 @@ def _continuing() -> Iterator[None]:
 
 
 @app.command()
-def measure(folder: Folder) -> None:
+def measure(folder: Folder, debug: Debug = False) -> None:
     """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
     with _reporting():
         from fedmem.running import measure as measure_again
@@ -334,6 +348,7 @@ def check(
         list[Path], typer.Argument(help="scenario files", show_default=False, autocompletion=_complete("scenarios"))
     ],
     overrides: Overrides = None,
+    debug: Debug = False,
 ) -> None:
     """Say everything that is wrong with scenarios, or what they will do and where every row of the data goes."""
     codes = [0]
@@ -408,6 +423,7 @@ def attack_saved(
     seed: Annotated[int, typer.Option(help="of the attack's starts")] = 0,
     out: Annotated[Path, typer.Option(help="folder for what was rebuilt")] = Path("attack"),
     force: Annotated[bool, typer.Option("--force", help="replace the folder if it exists")] = False,
+    debug: Debug = False,
 ) -> None:
     """Attack one saved update: what does the difference between two models give away?"""
     with _reporting():
@@ -530,8 +546,9 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
     """Errors that a user can mend become messages with an exit code; everything else is our bug and shows its trace."""
     try:
         from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
+        from fedmem.guarding import Rescuing
 
-        with interrupts.interruptible(typer.Exit):
+        with interrupts.interruptible(typer.Exit), Rescuing():
             yield
     except KeyboardInterrupt:
         if scenario is not None:
@@ -541,6 +558,7 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
     except (MemoryError, RuntimeError, ValueError) as error:
         if not _is_out_of_memory(error):
             raise
+        _show_trace(error)
         said = " ".join(str(error).split())
         typer.echo(
             f"error: the machine has too little memory for this ({said:.200}); lower what is large in the scenario: "
@@ -554,6 +572,7 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
         typer.echo(f"error: {error.filename}: {error.strerror or error}", err=True)
         raise typer.Exit(1) from None
     except FedmemError as error:
+        _show_trace(error)
         found: Sequence[Problem] = ()
         if isinstance(error, ScenarioError):
             found = error.problems
@@ -566,10 +585,19 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
 
 
+def _show_trace(error: BaseException) -> None:
+    """With `--debug`, before the message."""
+    if _debugging:
+        import traceback
+
+        typer.echo("".join(traceback.format_exception(error)), err=True)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Also torch's and numpy's way of saying so."""
-    texts = ("can't allocate memory", "not enough memory", "Maximum allowed dimension exceeded", "array is too big")
-    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
+    from fedmem.guarding import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _command(*, force: bool = True) -> str:

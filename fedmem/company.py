@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedmem.errors import FedmemError
+from fedmem.guarding import Rescuing
 from fedmem.running import built, compute, folder_of, run, served, settled
 
 if TYPE_CHECKING:
@@ -295,7 +296,8 @@ def _attempt(place: int, work: Callable[[], object], tell: Tell) -> None:
 def _succeeds(place: int, work: Callable[[], object], tell: Tell) -> bool:
     """Do it; where that fails, tell why."""
     try:
-        work()
+        with Rescuing():
+            work()
     except FedmemError as error:
         tell(("ended", place, error))
         return False

@@ -49,9 +49,11 @@ import numpy as np
 
 from fedmem.components import Estimator
 from fedmem.errors import ComponentError
+from fedmem.guarding import Guard
 from fedmem.seeding import stream
 from fedmem.statistics import cluster_interval, resampling
 from fedmem.types import EVERYWHERE, FINAL, Bank, Estimate, FloatArray, Level, Measurement, Reading, Resampling, View
+from fedmem.validation import estimates_of, run_readings_of
 from fedmem.views import views
 
 
@@ -85,7 +87,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], draws: int) -> list[Me
         places = list(group)
         for estimator, known in zip(estimators, pairs, strict=True):
             source = _source(estimator)
-            found = [(view, list(estimator.estimate(view))) for view in places]
+            found = [(view, _estimated(estimator, view)) for view in places]
             for view, estimates in found:
                 rows += _values(view, estimates, source)
                 rows += _between_kinds(view, estimates, source)
@@ -96,6 +98,17 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], draws: int) -> list[Me
     for estimator, known in zip(estimators, pairs, strict=True):
         rows += _retentions(known, sample, _source(estimator))
     return rows
+
+
+def _estimated(estimator: Estimator, view: View) -> list[Estimate]:
+    """What an estimator finds in a view."""
+    with Guard("estimator", estimator, "estimate", **_at(view)) as guard:
+        return estimates_of(guard, estimator.estimate(view), len(view.resampling.runs))
+
+
+def _at(view: View) -> dict[str, object]:
+    """Where a view looks, for messages."""
+    return {"round": "of the summary" if view.round == FINAL else view.round, "level": view.level}
 
 
 def _source(component: object) -> str:
@@ -155,7 +168,9 @@ def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> It
 
 
 def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measurement]:
-    for run, reading in estimator.tests(view):
+    with Guard("estimator", estimator, "tests", **_at(view)) as guard:
+        found = run_readings_of(guard, estimator.tests(view), view.audit.runs)
+    for run, reading in found:
         placed = replace(reading, setting=_join(view.setting, reading.setting))
         yield _row(view.round, view.level, source, placed, run)
 
@@ -171,7 +186,7 @@ def _paired(estimator: Estimator, found: Sequence[tuple[View, Sequence[Estimate]
     if not np.isnan(view.margin[:, :, hidden]).all():
         loss, margin = np.where(hidden, np.nan, view.loss), np.where(hidden, np.nan, view.margin)
         correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
-        whole = estimator.estimate(replace(view, loss=loss, margin=margin, correct=correct, rank=rank))
+        whole = _estimated(estimator, replace(view, loss=loss, margin=margin, correct=correct, rank=rank))
     by_key = {(e.metric, e.setting, e.kind): e for e in whole}
     for e in local:
         if (e.metric, e.setting, e.kind) in by_key:

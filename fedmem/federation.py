@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.allotment import allot, draw, population_of, shortages
+from fedmem.allotment import allot, draw, population_of, shortages, total_copies
 from fedmem.components import CanaryInjection, FeatureShift
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.extra_run import led, with_pilot
+from fedmem.guarding import Guard
 from fedmem.initial import initialise
 from fedmem.pairs import mismatches
 from fedmem.parts import Parts
@@ -37,6 +38,7 @@ from fedmem.types import (
     References,
     Space,
 )
+from fedmem.validation import dataset_of, injected_of, parts_of, references_of
 from fedmem.windows import told
 
 if TYPE_CHECKING:
@@ -203,7 +205,8 @@ class _Clients(Sequence[ClientData]):
 
 def load(scenario: Scenario) -> Dataset:
     """The data set, split into train and test."""
-    return scenario.dataset.load(stream(scenario.seed, "dataset"))
+    with Guard("dataset", scenario.dataset, "load") as guard:
+        return dataset_of(guard, scenario.dataset.load(stream(scenario.seed, "dataset")))
 
 
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
@@ -221,7 +224,9 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     general = counts["audit"] - sum(found.classes.values()) + counts["fill-ins"]
     reserve = draw(rows, general, stream(scenario.seed, "spare"))
     rows = np.setdiff1d(rows, reserve, assume_unique=True)
-    held = Parts.of(scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition")))
+    with Guard("partition", scenario.partition, "assign") as guard:
+        assigned = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
+        held = assigned if isinstance(assigned, Parts) else Parts.of(parts_of(guard, assigned))
     given = np.sort(held.rows)
     wanted = np.intersect1d(given, rows) if getattr(scenario.partition, "leave_out", False) else rows
     if len(held) != scenario.clients or not np.array_equal(given, wanted):
@@ -254,15 +259,27 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
 
 def _references(scenario: Scenario, injection: CanaryInjection, space: Space) -> References:
     """Fresh members of the family of an injection."""
-    made = injection.references(scenario.references, space, stream(scenario.seed, f"references:{injection.name}"))
-    return made if isinstance(made, References) else References(family=injection.name, inputs=made)
+    with Guard("injection", injection, "references") as guard:
+        made = injection.references(scenario.references, space, stream(scenario.seed, f"references:{injection.name}"))
+        return references_of(
+            guard, made, injection.name, count=scenario.references, like=space.low, text=bool(space.vocabulary)
+        )
 
 
 def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spare, space: Space) -> Injected:
     """What the injection at position i adds, held against what it announced."""
     injection = scenario.injections[i]
     try:
-        planned = injection.plan(base, spare, space, stream(scenario.seed, f"injection:{i}:{injection.name}"))
+        with Guard("injection", injection, "plan") as guard:
+            planned = injection.plan(base, spare, space, stream(scenario.seed, f"injection:{i}:{injection.name}"))
+            injected_of(
+                guard,
+                planned,
+                clients=scenario.clients,
+                classes=space.num_classes,
+                like=space.low,
+                text=bool(space.vocabulary),
+            )
     except ComponentError as error:
         # An injection cannot know its place in the list.
         raise ComponentError(error.path.replace("injections", f"injections[{i}]", 1), error.message) from error
@@ -279,7 +296,7 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spar
             f"{planned.unmasked} of {planned.copies.min()} copies are unmasked, so that no coin would decide anything; "
             f"write at most {planned.copies.min() - 1}, or more copies",
         )
-    announced = injection.total_copies(scenario.clients, space.num_rows)
+    announced = total_copies(injection, scenario.clients, space.num_rows)
     if planned.copies.sum() > announced:
         raise ComponentError(
             f"injections[{i}]", f"plans {planned.copies.sum()} copies, but its total_copies announced {announced}"

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from fedmem.errors import RunError
 from fedmem.interrupts import undisturbed
+from fedmem.time_limit import TimeLimitError, escape_by, listen
 
 
 class Died(RunError):
@@ -186,6 +187,9 @@ class Forks:
                 if kind == "told":
                     self._hear(name, what)
                     continue
+                if kind == "late":
+                    self._busy.pop(name).pipe.close()
+                    raise Died(name, str(what))
                 self._idle.append(self._busy.pop(name))
                 if kind == "failed":
                     raise what
@@ -249,6 +253,7 @@ def _live(body: Callable[[], None], others: Sequence[Connection], parent: int, f
     """The life of a fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    listen()
     _end_with(parent)
     for other in others:
         other.close()
@@ -265,6 +270,11 @@ def _work(do: Do, pipe: Connection) -> None:
         except BrokenPipeError:  # whoever listened is gone
             os._exit(1)
 
+    def escape(error: TimeLimitError) -> None:
+        tell("late", error)
+        os._exit(1)
+
+    escape_by(escape)
     with suppress(EOFError, ConnectionResetError):
         while True:
             job = pipe.recv()
@@ -286,6 +296,9 @@ def _end_with(parent: int) -> None:
 def _portable(error: BaseException) -> BaseException:
     """The error as it can be sent, its trace as a note; one that cannot be sent becomes a `RunError` of its text."""
     trace = "".join(traceback.format_exception(error))
+    if not isinstance(error, (Exception, KeyboardInterrupt)):
+        # an exit of the work is no exit of whoever waits for it
+        error = RunError(f"{type(error).__name__}: {error}")
     try:
         copy = ForkingPickler.loads(ForkingPickler.dumps(error))
         assert type(copy) is type(error)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from fedmem.components import TableModel
 from fedmem.errors import ComponentError
+from fedmem.guarding import Guard
 from fedmem.model_checks import frozen
 from fedmem.seeding import stream
 from fedmem.types import Dataset, Params
+from fedmem.validation import a_kind, logits_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,13 +26,41 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
     model = scenario.model
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if isinstance(model, TableModel):
-            module = model.build_table(data.blocks, data.num_classes)
-        else:
-            module = model.build(data.train.inputs.shape[1:], data.num_classes)
-    _check_pure(module)
-    _check_trained(module)
+        table = isinstance(model, TableModel)
+        with Guard("model", model, "build_table" if table else "build", run=run) as guard:
+            if isinstance(model, TableModel):
+                module = model.build_table(data.blocks, data.num_classes)
+            else:
+                module = model.build(data.train.inputs.shape[1:], data.num_classes)
+            _check_module(guard, module)
+        _check_pure(module)
+        _check_trained(module)
+        if run is None:
+            _try(module, data)
     return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+def _check_module(guard: Guard, module: object) -> None:
+    """A network with floating parameters that are finite."""
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        guard.wrong(f"it returned {a_kind(module)}, should be a torch.nn.Module")
+    parameters = dict(module.named_parameters())
+    guard.require(parameters, "the network has no parameters, so that nothing could be trained")
+    for name, value in parameters.items():
+        if not value.is_floating_point() or not torch.isfinite(value).all():
+            guard.wrong(f"its parameter {name!r} is {a_kind(value)}, should be floating numbers, all of them finite")
+
+
+def _try(module: nn.Module, data: Dataset) -> None:
+    """Asks the network about two rows, so that outputs of the wrong shape are noticed before anything is trained."""
+    import torch
+
+    rows = data.train.inputs[:2]
+    wanted = (*(rows.shape if data.vocabulary else rows.shape[:1]), data.num_classes)
+    with Guard("model", module, "forward") as guard, torch.no_grad():
+        logits_of(guard, module(torch.from_numpy(rows.copy())), wanted)
 
 
 def _check_pure(module: nn.Module) -> None:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from fedmem.catalogue import kind_of
 from fedmem.components import Probe
 from fedmem.errors import RunError
+from fedmem.guarding import Guard
 from fedmem.roster import Pilot
 from fedmem.sums import again, by_size
 from fedmem.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
+from fedmem.validation import measurements_of
 
 Lost = Mapping[tuple[int, int], str]
 """(round, client) -> why it failed: the clients that are dropped in all runs, since they failed in one."""
@@ -78,7 +80,9 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
     measured = _ordered(parts, sources(probes))
     for probe, source in zip(probes, sources(probes), strict=True):
         for word, own in by_size([one for one in measured if one.source == source]):
-            measured += [again(one, word) for one in probe.summarise(own, seed)]
+            with Guard("probe", probe, "summarise") as guard:
+                said = measurements_of(guard, probe.summarise(own, seed))
+            measured += [again(one, word) for one in said]
     return Simulated(
         bank=replace(
             first.bank,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,8 +19,10 @@ from flwr.serverapp.strategy.result import Result
 
 from fedmem.directions import CanaryClients
 from fedmem.errors import FedmemError, RunError
+from fedmem.guarding import Guard, with_trace
 from fedmem.seeding import Streams, stream
 from fedmem.types import EVERYWHERE, Params, Transition
+from fedmem.validation import a_kind
 
 T = TypeVar("T")
 
@@ -58,12 +59,6 @@ def not_finite(params: Params) -> str | None:
 def drawn_by_rule(seed: int, run: int, round: int) -> np.random.Generator:
     """What the rule of a strategy draws from in one round of one run, such as the noise of a private sum."""
     return stream(seed, "strategy rule", run=run, round=round)
-
-
-def _told(error: BaseException) -> str:
-    """An error with the place where it was raised, which is in somebody else's file."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
 
 
 _DEPTH: list[int] = []
@@ -160,6 +155,7 @@ class Observed:
         same_cohorts: whether a strategy that samples by itself draws alike in all runs of one seed.
         kept: client -> the model that it holds after its work, where that is known not to be what it sent.
         canaries: clients of random direction that a private strategy is to count in.
+        finite: whether a model that is not finite ends the run, with a roster.
 
     In a Flower app of one's own::
 
@@ -184,6 +180,7 @@ class Observed:
         same_cohorts: bool = True,
         kept: Callable[[int], Params] | None = None,
         canaries: CanaryClients | None = None,
+        finite: bool = False,
     ) -> None:
         self.strategy = strategy
         self.watchers = watchers
@@ -198,6 +195,8 @@ class Observed:
         self._same_cohorts = same_cohorts
         self._kept_by = kept
         self._canaries = canaries
+        self._finite = finite
+        self._error: FedmemError | None = None
         self._before = ArrayRecord()
         self._like: Params = {}
         self._cohort: tuple[int, ...] | None = None
@@ -217,29 +216,45 @@ class Observed:
         def configure_train(
             server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
         ) -> Iterable[Message]:
-            return self._configure(configure, server_round, arrays, config, grid)
+            with self._remembering():
+                return self._configure(configure, server_round, arrays, config, grid)
 
         def aggregate_train(
             server_round: int, replies: Iterable[Message]
         ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-            return self._aggregate(aggregate, server_round, replies)
+            with self._remembering():
+                return self._aggregate(aggregate, server_round, replies)
 
         strategy.configure_train, strategy.aggregate_train = configure_train, aggregate_train
+        # In an app of one's own the strategy's errors are the app's; in a scenario they are one clear message.
+        guard = nullcontext() if self.roster is None else self._guard("start")
         try:
-            with _generators_put_back() if self._seed is not None else nullcontext():
+            with guard, _generators_put_back() if self._seed is not None else nullcontext():
                 result = strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)
+            if self._error is not None:
+                raise self._error  # a strategy may have caught it
             if self.roster is not None and not isinstance(result, Result):
                 raise RunError(f"strategy {self._name} returned {type(result).__name__} from start, no flwr Result.")
             return result  # type: ignore[no-any-return]
-        except FedmemError:
-            raise
-        except (Exception, SystemExit) as error:
-            # In an app of one's own the strategy's errors are the app's; in a scenario they are one clear message.
-            if self.roster is None:
-                raise
-            raise RunError(f"round {self.round}: strategy {self._name} raised {_told(error)}") from error
         finally:
             del strategy.configure_train, strategy.aggregate_train
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """What is found out about a strategy while it runs ends the run, also where its own code catches it."""
+        try:
+            yield
+        except FedmemError as error:
+            self._error = self._error or error
+            raise
+
+    def _guard(self, method: str) -> Guard:
+        """Around what the strategy does; its rule, if it applies one, is named for it."""
+        rule = getattr(self.strategy, "_rule", None)
+        others = () if rule is None else (("strategy", rule),)
+        return Guard(
+            "strategy", self.strategy, method, others=others, where=lambda: {"round": self.round}, run=self._run
+        )
 
     def _configure(
         self,
@@ -307,11 +322,32 @@ class Observed:
         num_examples = sum(reply.num_examples for reply in good)
         clients = tuple(reply.client for reply in good)
         before = self._before
+        after = arrays if self.roster is None else self._checked(arrays)
         self._show(
             round,
-            lambda: [self._global(round, params_of(before, self._like), arrays, num_examples, clients)],
+            lambda: [self._global(round, params_of(before, self._like), after, num_examples, clients)],
         )
         return arrays, metrics
+
+    def _checked(self, arrays: ArrayRecord | None) -> Params | None:
+        """The model that a strategy returns in a scenario: of the shapes that it was given, floating and finite."""
+        if arrays is None:
+            return None
+        guard = self._guard("aggregate_train")
+        after = params_of(arrays)
+        odd = sorted(set(after) ^ set(self._like))
+        if odd:
+            guard.wrong(f"its model {'lacks the' if odd[0] in self._like else 'has an unknown'} parameter {odd[0]!r}")
+        for name, value in self._like.items():
+            given = after[name]
+            # some strategies of Flower widen what they are given
+            if given.shape != value.shape or given.is_floating_point() != value.is_floating_point():
+                guard.wrong(f"its parameter {name!r} is {a_kind(given)}, should be {a_kind(value)}")
+        after = {name: after[name].to(value.dtype) for name, value in self._like.items()}
+        wrong = not_finite(after) if self._finite else None
+        if wrong is not None:
+            guard.wrong(wrong)
+        return after
 
     def _check_failures(self, round: int, members: Sequence[_Reply], good: Sequence[_Reply]) -> None:
         answered = {reply.client for reply in good}
@@ -323,7 +359,8 @@ class Observed:
         if self._tolerate is not None and len(lost) > self._tolerate * len(expected):
             causes = {reply.client: reply.message.error.reason for reply in members if reply.message.has_error()}
             first = lost[0]
-            raise RunError(too_many_failed(round, len(lost), len(expected), first, causes.get(first) or "no reply"))
+            cause = causes.get(first) or "no reply"
+            raise with_trace(RunError(too_many_failed(round, len(lost), len(expected), first, cause)), cause)
 
     def _local(self, round: int, replies: Sequence[_Reply]) -> list[Transition]:
         before = params_of(self._before, self._like)

@@ -48,6 +48,11 @@ class Outgoing:
             if defence.draws != "none"
         }
 
+    @property
+    def defences(self) -> tuple[Defence, ...]:
+        """The defences, in their order."""
+        return self._defences
+
     def __bool__(self) -> bool:
         return bool(self._defences)
 

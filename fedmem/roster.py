@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.components import Chances, History, Reaching
+from fedmem.guarding import Guard
 from fedmem.seeding import stream
 from fedmem.types import Federation, FloatArray, IntArray, Params
+from fedmem.validation import chances_of, cohort_of, reachable_of
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -176,13 +178,19 @@ class _Drawn:
 
     def _draw(self, number: int) -> Picked:
         """The next round."""
-        sampler, seed = self._scenario.sampler, self._scenario.seed
+        sampler, seed, count = self._scenario.sampler, self._scenario.seed, self._known.num_clients
+        at: dict[str, object] = {"round": number, "run": self._run}
         if isinstance(sampler, Reaching):
             rng = stream(seed, "roster reachable", run=self._run, round=number)
-            self._known.available[:] = sampler.reachable(number, self.history, rng)
+            with Guard("sampler", sampler, "reachable", **at) as guard:
+                self._known.available[:] = reachable_of(guard, sampler.reachable(number, self.history, rng), count)
         rng = stream(seed, "roster", run=self._run, round=number)
-        clients: IntArray = sampler.cohort(number, self.history, rng)
-        chances = sampler.probabilities(number, self.history) if isinstance(sampler, Chances) else None
+        with Guard("sampler", sampler, "cohort", **at) as guard:
+            clients = cohort_of(guard, sampler.cohort(number, self.history, rng), count)
+        chances = None
+        if isinstance(sampler, Chances):
+            with Guard("sampler", sampler, "probabilities", **at) as guard:
+                chances = chances_of(guard, sampler.probabilities(number, self.history), clients, count)
         self._known.last_round[clients] = number
         return Picked(clients=tuple(clients.tolist()), chances=None if chances is None else chances[clients])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
+from fedmem.guarding import Rescuing
 from fedmem.types import Bank, Federation, Measurement
 
 if TYPE_CHECKING:
@@ -42,13 +43,14 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
     """
     from fedmem.results import check_place, is_finished
 
-    scenario = settled(scenario)
-    folder = folder_of(scenario, out)
-    if is_finished(folder) and not force:
-        return served(scenario, folder)
-    check_place(folder, force=force)
-    started = time.perf_counter()
-    return compute(scenario, built(scenario), folder, started, force=force, progress=progress)
+    with Rescuing():
+        scenario = settled(scenario)
+        folder = folder_of(scenario, out)
+        if is_finished(folder) and not force:
+            return served(scenario, folder)
+        check_place(folder, force=force)
+        started = time.perf_counter()
+        return compute(scenario, built(scenario), folder, started, force=force, progress=progress)
 
 
 def folder_of(scenario: Scenario, out: Path | str) -> Path:

@@ -183,6 +183,11 @@ class Speed(_Part):
     memory: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="gigabytes that training should stay within; stacks are made smaller to fit"
     )
+    seconds_per_client: Annotated[float, Field(gt=0, le=10**9)] = Field(
+        default=3600.0,
+        description="how long the steps of one client may take in a round before the run ends with a message; a stack "
+        "of clients has as much for each",
+    )
     address: str | None = Field(
         default=None, description="of a running Ray cluster, for the engine flower; by default one is started here"
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fedmem.scenario import Scenario
     from fedmem.training import Executor
 
-_NO_NUMBERS = ("workers", "shard", "memory", "address")
+_NO_NUMBERS = ("workers", "shard", "memory", "address", "seconds_per_client")
 """Settings of speed that leave the numbers as they are to the last bit."""
 
 

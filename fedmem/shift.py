@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.components import FeatureShift
+from fedmem.guarding import Guard
 from fedmem.parts import Parts
 from fedmem.types import AuditSet, Examples, Injected, IntArray, Role
+from fedmem.validation import shifted_of
 
 
 def seen(partition: FeatureShift, num_clients: int, rows: Examples, client: IntArray) -> Examples:
@@ -24,7 +26,9 @@ def show(partition: FeatureShift, num_clients: int, inputs: NDArray[np.float32],
     shown = np.flatnonzero(client >= 0)
     mine = Parts.grouped(shown, client[shown], num_clients)
     for index in np.flatnonzero(mine.sizes).tolist():
-        inputs[mine[index]] = partition.shift(index, num_clients, inputs[mine[index]])
+        rows = inputs[mine[index]]
+        with Guard("partition", partition, "shift", client=index) as guard:
+            inputs[mine[index]] = shifted_of(guard, partition.shift(index, num_clients, rows), rows)
 
 
 def carries(role: Role, planned: Injected) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,9 @@ from numpy.typing import NDArray
 from fedmem.components import Outcome
 from fedmem.errors import RunError
 from fedmem.forks import fork
+from fedmem.guarding import describe, remember, trace_of, with_trace
 from fedmem.outgoing import Place
+from fedmem.time_limit import TimeLimitError, escape_by
 from fedmem.training import OneByOne, gathered
 from fedmem.types import FloatArray, Params
 from fedmem.work import Done, Work, pick, stack
@@ -96,8 +99,8 @@ class Spread(OneByOne):
         found: dict[int, tuple[Outcome, float]] = {}
         failed: dict[int, str] = {}
         for place, answer in self._shared_out(jobs):
-            if isinstance(answer, str):
-                failed[place] = answer
+            if isinstance(answer, _Failure):
+                failed[place] = answer.remembered()
             else:
                 found[place] = answer
         good = sorted(found)
@@ -115,8 +118,8 @@ class Spread(OneByOne):
         jobs = [_Job(place=i, layout=layout, model=i) for i in range(len(models))]
         found: dict[int, FloatArray] = {}
         for place, answer in self._shared_out(jobs):
-            if isinstance(answer, str):
-                raise RunError(f"a model could not be evaluated: {answer}")
+            if isinstance(answer, _Failure):
+                raise with_trace(RunError(f"a model could not be evaluated: {answer.text}"), answer.remembered())
             found[place] = answer
         return np.stack([found[i] for i in range(len(models))])
 
@@ -131,7 +134,7 @@ class Spread(OneByOne):
             self._crew.append(self._hire(4 * size + ROOM))
 
     def _hire(self, size: int) -> _Worker:
-        return _Worker.start(self._answer, self._models, _Shared(size), self._threads, self._crew)
+        return _Worker.start(self._answer, self._parts, self._models, _Shared(size), self._threads, self._crew)
 
     def _shared_out(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, Any]]:
         """Each job's place and its answer, or the cause of its failure, as they come."""
@@ -149,7 +152,7 @@ class Spread(OneByOne):
                 try:
                     answer = worker.take()
                 except EOFError:
-                    answer = worker.epitaph()
+                    answer = _Failure(worker.epitaph())
                     place_in_crew = self._crew.index(worker)
                     self._crew.pop(place_in_crew)
                     worker = self._hire(worker.outbox.size)
@@ -183,6 +186,20 @@ class _Job:
     batches: NDArray[np.int64] | None = None
     offer: Mapping[str, NDArray[Any]] | None = None
     memory: Mapping[str, NDArray[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a job failed, and the traceback of its process."""
+
+    text: str
+    trace: str = ""
+
+    def remembered(self) -> str:
+        """The text, whose traceback is found by it."""
+        if self.trace:
+            remember(self.text, lambda: self.trace)
+        return self.text
 
 
 class _Shared:
@@ -226,6 +243,7 @@ class _Worker:
     @staticmethod
     def start(
         answer: Callable[[_Job, _Shared], Any],
+        parts: Sequence[tuple[str, object]],
         models: _Shared,
         outbox: _Shared,
         threads: int,
@@ -234,7 +252,7 @@ class _Worker:
         """Fork one."""
         here, there = multiprocessing.Pipe()
         strangers = [here, *(other.connection for other in others)]
-        process = fork(partial(_answer_all, answer, models, outbox, there, threads), strangers)
+        process = fork(partial(_answer_all, answer, parts, models, outbox, there, threads), strangers)
         there.close()
         return _Worker(process, here, outbox)
 
@@ -250,6 +268,8 @@ class _Worker:
             kind, value = self.connection.recv()
         except ConnectionResetError:
             raise EOFError from None
+        if kind == "late":
+            raise value
         if kind != "outcome":
             return value
         layouts, alike, loss = value
@@ -278,17 +298,31 @@ class _Worker:
 
 
 def _answer_all(
-    answer: Callable[[_Job, _Shared], Any], models: _Shared, outbox: _Shared, connection: Connection, threads: int
+    answer: Callable[[_Job, _Shared], Any],
+    parts: Sequence[tuple[str, object]],
+    models: _Shared,
+    outbox: _Shared,
+    connection: Connection,
+    threads: int,
 ) -> None:
     """The life of a worker. It ends when the other end of its connection is closed, by whatever cause."""
     torch.set_num_threads(threads)
+
+    def escape(error: TimeLimitError) -> None:
+        connection.send(("late", error))
+        os._exit(1)
+
+    escape_by(escape)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job = connection.recv()
             try:
                 found = _packed(answer(job, models), outbox)
-            except Exception as error:  # the client's own code
-                found = "failed", f"{type(error).__name__}: {error}"
+            except TimeLimitError as error:
+                found = "late", error
+            except BaseException as error:  # the client's own code
+                text = describe(error, parts, "its work")
+                found = "failed", _Failure(text, trace_of(text))
             connection.send(found)
 
 

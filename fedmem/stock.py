@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedmem.errors import ComponentError
+from fedmem.guarding import NOT_OURS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,9 @@ class StockStrategy:
         taken = {key: value for key, value in defaults.items() if others or key in known}
         try:
             return cls(**(taken | given))
-        except Exception as error:
+        except NOT_OURS:
+            raise
+        except BaseException as error:
             # Somebody else's class can fail in any way; whatever it is, it is its parameters that the user can mend.
             message = f"{self.kind} cannot be made from {given}: {type(error).__name__}: {error}"
             raise ComponentError("strategy", message) from error

@@ -24,12 +24,15 @@ from torch.nn import functional as F
 
 from fedmem.causal import CausalModel, causal
 from fedmem.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
+from fedmem.guarding import NOT_OURS, Guard, describe, part_name
 from fedmem.losses import UNASKED, mean_loss
 from fedmem.outgoing import Outgoing, Place
 from fedmem.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy, spent
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
+from fedmem.time_limit import Clock, TimeLimitError
 from fedmem.tracing import Traced
 from fedmem.types import Examples, FloatArray, IntArray, Params
+from fedmem.validation import outcome_of, tensors
 from fedmem.work import Done, LocalWork, Task, Trained, Work, pick, stack
 
 __all__ = ["Done", "Executor", "LocalWork", "OneByOne", "Stacked", "Task", "Trained", "Work", "stack"]
@@ -47,7 +50,8 @@ class Executor(ABC):
 
     Models come from the server and go back to it as tensors of the CPU, wherever they are trained: they cross once a
     round in each direction, and nothing waits for the device within a local step. Clients whose gradients are made of
-    those of single examples draw their noise from the streams of `seed`.
+    those of single examples draw their noise from the streams of `seed`. The steps of a client may take so many
+    `seconds`.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Executor(ABC):
         *,
         outgoing: Outgoing | None = None,
         seed: int = 0,
+        seconds: float = math.inf,
         device: str = "cpu",
         stack_bytes: int = 0,
         forward_rows: int = FORWARD_ROWS,
@@ -68,6 +73,7 @@ class Executor(ABC):
         self._outgoing = outgoing or Outgoing((), 0)
         self._private = client.per_example if isinstance(client, PrivateAlgorithm) else None
         self._seed = seed
+        self._seconds = seconds
         self._noise = Noise(seed)
         self._device = torch.device(device)
         self._model = model if device == "cpu" else deepcopy(model).to(self._device)
@@ -126,6 +132,20 @@ class Executor(ABC):
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
         """What comes of those clients whose own code does not fail, and why the others did, by their place."""
 
+    def _guard(self, method: str) -> Guard:
+        """Around what a client does."""
+        return Guard("client", self._client, method, others=self._parts)
+
+    @property
+    def _parts(self) -> tuple[tuple[str, object], ...]:
+        """The parts that may be at work while a client is, the client last."""
+        defences = (("defence", defence) for defence in self._outgoing.defences)
+        return (("model", self._model), *defences, ("client", self._client))
+
+    def _clock(self, count: int = 1) -> Clock:
+        """The time that so many clients have for their steps."""
+        return Clock(self._seconds, part_name("client", self._client), count)
+
     def close(self) -> None:  # noqa: B027, most hold nothing
         """Let go of what this executor holds beside memory; it is not used afterwards."""
 
@@ -167,8 +187,10 @@ class OneByOne(Executor):
         for i in range(len(work)):
             try:
                 found[i] = self._client_of(work, i)
-            except Exception as error:  # the client's own code: whether the run may go on is decided elsewhere
-                failed[i] = f"{type(error).__name__}: {error}"
+            except (*NOT_OURS, TimeLimitError):
+                raise
+            except BaseException as error:  # the client's own code: whether the run may go on is decided elsewhere
+                failed[i] = describe(error, self._parts, "its work")
         if not failed:
             return gathered(work, list(found.values())), failed
         return gathered(work.take(list(found)), list(found.values())) if found else None, failed
@@ -182,12 +204,41 @@ class OneByOne(Executor):
     def _train_one(
         self, place: Place, before: Params, batches: IntArray, offer: Params, memory: Params
     ) -> tuple[Outcome, float]:
-        state = self._client.init(before, offer, memory)
+        with self._guard("init"):
+            state = self._client.init(before, offer, memory)
         losses: list[Tensor] = []
         shares: list[Tensor] = []
         size = sum(value.numel() for value in before.values())
         noise = self._noise.of(place.run, place.round, place.client, size)
+        with self._guard("step"), self._clock() as clock:
+            state = self._steps(state, batches, noise, losses, shares, clock)
+        with self._guard("final") as guard:
+            outcome = outcome_of(guard, self._client.final(state, before), before)
+        if self._private:
+            told = np.zeros(batches.shape)
+            told[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
+            own = spent(batches, told, memory)
+            outcome = replace(outcome, memory={**outcome.memory, **own}, report={**outcome.report, **own})
+        if self._outgoing:
+            drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
+            with self._guard("apply") as guard:
+                sent = self._outgoing.sent(outcome.sent, before, drawn)
+                tensors(guard, "what is sent", sent, before)
+            outcome = replace(outcome, sent=sent)
+        return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
+
+    def _steps(
+        self,
+        state: ClientState,
+        batches: IntArray,
+        noise: Iterator[Tensor],
+        losses: list[Tensor],
+        shares: list[Tensor],
+        clock: Clock,
+    ) -> ClientState:
+        """The state after all steps; takes note of the loss of each, and of shares where they are known."""
         for batch in batches:
+            clock.check()
             rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
             inputs, targets = self._inputs[rows], self._targets[rows]
             if self._sums is not None:
@@ -204,16 +255,7 @@ class OneByOne(Executor):
                 return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
             state = self._client.step(state, gradient)
-        outcome = self._client.final(state, before)
-        if self._private:
-            told = np.zeros(batches.shape)
-            told[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
-            own = spent(batches, told, memory)
-            outcome = replace(outcome, memory={**outcome.memory, **own}, report={**outcome.report, **own})
-        if self._outgoing:
-            drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
-            outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, drawn))
-        return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
+        return state
 
     def _noisy(
         self,
@@ -300,12 +342,16 @@ class Stacked(Executor):
         """See `Executor.attempt_all`: a stack that fails is trained again one by one, to find out who it is."""
         try:
             return self.train_all(work), {}
-        except Exception:
-            settings = {"outgoing": self._outgoing, "seed": self._seed, "device": self.device}
+        except (*NOT_OURS, TimeLimitError):
+            raise
+        except BaseException as error:
+            settings = {"outgoing": self._outgoing, "seed": self._seed, "seconds": self._seconds, "device": self.device}
             reference = OneByOne(self._model, self._client, self._store, **settings)
             done, failed = reference.attempt_all(work)
             if not failed:
-                raise  # no client fails alone: the stack is at fault
+                # no client fails alone: the stack is at fault
+                with self._guard("a stack of clients, which fails although each by itself does not"):
+                    raise error
             good = [i for i in range(len(work)) if i not in failed]
             with suppress(Exception):  # some algorithms cannot be stacked, with or without those
                 # the others as a stack again: that somebody else fails changes no bit of theirs
@@ -330,8 +376,12 @@ class Stacked(Executor):
         before = {name: value.index_select(0, places) for name, value in self._here(padded.models).items()}
         offer, memory = self._here(padded.offer), self._here(stack(padded.memory) if padded.memory else {})
         state = self._init(before, offer, memory)
-        state, totals, shares = self._all_steps(state, padded)
+        with self._clock(count) as clock:
+            state, totals, shares = self._all_steps(state, padded, clock)
         outcome = self._final(state, before)
+        with self._guard("final") as guard:
+            tensors(guard, "sent", outcome["sent"], before)
+            tensors(guard, "kept", outcome["kept"] or outcome["sent"], before)
         if self._private is not None:
             own = stack([spent(padded.batches[i], shares[i], padded.memory_of(i)) for i in range(size)])
             outcome |= {part: {**outcome[part], **own} for part in ("memory", "report")}
@@ -339,13 +389,15 @@ class Stacked(Executor):
             drawn = self._here(self._outgoing.draws(padded.before(0), [padded.place(i) for i in range(size)]))
             outcome["kept"] = outcome["kept"] or outcome["sent"]
             outcome["sent"] = self._sent(outcome["sent"], before, drawn)
+            with self._guard("apply") as guard:
+                tensors(guard, "what is sent", outcome["sent"], before)
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
         cut["kept"] = cut["kept"] or cut["sent"]
         with np.errstate(invalid="ignore"):
             loss = totals[:count].cpu().numpy() / (work.batches >= 0).any(axis=2).sum(axis=1)
         return Done(work=work, loss=loss, **cut)
 
-    def _all_steps(self, state: ClientState, work: Work) -> tuple[ClientState, Tensor, FloatArray]:
+    def _all_steps(self, state: ClientState, work: Work, clock: Clock) -> tuple[ClientState, Tensor, FloatArray]:
         """The state after every client has done its steps, the sum of the losses that each met (T,), and shares.
 
         Those (T, S, B) are what is known of the gradients of single examples, if anything.
@@ -368,7 +420,7 @@ class Stacked(Executor):
                 # in the places after `active` those who are done go on, to no effect
                 taken = min(_bucket(active), len(work))
                 state, losses = self._some_steps(
-                    _part(state, 0, taken), rows[first:last, :taken], masks[first:last, :taken], noise[:taken]
+                    _part(state, 0, taken), rows[first:last, :taken], masks[first:last, :taken], noise[:taken], clock
                 )
                 for step, told in enumerate(losses, start=first):
                     if self._private is None:
@@ -388,7 +440,7 @@ class Stacked(Executor):
         return [self._noise.of(place.run, place.round, place.client, size) for place in places]
 
     def _some_steps(
-        self, state: ClientState, rows: Tensor, masks: Tensor, noise: Sequence[Iterator[Tensor]]
+        self, state: ClientState, rows: Tensor, masks: Tensor, noise: Sequence[Iterator[Tensor]], clock: Clock
     ) -> tuple[ClientState, list[Tensor]]:
         """These steps (S, T, B) for all clients, and the losses (T,) of each step."""
         batches: Iterator[tuple[Tensor, ...]] = zip(rows, masks, strict=True)
@@ -401,12 +453,14 @@ class Stacked(Executor):
         written = self._one_step.overwriting(state, *given) if len(rows) > 1 else None
         if written is None:
             for batch in batches:
+                clock.check()
                 state, loss = self._one_step(state, *self._batch(*batch))
                 losses.append(loss)
             return state, losses
         # from tensor to tensor, with nothing in between
         leaves = [value for params in state.values() for value in params.values()]
         for batch in batches:
+            clock.check()
             *leaves, loss = written(*leaves, *self._batch(*batch))
             losses.append(loss)
         values = iter(leaves)

@@ -15,6 +15,7 @@ from fedmem.model_checks import mismatch
 from fedmem.observe import OnError, checked_on_error
 from fedmem.seeding import stream
 from fedmem.types import Level, Params, Transition
+from fedmem.validation import reconstructed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +129,7 @@ class WatchLeakage:
         targets = [replace(target, model=targets[0].model) for target in targets]
         rngs = [stream(self._seed, "attack", round=t.round, client=place) for place, t in enumerate(attacked)]
         for place, (one, target, found) in enumerate(
-            zip(attacked, targets, self._attack.reconstruct(targets, rngs), strict=True)
+            zip(attacked, targets, reconstructed(self._attack, targets, rngs), strict=True)
         ):
             for name, rows in self._sets.items():
                 gallery = self._references.get(name, rows[:0])

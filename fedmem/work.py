@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from fedmem.components import ClientAlgorithm, Outcome
+from fedmem.guarding import Guard
 from fedmem.outgoing import Place
 from fedmem.seeding import Streams
 from fedmem.types import BoolArray, Federation, FloatArray, IntArray, Params
+from fedmem.validation import batches_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -191,13 +193,16 @@ class LocalWork:
         """The work of one client; equal arguments give equal batches, whenever it is asked for."""
         rows = self._federation.rows(run, client, round)
         (rng,) = self._streams.each(run=[run], round=round, client=[client])
+        with Guard("client", self._client, "batches", round=round, run=run, client=client) as guard:
+            batches = self._batches(guard, run, round, len(rows), rng)
+        self._check(round, [run], [client], [rows], batches[None])
         return Task(
             run=run,
             round=round,
             client=client,
             before=before,
             rows=rows,
-            batches=self._batches(run, round, len(rows), rng),
+            batches=batches,
             offer={"round": torch.tensor(float(round))},
         )
 
@@ -215,8 +220,16 @@ class LocalWork:
         runs, clients = run.tolist(), client.tolist()
         rows = [self._federation.rows(r, k, round) for r, k in zip(runs, clients, strict=True)]
         streams = self._streams.each(run=runs, round=round, client=clients)
-        positions = [self._batches(r, round, len(own), rng) for r, own, rng in zip(runs, rows, streams, strict=True)]
-        batches, steps = _joined(rows, positions)
+        positions: list[IntArray] = []
+
+        def where() -> dict[str, int]:
+            return {"run": runs[len(positions)], "client": clients[len(positions)]}
+
+        with Guard("client", self._client, "batches", round=round, where=where) as guard:
+            for r, own, rng in zip(runs, rows, streams, strict=True):
+                positions.append(self._batches(guard, r, round, len(own), rng))
+        places, steps = _together(positions)
+        self._check(round, runs, clients, rows, places)
         number = torch.full((len(runs),), float(round))
         return Work(
             round=round,
@@ -225,28 +238,43 @@ class LocalWork:
             models=models,
             model=model,
             rows=tuple(rows),
-            batches=batches,
+            batches=_rows_at(rows, places),
             steps=steps,
             offer={**(offer or {}), "round": number},
             memory=memory,
         )
 
-    def _batches(self, run: int, round: int, count: int, rng: np.random.Generator) -> IntArray:
+    def _batches(self, guard: Guard, run: int, round: int, count: int, rng: np.random.Generator) -> IntArray:
         """Positions among the rows of a client; where it goes from client to client, the batches that each would have.
 
         These are of the streams of the clients, so that one model meets what would have been met side by side.
         """
         apart = self._federation.apart
         if apart is None or not self._federation.by_client:
-            return self._client.batches(count, rng)
+            return batches_of(guard, self._client.batches(count, rng))
         clients = list(range(apart.num_clients))
         sizes = [len(apart.rows(run, k, round)) for k in clients]
         streams = self._streams.each(run=[run] * len(clients), round=round, client=clients)
-        own = [self._client.batches(size, stream) for size, stream in zip(sizes, streams, strict=True)]
+        own = [
+            batches_of(guard, self._client.batches(size, stream)) for size, stream in zip(sizes, streams, strict=True)
+        ]
         starts = np.cumsum([0, *sizes[:-1]])
         return np.concatenate(
             [np.where(batches >= 0, batches + start, -1) for batches, start in zip(own, starts, strict=True)]
         )
+
+    def _check(
+        self, round: int, runs: Sequence[int], clients: Sequence[int], rows: Sequence[IntArray], places: IntArray
+    ) -> None:
+        """No client trains on rows of another: its batches (T, S, B) hold positions among its own rows, or -1."""
+        sizes = np.fromiter((len(own) for own in rows), dtype=np.int64, count=len(rows))
+        outside = (places.max(axis=(1, 2), initial=-1) >= sizes) | (places.min(axis=(1, 2), initial=-1) < -1)
+        if not outside.any():
+            return
+        i = int(np.flatnonzero(outside)[0])
+        odd = places[i][(places[i] >= sizes[i]) | (places[i] < -1)][0]
+        with Guard("client", self._client, "batches", round=round, run=runs[i], client=clients[i]) as guard:
+            guard.wrong(f"it returned position {odd}, should be 0 to {sizes[i] - 1}, or -1 for no row")
 
     def keep(self, work: Work) -> None:
         """Remember work as it was given, until `forget`."""
@@ -275,15 +303,25 @@ def pick(part: Params, i: int) -> Params:
 
 def _joined(rows: Sequence[IntArray], positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
     """Batches of positions as one array (T, S, B) of rows of the store, and the number of steps of each client."""
+    places, steps = _together(positions)
+    return _rows_at(rows, places), steps
+
+
+def _together(positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+    """Batches of positions as one array (T, S, B), -1 where there is none, and the number of steps of each client."""
     steps = np.fromiter((len(part) for part in positions), dtype=np.int64, count=len(positions))
-    width = max((part.shape[1] for part in positions), default=0)
     if all(part.shape == positions[0].shape for part in positions):
-        batches = np.stack(positions) if positions else np.empty((0, 0, 0), dtype=np.int64)
-    else:
-        batches = np.full((len(positions), int(steps.max()), width), -1, dtype=np.int64)
-        for i, part in enumerate(positions):
-            batches[i, : part.shape[0], : part.shape[1]] = part
+        return np.stack(positions) if positions else np.empty((0, 0, 0), dtype=np.int64), steps
+    width = max(part.shape[1] for part in positions)
+    batches = np.full((len(positions), int(steps.max()), width), -1, dtype=np.int64)
+    for i, part in enumerate(positions):
+        batches[i, : part.shape[0], : part.shape[1]] = part
+    return batches, steps
+
+
+def _rows_at(rows: Sequence[IntArray], batches: IntArray) -> IntArray:
+    """The rows of the store at positions (T, S, B) among the rows of each client."""
     starts = np.cumsum([0, *(len(own) for own in rows)])[:-1]
     everything = np.concatenate([np.zeros(1, dtype=np.int64), *rows])
     chosen = everything[np.where(batches >= 0, batches + starts[:, None, None] + 1, 0)]
-    return np.where(batches >= 0, chosen, -1), steps
+    return np.where(batches >= 0, chosen, -1)

@@ -199,10 +199,18 @@ class RuleStrategy(FedAvg):
             generators=self._lent,
             guests=self._guests,
         )
-        after, self._state = self._rule.rule(self._state, round)
+        after = self._apply(round)
         return ArrayRecord(
             {name: Array(after[name][0].numpy()) if name in after else array for name, array in arrays.items()}
         )
+
+    def _apply(self, round: Round) -> Arrays:
+        """The next model. Errors: `ValueError` where the rule gives it other names, shapes or types."""
+        assert self._state is not None
+        after, self._state = self._rule.rule(self._state, round)
+        for text in wrong_models(after, self._before):
+            raise ValueError(text)
+        return after
 
     def _begin(self, arrays: ArrayRecord) -> None:
         """Remember the model that the replies will be compared with."""
@@ -253,12 +261,27 @@ class RuleStrategy(FedAvg):
             generators=self._lent,
             guests=self._guests,
         )
-        assert self._state is not None
-        after, self._state = self._rule.rule(self._state, round)
+        after = self._apply(round)
         others = [name for name in sent if name not in self._before]
-        after |= {name: self._received[name] if self.noisy else _lower_median(sent[name]) for name in others}
+        after = after | {name: self._received[name] if self.noisy else _lower_median(sent[name]) for name in others}
         arrays = ArrayRecord({name: Array(after[name][0].to(value.dtype).numpy()) for name, value in sent.items()})
         return arrays, self.train_metrics_aggr_fn([reply.content for reply in valid], self.weighted_by_key)
+
+
+def wrong_models(after: Arrays, before: Arrays) -> Iterable[str]:
+    """What is wrong with the models (R, ...) that a rule returned, held against those that were sent out.
+
+    >>> list(wrong_models({"w": torch.zeros(1, 3)}, {"w": torch.zeros(1, 2)}))
+    ["the model's 'w' has shape (1, 3), should be (1, 2)"]
+    """
+    for name, value in before.items():
+        given = after.get(name)
+        if not isinstance(given, torch.Tensor):
+            yield f"the model's {name!r} is {'missing' if given is None else type(given).__name__}, should be a tensor"
+        elif given.shape != value.shape:
+            yield f"the model's {name!r} has shape {tuple(given.shape)}, should be {tuple(value.shape)}"
+        elif not given.is_floating_point():
+            yield f"the model's {name!r} is {given.dtype}, should be {value.dtype}"
 
 
 def _is_weight(name: str, values: torch.Tensor) -> bool:

@@ -109,7 +109,7 @@ def test_the_data_are_checked_before_anything_is_trained(tmp_path: Path) -> None
 
 def test_a_probe_that_raises_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
     broken = tiny(probes=[{"kind": f"{__name__}:Broken"}])
-    with pytest.raises(RunError, match=r"round 0, level global: probe .*Broken.* failed: ZeroDivisionError"):
+    with pytest.raises(RunError, match=r"round 0, level global: probe .*Broken failed in observe: ZeroDivisionError"):
         run(broken, out=tmp_path)
     assert not list(tmp_path.rglob("*.parquet"))
 
@@ -122,7 +122,7 @@ class Vague(Broken):
 
 
 def test_a_reading_about_several_runs_is_refused_where_it_is_made(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"round 0, level global: probe .*Vague gave a reading about no transition"):
+    with pytest.raises(RunError, match=r"round 0, level global: probe .*Vague failed in observe: it returned a reading about no"):
         run(tiny(probes=[{"kind": f"{__name__}:Vague"}]), out=tmp_path)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import faulthandler
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -34,6 +34,7 @@ from fedmem.engines._letters import (
     record_of,
     told,
 )
+from fedmem.guarding import NOT_OURS, describe
 from fedmem.observe import TRACE, params_of
 from fedmem.outgoing import Outgoing
 from fedmem.scenario import parse_scenario
@@ -169,8 +170,19 @@ def _answered(message: Message, answer: Callable[[Assignment], RecordDict]) -> M
     try:
         with _bounded(work.seconds), _threads(work):
             return Message(answer(work), reply_to=message)
-    except (Exception, SystemExit) as error:
-        return Message(Error(FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
+    except NOT_OURS:
+        raise
+    except BaseException as error:
+        return Message(Error(FAILED, describe(error, _parts(work), "its work")), reply_to=message)
+
+
+def _parts(work: Assignment) -> Sequence[tuple[str, object]]:
+    """The parts that may have been at work; the scenario itself may be what fails."""
+    try:
+        place = _workplace(work.scenario)
+    except Exception:
+        return (("client", ""),)
+    return (("model", place.federation.model), ("client", place.scenario.client))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from fedmem.credit import canaries_of
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.errors import RunError
+from fedmem.guarding import Guard
 from fedmem.observe import Observed, Watcher, params_of
 from fedmem.roster import Roster
 from fedmem.types import Federation, Params, Participation
@@ -93,7 +94,9 @@ def one_run(
     send: Send,
 ) -> tuple[Params, list[Participation]]:
     """The strategy's own loop over rounds: its last global model, and who failed in which of them."""
-    strategy = scenario.strategy.make(len(roster.cohort(1)))
+    cohort = roster.cohort(1)
+    with Guard("strategy", scenario.strategy, "make", run=run):
+        strategy = scenario.strategy.make(len(cohort))
     observed = Observed(
         strategy,
         *watchers,
@@ -105,6 +108,7 @@ def one_run(
         same_cohorts=scenario.roster != "own",
         kept=kept,
         canaries=canaries_of(scenario),
+        finite=not scenario.tolerate.not_finite,
     )
     grid = LocalGrid(federation.num_clients, lambda messages: send(Waiting(observed, messages)))
     if hasattr(strategy, "introduce"):

@@ -151,7 +151,7 @@ class FlowerRuntime:
             round=round,
             remembers=self._remembers.get((run, client), 0),
             watched=any(watcher.wants(round) for watcher in self._watchers),
-            seconds=CLIENT_SECONDS,
+            seconds=min(CLIENT_SECONDS, self._scenario.speed.seconds_per_client),
         )
 
     def _one_run(self, run: int, send: Send) -> Params:

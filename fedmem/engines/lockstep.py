@@ -22,13 +22,15 @@ from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
 from fedmem.errors import RunError
+from fedmem.guarding import Guard, with_trace
 from fedmem.joining import Lost
 from fedmem.observe import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
 from fedmem.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
 from fedmem.training import Executor
 from fedmem.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
+from fedmem.validation import a_kind, by_run
 from fedmem.work import Done, LocalWork, Work, pick, stack
-from strategies._rule import Round
+from strategies._rule import Round, wrong_models
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -123,7 +125,8 @@ class Lockstep:
                     batches.setdefault((round, tuple(sorted(order.offer))), []).append(order)
                 else:
                     task = self._work.task(run, round, order.client, order.before)
-                    replies[run][place] = reply_to(message, evaluated(self._federation, task))
+                    with Guard("model", self._federation.model, "forward", round=round, run=run, client=order.client):
+                        replies[run][place] = reply_to(message, evaluated(self._federation, task))
         for (round, _), orders in batches.items():
             for order, reply in zip(orders, self._trained(round, orders), strict=True):
                 replies[order.run][order.place] = reply
@@ -202,6 +205,11 @@ class Lockstep:
         """
         if self._wanted(work.round):
             self._work.keep(work)
+        with Guard("client", self._scenario.client, "its work", round=work.round):
+            return self._attempt(work)
+
+    def _attempt(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """See `_train`."""
         failed = self._known(work)
         going = np.array([i for i in range(len(work)) if i not in failed], dtype=np.int64)
         done = None
@@ -266,13 +274,15 @@ class Lockstep:
         """The same rounds without messages: transitions, cohorts, batches and results are the same."""
         strategy: Any = self._scenario.strategy
         before = stack([self._federation.initial_of(run) for run in runs])
-        state = strategy.state(before, self._federation.num_clients)
+        with Guard("strategy", strategy, "state") as guard:
+            state = by_run(guard, "it", strategy.state(before, self._federation.num_clients), (len(runs),))
         canaries = canaries_of(self._scenario)
         self._show(0, partial(self._at_servers, runs, 0, before, before, None))
         for round in range(1, self._scenario.rounds + 1):
             cohorts = [self._rosters[run].cohort(round) for run in runs]
             clients = _places(cohorts)
-            offer = strategy.offer(state, clients)
+            with Guard("strategy", strategy, "offer", round=round) as guard:
+                offer = by_run(guard, "it", strategy.offer(state, clients), tuple(clients.shape))
             run, place = (clients >= 0).nonzero(as_tuple=True)
             done: Done | None = None
             if len(run):
@@ -294,8 +304,7 @@ class Lockstep:
                 drawn = partial(self._drawn, runs, round)
                 guests = None if canaries is None else partial(canaries.sums, runs, round)
                 given = _stacked_round(round, before, done, clients, runs, drawn)
-                moved, later = strategy.rule(state, replace(given, guests=guests))
-                after = {name: moved[name].to(value.dtype) for name, value in before.items()}
+                after, later = self._moved(strategy, state, replace(given, guests=guests), runs)
                 anybody = (clients >= 0).any(dim=1)
                 if not anybody.all() and not noisy:
                     after = {name: _where(anybody, after[name], value) for name, value in before.items()}
@@ -305,6 +314,23 @@ class Lockstep:
             before = after
             self._on_round(round)
         return [pick(before, i) for i in range(len(runs))]
+
+    def _moved(self, strategy: Any, state: Params, given: Round, runs: Sequence[int]) -> tuple[Params, Params]:
+        """The next models and the next state, by the strategy's rule."""
+        with Guard("strategy", strategy, "rule", round=given.number) as guard:
+            result = strategy.rule(state, given)
+            if not isinstance(result, tuple) or len(result) != 2:
+                guard.wrong(f"it returned {a_kind(result)}, should be the next models and the next state")
+            moved = by_run(guard, "the model", result[0], (len(runs),))
+            later = by_run(guard, "the state", result[1], (len(runs),))
+            for text in wrong_models(moved, given.before):
+                guard.wrong(text)
+        after = {name: moved[name].to(value.dtype) for name, value in given.before.items()}
+        if not self._scenario.tolerate.not_finite:
+            for i, name in _not_finite(after):
+                with Guard("strategy", strategy, "rule", round=given.number, run=runs[i]) as guard:
+                    guard.wrong(f"{not_finite({name: after[name][i]})}")
+        return after, later
 
     def _drawn(self, runs: Sequence[int], round: int) -> tuple[np.random.Generator, ...]:
         """What the rule draws from in each run."""
@@ -328,7 +354,8 @@ class Lockstep:
             ]
             asked = int(np.count_nonzero(work.run == run))
             if len(lost) > self._scenario.tolerate.failed * asked:
-                raise RunError(too_many_failed(work.round, len(lost), asked, clients[0], failed[lost[0]]))
+                cause = failed[lost[0]]
+                raise with_trace(RunError(too_many_failed(work.round, len(lost), asked, clients[0], cause)), cause)
 
     def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
         """Build the transitions only where somebody wants them."""
@@ -397,6 +424,15 @@ class _Order:
     @property
     def client(self) -> int:
         return int(self.message.metadata.dst_node_id) - FIRST_NODE
+
+
+def _not_finite(models: Params) -> Iterator[tuple[int, str]]:
+    """Run and parameter of each array (R, ...) with values that are not finite; one pass where there are none."""
+    for name, value in models.items():
+        flat = value.reshape(len(value), -1)
+        if not flat.sum(dim=1).isfinite().all():
+            for i in (~flat.isfinite().all(dim=1)).nonzero().flatten().tolist():
+                yield i, name
 
 
 def _where(runs: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

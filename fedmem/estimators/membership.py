@@ -9,8 +9,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from fedmem.components import MembershipAttack, Signals
+from fedmem.guarding import Guard
 from fedmem.statistics import auc, mean, null_tpr, smallest_fpr, tpr, weightings
 from fedmem.types import Estimate, FloatArray, IntArray, Reading, View
+from fedmem.validation import scores_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,9 @@ class Membership:
 
     def _scores(self, view: View, rows: IntArray) -> FloatArray:
         """(R, n) scores of these examples: each of the Q models attacked by itself, then averaged."""
-        models = [self.attack.scores(_signals(view, rows, q)) for q in range(view.margin.shape[1])]
+        signals = [_signals(view, rows, q) for q in range(view.margin.shape[1])]
+        with Guard("attack", self.attack, "scores") as guard:
+            models = [scores_of(guard, self.attack.scores(seen), seen.margin) for seen in signals]
         return mean(np.stack(models, axis=1), axis=1)
 
 

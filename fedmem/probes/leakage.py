@@ -14,6 +14,7 @@ from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import checked, of_attack, of_victim
 from fedmem.probes._victims import Victim, score, sheet
 from fedmem.types import Level, Measurement, Reading, Transition
+from fedmem.validation import reconstructed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +161,7 @@ class Leakage:
                 context.stream(word, run=t.run, round=t.round, client=t.client)
                 for word, t in zip(words, places, strict=True)
             ]
-            found = self.attack.reconstruct([case.target for case in cases], rngs)
+            found = reconstructed(self.attack, [case.target for case in cases], rngs)
             shown: dict[str, list[Victim]] = {}
             for case, result in zip(cases, found, strict=True):
                 scored = score(case, checked(case, result), context, self.gallery)

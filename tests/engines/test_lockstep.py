@@ -323,8 +323,8 @@ class Narrow(FedAvg):
     [
         ("Lazy", r"run 0: strategy Lazy stopped after round 1 of 4"),
         ("Silent", r"strategy Silent returned NoneType from start"),
-        ("Broken", r"round 1: strategy Broken raised ZeroDivisionError: of the server \(.*test_lockstep.py:\d+\)"),
-        ("Leaving", r"round 1: strategy Leaving raised SystemExit"),
+        ("Broken", r"round 1, run 0: strategy .*Broken failed in aggregate_train: ZeroDivisionError: of the server \(.*test_lockstep.py:\d+\)"),
+        ("Leaving", r"round 1, run 0: strategy .*Leaving failed in aggregate_train: SystemExit: 0 \(.*test_lockstep.py:\d+\)"),
         ("Narrow", r"parameter '.*' is missing, unknown or of another shape"),
     ],
 )

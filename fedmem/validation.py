@@ -1,0 +1,457 @@
+"""What parts return, held against their contracts: what does not fit fails the run, by the name of the part.
+
+Each function is given the guard around the call and what the part returned, and hands it back as it is used. The
+contracts themselves stand in `components.py`; here is only what would otherwise give wrong numbers, or an error far
+from its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.guarding import Guard
+from fedmem.types import (
+    BoolArray,
+    Dataset,
+    Estimate,
+    Examples,
+    FloatArray,
+    Injected,
+    IntArray,
+    Measurement,
+    Params,
+    Reading,
+    References,
+    Transition,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedmem.components import GradientTarget, Outcome, Reconstruction, ReconstructionAttack
+
+
+def a_kind(value: object) -> str:
+    """Type and shape of a value, for messages.
+
+    >>> a_kind(np.zeros((2, 3))), a_kind(None), a_kind([1])
+    ('float64 of shape (2, 3)', 'nothing', 'list')
+    """
+    if value is None:
+        return "nothing"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return type(value).__name__
+
+
+# --- data sets -----------------------------------------------------------------------------------------------------
+
+
+def dataset_of(guard: Guard, data: object) -> Dataset:
+    """A data set whose rows and targets are of the right types, finite, and within their ranges."""
+    if not isinstance(data, Dataset):
+        guard.wrong(f"it returned {a_kind(data)}, should be a fedmem.types.Dataset")
+    classes = data.num_classes
+    guard.require(_whole(classes) and classes > 0, f"num_classes is {_cut(classes)}, should be a whole number above 0")
+    for name, rows in (("train", data.train), ("test", data.test)):
+        _rows(guard, name, rows, classes, text=bool(data.vocabulary))
+    guard.require(len(data.train), "there are no training rows; a data set needs one at least")
+    shapes = data.train.inputs.shape[1:], data.test.inputs.shape[1:]
+    guard.require(
+        shapes[0] == shapes[1], f"inputs of train have shape {shapes[0]}, those of test {shapes[1]}; give equal ones"
+    )
+    if data.natural is not None:
+        natural = np.asarray(data.natural)
+        guard.require(
+            natural.shape == (len(data.train),) and natural.dtype.kind in "iu",
+            f"natural is {a_kind(natural)}, should be whole numbers of shape ({len(data.train)},): an owner for each "
+            "training row",
+        )
+    return data
+
+
+def _rows(guard: Guard, name: str, rows: object, classes: int, *, text: bool) -> None:
+    """Inputs, targets and ids of some examples."""
+    if not isinstance(rows, Examples):
+        guard.wrong(f"{name} is {a_kind(rows)}, should be fedmem.types.Examples")
+    for field, wanted in (("inputs", np.int64 if text else np.float32), ("targets", np.int64), ("ids", np.int64)):
+        array = getattr(rows, field)
+        if not isinstance(array, np.ndarray) or array.dtype != wanted:
+            guard.wrong(f"{name}.{field} is {a_kind(array)}, should be an array of {np.dtype(wanted)}")
+    shape = rows.inputs.shape if text else rows.inputs.shape[:1]
+    guard.require(
+        rows.targets.shape == shape,
+        f"{name}.targets has shape {rows.targets.shape}, should be {shape} beside inputs of {rows.inputs.shape}",
+    )
+    _within(guard, f"{name}.targets", rows.targets, -1 if text else 0, classes - 1)
+    if text:
+        _within(guard, f"{name}.inputs", rows.inputs, 0, classes - 1)
+    else:
+        finite(guard, f"{name}.inputs", rows.inputs)
+
+
+def _within(guard: Guard, name: str, values: NDArray[Any], low: int, high: int) -> None:
+    if values.size and (values.min() < low or values.max() > high):
+        place = tuple(np.argwhere((values < low) | (values > high))[0].tolist())
+        guard.wrong(f"{name} is {values[place]} at row {place[0]}, should be {low} to {high}")
+
+
+def finite(guard: Guard, name: str, values: NDArray[Any]) -> None:
+    """Every value is a number. One pass without a copy where all are."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if np.isfinite(values.sum(dtype=np.float64)):
+            return
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        guard.wrong(
+            f"{name} has {int(wrong.sum())} values that are not finite, the first {values[place]} at row {place[0]}"
+        )
+
+
+# --- partitions and injections -------------------------------------------------------------------------------------
+
+
+def parts_of(guard: Guard, held: object) -> Sequence[Any]:
+    """Arrays of whole numbers, one for each client; which rows they must be is checked where they are used."""
+    if not isinstance(held, Sequence):
+        guard.wrong(f"it returned {a_kind(held)}, should be one array of rows for each client")
+    for client, rows in enumerate(held):
+        if not isinstance(rows, np.ndarray) or rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+            guard.wrong(f"the rows of client {client} are {a_kind(rows)}, should be whole numbers of shape (n,)")
+    return held
+
+
+def shifted_of(guard: Guard, shown: object, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inputs as a client sees them: of the same type and shape, in [0, 1]."""
+    if not isinstance(shown, np.ndarray) or (shown.dtype, shown.shape) != (inputs.dtype, inputs.shape):
+        guard.wrong(f"it returned {a_kind(shown)}, should be {a_kind(inputs)}")
+    finite(guard, "it", shown)
+    guard.require(not shown.size or (shown.min() >= 0 and shown.max() <= 1), "it returned values outside of [0, 1]")
+    return shown
+
+
+def count_of(guard: Guard, value: object) -> int:
+    """A whole number, 0 or more."""
+    if not _whole(value) or value < 0:  # type: ignore[operator]
+        guard.wrong(f"it returned {_cut(value)}, should be a whole number, 0 or more")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def injected_of(
+    guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], text: bool
+) -> Injected:
+    """What an injection adds: examples like those of the data, each with a holder and copies."""
+    if not isinstance(planned, Injected):
+        guard.wrong(f"it returned {a_kind(planned)}, should be fedmem.types.Injected")
+    for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
+        if rows is None:
+            continue
+        _rows(guard, name, rows, classes, text=text)
+        guard.require(
+            rows.inputs.shape[1:] == like.shape,
+            f"{name}.inputs has shape {rows.inputs.shape}, should be (n, {', '.join(map(str, like.shape))})",
+        )
+    count = len(planned.examples)
+    for name, low, high in (("holder", -1, clients - 1), ("copies", 1, 2**31 - 1)):
+        values = getattr(planned, name)
+        _whole_numbers(guard, name, values, count)
+        _within(guard, name, values, low, high)
+    copies = int(planned.copies.sum())
+    highest = -1 if planned.extra is None else len(planned.extra) - 1
+    for name, low, high in (("slots", -1, highest), ("owners", -1, clients - 1)):
+        values = getattr(planned, name)
+        if values is not None:
+            _whole_numbers(guard, name, values, copies)
+            _within(guard, name, values, low, high)
+    for name in ("start", "stop"):
+        value = getattr(planned, name)
+        guard.require(value is None or (_whole(value) and value >= 0), f"{name} is {_cut(value)}, should be a round")
+    count_of(guard, planned.unmasked)
+    return planned
+
+
+def references_of(guard: Guard, made: object, name: str, *, count: int, like: NDArray[Any], text: bool) -> References:
+    """Fresh members of a family, of the shape of the inputs."""
+    if isinstance(made, np.ndarray):
+        made = References(family=name, inputs=made)
+    if not isinstance(made, References):
+        guard.wrong(f"it returned {a_kind(made)}, should be an array of inputs, or fedmem.types.References")
+    inputs = made.inputs
+    wanted = np.dtype(np.int64 if text else np.float32)
+    if not isinstance(inputs, np.ndarray) or inputs.dtype != wanted or inputs.shape[1:] != like.shape:
+        guard.wrong(f"inputs are {a_kind(inputs)}, should be {wanted} of shape {(count, *like.shape)}")
+    guard.require(
+        text or len(inputs) == count, f"it returned {len(inputs)} references, should be the {count} that were asked for"
+    )
+    if not text:
+        finite(guard, "inputs", inputs)
+    return made
+
+
+def _whole_numbers(guard: Guard, name: str, values: object, count: int) -> None:
+    if not isinstance(values, np.ndarray) or values.shape != (count,) or values.dtype.kind not in "iu":
+        guard.wrong(f"{name} is {a_kind(values)}, should be whole numbers of shape ({count},)")
+
+
+# --- samplers ------------------------------------------------------------------------------------------------------
+
+
+def cohort_of(guard: Guard, picked: object, clients: int) -> IntArray:
+    """Client numbers, sorted, each once."""
+    try:
+        array = np.asarray(picked)
+    except ValueError:
+        array = np.empty(0, dtype=object)
+    if picked is None or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        given = a_kind(array) if isinstance(picked, (np.ndarray, list, tuple)) else a_kind(picked)
+        guard.wrong(f"it returned {given}, should be whole numbers of shape (n,): the clients of the round")
+    found = array.astype(np.int64)
+    outside = found[(found < 0) | (found >= clients)]
+    if outside.size:
+        guard.wrong(f"it returned client {outside[0]}, should be numbers from 0 to {clients - 1}")
+    steps = np.diff(found)
+    if (steps <= 0).any():
+        place = int(np.flatnonzero(steps <= 0)[0])
+        one, other = found[place : place + 2].tolist()
+        said = f"client {one} twice" if one == other else f"client {one} before {other}"
+        guard.wrong(f"it returned {said}, should be sorted clients, each once")
+    return found
+
+
+def reachable_of(guard: Guard, there: object, clients: int) -> BoolArray:
+    """Who can be reached."""
+    if not isinstance(there, np.ndarray) or there.dtype != np.bool_ or there.shape != (clients,):
+        guard.wrong(f"it returned {a_kind(there)}, should be bool of shape ({clients},)")
+    return there
+
+
+def chances_of(guard: Guard, chances: object, picked: IntArray, clients: int) -> FloatArray | None:
+    """Inclusion probabilities, above 0 for every client that was picked."""
+    if chances is None:
+        return None
+    if not isinstance(chances, np.ndarray) or chances.dtype.kind != "f" or chances.shape != (clients,):
+        guard.wrong(f"it returned {a_kind(chances)}, should be float64 of shape ({clients},)")
+    inside = (chances >= 0) & (chances <= 1 + 1e-9)
+    if not inside.all():
+        client = int(np.flatnonzero(~inside)[0])
+        guard.wrong(f"it returned {chances[client]} for client {client}, should be a probability")
+    never = picked[chances[picked] == 0]
+    if never.size:
+        guard.wrong(f"it returned probability 0 for client {never[0]}, which the sampler has picked in this round")
+    return chances
+
+
+# --- clients and models --------------------------------------------------------------------------------------------
+
+
+def batches_of(guard: Guard, batches: object) -> IntArray:
+    """Positions among the rows of a client, (steps, width); which rows they are is checked for all clients at once."""
+    if not isinstance(batches, np.ndarray) or batches.ndim != 2 or batches.dtype.kind not in "iu":
+        guard.wrong(f"it returned {a_kind(batches)}, should be whole numbers of shape (steps, batch_size)")
+    return batches
+
+
+def tensors(guard: Guard, name: str, given: object, like: Params) -> None:
+    """Parameters with the names, shapes and types of others."""
+    if not isinstance(given, Mapping):
+        guard.wrong(f"{name} is {a_kind(given)}, should be tensors by name")
+    odd = sorted(set(given) ^ set(like), key=str)
+    if odd:
+        verb = "lacks" if odd[0] in like else "has an unknown"
+        guard.wrong(f"{name} {verb} parameter {odd[0]!r}; it must have those of the model: {_few(like)}")
+    for key, value in like.items():
+        one = given[key]
+        if getattr(one, "shape", None) != value.shape or getattr(one, "dtype", None) != value.dtype:
+            guard.wrong(f"{name}[{key!r}] is {a_kind(one)}, should be {a_kind(value)}")
+
+
+def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
+    """What a client ends with: two models like the one that it was given, tensors that it remembers, and scalars."""
+    from fedmem.components import Outcome
+
+    if not isinstance(outcome, Outcome):
+        guard.wrong(f"it returned {a_kind(outcome)}, should be fedmem.components.Outcome")
+    tensors(guard, "sent", outcome.sent, before)
+    if outcome.kept is not outcome.sent:
+        tensors(guard, "kept", outcome.kept, before)
+    for name, part in (("memory", outcome.memory), ("report", outcome.report)):
+        if not isinstance(part, Mapping):
+            guard.wrong(f"{name} is {a_kind(part)}, should be tensors by name")
+        for key, value in part.items():
+            if not hasattr(value, "numel") or (name == "report" and value.numel() != 1):
+                wanted = "a tensor of one number" if name == "report" else "a tensor"
+                guard.wrong(f"{name}[{key!r}] is {a_kind(value)}, should be {wanted}")
+    return outcome
+
+
+def logits_of(guard: Guard, outputs: object, wanted: tuple[int, ...]) -> None:
+    """Logits of the right shape, floating numbers."""
+    if not hasattr(outputs, "is_floating_point") or tuple(outputs.shape) != wanted or not outputs.is_floating_point():
+        guard.wrong(f"it returned {a_kind(outputs)}, should be floating logits of shape {wanted}")
+
+
+# --- strategies ----------------------------------------------------------------------------------------------------
+
+
+def by_run(guard: Guard, name: str, given: object, lead: tuple[int, ...]) -> dict[str, Tensor]:
+    """Arrays by name whose first axes are these: runs, or runs and places in the cohort."""
+    import torch
+
+    if not isinstance(given, Mapping):
+        guard.wrong(f"{name} is {a_kind(given)}, should be tensors by name")
+    for key, value in given.items():
+        if not isinstance(value, torch.Tensor) or tuple(value.shape[: len(lead)]) != lead:
+            guard.wrong(f"{name}[{key!r}] is {a_kind(value)}, should be a tensor whose first axes are {lead}")
+    return dict(given)
+
+
+# --- probes and estimators -----------------------------------------------------------------------------------------
+
+
+def readings_of(guard: Guard, given: Iterable[Any], shown: Sequence[Transition]) -> list[tuple[Transition, Reading]]:
+    """Readings, each with one of the transitions that the probe was shown."""
+    known = {id(transition) for transition in shown}
+    places = {(transition.run, transition.client) for transition in shown}
+    found = []
+    for one in given:
+        if not isinstance(one, tuple) or len(one) != 2:
+            guard.wrong(f"it returned {a_kind(one)}, should be pairs of a transition and a reading")
+        transition, reading = one
+        if transition is None:
+            guard.wrong(
+                "it returned a reading about no transition; runs may be trained apart, so what is about several of "
+                "them belongs into its `summarise`"
+            )
+        if not isinstance(transition, Transition):
+            guard.wrong(f"it returned a reading about {a_kind(transition)}, should be about a transition")
+        if id(transition) not in known and (transition.run, transition.client) not in places:
+            guard.wrong(
+                f"it returned a reading about run {transition.run}, client {transition.client}, which it was not shown"
+            )
+        _reading(guard, reading)
+        found.append((transition, reading))
+    return found
+
+
+def _reading(guard: Guard, reading: object) -> None:
+    if not isinstance(reading, Reading):
+        guard.wrong(f"it returned {a_kind(reading)}, should be a fedmem.types.Reading")
+    for name in ("value", "low", "high"):
+        value = getattr(reading, name)
+        guard.require(
+            _number(value), f"{name} of the reading {_cut(reading.metric)} is {_cut(value)}, should be a number"
+        )
+    count_of(guard, reading.n)
+    for name in ("metric", "subject", "setting"):
+        text = getattr(reading, name)
+        guard.require(isinstance(text, str), f"{name} of a reading is {_cut(text)}, should be text")
+
+
+def measurements_of(guard: Guard, given: Iterable[Any]) -> list[Measurement]:
+    """What a probe says over all runs."""
+    found = []
+    for one in given:
+        if not isinstance(one, Measurement):
+            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.types.Measurement")
+        _reading(guard, one.reading)
+        found.append(one)
+    return found
+
+
+def estimates_of(guard: Guard, given: Iterable[Any], draws: int) -> list[Estimate]:
+    """Estimates, each with a value for every draw."""
+    found = []
+    for one in given:
+        if not isinstance(one, Estimate):
+            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.types.Estimate")
+        for name in ("value", "null"):
+            value = getattr(one, name)
+            guard.require(_number(value), f"{name} of {_cut(one.metric)} is {_cut(value)}, should be a number")
+        replicates = one.replicates
+        if not isinstance(replicates, np.ndarray) or replicates.shape != (draws,) or replicates.dtype.kind != "f":
+            guard.wrong(f"replicates of {_cut(one.metric)} are {a_kind(replicates)}, should be float64 of ({draws},)")
+        count_of(guard, one.n)
+        _per_example(guard, one)
+        found.append(one)
+    return found
+
+
+def _per_example(guard: Guard, one: Estimate) -> None:
+    """The values of single examples are as many as the examples."""
+    if one.examples is None:
+        return
+    for name in ("per_example", "per_example_low", "per_example_high", "per_example_n"):
+        values = getattr(one, name)
+        if values is not None and np.shape(values) != np.shape(one.examples):
+            guard.wrong(
+                f"{name} of {_cut(one.metric)} is {a_kind(values)}, should have the shape {np.shape(one.examples)} of "
+                "examples"
+            )
+
+
+def run_readings_of(guard: Guard, given: Iterable[Any], runs: int) -> list[tuple[int, Reading]]:
+    """Readings of single runs, or over all of them (-1)."""
+    found = []
+    for one in given:
+        if not isinstance(one, tuple) or len(one) != 2 or not _whole(one[0]) or not -1 <= one[0] < runs:
+            guard.wrong(f"it returned {_cut(one)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
+        _reading(guard, one[1])
+        found.append((int(one[0]), one[1]))
+    return found
+
+
+def scores_of(guard: Guard, scores: object, like: FloatArray) -> FloatArray:
+    """Scores of a membership attack, one for each run and example."""
+    if not isinstance(scores, np.ndarray) or scores.shape != like.shape or scores.dtype.kind != "f":
+        guard.wrong(f"it returned {a_kind(scores)}, should be float64 of shape {like.shape}")
+    return scores
+
+
+def reconstructed(
+    attack: ReconstructionAttack, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+) -> list[Reconstruction]:
+    """What an attack makes of each target."""
+    from fedmem.components import Reconstruction
+
+    with Guard("attack", attack, "reconstruct") as guard:
+        found = list(attack.reconstruct(targets, rngs))
+        guard.require(
+            len(found) == len(targets),
+            f"it returned {len(found)} reconstructions, should be one for each of {len(targets)}",
+        )
+        for target, one in zip(targets, found, strict=True):
+            if not isinstance(one, Reconstruction):
+                guard.wrong(f"it returned {a_kind(one)}, should be fedmem.components.Reconstruction")
+            inputs, labels = one.inputs, one.labels
+            if not isinstance(inputs, np.ndarray) or inputs.shape[1:] != tuple(target.input_shape):
+                guard.wrong(f"inputs are {a_kind(inputs)}, should be (n, *{tuple(target.input_shape)})")
+            if not isinstance(labels, np.ndarray) or labels.shape[:1] != inputs.shape[:1]:
+                guard.wrong(f"labels are {a_kind(labels)}, should be one for each of {len(inputs)} inputs")
+            guard.require(_number(one.distance), f"distance is {_cut(one.distance)}, should be a number")
+    return found
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _cut(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _few(names: Iterable[str]) -> str:
+    found = list(names)
+    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
