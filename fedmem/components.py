@@ -489,6 +489,8 @@ class Probe(Protocol):
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """Rows over all runs, from this probe's own measurements: of each round, and at round FINAL; may be empty.
 
+        It is also called where there are no measurements.
+
         The measurements come by round and level, and within them by run, each run in the order in which it was read.
         """
         ...

@@ -183,8 +183,8 @@ def remember(text: str, trace: Callable[[], str]) -> None:
 
 
 def trace_of(text: str) -> str:
-    """The traceback that was remembered for a text, empty where there is none."""
-    return _TRACES.get(text, "")
+    """The traceback that was remembered for a text, or for its beginning; empty where there is none."""
+    return next((trace for known, trace in _TRACES.items() if text.startswith(known)), "")
 
 
 def with_trace(error: RunError, cause: str) -> RunError:
@@ -204,12 +204,16 @@ def rescue(error: BaseException) -> PartError | None:
     first = next((i for i, (frame, _) in enumerate(frames) if _is_ours(frame.f_code.co_filename)), None)
     if first is None:
         return None
-    for frame, line in reversed(frames[first:]):
-        if _is_theirs(frame.f_code.co_filename):
-            name = _name_in(frame)
-            at = f"{_short(frame.f_code.co_filename)}:{line}"
-            return PartError(name, frame.f_code.co_name, cause_of(error), at=at)
-    return None
+    entered: FrameType | None = None
+    left = True
+    for frame, _ in frames[first:]:
+        theirs = _is_theirs(frame.f_code.co_filename)
+        if theirs and left:
+            entered = frame
+        left = not theirs
+    if entered is None:
+        return None
+    return PartError(_name_in(entered), entered.f_code.co_name, cause_of(error), at=line_of(error))
 
 
 class Rescuing:

@@ -79,7 +79,8 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
     assert all((part.executor, part.server) == (first.executor, first.server) for part in parts)
     measured = _ordered(parts, sources(probes))
     for probe, source in zip(probes, sources(probes), strict=True):
-        for word, own in by_size([one for one in measured if one.source == source]):
+        # a probe without readings is asked as well, so that one that cannot sum up is no less of a failure
+        for word, own in [*by_size([one for one in measured if one.source == source])] or [("", [])]:
             with Guard("probe", probe, "summarise") as guard:
                 said = measurements_of(guard, probe.summarise(own, seed))
             measured += [again(one, word) for one in said]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.components import PersonalClient, PrivateAlgorithm
 from fedmem.credit import counts_turns
+from fedmem.guarding import NOT_OURS, Guard
+from fedmem.validation import by_run
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
@@ -59,7 +61,8 @@ def by_server(scenario: Scenario, federation: Federation) -> int:
     if not callable(getattr(strategy, "state", None)):
         return 0
     before = {name: value[None] for name, value in federation.initial.items()}
-    one, two = (_bytes(strategy.state(before, count)) for count in (1, 2))
+    with Guard("strategy", strategy, "state") as guard:
+        one, two = (_bytes(by_run(guard, "it", strategy.state(before, count), (1,))) for count in (1, 2))
     levels = scenario.rounds.bit_length() if counts_turns(strategy) else 1
     return levels * (one + (federation.num_clients - 1) * (two - one))
 
@@ -72,9 +75,15 @@ def by_client(scenario: Scenario, federation: Federation) -> int:
     try:
         state = client.init(before, {"round": torch.tensor(1.0)}, {})
         remembered = _bytes(client.final(state, before).memory)
-    except KeyError:
-        return 0  # it cannot begin without an offer that only its strategy makes
-    own = client.own(before) if isinstance(client, PersonalClient) else ()
+    except NOT_OURS:
+        raise
+    except BaseException:
+        # It cannot begin without an offer that only its strategy makes; or it fails, which training reports by place.
+        return 0
+    own: tuple[str, ...] = ()
+    if isinstance(client, PersonalClient):
+        with Guard("client", client, "own"):
+            own = client.own(before)
     return remembered + _bytes({name: before[name] for name in own})
 
 

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from fedmem.components import Defence
+from fedmem.guarding import Guard
 from fedmem.seeding import Streams
 from fedmem.types import Params
 from fedmem.updates import parted
+from fedmem.validation import tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,10 @@ class Outgoing:
         update = {name: value - before[name] for name, value in model.items() if value.is_floating_point()}
         for position, defence in enumerate(self._defences):
             row = draws.get(str(position))
-            update = defence.apply(update, {} if row is None else parted(row, update))
+            with Guard("defence", defence, "apply") as guard:
+                changed = defence.apply(update, {} if row is None else parted(row, update))
+                tensors(guard, "the update", changed, update)
+            update = changed
         return {name: before[name] + update[name] if name in update else value for name, value in model.items()}
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fedmem.components import Outcome
 from fedmem.errors import RunError
 from fedmem.forks import fork
-from fedmem.guarding import describe, remember, trace_of, with_trace
+from fedmem.guarding import Guard, PartError, describe, remember, trace_of, with_trace
 from fedmem.outgoing import Place
 from fedmem.time_limit import TimeLimitError, escape_by
 from fedmem.training import OneByOne, gathered
@@ -119,7 +119,7 @@ class Spread(OneByOne):
         found: dict[int, FloatArray] = {}
         for place, answer in self._shared_out(jobs):
             if isinstance(answer, _Failure):
-                raise with_trace(RunError(f"a model could not be evaluated: {answer.text}"), answer.remembered())
+                raise with_trace(answer.error or RunError(answer.text), answer.remembered())
             found[place] = answer
         return np.stack([found[i] for i in range(len(models))])
 
@@ -167,7 +167,8 @@ class Spread(OneByOne):
         if job.batches is None or job.whose is None:
             params = models.get({name: part for name, part in job.layout.items() if name}, job.model)
             (inputs,) = models.get({"": job.layout[""]}).values()
-            return OneByOne.logits(self, [params], inputs.numpy())[0]
+            with Guard("model", self._model, "forward"):
+                return OneByOne.logits(self, [params], inputs.numpy())[0]
         before = models.get(job.layout, job.model)
         offer, memory = (
             {name: torch.from_numpy(value) for name, value in (part or {}).items()} for part in (job.offer, job.memory)
@@ -194,6 +195,7 @@ class _Failure:
 
     text: str
     trace: str = ""
+    error: PartError | None = None
 
     def remembered(self) -> str:
         """The text, whose traceback is found by it."""
@@ -322,7 +324,7 @@ def _answer_all(
                 found = "late", error
             except BaseException as error:  # the client's own code
                 text = describe(error, parts, "its work")
-                found = "failed", _Failure(text, trace_of(text))
+                found = "failed", _Failure(text, trace_of(text), error if isinstance(error, PartError) else None)
             connection.send(found)
 
 

@@ -221,10 +221,7 @@ class OneByOne(Executor):
             outcome = replace(outcome, memory={**outcome.memory, **own}, report={**outcome.report, **own})
         if self._outgoing:
             drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
-            with self._guard("apply") as guard:
-                sent = self._outgoing.sent(outcome.sent, before, drawn)
-                tensors(guard, "what is sent", sent, before)
-            outcome = replace(outcome, sent=sent)
+            outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, drawn))
         return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
 
     def _steps(
@@ -382,6 +379,10 @@ class Stacked(Executor):
         with self._guard("final") as guard:
             tensors(guard, "sent", outcome["sent"], before)
             tensors(guard, "kept", outcome["kept"] or outcome["sent"], before)
+            for name, value in outcome["report"].items():
+                guard.require(
+                    value.ndim == 1, f"report[{name!r}] has shape {tuple(value.shape[1:])}, should be a number"
+                )
         if self._private is not None:
             own = stack([spent(padded.batches[i], shares[i], padded.memory_of(i)) for i in range(size)])
             outcome |= {part: {**outcome[part], **own} for part in ("memory", "report")}
@@ -389,8 +390,6 @@ class Stacked(Executor):
             drawn = self._here(self._outgoing.draws(padded.before(0), [padded.place(i) for i in range(size)]))
             outcome["kept"] = outcome["kept"] or outcome["sent"]
             outcome["sent"] = self._sent(outcome["sent"], before, drawn)
-            with self._guard("apply") as guard:
-                tensors(guard, "what is sent", outcome["sent"], before)
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
         cut["kept"] = cut["kept"] or cut["sent"]
         with np.errstate(invalid="ignore"):

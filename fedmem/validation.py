@@ -206,9 +206,9 @@ def cohort_of(guard: Guard, picked: object, clients: int) -> IntArray:
     try:
         array = np.asarray(picked)
     except ValueError:
-        array = np.empty(0, dtype=object)
+        array = np.empty(1, dtype=object)
     if picked is None or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        given = a_kind(array) if isinstance(picked, (np.ndarray, list, tuple)) else a_kind(picked)
+        given = a_kind(picked) if array.dtype.kind in "OUS" else a_kind(array)
         guard.wrong(f"it returned {given}, should be whole numbers of shape (n,): the clients of the round")
     found = array.astype(np.int64)
     outside = found[(found < 0) | (found >= clients)]

@@ -274,6 +274,9 @@ def wrong_models(after: Arrays, before: Arrays) -> Iterable[str]:
     >>> list(wrong_models({"w": torch.zeros(1, 3)}, {"w": torch.zeros(1, 2)}))
     ["the model's 'w' has shape (1, 3), should be (1, 2)"]
     """
+    if not isinstance(after, Mapping):
+        yield f"the model is {type(after).__name__}, should be tensors by name"
+        return
     for name, value in before.items():
         given = after.get(name)
         if not isinstance(given, torch.Tensor):

@@ -321,8 +321,7 @@ class Lockstep:
             result = strategy.rule(state, given)
             if not isinstance(result, tuple) or len(result) != 2:
                 guard.wrong(f"it returned {a_kind(result)}, should be the next models and the next state")
-            moved = by_run(guard, "the model", result[0], (len(runs),))
-            later = by_run(guard, "the state", result[1], (len(runs),))
+            moved, later = result[0], by_run(guard, "the state", result[1], (len(runs),))
             for text in wrong_models(moved, given.before):
                 guard.wrong(text)
         after = {name: moved[name].to(value.dtype) for name, value in given.before.items()}
