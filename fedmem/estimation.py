@@ -44,6 +44,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _estimated(estimator: Estimator, view: View) -> list[Estimate]:
         return estimates_of(guard, estimator.estimate(view), len(view.resampling.runs))
 
 
-def _at(view: View) -> dict[str, object]:
+def _at(view: View) -> dict[str, Any]:
     """Where a view looks, for messages."""
     return {"round": "of the summary" if view.round == FINAL else view.round, "level": view.level}
 

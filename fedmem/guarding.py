@@ -106,7 +106,7 @@ class Guard:
         *,
         others: Sequence[tuple[str, object]] = (),
         where: Callable[[], Mapping[str, object]] | None = None,
-        **place: object,
+        **place: Any,
     ) -> None:
         self._family = family
         self._part = part

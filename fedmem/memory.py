@@ -7,7 +7,7 @@ the sums against peaks of real runs) and stands in the constants below.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from fedmem import kept
 from fedmem.errors import Problem, ScenarioError
+from fedmem.guarding import Guard
+from fedmem.hardware import memory_bytes
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
+from fedmem.validation import count_of
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
@@ -46,6 +49,9 @@ TABLE = 100
 STEP, OUTPUTS = 6, 7
 """Models beside its batch that a client in training holds; float64 arrays of outputs while models are looked at."""
 
+POSITIONS = 40
+"""Bytes of each place of a batch while batches are planned: where its row is, and copies of that."""
+
 EACH, TABLES = 3, 3
 """How often the gradients of single examples are there while they are shortened, and what a strategy keeps while it is
 replaced by what it keeps next."""
@@ -62,6 +68,7 @@ class Needs:
     `batch` in rows; `evidence` what one run leaves, `estimates` what estimating and writing take beside all evidence.
     `server` is messages or rule, `sums` how many sums are formed of a cohort. `each` are the gradients of single
     examples of one client in training, `tables` what a strategy keeps of one run, `remembered` what its clients do.
+    `most_rows` are those of the client with most.
     """
 
     runs: int
@@ -85,6 +92,7 @@ class Needs:
     each: int = 0
     tables: int = 0
     remembered: int = 0
+    most_rows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +147,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         classes=federation.num_classes,
         cohort=cohort,
         examples=max(sizes),
-        batch=scenario.client.batch_size,
+        batch=_batch_size(scenario),
         evidence=_evidence(scenario, federation, cohort),
         estimates=_estimates(scenario, federation, cohort),
         stackable=is_stacked(scenario),
@@ -150,7 +158,20 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         tables=kept.by_server(scenario, federation),
         # those that have had a turn
         remembered=kept.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),
+        most_rows=_most_rows(federation),
     )
+
+
+def _batch_size(scenario: Scenario) -> int:
+    with Guard("client", scenario.client, "batch_size") as guard:
+        return count_of(guard, scenario.client.batch_size)
+
+
+def _most_rows(federation: Federation) -> int:
+    """Rows of the client with most of them, those that stand for audit examples included."""
+    owners = federation.audit.owners
+    slots = np.bincount(owners[owners >= 0], minlength=federation.num_clients)
+    return int((federation.base_sizes + slots).max(initial=0))
 
 
 def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
@@ -264,8 +285,14 @@ def cut_of(scenario: Scenario, federation: Federation) -> Room:
 
 
 def fitted(scenario: Scenario, needs: Needs) -> Room:
-    """The same for needs that are known."""
+    """The same for needs that are known.
+
+    Errors: `ScenarioError` also where a single batch cannot fit, whatever else is made smaller.
+    """
     speed = scenario.speed
+    problem = too_wide(scenario, needs)
+    if problem is not None:
+        raise ScenarioError([scenario.place(problem)])
     workers = workers_of(scenario)
     many = needs.runs * needs.cohort * scenario.rounds >= SPLIT
     room = roomy(needs, min(speed.shard, -(-needs.runs // workers)) if many else speed.shard, workers)
@@ -275,6 +302,30 @@ def fitted(scenario: Scenario, needs: Needs) -> Room:
         return within(needs, room, speed.memory * 1e9)
     except ScenarioError as error:
         raise ScenarioError([scenario.place(problem) for problem in error.problems]) from error
+
+
+def one_batch(needs: Needs, batch: int) -> int:
+    """Bytes that one client takes for a step with so many rows."""
+    rows = batch if needs.stackable else min(batch, needs.most_rows)
+    return STEP * needs.model + 2 * rows * (needs.row + needs.kept) + POSITIONS * batch + EACH * needs.each
+
+
+def too_wide(scenario: Scenario, needs: Needs) -> Problem | None:
+    """A batch that cannot fit into the memory of the machine, or of its GPU; None where it does."""
+    there = memory_bytes(scenario.speed.device if scenario.speed.engine == "lockstep" else "cpu")
+    if one_batch(needs, needs.batch) <= there:
+        return None
+    named = any(item.name == "batch_size" for item in fields(scenario.client))  # type: ignore[arg-type]
+    fits, fails = 0, needs.batch
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        fits, fails = (middle, fails) if one_batch(needs, middle) <= there else (fits, middle)
+    remedy = f"lower it to at most {fits}" if fits else "use a smaller model"
+    return Problem(
+        path="client.batch_size" if named else "client",
+        message=f"a batch of {needs.batch} rows takes {bytes_text(one_batch(needs, needs.batch))} while one client "
+        f"trains, but there are {bytes_text(there)} of memory; {remedy}",
+    )
 
 
 def largest(found: Mapping[str, Mapping[str, int]]) -> str:

@@ -107,6 +107,9 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     if federation is None:
         federation = federations.build(lean(scenario))
     cohorts = Cohorts.draw(scenario, federation)
+    needs = memory.needs_of(scenario, federation, cohorts.widest)
+    # before batches are drawn: they may be too large for that
+    room = memory.fitted(scenario, needs)
     work = _Work(scenario, federation, cohorts)
     drawn = [work.of(round) for round in range(1, cohorts.rounds + 1)]
     trainings, steps, seen = (round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*drawn, strict=True))
@@ -121,8 +124,6 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         len(np.unique(audit.examples.labels[audit.kind == references.family])) for references in federation.references
     ]
     evidence, references = (sum(models.values()) * each for each in (sum(sets.values()), sum(labels)))
-    needs = memory.needs_of(scenario, federation, cohorts.widest)
-    room = memory.fitted(scenario, needs)
     pilots = int(scenario.has_pilot)
     looks_ahead = bool(getattr(scenario.sampler, "needs", ()))
     return Plan(

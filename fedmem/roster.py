@@ -179,7 +179,7 @@ class _Drawn:
     def _draw(self, number: int) -> Picked:
         """The next round."""
         sampler, seed, count = self._scenario.sampler, self._scenario.seed, self._known.num_clients
-        at: dict[str, object] = {"round": number, "run": self._run}
+        at: dict[str, Any] = {"round": number, "run": self._run}
         if isinstance(sampler, Reaching):
             rng = stream(seed, "roster reachable", run=self._run, round=number)
             with Guard("sampler", sampler, "reachable", **at) as guard:

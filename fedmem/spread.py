@@ -134,7 +134,7 @@ class Spread(OneByOne):
             self._crew.append(self._hire(4 * size + ROOM))
 
     def _hire(self, size: int) -> _Worker:
-        return _Worker.start(self._answer, self._parts, self._models, _Shared(size), self._threads, self._crew)
+        return _Worker.start(self._answer, self._at_work, self._models, _Shared(size), self._threads, self._crew)
 
     def _shared_out(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, Any]]:
         """Each job's place and its answer, or the cause of its failure, as they come."""

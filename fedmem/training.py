@@ -134,10 +134,10 @@ class Executor(ABC):
 
     def _guard(self, method: str) -> Guard:
         """Around what a client does."""
-        return Guard("client", self._client, method, others=self._parts)
+        return Guard("client", self._client, method, others=self._at_work)
 
     @property
-    def _parts(self) -> tuple[tuple[str, object], ...]:
+    def _at_work(self) -> tuple[tuple[str, object], ...]:
         """The parts that may be at work while a client is, the client last."""
         defences = (("defence", defence) for defence in self._outgoing.defences)
         return (("model", self._model), *defences, ("client", self._client))
@@ -190,7 +190,7 @@ class OneByOne(Executor):
             except (*NOT_OURS, TimeLimitError):
                 raise
             except BaseException as error:  # the client's own code: whether the run may go on is decided elsewhere
-                failed[i] = describe(error, self._parts, "its work")
+                failed[i] = describe(error, self._at_work, "its work")
         if not failed:
             return gathered(work, list(found.values())), failed
         return gathered(work.take(list(found)), list(found.values())) if found else None, failed

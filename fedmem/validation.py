@@ -181,7 +181,7 @@ def references_of(guard: Guard, made: object, name: str, *, count: int, like: ND
         made = References(family=name, inputs=made)
     if not isinstance(made, References):
         guard.wrong(f"it returned {a_kind(made)}, should be an array of inputs, or fedmem.types.References")
-    inputs = made.inputs
+    inputs: Any = made.inputs
     wanted = np.dtype(np.int64 if text else np.float32)
     if not isinstance(inputs, np.ndarray) or inputs.dtype != wanted or inputs.shape[1:] != like.shape:
         guard.wrong(f"inputs are {a_kind(inputs)}, should be {wanted} of shape {(count, *like.shape)}")
@@ -289,7 +289,7 @@ def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
     return outcome
 
 
-def logits_of(guard: Guard, outputs: object, wanted: tuple[int, ...]) -> None:
+def logits_of(guard: Guard, outputs: Any, wanted: tuple[int, ...]) -> None:
     """Logits of the right shape, floating numbers."""
     if not hasattr(outputs, "is_floating_point") or tuple(outputs.shape) != wanted or not outputs.is_floating_point():
         guard.wrong(f"it returned {a_kind(outputs)}, should be floating logits of shape {wanted}")
@@ -372,7 +372,7 @@ def estimates_of(guard: Guard, given: Iterable[Any], draws: int) -> list[Estimat
         for name in ("value", "null"):
             value = getattr(one, name)
             guard.require(_number(value), f"{name} of {_cut(one.metric)} is {_cut(value)}, should be a number")
-        replicates = one.replicates
+        replicates: Any = one.replicates
         if not isinstance(replicates, np.ndarray) or replicates.shape != (draws,) or replicates.dtype.kind != "f":
             guard.wrong(f"replicates of {_cut(one.metric)} are {a_kind(replicates)}, should be float64 of ({draws},)")
         count_of(guard, one.n)
@@ -427,7 +427,8 @@ def reconstructed(
         for target, one in zip(targets, found, strict=True):
             if not isinstance(one, Reconstruction):
                 guard.wrong(f"it returned {a_kind(one)}, should be fedmem.components.Reconstruction")
-            inputs, labels = one.inputs, one.labels
+            inputs: Any = one.inputs
+            labels: Any = one.labels
             if not isinstance(inputs, np.ndarray) or inputs.shape[1:] != tuple(target.input_shape):
                 guard.wrong(f"inputs are {a_kind(inputs)}, should be (n, *{tuple(target.input_shape)})")
             if not isinstance(labels, np.ndarray) or labels.shape[:1] != inputs.shape[:1]:

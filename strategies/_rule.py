@@ -268,7 +268,7 @@ class RuleStrategy(FedAvg):
         return arrays, self.train_metrics_aggr_fn([reply.content for reply in valid], self.weighted_by_key)
 
 
-def wrong_models(after: Arrays, before: Arrays) -> Iterable[str]:
+def wrong_models(after: Any, before: Arrays) -> Iterable[str]:
     """What is wrong with the models (R, ...) that a rule returned, held against those that were sent out.
 
     >>> list(wrong_models({"w": torch.zeros(1, 3)}, {"w": torch.zeros(1, 2)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,10 +127,11 @@ def test_a_client_that_dies_with_its_worker_has_failed_and_the_others_have_not(s
     try:
         for _ in range(2):
             done, failed = spread.attempt_all(work)
+            (line,) = re.findall(r"test_spread\.py:(\d+)", failed[6])
             assert failed == {
                 2: "its worker process was killed by SIGKILL; was there enough memory?",
                 4: "its worker process ended with exit code 7",
-                6: "ValueError: out of battery",
+                6: f"ValueError: out of battery (in init of client {__name__}:Dying, tests/test_spread.py:{line})",
             }
             assert done is not None
             assert done.work.client.tolist() == [0, 0, 1, 2, 3]

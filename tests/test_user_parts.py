@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from fedmem import memory
 from fedmem.errors import RunError, ScenarioError
 from fedmem.guarding import PartError
+from fedmem.planning import plan
 from fedmem.results import finished
 from fedmem.running import run
 from tests import bad_parts
@@ -422,6 +424,24 @@ def test_a_part_that_cannot_be_made_is_a_mistake_in_the_scenario(how: str) -> No
         ScenarioError, match=rf"sampler: .*BadInit cannot be made: {CAUSES[how]} \(tests/bad_parts\.py:"
     ):
         tiny(**with_part("sampler", "BadInit", how=how))
+
+
+# --- batches that cannot fit -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("executor", ["one_by_one", "stacked"])
+def test_a_batch_that_cannot_fit_into_memory_is_refused(
+    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "memory_bytes", lambda device: 64e6)
+    for check in (lambda scenario: run(scenario, out=tmp_path), plan):
+        with pytest.raises(ScenarioError, match=r"client\.batch_size: a batch of \d+ rows takes .* MB") as caught:
+            check(tiny(client={"kind": "sgd", "batch_size": 10**7}, speed={"executor": executor}))
+    most = int(re.search(r"at most (\d+)", str(caught.value))[1])  # type: ignore[index]
+    assert 0 < most < 10**7
+    plan(tiny(client={"kind": "sgd", "batch_size": most}, speed={"executor": executor}))
+    with pytest.raises(ScenarioError, match=rf"lower it to at most {most}"):
+        plan(tiny(client={"kind": "sgd", "batch_size": most + 1}, speed={"executor": executor}))
 
 
 # --- the command ---------------------------------------------------------------------------------------------------

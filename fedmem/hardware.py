@@ -1,0 +1,33 @@
+"""How much memory there is where training happens."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Files in which Linux keeps the limit of a container."""
+
+
+def memory_bytes(device: str = "cpu") -> float:
+    """Bytes of memory of this machine, or of its container, or of the GPU; infinite where they are not known.
+
+    >>> memory_bytes() > 0
+    True
+    """
+    if device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            return float(torch.cuda.mem_get_info()[1])
+        if device == "cuda":
+            return math.inf
+    found = math.inf
+    with suppress(AttributeError, OSError, ValueError):
+        found = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for file in LIMITS:
+        with suppress(OSError, ValueError):
+            found = min(found, float(Path(file).read_text(encoding="ascii")))
+    return found
