@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from fedmem.components import ClientAlgorithm, Probe
 from fedmem.credit import canaries_of
 from fedmem.engines.lockstep import Finished, Lockstep
-from fedmem.errors import RunError
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.forks import lend
 from fedmem.guarding import Guard
