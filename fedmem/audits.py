@@ -125,6 +125,10 @@ def _most(reading: Reading, guarantee: Guarantee, bank: Bank, subjects: IntArray
     return guarantee.auc if reading.metric == "auc" else guarantee.memorisation
 
 
+ALARM = "audit of "
+"""How the alarms of audits begin."""
+
+
 def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
     """What the audit that may raise an alarm has proven beyond what was promised."""
     found = []
@@ -139,7 +143,7 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
         proven, most = values["epsilon_hat"], values[PERMITTED]
         if proven.value > most.value:
             found.append(
-                f"audit of {estimator.of}: epsilon is at least {proven.value:.4g} (confidence "
+                f"{ALARM}{estimator.of}: epsilon is at least {proven.value:.4g} (confidence "
                 f"{estimator.confidence:g}, {proven.n} trials; {most.setting}), but {most.value:.4g} is promised; the "
                 "noise, the clipping or the accounting is wrong"
             )

@@ -240,8 +240,13 @@ def write_params(folder: Path, params: Params) -> None:
     (folder / "params.safetensors").write_bytes(save(copies))
 
 
-def replace_measurements(path: Path | str, measurements: Sequence[Measurement]) -> None:
-    """Puts other measurements into a finished run; each file stays whole until its successor is on the disk."""
+def replace_measurements(
+    path: Path | str, measurements: Sequence[Measurement], changes: Mapping[str, Any] | None = None
+) -> None:
+    """Puts other measurements into a finished run, and `changes` into its manifest.
+
+    Each file stays whole until its successor is on the disk.
+    """
     run = read(path)
     for stale in run.path.glob(".partial-*"):
         if not _alive(int(stale.name.removeprefix(".partial-"))):
@@ -251,7 +256,7 @@ def replace_measurements(path: Path | str, measurements: Sequence[Measurement]) 
     try:
         with _explaining_full_disk(partial):
             write_table(partial, "measurements", [measurement_rows(measurements)])
-            _write_manifest(partial, run.manifest, measurements)
+            _write_manifest(partial, {**run.manifest, **(changes or {})}, measurements)
             for name in ("measurements.parquet", "manifest.json"):
                 _sync(partial / name)
                 (partial / name).replace(run.path / name)

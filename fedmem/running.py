@@ -209,13 +209,15 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
 
 
 def measure(path: Path | str) -> Path:
-    """Recompute every estimate of a finished run from its stored evidence; nothing is trained.
+    """Recompute all estimates and the privacy guarantee of a finished run from its evidence; nothing is trained.
 
     Readings of probes are kept as they are: they were taken on models that are gone. Their pictures are drawn again.
     Equal to the last bit to what `run` wrote, as long as fedmem has not changed.
     """
+    from fedmem import audits
     from fedmem.gallery import write_sheets
     from fedmem.joining import sources
+    from fedmem.privacy import spent
     from fedmem.results import read, read_bank, replace_measurements
     from fedmem.scenario import load_scenario
 
@@ -234,7 +236,10 @@ def measure(path: Path | str) -> Path:
     bank = read_bank(folder)
     # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
     pictures = stored.reconstructions()
-    replace_measurements(folder, [*kept, *_estimates(scenario, bank, kept)])
+    measurements = [*kept, *_estimates(scenario, bank, kept)]
+    others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(audits.ALARM)]
+    alarms = [*audits.alarms(scenario, measurements), *others]
+    replace_measurements(folder, measurements, {"privacy": spent(scenario, bank), "alarms": alarms})
     if pictures:
         write_sheets(folder)
     return folder

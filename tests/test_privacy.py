@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -205,8 +206,15 @@ def test_a_run_says_what_it_promises(tmp_path):
         "delta=1e-05",
     }
     before = finished.measurements
+    # what an earlier version stored is replaced when it is measured again
+    stored = json.loads((folder / "manifest.json").read_text())
+    wrong = {**told, "epsilon": 0.1}
+    changed = {**stored, "privacy": {**stored["privacy"], "mechanisms": [wrong]}, "alarms": ["audit of x: old", "kept"]}
+    (folder / "manifest.json").write_text(json.dumps(changed))
     measure(folder)
     assert fedmem.read(folder).measurements.equals(before)
+    again = fedmem.read(folder).manifest
+    assert again == {**stored, "alarms": ["kept"]}
     from rich.console import Console
 
     console = Console(width=200)
