@@ -300,7 +300,7 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
             against=_UPDATES,
             clip=f"{how.clip:g}",
             releases=releases,
-            covers=f"the values of the updates, between clients with the same number of rows; {_EXACT}",
+            covers="the values of the updates, between clients with the same number of rows; not reported losses",
             same_rows=True,
         )
     return found
@@ -356,8 +356,6 @@ def _told(one: Mechanism, given: Promise, rounds: int) -> dict[str, Any]:
 
 _UPDATES = "the updates that clients send"
 
-_EXACT = "not the losses that clients report, which nothing here reads"
-
 
 def noise_at_clients(defences: Sequence[Any], privacy: Any, rounds: int, sizes: str) -> Iterator[Mechanism]:
     """Noise that clients add themselves, right after a clip: whatever comes after it uses what is noisy already.
@@ -384,7 +382,7 @@ def noise_at_clients(defences: Sequence[Any], privacy: Any, rounds: int, sizes: 
                 against=_UPDATES,
                 clip=f"{bound:g}",
                 releases=releases,
-                covers=f"{covers}; not the numbers of rows and {_EXACT.removeprefix('not ')}",
+                covers=f"{covers}; not the numbers of rows and the losses that clients report",
                 same_rows=bool(sizes),
             )
             return

@@ -24,9 +24,9 @@ _SIZE = 1 << 19
 def subsampled_sum(rows: int, rate: float, each: float, own: float | None) -> Mixture:
     """The sum of `rows` others that contribute `each`, and of one row that contributes `own`; None: it is not there."""
     drawn = np.arange(rows + 1)
-    chance = binom.pmf(drawn, rows, rate)
+    chance = np.asarray(binom.pmf(drawn, rows, rate), dtype=np.float64)
     keep = chance > 1e-18
-    means, chance = each * drawn[keep], chance[keep]
+    means, chance = (each * drawn[keep]).astype(np.float64), chance[keep]
     if own is None:
         return means, chance
     return np.concatenate([means, means + own]), np.concatenate([(1 - rate) * chance, rate * chance])
@@ -69,4 +69,5 @@ def _log_density(mixture: Mixture, at: NDArray[np.float64], noise: float) -> NDA
     total = np.zeros(len(at))
     for mean, chance in zip(*mixture, strict=True):
         total += chance * np.exp(-0.5 * ((at - mean) / noise) ** 2)
-    return np.log(total / (noise * np.sqrt(2 * np.pi)))
+    logs: NDArray[np.float64] = np.log(total) - np.log(noise * np.sqrt(2 * np.pi))
+    return logs
