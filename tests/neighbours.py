@@ -27,7 +27,7 @@ def masses(mixture: Mixture, noise: float, edges: np.ndarray) -> np.ndarray:
     return total
 
 
-def losses(pair: Pair, noise: float, cells: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
+def losses(pair: Pair, noise: float, cells: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     """Privacy losses of the first against the second, and their probabilities under the first."""
     means = [mean for side in pair for _, mean in side]
     edges = np.linspace(min(means) - 10 * noise, max(means) + 10 * noise, cells + 1)
@@ -36,7 +36,7 @@ def losses(pair: Pair, noise: float, cells: int = 40_000) -> tuple[np.ndarray, n
     return np.log(first[seen] / second[seen]), first[seen]
 
 
-def divergence(pair: Pair, noise: float, epsilons: np.ndarray, cells: int = 40_000) -> np.ndarray:
+def divergence(pair: Pair, noise: float, epsilons: np.ndarray, cells: int = 20_000) -> np.ndarray:
     """The hockey-stick divergence of one release at each epsilon, from below."""
     loss, mass = losses(pair, noise, cells)
     return np.array([(mass * np.maximum(0, -np.expm1(epsilon - loss))).sum() for epsilon in epsilons])

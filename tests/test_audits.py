@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem import audits
-from fedmem.accounting import Releases, promise
+from fedmem.accounting import Releases, noise_for, promise
 from fedmem.auditing import Audited, epsilon_of_counts, one_run
 from fedmem.cli import app
 from fedmem.errors import ScenarioError
@@ -169,6 +169,25 @@ def test_records_of_private_clients_and_their_copies():
     assert one == allowed(scenario, level="local", subject=1) == promise(made).epsilon
     # at the same delta, so that it is more than twice as much
     assert allowed(scenario, subject=1, copies=np.full(5, 2, np.int32)) > 2 * one
+
+
+def test_records_have_the_credit_of_their_batches():
+    """Of a client with dp_sgd at epsilon 4 nothing like 137 may be permitted, nor a bound that rounds to 1."""
+    wanted = Releases(
+        noise_multiplier=0.0,
+        sampling="poisson",
+        rate=2 / 20,
+        count=3 * 40,
+        delta=1e-5,
+        unit="record",
+        adjacency="zero_out",
+    )
+    noise = noise_for(4.0, wanted)
+    one = allowed(tiny(client={"kind": "dp_sgd", "batch_size": 2, "steps": 40, "noise_multiplier": noise}), subject=1)
+    everyone = replace(wanted, noise_multiplier=noise, sampling="everyone", rate=1.0, adjacency="replace")
+    # the holder took part in fewer rounds than the three that noise was found for
+    assert 2 < one < 8 < 0.1 * promise(everyone).epsilon
+    assert Guarantee(epsilon=one, delta=1e-5).memorisation < 0.999
 
 
 def test_a_group_of_clients_is_promised_less():
