@@ -16,6 +16,7 @@ class Value:
     """One number with its interval, how much stands behind it, and the false positive rate it was taken at.
 
     `saturated` says that it is too near an end of its measure to be compared; see `fedmem.saturation`.
+    `p` is that of no memorisation, from re-dealt coins; NaN where there is none.
     """
 
     value: float
@@ -24,6 +25,7 @@ class Value:
     n: int
     fpr: float = math.nan
     saturated: bool = False
+    p: float = math.nan
 
     def text(self, digits: int) -> str:
         """`3.42 [3.10, 3.75]`. No end of the interval is rounded to zero, which would hide on which side it lies.
@@ -34,12 +36,16 @@ class Value:
         '0.005 [−0.0004, 0.012]'
         >>> Value(value=8.1, low=8.0, high=8.2, n=80, saturated=True).text(1)
         '8.1 [8.0, 8.2]†'
+        >>> Value(value=0.1, low=0.05, high=0.15, n=80, p=0.004).text(2)
+        '0.10 [0.05, 0.15] p 0.004'
         """
         if math.isnan(self.value):
             return "–"
         ends = ", ".join(_end(end, digits) for end in (self.low, self.high))
         mark = MARK if self.saturated else ""
-        return f"{number(self.value, digits)} [{'no interval' if math.isnan(self.low + self.high) else ends}]{mark}"
+        chance = "" if math.isnan(self.p) else f" p {self.p:.2g}"
+        told = "no interval" if math.isnan(self.low + self.high) else ends
+        return f"{number(self.value, digits)} [{told}]{mark}{chance}"
 
     @property
     def resolved(self) -> bool:

@@ -423,7 +423,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
     known = {(measure.metric, measure.parts): measure for measure in summary.measures}
     about = {"", *summary.kinds}
     for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
-        if metric.endswith((".null", ".guess")) or metric == "retention":
+        if metric.endswith((".null", ".guess", ".p")) or metric == "retention":
             continue
         if metric.endswith(".difference") and metric not in _LEAKED:
             continue

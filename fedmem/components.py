@@ -518,7 +518,12 @@ class Signals:
 
 @runtime_checkable
 class MembershipAttack(Protocol):
-    """Scores membership: (R, m), higher means member, NaN where the example was not observed."""
+    """Scores membership: (R, m), higher means member, NaN where the example was not observed.
+
+    What an attack may say beyond that: `reads_coins`, False where scores do not depend on the coins; `chance`, the AUC
+    without memorisation where it is known; `under(seen)`, the scores as a function of the coins (R, m). An attack that
+    says nothing is made anew under re-dealt coins.
+    """
 
     knows: ClassVar[str]
 
@@ -620,7 +625,7 @@ class ReconstructionAttack(Protocol):
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A pure function of stored evidence. Intervals, differences and retention follow from the replicates.
+    """A pure function of stored evidence. Intervals, differences and retention follow from `Estimate.influence`.
 
     A class may declare what a scenario must have for it, each False by default:
 

@@ -10,6 +10,7 @@ metric                  level        subject                     setting starts 
 M                       each         kind                        place           observed and FINAL
 M                       each         number of an audit example  place           FINAL
 M.null                  each         kind                        place           FINAL; the value without memorisation
+M.p                     each         kind                        place           FINAL; that of no memorisation
 M.difference            global       kind                        local-global    observed from 1 on and FINAL
 M.difference            each         kind A                      A-B             observed and FINAL, A before B
 retention               global       kind                        M               FINAL
@@ -34,8 +35,11 @@ row of a single example (for a `tests` row, what the estimator says).
   `not resolved`. Over all rounds an AUC or rate of a round counts with its number of examples; a rate whose threshold
   changes between rounds has no such row. A sum of effects of both signs (`Estimate.signed`) has no retention: gains
   and losses cancel differently at the two levels, so that the ratio is no share of anything.
-- All intervals are 95 % percentile intervals over one and the same B draws of runs and examples, so differences and
-  ratios are paired. Those of single examples are the estimator's own, or NaN.
+- All intervals are 95 % intervals from two-way clusters, runs and examples (`twoway`); differences and ratios are
+  paired, as far as they are over the same examples and runs. Those of single examples are the estimator's own, or NaN.
+- `M.p` says whether there is any memorisation, exactly, from re-dealt coins (`redealing`); its `n` counts them. The
+  interval says how much. The two may differ near the threshold: the p is about these examples, the interval is also
+  about others like them.
 """
 
 from __future__ import annotations
@@ -51,9 +55,10 @@ import numpy as np
 from fedmem.components import Estimator
 from fedmem.errors import ComponentError
 from fedmem.guarding import Guard
+from fedmem.redealing import redeal
 from fedmem.seeding import stream
-from fedmem.statistics import cluster_interval, resampling
-from fedmem.types import EVERYWHERE, FINAL, Bank, Estimate, FloatArray, Level, Measurement, Reading, Resampling, View
+from fedmem.twoway import combined, half_width, interval, ratio_interval
+from fedmem.types import EVERYWHERE, FINAL, Bank, Estimate, Influence, Level, Measurement, Reading, View
 from fedmem.validation import estimates_of, run_readings_of
 from fedmem.views import views
 
@@ -66,11 +71,82 @@ class _Pair:
     whole: Estimate
 
 
-def estimate(bank: Bank, estimators: Sequence[Estimator], draws: int) -> list[Measurement]:
-    """Every row that the estimators find in a bank, with intervals from `draws` resamples.
+@dataclass
+class _Sums:
+    """Σ n (value − null) over rounds, at the holder and after aggregation, with what they owe to whom."""
 
-    - pure: the same bank, estimators and draws give the same rows, bit for bit and in the same order; draws come from
-      the stream `bootstrap` of the bank's seed;
+    local: float
+    whole: float
+    of_local: Influence
+    of_whole: Influence
+    n: int
+    least: int
+    """The fewest examples of a round."""
+    rounds: set[int]
+
+    @classmethod
+    def of(cls, round: int, pair: _Pair) -> _Sums:
+        local, whole = pair.local, pair.whole
+        return cls(
+            local=local.n * (local.value - local.null),
+            whole=whole.n * (whole.value - whole.null),
+            of_local=combined([(local.n, local.influence)]),
+            of_whole=combined([(whole.n, whole.influence)]),
+            n=local.n,
+            least=local.n,
+            rounds={round},
+        )
+
+    def add(self, other: _Sums) -> None:
+        self.local, self.whole = self.local + other.local, self.whole + other.whole
+        self.of_local = combined([(1.0, self.of_local), (1.0, other.of_local)])
+        self.of_whole = combined([(1.0, self.of_whole), (1.0, other.of_whole)])
+        self.n, self.least = self.n + other.n, min(self.least, other.least)
+        self.rounds |= other.rounds
+
+
+_Key = tuple[str, str, str]
+
+
+class _Kept:
+    """What is needed for the retentions of one estimator: the summary, and the sums over observed rounds."""
+
+    def __init__(self) -> None:
+        self.order: dict[_Key, None] = {}
+        self.final: dict[_Key, _Sums] = {}
+        self.pooled: dict[_Key, _Sums] = {}
+        self.rounds: dict[tuple[str, str], set[int]] = {}
+
+    def add(self, round: int, pair: _Pair) -> None:
+        """One pair of one round."""
+        local = pair.local
+        key, sums = (local.metric, local.setting, local.kind), _Sums.of(round, pair)
+        self.order[key] = None
+        if round == FINAL:
+            self.final[key] = sums
+            return
+        self.rounds.setdefault((local.metric, local.kind), set()).add(round)
+        if key in self.pooled:
+            self.pooled[key].add(sums)
+        else:
+            self.pooled[key] = sums
+
+    def rows(self, runs: int, source: str) -> Iterator[Measurement]:
+        """Retention of every key, at the last rounds and over all of them."""
+        for key in self.order:
+            metric, setting, kind = key
+            if key in self.final:
+                yield _retention(self.final[key], runs, kind, _join(metric, setting), source)
+            rounds = self.rounds.get((metric, kind), set())
+            if rounds and key in self.pooled and rounds == self.pooled[key].rounds:
+                yield _retention(self.pooled[key], runs, kind, _join(metric, setting, "all rounds"), source)
+
+
+def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Measurement]:
+    """Every row that the estimators find in a bank, with intervals, and p from `deals` re-dealt coins.
+
+    - pure: the same bank, estimators and deals give the same rows, bit for bit and in the same order; deals come from
+      the stream `redeals` of the bank's seed;
     - an estimator that needs more runs than the bank has is a `ComponentError`, not a row without meaning.
     """
     for number, estimator in enumerate(estimators):
@@ -81,30 +157,31 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], draws: int) -> list[Me
                 f"estimators[{number}]",
                 f"{name} needs at least {needed} runs and the bank has {runs}; raise runs or leave {name} out",
             )
-    sample = resampling(bank.audit, draws, stream(bank.seed, "bootstrap"))
+    redeals = redeal(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []
-    pairs: list[list[tuple[int, _Pair]]] = [[] for _ in estimators]
-    for round, group in groupby(views(bank, sample), key=lambda view: view.round):
+    kept = [_Kept() for _ in estimators]
+    for round, group in groupby(views(bank, redeals), key=lambda view: view.round):
         places = list(group)
-        for estimator, known in zip(estimators, pairs, strict=True):
+        for estimator, known in zip(estimators, kept, strict=True):
             source = _source(estimator)
             found = [(view, _estimated(estimator, view)) for view in places]
             for view, estimates in found:
                 rows += _values(view, estimates, source)
                 rows += _between_kinds(view, estimates, source)
                 rows += _tests(view, estimator, source)
-            paired = list(_paired(estimator, found))
-            rows += [_between_levels(round, pair, source, bank.audit.runs) for pair in paired]
-            known += [(round, pair) for pair in paired if not pair.local.signed]
-    for estimator, known in zip(estimators, pairs, strict=True):
-        rows += _retentions(known, sample, _source(estimator))
+            for pair in _paired(estimator, found):
+                rows.append(_between_levels(round, pair, source, bank.audit.runs))
+                if not pair.local.signed:
+                    known.add(round, pair)
+    for estimator, known in zip(estimators, kept, strict=True):
+        rows += known.rows(bank.audit.runs, _source(estimator))
     return rows
 
 
 def _estimated(estimator: Estimator, view: View) -> list[Estimate]:
     """What an estimator finds in a view."""
     with Guard("estimator", estimator, "estimate", **_at(view)) as guard:
-        return estimates_of(guard, estimator.estimate(view), len(view.resampling.runs))
+        return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape)
 
 
 def _at(view: View) -> dict[str, Any]:
@@ -125,25 +202,20 @@ def _row(round: int, level: Level, source: str, reading: Reading, run: int = EVE
     return Measurement(run=run, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
 
 
-def _bounded(
-    metric: str, value: float, replicates: FloatArray, n: int, subject: str, setting: str, clusters: int
-) -> Reading:
-    """A reading with the percentile interval of its replicates, where there are enough clusters for one."""
-    low, high = cluster_interval(replicates, clusters)
-    return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=subject, setting=setting)
-
-
 def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[Measurement]:
-    """The kinds, and at FINAL their nulls and the single examples."""
+    """The kinds, and at FINAL their nulls, their p and the single examples."""
     for e in estimates:
         setting = _join(view.setting, e.setting)
-        clusters = min(view.audit.runs, e.n)
-        reading = _bounded(e.metric, e.value, e.replicates, e.n, e.kind, setting, clusters)
+        low, high = interval(e.value, e.influence, min(view.audit.runs, e.n), e.bounds)
+        reading = Reading(metric=e.metric, value=e.value, low=low, high=high, n=e.n, subject=e.kind, setting=setting)
         yield _row(view.round, view.level, source, reading)
         if view.round != FINAL:
             continue
         null = Reading(metric=f"{e.metric}.null", value=e.null, n=e.n, subject=e.kind, setting=setting)
         yield _row(view.round, view.level, source, null)
+        if not math.isnan(e.p):
+            p = Reading(metric=f"{e.metric}.p", value=e.p, n=e.redeals, subject=e.kind, setting=setting)
+            yield _row(view.round, view.level, source, p)
         if e.examples is None or e.per_example is None:
             continue
         unknown = np.full(len(e.examples), np.nan)
@@ -157,15 +229,21 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
             yield _row(view.round, view.level, source, single)
 
 
+def _difference(a: Estimate, b: Estimate, setting: str, n: int, runs: int) -> Reading:
+    """a − b with its interval, paired; `n` examples stand behind it."""
+    value, clusters = a.value - b.value, min(runs, a.n, b.n)
+    found = combined([(1.0, a.influence), (-1.0, b.influence)])
+    low, high = interval(value, found, clusters, (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0]))
+    metric = f"{a.metric}.difference"
+    return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=a.kind, setting=setting)
+
+
 def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[Measurement]:
     """Every kind less every later one, in the order of the scenario."""
     for a, b in combinations(estimates, 2):
         if (a.metric, a.setting) == (b.metric, b.setting):
             setting = _join(f"{a.kind}-{b.kind}", view.setting, a.setting)
-            metric, value, replicates = f"{a.metric}.difference", a.value - b.value, a.replicates - b.replicates
-            clusters = min(view.audit.runs, a.n, b.n)
-            reading = _bounded(metric, value, replicates, a.n + b.n, a.kind, setting, clusters)
-            yield _row(view.round, view.level, source, reading)
+            yield _row(view.round, view.level, source, _difference(a, b, setting, a.n + b.n, view.audit.runs))
 
 
 def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measurement]:
@@ -195,50 +273,18 @@ def _paired(estimator: Estimator, found: Sequence[tuple[View, Sequence[Estimate]
 
 
 def _between_levels(round: int, pair: _Pair, source: str, runs: int) -> Measurement:
-    local, whole = pair.local, pair.whole
-    reading = _bounded(
-        f"{local.metric}.difference",
-        local.value - whole.value,
-        local.replicates - whole.replicates,
-        local.n,
-        local.kind,
-        _join("local-global", local.setting),
-        min(runs, local.n),
-    )
-    return _row(round, "global", source, reading)
+    local = pair.local
+    setting = _join("local-global", local.setting)
+    return _row(round, "global", source, _difference(local, pair.whole, setting, local.n, runs))
 
 
-def _retentions(known: Sequence[tuple[int, _Pair]], sample: Resampling, source: str) -> Iterator[Measurement]:
-    """Retention of every key, at the last rounds and over all of them."""
-    keys = dict.fromkeys((pair.local.metric, pair.local.setting, pair.local.kind) for _, pair in known)
-    for metric, setting, kind in keys:
-        of_key = {r: p for r, p in known if (p.local.metric, p.local.setting, p.local.kind) == (metric, setting, kind)}
-        rounds = {r for r, p in known if (p.local.metric, p.local.kind) == (metric, kind) and r != FINAL}
-        if FINAL in of_key:
-            yield _retention([of_key[FINAL]], sample, _join(metric, setting), source)
-        if rounds and rounds == of_key.keys() - {FINAL}:
-            yield _retention([of_key[r] for r in sorted(rounds)], sample, _join(metric, setting, "all rounds"), source)
-
-
-def _retention(pairs: Sequence[_Pair], sample: Resampling, setting: str, source: str) -> Measurement:
-    """Ratio of sums over pairs of (round, example), in the sample and in every draw."""
-    examples, clusters = sample.examples, min(sample.runs.shape[1], *(p.local.n for p in pairs))
-    whole = sum(p.whole.n * (p.whole.value - p.whole.null) for p in pairs)
-    local = sum(p.local.n * (p.local.value - p.local.null) for p in pairs)
-    wholes = np.sum([_sums(p.whole, examples) for p in pairs], axis=0)
-    locals_ = np.sum([_sums(p.local, examples) for p in pairs], axis=0)
-    low, _ = cluster_interval(locals_, clusters)
-    n, kind = sum(p.local.n for p in pairs), pairs[0].local.kind
-    if not low > 0:
+def _retention(sums: _Sums, runs: int, kind: str, setting: str, source: str) -> Measurement:
+    """The ratio of sums over pairs of (round, example)."""
+    clusters, n = min(runs, sums.least), sums.n
+    if not sums.local - half_width(sums.local, sums.of_local, clusters) > 0:
         reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, setting=_join(setting, "not resolved"))
-    else:
-        ratios = wholes / np.where(locals_ == 0, np.nan, locals_)
-        reading = _bounded("retention", whole / local, ratios, n, kind, setting, clusters)
+        return _row(FINAL, "global", source, reading)
+    low, high = ratio_interval((sums.whole, sums.of_whole), (sums.local, sums.of_local), clusters)
+    value = sums.whole / sums.local
+    reading = Reading(metric="retention", value=value, low=low, high=high, n=n, subject=kind, setting=setting)
     return _row(FINAL, "global", source, reading)
-
-
-def _sums(e: Estimate, examples: FloatArray) -> FloatArray:
-    """Σ(value − null) over the drawn examples in each draw (B,); a draw without any of them adds nothing."""
-    drawn = e.n if e.examples is None else examples[:, e.examples].sum(1)
-    sums = (e.replicates - e.null) * drawn
-    return np.where(np.isnan(sums), 0.0, sums)

@@ -193,8 +193,9 @@ def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     largest = max(audit, len(federation.test), len(federation.population))
     # four values of every example at every model of a round, gathered by place and for the summary
     gathered = 32 * 4 * audit * (places + runs) * bool(scenario.estimators)
-    draws = 8 * scenario.bootstrap * (runs + audit) * bool(scenario.estimators)
-    return max(gathered + draws, TABLE * places * largest)
+    # coins as they could have fallen, a byte each, and what one estimator sums up of them
+    deals = 2 * scenario.bootstrap * runs * audit * bool(scenario.estimators)
+    return max(gathered + deals, TABLE * places * largest)
 
 
 def passed(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:

@@ -216,7 +216,7 @@ def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int
 
 def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts) -> list[Precision]:
     """Kind by kind, from the coins as they fell."""
-    from fedmem.statistics import smallest_fpr
+    from fedmem.roc import smallest_fpr
 
     audit = federation.audit
     counted = audit.holder_in

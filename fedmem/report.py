@@ -16,8 +16,8 @@ from fedmem.cells import Section, Value, rate
 from fedmem.gallery import sheets
 from fedmem.passages import passages_html
 from fedmem.results import Run, put, read
+from fedmem.roc import null_tpr
 from fedmem.saturation import Zone
-from fedmem.statistics import null_tpr
 from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections, warnings
 from fedmem.types import FINAL
 

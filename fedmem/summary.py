@@ -17,13 +17,15 @@ from fedmem.caveats import caveats_of_stored
 from fedmem.cells import Section, Value, number, rate
 from fedmem.errors import RunError
 from fedmem.results import Run
+from fedmem.roc import USUAL
 from fedmem.saturation import MARK, RANKED, Zone, zone_of
 from fedmem.types import EVERYWHERE, FINAL
 
 CAPTION = (
     "local: the model of the client that holds the example, after its own training and before aggregation; "
     "global: the aggregate of the same round. Each example is read at the last observed round in which its holder "
-    "took part. In brackets 95 % intervals; n counts audit examples."
+    "took part, so that global is the aggregate of that round; released is the last aggregate, read on all examples. "
+    "In brackets 95 % intervals; n counts audit examples."
 )
 
 GAINS = ("margin", "likeness_gain")
@@ -55,7 +57,9 @@ TERMS: Mapping[str, str] = {
     ".01 (AUC, rates, accuracy) or .05 (memorisation) of its end; differences there are hidden",
     "both saturated": "both values are at the end of what the measure shows, so that a difference could not be seen",
     "capped": "one of both values is saturated, so that the true difference may be larger",
-    "unresolved": "the interval contains zero, or there is none, so the data do not tell",
+    " p ": "of no memorisation: twice the share of re-dealt coins that give as much, or as little; exact",
+    "released": "the last aggregate, read on all examples",
+    "unresolved": "the interval contains zero, or there is none, so the data do not tell how large it is",
     "no interval": "fewer than eight runs or eight examples, or all values alike",
     "generalisation gap": "accuracy on training data less accuracy on test data; in nats, loss on test less training "
     "data",
@@ -80,7 +84,14 @@ TERMS: Mapping[str, str] = {
 }
 """What the words of the table mean, one line each."""
 
+_RATE = "fpr="
+"""How the word of a setting begins that says at which false positive rate a true positive rate is."""
+
 _ATTACKS = {"lira": "LiRA", "loss_threshold": "loss threshold", "rmia": "RMIA"}
+
+
+_AT_CHANCE = 0.005
+"""An AUC without memorisation that is so near one half is called one half."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,29 +144,50 @@ class Summary:
             words = frozenset(filter(None, reading.setting.split(",")))
             if row.source in self.leaks[1:]:
                 words |= {_of(row.source)}
-            rates = [float(word.removeprefix("fpr=")) for word in words if word.startswith("fpr=")]
-            parts = frozenset(word for word in words if not word.startswith("fpr="))
-            key = (row.round, reading.metric, row.level, reading.subject, parts)
+            rates = [float(word.removeprefix(_RATE)) for word in words if word.startswith(_RATE)]
+            parts = frozenset(word for word in words if not word.startswith(_RATE))
+            place = (row.round, reading.metric, row.level, reading.subject)
             fpr = min(rates, default=math.nan)
-            if key not in self._values or fpr < self._values[key].fpr:
-                value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n, fpr=fpr)
-                held = self.zone(reading.metric, reading.subject).holds(reading.value)
-                self._values[key] = replace(value, saturated=held)
+            value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n, fpr=fpr)
+            value = replace(value, saturated=self.zone(reading.metric, reading.subject).holds(reading.value))
+            if (*place, parts) not in self._values or fpr < self._values[*place, parts].fpr:
+                self._values[*place, parts] = value
+            if rates:
+                self._values[*place, words] = value
+        for (when, metric, *where), value in list(self._values.items()):
+            chance = self._values.get((when, f"{metric}.p", *where))  # type: ignore[arg-type]
+            if chance is not None:
+                self._values[when, metric, *where] = replace(value, p=chance.value)  # type: ignore[index]
 
     def zone(self, metric: str, kind: str) -> Zone:
         """Which values of a measure of this kind are saturated; of exposure by the stored number of references."""
         return zone_of(metric, self.run.reference_counts.get(kind, ()) if metric in RANKED else ())
 
+    @cached_property
+    def last_round(self) -> int:
+        """The last observed round, whose aggregate is released; 0 where nothing was observed."""
+        return max((key[0] for key in self._values), default=0)
+
     def value(self, metric: str, level: str, subject: str, *words: str, round: int = FINAL) -> Value | None:
-        """The row with exactly these words in its setting; of several false positive rates the smallest."""
+        """The row with exactly these words in its setting; of several false positive rates the smallest.
+
+        With `fpr=…` among the words it is the row at that rate.
+        """
         return self._values.get((round, metric, level, subject, frozenset(words)))
 
     def settings(self, metric: str, *words: str, round: int = FINAL) -> list[tuple[str, str, frozenset[str], Value]]:
-        """Level, subject, setting and value of every row of a metric whose setting has these words among others."""
+        """Level, subject, setting and value of every row of a metric whose setting has these words among others.
+
+        As for `value`, a row at one of several false positive rates counts if its rate is asked for.
+        """
+        rates = {word for word in words if word.startswith(_RATE)}
         return [
             (level, subject, parts, value)
             for (when, name, level, subject, parts), value in self._values.items()
-            if when == round and name == metric and parts.issuperset(words)
+            if when == round
+            and name == metric
+            and parts.issuperset(words)
+            and {word for word in parts if word.startswith(_RATE)} == rates
         ]
 
     def series(self, metric: str, level: str, subject: str, *words: str) -> list[tuple[int, Value]]:
@@ -203,6 +235,12 @@ class Summary:
     def _nulls(self, metric: str, *words: str) -> tuple[float, ...]:
         return tuple(sorted({value.value for _, _, _, value in self.settings(f"{metric}.null", *words)}))
 
+    def null_of(self, measure: Measure, level: str, kind: str) -> float:
+        """The value without memorisation of one kind at one level, as it was found."""
+        place = ("owner",) if level == "local" else ()
+        found = self.value(f"{measure.metric}.null", level, kind, *measure.parts, *place)
+        return measure.null if found is None else found.value
+
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
         """The measures that this run has, in the order in which they are told."""
@@ -220,11 +258,14 @@ class Summary:
         if self.settings("memorisation"):
             found.append(Measure(metric="memorisation", title="memorisation (self-influence, −1 to 1)", null=0.0))
         attacks = {min(parts) for level, _, parts, _ in self.settings("auc") if level == "global"}
+        chance = {attack: self._nulls("auc", attack) for attack in attacks}
         for attack in sorted(attacks, key=lambda attack: (attack != "lira", attack)):
             parts, first = frozenset({attack}), attack == "lira" or "lira" not in attacks
             kind, _, changed = attack.partition(" ")
             name = f"{_ATTACKS.get(kind, kind)} {changed}".strip()
-            found.append(Measure(metric="auc", title=f"{name} AUC", null=0.5, parts=parts, headline=first))
+            # an attack that reads coins has a null of its own in each place
+            nulls = tuple(null for null in chance[attack] if abs(null - 0.5) >= _AT_CHANCE)
+            found.append(Measure(metric="auc", title=f"{name} AUC", null=0.5, parts=parts, headline=first, nulls=nulls))
             if self.settings("tpr", attack):
                 null = self._null("tpr", attack)
                 rates = {value.fpr for _, _, _, value in self.settings("tpr", attack)}
@@ -232,7 +273,23 @@ class Summary:
                 where = f"FPR {rate(min(rates))}" if one else "the smallest FPR that the data support"
                 title = f"{name} TPR at {where}"
                 found.append(Measure(metric="tpr", title=title, null=null, parts=parts, headline=first))
+                found += self._usual_rates(name, attack, first)
         return tuple(found)
+
+    def _usual_rates(self, name: str, attack: str, headline: bool) -> Iterator[Measure]:
+        """True positive rates at the usual false positive rates, where these are not the smallest of all kinds."""
+        smallest = {value.fpr for _, _, _, value in self.settings("tpr", attack)}
+        for usual in USUAL:
+            word = f"{_RATE}{usual:.4g}"
+            if self.settings("tpr", attack, word) and smallest != {usual}:
+                nulls = self._nulls("tpr", attack, word)
+                yield Measure(
+                    metric="tpr",
+                    title=f"{name} TPR at FPR {usual:.4g}",
+                    null=nulls[0] if len(nulls) == 1 else math.nan,
+                    parts=frozenset({attack, word}),
+                    headline=headline,
+                )
 
 
 def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]:
@@ -295,6 +352,7 @@ def _whole(term: str) -> str:
 def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> Section:
     """Local beside global, measure by measure, then reconstruction."""
     blocks = []
+    parted: list[str] = []
     for measure in measures:
         rows = []
         for kind in summary.kinds:
@@ -304,8 +362,20 @@ def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> S
             if owner or everywhere:
                 shown = (owner, everywhere, elsewhere) if others else (owner, everywhere)
                 rows.append((kind, _count(*shown), *(_cell(value, measure) for value in shown)))
+                parted += [
+                    f"{measure.title.partition(' (')[0]} of {kind}, {place}"
+                    for place, value in (("local", owner), ("global", everywhere))
+                    if value is not None and _parted(value, measure, summary.null_of(measure, place, kind))
+                ]
+            released = summary.value(measure.metric, "global", kind, *measure.parts, round=summary.last_round)
+            if released and everywhere and (released.value, released.n) != (everywhere.value, everywhere.n):
+                blank = ("",) if others else ()
+                rows.append((f"{kind}, released", _count(released), "", _cell(released, measure), *blank))
         blocks.append((measure.heading, tuple(rows)))
     notes: list[str] = []
+    if parted:
+        more = f" and {len(parted) - 3} more" if len(parted) > 3 else ""
+        notes.append(f"p and interval differ for {'; '.join(parted[:3])}{more}: {_WHY_PARTED}.")
     for source in summary.leaks:
         found, said = _reconstruction(summary, source, others=others)
         # With several attacks every block says whose it is.
@@ -314,6 +384,18 @@ def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> S
         notes += [whose + note for note in said]
     columns = ("", "n", "local", "global", *(("local, others",) if others else ()))
     return Section(title="LOCAL AND GLOBAL", columns=columns, blocks=tuple(blocks), notes=tuple(notes))
+
+
+_WHY_PARTED = (
+    "p is exact and asks whether these examples are memorised at all, the interval how much others like them would be"
+)
+
+
+def _parted(value: Value, measure: Measure, null: float) -> bool:
+    """Whether p tells an effect that the interval does not, or the other way round."""
+    if math.isnan(value.p) or math.isnan(value.low + value.high) or math.isnan(null):
+        return False
+    return (value.p <= 0.05) != (value.low > null or value.high < null)
 
 
 def _reconstruction(

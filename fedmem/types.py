@@ -486,17 +486,27 @@ class Bank:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resampling:
-    """The B draws of a two-way cluster bootstrap, as multiplicities: `runs` (B, R), `examples` (B, m).
+class Redeals:
+    """The coins of a bank as they fell, and as they could have fallen.
 
-    Examples are drawn within their kind. One object serves every estimate of a bank, so that differences are paired.
-
-    `shuffles` (P, R) are permutations of the runs: coins read in their order say nothing about the models.
+    `coins` (P + 1, R, m): the first are the bank's own, each of the others permutes the column of every example by
+    itself, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples: coins
+    read in their order say nothing about the models either, and keep what examples have in common.
     """
 
-    runs: FloatArray
-    examples: FloatArray
+    coins: BoolArray
     shuffles: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Influence:
+    """What a value owes to each example (m,) and to each pair of a run and an example (R, m), to first order.
+
+    Both are measured from their mean, and `cells` from the mean of its example; see `twoway`.
+    """
+
+    examples: FloatArray
+    cells: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -586,7 +596,7 @@ class View:
     correct: FloatArray
     rank: FloatArray
     references: IntArray
-    resampling: Resampling
+    redeals: Redeals
     sets: Mapping[str, SetEvidence] = field(default_factory=dict)
     ranked: RankEvidence | None = None
     exclusion: str = "replace"
@@ -596,18 +606,23 @@ class View:
 class Estimate:
     """One number about one kind of audit example at one place, with what is needed to compare and to bound it.
 
-    `replicates` (B,) are the values under the draws of `Resampling`; `null` the value that no memorisation gives;
-    `n` how many audit examples stand behind it; `examples` are they, and `per_example` (n,) the value of each single
-    one, with an interval where one is known, from `per_example_n` runs. `signed` says that effects of both signs are
-    summed, so that they cancel: no share of such a sum is kept by aggregation, and there is no retention of it.
+    `influence` is what its interval, and that of differences and ratios, follows from (`twoway.influence` makes it);
+    `null` the value that no memorisation gives; `n` how many audit examples stand behind it; `bounds` what it can be at
+    least and at most; `examples` are they, and `per_example` (n,) the value of each single one, with an interval where
+    one is known, from `per_example_n` runs. `p` is that of no memorisation under re-dealt coins (`redealing`), from
+    `redeals` of them; NaN where it was not asked for. `signed` says that effects of both signs are summed, so that they
+    cancel: no share of such a sum is kept by aggregation, and there is no retention of it.
     """
 
     metric: str
     kind: str
     value: float
-    replicates: FloatArray
+    influence: Influence
     null: float
     n: int
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    p: float = math.nan
+    redeals: int = 0
     setting: str = ""
     examples: IntArray | None = None
     per_example: FloatArray | None = None

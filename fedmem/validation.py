@@ -20,6 +20,7 @@ from fedmem.types import (
     Estimate,
     Examples,
     FloatArray,
+    Influence,
     Injected,
     IntArray,
     Measurement,
@@ -363,8 +364,8 @@ def measurements_of(guard: Guard, given: Iterable[Any]) -> list[Measurement]:
     return found
 
 
-def estimates_of(guard: Guard, given: Iterable[Any], draws: int) -> list[Estimate]:
-    """Estimates, each with a value for every draw."""
+def estimates_of(guard: Guard, given: Iterable[Any], shape: tuple[int, int]) -> list[Estimate]:
+    """Estimates, each with contributions of (R, m) pairs."""
     found = []
     for one in given:
         if not isinstance(one, Estimate):
@@ -372,9 +373,14 @@ def estimates_of(guard: Guard, given: Iterable[Any], draws: int) -> list[Estimat
         for name in ("value", "null"):
             value = getattr(one, name)
             guard.require(_number(value), f"{name} of {_cut(one.metric)} is {_cut(value)}, should be a number")
-        replicates: Any = one.replicates
-        if not isinstance(replicates, np.ndarray) or replicates.shape != (draws,) or replicates.dtype.kind != "f":
-            guard.wrong(f"replicates of {_cut(one.metric)} are {a_kind(replicates)}, should be float64 of ({draws},)")
+        influence: Any = one.influence
+        if not isinstance(influence, Influence):
+            guard.wrong(f"influence of {_cut(one.metric)} is {a_kind(influence)}, should be fedmem.types.Influence")
+        for name, expected in (("examples", shape[1:]), ("cells", shape)):
+            part = getattr(influence, name)
+            if not isinstance(part, np.ndarray) or part.shape != expected or part.dtype.kind != "f":
+                guard.wrong(f"{name} of {_cut(one.metric)} are {a_kind(part)}, should be float64 of {expected}")
+            guard.require(bool(np.isfinite(part).all()), f"{name} of {_cut(one.metric)} are not all finite")
         count_of(guard, one.n)
         _per_example(guard, one)
         found.append(one)

@@ -39,7 +39,7 @@ from fedmem.types import (
     Level,
     Models,
     RankEvidence,
-    Resampling,
+    Redeals,
     SetEvidence,
     View,
 )
@@ -66,7 +66,7 @@ class _Shown:
     models: Models
 
 
-def views(bank: Bank, resampling: Resampling) -> Iterator[View]:
+def views(bank: Bank, redeals: Redeals) -> Iterator[View]:
     """Every view of a bank, round by round in ascending order and FINAL at the end; in a round: global, owner, others.
 
     Views are made when asked for; the values of audit examples are theirs alone, the sets are the bank's. At FINAL the
@@ -86,7 +86,7 @@ def views(bank: Bank, resampling: Resampling) -> Iterator[View]:
             setting=setting,
             audit=audit,
             references=references,
-            resampling=resampling,
+            redeals=redeals,
             sets={
                 name: SetEvidence(models=shown.models, blocks=found, targets=_targets(bank, found[0]))
                 for name, found in blocks.items()

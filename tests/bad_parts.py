@@ -474,7 +474,9 @@ class BadEstimator(Failing):
     ways: ClassVar[dict[str, Change]] = {
         "later": _later,
         "text": lambda found: ["text"],
-        "short": lambda found: [replace(one, replicates=one.replicates[:-1]) for one in found],
+        "short": lambda found: [
+            replace(one, influence=replace(one.influence, cells=one.influence.cells[:-1])) for one in found
+        ],
         "word": lambda found: [replace(one, value="high") for one in found],
         "single": lambda found: [replace(one, per_example=np.zeros(99)) for one in found],
         "run": lambda found: [(99, Reading(metric="own", value=1.0))],

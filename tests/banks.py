@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedmem.components import Signals
-from fedmem.statistics import resampling
+from fedmem.redealing import redeal
 from fedmem.types import (
     AuditSet,
     Bank,
@@ -91,7 +91,7 @@ def make_view(
         correct=hit,
         rank=np.full(cube.shape, np.nan) if rank is None else rank.reshape(cube.shape),
         references=np.full(cube.shape[2], references),
-        resampling=resampling(audit, draws, np.random.default_rng(7)),
+        redeals=redeal(audit, draws, np.random.default_rng(7)),
         sets={name: _set(name, values, models, level) for name, values in sets.items()},
     )
 

@@ -16,7 +16,7 @@ from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import FedmemError, ScenarioError
 from fedmem.evidence import losses, margins_of
 from fedmem.federation import build
-from fedmem.statistics import resampling
+from fedmem.redealing import redeal
 from fedmem.training import LocalWork, OneByOne
 from fedmem.types import Params, Transition
 from fedmem.views import views
@@ -223,7 +223,7 @@ def test_the_aggregate_is_read_with_the_layers_of_each_holder(server: str) -> No
     assert (audit.holder >= 0).all()
     shown = {
         (v.round, v.level): v
-        for v in views(simulated.bank, resampling(audit, 20, np.random.default_rng(0)))
+        for v in views(simulated.bank, redeal(audit, 20, np.random.default_rng(0)))
         if not v.setting
     }
     differ = 0

@@ -8,7 +8,9 @@ import pytest
 from scipy.stats import fisher_exact, mannwhitneyu
 
 from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks, _by_tables
-from fedmem.statistics import benjamini_hochberg, rank_sum_exact, resampling
+from fedmem.redealing import redeal
+from fedmem.statistics import benjamini_hochberg, rank_sum_exact
+from fedmem.twoway import variance
 from fedmem.types import FINAL
 from fedmem.views import views
 from tests.banks import coins, make_bank, make_view
@@ -154,7 +156,7 @@ def test_equal_models_have_no_influence_at_all():
     rng = np.random.default_rng(0)
     test = np.tile(rng.normal(size=20), (8, 1))
     view = make_view(np.zeros((8, 3)), coins(8, 3, rng), test=test, round=FINAL)
-    assert all(e.value == 0 and (e.replicates == 0).all() for e in CrossInfluence().estimate(view))
+    assert all(e.value == 0 and variance(e.influence) == 0 for e in CrossInfluence().estimate(view))
     for (metric, _, _), reading in readings(view).items():
         assert reading.value == (1.0 if metric.endswith("_p") else 0.0), metric
 
@@ -189,7 +191,7 @@ def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set():
 
 def test_each_example_is_read_at_the_last_round_of_its_holder():
     bank = make_bank(clients=5, cohort=3, rounds=(0, 1, 2, 3), seed=2)
-    sample = resampling(bank.audit, 5, np.random.default_rng(0))
+    sample = redeal(bank.audit, 5, np.random.default_rng(0))
     shown = {(v.round, v.level, v.setting): v for v in views(bank, sample)}
     blocks = {(e.round, e.level): e for e in bank.evidence if e.set == "test"}
     for level, place in (("global", ""), ("local", "owner")):

@@ -15,13 +15,23 @@ from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
+from fedmem.redealing import redeal
 from fedmem.seeding import stream
-from fedmem.statistics import cluster_interval, newcombe, resampling
+from fedmem.statistics import newcombe
+from fedmem.twoway import combined, interval, ratio_interval
 from fedmem.types import FINAL
 from fedmem.views import views
 from tests.banks import make_bank
 
 ALL = (Memorisation(), Exposure(), Membership(attack=Lira()), Membership(attack=LossThreshold()))
+
+
+ESTIMATORS = {
+    ("memorisation", "probability"): ALL[0],
+    ("exposure", ""): ALL[1],
+    ("auc", "lira"): ALL[2],
+    ("auc", "loss_threshold"): ALL[3],
+}
 
 
 def pick(rows, metric, subject, setting, round=FINAL, level="global", run=-1):
@@ -35,9 +45,10 @@ def pick(rows, metric, subject, setting, round=FINAL, level="global", run=-1):
 
 
 def estimates_at(bank, round, level, setting, estimator, draws):
-    sample = resampling(bank.audit, draws, stream(bank.seed, "bootstrap"))
-    (view,) = [v for v in views(bank, sample) if (v.round, v.level, v.setting) == (round, level, setting)]
-    return view, {(e.kind, e.setting): e for e in estimator.estimate(view)}
+    redeals = redeal(bank.audit, draws, stream(bank.seed, "redeals"))
+    (view,) = [v for v in views(bank, redeals) if (v.round, v.level, v.setting) == (round, level, setting)]
+    # the first metric of a setting: exposure before its gain
+    return view, {(e.kind, e.setting): e for e in reversed(estimator.estimate(view))}
 
 
 def test_same_bank_same_rows_whatever_the_order_of_the_evidence():
@@ -78,7 +89,7 @@ def test_kind_rows_carry_value_interval_and_number():
         e = found["typical", ""]
         row = pick(rows, "memorisation", "typical", place, round, level)
         assert (row.value, row.n) == (e.value, e.n)
-        np.testing.assert_equal((row.low, row.high), cluster_interval(e.replicates, min(8, e.n)))
+        np.testing.assert_equal((row.low, row.high), interval(e.value, e.influence, min(8, e.n), (-1.0, 1.0)))
         assert math.isnan(row.low) or row.low < row.value < row.high
     large = make_bank(clients=6, per_client=3)
     row = pick(estimate(large, [Memorisation()], 40), "memorisation", "typical", "")
@@ -119,8 +130,35 @@ def test_single_examples_have_rows_at_final_only_with_newcombes_interval():
 def test_nulls_are_printed_at_final():
     rows = estimate(make_bank(references=1000), ALL, 10)
     assert pick(rows, "exposure.null", "random_pattern", "").value == pytest.approx(1.436, abs=5e-4)
-    assert pick(rows, "auc.null", "typical", "lira").value == 0.5
+    assert pick(rows, "auc.null", "typical", "loss_threshold").value == 0.5
+    assert pick(rows, "auc.null", "typical", "lira").value == pytest.approx(0.5, abs=0.05)
     assert {r.round for r in rows if r.reading.metric.endswith(".null")} == {FINAL}
+
+
+def test_p_stands_beside_its_null_at_final_and_counts_deals():
+    rows = estimate(make_bank(runs=16, clients=6, per_client=3), ALL, 60)
+    for metric, kind, setting, n in (
+        ("memorisation", "typical", "probability", 60),
+        ("auc", "typical", "lira", 60),
+        ("auc", "mislabelled", "loss_threshold", 60),
+        ("exposure", "random_pattern", "", 60),
+    ):
+        local = pick(rows, f"{metric}.p", kind, ",".join(filter(None, ["owner", setting])), level="local")
+        assert (local.value, local.n) == (pytest.approx(2 / 61), n), "the effect is there, and p is never 0"
+        assert math.isnan(local.low)
+        assert 0 < pick(rows, f"{metric}.p", kind, setting).value <= 1
+    found = [r for r in rows if r.reading.metric.endswith(".p")]
+    assert {r.round for r in found} == {FINAL}
+    assert not [r for r in found if r.reading.metric.startswith("tpr")]
+
+
+def test_rates_have_rows_at_the_usual_false_positive_rates():
+    rows = estimate(make_bank(runs=16, clients=6, per_client=4), [ALL[3]], 20)  # 24 of a kind in 16 runs: 192 outs
+    told = {r.reading.setting for r in rows if r.round == FINAL and r.level == "global" and r.reading.metric == "tpr"}
+    assert told == {"loss_threshold,fpr=0.1", "loss_threshold,fpr=0.05208"}
+    row = pick(rows, "tpr", "typical", "loss_threshold,fpr=0.1")
+    assert 0 <= row.low < row.value < row.high <= 1
+    assert pick(rows, "tpr.null", "typical", "loss_threshold,fpr=0.1").value == 20 / 193
 
 
 def test_level_difference_at_final_is_the_difference_of_the_printed_values():
@@ -146,17 +184,12 @@ def test_level_difference_at_a_round_is_over_the_same_examples():
     assert row.value == pytest.approx(local.value - np.mean(influence))
     assert row.n == local.n
     assert pick(rows, "memorisation", "typical", "", round=1).n == (bank.audit.kind == "typical").sum()
-    # Paired over draws: replicates of both levels use the same runs and examples.
-    weights = whole_view.resampling.examples[:, local.examples]
-    draws = []
-    for b in range(40):
-        w = whole_view.resampling.runs[b][:, None]
-        with np.errstate(invalid="ignore"):
-            per = (w * coin * values).sum(0) / (w * coin).sum(0) - (w * ~coin * values).sum(0) / (w * ~coin).sum(0)
-        per, use = per[local.examples], weights[b] * ~np.isnan(per[local.examples])
-        draws.append(local.replicates[b] - np.nansum(per * use) / use.sum())
-    expected = cluster_interval(np.array(draws), min(8, local.n))
-    np.testing.assert_allclose((row.low, row.high), expected)
+    # Paired: contributions of both levels are subtracted, over the examples that the holders show.
+    hidden = np.isnan(estimates_at(bank, 1, "local", "owner", Memorisation(), 40)[0].margin).all((0, 1))
+    same = replace(whole_view, correct=np.where(hidden, np.nan, whole_view.correct))
+    whole = next(e for e in Memorisation().estimate(same) if (e.kind, e.setting) == ("typical", ""))
+    apart = combined([(1.0, local.influence), (-1.0, whole.influence)])
+    np.testing.assert_allclose((row.low, row.high), interval(row.value, apart, min(8, local.n), (-2.0, 2.0)))
 
 
 def test_kinds_are_compared_at_each_place():
@@ -168,7 +201,8 @@ def test_kinds_are_compared_at_each_place():
         setting = ",".join(filter(None, ["random_pattern-typical", place, "probability"]))
         row = pick(rows, "memorisation.difference", "random_pattern", setting, level=level)
         assert row.value == a.value - b.value
-        np.testing.assert_equal((row.low, row.high), cluster_interval(a.replicates - b.replicates, min(8, a.n, b.n)))
+        apart = combined([(1.0, a.influence), (-1.0, b.influence)])
+        np.testing.assert_equal((row.low, row.high), interval(row.value, apart, min(8, a.n, b.n), (-2.0, 2.0)))
         assert row.n == a.n + b.n
 
 
@@ -177,16 +211,25 @@ def test_retention_is_the_ratio_of_sums_of_pairs():
     rows = estimate(bank, ALL, 60)
     for metric, kind, setting, null in (
         ("memorisation", "typical", "probability", 0.0),
-        ("auc", "typical", "lira", 0.5),
+        ("auc", "typical", "lira", None),
+        ("auc", "typical", "loss_threshold", 0.5),
         ("exposure", "random_pattern", "", None),
     ):
         owner = pick(rows, metric, kind, ",".join(filter(None, ["owner", setting])), level="local")
         whole = pick(rows, metric, kind, setting)
         null = pick(rows, f"{metric}.null", kind, setting).value if null is None else null
+        below = pick(rows, f"{metric}.null", kind, ",".join(filter(None, ["owner", setting])), level="local").value
         row = pick(rows, "retention", kind, ",".join(filter(None, [metric, setting])))
-        assert row.value == pytest.approx((whole.value - null) / (owner.value - null))
+        assert row.value == pytest.approx((whole.value - null) / (owner.value - below))
         assert row.low < row.value < row.high
         assert row.n == owner.n
+        _, locals_ = estimates_at(bank, FINAL, "local", "owner", ESTIMATORS[metric, setting], 60)
+        _, wholes = estimates_at(bank, FINAL, "global", "", ESTIMATORS[metric, setting], 60)
+        sides = [
+            (e.n * (e.value - e.null), combined([(e.n, e.influence)]))
+            for e in (wholes[kind, setting], locals_[kind, setting])
+        ]
+        assert (row.low, row.high) == pytest.approx(ratio_interval(*sides, 16))
 
 
 def test_retention_over_all_rounds_pools_pairs():
@@ -222,7 +265,8 @@ def test_retention_of_a_constant_learner_is_not_resolved():
     assert all(math.isnan(r.value) and r.setting.endswith("not resolved") for r in kept)
     auc = pick(rows, "auc", "typical", "lira")
     assert auc.value == 0.5
-    assert math.isnan(auc.low), "all draws alike are no certainty"
+    assert math.isnan(auc.low), "values that are all alike are no certainty"
+    assert pick(rows, "auc.p", "typical", "lira").value == 1.0
 
 
 def test_a_rate_whose_threshold_changes_is_not_pooled_over_rounds():

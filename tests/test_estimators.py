@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
@@ -15,6 +15,8 @@ from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.statistics import newcombe
+from fedmem.twoway import variance
+from fedmem.types import FINAL
 from tests.banks import coins, make_view
 
 
@@ -50,7 +52,7 @@ def test_memorisation_of_constant_and_lookup_learners():
     runs, m, classes = 200, 50, 10
     is_in = coins(runs, m, rng)
     constant = make_view(np.tile(rng.normal(size=m), (runs, 1)), is_in)
-    assert all(e.value == 0 and (e.replicates == 0).all() for e in Memorisation().estimate(constant))
+    assert all(e.value == 0 and variance(e.influence) < 1e-30 for e in Memorisation().estimate(constant))
     # A lookup table knows what it saw and answers at random otherwise: 1 - 1/C of a label without meaning.
     guess = rng.random((runs, m)) < 1 / classes
     table = make_view(np.zeros((runs, m)), is_in, correct=(is_in | guess).astype(float))
@@ -90,21 +92,6 @@ def test_memorisation_averages_over_models():
     values = np.nanmean(np.where(np.isnan(margin), np.nan, margin > 0), axis=1)
     e = Memorisation().estimate(make_view(margin, is_in))[0]
     np.testing.assert_allclose(e.per_example, self_influence(values, is_in))
-
-
-def test_replicates_are_the_value_on_the_resampled_bank():
-    rng = np.random.default_rng(4)
-    is_in, margin = coins(8, 5, rng), rng.normal(size=(8, 5)) + coins(8, 5, rng)
-    view = make_view(margin, is_in, draws=30)
-    # AUC leaves out pairs of an example with itself, and a copy of an example is no longer itself: see test_statistics.
-    for estimator in (Memorisation(),):
-        e = estimator.estimate(view)[0]
-        for b in range(30):
-            runs = np.repeat(np.arange(8), view.resampling.runs[b].astype(int))
-            rows = np.repeat(np.arange(5), view.resampling.examples[b].astype(int))
-            if (is_in[np.ix_(runs, rows)].any(0) & ~is_in[np.ix_(runs, rows)].all(0)).all():
-                again = estimator.estimate(make_view(margin[np.ix_(runs, rows)], is_in[np.ix_(runs, rows)]))[0]
-                np.testing.assert_allclose(e.replicates[b], again.value)
 
 
 # Exposure
@@ -192,7 +179,9 @@ def test_membership_gives_auc_and_tpr_of_a_kind():
     assert set(found) == {(m, s, k) for m, s in (("auc", "lira"), ("tpr", "lira,fpr=0.25")) for k in "ab"}
     auc = found["auc", "lira", "a"]
     assert auc.value > 0.9
-    assert (auc.null, auc.n, auc.per_example) == (0.5, 10, None)
+    assert (auc.n, auc.per_example) == (10, None)
+    assert auc.null == pytest.approx(0.5, abs=0.05)
+    assert (auc.p, auc.bounds) == (pytest.approx(math.nan, nan_ok=True), (0.0, 1.0)), "p is given at FINAL"
     assert found["tpr", "lira,fpr=0.25", "a"].null == 11 / 41, "the eleventh of 40 outs is the threshold"
 
 
@@ -202,6 +191,61 @@ def test_no_tpr_below_ten_outs():
         is_in = coins(8, m, rng)
         found = Membership(attack=LossThreshold()).estimate(make_view(rng.normal(size=(8, m)), is_in))
         assert [e.metric for e in found] == expected
+
+
+def test_rates_are_told_at_the_usual_ones_and_the_smallest():
+    rng = np.random.default_rng(8)
+    is_in = coins(16, 150, rng)  # 1200 outs
+    view = make_view(rng.normal(size=(16, 150)) + is_in, is_in)
+    found = by_key(Membership(attack=LossThreshold()).estimate(view))
+    told = {setting.partition("fpr=")[2]: e for (metric, setting, _), e in found.items() if metric == "tpr"}
+    assert list(told) == ["0.1", "0.01", "0.008333"]
+    assert [e.null for e in told.values()] == [121 / 1201, 13 / 1201, 11 / 1201]
+    assert told["0.1"].value > told["0.01"].value > told["0.008333"].value > 0
+
+
+def test_the_null_of_lira_is_that_of_redealt_coins_and_of_a_threshold_one_half():
+    """Examples and runs that differ make LiRA's AUC less than a half with few runs, whatever was trained on."""
+    rng = np.random.default_rng(9)
+    nulls, values = [], []
+    for _ in range(60):
+        is_in = coins(8, 30, rng)
+        margin = np.exp(rng.normal(size=30)) * rng.normal(size=(8, 30)) + 2 * rng.normal(size=(8, 1))
+        view = make_view(margin, is_in, draws=20, round=FINAL)
+        lira = Membership(attack=Lira()).estimate(view)[0]
+        nulls.append(lira.null)
+        values.append(lira.value)
+        assert Membership(attack=LossThreshold()).estimate(view)[0].null == 0.5
+        assert 0 < lira.p <= 1
+        assert lira.redeals == 20
+    assert np.mean(nulls) < 0.5 - 3 * np.std(nulls) / math.sqrt(60)
+    assert abs(np.mean(values) - np.mean(nulls)) < 3 * np.std(np.subtract(values, nulls)) / math.sqrt(60)
+
+
+def test_p_finds_members_by_any_attack_and_is_told_at_the_summary_only():
+    rng = np.random.default_rng(10)
+    is_in = coins(8, 20, rng)
+    margin = rng.normal(size=(8, 20)) + 3 * is_in
+    for attack in (Lira(), LossThreshold()):
+        for round, some in ((FINAL, True), (3, False)):
+            view = make_view(margin, is_in, draws=99, round=round)
+            p = Membership(attack=attack).estimate(view)[0].p
+            assert (p <= 0.05) == some
+            assert math.isnan(p) != some
+    others = make_view(margin, is_in, draws=99, round=FINAL, level="local", setting="others")
+    assert math.isnan(Membership(attack=Lira()).estimate(others)[0].p)
+
+
+def test_p_of_memorisation_and_exposure_agree_with_what_is_planted():
+    rng = np.random.default_rng(11)
+    is_in = coins(8, 20, rng)
+    for effect in (0.0, 3.0):
+        margin = rng.normal(size=(8, 20)) + effect * is_in
+        rank = 1 + np.floor(100 * norm.cdf(-margin))
+        view = make_view(margin, is_in, rank=rank, references=100, draws=99, round=FINAL)
+        found = [*Memorisation().estimate(view), *Exposure().estimate(view)]
+        assert [(e.p <= 0.05) == bool(effect) for e in found] == [True] * 4
+        assert all(e.redeals == 99 for e in found)
 
 
 def test_membership_without_members_or_non_members_does_not_exist():
@@ -224,14 +268,18 @@ def test_an_attack_sees_one_kind_at_a_time_and_one_model_at_a_time():
     is_in = coins(4, 5, np.random.default_rng(0))
     margin = np.random.default_rng(1).normal(size=(4, 3, 5))
     found = Membership(attack=Spy()).estimate(make_view(margin, is_in, kind=["a"] * 2 + ["b"] * 3))
-    assert shapes == [(4, 2)] * 3 + [(4, 3)] * 3
+    assert shapes[:3] == [(4, 2)] * 3
+    assert shapes[-3:] == [(4, 3)] * 3
+    # and again under re-dealt coins, kind by kind
+    assert shapes == sorted(shapes)
+    assert set(shapes) == {(4, 2), (4, 3)}
     averaged = Membership(attack=Spy()).estimate(make_view(margin.mean(1), is_in, kind=["a"] * 2 + ["b"] * 3))
     assert [e.value for e in found] == pytest.approx([e.value for e in averaged])
 
 
 def test_setting_names_the_attack_and_what_is_not_default():
     rng = np.random.default_rng(7)
-    view = make_view(rng.normal(size=(8, 1)), coins(8, 1, rng))
+    view = make_view(rng.normal(size=(8, 2)), coins(8, 2, rng))
     assert Membership(attack=Lira(variance="per_example")).estimate(view)[0].setting == "lira variance=per_example"
     assert Membership(attack=Lira(variance="auto")).estimate(view)[0].setting == "lira"
 

@@ -10,9 +10,9 @@ from fedmem.bank import simulate
 from fedmem.estimation import estimate
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.memorisation import Memorisation
+from fedmem.redealing import redeal
 from fedmem.results import read, read_bank
 from fedmem.running import measure, run
-from fedmem.statistics import resampling
 from fedmem.types import FINAL
 from fedmem.views import views
 from tests.tiny import tiny
@@ -28,7 +28,7 @@ def banks():
 
 
 def shown(bank):
-    return {(v.round, v.level, v.setting): v for v in views(bank, resampling(bank.audit, 5, np.random.default_rng(0)))}
+    return {(v.round, v.level, v.setting): v for v in views(bank, redeal(bank.audit, 5, np.random.default_rng(0)))}
 
 
 # Coins

@@ -260,7 +260,7 @@ RETURNING = [
         "none": "TypeError: 'NoneType' object is not iterable",
         "later": "ValueError: on purpose",
         "text": "it returned str, should be fedmem.types.Estimate",
-        "short": "replicates of 'memorisation' are float64 of shape (19,)",
+        "short": "cells of 'memorisation' are float64 of shape (1, ",
         "word": "value of 'memorisation' is 'high'",
         "single": "per_example of 'memorisation' is float64 of shape (99,)",
     }.items()),

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedmem.statistics import resampling
+from fedmem.redealing import redeal
 from fedmem.types import FINAL
 from fedmem.views import views
 from tests.banks import make_bank
 
 
 def all_views(bank):
-    sample = resampling(bank.audit, 5, np.random.default_rng(0))
+    sample = redeal(bank.audit, 5, np.random.default_rng(0))
     return {(v.round, v.level, v.setting): v for v in views(bank, sample)}
 
 

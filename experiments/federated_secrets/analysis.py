@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from fedmem.contrasts import Contrast, Mean, contrast, mean_of
+from fedmem.redealing import redeal
 from fedmem.results import Run
 from fedmem.saturation import zone_of
-from fedmem.statistics import resampling
 from fedmem.types import FINAL, Bank, FloatArray
 from fedmem.views import views
 
@@ -89,7 +89,7 @@ def spikes(bank: Bank, kinds: Sequence[str]) -> float:
     with_holder: list[FloatArray] = []
     without: list[FloatArray] = []
     before: tuple[int, FloatArray] | None = None
-    for view in views(bank, resampling(audit, 1, np.random.default_rng(0))):
+    for view in views(bank, redeal(audit, 1, np.random.default_rng(0))):
         if view.level != "global" or view.round == FINAL:
             continue
         bits = np.log2((view.references + 1) / view.rank[:, 0])

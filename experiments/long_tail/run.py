@@ -31,8 +31,8 @@ import fedmem
 from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.federation import build
+from fedmem.redealing import redeal
 from fedmem.results import read_bank
-from fedmem.statistics import resampling
 from fedmem.types import FINAL, Bank, Evidence, Examples, IntArray
 from fedmem.views import views
 
@@ -124,7 +124,7 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
 def per_example(bank: Bank) -> pd.DataFrame:
     """Memorisation and cross-influence of each audit example by probability, at its holder and at the aggregate."""
     parts = []
-    for view in views(bank, resampling(bank.audit, 1, np.random.default_rng(0))):
+    for view in views(bank, redeal(bank.audit, 1, np.random.default_rng(0))):
         if view.round == FINAL and view.setting != "others":
             found: dict[str, list[pd.Series]] = {}
             for estimate in (*Memorisation().estimate(view), *CrossInfluence().estimate(view)):

@@ -25,6 +25,8 @@ class LossThreshold:
     """
 
     knows: ClassVar[str] = "the loss"
+    reads_coins: ClassVar[bool] = False
+    chance: ClassVar[float] = 0.5
     min_runs: ClassVar[int] = 2
 
     def scores(self, seen: Signals) -> FloatArray:

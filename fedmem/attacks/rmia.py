@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -69,22 +70,35 @@ class Rmia:
         """Offline the out runs are the only references, and a target that is out is one of them less."""
         return 4 if self.mode == "online" else 8
 
+    @property
+    def chance(self) -> float | None:
+        """The AUC without memorisation, where nothing but the names of in and out tells them apart."""
+        return 0.5 if self.mode == "online" else None
+
     def scores(self, seen: Signals) -> FloatArray:
         """Shares of the population that are beaten (R, m)."""
-        found = np.full(seen.margin.shape, np.nan)
+        return self.under(seen)(seen.is_in)
+
+    def under(self, seen: Signals) -> Callable[[BoolArray], FloatArray]:
+        """The scores as a function of the coins (R, m): what is known of the population does not depend on them."""
         if seen.population is None or seen.model is None or not seen.population.shape[2]:
-            return found
-        ratio = self._ratio(-seen.loss, seen.is_in)
+            return lambda is_in: np.full(seen.margin.shape, np.nan)
+        log_p, bars = -seen.loss, []
         for model, losses in enumerate(seen.population):
-            log_p = -losses
-            others = _mean_without(log_p, ~np.isnan(log_p))
-            bars = np.sort(log_p - (others if self.mode == "online" else self._line(others)), axis=1)
-            examples = np.flatnonzero(seen.model == model)
-            reach = ratio[:, examples] - np.log(self.gamma) + _ROUNDING
-            for run, usable in enumerate((~np.isnan(bars)).sum(1).tolist()):
-                if usable:  # NaN sorts last
-                    found[run, examples] = np.searchsorted(bars[run, :usable], reach[run], side="right") / usable
-        return np.where(np.isnan(ratio), np.nan, found)
+            others = _mean_without(-losses, ~np.isnan(losses))
+            sure = np.sort(-losses - (others if self.mode == "online" else self._line(others)), axis=1)
+            bars.append((np.flatnonzero(seen.model == model), sure, (~np.isnan(sure)).sum(1).tolist()))
+
+        def scores(is_in: BoolArray) -> FloatArray:
+            found, ratio = np.full(seen.margin.shape, np.nan), self._ratio(log_p, is_in)
+            for examples, sure, counts in bars:
+                reach = ratio[:, examples] - np.log(self.gamma) + _ROUNDING
+                for run, usable in enumerate(counts):
+                    if usable:  # NaN sorts last
+                        found[run, examples] = np.searchsorted(sure[run, :usable], reach[run], side="right") / usable
+            return np.where(np.isnan(ratio), np.nan, found)
+
+        return scores
 
     def _ratio(self, log_p: FloatArray, is_in: BoolArray) -> FloatArray:
         """log ratio(x) (R, m)."""
@@ -104,18 +118,22 @@ class Rmia:
 _ROUNDING = 1e-12
 """Ratios that are equal but for rounding are equal."""
 
+_PART = 2**20
+"""Probabilities that are handled at once."""
+
 
 def _mean_without(log_p: FloatArray, group: BoolArray) -> FloatArray:
     """log of the mean probability over the runs in `group`, without the row's own run (R, n); NaN without any."""
-    found = np.full(log_p.shape, np.nan)
-    for run in range(len(log_p)):
-        rest = group.copy()
-        rest[run] = False
-        count = rest.sum(0)
-        used = np.where(rest, log_p, -np.inf)
-        top = used.max(0)
+    runs, found = len(log_p), np.full(log_p.shape, np.nan)
+    step = max(1, _PART // max(runs * runs, 1))
+    for start in range(0, log_p.shape[1], step):
+        part = slice(start, start + step)
+        rest = group[None, :, part] & ~np.eye(runs, dtype=bool)[:, :, None]
+        count = rest.sum(1)
+        used = np.where(rest, log_p[None, :, part], -np.inf)
+        top = used.max(1)
         top = np.where(np.isfinite(top), top, 0.0)
         with np.errstate(divide="ignore"):
-            total = np.log(np.exp(used - top).sum(0)) + top
-        found[run] = np.where(count > 0, total - np.log(np.maximum(count, 1)), np.nan)
+            total = np.log(np.exp(used - top[:, None]).sum(1)) + top
+        found[:, part] = np.where(count > 0, total - np.log(np.maximum(count, 1)), np.nan)
     return found

@@ -89,7 +89,7 @@ class Audit:
         return f"over_runs,thresholds={len(self.thresholds)}" if self.thresholds else "over_runs"
 
     def estimate(self, view: View) -> Sequence[Estimate]:
-        """None: bounds have no replicates, and no difference of two of them is one."""
+        """None: bounds have no contributions, and no difference of two of them is one."""
         return ()
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:

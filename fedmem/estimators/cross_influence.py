@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -9,15 +10,15 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.redealing import of_means
 from fedmem.statistics import (
     benjamini_hochberg,
-    cluster_interval,
     fisher_exact,
-    mean_over_examples,
     means_by_coin,
     rank_sum_exact,
-    weightings,
+    student_mean,
 )
+from fedmem.twoway import FEWEST, of_difference, placed
 from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
 
 
@@ -128,7 +129,7 @@ def _influences(view: View, setting: str) -> Iterator[_Part]:
         some = (ins > 0) & (outs > 0)
         examples, is_in, seen, ins, outs = examples[some], is_in[:, some], seen[:, some], ins[some], outs[some]
         p, side = np.empty((2, len(examples), values.shape[1]))
-        sizes = np.empty((3, len(view.resampling.shuffles) + 1, len(examples)))
+        sizes = np.empty((3, len(view.redeals.shuffles) + 1, len(examples)))
         # Examples that are seen in the same runs share ranks, tables and shuffles: with all clients in, all of them.
         patterns, which = np.unique(seen, axis=1, return_inverse=True)
         for k in range(patterns.shape[1]):
@@ -136,7 +137,7 @@ def _influences(view: View, setting: str) -> Iterator[_Part]:
             coins, shown = is_in[np.ix_(runs, own)], values[runs]
             p[own], side[own] = (_by_ranks if setting else _by_tables)(coins, shown)
             sizes[:, 0, own] = _totals(_influence(coins, shown))
-            for s, shuffle in enumerate(view.resampling.shuffles, 1):
+            for s, shuffle in enumerate(view.redeals.shuffles, 1):
                 order = np.argsort(np.argsort(shuffle)[runs])
                 sizes[:, s, own] = _totals(_influence(coins[order], shown))
         yield _Part(examples, ins + outs, p, side, sizes)
@@ -208,23 +209,25 @@ def _alike(coins: BoolArray) -> Iterator[tuple[int, IntArray]]:
 def _by_kind(view: View, gained: FloatArray, setting: str) -> Iterator[Estimate]:
     """The test examples gained per kind from the number of right answers of each run (R, m)."""
     audit = view.audit
-    runs, examples = weightings(view.resampling)
-    inside, outside = means_by_coin(gained, audit.is_in, runs)
+    inside, outside = (side[0] for side in means_by_coin(gained, audit.is_in, np.ones((1, audit.runs))))
+    most = float(view.sets["test"].size)
     for kind in audit.kinds:
-        rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(inside[0] - outside[0]))
+        rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(inside - outside))
         if len(rows):
-            net = inside[:, rows] - outside[:, rows]
-            means = mean_over_examples(net, examples[:, rows])
+            net = inside[rows] - outside[rows]
             yield Estimate(
                 metric="cross_influence",
                 kind=kind,
                 setting=setting,
-                value=float(means[0]),
-                replicates=means[1:],
+                value=float(net.mean()),
+                influence=placed(of_difference(gained[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                 null=0.0,
+                bounds=(-most, most),
+                p=of_means(gained, rows, view.redeals),
+                redeals=len(view.redeals.coins) - 1,
                 n=len(rows),
                 examples=rows,
-                per_example=net[0],
+                per_example=net,
                 per_example_n=(~np.isnan(gained[:, rows])).sum(0),
                 signed=True,
             )
@@ -246,12 +249,11 @@ def _sizes(parts: Sequence[_Part], view: View) -> Iterator[Reading]:
     if not len(examples):
         return
     sizes = np.concatenate([part.sizes for part in parts], axis=2)
-    weights = view.resampling.examples[:, examples]
     runs = np.concatenate([part.runs for part in parts])
     for row, metric in enumerate(("cross_strongest", "cross_help", "cross_harm")):
         means = sizes[row].mean(1)
-        replicates = mean_over_examples(np.broadcast_to(sizes[row, 0], weights.shape), weights)
-        low, high = cluster_interval(replicates, min(view.audit.runs, len(examples)))
+        enough = min(view.audit.runs, len(examples)) >= FEWEST
+        low, high = student_mean(sizes[row, 0]) if enough else (math.nan, math.nan)
         as_far = means[1:] <= means[0] + 1e-12 if metric == "cross_harm" else means[1:] >= means[0] - 1e-12
         yield Reading(metric=metric, value=float(means[0]), low=low, high=high, n=len(examples))
         yield Reading(metric=f"{metric}.null", value=float(means[1:].mean()), n=len(examples))

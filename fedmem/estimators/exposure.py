@@ -9,8 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.statistics import mean, mean_over_examples, means_by_coin, weightings
-from fedmem.types import Estimate, FloatArray, Reading, View
+from fedmem.redealing import of_means
+from fedmem.statistics import mean, means_by_coin
+from fedmem.twoway import of_difference, of_ins, placed
+from fedmem.types import FINAL, Estimate, FloatArray, Reading, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,28 +47,32 @@ class Exposure:
         """Per kind of canary, `exposure` and `exposure_gain`."""
         audit = view.audit
         bits = mean(_bits(view), axis=1)
-        runs, examples = weightings(view.resampling)
-        inside, outside = means_by_coin(bits, audit.is_in, runs)
+        inside, outside = (side[0] for side in means_by_coin(bits, audit.is_in, np.ones((1, audit.runs))))
         seen = ~np.isnan(bits)
         ins, both = (seen & audit.is_in).sum(0), seen.sum(0)
         found = []
         for kind in audit.kinds:
             for metric, values, trials in (("exposure", inside, ins), ("exposure_gain", inside - outside, both)):
-                rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(values[0]))
+                rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(values))
                 if not len(rows):
                     continue
-                means = mean_over_examples(values[:, rows], examples[:, rows])
+                gain = metric == "exposure_gain"
                 chance = [null_mean(count) for count in view.references[rows].tolist()]
+                most = float(np.log2(view.references[rows] + 1.0).mean())
+                parts = (of_difference if gain else of_ins)(bits[:, rows], audit.is_in[:, rows])
                 found.append(
                     Estimate(
                         metric=metric,
                         kind=kind,
-                        value=float(means[0]),
-                        replicates=means[1:],
-                        null=float(np.mean(chance)) if metric == "exposure" else 0.0,
+                        value=float(values[rows].mean()),
+                        influence=placed(parts, rows, len(audit)),
+                        null=0.0 if gain else float(np.mean(chance)),
+                        bounds=(-most if gain else 0.0, most),
+                        p=of_means(bits, rows, view.redeals, gap=gain) if view.round == FINAL else math.nan,
+                        redeals=len(view.redeals.coins) - 1,
                         n=len(rows),
                         examples=rows,
-                        per_example=values[0, rows],
+                        per_example=values[rows],
                         per_example_n=trials[rows],
                     )
                 )

@@ -11,7 +11,9 @@ import annotated_types
 import numpy as np
 
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
-from fedmem.statistics import cluster_interval, mean, mean_over_examples, means_by_coin, weightings
+from fedmem.redealing import of_means
+from fedmem.statistics import mean, means_by_coin, student_mean
+from fedmem.twoway import FEWEST, of_ins, placed
 from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, Reading, View
 
 
@@ -56,25 +58,26 @@ class ExposureSkewnormal:
         if fitted is None:
             return ()
         bits = np.where(fitted.good, fitted.bits, np.nan)
-        runs, examples = weightings(view.resampling)
         audit = view.audit
-        inside, _ = means_by_coin(bits, audit.is_in, runs)
+        inside = means_by_coin(bits, audit.is_in, np.ones((1, audit.runs)))[0][0]
         found = []
         for kind in audit.kinds:
-            rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(inside[0]))
+            rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(inside))
             if len(rows):
-                means = mean_over_examples(inside[:, rows], examples[:, rows])
                 found.append(
                     Estimate(
                         metric="exposure_extrapolated",
                         kind=kind,
                         setting=self._setting,
-                        value=float(means[0]),
-                        replicates=means[1:],
+                        value=float(inside[rows].mean()),
+                        influence=placed(of_ins(bits[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                         null=math.log2(math.e),
+                        bounds=(0.0, math.inf),
+                        p=of_means(bits, rows, view.redeals, gap=False),
+                        redeals=len(view.redeals.coins) - 1,
                         n=len(rows),
                         examples=rows,
-                        per_example=inside[0, rows],
+                        per_example=inside[rows],
                         per_example_n=(~np.isnan(bits[:, rows]) & audit.is_in[:, rows]).sum(0),
                     )
                 )
@@ -97,9 +100,8 @@ class ExposureSkewnormal:
                 continue
             distance = np.where(tried, fitted.distance[:, rows], np.nan)
             means = mean(distance, axis=0)
-            weights = view.resampling.examples[:, rows]
-            clusters = min(view.audit.runs, int(tried.any(0).sum()))
-            low, high = cluster_interval(mean_over_examples(np.broadcast_to(means, weights.shape), weights), clusters)
+            enough = min(view.audit.runs, int(tried.any(0).sum())) >= FEWEST
+            low, high = student_mean(means) if enough else (math.nan, math.nan)
             n, good = int(tried.sum()), fitted.good[:, rows] & tried
             setting = self._setting
             value = float(np.nanmean(means))

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from fedmem.components import MembershipAttack, Signals
 from fedmem.guarding import Guard
-from fedmem.statistics import auc, mean, null_tpr, smallest_fpr, tpr, weightings
-from fedmem.types import Estimate, FloatArray, IntArray, Reading, View
+from fedmem.redealing import areas, of_auc, of_statistic, two_sided
+from fedmem.roc import auc, null_tpr, rates, tpr
+from fedmem.statistics import mean
+from fedmem.twoway import influence, placed
+from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
 from fedmem.validation import scores_of
+
+_DEALS = 200
+"""Deals of the coins, those that fell among them, under which an attack that reads coins is made anew at FINAL."""
+
+_FEW = 21
+"""The same at other rounds, where they give a null and no p."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """AUC and true positive rate of a membership attack, over all examples of a kind and all runs at once.
+    """AUC and true positive rates of a membership attack, over all examples of a kind and all runs at once.
 
     - `auc`: probability that a member scores above a non-member, ties half; 0.5 is chance. Setting: the attack, with
       the fields that are not at their default;
-    - `tpr`: share of members found at the smallest false positive rate that the data support, 10 / (number n of outs).
-      Setting: the attack, then `fpr=…`. Left out with fewer than ten outs. A member is found if it scores above the
-      eleventh highest out, so the null is 11 / (n + 1); equal scores are refused together, so with all scores tied
-      nobody is found.
+    - `tpr`: share of members found at a false positive rate: 10 %, 1 % and 0.1 % as far as ten of the n outs are as
+      many, and the smallest that the data support, 10 / n. Setting: the attack, then `fpr=…`. Left out with fewer than
+      ten outs. With k outs allowed, a member is found if it scores above the k + 1-th highest out, so the null is
+      (k + 1) / (n + 1); equal scores are refused together, so with all scores tied nobody is found.
+
+    The null of an AUC is what the attack gives with re-dealt coins, on average: 0.5 for one that reads no coins. LiRA
+    has .48 with 8 runs, since leaving the target out makes the side noisier that it came from. At the others, where
+    nothing is divided by it, it is 0.5. At FINAL there is a p of no memorisation as well, but for the others of an
+    attack that reads coins, from the same deals: exact, whatever the null.
 
     Never per example: leaving the target out pulls each example's own AUC below one half, so no example is compared
     with itself in another run either. At the others, the scores
     that an example gets from the models of one run are averaged: an adversary who sees them all. Intervals
-    resample scores, they do not attack anew: the attack, shadow models included, is taken as given.
+    take the scores as given: the attack, shadow models included, is not made anew.
 
     Fields:
         attack: scores membership from margins and the losses of the population; it sees one kind at a time, so what it
@@ -48,35 +62,40 @@ class Membership:
         return max(2, getattr(self.attack, "min_runs", 2))
 
     def estimate(self, view: View) -> Sequence[Estimate]:
-        """Per kind, `auc` and, where the data support one, `tpr`."""
-        audit = view.audit
-        runs, examples = weightings(view.resampling)
-        label = _label(self.attack)
+        """Per kind, `auc` and, where the data support them, `tpr`."""
+        audit, label = view.audit, _label(self.attack)
         found = []
         for kind in audit.kinds:
             rows = np.flatnonzero(audit.kind == kind)
-            is_in, weights = audit.is_in[:, rows], examples[:, rows]
-            scores = self._scores(view, rows)
+            is_in = audit.is_in[:, rows]
+            signals = [_signals(view, rows, q) for q in range(view.margin.shape[1])]
+            scores = self._scores(signals)
             seen = ~np.isnan(scores)
-            n_in, n_out = int((seen & is_in).sum()), int((seen & ~is_in).sum())
-            if not n_in or not n_out:
+            n_out = int((seen & ~is_in).sum())
+            if not (seen & is_in).any() or not n_out:
                 continue
-            fpr = smallest_fpr(n_out)
-            results = [("auc", label, auc(scores, is_in, runs, weights), 0.5)]
-            if not math.isnan(fpr):
-                results.append(
-                    ("tpr", f"{label},fpr={fpr:.4g}", tpr(scores, is_in, runs, weights, fpr), null_tpr(n_out))
-                )
+            area = auc(scores, is_in)
+            if math.isnan(area.value):
+                continue
+            null, p, deals = self._under_deals(view, rows, signals, scores)
+            results = [("auc", label, area, null, p)]
+            results += [
+                ("tpr", f"{label},fpr={fpr:.4g}", tpr(scores, is_in, fpr), null_tpr(n_out, fpr), math.nan)
+                for fpr in rates(n_out)
+            ]
             observed = rows[seen.any(0)]
-            for metric, setting, values, null in results:
+            for metric, setting, rated, null, p in results:
                 found.append(
                     Estimate(
                         metric=metric,
                         kind=kind,
                         setting=setting,
-                        value=float(values[0]),
-                        replicates=values[1:],
+                        value=rated.value,
+                        influence=placed(influence(rated.weights, rated.shares), rows, len(audit)),
                         null=null,
+                        bounds=(0.0, 1.0),
+                        p=p,
+                        redeals=deals,
                         n=len(observed),
                         examples=observed,
                     )
@@ -87,12 +106,41 @@ class Membership:
         """None."""
         return ()
 
-    def _scores(self, view: View, rows: IntArray) -> FloatArray:
+    def _scores(self, signals: Sequence[Signals]) -> FloatArray:
         """(R, n) scores of these examples: each of the Q models attacked by itself, then averaged."""
-        signals = [_signals(view, rows, q) for q in range(view.margin.shape[1])]
         with Guard("attack", self.attack, "scores") as guard:
             models = [scores_of(guard, self.attack.scores(seen), seen.margin) for seen in signals]
         return mean(np.stack(models, axis=1), axis=1)
+
+    def _under_deals(
+        self, view: View, rows: IntArray, signals: Sequence[Signals], scores: FloatArray
+    ) -> tuple[float, float, int]:
+        """Of the AUC under re-dealt coins: its mean, the p of the coins as they fell, and from how many deals."""
+        others, final = view.setting == "others", view.round == FINAL
+        chance = getattr(self.attack, "chance", None)
+        if not getattr(self.attack, "reads_coins", True):
+            p = of_auc(scores, rows, view.redeals) if final else math.nan
+            return 0.5 if chance is None else chance, p, len(view.redeals.coins) - 1
+        if (others or chance is not None) and not (final and not others):
+            # at the others nothing is divided by it
+            return 0.5 if chance is None else chance, math.nan, 0
+        again = [self._again(one) for one in signals]
+
+        def area(is_in: BoolArray) -> float:
+            with Guard("attack", self.attack, "scores") as guard:
+                found = [scores_of(guard, scored(is_in), scores) for scored in again]
+            return float(areas(mean(np.stack(found, axis=1), axis=1), is_in[None].astype(np.float64))[0])
+
+        drawn = of_statistic(area, rows, view.redeals, _DEALS if final else _FEW)
+        if chance is None:
+            known = drawn[1:][~np.isnan(drawn[1:])]
+            chance = float(known.mean()) if len(known) else 0.5
+        return chance, two_sided(drawn) if final and len(drawn) > 1 else math.nan, len(drawn) - 1
+
+    def _again(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
+        """The scores of one model as a function of the coins."""
+        under: Callable[[Signals], Callable[[BoolArray], FloatArray]] | None = getattr(self.attack, "under", None)
+        return under(signals) if under is not None else lambda is_in: self.attack.scores(replace(signals, is_in=is_in))
 
 
 def _signals(view: View, rows: IntArray, q: int) -> Signals:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from fedmem.statistics import mean, mean_over_examples, means_by_coin, newcombe, weightings
-from fedmem.types import Estimate, FloatArray, Reading, View
+from fedmem.redealing import of_means
+from fedmem.statistics import mean, means_by_coin, newcombe
+from fedmem.twoway import of_difference, placed
+from fedmem.types import FINAL, Estimate, FloatArray, Reading, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,31 +56,32 @@ class Memorisation:
 def _by_kind(view: View, values: FloatArray, setting: str) -> Sequence[Estimate]:
     """Self-influence from one value per run and example (R, m)."""
     audit = view.audit
-    runs, examples = weightings(view.resampling)
-    inside, outside = means_by_coin(values, audit.is_in, runs)
+    inside, outside = (side[0] for side in means_by_coin(values, audit.is_in, np.ones((1, audit.runs))))
     influence = inside - outside
     found = []
     for kind in audit.kinds:
-        rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(influence[0]))
+        rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(influence))
         if not len(rows):
             continue
-        means = mean_over_examples(influence[:, rows], examples[:, rows])
         seen = ~np.isnan(values[:, rows])
         ins, outs = (seen & audit.is_in[:, rows]).sum(0), (seen & ~audit.is_in[:, rows]).sum(0)
         low = high = None
         if not setting:
-            low, high = newcombe(inside[0, rows] * ins, ins, outside[0, rows] * outs, outs)
+            low, high = newcombe(inside[rows] * ins, ins, outside[rows] * outs, outs)
         found.append(
             Estimate(
                 metric="memorisation",
                 kind=kind,
                 setting=setting,
-                value=float(means[0]),
-                replicates=means[1:],
+                value=float(influence[rows].mean()),
+                influence=placed(of_difference(values[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                 null=0.0,
+                bounds=(-1.0, 1.0),
+                p=of_means(values, rows, view.redeals) if view.round == FINAL else math.nan,
+                redeals=len(view.redeals.coins) - 1,
                 n=len(rows),
                 examples=rows,
-                per_example=influence[0, rows],
+                per_example=influence[rows],
                 per_example_low=low,
                 per_example_high=high,
                 per_example_n=ins + outs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from dataclasses import fields, is_dataclass, replace
 
@@ -13,7 +14,9 @@ import pytest
 import fedmem.attacks
 import fedmem.estimators
 from fedmem.components import Estimator, MembershipAttack
-from fedmem.statistics import resampling
+from fedmem.redealing import redeal
+from fedmem.twoway import interval
+from fedmem.types import FINAL
 from fedmem.views import views
 from tests.banks import make_bank
 
@@ -47,7 +50,7 @@ def attacks_membership(cls):
 
 
 def all_views(bank, draws=20):
-    return list(views(bank, resampling(bank.audit, draws, np.random.default_rng(0))))
+    return list(views(bank, redeal(bank.audit, draws, np.random.default_rng(0))))
 
 
 every_estimator = pytest.mark.parametrize("estimator", list(instances()))
@@ -78,11 +81,18 @@ def test_estimates_are_complete_and_repeatable(estimator):
             assert e.kind in view.audit.kinds
             assert np.isfinite([e.value, e.null]).all()
             assert isinstance(e.value, float)
-            assert e.replicates.shape == (20,)
-            assert e.replicates.dtype == np.float64
+            assert e.influence.examples.shape == (len(view.audit),)
+            assert e.influence.cells.shape == view.audit.is_in.shape
+            others = view.audit.kind != e.kind
+            assert (e.influence.examples[others] == 0).all()
+            assert (e.influence.cells[:, others] == 0).all()
+            assert e.influence.examples.sum() == pytest.approx(0, abs=1e-9)
+            assert np.isfinite(e.influence.cells).all()
+            assert e.bounds[0] <= e.value <= e.bounds[1]
+            assert math.isnan(e.p) or (0 < e.p <= 1 and e.redeals > 0 and view.round == FINAL)
             assert 0 < e.n <= (view.audit.kind == e.kind).sum()
             assert e.value == again.value
-            np.testing.assert_array_equal(e.replicates, again.replicates)
+            np.testing.assert_array_equal(e.influence.cells, again.influence.cells)
             if e.examples is not None:
                 assert len(e.examples) == e.n
                 assert (view.audit.kind[e.examples] == e.kind).all()
@@ -95,10 +105,13 @@ def test_sees_a_large_effect_and_not_a_missing_one(estimator):
     """The sign, and that the null is where no memorisation is."""
     for view in all_views(make_bank(runs=16, local=5.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200):
         for e in estimator.estimate(view):
-            low, high = np.nanquantile(e.replicates, [0.005, 0.995])
+            clusters = min(view.audit.runs, e.n)
+            low, high = interval(e.value, e.influence, clusters, e.bounds, level=0.99)
+            if math.isnan(low):  # all right, all beyond the references, or all tied: no spread, and no interval
+                low, high = e.value, math.nan
             if (view.level, view.setting) == ("local", "owner"):
                 assert low > e.null, (e.metric, e.setting, e.kind)
-            elif view.round == -1:
+            elif view.round == FINAL and not math.isnan(high):
                 assert low < e.null < high, (view.level, view.setting, e.metric, e.setting, e.kind)
 
 

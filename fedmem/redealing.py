@@ -1,0 +1,124 @@
+"""Is there any memorisation? An exact p from the coins, dealt again as they could have fallen.
+
+Only coins decided what was trained on. If that makes no difference to what models say about an example, its values
+would have been the same under any other coins, so that the statistic of the coins as they fell is one of P + 1 that are
+equally likely (Fisher, 1935). The p is twice the smaller of the shares at least as high and at least as low, the coins
+as they fell among them: it holds its level for any number of runs and examples, whatever the values depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from fedmem.types import AuditSet, BoolArray, FloatArray, IntArray, Redeals
+
+_SHUFFLES = 200
+"""Permutations of the runs that go with re-dealt coins."""
+
+_PART = 2**22
+"""Coins that are handled at once."""
+
+
+def redeal(audit: AuditSet, count: int, rng: np.random.Generator) -> Redeals:
+    """The coins of an audit set and `count` other ways in which they could have fallen, with as many runs in."""
+    tiled = np.broadcast_to(audit.is_in, (count, *audit.is_in.shape))
+    again = rng.permuted(tiled, axis=1) if count else tiled
+    shuffles = rng.permuted(np.tile(np.arange(audit.runs), (_SHUFFLES, 1)), axis=1)
+    return Redeals(coins=np.concatenate([audit.is_in[None], again]), shuffles=shuffles)
+
+
+def two_sided(drawn: FloatArray) -> float:
+    """Twice the smaller tail of the first of P + 1 values among all, at most 1; NaN where they are all alike.
+
+    Values that differ by rounding alone are equal; those that are NaN count as far out.
+
+    >>> two_sided(np.array([5.0, 1.0, 2.0, 3.0])), two_sided(np.array([2.0, 1.0, 2.0, 3.0]))
+    (0.5, 1.0)
+    """
+    slack = 1e-9 * max(float(np.nanmax(np.abs(drawn), initial=0.0)), 1e-300)
+    unknown = np.isnan(drawn)
+    high, low = (unknown | (side * (drawn - drawn[0]) >= -slack) for side in (1, -1))
+    return min(1.0, 2 * min(float(high.mean()), float(low.mean())))
+
+
+def of_means(values: FloatArray, rows: IntArray, redeals: Redeals, *, gap: bool = True) -> float:
+    """p of the mean over examples of (mean over in runs − mean over out runs), or of the former alone without `gap`.
+
+    `values` (R, m) of all examples, NaN where there is none; the statistic is over the examples `rows`. NaN where no
+    deal changes it, as with a single run.
+    """
+    own = values[:, rows]
+    seen = ~np.isnan(own)
+    known = np.where(seen, own, 0.0)
+    total, count = known.sum(0), seen.sum(0)
+    found = []
+    for coins in _parts(redeals, rows):
+        inside, n = np.einsum("prm,rm->pm", coins, known), np.einsum("prm,rm->pm", coins, seen.astype(np.float64))
+        rest = count - n
+        usable = (n > 0) & ((rest > 0) if gap else True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            apart = inside / n - ((total - inside) / rest if gap else 0.0)
+            found.append(np.where(usable, apart, 0.0).sum(1) / usable.sum(1))
+    return _p(np.concatenate(found), redeals)
+
+
+def of_auc(scores: FloatArray, rows: IntArray, redeals: Redeals) -> float:
+    """p of the AUC of scores (R, n) that do not depend on the coins; `rows` are their examples."""
+    return _p(np.concatenate([areas(scores, coins) for coins in _parts(redeals, rows)]), redeals)
+
+
+def areas(scores: FloatArray, coins: FloatArray) -> FloatArray:
+    """The AUC (P,) of the same scores (R, n) under each of P deals of the coins (P, R, n), as `roc.auc` has it.
+
+    Rank sums are sums over coins, so that scores are ranked once. NaN as there.
+
+    >>> areas(np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([[[1.0, 1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0, 1.0]]])).tolist()
+    [0.875, 0.125]
+    """
+    seen = ~np.isnan(scores)
+    shown = seen.astype(np.float64)
+    apart = np.where(seen, _ranks(scores.reshape(-1, 1)).reshape(scores.shape) - _ranks(scores), 0.0)
+    inside = np.einsum("prm,rm->pm", coins, shown)
+    n = inside.sum(1)
+    won = np.einsum("prm,rm->p", coins, apart) - n * (n + 1) / 2 + (inside * (inside + 1) / 2).sum(1)
+    pairs = n * (seen.sum() - n) - (inside * (seen.sum(0) - inside)).sum(1)
+    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+
+def _ranks(scores: FloatArray) -> FloatArray:
+    """(R, n) the rank of each score in its column, from 1 on, ties at their middle; NaN comes last."""
+    order = np.argsort(scores, axis=0)
+    ordered = np.take_along_axis(scores, order, axis=0)
+    places = np.broadcast_to(np.arange(1.0, len(scores) + 1)[:, None], scores.shape)
+    equal = ordered[1:] == ordered[:-1]
+    if equal.any():
+        places = places.copy()
+        for column in np.flatnonzero(equal.any(0)).tolist():
+            starts = np.concatenate([[0], np.flatnonzero(~equal[:, column]) + 1, [len(scores)]])
+            sizes = np.diff(starts)
+            places[:, column] = np.repeat(starts[:-1] + (sizes + 1) / 2, sizes)
+    found = np.empty(scores.shape)
+    np.put_along_axis(found, order, places, axis=0)
+    return found
+
+
+def of_statistic(statistic: Callable[[BoolArray], float], rows: IntArray, redeals: Redeals, most: int) -> FloatArray:
+    """What a statistic of the coins (R, n) of some examples is under the first deals, those that fell first: (≤ most,).
+
+    For what has to be computed anew for each deal, such as an attack that reads coins.
+    """
+    return np.array([statistic(coins[:, rows]) for coins in redeals.coins[:most]])
+
+
+def _parts(redeals: Redeals, rows: IntArray) -> Iterator[FloatArray]:
+    """All deals of some examples as numbers (p, R, n), not too many at once."""
+    step = max(1, _PART // max(redeals.coins.shape[1] * len(rows), 1))
+    for start in range(0, len(redeals.coins), step):
+        yield redeals.coins[start : start + step][:, :, rows].astype(np.float64)
+
+
+def _p(drawn: FloatArray, redeals: Redeals) -> float:
+    """`two_sided`, but NaN where no deal can change a coin: there are none, or there is a single run."""
+    return two_sided(drawn) if min(len(drawn), redeals.coins.shape[1]) > 1 else float("nan")

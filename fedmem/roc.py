@@ -1,0 +1,145 @@
+"""Rank statistics of membership scores: AUC and true positive rates, each with what its interval follows from.
+
+A statistic comes as `Rated`: Σ weights × shares, over pairs (R, m) of a run and an example. Weights are positive for
+members, negative for others, 0 where there is no score, so that `twoway.influence` takes them as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmem.types import BoolArray, FloatArray
+
+_PART = 2**20
+"""Pairs of scores that are compared at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rated:
+    """A value in 0..1, and how each score contributes: signed `weights` (R, m) and `shares` (R, m)."""
+
+    value: float
+    weights: FloatArray
+    shares: FloatArray
+
+
+def smallest_fpr(n_out: int) -> float:
+    """The smallest false positive rate worth a true positive rate: ten false positives. NaN with fewer than ten outs.
+
+    >>> smallest_fpr(1280), smallest_fpr(9)
+    (0.0078125, nan)
+    """
+    return 10 / n_out if n_out >= 10 else math.nan
+
+
+USUAL = (0.1, 0.01, 0.001)
+"""The false positive rates at which true positive rates are usually told."""
+
+
+def rates(n_out: int) -> tuple[float, ...]:
+    """The false positive rates at which n outs support a true positive rate: the usual ones, and the smallest.
+
+    >>> rates(1280), rates(100), rates(9)
+    ((0.1, 0.01, 0.0078125), (0.1,), ())
+    """
+    smallest = smallest_fpr(n_out)
+    usual = tuple(rate for rate in USUAL if rate >= smallest)
+    return usual if math.isnan(smallest) or smallest in usual else (*usual, smallest)
+
+
+def null_tpr(n_out: float, fpr: float | None = None) -> float:
+    """The true positive rate that guessing has at a false positive rate, by default at `smallest_fpr`.
+
+    At most k = ⌊fpr n⌋ of n outs may be accepted, so that the threshold is the k + 1-th highest.
+
+    >>> null_tpr(21), null_tpr(999, 0.1)
+    (0.5, 0.1)
+    """
+    allowed = 10 if fpr is None else math.floor(fpr * n_out * (1 + 1e-12))
+    return min((allowed + 1) / (n_out + 1), 1.0)
+
+
+def auc(scores: FloatArray, is_in: BoolArray) -> Rated:
+    """Probability that a member scores above a non-member, ties counted half.
+
+    `scores` (R, m), NaN left out; `is_in` (R, m). Members are compared with the non-members of all runs, but only with
+    those that are other examples: an example against itself in another run is another question, whose answer would
+    enter with weight 1/m.
+
+    - exact: equals the share of concordant pairs;
+    - NaN without a member, without a non-member, or where all pairs are of an example with itself.
+
+    >>> scores, is_in = np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([[True, True, False, False]])
+    >>> auc(scores, is_in).value
+    0.875
+    """
+    seen = ~np.isnan(scores)
+    ins, outs = is_in & seen, ~is_in & seen
+    beaten, pairs = np.zeros(scores.shape), np.zeros(scores.shape)
+    for side, other in ((ins, outs), (outs, ins)):
+        # those of the other side below a score, less those of the same example
+        beaten = np.where(side, _below(scores, other) - _below_alike(scores, other), beaten)
+        pairs = np.where(side, other.sum() - other.sum(0), pairs)
+    total = float(np.where(ins, pairs, 0.0).sum())
+    if not total:
+        return Rated(value=math.nan, weights=np.zeros(scores.shape), shares=np.zeros(scores.shape))
+    # an out is beaten by as many ins as do not lie below it
+    shares = np.divide(beaten, pairs, out=np.zeros(scores.shape), where=pairs > 0)
+    weights = np.where(ins, pairs, np.where(outs, -pairs, 0.0)) / total
+    value = float(np.where(ins, beaten, 0.0).sum()) / total
+    return Rated(value=min(max(value, 0.0), 1.0), weights=weights, shares=shares)
+
+
+def _below(scores: FloatArray, chosen: BoolArray) -> FloatArray:
+    """(R, m) how many of the chosen scores lie below each score, those that equal it counted half; 0 for NaN."""
+    ordered = np.sort(scores[chosen])
+    flat = np.nan_to_num(scores)
+    below = np.searchsorted(ordered, flat, "left") + np.searchsorted(ordered, flat, "right")
+    return np.where(np.isnan(scores), 0.0, below / 2)
+
+
+def _below_alike(scores: FloatArray, chosen: BoolArray) -> FloatArray:
+    """The same within each column."""
+    found = np.empty(scores.shape)
+    step = max(1, _PART // max(len(scores) ** 2, 1))
+    for start in range(0, scores.shape[1], step):
+        own = scores[:, start : start + step]
+        others = np.where(chosen[:, start : start + step], own, np.nan)
+        less, equal = others[None] < own[:, None], others[None] == own[:, None]
+        found[:, start : start + step] = less.sum(1) + 0.5 * equal.sum(1)
+    return found
+
+
+def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> Rated:
+    """Share of members above the lowest threshold whose false positive rate is at most `fpr`.
+
+    Arguments as for `auc`. Conservative: equal scores are accepted or refused together, so the realised false positive
+    rate never exceeds `fpr`, and with all scores equal the answer is 0 (for fpr < 1). A non-member contributes as far
+    as it moves the threshold: by the slope of the ROC curve there, between half and twice as many false positives.
+
+    >>> scores, is_in = np.array([[4.0, 2.0, 3.0, 1.0]]), np.array([[True, True, False, False]])
+    >>> [tpr(scores, is_in, fpr).value for fpr in (0.4, 0.5, 1.0)]
+    [0.5, 1.0, 1.0]
+    """
+    seen = ~np.isnan(scores)
+    ins, outs = is_in & seen, ~is_in & seen
+    n_in, n_out = int(ins.sum()), int(outs.sum())
+    if not n_in or not n_out:
+        return Rated(value=math.nan, weights=np.zeros(scores.shape), shares=np.zeros(scores.shape))
+    inside, outside = np.sort(scores[ins]), np.sort(scores[outs])[::-1]
+
+    def found(accepted: int) -> int:
+        """Members above the lowest threshold that accepts at most so many outs."""
+        refused = outside[accepted] if accepted < n_out else -math.inf
+        return n_in - int(np.searchsorted(inside, refused, "right"))
+
+    allowed = min(math.floor(fpr * n_out * (1 + 1e-12)), n_out)
+    fewer, more = allowed // 2, min(2 * allowed, n_out)
+    slope = (found(more) - found(fewer)) / n_in / ((more - fewer) / n_out) if more > fewer else 0.0
+    threshold = outside[allowed] if allowed < n_out else -math.inf
+    above = np.where(seen, scores, -math.inf) > threshold
+    weights = np.where(ins, 1 / n_in, np.where(outs, -1 / n_out, 0.0))
+    return Rated(value=found(allowed) / n_in, weights=weights, shares=np.where(ins, above, slope * above))

@@ -1,0 +1,235 @@
+"""Intervals from two-way clusters: runs and examples, each of which many values share.
+
+A value v = Σ w y over pairs of a run and an example has, to first order, one contribution for each pair. Pairs of one
+example hang together, and so do pairs of one run. The variance of Cameron, Gelbach and Miller (2011) adds both kinds of
+clusters and takes off what was counted twice:
+
+    V = V_examples + V_runs − V_pairs,    each Σ over its clusters of (sum of contributions)².
+
+Here contributions are split first (`Influence`): what an example adds with all its runs, and what each pair adds beyond
+that. The first gives V_examples. Of the second only V_runs − V_pairs is used, the covariance of examples in one run.
+Coins are balanced, so that what an example does whatever its coin cancels; the split takes it out of both.
+
+An interval is v ± t √V with min(runs, examples) − 1 degrees of freedom. Differences and ratios of values are paired:
+their contributions are differences and linear combinations of contributions.
+
+Reference: Cameron, Gelbach and Miller (2011), Robust Inference With Multiway Clustering, Journal of Business & Economic
+Statistics 29(2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from fedmem.types import BoolArray, FloatArray, Influence, IntArray
+
+FEWEST = 8
+"""Runs, and examples of a kind, from which on an interval is told: with fewer a value stands without one."""
+
+_ROUNDING = 1e-12
+"""A standard error below this share of the value is rounding: values that are all alike."""
+
+
+def influence(weights: FloatArray, values: FloatArray) -> Influence:
+    """The contributions to Σ weights × values, (R, n) each.
+
+    Weights are positive for runs in, negative for runs out, and 0 where a pair does not count; its value may be NaN
+    then. Guarantees:
+
+    - `examples` sums to 0, and each column of `cells` does;
+    - a constant that is added to one example, in and out, changes nothing but rounding.
+
+    >>> weights = np.array([[0.25, 0.25], [0.25, -0.25], [-0.25, 0.25], [-0.25, -0.25]])
+    >>> found = influence(weights, np.array([[3.0, 9.0], [3.0, 7.0], [1.0, 9.0], [1.0, 7.0]]))
+    >>> found.examples.tolist(), np.abs(found.cells).max().item()
+    ([0.0, 0.0], 0.0)
+    """
+    runs = len(weights)
+    cells, examples = np.zeros(weights.shape), np.zeros(weights.shape[1])
+    counted = weights != 0
+    known = np.where(counted, values, 0.0)
+    # measured from the first value that counts, equal values are equal to the last bit
+    apart = np.where(counted, known - known[counted.argmax(0), np.arange(weights.shape[1])], 0.0)
+    for side in (weights > 0, weights < 0):
+        if not side.any():
+            continue
+        share = np.where(side, weights, 0.0)
+        own = np.where(side, apart, 0.0).sum(0) / np.maximum(side.sum(0), 1)
+        cells += share * np.where(side, apart - own, 0.0) * _widening(side.sum(0), runs)
+        everywhere = float((share * known).sum() / share.sum())
+        examples += (share * (known - everywhere)).sum(0)
+    some = counted.any(0)
+    n = int(some.sum())
+    examples = np.where(some, examples - examples.sum() / max(n, 1), 0.0)
+    return Influence(examples=examples * (math.sqrt(n / (n - 1)) if n > 1 else 0.0), cells=cells)
+
+
+def _widening(count: IntArray, runs: int) -> FloatArray:
+    """What makes up for taking deviations from the mean of `count` of R runs.
+
+    A deviation that a run has in common for all examples is (1 − 1/n) R/(R − 1) of itself on average, since the means
+    of other examples are over other runs.
+    """
+    n = np.maximum(count, 2)
+    return np.where(count > 1, n / (n - 1) * math.sqrt((runs - 1) / max(runs, 1)), 0.0)
+
+
+def of_difference(values: FloatArray, is_in: BoolArray) -> Influence:
+    """The contributions to the mean over examples of the mean over in runs less that over out runs.
+
+    `values` (R, n), NaN where there is none; every example has an in run and an out run with a value.
+    """
+    return influence(_shares(values, is_in) - _shares(values, ~is_in), values)
+
+
+def of_ins(values: FloatArray, is_in: BoolArray) -> Influence:
+    """The contributions to the mean over examples of the mean over in runs; each has one with a value."""
+    return influence(_shares(values, is_in), values)
+
+
+def _shares(values: FloatArray, side: BoolArray) -> FloatArray:
+    """The weight of each pair in a mean over examples of means over the runs of a side."""
+    counted = side & ~np.isnan(values)
+    return np.asarray(counted / np.maximum(counted.sum(0), 1) / counted.shape[1])
+
+
+def placed(found: Influence, rows: IntArray, m: int) -> Influence:
+    """The same for the examples `rows` among m."""
+    examples, cells = np.zeros(m), np.zeros((len(found.cells), m))
+    examples[rows], cells[:, rows] = found.examples, found.cells
+    return Influence(examples=examples, cells=cells)
+
+
+def combined(parts: Iterable[tuple[float, Influence]]) -> Influence:
+    """The contributions to Σ factor × value; at least one part."""
+    first, *rest = parts
+    examples, cells = first[0] * first[1].examples, first[0] * first[1].cells
+    for factor, found in rest:
+        examples, cells = examples + factor * found.examples, cells + factor * found.cells
+    return Influence(examples=examples, cells=cells)
+
+
+def variance(found: Influence) -> float:
+    """V_examples + V_runs − V_pairs, and at least half of V_examples.
+
+    The difference of the last two may be negative by chance; without that floor one of fifty intervals would be hardly
+    wider than nothing. Where examples are all alike, the larger of V_examples and V_runs stands in for a V of 0.
+    """
+    by_example, by_run, by_pair = _parts(found, found)
+    return _total(by_example, by_run, by_pair)
+
+
+def _parts(one: Influence, other: Influence) -> tuple[float, float, float]:
+    """The three sums of products: over examples, over runs, over pairs."""
+    by_run = one.cells.sum(1), other.cells.sum(1)
+    return (
+        float(one.examples @ other.examples),
+        float(by_run[0] @ by_run[1]),
+        float((one.cells * other.cells).sum()),
+    )
+
+
+def _total(by_example: float, by_run: float, by_pair: float) -> float:
+    found = max(by_example + by_run - by_pair, by_example / 2)
+    return found if found > 0 else max(by_example, by_run, 0.0)
+
+
+def half_width(value: float, found: Influence, clusters: int, level: float = 0.95) -> float:
+    """t √V, NaN with fewer than `FEWEST` clusters or where nothing varies: values that are all alike are no certainty.
+
+    `clusters` is the smaller of the numbers of runs and of examples.
+    """
+    error = math.sqrt(variance(found))
+    if clusters < FEWEST or not error > _ROUNDING * max(abs(value), 1e-300):
+        return math.nan
+    return quantile(clusters - 1, level) * error
+
+
+def quantile(freedom: float, level: float = 0.95) -> float:
+    """The t that a two-sided interval reaches out to."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+def interval(
+    value: float,
+    found: Influence,
+    clusters: int,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """The interval of a value, never beyond what the value can be; (NaN, NaN) where `half_width` is.
+
+    Between two finite bounds it is taken on the scale of log((v − least) / (most − v)), whose error is that of v times
+    (most − least) / ((v − least) (most − v)): near a bound it is not symmetric.
+
+    >>> one = Influence(examples=np.array([0.01] * 5 + [-0.01] * 5), cells=np.zeros((10, 10)))
+    >>> [round(end, 3) for end in interval(0.95, one, 10, (0.0, 1.0))]
+    [0.808, 0.988]
+    """
+    half = half_width(value, found, clusters, level)
+    return around(value, half, bounds)
+
+
+def around(value: float, half: float, bounds: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:
+    """`value` ± `half` within bounds, by log odds where both are finite and the value is between them.
+
+    >>> [round(end, 2) for end in around(0.9, 0.2, (0.0, 1.0))], around(3.0, 1.0), around(0.0, 0.1, (0.0, 1.0))
+    ([0.49, 0.99], (2.0, 4.0), (0.0, 0.1))
+    """
+    if math.isnan(half) or math.isnan(value):
+        return math.nan, math.nan
+    least, most = bounds
+    if math.isinf(least) or math.isinf(most) or not least < value < most:
+        return max(value - half, least), min(value + half, most)
+    odds = (value - least) / (most - value)
+    wide = min(half * (most - least) / ((value - least) * (most - value)), 700.0)
+    ends = (odds * math.exp(-wide), odds * math.exp(wide))
+    low, high = (least + (most - least) * (end / (1 + end) if math.isfinite(end) else 1.0) for end in ends)
+    return low, high
+
+
+def ratio_interval(
+    whole: tuple[float, Influence], part: tuple[float, Influence], clusters: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Fieller's interval of whole / part: all ρ for which whole − ρ part is not told from 0 (Fieller, 1954).
+
+    It is bounded where `part` is told from 0, and (NaN, NaN) where it is not, or where there are too few clusters.
+
+    >>> ones = Influence(examples=np.array([0.1, -0.1] * 5), cells=np.zeros((10, 10)))
+    >>> twos = Influence(examples=np.array([0.2] * 5 + [-0.2] * 5), cells=np.zeros((10, 10)))
+    >>> [round(end, 3) for end in ratio_interval((2.0, ones), (4.0, twos), 10)]
+    [0.309, 0.808]
+    """
+    (top, of_top), (bottom, of_bottom) = whole, part
+    if math.isnan(half_width(bottom, of_bottom, clusters, level)):
+        return math.nan, math.nan
+    t = quantile(clusters - 1, level)
+    own, crossed, other = _parts(of_top, of_top), _parts(of_top, of_bottom), _parts(of_bottom, of_bottom)
+
+    def beyond(ratio: float) -> bool:
+        sums = (a - 2 * ratio * b + ratio * ratio * c for a, b, c in zip(own, crossed, other, strict=True))
+        return abs(top - ratio * bottom) > t * math.sqrt(max(_total(*sums), 0.0))
+
+    if abs(bottom) <= t * math.sqrt(variance(of_bottom)):
+        return math.nan, math.nan
+    middle = top / bottom
+    low, high = _end(middle, -1, beyond), _end(middle, 1, beyond)
+    return (low, high) if high - low > 1e-9 * max(abs(middle), 1.0) else (math.nan, math.nan)
+
+
+def _end(middle: float, side: int, beyond: Callable[[float], bool]) -> float:
+    """Where an interval around `middle` ends on one side, by doubling and halving."""
+    step = 1e-12 * max(abs(middle), 1.0)
+    near, far = middle, middle + side * step
+    while not beyond(far):
+        step *= 2
+        near, far = far, middle + side * step
+    for _ in range(60):
+        half = (near + far) / 2
+        near, far = (near, half) if beyond(half) else (half, far)
+    return near

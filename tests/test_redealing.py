@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from fedmem.redealing import areas, of_auc, of_means, redeal, two_sided
+from fedmem.roc import auc
+from fedmem.types import Redeals
+from tests.banks import coins, make_audit
+
+
+def audit_of(is_in):
+    return make_audit(["a"] * is_in.shape[1], [0] * is_in.shape[1], is_in)
+
+
+def every_deal(runs, m):
+    """All ways to put half of the runs in for each of m examples, (P, R, m)."""
+    column = [np.isin(np.arange(runs), chosen) for chosen in itertools.combinations(range(runs), runs // 2)]
+    return np.array([np.stack(columns, axis=1) for columns in itertools.product(column, repeat=m)])
+
+
+def statistic(values, is_in, gap=True):
+    """By the definition, with loops; examples without a side are left out."""
+    found = []
+    for j in range(values.shape[1]):
+        ins = [v for v, c in zip(values[:, j], is_in[:, j], strict=True) if c and not math.isnan(v)]
+        outs = [v for v, c in zip(values[:, j], is_in[:, j], strict=True) if not c and not math.isnan(v)]
+        if ins and (outs or not gap):
+            found.append(np.mean(ins) - (np.mean(outs) if gap else 0.0))
+    return np.mean(found) if found else math.nan
+
+
+def test_deals_permute_every_column_by_itself_and_the_first_are_the_coins():
+    is_in = coins(8, 5, np.random.default_rng(0))
+    redeals = redeal(audit_of(is_in), 300, np.random.default_rng(1))
+    assert redeals.coins.shape == (301, 8, 5)
+    assert redeals.coins.dtype == bool
+    np.testing.assert_array_equal(redeals.coins[0], is_in)
+    assert (redeals.coins.sum(1) == 4).all()
+    # fair, and independent across examples
+    again = redeals.coins[1:].astype(float) - 0.5
+    assert np.abs(again.mean(0)).max() < 0.15
+    assert abs((again[:, :, 0] * again[:, :, 1]).mean()) < 0.02
+    np.testing.assert_array_equal(np.sort(redeals.shuffles, axis=1), np.tile(np.arange(8), (200, 1)))
+    assert len(np.unique(redeals.shuffles, axis=0)) > 190
+
+
+def test_p_of_all_deals_is_the_share_of_those_as_far_out():
+    rng = np.random.default_rng(2)
+    for gap in (True, False):
+        for own in (0, 7, 35):
+            every = every_deal(4, 2)
+            values = rng.integers(3, size=(4, 2)).astype(float)
+            drawn = np.array([statistic(values, deal, gap) for deal in every])
+            high, low = (drawn >= drawn[own] - 1e-9).mean(), (drawn <= drawn[own] + 1e-9).mean()
+            order = np.concatenate([[own], np.delete(np.arange(len(every)), own)])
+            redeals = Redeals(coins=every[order], shuffles=np.zeros((0, 4), np.int64))
+            assert of_means(values, np.arange(2), redeals, gap=gap) == pytest.approx(min(1, 2 * min(high, low)))
+
+
+def test_p_leaves_out_what_was_not_seen():
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(6, 4))
+    values[:, 3] = np.nan
+    values[:3, 1] = np.nan
+    redeals = redeal(audit_of(coins(6, 4, rng)), 50, rng)
+    for gap in (True, False):
+        drawn = np.array([statistic(values[:, :3], deal[:, :3], gap) for deal in redeals.coins])
+        assert of_means(values, np.arange(4), redeals, gap=gap) == pytest.approx(two_sided(drawn))
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+def test_areas_are_those_of_each_deal(levels):
+    rng = np.random.default_rng(4)
+    scores = rng.integers(levels, size=(6, 5)).astype(float)
+    scores[rng.random(scores.shape) < 0.15] = np.nan
+    redeals = redeal(audit_of(coins(6, 5, rng)), 40, rng)
+    expected = np.array([auc(scores, deal).value for deal in redeals.coins])
+    np.testing.assert_allclose(areas(scores, redeals.coins.astype(float)), expected)
+    assert of_auc(scores, np.arange(5), redeals) == pytest.approx(two_sided(expected))
+
+
+def test_equal_values_are_no_evidence_and_one_run_has_no_p():
+    redeals = redeal(audit_of(coins(8, 5, np.random.default_rng(5))), 99, np.random.default_rng(6))
+    assert of_means(np.full((8, 5), 0.1), np.arange(5), redeals) == 1.0
+    assert of_auc(np.full((8, 5), 0.1), np.arange(5), redeals) == 1.0
+    single = redeal(audit_of(np.ones((1, 5), bool)), 99, np.random.default_rng(6))
+    assert math.isnan(of_means(np.ones((1, 5)), np.arange(5), single, gap=False))
+    none = redeal(audit_of(coins(8, 5, np.random.default_rng(5))), 0, np.random.default_rng(6))
+    assert math.isnan(of_means(np.ones((8, 5)), np.arange(5), none))
+
+
+def test_two_sided_counts_rounding_as_a_tie_and_nothing_known_as_far_out():
+    assert two_sided(np.array([0.3, 0.3 + 1e-12, 0.1, 0.2])) == pytest.approx(1.0)
+    assert two_sided(np.array([3.0, 0.0, 1.0, 2.0, 0.5])) == pytest.approx(0.4)
+    assert two_sided(np.array([-3.0, 0.0, 1.0, 2.0, 0.5])) == pytest.approx(0.4)
+    assert two_sided(np.array([3.0, np.nan, 1.0, 2.0, 0.5])) == pytest.approx(0.8)
+
+
+def test_p_holds_its_level_with_effects_of_runs_and_examples_and_finds_an_effect():
+    """Eight runs that share their initial weights, and what a run does to all of its examples."""
+    null, planted = [], []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        is_in = coins(8, 12, rng)
+        values = 3 * rng.normal(size=12) + 2 * rng.normal(size=(8, 1)) + rng.normal(size=(8, 12))
+        redeals = redeal(audit_of(is_in), 99, rng)
+        null.append((of_means(values, np.arange(12), redeals), of_auc(values, np.arange(12), redeals)))
+        planted.append(of_means(values + 2.0 * is_in, np.arange(12), redeals))
+    assert (np.mean(np.array(null) <= 0.05, axis=0) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / 400)).all()
+    assert (np.mean(np.array(null) <= 0.5, axis=0) >= 0.4).all(), "and is not needlessly large"
+    assert np.mean(np.array(planted) <= 0.05) > 0.6
