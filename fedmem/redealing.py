@@ -84,7 +84,7 @@ def areas(scores: FloatArray, coins: FloatArray) -> FloatArray:
     n = inside.sum(1)
     won = np.einsum("prm,rm->p", coins, apart) - n * (n + 1) / 2 + (inside * (inside + 1) / 2).sum(1)
     pairs = n * (seen.sum() - n) - (inside * (seen.sum(0) - inside)).sum(1)
-    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+    return np.asarray(np.where(pairs > 0, won / np.where(pairs > 0, pairs, 1.0), np.nan))
 
 
 def _ranks(scores: FloatArray) -> FloatArray:

@@ -266,7 +266,7 @@ class Scenario(_Part):
         default=(), description="measurements over all runs"
     )
     bootstrap: Annotated[int, Strict(), Field(ge=20, le=10**6)] = Field(
-        default=1000, description="draws behind every bootstrap interval"
+        default=1000, description="how often coins are dealt again for a p of no memorisation"
     )
     privacy: Privacy = Field(
         default=Privacy(), description="what is to be promised where a part of the scenario adds noise"

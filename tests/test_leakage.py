@@ -403,6 +403,21 @@ def test_summaries_by_kind_round_and_final() -> None:
     assert math.isnan(alone.high)
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "least", "most"),
+    [("psnr", (2.0, 0.5), 0.0, 100.0), ("psnr", (100.0, 90.0), 0.0, 100.0), ("margin", (99.0, 20.0), -100.0, 100.0)],
+)
+def test_intervals_of_decibels_hold_nothing_impossible(
+    metric: str, values: tuple[float, float], least: float, most: float
+) -> None:
+    """An image in [0, 1] is no further off than 0 dB and no nearer than the cap."""
+    rows = [victim(i, 2, value, metric=metric, holder=i) for i, value in enumerate(values)]
+    reading = Leakage(attack=QUICK).summarise(rows, 0)[0].reading
+    low, high = mean_interval(np.array(values), range(2))
+    assert low < least or high > most, "unbounded it would leave"
+    assert (reading.low, reading.high) == (max(low, least), min(high, most))
+
+
 def test_identification_rates_have_an_honest_interval_at_zero() -> None:
     rows = [victim(run, 2, 0.0, metric="identified") for run in range(4)]
     reading = Leakage(attack=QUICK).summarise(rows, 0)[0].reading
@@ -693,7 +708,8 @@ def test_cluster_interval_equals_the_ordinary_one_for_single_values_and_widens_f
     assert (low, high) == pytest.approx(expected)
     doubled = mean_interval(np.repeat(values, 5), np.repeat(np.arange(12), 5).tolist())
     assert doubled == pytest.approx((low, high)), "five equal values in a cluster are worth one"
-    assert mean_interval(np.array([2.0, 2.0]), [0, 1]) == (2.0, 2.0)
+    assert np.isnan(mean_interval(np.array([2.0, 2.0]), [0, 1])).all(), "two equal values are no certainty"
+    assert np.isnan(mean_interval(np.full(3, 0.1), [0, 1, 2])).all(), "nor are they by rounding"
     one_way, other = mean_interval(values, range(12)), mean_interval(values, [0] * 6 + [1] * 6)
     assert mean_interval(values, range(12), [0] * 6 + [1] * 6) == max(
         one_way, other, key=lambda ends: ends[1] - ends[0]
@@ -717,6 +733,7 @@ def test_difference_interval_equals_welch_like_oracle_and_takes_out_what_is_shar
     apart = difference_interval(shared + noise[0], shared + noise[1], (range(8), range(8, 16)))
     assert paired[1] - paired[0] < (apart[1] - apart[0]) / 10
     assert all(math.isnan(end) for end in difference_interval(first, second, ([0] * 7, [0] * 5)))
+    assert all(math.isnan(end) for end in difference_interval(shared, shared - 1, (range(8), range(8))))
     assert all(math.isnan(end) for end in mean_interval(np.array([1.0, math.nan]), [0, 1]))
 
 

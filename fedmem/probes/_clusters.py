@@ -28,7 +28,7 @@ def mean_interval(values: FloatArray, *ways: Sequence[Hashable], level: float = 
     With residual sums `e_g` the variance is `G / (G - 1) * sum e_g^2 / n^2`, and t has G - 1 degrees of freedom. Probes
     often see only a handful of clusters, where percentile bootstrap intervals are too narrow. Of several `ways` to
     cluster the same values (by client, by run) the widest interval counts; a way with one cluster has none. Without
-    any it is (NaN, NaN), as for values of which any is NaN; equal values have an interval of width zero.
+    any it is (NaN, NaN), as for values of which any is NaN, and for values that are all alike, which are no certainty.
 
     >>> [round(end, 3) for end in mean_interval(np.array([1.0, 2.0, 3.0]), ["a", "b", "c"])]
     [-0.484, 4.484]
@@ -51,9 +51,11 @@ def difference_interval(
     `e_g = sum_in (x - mean_in) / n_in - sum_out (x - mean_out) / n_out`; the variance is `G / (G - 1) * sum e_g^2`, so
     that what a cluster adds to both sides cancels. All else is as in `mean_interval`.
 
-    >>> ins, outs = np.array([2.0, 5.0, 9.0]), np.array([1.0, 4.0, 8.0])
-    >>> difference_interval(ins, outs, (["a", "b", "c"], ["a", "b", "c"]))
-    (1.0, 1.0)
+    >>> ins, outs = np.array([2.0, 5.0, 9.0]), np.array([1.0, 4.0, 8.3])
+    >>> [round(end, 3) for end in difference_interval(ins, outs, (["a", "b", "c"], ["a", "b", "c"]))]
+    [0.47, 1.33]
+    >>> difference_interval(ins, ins - 1, (["a", "b", "c"], ["a", "b", "c"]))  # the same in each: no certainty
+    (nan, nan)
     """
     first, second = float(ins.mean()), float(outs.mean())
     residuals = np.concatenate([(ins - first) / len(ins), (second - outs) / len(outs)])
@@ -75,4 +77,6 @@ def _widest(
             halves.append(float(stdtrit(len(names) - 1, (1 + level) / 2)) * math.sqrt(variance))
     # NaN does not compare, so that one residual of NaN has to be looked for.
     half = max(halves) if halves and not np.isnan(residuals).any() else math.nan
+    if not half > 1e-12 * abs(middle):
+        half = math.nan
     return middle - half, middle + half

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.image_metrics import CAP
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._measures import CONTROL
 from fedmem.statistics import newcombe, wilson
@@ -33,6 +34,12 @@ RANGES = {
     **{f"{metric}.difference": (-1.0, 1.0) for metric in ("likeness", "tokens", "in_order", "in_place", "verbatim")},
     "likeness_gain": (-1.0, 1.0),
     "likeness_gain.difference": (-2.0, 2.0),
+    "psnr": (0.0, CAP),
+    "psnr.difference": (-CAP, CAP),
+    "margin": (-CAP, CAP),
+    "margin.difference": (-2 * CAP, 2 * CAP),
+    "alignment": (-1.0, 1.0),
+    "alignment.difference": (-2.0, 2.0),
     "label_accuracy": (0.0, 1.0),
     "label_accuracy.guess": (0.0, 1.0),
     "coverage": (0.0, 1.0),

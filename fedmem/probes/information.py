@@ -227,7 +227,7 @@ def _usable(measurements: Sequence[Measurement]) -> list[Measurement]:
             metric="usable_information",
             value=value,
             low=low,
-            high=high,
+            high=float(np.minimum(high, 1.0)),  # a coin is one bit
             n=int(kept.sum()),
             subject=kind,
             setting=setting,
