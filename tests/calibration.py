@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr
@@ -102,6 +102,33 @@ class Coverage:
     width: float
     banks: int
     unbounded: int
+
+
+def trained(*, runs: int, seed: int, lr: float = 0.5) -> Bank:
+    """A small federation that is really trained: made data, canaries and wrong labels, initial weights shared."""
+    from fedmem.bank import simulate as train
+    from fedmem.federation import build
+    from tests.tiny import tiny
+
+    scenario = tiny(
+        seed=seed,
+        runs=runs,
+        rounds=3,
+        clients=4,
+        references=200,
+        injections=[{"kind": "random_pattern", "per_client": 4}, {"kind": "mislabelled", "per_client": 4}],
+        sampler={"kind": "uniform", "size": 4},
+        client={"kind": "sgd", "lr": lr, "epochs": 3, "batch_size": 8},
+        observe={"rounds": [3], "levels": ["local", "global"]},
+    )
+    return train(scenario, build(scenario)).bank
+
+
+def unrelated(real: Bank, seed: int) -> Bank:
+    """The same models with coins that had nothing to do with them: no memorisation, whatever else is real."""
+    audit = real.audit
+    dealt = np.random.default_rng(seed).permuted(audit.is_in, axis=0)
+    return replace(real, audit=replace(audit, is_in=dealt))
 
 
 def simulate(

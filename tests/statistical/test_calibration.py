@@ -14,10 +14,11 @@ import pytest
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.contrasts import contrast, mean_of
+from fedmem.estimation import estimate
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
-from tests.calibration import REFERENCES, Coverage, Key, Law, coverage, simulate
+from tests.calibration import REFERENCES, Coverage, Key, Law, bank, coverage, rows, simulate, trained, unrelated
 
 ESTIMATORS = (Memorisation(), Exposure(), Membership(attack=Lira()), Membership(attack=LossThreshold()))
 LAWS = {
@@ -60,12 +61,12 @@ def by_measure(found: dict[Key, Coverage]) -> dict[str, list[Coverage]]:
     return groups
 
 
-def covered(rows: list[Coverage]) -> float:
-    return float(np.mean([one.covered for one in rows]))
+def covered(told: list[Coverage]) -> float:
+    return float(np.mean([one.covered for one in told]))
 
 
-def width(rows: list[Coverage]) -> float:
-    return float(np.mean([one.width for one in rows]))
+def width(told: list[Coverage]) -> float:
+    return float(np.mean([one.width for one in told]))
 
 
 @pytest.mark.statistical
@@ -76,11 +77,11 @@ def test_intervals_of_eight_runs_hold_the_truth_and_are_not_needlessly_wide(name
     found = simulate(law, ESTIMATORS, runs=8, examples=24, banks=40)
     groups = by_measure(coverage(found, truth_of(law, list(found))))
     assert {"memorisation", "exposure", "exposure.difference", "auc lira", "auc loss_threshold"} <= set(groups)
-    for measure, rows in groups.items():
-        assert covered(rows) >= 0.88, (measure, covered(rows))
+    for measure, told in groups.items():
+        assert covered(told) >= 0.88, (measure, covered(told))
         if not measure.startswith("retention"):
-            assert 0.85 < width(rows) < 1.45, (measure, width(rows))
-    every = [one for measure, rows in groups.items() if not measure.startswith("retention") for one in rows]
+            assert 0.85 < width(told) < 1.45, (measure, width(told))
+    every = [one for measure, told in groups.items() if not measure.startswith("retention") for one in told]
     assert 0.93 <= covered(every) <= 0.985
 
 
@@ -92,31 +93,28 @@ def test_every_measure_is_calibrated(name, runs):
     found = simulate(law, ESTIMATORS, runs=runs, examples=24, banks=banks)
     groups = by_measure(coverage(found, truth_of(law, list(found))))
     print(f"\n{name}, {runs} runs, {banks} banks")
-    for measure, rows in groups.items():
-        print(f"  {measure:42s} {covered(rows):.3f}  width / (1.96 errors) {width(rows):.2f}  rows {len(rows)}")
+    for measure, told in groups.items():
+        print(f"  {measure:42s} {covered(told):.3f}  width / (1.96 errors) {width(told):.2f}  rows {len(told)}")
     error = math.sqrt(0.05 * 0.95 / banks)
-    for measure, rows in groups.items():
+    for measure, told in groups.items():
         least = REACHED.get((name, measure), 0.93)
         most = 0.985 if runs == 8 else 0.97
-        assert least - 2 * error <= covered(rows) <= most + 2 * error, (measure, covered(rows))
+        assert least - 2 * error <= covered(told) <= most + 2 * error, (measure, covered(told))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("runs", [8, 16])
 def test_p_holds_its_level_for_every_measure_and_finds_what_is_planted(runs):
-    from fedmem.estimation import estimate
-    from tests.calibration import bank, rows
-
     rejected = {}
     for name in ("null, shared weights", "null, ties", "planted, shared weights"):
-        told = defaultdict(list)
+        alarms = defaultdict(list)
         for seed in range(300):
             for (metric, level, kind, setting), (value, _, _) in rows(
                 estimate(bank(LAWS[name], runs=runs, examples=24, seed=seed), ESTIMATORS, 99)
             ).items():
                 if metric.endswith(".p") and kind == "random_pattern":
-                    told[metric, level, setting].append(value <= 0.05)
-        rejected[name] = {key: float(np.mean(values)) for key, values in told.items()}
+                    alarms[metric, level, setting].append(value <= 0.05)
+        rejected[name] = {key: float(np.mean(values)) for key, values in alarms.items()}
         print(f"\n{name}, {runs} runs: p <= .05 in")
         for key, share in rejected[name].items():
             print(f"  {' '.join(key):44s} {share:.3f}")
@@ -124,6 +122,27 @@ def test_p_holds_its_level_for_every_measure_and_finds_what_is_planted(runs):
         assert max(rejected[name].values()) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
     local = {key: share for key, share in rejected["planted, shared weights"].items() if key[1] == "local"}
     assert min(local.values()) > 0.8
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("null", [True, False])
+def test_banks_that_are_really_trained_are_calibrated(null):
+    """With coins that had nothing to do with the models the truth is known, else it is the mean over seeds."""
+    banks = [trained(runs=8, seed=seed) for seed in range(150)]
+    every = [rows(estimate(unrelated(one, seed) if null else one, ESTIMATORS, 99)) for seed, one in enumerate(banks)]
+    keys = list(dict.fromkeys(key for one in every for key in one))
+    found = {key: np.array([one.get(key, (math.nan,) * 3) for one in every]) for key in keys}
+    groups = by_measure(coverage(found, truth_of(Law(effect=0.0 if null else 1.0), keys)))
+    print(f"\n{len(banks)} trained banks of 8 runs, {'coins dealt again' if null else 'as they are'}")
+    for measure, told in groups.items():
+        print(f"  {measure:42s} {covered(told):.3f}  width / (1.96 errors) {width(told):.2f}  rows {len(told)}")
+        assert covered(told) >= 0.88, measure
+    p = {key: values[:, 0] for key, values in found.items() if key[0].endswith(".p")}
+    if null:
+        assert max(float(np.mean(values <= 0.05)) for values in p.values()) <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / 150)
+    else:
+        planted = [values for key, values in p.items() if (key[0], key[3]) == ("exposure.p", "owner")]
+        assert min(np.mean(values <= 0.05) for values in planted) > 0.5
 
 
 @pytest.mark.statistical
