@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import stdtrit
 
 from fedmem.estimators.client_influence import ClientInfluence
-from fedmem.types import FINAL
+from fedmem.types import FINAL, Evidence, Models, SetEvidence
 from tests.banks import coins, make_view
 
 
@@ -57,3 +59,74 @@ def test_where_nothing_varies_nothing_is_certain():
 
 def test_runs_that_have_all_diverged_say_nothing():
     assert seen(np.full(8, np.nan), coins(8, 3, np.random.default_rng(4))) == {}
+
+
+def evidence(round, correct, set="audit"):
+    """Aggregates of one round that are right where this says so, (R, n)."""
+    return Evidence(
+        round=round,
+        level="global",
+        set=set,
+        run=np.arange(len(correct), dtype=np.int32),
+        client=np.full(len(correct), -1, np.int32),
+        loss=1.0 - correct,
+        margin=2.0 * correct - 1,
+        correct=correct > 0.5,
+    )
+
+
+def seen_at(blocks, is_in, holder, there):
+    """All that is said of aggregates that were observed at several rounds, the last of them read."""
+    view = make_view(np.zeros(is_in.shape), is_in, round=FINAL, client_in=there)
+    models = Models(
+        runs=len(is_in),
+        round=np.array(sorted({block.round for block in blocks})),
+        client=np.full(len({block.round for block in blocks}), -1),
+        of=np.full((1, is_in.shape[1]), len({block.round for block in blocks}) - 1),
+    )
+    targets = np.zeros(is_in.shape[1], np.int64)
+    sets = {
+        name: SetEvidence(models=models, blocks=tuple(b for b in blocks if b.set == name), targets=targets)
+        for name in {block.set for block in blocks}
+    }
+    audit = replace(view.audit, holder=np.array(holder, np.int32))
+    return {(r.subject, r.setting): r.value for _, r in ClientInfluence().tests(replace(view, audit=audit, sets=sets))}
+
+
+THERE = np.array([[True, True], [True, False], [False, True], [False, False]] * 2)
+
+
+def test_influence_is_read_at_the_last_aggregate():
+    """The first aggregate is the worse for client 0, the last the better; client 1 does nothing at either."""
+    helped = np.repeat(THERE[:, :1], 4, axis=1).astype(float)
+    blocks = [
+        evidence(round, values, set)
+        for set in ("audit", "test")
+        for round, values in ((0, np.ones((8, 4))), (3, 1 - helped), (9, helped))
+    ]
+    is_in = np.repeat(np.array([[True], [False]] * 4), 4, axis=1)
+    found = seen_at(blocks, is_in, [0, 0, 1, 1], THERE)
+    for setting in ("accuracy", "class=0", "own"):
+        assert (found["client 0", setting], found["client 1", setting]) == (1.0, 0.0)
+    assert (found["client 0", "loss"], found["client 1", "loss"]) == (-1.0, 0.0)
+
+
+def test_own_in_reads_what_is_in_and_own_reads_all():
+    """Where a client is there, what is in is answered, what is out is not: 1 of what is in, half of all."""
+    is_in = np.array([[True, False]] * 4 + [[False, True]] * 4)
+    correct = (THERE[:, :1] & is_in).astype(float)
+    found = seen_at([evidence(9, correct)], is_in, [0, 0], THERE)
+    assert (found["client 0", "own in"], found["client 0", "own"]) == (1.0, 0.5)
+
+
+def test_a_run_whose_last_model_has_diverged_is_no_wrong_one():
+    is_in = np.repeat(np.array([[True], [False]] * 4), 2, axis=1)
+    correct = np.ones((8, 2))
+    block = evidence(9, correct)
+    broken = replace(
+        block,
+        loss=np.where(np.arange(8)[:, None] == 0, np.nan, block.loss),
+        correct=block.correct & (np.arange(8)[:, None] != 0),
+    )
+    found = seen_at([broken], is_in, [0, 0], THERE)
+    assert found["client 0", "own"] == 0.0, "all that is known is right, with the client and without it"

@@ -353,3 +353,51 @@ def test_cross_influence_is_such_a_sum():
     rows = estimate(make_bank(runs=16, local=3.0, whole=1.5), [CrossInfluence()], 60)
     assert [r for r in rows if r.reading.metric == "cross_influence.difference" and r.level == "global"]
     assert not [r for r in rows if r.reading.metric == "retention"]
+
+
+def test_levels_are_compared_on_the_same_examples_and_runs():
+    """What varies from example to example and from run to run at both levels is no uncertainty of their difference."""
+    bank = make_bank(runs=16, clients=6, per_client=4, local=2.0, whole=2.0, rounds=(0, 1), cohort=6, spread=2.0)
+    local = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "local"}["audit"]
+    whole = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "global"}["audit"]
+    margin = np.empty_like(whole.margin)
+    for place, run in enumerate(whole.run):
+        own = {int(c): m for r, c, m in zip(local.run, local.client, local.margin, strict=True) if r == run}
+        margin[place] = [own[k][j] for j, k in enumerate(bank.audit.holder.tolist())]
+    # the aggregate answers as each holder does, but for a little
+    margin -= 0.1 * np.sin(np.arange(margin.size)).reshape(margin.shape) + 0.2 * bank.audit.is_in[whole.run]
+    changed = replace(whole, margin=margin, loss=np.logaddexp(0, -margin), correct=margin > 0)
+    bank = replace(bank, evidence=tuple(changed if e is whole else e for e in bank.evidence))
+    rows = estimate(bank, [Memorisation()], 40)
+    sides = [
+        pick(rows, "memorisation", "typical", place, 1, level)
+        for level, place in (("local", "owner,probability"), ("global", "probability"))
+    ]
+    row = pick(rows, "memorisation.difference", "typical", "local-global,probability", 1)
+    assert row.value == pytest.approx(sides[0].value - sides[1].value)
+    widths = [side.high - side.low for side in sides]
+    assert 0 < row.high - row.low < min(widths) / 4
+
+
+class Offset:
+    """Memorisation of a measure whose value without memorisation is higher in the aggregate."""
+
+    def estimate(self, view):
+        null = 0.0 if view.level == "local" else 0.25
+        return [replace(found, null=null) for found in Memorisation().estimate(view)]
+
+    def tests(self, view):
+        return ()
+
+
+def test_retention_takes_off_each_levels_own_null():
+    bank = make_bank(runs=16, local=4.0, whole=4.0, per_client=4)
+    rows = estimate(bank, [Offset()], 60)
+    local = pick(rows, "memorisation", "typical", "owner,probability", level="local").value
+    whole = pick(rows, "memorisation", "typical", "probability").value
+    row = pick(rows, "retention", "typical", "memorisation,probability")
+    assert row.value == pytest.approx((whole - 0.25) / local)
+    assert row.low < row.value < row.high
+    several = pick(rows, "retention", "typical", "memorisation,probability,all rounds")
+    plain = pick(estimate(bank, [Memorisation()], 60), "retention", "typical", "memorisation,probability,all rounds")
+    assert several.value < plain.value - 0.2

@@ -288,3 +288,39 @@ def test_min_runs_comes_from_the_attack():
     assert Membership(attack=Lira()).min_runs == 8
     assert Membership(attack=LossThreshold()).min_runs == 2
     assert [Membership(attack=Rmia(mode=mode)).min_runs for mode in ("online", "offline")] == [4, 8]
+
+
+def test_exposure_is_a_mean_of_bits_over_runs_models_and_canaries():
+    """Of ranks 1 and 16 among 15 references: 4 bits and 0 are 2 bits, not the 0.9 bits of their mean rank."""
+    is_in = np.array([[True, True], [True, True], [False, False], [False, False]])
+    over_runs = exposure_view([[1, 1], [16, 16], [4, 4], [4, 4]], is_in, references=15)
+    over_canaries = exposure_view([[1, 16], [1, 16], [4, 4], [4, 4]], is_in, references=15)
+    ranks = np.array([[[1, 1], [16, 16]]] * 2 + [[[4, 4], [4, 4]]] * 2, float)  # of two other clients
+    over_models = make_view(np.zeros((4, 2, 2)), is_in, rank=ranks, references=15, level="local", setting="others")
+    for view in (over_runs, over_canaries, over_models):
+        found = by_key(Exposure().estimate(view))
+        assert found["exposure", "", "random_pattern"].value == pytest.approx(2.0)
+        assert found["exposure_gain", "", "random_pattern"].value == pytest.approx(0.0)
+
+
+def test_the_smallest_rate_has_ten_false_positives_of_those_that_are_seen():
+    """Of ten examples, outs are seen in 4 runs and ins in 8: ten of 40 outs, not of 80 ins, are a quarter."""
+    is_in = np.repeat(np.arange(16)[:, None] < 8, 10, axis=1)
+    margin = np.random.default_rng(11).normal(size=(16, 10))
+    margin[12:] = np.nan
+    found = by_key(Membership(attack=LossThreshold()).estimate(make_view(margin, is_in)))
+    (setting,) = [setting for metric, setting, _ in found if metric == "tpr"]
+    assert setting == "loss_threshold,fpr=0.25"
+
+
+def test_a_model_without_a_number_is_not_seen():
+    """A run that has diverged changes no estimate: neither as a wrong answer nor as an unlikely one."""
+    rng = np.random.default_rng(12)
+    is_in, margin = coins(8, 6, rng), rng.normal(size=(8, 6))
+    whole = by_key(Memorisation().estimate(make_view(margin, is_in)))
+    more_in, more = np.vstack([is_in, is_in[:2], ~is_in[:2]]), np.vstack([margin, np.full((4, 6), np.nan)])
+    found = by_key(Memorisation().estimate(make_view(more, more_in)))
+    for key, e in whole.items():
+        assert found[key].value == pytest.approx(e.value)
+        np.testing.assert_allclose(found[key].per_example, e.per_example)
+        assert found[key].per_example_n.tolist() == [8] * 6

@@ -26,9 +26,18 @@ from fedmem.partitions.dirichlet import Dirichlet
 from fedmem.partitions.flower import Flower
 from fedmem.partitions.iid import IID
 from fedmem.partitions.natural import Natural
-from fedmem.scenario import Scenario
+from fedmem.scenario import LeaveOut, Scenario
 from fedmem.seeding import stream
-from fedmem.types import FOREVER, Examples, Federation, Injected
+from fedmem.types import FOREVER, Dataset, Examples, Federation, Injected, IntArray
+
+
+class OneLabelEach:
+    """Client k holds the rows of label k."""
+
+    leave_out = True
+
+    def assign(self, data: Dataset, rows: IntArray, clients: int, rng: np.random.Generator) -> list[IntArray]:
+        return [rows[data.train.labels[rows] == client] for client in range(clients)]
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -551,3 +560,48 @@ def test_a_model_for_tables_is_told_the_columns_and_refuses_what_is_no_table() -
     )
     assert built.initial["embedded.block1.weight"].shape == (4, 4)
     assert built.model(torch.from_numpy(built.store.inputs[:3])).shape == (3, built.num_classes)
+
+
+def test_fill_ins_are_drawn_from_the_labels_of_their_own_client() -> None:
+    """Each client holds one label of its own, so what stands in for its outs has that label, too."""
+    built = federation.build(
+        scenario(
+            runs=4,
+            clients=3,
+            dataset=Synthetic(rows=900, test=10, classes=3),
+            partition=OneLabelEach(),
+            # of 180 rows in reserve half are used, so that none of the labels runs out
+            injections=(RandomPattern(per_client=60),),
+        )
+    )
+    labels = built.store.targets
+    for client in range(3):
+        assert set(labels[built.base[client]].tolist()) == {client}
+        fill = built.fill[:, built.audit.holder == client]
+        assert len(fill[fill >= 0]) == 120
+        assert set(labels[fill[fill >= 0]].tolist()) == {client}
+
+
+def test_what_stands_in_is_drawn_anew_in_each_run() -> None:
+    """A copy that is out in two runs has two fill-ins; the same ones would make the runs agree on them."""
+    built = federation.build(scenario(runs=10, dataset=Synthetic(rows=2000, test=50)))
+    same = pairs = 0
+    for own in built.fill.T:
+        fill = own[own >= 0].tolist()
+        assert len(fill) == 5
+        same += sum(one == other for one, other in combinations(fill, 2))
+        pairs += 10
+    assert pairs == 10 * built.fill.shape[1]
+    assert same / pairs < 0.1
+
+
+def test_coins_of_clients_are_not_those_of_examples() -> None:
+    """An example that were in just where some client is there would show the influence of the client as its own."""
+    agree = []
+    for seed in range(4):
+        audit = federation.build(scenario(seed=seed, runs=16, clients=6, leave_out=LeaveOut(clients="all"))).audit
+        assert audit.client_in is not None
+        agree.append((audit.client_in == audit.is_in[:, :6]).mean())
+        assert not (audit.client_in[:, :, None] == audit.is_in[:, None]).all(axis=0).any()
+        assert not (audit.client_in[:, :, None] != audit.is_in[:, None]).all(axis=0).any()
+    assert np.mean(agree) == pytest.approx(0.5, abs=0.1)

@@ -273,3 +273,14 @@ def test_one_of_each_cluster_takes_part() -> None:
         assert len(Clustered(size=3).cohort(1, history, np.random.default_rng(seed))) <= 3
         cohort = Clustered(size=4).cohort(1, even, np.random.default_rng(seed))
         assert sorted(client // 2 for client in cohort.tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("arrive", "leave"), [(0.02, 0.08), (0.08, 0.02)])
+def test_slow_chains_are_as_full_in_the_first_rounds_as_ever(arrive: float, leave: float) -> None:
+    """Chains that began with everybody, nobody or one half would need some 20 rounds to get to their law."""
+    sampler, history = Availability(arrive=arrive, leave=leave), known([5] * 4000)
+    rng = np.random.default_rng(1)
+    for round in range(1, 6):
+        there = sampler.reachable(round, history, rng)
+        history.available[:] = there
+        assert agree([int(there.sum())], 4000, [arrive / (arrive + leave)])

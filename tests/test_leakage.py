@@ -923,3 +923,22 @@ def test_rows_of_tables_are_scored_cell_by_cell_against_the_usual_row() -> None:
         assert not [r for r in readings if r.metric == "ssim"]
     lab.federation = replace(lab.federation, blocks=())
     assert not [r for _, r in Leakage(attack=Answers(truth)).observe(local, lab) if r.metric.startswith("cells")]
+
+
+def test_who_is_as_near_as_a_reference_is_not_identified() -> None:
+    """The rebuilt image lies midway between the canary and a reference: a tie, which tells nobody from anybody."""
+    lab, built = Lab(), federation()
+    (case,) = Leakage(attack=QUICK)._cases("message", lab.local(runs=(0,), clients=(0,)), lab)
+    subject = next(s for s in case.victims.tolist() if built.audit.kind[s] == "noise")
+    original = built.audit.examples.inputs[subject]
+
+    def identified(towards: float) -> float:
+        twin = original.copy()
+        twin[0, :4] = 1 - twin[0, :4]
+        lab.federation = replace(built, references=(replace(built.references[0], inputs=twin[None]),))
+        image = ((1 - towards) * original + towards * twin)[None].astype(np.float32)
+        answer = Reconstruction(inputs=image, labels=np.zeros(1, dtype=np.int64), distance=0.0)
+        (victim,) = [v for v in score(replace(case, controls={}), answer, lab) if v.subject == subject]
+        return victim.identified
+
+    assert [identified(towards) for towards in (0.25, 0.5, 0.75)] == [1.0, 0.0, 0.0]

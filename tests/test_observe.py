@@ -17,6 +17,7 @@ from torch import nn
 from fedmem import Observed, Watch
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
 from fedmem.errors import RunError
+from fedmem.types import Transition
 
 CLIENTS = 4
 
@@ -229,3 +230,24 @@ def test_lost_clients_end_the_run_only_where_a_tolerance_is_set() -> None:
         Observed(FedAvg(fraction_evaluate=0.0), tolerate=0.0).start(
             grid=app_grid(drop_first), initial_arrays=initial(), num_rounds=1
         )
+
+
+def test_clients_begin_each_round_from_the_last_aggregate() -> None:
+    """What a client did in a round is what it sent minus what it was given, which is another model in every round."""
+    seen: list[Transition] = []
+
+    class Everything:
+        def wants(self, round: int) -> bool:
+            return True
+
+        def see(self, transitions: Any) -> None:
+            seen.extend(transitions)
+
+    Observed(FedAvg(fraction_evaluate=0.0), Everything()).start(grid=app_grid(), initial_arrays=initial(), num_rounds=3)
+    given = {t.round + 1: t.kept for t in seen if t.level == "global"}
+    for name, value in Net().named_parameters():
+        assert not torch.equal(given[1][name], given[2][name]) or not value.numel()
+    local = [t for t in seen if t.level == "local"]
+    assert [t.round for t in local] == [1] * CLIENTS + [2] * CLIENTS + [3] * CLIENTS
+    for one in local:
+        assert all(torch.equal(one.before[name], given[one.round][name]) for name in one.before)

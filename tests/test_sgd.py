@@ -128,3 +128,15 @@ def test_the_learning_rate_decays_from_round_to_round_and_not_within(executor: t
         assert not near(found, by_hand(client, lr / 2))
     constant = trained(Sgd(lr=0.4, epochs=2, batch_size=4), 9, executor).outcome.sent
     assert near(constant, by_hand(client, 0.4))
+
+
+@pytest.mark.parametrize("options", [{"epochs": 4}, {"steps": 20}])
+def test_every_epoch_has_an_order_of_its_own(options: dict[str, int]) -> None:
+    batches = Sgd(batch_size=5, **options).batches(23, np.random.default_rng(0))
+    epochs = [epoch[epoch >= 0].tolist() for epoch in batches.reshape(4, 25)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(23))] * 4, "each row once in an epoch"
+    for i, epoch in enumerate(epochs):
+        assert epoch != sorted(epoch)
+        for other in epochs[:i]:
+            # in an order that is drawn anew, about one row is where it was
+            assert sum(a == b for a, b in zip(epoch, other, strict=True)) < 8

@@ -139,3 +139,22 @@ def test_student_of_a_mean_is_students_and_has_nothing_to_say_of_equal_values():
     assert student_mean(np.append(values, np.nan)) == pytest.approx((found.low, found.high))
     for nothing in (np.full(9, 0.1), values[:1], np.full(3, np.nan)):
         assert np.isnan(student_mean(nothing)).all()
+
+
+def test_what_is_not_seen_is_in_no_mean():
+    values = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 7.0], [np.nan, 9.0], [8.0, np.nan]])
+    is_in = np.array([[True, True], [True, True], [False, False], [False, False], [False, False]])
+    inside, outside = means_by_coin(values, is_in, np.ones((1, 5)))
+    assert inside.tolist() == [[2.0, 2.0]]
+    assert outside.tolist() == [[6.5, 8.0]]
+
+
+def test_the_rank_sums_nearest_to_the_middle_are_no_evidence_at_all():
+    """All ways to choose the runs are at least as far out, so p is 1: by counting, and by the normal law as well."""
+    for total, chosen in ((10, 5), (202, 101), (302, 151)):
+        p, middle = rank_sum_exact(total, chosen), chosen * (total - chosen) // 2
+        assert p[[middle, middle + 1]].tolist() == [1.0, 1.0]
+        assert p[middle - 1] < 1
+    # the next value is further out by one pair, in all but the ways that have one of the two in the middle
+    counted, normal = rank_sum_exact(198, 99), rank_sum_exact(202, 101)
+    assert 1 - normal[101 * 101 // 2 - 1] == pytest.approx(1 - counted[99 * 99 // 2 - 1], rel=0.05)

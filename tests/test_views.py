@@ -207,3 +207,19 @@ def test_who_holds_what():
         [True, False, True, False],
         [False, False, False, True],
     ]
+
+
+def test_a_model_that_has_diverged_is_right_and_wrong_about_nothing():
+    bank = make_bank()
+
+    def diverged(part):
+        margin = np.where((part.run == 1)[:, None], np.nan, part.margin)
+        # as the evidence has it: no margin, and no correct answer
+        return replace(part, margin=margin, loss=np.where(np.isnan(margin), np.nan, part.loss), correct=margin > 0)
+
+    changed = replace(bank, evidence=tuple(diverged(part) for part in bank.evidence))
+    before, after = all_views(bank), all_views(changed)
+    assert before.keys() == after.keys()
+    for place, view in after.items():
+        assert np.isnan(view.correct[1]).all()
+        np.testing.assert_array_equal(view.correct[0], before[place].correct[0])
