@@ -132,7 +132,10 @@ def test_banks_that_are_really_trained_are_calibrated(null):
     every = [rows(estimate(unrelated(one, seed) if null else one, ESTIMATORS, 99)) for seed, one in enumerate(banks)]
     keys = list(dict.fromkeys(key for one in every for key in one))
     found = {key: np.array([one.get(key, (math.nan,) * 3) for one in every]) for key in keys}
-    groups = by_measure(coverage(found, truth_of(Law(effect=0.0 if null else 1.0), keys)))
+    known = truth_of(Law(effect=0.0 if null else 1.0), keys)
+    # models have memorised something, with whatever coins they are read: exposure is above its null
+    known = {key: value for key, value in known.items() if key[0] not in ("exposure", "exposure.difference")}
+    groups = by_measure(coverage(found, known))
     print(f"\n{len(banks)} trained banks of 8 runs, {'coins dealt again' if null else 'as they are'}")
     for measure, told in groups.items():
         print(f"  {measure:42s} {covered(told):.3f}  width / (1.96 errors) {width(told):.2f}  rows {len(told)}")
