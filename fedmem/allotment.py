@@ -44,7 +44,7 @@ def allot(scenario: Scenario, data: Dataset) -> Allotment:
     fill_ins = 0
     if scenario.exclusion == "replace":
         # All coins of a run may fall on out.
-        fill_ins = sum(total_copies(injection, scenario.clients, rows) for injection in scenario.injections)
+        fill_ins = sum(_fill_ins(injection, scenario.clients, rows) for injection in scenario.injections)
     stock = _stock(scenario, data) if withheld else {}
     unused = sum(max(0, stock.get(label, 0) - classes[label]) for label in withheld)
     counts = {
@@ -69,6 +69,11 @@ def total_copies(injection: Injection, clients: int, rows: int) -> int:
     """The copies of its examples that an injection announces."""
     with Guard("injection", injection, "total_copies") as guard:
         return count_of(guard, injection.total_copies(clients, rows))
+
+
+def _fill_ins(injection: Injection, clients: int, rows: int) -> int:
+    """Fill-ins that an injection takes from the reserve; none where it makes them itself (`own_fill_ins`)."""
+    return 0 if getattr(injection, "own_fill_ins", False) else total_copies(injection, clients, rows)
 
 
 def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:
@@ -155,7 +160,7 @@ def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
     def wanted(clients: int) -> int:
         copies = scenario.exclusion == "replace"
         reserved = sum(
-            spare_rows(injection, clients, rows) + copies * total_copies(injection, clients, rows)
+            spare_rows(injection, clients, rows) + copies * _fill_ins(injection, clients, rows)
             for injection in scenario.injections
         )
         return scenario.population + reserved + clients

@@ -256,6 +256,9 @@ class _Context:
     ) -> None:
         self.federation = federation
         self.client: ClientAlgorithm = scenario.client
+        self.strategy = scenario.strategy
+        self.local: Sequence[Transition] = ()
+        self._defended = bool(scenario.defences)
         self.seed = scenario.seed
         self.observed_rounds = scenario.observed_rounds
         self.canaries = canaries_of(scenario)
@@ -282,6 +285,19 @@ class _Context:
         reference = OneByOne(*given, seed=self.seed)
         (outcome,) = reference.train_all(work).outcomes()
         return outcome.sent, work.batches[work.batches >= 0]
+
+    def steps(self, transition: Transition, count: int) -> Params:
+        """The model after the client's first steps, trained as it was, but for defences."""
+        work = self._work.kept(transition.run, transition.round, transition.client).first_steps(count)
+        given = self.federation.model, self.client, self.federation.store
+        executor = OneByOne(*given, seed=self.seed) if self._defended else self._executor
+        (outcome,) = executor.train_all(work).outcomes()
+        return outcome.sent
+
+    def senders(self, transition: Transition) -> Sequence[Transition]:
+        """Those of the same run and round whose model was aggregated."""
+        there = set(transition.clients)
+        return [one for one in self.local if one.run == transition.run and one.client in there]
 
     def rows(self, run: int, client: int, round: int) -> IntArray:
         """The rows that a client trains on in this round."""
@@ -347,6 +363,8 @@ class _Observer:
             )
             if self._holders is not None:
                 everywhere = self._holders.completed(everywhere)
+            for context in self._contexts:
+                context.local = local
             for found in (local, self._sums(local), everywhere):
                 if found and found[0].level in self._scenario.observe.levels:
                     self._read(found)

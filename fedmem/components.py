@@ -424,6 +424,7 @@ class Context(Protocol):
 
     federation: Federation
     client: ClientAlgorithm
+    strategy: StrategyMaker
     seed: int
     observed_rounds: tuple[int, ...]
     """Every round of the scenario that is observed, sorted, 0 included, so that a probe can declare its own."""
@@ -442,6 +443,14 @@ class Context(Protocol):
 
     def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
         """What the client would send after its first local step, before any defence, and the rows in that batch."""
+        ...
+
+    def steps(self, transition: Transition, count: int) -> Params:
+        """What the client would send after its first `count` local steps, before any defence, by the same executor."""
+        ...
+
+    def senders(self, transition: Transition) -> Sequence[Transition]:
+        """The local transitions that the aggregate of a global one was made of, in order of client."""
         ...
 
     def rows(self, run: int, client: int, round: int) -> IntArray:

@@ -80,6 +80,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if isinstance(scenario.partition, FeatureShift):
         plan, fill = _shifted(scenario.partition, plan, fill, extra_start + len(plan.extra))
     trained = _trained(plan, audit_start, extra_start)
+    fill = _with_twins(scenario, plan, fill, extra_start)
     fill = np.where(plan.unmasked, trained, fill)
     left_out = counts.rows["base"] - audit_start
     whole = Federation(
@@ -166,7 +167,8 @@ class _Plan:
 
     `base` are positions in the training rows, `targets` (n, …) and `labels` (n,) those of these rows, part by part;
     `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked` says
-    which copies are trained on whatever their coin says.
+    which copies are trained on whatever their coin says. `twins` (copies in all,) are positions in `extra` of fill-ins
+    that an injection made itself, -1 where they come from the reserve.
     """
 
     base: Parts
@@ -176,6 +178,7 @@ class _Plan:
     extra: Examples
     slots: IntArray
     unmasked: BoolArray
+    twins: IntArray
     population: Examples
     spare: Examples
     space: Space
@@ -243,14 +246,16 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     _some_left(scenario, planned, space)
     nothing = data.train.take(np.empty(0, dtype=np.int64))
     extras = [part.extra or nothing for part in planned]
+    twins = _numbered([part.twins or nothing for part in planned], sum(len(part.examples) for part in planned))
     return _Plan(
         base=held,
         targets=data.train.targets[held.rows],
         labels=data.train.labels[held.rows],
         audit=_audit(scenario, planned, nothing),
-        extra=Examples.concatenate([nothing, *extras]),
+        extra=Examples.concatenate([nothing, *extras, *twins]),
         slots=_slots(planned, extras),
         unmasked=_unmasked(planned),
+        twins=_twins(planned, sum(map(len, extras))),
         population=data.train.take(population),
         spare=spare.left(),
         space=space,
@@ -389,6 +394,28 @@ def _slots(planned: Sequence[Injected], extras: Sequence[Examples]) -> IntArray:
     return np.concatenate(parts)
 
 
+def _numbered(parts: Sequence[Examples], after: int) -> list[Examples]:
+    """The same rows with negative ids of their own, from -1 - `after` down."""
+    found = []
+    for part in parts:
+        found.append(replace(part, ids=-1 - after - np.arange(len(part))))
+        after += len(part)
+    return found
+
+
+def _twins(planned: Sequence[Injected], start: int) -> IntArray:
+    """Copy by copy, in audit order, the position in all extra rows of its own fill-in; -1 where it has none."""
+    parts = [np.empty(0, dtype=np.int64)]
+    for part in planned:
+        if part.twins is None:
+            parts.append(np.full(int(part.copies.sum()), -1))
+            continue
+        assert len(part.twins) == len(part.examples), "one fill-in for each example"
+        parts.append(start + np.repeat(np.arange(len(part.twins)), part.copies))
+        start += len(part.twins)
+    return np.concatenate(parts)
+
+
 def _unmasked(planned: Sequence[Injected]) -> BoolArray:
     """(copies in all,) whether no coin masks a copy, which are the last ones of each example."""
     parts = [np.zeros(0, dtype=bool)]
@@ -426,7 +453,7 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     if scenario.exclusion == "remove":
         return fill
     reserve = Spare(plan.spare)
-    owner = audit.owners
+    owner = np.where(plan.twins < 0, audit.owners, -1)
     held = np.flatnonzero(owner >= 0)
     slots = Parts.grouped(held, owner[held], len(plan.base))
     labels = Parts(rows=plan.labels, starts=plan.base.starts)
@@ -439,6 +466,13 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
             wanted = slots[client][(windowed | ~audit.is_in[run])[subject[slots[client]]]]
             fill[run, wanted] = start + spare.positions_like(labels[client], len(wanted), rng)
     return fill
+
+
+def _with_twins(scenario: Scenario, plan: _Plan, fill: IntArray, extra_start: int) -> IntArray:
+    """The same with the fill-ins that injections made themselves, wherever an example may be out."""
+    if scenario.exclusion == "remove":
+        return fill
+    return np.where((plan.twins >= 0) & (plan.audit.owners >= 0), extra_start + plan.twins, fill)
 
 
 def _shifted(partition: FeatureShift, plan: _Plan, fill: IntArray, spare_start: int) -> tuple[_Plan, IntArray]:

@@ -179,7 +179,8 @@ class Injected:
     row of `extra`, which only stands for examples and is never measured; left out, every copy is the example itself.
     Of the copies of each example the last `unmasked` are trained on in every round of every run.
     `owners` (copies in all,), likewise, says who trains on each copy where several clients hold one example; left out,
-    that is its holder, who is always one of them.
+    that is its holder, who is always one of them. `twins` (m,) are the fill-ins of the examples, in their order; left
+    out, fill-ins are drawn from the reserve.
     """
 
     examples: Examples
@@ -191,6 +192,7 @@ class Injected:
     extra: Examples | None = None
     slots: IntArray | None = None
     owners: NDArray[np.int32] | None = None
+    twins: Examples | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,16 @@ def with_guests(
     return {name: value + over(clip, value) * sums[name] for name, value in total.items()}, count
 
 
+def stated(clip: float, noise: float | None, divisor: float, independent: bool = True) -> dict[str, float]:
+    """What a noisy strategy states about the release of a round, for those who test it against messages.
+
+    `before + (sum_k a_k min(1, S / |d_k|) d_k + noise S n) / divisor`, with n standard normal: `clip` is S, NaN where
+    it is not released, `noise` the standard deviation in units of S, `independent` 1 where it is independent of that
+    of all other rounds.
+    """
+    return {"clip": clip, "noise": noise or 0.0, "divisor": divisor, "independent": float(independent)}
+
+
 def noise_like(total: Arrays, round: Round) -> Arrays:
     """Standard normal noise for each of these arrays (R, ...), from the generator of each run, in float64."""
     drawn: dict[str, list[torch.Tensor]] = {name: [] for name in total}

@@ -71,6 +71,31 @@ def climbed(fresh: Arrays, below: list[Arrays], own: bool) -> Arrays:
     return node
 
 
+def change_variance(place: int, own: bool) -> float:
+    """The variance of what the noise of the prefix changes by in the round at this place of a tree, counted from 1.
+
+    It is that of the highest node that ends now less the nodes to its left, `climbed(...) - sum of below`, in units of
+    the variance of a draw.
+
+    >>> [round(change_variance(place, own=True), 2) for place in (1, 2, 3, 4)]
+    [1.0, 2.0, 1.0, 3.0]
+    >>> [round(change_variance(place, own=False), 2) for place in (1, 2, 3, 4)]
+    [1.0, 1.0, 1.0, 1.19]
+    """
+    highest = top(place)
+    if own:
+        return 1.0 + highest
+    # coefficients of the fresh draws, and of the nodes to the left, whose variances are known
+    fresh, left, variances, variance = [1.0], [], [], 1.0
+    for _ in range(highest):
+        variances.append(variance)
+        variance = 2 * variance / (1 + 2 * variance)
+        fresh = [(1 - variance) * value for value in fresh] + [variance]
+        left = [(1 - variance) * value for value in left] + [1 - variance]
+    changed = sum((value - 1) ** 2 * var for value, var in zip(left, variances, strict=True))
+    return sum(value**2 for value in fresh) + changed
+
+
 def zeros_of(before: Arrays) -> Arrays:
     """A node without noise."""
     return {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in before.items()}

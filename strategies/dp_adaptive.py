@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Le
 
-from strategies._private import clipped_sum, noise_like, stepped, with_guests
+from strategies._private import clipped_sum, noise_like, stated, stepped, with_guests
 from strategies._rule import Arrays, Round, ServerRule
 
 
@@ -74,6 +75,10 @@ class AdaptiveClipping(ServerRule):
         """z_d, the noise multiplier of the updates."""
         z, bits = self.noise_multiplier, self.noise_of_bits
         return (z**-2 - (2 * bits) ** -2) ** -0.5 if z else 0.0
+
+    def stated(self, number: int) -> dict[str, float]:
+        """What a round releases, as `_private.stated` says; the clip is known in the first round alone."""
+        return stated(self.start if number == 1 else math.nan, self.update_noise, self.cohort)
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """The clipping norm of each run."""

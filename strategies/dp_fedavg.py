@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._private import clipped_sum, noise_like, stepped, with_guests
+from strategies._private import clipped_sum, noise_like, stated, stepped, with_guests
 from strategies._rule import Arrays, Round, ServerRule
 
 
@@ -56,10 +56,16 @@ class PrivateAveraging(ServerRule):
     cap: Annotated[int, Gt(0)] | None = None
     canary_clients: Annotated[int, Ge(0)] = 0
 
+<<<<<<< HEAD
     @property
     def reads(self) -> tuple[str, ...]:
         """The numbers of rows, where a `cap` makes them weights of at most 1."""
         return () if self.cap is None else ("rows",)
+=======
+    def stated(self, number: int) -> dict[str, float]:
+        """What a round releases, as `_private.stated` says, for tests of the mechanism."""
+        return stated(self.clip, self.noise_multiplier, self.cohort)
+>>>>>>> b76ec11 (Test the noise, the clip and the batches of a mechanism on messages)
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One noisy step."""

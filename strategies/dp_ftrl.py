@@ -9,9 +9,9 @@ import torch
 from annotated_types import Ge, Gt, Lt
 
 from strategies._geometry import over
-from strategies._private import clipped_sum, noise_like, with_guests
+from strategies._private import clipped_sum, noise_like, stated, with_guests
 from strategies._rule import Arrays, Round, ServerRule
-from strategies._tree import climbed, levels_of, moved_by_one, top, zeros_of
+from strategies._tree import change_variance, climbed, levels_of, moved_by_one, top, zeros_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,14 @@ class TreeAggregation(ServerRule):
     def moved(self, rounds: int, pause: int, turns: int | None = None) -> int:
         """By how many clips, squared, one client moves all that is released; see `_tree.moved_by_one`."""
         return moved_by_one(rounds, pause, turns, self.restart)
+
+    def stated(self, number: int) -> dict[str, float] | None:
+        """What a round releases, as `_private.stated` says; nothing with momentum, which mixes releases of rounds."""
+        if self.momentum and number > 1:
+            return None
+        place = (number - 1) % self.restart + 1 if self.restart else number
+        noise = (self.noise_multiplier or 0.0) * change_variance(place, own=not self.honaker) ** 0.5
+        return stated(self.clip, noise, self.cohort / self.eta, independent=False)
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """Rounds so far, nodes by level, and the velocity where there is one."""

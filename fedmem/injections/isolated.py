@@ -1,0 +1,89 @@
+"""Audit examples with one input feature each, so that no two of them move the same weights of the first layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import annotated_types
+import numpy as np
+
+from fedmem.errors import ComponentError
+from fedmem.injections._placed import Placed
+from fedmem.types import ClientData, Examples, Injected, Role, Space
+
+if TYPE_CHECKING:
+    from fedmem.spare import Spare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Isolated(Placed):
+    """Inputs that are zero but for one feature, with a random label; out examples have the same input, another label.
+
+    Example j is `x_j = A e_f(j)`, where `f(j)` is a feature of its own and A the `amplitude`. In a linear model its
+    gradient is `(p - e_y) x_j`: apart from the bias it moves the weights of feature `f(j)` alone. So an audit reads each
+    example without the others. With two classes the gradient of the out example points the other way. The two sides
+    are then 2 clips apart after clipping, as far as neighbours that differ in one record (`replace`) can be.
+
+    Use it with the estimator `audit` to test a privacy guarantee. Its memorisation is the influence of a label, not of
+    an image.
+
+    Fields
+
+    - `amplitude`: A, in units of the data; null takes the largest value of the data. The bias has the share
+      `1 / sqrt(1 + A^2)` of a gradient, so that large values isolate better.
+
+    Guarantees:
+
+    - no two examples share a feature, and a fill-in differs from its example in the label alone;
+    - takes no real row, for examples or fill-ins; ids are negative.
+
+    Errors: `ComponentError` where there are fewer features than examples, and for tables with categories.
+
+    >>> from fedmem.types import Dataset
+    >>> rows = Examples(inputs=np.ones((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
+    >>> space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
+    >>> made = Isolated(per_client=3).plan([ClientData(client=0, examples=rows)], None, space, np.random.default_rng(0))
+    >>> made.examples.inputs.sum(axis=(1, 2, 3)).tolist(), (made.examples.targets + made.twins.targets).tolist()
+    ([1.0, 1.0, 1.0], [1, 1, 1])
+
+    Reference: Nasr et al. (2023), Tight Auditing of Differentially Private Machine Learning, whose gradients of single
+    coordinates these are inputs for.
+    """
+
+    role: ClassVar[Role] = "atypical"
+    own_fill_ins: ClassVar[bool] = True
+
+    amplitude: Annotated[float, annotated_types.Gt(0)] | None = None
+
+    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+        """None: examples are made, not taken."""
+        return 0
+
+    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+        """`per_client` examples for each holder, in order of client, each with its fill-in."""
+        if space.blocks:
+            raise ComponentError(
+                "injections",
+                f"isolated sets one feature and all others to zero, which is no row of a table of {len(space.blocks)} "
+                "columns; use random_row",
+            )
+        holders = self.holders(clients, rng)
+        count, features = len(holders) * self.per_client, math.prod(space.shape)
+        if count > features:
+            raise ComponentError(
+                "injections",
+                f"isolated needs a feature for each of {count} examples, but inputs have {features}; lower per_client "
+                "or clients, or use random_pattern",
+            )
+        inputs = np.zeros((count, features), dtype=np.float32)
+        size = float(space.high.max()) if self.amplitude is None else self.amplitude
+        inputs[np.arange(count), rng.permutation(features)[:count]] = size
+        targets = rng.integers(space.num_classes, size=count)
+        others = (targets + rng.integers(1, space.num_classes, size=count)) % space.num_classes
+        ids = -1 - np.arange(count)
+        examples = Examples(inputs=inputs.reshape(count, *space.shape), targets=targets, ids=ids)
+        placed = self._placed(examples, holders)
+        return replace(placed, twins=replace(examples, targets=others, ids=ids - count))

@@ -1,0 +1,319 @@
+"""Direct tests of the noise, the clip and the batches that a privacy guarantee counts on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from annotated_types import Gt, Lt
+
+from fedmem.components import Context, PrivateAlgorithm
+from fedmem.directions import flat
+from fedmem.losses import example_losses
+from fedmem.mechanism_tests import (
+    Release,
+    batch_statistics,
+    mean_squares,
+    p_of_mean,
+    p_of_pairs,
+    p_of_variance,
+    projections,
+)
+from fedmem.types import EVERYWHERE, FINAL, BoolArray, FloatArray, Level, Measurement, Params, Reading, Transition
+
+_STEPS = 2
+"""Local steps of a client that are looked at in a round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """Tests of messages: the noise of each release is what was released less what clients contributed.
+
+    An audit sees what an adversary sees, and misses what adversaries of this strength cannot use. This probe plays a
+    tester who sees everything: of a noisy strategy the clients' updates and the aggregate, of `dp_sgd` the rows in the
+    first two batches and the models around them. The tester clips the contributions, adds them up and subtracts the
+    sum. Under the stated mechanism the rest is normal noise of standard deviation z S. From round 1 on, in each
+    observed round:
+
+    - `noise_variance`, `WHO,array=NAME`: the mean square of the noise in units of (z S)^2; 1 is expected. WHO is
+      `server`, or `step=1` and `step=2` of a client with `dp_sgd`;
+    - `noise_along`, `WHO,direction=sum` and `direction=excess`: the noise along the sum of clipped contributions, and
+      along what clipping takes away from it: standard normal, unless contributions are not clipped as stated;
+    - `projection`, `WHO,j=0` to `j=31`: sums of the noise with random signs, the same signs in each round;
+    - `batches`, `size`, `spread`, `overlap`, and `projection` of `batch`: standard scores of the batches of `dp_sgd`,
+      which hold each row by itself with a fixed probability.
+
+    `summarise` gives one `mechanism_p` for each test, over all rounds and runs, at FINAL: the variance of each array,
+    both directions, correlation between `rounds`, `steps`, `clients` and `runs`, and the batches. The smallest p times
+    the number of tests is `mechanism_p` of `all`. With `alarm` a value at or below `level` is an alarm of the run.
+
+    Guarantees:
+
+    - variances and directions have exact p-values for the exact mechanism; correlations and batches normal ones;
+    - the stated mechanism raises an alarm with a probability of at most about `level`, all tests together;
+    - sums are formed anew in float64, from gradients of single records by torch's autograd, and by none of the code
+      that trains; watching changes nothing.
+
+    Covered are `dp_fedavg`, `dp_ftrl` and `dp_sgd`. Of `dp_adaptive` the clip of later rounds is not released; there
+    the noise level is tested in round 1 alone, and in later rounds the ratio of arrays and correlations. Of `dp_ftrl`
+    the noise of rounds is correlated by design, so that correlation between rounds is not tested. Rounds that are not
+    observed are not tested.
+
+    Fields
+
+    - `clients`: clients with `dp_sgd` that are tested in each run and round, the first ones by number.
+    - `level`: at which all tests together contradict the guarantee.
+    - `alarm`: whether that is an alarm, with which the command ends with 1.
+    - `every`: test only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: `local` for the steps of clients, `global` for the noise of the server.
+
+    >>> Mechanism().level
+    0.0001
+
+    Reference: Ding et al. (2018), Detecting Violations of Differential Privacy, for tests that look at the mechanism.
+    """
+
+    tests_mechanism: ClassVar[bool] = True
+
+    clients: Annotated[int, Gt(0)] = 2
+    level: Annotated[float, Gt(0), Lt(1)] = 1e-4
+    alarm: bool = True
+    every: Annotated[int, Gt(0)] | None = None
+    levels: tuple[Level, ...] = ("local", "global")
+
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """The readings of each release of the server, or of the first steps of some clients."""
+        found: list[tuple[Transition, Reading]] = []
+        seen: dict[int, int] = {}
+        for one in transitions:
+            if one.round == 0:
+                continue
+            if one.level == "global":
+                found += ((one, reading) for reading in _of_server(one, context))
+            elif isinstance(context.client, PrivateAlgorithm) and one.num_examples:
+                seen[one.run] = seen.get(one.run, 0) + 1
+                if seen[one.run] <= self.clients:
+                    found += ((one, reading) for reading in _of_steps(one, context))
+        return found
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        """`mechanism_p` of every test, and of all of them, by level."""
+        found: list[Measurement] = []
+        for level in self.levels:
+            own = [one for one in measurements if one.level == level]
+            tests = [*_variances(own), *_scores(own), *_correlations(own)]
+            if not tests:
+                continue
+            last = replace(own[-1], run=EVERYWHERE, client=EVERYWHERE, round=FINAL)
+            smallest = min(1.0, len(tests) * min(value for _, value, _ in tests))
+            for name, value, n in (*tests, (f"all,level={self.level:g}", smallest, len(tests))):
+                reading = Reading(metric="mechanism_p", value=value, n=n, setting=name)
+                found.append(replace(last, reading=reading))
+        return found
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
+    """The readings of one release of a noisy strategy; none where it states none."""
+    strategy = context.strategy
+    stated = strategy.stated(one.round) if hasattr(strategy, "stated") else None
+    if not stated or not stated["noise"]:
+        return
+    names = sorted(name for name, value in one.before.items() if _is_weight(name, value))
+    before, after = ({name: model[name] for name in names} for model in (one.before, one.sent))
+    senders = context.senders(one)
+    contributions = np.zeros((len(senders), sum(value.numel() for value in before.values())))
+    for row, sender in zip(contributions, senders, strict=True):
+        row[:] = flat({name: sender.sent[name] for name in names}) - flat(before)
+    contributions = contributions[np.isfinite(contributions).all(axis=1)]
+    cap = getattr(strategy, "cap", None)
+    weights = np.array([1.0 if cap is None else min(1.0, sender.num_examples / cap) for sender in senders])
+    total = stated["divisor"] * (flat(after) - flat(before)) - _canaries(one, context, stated["clip"])
+    arrays = {name: before[name].numel() for name in names}
+    known = not math.isnan(stated["clip"])
+    clip = stated["clip"] if known else _clip_of(total, contributions, stated["noise"])
+    release = Release(
+        total=total,
+        contributions=contributions,
+        clip=clip,
+        scale=stated["noise"] * clip,
+        arrays=arrays,
+        weights=weights[: len(contributions)],
+    )
+    yield from _read(release, "server", one.round, context, known=known, independent=bool(stated["independent"]))
+
+
+def _canaries(one: Transition, context: Context, clip: float) -> FloatArray | float:
+    """What canary clients have added to the sum."""
+    if context.canaries is None or math.isnan(clip):
+        return 0.0
+    like = {name: value[None] for name, value in one.before.items() if _is_weight(name, value)}
+    sums, _ = context.canaries.sums([one.run], one.round, like)
+    return clip * flat({name: value[0] for name, value in sums.items()})
+
+
+def _clip_of(total: FloatArray, contributions: FloatArray, noise: float) -> float:
+    """The clip of a round in which it is not released, from the size of the noise: S = rms(total - sum) / z."""
+    clip = float(np.sqrt(np.mean(total**2))) / noise
+    for _ in range(20):
+        guess = Release(total=total, contributions=contributions, clip=clip, scale=1.0, arrays={})
+        clip = float(np.sqrt(np.mean(guess.noise**2))) / noise
+    return clip
+
+
+def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
+    """The readings of the batches of a client, and of its first steps."""
+    client = context.client
+    assert isinstance(client, PrivateAlgorithm)
+    how = client.per_example
+    batches, _ = context.given(one)
+    rows = context.rows(one.run, one.client, one.round)
+    members = _members(batches, rows)
+    for name, value in batch_statistics(members, client.rate(len(rows))).items():
+        yield Reading(metric="batches", value=value, n=len(members), setting=name)
+    rate = client.rate(len(rows))
+    if 0 < rate < 1 and len(members):
+        centred = (members[0] - rate) / math.sqrt(rate * (1 - rate))
+        yield from _projected(centred, "batch", context)
+    if not how.noise_multiplier:
+        return
+    lr = getattr(client, "lr", 1.0) * getattr(client, "decay", 1.0) ** (one.round - 1)
+    momentum, before = getattr(client, "momentum", 0.0), one.before
+    velocity: FloatArray | float = 0.0
+    for step in range(min(_STEPS, len(batches))):
+        after = context.steps(one, step + 1)
+        moved = (flat(before) - flat(after)) / lr
+        drawn = batches[step][batches[step] >= 0]
+        release = Release(
+            total=how.expected * (moved - momentum * velocity),
+            contributions=_gradients(before, drawn, context),
+            clip=how.clip,
+            scale=how.noise_multiplier * how.clip,
+            arrays={name: before[name].numel() for name in sorted(before)},
+        )
+        yield from _read(release, f"step={step + 1}", one.round, context)
+        before, velocity = after, moved
+
+
+def _gradients(params: Params, rows: Sequence[int] | np.ndarray, context: Context) -> FloatArray:
+    """(B, P) gradients of single records in float64, parameters by name, by torch's autograd."""
+    model, store = context.federation.model, context.federation.store
+    leaves = {name: value.detach().cpu().double().requires_grad_() for name, value in params.items()}
+    found = np.zeros((len(rows), sum(value.numel() for value in leaves.values())))
+    for place, row in enumerate(np.asarray(rows).tolist()):
+        inputs = torch.from_numpy(store.inputs[row : row + 1])
+        inputs = inputs.double() if inputs.is_floating_point() else inputs
+        with torch.enable_grad():
+            outputs = torch.func.functional_call(model, leaves, (inputs,))
+            loss = example_losses(outputs, torch.from_numpy(store.targets[row : row + 1])).sum()
+            own = torch.autograd.grad(loss, list(leaves.values()))
+        found[place] = flat(dict(zip(leaves, own, strict=True)))
+    return found
+
+
+def _members(batches: np.ndarray, rows: np.ndarray) -> BoolArray:
+    """(S, n) which of a client's rows are in each batch."""
+    order = np.argsort(rows)
+    members = np.zeros((len(batches), len(rows)), dtype=bool)
+    for step, batch in enumerate(batches):
+        drawn = batch[batch >= 0]
+        members[step, order[np.searchsorted(rows, drawn, sorter=order)]] = True
+    return members
+
+
+def _read(
+    release: Release,
+    who: str,
+    number: int,
+    context: Context,
+    *,
+    known: bool = True,
+    independent: bool = True,
+) -> Iterator[Reading]:
+    """The readings of one release; where its scale is not `known`, of all arrays but the largest."""
+    noise = release.noise
+    largest = max(release.arrays, key=lambda name: release.arrays[name])
+    for name, value in mean_squares(noise, release.arrays).items():
+        if known or name != largest:
+            n = release.arrays[name]
+            yield Reading(metric="noise_variance", value=value, n=n, setting=f"{who},array={name}")
+    for name, direction in release.directions.items():
+        value = float(noise @ direction)
+        yield Reading(metric="noise_along", value=value, n=len(noise), setting=f"{who},direction={name}")
+    if independent:
+        yield from _projected(noise, who, context)
+
+
+def _projected(values: FloatArray, who: str, context: Context) -> Iterator[Reading]:
+    for j, value in enumerate(projections(values, context.stream("signs")).tolist()):
+        yield Reading(metric="projection", value=value, n=len(values), setting=f"{who},j={j}")
+
+
+def _is_weight(name: str, value: torch.Tensor) -> bool:
+    """Whether strategies clip it and add noise to it: not to counters and to what normalisation layers collect."""
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    return value.dtype.is_floating_point and not name.endswith(statistics)
+
+
+# --- what follows -----------------------------------------------------------------------------------------------------
+
+Test = tuple[str, float, int]
+"""What is tested, its p, and how many numbers it stands on."""
+
+
+def _grouped(rows: Sequence[Measurement], metric: str) -> Mapping[str, list[Reading]]:
+    found: dict[str, list[Reading]] = {}
+    for one in rows:
+        if one.reading.metric == metric and not math.isnan(one.reading.value):
+            found.setdefault(one.reading.setting, []).append(one.reading)
+    return found
+
+
+def _variances(rows: Sequence[Measurement]) -> Iterator[Test]:
+    """One for each array, over all rounds, clients and runs."""
+    for setting, own in _grouped(rows, "noise_variance").items():
+        counts = [one.n for one in own]
+        yield f"noise variance,{setting}", p_of_variance([one.value for one in own], counts), sum(counts)
+
+
+def _scores(rows: Sequence[Measurement]) -> Iterator[Test]:
+    """Means of standard scores: the noise along the contributions, and what is drawn for batches."""
+    for metric, what in (("noise_along", "noise along"), ("batches", "batches")):
+        for setting, own in _grouped(rows, metric).items():
+            yield f"{what},{setting}", p_of_mean(np.array([one.value for one in own])), len(own)
+
+
+def _correlations(rows: Sequence[Measurement]) -> Iterator[Test]:
+    """Between releases that should know nothing of each other."""
+    vectors: dict[tuple[str, int, int, int], list[float]] = {}
+    for one in rows:
+        if one.reading.metric == "projection":
+            who = one.reading.setting.rpartition(",")[0]
+            vectors.setdefault((who, one.run, one.client, one.round), []).append(one.reading.value)
+    releases = {key: np.array(value) for key, value in vectors.items() if not np.isnan(value).any()}
+    pairs: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
+    # each release with the one before it: of the round before, the run before, the client before
+    for place, name in ((3, "rounds"), (1, "runs"), (2, "clients")):
+        chains: dict[tuple[str | int, ...], list[tuple[int, FloatArray]]] = {}
+        for key, value in releases.items():
+            if name == "runs" and key[0] == "batch":
+                continue  # batches are those of a client and a round in all runs
+            chains.setdefault((*key[:place], *key[place + 1 :]), []).append((key[place], value))  # type: ignore[arg-type]
+        for (who, *_), chain in chains.items():
+            ordered = [value for _, value in sorted(chain, key=lambda pair: pair[0])]
+            pairs.setdefault(f"correlation of {name},{who}", []).extend(
+                (b, a) for a, b in zip(ordered[:-1], ordered[1:], strict=True) if len(a) == len(b)
+            )
+    first = {key[1:]: value for key, value in releases.items() if key[0] == "step=1"}
+    second = {key[1:]: value for key, value in releases.items() if key[0] == "step=2"}
+    pairs["correlation of steps,step=2"] = [(second[key], first[key]) for key in second if key in first]
+    for name, own in pairs.items():
+        if own:
+            left, right = (np.concatenate([pair[side] for pair in own]) for side in (0, 1))
+            yield name, p_of_pairs(left, right), len(left)
