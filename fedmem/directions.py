@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, Sequence[int]]
 
+AT_ONCE = 16
+"""Directions that are held at the same time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryClients:
     """Clients beside those of a federation, each with one fixed update (Andrew et al., 2024).
 
-    An update is a direction, drawn uniformly from the sphere of all parameters (P,), times the clipping norm of the
-    round. A client comes as a real one does: in each round with probability `chance`, by itself, or else every `pause`
+    An update is a direction, drawn uniformly from the sphere of all parameters (P,), ten times as long as the clipping
+    norm of the round, so that the strategy has to clip it. A client comes as a real one does: in each round with probability `chance`, by itself, or else every `pause`
     rounds, from a first round 1 .. `pause` that is drawn once.
 
     Guarantees:
 
     - all that is drawn is that of (seed, run), whatever else trains, and moves no other stream;
     - a direction does not hang on when its client comes, nor on how many there are beside it;
-    - directions are drawn anew whenever they are asked for, so that no more than one (P,) is kept at a time.
+    - directions are drawn anew whenever they are asked for, so that no more than 16 of a run are held at a time.
 
     Fields:
         seed: of the scenario.
@@ -70,10 +73,30 @@ class CanaryClients:
         first = stream(self.seed, "canary turns", run=run).integers(1, self.pause + 1, size=self.count)
         return np.asarray((round >= first) & ((round - first) % self.pause == 0))
 
+    def updates(self, runs: Sequence[int], round: int, like: Params) -> Iterator[tuple[Params, Tensor]]:
+        """The directions of some canaries after the other (R, C, ...), in float64, and who of them comes (R, C).
+
+        `like` has the shapes, with the run axis. The directions of those who do not come are zero.
+        """
+        import torch
+
+        shapes = {name: tuple(value.shape[1:]) for name, value in like.items()}
+        names, there = sorted(shapes), np.stack([self.there(run, round) for run in runs])
+        for first in range(0, self.count, AT_ONCE):
+            some = there[:, first : first + AT_ONCE]
+            whole = np.zeros((*some.shape, size_of(shapes)))
+            for place, run in enumerate(runs):
+                who = np.flatnonzero(some[place])
+                for k, direction in zip(who, self._some(run, shapes, (first + who).tolist(), False), strict=True):
+                    whole[place, k] = direction
+            parts = torch.split(torch.from_numpy(whole), [size_of({name: shapes[name]}) for name in names], dim=2)
+            laid = {name: part.reshape(*some.shape, *shapes[name]) for name, part in zip(names, parts, strict=True)}
+            yield {name: laid[name] for name in like}, torch.from_numpy(some)
+
     def sums(self, runs: Sequence[int], round: int, like: Params) -> tuple[Params, Tensor]:
         """The sum of the directions of those who come (R, ...), in float64, and how many these are (R,).
 
-        Times the clipping norm it is what they add to the sum of clipped updates. `like` has the shapes, with the run
+        Times the clipping norm it is what they add to the sum of clipped updates, if these are clipped. `like` has the shapes, with the run
         axis.
         """
         import torch

@@ -298,7 +298,7 @@ class Observed:
         if self._seed is not None and hasattr(strategy, "lend"):
             strategy.lend(partial(drawn_by_rule, self._seed, self._run, round))
         if self._canaries is not None:
-            strategy.invite(partial(self._canaries.sums, [self._run], round))
+            strategy.invite(partial(self._canaries.updates, [self._run], round))
         if self._cohort == ():
             list(replies)
             alone = strategy.alone(round, self._before) if getattr(strategy, "noisy", False) else None

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 
 from strategies._geometry import norms, over, sound, updates
 from strategies._rule import Arrays, Round, weighted_mean
+
+Clipping = Callable[[Round, torch.Tensor, torch.Tensor], tuple[Arrays, torch.Tensor, Round]]
+"""`clipped_sum`, or what stands in for it."""
+
+CANARY_LENGTH = 10.0
+"""How long the update of a canary client is, in clips, before it is clipped."""
 
 
 def clipped_sum(round: Round, clip: torch.Tensor, weights: torch.Tensor) -> tuple[Arrays, torch.Tensor, Round]:
@@ -24,12 +33,14 @@ def clipped_sum(round: Round, clip: torch.Tensor, weights: torch.Tensor) -> tupl
 
 
 def with_guests(
-    total: Arrays, clip: torch.Tensor, round: Round, canary_clients: int, strategy: str
+    total: Arrays, clip: torch.Tensor, round: Round, canary_clients: int, strategy: str, clipped: Clipping
 ) -> tuple[Arrays, torch.Tensor]:
-    """The sum with what clients of random direction add, each of length S = `clip` (R,), and how many they are (R,).
+    """The sum with what canary clients add, and how many they are (R,).
 
-    Where there are no `canary_clients` the sum stays as it is. Errors: `ValueError` where there should be some, but
-    nobody says where they point: an audit would find nothing, and that would read as safety.
+    Each sends `CANARY_LENGTH` times S = `clip` (R,) along its direction. `clipped` shortens these updates as it
+    shortens those of all clients, so that a missing or wrong clip makes canaries louder. Where there are no
+    `canary_clients` the sum stays as it is. Errors: `ValueError` where there should be some, but nobody says where they
+    point: an audit would find nothing, and that would read as safety.
     """
     if not canary_clients:
         return total, torch.zeros_like(clip)
@@ -38,8 +49,21 @@ def with_guests(
             f"{strategy} has {canary_clients} canary clients, whose directions are drawn by a scenario; in an app "
             "of one's own write canary_clients=0"
         )
-    sums, count = round.guests(total)
-    return {name: value + over(clip, value) * sums[name] for name, value in total.items()}, count
+    count, start = torch.zeros_like(clip), {name: torch.zeros_like(value) for name, value in total.items()}
+    for directions, there in round.guests(total):
+        own = replace(
+            round,
+            before=start,
+            sent={name: over(CANARY_LENGTH * clip[:, None], value) * value for name, value in directions.items()},
+            weights=there.double(),
+            present=there,
+            clients=torch.full(there.shape, -1),
+            report={},
+        )
+        part, _, _ = clipped(own, clip, torch.ones_like(own.weights))
+        total = {name: value + part[name] for name, value in total.items()}
+        count = count + there.sum(dim=1)
+    return total, count
 
 
 def stated(clip: float, noise: float | None, divisor: float, independent: bool = True) -> dict[str, float]:

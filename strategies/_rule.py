@@ -20,7 +20,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 Arrays = dict[str, torch.Tensor]
 
-Guests = Callable[[Arrays], tuple[Arrays, torch.Tensor]]
+Guests = Callable[[Arrays], Iterable[tuple[Arrays, torch.Tensor]]]
 
 SMALL = 1 << 18
 """Numbers in all models of a round that are summed side by side."""
@@ -41,8 +41,8 @@ class Round:
     -1 where nobody is; `report` (R, K) float64 scalars by name, NaN where a client says nothing, among them
     `probability`, with which the sampler picked each, where that is known; `generators` makes one per run, for rules
     that draw: named streams in a scenario, none in an app of one's own, where nobody should foresee the draws. `guests`
-    makes, for arrays (R, ...), the sum of what clients of random direction send who come to this round, of length one
-    each, and (R,) how many they are; None where there are none.
+    makes, for arrays (R, ...), the directions of canary clients (R, C, ...) in float64, of length one each, some after
+    the other, and (R, C) who of them comes to this round; None where there are none.
     """
 
     number: int

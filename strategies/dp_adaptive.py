@@ -89,7 +89,7 @@ class AdaptiveClipping(ServerRule):
         """One noisy step at the clipping norm that was; then the next clipping norm."""
         clip = state["clip"]
         total, lengths, sound = clipped_sum(round, clip, torch.ones_like(round.weights))
-        total, guests = with_guests(total, clip, round, self.canary_clients, "dp_adaptive")
+        total, guests = with_guests(total, clip, round, self.canary_clients, "dp_adaptive", clipped_sum)
         noise = noise_like({**total, "": clip}, round)
         bits = torch.where(sound.present, (lengths <= clip[:, None]).double() - 0.5, torch.zeros_like(lengths))
         scale = self.noise_of_bits if self.noise_multiplier else 0.0

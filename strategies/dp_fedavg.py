@@ -26,7 +26,8 @@ class PrivateAveraging(ServerRule):
     - a round without anybody is noise like any other: no noise would tell that nobody was there;
     - updates that are zero or not finite count as zero; arrays of integers stay as they are;
     - whoever drops out is not made up for: the noise stays what it was;
-    - a canary client is one more, that sends S times its direction as often as a real one comes; `cohort` counts it.
+    - a canary client is one more, that sends 10 S along its direction as often as a real one comes, and is clipped
+      like it; `cohort` counts it.
 
     Fields:
         clip: S, the largest norm of an update, over all parameters.
@@ -73,6 +74,6 @@ class PrivateAveraging(ServerRule):
         weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
         clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
         total, _, _ = clipped_sum(round, clip, weights)
-        total, _ = with_guests(total, clip, round, self.canary_clients, "dp_fedavg")
+        total, _ = with_guests(total, clip, round, self.canary_clients, "dp_fedavg", clipped_sum)
         noise = noise_like(total, round)
         return stepped(round.before, total, noise, self.noise_multiplier * clip, self.cohort), state

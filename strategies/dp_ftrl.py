@@ -35,7 +35,8 @@ class TreeAggregation(ServerRule):
     - a round without anybody is a leaf like any other; updates that are not finite count as zero; arrays of integers
       stay as they are;
     - momentum and `eta` use what is noisy already, and cost no privacy;
-    - a canary client is one more, that sends S times its direction when it is its turn; `cohort` counts it.
+    - a canary client is one more, that sends 10 S along its direction when it is its turn, and is clipped like it;
+      `cohort` counts it.
 
     Fields:
         clip: S, the largest norm of an update, over all parameters.
@@ -108,7 +109,7 @@ class TreeAggregation(ServerRule):
         weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
         clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
         total, _, _ = clipped_sum(round, clip, weights)
-        total, _ = with_guests(total, clip, round, self.canary_clients, "dp_ftrl")
+        total, _ = with_guests(total, clip, round, self.canary_clients, "dp_ftrl", clipped_sum)
         below = levels[:highest]
         drawn = range(highest + 1) if self.honaker else (highest,)
         # all at once, since a generator begins anew whenever it is asked for

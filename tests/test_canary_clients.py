@@ -143,7 +143,7 @@ def test_each_adds_a_direction_as_long_as_the_clip(strategy: Any, clip: float, s
     if sent is not None:
         # one client beside them, cut to the same length; under a cap of 5 its one row counts a fifth
         expected = expected + np.ones(126) / math.sqrt(126) / (getattr(strategy, "cap", None) or 1)
-    given = round_of(lambda like: canaries.sums([0], 1, like), sent)
+    given = round_of(lambda like: canaries.updates([0], 1, like), sent)
     after, _ = strategy.rule(strategy.state(given.before, 1), given)
     moved = flat({name: value[0] for name, value in after.items()})
     np.testing.assert_allclose(moved, clip * expected / 4, atol=1e-7)
@@ -184,7 +184,7 @@ def test_an_adaptive_clip_follows_the_real_clients() -> None:
         present=there,
         clients=torch.arange(2)[None],
         generators=lambda: (np.random.default_rng(0),),
-        guests=lambda like: canaries.sums([0], 1, like),
+        guests=lambda like: canaries.updates([0], 1, like),
     )
     _, state = strategy.rule(strategy.state(before, 2), given)
     assert state["clip"].item() == pytest.approx(1.0)

@@ -302,7 +302,7 @@ class Lockstep:
             noisy = getattr(strategy, "noisy", False)
             if len(run) or noisy:
                 drawn = partial(self._drawn, runs, round)
-                guests = None if canaries is None else partial(canaries.sums, runs, round)
+                guests = None if canaries is None else partial(canaries.updates, runs, round)
                 given = _stacked_round(round, before, done, clients, runs, drawn)
                 after, later = self._moved(strategy, state, replace(given, guests=guests), runs)
                 anybody = (clients >= 0).any(dim=1)

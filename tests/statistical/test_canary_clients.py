@@ -17,6 +17,7 @@ from strategies._rule import Arrays, Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging
 from strategies.dp_ftrl import TreeAggregation
+from tests.broken_mechanisms import broken
 
 pytestmark = pytest.mark.statistical
 
@@ -29,14 +30,13 @@ def shown(
     rate: float,
     rounds: int = ROUNDS,
     repeats: int = REPEATS,
-    length: float = 1.0,
     every: bool = False,
     count: int = COUNT,
     dimensions: int = DIMENSIONS,
 ) -> list[dict[str, Reading]]:
     """What each of many training runs of nobody but canary clients shows: by name, the estimate after all rounds.
 
-    `length` is how long their updates are in clips; `every` looks at every round, instead of the last alone.
+    `every` looks at every round, instead of the last alone.
     """
     canaries = CanaryClients(seed=5, count=count, chance=rate)
     runs = list(range(repeats))
@@ -50,9 +50,8 @@ def shown(
     readings: dict[int, list[Measurement]] = {run: [] for run in runs}
     for number in range(1, rounds + 1):
 
-        def guests(like: Arrays, number: int = number) -> tuple[Arrays, torch.Tensor]:
-            sums, count = canaries.sums(runs, number, like)
-            return {name: length * value for name, value in sums.items()}, count
+        def guests(like: Arrays, number: int = number) -> Any:
+            return canaries.updates(runs, number, like)
 
         nobody = torch.full((repeats, 1), -1)
         round = Round(
@@ -147,7 +146,9 @@ def test_a_tenth_of_the_noise_is_found(rate: float) -> None:
     assert above(found, epsilon(NOISE, rate), "iterates") == 1
 
 
-def test_a_clip_that_is_not_applied_is_found() -> None:
-    """Updates of ten clips, with the noise of one."""
-    found = shown(FEDAVG, RATE, repeats=20, length=10.0)
+@pytest.mark.parametrize("name", ["no_clip", "clip_10", "clip_after_mean"])
+def test_a_clip_that_is_missing_or_wrong_is_found(name: str) -> None:
+    """Canaries are ten clips long, and the noise is that of one."""
+    with broken(name):
+        found = shown(FEDAVG, RATE, repeats=20)
     assert above(found, epsilon(NOISE, RATE)) == 1
