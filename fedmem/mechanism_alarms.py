@@ -1,0 +1,59 @@
+"""What the probe `mechanism` needs, and the alarms that its tests raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fedmem.catalogue import kind_of
+from fedmem.components import PrivateAlgorithm
+from fedmem.errors import Problem
+from fedmem.types import FINAL, Measurement
+
+METRIC = "mechanism_p"
+"""The p-value of a test of the mechanism, by `setting`; `all` is that of all tests together."""
+
+
+def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) -> Iterator[Problem]:
+    """What is wrong with probes that test a mechanism: none to test, or no place where it is seen."""
+    server, records = callable(getattr(strategy, "stated", None)), isinstance(client, PrivateAlgorithm)
+    for position, probe in enumerate(probes):
+        if not getattr(probe, "tests_mechanism", False):
+            continue
+        path = f"probes[{position}]"
+        if not server and not records:
+            yield Problem(
+                path=path,
+                message=f"neither strategy {kind_of(strategy)} nor client {kind_of(client)} states noise that could be "
+                "tested; use dp_fedavg, dp_adaptive, dp_ftrl or client dp_sgd, or leave this out",
+            )
+            continue
+        wanted = [level for level, there in (("global", server), ("local", records)) if there]
+        missing = [level for level in wanted if level not in observe.levels]
+        if missing:
+            yield Problem(
+                path="observe.levels",
+                message=f"{' and '.join(missing)} must be observed for probe mechanism, where the noise is; write "
+                f"levels: [{', '.join(dict.fromkeys((*observe.levels, *missing)))}]",
+            )
+
+
+def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
+    """The tests that contradict the stated mechanism, where a probe may raise an alarm."""
+    found = []
+    for probe in scenario.probes:
+        if not getattr(probe, "tests_mechanism", False) or not probe.alarm:
+            continue
+        own = [one for one in rows if one.reading.metric == METRIC and one.round == FINAL]
+        for level in dict.fromkeys(one.level for one in own):
+            tests = [one.reading for one in own if one.level == level]
+            (whole,) = [one for one in tests if one.setting.startswith("all,")]
+            if whole.value > probe.level:
+                continue
+            worst = min((one for one in tests if one is not whole), key=lambda one: one.value)
+            found.append(
+                f"mechanism, {level}: {worst.setting.replace(',', ', ')} contradicts the stated mechanism (p "
+                f"{worst.value:.2g}; {whole.n} tests at level {probe.level:g} together); the noise, the clipping or "
+                "the batches are wrong"
+            )
+    return found

@@ -1,0 +1,122 @@
+"""The positive control of an audit: the same scenario without noise, in which the audit should raise the alarm.
+
+An audit that finds nothing says something only if it finds a mechanism without any noise. So an audit with `alarm`
+runs the scenario once more, with a noise multiplier of zero, and says what it finds there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fedmem.catalogue import kind_of
+from fedmem.estimators.audit import Audit
+from fedmem.types import Measurement
+
+if TYPE_CHECKING:
+    from fedmem.scenario import Scenario
+    from fedmem.types import Federation
+
+METRIC = "epsilon_hat.control"
+"""What the audit finds without noise, after the last round, with the setting of its `epsilon_hat.permitted`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What the positive control found.
+
+    Attributes:
+        row: the epsilon that the audit finds without noise, a row of source `audit`.
+        permitted: the epsilon of the guarantee, above which a bound is an alarm.
+        runs: how many runs were trained for it.
+        seconds: how long it took.
+    """
+
+    row: Measurement
+    permitted: float
+    runs: int
+    seconds: float
+
+    @property
+    def found(self) -> bool:
+        """Whether the audit raises the alarm on a mechanism without noise; if not, it has no power."""
+        return self.row.reading.value > self.permitted
+
+    def told(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "of": self.row.reading.subject,
+            "epsilon_hat": self.row.reading.value,
+            "permitted": self.permitted,
+            "power": self.found,
+            "runs": self.runs,
+            "seconds": self.seconds,
+        }
+
+
+def audit_of(scenario: Any) -> Audit | None:
+    """The audit that runs a positive control; None where there is none."""
+    return next((one for one in scenario.estimators if isinstance(one, Audit) and one.alarm and one.control), None)
+
+
+def runs_of(audit: Audit, scenario: Any) -> tuple[int, ...]:
+    """The runs that are trained for it: that of `one_run`, or all of them for `over_runs`."""
+    return (audit.run,) if audit.way == "one_run" else tuple(range(scenario.runs))
+
+
+def without_noise(scenario: Scenario) -> Scenario:
+    """The same scenario with a noise multiplier of zero everywhere, observed at the last round and by the audit alone."""
+    changes: dict[str, Any] = {
+        "probes": (),
+        "estimators": (audit_of(scenario),),
+        "observe": scenario.observe.model_copy(update={"every": None, "rounds": ()}),
+        "privacy": scenario.privacy.model_copy(update={"target_epsilon": None}),
+        "defences": tuple(one for one in scenario.defences if kind_of(one) != "noise"),
+    }
+    for name in ("client", "strategy"):
+        part: Any = getattr(scenario, name)
+        if getattr(part, "noise_multiplier", None):
+            changes[name] = replace(part, noise_multiplier=0.0)
+    return scenario.model_copy(update=changes)
+
+
+def control(
+    scenario: Scenario, federation: Federation, rows: Sequence[Measurement], pilot: Any = None
+) -> Control | None:
+    """Train the scenario without noise and audit it; None without an audit that may raise an alarm, or its guarantee.
+
+    Guarantees:
+
+    - coins, rosters, weights and batches are those of the scenario, which stays as it is: the control is trained after
+      it, with streams of the same names, and shares nothing with it but the data.
+    """
+    from fedmem.audits import PERMITTED, is_of
+    from fedmem.bank import simulate
+    from fedmem.estimation import estimate
+
+    audit = audit_of(scenario)
+    if audit is None:
+        return None
+    own = [row for row in rows if is_of(row, audit) and row.round == scenario.rounds]
+    permitted = next((row for row in own if row.reading.metric == PERMITTED and row.reading.subject == audit.of), None)
+    if permitted is None:
+        return None
+    started = time.perf_counter()
+    quiet, chosen = without_noise(scenario), runs_of(audit, scenario)
+    simulated = simulate(quiet, federation, runs=chosen, pilot=pilot)
+    found = [
+        row
+        for row in estimate(simulated.bank, quiet.estimators, 0)
+        if row.round == scenario.rounds and row.reading.metric == "epsilon_hat" and row.reading.subject == audit.of
+    ]
+    if not found:
+        return None
+    reading = replace(found[0].reading, metric=METRIC, setting=permitted.reading.setting)
+    return Control(
+        row=replace(found[0], reading=reading),
+        permitted=permitted.reading.value,
+        runs=len(chosen),
+        seconds=time.perf_counter() - started,
+    )
