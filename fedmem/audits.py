@@ -44,7 +44,7 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
     """
     promises = Promises(scenario=scenario, bank=bank)
     for row in rows:
-        estimator = next((one for one in _audits(scenario.estimators) if _is_of(row, one)), None)
+        estimator = next((one for one in _audits(scenario.estimators) if is_of(row, one)), None)
         if estimator is None or row.reading.metric != "epsilon_hat" or row.round != scenario.rounds:
             continue
         reading = row.reading
@@ -136,7 +136,7 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
         if not estimator.alarm:
             continue
         own = [row for row in rows if row.round == scenario.rounds and row.reading.subject == estimator.of]
-        own = [row for row in own if _is_of(row, estimator)]
+        own = [row for row in own if is_of(row, estimator)]
         values = {row.reading.metric: row.reading for row in own}
         if not {"epsilon_hat", PERMITTED} <= set(values):
             continue
@@ -326,7 +326,7 @@ def _audits(estimators: Sequence[Any]) -> Iterator[Audit]:
     return (one for one in estimators if isinstance(one, Audit))
 
 
-def _is_of(row: Measurement, estimator: Audit) -> bool:
+def is_of(row: Measurement, estimator: Audit) -> bool:
     """Whether a row is a bound of this audit, or about it."""
     if row.source != "audit" or row.level != estimator.level:
         return False

@@ -58,6 +58,7 @@ def told(checked: Checked, width: int = 100) -> str:
         ("rows", _rows(found)),
         *_work(found, scenario.speed.memory),
         *_privacy(scenario, checked.federation),
+        *_control(scenario, found),
         *_precision(found),
     ]
     return "\n".join(line for title, text in lines for line in _titled(title, text, width))
@@ -126,6 +127,22 @@ def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, 
                 f"{within}, of a client that takes part as often as it can; each has its own, which is told after the "
                 "run",
             )
+
+
+def _control(scenario: Scenario, found: Plan) -> Iterator[tuple[str, str]]:
+    """What the positive control of an audit costs."""
+    from fedmem.positive_control import audit_of, runs_of
+
+    audit = audit_of(scenario)
+    if audit is None:
+        return
+    runs = len(runs_of(audit, scenario))
+    share = runs / (found.runs + found.pilots)
+    yield (
+        "control",
+        f"the audit of {audit.of} trains {runs} run{'s' * (runs > 1)} more without noise, its positive control: about "
+        f"{round(found.trainings * share):,} local trainings; control: false leaves it out",
+    )
 
 
 def _memory(found: Plan) -> str:

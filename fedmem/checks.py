@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from fedmem import audits, client_noise, privacy
+from fedmem import audits, client_noise, mechanism_alarms, privacy
 from fedmem.catalogue import kind_of
 from fedmem.components import CanaryInjection, PersonalClient, ScheduledClient
 from fedmem.errors import Problem
@@ -571,6 +571,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     client_noise.record_adjacency,
     client_noise.problems,
     audits.problems,
+    mechanism_alarms.problems,
     _canary_clients,
     _central,
     _observed_rounds,

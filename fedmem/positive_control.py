@@ -6,8 +6,9 @@ runs the scenario once more, with a noise multiplier of zero, and says what it f
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,19 @@ class Control:
         }
 
 
+def told_again(told: Mapping[str, Any], rows: Sequence[Measurement]) -> dict[str, Any]:
+    """What a manifest says of a control, beside what is permitted by these rows, which may have been computed anew."""
+    (own,) = [row.reading for row in rows if row.reading.metric == METRIC]
+    permitted = [
+        row.reading.value
+        for row in rows
+        if (row.reading.metric, row.reading.setting) == ("epsilon_hat.permitted", own.setting)
+        and row.reading.subject == own.subject
+    ]
+    most = permitted[0] if permitted else math.nan
+    return {**told, "permitted": most, "power": own.value > most}
+
+
 def audit_of(scenario: Any) -> Audit | None:
     """The audit that runs a positive control; None where there is none."""
     return next((one for one in scenario.estimators if isinstance(one, Audit) and one.alarm and one.control), None)
@@ -93,7 +107,7 @@ def control(
       it, with streams of the same names, and shares nothing with it but the data.
     """
     from fedmem.audits import PERMITTED, is_of
-    from fedmem.bank import simulate
+    from fedmem.bank import gather
     from fedmem.estimation import estimate
 
     audit = audit_of(scenario)
@@ -105,7 +119,7 @@ def control(
         return None
     started = time.perf_counter()
     quiet, chosen = without_noise(scenario), runs_of(audit, scenario)
-    simulated = simulate(quiet, federation, runs=chosen, pilot=pilot)
+    simulated = gather(quiet, federation, runs=chosen, pilot=pilot)
     found = [
         row
         for row in estimate(simulated.bank, quiet.estimators, 0)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from fedmem.cells import Section, Value, number
+from fedmem.mechanism_alarms import METRIC
 from fedmem.results import Run
 from fedmem.types import EVERYWHERE, FINAL, Measurement
 
@@ -18,6 +19,7 @@ def sections(run: Run) -> Iterator[Section]:
     yield _promised(run)
     yield bounds(rows)
     yield audits(rows)
+    yield mechanism(rows)
     yield canary_clients(rows)
 
 
@@ -91,17 +93,22 @@ def audits(rows: Sequence[Measurement]) -> Section:
     own = [row for row in rows if row.source == "audit" and not row.reading.subject.isdigit()]
     last = max((row.round for row in own), default=0)
     values = {(row.run, *_key(row)): row.reading for row in own if row.round == last}
-    found = []
+    found, notes = [], []
     for (run, level, metric, subject, setting), reading in values.items():
         if metric != "epsilon_hat":
             continue
         ceiling = values[run, level, "epsilon_hat.ceiling", subject, setting].value
-        allowed = [
-            other.value
-            for (where, there, name, about, words), other in values.items()
-            if (where, there, name, about) == (run, level, "epsilon_hat.permitted", subject)
-            and words.startswith(f"{setting},")
-        ]
+        allowed, quiet = (
+            [
+                other.value
+                for (where, there, name, about, words), other in values.items()
+                if (where, there, name, about) == (run, level, f"epsilon_hat.{wanted}", subject)
+                and words.startswith(f"{setting},")
+            ]
+            for wanted in ("permitted", "control")
+        )
+        if quiet and allowed:
+            notes.append(_power(subject, quiet[0], allowed[0]))
         words = setting.split(",")
         way = words[words.index("bound") + 1].replace("_", " ")
         unit, neighbours, copies, delta = words[-4:]
@@ -112,13 +119,51 @@ def audits(rows: Sequence[Measurement]) -> Section:
                 _epsilon(reading.value),
                 _epsilon(ceiling),
                 _epsilon(allowed[0]) if allowed else "–",
+                _epsilon(quiet[0]) if quiet else "–",
                 f"{unit}, {neighbours}, {copies.replace('=', ' ')}, {delta.replace('=', ' ')}",
             )
         )
-    columns = ("", "n", "epsilon at least", "ceiling", "permitted", "about")
+    columns = ("", "n", "epsilon at least", "ceiling", "permitted", "without noise", "about")
     heading = "after the last round; n counts trials"
-    notes = (_REMOVED,) if any("add_remove" in line[-1] and line[-2] == "–" for line in found) else ()
-    return Section(title="AUDITS", columns=columns, blocks=((heading, tuple(found)),), notes=notes)
+    notes += [_REMOVED] if any("add_remove" in line[-1] and line[-3] == "–" for line in found) else []
+    return Section(title="AUDITS", columns=columns, blocks=((heading, tuple(found)),), notes=tuple(notes))
+
+
+def _power(subject: str, found: float, permitted: float) -> str:
+    """What the positive control of an audit says."""
+    if found > permitted:
+        return (
+            f"Positive control of {subject}: the same scenario without noise gives epsilon >= {_epsilon(found)}, above "
+            f"the permitted {_epsilon(permitted)}, so that this audit raises the alarm on a mechanism without noise."
+        )
+    return (
+        f"NO POWER: the same scenario without noise gives epsilon >= {_epsilon(found)} for {subject}, not above the "
+        f"permitted {_epsilon(permitted)}. This audit cannot raise an alarm, and finding nothing says nothing; use the "
+        "settings of scenarios/audit.yaml, more examples, or probe mechanism."
+    )
+
+
+def mechanism(rows: Sequence[Measurement]) -> Section:
+    """What direct tests of a mechanism say, the tests with the smallest p first."""
+    own = [row for row in rows if row.reading.metric == METRIC and row.round == FINAL]
+    found, notes = [], []
+    for level in dict.fromkeys(row.level for row in own):
+        tests = [row.reading for row in own if row.level == level]
+        (whole,) = [one for one in tests if one.setting.startswith("all,")]
+        others = sorted((one for one in tests if one is not whole), key=lambda one: one.value)
+        wanted = float(whole.setting.partition("=")[2])
+        for one in (whole, *others[:SHOWN]):
+            name = f"all {whole.n} tests together" if one is whole else one.setting.replace(",", ", ")
+            found.append((f"{level}: {name}", str(one.n), f"{one.value:.2g}"))
+        if whole.value <= wanted:
+            notes.append(f"The {level} mechanism is not the stated one: p {whole.value:.2g}, at level {wanted:g}.")
+    heading = "noise, clip and batches in messages, against what the guarantee states; n counts numbers"
+    columns = ("", "n", "p")
+    return Section(title="MECHANISM", columns=columns, blocks=((heading, tuple(found)),), notes=tuple(notes))
+
+
+SHOWN = 3
+"""Tests of a mechanism that the table shows beside that of all of them."""
 
 
 _REMOVED = (
@@ -129,18 +174,24 @@ _REMOVED = (
 
 
 def canary_clients(rows: Sequence[Measurement]) -> Section:
-    """What clients of random direction show at the last round, beside what is promised."""
+    """What clients of random direction show at the last round, beside what is promised; said where it is above that."""
     own = [row for row in rows if row.reading.metric.partition(".")[0] == "epsilon_one_shot"]
     last = max((row.round for row in own), default=0)
     # several probes may ask at several deltas, which settings tell
     values = {(row.reading.metric, row.reading.setting): row.reading for row in own if row.round == last}
     shown = {"final": "last model", "iterates": "models of all rounds"}
-    found = []
+    found, above = [], []
     for (metric, setting), reading in values.items():
         if metric != "epsilon_one_shot":
             continue
         _, _, what, unit, neighbours, *rest = setting.split(",")
         allowed = values.get(("epsilon_one_shot.permitted", setting))
+        if allowed and reading.low > allowed.value:
+            above.append(
+                f"Above what is permitted: by the {shown[what]} epsilon is about {number(reading.value, 2)}, at least "
+                f"{number(reading.low, 2)}, and {_epsilon(allowed.value)} is permitted. Noise, clipping or accounting "
+                "may be wrong; this is an estimate, and raises no alarm."
+            )
         found.append(
             (
                 shown[what],
@@ -153,7 +204,7 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
         )
     columns = ("", "n", "epsilon about", "ceiling", "permitted", "about")
     heading = "as whoever sees these would estimate it, which is no bound; n counts canary clients of all runs"
-    return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(found)),))
+    return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(found)),), notes=tuple(above))
 
 
 def _key(row: Measurement) -> tuple[str, str, str, str]:

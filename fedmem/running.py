@@ -169,6 +169,7 @@ class _Job:
 
 def _compute(job: _Job, shards: Shards | None, progress: Progress | None, executor: Executor | None) -> None:
     """Train, estimate, write."""
+    from fedmem import positive_control
     from fedmem.bank import simulate
     from fedmem.gallery import write_sheets
     from fedmem.results import write_run
@@ -185,6 +186,10 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
         progress.stage("estimating")
     trained = time.perf_counter()
     measurements = [*simulated.measurements, *_estimates(scenario, simulated.bank, simulated.measurements)]
+    if progress is not None and positive_control.audit_of(scenario) is not None:
+        progress.stage("training the positive control of the audit, without noise")
+    checked = positive_control.control(scenario, federation, measurements, simulated.pilot)
+    measurements += [] if checked is None else [checked.row]
     estimated = time.perf_counter()
     total = estimated - job.started - (0.0 if executor is None else executor.waited)
     if progress is not None:
@@ -195,6 +200,7 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
         manifest={
             **_manifest(scenario, simulated, measurements, estimated - trained, total),
             **job.provenance,
+            "positive_control": None if checked is None else checked.told(),
             "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
         },
         measurements=measurements,
@@ -217,6 +223,8 @@ def measure(path: Path | str) -> Path:
     from fedmem import audits
     from fedmem.gallery import write_sheets
     from fedmem.joining import sources
+    from fedmem.positive_control import METRIC as CONTROL
+    from fedmem.positive_control import told_again
     from fedmem.privacy import spent
     from fedmem.results import read, read_bank, replace_measurements
     from fedmem.scenario import load_scenario
@@ -233,13 +241,17 @@ def measure(path: Path | str) -> Path:
         )
     own = set(sources(scenario.probes))
     kept = [measurement for measurement in stored.rows() if measurement.source in own]
+    controls = [measurement for measurement in stored.rows() if measurement.reading.metric == CONTROL]
     bank = read_bank(folder)
     # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
     pictures = stored.reconstructions()
-    measurements = [*kept, *_estimates(scenario, bank, kept)]
+    measurements = [*kept, *_estimates(scenario, bank, kept), *controls]
     others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(audits.ALARM)]
     alarms = [*audits.alarms(scenario, measurements), *others]
-    replace_measurements(folder, measurements, {"privacy": spent(scenario, bank), "alarms": alarms})
+    changes: dict[str, Any] = {"privacy": spent(scenario, bank), "alarms": alarms}
+    if stored.manifest.get("positive_control"):
+        changes["positive_control"] = told_again(stored.manifest["positive_control"], measurements)
+    replace_measurements(folder, measurements, changes)
     if pictures:
         write_sheets(folder)
     return folder
@@ -263,7 +275,7 @@ def _manifest(
     scenario: Scenario, simulated: Simulated, measurements: Sequence[Measurement], estimating: float, total: float
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
-    from fedmem import audits
+    from fedmem import audits, mechanism_alarms
     from fedmem.caveats import caveats
     from fedmem.privacy import spent
     from fedmem.provenance import commit, versions
@@ -287,7 +299,11 @@ def _manifest(
         "pilot": _pilot(scenario, simulated),
         "privacy": spent(scenario, simulated.bank),
         "warnings": caveats(scenario),
-        "alarms": [*audits.alarms(scenario, measurements), *_alarms(simulated)],
+        "alarms": [
+            *audits.alarms(scenario, measurements),
+            *mechanism_alarms.alarms(scenario, measurements),
+            *_alarms(simulated),
+        ],
     }
 
 

@@ -46,7 +46,10 @@ class Audit:
     several readings, nor for the sum over rounds. Never at FINAL, which picks the round by who took part.
 
     Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is what that promises to the same
-    neighbours, at the same delta; see docs/privacy.md. With `alarm` a bound above it fails the run.
+    neighbours, at the same delta; see docs/privacy.md. With `alarm` a bound above it fails the run. Such an audit has a
+    positive control: the scenario is trained once more with a noise multiplier of zero (the declared run alone, or all
+    runs for `over_runs`), and `epsilon_hat.control` is what the audit finds there. Where that is not above what is
+    permitted, the audit has no power, and finding nothing says nothing.
 
     Fields:
         way: what is counted.
@@ -58,6 +61,7 @@ class Audit:
         delta: at which epsilon is told.
         confidence: of every bound by itself.
         alarm: whether a bound above the promise is an alarm; at most one audit of a run may raise it, of one kind.
+        control: whether an audit with `alarm` trains the scenario once more without noise, as its positive control.
 
     >>> Audit(of="random_pattern", alarm=True).way
     'one_run'
@@ -75,6 +79,7 @@ class Audit:
     delta: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 1e-5
     confidence: Annotated[float, annotated_types.Gt(0.5), annotated_types.Lt(1)] = 0.95
     alarm: bool = False
+    control: bool = True
 
     @property
     def levels(self) -> tuple[Level, ...]:
