@@ -15,6 +15,9 @@ import numpy as np
 
 from fedmem.types import BoolArray, FloatArray
 
+SPAN = 64
+"""Dimensions of the space of contributions that are looked at."""
+
 PROJECTIONS = 32
 """Numbers that stand for the noise of one release where releases are compared with each other."""
 
@@ -30,6 +33,7 @@ class Release:
         scale: z S, the standard deviation of the noise.
         arrays: the names of the parameters and their sizes, which add up to P.
         weights: (K,) weights from 0 to 1 of the clipped contributions; None gives all of them 1.
+        canaries: (P,) the sum of the directions of canary clients, whose contributions are `canary_length` S long.
     """
 
     total: FloatArray
@@ -38,13 +42,16 @@ class Release:
     scale: float
     arrays: Mapping[str, int]
     weights: FloatArray | None = None
+    canaries: FloatArray | None = None
+    canary_length: float = 1.0
 
     @property
     def shortened(self) -> FloatArray:
         """(P,) the sum of contributions as the guarantee counts them, `sum_k a_k min(1, S / |d_k|) d_k`."""
         lengths = np.linalg.norm(self.contributions, axis=1)
         factors = np.minimum(1.0, self.clip / np.maximum(lengths, 1e-300)) * self._weights
-        return np.asarray(factors @ self.contributions)
+        own = np.asarray(factors @ self.contributions)
+        return own if self.canaries is None else own + self.clip * self.canaries
 
     @property
     def noise(self) -> FloatArray:
@@ -60,12 +67,29 @@ class Release:
         """
         shortened = self.shortened
         excess = self._weights @ self.contributions - shortened
+        if self.canaries is not None:
+            excess = excess + self.canary_length * self.clip * self.canaries
         found = {}
         for name, vector in (("sum", shortened), ("excess", excess)):
             length = float(np.linalg.norm(vector))
             if length > 1e-6 * self.clip:
                 found[name] = vector / length
         return found
+
+    def in_span(self, rng: np.random.Generator) -> tuple[float, int]:
+        """The mean square of the noise within the span of the contributions, and the dimension of that space.
+
+        1 is expected; contributions that are weighed in another way than stated add to it. Of more than `SPAN`
+        contributions as many random mixtures are taken.
+        """
+        vectors = self.contributions if self.canaries is None else np.vstack([self.contributions, self.canaries])
+        if len(vectors) > SPAN:
+            vectors = rng.standard_normal((SPAN, len(vectors))) @ vectors
+        if not vectors.size or not vectors.any():
+            return math.nan, 0
+        _, sizes, basis = np.linalg.svd(vectors, full_matrices=False)
+        inside = basis[sizes > 1e-9 * sizes[0]] @ self.noise
+        return float(np.mean(inside**2)), len(inside)
 
     @property
     def _weights(self) -> FloatArray:

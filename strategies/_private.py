@@ -71,9 +71,15 @@ def stated(clip: float, noise: float | None, divisor: float, independent: bool =
 
     `before + (sum_k a_k min(1, S / |d_k|) d_k + noise S n) / divisor`, with n standard normal: `clip` is S, NaN where
     it is not released, `noise` the standard deviation in units of S, `independent` 1 where it is independent of that
-    of all other rounds.
+    of all other rounds, `canary_length` how long the updates of canary clients are before they are clipped, in clips.
     """
-    return {"clip": clip, "noise": noise or 0.0, "divisor": divisor, "independent": float(independent)}
+    return {
+        "clip": clip,
+        "noise": noise or 0.0,
+        "divisor": divisor,
+        "independent": float(independent),
+        "canary_length": CANARY_LENGTH,
+    }
 
 
 def noise_like(total: Arrays, round: Round) -> Arrays:

@@ -43,6 +43,7 @@ class Mechanism:
       `server`, or `step=1` and `step=2` of a client with `dp_sgd`;
     - `noise_along`, `WHO,direction=sum` and `direction=excess`: the noise along the sum of clipped contributions, and
       along what clipping takes away from it: standard normal, unless contributions are not clipped as stated;
+    - `noise_in_span`, `WHO`: the mean square of the noise within the span of the contributions, n its dimension;
     - `projection`, `WHO,j=0` to `j=31`: sums of the noise with random signs, the same signs in each round;
     - `batches`, `size`, `spread`, `overlap`, and `projection` of `batch`: standard scores of the batches of `dp_sgd`,
       which hold each row by itself with a fixed probability.
@@ -131,40 +132,44 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
     contributions = np.zeros((len(senders), sum(value.numel() for value in before.values())))
     for row, sender in zip(contributions, senders, strict=True):
         row[:] = flat({name: sender.sent[name] for name in names}) - flat(before)
-    contributions = contributions[np.isfinite(contributions).all(axis=1)]
+    # whoever sends a number that is not finite counts as absent
+    sound = np.isfinite(contributions).all(axis=1)
+    contributions = contributions[sound]
     cap = getattr(strategy, "cap", None)
-    weights = np.array([1.0 if cap is None else min(1.0, sender.num_examples / cap) for sender in senders])
-    total = stated["divisor"] * (flat(after) - flat(before)) - _canaries(one, context, stated["clip"])
+    weights = np.array([1.0 if cap is None else min(1.0, sender.num_examples / cap) for sender in senders])[sound]
+    total = stated["divisor"] * (flat(after) - flat(before))
     arrays = {name: before[name].numel() for name in names}
     known = not math.isnan(stated["clip"])
-    clip = stated["clip"] if known else _clip_of(total, contributions, stated["noise"])
     release = Release(
         total=total,
         contributions=contributions,
-        clip=clip,
-        scale=stated["noise"] * clip,
+        clip=stated["clip"],
+        scale=stated["noise"] * stated["clip"],
         arrays=arrays,
-        weights=weights[: len(contributions)],
+        weights=weights,
+        canaries=_canaries(one, context),
+        canary_length=stated["canary_length"],
     )
+    if not known:
+        release = _with_clip(release, stated["noise"])
     yield from _read(release, "server", one.round, context, known=known, independent=bool(stated["independent"]))
 
 
-def _canaries(one: Transition, context: Context, clip: float) -> FloatArray | float:
-    """What canary clients have added to the sum."""
-    if context.canaries is None or math.isnan(clip):
-        return 0.0
+def _canaries(one: Transition, context: Context) -> FloatArray | None:
+    """The sum of the directions of those canary clients that came; None where there are none."""
+    if context.canaries is None or not getattr(context.strategy, "canary_clients", 0):
+        return None
     like = {name: value[None] for name, value in one.before.items() if _is_weight(name, value)}
     sums, _ = context.canaries.sums([one.run], one.round, like)
-    return clip * flat({name: value[0] for name, value in sums.items()})
+    return flat({name: value[0] for name, value in sums.items()})
 
 
-def _clip_of(total: FloatArray, contributions: FloatArray, noise: float) -> float:
-    """The clip of a round in which it is not released, from the size of the noise: S = rms(total - sum) / z."""
-    clip = float(np.sqrt(np.mean(total**2))) / noise
+def _with_clip(release: Release, noise: float) -> Release:
+    """The same with the clip of a round in which it is not released, from the size of the noise: S = rms / z."""
+    clip = float(np.sqrt(np.mean(release.total**2))) / noise
     for _ in range(20):
-        guess = Release(total=total, contributions=contributions, clip=clip, scale=1.0, arrays={})
-        clip = float(np.sqrt(np.mean(guess.noise**2))) / noise
-    return clip
+        clip = float(np.sqrt(np.mean(replace(release, clip=clip, scale=1.0).noise ** 2))) / noise
+    return replace(release, clip=clip, scale=noise * clip)
 
 
 def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
@@ -246,6 +251,9 @@ def _read(
     for name, direction in release.directions.items():
         value = float(noise @ direction)
         yield Reading(metric="noise_along", value=value, n=len(noise), setting=f"{who},direction={name}")
+    if known:
+        inside, dimension = release.in_span(context.stream("span"))
+        yield Reading(metric="noise_in_span", value=inside, n=dimension, setting=who)
     if independent:
         yield from _projected(noise, who, context)
 
@@ -276,10 +284,11 @@ def _grouped(rows: Sequence[Measurement], metric: str) -> Mapping[str, list[Read
 
 
 def _variances(rows: Sequence[Measurement]) -> Iterator[Test]:
-    """One for each array, over all rounds, clients and runs."""
-    for setting, own in _grouped(rows, "noise_variance").items():
-        counts = [one.n for one in own]
-        yield f"noise variance,{setting}", p_of_variance([one.value for one in own], counts), sum(counts)
+    """One for each array, and one for the span of the contributions, over all rounds, clients and runs."""
+    for metric, what in (("noise_variance", "noise variance"), ("noise_in_span", "noise in the span of updates")):
+        for setting, own in _grouped(rows, metric).items():
+            counts = [one.n for one in own]
+            yield f"{what},{setting}", p_of_variance([one.value for one in own], counts), sum(counts)
 
 
 def _scores(rows: Sequence[Measurement]) -> Iterator[Test]:
