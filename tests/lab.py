@@ -31,6 +31,7 @@ from fedmem.types import (
     References,
     Transition,
 )
+from strategies.dp_fedavg import PrivateAveraging
 
 CLIENTS, BASE, RUNS = 3, 12, 4
 
@@ -112,6 +113,7 @@ class Lab:
 
     federation: Federation = field(default_factory=federation)
     client: Any = field(default_factory=lambda: Sgd(lr=0.1, epochs=1, batch_size=5))
+    strategy: Any = field(default_factory=lambda: PrivateAveraging(clip=0.1, cohort=3))
     seed: int = 0
     observed_rounds: tuple[int, ...] = (0, 2, 4)
     canaries: CanaryClients | None = field(default_factory=lambda: CanaryClients(seed=0, count=6, chance=0.5))
@@ -161,6 +163,14 @@ class Lab:
     def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
         first = self.batches(transition.run, transition.round, transition.client)[0]
         return self.descend(transition.before, [first]), first
+
+    def steps(self, transition: Transition, count: int) -> Params:
+        return self.descend(
+            transition.before, self.batches(transition.run, transition.round, transition.client)[:count]
+        )
+
+    def senders(self, transition: Transition) -> list[Transition]:
+        return self.local(transition.round, (transition.run,), transition.clients)
 
     def local(
         self, round: int = 2, runs: Sequence[int] = (0, 1), clients: Sequence[int] = (0, 1, 2)

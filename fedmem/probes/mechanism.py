@@ -25,6 +25,9 @@ from fedmem.mechanism_tests import (
 )
 from fedmem.types import EVERYWHERE, FINAL, BoolArray, FloatArray, Level, Measurement, Params, Reading, Transition
 
+AT_ONCE = 1 << 22
+"""Numbers in the gradients of single records that are held at the same time, 32 MB."""
+
 _STEPS = 2
 """Local steps of a client that are looked at in a round."""
 
@@ -206,20 +209,33 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
         before, velocity = after, moved
 
 
-def _gradients(params: Params, rows: Sequence[int] | np.ndarray, context: Context) -> FloatArray:
+def _gradients(params: Params, rows: np.ndarray, context: Context) -> FloatArray:
     """(B, P) gradients of single records in float64, parameters by name, by torch's autograd."""
     model, store = context.federation.model, context.federation.store
-    leaves = {name: value.detach().cpu().double().requires_grad_() for name, value in params.items()}
-    found = np.zeros((len(rows), sum(value.numel() for value in leaves.values())))
-    for place, row in enumerate(np.asarray(rows).tolist()):
-        inputs = torch.from_numpy(store.inputs[row : row + 1])
-        inputs = inputs.double() if inputs.is_floating_point() else inputs
-        with torch.enable_grad():
-            outputs = torch.func.functional_call(model, leaves, (inputs,))
-            loss = example_losses(outputs, torch.from_numpy(store.targets[row : row + 1])).sum()
-            own = torch.autograd.grad(loss, list(leaves.values()))
-        found[place] = flat(dict(zip(leaves, own, strict=True)))
-    return found
+    leaves = {name: value.detach().cpu().double() for name, value in params.items()}
+    if not len(rows):
+        return np.zeros((0, sum(value.numel() for value in leaves.values())))
+    inputs = torch.from_numpy(store.inputs[rows])
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    targets = torch.from_numpy(store.targets[rows])
+
+    def loss(own: Params, one: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        outputs = torch.func.functional_call(model, own, (one[None],))
+        return example_losses(outputs, target[None]).sum()
+
+    # fused recurrent kernels cannot be stacked
+    alone = any(isinstance(part, torch.nn.RNNBase) for part in model.modules())
+    size = 1 if alone else max(1, AT_ONCE // sum(value.numel() for value in leaves.values()))
+    single = torch.func.grad(loss)
+    found = []
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        if alone:
+            own = {name: value[None] for name, value in single(leaves, inputs[start], targets[start]).items()}
+        else:
+            own = torch.vmap(single, in_dims=(None, 0, 0))(leaves, inputs[part], targets[part])
+        found.append(np.concatenate([own[name].flatten(1).numpy() for name in sorted(own)], axis=1))
+    return np.concatenate(found)
 
 
 def _members(batches: np.ndarray, rows: np.ndarray) -> BoolArray:

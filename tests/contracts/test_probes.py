@@ -29,6 +29,7 @@ FEDERATIONS = {"Extraction": text_federation}
 OVER_RUNS = {
     "DirectionAudit": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},
     "Information": {"usable_information"},
+    "Mechanism": {"mechanism_p"},
 }
 """Metrics that exist only over several runs, by class."""
 

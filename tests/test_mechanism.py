@@ -1,0 +1,227 @@
+"""Direct tests of mechanisms: each broken one is found, and healthy ones are left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem import mechanism_alarms
+from fedmem.bank import simulate
+from fedmem.errors import ScenarioError
+from fedmem.federation import build
+from fedmem.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections
+from fedmem.promise_sections import mechanism
+from fedmem.types import FINAL, Measurement
+from strategies._rule import ServerRule
+from strategies.dp_ftrl import TreeAggregation
+from tests.broken_mechanisms import BROKEN, broken
+from tests.tiny import tiny
+
+PROBE = [{"kind": "mechanism"}]
+EVERYONE = {"kind": "everyone"}
+SERVERS: dict[str, dict[str, Any]] = {
+    "dp_fedavg": {"kind": "dp_fedavg", "clip": 0.1, "cohort": 5},
+    "dp_adaptive": {"kind": "dp_adaptive", "start": 0.1, "cohort": 5},
+    "dp_ftrl": {"kind": "dp_ftrl", "clip": 0.1, "cohort": 5},
+}
+PRIVATE = {"kind": "dp_sgd", "lr": 0.5, "steps": 3, "batch_size": 20, "clip": 0.2, "noise_multiplier": 1.0}
+
+
+def made(**changes: Any) -> Any:
+    """A tiny federation whose clients differ, so that their updates do."""
+    settings: dict[str, Any] = {
+        "runs": 2,
+        "sampler": EVERYONE,
+        "partition": {"kind": "dirichlet", "alpha": 0.3},
+        "observe": {"every": 1},
+        "probes": PROBE,
+        "speed": {"executor": "one_by_one", "workers": 1},
+    }
+    return tiny(**{**settings, **changes})
+
+
+def tested(scenario: Any, name: str = "healthy") -> tuple[list[str], list[Measurement]]:
+    """The alarms of a scenario in which the mechanism is broken, and its rows."""
+    with broken(name):
+        rows = simulate(scenario, build(scenario)).measurements
+    return mechanism_alarms.alarms(scenario, rows), list(rows)
+
+
+@pytest.mark.parametrize("name", ["healthy", *(one for one in BROKEN if one != "fixed_batches")])
+@pytest.mark.parametrize("kind", SERVERS)
+def test_broken_noise_of_the_server_is_found(kind: str, name: str) -> None:
+    rounds = 8 if kind == "dp_ftrl" else 4
+    found, _ = tested(made(strategy=SERVERS[kind], rounds=rounds), name)
+    assert bool(found) == (name != "healthy")
+    assert all("mechanism, global: " in alarm for alarm in found)
+
+
+@pytest.mark.parametrize("executor", ["one_by_one", "stacked"])
+@pytest.mark.parametrize("name", ["healthy", *BROKEN])
+def test_broken_steps_of_clients_are_found(name: str, executor: str) -> None:
+    found, _ = tested(made(client=PRIVATE, speed={"executor": executor, "workers": 1}), name)
+    assert bool(found) == (name != "healthy")
+    assert all("mechanism, local: " in alarm for alarm in found)
+
+
+def test_the_smallest_array_without_noise_is_found() -> None:
+    found, _ = tested(made(strategy=SERVERS["dp_fedavg"]), "one_layer:output.bias")
+    assert "noise variance, server, array=output.bias" in found[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"strategy": {**SERVERS["dp_fedavg"], "cap": 20}},
+        {"strategy": {**SERVERS["dp_fedavg"], "canary_clients": 30, "cohort": 35}, "probes": [*PROBE, CANARIES]}
+        if (CANARIES := {"kind": "canary_clients"})
+        else {},
+        {"strategy": {**SERVERS["dp_ftrl"], "honaker": False, "restart": 3}, "rounds": 7},
+        {"strategy": {**SERVERS["dp_ftrl"], "eta": 0.5, "momentum": 0.9}},
+        {"client": {**PRIVATE, "momentum": 0.9, "decay": 0.8}, "defences": [{"kind": "quantise"}]},
+        {"sampler": {"kind": "poisson", "rate": 0.3}, "strategy": {**SERVERS["dp_fedavg"], "cohort": 1.5}},
+    ],
+)
+def test_whatever_else_a_healthy_mechanism_does_is_no_alarm(changes: dict[str, Any]) -> None:
+    found, rows = tested(made(**changes))
+    assert not found
+    assert any(row.reading.metric == mechanism_alarms.METRIC for row in rows)
+
+
+def test_what_the_table_says() -> None:
+    scenario = made(strategy=SERVERS["dp_fedavg"])
+    healthy, quiet = tested(scenario), tested(scenario, "noise_10")
+    assert not mechanism(healthy[1]).notes
+    section = mechanism(quiet[1])
+    assert section.title == "MECHANISM"
+    ((_, lines),) = section.blocks
+    assert lines[0][0] == "global: all 8 tests together"
+    assert "The global mechanism is not the stated one" in section.notes[0]
+    silent = made(strategy=SERVERS["dp_fedavg"], probes=[{"kind": "mechanism", "alarm": False}])
+    assert not tested(silent, "noise_10")[0]
+
+
+def test_watching_changes_nothing() -> None:
+    scenario = made(client=PRIVATE)
+    seen, unseen = (simulate(scenario, build(scenario), watch=watch) for watch in (True, False))
+    for one, other in zip(seen.params, unseen.params, strict=True):
+        assert all(bool((one[name] == other[name]).all()) for name in one)
+
+
+def test_what_cannot_be_tested_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"states noise that could be tested; use dp_fedavg"):
+        made()
+    with pytest.raises(ScenarioError, match=r"global must be observed for probe mechanism"):
+        made(strategy=SERVERS["dp_fedavg"], observe={"levels": ["local"]})
+
+
+def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
+    """Over many runs the change of each round has the stated variance."""
+    import torch
+
+    from strategies._rule import Round
+
+    runs = 4000
+    before = {"w": torch.zeros(runs, 1, dtype=torch.float64)}
+    nobody = torch.full((runs, 1), -1)
+    for tree in (
+        TreeAggregation(clip=2.0, noise_multiplier=0.5, cohort=1.0, restart=5),
+        TreeAggregation(clip=2.0, noise_multiplier=0.5, cohort=1.0, honaker=False),
+    ):
+        assert isinstance(tree, ServerRule)
+        state, now = tree.state(before, 1), before
+        for number in range(1, 9):
+            round = Round(
+                number=number,
+                before=now,
+                sent={name: value[:, None] for name, value in now.items()},
+                weights=torch.zeros(runs, 1, dtype=torch.float64),
+                present=nobody >= 0,
+                clients=nobody,
+                generators=lambda number=number: tuple(np.random.default_rng([number, run]) for run in range(runs)),  # type: ignore[misc]
+            )
+            after, state = tree.rule(state, round)
+            changed = (after["w"] - now["w"]).numpy()
+            stated = tree.stated(number)
+            assert stated is not None
+            expected = (stated["noise"] * stated["clip"]) ** 2
+            assert np.mean(changed**2) == pytest.approx(expected, rel=0.1)
+            now = after
+
+
+# --- the statistics ---------------------------------------------------------------------------------------------------
+
+
+def release(rng: np.random.Generator, **changes: Any) -> Release:
+    """Six contributions of different lengths, some longer than the clip, with the noise of the guarantee."""
+    contributions = rng.standard_normal((6, 500)) * np.array([0.01, 0.02, 0.1, 0.2, 0.5, 1.0])[:, None]
+    made = Release(
+        total=np.zeros(500), contributions=contributions, clip=1.0, scale=2.0, arrays={"w": 400, "b": 100}, **changes
+    )
+    return replace(made, total=made.shortened + 2.0 * rng.standard_normal(500))
+
+
+def test_the_sum_of_contributions_is_a_naive_loop() -> None:
+    rng = np.random.default_rng(0)
+    made = release(rng, weights=np.linspace(0, 1, 6), canaries=rng.standard_normal(500), canary_length=3.0)
+    expected = np.zeros(500)
+    whole = np.zeros(500)
+    for weight, one in zip(np.linspace(0, 1, 6), made.contributions, strict=True):
+        expected += weight * one * min(1.0, 1.0 / np.sqrt((one**2).sum()))
+        whole += weight * one
+    assert made.canaries is not None
+    np.testing.assert_allclose(made.shortened, expected + made.canaries)
+    excess = whole + 3 * made.canaries - made.shortened
+    np.testing.assert_allclose(made.directions["excess"], excess / np.linalg.norm(excess))
+
+
+def test_p_values_are_uniform_under_the_stated_mechanism() -> None:
+    rng = np.random.default_rng(1)
+    found: dict[str, list[float]] = {}
+    for _ in range(400):
+        one, other = release(rng), release(rng)
+        inside, dimension = one.in_span(rng)
+        assert dimension == 6
+        found.setdefault("variance", []).append(p_of_variance([float(np.mean(one.noise**2))], [500]))
+        found.setdefault("span", []).append(p_of_variance([inside], [dimension]))
+        for name, direction in one.directions.items():
+            found.setdefault(name, []).append(p_of_mean(np.array([one.noise @ direction])))
+        pair = (projections(each.noise, np.random.default_rng(5))[None] for each in (one, other))
+        found.setdefault("pairs", []).append(p_of_pairs(*pair))
+        members = rng.random((6, 300)) < 0.2
+        for name, score in batch_statistics(members, 0.2).items():
+            found.setdefault(name, []).append(p_of_mean(np.array([score])))
+    assert len(found) == 8
+    for name, values in found.items():
+        # the law of sums of counts is nearly normal
+        assert abs(np.mean(np.array(values) < 0.05) - 0.05) < 0.035, name
+        assert 0.42 < np.mean(values) < 0.58, name
+
+
+def test_no_batches_are_drawn_at_rates_zero_and_one() -> None:
+    assert not batch_statistics(np.ones((3, 4), dtype=bool), 1.0)
+    assert not batch_statistics(np.zeros((0, 4), dtype=bool), 0.5)
+    assert set(batch_statistics(np.zeros((1, 4), dtype=bool), 0.5)) == {"size", "spread"}
+
+
+def test_batches_of_a_fixed_size_are_no_poisson_batches() -> None:
+    rng = np.random.default_rng(2)
+    members = np.zeros((40, 200), dtype=bool)
+    for row in members:
+        row[rng.choice(200, 40, replace=False)] = True
+    found = batch_statistics(members, 0.2)
+    assert abs(found["size"]) < 1e-9
+    assert found["spread"] < -4
+
+
+def test_summaries_are_at_the_end_and_of_all_tests() -> None:
+    _, rows = tested(made(client=PRIVATE))
+    own = [row for row in rows if row.reading.metric == mechanism_alarms.METRIC]
+    assert {row.round for row in own} == {FINAL}
+    whole = [row for row in own if row.reading.setting.startswith("all,")]
+    assert [row.reading.n for row in whole] == [len(own) - 1]
+    smallest = min(row.reading.value for row in own if row not in whole)
+    assert whole[0].reading.value == pytest.approx(min(1.0, smallest * (len(own) - 1)))
