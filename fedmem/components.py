@@ -127,9 +127,10 @@ class TableModel(Protocol):
 class Injection(Protocol):
     """Adds audit examples. `name` labels the kind in every output.
 
-    A class that can put its examples into texts says `texts: ClassVar[bool] = True`. Before partitioning, `spare_rows`
-    is reserved for the examples and `total_copies` (over all of them) for fill-ins; `num_rows` is the number of
-    training rows of the data set.
+    A class that can put its examples into texts says `texts: ClassVar[bool] = True`. One whose plans have `twins`,
+    fill-ins of their own, says `own_fill_ins: ClassVar[bool] = True`, and no rows are reserved for these. Before
+    partitioning, `spare_rows` is reserved for the examples and `total_copies` (over all of them) for fill-ins;
+    `num_rows` is the number of training rows of the data set.
     """
 
     role: ClassVar[Role]

@@ -26,8 +26,8 @@ class CanaryClients:
     """Clients beside those of a federation, each with one fixed update (Andrew et al., 2024).
 
     An update is a direction, drawn uniformly from the sphere of all parameters (P,), ten times as long as the clipping
-    norm of the round, so that the strategy has to clip it. A client comes as a real one does: in each round with probability `chance`, by itself, or else every `pause`
-    rounds, from a first round 1 .. `pause` that is drawn once.
+    norm of the round, so that the strategy has to clip it. A client comes as a real one does: in each round with
+    probability `chance`, by itself, or else every `pause` rounds, from a first round 1 .. `pause` that is drawn once.
 
     Guarantees:
 
@@ -96,8 +96,8 @@ class CanaryClients:
     def sums(self, runs: Sequence[int], round: int, like: Params) -> tuple[Params, Tensor]:
         """The sum of the directions of those who come (R, ...), in float64, and how many these are (R,).
 
-        Times the clipping norm it is what they add to the sum of clipped updates, if these are clipped. `like` has the shapes, with the run
-        axis.
+        Times the clipping norm it is what they add to the sum of clipped updates, if these are clipped. `like` has the
+        shapes, with the run axis.
         """
         import torch
 

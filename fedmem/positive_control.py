@@ -81,7 +81,7 @@ def runs_of(audit: Audit, scenario: Any) -> tuple[int, ...]:
 
 
 def without_noise(scenario: Scenario) -> Scenario:
-    """The same scenario with a noise multiplier of zero everywhere, observed at the last round and by the audit alone."""
+    """The same scenario with a noise multiplier of zero, observed at the last round and by the audit alone."""
     changes: dict[str, Any] = {
         "probes": (),
         "estimators": (audit_of(scenario),),

@@ -86,14 +86,16 @@ def change_variance(place: int, own: bool) -> float:
     if own:
         return 1.0 + highest
     # coefficients of the fresh draws, and of the nodes to the left, whose variances are known
-    fresh, left, variances, variance = [1.0], [], [], 1.0
+    fresh, variance = [1.0], 1.0
+    left: list[float] = []
+    variances: list[float] = []
     for _ in range(highest):
         variances.append(variance)
         variance = 2 * variance / (1 + 2 * variance)
         fresh = [(1 - variance) * value for value in fresh] + [variance]
         left = [(1 - variance) * value for value in left] + [1 - variance]
-    changed = sum((value - 1) ** 2 * var for value, var in zip(left, variances, strict=True))
-    return sum(value**2 for value in fresh) + changed
+    changed = sum((value - 1) * (value - 1) * var for value, var in zip(left, variances, strict=True))
+    return sum(value * value for value in fresh) + changed
 
 
 def zeros_of(before: Arrays) -> Arrays:

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from fedmem.errors import ComponentError
+from fedmem.injections.isolated import Isolated
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.typical import Typical
@@ -123,3 +124,20 @@ def test_binary_patterns_want_room() -> None:
 def test_running_out_of_spare_rows_is_an_error() -> None:
     with pytest.raises(ComponentError, match="4 spare rows are wanted but 3 are left"):
         Typical(per_client=4).plan(skewed(8)[:1], Spare(rows(np.zeros(3, np.int64))), SPACE, np.random.default_rng(0))
+
+
+def test_isolated_examples_have_a_feature_each_and_fill_ins_with_another_label():
+    space = pictures(1, 8, 8)
+    planned = Isolated(per_client=20, copies=2, amplitude=7.0).plan(
+        skewed(8), Spare(rows(np.zeros(1, np.int64))), space, np.random.default_rng(0)
+    )
+    flat = planned.examples.inputs.reshape(40, -1)
+    assert (np.count_nonzero(flat, axis=1) == 1).all()
+    assert set(flat[flat != 0].tolist()) == {7.0}
+    assert len(np.unique(flat.argmax(1))) == 40
+    assert planned.twins is not None
+    np.testing.assert_array_equal(planned.twins.inputs, planned.examples.inputs)
+    assert (planned.twins.targets != planned.examples.targets).all()
+    assert set(planned.twins.targets.tolist()) == set(planned.examples.targets.tolist()) == set(range(CLASSES))
+    with pytest.raises(ComponentError, match=r"needs a feature for each of 66 examples, but inputs have 64; lower"):
+        Isolated(per_client=33).plan(skewed(8), Spare(rows(np.zeros(1, np.int64))), space, np.random.default_rng(0))

@@ -20,14 +20,22 @@ from strategies.dp_ftrl import TreeAggregation
 from tests.broken_mechanisms import BROKEN, broken
 from tests.tiny import tiny
 
-PROBE = [{"kind": "mechanism"}]
+PROBE: list[dict[str, Any]] = [{"kind": "mechanism"}]
+CANARIES: dict[str, Any] = {"kind": "canary_clients"}
 EVERYONE = {"kind": "everyone"}
 SERVERS: dict[str, dict[str, Any]] = {
     "dp_fedavg": {"kind": "dp_fedavg", "clip": 0.1, "cohort": 5},
     "dp_adaptive": {"kind": "dp_adaptive", "start": 0.1, "cohort": 5},
     "dp_ftrl": {"kind": "dp_ftrl", "clip": 0.1, "cohort": 5},
 }
-PRIVATE = {"kind": "dp_sgd", "lr": 0.5, "steps": 3, "batch_size": 20, "clip": 0.2, "noise_multiplier": 1.0}
+PRIVATE: dict[str, Any] = {
+    "kind": "dp_sgd",
+    "lr": 0.5,
+    "steps": 3,
+    "batch_size": 20,
+    "clip": 0.2,
+    "noise_multiplier": 1.0,
+}
 
 
 def made(**changes: Any) -> Any:
@@ -43,7 +51,7 @@ def made(**changes: Any) -> Any:
     return tiny(**{**settings, **changes})
 
 
-def tested(scenario: Any, name: str = "healthy") -> tuple[list[str], list[Measurement]]:
+def tested(scenario: Any, name: str) -> tuple[list[str], list[Measurement]]:
     """The alarms of a scenario in which the mechanism is broken, and its rows."""
     with broken(name):
         rows = simulate(scenario, build(scenario)).measurements
@@ -76,9 +84,7 @@ def test_the_smallest_array_without_noise_is_found() -> None:
     "changes",
     [
         {"strategy": {**SERVERS["dp_fedavg"], "cap": 20}},
-        {"strategy": {**SERVERS["dp_fedavg"], "canary_clients": 30, "cohort": 35}, "probes": [*PROBE, CANARIES]}
-        if (CANARIES := {"kind": "canary_clients"})
-        else {},
+        {"strategy": {**SERVERS["dp_fedavg"], "canary_clients": 30, "cohort": 35}, "probes": [*PROBE, CANARIES]},
         {"strategy": {**SERVERS["dp_ftrl"], "honaker": False, "restart": 3}, "rounds": 7},
         {"strategy": {**SERVERS["dp_ftrl"], "eta": 0.5, "momentum": 0.9}},
         {"client": {**PRIVATE, "momentum": 0.9, "decay": 0.8}, "defences": [{"kind": "quantise"}]},
@@ -86,14 +92,14 @@ def test_the_smallest_array_without_noise_is_found() -> None:
     ],
 )
 def test_whatever_else_a_healthy_mechanism_does_is_no_alarm(changes: dict[str, Any]) -> None:
-    found, rows = tested(made(**changes))
+    found, rows = tested(made(**changes), "healthy")
     assert not found
     assert any(row.reading.metric == mechanism_alarms.METRIC for row in rows)
 
 
 def test_what_the_table_says() -> None:
     scenario = made(strategy=SERVERS["dp_fedavg"])
-    healthy, quiet = tested(scenario), tested(scenario, "noise_10")
+    healthy, quiet = tested(scenario, "healthy"), tested(scenario, "noise_10")
     assert not mechanism(healthy[1]).notes
     section = mechanism(quiet[1])
     assert section.title == "MECHANISM"
@@ -218,7 +224,7 @@ def test_batches_of_a_fixed_size_are_no_poisson_batches() -> None:
 
 
 def test_summaries_are_at_the_end_and_of_all_tests() -> None:
-    _, rows = tested(made(client=PRIVATE))
+    _, rows = tested(made(client=PRIVATE), "healthy")
     own = [row for row in rows if row.reading.metric == mechanism_alarms.METRIC]
     assert {row.round for row in own} == {FINAL}
     whole = [row for row in own if row.reading.setting.startswith("all,")]

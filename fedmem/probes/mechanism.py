@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -327,13 +328,11 @@ def _correlations(rows: Sequence[Measurement]) -> Iterator[Test]:
     for place, name in ((3, "rounds"), (1, "runs"), (2, "clients")):
         chains: dict[tuple[str | int, ...], list[tuple[int, FloatArray]]] = {}
         for key, value in releases.items():
-            if name == "runs" and key[0] == "batch":
-                continue  # batches are those of a client and a round in all runs
-            chains.setdefault((*key[:place], *key[place + 1 :]), []).append((key[place], value))  # type: ignore[arg-type]
+            chains.setdefault((*key[:place], *key[place + 1 :]), []).append((int(key[place]), value))
         for (who, *_), chain in chains.items():
             ordered = [value for _, value in sorted(chain, key=lambda pair: pair[0])]
             pairs.setdefault(f"correlation of {name},{who}", []).extend(
-                (b, a) for a, b in zip(ordered[:-1], ordered[1:], strict=True) if len(a) == len(b)
+                (b, a) for a, b in pairwise(ordered) if len(a) == len(b)
             )
     first = {key[1:]: value for key, value in releases.items() if key[0] == "step=1"}
     second = {key[1:]: value for key, value in releases.items() if key[0] == "step=2"}
