@@ -109,8 +109,9 @@ def mean_squares(noise: FloatArray, arrays: Mapping[str, int]) -> dict[str, floa
 def projections(values: FloatArray, rng: np.random.Generator) -> FloatArray:
     """(J,) sums of `values` (n,) with random signs, each over coordinates of its own.
 
-    Each is divided by the root of how many coordinates it has. Of independent standard normal values these are independent and standard normal. The same generator state gives the
-    same signs, so that equal vectors have equal projections. J is the smaller of `PROJECTIONS` and n.
+    Each is divided by the root of how many coordinates it has. Of independent standard normal values these are
+    independent and standard normal. The same generator state gives the same signs, so that equal vectors have equal
+    projections. J is the smaller of `PROJECTIONS` and n.
     """
     groups = min(PROJECTIONS, len(values))
     if not groups:

@@ -57,16 +57,14 @@ class PrivateAveraging(ServerRule):
     cap: Annotated[int, Gt(0)] | None = None
     canary_clients: Annotated[int, Ge(0)] = 0
 
-<<<<<<< HEAD
     @property
     def reads(self) -> tuple[str, ...]:
         """The numbers of rows, where a `cap` makes them weights of at most 1."""
         return () if self.cap is None else ("rows",)
-=======
+
     def stated(self, number: int) -> dict[str, float]:
         """What a round releases, as `_private.stated` says, for tests of the mechanism."""
         return stated(self.clip, self.noise_multiplier, self.cohort)
->>>>>>> b76ec11 (Test the noise, the clip and the batches of a mechanism on messages)
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One noisy step."""

@@ -24,8 +24,8 @@ class Isolated(Placed):
 
     Example j is `x_j = A e_f(j)`, where `f(j)` is a feature of its own and A the `amplitude`. In a linear model its
     gradient is `(p - e_y) x_j`: apart from the bias it moves the weights of feature `f(j)` alone. So an audit reads
-    each example without the others. With two classes the gradient of the out example points the other way. The two sides
-    are then 2 clips apart after clipping, as far as neighbours that differ in one record (`replace`) can be.
+    each example without the others. With two classes the gradient of the out example points the other way. The two
+    sides are then 2 clips apart after clipping, as far as neighbours that differ in one record (`replace`) can be.
 
     Use it with the estimator `audit` to test a privacy guarantee. Its memorisation is the influence of a label, not of
     an image.

@@ -23,7 +23,8 @@ class DirectionAudit:
 
     With `strategy: {kind: dp_fedavg, canary_clients: 200}` k clients beside the real ones send 10 S times a direction
     u_j, uniform on the sphere of all d parameters, and are clipped as all clients are. What shows them is a cosine
-    with u_j, which without the client is N(0, 1/d) whatever else was trained. For each run, each observed round r and each j
+    with u_j, which without the client is N(0, 1/d) whatever else was trained. For each run, each observed round
+    r and each j
 
     - `canary_cosine`, `final,canary=j`: cos(u_j, w_r - w_0), what an adversary has who sees the model of round r alone;
     - `step,canary=j`, and `step,fresh=j` of as many directions that nobody has: cos(u_j, w_r - w_(r-1)), where every
