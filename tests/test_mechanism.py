@@ -58,8 +58,13 @@ def outcome(scenario: Any, name: str) -> tuple[list[str], list[Measurement]]:
     return mechanism_alarms.alarms(scenario, rows), list(rows)
 
 
-@pytest.mark.parametrize("name", ["healthy", *(one for one in BROKEN if one != "fixed_batches")])
-@pytest.mark.parametrize("kind", SERVERS)
+# the noise of a tree is correlated between rounds by design, so that noise that repeats itself is not looked for
+CASES = [
+    (kind, name) for kind in SERVERS for name in ("healthy", *BROKEN[:-1]) if (kind, name) != ("dp_ftrl", "same_noise")
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
 def test_broken_noise_of_the_server_is_found(kind: str, name: str) -> None:
     rounds = 8 if kind == "dp_ftrl" else 3
     found, _ = outcome(made(strategy=SERVERS[kind], rounds=rounds), name)
