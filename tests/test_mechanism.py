@@ -115,7 +115,7 @@ def test_what_the_table_says() -> None:
     section = mechanism(quiet[1])
     assert section.title == "MECHANISM"
     ((_, lines),) = section.blocks
-    assert lines[0][0] == "global: all 8 tests together"
+    assert lines[0][0] == "global: all 9 tests together"
     assert "The global mechanism is not the stated one" in section.notes[0]
     silent = made(strategy=SERVERS["dp_fedavg"], probes=[{"kind": "mechanism", "alarm": False}])
     assert not outcome(silent, "noise_10")[0]
