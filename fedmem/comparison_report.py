@@ -42,8 +42,10 @@ SATURATED = (
 
 def saturated(comparison: Comparison) -> str:
     """What the mark of saturated values means; empty where nothing is saturated."""
-    marked = (*comparison.rows, *comparison.retention, *comparison.trades)
-    return SATURATED if any(one.saturated for one in marked) else ""
+    marks = [row.saturated for row in comparison.rows]
+    marks += [kept.saturated for kept in comparison.retention]
+    marks += [trade.saturated for trade in comparison.trades]
+    return SATURATED if any(marks) else ""
 
 
 def sections(comparison: Comparison) -> Iterator[Section]:

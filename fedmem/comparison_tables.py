@@ -14,7 +14,10 @@ Rows = Iterator[dict[str, Any]]
 
 
 def values(comparison: Comparison) -> Rows:
-    """Every quantity of every run; nothing for runs that failed."""
+    """Every quantity of every run; nothing for runs that failed.
+
+    `saturated`: the value is too near an end of the measure, at the top from `saturated_from` up.
+    """
     for one in comparison.series:
         for setting in range(len(comparison.settings)):
             for place, seed in enumerate(comparison.seeds):
@@ -28,6 +31,7 @@ def values(comparison: Comparison) -> Rows:
                         "fpr": one.fpr[setting, place],
                         "n": int(one.n[setting, place]),
                         "saturated": one.zone.holds(float(one.values[setting, place])),
+                        "saturated_from": one.zone.top,
                     }
 
 

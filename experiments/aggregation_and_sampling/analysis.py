@@ -13,15 +13,21 @@ from fedmem.contrasts import LEVEL, contrast, holm, mean_of
 from fedmem.types import FloatArray
 
 QUANTITY = ["data", "metric", "with", "kind", "level"]
+MEMORISED = (
+    ("exposure", "", "random_pattern"),
+    ("memorisation", "", "random_pattern"),
+    ("memorisation", "", "mislabelled"),
+    ("auc", "lira", "random_pattern"),
+    ("auc", "lira", "mislabelled"),
+)
 PRIMARY = (
-    ("exposure", "", "random_pattern", "global"),
-    ("memorisation", "", "random_pattern", "global"),
-    ("memorisation", "", "mislabelled", "global"),
-    ("auc", "lira", "random_pattern", "global"),
-    ("auc", "lira", "mislabelled", "global"),
+    *((*quantity, level) for level in ("global", "local") for quantity in MEMORISED),
     ("test_accuracy", "", "", "global"),
 )
-"""What is tested, chosen beforehand; everything else is only described."""
+"""What is tested, at both levels; everything else is only described. In matched.csv it was chosen beforehand.
+
+In effects.csv the local quantities were added after its first reading, when only the global ones had been tested.
+"""
 
 FACTORS = {"strategy": "sampler", "sampler": "strategy"}
 """What is varied, and what it is averaged over."""
@@ -30,8 +36,9 @@ FACTORS = {"strategy": "sampler", "sampler": "strategy"}
 def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
     """Each strategy against a reference, averaged over samplers within each seed, and each sampler likewise.
 
-    p is adjusted (Holm) over the differences of a data set and factor in what is `PRIMARY`; others have no verdict.
-    Seeds that lack a cell of either side are left out of that difference.
+    p is adjusted (Holm) over the differences of a data set, factor and level in what is `PRIMARY`; others have no verdict.
+    Seeds that lack a cell of either side are left out of that difference. `saturated` and `reference_saturated`: the
+    mean, or that of the reference, is at the ceiling of the measure; with both, no difference can be seen.
     """
     rows = []
     for factor, other in FACTORS.items():
@@ -40,25 +47,90 @@ def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
             # with skipna a seed would be compared over other samplers than the reference
             means = cells.T.groupby(level=0, sort=False).mean().T.where(cells.notna().T.groupby(level=0).all().T)
             base = means[reference[factor]].to_numpy(dtype=np.float64)
+            top = own.saturated_from.min()
             for name in means:
                 here = means[name].to_numpy(dtype=np.float64)
                 mean = mean_of(here)
                 row = dict(zip(QUANTITY, quantity, strict=True)) | {"factor": factor, "setting": name}
                 row |= {"mean": mean.value, "mean_low": mean.low, "mean_high": mean.high}
+                row |= {"saturated": mean.value >= top, "saturated_from": top}
                 if name != reference[factor]:
                     found = contrast(here, base)
                     row |= {"difference": found.value, "low": found.low, "high": found.high}
-                    row |= {"p": found.p, "seeds": found.n}
+                    row |= {"p": found.p, "seeds": found.n, "reference_saturated": mean_of(base).value >= top}
                 rows.append(row)
-    table = pd.DataFrame(rows)
+    return judged(pd.DataFrame(rows), ["data", "factor", "level"])
+
+
+def judged(table: pd.DataFrame, families: list[str]) -> pd.DataFrame:
+    """The same with p adjusted (Holm) over the primary differences of each family, and a verdict on each of them.
+
+    `higher` or `lower` by the adjusted p; `saturated` where both sides are at the ceiling, whatever p is; otherwise
+    `unresolved`, which is no evidence that there is no difference.
+    """
     primary = pd.MultiIndex.from_frame(table[QUANTITY[1:]]).isin(PRIMARY)
     table["p_adjusted"], table["verdict"] = np.nan, ""
-    for _, own in table[primary & table.p.notna()].groupby(["data", "factor"]):
+    for _, own in table[primary & table.p.notna()].groupby(families):
         adjusted = holm(own.p.to_numpy())
         table.loc[own.index, "p_adjusted"] = adjusted
         direction = np.where(own.difference > 0, "higher", "lower")
-        table.loc[own.index, "verdict"] = np.where(adjusted < LEVEL, direction, "unresolved")
+        called = np.where(adjusted < LEVEL, direction, "unresolved")
+        at_ceiling = (own.saturated & (own.reference_saturated == True)).to_numpy()  # noqa: E712 - it may be missing
+        table.loc[own.index, "verdict"] = np.where(at_ceiling, "saturated", called)
     return table
+
+
+def stopping_round(curve: pd.Series, accuracy: float) -> int | None:
+    """The first round at which FedAvg is at least as accurate as a strategy at its end; None where it never is.
+
+    Args:
+        curve: test accuracy of FedAvg by round, the mean over seeds, indexed by rounds in ascending order.
+        accuracy: that of the strategy after its last round, the mean over the same seeds.
+
+    Examples:
+        >>> stopping_round(pd.Series([0.4, 0.6, 0.5, 0.7], index=[1, 2, 3, 4]), 0.55)
+        2
+    """
+    reached = curve.index[curve.to_numpy() >= accuracy]
+    return int(reached[0]) if len(reached) else None
+
+
+def matched(values: pd.DataFrame) -> pd.DataFrame:
+    """Each strategy against FedAvg after as many rounds (`full`), and against FedAvg stopped as accurate (`stopped`).
+
+    `values` has a row for each data set, strategy, seed, quantity and `stop`, which is 0 for a strategy after all its
+    rounds, and otherwise the round at which FedAvg stops for that strategy. `n` is the mean number of audit examples
+    behind a value of the strategy, `fedavg_n` of FedAvg. p is adjusted (Holm) over the primary quantities and strategies
+    of a data set, comparison and level. A difference of accuracy is a cost: read its interval, whatever its verdict.
+    """
+    rows = []
+    for quantity, own in values.groupby(QUANTITY, sort=False):
+        top = own.saturated_from.min()
+        ends = own[own.stop == 0]
+        fedavg = _by_seed(ends[ends.strategy == FEDAVG])
+        for strategy, arm in ends[ends.strategy != FEDAVG].groupby("strategy", sort=False):
+            here, stopped = _by_seed(arm), own[(own.strategy == strategy) & (own.stop > 0)]
+            for against, base in (("full", fedavg), ("stopped", _by_seed(stopped))):
+                if base.empty:
+                    continue
+                pair = here.join(base, rsuffix="_fedavg")
+                found = contrast(*(pair[name].to_numpy(dtype=np.float64) for name in ("value", "value_fedavg")))
+                row = dict(zip(QUANTITY, quantity, strict=True)) | {"strategy": strategy, "against": against}
+                row |= {"stop": int(stopped.stop.max()) if against == "stopped" else 0}
+                row |= {"mean": pair.value.mean(), "fedavg": pair.value_fedavg.mean(), "difference": found.value}
+                row |= {"low": found.low, "high": found.high, "p": found.p, "seeds": found.n}
+                row |= {"n": pair.n.mean(), "fedavg_n": pair.n_fedavg.mean()}
+                row |= {"saturated": row["mean"] >= top, "reference_saturated": row["fedavg"] >= top}
+                rows.append(row)
+    return judged(pd.DataFrame(rows), ["data", "against", "level"])
+
+
+FEDAVG = "{kind: fedavg}"
+"""The strategy that all others are compared with."""
+
+
+def _by_seed(arm: pd.DataFrame) -> pd.DataFrame:
+    return arm.set_index("seed")[["value", "n"]]
 
 
 def shares(values: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +138,8 @@ def shares(values: pd.DataFrame) -> pd.DataFrame:
 
     With y of strategy a, sampler b and seed s, less the mean of its seed, and MS the mean square of what is left:
     (SS - df MS) / (SS of all + MS), unbiased to first order, so that it may be slightly negative where there is
-    nothing. Interval: jackknife over seeds. Only seeds that have all cells.
+    nothing. Interval: jackknife over seeds. Only seeds that have all cells. `saturated`: the mean over all cells is at
+    the ceiling of the measure, so that the shares are those of what is left of the differences there.
     """
     rows = []
     for quantity, own in values.groupby(QUANTITY, sort=False):
@@ -81,7 +154,8 @@ def shares(values: pd.DataFrame) -> pd.DataFrame:
         spread = np.sqrt((size[2] - 1) * ((apart - apart.mean(0)) ** 2).mean(0))
         for source, value, error in zip(("strategy", "sampler", "interplay"), whole, spread, strict=True):
             row = dict(zip(QUANTITY, quantity, strict=True)) | {"source": source, "share": value}
-            rows.append(row | {"standard_error": error, "seeds": size[2]})
+            at_ceiling = bool(cube.mean() >= own.saturated_from.min())
+            rows.append(row | {"standard_error": error, "seeds": size[2], "saturated": at_ceiling})
     return pd.DataFrame(rows)
 
 

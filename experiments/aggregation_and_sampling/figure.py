@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fedmem.figures import BLUE, FAINT, ORANGE
+from fedmem.figures import BLUE, FAINT, ORANGE, shade
+from fedmem.saturation import Zone
 
 PANELS = (
     ("exposure", "random_pattern", "exposure of canaries, bits"),
+    ("memorisation", "random_pattern", "memorisation of canaries"),
     ("memorisation", "mislabelled", "memorisation of wrong labels"),
     ("auc", "mislabelled", "LiRA AUC on wrong labels"),
     ("test_accuracy", "", "test accuracy"),
@@ -25,14 +27,14 @@ def draw(effects: pd.DataFrame) -> bytes:
     names = list(dict.fromkeys(effects["data"]))
     settings = list(dict.fromkeys(effects["setting"]))
     height = (0.24 * len(settings) + 1.2) * len(names)
-    figure = Figure(figsize=(18, height), dpi=110, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(22, height), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     for name, panels in zip(names, figure.subplots(len(names), len(PANELS), squeeze=False, sharey=True), strict=True):
         own = effects[effects["data"] == name]
         for axes, (metric, kind, title) in zip(panels, PANELS, strict=True):
             panel(axes, own[(own.metric == metric) & (own.kind == kind)], settings)
             axes.set_title(f"{name}: {title}", loc="left", fontsize=10)
-    title = "blue: models of the holders (local), orange: aggregate (global); bars: 95 % intervals over seeds"
+    title = "blue: models of the holders (local), orange: aggregate (global); bars: 95 % intervals over seeds; shaded: saturated"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     stored = io.BytesIO()
     figure.savefig(stored, format="png", metadata={"Software": None})
@@ -40,7 +42,8 @@ def draw(effects: pd.DataFrame) -> bytes:
 
 
 def panel(axes: Axes, own: pd.DataFrame, settings: list[str]) -> None:
-    """Mean and interval of each setting, both levels; a line through the reference."""
+    """Mean and interval of each setting, both levels; a line through the reference; saturated values are shaded."""
+    own = own[own["with"] != "probability"]
     for level, colour in COLOURS.items():
         there = own[own.level == level].drop_duplicates("setting").set_index("setting")
         if there.empty:
@@ -49,6 +52,7 @@ def panel(axes: Axes, own: pd.DataFrame, settings: list[str]) -> None:
         bars = [there["mean"] - there.mean_low, there.mean_high - there["mean"]]
         axes.errorbar(there["mean"], places, xerr=[bar.fillna(0) for bar in bars], fmt="o", ms=4, color=colour, lw=1.2)
         axes.axvline(there["mean"].iloc[0], color=colour, lw=0.7, ls=":", zorder=0)
+    shade(axes, Zone(top=float(own.saturated_from.min())), x=own["mean"].tolist())
     axes.set_yticks(range(len(settings)), [setting.strip("{}").removeprefix("kind: ") for setting in settings])
     axes.set_ylim(len(settings) - 0.5, -0.5)
     axes.grid(axis="y", color=FAINT, lw=0.5)

@@ -1,0 +1,123 @@
+"""Which strategies memorise less than FedAvg that stops where it is as accurate?
+
+    python experiments/aggregation_and_sampling/matched.py --jobs 2
+
+Each strategy is compared with FedAvg twice: with FedAvg after the same number of rounds, and with FedAvg that stops at
+the first round at which it is as accurate on the test set. Seeds, quantities and the rule for the stopping round were
+fixed before the first training. Finished banks in `--out` are not trained again. It writes `matched.csv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from analysis import matched, stopping_round
+from run import DATA, SAMPLERS, STRATEGIES
+
+import fedmem
+from fedmem.results import Run
+from fedmem.saturation import zone_of
+
+HERE = Path(__file__).resolve().parent
+FEDAVG = STRATEGIES[0]
+COMPARED = ("fedmedian", "krum", "norm_clipping", "trimmed_mean", "fedexp")
+"""Kinds that are compared, in the order of training."""
+
+SEEDS = range(5, 10)
+"""None of them is in run.py: what was seen there does not enter here."""
+
+CURVE = ["observe={every: 1, levels: [global]}", "references=20", "estimators=[]"]
+"""FedAvg once more, to read its accuracy in each round and nothing else."""
+
+MEASURES = ("exposure", "memorisation", "auc", "test_accuracy")
+
+
+def main() -> None:
+    """Train what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--strategies", nargs="+", choices=COMPARED, default=list(COMPARED))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--jobs", type=int, default=None, help="processes; by default one for each core")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where banks go")
+    parser.add_argument("--results", type=Path, default=HERE, help="where the table goes")
+    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
+    chosen = parser.parse_args()
+    strategies = [one for kind in chosen.strategies for one in STRATEGIES if one.startswith(f"{{kind: {kind}")]
+    trained = Trained(seeds=chosen.seeds, changes=chosen.set, out=chosen.out, jobs=chosen.jobs)
+    table = matched(pd.concat([trained.of(data, strategies) for data in chosen.data], ignore_index=True))
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    table.to_csv(chosen.results / "matched.csv", index=False, float_format="%.5g")
+
+
+class Trained:
+    """Banks of FedAvg and of the strategies, trained where they are missing."""
+
+    def __init__(self, *, seeds: Sequence[int], changes: Sequence[str], out: Path, jobs: int | None) -> None:
+        self.seeds, self.changes, self.out, self.jobs = list(seeds), list(changes), out, jobs
+
+    def of(self, data: str, strategies: Sequence[str]) -> pd.DataFrame:
+        """The values of all arms: FedAvg to its end, each strategy, and FedAvg stopped for each strategy."""
+        arms = {strategy: self.banks(data, strategy) for strategy in (FEDAVG, *strategies)}
+        curve = pd.concat([accuracies(run) for run in self.banks(data, FEDAVG, CURVE).values()], axis=1).mean(axis=1)
+        frames = []
+        for strategy, banks in arms.items():
+            frames += [values(run).assign(strategy=strategy, seed=seed, stop=0) for seed, run in banks.items()]
+            if strategy == FEDAVG:
+                continue
+            reached = pd.concat([accuracies(run) for run in banks.values()], axis=1).mean(axis=1).iloc[-1]
+            stop = stopping_round(curve, float(reached))
+            if stop is not None:
+                stopped = self.banks(data, FEDAVG, until(stop))
+                frames += [values(run).assign(strategy=strategy, seed=s, stop=stop) for s, run in stopped.items()]
+        return pd.concat(frames, ignore_index=True).assign(data=data)
+
+    def banks(self, data: str, strategy: str, more: Sequence[str] = ()) -> dict[int, Run]:
+        """Seed -> the finished bank of this strategy."""
+        from fedmem.company import run_all
+
+        own = [*DATA[data], f"strategy={strategy}", f"sampler={SAMPLERS[0]}", *more, *self.changes]
+        scenarios = [fedmem.load_scenario(HERE / "matched.yaml", [*own, f"seed={seed}"]) for seed in self.seeds]
+        outcomes = run_all(scenarios, out=self.out, jobs=self.jobs)
+        if failed := [str(outcome.error) for outcome in outcomes if outcome.error is not None]:
+            raise SystemExit(f"{data}, {strategy}: {failed[0]}")
+        print(f"{data}, {strategy}{', ' * bool(more)}{' '.join(more)}: done", flush=True)
+        return {seed: fedmem.read(outcome.folder) for seed, outcome in zip(self.seeds, outcomes, strict=True)}
+
+
+def until(stop: int) -> list[str]:
+    """What ends a federation after so many rounds, observed in its last four, or in all where it has fewer."""
+    rounds = [-count for count in range(2, min(4, stop) + 1)]
+    return [f"rounds={stop}", f"observe.rounds={rounds}"]
+
+
+def accuracies(run: Run) -> pd.Series:
+    """Test accuracy of the aggregate by observed round from 1 on, the mean over the runs of a bank."""
+    rows = run.measurements
+    rows = rows[(rows.metric == "test_accuracy") & (rows.level == "global") & (rows.run == -1) & (rows["round"] >= 1)]
+    return rows.set_index("round").value.sort_index()
+
+
+def values(run: Run) -> pd.DataFrame:
+    """What a bank shows at its end, one row for each quantity, and from which value on it is saturated."""
+    rows = run.measurements
+    rows = rows[rows.metric.isin(MEASURES) & (rows["round"] == -1) & (rows.run == -1) & (rows.client == -1)]
+    rows = rows[rows.subject.isin(["", *run.audit.kind])]
+    found: list[dict[str, Any]] = []
+    for row in rows.itertuples():
+        words = [word for word in str(row.setting).split(",") if word]
+        if "others" in words:
+            continue
+        top = zone_of(row.metric, run.reference_counts.get(row.subject, ())).top
+        place = {"metric": row.metric, "with": " ".join(word for word in words if word != "owner")}
+        place |= {"kind": row.subject, "level": str(row.level)}
+        found.append(place | {"value": row.value, "n": row.n, "saturated_from": top})
+    return pd.DataFrame(found)
+
+
+if __name__ == "__main__":
+    main()
