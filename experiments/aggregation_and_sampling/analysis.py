@@ -36,7 +36,7 @@ FACTORS = {"strategy": "sampler", "sampler": "strategy"}
 def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
     """Each strategy against a reference, averaged over samplers within each seed, and each sampler likewise.
 
-    p is adjusted (Holm) over the differences of a data set, factor and level in what is `PRIMARY`; others have no verdict.
+    p is adjusted (Holm) over the `PRIMARY` differences of a data set, factor and level; others have no verdict.
     Seeds that lack a cell of either side are left out of that difference. `saturated` and `reference_saturated`: the
     mean, or that of the reference, is at the ceiling of the measure; with both, no difference can be seen.
     """
@@ -100,8 +100,9 @@ def matched(values: pd.DataFrame) -> pd.DataFrame:
 
     `values` has a row for each data set, strategy, seed, quantity and `stop`, which is 0 for a strategy after all its
     rounds, and otherwise the round at which FedAvg stops for that strategy. `n` is the mean number of audit examples
-    behind a value of the strategy, `fedavg_n` of FedAvg. p is adjusted (Holm) over the primary quantities and strategies
-    of a data set, comparison and level. A difference of accuracy is a cost: read its interval, whatever its verdict.
+    behind a value of the strategy, `fedavg_n` of FedAvg. p is adjusted (Holm) over the primary quantities and
+    strategies of a data set, comparison and level. A difference of accuracy is a cost: read its interval, whatever its
+    verdict.
     """
     rows = []
     for quantity, own in values.groupby(QUANTITY, sort=False):
@@ -113,7 +114,7 @@ def matched(values: pd.DataFrame) -> pd.DataFrame:
             for against, base in (("full", fedavg), ("stopped", _by_seed(stopped))):
                 if base.empty:
                     continue
-                pair = here.join(base, rsuffix="_fedavg")
+                pair = here.join(base.add_suffix("_fedavg"))
                 found = contrast(*(pair[name].to_numpy(dtype=np.float64) for name in ("value", "value_fedavg")))
                 row = dict(zip(QUANTITY, quantity, strict=True)) | {"strategy": strategy, "against": against}
                 row |= {"stop": int(stopped.stop.max()) if against == "stopped" else 0}

@@ -34,7 +34,8 @@ def draw(effects: pd.DataFrame) -> bytes:
         for axes, (metric, kind, title) in zip(panels, PANELS, strict=True):
             panel(axes, own[(own.metric == metric) & (own.kind == kind)], settings)
             axes.set_title(f"{name}: {title}", loc="left", fontsize=10)
-    title = "blue: models of the holders (local), orange: aggregate (global); bars: 95 % intervals over seeds; shaded: saturated"
+    title = "blue: models of owning clients (local), orange: aggregate (global); bars: 95 % intervals over seeds; "
+    title += "shaded: saturated"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     stored = io.BytesIO()
     figure.savefig(stored, format="png", metadata={"Software": None})

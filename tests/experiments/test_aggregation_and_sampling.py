@@ -22,7 +22,11 @@ REFERENCE = {"strategy": "mean", "sampler": "uniform"}
 
 
 def made(
-    rng: np.random.Generator, seeds: int = 6, noise: float = 0.1, quantity: tuple[str, str, str, str] | None = None
+    rng: np.random.Generator,
+    seeds: int = 6,
+    noise: float = 0.1,
+    quantity: tuple[str, str, str, str] | None = None,
+    top: float = np.inf,
 ) -> pd.DataFrame:
     """Clipping takes two bits away from the mean, atypical sampling adds half a bit, seeds differ by far more."""
     metric, how, kind, level = quantity or ("exposure", "", "random_pattern", "global")
@@ -33,7 +37,7 @@ def made(
             value = 5 + own - 2 * (strategy == "clip") + 0.5 * (sampler == "atypical") + rng.normal(0, noise)
             row: dict[str, Any] = {"data": "digits", "strategy": strategy, "sampler": sampler, "seed": seed}
             row |= {"metric": metric, "with": how, "kind": kind, "level": level, "value": value, "null": 1.44, "n": 9}
-            rows.append(row)
+            rows.append(row | {"saturated_from": top})
     return pd.DataFrame(rows)
 
 
@@ -63,11 +67,104 @@ def test_holm_is_over_all_settings_and_only_what_was_chosen_beforehand_is_tested
     found = modules.analysis.effects(pd.concat([made(rng), *others]), REFERENCE)
     tested = found[(found.factor == "strategy") & found.p.notna()]
     assert len(tested) == 2 * len(modules.analysis.PRIMARY)
-    assert tested.p_adjusted.min() == pytest.approx(tested.p.min() * len(tested))
-    local = modules.analysis.effects(made(rng, quantity=("exposure", "", "random_pattern", "local")), REFERENCE)
-    assert local.p_adjusted.isna().all()
-    assert set(local.verdict) == {""}
-    assert (local.setting == "clip").any()
+    for _, family in tested.groupby("level"):
+        assert family.p_adjusted.min() == pytest.approx(family.p.min() * len(family))
+    other = modules.analysis.effects(made(rng, quantity=("exposure", "", "typical", "local")), REFERENCE)
+    assert other.p_adjusted.isna().all()
+    assert set(other.verdict) == {""}
+    assert (other.setting == "clip").any()
+
+
+def test_both_levels_are_tested(modules: SimpleNamespace) -> None:
+    levels = {level: {one[:3] for one in modules.analysis.PRIMARY if one[3] == level} for level in ("local", "global")}
+    assert levels["local"] == levels["global"] - {("test_accuracy", "", "")}
+    local = ("memorisation", "", "random_pattern", "local")
+    found = modules.analysis.effects(made(np.random.default_rng(7), quantity=local), REFERENCE)
+    assert found.set_index("setting").loc["clip"].verdict == "lower"
+
+
+def test_saturated_sides_are_marked_and_two_of_them_show_no_difference(modules: SimpleNamespace) -> None:
+    local = ("exposure", "", "random_pattern", "local")
+    both = made(np.random.default_rng(8), quantity=local, top=-20.0)
+    clip = modules.analysis.effects(both, REFERENCE).set_index("setting").loc["clip"]
+    assert (clip.saturated, clip.reference_saturated, clip.verdict) == (True, True, "saturated")
+    assert clip.p_adjusted < 0.05, "p alone would call it"
+    assert modules.analysis.shares(both).saturated.all()
+    means = both.groupby("strategy").value.mean()
+    one = both.assign(saturated_from=(means["mean"] + means["clip"]) / 2)
+    clip = modules.analysis.effects(one, REFERENCE).set_index("setting").loc["clip"]
+    assert (clip.saturated, clip.reference_saturated, clip.verdict) == (False, True, "lower")
+    picture = modules.figure.draw(modules.analysis.effects(one, REFERENCE))
+    assert picture != modules.figure.draw(modules.analysis.effects(one.assign(saturated_from=np.inf), REFERENCE))
+
+
+def test_the_committed_tables_mark_what_is_saturated() -> None:
+    effects, shares = (pd.read_csv(FOLDER / f"{name}.csv") for name in ("effects", "shares"))
+    exposure = effects[effects.metric == "exposure"]
+    assert (exposure.saturated == (exposure["mean"] >= np.log2(301) - 0.5)).all()
+    pairs = effects[(effects.verdict.notna()) & effects.saturated & (effects.reference_saturated == True)]  # noqa: E712
+    assert len(pairs) > 20
+    assert set(pairs.verdict) == {"saturated"}
+    assert shares[(shares.metric == "exposure") & (shares.level == "local")].saturated.all()
+    assert not shares[(shares.metric == "exposure") & (shares.level == "global")].saturated.any()
+
+
+def test_fedavg_stops_at_the_first_round_at_which_it_is_as_accurate(modules: SimpleNamespace) -> None:
+    stop, curve = modules.analysis.stopping_round, pd.Series([0.4, 0.6, 0.55, 0.7], index=[1, 2, 3, 4])
+    assert stop(curve, 0.58) == 2
+    assert stop(curve, 0.6) == 2
+    assert stop(curve, 0.61) == 4
+    assert stop(curve, 0.3) == 1
+    assert stop(curve, 0.71) is None
+
+
+def paired(rng: np.random.Generator, seeds: int = 5) -> pd.DataFrame:
+    """Clipping takes two bits from FedAvg after equal rounds, and half a bit at equal accuracy."""
+    rows = []
+    for seed in range(seeds):
+        own = rng.normal(0, 3)
+        arms = {("{kind: fedavg}", 0): 8.0, ("clip", 0): 6.0, ("clip", 7): 6.5}
+        for (strategy, stop), mean in arms.items():
+            value = mean + own + rng.normal(0, 0.05)
+            row: dict[str, Any] = {"data": "digits", "strategy": strategy, "stop": stop, "seed": seed, "n": 30 - stop}
+            row |= {"metric": "exposure", "with": "", "kind": "random_pattern", "level": "local", "value": value}
+            rows.append(row | {"saturated_from": np.inf})
+    return pd.DataFrame(rows)
+
+
+def test_strategies_are_compared_with_both_ends_of_fedavg(modules: SimpleNamespace) -> None:
+    values = paired(np.random.default_rng(9))
+    found = modules.analysis.matched(values).set_index("against")
+    assert found.difference["full"] == pytest.approx(-2, abs=0.1)
+    assert found.difference["stopped"] == pytest.approx(-0.5, abs=0.1)
+    assert found.high["stopped"] - found.low["stopped"] < 0.5, "differences are paired by seeds"
+    assert found.stop.to_dict() == {"full": 0, "stopped": 7}
+    assert found.fedavg_n.to_dict() == {"full": 30, "stopped": 23}
+    assert found.verdict.to_dict() == {"full": "lower", "stopped": "lower"}
+    # a strategy that FedAvg never reaches has no stopped arm
+    assert set(modules.analysis.matched(values[values.stop == 0]).against) == {"full"}
+    high = modules.analysis.matched(values.assign(saturated_from=-20.0))
+    assert set(high.verdict) == {"saturated"}
+
+
+def test_the_second_part_has_room_above_exposure_and_new_seeds() -> None:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import matched
+    finally:
+        sys.path.remove(str(FOLDER))
+    import fedmem
+
+    grid, part = (fedmem.load_scenario(FOLDER / f"{name}.yaml") for name in ("scenario", "matched"))
+    assert part.references >= 4095 > grid.references
+    assert not set(matched.SEEDS) & set(range(5))
+    same = {"model", "injections", "client", "rounds", "clients", "runs", "dataset", "estimators"}
+    assert all(grid.dump()[name] == part.dump()[name] for name in same)
+    for stop in (1, 3, 4, 17, 24):
+        stopped = fedmem.load_scenario(FOLDER / "matched.yaml", matched.until(stop))
+        assert stopped.observed_rounds == tuple(sorted({0, *range(max(1, stop - 3), stop + 1)}))
+    for name in ("analysis", "figure", "run", "matched"):
+        sys.modules.pop(name, None)
 
 
 def test_a_seed_without_a_cell_is_left_out_of_its_differences_alone(modules: SimpleNamespace) -> None:
@@ -154,6 +251,21 @@ def test_what_is_crossed_exists_and_is_enough(modules: SimpleNamespace) -> None:
     assert run.chosen(run.STRATEGIES, ["krum"]) == [run.STRATEGIES[0], "{kind: krum, f: 2}"]
     with pytest.raises(SystemExit, match="no setting of nobody; choose from: fedavg"):
         run.chosen(run.STRATEGIES, ["nobody"])
+
+
+@pytest.mark.slow
+def test_the_second_part_in_small(tmp_path: Path) -> None:
+    small = ["dataset={kind: digits, test: 200}", "partition={kind: iid}", "runs=8", "client.steps=2"]
+    small += ["bootstrap=20", "references=50", "population=50"]
+    command = [sys.executable, str(FOLDER / "matched.py"), "--data", "Fashion, alpha 1", "--seeds", "5", "6"]
+    command += ["--strategies", "krum", "--jobs", "1", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]
+    command += [part for change in small for part in ("--set", change)]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    found = pd.read_csv(tmp_path / "matched.csv", keep_default_na=False)
+    assert "full" in set(found.against)
+    assert {"exposure", "memorisation", "auc", "test_accuracy"} == set(found.metric)
+    assert {"local", "global"} == set(found.level)
 
 
 @pytest.mark.slow
