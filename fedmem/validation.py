@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from fedmem.components import GradientTarget, Outcome, Reconstruction, ReconstructionAttack
 
+SLACK = 1e-9
+"""By how much a probability may exceed one, through rounding."""
+
 
 def a_kind(value: object) -> str:
     """Type and shape of a value, for messages.
@@ -237,9 +240,9 @@ def chances_of(guard: Guard, chances: object, picked: IntArray, clients: int) ->
         return None
     if not isinstance(chances, np.ndarray) or chances.dtype.kind != "f" or chances.shape != (clients,):
         guard.wrong(f"it returned {a_kind(chances)}, should be float64 of shape ({clients},)")
-    inside = (chances >= 0) & (chances <= 1 + 1e-9)
-    if not inside.all():
-        client = int(np.flatnonzero(~inside)[0])
+    # extremes first: nothing is made for each client where all is well, and NaN is in no range
+    if not (chances.min(initial=0.0) >= 0 and chances.max(initial=0.0) <= 1 + SLACK):
+        client = int(np.flatnonzero(~((chances >= 0) & (chances <= 1 + SLACK)))[0])
         guard.wrong(f"it returned {chances[client]} for client {client}, should be a probability")
     never = picked[chances[picked] == 0]
     if never.size:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fedmem import memory
+from fedmem.company import run_all
 from fedmem.errors import RunError, ScenarioError
 from fedmem.guarding import PartError
 from fedmem.planning import plan
@@ -377,6 +378,17 @@ def test_clients_in_other_processes_fail_by_name_as_well(how: str, tmp_path: Pat
 def test_parts_in_shards_of_other_processes_fail_by_name(family: str, kind: str, method: str, tmp_path: Path) -> None:
     changes = with_part(family, kind, at=method, how="exit") | {"speed": {"workers": 2, "shard": 1}}
     expect(message_of(tmp_path, changes), family, kind, method, "SystemExit: 0")
+
+
+def test_a_part_that_exits_takes_no_other_scenario_with_it(tmp_path: Path) -> None:
+    good, bad = (
+        tiny(**{**SMALL, **with_part("probe", "BadProbe", at=at, how="exit")}) for at in ("nowhere", "observe")
+    )
+    outcomes = run_all([bad, good], out=tmp_path, jobs=1)
+    assert isinstance(outcomes[0].error, PartError)
+    assert "probe tests.bad_parts:BadProbe failed in observe: SystemExit: 0" in str(outcomes[0].error)
+    assert outcomes[1].error is None
+    assert finished(outcomes[1].folder) is not None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ both, for `flwr run .`.
   it back whole, so that of two messages at once the second would undo what the first remembered.
 - Equal to lockstep with `executor: one_by_one` to the last bit, on one thread and one kind of machine.
 - What a worker process was doing when it died is tried once more, since that may be an accident of the machine.
-- A client that raises, sends a model that is not finite, takes longer than `CLIENT_SECONDS` or dies with its process
+- A client that raises, sends a model that is not finite, takes longer than `speed.seconds_per_client` (at most
+  `CLIENT_SECONDS`) or dies with its process
   both times has failed, and is tolerated or not as in lockstep. Under `flwr run` Ray is Flower's, which neither starts
   a dead worker again nor tries again: more clients fail than had to, but none silently.
 """
