@@ -142,6 +142,17 @@ def test_the_committed_tables_mark_what_is_saturated() -> None:
     assert not gates[gates.gate.isin(["Q2", "Q3", "Q7"])].saturated.any()
 
 
+def test_the_page_reads_owning_clients_where_they_are_not_saturated() -> None:
+    page, table = (FOLDER / "README.md").read_text(), pd.read_csv(FOLDER / "results.csv")
+    at_owner = table[(table.metric == "exposure") & (table.kind == "x8") & (table.place == "local")]
+    cells = at_owner.set_index(["data", "arm"])
+    assert not cells.loc[("shakespeare", "fedavg")].saturated
+    for arm in ("krum", "norm_clipping", "fedmedian", "fedavgm"):
+        row = cells.loc[("shakespeare", arm)]
+        text = f"{row.difference:.2f} [{row.difference_low:.2f}, {row.difference_high:.2f}]".replace("-", "−")
+        assert f"| `{arm}` | {text} |" in page
+
+
 def test_spikes_are_changes_where_a_holder_took_part(modules: SimpleNamespace) -> None:
     """Exposure rises by log2 2 = 1 bit in a round with the holder, and falls by half a bit in any other."""
     bank = make_bank(runs=4, clients=6, cohort=3, rounds=(0, 1, 2, 3, 4), kinds=("random_pattern",), per_client=1)

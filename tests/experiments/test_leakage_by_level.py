@@ -137,3 +137,12 @@ def test_the_whole_experiment_in_small_goes_on_where_it_was_interrupted(tmp_path
     assert set(found.stage) == {"start", "end"}
     assert (found.n > 0).all()
     assert (tmp_path / "results" / "leakage_by_level.png").exists()
+
+
+def test_the_page_gives_both_the_untrained_and_the_last_stage() -> None:
+    page, table = (FOLDER / "README.md").read_text(), pd.read_csv(FOLDER / "results.csv")
+    rows = table[(table.model == "mlp") & (table.kind == "typical") & (table.steps == 1)]
+    shares = rows.set_index(["data", "batch", "level", "stage"]).identified
+    for place in (("fashion_mnist", 1, "sum of 10"), ("fashion_mnist", 16, "local"), ("mnist5k", 1, "sum of 5")):
+        first, last = (f"{shares[(*place, stage)]:.2f}".removeprefix("0") for stage in ("start", "end"))
+        assert f"{first} → {last}" in page, place

@@ -127,3 +127,14 @@ def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
     noisy = found[found.target == 8]
     assert (noisy.epsilon <= 8).all()
     assert np.isinf(found[np.isinf(found.target)].epsilon).all()
+
+
+def test_the_page_says_that_exposure_starts_at_chance() -> None:
+    page, table = " ".join((FOLDER / "README.md").read_text().split()), pd.read_csv(FOLDER / "results.csv")
+    place = (
+        (table.place == "none") & (table.data == "digits") & (table.metric == "exposure") & (table.level == "global")
+    )
+    (row,) = table[place].itertuples()
+    assert row.low < row.null < row.high, "the exposure of the aggregate is not told from chance"
+    assert f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}] bits, and {row.null:.2f} is chance" in page
+    assert (table[table.metric == "exposure"].saturated == (table[table.metric == "exposure"].value >= 8.469)).all()
