@@ -165,15 +165,22 @@ def decreed(run: int, client: int = 0) -> Transition:
     return transition(run, 2, client, params, params, 15)
 
 
-def test_a_tie_is_not_right_and_neither_is_nan() -> None:
-    lab = Scripted(table={0: np.zeros(10), 1: np.full(10, np.nan), 2: np.where(np.arange(10) == 3, np.nan, 0.0)})
-    for run in (0, 1, 2):
-        values = {r.metric: r.value for _, r in Utility().observe([decreed(run)], lab)}
-        loss_gap = values.pop("generalisation_loss_gap")
-        assert abs(loss_gap) < 1e-12 if run == 0 else math.isnan(loss_gap), (
-            "a constant model fits nothing; NaN is not a loss"
-        )
-        assert values == {"test_accuracy": 0.0, "train_accuracy": 0.0, "generalisation_gap": 0.0}
+def test_a_tie_is_not_right() -> None:
+    values = {r.metric: r.value for _, r in Utility().observe([decreed(0)], Scripted(table={0: np.zeros(10)}))}
+    assert abs(values.pop("generalisation_loss_gap")) < 1e-12, "a constant model fits nothing"
+    assert values == {"test_accuracy": 0.0, "train_accuracy": 0.0, "generalisation_gap": 0.0}
+
+
+def test_a_model_that_has_diverged_is_neither_right_nor_wrong() -> None:
+    """One of four models answers: the mean is its own, and n says that it is one."""
+    broken = {1: np.full(10, np.nan), 2: np.where(np.arange(10) == 3, np.nan, 0.0), 3: np.full(10, np.inf)}
+    lab = Scripted(table={0: np.eye(10)[0], **broken})
+    for run in broken:
+        for _, reading in Utility().observe([decreed(run)], lab):
+            assert (math.isnan(reading.value), reading.n) == (True, 0), reading.metric
+    found = summed([decreed(run) for run in range(4)], lab)
+    assert found["test_accuracy"].value == pytest.approx(np.mean(lab.federation.test.targets == 0))
+    assert {reading.n for reading in found.values()} == {1}
 
 
 def test_the_interval_takes_runs_as_clusters() -> None:

@@ -18,16 +18,17 @@ def answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntA
     """(2, T, n): whether each of T models is right about each of n rows (0 or 1), and its loss in nats.
 
     A row is right where the logit of its label beats every other strictly; of texts both are means over the places that
-    are asked for. Of a model that has diverged nothing is right, and losses are NaN.
+    are asked for. Where the logits of a model are not finite it has diverged, and both are NaN: it answers nothing.
     """
     found = np.empty((2, len(models), len(inputs)))
     outputs = context.federation.num_classes * math.prod(targets.shape[1:])
     for some, part in pieces(len(models), len(inputs), outputs):
         logits = context.logits(models[some], inputs[part])
         own = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
-        # It beats all others but itself; nothing beats NaN, and NaN beats nothing.
-        beats = (own > logits).sum(axis=-1) == logits.shape[-1] - 1
-        found[0, some, part] = over_what_is_asked(beats, targets[part])
         with np.errstate(invalid="ignore"):
-            found[1, some, part] = over_what_is_asked(np.logaddexp.reduce(logits - own, axis=-1), targets[part])
+            loss = np.logaddexp.reduce(logits - own, axis=-1)
+        # it beats all others but itself
+        beats = np.where(np.isnan(loss), np.nan, (own > logits).sum(axis=-1) == logits.shape[-1] - 1)
+        found[0, some, part] = over_what_is_asked(beats, targets[part])
+        found[1, some, part] = over_what_is_asked(loss, targets[part])
     return found

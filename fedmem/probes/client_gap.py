@@ -48,8 +48,8 @@ class ClientGap:
     - `levels`: where to measure.
 
     Guarantees: deterministic; reads `kept`; nothing is changed; what is read of a model does not depend on those beside
-    it. Where a client has no base rows, or there is no test set, there is no reading of it. A tie is not right; a model
-    that has diverged is never right, and its loss NaN.
+    it. Where a client has no base rows, or there is no test set, there is no reading of it. A tie is not right; of
+    a model that has diverged both are NaN, and it does not count.
 
     >>> ClientGap().levels
     ('local', 'global')

@@ -32,15 +32,16 @@ class Utility:
     - `generalisation_gap`: train minus test, model by model, -1..1, higher means more over-fitted. At level `local` it
       also holds the label skew of the client, since the test set is everybody's;
     - `generalisation_loss_gap`: mean cross-entropy on the test set minus that on the training rows, in nats, model by
-      model. It is the generalisation gap as the loss defines it, and is higher for more over-fitted models, too; NaN
-      where a model has diverged.
+      model. It is the generalisation gap as the loss defines it, and is higher for more over-fitted models, too.
 
     An example is right when the logit of its label is strictly larger than every other, so a constant model is never
-    right. One reading of each metric for each model; NaN, with n = 0, without training rows or without a test set.
+    right. One reading of each metric for each model; NaN, with n = 0, without training rows or without a test set, and
+    for a model that has diverged: NaN is no answer, so it is neither right nor wrong.
 
     `summarise` adds one row of each metric for each level and round (run and client -1): the mean over n models, with
     Student's t interval (95 %) over runs, NaN with a single run. A model without training rows counts for
-    `test_accuracy` alone; with no model to average the mean is NaN. The last observed round is repeated as FINAL.
+    `test_accuracy` alone, a diverged one for nothing, which n shows; with no model to average the mean is NaN. The last
+    observed round is repeated as FINAL.
 
     Fields
 
