@@ -66,18 +66,19 @@ def with_guests(
     return total, count
 
 
-def stated(clip: float, noise: float | None, divisor: float, independent: bool = True) -> dict[str, float]:
+def stated(clip: float, noise: float | None, divisor: float) -> dict[str, float]:
     """What a noisy strategy states about the release of a round, for those who test it against messages.
 
     `before + (sum_k a_k min(1, S / |d_k|) d_k + noise S n) / divisor`, with n standard normal: `clip` is S, NaN where
-    it is not released, `noise` the standard deviation in units of S, `independent` 1 where it is independent of that
-    of all other rounds, `canary_length` how long the updates of canary clients are before they are clipped, in clips.
+    it is not released, `noise` the standard deviation in units of S, `canary_length` how long the updates of canary
+    clients are before they are clipped, in clips. Noise is independent of that of other rounds, unless a tree is stated
+    beside it: the `place` of the round, the `deviation` of the change and that of its `new` draws in units of a draw,
+    and the coefficients `left:0`, ... of the nodes to the left.
     """
     return {
         "clip": clip,
         "noise": noise or 0.0,
         "divisor": divisor,
-        "independent": float(independent),
         "canary_length": CANARY_LENGTH,
     }
 

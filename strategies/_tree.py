@@ -71,20 +71,21 @@ def climbed(fresh: Arrays, below: list[Arrays], own: bool) -> Arrays:
     return node
 
 
-def change_variance(place: int, own: bool) -> float:
-    """The variance of what the noise of the prefix changes by in the round at this place of a tree, counted from 1.
+def change_of(place: int, own: bool) -> tuple[float, float, list[float]]:
+    """What the noise of the prefix changes by in the round at this place of a tree, counted from 1.
 
-    It is that of the highest node that ends now less the nodes to its left, `climbed(...) - sum of below`, in units of
-    the variance of a draw.
+    It is the highest node that ends now less the nodes to its left, `climbed(...) - sum of below`: a sum of draws that
+    are new in this round, and of the nodes to the left. Its variance, that of the new draws alone, and the coefficients
+    of the nodes to the left, the lowest level first; variances in units of that of a draw.
 
-    >>> [round(change_variance(place, own=True), 2) for place in (1, 2, 3, 4)]
+    >>> [round(change_of(place, own=True)[0], 2) for place in (1, 2, 3, 4)]
     [1.0, 2.0, 1.0, 3.0]
-    >>> [round(change_variance(place, own=False), 2) for place in (1, 2, 3, 4)]
-    [1.0, 1.0, 1.0, 1.19]
+    >>> [round(change_of(place, own=False)[0], 2) for place in (1, 2, 3, 4)]
+    [1.0, 1.0, 1.0, 1.38]
     """
     highest = top(place)
     if own:
-        return 1.0 + highest
+        return 1.0 + highest, 1.0, [-1.0] * highest
     # coefficients of the fresh draws, and of the nodes to the left, whose variances are known
     fresh, variance = [1.0], 1.0
     left: list[float] = []
@@ -94,8 +95,9 @@ def change_variance(place: int, own: bool) -> float:
         variance = 2 * variance / (1 + 2 * variance)
         fresh = [(1 - variance) * value for value in fresh] + [variance]
         left = [(1 - variance) * value for value in left] + [1 - variance]
-    changed = sum((value - 1) * (value - 1) * var for value, var in zip(left, variances, strict=True))
-    return sum(value * value for value in fresh) + changed
+    left = [value - 1 for value in left]
+    new = sum(value * value for value in fresh)
+    return new + sum(value * value * var for value, var in zip(left, variances, strict=True)), new, left
 
 
 def zeros_of(before: Arrays) -> Arrays:

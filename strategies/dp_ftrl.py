@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from strategies._geometry import over
 from strategies._private import clipped_sum, noise_like, stated, with_guests
 from strategies._rule import Arrays, Round, ServerRule
-from strategies._tree import change_variance, climbed, levels_of, moved_by_one, top, zeros_of
+from strategies._tree import change_of, climbed, levels_of, moved_by_one, top, zeros_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +87,10 @@ class TreeAggregation(ServerRule):
         if self.momentum and number > 1:
             return None
         place = (number - 1) % self.restart + 1 if self.restart else number
-        noise = (self.noise_multiplier or 0.0) * change_variance(place, own=not self.honaker) ** 0.5
-        return stated(self.clip, noise, self.cohort / self.eta, independent=False)
+        variance, new, left = change_of(place, own=not self.honaker)
+        tree = {"place": float(place), "deviation": variance**0.5, "new": new**0.5}
+        tree |= {f"left:{level}": value for level, value in enumerate(left)}
+        return stated(self.clip, (self.noise_multiplier or 0.0) * variance**0.5, self.cohort / self.eta) | tree
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """Rounds so far, nodes by level, and the velocity where there is one."""

@@ -13,8 +13,9 @@ from fedmem.bank import simulate
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
 from fedmem.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections
+from fedmem.probes.mechanism import _of_new_draws
 from fedmem.promise_sections import mechanism
-from fedmem.types import FINAL, Measurement
+from fedmem.types import FINAL, Measurement, Reading
 from strategies._rule import ServerRule
 from strategies.dp_ftrl import TreeAggregation
 from tests.broken_mechanisms import BROKEN, broken
@@ -58,10 +59,7 @@ def outcome(scenario: Any, name: str) -> tuple[list[str], list[Measurement]]:
     return mechanism_alarms.alarms(scenario, rows), list(rows)
 
 
-# the noise of a tree is correlated between rounds by design, so that noise that repeats itself is not looked for
-CASES = [
-    (kind, name) for kind in SERVERS for name in ("healthy", *BROKEN[:-1]) if (kind, name) != ("dp_ftrl", "same_noise")
-]
+CASES = [(kind, name) for kind in SERVERS for name in ("healthy", *BROKEN[:-1])]
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
@@ -91,17 +89,17 @@ def test_the_smallest_array_without_noise_is_found() -> None:
     assert "noise variance, server, array=output.bias" in found[0]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"strategy": {**SERVERS["dp_fedavg"], "cap": 20}},
-        {"strategy": {**SERVERS["dp_fedavg"], "canary_clients": 30, "cohort": 35}, "probes": [*PROBE, CANARIES]},
-        {"strategy": {**SERVERS["dp_ftrl"], "honaker": False, "restart": 3}, "rounds": 7},
-        {"strategy": {**SERVERS["dp_ftrl"], "eta": 0.5, "momentum": 0.9}},
-        {"client": {**PRIVATE, "momentum": 0.9, "decay": 0.8}, "defences": [{"kind": "quantise"}]},
-        {"sampler": {"kind": "poisson", "rate": 0.3}, "strategy": {**SERVERS["dp_fedavg"], "cohort": 1.5}},
-    ],
-)
+HEALTHY: list[dict[str, Any]] = [
+    {"strategy": {**SERVERS["dp_fedavg"], "cap": 20}},
+    {"strategy": {**SERVERS["dp_fedavg"], "canary_clients": 30, "cohort": 35}, "probes": [*PROBE, CANARIES]},
+    {"strategy": {**SERVERS["dp_ftrl"], "honaker": False, "restart": 3}, "rounds": 7},
+    {"strategy": {**SERVERS["dp_ftrl"], "eta": 0.5, "momentum": 0.9}},
+    {"client": {**PRIVATE, "momentum": 0.9, "decay": 0.8}, "defences": [{"kind": "quantise"}]},
+    {"sampler": {"kind": "poisson", "rate": 0.3}, "strategy": {**SERVERS["dp_fedavg"], "cohort": 1.5}},
+]
+
+
+@pytest.mark.parametrize("changes", HEALTHY)
 def test_whatever_else_a_healthy_mechanism_does_is_no_alarm(changes: dict[str, Any]) -> None:
     found, rows = outcome(made(**changes), "healthy")
     assert not found
@@ -141,7 +139,7 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
 
     from strategies._rule import Round
 
-    runs = 4000
+    runs = 2000
     before = {"w": torch.zeros(runs, 1, dtype=torch.float64)}
     nobody = torch.full((runs, 1), -1)
     for tree in (
@@ -150,6 +148,8 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
     ):
         assert isinstance(tree, ServerRule)
         state, now = tree.state(before, 1), before
+        releases: dict[tuple[str, int, int, int], Any] = {}
+        rows: list[Measurement] = []
         for number in range(1, 9):
             round = Round(
                 number=number,
@@ -165,8 +165,20 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
             stated = tree.stated(number)
             assert stated is not None
             expected = (stated["noise"] * stated["clip"]) ** 2
+            assert stated["noise"] == pytest.approx(0.5 * stated["deviation"])
             assert np.mean(changed**2) == pytest.approx(expected, rel=0.1)
             now = after
+            releases["server", 0, -1, number] = changed[:, 0] / expected**0.5
+            for name in ("place", "deviation", "new", *(name for name in stated if name.startswith("left:"))):
+                reading = Reading(metric="tree", value=stated[name], n=1, setting=f"server,{name}")
+                rows.append(
+                    Measurement(run=0, round=number, level="global", client=-1, source="mechanism", reading=reading)
+                )
+        drawn = np.array([value for _, value in sorted(_of_new_draws(releases, rows).items())])
+        # standard normal and independent, which the changes themselves are not
+        assert np.corrcoef(drawn) == pytest.approx(np.eye(8), abs=0.08)
+        assert (drawn**2).mean(axis=1) == pytest.approx(np.ones(8), rel=0.1)
+        assert np.abs(np.corrcoef(np.array(list(releases.values()))) - np.eye(8)).max() > 0.3
 
 
 # --- the statistics ---------------------------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ class Mechanism:
 
     Covered are `dp_fedavg`, `dp_ftrl` and `dp_sgd`. Of `dp_adaptive` the clip of later rounds is not released; there
     the noise level is tested in round 1 alone, and in later rounds the ratio of arrays and correlations. Of `dp_ftrl`
-    the noise of rounds is correlated by design, so that correlation between rounds is not tested. Rounds that are not
+    the noise of rounds is correlated by design: there the draws that are new in each round are compared, from the first
+    round of a tree on, as long as every round is observed. With momentum only round 1 is tested. Rounds that are not
     observed are not tested.
 
     Fields
@@ -156,7 +157,10 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
     )
     if not known:
         release = _with_clip(release, stated["noise"])
-    yield from _read(release, "server", one.round, context, known=known, independent=bool(stated["independent"]))
+    yield from _read(release, "server", context, known=known)
+    for name, value in stated.items():
+        if name in ("place", "deviation", "new") or name.startswith("left:"):
+            yield Reading(metric="tree", value=value, n=1, setting=f"server,{name}")
 
 
 def _canaries(one: Transition, context: Context) -> FloatArray | None:
@@ -206,7 +210,7 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
             scale=how.noise_multiplier * how.clip,
             arrays={name: before[name].numel() for name in sorted(before)},
         )
-        yield from _read(release, f"step={step + 1}", one.round, context)
+        yield from _read(release, f"step={step + 1}", context)
         before, velocity = after, moved
 
 
@@ -252,11 +256,9 @@ def _members(batches: np.ndarray, rows: np.ndarray) -> BoolArray:
 def _read(
     release: Release,
     who: str,
-    number: int,
     context: Context,
     *,
     known: bool = True,
-    independent: bool = True,
 ) -> Iterator[Reading]:
     """The readings of one release; where its scale is not `known`, of all arrays but the largest."""
     noise = release.noise
@@ -271,8 +273,7 @@ def _read(
     if known:
         inside, dimension = release.in_span(context.stream("span"))
         yield Reading(metric="noise_in_span", value=inside, n=dimension, setting=who)
-    if independent:
-        yield from _projected(noise, who, context)
+    yield from _projected(noise, who, context)
 
 
 def _projected(values: FloatArray, who: str, context: Context) -> Iterator[Reading]:
@@ -315,6 +316,39 @@ def _scores(rows: Sequence[Measurement]) -> Iterator[Test]:
             yield f"{what},{setting}", p_of_mean(np.array([one.value for one in own])), len(own)
 
 
+Releases = dict[tuple[str, int, int, int], FloatArray]
+"""Projections (J,) of the noise by who released it, run, client and round."""
+
+
+def _of_new_draws(releases: Releases, rows: Sequence[Measurement]) -> Releases:
+    """The same, where the noise is that of a tree, of the draws that are new in each round: these are independent.
+
+    The change of the prefix in a round is a sum of new draws and of the nodes to the left, which differences of earlier
+    prefixes give: the node of level l to the left of place t is `N(t - 2^l) - N(t - 2^(l + 1))`. Rounds of a tree after
+    one that was not observed are left out.
+    """
+    trees: dict[tuple[int, int], dict[str, float]] = {}
+    for one in rows:
+        if one.reading.metric == "tree":
+            trees.setdefault((one.run, one.round), {})[one.reading.setting.partition(",")[2]] = one.reading.value
+    found = {key: value for key, value in releases.items() if (key[1], key[3]) not in trees or key[0] != "server"}
+    prefixes: dict[int, FloatArray] = {}
+    for key in sorted(releases.keys() - found.keys(), key=lambda key: (key[1], key[3])):
+        tree = trees[key[1], key[3]]
+        place, change = int(tree["place"]), releases[key] * tree["deviation"]
+        if place == 1:
+            prefixes = {0: np.zeros_like(change)}
+        if place - 1 not in prefixes:
+            prefixes = {}
+            continue
+        prefixes[place] = prefixes[place - 1] + change
+        for level in range(sum(name.startswith("left:") for name in tree)):
+            node = prefixes[place - 2**level] - prefixes[place - 2 ** (level + 1)]
+            change = change - tree[f"left:{level}"] * node
+        found[key] = change / tree["new"]
+    return found
+
+
 def _correlations(rows: Sequence[Measurement]) -> Iterator[Test]:
     """Between releases that should know nothing of each other."""
     vectors: dict[tuple[str, int, int, int], list[float]] = {}
@@ -323,15 +357,16 @@ def _correlations(rows: Sequence[Measurement]) -> Iterator[Test]:
             who = one.reading.setting.rpartition(",")[0]
             vectors.setdefault((who, one.run, one.client, one.round), []).append(one.reading.value)
     releases = {key: np.array(value) for key, value in vectors.items() if not np.isnan(value).any()}
+    releases = _of_new_draws(releases, rows)
     pairs: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
     # each release with the one before it: of the round before, the run before, the client before
     for place, name in ((3, "rounds"), (1, "runs"), (2, "clients")):
         chains: dict[tuple[str | int, ...], list[tuple[int, FloatArray]]] = {}
         for key, value in releases.items():
             chains.setdefault((*key[:place], *key[place + 1 :]), []).append((int(key[place]), value))
-        for (who, *_), chain in chains.items():
+        for others, chain in chains.items():
             ordered = [value for _, value in sorted(chain, key=lambda pair: pair[0])]
-            pairs.setdefault(f"correlation of {name},{who}", []).extend(
+            pairs.setdefault(f"correlation of {name},{others[0]}", []).extend(
                 (b, a) for a, b in pairwise(ordered) if len(a) == len(b)
             )
     first = {key[1:]: value for key, value in releases.items() if key[0] == "step=1"}
