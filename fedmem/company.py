@@ -7,6 +7,7 @@ same data share one federation. Each ends with the bytes that `fedmem run` gives
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fedmem.errors import FedmemError
+from fedmem.errors import BusyError, FedmemError, FolderError
 from fedmem.guarding import Rescuing
-from fedmem.running import built, compute, folder_of, run, served, settled
+from fedmem.running import built, compute, folder_of, served, settled
 
 if TYPE_CHECKING:
     from fedmem.engines.together import Seat
@@ -90,29 +91,39 @@ def run_all(
       has changed since;
     - each folder holds the same measurements, evidence and parameters as if its scenario had been run alone;
     - a folder appears as soon as its scenario is done, so that whoever is killed has lost only what was under way;
+    - a scenario that another process runs is left to it, and its result is taken when it is there;
     - a scenario that fails takes no other with it.
 
     Errors: `FolderError` before anything is trained, where a folder cannot be used.
     """
-    from fedmem.forks import Alone, Forks, can_fork
+    from fedmem.forks import Alone, Died, Forks, can_fork
     from fedmem.results import check_place, is_finished
     from fedmem.speed import workers_of
 
     folders = [folder_of(scenario, out) for scenario in scenarios]
     there = [i for i, folder in enumerate(folders) if is_finished(folder) and not force]
     for i, folder in enumerate(folders):
+        if i not in there:
+            try:
+                check_place(folder, force=force)
+            except FolderError:
+                if force or not is_finished(folder):
+                    raise
+                there.append(i)  # finished by another process a moment ago
         if i in there:
             served(_settled(scenarios[i]), folder)
-        else:
-            check_place(folder, force=force)
     ended: dict[int, FedmemError | None] = {}
+    elsewhere: list[int] = []
 
     def hear(_: str, told: tuple[str, int, Any]) -> None:
         what, place, value = told
-        if what == "going":
+        if what == "busy":
+            elsewhere.append(place)
+        elif what == "going":
             if tally is not None:
                 tally.going(place, value)
-        elif place not in ended:  # a process that died may have finished some
+        elif place not in ended and not (place in elsewhere and isinstance(value, Died)):
+            # a process that died may have finished some
             ended[place] = value
             if tally is not None:
                 tally.ended(place, value)
@@ -129,9 +140,10 @@ def run_all(
 
     with Forks(train, hear) if workers > 1 and can_fork() else Alone(train, hear) as crew:
         _work_off(banks, crew, workers, partial(hear, ""))
-    for i in apart:
-        tell = partial(hear, "")
-        _attempt(i, partial(run, missing[i], out=out, force=force, progress=_Told(i, tell)), tell)
+    tell = partial(hear, "")
+    for i in (*apart, *elsewhere):
+        work = partial(_by_itself, missing[i], folders[i], force=force, progress=_Told(i, tell))
+        _attempt(i, work, tell)
     return [
         Outcome(scenario=scenario, folder=folder, there=i in there, error=ended.get(i))
         for i, (scenario, folder) in enumerate(zip(scenarios, folders, strict=True))
@@ -246,7 +258,8 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
         for i in company:
             scenario, started = scenarios[i], time.perf_counter()
             federation = federations[data_of(scenario)]
-            work = partial(compute, scenario, federation, folders[i], started, force=force, progress=_Told(i, tell))
+            how: dict[str, Any] = {"force": force, "progress": _Told(i, tell), "patience": 0.0}
+            work = partial(compute, scenario, federation, folders[i], started, **how)
             if len(company) == 1:
                 _attempt(i, work, tell)
                 continue
@@ -283,6 +296,17 @@ def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
     return _width(scenario) * Cohorts.draw(scenario, federation).widest * model
 
 
+def _by_itself(scenario: Scenario, folder: Path, *, force: bool, progress: _Told) -> None:
+    """Run one scenario; another process that runs it is waited for, however long it takes."""
+    from fedmem.results import is_finished
+    from fedmem.shards import wait_for
+
+    started = time.perf_counter()
+    wait_for(folder)
+    if force or not is_finished(folder):
+        compute(scenario, built(scenario), folder, started, force=force, progress=progress, patience=math.inf)
+
+
 def _seated(place: int, work: Callable[..., object], tell: Tell, seat: Seat) -> None:
     _attempt(place, partial(work, executor=seat), tell)
 
@@ -298,6 +322,9 @@ def _succeeds(place: int, work: Callable[[], object], tell: Tell) -> bool:
     try:
         with Rescuing():
             work()
+    except BusyError:
+        tell(("busy", place, None))
+        return False
     except FedmemError as error:
         tell(("ended", place, error))
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def put(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
     frame = pd.DataFrame(rows)
     for ending in ("csv", "parquet"):
-        partial = folder / f".{name}.{ending}"
+        partial = folder / f".{name}.{os.getpid()}.{ending}"
         if ending == "csv":
             frame.to_csv(partial, index=False)
         else:

@@ -71,3 +71,7 @@ class FolderError(RunError):
     """A folder that was named cannot be used: it is no finished run, or nothing can be written there."""
 
     exit_code = 2
+
+
+class BusyError(FolderError):
+    """Another process computes the run of this folder."""

@@ -133,9 +133,7 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
             yield partial
             for place in (*(path for path in sorted(partial.rglob("*")) if path.is_file()), partial):
                 _sync(place)
-            if os.path.lexists(folder):
-                folder.rename(replaced)
-            partial.rename(folder)
+            _put_in_place(partial, folder, replaced, force=force)
             _sync(parent)
     except BaseException:
         if os.path.lexists(replaced) and not os.path.lexists(folder):
@@ -150,6 +148,38 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
             replaced.unlink()  # what it leads to is not ours
         else:
             shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def one_at_a_time(file: Path) -> Iterator[None]:
+    """Holds a lock on this file until the block ends; another process that holds it is waited for."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with file.open("w") as stream:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _put_in_place(partial: Path, folder: Path, replaced: Path, *, force: bool) -> None:
+    """Renames `partial` to `folder`, and what was there to `replaced`, while other processes may do the same."""
+    for _ in range(100):
+        if force or not is_finished(folder):
+            with suppress(FileNotFoundError):
+                folder.rename(replaced)
+        try:
+            partial.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if not force:
+            check_place(folder)
+        shutil.rmtree(replaced, ignore_errors=True)  # another process was faster; its folder is replaced next
+    raise RunError(f"{folder} is written by other processes all the time; end them, and run the same command again")
 
 
 @contextmanager

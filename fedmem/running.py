@@ -48,7 +48,12 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
         folder = folder_of(scenario, out)
         if is_finished(folder) and not force:
             return served(scenario, folder)
-        check_place(folder, force=force)
+        try:
+            check_place(folder, force=force)
+        except FolderError:
+            if force or not is_finished(folder):
+                raise
+            return served(scenario, folder)  # finished by another process a moment ago
         started = time.perf_counter()
         return compute(scenario, built(scenario), folder, started, force=force, progress=progress)
 
@@ -99,27 +104,32 @@ def compute(
     force: bool,
     progress: Progress | None = None,
     executor: Executor | None = None,
+    patience: float | None = None,
 ) -> Path:
     """Run a scenario whose federation is built and whose place is free; by an executor of others, if one is given.
 
-    See `run`, which calls this, for guarantees and errors. `started` is when that was, by `time.perf_counter`.
+    See `run`, which calls this, for guarantees and errors. `started` is when that was, by `time.perf_counter`. Another
+    process that computes the same run is waited for, `patience` seconds at most, a moment by default; what it has
+    finished is taken. Errors: also `BusyError` where it is not done by then.
     """
     from fedmem import records
     from fedmem.memory import room_of
     from fedmem.provenance import provenance_of
     from fedmem.results import is_finished
-    from fedmem.shards import claim, place_of
+    from fedmem.shards import claim
 
     records.require(scenario, federation)
     # read before the training, during which files may change
     job = _Job(scenario, federation, folder, started, provenance_of(scenario), force)
-    if scenario.runs <= room_of(scenario, federation).shard and not place_of(folder).exists():
-        _compute(job, None, progress, executor)
-        return folder
-    with claim(folder, force=force) as shards:
+    with claim(folder, force=force, patience=patience) as shards:
         if is_finished(folder) and not force:
             return folder  # by another process, while this one waited
-        _compute(job, shards, progress, executor)
+        divided = scenario.runs > room_of(scenario, federation).shard or shards.any
+        try:
+            _compute(job, shards if divided else None, progress, executor)
+        except FolderError:
+            if force or not is_finished(folder):
+                raise  # else by another process, on a file system without locks
     return folder
 
 
@@ -139,7 +149,7 @@ def served(scenario: Scenario, folder: Path) -> Path:
             f"at the old results with: fedmem report {folder}"
         )
     if place_of(folder).exists():
-        with suppress(FolderError), claim(folder):
+        with suppress(FolderError), claim(folder, patience=0.0):
             pass
     return folder
 

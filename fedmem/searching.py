@@ -14,6 +14,7 @@ from fedmem.contrasts import mean_of
 from fedmem.crossing import Cell, Setting, cross
 from fedmem.errors import Problem, RunError, ScenarioError
 from fedmem.naming import check_metric
+from fedmem.results import one_at_a_time
 from fedmem.seeding import stream
 from fedmem.sweep_file import Axis, Search, Sweep
 from fedmem.sweep_runs import Failures, Swept, compared, folder_of, run_cells, write_results
@@ -38,7 +39,8 @@ def search(
     """Run the search of a sweep until it has its trials; see `sweep` for arguments, guarantees and errors.
 
     A trial is a setting with all seeds, its objectives are means over them. Settings of one batch are proposed before
-    any of them is known. A trial whose runs fail, or whose setting is no scenario, has failed and counts.
+    any of them is known. A trial whose runs fail, or whose setting is no scenario, has failed and counts. Another
+    process at the same search is waited for.
     """
     wanted = plan.search
     assert wanted is not None
@@ -50,11 +52,19 @@ def search(
         metric = text.partition(",")[0].strip()
         check_metric(metric, [cell.scenario for cell in first], path="search.directions")
     folder = folder_of(plan, first[0], out)
+    with one_at_a_time(folder / ".study.lock"):
+        how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "tally": tally}
+        return _tried(plan, base, folder, how, retry_failed=retry_failed)
+
+
+def _tried(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, retry_failed: bool) -> Swept:
+    """All trials, in the process that holds the study."""
+    wanted, out = plan.search, how["out"]
+    assert wanted is not None
     failures = Failures(folder)
     study, storage = _study(folder, wanted)
     try:
         cells: dict[str, Cell] = {}
-        how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "tally": tally}
         for trials in _batches(study, plan, wanted):
             settings = {trial.number: _setting(plan, trial.params) for trial in trials}
             crossed, wrong = _crossed(base, plan, settings)

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.errors import FolderError, RunError
+from fedmem.errors import BusyError, RunError
 from fedmem.joining import Lost, Simulated
 from fedmem.results import write_params, writing
 from fedmem.roster import Picked, Pilot
@@ -113,6 +113,11 @@ class Shards:
         self.place = place
         self._lock = lock
         self.made: Made = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether there are shards."""
+        return bool(_found(self.place))
 
     def let_go(self) -> None:
         """What a fork does first: the lock stays with its parent, and ends with it."""
@@ -277,8 +282,10 @@ def name_of(shard: range) -> str:
 
 
 @contextmanager
-def claim(folder: Path, *, force: bool = False) -> Iterator[Shards]:
+def claim(folder: Path, *, force: bool = False, patience: float | None = None) -> Iterator[Shards]:
     """Holds the shards of this run until the block ends; with `force` those that are there are removed first.
+
+    Another process that holds them is waited for, `patience` seconds at most, by default `PATIENCE_SECONDS`.
 
     Guarantees:
 
@@ -286,11 +293,11 @@ def claim(folder: Path, *, force: bool = False) -> Iterator[Shards]:
     - a block that ends without an error has used its shards: they are removed;
     - after an error they stay; where there are none, nothing stays.
 
-    Errors: `FolderError` where another process holds them.
+    Errors: `BusyError` where another process holds them.
     """
     place = place_of(folder)
     made = [parent for parent in (place.parent, *place.parent.parents) if not parent.exists()]
-    lock = _locked(place, folder)
+    lock = _locked(place, folder, PATIENCE_SECONDS if patience is None else patience)
     shards = Shards(place, lock)
     try:
         if force:
@@ -308,14 +315,36 @@ def claim(folder: Path, *, force: bool = False) -> Iterator[Shards]:
         shards.let_go()
 
 
-def _locked(place: Path, folder: Path) -> int | None:
+def wait_for(folder: Path) -> None:
+    """Returns when no other process holds the shards of this run; does not take them."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    while True:
+        try:
+            lock = os.open(place_of(folder) / "lock", os.O_RDWR)
+        except OSError:
+            return  # there is none
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:
+            return  # no locks here
+        finally:
+            os.close(lock)
+
+
+def _locked(place: Path, folder: Path, patience: float) -> int | None:
     """The lock of this place, which is made. Where the system has none, renaming alone keeps shards whole."""
     try:
         import fcntl
     except ImportError:
         place.mkdir(parents=True, exist_ok=True)
         return None
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + patience
     while True:
         place.mkdir(parents=True, exist_ok=True)
         try:
@@ -331,10 +360,10 @@ def _locked(place: Path, folder: Path) -> int | None:
         except FileNotFoundError:
             pass
         except BlockingIOError:
-            if time.monotonic() > end:
+            if time.monotonic() >= end:
                 holder = os.read(lock, 300).decode(errors="replace") or "unknown"
                 os.close(lock)
-                raise FolderError(
+                raise BusyError(
                     f"{folder} is being computed by another process ({holder}); wait until that is done, or end it, "
                     "then run the same command again"
                 ) from None

@@ -65,11 +65,15 @@ class Failures:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "failed.json"
+        self.known = self._read()
+
+    def _read(self) -> dict[str, str]:
         found = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
-        self.known: dict[str, str] = {str(key): str(value) for key, value in found.items()}
+        return {str(key): str(value) for key, value in found.items()}
 
     def note(self, key: str, error: FedmemError | None) -> None:
         """This run has failed, or has not."""
+        self.known = self._read()  # another process may have noted some
         before = dict(self.known)
         self.known.pop(key, None)
         if error is not None:
