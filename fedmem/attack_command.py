@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ def attack_files(
     import torch
 
     check_place(out, force=force)
+    if not 0 <= seed < 2**63:
+        raise ComponentError("--seed", f"should be from 0 to 2^63 - 1, got {seed}")
     known = _known(given)
     tree: dict[str, Any] = {"model": {"kind": model}, "attack": {"kind": attack}}
     problems = override(tree, overrides, Origin("the command", {}))
@@ -54,6 +57,10 @@ def attack_files(
     odd = sorted(set(tree) - {"model", "attack"})
     if odd:
         raise ScenarioError([Problem(path=odd[0], message="--set changes fields of model and attack alone")])
+    for name in ("model", "attack"):
+        if not isinstance(tree[name], dict):
+            problem = f"should be a mapping of a kind and its fields, got {tree[name]!r}; change one field of it"
+            raise ScenarioError([Problem(path=name, message=problem, source=f"--set {name}=")])
     built = _attack(tree["attack"])
     with lend(max(1, cores() // torch.get_num_threads())):
         done = attacking.attack(
@@ -110,7 +117,13 @@ def _whole(option: str, text: str) -> list[int]:
         raise ComponentError(option, f"should be whole numbers with commas between, got {text!r}") from error
     if option == "--shape" and min(found) < 1:
         raise ComponentError(option, f"sizes should be at least 1, got {text!r}")
+    if math.prod(max(1, abs(number)) for number in found if option == "--shape" or abs(number) > _MOST) > _MOST:
+        raise ComponentError(option, f"should stay below {_MOST}, in all where it is a shape, got {text!r}")
     return found
+
+
+_MOST = 10**7
+"""Values of one input, and the largest label, beyond what any model takes."""
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:
@@ -137,7 +150,7 @@ def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
     """One of our models, or a torch module of the user's, made with the fields of `--set model.…`."""
     from torch import nn
 
-    kind = str(tree["kind"])
+    kind = str(tree.get("kind"))
     if ":" in kind:
         cls = catalogue.imported(kind)
         if issubclass(cls, nn.Module):
@@ -170,14 +183,17 @@ def _inputs(file: Path | None) -> Images | None:
     if file is None:
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise FolderError(f"{file}: is one array; save it as an .npz with np.savez(file, inputs=…)")
+        with loaded as arrays:
             names = arrays.files
             if "inputs" not in names and len(names) != 1:
                 raise FolderError(f"{file}: has no array `inputs`, but {', '.join(names) or 'nothing'}")
             return np.asarray(arrays["inputs" if "inputs" in names else names[0]], dtype=np.float32)
     except FileNotFoundError as error:
         raise FolderError(f"{file}: there is no such file") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError, zipfile.BadZipFile) as error:
         raise FolderError(f"{file}: is no .npz of numbers ({error}); save it with np.savez(file, inputs=…)") from error
 
 

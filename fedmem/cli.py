@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 try:
+    import click
     import typer
+    import typer.core
 except KeyboardInterrupt:
     # so early that nothing has been started
     raise SystemExit(1) from None
@@ -26,7 +28,35 @@ if TYPE_CHECKING:
 
     from fedmem.scenario import Scenario
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; what is wrong with their arguments is said in a few lines."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click."""
+        with _brief():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See click."""
+        with _brief():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _brief() -> Iterator[None]:
+    """Messages about arguments repeat them, however long they are: the middle of long ones is left out."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.message = (
+            error.message if len(error.message) <= 600 else f"{error.message[:400]} … {error.message[-100:]}"
+        )
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="What do federated models memorise, where and when? From a scenario file to measured memorisation, exposure, "
     "membership and leakage, of local and global models.",
     epilog="Exit codes: 0 done, 1 a run failed or raised an alarm, 2 the scenario or the command is wrong.",
@@ -219,7 +249,7 @@ def compare(
             _console().print(Table(done.comparison), crop=False)
             typer.echo(f"Report: {done.path / 'comparison.html'}")
         if done.failed:
-            typer.echo(f"error: {done.told}", err=True)
+            _complain([f"error: {done.told}"])
             raise typer.Exit(1)
 
 
@@ -245,7 +275,7 @@ def sweep(
             done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
         typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
         if done.failed:
-            typer.echo(f"error: {told(done)}", err=True)
+            _complain([f"error: {told(done)}"])
             raise typer.Exit(1)
 
 
@@ -395,10 +425,10 @@ def attack_saved(
     after: Annotated[Path, typer.Argument(help="parameters after, or the gradient (--gradient)")],
     model: Annotated[str, typer.Option(help="kind of model, or module:Class of a torch module of yours")],
     shape: Annotated[str, typer.Option(help="of one input, such as 1,28,28")],
-    classes: Annotated[int, typer.Option(help="number of classes", min=1)],
-    images: Annotated[int, typer.Option(help="how many examples shaped the update", min=1)],
+    classes: Annotated[int, typer.Option(help="number of classes", min=1, max=10**6)],
+    images: Annotated[int, typer.Option(help="how many examples shaped the update", min=1, max=10**6)],
     lr: Annotated[float, typer.Option(help="learning rate of the client")],
-    steps: Annotated[int, typer.Option(help="local steps of the client", min=1)] = 1,
+    steps: Annotated[int, typer.Option(help="local steps of the client", min=1, max=10**6)] = 1,
     batch_size: Annotated[int | None, typer.Option(help="rows in a step; left out: all", show_default=False)] = None,
     attack: Annotated[str, typer.Option(help="kind of attack")] = "inverting_gradients",
     overrides: Annotated[
@@ -407,7 +437,7 @@ def attack_saved(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="of the examples, such as 3,5", show_default=False)] = None,
     in_order: Annotated[bool, typer.Option("--in-order", help="the labels are in the order of training")] = False,
-    clients: Annotated[int, typer.Option(help="of how many clients the update is the mean", min=1)] = 1,
+    clients: Annotated[int, typer.Option(help="of how many clients the update is the mean", min=1, max=10**9)] = 1,
     mode: Annotated[str, typer.Option(help="of the model while the client trained: train or eval")] = "train",
     mean: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None,
     std: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None,
@@ -578,10 +608,8 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
             found = error.problems
         elif isinstance(error, ComponentError):
             found = (Problem(path=error.path, message=error.message),)
-        for problem in found:
-            typer.echo(str(problem if scenario is None else scenario.place(problem)), err=True)
-        if not found:
-            typer.echo(f"error: {error}", err=True)
+        said = [str(problem if scenario is None else scenario.place(problem)) for problem in found]
+        _complain(said or [f"error: {error}"])
         raise typer.Exit(error.exit_code) from None
 
 
@@ -591,6 +619,14 @@ def _show_trace(error: BaseException) -> None:
         import traceback
 
         typer.echo("".join(traceback.format_exception(error)), err=True)
+
+
+def _complain(messages: Sequence[str]) -> None:
+    """Messages to standard error, cut to a few lines."""
+    from fedmem.errors import message_lines
+
+    for line in message_lines(messages):
+        typer.echo(line, err=True)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -118,13 +118,21 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         if not (match := re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?", part)):
             raise _wrong_seeds(text, "should be a range such as 0:10 (0 to 9), or single seeds such as 1,2,5")
-        first = int(match[1])
-        found += range(first, int(match[2])) if match[2] else [first]
+        first, stop = _seed(text, match[1]), _seed(text, match[2] or "0")
+        if match[2] and stop - first > 10**5:
+            raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
+        found += range(first, stop) if match[2] else [first]
     if not found or len(set(found)) < len(found):
         raise _wrong_seeds(text, f"names {'no seed' if not found else 'a seed twice'}; give each once, such as 0:10")
     if max(found) >= 2**63 or len(found) > 10**5:
         raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
     return tuple(found)
+
+
+def _seed(text: str, digits: str) -> int:
+    if len(digits.lstrip("0")) > 19:
+        raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
+    return int(digits.lstrip("0") or "0")
 
 
 def _wrong_seeds(text: str, message: str) -> ScenarioError:

@@ -5,6 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MOST_LINES = 20
+"""Lines of one message on the command line."""
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters; of a longer one the middle is left out.
+
+    >>> shortened("0123456789" * 3, 15)
+    '0123456 … 56789'
+    """
+    if len(text) <= most:
+        return text
+    end = (most - 3) // 2 - 1
+    return f"{text[: most - 3 - end]} … {text[-end:]}"
+
+
+def message_lines(messages: Sequence[str]) -> list[str]:
+    """The lines of several messages, `MOST_LINES` at most: of more, the last says how many messages are left out.
+
+    >>> message_lines(["one", "two\\n  three"])
+    ['one', 'two', '  three']
+    >>> message_lines([f"message {i}" for i in range(30)])[-2:]
+    ['message 18', '… and 11 more']
+    """
+    found: list[str] = []
+    for place, message in enumerate(messages):
+        lines = [shortened(line, 1500) for line in message.splitlines()] or ["is wrong"]
+        last = place == len(messages) - 1
+        if len(found) + len(lines) + (not last) > MOST_LINES:
+            room = MOST_LINES - 1 - len(found)
+            if not found:
+                return [*lines[:room], f"… and {len(lines) - room} more lines"]
+            return [*found, f"… and {len(messages) - place} more"]
+        found += lines
+    return found
+
 
 class FedmemError(Exception):
     """Base of every error that fedmem raises on purpose. The command line turns it into one message."""
@@ -22,9 +58,10 @@ class Problem:
     source: str = ""
 
     def __str__(self) -> str:
-        place = self.source + (f":{self.line}" if self.line is not None else "")
+        place = shortened(self.source, 200) + (f":{self.line}" if self.line is not None else "")
+        message = shortened(self.message or "is wrong", 1000)
         return "  ".join(
-            part for part in (place, f"{self.path}: {self.message}" if self.path else self.message) if part
+            part for part in (place, f"{shortened(self.path, 200)}: {message}" if self.path else message) if part
         )
 
 

@@ -129,7 +129,8 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
     sets = (federation.audit.examples, federation.test, federation.population)
     families = [part.inputs[0].nbytes * scenario.references for part in federation.references]
     held = sum(map(_bytes, (federation.store, *sets))) + sum(families)
-    lists = federation.fill.nbytes + federation.audit.is_in.nbytes + 8 * len(federation.store)
+    times = scenario.runs / max(1, min(scenario.runs, federation.audit.runs))  # a plan may look at some runs alone
+    lists = round((federation.fill.nbytes + federation.audit.is_in.nbytes) * times) + 8 * len(federation.store)
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
     saved, wide = passed(federation.model, federation.store.inputs[:1])
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)

@@ -49,7 +49,7 @@ class Plan:
     all rounds; `models` those that are looked at, by level; `sets` the examples that each of
     them is asked about; `evidence`, `references` the rows of these files. `memory` are bytes by purpose in each phase,
     `room` how training is cut and `roomy` how it would be without a budget; `disk` are bytes by file. Bytes are rough.
-    `exact` is False where cohorts are known only while training, or were drawn for the first rounds alone.
+    `exact` is False where cohorts are known only while training, or were drawn for the first rounds or runs alone.
     """
 
     runs: int
@@ -79,9 +79,14 @@ class Plan:
         return memory.largest(self.memory)
 
 
+RUNS_LOOKED_AT = 512
+"""Runs whose coins, fill-ins and cohorts are drawn for a plan, at most; counts of more runs are in proportion."""
+
+
 def lean(scenario: Scenario) -> Scenario:
     """The same without what is made for the run alone, and so much of it: enough to plan with."""
-    return scenario.model_copy(update={"references": 1, "initial_weights": "shared"})
+    runs = min(scenario.runs, RUNS_LOOKED_AT)
+    return scenario.model_copy(update={"references": 1, "initial_weights": "shared", "runs": runs})
 
 
 def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
@@ -106,14 +111,17 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
 
     if federation is None:
         federation = federations.build(lean(scenario))
-    cohorts = Cohorts.draw(scenario, federation)
+    some = scenario.model_copy(update={"runs": min(scenario.runs, federation.audit.runs)})
+    times = scenario.runs / some.runs
+    cohorts = Cohorts.draw(some, federation)
     needs = memory.needs_of(scenario, federation, cohorts.widest)
     # before batches are drawn: they may be too large for that
     room = memory.fitted(scenario, needs)
     work = _Work(scenario, federation, cohorts)
     drawn = [work.of(round) for round in range(1, cohorts.rounds + 1)]
-    trainings, steps, seen = (round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*drawn, strict=True))
-    models = _models(scenario, cohorts, trainings)
+    counted = [round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*drawn, strict=True)]
+    trainings, steps, seen = (round(count * times) for count in counted)
+    models = {level: round(count * times) for level, count in _models(some, cohorts, counted[0]).items()}
     sets = {
         "audit": len(federation.audit),
         "test": len(federation.test),
@@ -147,8 +155,11 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
             scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
         ),
         disk=_disk(scenario, federation, models, evidence),
-        precision=tuple(_precision(scenario, federation, cohorts)),
-        exact=cohorts.rounds == scenario.rounds and scenario.cohort == "sampler" and not looks_ahead,
+        precision=tuple(_precision(scenario, federation, cohorts, times)),
+        exact=cohorts.rounds == scenario.rounds
+        and some.runs == scenario.runs
+        and scenario.cohort == "sampler"
+        and not looks_ahead,
     )
 
 
@@ -214,19 +225,19 @@ def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts) -> list[Precision]:
-    """Kind by kind, from the coins as they fell."""
+def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, times: float) -> list[Precision]:
+    """Kind by kind, from the coins as they fell in the runs looked at; there are `times` as many."""
     from fedmem.roc import smallest_fpr
 
     audit = federation.audit
     counted = audit.holder_in
-    ins, outs = (audit.is_in & counted).sum(0), (~audit.is_in & counted).sum(0)
+    ins, outs = (audit.is_in & counted).sum(0) * times, (~audit.is_in & counted).sum(0) * times
     read = _read(scenario, federation, cohorts) & (ins > 0) & (outs > 0)
     found = []
     for kind in audit.kinds:
         chosen = np.flatnonzero(read & (audit.kind == kind))
         errors: FloatArray = 0.5 * np.sqrt(1 / ins[chosen] + 1 / outs[chosen])
-        total = int(outs[chosen].sum())
+        total = round(float(outs[chosen].sum()))
         found.append(
             Precision(
                 kind=kind,

@@ -26,7 +26,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,8 +210,9 @@ def write_run(
     reconstructions: Mapping[str, NDArray[Any]],
     params: Params | None = None,
     force: bool = False,
+    draw: Callable[[Path], object] = lambda folder: None,
 ) -> None:
-    """Writes every file of a run, whole or not at all; see `writing`.
+    """Writes every file of a run, whole or not at all; see `writing`. `draw` adds figures before the folder appears.
 
     The manifest gains `schema`, `rows` and `not_finite` per file, `bank` (seed, roster and exclusion) and `federation`
     (clients, classes, where each row of the data went). NaN and infinity are legal in the tables and counted
@@ -260,6 +261,7 @@ def write_run(
             },
         }
         _write_manifest(partial, {**manifest, **counted}, measurements)
+        draw(partial)
 
 
 def write_params(folder: Path, params: Params) -> None:

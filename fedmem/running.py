@@ -219,9 +219,8 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
         reconstructions=simulated.reconstructions,
         params=stack(simulated.params) if scenario.save.params else None,
         force=job.force,
+        draw=write_sheets if simulated.reconstructions else (lambda folder: None),
     )
-    if simulated.reconstructions:
-        write_sheets(job.folder)
 
 
 def measure(path: Path | str) -> Path:

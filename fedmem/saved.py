@@ -42,7 +42,23 @@ def read_params(file: Path) -> Params:
     found = reader(file)
     if not found:
         raise FolderError(f"{file}: holds no tensor; save the state dict of the whole model")
+    for name, value in found.items():
+        if unusable := _unusable(value):
+            raise FolderError(f"{file}: {name!r} is {unusable}; save plain tensors of real numbers")
     return found
+
+
+def _unusable(value: Any) -> str:
+    """Why the numbers of a tensor cannot be read; empty where they can."""
+    import torch
+
+    if value.is_meta:
+        return "on the device meta, without any numbers"
+    if value.is_quantized:
+        return "quantised; call its method dequantize before saving"
+    if value.layout != torch.strided or value.is_nested:
+        return "sparse or nested; call its method to_dense before saving"
+    return f"of complex numbers ({value.dtype})" if value.is_complex() else ""
 
 
 def _safetensors(file: Path) -> Params:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -106,11 +106,19 @@ def _place(location: tuple[int | str, ...], value: Any, kind: str) -> Place:
 def _keys(model: type[BaseModel], place: Place) -> list[str]:
     """What the mapping at a place accepts."""
     for part in place:
-        inner = model.model_fields[str(part)].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, BaseModel)
+        if isinstance(part, int):
+            continue  # an entry of a list, whose annotation names the model of its entries
+        inner = _part_of(model.model_fields[part].annotation)
+        assert inner is not None, f"only a part has unknown keys, and {part} is none"
         model = inner
     return list(model.model_fields)
+
+
+def _part_of(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation names, also inside a tuple or a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_part_of, get_args(annotation))), None)
 
 
 def _sentence(item: Mapping[str, Any]) -> str:

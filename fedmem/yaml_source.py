@@ -90,7 +90,7 @@ def place_parts(text: str) -> Place:
     True
     """
     parts = re.sub(r"\[(\d+)\]", r".\1", text).split(".")
-    if any(not _WORD.fullmatch(part) for part in parts):
+    if any(not _WORD.fullmatch(part) or (part.isdecimal() and len(part) > 9) for part in parts):
         raise ValueError(f"{text!r} is no path such as strategy.kind or injections[0].copies")
     return tuple(int(part) if part.isdecimal() else part for part in parts)
 

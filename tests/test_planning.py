@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmem import federation as federations
-from fedmem import roster
+from fedmem import planning, roster, seeding
 from fedmem.bank import simulate
 from fedmem.catalogue import kinds
 from fedmem.estimation import estimate
@@ -149,6 +149,31 @@ def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch):
     assert some.trainings == pytest.approx(whole.trainings, rel=0.3)
     assert some.evidence == pytest.approx(whole.evidence, rel=0.3)
     assert not plan(tiny(cohort="strategy", strategy={"kind": "flwr.serverapp.strategy:FedAvg"})).exact
+
+
+def test_many_runs_cost_a_plan_no_more_draws_than_some(monkeypatch):
+    drawn = []
+
+    def counted(*words, **places):
+        drawn.append(words)
+        return seeding.stream(*words, **places)
+
+    for module in (federations, roster):
+        monkeypatch.setattr(module, "stream", counted)
+    found = {}
+    for runs in (planning.RUNS_LOOKED_AT, 100_000):
+        drawn.clear()
+        found[runs] = plan(tiny(runs=runs, roster="own")), len(drawn)
+    (some, few), (many, more) = found.values()
+    assert more == few > planning.RUNS_LOOKED_AT
+    assert (some.exact, many.exact) == (True, False)
+    times = 100_000 / planning.RUNS_LOOKED_AT
+    for name in ("trainings", "steps", "seen", "evidence"):
+        assert getattr(many, name) == pytest.approx(times * getattr(some, name), rel=1e-6)
+    assert many.cohort == some.cohort
+    assert {one.of_one for one in many.precision} == {pytest.approx(100_000**-0.5)}
+    assert {one.outs for one in many.precision} == {10 * 50_000}
+    assert sum(many.memory["estimating"].values()) > 50 * sum(some.memory["estimating"].values())
 
 
 def test_parameters_that_are_saved_count():

@@ -169,14 +169,16 @@ def test_comparisons_and_sweeps_do_not_serve_other_data(tmp_path: Path) -> None:
     assert (done.path / "results.csv").read_text() != frame
 
 
-def picture(file: Path, grey: int = 0) -> None:
+def picture(file: Path, grey: int = 0) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (8, 8), grey).save(file)
+    return file
 
 
-def text(file: Path, content: str = "a text") -> None:
+def text(file: Path, content: str = "a text") -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(content)
+    return file
 
 
 Change = Callable[[Path], Any]

@@ -70,6 +70,25 @@ def test_measuring_again_agrees_to_the_last_bit(tmp_path: Path) -> None:
     assert (folder / "measurements.parquet").read_bytes() == before
 
 
+def test_a_run_interrupted_while_its_pictures_are_drawn_ends_with_the_same_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = tiny(**MEASURED, rounds=2)
+    whole = run(scenario, out=tmp_path / "whole")
+
+    def interrupt(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedmem.figures.sheet", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(scenario, out=tmp_path / "again")
+    again = run(scenario, out=tmp_path / "again")
+    names = [{path.name for path in folder.iterdir()} for folder in (whole, again)]
+    assert names[0] == names[1]
+    assert (again / "reconstructions.png").read_bytes() == (whole / "reconstructions.png").read_bytes()
+
+
 def test_another_seed_gives_other_numbers(tmp_path: Path) -> None:
     frames = [fedmem.read(run(tiny(**MEASURED, seed=seed), out=tmp_path)).measurements for seed in (1, 2)]
     picked = [f[(f.metric == "memorisation") & (f.level == "global")].value.to_numpy() for f in frames]

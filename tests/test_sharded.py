@@ -55,7 +55,8 @@ def small(**speed: Any) -> Scenario:
 
 def written(folder: Path) -> dict[str, bytes]:
     """Everything but what says how fast it was computed."""
-    names = [*(f"{table}.parquet" for table in TABLES), "reconstructions.npz", "params.safetensors"]
+    pictures = [path.name for path in sorted(folder.glob("reconstructions*.png"))]
+    names = [*(f"{table}.parquet" for table in TABLES), "reconstructions.npz", *pictures, "params.safetensors"]
     return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
 
 
