@@ -183,14 +183,14 @@ def _inputs(file: Path | None) -> Images | None:
     if file is None:
         return None
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise FolderError(f"{file}: is one array; save it as an .npz with np.savez(file, inputs=…)")
-        with loaded as arrays:
-            names = arrays.files
+        with file.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise FolderError(f"{file}: is one array; save it as an .npz with np.savez(file, inputs=…)")
+            names = loaded.files
             if "inputs" not in names and len(names) != 1:
                 raise FolderError(f"{file}: has no array `inputs`, but {', '.join(names) or 'nothing'}")
-            return np.asarray(arrays["inputs" if "inputs" in names else names[0]], dtype=np.float32)
+            return np.asarray(loaded["inputs" if "inputs" in names else names[0]], dtype=np.float32)
     except FileNotFoundError as error:
         raise FolderError(f"{file}: there is no such file") from error
     except (OSError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError, zipfile.BadZipFile) as error:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 MOST_LINES = 20
 """Lines of one message on the command line."""
 
+_MOST_CHARACTERS = 4000
+"""The same in characters, about."""
+
 
 def shortened(text: str, most: int) -> str:
     """A text of at most so many characters; of a longer one the middle is left out.
@@ -24,14 +27,22 @@ def shortened(text: str, most: int) -> str:
 def message_lines(messages: Sequence[str]) -> list[str]:
     """The lines of several messages, `MOST_LINES` at most: of more, the last says how many messages are left out.
 
+    Where all together are longer than about 4000 characters, the middle of each line is left out.
+
     >>> message_lines(["one", "two\\n  three"])
     ['one', 'two', '  three']
     >>> message_lines([f"message {i}" for i in range(30)])[-2:]
     ['message 18', '… and 11 more']
     """
+    found = _first_lines(messages)
+    most = max(150, _MOST_CHARACTERS // max(1, len(found)))
+    return [shortened(line, most) for line in found] if sum(map(len, found)) > _MOST_CHARACTERS else found
+
+
+def _first_lines(messages: Sequence[str]) -> list[str]:
     found: list[str] = []
     for place, message in enumerate(messages):
-        lines = [shortened(line, 1500) for line in message.splitlines()] or ["is wrong"]
+        lines = message.splitlines() or ["is wrong"]
         last = place == len(messages) - 1
         if len(found) + len(lines) + (not last) > MOST_LINES:
             room = MOST_LINES - 1 - len(found)

@@ -75,7 +75,7 @@ def _npz(file: Path) -> Params:
     import torch
 
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
     except ValueError as error:
         raise FolderError(

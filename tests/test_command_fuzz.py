@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def answer(words: list[str]) -> str:
     lines = said.splitlines()
     if len(lines) > MOST_LINES + 6:  # a frame around a message about arguments has six lines
         return f"{len(lines)} lines: {said[:300]}"
-    return f"{len(said)} characters: {said[:200]}" if len(said) > 24_000 else ""
+    return f"{len(said)} characters: {said[:200]}" if len(said) > 5000 else ""
 
 
 def all_answered(commands: Iterator[list[str]]) -> None:
@@ -211,23 +212,28 @@ def runs(count: int, seed: int) -> Iterator[list[str]]:
         yield words
 
 
+def quantised(value: torch.Tensor) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to drop them, but files of them remain
+        return torch.quantize_per_tensor(value, 0.1, 0, torch.qint8)
+
+
 def saved(folder: Path) -> list[str]:
     """Files of parameters of many sorts, some of them no such files."""
-    linear = torch.nn.Linear(4, 3)
-    state = linear.state_dict()
+    state = {f"output.{name}": value for name, value in torch.nn.Linear(4, 3).state_dict().items()}
     moved = {name: value + 0.1 for name, value in state.items()}
     files: dict[str, Any] = {
         "before.pt": state,
         "after.pt": moved,
         "meta.pt": {name: value.to("meta") for name, value in state.items()},
-        "quantised.pt": {name: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8) for name, value in state.items()},
+        "quantised.pt": {name: quantised(value) for name, value in state.items()},
         "complex.pt": {name: value.to(torch.complex64) for name, value in state.items()},
         "sparse.pt": {name: value.to_sparse() for name, value in state.items()},
         "nan.pt": {name: value * torch.nan for name, value in state.items()},
         "empty.pt": {},
         "list.pt": [1, 2],
         "whole.pt": {name: value.to(torch.int64) for name, value in moved.items()},
-        "odd.pt": {5: torch.zeros(2), "weight": torch.zeros(0)},
+        "odd.pt": {5: torch.zeros(2), "output.weight": torch.zeros(0)},
     }
     for name, content in files.items():
         torch.save(content, folder / name)
@@ -287,6 +293,56 @@ def attacks(count: int, seed: int) -> Iterator[list[str]]:
         if rng.random() < 0.1:
             del words[rng.randrange(1, len(words))]
         yield words + rng.choice(([], ["--gradient"], ["--in-order"]))
+
+
+ATTACK = ("--model", "logistic", "--shape", "4", "--classes", "3", "--images", "1", "--lr", "0.1", "--out", "out")
+COMPARE = ("compare", "tiny.yaml", "--vary", "client.lr=0.1,0.2")
+NAMED: dict[str, tuple[tuple[str, ...], str]] = {
+    "seeds of thirty digits": ((*COMPARE, "--seeds", f"0:{LONG}"), "is too large; seeds are below 2^63"),
+    "seeds of 5000 digits": ((*COMPARE, "--seeds", f"0:{HUGE}"), "is too large; seeds are below 2^63"),
+    "one seed of 5000 digits": ((*COMPARE, "--seeds", HUGE), "is too large; seeds are below 2^63"),
+    "--seed of 5000 digits": (("run", "tiny.yaml", "--seed", HUGE), "is not a valid"),
+    "--runs of 5000 digits": (("run", "tiny.yaml", "--runs", HUGE), "is not a valid"),
+    "a value of 5000 digits": (("check", "tiny.yaml", "--set", f"rounds={HUGE}"), "of 5000 digits is too long"),
+    "a place of 5000 digits": (("check", "tiny.yaml", "--set", f"injections[{HUGE}]=1"), "is no path such"),
+    "a file with 5000 digits": (("check", "digits.yaml"), "a number of 5000 digits is too long"),
+    "many mistakes": (("check", "mistakes.yaml"), "more"),
+    "an unknown key of an axis": (("sweep", "axis.yaml"), "axes[0].x: unknown key"),
+    "an unknown key of a search": (("sweep", "search.yaml"), "search.x: unknown key"),
+    "seeds of a sweep": (("sweep", "seeds.yaml"), "is too large; seeds are below 2^63"),
+    "a meta tensor": (("attack", "meta.pt", "after.pt", *ATTACK), "on the device meta"),
+    "a quantised tensor": (("attack", "before.pt", "quantised.pt", *ATTACK), "is quantised"),
+    "a sparse tensor": (("attack", "before.pt", "sparse.pt", *ATTACK), "is sparse"),
+    "a complex tensor": (("attack", "before.pt", "complex.pt", *ATTACK), "of complex numbers"),
+    "a negative seed": (("attack", "before.pt", "after.pt", *ATTACK, "--seed", "-1"), "--seed: should be from 0"),
+    "a huge shape": (
+        ("attack", "before.pt", "after.pt", *ATTACK, "--shape", "99999999999999999999"),
+        "--shape: should stay below",
+    ),
+    "a model of nothing": (("attack", "before.pt", "after.pt", *ATTACK, "--set", "model="), "should be a mapping"),
+    "a model without a kind": (("attack", "before.pt", "after.pt", *ATTACK, "--set", "model={}"), "model.kind"),
+    "a truth in .npy": (("attack", "before.pt", "after.pt", *ATTACK, "--truth", "truth.npy"), "save it as an .npz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_once_ended_in_a_traceback_or_a_long_message(name: str, tmp_path: Path) -> None:
+    words, says = NAMED[name]
+    saved(tmp_path)
+    axis = {"path": "client.lr", "values": [0.1, 0.3]}
+    files: dict[str, Any] = {
+        "axis": {"base": "tiny.yaml", "axes": [{**axis, "x": 1}]},
+        "search": {**SWEEPS[2], "search": {**SWEEPS[2]["search"], "x": 1}},
+        "seeds": {"base": "tiny.yaml", "axes": [axis], "seeds": f"0:{LONG}"},
+        "mistakes": {**TINY, **{f"unknown{i}": "x" * 500 for i in range(60)}},
+    }
+    for file, content in files.items():
+        (tmp_path / f"{file}.yaml").write_text(json.dumps(content))
+    (tmp_path / "digits.yaml").write_text(json.dumps(TINY).replace('"rounds": 4', f'"rounds": {HUGE}'))
+    assert answer(list(words)) == ""
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 2
+    assert says in " ".join(done.stderr.replace("│", " ").split())
 
 
 BATTERIES: dict[str, Callable[[int, int], Iterator[list[str]]]] = {
