@@ -608,8 +608,8 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
             found = error.problems
         elif isinstance(error, ComponentError):
             found = (Problem(path=error.path, message=error.message),)
-        said = [str(problem if scenario is None else scenario.place(problem)) for problem in found]
-        _complain(said or [f"error: {error}"])
+        messages = [str(problem if scenario is None else scenario.place(problem)) for problem in found]
+        _complain(messages or [f"error: {error}"])
         raise typer.Exit(error.exit_code) from None
 
 
