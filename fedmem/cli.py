@@ -49,10 +49,10 @@ def _brief() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        error.message = (
-            error.message if len(error.message) <= 600 else f"{error.message[:400]} … {error.message[-100:]}"
-        )
-        raise
+        text = error.format_message()
+        if len(text) <= 600:
+            raise
+        raise click.UsageError(f"{text[:400]} … {text[-100:]}", error.ctx) from None
 
 
 app = typer.Typer(
