@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm
+from scipy.stats import binom, norm, ttest_ind
 
 from fedmem.accounting import Releases, gaussian_epsilon
 from fedmem.auditing import (
@@ -19,6 +19,7 @@ from fedmem.auditing import (
     one_run,
     one_shot,
     permitted,
+    two_shots,
 )
 from fedmem.errors import ComponentError
 from fedmem.guarantee import Guarantee
@@ -230,3 +231,38 @@ def test_an_alarm_needs_the_same_delta():
     assert not alarm(found, Guarantee(epsilon=10.0, delta=1e-6))
     with pytest.raises(ComponentError, match="audit at the same delta"):
         alarm(found, Guarantee(epsilon=1.0, delta=1e-5))
+
+
+def spread_about(mean, spread, count):
+    """Numbers whose mean and standard deviation, with count - 1 degrees of freedom, are exactly these."""
+    drawn = np.random.default_rng(count).normal(size=count)
+    return mean + spread * (drawn - drawn.mean()) / drawn.std(ddof=1)
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_canaries_one_deviation_away_show_the_epsilon_of_one_release(count):
+    """N(1, 1) against N(0, 1) at delta 1e-5 is 4.38, however few canaries give just this mean and spread."""
+    alone = one_shot(spread_about(1.0, 1.0, count) / 20, 400, audited=RECORD, delta=1e-5)
+    fresh = spread_about(0.2, 0.05, 2 * count)
+    beside = two_shots(spread_about(0.25, 0.05, count), fresh, audited=RECORD, delta=1e-5)
+    for found in (alone, beside):
+        assert found.epsilon == pytest.approx(gaussian_epsilon(1.0, 1e-5), abs=1e-3)
+        assert found.low <= found.epsilon <= found.high
+        assert (found.trials, found.claim) == (count, "estimate")
+    # turned round, the canaries lie below what is by chance, which is no reason for an epsilon
+    below = two_shots(spread_about(0.15, 0.05, 200), spread_about(0.2, 0.05, 200), audited=RECORD, delta=1e-5)
+    assert below.epsilon == pytest.approx(0.0, abs=1e-3)
+
+
+def test_few_fresh_directions_make_the_ends_uncertain():
+    """The mean of chance is known from them alone: its error counts beside that of the canaries, as in Welch's test."""
+    inside = spread_about(1.0, 1.0, 4000)
+    for count in (40, 4000):
+        outside = spread_about(0.0, 1.0, count)
+        found = two_shots(inside / 10, outside / 10, audited=RECORD, delta=1e-5)
+        test = ttest_ind(inside, outside, equal_var=False)
+        off, wide = 2 / test.statistic, 2 * math.sqrt(1 / (2 * 4000 - 2) + 1 / (2 * count - 2))
+        most = max(normal_epsilon(1 + off, spread, 1e-5) for spread in (1 - wide, 1 + wide))
+        assert found.high == pytest.approx(most, rel=1e-3)
+        # at equal spreads epsilon is the smallest
+        assert found.low == pytest.approx(normal_epsilon(1 - off, 1.0, 1e-5), rel=1e-3)

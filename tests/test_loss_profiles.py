@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fedmem.loss_profiles import composed_epsilon, profile
+from fedmem.loss_profiles import Profile, composed_epsilon, profile
 from tests.neighbours import divergence, epsilon_at_least, opposed, turned
 
 EPSILONS = np.array([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0])
@@ -151,3 +151,12 @@ def test_a_coarse_grid_gives_a_bound_too():
     assert fine < coarse < 1.05 * fine
     assert composed_epsilon(one, 50, 1e-30, 64.0) == math.inf
     assert composed_epsilon(one, 1, 0.9, 64.0) == 0
+
+
+@pytest.mark.parametrize("pair", ["poisson", "fixed_zero_out"])
+def test_either_neighbour_may_come_first(pair):
+    """Which of two neighbours is called D is nobody's choice, so the bound is that of the worse order."""
+    one = profile(pair, 1.0, 0.3)
+    other = Profile(forward=one.backward, backward=one.forward)
+    found, exchanged = (composed_epsilon(each, 10, 1e-5, 64.0) for each in (one, other))
+    assert found == pytest.approx(exchanged, rel=1e-6)
