@@ -24,6 +24,7 @@ from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation import build
 from fedmem.joining import join
 from fedmem.probes.canary_clients import DirectionAudit
+from fedmem.promise_sections import sections as privacy_sections
 from fedmem.running import compute, measure
 from fedmem.scenario import RESULTS_VERSION
 from fedmem.summary import Summary, sections
@@ -32,6 +33,7 @@ from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging
 from strategies.dp_ftrl import TreeAggregation
+from tests.broken_mechanisms import broken
 from tests.tiny import tiny
 
 SHAPES = {"w": (6, 20), "b": (6,)}
@@ -490,3 +492,17 @@ def test_a_model_of_few_dimensions_is_refused_before_it_is_trained(tmp_path: Pat
     assert sum(value.numel() for value in federation.initial.values()) < 100
     with pytest.raises(ScenarioError, match=r"canary_clients: the model has \d+ parameters; in less than 100"):
         compute(scenario, federation, tmp_path / "run", 0.0, force=False)
+
+
+@pytest.mark.parametrize("name", ["healthy", "no_clip", "clip_10", "clip_after_mean"])
+def test_a_missing_or_wrong_clip_is_found_in_a_whole_run(name: str, tmp_path: Path) -> None:
+    """The low end of the estimate is above what is permitted, and the table says so."""
+    with broken(name):
+        finished = fedmem.read(fedmem.run(made(probes=[{"kind": "canary_clients"}]), out=tmp_path))
+    last = [row.reading for row in finished.rows() if row.round == 4]
+    (estimate,) = [r for r in last if r.metric == "epsilon_one_shot" and ",final," in r.setting]
+    (permitted,) = [r for r in last if r.metric == "epsilon_one_shot.permitted" and ",final," in r.setting]
+    assert (estimate.low > permitted.value) == (name != "healthy")
+    notes = [note for section in privacy_sections(finished) for note in section.notes]
+    above = [note for note in notes if note.startswith("Above what is permitted: by the last model")]
+    assert bool(above) == (name != "healthy")

@@ -61,3 +61,17 @@ def test_every_broken_mechanism_is_found_in_every_seed(scenario: str, name: str,
 def test_no_healthy_run_raises_an_alarm(scenario: str, tmp_path: Path) -> None:
     found = [alarms(scenario, "healthy", seed, tmp_path) for seed in range(FIRST, FIRST + HEALTHY)]
     assert not any(any(pair) for pair in found)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["healthy", *BROKEN[:-1]])
+def test_canary_clients_of_broken_mechanisms(name: str, tmp_path: Path) -> None:
+    """The estimate's low end is above what is permitted for a wrong clip or too little noise, at whichever reader."""
+    with broken(name):
+        made = load_scenario(FOLDER / "canary_clients.yaml", [f"seed={FIRST}"])
+        finished = fedmem.read(run(made, out=tmp_path))
+    last = [row.reading for row in finished.rows() if row.round == made.rounds]
+    permitted = {r.setting: r.value for r in last if r.metric == "epsilon_one_shot.permitted"}
+    above = any(r.low > permitted[r.setting] for r in last if r.metric == "epsilon_one_shot")
+    assert above == (name not in ("healthy", "same_noise"))
+    assert bool(finished.manifest["alarms"]) == (name != "healthy")
