@@ -317,7 +317,7 @@ def _rdp(releases: Releases) -> float:
     many = 10**9
     event = {
         "poisson": PoissonSampledDpEvent(releases.rate, noise),
-        "fixed_size": SampledWithoutReplacementDpEvent(many, round(releases.rate * many), noise),
+        "fixed_size": SampledWithoutReplacementDpEvent(many, math.ceil(releases.rate * many), noise),
         "everyone": noise,
         "tree": noise,
     }[releases.sampling]
@@ -336,7 +336,8 @@ def _prv(releases: Releases) -> float:
     with warnings.catch_warnings():
         # its first guess is by Rényi orders, of which it says where they could be finer
         warnings.simplefilter("ignore")
-        return float(accountant.get_epsilon(releases.delta))
+        # where little is lost its bound may be negative, which is no epsilon
+        return max(0.0, float(accountant.get_epsilon(releases.delta)))
 
 
 def _pld(releases: Releases, most: float) -> float:

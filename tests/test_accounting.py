@@ -214,6 +214,26 @@ def test_targets_that_cannot_be_met():
         noise_for(1e-9, releases(delta=1e-12))
 
 
+def test_no_epsilon_is_negative():
+    """The bound of Opacus was, -0.09 here, where delta covers all that is lost."""
+    little = Releases(noise_multiplier=8.0, sampling="poisson", rate=0.5, count=2, delta=0.1, unit="client")
+    assert promise(little, "prv").epsilon == promise(little).epsilon == 0.0
+
+
+def test_a_rate_of_less_than_one_in_a_billion_is_not_zero():
+    rare = Releases(
+        noise_multiplier=0.5,
+        sampling="fixed_size",
+        rate=1e-10,
+        count=1000,
+        delta=1e-12,
+        unit="client",
+        adjacency="replace",
+    )
+    # one release in 10^7 has the unit at all, and then four deviations away: delta at 0 is about 10^-7 per run
+    assert promise(rare).epsilon > 1.0
+
+
 def test_gaussian_delta_is_the_integral_of_what_exceeds():
     from scipy.integrate import quad
     from scipy.stats import norm
