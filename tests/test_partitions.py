@@ -609,3 +609,14 @@ def test_flower_that_is_not_installed_says_what_to_install(monkeypatch: pytest.M
     with pytest.raises(ComponentError, match=r"pip install 'fedmem\[partitioners\]'") as caught:
         dealt()
     assert caught.value.path == "partition.kind"
+
+
+def test_no_client_always_gets_the_odd_row() -> None:
+    """23 rows for 5 clients are three of five and two of four; who has four is drawn, so that each has it sometimes."""
+    partition, fewer = InnerDirichlet(alpha=1.0, min_rows=1), np.zeros(5)
+    for seed in range(200):
+        parts = partition.assign(labelled(np.arange(23) % 3), np.arange(23), 5, np.random.default_rng(seed))
+        sizes = np.array([len(part) for part in parts])
+        assert sorted(sizes.tolist()) == [4, 4, 5, 5, 5]
+        fewer += sizes == 4
+    assert stats.chisquare(fewer, np.full(5, 80.0)).pvalue > 1e-3
