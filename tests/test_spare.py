@@ -140,3 +140,15 @@ def test_rows_of_a_label_are_equally_likely() -> None:
         counts[spare([0, 1, 0, 0, 1, 0]).positions_like(np.array([0]), 2, np.random.default_rng(seed))] += 1
     assert counts[1] == counts[4] == 0
     assert stats.chisquare(counts[[0, 2, 3, 5]]).pvalue > 1e-3
+
+
+def test_the_order_of_what_is_drawn_says_nothing_of_labels() -> None:
+    """The first out example of a client gets the first row: in the order of labels it would always be of label 0."""
+    first, late = np.zeros(2), 0
+    for seed in range(200):
+        reserve, rng = spare([0] * 30 + [1] * 30), np.random.default_rng(seed)
+        labels = reserve.positions_like(np.array([0, 1]), 20, rng) >= 30
+        first[int(labels[0])] += 1
+        late += int(labels[10:].sum()) - int(labels[:10].sum())
+    assert stats.binomtest(int(first[0]), 200, 0.5).pvalue > 1e-3
+    assert abs(late) < 4 * np.sqrt(200 * 20 / 4), "as many of each label come late as early"
