@@ -1,5 +1,6 @@
 """With a partition that shifts features, clients see their own version of a row, and nothing else changes."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from fedmem.models.mlp import MLP
 from fedmem.partitions.dirichlet import Dirichlet
 from fedmem.partitions.feature_skew import FeatureSkew
 from fedmem.scenario import Scenario
-from fedmem.shift import fill_pairs
+from fedmem.shift import fill_pairs, viewers
 from fedmem.types import AuditSet, Examples, Federation
+from tests.banks import make_audit
 
 BASE = Dirichlet(alpha=1.0, min_rows=2)
 SKEW = FeatureSkew(transform="rotation", strength=1.0, base=BASE)
@@ -155,3 +157,14 @@ def test_pairs_of_row_and_client_are_those_of_a_plain_loop(seed: int, examples: 
             else:
                 found = changed[run, slot] - 100
                 assert (row[found], client[found]) == (fill[run, slot] - 100, audit.holder[subject[slot]])
+
+
+def test_a_canary_on_a_real_row_is_seen_as_its_references_are() -> None:
+    """References have no holder and are never shifted; a canary that were would be told from them by the shift alone."""
+    audit = make_audit(["random_pattern", "typical", "typical"], [2, 2, -1], np.ones((1, 3), dtype=bool))
+    real = replace(audit, examples=replace(audit.examples, ids=np.arange(3)))
+    viewer, extra = viewers(real, np.array([-1, 0, 1]), 2)
+    assert viewer.tolist() == [-1, 2, -1]
+    assert extra.tolist() == [2, -1], "what stands for an example is seen by who sees the example"
+    made, _ = viewers(audit, np.array([-1, -1, -1]), 0)
+    assert made.tolist() == [-1, -1, -1], "what was made without a real row keeps its pixels"
