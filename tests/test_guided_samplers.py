@@ -284,3 +284,13 @@ def test_slow_chains_are_as_full_in_the_first_rounds_as_ever(arrive: float, leav
         there = sampler.reachable(round, history, rng)
         history.available[:] = there
         assert agree([int(there.sum())], 4000, [arrive / (arrive + leave)])
+
+
+def test_the_chance_of_who_is_there_counts_those_who_are_there() -> None:
+    there = np.array([True, False, True, True, False])
+    history = replace(known([5] * 5), available=there)
+    for size, chance in ((1, 1 / 3), (2, 2 / 3), (3, 1.0), (4, 1.0)):
+        sampler = Availability(size=size)
+        stated = sampler.probabilities(2, history)
+        assert stated.tolist() == pytest.approx(np.where(there, chance, 0.0).tolist())
+        assert agree(counts(sampler, history), 4000, stated.tolist())

@@ -160,7 +160,7 @@ def test_pairs_of_row_and_client_are_those_of_a_plain_loop(seed: int, examples: 
 
 
 def test_a_canary_on_a_real_row_is_seen_as_its_references_are() -> None:
-    """References have no holder and are never shifted; a canary that were would be told from them by the shift alone."""
+    """References are never shifted, so a shifted canary would be told from them by the shift alone."""
     audit = make_audit(["random_pattern", "typical", "typical"], [2, 2, -1], np.ones((1, 3), dtype=bool))
     real = replace(audit, examples=replace(audit.examples, ids=np.arange(3)))
     viewer, extra = viewers(real, np.array([-1, 0, 1]), 2)
