@@ -359,7 +359,8 @@ class Run:
         import pyarrow.parquet as pq
 
         with _whole(self.path / "references.parquet") as file:
-            pairs = pq.read_table(file, columns=["family", "count"]).group_by(["family", "count"]).aggregate([])
+            rows = pq.read_table(file, columns=["family", "count"]).unify_dictionaries()  # each piece has its own
+            pairs = rows.group_by(["family", "count"]).aggregate([])
         counts: dict[str, frozenset[int]] = {}
         for pair in pairs.to_pylist():
             counts[pair["family"]] = counts.get(pair["family"], frozenset()) | {pair["count"]}

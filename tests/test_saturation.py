@@ -120,6 +120,26 @@ def test_the_number_of_references_is_that_of_the_evidence(tmp_path: Path) -> Non
     assert Summary(run).zone("exposure", "typical-own") == NOWHERE
 
 
+def test_families_have_counts_of_their_own(tmp_path: Path) -> None:
+    one = bank()
+    (first, *rest) = one.references
+    audit = replace(one.audit, kind=np.array(["pattern", "secret", "secret", *one.audit.kind[3:]]))
+    blocks = []
+    for family, count, subjects in (("pattern", 9, [0]), ("secret", 99, [1, 2]), ("pattern", 9, [0])):
+        places = np.array(subjects)
+        names = np.unique(audit.examples.labels[places])
+        shape = (len(first.run), len(places))
+        zeros, quantiles = np.zeros(shape, np.int32), np.zeros((len(first.run), len(names), 8), np.float32)
+        blocks.append(
+            replace(
+                first, family=family, count=count, subjects=places, less=zeros, ties=zeros, labels=names,
+                quantiles=quantiles, round=len(blocks),
+            )
+        )  # fmt: skip
+    write(tmp_path / "run", replace(one, audit=audit, references=tuple(blocks)), scenario_yaml=SCENARIO)
+    assert read(tmp_path / "run").reference_counts == {"pattern": {9}, "secret": {99}}
+
+
 def test_figures_shade_where_a_value_is_saturated(tmp_path: Path) -> None:
     def picture(value: float, zone: Zone) -> bytes:
         line = Line(label="local", style="local", rounds=[0, 1], values=[1, value], lows=[1, 1], highs=[3, 3])
