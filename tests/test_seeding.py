@@ -56,3 +56,19 @@ def test_places_side_by_side_are_not_alike() -> None:
     )
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
     assert abs(np.corrcoef(first[0, :-1], first[0, 1:])[0, 1]) < 0.15
+
+
+def test_no_place_is_another_than_the_first() -> None:
+    """What is drawn for all runs is drawn by nobody else: not in run 0, nor by the aggregate, which is client -1."""
+    places: list[dict[str, int]] = [{}, *({name: index} for name in ("run", "round", "client") for index in (-1, 0, 1))]
+    assert len({float(stream(0, "coins", **place).random()) for place in places}) == len(places)
+
+
+def test_a_generator_of_ones_own_draws_what_is_drawn_at_its_place() -> None:
+    streams, places = Streams(3, "batches"), [(0, 1, 2), (1, 1, 2), (0, 2, 2), (0, 1, 3)]
+    own = [streams.own(run=run, round=round, client=client) for run, round, client in places]
+    drawn = [rng.random(3).tolist() for rng in own]
+    assert len({tuple(values) for values in drawn}) == len(places)
+    for (run, round, client), values in zip(places, drawn, strict=True):
+        (rng,) = streams.each(run=[run], round=round, client=[client])
+        assert rng.random(3).tolist() == values
