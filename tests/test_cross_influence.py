@@ -213,3 +213,13 @@ def test_each_example_is_read_at_the_last_round_of_its_holder():
             assert value == pytest.approx(right[coin].mean() - right[~coin].mean())
             checked.add(last)
         assert len(checked) > 1, "the bank should hold examples of different last rounds"
+
+
+def test_no_p_is_smaller_than_one_in_all_orders_that_were_looked_at():
+    """The coins as they fell are one of 201 orders, so an effect beyond all others is known to 1 in 201, not to 0."""
+    for effect, metrics in ((20.0, ("cross_help", "cross_strongest")), (-20.0, ("cross_harm",))):
+        view, _, _ = planted(effect=effect, n=4)
+        found = readings(view)
+        for metric in metrics:
+            row = found[f"{metric}_p", "a", "probability"]
+            assert (row.value, row.n) == (pytest.approx(1 / 201), 200)

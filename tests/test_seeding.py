@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedmem.seeding import Streams
+from fedmem.seeding import Streams, stream
 
 
 def draws(seed: int = 0, purpose: str = "batches", *, run: int = 1, round: int = 2, client: int = 3) -> list[float]:
