@@ -206,7 +206,6 @@ def problems(
     runs: int,
     exclusion: str,
     sampler: Any,
-    clients: int,
 ) -> Iterator[Problem]:
     """What is wrong with the audits of a scenario."""
     raising = [position for position, one in enumerate(estimators) if isinstance(one, Audit) and one.alarm]
@@ -230,7 +229,7 @@ def problems(
             )
         if one.alarm:
             yield from _may_raise(one, path, position == raising[0], strategy, client, defences)
-            noisy = any(map(_noise, defences)) and not reads_sizes(strategy, sampler, clients)
+            noisy = any(map(_noise, defences)) and not reads_sizes(strategy, sampler)
             if isinstance(client, PrivateAlgorithm) or any(map(_noise, defences)):
                 yield from _like_with_like(one, path, adds_noise(strategy) or noisy, exclusion, client)
 

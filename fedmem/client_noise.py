@@ -40,7 +40,7 @@ def problems(
     if not records and not whole:
         return
     noisy = f"client {kind_of(client)}" if records else "the defence noise"
-    for reader, exact in uncovered_by_clients(strategy, sampler, clients, roster):
+    for reader, exact in uncovered_by_clients(strategy, sampler, roster):
         server = reader.path == "strategy"
         yield Problem(
             path=reader.path,

@@ -8,15 +8,11 @@ it reads nothing but updates. Where nothing is declared, nothing is known, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-import numpy as np
-
 from fedmem.catalogue import kind_of
-from fedmem.components import Chances, History
-from fedmem.types import FloatArray
 
 WORDS = {
     "rows": "the numbers of rows",
@@ -48,11 +44,11 @@ class Reader:
         return " and ".join(WORDS.get(word, word) for word in sorted(self.reads & words))
 
 
-def readers(strategy: Any, sampler: Any, clients: int) -> Iterator[Reader]:
+def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
     """The strategy, the sampler, and the samplers inside it."""
     yield _strategy(strategy)
     for part in parts(sampler):
-        yield Reader(path="sampler", kind=kind_of(part), reads=sampler_reads(part, clients))
+        yield Reader(path="sampler", kind=kind_of(part), reads=sampler_reads(part))
 
 
 def _strategy(strategy: Any) -> Reader:
@@ -61,25 +57,23 @@ def _strategy(strategy: Any) -> Reader:
     return Reader(path="strategy", kind=kind_of(strategy), reads=reads)
 
 
-def sampler_reads(sampler: Any, clients: int) -> frozenset[str]:
-    """What a sampler declares to read; else what its inclusion probabilities in round 1 are seen to depend on.
+def sampler_reads(sampler: Any) -> frozenset[str]:
+    """What a sampler declares to read, and the histories that it needs; `unknown` where it declares nothing.
 
-    A sampler that declares nothing and has no probabilities reads what is `unknown`.
+    Inclusion probabilities are no declaration. They may stay the same while rows decide who is picked together.
     """
     declared = getattr(sampler, "reads", None)
-    if declared is None:
-        declared = _tried(sampler, clients)
     needs = (_NEEDS.get(word, word) for word in getattr(sampler, "needs", ()))
     return frozenset({*(("unknown",) if declared is None else declared), *needs})
 
 
-def uncovered_by_clients(strategy: Any, sampler: Any, clients: int, roster: str) -> Iterator[tuple[Reader, str]]:
+def uncovered_by_clients(strategy: Any, sampler: Any, roster: str) -> Iterator[tuple[Reader, str]]:
     """Readers of what noise at clients does not cover, between neighbours with the same number of rows, as text.
 
     Norms are those of noisy updates and hence covered, except those of a pilot run, whose messages are not accounted.
     """
     covered = SIZES | (frozenset({"norm"}) if roster == "own" else frozenset())
-    for reader in readers(strategy, sampler, clients):
+    for reader in readers(strategy, sampler):
         if reader.reads - covered:
             yield reader, reader.names(reader.reads - covered)
 
@@ -90,33 +84,25 @@ def uncovered_by_server(strategy: Any) -> str:
     return reader.names(reader.reads - frozenset(getattr(strategy, "noise_covers", ())))
 
 
-def reads_sizes(strategy: Any, sampler: Any, clients: int) -> str:
+def reads_sizes(strategy: Any, sampler: Any) -> str:
     """The kinds of the components that use exact numbers of rows; empty where none does."""
-    return " and ".join(dict.fromkeys(one.kind for one in readers(strategy, sampler, clients) if one.reads & SIZES))
+    return " and ".join(dict.fromkeys(one.kind for one in readers(strategy, sampler) if one.reads & SIZES))
 
 
 def parts(sampler: Any) -> Iterator[Any]:
-    """A sampler and those inside it."""
+    """A sampler and those inside it, also those in tuples, lists and mappings."""
     yield sampler
     for item in fields(sampler):
-        part = getattr(sampler, item.name)
-        if is_dataclass(part):
+        for part in _held(getattr(sampler, item.name)):
             yield from parts(part)
 
 
-def _tried(sampler: Any, clients: int) -> frozenset[str] | None:
-    """The words that inclusion probabilities depend on, for the same history with other rows and atypical examples."""
-    plain = _chances(sampler, History.start(np.full(clients, 10)))
-    if plain is None:
-        return None
-    others = {
-        "rows": History.start(1 + np.arange(clients)),
-        "holdings": History.start(np.full(clients, 10), np.arange(clients) % 2),
-    }
-    chances = {word: _chances(sampler, history) for word, history in others.items()}
-    return frozenset(word for word, one in chances.items() if one is None or not np.array_equal(one, plain))
-
-
-def _chances(sampler: Any, history: History) -> FloatArray | None:
-    """The probability with which each client is picked in round 1; None where that is not known."""
-    return sampler.probabilities(1, history) if isinstance(sampler, Chances) else None
+def _held(value: Any) -> Iterator[Any]:
+    """The components in a value of a field."""
+    if is_dataclass(value):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _held(tuple(value.values()))
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        for one in value:
+            yield from _held(one)

@@ -33,14 +33,13 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
     counts on pauses that the sampler does not keep.
     """
     for part in parts(sampler):
-        reads = sampler_reads(part, clients)
+        reads = sampler_reads(part)
         if "unknown" in reads:
             raise ComponentError(
                 "sampler",
                 f"nothing is known of how {kind_of(part)} picks clients, which may tell of their data, whatever the "
-                f"noise of {kind_of(strategy)}; use {_remedy(strategy)}, or declare what it reads of clients, such as "
-                "reads: ClassVar[tuple[str, ...]] = (), or give it a method probabilities(round, history), so that it "
-                "can be seen not to hang on what clients hold",
+                f"noise of {kind_of(strategy)}; use {_remedy(strategy)}, or, for a class of your own that reads no "
+                "values of clients, declare reads: ClassVar[tuple[str, ...]] = ()",
             )
         if reads:
             raise ComponentError(

@@ -98,7 +98,7 @@ def mechanisms(
                 pause=given.pause,
             )
         )
-    found += noise_at_clients(defences, privacy, rounds, reads_sizes(strategy, sampler, clients))
+    found += noise_at_clients(defences, privacy, rounds, reads_sizes(strategy, sampler))
     return tuple(found)
 
 

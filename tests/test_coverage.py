@@ -103,7 +103,7 @@ def test_a_strategy_reads_what_it_declares_and_nothing_else(strategy: Any) -> No
 def test_a_sampler_reads_what_it_declares_and_nothing_else(kind: str) -> None:
     """By its cohorts, over fifty seeds, when one value of all clients changes."""
     sampler = tiny(**sampled(kind)).sampler
-    reads = coverage.sampler_reads(sampler, 5)
+    reads = coverage.sampler_reads(sampler)
     assert reads <= set(coverage.WORDS)
     seen = replace(
         History.start([10] * 5), last_loss=np.ones(5), last_norm=np.ones(5), last_round=np.zeros(5, np.int64)
@@ -138,6 +138,7 @@ VOID = [
     (sampled("update_aware"), "sampler", "update_aware reads the norms"),
     (sampled("atypical") | {"injections": [{"kind": "mislabelled", "per_client": 2}]}, "sampler", "what clients hold"),
     ({"sampler": {"kind": "tests.toys:Silent"}}, "sampler", "Silent reads undeclared values"),
+    ({"sampler": {"kind": "tests.toys:Together"}}, "sampler", "Together reads undeclared values"),
     ({"strategy": {"kind": "tests.test_coverage:Undeclared"}}, "strategy", "Undeclared reads undeclared values"),
     ({"cohort": "strategy"}, "cohort", "how strategy fedavg would pick clients is not known"),
 ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fedmem
@@ -14,14 +16,21 @@ from fedmem import privacy
 from fedmem.accounting import Releases, promise
 from fedmem.auditing import Audited, permitted
 from fedmem.checking import check_file, told
-from fedmem.errors import ScenarioError
+from fedmem.components import History
+from fedmem.errors import ComponentError, ScenarioError
 from fedmem.promise_sections import _epsilon
 from fedmem.report import table
 from fedmem.running import measure, run
+from fedmem.samplers.by_size import BySize
+from fedmem.samplers.dropout import Dropout
+from fedmem.samplers.everyone import Everyone
+from fedmem.samplers.uniform import Uniform
 from fedmem.scenario import parse_scenario
 from fedmem.types import EVERYWHERE, FINAL, Participation
+from strategies.dp_fedavg import PrivateAveraging
 from tests.neighbours import epsilon_at_least, opposed
 from tests.tiny import tiny
+from tests.toys import OneOf, Together
 
 POISSON = {"kind": "poisson", "rate": 0.5}
 NOISY = {"kind": "dp_fedavg", "cohort": 2.5}
@@ -117,7 +126,30 @@ def test_what_promises_nothing_is_refused(changes, path, message):
     assert message in found[path]
 
 
-def test_a_sampler_of_ones_own_is_credited_only_where_it_shows_that_it_is_blind():
+def mechanism_of(strategy, sampler, adjacency=None, clients=10, rounds=1):
+    """What a strategy guarantees, without a scenario around it."""
+    chosen = SimpleNamespace(delta=1e-5, adjacency=adjacency)
+    (one,) = privacy.mechanisms(strategy, (), sampler, chosen, clients, rounds)
+    return one.releases
+
+
+def test_probabilities_are_no_declaration():
+    """All send the clip. Rows of one client decide whether the sum is always 5, or 0 or 10: 9.997 was printed."""
+    together = (((0.5, 0.0), (0.5, 10.0)), ((1.0, 5.0),))
+    assert epsilon_at_least([(together, 1.0, 1)], 1e-5, 1e-3) >= 32.41
+    sampler, strategy = Together(), PrivateAveraging(cohort=5)
+    rows = [np.full(10, 50), np.r_[200, np.full(9, 50)]]
+    sizes = [{len(sampler.cohort(1, History.start(one), np.random.default_rng(s))) for s in range(20)} for one in rows]
+    assert sizes == [{5}, {0, 10}]
+    for part in (sampler, Dropout(sampler=sampler), OneOf(samplers=(Uniform(size=5), sampler))):
+        with pytest.raises(ComponentError, match=r"nothing is known of how tests\.toys:Together picks"):
+            mechanism_of(strategy, part, "replace")
+    assert mechanism_of(strategy, OneOf(samplers=(Uniform(size=5), Everyone())), "replace").sampling == "everyone"
+    with pytest.raises(ComponentError, match="picks clients by what they hold"):
+        mechanism_of(strategy, OneOf(samplers=(Uniform(size=5), BySize(size=5))), "replace")
+
+
+def test_a_sampler_of_ones_own_is_credited_only_where_it_declares_what_it_reads():
     """Nothing is known of one that does not say how it picks: it might look at rows."""
     tree = {"kind": "dp_ftrl", "cohort": 2.0}
     for strategy in (NOISY, tree):

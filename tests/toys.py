@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, History, Outcome
+from fedmem.components import ClientState, History, Outcome, Sampler
 from fedmem.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from strategies.dp_fedavg import PrivateAveraging
@@ -205,7 +205,9 @@ class Silent:
 
 @dataclass(frozen=True, kw_only=True)
 class Outspoken(Silent):
-    """The same, that says so: it always picks those, and leaves no round out."""
+    """The same, that says so: it reads no value of a client, always picks those, and leaves no round out."""
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def probabilities(self, round: int, history: History) -> FloatArray | None:
         return (np.arange(history.num_clients) < self.size).astype(np.float64)
@@ -215,10 +217,44 @@ class Outspoken(Silent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Together:
+    """Picks everybody with probability 1/2; rows of client 0 decide who comes together. It declares nothing."""
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        heads, first = rng.random() < 0.5, np.arange(history.num_clients) < history.num_clients // 2
+        if history.sizes[0] > 100:
+            return np.arange(history.num_clients if heads else 0)
+        return np.flatnonzero(first if heads else ~first)
+
+    def probabilities(self, round: int, history: History) -> FloatArray | None:
+        return np.full(history.num_clients, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOf:
+    """Picks as one of several samplers, in turn; it reads nothing itself."""
+
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    samplers: tuple[Sampler, ...] = ()
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        return self.samplers[round % len(self.samplers)].cohort(round, history, rng)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curious(Silent):
     """Picks those with most rows, or with most atypical examples, and says so."""
 
     by: str = "sizes"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it sorts by."""
+        return ("rows" if self.by == "sizes" else "holdings",)
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+        return np.flatnonzero(self.probabilities(round, history))
 
     def probabilities(self, round: int, history: History) -> FloatArray | None:
         order = np.argsort(-np.asarray(getattr(history, self.by)), kind="stable")
