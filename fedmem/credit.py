@@ -47,6 +47,9 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
                 f"{kind_of(part)} picks clients by what they hold or how they do, so that who takes part tells of "
                 f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
             )
+    # elsewhere one client more would take the turn or the place of another
+    alone = all(getattr(part, "displaces_nobody", False) for part in parts(sampler))
+    adjacency: Adjacency = "add_remove" if alone else "zero_out"
     if counts_turns(strategy):
         pause = sampler.pause(clients) if isinstance(sampler, Spaced) else None
         if pause is None:
@@ -55,11 +58,9 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
                 f"{kind_of(sampler)} may pick a client in any round, while the promise of {kind_of(strategy)} counts "
                 f"on pauses between two turns of a client; use {_remedy(strategy)}, or strategy dp_fedavg",
             )
-        # one client more would change whose turn it is, but for everyone
-        whole = kind_of(sampler) == "everyone"
-        return Credit(sampling="tree", rate=1.0, adjacency="add_remove" if whole else "zero_out", pause=pause)
+        return Credit(sampling="tree", rate=1.0, adjacency=adjacency, pause=pause)
     sampling, rate = drawn(sampler, clients)
-    return Credit(sampling=sampling, rate=rate, adjacency="zero_out" if sampling == "fixed_size" else "add_remove")
+    return Credit(sampling=sampling, rate=rate, adjacency=adjacency)
 
 
 def drawn(sampler: Any, clients: int) -> tuple[Sampling, float]:

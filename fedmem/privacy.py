@@ -72,11 +72,12 @@ def mechanisms(
             )
         given = credited(strategy, sampler, clients)
         adjacency = privacy.adjacency or given.adjacency
-        if given.pause is not None and adjacency == "add_remove" != given.adjacency:
+        if adjacency == "add_remove" != given.adjacency:
+            others = "everyone" if given.pause is not None else "poisson or everyone"
             raise ComponentError(
                 "privacy.adjacency",
                 f"add_remove with {kind_of(sampler)} is not defined: one client more would change whose turn it is; "
-                "use zero_out or replace",
+                f"use zero_out or replace, or the sampler {others}",
             )
         releases = Releases(
             noise_multiplier=strategy.noise_multiplier,

@@ -15,22 +15,28 @@ import fedmem
 from fedmem import privacy
 from fedmem.accounting import Releases, promise
 from fedmem.auditing import Audited, permitted
+from fedmem.catalogue import kind_of
 from fedmem.checking import check_file, told
 from fedmem.components import History
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.promise_sections import _epsilon
 from fedmem.report import table
 from fedmem.running import measure, run
+from fedmem.samplers.availability import Availability
 from fedmem.samplers.by_size import BySize
+from fedmem.samplers.cyclic import Cyclic
 from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone
+from fedmem.samplers.min_separation import MinSeparation
+from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
 from fedmem.scenario import parse_scenario
 from fedmem.types import EVERYWHERE, FINAL, Participation
+from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging
 from tests.neighbours import epsilon_at_least, opposed
 from tests.tiny import tiny
-from tests.toys import OneOf, Together
+from tests.toys import OneOf, Outspoken, Together
 
 POISSON = {"kind": "poisson", "rate": 0.5}
 NOISY = {"kind": "dp_fedavg", "cohort": 2.5}
@@ -51,7 +57,7 @@ def only(scenario: Any) -> Releases:
         (POISSON, 2.5, "poisson", 0.5, "add_remove"),
         ({"kind": "uniform", "size": 2}, 2.0, "fixed_size", 0.4, "zero_out"),
         ({"kind": "everyone"}, 5.0, "everyone", 1.0, "add_remove"),
-        ({"kind": "cyclic", "size": 2}, 2.0, "everyone", 1.0, "add_remove"),
+        ({"kind": "cyclic", "size": 2}, 2.0, "everyone", 1.0, "zero_out"),
     ],
 )
 def test_samplers_are_credited_with_what_is_proven(sampler, cohort, sampling, rate, adjacency):
@@ -131,6 +137,28 @@ def mechanism_of(strategy, sampler, adjacency=None, clients=10, rounds=1):
     chosen = SimpleNamespace(delta=1e-5, adjacency=adjacency)
     (one,) = privacy.mechanisms(strategy, (), sampler, chosen, clients, rounds)
     return one.releases
+
+
+SMALL = PrivateAveraging(cohort=1)
+CYCLIC, SPACED = Cyclic(size=1), MinSeparation(size=1, separation=1)
+DISPLACING = [CYCLIC, SPACED, Availability(size=1, arrive=1.0, leave=0.0), Dropout(sampler=Uniform(size=1), rate=0.0)]
+
+
+@pytest.mark.parametrize("sampler", [*DISPLACING, OneOf(samplers=(Everyone(), CYCLIC)), Outspoken()], ids=kind_of)
+@pytest.mark.parametrize("strategy", [SMALL, AdaptiveClipping(cohort=1)], ids=kind_of)
+def test_one_client_more_is_no_neighbour_where_it_takes_the_place_of_another(strategy, sampler):
+    """All others send minus the clip, an eleventh client the clip: 4.377 was printed."""
+    more = (((10 / 11, -1.0), (1 / 11, 1.0)), ((1.0, -1.0),))
+    assert epsilon_at_least([(more, 1.0, 1)], 1e-5, 1e-4) == pytest.approx(6.431, abs=2e-3)
+    assert mechanism_of(strategy, sampler).adjacency == "zero_out"
+    with pytest.raises(ComponentError, match=r"add_remove with .* is not defined: one client more would change"):
+        mechanism_of(strategy, sampler, "add_remove")
+
+
+@pytest.mark.parametrize("sampler", [Poisson(rate=0.1), Everyone(), Dropout(sampler=Poisson(rate=0.1)), Dropout()])
+def test_one_client_more_is_a_neighbour_where_it_changes_nothing_for_the_others(sampler):
+    assert mechanism_of(SMALL, sampler).adjacency == mechanism_of(SMALL, sampler, "add_remove").adjacency
+    assert mechanism_of(SMALL, sampler).adjacency == "add_remove"
 
 
 def test_probabilities_are_no_declaration():
@@ -215,6 +243,7 @@ def test_without_credit_each_client_pays_for_its_own_rounds():
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 2, 3: 1, 4: 1}
     one = promise(replace(only(scenario), count=1)).epsilon
     assert own[3].value == one < own[0].value
+    assert all("zero_out" in row.reading.setting.split(",") for row in rows)
     last = next(row for row in rows if row.round == 4)
     assert (last.client, last.reading.n, last.level) == (EVERYWHERE, 4, "global")
     assert last.reading.value > own[0].value

@@ -49,6 +49,8 @@ class Dropout:
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    # the picking sampler has to say so too
+    displaces_nobody: ClassVar[bool] = True
 
     sampler: Sampler = field(default_factory=Everyone)
     rate: Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)] = 0.1

@@ -26,6 +26,7 @@ class Everyone:
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    displaces_nobody: ClassVar[bool] = True
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""

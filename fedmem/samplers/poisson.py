@@ -34,6 +34,7 @@ class Poisson:
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    displaces_nobody: ClassVar[bool] = True
 
     rate: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5
 
