@@ -232,7 +232,7 @@ class Sampler(Protocol):
     A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`, or in a property.
     `reads: ClassVar[tuple[str, ...]]` says whether it reads `rows` (`sizes`) or `holdings` (`atypical`); () if
     neither. One that says nothing gets no privacy guarantee, whatever its `probabilities`. A subclass that reads more
-    declares it anew. `displaces_nobody: ClassVar[bool] = True` says that one client more changes nothing for the others;
+    declares it anew. `displaces_nobody: ClassVar[bool] = True` says that one client more leaves all others theirs;
     without it no guarantee compares a client more or less (`add_remove`).
     """
 
