@@ -198,7 +198,7 @@ def with_trace(error: RunError, cause: str) -> RunError:
 def rescue(error: BaseException) -> PartError | None:
     """The error of a part that no guard was around, known by its traceback; None where no such part is in it.
 
-    Such a part is code outside of fedmem that fedmem has called.
+    Such a part is an object of a class outside of fedmem, of which fedmem has called a method.
     """
     frames = _frames(error)
     first = next((i for i, (frame, _) in enumerate(frames) if _is_ours(frame.f_code.co_filename)), None)
@@ -208,12 +208,12 @@ def rescue(error: BaseException) -> PartError | None:
     left = True
     for frame, _ in frames[first:]:
         theirs = _is_theirs(frame.f_code.co_filename)
-        if theirs and left:
+        if theirs and left and _is_theirs(_file_of(_owner(frame))):
             entered = frame
         left = not theirs
     if entered is None:
         return None
-    return PartError(_name_in(entered), entered.f_code.co_name, cause_of(error), at=line_of(error))
+    return PartError(part_name("part", _owner(entered)), entered.f_code.co_name, cause_of(error), at=line_of(error))
 
 
 class Rescuing:
@@ -224,7 +224,7 @@ class Rescuing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, (*NOT_OURS, FedmemError)):
+        if error is None or isinstance(error, (*NOT_OURS, FedmemError)) or _of_machine(error):
             return
         found = rescue(error)
         if found is not None:
@@ -246,8 +246,8 @@ def cause_of(error: BaseException) -> str:
     text = cut + (" …" if len(cut) < len("\n".join(lines)) else "")
     if is_out_of_memory(error):
         text += (
-            "\nThe machine has too little memory for this; lower what is large in the scenario: references, bootstrap, "
-            "runs, clients, rows of the data, or the width of the model"
+            "; the machine has too little memory for this, so lower what is large in the scenario: references, "
+            "bootstrap, runs, clients, rows of the data, or the width of the model"
         )
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -257,6 +257,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, (RuntimeError, ValueError)) and any(text in str(error) for text in _NO_MEMORY)
+
+
+def _of_machine(error: BaseException) -> bool:
+    """Whether memory, disk or network are at fault, which the command line says in its own words."""
+    return is_out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None)
 
 
 def part_name(family: str, part: object) -> str:
@@ -340,18 +345,16 @@ def _defined(part: object, method: str) -> str:
     return f"{_short(code.co_filename)}:{code.co_firstlineno}"
 
 
-def _name_in(frame: FrameType) -> str:
-    """The class or module whose code a frame runs."""
-    own = frame.f_locals.get("self")
-    if own is not None and not isinstance(own, type):
-        return part_name("part", own)
-    return f"part {frame.f_globals.get('__name__', '')}"
+def _owner(frame: FrameType) -> object:
+    """The object whose method a frame runs, None where it runs a function."""
+    names = frame.f_code.co_varnames[:1] if frame.f_code.co_argcount else ()
+    return frame.f_locals.get(names[0]) if names else None
 
 
 @cache
 def _is_theirs(file: str) -> bool:
     """Whether this is a file of the user's: no library, and none of fedmem's."""
-    if file.startswith("<") or _is_ours(file):
+    if not file or file.startswith("<") or _is_ours(file):
         return False
     return not file.startswith(_libraries())
 

@@ -46,6 +46,7 @@ from fedmem.components import (
     TableModel,
 )
 from fedmem.errors import Problem, ScenarioError
+from fedmem.guarding import Rescuing
 from fedmem.overrides import Origin, override
 from fedmem.privacy import settled
 from fedmem.types import Level
@@ -393,7 +394,8 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
         ]
     # A key given twice and the like is known already; do not report it again with another line.
     known = {problem.path for problem in found if problem.path}
-    wrong += checks.problems(values)
+    with Rescuing():
+        wrong += checks.problems(values)
     found += [origin.locate_problem(problem) for problem in wrong if problem.path not in known]
     if found:
         raise ScenarioError(sorted(found, key=lambda problem: (problem.line is None, problem.line or 0)))

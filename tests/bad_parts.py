@@ -467,6 +467,23 @@ class SilentProbe(BadProbe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BadProperty(Failing):
+    levels: tuple[Level, ...] = ("global",)
+    at: str = "every"
+    how: str = "raise"
+
+    @property
+    def every(self) -> int | None:
+        return self._done("every", None)
+
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        return []
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
 class BadEstimator(Failing):
     at: str = "estimate"
     how: str = "raise"

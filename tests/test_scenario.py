@@ -88,6 +88,7 @@ def test_defaults_are_as_documented():
             "device": "cpu",
             "memory": None,
             "address": None,
+            "seconds_per_client": 3600.0,
         },
     }
     assert scenario.observed_rounds == (0, 2)

@@ -67,11 +67,10 @@ def with_part(family: str, kind: str, **fields: Any) -> dict[str, Any]:
 
 def message_of(tmp_path: Path, changes: dict[str, Any]) -> str:
     """The error that ends a run: one that says no more than twenty lines, and leaves no run behind."""
-    scenario = tiny(**{**SMALL, **changes})
     with pytest.raises(RunError) as caught:
-        run(scenario, out=tmp_path)
+        run(tiny(**{**SMALL, **changes}), out=tmp_path)
     assert caught.value.exit_code == 1
-    assert finished(tmp_path / scenario.name / scenario.id) is None
+    assert not list(tmp_path.glob("*/*/manifest.json"))
     text = str(caught.value)
     assert len(text.splitlines()) <= 20
     assert len(text) < 2500
@@ -413,6 +412,13 @@ def test_a_client_whose_step_hangs_is_stopped(speed: dict[str, Any], tmp_path: P
 
 def test_how_long_a_client_may_take_is_no_part_of_the_id_of_a_run() -> None:
     assert tiny(speed={"seconds_per_client": 5.0}).id == tiny().id
+
+
+@pytest.mark.parametrize("how", ["raise", "exit"])
+def test_a_part_that_no_guard_is_around_is_named_as_well(how: str, tmp_path: Path) -> None:
+    """How often a probe reads is a property, which is asked for in many places."""
+    text = message_of(tmp_path, with_part("probe", "BadProperty", at="every", how=how))
+    assert text.startswith(f"part tests.bad_parts:BadProperty failed in every: {CAUSES[how]} (tests/bad_parts.py:")
 
 
 def test_ctrl_c_in_a_part_stays_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
