@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedmem.components import TableModel
 from fedmem.errors import ComponentError
 from fedmem.guarding import Guard
-from fedmem.model_checks import frozen
+from fedmem.model_checks import frozen, interaction
 from fedmem.seeding import stream
 from fedmem.types import Dataset, Params
 from fedmem.validation import a_kind, logits_of
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedmem.scenario import Scenario
+
+
+ROWS = 4
+"""Rows of the data about which a network is asked before anything is trained."""
 
 
 def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tuple[nn.Module, Params]:
@@ -54,13 +60,21 @@ def _check_module(guard: Guard, module: object) -> None:
 
 
 def _try(module: nn.Module, data: Dataset) -> None:
-    """Asks the network about two rows, so that outputs of the wrong shape are noticed before anything is trained."""
+    """Asks the network about a few rows: outputs of the wrong shape, or that follow from other rows, are refused."""
     import torch
 
-    rows = data.train.inputs[:2]
-    wanted = (*(rows.shape if data.vocabulary else rows.shape[:1]), data.num_classes)
+    rows = torch.from_numpy(data.train.inputs[np.linspace(0, len(data.train) - 1, ROWS).astype(int)].copy())
+    wanted = (*(rows[:2].shape if data.vocabulary else rows[:2].shape[:1]), data.num_classes)
     with Guard("model", module, "forward") as guard, torch.no_grad():
-        logits_of(guard, module(torch.from_numpy(rows.copy())), wanted)
+        logits_of(guard, module(rows[:2]), wanted)
+    problem = interaction(module, rows, wild=not (data.vocabulary or data.blocks))
+    if problem:
+        raise ComponentError(
+            "model",
+            f"{problem}. Clipping of single examples, margins and gradient leakage need a model whose output for an "
+            "example follows from that example and the parameters alone. Use GroupNorm or LayerNorm instead of "
+            "BatchNorm, and no sum, mean or attention over the batch",
+        )
 
 
 def _check_pure(module: nn.Module) -> None:

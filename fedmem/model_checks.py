@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+TOLERANCE = 1e-4
+"""By how much of the largest output those for one example may differ by rounding."""
+
 
 def frozen(module: nn.Module) -> str | None:
     """Which parameters are frozen (`requires_grad` is False), as the middle of a message; None where none is.
@@ -31,6 +34,82 @@ def frozen(module: nn.Module) -> str | None:
         f"{len(names)} of {len(parameters)} parameters frozen (requires_grad is False), such as {names[0]!r}: "
         f"{count} of {total} numbers"
     )
+
+
+def shaken(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    """The parameters plus normal noise, so that a layer that starts at zero hides nothing.
+
+    Its standard deviation is half of one over the root of what a row of the parameter has: 0.5 for a vector.
+
+    >>> from torch import nn
+    >>> layer = nn.Linear(1, 1)
+    >>> bool((shaken(layer)["bias"] == layer.bias).any())
+    False
+    """
+    import torch
+
+    rng = torch.Generator().manual_seed(seed)
+    return {
+        name: value.detach() + _scale(value) * torch.randn(value.shape, generator=rng).to(value)
+        for name, value in module.named_parameters()
+    }
+
+
+def _scale(value: Tensor) -> float:
+    width = value.numel() // value.shape[0] if value.ndim and value.numel() else 1
+    return float(0.5 / width**0.5)
+
+
+def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str | None:
+    """Why the output for a row does not follow from that row alone, as the start of a message; None where it does.
+
+    Compares the outputs for each row alone, for all rows, for all rows in reverse order and, with `wild`, for the first
+    row beside others that are ten times larger, to `TOLERANCE` of the largest output. `rows` (n, ...) are two or more.
+    With the parameters as they are and as `shaken`.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> interaction(nn.Linear(2, 3), torch.ones(2, 2)) is None
+    True
+    >>> interaction(nn.BatchNorm1d(2, track_running_stats=False), torch.eye(2))
+    'cannot answer for a single example, although it answers for several'
+    """
+    import torch
+    from torch.func import functional_call
+
+    batches = [rows, rows.flip(0)]
+    if wild:
+        batches.append(torch.cat([rows[:1], 10 * rows[1:] + 1]))
+    for params in (dict(module.named_parameters()), shaken(module)):
+        with torch.no_grad():
+            together = [functional_call(module, params, (batch,)) for batch in batches]
+            if _differ(functional_call(module, params, (rows,)), together[0]):
+                return "gives two outputs for the same examples and parameters; its outputs must not be random"
+            try:
+                alone = torch.cat([functional_call(module, params, (rows[i : i + 1],)) for i in range(len(rows))])
+            except (ValueError, RuntimeError):
+                return "cannot answer for a single example, although it answers for several"
+        wanted = [alone, alone.flip(0), alone[:1]]
+        for expected, found in zip(wanted, together, strict=False):
+            if _differ(expected, found[: len(expected)]):
+                return "gives another output for an example when other examples of its batch change"
+    return None
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    """Whether two outputs differ by more than rounding; those that are not finite are compared by place."""
+    import torch
+
+    if one.shape != other.shape:
+        return True
+    one, other = one.double(), other.double()
+    both = one.isfinite() & other.isfinite()
+    if not torch.equal(one.isfinite(), other.isfinite()):
+        return True
+    if not both.any():
+        return False
+    one, other = one[both], other[both]
+    return bool((one - other).abs().max() > TOLERANCE * one.abs().max().clamp(min=1e-3))
 
 
 def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:

@@ -22,8 +22,10 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli import app
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError, TargetError
+from fedmem.federation import check
 from fedmem.model_checks import frozen, mismatch
 from tests.test_observe import Net, app_grid, data_of, initial
+from tests.tiny import tiny
 
 SCENARIO = """\
 name: frozen
@@ -249,3 +251,52 @@ def test_what_is_frozen_and_what_fits() -> None:
     assert frozen(Net()) is None
     assert str(frozen(half_frozen())).startswith("1 of ")
     assert mismatch(Net(), dict(Net().named_parameters())) is None
+
+
+# --- examples of a batch that interact ------------------------------------------------------------------------------
+
+
+class Mixing(nn.Module):
+    """The output for an example follows from the other examples of the batch."""
+
+    def __init__(self, size: int, num_classes: int, way: str) -> None:
+        super().__init__()
+        self.flat, self.first, self.last = nn.Flatten(), nn.Linear(size, 8), nn.Linear(8, num_classes)
+        self.way = way
+        self.norm = nn.BatchNorm1d(8, track_running_stats=False) if way == "norm" else nn.Identity()
+        if way == "hidden":
+            nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.norm(self.first(self.flat(x)))
+        if self.way in {"sum", "hidden"}:
+            h = h + 10 * (h.sum(0) - h)
+        if self.way == "mean":
+            h = h - h.mean(0)
+        if self.way == "order":
+            h = h * torch.arange(len(h))[:, None]
+        return self.last(torch.relu(h))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed:
+    """A network that mixes the examples of a batch in a way."""
+
+    stackable: ClassVar[bool] = True
+    way: str = "none"
+
+    def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        return Mixing(int(np.prod(input_shape)), num_classes, self.way)
+
+
+@pytest.mark.parametrize("way", ["sum", "hidden", "mean", "norm", "order"])
+def test_a_model_whose_examples_interact_is_refused(way: str) -> None:
+    mixed = {"kind": "tests.test_model_checks:Mixed", "way": way}
+    found = [problem for problem in check(tiny(model=mixed)) if problem.path.startswith("model")]
+    assert len(found) == 1
+    assert "example" in found[0].message
+    assert "GroupNorm or LayerNorm" in found[0].message
+
+
+def test_a_model_whose_examples_are_apart_is_accepted() -> None:
+    assert check(tiny(model={"kind": "tests.test_model_checks:Mixed"})) == []
