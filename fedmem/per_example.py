@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from fedmem.components import PerExample
 from fedmem.losses import example_losses
+from fedmem.model_checks import TOLERANCE, shaken
 from fedmem.seeding import Streams
 from fedmem.types import FloatArray, IntArray, Params
 
@@ -88,14 +89,15 @@ class ClippedSums:
     Models with large linear layers by ghost clipping, which goes backward twice and keeps no gradient of an example,
     all others by hooks that keep them (`GHOST`). With recurrent layers each example has a pass of its own: the fused
     kernels of torch tell no hook what happens between two tokens. The norm is a millionth larger than it is, so that a
-    gradient of zero is no problem; a gradient that is not finite counts as zero.
+    gradient of zero is no problem; a gradient that is not finite counts as zero. Hooks see only what modules do: call
+    `verify` once for a model that is not known.
     """
 
     def __init__(self, model: nn.Module, how: PerExample) -> None:
         from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
         from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 
-        self._clip = how.clip
+        self._how, self._clip = how, how.clip
         self._model = model
         self.ghost, self.alone = by_ghost(model), one_by_one(model)
         if self.alone:
@@ -115,6 +117,50 @@ class ClippedSums:
             expected_batch_size=1,
         )
 
+    def verify(self, inputs: Tensor, targets: Tensor) -> None:
+        """Compare norms and sums of a few examples with plain gradients; where they differ, go on one by one.
+
+        Hooks miss what no module does, such as `F.linear(x, self.layer.weight)`. Examples (n, ...) are as in a call.
+        """
+        if self.alone or not len(inputs):
+            return
+        if inputs.device.type != "cpu":
+            probe = ClippedSums(deepcopy(self._model).cpu(), self._how)
+            probe.verify(inputs.cpu(), targets.cpu())
+            self.alone = probe.alone
+            return
+        own = {name: value.detach() for name, value in self._model.named_parameters()}
+        self.alone = not all(self._is_right(params, inputs, targets) for params in (own, shaken(self._model)))
+
+    def _is_right(self, params: Params, inputs: Tensor, targets: Tensor) -> bool:
+        """Whether norms and the sum of shortened gradients are those of plain gradients, up to rounding."""
+        each = [_plain(self._model, params, inputs[i : i + 1], targets[i : i + 1]) for i in range(len(inputs))]
+        lengths = [_length(one) for one in each]
+        expected = {
+            name: sum(
+                one[name].double() * min(1.0, self._clip / (length + 1e-6))
+                for one, length in zip(each, lengths, strict=True)
+            )
+            for name in params
+        }
+        self._set(params)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                _, norms, total = (self._by_ghost if self.ghost else self._by_hooks)(inputs, targets)
+        except (AttributeError, RuntimeError, TypeError, ValueError):
+            return False  # Opacus has no gradients of single examples for some parameter
+        wanted = torch.tensor(lengths, dtype=torch.float64)
+        off = _length({name: total[name].double() - value for name, value in expected.items()})
+        near = bool(((norms.double() - wanted).abs() <= TOLERANCE * wanted + 1e-6).all())
+        return near and off <= TOLERANCE * sum(min(length, self._clip) for length in lengths) + 1e-6
+
+    def _set(self, params: Params) -> None:
+        """Give the wrapped model these parameters."""
+        with torch.no_grad():
+            for name, value in self._params.items():
+                value.copy_(params[name])
+
     def __call__(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
         """Losses (B,), shares (B,) and the sum of the shortened gradients; zeros for an empty batch.
 
@@ -125,9 +171,7 @@ class ClippedSums:
             return nothing, nothing.double(), {name: torch.zeros_like(value) for name, value in params.items()}
         if self.alone:
             return self._by_one(params, inputs, targets)
-        with torch.no_grad():
-            for name, value in self._params.items():
-                value.copy_(params[name])
+        self._set(params)
         with warnings.catch_warnings():
             # inputs need no gradient, of which torch warns where hooks are
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
@@ -178,6 +222,19 @@ class ClippedSums:
         DPTensorFastGradientClipping(self._wrapped, self._optimizer, losses).backward()
         norms = self._wrapped.per_sample_gradient_norms.detach()
         return losses.detach(), norms, {name: value.grad.clone() for name, value in self._params.items()}  # type: ignore[union-attr]
+
+
+def _plain(model: nn.Module, params: Params, inputs: Tensor, targets: Tensor) -> Params:
+    """The gradient of the sum of the losses of these examples, by autograd alone; zero where nothing depends on it."""
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    with torch.enable_grad():
+        loss = example_losses(_outputs(model, leaves, inputs), targets).sum()
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def _length(values: Params) -> float:
+    return float(torch.stack([value.double().square().sum() for value in values.values()]).sum().sqrt())
 
 
 def _outputs(model: nn.Module, params: Params, batch: Tensor) -> Tensor:
@@ -267,7 +324,8 @@ def _each(outputs: Outputs, params: Params, inputs: Tensor, targets: Tensor) -> 
 class Layers:
     """A model all of whose parameters are those of linear layers, each of which is met once, by rows (n, features).
 
-    `biased` says of each layer whether it has a bias.
+    `biased` says of each layer whether it has a bias. Nothing else is done with the parameters: gradients by layers are
+    compared with plain ones.
     """
 
     def __init__(self, model: nn.Module, widths: Mapping[str, int], biased: Mapping[str, bool]) -> None:
@@ -279,8 +337,8 @@ class Layers:
     def of(model: nn.Module, inputs: Tensor) -> Layers | None:
         """The layers of a model, as a few inputs (n, ...) meet them; None for other models."""
         linear = {name: part for name, part in model.named_modules() if type(part) is nn.Linear}
-        own = {f"{name}.{which}" for name, part in linear.items() for which, _ in part.named_parameters()}
-        if own != {name for name, _ in model.named_parameters()} or len(own) != len(list(model.parameters())):
+        names = {f"{name}.{which}" for name, part in linear.items() for which, _ in part.named_parameters()}
+        if names != {name for name, _ in model.named_parameters()} or len(names) != len(list(model.parameters())):
             return None
         met: list[tuple[str, int]] = []
 
@@ -292,7 +350,30 @@ class Layers:
         if sorted(met) != sorted((name, 2) for name in linear):
             return None
         biased = {name: part.bias is not None for name, part in linear.items()}
-        return Layers(model, {name: part.out_features for name, part in linear.items()}, biased)
+        layers = Layers(model, {name: part.out_features for name, part in linear.items()}, biased)
+        own = {name: value.detach() for name, value in model.named_parameters()}
+        return layers if all(layers._are_all(params, inputs) for params in (own, shaken(model))) else None
+
+    def _are_all(self, params: Params, inputs: Tensor) -> bool:
+        """Whether the gradient of each example (n, ...) is that of the layers, up to rounding, for made-up targets."""
+        with torch.no_grad():
+            logits = _outputs(self._model, params, inputs)
+        targets = torch.zeros(logits.shape[:-1], dtype=torch.int64, device=inputs.device)
+        if targets.ndim > 2:
+            return False
+        stacked = {name: value[None] for name, value in params.items()}
+        _, given, slopes = self.passed(stacked, inputs[None], targets[None])
+        for i in range(len(inputs)):
+            plain = _plain(self._model, params, inputs[i : i + 1], targets[i : i + 1])
+            found: Params = {}
+            for name, biased in self.biased.items():
+                found[f"{name}.weight"] = torch.outer(slopes[name][0, i], given[name][0, i])
+                if biased:
+                    found[f"{name}.bias"] = slopes[name][0, i]
+            off = _length({name: value.double() - found[name].double() for name, value in plain.items()})
+            if not off <= TOLERANCE * _length(plain) + 1e-6:
+                return False
+        return True
 
     def passed(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params, Params]:
         """Losses (T, B), what each layer was given (T, B, in), and slopes of the losses at what it gave (T, B, out)."""

@@ -174,6 +174,8 @@ class OneByOne(Executor):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._sums = ClippedSums(self._model, self._private) if self._private else None
+        if self._sums is not None:
+            self._sums.verify(self._inputs[:2], self._targets[:2])
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""

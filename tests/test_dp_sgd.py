@@ -486,3 +486,51 @@ def test_clients_of_texts_hide_their_windows(model: Any) -> None:
     for one, other in zip(found[0].params, found[1].params, strict=True):
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5)
+
+
+class Reused(nn.Module):
+    """Uses the weight of a layer by its module, and again by a function."""
+
+    def __init__(self, width: int, share: float = 1.0) -> None:
+        super().__init__()
+        self.first, self.last, self.share = nn.Linear(width, width, bias=False), nn.Linear(width, 3), share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.relu(self.first(x))
+        return self.last(h + self.share * torch.relu(F.linear(h, self.first.weight)))
+
+
+@pytest.mark.parametrize("width", [5, 160])
+def test_a_weight_that_is_also_used_by_a_function_is_clipped_with_all_its_uses(width: int) -> None:
+    """By hooks, by ghost clipping and in a stack; what the two executors train with."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Reused(width)
+        inputs = torch.randn(6, width)
+    nn.init.orthogonal_(model.first.weight, gain=2.0)
+    data = Examples(inputs=inputs.numpy(), targets=np.arange(6) % 3, ids=np.arange(6))
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    client = PrivateSgd(lr=0.3, batch_size=6, steps=1, clip=0.3, noise_multiplier=1.0)
+    expected = naive(model, params, inputs, torch.from_numpy(data.targets), 0.3)
+    single = OneByOne(model, client, data)._sums
+    assert single is not None
+    assert single.ghost == (width == 160)
+    assert single.alone
+    found = single(params, inputs, torch.from_numpy(data.targets))[2]
+    layers = Stacked(model, client, data)._layers
+    outputs = lambda given, batch: functional_call(model, given, (batch,))  # noqa: E731
+    pair = {name: value[None] for name, value in params.items()}
+    mask = torch.ones(1, 6)
+    stack = clipped_sums(outputs, layers, pair, inputs[None], torch.from_numpy(data.targets)[None], mask, 0.3)[2]
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name].numpy(), value, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(stack[name][0].numpy(), value, rtol=1e-3, atol=1e-5)
+
+
+@networks
+def test_models_of_modules_alone_keep_their_fast_way(network: Any) -> None:
+    model = network()
+    _, inputs, targets = batch_of(model)
+    sums = ClippedSums(model, PerExample(clip=0.3, noise_multiplier=1.0, expected=4.0))
+    sums.verify(inputs, targets)
+    assert not sums.alone
