@@ -22,6 +22,7 @@ from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
 from fedmem.outgoing import Outgoing
 from fedmem.pilot import follow
+from fedmem.privacy import adds_noise
 from fedmem.roster import Pilot
 from fedmem.seeding import stream
 from fedmem.speed import device_of, hold_on_to_memory, is_stacked, server_of, workers_of
@@ -199,7 +200,7 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     given = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     cut: Mapping[str, Any] = {
-        "outgoing": Outgoing(scenario.defences, scenario.seed),
+        "outgoing": Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
         "seed": scenario.seed,
         "seconds": scenario.speed.seconds_per_client,
         "device": device,

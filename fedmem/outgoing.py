@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from fedmem.catalogue import kind_of
 from fedmem.components import Defence
 from fedmem.guarding import Guard
 from fedmem.seeding import Streams
@@ -33,7 +36,10 @@ class Outgoing:
 
     - one client by itself, or as part of a stack, is given the same draws, whoever else trains and on whatever engine;
     - parameters that are no floating numbers (counters) leave as they are;
-    - without defences nothing is touched: `sent` stays the same object.
+    - without defences and guarantee nothing is touched: `sent` stays the same object;
+    - where a guarantee rests on a clip, an update that is not finite becomes an update of zero before it. That is right
+      before a `clip` that `noise` follows, and with `guaranteed` (a strategy that adds noise) before all defences.
+      Otherwise it stays as it is, and its client fails.
 
     >>> from fedmem.defences.clip import Clip
     >>> model, before = {"w": torch.tensor([3.0, 5.0])}, {"w": torch.tensor([0.0, 1.0])}
@@ -41,8 +47,11 @@ class Outgoing:
     [0.6000000238418579, 1.7999999523162842]
     """
 
-    def __init__(self, defences: Sequence[Defence], seed: int) -> None:
+    def __init__(self, defences: Sequence[Defence], seed: int, *, guaranteed: bool = False) -> None:
         self._defences = tuple(defences)
+        self._guaranteed = guaranteed
+        kinds = [kind_of(defence) for defence in self._defences]
+        self._silencing = {place for place, pair in enumerate(pairwise(kinds)) if pair == ("clip", "noise")}
         # by position, so that a change of one defence moves nothing that another draws
         self._streams = {
             str(position): Streams(seed, f"defence {position}")
@@ -56,7 +65,7 @@ class Outgoing:
         return self._defences
 
     def __bool__(self) -> bool:
-        return bool(self._defences)
+        return bool(self._defences) or self._guaranteed
 
     def draws(self, model: Params, places: Sequence[Place]) -> Params:
         """What is drawn for these clients of one round: position of the defence -> (T, P) float32."""
@@ -73,16 +82,28 @@ class Outgoing:
 
     def sent(self, model: Params, before: Params, draws: Params) -> Params:
         """What one client sends instead of this model; a pure function. `draws` are its rows of `draws`."""
+        if self._guaranteed:
+            # no arithmetic, so that a finite model keeps its bits
+            finite = _is_finite(model)
+            model = {name: torch.where(finite, value, before[name]) for name, value in model.items()}
         if not self._defences:
             return model
         update = {name: value - before[name] for name, value in model.items() if value.is_floating_point()}
         for position, defence in enumerate(self._defences):
             row = draws.get(str(position))
+            if position in self._silencing:
+                finite = _is_finite(update)
+                update = {name: torch.where(finite, value, torch.zeros_like(value)) for name, value in update.items()}
             with Guard("defence", defence, "apply") as guard:
                 changed = defence.apply(update, {} if row is None else parted(row, update))
                 tensors(guard, "the update", changed, update)
             update = changed
         return {name: before[name] + update[name] if name in update else value for name, value in model.items()}
+
+
+def _is_finite(values: Params) -> Tensor:
+    """Whether all values are numbers, as a tensor, so that it can be mapped over a stack."""
+    return torch.stack([value.isfinite().all() for value in values.values()]).all()
 
 
 def _fill(row: NDArray[np.float32], rng: np.random.Generator, normal: bool) -> None:

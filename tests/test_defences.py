@@ -10,12 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedmem.bank import simulate
 from fedmem.defences.clip import Clip
 from fedmem.defences.noise import Noise
 from fedmem.defences.prune import Prune
 from fedmem.defences.quantise import Quantise
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
+from fedmem.outgoing import Outgoing, Place
 from fedmem.training import LocalWork, OneByOne, Stacked
 from fedmem.types import Params
 from tests.engines.test_seams import Everything, watched
@@ -180,3 +182,45 @@ def test_noise_that_is_no_multiple_of_the_clip_before_it_is_refused() -> None:
         tiny(defences=[clip, noise])
     assert len(tiny(defences=[clip, {**noise, "norm": 0.5}]).defences) == 2
     assert len(tiny(defences=[noise, clip]).defences) == 2
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_an_update_that_is_not_finite_leaves_as_noise_alone_where_a_guarantee_is_stated(bad: float) -> None:
+    before = {"w": torch.ones(3), "b": torch.zeros(1)}
+    diverged = {"w": torch.tensor([bad, 0.0, 0.0]), "b": torch.zeros(1)}
+    outgoing = Outgoing([Clip(norm=1.0), Noise(multiplier=2.0)], seed=0)
+    draws = {name: value[0] for name, value in outgoing.draws(before, [Place(run=0, round=1, client=0)]).items()}
+    still = outgoing.sent(before, before, draws)
+    found = outgoing.sent(diverged, before, draws)
+    assert all(torch.equal(found[name], still[name]) for name in before)
+    assert not torch.equal(found["w"], before["w"])
+    # a clip alone states no guarantee, and hides nothing
+    assert not torch.isfinite(Outgoing([Clip(norm=1.0)], seed=0).sent(diverged, before, {})["w"]).all()
+    # a strategy that adds noise
+    guarded = Outgoing([], seed=0, guaranteed=True)
+    assert torch.equal(guarded.sent(diverged, before, {})["w"], before["w"])
+    moved = {name: value + 0.1 for name, value in before.items()}
+    assert all(torch.equal(guarded.sent(moved, before, {})[name], moved[name]) for name in before)
+
+
+NOISY = {"defences": [{"kind": "clip", "norm": 0.1}, {"kind": "noise", "norm": 0.1, "multiplier": 30.0}]}
+CENTRAL = {"strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "clip": 0.1, "cohort": 5}}
+
+
+@pytest.mark.parametrize("changes", [NOISY, CENTRAL], ids=["clients", "server"])
+@pytest.mark.parametrize(("server", "executor"), [("rule", "stacked"), ("messages", "one_by_one")])
+def test_a_run_with_a_guarantee_goes_on_where_all_clients_diverge(changes: Any, server: str, executor: str) -> None:
+    """Failing would tell who diverged, and no noise covers that."""
+    scenario = tiny(
+        client={"kind": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 8},
+        rounds=2,
+        runs=2,
+        sampler={"kind": "everyone"},
+        privacy={"delta": 0.01},
+        speed={"server": server, "executor": executor},
+        **changes,
+    )
+    found = simulate(scenario, build(scenario))
+    assert not any(part.failed for part in found.bank.participation)
+    for params in found.params:
+        assert all(torch.isfinite(value).all() for value in params.values())

@@ -37,6 +37,7 @@ from fedmem.engines._letters import (
 from fedmem.guarding import NOT_OURS, describe
 from fedmem.observe import TRACE, params_of
 from fedmem.outgoing import Outgoing
+from fedmem.privacy import adds_noise
 from fedmem.scenario import parse_scenario
 from fedmem.training import LocalWork, OneByOne, Task
 from fedmem.types import Federation, Params
@@ -76,7 +77,7 @@ def _workplace(text: str) -> _Workplace:
             federation.model,
             scenario.client,
             federation.store,
-            outgoing=Outgoing(scenario.defences, scenario.seed),
+            outgoing=Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
             seed=scenario.seed,
         ),
     )
