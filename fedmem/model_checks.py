@@ -80,7 +80,8 @@ def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str |
     batches = [rows, rows.flip(0)]
     if wild:
         batches.append(torch.cat([rows[:1], 10 * rows[1:] + 1]))
-    for params in (dict(module.named_parameters()), shaken(module)):
+    own: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
+    for params in (own, shaken(module)):
         with torch.no_grad():
             together = [functional_call(module, params, (batch,)) for batch in batches]
             if _differ(functional_call(module, params, (rows,)), together[0]):
