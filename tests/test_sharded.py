@@ -20,7 +20,7 @@ import fedmem
 from fedmem import sharded
 from fedmem.clients.sgd import Sgd
 from fedmem.components import Outcome
-from fedmem.errors import ComponentError, RunError
+from fedmem.errors import RunError
 from fedmem.forks import Alone, Tell, can_fork
 from fedmem.joining import Lost
 from fedmem.running import run
@@ -281,7 +281,7 @@ class Raising:
 
     def observe(self, transitions: Any, context: Any) -> Any:
         if transitions[0].round == 2 and any(t.run == self.run for t in transitions):
-            raise ComponentError("probes[0].run", self.error)
+            raise ValueError(self.error)
         return []
 
     def summarise(self, measurements: Any, seed: int) -> Any:
@@ -300,7 +300,7 @@ def test_an_error_says_the_same_from_another_process_and_what_is_done_is_kept(tm
         assert kept_runs(tmp_path / str(workers) / "tiny" / scenario.id) >= 1
     assert said[0] == said[1]
     assert "round 2, level global: probe" in said[0]
-    assert "ComponentError: probes[0].run: not this one" in said[0]
+    assert "failed in observe: ValueError: not this one" in said[0]
 
 
 # --- clients that fail in some runs -----------------------------------------------------------------------------------
@@ -329,9 +329,12 @@ def failing(when: Callable[[Work], bool]) -> Iterator[list[tuple[range, Lost]]]:
 
 
 def capricious(work: Work) -> bool:
-    """By every digit of the model and by the coins, so that another history gives other failures; once in run 3."""
+    """By every digit of the model and by the coins, so that another history gives other failures.
+
+    Two failures are fixed, in two rounds and in runs of two shards: digits differ between processors.
+    """
     client = int(work.client[0])
-    if (int(work.run[0]), work.round, client) == (3, 1, 2):
+    if (int(work.run[0]), work.round, client) in {(3, 1, 2), (0, 3, 1)}:
         return True
     values = [value.numpy().tobytes() for value in work.before(0).values()]
     digest = hashlib.sha256(b"".join([*values, work.rows[0].tobytes(), bytes([client])])).digest()
@@ -423,7 +426,8 @@ def test_too_many_failures_say_the_same_in_shards(tmp_path: Path) -> None:
             run(scenario, out=tmp_path / str(size))
         said.append(str(caught.value))
     assert said[0] == said[1]
-    assert "round 1: 1 of 5 clients failed, first client 1: ConnectionError: nobody there (in run 0)" in said[0]
+    assert "round 1: 1 of 5 clients failed, first client 1: ConnectionError: nobody there (in its work of" in said[0]
+    assert "(in run 0)" in said[0]
 
 
 @given(
