@@ -53,7 +53,7 @@ from fedmem.types import Level
 from fedmem.wording import choices, problems_of
 from fedmem.yaml_source import Source
 
-RESULTS_VERSION = 4
+RESULTS_VERSION = 5
 """Raised whenever the same scenario would give other numbers than before; part of every id."""
 
 Positive = Annotated[int, Strict(), Field(ge=1, le=10**6)]
