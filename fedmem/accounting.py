@@ -44,10 +44,11 @@ class Releases:
             many releases of a contribution each.
         delta: probability with which the promise may fail; less than one over the number of units, or it says little.
         unit: what a neighbour differs in: one `record`, or one `client` with all its records.
-        adjacency: how it differs. `add_remove`: the unit is there or not. `zero_out`: its contribution is replaced by
-            zero, and everything else, sampling included, stays. `replace`: by another contribution, so that the sum
-            moves by up to 2 S and z counts half. With `fixed_size` the sum moves by up to 2 S under `zero_out` too:
-            where the unit is not drawn another one is, whose contribution may point the other way.
+        adjacency: how it differs. `add_remove`: the unit is there or not. `zero_out`: it adds
+            nothing to any sum, and everything else, sampling included, stays. `replace`: another contribution is in the
+            place of its own, so that the sum moves by up to 2 S and z counts half. With `fixed_size` the sum moves by
+            up to 2 S under `zero_out` too: where the unit is not drawn another one is, whose contribution may
+            point the other way.
 
     Errors: `ComponentError` for numbers out of range, and for `fixed_size` with `add_remove`, which has no meaning: a
     unit that is added would change the probabilities of all the others.

@@ -232,7 +232,7 @@ class Sampler(Protocol):
     A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`, or in a property.
     `reads: ClassVar[tuple[str, ...]]` says whether it reads `rows` (`sizes`) or `holdings` (`atypical`); () if
     neither. One that says nothing gets no privacy guarantee, whatever its `probabilities`. A subclass that reads more
-    declares it anew. `displaces_nobody: ClassVar[bool] = True` says that one client more leaves all others theirs;
+    declares it anew. `displaces_nobody: ClassVar[bool] = True` says that one client more takes no other's place;
     without it no guarantee compares a client more or less (`add_remove`).
     """
 
@@ -296,6 +296,8 @@ class ClientAlgorithm(Protocol):
     this client beside the model, and always a scalar `round`; `memory` is what its last `final` left, empty at first.
     `follows: ClassVar[Mapping[str, str]]` may name what a class understands of the instructions that stock strategies
     of Flower write into their messages, and as which offer; an instruction that nobody follows ends the run.
+    `steps_by_rows: ClassVar[bool] = True` says that reported numbers of steps and learning rates depend on the number
+    of rows and the settings alone; without it no noise covers them. A subclass that changes this says False.
     """
 
     @property

@@ -146,7 +146,7 @@ class Privacy(_Part):
     )
     adjacency: Literal["add_remove", "zero_out", "replace"] | None = Field(
         default=None,
-        description="what sets neighbours apart: a client more or less, one whose update is zero, or another in its "
+        description="what sets neighbours apart: a client more or less, one that sends nothing, or another in its "
         "place; left out, add_remove for poisson and everyone, else zero_out",
     )
 

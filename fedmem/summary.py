@@ -73,7 +73,7 @@ TERMS: Mapping[str, str] = {
     "own examples": "answers to the audit examples that belong to the client, right or wrong",
     "epsilon": "bound on how far one unit changes the odds of any outcome: by e^epsilon, but for delta",
     "add_remove": "neighbours: with the unit and without it",
-    "zero_out": "neighbours: what the unit contributes is replaced by zero",
+    "zero_out": "neighbours: the unit contributes nothing, and its place stays empty",
     "client, replace": "neighbours: another client's data in the place of the client's",
     "epsilon at least": "proven by an audit; true with the confidence of the audit, 95 % if it says nothing else",
     "epsilon about": "an estimate, no bound; in brackets where mean and spread are moved by two standard errors",

@@ -25,6 +25,8 @@ class AdaptiveClipping(ServerRule):
     Guarantees:
 
     - updates are clipped, bits compared and noise scaled by one S, that of the round before; it changes afterwards;
+    - who sends nothing moves the sum of bits by 1/2, to which `zero_out` and `add_remove` refer; a client whose update
+      is zero has the bit 1, which is 1 away from that of a long one, and is covered by `replace` alone;
     - otherwise those of `dp_fedavg`, with equal weights; in a round without anybody S moves by noise alone;
     - the bit of a canary client is `quantile` itself, so that S follows the real clients.
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fedmem
 from fedmem import privacy
-from fedmem.accounting import Releases, promise
+from fedmem.accounting import Releases, gaussian_epsilon, promise
 from fedmem.auditing import Audited, permitted
 from fedmem.catalogue import kind_of
 from fedmem.checking import check_file, told
@@ -30,8 +31,10 @@ from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
-from fedmem.scenario import parse_scenario
+from fedmem.scenario import Privacy, parse_scenario
+from fedmem.summary import TERMS
 from fedmem.types import EVERYWHERE, FINAL, Participation
+from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging
 from tests.neighbours import epsilon_at_least, opposed
@@ -159,6 +162,49 @@ def test_one_client_more_is_no_neighbour_where_it_takes_the_place_of_another(str
 def test_one_client_more_is_a_neighbour_where_it_changes_nothing_for_the_others(sampler):
     assert mechanism_of(SMALL, sampler).adjacency == mechanism_of(SMALL, sampler, "add_remove").adjacency
     assert mechanism_of(SMALL, sampler).adjacency == "add_remove"
+
+
+class NoNoise:
+    """A generator of zeros."""
+
+    def standard_normal(self, shape):
+        return np.zeros(shape)
+
+
+def released(strategy, update):
+    """What one client adds to the two sums of dp_adaptive, in standard deviations of their noise; None: it is away."""
+    before = {"w": torch.zeros((1, 2), dtype=torch.float64)}
+    there = torch.full((1, 1), update is not None)
+    sent = {"w": torch.tensor([[[0.0, 0.0] if update is None else update]], dtype=torch.float64)}
+    who = torch.zeros((1, 1), dtype=torch.long)
+    one = Round(
+        number=1, before=before, sent=sent, weights=there.double(), present=there, clients=who,
+        generators=lambda: (NoNoise(),),
+    )  # fmt: skip
+    after, state = strategy.rule(strategy.state(before, 1), one)
+    moved = after["w"][0].numpy() * strategy.cohort / strategy.start
+    share = strategy.quantile - 0.5 - math.log(float(state["clip"][0]) / strategy.start) / strategy.rate
+    return np.r_[moved / strategy.update_noise, share * strategy.cohort / strategy.noise_of_bits]
+
+
+@pytest.mark.parametrize(("bit_noise", "zero"), [(None, 4.836), (0.51, 9.817)])
+def test_the_empty_place_of_a_client_is_no_update_of_zero(bit_noise, zero):
+    """The bit of a zero update is 1 away from that of a long one, that of nobody 1/2: 4.377 holds for nobody alone."""
+    strategy = AdaptiveClipping(start=1.0, cohort=10, bit_noise=bit_noise)
+    long, nothing, nobody, back = (released(strategy, one) for one in ([5.0, 0.0], [0.0, 0.0], None, [-1.0, 0.0]))
+    printed = {name: promise(mechanism_of(strategy, Everyone(), name)).epsilon for name in ("zero_out", "replace")}
+    true = {
+        "nobody": gaussian_epsilon(float(np.linalg.norm(long - nobody)), 1e-5),
+        "zero": gaussian_epsilon(float(np.linalg.norm(long - nothing)), 1e-5),
+        "other": gaussian_epsilon(float(np.linalg.norm(long - back)), 1e-5),
+    }
+    assert true["nobody"] == pytest.approx(printed["zero_out"]) == pytest.approx(4.377, abs=1e-3)
+    assert true["zero"] == pytest.approx(zero, abs=2e-3)
+    assert printed["zero_out"] < true["zero"] < true["other"] == pytest.approx(printed["replace"])
+    # the words of the setting, of the glossary and of the page are those of the neighbour that the number is for
+    words = Privacy.model_fields["adjacency"].description
+    assert "one that sends nothing" in words
+    assert "place stays empty" in TERMS["zero_out"]
 
 
 def test_probabilities_are_no_declaration():
