@@ -40,13 +40,16 @@ def problems(
     if not records and not whole:
         return
     noisy = f"client {kind_of(client)}" if records else "the defence noise"
-    for reader, exact in uncovered_by_clients(strategy, sampler, roster):
+    for reader, exact in uncovered_by_clients(strategy, sampler, client, roster):
         server = reader.path == "strategy"
+        declare = "reads only updates, declare reads: ClassVar[tuple[str, ...]] = ()"
+        if reader.reads & {"steps", "lr"} and not getattr(client, "steps_by_rows", False):
+            declare = "takes steps by its rows alone, declare on the client steps_by_rows: ClassVar[bool] = True"
         yield Problem(
             path=reader.path,
             message=f"{reader.kind} reads {exact} of clients, which have no noise, so that the guarantee of {noisy} "
             f"would not hold for the models; use {'fedavg' if server else 'uniform'}, or, for a class of your own that "
-            "reads only updates, declare reads: ClassVar[tuple[str, ...]] = ()",
+            f"{declare}",
         )
     if cohort == "strategy":
         yield Problem(

@@ -26,7 +26,7 @@ WORDS = {
 """What a component may declare to read of clients, outside of the noise that it adds itself."""
 
 SIZES = frozenset({"rows", "steps", "lr"})
-"""Fixed by the number of rows and the settings: the same for neighbours with the same number of rows."""
+"""Fixed by the number of rows and the settings; of steps and lr only if the client declares `steps_by_rows`."""
 
 _NEEDS = {"last_loss": "loss", "last_norm": "norm"}
 
@@ -67,12 +67,15 @@ def sampler_reads(sampler: Any) -> frozenset[str]:
     return frozenset({*(("unknown",) if declared is None else declared), *needs})
 
 
-def uncovered_by_clients(strategy: Any, sampler: Any, roster: str) -> Iterator[tuple[Reader, str]]:
+def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) -> Iterator[tuple[Reader, str]]:
     """Readers of what noise at clients does not cover, between neighbours with the same number of rows, as text.
 
-    Norms are those of noisy updates and hence covered, except those of a pilot run, whose messages are not accounted.
+    Numbers of steps and learning rates are covered where the client algorithm declares that they depend on its number
+    of rows and its settings alone. Norms are those of noisy updates and hence covered, except those of a pilot run,
+    whose messages are not accounted.
     """
-    covered = SIZES | (frozenset({"norm"}) if roster == "own" else frozenset())
+    sizes = SIZES if getattr(client, "steps_by_rows", False) else frozenset({"rows"})
+    covered = sizes | (frozenset({"norm"}) if roster == "own" else frozenset())
     for reader in readers(strategy, sampler):
         if reader.reads - covered:
             yield reader, reader.names(reader.reads - covered)

@@ -144,6 +144,28 @@ VOID = [
 ]
 
 
+@pytest.mark.parametrize("kind", kinds("client"))
+def test_shipped_clients_take_steps_by_their_rows_alone(kind: str) -> None:
+    assert load("client", kind).steps_by_rows is True
+
+
+@pytest.mark.parametrize(("strategy", "exact"), [("fednova", "numbers of local steps"), ("scaffold", "learning rates")])
+def test_steps_are_covered_only_where_the_client_declares_what_they_depend_on(strategy: str, exact: str) -> None:
+    """A client of one's own may report what depends on its data, between neighbours with the same number of rows."""
+    made = load("strategy", strategy)()
+    silent, declared = (load("client", kind)() for kind in ("tests.toys:Secretive", "sgd"))
+    sampler = tiny().sampler
+    ((reader, said),) = coverage.uncovered_by_clients(made, sampler, silent, "shared")
+    assert reader.path == "strategy"
+    assert exact in said
+    assert "rows" not in said
+    assert not list(coverage.uncovered_by_clients(made, sampler, declared, "shared"))
+    with pytest.raises(ScenarioError, match=rf"{strategy} reads .*{exact}.* declare on the client steps_by_rows"):
+        local(client={"kind": "tests.toys:Secretive"}, strategy={"kind": strategy})
+    # weights by rows do not use steps
+    assert local(client={"kind": "tests.toys:Secretive"})
+
+
 @pytest.mark.parametrize("noisy", [{"defences": NOISE}, {"client": {"kind": "dp_sgd"}}], ids=["defences", "dp_sgd"])
 @pytest.mark.parametrize(("changes", "path", "message"), VOID)
 def test_readers_of_exact_values_void_the_noise_of_clients(noisy, changes, path, message) -> None:

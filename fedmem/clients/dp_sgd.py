@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -52,6 +52,8 @@ class PrivateSgd:
 
     Reference: Abadi et al. (2016), deep learning with differential privacy.
     """
+
+    steps_by_rows: ClassVar[bool] = True
 
     lr: Annotated[float, Gt(0)] = 0.1
     decay: Annotated[float, Gt(0), Le(1)] = 1.0
