@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedmem.guarding import Guard
 from fedmem.types import (
+    EVERYWHERE,
     BoolArray,
     Dataset,
     Estimate,
@@ -321,6 +322,8 @@ def readings_of(guard: Guard, given: Iterable[Any], shown: Sequence[Transition])
     """Readings, each with one of the transitions that the probe was shown."""
     known = {id(transition) for transition in shown}
     places = {(transition.run, transition.client) for transition in shown}
+    # with personal layers the shown models are those of owners, and the aggregate itself is of nobody
+    places |= {(transition.run, EVERYWHERE) for transition in shown}
     found = []
     for one in given:
         if not isinstance(one, tuple) or len(one) != 2:

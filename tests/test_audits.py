@@ -274,8 +274,8 @@ def assert_bounds(finished: Any) -> None:
     assert bounds.loc[("exposure.bound", ""), "value"] == promised.exposure(50)
     assert bounds.loc[("auc.bound", "loss_threshold"), "value"] == promised.auc
     rates = bounds.loc["tpr.bound"]
-    (fpr,) = (float(setting.partition("fpr=")[2]) for setting in rates.index)
-    assert rates.value.iloc[0] == float(promised.tpr(fpr))
+    for setting, bound in rates.value.items():
+        assert bound == float(promised.tpr(float(setting.partition("fpr=")[2])))
 
 
 def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path):

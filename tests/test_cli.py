@@ -195,11 +195,13 @@ def test_what_show_prints_can_be_pasted_into_a_scenario(family, kind):
     pasted = {**TINY, "runs": 8, "leave_out": {"clients": "all"}, "roster": "pilot", field: value}
     if family == "partition" or kind == "dp_ftrl":  # which counts on the pauses between the turns of a client
         pasted["sampler"] = {"kind": "everyone"}
-    if kind == "canary_clients":  # which reads clients that a private strategy has
+    if kind in ("canary_clients", "mechanism"):  # which read clients and noise that a private strategy has
         pasted |= {
             "sampler": {"kind": "poisson", "rate": 0.5},
             "strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "cohort": 4, "canary_clients": 4},
         }
+    if kind == "mechanism":
+        pasted["strategy"] = {"kind": "dp_fedavg", "noise_multiplier": 1.0, "cohort": 4}
     # only what another part of this one scenario forbids
     sizes = {"sampler.size", "sampler.candidates", "sampler.expected", "strategy.cohort"}
     assert wrong_places(json.dumps(pasted)) <= {"client.kind", "strategy"} | sizes

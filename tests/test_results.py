@@ -300,7 +300,7 @@ def test_a_run_killed_between_the_two_renames_is_put_back(killed: Path) -> None:
     (left,) = killed.parent.iterdir()
     write(killed)
     killed.rename(left.with_name(left.name.replace("partial", "replaced")))
-    with writing(killed):
+    with writing(killed, force=True):
         assert read(killed).manifest["executor"] == "stacked"
     assert entries(killed.parent) == ["a"]
     assert entries(killed) == []
