@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-import torch
 from annotated_types import Gt, Lt
 
 from fedmem.components import Context, PrivateAlgorithm
@@ -25,6 +24,9 @@ from fedmem.mechanism_tests import (
     projections,
 )
 from fedmem.types import EVERYWHERE, FINAL, BoolArray, FloatArray, Level, Measurement, Params, Reading, Transition
+
+if TYPE_CHECKING:
+    import torch
 
 AT_ONCE = 1 << 22
 """Numbers in the gradients of single records that are held at the same time, 32 MB."""
@@ -216,6 +218,8 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
 
 def _gradients(params: Params, rows: np.ndarray, context: Context) -> FloatArray:
     """(B, P) gradients of single records in float64, parameters by name, by torch's autograd."""
+    import torch
+
     model, store = context.federation.model, context.federation.store
     leaves = {name: value.detach().cpu().double() for name, value in params.items()}
     if not len(rows):
