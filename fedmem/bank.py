@@ -409,7 +409,7 @@ class _Observer:
 
     def _probe(self, probe: Probe, source: str, context: _Context, transitions: list[Transition]) -> None:
         first = transitions[0]
-        with Guard("probe", probe, "observe", round=first.round, level=first.level) as guard:
+        with Guard("probe", probe, "observe", whole=True, round=first.round, level=first.level) as guard:
             readings = readings_of(guard, probe.observe(transitions, context), transitions)
         for transition, reading in readings:
             self.measurements.append(

@@ -88,6 +88,7 @@ class Guard:
         others: further parts (family, component) that the call may run: a client's step runs the model. The innermost
             of them that was at work is the one that failed.
         where: further places, asked for after a failure only.
+        whole: whether errors that fedmem raises on purpose are failures of the part as well.
         place: round, level, run and client of the call, as far as they are known before.
 
     >>> with Guard("sampler", "my.module:Mine", "cohort", round=2):
@@ -96,7 +97,7 @@ class Guard:
     fedmem.guarding.PartError: round 2: sampler my.module:Mine failed in cohort: SystemExit: 0
     """
 
-    __slots__ = ("_family", "_method", "_others", "_part", "_place", "_where")
+    __slots__ = ("_family", "_method", "_others", "_part", "_place", "_where", "_whole")
 
     def __init__(
         self,
@@ -106,6 +107,7 @@ class Guard:
         *,
         others: Sequence[tuple[str, object]] = (),
         where: Callable[[], Mapping[str, object]] | None = None,
+        whole: bool = False,
         **place: Any,
     ) -> None:
         self._family = family
@@ -113,6 +115,7 @@ class Guard:
         self._method = method
         self._others = others
         self._where = where
+        self._whole = whole
         self._place = place
 
     def __enter__(self) -> Guard:
@@ -125,7 +128,8 @@ class Guard:
             return
         if isinstance(error, PartError):
             error.add_place(self._places())
-        if isinstance(error, FedmemError):
+            return
+        if isinstance(error, FedmemError) and not self._whole:
             return
         raise self._error(error) from error
 

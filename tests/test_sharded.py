@@ -20,7 +20,7 @@ import fedmem
 from fedmem import sharded
 from fedmem.clients.sgd import Sgd
 from fedmem.components import Outcome
-from fedmem.errors import RunError
+from fedmem.errors import ComponentError, RunError
 from fedmem.forks import Alone, Tell, can_fork
 from fedmem.joining import Lost
 from fedmem.running import run
@@ -281,7 +281,7 @@ class Raising:
 
     def observe(self, transitions: Any, context: Any) -> Any:
         if transitions[0].round == 2 and any(t.run == self.run for t in transitions):
-            raise ValueError(self.error)
+            raise ComponentError("probes[0].run", self.error)
         return []
 
     def summarise(self, measurements: Any, seed: int) -> Any:
@@ -300,7 +300,7 @@ def test_an_error_says_the_same_from_another_process_and_what_is_done_is_kept(tm
         assert kept_runs(tmp_path / str(workers) / "tiny" / scenario.id) >= 1
     assert said[0] == said[1]
     assert "round 2, level global: probe" in said[0]
-    assert "failed in observe: ValueError: not this one" in said[0]
+    assert "failed in observe: ComponentError: probes[0].run: not this one" in said[0]
 
 
 # --- clients that fail in some runs -----------------------------------------------------------------------------------
