@@ -14,7 +14,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -341,6 +341,25 @@ def plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
     return {key: plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def nested(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every component in a value with its path: the value itself, and what its fields, items and mappings hold.
+
+    >>> sampler = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
+    >>> [(where, kind_of(part)) for where, part in nested(sampler, "sampler")]
+    [('sampler', 'dropout'), ('sampler.sampler', 'everyone')]
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        yield path, value
+        for item in fields(value):
+            yield from nested(getattr(value, item.name), f"{path}.{item.name}")
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from nested(one, f"{path}.{key}")
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        for position, one in enumerate(value):
+            yield from nested(one, f"{path}[{position}]")
 
 
 def explain(cls: type) -> dict[str, str]:

@@ -10,11 +10,11 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from typing import Any
 
 from fedmem import audits, client_noise, mechanism_alarms, privacy
-from fedmem.catalogue import kind_of
+from fedmem.catalogue import kind_of, nested
 from fedmem.components import CanaryInjection, PersonalClient, ScheduledClient
 from fedmem.errors import Problem
 
@@ -39,7 +39,7 @@ def _runs(runs: int) -> Iterator[Problem]:
 
 
 def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
-    for path, part in _nested(sampler, "sampler"):
+    for path, part in nested(sampler, "sampler"):
         for name in ("size", "candidates", "expected"):
             size = getattr(part, name, None)
             if isinstance(size, int | float) and size > clients:
@@ -51,7 +51,7 @@ def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
 
 
 def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
-    for path, part in _nested(sampler, "sampler"):
+    for path, part in nested(sampler, "sampler"):
         size, separation = getattr(part, "size", None), getattr(part, "separation", None)
         if isinstance(size, int) and isinstance(separation, int) and size <= clients < size * separation:
             yield Problem(
@@ -63,7 +63,7 @@ def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
 
 
 def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
-    for path, part in _nested(sampler, "sampler"):
+    for path, part in nested(sampler, "sampler"):
         prefers = kind_of(part) == "atypical" and part.beta > 0
         if not prefers or any(injection.role == "atypical" for injection in injections):
             continue
@@ -114,7 +114,7 @@ def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Seq
 
 def _compares_held_out(component: Any) -> bool:
     """Whether a probe or an estimator, or a component inside it, declares `compares_held_out`."""
-    return any(getattr(part, "compares_held_out", False) for _, part in _nested(component, ""))
+    return any(getattr(part, "compares_held_out", False) for _, part in nested(component, ""))
 
 
 def _compares_clients(estimator: Any) -> bool:
@@ -126,7 +126,7 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
     if isinstance(client, ScheduledClient):
         return
     for position, probe in enumerate(probes):
-        if any(getattr(part, "reads_gradients", False) for _, part in _nested(probe, "")):
+        if any(getattr(part, "reads_gradients", False) for _, part in nested(probe, "")):
             yield Problem(
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "
@@ -433,7 +433,7 @@ def _somebody_to_leave_out(estimators: Sequence[Any], leave_out: Any) -> Iterato
 
 def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
-        for path, component in _nested(estimator, f"estimators[{position}]"):
+        for path, component in nested(estimator, f"estimators[{position}]"):
             if getattr(component, "needs_population", False) and not population:
                 yield Problem(
                     path=path,
@@ -445,7 +445,7 @@ def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]
 def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
-        for path, component in reversed(list(_nested(estimator, f"estimators[{position}]"))):
+        for path, component in reversed(list(nested(estimator, f"estimators[{position}]"))):
             wanted = int(getattr(component, "min_runs", 1))
             if runs < wanted:
                 yield Problem(
@@ -454,19 +454,6 @@ def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
                     f"{wanted} runs, but runs is {runs}; set runs to {wanted} or more, or leave it out",
                 )
                 break
-
-
-def _nested(component: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """A component and all components inside, with their paths."""
-    yield path, component
-    for item in fields(component):
-        value = getattr(component, item.name)
-        if isinstance(value, tuple):
-            for position, part in enumerate(value):
-                if is_dataclass(part):
-                    yield from _nested(part, f"{path}.{item.name}[{position}]")
-        elif is_dataclass(value):
-            yield from _nested(value, f"{path}.{item.name}")
 
 
 def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any]) -> Iterator[Problem]:
@@ -478,7 +465,7 @@ def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any])
                 path=f"estimators[{position}]",
                 message=f"{kind} needs audit examples, but injections is empty; add one, such as {{kind: typical}}",
             )
-        elif not canaries and any(getattr(part, "needs_canaries", False) for _, part in _nested(estimator, "")):
+        elif not canaries and any(getattr(part, "needs_canaries", False) for _, part in nested(estimator, "")):
             yield Problem(
                 path=f"estimators[{position}]",
                 message=f"{kind} ranks canaries among fresh references, but no injection makes canaries; "

@@ -8,11 +8,11 @@ it reads nothing but updates. Where nothing is declared, nothing is known, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from fedmem.catalogue import kind_of
+from fedmem.catalogue import kind_of, nested
 
 WORDS = {
     "rows": "the numbers of rows",
@@ -47,7 +47,7 @@ class Reader:
 def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
     """The strategy, the sampler, and the samplers inside it."""
     yield _strategy(strategy)
-    for part in parts(sampler):
+    for _, part in nested(sampler):
         yield Reader(path="sampler", kind=kind_of(part), reads=sampler_reads(part))
 
 
@@ -90,22 +90,3 @@ def uncovered_by_server(strategy: Any) -> str:
 def reads_sizes(strategy: Any, sampler: Any) -> str:
     """The kinds of the components that use exact numbers of rows; empty where none does."""
     return " and ".join(dict.fromkeys(one.kind for one in readers(strategy, sampler) if one.reads & SIZES))
-
-
-def parts(sampler: Any) -> Iterator[Any]:
-    """A sampler and those inside it, also those in tuples, lists and mappings."""
-    yield sampler
-    for item in fields(sampler):
-        for part in _held(getattr(sampler, item.name)):
-            yield from parts(part)
-
-
-def _held(value: Any) -> Iterator[Any]:
-    """The components in a value of a field."""
-    if is_dataclass(value):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _held(tuple(value.values()))
-    elif isinstance(value, (tuple, list, set, frozenset)):
-        for one in value:
-            yield from _held(one)

@@ -8,13 +8,13 @@ import inspect
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.catalogue import kind_of
+from fedmem.catalogue import kind_of, nested
 from fedmem.components import ReadsFiles
 from fedmem.module_graph import imported_files, is_local
 from fedmem.stock import StockStrategy
@@ -230,15 +230,5 @@ def _class_of(component: Any) -> type:
 
 def _components(scenario: Scenario) -> Iterator[Any]:
     """Every component of a scenario, nested ones too."""
-    return _walk([getattr(scenario, name) for name in type(scenario).model_fields])
-
-
-def _walk(value: Any) -> Iterator[Any]:
-    """Every component in a value: dataclasses, what their fields hold, and the items of sequences."""
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _walk(item)
-    elif is_dataclass(value) and not isinstance(value, type):
-        yield value
-        for item in fields(value):
-            yield from _walk(getattr(value, item.name))
+    values = [getattr(scenario, name) for name in type(scenario).model_fields]
+    return (component for _, component in nested(values))

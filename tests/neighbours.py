@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr
+from scipy.stats import binom
 
 Mixture = Sequence[tuple[float, float]]
 Pair = tuple[Mixture, Mixture]
@@ -91,3 +92,18 @@ def turned(pair: Pair) -> Pair:
 def opposed(rate: float) -> Pair:
     """A cohort of a fixed size: all others send -1, and the unit 1 or 0."""
     return ((1 - rate, -1.0), (rate, 1.0)), ((1 - rate, -1.0), (rate, 0.0))
+
+
+def subsampled_sum(rows: int, rate: float, each: float, own: float | None) -> Mixture:
+    """The sum of `rows` others that contribute `each`, and of one row that contributes `own`; None: it is not there."""
+    drawn = np.arange(rows + 1)
+    chances = binom.pmf(drawn, rows, rate)
+    others = [
+        (float(chance), each * int(count)) for count, chance in zip(drawn, chances, strict=True) if chance > 1e-18
+    ]
+    if own is None:
+        return others
+    return [
+        *(((1 - rate) * weight, mean) for weight, mean in others),
+        *((rate * weight, mean + own) for weight, mean in others),
+    ]

@@ -16,7 +16,7 @@ from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.promise_sections import audits as audit_section
 from fedmem.types import Measurement, Participation, Reading
-from tests.explicit_pairs import pair_epsilon, subsampled_sum
+from tests.neighbours import Mixture, epsilon_at_least, subsampled_sum, turned
 from tests.tiny import tiny
 
 CANARIES = [{"kind": "random_pattern", "per_client": 12}]
@@ -28,6 +28,12 @@ def private(batch: int, noise: float, steps: int, adjacency: str | None = None, 
     client = {"kind": "dp_sgd", "batch_size": batch, "noise_multiplier": noise, "steps": steps}
     asked = {} if adjacency is None else {"adjacency": adjacency}
     return tiny(**{"rounds": 1, "client": client, "privacy": asked, "observe": {}, **changes})
+
+
+def pair_epsilon(first: Mixture, second: Mixture, noise: float, steps: int, delta: float) -> float:
+    """The larger epsilon of both orders of two neighbours."""
+    pair = first, second
+    return max(epsilon_at_least([(one, noise, steps)], delta, 2e-4) for one in (pair, turned(pair)))
 
 
 def printed(scenario: Any, rows: int) -> float:
