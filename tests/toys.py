@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, History, Outcome, Sampler
+from fedmem.components import ClientState, History, Outcome, Sampler, Schedule
 from fedmem.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from strategies.dp_fedavg import PrivateAveraging
@@ -75,6 +75,14 @@ class Carrying:
         squares = torch.stack([(state["params"][n] - value).double().square().sum() for n, value in before.items()])
         report = {"norm": squares.sum().sqrt(), **state["told"]}
         return Outcome(sent=state["params"], kept=state["params"], memory=state["velocity"], report=report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduled(Carrying):
+    """The same, read by attacks with the rate of its first turn: right or wrong, all engines must attack alike."""
+
+    def schedule(self, round_number: int, num_steps: int) -> Schedule:
+        return Schedule(learning_rates=np.full(num_steps, self.lr))
 
 
 @dataclass(frozen=True, kw_only=True)

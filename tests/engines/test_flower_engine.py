@@ -86,7 +86,12 @@ CASES: dict[str, dict[str, Any]] = {
     "scaffold": {"strategy": {"kind": "scaffold"}},
     "defences": {"defences": [{"kind": kind} for kind in ("prune", "clip", "noise", "quantise")]},
     "offers and memory": {**TOYS, "sampler": {"kind": "poisson", "rate": 0.5}},
-    "first steps repeated": {**TOYS, "probes": [LEAKAGE], "sampler": {"kind": "uniform", "size": 2}},
+    "first steps repeated": {
+        **TOYS,
+        "client": {"kind": "tests.toys:Scheduled"},
+        "probes": [LEAKAGE],
+        "sampler": {"kind": "uniform", "size": 2},
+    },
     "kept is not sent": {"client": {"kind": "tests.toys:Secretive"}},
     "a config that is heeded": {"strategy": {"kind": "flwr.serverapp.strategy:FedProx", "proximal_mu": 0.5}},
     "evaluating": {
