@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -179,11 +180,16 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         place = f"injections[{position}]"
         changed += [f"{place}.start=2"] if injection.start is not None else []
         changed += [f"{place}.stop=1"] if injection.stop is not None else []
+        if "{digits:6}" in (template := getattr(injection, "template", "")):
+            # a million candidates are ranked one by one
+            changed += [f"{place}.template={json.dumps(template.replace('{digits:6}', '{digits:3}'))}"]
     for position, probe in enumerate(full.probes):
         changed += [f"probes[{position}].every=null"]
         if catalogue.kind_of(probe) == "leakage":
             changed += [f"probes[{position}].victims=1"]
             changed += [f"probes[{position}].attack.steps=5"] if hasattr(probe.attack, "steps") else []
+        if catalogue.kind_of(probe) == "extraction":
+            changed += [f"probes[{position}].calls=100"]
     return load_scenario(path, changed)
 
 
