@@ -157,7 +157,7 @@ def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
             fields = {key: value for key, value in tree.items() if key != "kind"}
             try:
                 return cls(**fields)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # Somebody else's class can fail in any way; whatever it is, it is what the user has to mend.
                 raise ComponentError(
                     "model", f"{kind} cannot be made with {fields or 'no arguments'}: {type(error).__name__}: {error}; "

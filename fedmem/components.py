@@ -231,9 +231,9 @@ class Sampler(Protocol):
 
     A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`, or in a property.
     `reads: ClassVar[tuple[str, ...]]` says whether it reads `rows` (`sizes`) or `holdings` (`atypical`); () if
-    neither. One that says nothing gets no privacy guarantee, whatever its `probabilities`. A subclass that reads more
-    declares it anew. `displaces_nobody: ClassVar[bool] = True` says that one client more takes no other's place;
-    without it no guarantee compares a client more or less (`add_remove`).
+    neither. One that says nothing gets no privacy guarantee, whatever its `probabilities`.
+    `displaces_nobody: ClassVar[bool] = True` says that one client more takes no other's place; without it no guarantee
+    compares a client more or less (`add_remove`). A subclass with methods of its own declares both again.
     """
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray: ...
@@ -297,7 +297,7 @@ class ClientAlgorithm(Protocol):
     `follows: ClassVar[Mapping[str, str]]` may name what a class understands of the instructions that stock strategies
     of Flower write into their messages, and as which offer; an instruction that nobody follows ends the run.
     `steps_by_rows: ClassVar[bool] = True` says that reported numbers of steps and learning rates depend on the number
-    of rows and the settings alone; without it no noise covers them. A subclass that changes this says False.
+    of rows and the settings alone; without it no noise covers them. A subclass with methods of its own says it again.
     """
 
     @property
@@ -413,7 +413,8 @@ class StrategyMaker(Protocol):
     the clients without which its guarantee does not hold.
     `reads: ClassVar[tuple[str, ...]]`, or a property, names what it reads of clients beside their updates, by the words
     of `coverage.WORDS`: `rows`, `steps`, `lr`, `loss`; () says that it reads nothing else. One that does not say gets
-    no privacy guarantee. `noise_covers` names those of them that its own noise covers.
+    no privacy guarantee. `noise_covers` names those of them that its own noise covers. A subclass with methods of its
+    own declares both again.
     `weighting`, a field or `ClassVar`, says how clients count: by `size`, also if it does not say, or `uniform`.
     One that adds noise for privacy says `noisy: ClassVar[bool] = True`. Where this noise is not new in every round, a
     method `moved(rounds, pause, turns=None)` gives the square of by how many clips one client moves everything that is

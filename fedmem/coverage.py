@@ -3,13 +3,16 @@
 A guarantee covers everything that is computed from noisy values. It says nothing of values that leave a client exactly:
 its number of rows, its mean loss, and whatever else it reports. So each strategy and each sampler declares what it
 reads of them, by the words of `WORDS` in `reads: ClassVar[tuple[str, ...]]` (or a property); an empty tuple says that
-it reads nothing but updates. Where nothing is declared, nothing is known, and no guarantee is given.
+it reads nothing but updates. Where nothing is declared, nothing is known, and no guarantee is given. A declaration
+covers the methods of its class and of base classes; a subclass with methods of its own declares again (`declared`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from types import FunctionType
 from typing import Any
 
 from fedmem.catalogue import kind_of, nested
@@ -30,6 +33,8 @@ SIZES = frozenset({"rows", "steps", "lr"})
 
 _NEEDS = {"last_loss": "loss", "last_norm": "norm"}
 
+_BEHAVIOUR = (FunctionType, classmethod, staticmethod, property, cached_property)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
@@ -44,6 +49,31 @@ class Reader:
         return " and ".join(WORDS.get(word, word) for word in sorted(self.reads & words))
 
 
+def declared(part: Any, name: str, default: Any = None) -> Any:
+    """What the class of `part` declares under `name`; `default` where a subclass of the declaring class has methods.
+
+    Such a method may do what the declaring class never did, so an inherited declaration says nothing of it.
+
+    >>> class Declares:
+    ...     reads = ()
+    ...     def cohort(self): return [0]
+    >>> class Inherits(Declares): ...
+    >>> class Overrides(Declares):
+    ...     def cohort(self): return secrets()
+    >>> declared(Declares(), "reads"), declared(Inherits(), "reads"), declared(Overrides(), "reads")
+    ((), (), None)
+    """
+    if name in getattr(part, "__dict__", {}):
+        return getattr(part, name)
+    for cls in type(part).__mro__:
+        if name in vars(cls):
+            return getattr(part, name)
+        members = vars(cls).items()
+        if any(isinstance(value, _BEHAVIOUR) and not key.startswith("__") for key, value in members):
+            return default
+    return default
+
+
 def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
     """The strategy, the sampler, and the samplers inside it."""
     yield _strategy(strategy)
@@ -52,8 +82,7 @@ def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
 
 
 def _strategy(strategy: Any) -> Reader:
-    declared = getattr(strategy, "reads", None)
-    reads = frozenset({"unknown"} if declared is None else declared)
+    reads = frozenset(declared(strategy, "reads", ("unknown",)))
     return Reader(path="strategy", kind=kind_of(strategy), reads=reads)
 
 
@@ -62,9 +91,8 @@ def sampler_reads(sampler: Any) -> frozenset[str]:
 
     Inclusion probabilities are no declaration. They may stay the same while rows decide who is picked together.
     """
-    declared = getattr(sampler, "reads", None)
     needs = (_NEEDS.get(word, word) for word in getattr(sampler, "needs", ()))
-    return frozenset({*(("unknown",) if declared is None else declared), *needs})
+    return frozenset({*declared(sampler, "reads", ("unknown",)), *needs})
 
 
 def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) -> Iterator[tuple[Reader, str]]:
@@ -74,7 +102,7 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
     of rows and its settings alone. Norms are those of noisy updates and hence covered, except those of a pilot run,
     whose messages are not accounted.
     """
-    sizes = SIZES if getattr(client, "steps_by_rows", False) else frozenset({"rows"})
+    sizes = SIZES if declared(client, "steps_by_rows", False) else frozenset({"rows"})
     covered = sizes | (frozenset({"norm"}) if roster == "own" else frozenset())
     for reader in readers(strategy, sampler):
         if reader.reads - covered:
@@ -84,7 +112,7 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
 def uncovered_by_server(strategy: Any) -> str:
     """What a strategy reads of clients outside of the noise that it adds to its sum, as text; empty if nothing."""
     reader = _strategy(strategy)
-    return reader.names(reader.reads - frozenset(getattr(strategy, "noise_covers", ())))
+    return reader.names(reader.reads - frozenset(declared(strategy, "noise_covers", ())))
 
 
 def reads_sizes(strategy: Any, sampler: Any) -> str:

@@ -41,7 +41,7 @@ class CanaryClients:
         chance: of coming in a round; from 0 to 1.
         pause: rounds from one turn to the next, where turns are regular; then `chance` is not looked at.
         adjacency: what sets a federation with such a client apart from one without, as the promise counts: its being
-            there, or its update, which otherwise is zero.
+            there, or its update, where otherwise its place is left empty.
 
     >>> canaries = CanaryClients(seed=0, count=3, chance=1.0)
     >>> first, *_ = canaries.directions(0, {"w": (2, 2), "b": (4,)})

@@ -14,10 +14,14 @@ import fedmem
 from fedmem import coverage, privacy
 from fedmem.catalogue import kinds, load
 from fedmem.checking import check_file, told
-from fedmem.components import History
+from fedmem.clients.sgd import Sgd
+from fedmem.components import ClientState, History, Outcome
 from fedmem.errors import ScenarioError
 from fedmem.report import report, table
 from fedmem.running import run
+from fedmem.samplers.everyone import Everyone
+from fedmem.samplers.uniform import Uniform
+from fedmem.types import Params
 from strategies._rule import Arrays, Round, ServerRule
 from strategies.dp_fedavg import PrivateAveraging
 from tests.tiny import sampled, tiny
@@ -48,6 +52,44 @@ class Leaking(PrivateAveraging):
     """Adds noise to its sum, and uses exact losses beside it."""
 
     reads: ClassVar[tuple[str, ...]] = ("loss",)  # type: ignore[assignment]
+
+
+class Chosen(Uniform):
+    """Picks those with most rows, and inherits that it reads nothing."""
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> np.ndarray:
+        return np.sort(np.argsort(history.sizes)[-self.size :])
+
+
+class Declared(Chosen):
+    """The same, and says what it reads."""
+
+    reads: ClassVar[tuple[str, ...]] = ("rows",)
+
+
+class Named(Uniform):
+    """Another name for the same."""
+
+
+class Everyone2(Everyone):
+    """One that leaves a client out for each new one, and inherits that it displaces nobody."""
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> np.ndarray:
+        return np.arange(min(history.clients, 3))
+
+
+class Earlier(Sgd):
+    """Ends when it likes, and inherits that its steps depend on rows alone."""
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        return replace(super().final(state, before), report={"steps": torch.tensor(1.0)})
+
+
+class Silenced(PrivateAveraging):
+    """Adds no noise, and inherits that its noise covers what it reads."""
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        return round.before, state
 
 
 # --- declarations are true --------------------------------------------------------------------------------------------
@@ -147,6 +189,34 @@ VOID = [
 @pytest.mark.parametrize("kind", kinds("client"))
 def test_shipped_clients_take_steps_by_their_rows_alone(kind: str) -> None:
     assert load("client", kind).steps_by_rows is True
+
+
+def test_a_declaration_does_not_speak_of_methods_of_a_subclass() -> None:
+    for part, name, expected in (
+        (Named(size=3), "reads", ()),
+        (Chosen(size=3), "reads", None),
+        (Declared(size=3), "reads", ("rows",)),
+        (Everyone(), "displaces_nobody", True),
+        (Everyone2(), "displaces_nobody", None),
+        (Sgd(), "steps_by_rows", True),
+        (Earlier(), "steps_by_rows", None),
+        (PrivateAveraging(noise_multiplier=1.0), "noise_covers", ("rows",)),
+        (Silenced(noise_multiplier=1.0), "noise_covers", None),
+    ):
+        assert coverage.declared(part, name) == expected, (part, name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampler": {"kind": "tests.test_coverage:Chosen", "size": 3}}, "nothing is known of how"),
+        ({"strategy": {"kind": "tests.test_coverage:Silenced", "noise_multiplier": 1.0}}, "Silenced"),
+    ],
+)
+def test_a_subclass_with_methods_of_its_own_gets_no_guarantee_by_inheritance(changes: Any, said: str) -> None:
+    strategy = {"kind": "dp_fedavg", "noise_multiplier": 1.0}
+    with pytest.raises(ScenarioError, match=said):
+        tiny(**{"runs": 2, "injections": [], "strategy": strategy, **changes})
 
 
 @pytest.mark.parametrize(("strategy", "exact"), [("fednova", "numbers of local steps"), ("scaffold", "learning rates")])

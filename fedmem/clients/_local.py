@@ -42,7 +42,6 @@ class LocalSgd(ABC):
     """
 
     follows: ClassVar[Mapping[str, str]] = {"proximal-mu": "mu"}
-    steps_by_rows: ClassVar[bool] = True
 
     lr: Annotated[float, Gt(0)] = 0.1
     decay: Annotated[float, Gt(0), Le(1)] = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 
@@ -43,6 +43,8 @@ class FedPer(LocalSgd):
 
     Reference: Arivazhagan, Aggarwal, Singh and Choudhary (2019), federated learning with personalization layers.
     """
+
+    steps_by_rows: ClassVar[bool] = True
 
     layers: Annotated[int, Ge(0)] = 1
 

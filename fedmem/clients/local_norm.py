@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fedmem.clients._local import LocalSgd
 from fedmem.clients._personal import completed, parted
@@ -34,6 +35,8 @@ class LocalNorm(LocalSgd):
     Reference: Li, Jiang, Zhang, Kamp and Dou (2021), FedBN: federated learning on non-IID features via local batch
     normalization.
     """
+
+    steps_by_rows: ClassVar[bool] = True
 
     def own(self, params: Params) -> tuple[str, ...]:
         """Scales and shifts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fedmem.clients._local import LocalSgd
 from fedmem.components import ClientState, Outcome
@@ -23,6 +24,8 @@ class Sgd(LocalSgd):
 
     Reference: McMahan et al. (2017), communication-efficient learning of deep networks from decentralized data.
     """
+
+    steps_by_rows: ClassVar[bool] = True
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""

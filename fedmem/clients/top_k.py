@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Gt, Le
 
@@ -42,6 +42,8 @@ class TopK(LocalSgd):
     Reference: Stich, Cordonnier and Jaggi (2018), sparsified SGD with memory; Karimireddy et al. (2019), error feedback
     fixes SignSGD and other gradient compression schemes.
     """
+
+    steps_by_rows: ClassVar[bool] = True
 
     share: Annotated[float, Gt(0), Le(1)] = 0.1
 

@@ -44,7 +44,7 @@ class DirectionAudit:
     - an **estimate, never a bound**: it leans on normal cosines, and on random directions being what leaks most. It is
       near the truth for a sum with noise and a thousand directions, and too high on average with a hundred, so that it
       is `low` that speaks against a promise; after many rounds it is what a final model shows of such clients;
-    - the unit is a client, neighbours are with it and without it, or with its update at zero;
+    - the unit is a client, neighbours are with it and without it, or with its place left empty;
     - watching changes nothing; canary clients themselves do: they are clients that push, and `cohort` counts them;
     - NaN where fewer than two cosines are known, since nothing moved, or because models have diverged.
 
