@@ -69,6 +69,7 @@ class _Pair:
 
     local: Estimate
     whole: Estimate
+    clusters: int
 
 
 @dataclass
@@ -80,8 +81,8 @@ class _Sums:
     of_local: Influence
     of_whole: Influence
     n: int
-    least: int
-    """The fewest examples of a round."""
+    clusters: int
+    """The fewest of a round."""
     rounds: set[int]
 
     @classmethod
@@ -93,7 +94,7 @@ class _Sums:
             of_local=combined([(local.n, local.influence)]),
             of_whole=combined([(whole.n, whole.influence)]),
             n=local.n,
-            least=local.n,
+            clusters=pair.clusters,
             rounds={round},
         )
 
@@ -101,7 +102,7 @@ class _Sums:
         self.local, self.whole = self.local + other.local, self.whole + other.whole
         self.of_local = combined([(1.0, self.of_local), (1.0, other.of_local)])
         self.of_whole = combined([(1.0, self.of_whole), (1.0, other.of_whole)])
-        self.n, self.least = self.n + other.n, min(self.least, other.least)
+        self.n, self.clusters = self.n + other.n, min(self.clusters, other.clusters)
         self.rounds |= other.rounds
 
 
@@ -131,15 +132,15 @@ class _Kept:
         else:
             self.pooled[key] = sums
 
-    def rows(self, runs: int, source: str) -> Iterator[Measurement]:
+    def rows(self, source: str) -> Iterator[Measurement]:
         """Retention of every key, at the last rounds and over all of them."""
         for key in self.order:
             metric, setting, kind = key
             if key in self.final:
-                yield _retention(self.final[key], runs, kind, _join(metric, setting), source)
+                yield _retention(self.final[key], kind, _join(metric, setting), source)
             rounds = self.rounds.get((metric, kind), set())
             if rounds and key in self.pooled and rounds == self.pooled[key].rounds:
-                yield _retention(self.pooled[key], runs, kind, _join(metric, setting, "all rounds"), source)
+                yield _retention(self.pooled[key], kind, _join(metric, setting, "all rounds"), source)
 
 
 def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Measurement]:
@@ -170,11 +171,11 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
                 rows += _between_kinds(view, estimates, source)
                 rows += _tests(view, estimator, source)
             for pair in _paired(estimator, found):
-                rows.append(_between_levels(round, pair, source, bank.audit.runs))
+                rows.append(_between_levels(round, pair, source))
                 if not pair.local.signed:
                     known.add(round, pair)
     for estimator, known in zip(estimators, kept, strict=True):
-        rows += known.rows(bank.audit.runs, _source(estimator))
+        rows += known.rows(_source(estimator))
     return rows
 
 
@@ -206,7 +207,7 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
     """The kinds, and at FINAL their nulls, their p and the single examples."""
     for e in estimates:
         setting = _join(view.setting, e.setting)
-        low, high = interval(e.value, e.influence, min(view.audit.runs, e.n), e.bounds)
+        low, high = interval(e.value, e.influence, _clusters(view, e), e.bounds)
         reading = Reading(metric=e.metric, value=e.value, low=low, high=high, n=e.n, subject=e.kind, setting=setting)
         yield _row(view.round, view.level, source, reading)
         if view.round != FINAL:
@@ -229,9 +230,19 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
             yield _row(view.round, view.level, source, single)
 
 
-def _difference(a: Estimate, b: Estimate, setting: str, n: int, runs: int) -> Reading:
+def _clusters(view: View, e: Estimate) -> int:
+    """The smaller of the number of examples behind an estimate and the number of runs with an answer about any of them.
+
+    Runs that diverged, and runs without the owning clients, have no answers.
+    """
+    rows = view.audit.kind == e.kind if e.examples is None else e.examples
+    answered = ~np.isnan(view.margin[:, :, rows]).all((1, 2))
+    return min(int(answered.sum()), e.n)
+
+
+def _difference(a: Estimate, b: Estimate, setting: str, n: int, clusters: int) -> Reading:
     """a − b with its interval, paired; `n` examples stand behind it."""
-    value, clusters = a.value - b.value, min(runs, a.n, b.n)
+    value = a.value - b.value
     found = combined([(1.0, a.influence), (-1.0, b.influence)])
     low, high = interval(value, found, clusters, (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0]))
     metric = f"{a.metric}.difference"
@@ -243,7 +254,8 @@ def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> It
     for a, b in combinations(estimates, 2):
         if (a.metric, a.setting) == (b.metric, b.setting):
             setting = _join(f"{a.kind}-{b.kind}", view.setting, a.setting)
-            yield _row(view.round, view.level, source, _difference(a, b, setting, a.n + b.n, view.audit.runs))
+            clusters = min(_clusters(view, a), _clusters(view, b))
+            yield _row(view.round, view.level, source, _difference(a, b, setting, a.n + b.n, clusters))
 
 
 def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measurement]:
@@ -265,22 +277,24 @@ def _paired(estimator: Estimator, found: Sequence[tuple[View, Sequence[Estimate]
     if not np.isnan(view.margin[:, :, hidden]).all():
         loss, margin = np.where(hidden, np.nan, view.loss), np.where(hidden, np.nan, view.margin)
         correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
-        whole = _estimated(estimator, replace(view, loss=loss, margin=margin, correct=correct, rank=rank))
+        view = replace(view, loss=loss, margin=margin, correct=correct, rank=rank)
+        whole = _estimated(estimator, view)
     by_key = {(e.metric, e.setting, e.kind): e for e in whole}
     for e in local:
-        if (e.metric, e.setting, e.kind) in by_key:
-            yield _Pair(e, by_key[e.metric, e.setting, e.kind])
+        other = by_key.get((e.metric, e.setting, e.kind))
+        if other is not None:
+            yield _Pair(e, other, min(_clusters(owner, e), _clusters(view, other)))
 
 
-def _between_levels(round: int, pair: _Pair, source: str, runs: int) -> Measurement:
+def _between_levels(round: int, pair: _Pair, source: str) -> Measurement:
     local = pair.local
     setting = _join("local-global", local.setting)
-    return _row(round, "global", source, _difference(local, pair.whole, setting, local.n, runs))
+    return _row(round, "global", source, _difference(local, pair.whole, setting, local.n, pair.clusters))
 
 
-def _retention(sums: _Sums, runs: int, kind: str, setting: str, source: str) -> Measurement:
+def _retention(sums: _Sums, kind: str, setting: str, source: str) -> Measurement:
     """The ratio of sums over pairs of (round, example)."""
-    clusters, n = min(runs, sums.least), sums.n
+    clusters, n = sums.clusters, sums.n
     if not sums.local - half_width(sums.local, sums.of_local, clusters) > 0:
         reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, setting=_join(setting, "not resolved"))
         return _row(FINAL, "global", source, reading)

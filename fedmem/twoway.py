@@ -140,7 +140,7 @@ def _total(by_example: float, by_run: float, by_pair: float) -> float:
 def half_width(value: float, found: Influence, clusters: int, level: float = 0.95) -> float:
     """t √V, NaN with fewer than `FEWEST` clusters or where nothing varies: values that are all alike are no certainty.
 
-    `clusters` is the smaller of the numbers of runs and of examples.
+    `clusters` is the smaller of the numbers of runs and of examples; runs without values do not count.
     """
     error = math.sqrt(variance(found))
     if clusters < FEWEST or not error > _ROUNDING * max(abs(value), 1e-300):
@@ -162,16 +162,18 @@ def interval(
     bounds: tuple[float, float] = (-math.inf, math.inf),
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """The interval of a value, never beyond what the value can be; (NaN, NaN) where `half_width` is.
+    """The interval of a value, never beyond what the value can be; (NaN, NaN) where `half_width` is or at a bound.
 
-    Between two finite bounds it is taken on the scale of log((v − least) / (most − v)), whose error is that of v times
-    (most − least) / ((v − least) (most − v)): near a bound it is not symmetric.
+    At a bound all values are at that bound. Of a true positive rate of 1 only the threshold varies, which says nothing
+    about members that are missed. Between two finite bounds the interval is taken on the scale of
+    log((v − least) / (most − v)), whose error is that of v times (most − least) / ((v − least) (most − v)): near a
+    bound it is not symmetric.
 
     >>> one = Influence(examples=np.array([0.01] * 5 + [-0.01] * 5), cells=np.zeros((10, 10)))
     >>> [round(end, 3) for end in interval(0.95, one, 10, (0.0, 1.0))]
     [0.808, 0.988]
     """
-    half = half_width(value, found, clusters, level)
+    half = half_width(value, found, clusters, level) if bounds[0] < value < bounds[1] else math.nan
     return around(value, half, bounds)
 
 
