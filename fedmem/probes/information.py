@@ -59,7 +59,7 @@ class Information:
     - `usable_information`: bits that the alignment gives about the coin to a logistic predictor, 0 where it is of no
       use, at most 1 for even coins: the mean of `log2 f(y | a) - log2 p(y)` over victims and controls, where predictor
       and prior are fitted to all other runs. It may fall below 0 where what was fitted misleads. NaN with too few runs
-      to fit both. Intervals (95 %) are Student's, by holder and by run, the wider of the two.
+      to fit both. Intervals (95 %) are Student's, clustered by holder and by run.
 
     Without a gradient in a layer (all zero, or not finite) its readings are NaN, and do not count in any mean.
 

@@ -96,11 +96,11 @@ class Leakage:
 
     `summarise` gives for each attacked round and at FINAL over all of them, by kind: the mean of each metric over
     victims, the mean over controls (`coin=out`), and their difference (`<metric>.difference`, whose setting begins with
-    `in-out`; without leakage 0, see above). Intervals (95 %) are Student's over clusters. The clusters are the holders,
-    since one example attacked in several runs or rounds, and the examples of one client, are not independent; where
-    clustering by run gives the wider interval, that one is taken. Shares have Wilson's interval with as many trials
-    as there are clusters of the scarcer sort, and their difference at least Newcombe's. One cluster has no
-    interval (NaN) but for shares: `identified`, `beats_prior`, `verbatim`.
+    `in-out`; without leakage 0, see above). Intervals (95 %) are Student's over two kinds of clusters: holders, since
+    one example attacked in several runs or rounds, and the examples of one client, are not independent; and runs, since
+    the examples of one run are not independent either. Shares have Wilson's interval with as many trials as there are
+    clusters of the scarcer sort, and their difference at least Newcombe's. One cluster has no interval (NaN) but for
+    shares: `identified`, `beats_prior`, `verbatim`.
 
     Fields
 
