@@ -1,9 +1,14 @@
 """Is there any memorisation? An exact p from the coins, dealt again as they could have fallen.
 
-Only coins decided what was trained on. If that makes no difference to what models say about an example, its values
-would have been the same under any other coins, so that the statistic of the coins as they fell is one of P + 1 that are
-equally likely (Fisher, 1935). The p is twice the smaller of the shares at least as high and at least as low, the coins
-as they fell among them: it holds its level for any number of runs and examples, whatever the values depend on.
+Only coins decided what was trained on. The hypothesis is that training on the examples of a kind makes no difference
+to what models say about any of them. Then their values would have been the same under any other coins of the kind, so
+that the statistic of the coins as they fell is one of P + 1 that are equally likely (Fisher, 1935). The p is twice the
+smaller of the shares at least as high and at least as low, the coins as they fell among them. It holds its level for
+any number of runs and examples.
+
+An example that changes answers about other examples of its kind, and none about itself, violates the hypothesis. In
+simulations where such effects are the only difference between runs, p is at most 0.05 in 13 to 17 % of banks; where
+they are as large as the other differences between pairs, in 6 to 10 %.
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ TERMS: Mapping[str, str] = {
     " p ": "of no memorisation: twice the share of re-dealt coins that give as much, or as little; exact",
     "released": "the last aggregate, read on all examples",
     "unresolved": "the interval contains zero, or there is none, so the data do not tell how large it is",
-    "no interval": "fewer than eight runs or eight examples, or all values alike",
+    "no interval": "fewer than eight runs that did not diverge, fewer than eight examples, all values alike, or a rate "
+    "of 0 or 1",
     "generalisation gap": "accuracy on training data less accuracy on test data; in nats, loss on test less training "
     "data",
     "extrapolated": "read from a law fitted to the losses of the references, so that it can exceed their number",

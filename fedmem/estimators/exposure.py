@@ -32,6 +32,10 @@ class Exposure:
     `exposure_rejected` (run −1) is the share of runs with p < 0.05. It has no interval: runs share canaries and the
     initial model, so they are no independent trials.
 
+    All canaries and runs share the N references, and intervals take them as they are. Use several times as many
+    references as canaries: the intervals of 100 canaries in 8 runs held the null in 94 % of simulations with 200
+    references, and in 89 % with 100.
+
     Only canaries have a rank; at the others, bits are averaged over the models before runs are averaged.
 
     Fields: none.

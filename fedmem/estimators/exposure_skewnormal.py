@@ -24,7 +24,9 @@ class ExposureSkewnormal:
     By rank, exposure ends at log2(N + 1) of N references. Here F is a skew-normal distribution fitted to the 256 stored
     quantiles of the reference losses of the same model and label, so that a canary far below all references has more
     bits than they could tell. In the bulk it agrees with the exposure by rank. F is evaluated in logarithms: no value
-    is infinite. Whether the family fits that far out cannot be seen in N references: read it beside `exposure`.
+    is infinite. Whether the family fits that far out cannot be seen in N references: read it beside `exposure`. Use at
+    least 200 references. With 20 normal ones nearly every fit counts, the mean without memorisation is 1.9 bits instead
+    of 1.44, and a single canary that was never trained on had 1511.
 
     Only at FINAL, at the aggregate and at the holder:
 
