@@ -244,7 +244,8 @@ def _difference(a: Estimate, b: Estimate, setting: str, n: int, clusters: int) -
     """a − b with its interval, paired; `n` examples stand behind it."""
     value = a.value - b.value
     found = combined([(1.0, a.influence), (-1.0, b.influence)])
-    low, high = interval(value, found, clusters, (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0]))
+    bounds = (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0])
+    low, high = interval(value, found, clusters, bounds, scale=max(abs(a.value), abs(b.value)))
     metric = f"{a.metric}.difference"
     return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=a.kind, setting=setting)
 

@@ -137,13 +137,14 @@ def _total(by_example: float, by_run: float, by_pair: float) -> float:
     return found if found > 0 else max(by_example, by_run, 0.0)
 
 
-def half_width(value: float, found: Influence, clusters: int, level: float = 0.95) -> float:
+def half_width(value: float, found: Influence, clusters: int, level: float = 0.95, scale: float = 0.0) -> float:
     """t √V, NaN with fewer than `FEWEST` clusters or where nothing varies: values that are all alike are no certainty.
 
-    `clusters` is the smaller of the numbers of runs and of examples; runs without values do not count.
+    `clusters` is the smaller of the numbers of runs and of examples; runs without values do not count. `scale` is the
+    size of what a difference was formed from: less than rounding errors of that is no variation.
     """
     error = math.sqrt(variance(found))
-    if clusters < FEWEST or not error > _ROUNDING * max(abs(value), 1e-300):
+    if clusters < FEWEST or not error > _ROUNDING * max(abs(value), scale, 1e-300):
         return math.nan
     return quantile(clusters - 1, level) * error
 
@@ -161,6 +162,7 @@ def interval(
     clusters: int,
     bounds: tuple[float, float] = (-math.inf, math.inf),
     level: float = 0.95,
+    scale: float = 0.0,
 ) -> tuple[float, float]:
     """The interval of a value, never beyond what the value can be; (NaN, NaN) where `half_width` is or at a bound.
 
@@ -173,7 +175,7 @@ def interval(
     >>> [round(end, 3) for end in interval(0.95, one, 10, (0.0, 1.0))]
     [0.808, 0.988]
     """
-    half = half_width(value, found, clusters, level) if bounds[0] < value < bounds[1] else math.nan
+    half = half_width(value, found, clusters, level, scale) if bounds[0] < value < bounds[1] else math.nan
     return around(value, half, bounds)
 
 

@@ -19,7 +19,7 @@ from fedmem.redealing import redeal
 from fedmem.seeding import stream
 from fedmem.statistics import newcombe
 from fedmem.twoway import combined, interval, ratio_interval
-from fedmem.types import FINAL
+from fedmem.types import FINAL, Influence
 from fedmem.views import views
 from tests.banks import make_bank
 
@@ -413,6 +413,29 @@ def test_levels_are_compared_on_the_same_examples_and_runs():
     assert row.value == pytest.approx(sides[0].value - sides[1].value)
     widths = [side.high - side.low for side in sides]
     assert 0 < row.high - row.low < min(widths) / 4
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-17])
+def test_levels_that_differ_by_rounding_alone_have_no_interval_of_no_width(apart):
+    bank = make_bank(runs=16, clients=6, per_client=4, local=2.0, whole=2.0, rounds=(0, 1), cohort=6, spread=2.0)
+    local = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "local"}["audit"]
+    whole = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "global"}["audit"]
+    place = {(int(r), int(c)): m for r, c, m in zip(local.run, local.client, local.margin, strict=True)}
+    same = [[place[r, k][j] for j, k in enumerate(bank.audit.holder.tolist())] for r in whole.run.tolist()]
+    margin = np.array(same) * (1 + apart)
+    changed = replace(whole, margin=margin, loss=np.logaddexp(0, -margin) + apart, correct=margin > 0)
+    bank = replace(bank, evidence=tuple(changed if e is whole else e for e in bank.evidence))
+    row = pick(
+        estimate(bank, [Memorisation()], 40), "memorisation.difference", "typical", "local-global,probability", 1
+    )
+    assert abs(row.value) < 1e-15
+    assert np.isnan([row.low, row.high]).all()
+
+
+def test_less_than_rounding_errors_of_what_was_subtracted_is_no_variation():
+    noise = Influence(examples=np.tile([1e-17, -1e-17], 5), cells=np.zeros((10, 10)))
+    assert np.isnan(interval(3e-17, noise, 10, scale=0.5)).all()
+    assert np.isfinite(interval(3e-17, noise, 10)).all()
 
 
 class Offset:

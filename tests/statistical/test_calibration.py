@@ -29,8 +29,12 @@ LAWS = {
     "planted, own weights": Law(effect=1.0, own=0.5, tilt=0.2, shared=0.1, second=0.5),
     "planted, strong": Law(effect=2.5, own=0.5, tilt=0.1, shared=0.6, kept=0.7, second=0.6),
 }
-REACHED = {("null, ties", "tpr loss_threshold"): 0.84, ("null, ties", "tpr.difference loss_threshold"): 0.84}
-"""Coverage below .93 that is known and told: a threshold jumps over many equal scores."""
+REACHED = {
+    ("null, ties", "tpr loss_threshold"): 0.84,
+    ("null, ties", "tpr.difference loss_threshold"): 0.84,
+    ("planted, strong", "retention auc lira"): 0.89,
+}
+"""Coverage below .93 that the README states: of tied scores, where a threshold jumps over many, and near AUC 1."""
 
 
 def truth_of(law: Law, keys: list[Key]) -> dict[Key, float]:
