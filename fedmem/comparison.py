@@ -94,7 +94,7 @@ class Series:
     """The values of a quantity (settings, seeds), the value that no memorisation gives, and n; NaN where a run failed.
 
     `paired` is the value at the aggregate over just those examples that the holder's value is about, for local ones
-    of which runs have a retention.
+    of which runs have a retention, and `paired_null` is what no memorisation gives there.
     `fpr` is the false positive rate at which a value was taken, NaN where there is none. `rounds` are the values at
     each observed round that has any. `zone` holds the values that are saturated, by the fewest references of any run.
     """
@@ -104,6 +104,7 @@ class Series:
     null: FloatArray
     n: FloatArray
     paired: FloatArray
+    paired_null: FloatArray
     fpr: FloatArray
     rounds: Mapping[int, FloatArray]
     zone: Zone = NOWHERE
@@ -312,7 +313,7 @@ class Comparison:
         found = []
         for one in self.tested:
             if one.quantity.level == "local" and not np.isnan(one.paired).all() and not np.isnan(one.null).all():
-                local, whole = _above(one.values, one.null), _above(one.paired, one.null)
+                local, whole = _above(one.values, one.null), _above(one.paired, one.paired_null)
                 for setting in range(len(self.labels)):
                     other = self.reference[setting]
                     same = np.where(one.alike(setting, other), 1.0, math.nan)
@@ -433,6 +434,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
             words = frozenset(parts - _PLACES.keys())
             place = next((_PLACES[word] for word in parts & _PLACES.keys()), level)
             null = summary.value(f"{metric}.null", level, kind, *parts)
+            whole = summary.value(f"{metric}.null", "global", kind, *words)
             apart = summary.value(f"{metric}.difference", "global", kind, "local-global", *words)
             # a run has no retention of sums whose effects cancel
             kept = any(about == kind for _, about, _, _ in summary.settings("retention", metric, *words))
@@ -455,6 +457,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     "null": math.nan if null is None else null.value,
                     "n": value.n,
                     "fpr": value.fpr,
+                    "paired_null": math.nan if (other := null if whole is None else whole) is None else other.value,
                     "paired": value.value - apart.value if apart and kept and place == "local" else math.nan,
                 },
             )

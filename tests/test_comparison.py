@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+import fedmem
 from fedmem.comparison import Comparison, Quantity, Series
-from fedmem.types import FloatArray
+from fedmem.running import run
+from fedmem.types import FINAL, FloatArray
+from tests.tiny import tiny
 
 SEEDS = 6
 SCATTER = np.array([-1.0, 1.0, -0.5, 0.5, -0.2, 0.2])
@@ -20,7 +24,8 @@ def series(quantity: Quantity, values: FloatArray, **more: FloatArray) -> Series
     """The values (settings, seeds) of a quantity over 10 examples each."""
     unknown = np.full(values.shape, np.nan)
     arrays = {"values": values, "null": unknown, "n": np.full(values.shape, 10.0), "paired": unknown, "fpr": unknown}
-    return Series(quantity=quantity, rounds={}, **{**arrays, **more})
+    given = {**arrays, **more}
+    return Series(quantity=quantity, rounds={}, **{"paired_null": given["null"], **given})
 
 
 def compared(*parts: Series) -> Comparison:
@@ -49,6 +54,33 @@ def test_a_verdict_is_of_the_adjusted_p() -> None:
     called = [row for row in many.rows if row.contrast is not None]
     assert [row.contrast.p for row in called if row.contrast is not None] == pytest.approx([0.03] * 12)
     assert {row.verdict for row in called} == {"unresolved"}
+
+
+def test_a_comparison_takes_off_each_levels_own_null() -> None:
+    """With the null of the owning client on both sides the ratio would be .6, and .5 is kept."""
+    local = 1.44 + 2.0 + 0.01 * np.stack([SCATTER, SCATTER[::-1]])
+    whole = 1.64 + (local - 1.44) / 2
+    nulls = {"null": np.full(local.shape, 1.44), "paired_null": np.full(local.shape, 1.64)}
+    part = series(replace(EXPOSURE, level="local"), local, paired=whole, **nulls)
+    assert [kept.ratio.value for kept in compared(part).retention] == pytest.approx([0.5, 0.5])
+
+
+def test_the_null_of_a_comparison_is_that_of_the_aggregate_at_the_aggregate(tmp_path: Path) -> None:
+    """`auc.null` of both levels differ by hundredths with eight runs; the rows of the run say how."""
+    changes = {"runs": 8, "estimators": [{"kind": "membership", "attack": {"kind": "lira"}}]}
+    found = fedmem.read(run(tiny(**changes), out=tmp_path))
+    comparison = Comparison.of({(0, 0): found}, [()], [0], [0])
+    nulls = {
+        (row.level, row.reading.subject): row.reading.value
+        for row in found.rows()
+        if row.reading.metric == "auc.null" and row.round == FINAL and row.reading.setting in ("owner,lira", "lira")
+    }
+    local = [one for one in comparison.series if (one.quantity.metric, one.quantity.level) == ("auc", "local")]
+    assert local
+    for one in local:
+        assert one.null[0, 0] == nulls["local", one.quantity.kind]
+        assert one.paired_null[0, 0] == nulls["global", one.quantity.kind]
+    assert any(one.null[0, 0] != one.paired_null[0, 0] for one in local)
 
 
 def test_a_difference_of_retentions_counts_every_example() -> None:

@@ -180,7 +180,8 @@ def compared(values: Sequence[Sequence[float]], zone: Zone, level: str = "global
         metric="exposure", parts=(), kind="canary", level=level, title="exposure", unit="bits", headline=True
     )
     array = np.array(values)
-    same = {"null": np.full_like(array, 1.0), "n": np.full_like(array, 9.0), "fpr": np.full_like(array, np.nan)}
+    ones = np.full_like(array, 1.0)
+    same = {"null": ones, "paired_null": ones, "n": np.full_like(array, 9.0), "fpr": np.full_like(array, np.nan)}
     one = Series(quantity=quantity, values=array, paired=array - 1.0, rounds={1: array, 2: array}, zone=zone, **same)
     settings = tuple((("strategy.kind", name),) for name in ("fedavg", "fedmedian"))
     return Comparison(settings=settings, reference=(0, 0), seeds=tuple(range(array.shape[1])), series=(one,))
