@@ -29,6 +29,9 @@ Accountant = Literal["rdp", "prv", "pld", "gaussian"]
 LARGEST = 64.0
 """Above this an epsilon protects nobody: loss distributions keep to a coarse grid there, and Opacus is not asked."""
 
+_MOST_NOISE = 1e6
+"""More noise than this, in clips, overflows in libraries and is accounted as this much."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Releases:
@@ -102,7 +105,7 @@ class Releases:
         rate = "" if self.rate == 1 else f" at rate {self.rate:.4g}"
         moved = f"moved by {self.count**0.5:.4g} clips" if self.sampling == "tree" else f"{self.count} releases"
         return (
-            f"unit {self.unit}, {self.adjacency}, {self.sampling}{rate}, {moved}, "
+            f"unit {self.unit}, {self.adjacency}, {sampling_text(self.sampling)}{rate}, {moved}, "
             f"noise multiplier {self.noise_multiplier:.4g}"
         )
 
@@ -137,7 +140,7 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
     Errors: `ComponentError` if that one does not hold for this sampling and adjacency, or is left out.
 
     >>> print(promise(Releases(noise_multiplier=2, sampling="everyone", count=20, delta=1e-5, unit="client")))
-    epsilon 11.48 at delta 1e-05 (gaussian; unit client, add_remove, everyone, 20 releases, noise multiplier 2)
+    epsilon 11.48 at delta 1e-05 (gaussian; unit client, add_remove, no amplification, 20 releases, noise multiplier 2)
     """
     if by is not None and by not in releases.accountants:
         raise ComponentError("privacy.accountant", _refusal(releases, by))
@@ -285,11 +288,25 @@ def _refusal(releases: Releases, by: Accountant) -> str:
     return f"{by} of Poisson sampling is known for one unit more or less, not for adjacency replace; {use}"
 
 
+def sampling_text(sampling: str) -> str:
+    """How a table names the law of cohorts.
+
+    >>> sampling_text("everyone"), sampling_text("fixed_size")
+    ('no amplification', 'fixed_size')
+    """
+    return "no amplification" if sampling == "everyone" else sampling
+
+
 @lru_cache(maxsize=4096)
 def _bound(releases: Releases, by: Accountant) -> float:
-    """The epsilon of one accountant; NaN where it is not worth its time."""
+    """The epsilon of one accountant; NaN where it is not worth its time.
+
+    Noise beyond `_MOST_NOISE` counts as that much, which overflows nowhere and gives a bound as well.
+    """
     if releases.count == 0:
         return 0.0
+    if releases.noise_multiplier > _MOST_NOISE:
+        return _bound(replace(releases, noise_multiplier=_MOST_NOISE), by)
     if releases.noise_multiplier == 0:
         return math.inf
     if by == "gaussian":

@@ -187,12 +187,21 @@ def field_names(family: str, kind: str) -> tuple[str, ...] | None:
 
 def satisfies(cls: type, protocol: type) -> bool:
     """Whether a class has every member that a contract asks for; fields without a default count."""
-    own = set(dir(cls)) | ({item.name for item in fields(cls)} if is_dataclass(cls) else set())
-    asked: set[str] = set()
+    return asked(protocol) <= members(cls)
+
+
+def members(cls: type) -> set[str]:
+    """The names of a class; fields without a default count."""
+    return set(dir(cls)) | ({item.name for item in fields(cls)} if is_dataclass(cls) else set())
+
+
+def asked(protocol: type) -> set[str]:
+    """The names of the members that a contract asks for."""
+    found: set[str] = set()
     for base in protocol.__mro__:
         if getattr(base, "_is_protocol", False) and base is not typing.Protocol:
-            asked |= {name for name in {**vars(base), **vars(base).get("__annotations__", {})} if name[0] != "_"}
-    return asked <= own
+            found |= {name for name in {**vars(base), **vars(base).get("__annotations__", {})} if name[0] != "_"}
+    return found
 
 
 @cache
@@ -282,7 +291,11 @@ def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -
     if any(satisfies(cls, protocol) for protocol in protocols):
         return
     wanted = " or ".join(protocol.__name__ for protocol in protocols)
-    raise ComponentError("kind", f"{kind!r} is no {wanted}{choices(kind, fitting(family, protocols))}")
+    lacking: list[set[str]] = sorted((asked(one) - members(cls) for one in protocols), key=len)
+    missing = ", ".join(sorted(lacking[0]))
+    raise ComponentError(
+        "kind", f"{kind!r} is no {wanted}, for it has no {missing}{choices(kind, fitting(family, protocols))}"
+    )
 
 
 def _stock(kind: str, cls: type, given: Mapping[str, Any]) -> StockStrategy:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from fedmem import audits, client_noise, mechanism_alarms, privacy
+from fedmem import audits, client_noise, coverage, mechanism_alarms, privacy
 from fedmem.catalogue import kind_of, nested
 from fedmem.components import CanaryInjection, PersonalClient, ScheduledClient
 from fedmem.errors import Problem
@@ -541,9 +541,23 @@ def _flower(speed: Any) -> Iterator[Problem]:
         )
 
 
+def _readings(strategy: Any, sampler: Any) -> Iterator[Problem]:
+    """What components say that they read is said in the words that are understood."""
+    for path, part in (("strategy", strategy), *nested(sampler, "sampler")):
+        reads = getattr(part, "reads", ())
+        if isinstance(reads, str) or not set(reads) <= coverage.WORDS.keys() - {"unknown"}:
+            known = ", ".join(word for word in coverage.WORDS if word != "unknown")
+            yield Problem(
+                path=path,
+                message=f"{kind_of(part)} declares reads = {reads!r}, should be a tuple of some of {known}, or (); "
+                'write for example reads: ClassVar[tuple[str, ...]] = ("rows",)',
+            )
+
+
 CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _runs,
     _cohort,
+    _readings,
     _separation,
     _preference,
     _learning,

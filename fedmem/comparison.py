@@ -30,7 +30,7 @@ from fedmem.contrasts import (
 from fedmem.crossing import Setting, label_of
 from fedmem.results import Run
 from fedmem.saturation import NOWHERE, Zone
-from fedmem.summary import VIEWS, Summary, warnings
+from fedmem.summary import VIEWS, Measure, Summary, warnings
 from fedmem.types import BoolArray, FloatArray
 
 RANGES = {
@@ -446,7 +446,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     parts=tuple(sorted(words)),
                     kind=kind,
                     level=place,
-                    title=measure.title.partition(" (")[0].partition(" at ")[0] if measure else title,
+                    title=_short(measure) if measure else title,
                     unit=measure.unit if measure and measure.unit else unit,
                     scale=100.0 if metric in POINTS else 1.0,
                     digits=measure.digits if measure else digits,
@@ -461,6 +461,18 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     "paired": value.value - apart.value if apart and kept and place == "local" else math.nan,
                 },
             )
+
+
+def _short(measure: Measure) -> str:
+    """The title of a measure without its range; a true positive rate with the rate at which it is taken.
+
+    The smallest false positive rate differs between runs, and stands beside each value in `values.csv`.
+    """
+    title = measure.title.partition(" (")[0].partition(" at ")[0]
+    if measure.metric != "tpr":
+        return title
+    at = next((word.removeprefix("fpr=") for word in sorted(measure.parts) if word.startswith("fpr=")), "")
+    return f"{title} at FPR {at}" if at else f"{title} at the smallest FPR"
 
 
 def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, float]]:

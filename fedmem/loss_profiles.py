@@ -32,6 +32,9 @@ _COARSE, _FINE = 1000, 20_000
 """Into how many intervals the losses of a release are cut: for a first look, and where that is small enough. Twice as
 many of the latter change epsilon by less than one part in a thousand."""
 
+_NO_LOSS = 1e-9
+"""Privacy losses that no grid resolves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
@@ -89,6 +92,8 @@ def composed_epsilon(one: Profile, count: int, delta: float, most: float) -> flo
     cut = max(min(1e-5 * delta / count, 1e-10), 1e-25)
     ends = _end(one.forward, cut), _end(one.backward, cut)
     span = sum(ends)
+    if span < _NO_LOSS and count * cut <= delta:
+        return count * max(ends)  # each release loses at most that, but for `cut`
     found = _on_grid(one, ends, span / _COARSE, count, delta)
     if found > most:
         return found
@@ -143,7 +148,7 @@ def _end(function: Callable[[FloatArray], FloatArray], cut: float) -> float:
     low, high = 0.0, 1e-3
     while above(high):
         low, high = high, 2 * high
-    while high - low > 0.01 * high:
+    while high - low > 0.01 * high and high > 1e-12:
         middle = (low + high) / 2
         low, high = (middle, high) if above(middle) else (low, middle)
     return high

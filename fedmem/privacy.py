@@ -201,8 +201,7 @@ def large_delta(delta: float, clients: int) -> Problem:
     """What is wrong with a delta that is not below one over the number of clients."""
     return Problem(
         path="privacy.delta",
-        message=f"{delta:g} allows giving one of {clients} clients away altogether; use less than 1 / "
-        f"clients = {1 / clients:.2g}",
+        message=f"{delta:g} allows giving one of {clients} clients away altogether; use less than 1/{clients}",
     )
 
 

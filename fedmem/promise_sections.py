@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from fedmem.accounting import sampling_text
 from fedmem.cells import Section, Value, number
 from fedmem.mechanism_alarms import METRIC
 from fedmem.results import Run
@@ -35,7 +36,7 @@ def _promised(run: Run) -> Section:
             (
                 f"{one['part']}: {one['against']}",
                 f"{one['unit']}, {one['adjacency']}",
-                f"{one['sampling']}{rate}",
+                f"{sampling_text(one['sampling'])}{rate}",
                 f"{one['noise_multiplier']:.3g}",
                 f"{one['delta']:.2g}",
                 f"{_epsilon(epsilon)} ({one['accountant']})",
@@ -136,10 +137,13 @@ def _power(subject: str, found: float, permitted: float) -> str:
             f"Positive control of {subject}: the same scenario without noise gives epsilon >= {_epsilon(found)}, above "
             f"the permitted {_epsilon(permitted)}, so that this audit raises the alarm on a mechanism without noise."
         )
+    if permitted == math.inf:
+        return f"NO POWER: nothing bounds {subject}, so that no value is above what is permitted; add noise."
     return (
         f"NO POWER: the same scenario without noise gives epsilon >= {_epsilon(found)} for {subject}, not above the "
         f"permitted {_epsilon(permitted)}. This audit cannot raise an alarm, and finding nothing says nothing; use the "
-        "settings of scenarios/audit.yaml, more examples, or probe mechanism."
+        "settings of scenarios/audit.yaml (dp_sgd) or scenarios/audit_clients.yaml (noise at the server), more "
+        "examples, or probe mechanism."
     )
 
 

@@ -192,7 +192,11 @@ def test_somebody_elses_component_is_checked_like_ours(theirs):
     [
         ("partition", "theirs:Halvs", "has no class 'Halvs' (did you mean 'Halves'?)"),
         ("partition", "theirs:Plain", "must be a frozen, keyword-only dataclass"),
-        ("partition", "theirs:Picky", "is no Partition; choose from: dirichlet, feature_skew, flower, iid"),
+        (
+            "partition",
+            "theirs:Picky",
+            "is no Partition, for it has no assign; choose from: dirichlet, feature_skew",
+        ),
         ("partition", "nowhere_at_all:X", "importing 'nowhere_at_all' failed: ModuleNotFoundError"),
         ("partition", "broken:X", "there_is_no_such_module_anywhere"),
         ("partition", "../theirs:X", "is no package.module:Class"),

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 import fedmem
-from fedmem.comparison import Comparison, Quantity, Series
+from fedmem.comparison import Comparison, Quantity, Series, _short
 from fedmem.running import run
+from fedmem.summary import Measure
 from fedmem.types import FINAL, FloatArray
 from tests.tiny import tiny
 
@@ -98,3 +99,13 @@ def test_a_difference_of_retentions_counts_every_example() -> None:
     assert reference.difference is None
     assert other.difference is not None
     assert other.difference.value == pytest.approx(second - first), "without weights it would be about 0"
+
+
+@pytest.mark.parametrize(
+    ("parts", "title"),
+    [({"lira"}, "LiRA TPR at the smallest FPR"), ({"lira", "fpr=0.1"}, "LiRA TPR at FPR 0.1")],
+)
+def test_true_positive_rates_are_told_apart_by_their_false_positive_rate(parts: set[str], title: str) -> None:
+    measure = Measure(metric="tpr", title="LiRA TPR at FPR 0.0078", null=0.1, parts=frozenset(parts))
+    assert _short(measure) == title
+    assert _short(replace(measure, metric="auc", title="LiRA AUC (of one half)")) == "LiRA AUC"

@@ -219,6 +219,13 @@ def test_a_subclass_with_methods_of_its_own_gets_no_guarantee_by_inheritance(cha
         tiny(**{"runs": 2, "injections": [], "strategy": strategy, **changes})
 
 
+@pytest.mark.parametrize("reads", ["rows", ("row",), ("unknown",)])
+def test_a_declaration_that_nobody_understands_is_refused(reads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Declared, "reads", reads)
+    with pytest.raises(ScenarioError, match=r"Declared declares reads = .*should be a tuple of some of rows, steps"):
+        tiny(sampler={"kind": "tests.test_coverage:Declared", "size": 3})
+
+
 @pytest.mark.parametrize(("strategy", "exact"), [("fednova", "numbers of local steps"), ("scaffold", "learning rates")])
 def test_steps_are_covered_only_where_the_client_declares_what_they_depend_on(strategy: str, exact: str) -> None:
     """A client of one's own may report what depends on its data, between neighbours with the same number of rows."""
@@ -274,7 +281,7 @@ def test_exact_numbers_of_rows_restrict_the_guarantee(changes, reader) -> None:
 
 def test_delta_is_below_one_over_the_clients_for_every_mechanism() -> None:
     """With 0.5 epsilon was printed as 0."""
-    with pytest.raises(ScenarioError, match=r"privacy.delta: 0.5 allows giving one of 5 clients away .* = 0.2"):
+    with pytest.raises(ScenarioError, match=r"privacy.delta: 0.5 allows giving one of 5 clients away .* 1/5"):
         local(privacy={"delta": 0.5})
     assert local(privacy={"delta": 0.1})
     assert tiny(privacy={"delta": 0.5})

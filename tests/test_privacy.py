@@ -115,7 +115,7 @@ def test_noise_for_cohorts_of_a_fixed_size_holds_for_clients_who_send_the_opposi
         ({"privacy": {"target_epsilon": 0.5}}, "strategy.noise_multiplier", "above privacy.target_epsilon, 0.5"),
         ({"strategy": {"kind": "fedavg"}, "privacy": {"target_epsilon": 8.0}}, "privacy.target_epsilon", "no noise"),
         ({"strategy": {"kind": "fedavg"}, "privacy": {"adjacency": "replace"}}, "privacy.adjacency", "no noise"),
-        ({"privacy": {"delta": 0.2}}, "privacy.delta", "use less than 1 / clients = 0.2"),
+        ({"privacy": {"delta": 0.2}}, "privacy.delta", "use less than 1/5"),
         ({"strategy": {"kind": "dp_fedavg"}}, "strategy.cohort", "write cohort: 2.5"),
         ({"sampler": {"kind": "by_size", "size": 2}}, "sampler", "use poisson, uniform or everyone"),
         ({"sampler": {"kind": "oort", "size": 2}, "roster": "pilot"}, "sampler", "who takes part tells of their data"),

@@ -273,5 +273,7 @@ class Curious(Silent):
 class Boastful(PrivateAveraging):
     """Promises the noise of dp_fedavg, and adds none."""
 
+    reads: ClassVar[tuple[str, ...]] = ()  # type: ignore[assignment]
+
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         return PrivateAveraging(clip=self.clip, noise_multiplier=0.0, cohort=self.cohort).rule(state, round)

@@ -16,8 +16,8 @@ from fedmem.types import FloatArray, IntArray
 class Poisson:
     """Each client takes part with probability `rate`, independently of the others and of other rounds.
 
-    The cohort size is binomial and may be 0: then the round leaves the model as it is. This is the sampling that
-    accounting of amplified differential privacy assumes.
+    The cohort size is binomial and may be 0. Such a round leaves the model as it is, but for the noise of strategies
+    that add it in every round. This is the sampling that accounting of amplified differential privacy assumes.
 
     Fields
 
