@@ -599,7 +599,7 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise  # no file of ours: the output itself
-        typer.echo(f"error: {error.filename}: {error.strerror or error}", err=True)
+        _complain([f"error: {error.filename}: {error.strerror or error}"])
         raise typer.Exit(1) from None
     except FedmemError as error:
         _show_trace(error)

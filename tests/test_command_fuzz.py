@@ -355,6 +355,11 @@ def test_no_command_line_ends_in_a_traceback(name: str, count: int) -> None:
     all_answered(BATTERIES[name](count, 15))
 
 
+@pytest.mark.parametrize("command", ["measure", "runs", "report", "run", "check", "sweep", "compare"])
+def test_a_path_that_no_system_takes_is_not_printed_whole(command: str) -> None:
+    assert answer([command, "9" * 5000]) == ""
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize(("name", "count"), [("sweeps", 500), ("searches", 60), ("runs", 600), ("attacks", 400)])
 def test_no_command_line_of_many_ends_in_a_traceback(name: str, count: int) -> None:
