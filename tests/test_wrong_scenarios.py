@@ -126,7 +126,7 @@ EDITS = [
         "{kind: inverting_gradients}}",
         "{kind: lira}}",
         "probes[1].attack.kind",
-        "is no ReconstructionAttack; choose from: ",
+        "is no ReconstructionAttack, for it has no ",
     ),
     ("{kind: inverting_gradients}}", "{kind: inverting_gradients}, rounds: [3]}", "probes[1].rounds", "observe.rounds"),
     ("{kind: lira}}", "{kind: inverting_gradients}}", "estimators[2].attack.kind", "choose from: lira, loss_threshold"),
