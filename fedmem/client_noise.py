@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmem.catalogue import kind_of
 from fedmem.components import PrivateAlgorithm
-from fedmem.coverage import declared, uncovered_by_clients
+from fedmem.coverage import declaration, uncovered_by_clients
 from fedmem.errors import Problem
 from fedmem.privacy import adds_noise, large_delta, noise_at_clients
 
@@ -43,7 +43,7 @@ def problems(
     for reader, exact in uncovered_by_clients(strategy, sampler, client, roster):
         server = reader.path == "strategy"
         declare = "reads only updates, declare reads: ClassVar[tuple[str, ...]] = ()"
-        if reader.reads & {"steps", "lr"} and not declared(client, "steps_by_rows", False):
+        if reader.reads & {"steps", "lr"} and not declaration(client, "steps_by_rows", False):
             declare = "takes steps by its rows alone, declare on the client steps_by_rows: ClassVar[bool] = True"
         yield Problem(
             path=reader.path,

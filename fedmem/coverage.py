@@ -4,18 +4,18 @@ A guarantee covers everything that is computed from noisy values. It says nothin
 its number of rows, its mean loss, and whatever else it reports. So each strategy and each sampler declares what it
 reads of them, by the words of `WORDS` in `reads: ClassVar[tuple[str, ...]]` (or a property); an empty tuple says that
 it reads nothing but updates. Where nothing is declared, nothing is known, and no guarantee is given. A declaration
-covers the methods of its class and of base classes; a subclass with methods of its own declares again (`declared`).
+covers the methods of its class and of base classes; a subclass with methods of its own declares again (`declaration`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from types import FunctionType
+from types import MemberDescriptorType
 from typing import Any
 
 from fedmem.catalogue import kind_of, nested
+from fedmem.components import Spaced
 
 WORDS = {
     "rows": "the numbers of rows",
@@ -33,8 +33,6 @@ SIZES = frozenset({"rows", "steps", "lr"})
 
 _NEEDS = {"last_loss": "loss", "last_norm": "norm"}
 
-_BEHAVIOUR = (FunctionType, classmethod, staticmethod, property, cached_property)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
@@ -49,7 +47,7 @@ class Reader:
         return " and ".join(WORDS.get(word, word) for word in sorted(self.reads & words))
 
 
-def declared(part: Any, name: str, default: Any = None) -> Any:
+def declaration(part: Any, name: str, default: Any = None) -> Any:
     """What the class of `part` declares under `name`; `default` where a subclass of the declaring class has methods.
 
     Such a method may do what the declaring class never did, so an inherited declaration says nothing of it.
@@ -60,7 +58,7 @@ def declared(part: Any, name: str, default: Any = None) -> Any:
     >>> class Inherits(Declares): ...
     >>> class Overrides(Declares):
     ...     def cohort(self): return secrets()
-    >>> declared(Declares(), "reads"), declared(Inherits(), "reads"), declared(Overrides(), "reads")
+    >>> declaration(Declares(), "reads"), declaration(Inherits(), "reads"), declaration(Overrides(), "reads")
     ((), (), None)
     """
     if name in getattr(part, "__dict__", {}):
@@ -68,10 +66,25 @@ def declared(part: Any, name: str, default: Any = None) -> Any:
     for cls in type(part).__mro__:
         if name in vars(cls):
             return getattr(part, name)
-        members = vars(cls).items()
-        if any(isinstance(value, _BEHAVIOUR) and not key.startswith("__") for key, value in members):
-            return default
+        if any(_behaves(value) for key, value in vars(cls).items() if not key.startswith("__")):
+            break
     return default
+
+
+def pause_of(sampler: Any, clients: int) -> int | None:
+    """The rounds between two turns of a client that a sampler and those in it keep to, as far as it is declared.
+
+    A subclass that picks in its own way inherits `pause` without keeping to it; see `declaration`.
+    """
+    spaced = isinstance(sampler, Spaced) and all(
+        declaration(part, "pause") for _, part in nested(sampler) if hasattr(part, "pause")
+    )
+    return sampler.pause(clients) if spaced else None
+
+
+def _behaves(value: Any) -> bool:
+    """Whether a member of a class does something: whatever can be called, and descriptors that are no slots."""
+    return callable(value) or (hasattr(type(value), "__get__") and not isinstance(value, MemberDescriptorType))
 
 
 def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
@@ -82,7 +95,7 @@ def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
 
 
 def _strategy(strategy: Any) -> Reader:
-    reads = frozenset(declared(strategy, "reads", ("unknown",)))
+    reads = frozenset(declaration(strategy, "reads", ("unknown",)))
     return Reader(path="strategy", kind=kind_of(strategy), reads=reads)
 
 
@@ -92,7 +105,7 @@ def sampler_reads(sampler: Any) -> frozenset[str]:
     Inclusion probabilities are no declaration. They may stay the same while rows decide who is picked together.
     """
     needs = (_NEEDS.get(word, word) for word in getattr(sampler, "needs", ()))
-    return frozenset({*declared(sampler, "reads", ("unknown",)), *needs})
+    return frozenset({*declaration(sampler, "reads", ("unknown",)), *needs})
 
 
 def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) -> Iterator[tuple[Reader, str]]:
@@ -102,7 +115,7 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
     of rows and its settings alone. Norms are those of noisy updates and hence covered, except those of a pilot run,
     whose messages are not accounted.
     """
-    sizes = SIZES if declared(client, "steps_by_rows", False) else frozenset({"rows"})
+    sizes = SIZES if declaration(client, "steps_by_rows", False) else frozenset({"rows"})
     covered = sizes | (frozenset({"norm"}) if roster == "own" else frozenset())
     for reader in readers(strategy, sampler):
         if reader.reads - covered:
@@ -112,7 +125,7 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
 def uncovered_by_server(strategy: Any) -> str:
     """What a strategy reads of clients outside of the noise that it adds to its sum, as text; empty if nothing."""
     reader = _strategy(strategy)
-    return reader.names(reader.reads - frozenset(declared(strategy, "noise_covers", ())))
+    return reader.names(reader.reads - frozenset(declaration(strategy, "noise_covers", ())))
 
 
 def reads_sizes(strategy: Any, sampler: Any) -> str:

@@ -7,8 +7,7 @@ from typing import Any
 
 from fedmem.accounting import Adjacency, Sampling
 from fedmem.catalogue import kind_of, nested
-from fedmem.components import Spaced
-from fedmem.coverage import declared, sampler_reads
+from fedmem.coverage import declaration, pause_of, sampler_reads
 from fedmem.directions import CanaryClients
 from fedmem.errors import ComponentError
 
@@ -48,10 +47,10 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
                 f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
             )
     # elsewhere one client more would take the turn or the place of another
-    alone = all(declared(part, "displaces_nobody", False) for _, part in nested(sampler))
+    alone = all(declaration(part, "displaces_nobody", False) for _, part in nested(sampler))
     adjacency: Adjacency = "add_remove" if alone else "zero_out"
     if counts_turns(strategy):
-        pause = sampler.pause(clients) if isinstance(sampler, Spaced) else None
+        pause = pause_of(sampler, clients)
         if pause is None:
             raise ComponentError(
                 "sampler",

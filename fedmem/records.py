@@ -10,7 +10,8 @@ import numpy as np
 
 from fedmem.accounting import Accountant, Releases, promise
 from fedmem.auditing import FEWEST_DIMENSIONS
-from fedmem.components import PrivateAlgorithm, Spaced
+from fedmem.components import PrivateAlgorithm
+from fedmem.coverage import pause_of
 from fedmem.errors import Problem, ScenarioError
 from fedmem.privacy import noise_of, record_neighbours
 from fedmem.types import Federation, IntArray
@@ -79,7 +80,7 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
 def releases(scenario: Any, federation: Federation, noise: float) -> tuple[Releases, ...]:
     """What clients release at most, each different pair of rate and number of steps that no other exceeds in both."""
     client, (least, most) = scenario.client, sizes(scenario, federation)
-    pause = scenario.sampler.pause(scenario.clients) if isinstance(scenario.sampler, Spaced) else None
+    pause = pause_of(scenario.sampler, scenario.clients)
     turns = -(-scenario.rounds // (pause or 1))
     pairs = {
         (client.rate(low), turns * max(client.num_steps(low), client.num_steps(high)))

@@ -19,7 +19,9 @@ from fedmem.components import ClientState, History, Outcome
 from fedmem.errors import ScenarioError
 from fedmem.report import report, table
 from fedmem.running import run
+from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone
+from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.uniform import Uniform
 from fedmem.types import Params
 from strategies._rule import Arrays, Round, ServerRule
@@ -69,6 +71,38 @@ class Declared(Chosen):
 
 class Named(Uniform):
     """Another name for the same."""
+
+
+class Described:
+    """A method that is no function: what a library's wrapper leaves in a class."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return lambda round, history, rng: Chosen(size=instance.size).cohort(round, history, rng)
+
+
+class Wrapped(Uniform):
+    """Picks those with most rows by a method that is no function."""
+
+    cohort = Described()
+
+
+class Often(MinSeparation):
+    """Picks the same clients in every round, and inherits the rounds between two turns."""
+
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> np.ndarray:
+        return np.arange(2)
+
+
+class Spacious(Often):
+    """Says itself how far turns are apart."""
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> np.ndarray:
+        return np.arange(2)
+
+    def pause(self, num_clients: int) -> int:
+        return 1
 
 
 class Everyone2(Everyone):
@@ -196,6 +230,7 @@ def test_a_declaration_does_not_speak_of_methods_of_a_subclass() -> None:
         (Named(size=3), "reads", ()),
         (Chosen(size=3), "reads", None),
         (Declared(size=3), "reads", ("rows",)),
+        (Wrapped(size=3), "reads", None),
         (Everyone(), "displaces_nobody", True),
         (Everyone2(), "displaces_nobody", None),
         (Sgd(), "steps_by_rows", True),
@@ -203,7 +238,7 @@ def test_a_declaration_does_not_speak_of_methods_of_a_subclass() -> None:
         (PrivateAveraging(noise_multiplier=1.0), "noise_covers", ("rows",)),
         (Silenced(noise_multiplier=1.0), "noise_covers", None),
     ):
-        assert coverage.declared(part, name) == expected, (part, name)
+        assert coverage.declaration(part, name) == expected, (part, name)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +252,25 @@ def test_a_subclass_with_methods_of_its_own_gets_no_guarantee_by_inheritance(cha
     strategy = {"kind": "dp_fedavg", "noise_multiplier": 1.0}
     with pytest.raises(ScenarioError, match=said):
         tiny(**{"runs": 2, "injections": [], "strategy": strategy, **changes})
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_rounds_between_turns_are_not_inherited_by_another_way_to_pick(wrapped: bool) -> None:
+    """`dp_ftrl` and records counted a client that comes in every round as one that comes in every fourth."""
+    for sampler, pause in (
+        (MinSeparation(size=2, separation=4), 4),
+        (Often(size=2, separation=4), None),
+        (Spacious(size=2, separation=4), 1),
+    ):
+        assert coverage.pause_of(Dropout(sampler=sampler) if wrapped else sampler, 8) == pause
+    kind = {"kind": "tests.test_coverage:Often", "size": 1, "separation": 4}
+    with pytest.raises(ScenarioError, match="may pick a client in any round"):
+        tiny(
+            runs=2,
+            injections=[],
+            strategy={"kind": "dp_ftrl", "noise_multiplier": 1.0},
+            sampler={"kind": "dropout", "sampler": kind} if wrapped else kind,
+        )
 
 
 @pytest.mark.parametrize("reads", ["rows", ("row",), ("unknown",)])
