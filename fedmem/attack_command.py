@@ -19,6 +19,7 @@ from fedmem.components import ReconstructionAttack, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.figures import Picture, sheet
 from fedmem.forks import lend
+from fedmem.guarding import NOT_OURS, cause_of
 from fedmem.overrides import Origin, override
 from fedmem.provenance import versions
 from fedmem.results import check_place, writing
@@ -157,10 +158,12 @@ def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
             fields = {key: value for key, value in tree.items() if key != "kind"}
             try:
                 return cls(**fields)
-            except (Exception, SystemExit) as error:
+            except NOT_OURS:
+                raise
+            except BaseException as error:
                 # Somebody else's class can fail in any way; whatever it is, it is what the user has to mend.
                 raise ComponentError(
-                    "model", f"{kind} cannot be made with {fields or 'no arguments'}: {type(error).__name__}: {error}; "
+                    "model", f"{kind} cannot be made with {fields or 'no arguments'}: {cause_of(error)}; "
                     "give its arguments as --set model.NAME=VALUE"
                 ) from error  # fmt: skip
     try:

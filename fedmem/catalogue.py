@@ -187,15 +187,15 @@ def field_names(family: str, kind: str) -> tuple[str, ...] | None:
 
 def satisfies(cls: type, protocol: type) -> bool:
     """Whether a class has every member that a contract asks for; fields without a default count."""
-    return asked(protocol) <= members(cls)
+    return required_members(protocol) <= member_names(cls)
 
 
-def members(cls: type) -> set[str]:
+def member_names(cls: type) -> set[str]:
     """The names of a class; fields without a default count."""
     return set(dir(cls)) | ({item.name for item in fields(cls)} if is_dataclass(cls) else set())
 
 
-def asked(protocol: type) -> set[str]:
+def required_members(protocol: type) -> set[str]:
     """The names of the members that a contract asks for."""
     found: set[str] = set()
     for base in protocol.__mro__:
@@ -291,7 +291,7 @@ def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -
     if any(satisfies(cls, protocol) for protocol in protocols):
         return
     wanted = " or ".join(protocol.__name__ for protocol in protocols)
-    lacking: list[set[str]] = sorted((asked(one) - members(cls) for one in protocols), key=len)
+    lacking: list[set[str]] = sorted((required_members(one) - member_names(cls) for one in protocols), key=len)
     missing = ", ".join(sorted(lacking[0]))
     raise ComponentError(
         "kind", f"{kind!r} is no {wanted}, for it has no {missing}{choices(kind, fitting(family, protocols))}"

@@ -541,7 +541,7 @@ def _flower(speed: Any) -> Iterator[Problem]:
         )
 
 
-def _readings(strategy: Any, sampler: Any) -> Iterator[Problem]:
+def _declared_reads(strategy: Any, sampler: Any) -> Iterator[Problem]:
     """What components say that they read is said in the words that are understood."""
     for path, part in (("strategy", strategy), *nested(sampler, "sampler")):
         reads = getattr(part, "reads", ())
@@ -557,7 +557,7 @@ def _readings(strategy: Any, sampler: Any) -> Iterator[Problem]:
 CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _runs,
     _cohort,
-    _readings,
+    _declared_reads,
     _separation,
     _preference,
     _learning,

@@ -446,7 +446,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     parts=tuple(sorted(words)),
                     kind=kind,
                     level=place,
-                    title=_short(measure) if measure else title,
+                    title=_short_title(measure) if measure else title,
                     unit=measure.unit if measure and measure.unit else unit,
                     scale=100.0 if metric in POINTS else 1.0,
                     digits=measure.digits if measure else digits,
@@ -463,7 +463,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
             )
 
 
-def _short(measure: Measure) -> str:
+def _short_title(measure: Measure) -> str:
     """The title of a measure without its range; a true positive rate with the rate at which it is taken.
 
     The smallest false positive rate differs between runs, and stands beside each value in `values.csv`.

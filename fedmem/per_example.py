@@ -134,7 +134,9 @@ class ClippedSums:
 
     def _is_right(self, params: Params, inputs: Tensor, targets: Tensor) -> bool:
         """Whether norms and the sum of shortened gradients are those of plain gradients, up to rounding."""
-        each = [_plain(self._model, params, inputs[i : i + 1], targets[i : i + 1]) for i in range(len(inputs))]
+        each = [
+            _plain_gradients(self._model, params, inputs[i : i + 1], targets[i : i + 1]) for i in range(len(inputs))
+        ]
         lengths = [_length(one) for one in each]
         expected = {
             name: sum(
@@ -224,7 +226,7 @@ class ClippedSums:
         return losses.detach(), norms, {name: value.grad.clone() for name, value in self._params.items()}  # type: ignore[union-attr]
 
 
-def _plain(model: nn.Module, params: Params, inputs: Tensor, targets: Tensor) -> Params:
+def _plain_gradients(model: nn.Module, params: Params, inputs: Tensor, targets: Tensor) -> Params:
     """The gradient of the sum of the losses of these examples, by autograd alone; zero where nothing depends on it."""
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
     with torch.enable_grad():
@@ -364,7 +366,7 @@ class Layers:
         stacked = {name: value[None] for name, value in params.items()}
         _, given, slopes = self.passed(stacked, inputs[None], targets[None])
         for i in range(len(inputs)):
-            plain = _plain(self._model, params, inputs[i : i + 1], targets[i : i + 1])
+            plain = _plain_gradients(self._model, params, inputs[i : i + 1], targets[i : i + 1])
             found: Params = {}
             for name, biased in self.biased.items():
                 found[f"{name}.weight"] = torch.outer(slopes[name][0, i], given[name][0, i])

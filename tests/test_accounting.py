@@ -277,18 +277,18 @@ def test_individual_epsilon_is_clipped_and_needs_noise():
     assert individual_epsilon(np.empty((0, 2)), 1.0, 1.0, 1e-5).tolist() == [0.0, 0.0]
 
 
-def drawn(sampling, **fields):
+def epsilon_of(sampling, **fields):
     adjacency = "zero_out" if sampling == "fixed_size" else "add_remove"
     return promise(Releases(sampling=sampling, delta=1e-5, unit="client", adjacency=adjacency, **fields)).epsilon
 
 
 @pytest.mark.parametrize(("sampling", "rate"), [("poisson", 0.1), ("fixed_size", 0.1), ("everyone", 1.0)])
 def test_more_noise_than_libraries_can_compute_is_a_bound_and_no_error(sampling, rate):
-    much, most = (drawn(sampling, noise_multiplier=z, rate=rate, count=10) for z in (1e6, 1e300))
+    much, most = (epsilon_of(sampling, noise_multiplier=z, rate=rate, count=10) for z in (1e6, 1e300))
     assert 0 <= most == much < 1e-3
 
 
 @pytest.mark.parametrize("sampling", ["poisson", "fixed_size"])
 @pytest.mark.parametrize("rate", [1e-12, 1e-10, 1e-8])
 def test_a_rate_at_which_nothing_is_lost_is_a_bound_and_no_error(sampling, rate):
-    assert 0 <= drawn(sampling, noise_multiplier=1.0, rate=rate, count=50) < 1e-3
+    assert 0 <= epsilon_of(sampling, noise_multiplier=1.0, rate=rate, count=50) < 1e-3

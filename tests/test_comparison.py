@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import fedmem
-from fedmem.comparison import Comparison, Quantity, Series, _short
+from fedmem.comparison import Comparison, Quantity, Series, _short_title
 from fedmem.running import run
 from fedmem.summary import Measure
 from fedmem.types import FINAL, FloatArray
@@ -107,5 +107,5 @@ def test_a_difference_of_retentions_counts_every_example() -> None:
 )
 def test_true_positive_rates_are_told_apart_by_their_false_positive_rate(parts: set[str], title: str) -> None:
     measure = Measure(metric="tpr", title="LiRA TPR at FPR 0.0078", null=0.1, parts=frozenset(parts))
-    assert _short(measure) == title
-    assert _short(replace(measure, metric="auc", title="LiRA AUC (of one half)")) == "LiRA AUC"
+    assert _short_title(measure) == title
+    assert _short_title(replace(measure, metric="auc", title="LiRA AUC (of one half)")) == "LiRA AUC"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +25,10 @@ PATHS = sorted(FOLDER.glob("*.yaml"))
 every_scenario = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
-def parts(value: Any) -> Iterator[Any]:
-    """Every component of a scenario, nested ones included."""
-    if isinstance(value, Scenario):
-        value = tuple(getattr(value, name) for name in Scenario.model_fields)
-    if isinstance(value, tuple):
-        for item in value:
-            yield from parts(item)
-    elif is_dataclass(value):
-        yield value
-        for item in fields(value):
-            yield from parts(getattr(value, item.name))
-
-
 def missing(scenarios: list[Scenario]) -> set[tuple[str, str]]:
     """Every (family, kind) that none of these uses."""
-    used = {type(component) for scenario in scenarios for component in parts(scenario)}
+    values = [[getattr(scenario, name) for name in Scenario.model_fields] for scenario in scenarios]
+    used = {type(component) for _, component in catalogue.nested(values)}
     return {
         (family, kind)
         for family in FAMILIES
