@@ -67,7 +67,7 @@ def ours(name: str) -> Trained:
     """All victims at once, on every core; the start of processes is included."""
     from fedmem.attacks.inverting_gradients import InvertingGradients
     from fedmem.components import GradientTarget
-    from fedmem.forks import lend
+    from fedmem.processes import lend
     from fedmem.speed import cores, hold_on_to_memory
 
     torch.set_num_threads(1)

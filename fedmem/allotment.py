@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmem.components import ClassInjection, Injection
 from fedmem.errors import Problem
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
 from fedmem.types import Dataset, IntArray
 from fedmem.validation import count_of

@@ -18,9 +18,9 @@ from fedmem.attacking import Attacked, Images, Known
 from fedmem.components import ReconstructionAttack, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.figures import Picture, sheet
-from fedmem.forks import lend
-from fedmem.guarding import NOT_OURS, cause_of
+from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.overrides import Origin, override
+from fedmem.processes import lend
 from fedmem.provenance import versions
 from fedmem.results import check_place, writing
 from fedmem.speed import cores

@@ -15,14 +15,14 @@ from fedmem.components import ClientAlgorithm, Probe
 from fedmem.credit import canaries_of
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.evidence import accuracy, evidence_of, rank_of
-from fedmem.forks import lend
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.holders import Holders
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
 from fedmem.outgoing import Outgoing
 from fedmem.pilot import follow
 from fedmem.privacy import adds_noise
+from fedmem.processes import lend
 from fedmem.roster import Pilot
 from fedmem.seeding import stream
 from fedmem.speed import device_of, hold_on_to_memory, is_stacked, server_of, workers_of

@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from fedmem import components
 from fedmem.components import FAMILIES
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
-from fedmem.guarding import NOT_OURS, cause_of, line_of
+from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
 from fedmem.stock import StockStrategy, parameters
 from fedmem.wording import choices, problems_of
 

@@ -576,7 +576,7 @@ def _reporting(scenario: Scenario | None = None) -> Iterator[None]:
     """Errors that a user can mend become messages with an exit code; everything else is our bug and shows its trace."""
     try:
         from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
-        from fedmem.guarding import Rescuing
+        from fedmem.guards.guarding import Rescuing
 
         with interrupts.interruptible(typer.Exit), Rescuing():
             yield
@@ -631,7 +631,7 @@ def _complain(messages: Sequence[str]) -> None:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Also torch's and numpy's way of saying so."""
-    from fedmem.guarding import is_out_of_memory
+    from fedmem.guards.guarding import is_out_of_memory
 
     return is_out_of_memory(error)
 

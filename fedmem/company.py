@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedmem.errors import BusyError, FedmemError, FolderError
-from fedmem.guarding import Rescuing
+from fedmem.guards.guarding import Rescuing
 from fedmem.running import built, compute, folder_of, served, settled
 
 if TYPE_CHECKING:
     from fedmem.engines.together import Seat
-    from fedmem.forks import Crew, Tell
     from fedmem.memory import Room
+    from fedmem.processes import Crew, Tell
     from fedmem.scenario import Scenario
     from fedmem.training import Executor
     from fedmem.types import Examples, Federation
@@ -96,7 +96,7 @@ def run_all(
 
     Errors: `FolderError` before anything is trained, where a folder cannot be used.
     """
-    from fedmem.forks import Alone, Died, Forks, can_fork
+    from fedmem.processes import Alone, Died, Forks, can_fork
     from fedmem.results import check_place, is_finished
     from fedmem.speed import workers_of
 
@@ -223,7 +223,7 @@ def _settled(scenario: Scenario) -> Scenario:
 
 def _work_off(banks: Sequence[tuple[int, ...]], crew: Crew, workers: int, tell: Tell) -> None:
     """So many at a time, in their order; what a process that dies had not finished has failed."""
-    from fedmem.forks import Died
+    from fedmem.processes import Died
 
     names = {f"scenarios {', '.join(str(i + 1) for i in bank)}": bank for bank in banks}
     waiting = list(names.items())

@@ -54,7 +54,7 @@ import numpy as np
 
 from fedmem.components import Estimator
 from fedmem.errors import ComponentError
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.redealing import redeal
 from fedmem.seeding import stream
 from fedmem.twoway import combined, half_width, interval, ratio_interval

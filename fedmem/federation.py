@@ -18,7 +18,7 @@ from fedmem.allotment import allot, draw, population_of, shortages, total_copies
 from fedmem.components import CanaryInjection, FeatureShift
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.extra_run import led, with_pilot
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.initial import initialise
 from fedmem.pairs import mismatches
 from fedmem.parts import Parts

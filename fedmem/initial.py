@@ -8,7 +8,7 @@ import numpy as np
 
 from fedmem.components import TableModel
 from fedmem.errors import ComponentError
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.model_checks import frozen, interaction
 from fedmem.seeding import stream
 from fedmem.types import Dataset, Params

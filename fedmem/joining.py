@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedmem.catalogue import kind_of
 from fedmem.components import Probe
 from fedmem.errors import RunError
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.roster import Pilot
 from fedmem.sums import again, by_size
 from fedmem.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.components import PersonalClient, PrivateAlgorithm
 from fedmem.credit import counts_turns
-from fedmem.guarding import NOT_OURS, Guard
+from fedmem.guards.guarding import NOT_OURS, Guard
 from fedmem.validation import by_run
 
 if TYPE_CHECKING:

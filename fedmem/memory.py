@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedmem import kept
 from fedmem.errors import Problem, ScenarioError
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.hardware import memory_bytes
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
 from fedmem.validation import count_of

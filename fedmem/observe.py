@@ -19,7 +19,7 @@ from flwr.serverapp.strategy.result import Result
 
 from fedmem.directions import CanaryClients
 from fedmem.errors import FedmemError, RunError
-from fedmem.guarding import Guard, with_trace
+from fedmem.guards.guarding import Guard, with_trace
 from fedmem.seeding import Streams, stream
 from fedmem.types import EVERYWHERE, Params, Transition
 from fedmem.validation import a_kind

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedmem.catalogue import kind_of
 from fedmem.components import Defence
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams
 from fedmem.types import Params
 from fedmem.updates import parted

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.components import Chances, History, Reaching
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
 from fedmem.types import Federation, FloatArray, IntArray, Params
 from fedmem.validation import chances_of, cohort_of, reachable_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
-from fedmem.guarding import Rescuing
+from fedmem.guards.guarding import Rescuing
 from fedmem.types import Bank, Federation, Measurement
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ from fedmem.components import (
     TableModel,
 )
 from fedmem.errors import Problem, ScenarioError
-from fedmem.guarding import Rescuing
+from fedmem.guards.guarding import Rescuing
 from fedmem.overrides import Origin, override
 from fedmem.privacy import settled
 from fedmem.types import Level

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from fedmem.bank import Progress, executor_of, gather, pilot_of
-from fedmem.forks import Alone, Crew, Forks, Tell
 from fedmem.joining import Lost, Simulated, join
 from fedmem.memory import cut_of, room_of
+from fedmem.processes import Alone, Crew, Forks, Tell
 from fedmem.provenance import code, components_of, files_of, modules_of, versions
 from fedmem.roster import Pilot
 from fedmem.shards import Dropped, Shards, divide, name_of

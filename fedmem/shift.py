@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.components import FeatureShift
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.parts import Parts
 from fedmem.types import AuditSet, Examples, Injected, IntArray, Role
 from fedmem.validation import shifted_of

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fedmem.errors import RunError
-from fedmem.forks import can_fork
+from fedmem.processes import can_fork
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

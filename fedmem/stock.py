@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedmem.errors import ComponentError
-from fedmem.guarding import NOT_OURS
+from fedmem.guards.guarding import NOT_OURS
 
 
 @dataclass(frozen=True, kw_only=True)

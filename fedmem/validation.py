@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.types import (
     EVERYWHERE,
     BoolArray,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fedmem.components import ClientAlgorithm, Outcome
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.outgoing import Place
 from fedmem.seeding import Streams
 from fedmem.types import BoolArray, Federation, FloatArray, IntArray, Params

@@ -20,7 +20,7 @@ from fedmem.engines import together
 from fedmem.engines.together import joined, parted
 from fedmem.errors import FedmemError, FolderError, RunError
 from fedmem.federation import build
-from fedmem.forks import can_fork
+from fedmem.processes import can_fork
 from fedmem.results import read
 from fedmem.running import run
 from fedmem.scenario import Scenario

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fedmem.errors import ComponentError, Problem, RunError, ScenarioError
-from fedmem.forks import Alone, Crew, Forks, Tell, can_fork
+from fedmem.processes import Alone, Crew, Forks, Tell, can_fork
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
 
@@ -217,7 +217,7 @@ def test_what_comes_first_is_done_in_the_fork() -> None:
 
 def script(body: str, *words: str, **how: Any) -> subprocess.Popen[str]:
     root = Path(__file__).resolve().parents[1]
-    code = f"import os, signal, time\nfrom fedmem.forks import Forks\n{body}"
+    code = f"import os, signal, time\nfrom fedmem.processes import Forks\n{body}"
     env = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, env=env, **how)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import fedmem
-from fedmem.forks import can_fork
+from fedmem.processes import can_fork
 from fedmem.shards import kept_runs, place_of
 from tests.test_sharded import written
 

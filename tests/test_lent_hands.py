@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fedmem import forks
+from fedmem import processes
 from fedmem.attacks import _problems
-from fedmem.forks import can_fork
+from fedmem.processes import can_fork
 from fedmem.running import run
 from tests.tiny import tiny
 
@@ -21,7 +21,7 @@ def measured(workers: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     hands: list[int] = []
 
     def counted() -> int:
-        hands.append(forks.hands())
+        hands.append(processes.hands())
         return hands[-1]
 
     monkeypatch.setattr(_problems, "hands", counted)
@@ -50,4 +50,4 @@ def test_hands_are_those_of_the_bank_and_change_nothing(tmp_path: Path, monkeypa
     assert set(one[2]) == {1}
     assert set(two[2]) == {2}
     assert one[:2] == two[:2]
-    assert forks.hands() == 1, "they are given back"
+    assert processes.hands() == 1, "they are given back"

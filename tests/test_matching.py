@@ -15,7 +15,7 @@ from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, Solution, best, starts
 from fedmem.components import GradientTarget
-from fedmem.forks import can_fork, lend
+from fedmem.processes import can_fork, lend
 from fedmem.types import Examples, Params
 from tests.lab import parameters, target_of
 

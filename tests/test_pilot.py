@@ -16,7 +16,7 @@ from fedmem.bank import pilot_of, simulate
 from fedmem.errors import RunError, ScenarioError
 from fedmem.estimation import estimate
 from fedmem.federation import build
-from fedmem.forks import can_fork
+from fedmem.processes import can_fork
 from fedmem.report import table
 from fedmem.roster import Pilot, Roster, rosters
 from fedmem.running import measure, run

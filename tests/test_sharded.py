@@ -21,8 +21,8 @@ from fedmem import sharded
 from fedmem.clients.sgd import Sgd
 from fedmem.components import Outcome
 from fedmem.errors import ComponentError, RunError
-from fedmem.forks import Alone, Tell, can_fork
 from fedmem.joining import Lost
+from fedmem.processes import Alone, Tell, can_fork
 from fedmem.running import run
 from fedmem.scenario import Scenario
 from fedmem.sharded import Ledger, train_all

@@ -18,7 +18,7 @@ import pytest
 from fedmem import memory
 from fedmem.company import run_all
 from fedmem.errors import RunError, ScenarioError
-from fedmem.guarding import PartError
+from fedmem.guards.guarding import PartError
 from fedmem.planning import plan
 from fedmem.results import finished
 from fedmem.running import run

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedmem.attacks._labels import guess_labels, infer_labels, last_bias, last_bias_name
 from fedmem.components import GradientTarget, Reconstruction
-from fedmem.forks import Forks, hands
+from fedmem.processes import Forks, hands
 from fedmem.types import IntArray, Params
 
 STACK_VALUES = 1 << 22

@@ -34,7 +34,7 @@ from fedmem.engines._letters import (
     record_of,
     told,
 )
-from fedmem.guarding import NOT_OURS, describe
+from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.observe import TRACE, params_of
 from fedmem.outgoing import Outgoing
 from fedmem.privacy import adds_noise

@@ -16,7 +16,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from fedmem.credit import canaries_of
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.errors import RunError
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.observe import Observed, Watcher, params_of
 from fedmem.roster import Roster
 from fedmem.types import Federation, Params, Participation

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from fedmem.components import MembershipAttack, Signals
-from fedmem.guarding import Guard
+from fedmem.guards.guarding import Guard
 from fedmem.redealing import areas, of_auc, of_statistic, two_sided
 from fedmem.roc import auc, null_tpr, rates, tpr
 from fedmem.statistics import mean

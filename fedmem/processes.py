@@ -24,8 +24,8 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
 from fedmem.errors import RunError
+from fedmem.guards.time_limit import TimeLimitError, escape_by, listen
 from fedmem.interrupts import undisturbed
-from fedmem.time_limit import TimeLimitError, escape_by, listen
 
 
 class Died(RunError):

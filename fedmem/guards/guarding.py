@@ -94,7 +94,7 @@ class Guard:
     >>> with Guard("sampler", "my.module:Mine", "cohort", round=2):
     ...     raise SystemExit(0)
     Traceback (most recent call last):
-    fedmem.guarding.PartError: round 2: sampler my.module:Mine failed in cohort: SystemExit: 0
+    fedmem.guards.guarding.PartError: round 2: sampler my.module:Mine failed in cohort: SystemExit: 0
     """
 
     __slots__ = ("_family", "_method", "_others", "_part", "_place", "_where", "_whole")
@@ -365,7 +365,7 @@ def _is_theirs(file: str) -> bool:
 
 @cache
 def _is_ours(file: str) -> bool:
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     return file.startswith((f"{here}{os.sep}", f"{here.parent / 'strategies'}{os.sep}"))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from fedmem.guarding import PartError, line_in
+from fedmem.guards.guarding import PartError, line_in
 
 AGAIN_SECONDS = 1.0
 """After how long an alarm rings again, where somebody's code has caught the first."""

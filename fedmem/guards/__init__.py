@@ -1,0 +1,1 @@
+"""What stands around calls into parts of a scenario: errors by name, limits of time."""
