@@ -19,11 +19,11 @@ from torch import nn
 from benchmarks import machine, networks
 from benchmarks.workloads import Blurred, Text
 from fedmem.bank import simulate
+from fedmem.contracts.types import Dataset, Examples
 from fedmem.federation import build
 from fedmem.models.resnet8 import ResNet8
 from fedmem.models.small_cnn import SmallCNN
 from fedmem.scenario import Scenario
-from fedmem.types import Dataset, Examples
 
 SIZES = (1, 4, 16, 64, 256)
 """Clients that are trained together."""

@@ -12,9 +12,9 @@ from torch import nn
 from benchmarks import networks
 from benchmarks.plan import Plan
 from fedmem.bank import simulate
+from fedmem.contracts.types import Dataset, Examples, Federation
 from fedmem.federation import build
 from fedmem.scenario import Scenario
-from fedmem.types import Dataset, Examples, Federation
 from fedmem.work import LocalWork, Task
 
 

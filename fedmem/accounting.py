@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError
 from fedmem.loss_profiles import Pair, composed_epsilon, profile
-from fedmem.types import FloatArray
 
 Sampling = Literal["poisson", "fixed_size", "everyone", "tree"]
 Unit = Literal["record", "client"]

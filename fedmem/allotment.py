@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.components import ClassInjection, Injection
+from fedmem.contracts.components import ClassInjection, Injection
+from fedmem.contracts.types import Dataset, IntArray
+from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
-from fedmem.types import Dataset, IntArray
-from fedmem.validation import count_of
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

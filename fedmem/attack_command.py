@@ -15,7 +15,7 @@ import numpy as np
 
 from fedmem import attacking, catalogue
 from fedmem.attacking import Attacked, Images, Known
-from fedmem.components import ReconstructionAttack, TableModel
+from fedmem.contracts.components import ReconstructionAttack, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.figures import Picture, sheet
 from fedmem.guards.guarding import NOT_OURS, cause_of

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedmem.components import GradientTarget, Reconstruction, ReconstructionAttack
+from fedmem.contracts.components import GradientTarget, Reconstruction, ReconstructionAttack
+from fedmem.contracts.types import IntArray, Params
+from fedmem.contracts.validation import reconstructed
 from fedmem.errors import TargetError
 from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.model_checks import frozen
 from fedmem.seeding import stream
-from fedmem.types import IntArray, Params
-from fedmem.validation import reconstructed
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 
 from fedmem.accounting import Adjacency, Releases, Unit, gaussian_epsilon, promise
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.errors import ComponentError
 from fedmem.guarantee import Guarantee
 from fedmem.statistics import clopper_pearson
-from fedmem.types import BoolArray, FloatArray
 
 Claim = Literal["bound", "estimate"]
 

@@ -13,14 +13,14 @@ import numpy as np
 from fedmem.accounting import Adjacency, Releases
 from fedmem.auditing import Audited, permitted
 from fedmem.catalogue import kind_of
-from fedmem.components import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.components import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.types import EVERYWHERE, FINAL, AuditSet, Bank, IntArray, Level, Measurement, Reading
 from fedmem.coverage import reads_sizes
 from fedmem.credit import canaries
 from fedmem.errors import ComponentError, Problem
 from fedmem.estimators.audit import Audit
 from fedmem.guarantee import Guarantee
 from fedmem.privacy import SOURCE, Mechanism, adds_noise, of_records, of_scenario, participations
-from fedmem.types import EVERYWHERE, FINAL, AuditSet, Bank, IntArray, Level, Measurement, Reading
 
 PERMITTED = "epsilon_hat.permitted"
 """What is promised to the neighbours that an audit compared, at its delta."""

@@ -11,7 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.components import ClientAlgorithm, Probe
+from fedmem.contracts.components import ClientAlgorithm, Probe
+from fedmem.contracts.types import (
+    Bank,
+    Evidence,
+    Federation,
+    FloatArray,
+    IntArray,
+    Level,
+    Measurement,
+    Params,
+    ReferenceEvidence,
+    Transition,
+)
+from fedmem.contracts.validation import readings_of
 from fedmem.credit import canaries_of
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.evidence import accuracy, evidence_of, rank_of
@@ -29,19 +42,6 @@ from fedmem.speed import device_of, hold_on_to_memory, is_stacked, server_of, wo
 from fedmem.spread import Spread
 from fedmem.sums import labelled, sums_of
 from fedmem.training import Executor, LocalWork, OneByOne, Stacked
-from fedmem.types import (
-    Bank,
-    Evidence,
-    Federation,
-    FloatArray,
-    IntArray,
-    Level,
-    Measurement,
-    Params,
-    ReferenceEvidence,
-    Transition,
-)
-from fedmem.validation import readings_of
 from fedmem.work import pick
 
 if TYPE_CHECKING:

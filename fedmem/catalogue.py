@@ -24,8 +24,8 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
-from fedmem import components
-from fedmem.components import FAMILIES
+from fedmem.contracts import components
+from fedmem.contracts.components import FAMILIES
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
 from fedmem.stock import StockStrategy, parameters
@@ -147,7 +147,7 @@ def imported(kind: str) -> type:
 
 
 def hints(cls: type) -> dict[str, Any]:
-    """The resolved annotations of a component; names of `fedmem.components` need no import in its file."""
+    """The resolved annotations of a component; names of `fedmem.contracts.components` need no import in its file."""
     try:
         return typing.get_type_hints(
             cls, localns={**vars(components), **vars(sys.modules[cls.__module__])}, include_extras=True
@@ -164,7 +164,7 @@ def nested_family(cls: type, name: str) -> str | None:
 
 
 def contracts(annotation: Any) -> tuple[type, ...]:
-    """The contracts of `fedmem.components` that an annotation mentions, also inside tuples and unions."""
+    """The contracts of `fedmem.contracts.components` that an annotation mentions, also inside tuples and unions."""
     if isinstance(annotation, type) and annotation in FAMILY_OF:
         return (annotation,)
     arguments = () if get_origin(annotation) is Literal else get_args(annotation)
@@ -209,7 +209,7 @@ def fields_model(cls: type) -> type[BaseModel]:
     """A pydantic model of the fields of a component: unknown keys are refused, `Annotated` bounds are checked.
 
     Numbers are not made from text and whole numbers not from fractions. A field typed by a contract of
-    `fedmem.components`, also inside a tuple or with None, takes a nested component.
+    `fedmem.contracts.components`, also inside a tuple or with None, takes a nested component.
     """
     resolved = hints(cls)
     definitions: dict[str, Any] = {item.name: (_checked(resolved[item.name]), _default(item)) for item in fields(cls)}

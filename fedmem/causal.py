@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fedmem.types import Params
+    from fedmem.contracts.types import Params
 
 State = tuple["Tensor", ...]
 """What b texts have left in a model; every tensor has b as its leading axis."""

@@ -13,9 +13,9 @@ from fedmem.errors import ComponentError, ScenarioError
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
+    from fedmem.contracts.types import Federation
     from fedmem.planning import Plan
     from fedmem.scenario import Scenario
-    from fedmem.types import Federation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, 
     """What noise promises after all rounds, and which noise was chosen for a target."""
     from fedmem import privacy, records
     from fedmem.accounting import promise
-    from fedmem.components import PrivateAlgorithm
+    from fedmem.contracts.components import PrivateAlgorithm
 
     for one in privacy.of_scenario(scenario):
         target = scenario.privacy.target_epsilon

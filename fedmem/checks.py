@@ -15,7 +15,7 @@ from typing import Any
 
 from fedmem import audits, client_noise, coverage, mechanism_alarms, privacy
 from fedmem.catalogue import kind_of, nested
-from fedmem.components import CanaryInjection, PersonalClient, ScheduledClient
+from fedmem.contracts.components import CanaryInjection, PersonalClient, ScheduledClient
 from fedmem.errors import Problem
 
 
@@ -131,7 +131,7 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "
                 f"{kind_of(client)} does not say them: its class has no method schedule(round_number, num_steps), "
-                "which returns a fedmem.components.Schedule; add the method, or use client: {kind: sgd}, or leave the "
+                "which returns a fedmem.contracts.components.Schedule; add the method, or use client: {kind: sgd}, or leave the "
                 "probe out",
             )
 

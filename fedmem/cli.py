@@ -499,7 +499,7 @@ def list_kinds(
     """List the components that a scenario can be made of."""
     with _reporting():
         from fedmem.catalogue import kinds
-        from fedmem.components import FAMILIES
+        from fedmem.contracts.components import FAMILIES
         from fedmem.describe import summary
 
         for name in FAMILIES if family is None else (family,):

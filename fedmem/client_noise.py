@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fedmem.catalogue import kind_of
-from fedmem.components import PrivateAlgorithm
+from fedmem.contracts.components import PrivateAlgorithm
 from fedmem.coverage import declaration, uncovered_by_clients
 from fedmem.errors import Problem
 from fedmem.privacy import adds_noise, large_delta, noise_at_clients

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.types import BoolArray, IntArray
+from fedmem.contracts.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

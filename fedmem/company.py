@@ -20,12 +20,12 @@ from fedmem.guards.guarding import Rescuing
 from fedmem.running import built, compute, folder_of, served, settled
 
 if TYPE_CHECKING:
+    from fedmem.contracts.types import Examples, Federation
     from fedmem.engines.together import Seat
     from fedmem.memory import Room
     from fedmem.processes import Crew, Tell
     from fedmem.scenario import Scenario
     from fedmem.training import Executor
-    from fedmem.types import Examples, Federation
 
 TOGETHER = 64
 """Runs of several scenarios that advance together, at most: stacks are full by then, and a kill undoes little."""
@@ -156,7 +156,7 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
     As few banks as keep all workers at work. Alone in a bank is what cannot be stacked, has defences, or computes with
     several threads, where sums may be taken in another order; apart is what has processes or a device of its own.
     """
-    from fedmem.components import PrivateAlgorithm
+    from fedmem.contracts.components import PrivateAlgorithm
     from fedmem.speed import is_stacked, wants_gpu
 
     apart: list[int] = []

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.contrasts import (
     LEVEL,
     Contrast,
@@ -31,7 +32,6 @@ from fedmem.crossing import Setting, label_of
 from fedmem.results import Run
 from fedmem.saturation import NOWHERE, Zone
 from fedmem.summary import VIEWS, Measure, Summary, warnings
-from fedmem.types import BoolArray, FloatArray
 
 RANGES = {
     "memorisation": (-1.0, 1.0),

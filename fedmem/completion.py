@@ -13,7 +13,7 @@ def families(incomplete: str) -> list[str]:
     >>> families("sa")
     ['sampler']
     """
-    from fedmem.components import FAMILIES
+    from fedmem.contracts.components import FAMILIES
 
     return _beginning(incomplete, FAMILIES)
 
@@ -27,7 +27,7 @@ def kinds(family: str | None, incomplete: str) -> list[tuple[str, str]]:
     []
     """
     from fedmem import catalogue
-    from fedmem.components import FAMILIES
+    from fedmem.contracts.components import FAMILIES
     from fedmem.describe import summary
 
     if family is None or family not in FAMILIES:

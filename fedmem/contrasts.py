@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fedmem.types import FloatArray
+from fedmem.contracts.types import FloatArray
 
 LEVEL = 0.05
 """The chance of a wrong call, over all differences that are tested together."""

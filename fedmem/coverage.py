@@ -15,7 +15,7 @@ from types import MemberDescriptorType
 from typing import Any
 
 from fedmem.catalogue import kind_of, nested
-from fedmem.components import Spaced
+from fedmem.contracts.components import Spaced
 
 WORDS = {
     "rows": "the numbers of rows",

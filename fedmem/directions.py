@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from fedmem.contracts.types import BoolArray, FloatArray, Params
 from fedmem.seeding import Streams, stream
-from fedmem.types import BoolArray, FloatArray, Params
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -52,14 +52,14 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.components import Estimator
+from fedmem.contracts.components import Estimator
+from fedmem.contracts.types import EVERYWHERE, FINAL, Bank, Estimate, Influence, Level, Measurement, Reading, View
+from fedmem.contracts.validation import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
 from fedmem.redealing import redeal
 from fedmem.seeding import stream
 from fedmem.twoway import combined, half_width, interval, ratio_interval
-from fedmem.types import EVERYWHERE, FINAL, Bank, Estimate, Influence, Level, Measurement, Reading, View
-from fedmem.validation import estimates_of, run_readings_of
 from fedmem.views import views
 
 

@@ -9,10 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedmem.candidates import Candidates
-from fedmem.losses import UNASKED, over_what_is_asked
-from fedmem.prefix_tree import ENUMERABLE, scores
-from fedmem.training import Executor
-from fedmem.types import (
+from fedmem.contracts.types import (
     AuditSet,
     BoolArray,
     Evidence,
@@ -24,6 +21,9 @@ from fedmem.types import (
     References,
     Transition,
 )
+from fedmem.losses import UNASKED, over_what_is_asked
+from fedmem.prefix_tree import ENUMERABLE, scores
+from fedmem.training import Executor
 from fedmem.windows import told
 
 QUANTILES = 256

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.contracts.types import AuditSet, Federation
 from fedmem.seeding import stream
-from fedmem.types import AuditSet, Federation
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

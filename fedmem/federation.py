@@ -15,17 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.allotment import allot, draw, population_of, shortages, total_copies
-from fedmem.components import CanaryInjection, FeatureShift
-from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.extra_run import led, with_pilot
-from fedmem.guards.guarding import Guard
-from fedmem.initial import initialise
-from fedmem.pairs import mismatches
-from fedmem.parts import Parts
-from fedmem.seeding import stream
-from fedmem.shift import carries, fill_pairs, seen, show, viewers
-from fedmem.spare import Spare
-from fedmem.types import (
+from fedmem.contracts.components import CanaryInjection, FeatureShift
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.reserve import Spare
+from fedmem.contracts.types import (
     FOREVER,
     AuditSet,
     BoolArray,
@@ -38,7 +31,14 @@ from fedmem.types import (
     References,
     Space,
 )
-from fedmem.validation import dataset_of, injected_of, parts_of, references_of
+from fedmem.contracts.validation import dataset_of, injected_of, parts_of, references_of
+from fedmem.errors import ComponentError, Problem, ScenarioError
+from fedmem.extra_run import led, with_pilot
+from fedmem.guards.guarding import Guard
+from fedmem.initial import initialise
+from fedmem.pairs import mismatches
+from fedmem.seeding import stream
+from fedmem.shift import carries, fill_pairs, seen, show, viewers
 from fedmem.windows import told
 
 if TYPE_CHECKING:

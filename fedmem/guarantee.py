@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError
-from fedmem.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

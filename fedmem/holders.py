@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmem.components import ClientAlgorithm, PersonalClient
-from fedmem.types import Federation, Params, Transition
+from fedmem.contracts.components import ClientAlgorithm, PersonalClient
+from fedmem.contracts.types import Federation, Params, Transition
 
 
 class Holders:

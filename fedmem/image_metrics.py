@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.types import FloatArray, IntArray
+from fedmem.contracts.types import FloatArray, IntArray
 
 CAP = 100.0
 """The largest PSNR reported, in dB: a mean squared error of 1e-10, about what float32 can tell from 0."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.components import TableModel
+from fedmem.contracts.components import TableModel
+from fedmem.contracts.types import Dataset, Params
+from fedmem.contracts.validation import a_kind, logits_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
 from fedmem.model_checks import frozen, interaction
 from fedmem.seeding import stream
-from fedmem.types import Dataset, Params
-from fedmem.validation import a_kind, logits_of
 
 if TYPE_CHECKING:
     from torch import nn

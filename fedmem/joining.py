@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.catalogue import kind_of
-from fedmem.components import Probe
+from fedmem.contracts.components import Probe
+from fedmem.contracts.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
+from fedmem.contracts.validation import measurements_of
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard
 from fedmem.roster import Pilot
 from fedmem.sums import again, by_size
-from fedmem.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
-from fedmem.validation import measurements_of
 
 Lost = Mapping[tuple[int, int], str]
 """(round, client) -> why it failed: the clients that are dropped in all runs, since they failed in one."""

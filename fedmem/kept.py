@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fedmem.components import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.components import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.validation import by_run
 from fedmem.credit import counts_turns
 from fedmem.guards.guarding import NOT_OURS, Guard
-from fedmem.validation import by_run
 
 if TYPE_CHECKING:
+    from fedmem.contracts.types import Federation, Params
     from fedmem.scenario import Scenario
-    from fedmem.types import Federation, Params
 
 SPARE = 4
 """Standard deviations by which a Poisson batch is taken to exceed its mean at most."""

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fedmem.types import FloatArray
+from fedmem.contracts.types import FloatArray
 
 Pair = Literal["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"]
 

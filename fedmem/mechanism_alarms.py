@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fedmem.catalogue import kind_of
-from fedmem.components import PrivateAlgorithm
+from fedmem.contracts.components import PrivateAlgorithm
+from fedmem.contracts.types import FINAL, Measurement
 from fedmem.errors import Problem
-from fedmem.types import FINAL, Measurement
 
 METRIC = "mechanism_p"
 """The p-value of a test of the mechanism, by `setting`; `all` is that of all tests together."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.types import BoolArray, FloatArray
+from fedmem.contracts.types import BoolArray, FloatArray
 
 SPAN = 64
 """Dimensions of the space of contributions that are looked at."""

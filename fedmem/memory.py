@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem import kept
+from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem, ScenarioError
 from fedmem.guards.guarding import Guard
 from fedmem.hardware import memory_bytes
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
-from fedmem.validation import count_of
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from fedmem.contracts.types import Examples, Federation
     from fedmem.scenario import Scenario
-    from fedmem.types import Examples, Federation
 
 EARLY, LIBRARIES, STACKING = 300 << 20, 500 << 20, 70 << 20
 """Python with what it has imported when a federation is built, and when results are written, with the memory that it

@@ -17,12 +17,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
+from fedmem.contracts.types import EVERYWHERE, Params, Transition
+from fedmem.contracts.validation import a_kind
 from fedmem.directions import CanaryClients
 from fedmem.errors import FedmemError, RunError
 from fedmem.guards.guarding import Guard, with_trace
 from fedmem.seeding import Streams, stream
-from fedmem.types import EVERYWHERE, Params, Transition
-from fedmem.validation import a_kind
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmem.catalogue import kind_of
-from fedmem.components import Defence
+from fedmem.contracts.components import Defence
+from fedmem.contracts.types import Params
+from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams
-from fedmem.types import Params
 from fedmem.updates import parted
-from fedmem.validation import tensors
 
 
 @dataclass(frozen=True, kw_only=True)

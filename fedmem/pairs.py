@@ -7,9 +7,9 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedmem.catalogue import kind_of, kinds, load
-from fedmem.components import FeatureShift
+from fedmem.contracts.components import FeatureShift
+from fedmem.contracts.types import Dataset
 from fedmem.errors import Problem
-from fedmem.types import Dataset
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmem.components import PerExample
+from fedmem.contracts.components import PerExample
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.losses import example_losses
 from fedmem.model_checks import TOLERANCE, shaken
 from fedmem.seeding import Streams
-from fedmem.types import FloatArray, IntArray, Params
 
 NOISE = "noise of local steps"
 """The streams of the noise: one for each run, round and client, from which its steps are drawn in turn."""

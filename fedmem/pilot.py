@@ -20,8 +20,8 @@ from fedmem.training import Executor
 from fedmem.work import LocalWork
 
 if TYPE_CHECKING:
+    from fedmem.contracts.types import Federation
     from fedmem.scenario import Scenario
-    from fedmem.types import Federation
 
 
 def follow(

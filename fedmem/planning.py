@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem import memory
+from fedmem.contracts.types import FloatArray, Level
 from fedmem.memory import Room
 from fedmem.roster import Cohorts
-from fedmem.types import FloatArray, Level
 
 if TYPE_CHECKING:
+    from fedmem.contracts.types import Federation
     from fedmem.scenario import Scenario
-    from fedmem.types import Federation
 
 HELD = 14
 """Bytes of one row of evidence in its file, about: floats of trained models hardly compress."""

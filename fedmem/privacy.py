@@ -14,11 +14,11 @@ from typing import Any
 
 from fedmem.accounting import Adjacency, Promise, Releases, noise_for, promise
 from fedmem.catalogue import kind_of
-from fedmem.components import PrivateAlgorithm
+from fedmem.contracts.components import PrivateAlgorithm
+from fedmem.contracts.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
 from fedmem.coverage import reads_sizes, uncovered_by_server
 from fedmem.credit import credited, expected
 from fedmem.errors import ComponentError, Problem
-from fedmem.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
 
 SOURCE = "privacy"
 """The source of rows about what is promised."""

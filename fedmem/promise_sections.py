@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from fedmem.accounting import sampling_text
 from fedmem.cells import Section, Value, number
+from fedmem.contracts.types import EVERYWHERE, FINAL, Measurement
 from fedmem.mechanism_alarms import METRIC
 from fedmem.results import Run
-from fedmem.types import EVERYWHERE, FINAL, Measurement
 
 _NAMES = {"memorisation": "memorisation", "exposure": "exposure, bits", "auc": "AUC", "tpr": "TPR"}
 

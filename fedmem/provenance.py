@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.catalogue import kind_of, nested
-from fedmem.components import ReadsFiles
+from fedmem.contracts.components import ReadsFiles
 from fedmem.module_graph import imported_files, is_local
 from fedmem.stock import StockStrategy
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from fedmem.accounting import Accountant, Releases, promise
 from fedmem.auditing import FEWEST_DIMENSIONS
-from fedmem.components import PrivateAlgorithm
+from fedmem.contracts.components import PrivateAlgorithm
+from fedmem.contracts.types import Federation, IntArray
 from fedmem.coverage import pause_of
 from fedmem.errors import Problem, ScenarioError
 from fedmem.privacy import noise_of, record_neighbours
-from fedmem.types import Federation, IntArray
 
 
 def is_open(client: Any) -> bool:

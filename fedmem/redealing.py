@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fedmem.types import AuditSet, BoolArray, FloatArray, IntArray, Redeals
+from fedmem.contracts.types import AuditSet, BoolArray, FloatArray, IntArray, Redeals
 
 _SHUFFLES = 200
 """Permutations of the runs that go with re-dealt coins."""

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import Bank, Federation, Measurement, Params
 from fedmem.errors import FolderError, RunError
 from fedmem.tables import (
     audit_rows,
@@ -49,7 +50,6 @@ from fedmem.tables import (
     write_readings,
     write_table,
 )
-from fedmem.types import Bank, Federation, Measurement, Params
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.types import BoolArray, FloatArray
+from fedmem.contracts.types import BoolArray, FloatArray
 
 _PART = 2**20
 """Pairs of scores that are compared at once."""

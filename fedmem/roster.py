@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem.components import Chances, History, Reaching
+from fedmem.contracts.components import Chances, History, Reaching
+from fedmem.contracts.types import Federation, FloatArray, IntArray, Params
+from fedmem.contracts.validation import chances_of, cohort_of, reachable_of
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
-from fedmem.types import Federation, FloatArray, IntArray, Params
-from fedmem.validation import chances_of, cohort_of, reachable_of
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

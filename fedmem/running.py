@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.types import Bank, Federation, Measurement
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
-from fedmem.types import Bank, Federation, Measurement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

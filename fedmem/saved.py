@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.contracts.types import Params
 from fedmem.errors import FolderError
-from fedmem.types import Params
 from fedmem.wording import choices
 
 if TYPE_CHECKING:

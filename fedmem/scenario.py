@@ -32,7 +32,7 @@ from pydantic_core import PydanticCustomError
 
 from fedmem import checks, yaml_source
 from fedmem.catalogue import Component, build, dump
-from fedmem.components import (
+from fedmem.contracts.components import (
     ClientAlgorithm,
     DatasetLoader,
     Defence,
@@ -45,11 +45,11 @@ from fedmem.components import (
     StrategyMaker,
     TableModel,
 )
+from fedmem.contracts.types import Level
 from fedmem.errors import Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
 from fedmem.overrides import Origin, override
 from fedmem.privacy import settled
-from fedmem.types import Level
 from fedmem.wording import choices, problems_of
 from fedmem.yaml_source import Source
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from fedmem.bank import Progress, executor_of, gather, pilot_of
+from fedmem.contracts.types import Bank, Federation
 from fedmem.joining import Lost, Simulated, join
 from fedmem.memory import cut_of, room_of
 from fedmem.processes import Alone, Crew, Forks, Tell
@@ -20,7 +21,6 @@ from fedmem.provenance import code, components_of, files_of, modules_of, version
 from fedmem.roster import Pilot
 from fedmem.shards import Dropped, Shards, divide, name_of
 from fedmem.training import Executor
-from fedmem.types import Bank, Federation
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

@@ -31,13 +31,13 @@ from typing import Any
 
 import numpy as np
 
+from fedmem.contracts.types import Bank
 from fedmem.errors import BusyError, RunError
 from fedmem.joining import Lost, Simulated
 from fedmem.results import write_params, writing
 from fedmem.roster import Picked, Pilot
 from fedmem.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
 from fedmem.training import stack
-from fedmem.types import Bank
 
 Made = Mapping[str, str]
 """All that the numbers of a shard depend on, by name."""

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.components import FeatureShift
+from fedmem.contracts.components import FeatureShift
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import AuditSet, Examples, Injected, IntArray, Role
+from fedmem.contracts.validation import shifted_of
 from fedmem.guards.guarding import Guard
-from fedmem.parts import Parts
-from fedmem.types import AuditSet, Examples, Injected, IntArray, Role
-from fedmem.validation import shifted_of
 
 
 def seen(partition: FeatureShift, num_clients: int, rows: Examples, client: IntArray) -> Examples:

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.components import Outcome
+from fedmem.contracts.components import Outcome
+from fedmem.contracts.types import FloatArray, Params
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard, PartError, describe, remember, trace_of, with_trace
 from fedmem.guards.time_limit import TimeLimitError, escape_by
 from fedmem.outgoing import Place
 from fedmem.processes import fork
 from fedmem.training import OneByOne, gathered
-from fedmem.types import FloatArray, Params
 from fedmem.work import Done, Work, pick, stack
 
 GRAIN = 64

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedmem.types import BoolArray, FloatArray, IntArray
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 
 def mean(values: FloatArray, axis: int) -> FloatArray:

@@ -15,11 +15,11 @@ from functools import cached_property
 from fedmem import promise_sections
 from fedmem.caveats import caveats_of_stored
 from fedmem.cells import Section, Value, number, rate
+from fedmem.contracts.types import EVERYWHERE, FINAL
 from fedmem.errors import RunError
 from fedmem.results import Run
 from fedmem.roc import USUAL
 from fedmem.saturation import MARK, RANKED, Zone, zone_of
-from fedmem.types import EVERYWHERE, FINAL
 
 CAPTION = (
     "local: the model of the client that holds the example, after its own training and before aggregation; "

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedmem.contracts.types import EVERYWHERE, AuditSet, IntArray, Measurement, Params, Reading, Transition
 from fedmem.seeding import Streams
-from fedmem.types import EVERYWHERE, AuditSet, IntArray, Measurement, Params, Reading, Transition
 
 _WORD = "sum="
 """How the setting of every reading of a sum begins; the number of its clients follows."""
@@ -23,7 +23,7 @@ def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: Aud
     - who holds an example is settled before any coin falls, so the order says nothing about coins;
     - each client has a draw of its own: whom another one comes before does not depend on who else takes part.
 
-    >>> from fedmem.types import Examples
+    >>> from fedmem.contracts.types import Examples
     >>> nobody = Examples(inputs=np.zeros((0, 1), np.float32), targets=np.zeros(0, np.int64), ids=np.zeros(0, np.int64))
     >>> none = np.zeros(0, np.int32)
     >>> audit = AuditSet(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.image_metrics import assign
-from fedmem.types import BoolArray, FloatArray, IntArray
 
 Rows = NDArray[np.float32]
 

@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.columns import Column, Lists, Maybe, Text, column, numbers, there
-from fedmem.types import AuditSet, Bank, Evidence, Examples, Measurement, Participation, Reading, ReferenceEvidence
+from fedmem.contracts.types import (
+    AuditSet,
+    Bank,
+    Evidence,
+    Examples,
+    Measurement,
+    Participation,
+    Reading,
+    ReferenceEvidence,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa

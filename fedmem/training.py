@@ -23,7 +23,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem.causal import CausalModel, causal
-from fedmem.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
+from fedmem.contracts.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
+from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
+from fedmem.contracts.validation import outcome_of, tensors
 from fedmem.guards.guarding import NOT_OURS, Guard, describe, part_name
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.losses import UNASKED, mean_loss
@@ -31,8 +33,6 @@ from fedmem.outgoing import Outgoing, Place
 from fedmem.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy, spent
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.tracing import Traced
-from fedmem.types import Examples, FloatArray, IntArray, Params
-from fedmem.validation import outcome_of, tensors
 from fedmem.work import Done, LocalWork, Task, Trained, Work, pick, stack
 
 __all__ = ["Done", "Executor", "LocalWork", "OneByOne", "Stacked", "Task", "Trained", "Work", "stack"]

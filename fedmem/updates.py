@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from fedmem.types import Params
+from fedmem.contracts.types import Params
 
 if TYPE_CHECKING:
     from torch import Tensor

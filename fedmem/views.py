@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.types import (
+from fedmem.contracts.types import (
     EVERYWHERE,
     FINAL,
     AuditSet,

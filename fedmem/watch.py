@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedmem.contracts.types import AuditSet, Evidence, Examples, Params, References, Transition
 from fedmem.evidence import evidence_of, rank_of
 from fedmem.model_checks import mismatch, running_statistics
 from fedmem.observe import OnError, checked_on_error
-from fedmem.types import AuditSet, Evidence, Examples, Params, References, Transition
 
 if TYPE_CHECKING:
     import pandas as pd

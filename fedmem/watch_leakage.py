@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedmem.attacking import Images, Known, scores, target_of
-from fedmem.components import ReconstructionAttack
+from fedmem.contracts.components import ReconstructionAttack
+from fedmem.contracts.types import Level, Params, Transition
+from fedmem.contracts.validation import reconstructed
 from fedmem.model_checks import mismatch
 from fedmem.observe import OnError, checked_on_error
 from fedmem.seeding import stream
-from fedmem.types import Level, Params, Transition
-from fedmem.validation import reconstructed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fedmem.components import ClientAlgorithm, Outcome
+from fedmem.contracts.components import ClientAlgorithm, Outcome
+from fedmem.contracts.types import BoolArray, Federation, FloatArray, IntArray, Params
+from fedmem.contracts.validation import batches_of
 from fedmem.guards.guarding import Guard
 from fedmem.outgoing import Place
 from fedmem.seeding import Streams
-from fedmem.types import BoolArray, Federation, FloatArray, IntArray, Params
-from fedmem.validation import batches_of
 
 if TYPE_CHECKING:
     from torch import Tensor

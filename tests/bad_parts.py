@@ -16,13 +16,8 @@ from torch import nn
 
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, Context, GradientTarget, History, Outcome, Reconstruction, Signals
-from fedmem.datasets.synthetic import Synthetic
-from fedmem.defences.clip import Clip
-from fedmem.estimators.memorisation import Memorisation
-from fedmem.injections.random_pattern import RandomPattern
-from fedmem.partitions.iid import IID
-from fedmem.types import (
+from fedmem.contracts.components import ClientState, Context, GradientTarget, History, Outcome, Reconstruction, Signals
+from fedmem.contracts.types import (
     BoolArray,
     ClientData,
     Dataset,
@@ -39,6 +34,11 @@ from fedmem.types import (
     Transition,
     View,
 )
+from fedmem.datasets.synthetic import Synthetic
+from fedmem.defences.clip import Clip
+from fedmem.estimators.memorisation import Memorisation
+from fedmem.injections.random_pattern import RandomPattern
+from fedmem.partitions.iid import IID
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 
 Change = Callable[[Any], Any]

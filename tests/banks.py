@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmem.components import Signals
-from fedmem.redealing import redeal
-from fedmem.types import (
+from fedmem.contracts.components import Signals
+from fedmem.contracts.types import (
     AuditSet,
     Bank,
     BoolArray,
@@ -23,6 +22,7 @@ from fedmem.types import (
     SetEvidence,
     View,
 )
+from fedmem.redealing import redeal
 
 ROLES = {"random_pattern": "canary", "mislabelled": "atypical", "typical": "typical"}
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
+from fedmem.contracts.types import FINAL, Bank, Evidence, Measurement, ReferenceEvidence
 from fedmem.estimation import estimate
-from fedmem.types import FINAL, Bank, Evidence, Measurement, ReferenceEvidence
 from tests.banks import coins, make_audit
 
 REFERENCES = 1000

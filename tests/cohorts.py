@@ -14,9 +14,9 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 import strategies
+from fedmem.contracts.types import Params
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, local_record
 from fedmem.observe import params_of
-from fedmem.types import Params
 from strategies._rule import Round
 
 SHAPES = {"layer.weight": (3, 4), "layer.bias": (3,)}

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, Outcome, Schedule
+from fedmem.contracts.components import ClientState, Outcome, Schedule
+from fedmem.contracts.types import Estimate, IntArray, Level, Measurement, Params, Reading, Transition, View
 from fedmem.estimators.client_influence import ClientInfluence
-from fedmem.types import Estimate, IntArray, Level, Measurement, Params, Reading, Transition, View
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, Outcome
-from fedmem.types import IntArray, Params
+from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.types import IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 
 

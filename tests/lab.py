@@ -14,11 +14,8 @@ from torch import nn
 from torch.func import functional_call
 
 from fedmem.clients.sgd import Sgd
-from fedmem.components import GradientTarget
-from fedmem.directions import CanaryClients
-from fedmem.losses import mean_loss
-from fedmem.seeding import stream
-from fedmem.types import (
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import (
     EVERYWHERE,
     AuditSet,
     Examples,
@@ -31,6 +28,9 @@ from fedmem.types import (
     References,
     Transition,
 )
+from fedmem.directions import CanaryClients
+from fedmem.losses import mean_loss
+from fedmem.seeding import stream
 from strategies.dp_fedavg import PrivateAveraging
 
 CLIENTS, BASE, RUNS = 3, 12, 4

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedmem.candidates import Candidates
 from fedmem.causal import CausalModel, State, read
-from fedmem.types import AuditSet, Examples, Federation, References
+from fedmem.contracts.types import AuditSet, Examples, Federation, References
 
 VOCABULARY = 5
 

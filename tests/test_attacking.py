@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from fedmem.attacking import Known, attack, scores, target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli import app
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import Params
 from fedmem.errors import RunError, TargetError
-from fedmem.types import Params
 
 RNG = np.random.default_rng
 KNOWN = Known(input_shape=(4,), num_classes=3, num_images=2, lr=0.5)

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
-from fedmem.components import MembershipAttack, Signals
+from fedmem.contracts.components import MembershipAttack, Signals
 from fedmem.roc import auc
 from tests.banks import coins, signals
 

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fedmem.contracts.reserve import Spare
+from fedmem.contracts.types import ClientData, Examples, Injected, Space
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.federation import build
@@ -21,8 +23,6 @@ from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.out_of_distribution import OutOfDistribution
 from fedmem.injections.poison import Poison
 from fedmem.injections.rare_subgroup import RareSubgroup
-from fedmem.spare import Spare
-from fedmem.types import ClientData, Examples, Injected, Space
 from tests.tiny import tiny
 
 DATA = Synthetic(rows=700, shape=(1, 8, 8), classes=4, separation=6.0).load(np.random.default_rng(0))

@@ -15,12 +15,12 @@ from fedmem import audits
 from fedmem.accounting import Releases, noise_for, promise
 from fedmem.auditing import Audited, epsilon_of_counts, one_run
 from fedmem.cli import app
+from fedmem.contracts.types import FINAL, Participation
 from fedmem.errors import ScenarioError
 from fedmem.estimators.audit import Audit
 from fedmem.guarantee import Guarantee
 from fedmem.report import report
 from fedmem.running import measure, run
-from fedmem.types import FINAL, Participation
 from tests.banks import coins, make_view
 from tests.tiny import tiny
 

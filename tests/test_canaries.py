@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fedmem.contracts.reserve import Spare
+from fedmem.contracts.types import ClientData, Examples, Injected, Space
 from fedmem.errors import ComponentError
 from fedmem.injections.blended_patch import BlendedPatch
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.random_row import RandomRow
 from fedmem.injections.unique_feature import UniqueFeature
-from fedmem.spare import Spare
-from fedmem.types import ClientData, Examples, Injected, Space
 
 CLASSES = 3
 

@@ -18,6 +18,7 @@ import fedmem
 from fedmem.accounting import Releases
 from fedmem.auditing import Audited, one_shot, permitted, two_shots
 from fedmem.bank import gather, simulate
+from fedmem.contracts.types import Measurement, Reading, Transition
 from fedmem.credit import canaries_of
 from fedmem.directions import CanaryClients, flat
 from fedmem.errors import ComponentError, ScenarioError
@@ -28,7 +29,6 @@ from fedmem.promise_sections import sections as privacy_sections
 from fedmem.running import compute, measure
 from fedmem.scenario import RESULTS_VERSION
 from fedmem.summary import Summary, sections
-from fedmem.types import Measurement, Reading, Transition
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated
 import numpy as np
 from annotated_types import Gt
-from fedmem.components import MembershipAttack
+from fedmem.contracts.components import MembershipAttack
 
 @dataclass(frozen=True, kw_only=True)
 class Halves:
@@ -103,7 +103,7 @@ def test_an_unknown_family_is_told_the_families():
 
 def test_listing_imports_nothing_and_loading_imports_one_module():
     code = (
-        "import sys\nfrom fedmem import catalogue\nfrom fedmem.components import FAMILIES\n"
+        "import sys\nfrom fedmem import catalogue\nfrom fedmem.contracts.components import FAMILIES\n"
         "for family in FAMILIES: catalogue.kinds(family)\n"
         "inside = lambda: [m for m in sys.modules if any(m.startswith(p + '.') for p in FAMILIES.values())]\n"
         "print(inside())\ncatalogue.load('sampler', 'uniform')\nprint(inside())"
@@ -341,7 +341,7 @@ def test_the_model_of_the_fields_keeps_bounds_and_defaults():
 
 
 def test_satisfies_counts_fields_without_a_default():
-    from fedmem.components import Probe
+    from fedmem.contracts.components import Probe
 
     @dataclass(frozen=True, kw_only=True)
     class Whole:

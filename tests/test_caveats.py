@@ -18,12 +18,12 @@ from fedmem.caveats import caveats, caveats_of_stored
 from fedmem.cli import app
 from fedmem.comparison import Comparison
 from fedmem.comparison_report import Table, page
+from fedmem.contracts.types import Dataset, IntArray
 from fedmem.federation import build
 from fedmem.federation import load as load_data
 from fedmem.partitions.iid import IID
 from fedmem.report import report, table
 from fedmem.results import read
-from fedmem.types import Dataset, IntArray
 from tests.tiny import tiny
 
 NATURAL: dict[str, Any] = {

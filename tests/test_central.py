@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import fedmem
+from fedmem.contracts.types import Federation
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
 from fedmem.running import run
 from fedmem.training import OneByOne
-from fedmem.types import Federation
 from fedmem.work import LocalWork
 from tests.tiny import TINY, tiny
 

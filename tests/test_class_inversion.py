@@ -12,8 +12,8 @@ from torch import nn
 
 from fedmem.attacks.class_inversion import ClassInversion
 from fedmem.attacks.grey import Grey
-from fedmem.components import Reconstruction
-from fedmem.types import Params
+from fedmem.contracts.components import Reconstruction
+from fedmem.contracts.types import Params
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
 

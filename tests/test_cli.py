@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import fedmem
 from fedmem import catalogue, describe, yaml_source
 from fedmem.cli import app
-from fedmem.components import FAMILIES
+from fedmem.contracts.components import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
 from fedmem.overrides import FAMILY_OF_FIELD
 from fedmem.progress import Progress

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedmem.contracts.types import EVERYWHERE, FINAL, Measurement, Reading
 from fedmem.probes.client_gap import ClientGap, _final
-from fedmem.types import EVERYWHERE, FINAL, Measurement, Reading
 from tests.lab import Lab, federation, measured
 from tests.test_utility import Asked, naive, trained
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
+from fedmem.contracts.types import FINAL, Evidence, Models, SetEvidence
 from fedmem.estimators.client_influence import ClientInfluence
-from fedmem.types import FINAL, Evidence, Models, SetEvidence
 from tests.banks import coins, make_view
 
 

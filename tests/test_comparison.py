@@ -11,9 +11,9 @@ from scipy import stats
 
 import fedmem
 from fedmem.comparison import Comparison, Quantity, Series, _short_title
+from fedmem.contracts.types import FINAL, FloatArray
 from fedmem.running import run
 from fedmem.summary import Measure
-from fedmem.types import FINAL, FloatArray
 from tests.tiny import tiny
 
 SEEDS = 6

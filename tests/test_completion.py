@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedmem import catalogue, completion
-from fedmem.components import FAMILIES
+from fedmem.contracts.components import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = "import sys; sys.argv[0] = 'fedmem'; from fedmem.cli import main; main()"

@@ -15,7 +15,8 @@ from fedmem import coverage, privacy
 from fedmem.catalogue import kinds, load
 from fedmem.checking import check_file, told
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, History, Outcome
+from fedmem.contracts.components import ClientState, History, Outcome
+from fedmem.contracts.types import Params
 from fedmem.errors import ScenarioError
 from fedmem.report import report, table
 from fedmem.running import run
@@ -23,7 +24,6 @@ from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.uniform import Uniform
-from fedmem.types import Params
 from strategies._rule import Arrays, Round, ServerRule
 from strategies.dp_fedavg import PrivateAveraging
 from tests.tiny import sampled, tiny

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact, mannwhitneyu
 
+from fedmem.contracts.types import FINAL
 from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks, _by_tables
 from fedmem.redealing import redeal
 from fedmem.statistics import benjamini_hochberg, rank_sum_exact
 from fedmem.twoway import variance
-from fedmem.types import FINAL
 from fedmem.views import views
 from tests.banks import coins, make_bank, make_view
 

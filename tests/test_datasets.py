@@ -7,12 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fedmem.components import DatasetLoader
+from fedmem.contracts.components import DatasetLoader
+from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets import digits, synthetic
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
-from fedmem.types import Dataset, Examples
 
 
 def everything(data: Dataset) -> Examples:

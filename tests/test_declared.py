@@ -12,7 +12,7 @@ import fedmem
 from fedmem.catalogue import kinds, load
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.components import PrivateAlgorithm, Schedule
+from fedmem.contracts.components import PrivateAlgorithm, Schedule
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.probes._cases import Scope, schedule_of
 from fedmem.probes._first_step import first_step_of

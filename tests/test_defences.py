@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmem.bank import simulate
+from fedmem.contracts.types import Params
 from fedmem.defences.clip import Clip
 from fedmem.defences.noise import Noise
 from fedmem.defences.prune import Prune
@@ -19,7 +20,6 @@ from fedmem.errors import ScenarioError
 from fedmem.federation import build
 from fedmem.outgoing import Outgoing, Place
 from fedmem.training import LocalWork, OneByOne, Stacked
-from fedmem.types import Params
 from tests.engines.test_seams import Everything, watched
 from tests.tiny import tiny
 

@@ -15,10 +15,10 @@ import torch
 from fedmem import privacy
 from fedmem.accounting import gaussian_epsilon, promise
 from fedmem.bank import simulate
+from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
 from fedmem.engines._flower import in_process
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
-from fedmem.types import EVERYWHERE, FINAL, Participation
 from strategies._tree import moved_by_one
 from strategies.dp_fedavg import PrivateAveraging
 from strategies.dp_ftrl import TreeAggregation

@@ -20,7 +20,8 @@ from fedmem.accounting import Releases, epsilon_of_spent, promise
 from fedmem.bank import simulate
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.components import PerExample
+from fedmem.contracts.components import PerExample
+from fedmem.contracts.types import FINAL, Examples, Participation
 from fedmem.federation import build
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
@@ -28,7 +29,6 @@ from fedmem.per_example import NOISE, SPENT, ClippedSums, Layers, Noise, clipped
 from fedmem.seeding import Streams
 from fedmem.spread import Spread
 from fedmem.training import OneByOne, Stacked
-from fedmem.types import FINAL, Examples, Participation
 from fedmem.work import Task
 from tests.tiny import tiny
 

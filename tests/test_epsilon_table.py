@@ -14,7 +14,7 @@ import pytest
 
 from fedmem import privacy
 from fedmem.accounting import Releases, promise
-from fedmem.types import Participation
+from fedmem.contracts.types import Participation
 from tests.neighbours import epsilon_at_least, opposed, turned
 from tests.tiny import tiny
 

@@ -9,6 +9,7 @@ import pytest
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
+from fedmem.contracts.types import FINAL, Influence
 from fedmem.errors import ComponentError
 from fedmem.estimation import estimate
 from fedmem.estimators.cross_influence import CrossInfluence
@@ -19,7 +20,6 @@ from fedmem.redealing import redeal
 from fedmem.seeding import stream
 from fedmem.statistics import newcombe
 from fedmem.twoway import combined, interval, ratio_interval
-from fedmem.types import FINAL, Influence
 from fedmem.views import views
 from tests.banks import make_bank
 

@@ -11,12 +11,12 @@ from scipy.stats import chi2, norm
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
+from fedmem.contracts.types import FINAL
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.statistics import newcombe
 from fedmem.twoway import variance
-from fedmem.types import FINAL
 from tests.banks import coins, make_view
 
 

@@ -8,10 +8,10 @@ import pytest
 from scipy.special import log_ndtr
 from scipy.stats import kstest, skewnorm
 
+from fedmem.contracts.types import FINAL, Models, RankEvidence, ReferenceEvidence
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
-from fedmem.types import FINAL, Models, RankEvidence, ReferenceEvidence
 from tests.banks import coins, make_view
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from fedmem.best_first import likeliest
 from fedmem.causal import causal
+from fedmem.contracts.types import Measurement, Reading, Transition
 from fedmem.errors import ComponentError
 from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_chances
 from fedmem.probes import extraction
 from fedmem.probes._secrets import questions
 from fedmem.probes.extraction import Extraction
-from fedmem.types import Measurement, Reading, Transition
 from fedmem.windows import told
 from tests.lab import Lab, measured
 from tests.language import VOCABULARY, Written, digits, text_federation

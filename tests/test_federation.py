@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fedmem import catalogue, federation
+from fedmem.contracts.types import FOREVER, Dataset, Examples, Federation, Injected, IntArray
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.injections.mislabelled import Mislabelled
@@ -28,7 +29,6 @@ from fedmem.partitions.iid import IID
 from fedmem.partitions.natural import Natural
 from fedmem.scenario import LeaveOut, Scenario
 from fedmem.seeding import stream
-from fedmem.types import FOREVER, Dataset, Examples, Federation, Injected, IntArray
 
 
 class OneLabelEach:

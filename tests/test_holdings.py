@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmem import federation as federations
-from fedmem import holdings
-from fedmem.holdings import Holdings
-from fedmem.parts import Parts
-from fedmem.types import FOREVER, Federation
+from fedmem.contracts import client_rows
+from fedmem.contracts.client_rows import Holdings
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import FOREVER, Federation
 from tests.tiny import TINY, tiny
 
 
@@ -119,7 +119,7 @@ def test_what_is_remembered_is_shared_read_only_and_bounded(monkeypatch: pytest.
         first[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         federations.build(tiny(injections=[])).rows(0, 0, 1)[0] = 1
-    monkeypatch.setattr(holdings, "KEPT_ROWS", 3 * len(first))
+    monkeypatch.setattr(client_rows, "KEPT_ROWS", 3 * len(first))
     small = replace(built)
     for _ in range(3):
         for run in range(4):

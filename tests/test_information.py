@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.types import FINAL, Measurement, Reading, Transition
 from fedmem.probes.information import Information, pointwise_information
-from fedmem.types import FINAL, Measurement, Reading, Transition
 from tests.lab import Lab, federation, measured, parameters
 
 

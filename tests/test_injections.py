@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.contracts.reserve import Spare
+from fedmem.contracts.types import ClientData, Examples, IntArray, Space
 from fedmem.errors import ComponentError
 from fedmem.injections.isolated import Isolated
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.typical import Typical
-from fedmem.spare import Spare
-from fedmem.types import ClientData, Examples, IntArray, Space
 
 CLASSES = 4
 

@@ -12,9 +12,9 @@ from torch import nn
 from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, starts
 from fedmem.attacks.inverting_gradients import InvertingGradients
+from fedmem.contracts.types import Examples
 from fedmem.image_metrics import psnr, squared_errors
 from fedmem.seeding import stream
-from fedmem.types import Examples
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
 QUICK = InvertingGradients(steps=40)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from fedmem.bank import gather, simulate
+from fedmem.contracts.types import EVERYWHERE
 from fedmem.errors import RunError
 from fedmem.federation import build
 from fedmem.joining import Simulated, join
 from fedmem.scenario import Scenario
-from fedmem.types import EVERYWHERE
 from tests.tiny import tiny
 
 PROBES = [

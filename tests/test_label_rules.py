@@ -13,9 +13,9 @@ from torch import nn
 
 from fedmem import fetching
 from fedmem.attacks._labels import distinct_labels, guess_labels, infer_labels, last_bias, single_label
+from fedmem.contracts.types import Examples, FloatArray, IntArray
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.errors import RunError
-from fedmem.types import Examples, FloatArray, IntArray
 from tests.lab import gradient_of, parameters
 
 

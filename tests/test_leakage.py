@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.clients.fedper import FedPer
 from fedmem.clients.sgd import Sgd
-from fedmem.components import Context, GradientTarget, Reconstruction
+from fedmem.contracts.components import Context, GradientTarget, Reconstruction
+from fedmem.contracts.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
 from fedmem.errors import ComponentError, RunError
 from fedmem.federation import build
 from fedmem.image_metrics import assign, psnr, squared_errors
@@ -30,7 +31,6 @@ from fedmem.running import measure, run
 from fedmem.statistics import clopper_pearson
 from fedmem.summary import Summary, sections
 from fedmem.sums import sums_of
-from fedmem.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
 from tests.lab import Lab, digits, federation, gradient_of, transition
 from tests.tiny import tiny
 

@@ -15,9 +15,9 @@ from fedmem.attacking import Known
 from fedmem.attacking import target_of as known_target
 from fedmem.attacks._entrance import Entrance
 from fedmem.attacks.linear_layer import LinearLayer
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import Examples, FloatArray
 from fedmem.errors import ComponentError, TargetError
-from fedmem.types import Examples, FloatArray
 from tests.lab import digits, network, parameters, target_of
 
 RNG = np.random.default_rng(0)

@@ -14,9 +14,9 @@ from fedmem.attacks import _layers
 from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, Solution, best, starts
-from fedmem.components import GradientTarget
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import Examples, Params
 from fedmem.processes import can_fork, lend
-from fedmem.types import Examples, Params
 from tests.lab import parameters, target_of
 
 CLASSES, SHAPE = 10, (2, 9, 8)

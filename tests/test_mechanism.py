@@ -10,12 +10,12 @@ import pytest
 
 from fedmem import mechanism_alarms
 from fedmem.bank import simulate
+from fedmem.contracts.types import FINAL, Measurement, Reading
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
 from fedmem.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections
 from fedmem.probes.mechanism import _of_new_draws
 from fedmem.promise_sections import mechanism
-from fedmem.types import FINAL, Measurement, Reading
 from strategies._rule import ServerRule
 from strategies.dp_ftrl import TreeAggregation
 from tests.broken_mechanisms import BROKEN, broken

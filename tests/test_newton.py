@@ -13,10 +13,10 @@ from torch import nn
 from fedmem.attacks._lbfgs import minimise
 from fedmem.attacks.dlg import DLG
 from fedmem.attacks.idlg import IDLG
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import Examples, FloatArray
 from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.seeding import stream
-from fedmem.types import Examples, FloatArray
 from tests.lab import digits, network, parameters, target_of
 
 BOTH = [DLG(steps=150), IDLG(steps=150)]

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from fedmem.components import FeatureShift, Partition
+from fedmem.contracts.components import FeatureShift, Partition
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import Dataset, Examples, IntArray
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
@@ -25,8 +27,6 @@ from fedmem.partitions.natural import Natural
 from fedmem.partitions.pathological import Pathological
 from fedmem.partitions.quantity_skew import QuantitySkew
 from fedmem.partitions.shards import Shards
-from fedmem.parts import Parts
-from fedmem.types import Dataset, Examples, IntArray
 
 
 def labelled(targets: IntArray) -> Dataset:

@@ -13,6 +13,7 @@ import torch
 import fedmem
 from fedmem import sharded
 from fedmem.bank import pilot_of, simulate
+from fedmem.contracts.types import Bank
 from fedmem.errors import RunError, ScenarioError
 from fedmem.estimation import estimate
 from fedmem.federation import build
@@ -22,7 +23,6 @@ from fedmem.roster import Pilot, Roster, rosters
 from fedmem.running import measure, run
 from fedmem.scenario import Scenario
 from fedmem.shards import Shards, place_of
-from fedmem.types import Bank
 from tests.test_sharded import SMALL, Stopping, written
 from tests.tiny import tiny
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fedmem import catalogue
+from fedmem.contracts.types import ClientData, Examples
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation import build
 from fedmem.injections.typical import Typical
 from fedmem.scenario import parse_scenario
-from fedmem.types import ClientData, Examples
 
 
 def people(count: int) -> list[ClientData]:

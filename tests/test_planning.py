@@ -11,10 +11,10 @@ from fedmem import federation as federations
 from fedmem import planning, roster, seeding
 from fedmem.bank import simulate
 from fedmem.catalogue import kinds
+from fedmem.contracts.types import FINAL
 from fedmem.estimation import estimate
 from fedmem.planning import plan
 from fedmem.training import OneByOne, Stacked
-from fedmem.types import FINAL
 from tests.tiny import TINY, sampled, tiny
 
 CANARIES = TINY["injections"][0]

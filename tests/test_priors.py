@@ -11,10 +11,10 @@ import torch
 
 from fedmem.attacks.nearest_mean import NearestMean
 from fedmem.attacks.training_mean import TrainingMean
-from fedmem.components import GradientTarget, ReconstructionAttack
+from fedmem.contracts.components import GradientTarget, ReconstructionAttack
+from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
 from fedmem.image_metrics import squared_errors
-from fedmem.types import Examples
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
 POPULATION = digits().take(np.arange(1000, 1400))

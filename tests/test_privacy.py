@@ -18,7 +18,8 @@ from fedmem.accounting import Releases, gaussian_epsilon, promise
 from fedmem.auditing import Audited, permitted
 from fedmem.catalogue import kind_of
 from fedmem.checking import check_file, told
-from fedmem.components import History
+from fedmem.contracts.components import History
+from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.promise_sections import _epsilon
 from fedmem.report import table
@@ -33,7 +34,6 @@ from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
 from fedmem.scenario import Privacy, parse_scenario
 from fedmem.summary import TERMS
-from fedmem.types import EVERYWHERE, FINAL, Participation
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging

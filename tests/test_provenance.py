@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from fedmem.catalogue import field_names, kinds, load
 from fedmem.cli import app
 from fedmem.comparing import compare
-from fedmem.components import ReadsFiles
+from fedmem.contracts.components import ReadsFiles
 from fedmem.errors import FolderError
 from fedmem.module_graph import imported_files
 from fedmem.provenance import changed, commit, components_of, files_of, modules_of, provenance_of

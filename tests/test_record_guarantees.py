@@ -13,9 +13,9 @@ from fedmem.accounting import promise
 from fedmem.auditing import Audited, permitted
 from fedmem.cells import Section
 from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.contracts.types import Measurement, Participation, Reading
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.promise_sections import audits as audit_section
-from fedmem.types import Measurement, Participation, Reading
 from tests.neighbours import Mixture, epsilon_at_least, subsampled_sum, turned
 from tests.tiny import tiny
 

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from fedmem.contracts.types import Redeals
 from fedmem.redealing import areas, of_auc, of_means, redeal, two_sided
 from fedmem.roc import auc
-from fedmem.types import Redeals
 from tests.banks import coins, make_audit
 
 

@@ -15,12 +15,12 @@ from rich.console import Console
 
 from fedmem.cells import Value, number
 from fedmem.comparison import _quantities
+from fedmem.contracts.types import FINAL, Measurement, Reading
 from fedmem.errors import RunError
 from fedmem.figures import Picture
 from fedmem.report import MEANING, NO_LIMIT, report, table
 from fedmem.results import read, replace_measurements
 from fedmem.summary import Summary, sections
-from fedmem.types import FINAL, Measurement, Reading
 from tests.test_results import bank, write
 
 KINDS = ("pattern", "typical-own")

@@ -20,6 +20,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedmem.contracts.types import (
+    FOREVER,
+    AuditSet,
+    Bank,
+    Evidence,
+    Examples,
+    Measurement,
+    Participation,
+    Reading,
+    ReferenceEvidence,
+)
 from fedmem.errors import FolderError, RunError
 from fedmem.results import (
     RESULTS_SCHEMA,
@@ -30,17 +41,6 @@ from fedmem.results import (
     replace_measurements,
     write_run,
     writing,
-)
-from fedmem.types import (
-    FOREVER,
-    AuditSet,
-    Bank,
-    Evidence,
-    Examples,
-    Measurement,
-    Participation,
-    Reading,
-    ReferenceEvidence,
 )
 
 FEDERATION: Any = SimpleNamespace(num_clients=3, num_classes=3, counts={"test": 5, "base": np.int64(7)})

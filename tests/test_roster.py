@@ -10,9 +10,9 @@ import torch
 
 from fedmem import federation as federations
 from fedmem.bank import simulate
-from fedmem.components import History
+from fedmem.contracts.components import History
+from fedmem.contracts.types import IntArray
 from fedmem.roster import Roster, rosters
-from fedmem.types import IntArray
 from strategies._rule import RuleStrategy
 from strategies.fedavg import FedAvg
 from tests.tiny import tiny

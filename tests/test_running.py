@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 import fedmem
+from fedmem.contracts.types import Evidence, Level, Reading
 from fedmem.errors import FolderError, RunError, ScenarioError
 from fedmem.running import _alarms, measure, run
-from fedmem.types import Evidence, Level, Reading
 from tests.tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[1]

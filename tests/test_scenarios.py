@@ -14,7 +14,7 @@ import pytest
 
 import fedmem
 from fedmem import catalogue, privacy
-from fedmem.components import FAMILIES, PrivateAlgorithm
+from fedmem.contracts.components import FAMILIES, PrivateAlgorithm
 from fedmem.joining import sources
 from fedmem.running import run
 from fedmem.scenario import Scenario, load_scenario

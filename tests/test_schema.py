@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from fedmem import catalogue, describe, yaml_source
 from fedmem.cli import app
-from fedmem.components import FAMILIES
+from fedmem.contracts.components import FAMILIES
 from fedmem.overrides import FAMILY_OF_FIELD
 from fedmem.scenario import Scenario, load_scenario, parse_scenario
 from fedmem.schema import scenario_schema, text_of_schema

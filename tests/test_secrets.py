@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from fedmem import federation as federations
+from fedmem.contracts.reserve import Spare
+from fedmem.contracts.types import ClientData, Dataset, Examples, Space
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.injections.near_duplicate import NearDuplicate
@@ -14,8 +16,6 @@ from fedmem.injections.personal import Personal
 from fedmem.injections.random_tokens import RandomTokens
 from fedmem.injections.secret import Secret
 from fedmem.injections.typical import Typical
-from fedmem.spare import Spare
-from fedmem.types import ClientData, Dataset, Examples, Space
 from fedmem.vocabulary import UNKNOWN, Vocabulary
 from fedmem.windows import PADDING, asked, told, whole
 from tests.tiny import tiny

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.types import Examples, Params
 from fedmem.training import OneByOne, Stacked, Task, Trained
-from fedmem.types import Examples, Params
 
 
 def network() -> nn.Module:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import fedmem
 from fedmem import sharded
 from fedmem.clients.sgd import Sgd
-from fedmem.components import Outcome
+from fedmem.contracts.components import Outcome
 from fedmem.errors import ComponentError, RunError
 from fedmem.joining import Lost
 from fedmem.processes import Alone, Tell, can_fork

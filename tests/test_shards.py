@@ -24,12 +24,12 @@ from fedmem import results
 from fedmem import shards as stored
 from fedmem.bank import gather
 from fedmem.completion import runs as completed
+from fedmem.contracts.types import Bank
 from fedmem.errors import FolderError, RunError
 from fedmem.federation import build
 from fedmem.joining import Simulated
 from fedmem.overview import finished_runs
 from fedmem.shards import Dropped, Shards, claim, divide, kept_runs, place_of
-from fedmem.types import Bank
 from tests.test_joining import same
 from tests.tiny import tiny
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmem import federation
+from fedmem.contracts.types import AuditSet, Examples, Federation
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.injections.mislabelled import Mislabelled
@@ -21,7 +22,6 @@ from fedmem.partitions.dirichlet import Dirichlet
 from fedmem.partitions.feature_skew import FeatureSkew
 from fedmem.scenario import Scenario
 from fedmem.shift import fill_pairs, viewers
-from fedmem.types import AuditSet, Examples, Federation
 from tests.banks import make_audit
 
 BASE = Dirichlet(alpha=1.0, min_rows=2)

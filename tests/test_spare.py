@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem import spare as spare_module
+from fedmem.contracts import reserve as spare_module
+from fedmem.contracts.reserve import Spare
+from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
-from fedmem.spare import Spare
-from fedmem.types import Examples
 
 
 @pytest.fixture(scope="module", autouse=True, params=["shuffled for every draw", "shuffled once"])

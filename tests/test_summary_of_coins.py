@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fedmem.contracts.types import Measurement
 from fedmem.report import report
 from fedmem.results import read
 from fedmem.summary import Summary, sections
-from fedmem.types import Measurement
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write
 

@@ -13,11 +13,11 @@ from torch import nn
 
 from fedmem.attacks._columns import touched
 from fedmem.attacks.tabular import Tabular, _pooled
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
 from fedmem.models.tabular_mlp import TabularMLP
 from fedmem.table_metrics import independent_rows, score_rows, tolerances, usual_row
-from fedmem.types import Examples
 from tests.lab import digits, network, parameters, target_of
 
 BLOCKS = (1, 3, 1, 4, 2)

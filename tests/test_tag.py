@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from fedmem.attacks.tag import Tag
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, TargetError
 from fedmem.token_metrics import TokenScores, score_tokens
-from fedmem.types import IntArray
 from tests.lab import digits, network, parameters
 from tests.lab import target_of as image_target
 

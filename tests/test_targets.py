@@ -16,7 +16,7 @@ from fedmem.attacking import Known, attack
 from fedmem.attacks._targets import checked, directed
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli import app
-from fedmem.components import GradientTarget
+from fedmem.contracts.components import GradientTarget
 from fedmem.errors import FedmemError, TargetError
 from tests.lab import digits, network, parameters, target_of
 

@@ -17,7 +17,8 @@ from fedmem import federation
 from fedmem.attacking import Known, attack
 from fedmem.attacks._windows import ROUNDING, Soft, may_stand, slopes_at, slopes_of, were_read
 from fedmem.attacks.tag import Tag
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import Examples, Federation, IntArray, Reading
 from fedmem.errors import ComponentError, ScenarioError, TargetError
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
@@ -28,7 +29,6 @@ from fedmem.probes.leakage import Leakage
 from fedmem.report import report
 from fedmem.results import read
 from fedmem.running import run
-from fedmem.types import Examples, Federation, IntArray, Reading
 from fedmem.windows import asked, texts
 from strategies._rule import share, weighted_mean
 from tests.lab import Lab, gradient_of, parameters

@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, Outcome
+from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.types import Examples, Params
 from fedmem.federation import build
 from fedmem.training import STACK_BYTES, LocalWork, OneByOne, Stacked, Task, _of_labels
-from fedmem.types import Examples, Params
 from tests.tiny import tiny
 from tests.toys import Carrying
 

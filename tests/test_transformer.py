@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from fedmem.causal import causal
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.components import PrivateAlgorithm
+from fedmem.contracts.components import PrivateAlgorithm
+from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
 from fedmem.models.transformer import Transformer
 from fedmem.training import OneByOne, Stacked, Task
-from fedmem.types import Examples
 
 VOCABULARY, LENGTH = 11, 9
 

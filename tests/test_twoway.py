@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
+from fedmem.contracts.types import Influence
 from fedmem.roc import tpr
 from fedmem.twoway import (
     FEWEST,
@@ -22,7 +23,6 @@ from fedmem.twoway import (
     ratio_interval,
     variance,
 )
-from fedmem.types import Influence
 from tests.banks import coins
 
 

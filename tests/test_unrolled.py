@@ -19,11 +19,11 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.attacks.unrolled import Unrolled
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
 from fedmem.errors import TargetError
 from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.seeding import stream
-from fedmem.types import Examples, FloatArray, IntArray, Params
 from tests.lab import digits, gradient_of, network, parameters
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import EVERYWHERE, FINAL, Params, Reading, Transition
 from fedmem.probes.utility import Utility
-from fedmem.types import EVERYWHERE, FINAL, Params, Reading, Transition
 from tests.lab import Lab, federation, measured, transition
 
 

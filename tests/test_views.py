@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedmem.contracts.types import FINAL
 from fedmem.redealing import redeal
-from fedmem.types import FINAL
 from fedmem.views import views
 from tests.banks import make_bank
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
-from fedmem.components import ClientState, History, Outcome, Sampler, Schedule
-from fedmem.types import FloatArray, IntArray, Params
+from fedmem.contracts.components import ClientState, History, Outcome, Sampler, Schedule
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from strategies.dp_fedavg import PrivateAveraging
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from fedmem.contracts.types import FloatArray
 from fedmem.contrasts import LEVEL, contrast, holm, mean_of
-from fedmem.types import FloatArray
 
 QUANTITY = ["data", "metric", "with", "kind", "level"]
 MEMORISED = (

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fedmem.contracts.types import FINAL, Bank, FloatArray
 from fedmem.contrasts import Contrast, Mean, contrast, mean_of
 from fedmem.redealing import redeal
 from fedmem.results import Run
 from fedmem.saturation import zone_of
-from fedmem.types import FINAL, Bank, FloatArray
 from fedmem.views import views
 
 COPIES = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}

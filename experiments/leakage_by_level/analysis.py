@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from fedmem.contracts.types import EVERYWHERE, FINAL
 from fedmem.probes._clusters import mean_interval
 from fedmem.results import Run
-from fedmem.types import EVERYWHERE, FINAL
 
 LEVELS = ("local", "sum of 2", "sum of 5", "sum of 10", "global")
 KEYS = ["stage", "level", "kind"]

@@ -28,12 +28,12 @@ from analysis import results
 from figure import draw
 
 import fedmem
+from fedmem.contracts.types import FINAL, Bank, Evidence, Examples, IntArray
 from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.federation import build
 from fedmem.redealing import redeal
 from fedmem.results import read_bank
-from fedmem.types import FINAL, Bank, Evidence, Examples, IntArray
 from fedmem.views import views
 
 HERE = Path(__file__).resolve().parent

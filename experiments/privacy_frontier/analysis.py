@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 
+from fedmem.contracts.types import EVERYWHERE, FINAL
 from fedmem.contrasts import contrast, mean_of
 from fedmem.results import Run
 from fedmem.saturation import zone_of
-from fedmem.types import EVERYWHERE, FINAL
 
 KEYS = ["data", "place", "target"]
 QUANTITY = ["metric", "kind", "level"]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem.components import GradientTarget
-from fedmem.types import BoolArray
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import BoolArray
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmem.components import GradientTarget
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
-from fedmem.types import Params
 
 
 class Entrance:

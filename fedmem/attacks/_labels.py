@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.errors import RunError
-from fedmem.types import FloatArray, IntArray, Params
 
 
 def last_bias_name(params: Params, num_classes: int) -> str | None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from fedmem.attacks._layers import Reader, reader
 from fedmem.attacks._problems import Problem
-from fedmem.components import GradientTarget
-from fedmem.types import Params
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import Params
 
 if TYPE_CHECKING:
     import torch

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fedmem.components import GradientTarget
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
-from fedmem.types import Examples
 
 
 def population_of(target: GradientTarget, kind: str) -> Examples:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.attacks._labels import guess_labels, infer_labels, last_bias, last_bias_name
-from fedmem.components import GradientTarget, Reconstruction
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import IntArray, Params
 from fedmem.processes import Forks, hands
-from fedmem.types import IntArray, Params
 
 STACK_VALUES = 1 << 22
 """Numbers that one stack may hold at once, as far as they can be told beforehand: what stays in a core's cache."""

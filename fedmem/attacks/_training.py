@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.attacks._matching import directions_of, padded
 from fedmem.attacks._problems import Problem
-from fedmem.types import Params
+from fedmem.contracts.types import Params
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.attacks._labels import last_bias_name
-from fedmem.components import GradientTarget
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import IntArray, Params
 from fedmem.losses import mean_loss
-from fedmem.types import IntArray, Params
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

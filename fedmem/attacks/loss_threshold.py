@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedmem.components import Signals
-from fedmem.types import FloatArray
+from fedmem.contracts.components import Signals
+from fedmem.contracts.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

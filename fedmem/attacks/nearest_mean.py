@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fedmem.attacks._population import population_of
 from fedmem.attacks._problems import inferred
 from fedmem.attacks._targets import checked
-from fedmem.components import GradientTarget, Reconstruction
-from fedmem.types import Examples, FloatArray
+from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.types import Examples, FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor

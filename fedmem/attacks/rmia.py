@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
-from fedmem.components import Signals
-from fedmem.types import BoolArray, FloatArray
+from fedmem.contracts.components import Signals
+from fedmem.contracts.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from fedmem.attacks._matching import total_variation
 from fedmem.attacks._problems import Problem, Solution, best, starts
 from fedmem.attacks._targets import checked
 from fedmem.attacks._training import Training
-from fedmem.components import GradientTarget, PrivateAlgorithm, Reconstruction
+from fedmem.contracts.components import GradientTarget, PrivateAlgorithm, Reconstruction
+from fedmem.contracts.types import IntArray
 from fedmem.errors import TargetError
-from fedmem.types import IntArray
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
-from fedmem.components import ClientState, Outcome, Schedule
-from fedmem.types import IntArray, Params
+from fedmem.contracts.components import ClientState, Outcome, Schedule
+from fedmem.contracts.types import IntArray, Params
 from fedmem.updates import clipped
 
 

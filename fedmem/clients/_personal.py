@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedmem.components import ClientState, Outcome
-from fedmem.types import Params
+from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.types import Params
 
 
 def completed(before: Params, memory: Params) -> Params:

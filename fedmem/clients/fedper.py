@@ -9,9 +9,9 @@ from annotated_types import Ge
 
 from fedmem.clients._local import LocalSgd
 from fedmem.clients._personal import completed, parted
-from fedmem.components import ClientState, Outcome
+from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
-from fedmem.types import Params
 
 
 @dataclass(frozen=True, kw_only=True)

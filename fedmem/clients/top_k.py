@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt, Le
 
 from fedmem.clients._local import LocalSgd
-from fedmem.components import ClientState, Outcome
-from fedmem.types import Params
+from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.types import Params
 from fedmem.updates import pruned
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import Dataset, Examples, IntArray
 from fedmem.datasets._splits import sample, split
 from fedmem.errors import ComponentError
-from fedmem.types import Dataset, Examples, IntArray
 
 _CHANNELS = (1, 3, 4)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
-from fedmem.types import IntArray
 
 
 def stratified(targets: IntArray, count: int, rng: np.random.Generator) -> IntArray:

@@ -10,9 +10,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets._splits import stratified
 from fedmem.errors import ComponentError
-from fedmem.types import Dataset, Examples
 from fedmem.vocabulary import Tokens, Vocabulary
 from fedmem.windows import Windows, asked, cut
 

@@ -11,10 +11,10 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets._splits import sample
 from fedmem.fetching import Published, read
 from fedmem.sources import PythonPackage, Web
-from fedmem.types import Dataset, Examples
 
 _TRAIN, _TEST = 32_561, 16_281
 _UNKNOWN = "?"

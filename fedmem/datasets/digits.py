@@ -9,9 +9,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets._splits import stratified
 from fedmem.errors import ComponentError
-from fedmem.types import Dataset, Examples
 
 _ROWS = 1797
 _IMAGES_SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"

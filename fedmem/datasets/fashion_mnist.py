@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets._idx import parse
 from fedmem.datasets._splits import sample
 from fedmem.fetching import Published, read
 from fedmem.sources import DebianPackage, Web
-from fedmem.types import Dataset, Examples
 
 _TRAIN, _TEST = 60_000, 10_000
 _SHA256 = {

@@ -10,10 +10,10 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import Dataset, IntArray
 from fedmem.datasets._arrays import assemble
 from fedmem.datasets._pictures import Colours, pixels
 from fedmem.errors import ComponentError
-from fedmem.types import Dataset, IntArray
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 

@@ -9,11 +9,11 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets._idx import pack, parse
 from fedmem.datasets._splits import split
 from fedmem.fetching import Published, read
 from fedmem.sources import PythonPackage
-from fedmem.types import Dataset, Examples
 
 _ROWS = 5000
 

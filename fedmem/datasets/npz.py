@@ -14,9 +14,9 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import Dataset
 from fedmem.datasets._arrays import assemble, inputs_of, labels_of, owners_of
 from fedmem.errors import ComponentError
-from fedmem.types import Dataset
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "inputs": ("inputs", "x", "x_train"),

@@ -11,7 +11,7 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.types import Dataset, Examples, FloatArray, IntArray
+from fedmem.contracts.types import Dataset, Examples, FloatArray, IntArray
 
 BLOCK = 1 << 18
 """Numbers that are made at once in double precision: 2 MB stay in the cache of a core."""

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from fedmem.components import Draws
-from fedmem.types import Params
+from fedmem.contracts.components import Draws
+from fedmem.contracts.types import Params
 from fedmem.updates import clipped
 
 

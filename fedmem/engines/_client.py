@@ -21,6 +21,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedmem import federation as federations
+from fedmem.contracts.types import Federation, Params
 from fedmem.engines._letters import (
     ARRAYS,
     FAILED,
@@ -40,7 +41,6 @@ from fedmem.outgoing import Outgoing
 from fedmem.privacy import adds_noise
 from fedmem.scenario import parse_scenario
 from fedmem.training import LocalWork, OneByOne, Task
-from fedmem.types import Federation, Params
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

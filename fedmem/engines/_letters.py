@@ -10,11 +10,11 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch.func import functional_call
 
-from fedmem.components import ClientAlgorithm
+from fedmem.contracts.components import ClientAlgorithm
+from fedmem.contracts.types import Federation, Params
 from fedmem.errors import RunError
 from fedmem.losses import UNASKED, mean_loss
 from fedmem.observe import params_of
-from fedmem.types import Federation, Params
 from fedmem.work import Task, Trained
 from strategies._rule import OFFER
 

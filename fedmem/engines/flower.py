@@ -33,7 +33,8 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.components import Outcome
+from fedmem.contracts.components import Outcome
+from fedmem.contracts.types import Federation, Params, Participation
 from fedmem.engines._client import client_app
 from fedmem.engines._flower import FIRST_NODE, in_process, local_record, require_ray, simulation
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
@@ -57,7 +58,6 @@ from fedmem.joining import Lost
 from fedmem.observe import TRACE, Watcher, not_finite, params_of
 from fedmem.roster import Pilot, Roster, rosters
 from fedmem.speed import cores
-from fedmem.types import Federation, Params, Participation
 from fedmem.work import LocalWork, Task, Trained, Work
 from strategies._rule import OFFER
 

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from flwr.app import Error, Message, MessageType, RecordDict
 
+from fedmem.contracts.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
+from fedmem.contracts.validation import a_kind, by_run
 from fedmem.credit import canaries_of
 from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
@@ -27,8 +29,6 @@ from fedmem.joining import Lost
 from fedmem.observe import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
 from fedmem.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
 from fedmem.training import Executor
-from fedmem.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
-from fedmem.validation import a_kind, by_run
 from fedmem.work import Done, LocalWork, Work, pick, stack
 from strategies._rule import Round, wrong_models
 

@@ -19,9 +19,9 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from numpy.typing import NDArray
 
 from fedmem.causal import CausalModel
+from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
 from fedmem.engines._flower import in_process
 from fedmem.training import Done, Executor, Work
-from fedmem.types import Examples, FloatArray, IntArray, Params
 
 JOINED_BYTES = 1 << 28
 """Inputs of different federations that are copied side by side, at most, so that their clients can share a stack."""

@@ -19,8 +19,8 @@ from fedmem.auditing import (
     guess,
     one_run,
 )
+from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Level, Reading, View
 from fedmem.seeding import stream
-from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Level, Reading, View
 
 
 @dataclass(frozen=True, kw_only=True)

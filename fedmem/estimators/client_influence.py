@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, Reading, SetEvidence, View
 from fedmem.statistics import jackknife, mean, means_by_coin, student
-from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, Reading, SetEvidence, View
 
 
 @dataclass(frozen=True, kw_only=True)

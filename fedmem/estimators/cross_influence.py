@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
 from fedmem.redealing import of_means
 from fedmem.statistics import (
     benjamini_hochberg,
@@ -19,7 +20,6 @@ from fedmem.statistics import (
     student_mean,
 )
 from fedmem.twoway import FEWEST, of_difference, placed
-from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
 
 
 @dataclass(frozen=True, kw_only=True)

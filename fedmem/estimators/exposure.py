@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.types import FINAL, Estimate, FloatArray, Reading, View
 from fedmem.redealing import of_means
 from fedmem.statistics import mean, means_by_coin
 from fedmem.twoway import of_difference, of_ins, placed
-from fedmem.types import FINAL, Estimate, FloatArray, Reading, View
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, Reading, View
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
 from fedmem.redealing import of_means
 from fedmem.statistics import mean, means_by_coin, student_mean
 from fedmem.twoway import FEWEST, of_ins, placed
-from fedmem.types import FINAL, BoolArray, Estimate, FloatArray, Reading, View
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fedmem.contracts.types import Space
 from fedmem.errors import ComponentError
-from fedmem.types import Space
 
 FEWEST_BINARY = 32
 """Binary values that a canary needs at least: of 2^32 members, a fresh reference never happens to be the canary."""

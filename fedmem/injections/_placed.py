@@ -11,11 +11,11 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import ClientData, Examples, Injected, IntArray, Role, Space
 from fedmem.errors import ComponentError
-from fedmem.types import ClientData, Examples, Injected, IntArray, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 Clients = (
     Literal["all"] | tuple[Annotated[int, annotated_types.Ge(0)], ...] | Mapping[Literal["share", "count"], int | float]

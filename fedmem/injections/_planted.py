@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from fedmem.contracts.types import ClientData, Examples, Injected, IntArray, Space
 from fedmem.errors import ComponentError
-from fedmem.types import ClientData, Examples, Injected, IntArray, Space
 from fedmem.vocabulary import UNKNOWN, Vocabulary
 from fedmem.windows import PADDING, asked, whole
 

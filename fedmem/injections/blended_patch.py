@@ -11,13 +11,13 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import ClientData, Injected, Role, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._images import FEWEST_BINARY, patch
 from fedmem.injections._placed import Placed
-from fedmem.types import ClientData, Injected, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import ClientData, Examples, Injected, Role, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placed import Placed
-from fedmem.types import ClientData, Examples, Injected, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Isolated(Placed):
 
     Errors: `ComponentError` where there are fewer features than examples, and for tables with categories.
 
-    >>> from fedmem.types import Dataset
+    >>> from fedmem.contracts.types import Dataset
     >>> rows = Examples(inputs=np.ones((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
     >>> space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
     >>> made = Isolated(per_client=3).plan([ClientData(client=0, examples=rows)], None, space, np.random.default_rng(0))

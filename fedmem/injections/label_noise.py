@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import ClientData, Examples, Injected, IntArray, Role, Space
 from fedmem.injections._placed import Placed
-from fedmem.types import ClientData, Examples, Injected, IntArray, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)

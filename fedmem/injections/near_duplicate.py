@@ -11,15 +11,15 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import ClientData, Examples, Injected, IntArray, Role, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._images import sides
 from fedmem.injections._placed import Placed
 from fedmem.injections._planted import drawn, text_of
-from fedmem.types import ClientData, Examples, Injected, IntArray, Role, Space
 from fedmem.windows import PADDING, asked, whole
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import ClientData, Injected, Role, Space
 from fedmem.injections._images import sides
 from fedmem.injections._placed import Placed
-from fedmem.types import ClientData, Injected, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)

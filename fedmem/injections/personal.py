@@ -10,15 +10,15 @@ import annotated_types
 import numpy as np
 
 from fedmem.candidates import Candidates, Tokens
+from fedmem.contracts.types import ClientData, Injected, References, Role, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placed import Placed, Some
 from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
 from fedmem.injections._template import Template, parsed
-from fedmem.types import ClientData, Injected, References, Role, Space
 from fedmem.wording import choices
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 _LISTS: Mapping[str, tuple[str, ...]] = {
     "first": (

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import ClientData, Injected, Role, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._images import FEWEST_BINARY
 from fedmem.injections._placed import Placed
-from fedmem.types import ClientData, Injected, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class RandomPattern(Placed):
 
     Errors: `ComponentError` for binary patterns of fewer than 32 pixels, and for tables: use `random_row` there.
 
-    >>> from fedmem.types import Dataset, Examples
+    >>> from fedmem.contracts.types import Dataset, Examples
     >>> rows = Examples(inputs=np.zeros((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
     >>> space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
     >>> RandomPattern().references(2, space, np.random.default_rng(0)).shape

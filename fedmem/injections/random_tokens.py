@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import ClientData, Injected, IntArray, References, Role, Space
 from fedmem.injections._placed import Placed
 from fedmem.injections._planted import Position, Sharing, audited, drawn, fits, plant, text_of
-from fedmem.types import ClientData, Injected, IntArray, References, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import ClientData, Injected, Role, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placed import Clients, Placed, Some
-from fedmem.types import ClientData, Injected, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 _ONE = Some({"count": 1})
 

@@ -10,13 +10,13 @@ import annotated_types
 import numpy as np
 
 from fedmem.candidates import Tokens
+from fedmem.contracts.types import ClientData, Injected, References, Role, Space
 from fedmem.injections._placed import Placed, Some
 from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
 from fedmem.injections._template import Template, parsed
-from fedmem.types import ClientData, Injected, References, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)

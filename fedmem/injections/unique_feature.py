@@ -10,12 +10,12 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import ClientData, Examples, FloatArray, Injected, Role, Space
 from fedmem.injections._images import patch
 from fedmem.injections._placed import Placed
-from fedmem.types import ClientData, Examples, FloatArray, Injected, Role, Space
 
 if TYPE_CHECKING:
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 
 @dataclass(frozen=True, kw_only=True)

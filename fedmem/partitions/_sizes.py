@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
-from fedmem.parts import Parts
-from fedmem.types import FloatArray, IntArray
 
 
 def require(rows: int, num_clients: int, each: int, field: str = "min_rows") -> None:

@@ -9,10 +9,10 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import Dataset, IntArray
 from fedmem.errors import ComponentError
 from fedmem.partitions._sizes import require
-from fedmem.parts import Parts
-from fedmem.types import Dataset, IntArray
 
 _ATTEMPTS = 1000
 

@@ -11,10 +11,10 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.components import Partition
+from fedmem.contracts.components import Partition
+from fedmem.contracts.types import Dataset, IntArray
 from fedmem.errors import ComponentError
 from fedmem.partitions.iid import IID
-from fedmem.types import Dataset, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

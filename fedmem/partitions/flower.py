@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from fedmem.contracts.types import Dataset, IntArray
 from fedmem.errors import ComponentError
 from fedmem.partitions._sizes import require
-from fedmem.types import Dataset, IntArray
 from fedmem.wording import choices
 
 Value = bool | int | float | str | None

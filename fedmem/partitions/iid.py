@@ -9,8 +9,8 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import Dataset, IntArray
 from fedmem.partitions._sizes import even, require, split
-from fedmem.types import Dataset, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

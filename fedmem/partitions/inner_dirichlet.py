@@ -9,9 +9,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import Dataset, FloatArray, IntArray
 from fedmem.partitions._sizes import apportion, require
-from fedmem.parts import Parts
-from fedmem.types import Dataset, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import Dataset, IntArray
 from fedmem.errors import ComponentError
-from fedmem.parts import Parts
-from fedmem.types import Dataset, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

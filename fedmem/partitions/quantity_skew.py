@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.types import Dataset, FloatArray, IntArray
 from fedmem.partitions._sizes import apportion, require, split
-from fedmem.types import Dataset, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import Dataset, IntArray
 from fedmem.partitions._sizes import even, require
-from fedmem.parts import Parts
-from fedmem.types import Dataset, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

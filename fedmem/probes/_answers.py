@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.components import Context
+from fedmem.contracts.components import Context
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.losses import over_what_is_asked
 from fedmem.probes._pieces import pieces
-from fedmem.types import FloatArray, IntArray, Params
 
 
 def answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:

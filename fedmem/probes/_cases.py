@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedmem.components import Context, GradientTarget, PersonalClient, Schedule, ScheduledClient
+from fedmem.contracts.components import Context, GradientTarget, PersonalClient, Schedule, ScheduledClient
+from fedmem.contracts.types import EVERYWHERE, BoolArray, Federation, IntArray, Level, Params, Transition
 from fedmem.errors import ComponentError
 from fedmem.losses import UNASKED
 from fedmem.probes._first_step import first_step_of
 from fedmem.sums import in_order
-from fedmem.types import EVERYWHERE, BoolArray, Federation, IntArray, Level, Params, Transition
 
 VIEWS: Mapping[Level, tuple[str, ...]] = {
     "local": ("message", "first_step"),

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from fedmem.types import FloatArray, Measurement, Reading
+from fedmem.contracts.types import FloatArray, Measurement, Reading
 
 
 def mean_over_runs(

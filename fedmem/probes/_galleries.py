@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.components import Context
+from fedmem.contracts.components import Context
+from fedmem.contracts.types import Examples, IntArray
 from fedmem.probes._cases import Case
 from fedmem.probes._likeness import Rows, measure_of
-from fedmem.types import Examples, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

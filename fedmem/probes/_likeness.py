@@ -8,13 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.components import Context, Reconstruction
+from fedmem.contracts.components import Context, Reconstruction
+from fedmem.contracts.types import Federation, FloatArray, IntArray
 from fedmem.image_metrics import nearest, psnr, squared_errors, ssim
 from fedmem.probes._cases import Case
 from fedmem.table_metrics import right as correct
 from fedmem.table_metrics import tolerances, usual_row
 from fedmem.token_metrics import in_order, in_proportion, likeness, usual
-from fedmem.types import Federation, FloatArray, IntArray
 from fedmem.vocabulary import Vocabulary
 from fedmem.windows import texts
 

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from fedmem.components import Context, Reconstruction
+from fedmem.contracts.components import Context, Reconstruction
+from fedmem.contracts.types import IntArray, Reading
 from fedmem.errors import RunError
 from fedmem.losses import UNASKED
 from fedmem.probes._cases import Case
 from fedmem.probes._victims import Victim
 from fedmem.token_metrics import in_proportion
-from fedmem.types import IntArray, Reading
 
 CONTROL = ",coin=out"
 """The word in the setting of readings of controls."""

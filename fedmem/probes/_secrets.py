@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.candidates import Candidates
-from fedmem.types import Federation, IntArray
+from fedmem.contracts.types import Federation, IntArray
 from fedmem.windows import told
 
 

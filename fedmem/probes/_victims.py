@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.components import Context, Reconstruction
+from fedmem.contracts.components import Context, Reconstruction
+from fedmem.contracts.types import Federation, FloatArray, IntArray
 from fedmem.image_metrics import assign
 from fedmem.probes._cases import Case, stands
 from fedmem.probes._galleries import Gallery, gallery
 from fedmem.probes._likeness import Measure, Rows, measure_of
-from fedmem.types import Federation, FloatArray, IntArray
 
 KEPT = 4
 """Victims of each kind kept as pictures, for each round, view and run: the first ones, not the best ones."""

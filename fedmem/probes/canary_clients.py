@@ -10,9 +10,9 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from fedmem.auditing import Audited, Finding, one_shot, two_shots
-from fedmem.components import Context
+from fedmem.contracts.components import Context
+from fedmem.contracts.types import EVERYWHERE, FloatArray, Measurement, Params, Reading, Transition
 from fedmem.directions import CanaryClients, flat
-from fedmem.types import EVERYWHERE, FloatArray, Measurement, Params, Reading, Transition
 
 _COSINE = "canary_cosine"
 

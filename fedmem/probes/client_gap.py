@@ -10,10 +10,10 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
-from fedmem.components import Context
+from fedmem.contracts.components import Context
+from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Measurement, Reading, Transition
 from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
-from fedmem.types import EVERYWHERE, FINAL, Level, Measurement, Reading, Transition
 
 METRICS = ("client_accuracy_gap", "client_loss_gap")
 

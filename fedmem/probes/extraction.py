@@ -11,13 +11,13 @@ from annotated_types import Ge, Gt, Lt
 
 from fedmem.best_first import likeliest
 from fedmem.causal import CausalModel, causal
-from fedmem.components import Context
+from fedmem.contracts.components import Context
+from fedmem.contracts.types import BoolArray, Federation, IntArray, Level, Measurement, Reading, Transition
 from fedmem.errors import ComponentError
 from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_chances
 from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import CONTROL
 from fedmem.probes._secrets import Question, questions
-from fedmem.types import BoolArray, Federation, IntArray, Level, Measurement, Reading, Transition
 
 DRAWS = "draws_needed"
 

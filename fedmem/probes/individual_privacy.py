@@ -10,9 +10,9 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from fedmem.accounting import epsilon_of_spent
-from fedmem.components import Context, PrivateAlgorithm
+from fedmem.contracts.components import Context, PrivateAlgorithm
+from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Measurement, Reading, Transition
 from fedmem.probes._clusters import mean_over_runs
-from fedmem.types import EVERYWHERE, FINAL, Level, Measurement, Reading, Transition
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,8 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from fedmem.components import Context
-from fedmem.losses import mean_loss
-from fedmem.probes._cases import VIEWS, Case, Scope, stands
-from fedmem.probes._clusters import mean_interval
-from fedmem.probes._leaks import parsed, summed_up
-from fedmem.probes._measures import CONTROL
-from fedmem.types import (
+from fedmem.contracts.components import Context
+from fedmem.contracts.types import (
     EVERYWHERE,
     FINAL,
     Federation,
@@ -29,6 +24,11 @@ from fedmem.types import (
     Reading,
     Transition,
 )
+from fedmem.losses import mean_loss
+from fedmem.probes._cases import VIEWS, Case, Scope, stands
+from fedmem.probes._clusters import mean_interval
+from fedmem.probes._leaks import parsed, summed_up
+from fedmem.probes._measures import CONTROL
 
 if TYPE_CHECKING:
     from torch import nn

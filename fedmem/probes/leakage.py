@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from fedmem.components import Context, ReconstructionAttack
+from fedmem.contracts.components import Context, ReconstructionAttack
+from fedmem.contracts.types import Level, Measurement, Reading, Transition
+from fedmem.contracts.validation import reconstructed
 from fedmem.probes._cases import VIEWS, Case, Scope
 from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import checked, of_attack, of_victim
 from fedmem.probes._victims import Victim, score, sheet
-from fedmem.types import Level, Measurement, Reading, Transition
-from fedmem.validation import reconstructed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedmem.components import Context, PrivateAlgorithm
+from fedmem.contracts.components import Context, PrivateAlgorithm
+from fedmem.contracts.types import (
+    EVERYWHERE,
+    FINAL,
+    BoolArray,
+    FloatArray,
+    Level,
+    Measurement,
+    Params,
+    Reading,
+    Transition,
+)
 from fedmem.directions import flat
 from fedmem.losses import example_losses
 from fedmem.mechanism_tests import (
@@ -23,7 +34,6 @@ from fedmem.mechanism_tests import (
     p_of_variance,
     projections,
 )
-from fedmem.types import EVERYWHERE, FINAL, BoolArray, FloatArray, Level, Measurement, Params, Reading, Transition
 
 if TYPE_CHECKING:
     import torch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedmem.components import History
+from fedmem.contracts.components import History
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
-from fedmem.types import FloatArray, IntArray
 
 
 def with_rows(history: History, wanted: int, field: str = "size", group: str = "cohort") -> IntArray:

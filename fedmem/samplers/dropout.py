@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.components import Chances, History, Reaching, Sampler, Spaced
+from fedmem.contracts.components import Chances, History, Reaching, Sampler, Spaced
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.errors import ComponentError
 from fedmem.samplers.everyone import Everyone
-from fedmem.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

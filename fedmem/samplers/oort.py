@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.components import History
+from fedmem.contracts.components import History
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.samplers._picking import weighted, with_rows
-from fedmem.types import FloatArray, IntArray
 
 CLIPPED = 0.95
 """The quantile of utility above which all count alike, so that a few outliers are not always picked."""

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.components import History
+from fedmem.contracts.components import History
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
-from fedmem.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

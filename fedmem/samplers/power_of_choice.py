@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.components import History
+from fedmem.contracts.components import History
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.samplers._picking import highest, weighted, with_rows
-from fedmem.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ import typing
 
 import pytest
 
-from fedmem import catalogue, components, describe
-from fedmem.components import FAMILIES
+from fedmem import catalogue, describe
+from fedmem.contracts import components
+from fedmem.contracts.components import FAMILIES
 from fedmem.errors import ScenarioError
 
 EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(family)]

@@ -10,9 +10,9 @@ import torch
 
 from fedmem import catalogue
 from fedmem.bank import Simulated, simulate
+from fedmem.contracts.types import Params
 from fedmem.federation import build
 from fedmem.outgoing import Outgoing, Place
-from fedmem.types import Params
 from tests.tiny import tiny
 
 every_defence = pytest.mark.parametrize("kind", catalogue.kinds("defence"))

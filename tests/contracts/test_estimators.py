@@ -13,10 +13,10 @@ import pytest
 
 import fedmem.attacks
 import fedmem.estimators
-from fedmem.components import Estimator, MembershipAttack
+from fedmem.contracts.components import Estimator, MembershipAttack
+from fedmem.contracts.types import FINAL
 from fedmem.redealing import redeal
 from fedmem.twoway import interval
-from fedmem.types import FINAL
 from fedmem.views import views
 from tests.banks import make_bank
 

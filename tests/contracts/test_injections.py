@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 from fedmem import catalogue
-from fedmem.components import CanaryInjection, ClassInjection, Injection
+from fedmem.contracts.components import CanaryInjection, ClassInjection, Injection
+from fedmem.contracts.reserve import Spare
+from fedmem.contracts.types import ClientData, Dataset, Examples, Injected, References, Role, Space
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
-from fedmem.spare import Spare
-from fedmem.types import ClientData, Dataset, Examples, Injected, References, Role, Space
 from fedmem.vocabulary import Vocabulary
 from fedmem.windows import asked
 

@@ -15,8 +15,8 @@ import torch
 
 import fedmem.probes
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.components import Probe
-from fedmem.types import Measurement, Transition
+from fedmem.contracts.components import Probe
+from fedmem.contracts.types import Measurement, Transition
 from tests.lab import Lab, measured
 from tests.language import text_federation
 

@@ -10,12 +10,12 @@ from scipy import stats
 from fedmem import catalogue
 from fedmem import federation as federations
 from fedmem.bank import simulate
-from fedmem.components import Chances, History, Reaching, Sampler
+from fedmem.contracts.components import Chances, History, Reaching, Sampler
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.federation import build
 from fedmem.roster import Roster
 from fedmem.scenario import Scenario
-from fedmem.types import IntArray
 from tests.tiny import sampled, tiny
 
 every_sampler = pytest.mark.parametrize("kind", catalogue.kinds("sampler"))

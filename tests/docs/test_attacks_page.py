@@ -13,7 +13,7 @@ import pytest
 
 from fedmem import catalogue, describe
 from fedmem.attacks.linear_layer import LinearLayer
-from fedmem.components import GRANTS, ReconstructionAttack
+from fedmem.contracts.components import GRANTS, ReconstructionAttack
 from tests.lab import digits, network, parameters, target_of
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "attacks.md").read_text(encoding="utf-8")

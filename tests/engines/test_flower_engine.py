@@ -14,6 +14,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmem.bank import Simulated, simulate
+from fedmem.contracts.types import Participation, Transition
 from fedmem.engines import _post, flower
 from fedmem.engines._client import client_app, fingerprint
 from fedmem.engines._flower import in_process, simulation
@@ -24,7 +25,6 @@ from fedmem.federation import build
 from fedmem.observe import TRACE
 from fedmem.scenario import Scenario
 from fedmem.training import LocalWork, OneByOne
-from fedmem.types import Participation, Transition
 from tests.tiny import tiny
 
 # processes and sockets that Ray leaves to the collector

@@ -17,12 +17,12 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedmem.bank import Simulated, simulate
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.types import Params, Transition
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError
 from fedmem.federation import build
 from fedmem.scenario import Scenario
 from fedmem.seeding import stream
-from fedmem.types import Params, Transition
 from tests.tiny import tiny
 
 ONE_BY_ONE = {"executor": "one_by_one"}

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedmem.contracts.types import Federation, FloatArray, Params
 from fedmem.engines.lockstep import Lockstep
 from fedmem.federation import build
 from fedmem.training import Done, Executor, LocalWork, Work
-from fedmem.types import Federation, FloatArray, Params
 from tests.tiny import tiny
 
 

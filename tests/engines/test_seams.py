@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from fedmem.bank import Simulated, simulate
+from fedmem.contracts.types import Params, Transition
 from fedmem.engines.lockstep import Lockstep
 from fedmem.federation import build
 from fedmem.scenario import Scenario
 from fedmem.training import LocalWork, OneByOne, Stacked
-from fedmem.types import Params, Transition
 from strategies._rule import Round
 from tests import toys
 from tests.tiny import tiny

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fedmem.contracts.types import FINAL, Measurement, Reading
 from fedmem.probes._leaks import summed_up
 from fedmem.sums import again, by_size
-from fedmem.types import FINAL, Measurement, Reading
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "leakage_by_level"

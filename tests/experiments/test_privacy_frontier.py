@@ -16,7 +16,7 @@ import pytest
 import fedmem
 from fedmem import privacy
 from fedmem.accounting import promise
-from fedmem.types import Participation
+from fedmem.contracts.types import Participation
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "privacy_frontier"
 

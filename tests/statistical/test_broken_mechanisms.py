@@ -10,8 +10,8 @@ import torch
 
 from fedmem.accounting import Releases
 from fedmem.auditing import Audited, permitted
+from fedmem.contracts.types import View
 from fedmem.estimators.audit import Audit
-from fedmem.types import View
 from strategies._rule import Round
 from strategies.dp_fedavg import PrivateAveraging
 from tests.banks import make_view

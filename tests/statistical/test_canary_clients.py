@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from fedmem.accounting import Releases, promise
+from fedmem.contracts.types import Measurement, Reading, Transition
 from fedmem.directions import CanaryClients
 from fedmem.probes.canary_clients import DirectionAudit
-from fedmem.types import Measurement, Reading, Transition
 from strategies._rule import Arrays, Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging

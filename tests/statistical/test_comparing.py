@@ -12,8 +12,8 @@ import pytest
 from fedmem.clients.sgd import Sgd
 from fedmem.comparing import compare
 from fedmem.comparison import Comparison, Series
-from fedmem.components import ClientState, Outcome
-from fedmem.types import FloatArray, IntArray, Params
+from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.statistical

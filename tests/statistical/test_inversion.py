@@ -13,14 +13,14 @@ from torch import nn
 from fedmem.attacks.dlg import DLG
 from fedmem.attacks.idlg import IDLG
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.components import GradientTarget, ReconstructionAttack
+from fedmem.contracts.components import GradientTarget, ReconstructionAttack
+from fedmem.contracts.types import Examples, FloatArray, Params
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.errors import ComponentError
 from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.models.lenet import LeNet
 from fedmem.models.mlp import MLP
 from fedmem.seeding import stream
-from fedmem.types import Examples, FloatArray, Params
 from tests.lab import gradient_of, parameters, target_of
 
 pytestmark = pytest.mark.statistical

@@ -11,11 +11,11 @@ from scipy.stats import t
 from torch import nn
 
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.components import GradientTarget
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import Examples, FloatArray, Params
 from fedmem.image_metrics import assign, psnr, squared_errors
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.seeding import stream
-from fedmem.types import Examples, FloatArray, Params
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
 pytestmark = pytest.mark.statistical

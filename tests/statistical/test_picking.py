@@ -13,9 +13,9 @@ import pytest
 from scipy import stats
 
 from fedmem.bank import simulate
+from fedmem.contracts.types import FINAL, Bank, BoolArray, FloatArray
 from fedmem.estimation import estimate
 from fedmem.federation import build
-from fedmem.types import FINAL, Bank, BoolArray, FloatArray
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.statistical

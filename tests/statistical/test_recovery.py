@@ -16,12 +16,12 @@ from fedmem import fetching
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.attacks.tabular import Tabular
 from fedmem.attacks.tag import Tag
-from fedmem.components import GradientTarget
+from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.types import Dataset, FloatArray
 from fedmem.datasets.adult import Adult
 from fedmem.seeding import stream
 from fedmem.table_metrics import independent_rows, score_rows, tolerances, usual_row
 from fedmem.token_metrics import score_tokens
-from fedmem.types import Dataset, FloatArray
 from tests.lab import digits, network, parameters, target_of
 
 pytestmark = pytest.mark.statistical

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.parts import Parts
+from fedmem.contracts.ragged import Parts
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

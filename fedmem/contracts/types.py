@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.candidates import Candidates
-from fedmem.holdings import Holdings
-from fedmem.parts import Parts
+from fedmem.contracts.client_rows import Holdings
+from fedmem.contracts.ragged import Parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.types import Examples, FloatArray, IntArray
 from fedmem.errors import ComponentError
-from fedmem.types import Examples, FloatArray, IntArray
 
 SHUFFLED_ONCE = 1 << 12
 """From so many rows on a reserve is shuffled once, not for every draw: which rows come differs, their law does not."""

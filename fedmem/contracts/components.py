@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.directions import CanaryClients
-from fedmem.errors import ComponentError
-from fedmem.types import (
+from fedmem.contracts.types import (
     BoolArray,
     ClientData,
     Dataset,
@@ -37,11 +35,13 @@ from fedmem.types import (
     Transition,
     View,
 )
+from fedmem.directions import CanaryClients
+from fedmem.errors import ComponentError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fedmem.spare import Spare
+    from fedmem.contracts.reserve import Spare
 
 FAMILIES: Mapping[str, str] = {
     "dataset": "fedmem.datasets",
