@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from benchmarks.contender import Trained, write
-from fedmem.candidates import Candidates
-from fedmem.causal import causal, read
+from fedmem.modalities.text.language_model import causal, read
+from fedmem.modalities.text.prefix_tree import BRANCHES, scores
+from fedmem.modalities.text.secret_space import Candidates
 from fedmem.models.char_rnn import CharRnn
-from fedmem.prefix_tree import BRANCHES, scores
 
 VOCABULARY, PREFIX, DIGITS, ALPHABET = 96, 20, 6, 10
 SECRETS = 8

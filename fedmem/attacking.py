@@ -16,7 +16,7 @@ from fedmem.contracts.components import GradientTarget, Reconstruction, Reconstr
 from fedmem.contracts.types import IntArray, Params
 from fedmem.contracts.validation import reconstructed
 from fedmem.errors import TargetError
-from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.model_checks import frozen
 from fedmem.seeding import stream
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.candidates import Candidates
 from fedmem.contracts.types import (
     AuditSet,
     BoolArray,
@@ -21,10 +20,11 @@ from fedmem.contracts.types import (
     References,
     Transition,
 )
-from fedmem.losses import UNASKED, over_what_is_asked
-from fedmem.prefix_tree import ENUMERABLE, scores
+from fedmem.modalities.loss import UNASKED, over_what_is_asked
+from fedmem.modalities.text.prefix_tree import ENUMERABLE, scores
+from fedmem.modalities.text.secret_space import Candidates
+from fedmem.modalities.text.windows import told
 from fedmem.training import Executor
-from fedmem.windows import told
 
 QUANTILES = 256
 """How many quantiles of the reference losses are stored for each label."""

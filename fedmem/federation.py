@@ -36,10 +36,10 @@ from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.extra_run import led, with_pilot
 from fedmem.guards.guarding import Guard
 from fedmem.initial import initialise
+from fedmem.modalities.text.windows import told
 from fedmem.pairs import mismatches
 from fedmem.seeding import stream
 from fedmem.shift import carries, fill_pairs, seen, show, viewers
-from fedmem.windows import told
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from fedmem.contracts.components import PerExample
 from fedmem.contracts.types import FloatArray, IntArray, Params
-from fedmem.losses import example_losses
+from fedmem.modalities.loss import example_losses
 from fedmem.model_checks import TOLERANCE, shaken
 from fedmem.seeding import Streams
 

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem.causal import CausalModel, causal
 from fedmem.contracts.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
 from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
 from fedmem.contracts.validation import outcome_of, tensors
 from fedmem.guards.guarding import NOT_OURS, Guard, describe, part_name
 from fedmem.guards.time_limit import Clock, TimeLimitError
-from fedmem.losses import UNASKED, mean_loss
+from fedmem.modalities.loss import UNASKED, mean_loss
+from fedmem.modalities.text.language_model import CausalModel, causal
 from fedmem.outgoing import Outgoing, Place
 from fedmem.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy, spent
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES

@@ -29,7 +29,7 @@ from fedmem.contracts.types import (
     Transition,
 )
 from fedmem.directions import CanaryClients
-from fedmem.losses import mean_loss
+from fedmem.modalities.loss import mean_loss
 from fedmem.seeding import stream
 from strategies.dp_fedavg import PrivateAveraging
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedmem.candidates import Candidates
-from fedmem.causal import CausalModel, State, read
 from fedmem.contracts.types import AuditSet, Examples, Federation, References
+from fedmem.modalities.text.language_model import CausalModel, State, read
+from fedmem.modalities.text.secret_space import Candidates
 
 VOCABULARY = 5
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem import best_first
-from fedmem.best_first import likeliest
-from fedmem.causal import Replaying, causal
-from fedmem.prefix_tree import scores
+from fedmem.modalities.text import shortest_path
+from fedmem.modalities.text.language_model import Replaying, causal
+from fedmem.modalities.text.prefix_tree import scores
+from fedmem.modalities.text.shortest_path import likeliest
 from tests.language import SPACES, Recurrent, Written, brute_force, chances, digits
 
 
@@ -100,13 +100,13 @@ def test_ties_come_by_number_impossible_members_last_and_unknown_ones_never() ->
 def test_the_oracle_fails_where_the_search_is_broken_on_purpose(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     space, model = digits(3), Written(chances)
     expected = in_order(brute_force(model, space), 10)
-    right: Any = best_first.costs
+    right: Any = shortest_path.costs
     if broken == "sign":
-        monkeypatch.setattr(best_first, "costs", lambda *given: -right(*given))
+        monkeypatch.setattr(shortest_path, "costs", lambda *given: -right(*given))
     elif broken == "no order":
-        monkeypatch.setattr(best_first._Entry, "__lt__", lambda a, b: a.order < b.order)
+        monkeypatch.setattr(shortest_path._Entry, "__lt__", lambda a, b: a.order < b.order)
     else:
         monkeypatch.setattr(
-            best_first._Entry, "__lt__", lambda a, b: (not a.complete, a.loss) < (not b.complete, b.loss)
+            shortest_path._Entry, "__lt__", lambda a, b: (not a.complete, a.loss) < (not b.complete, b.loss)
         )
     assert list(likeliest(model, space, 10).numbers) != expected

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.candidates import Candidates
+from fedmem.modalities.text.secret_space import Candidates
 
 options = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4, unique=True)
 spaces = st.builds(

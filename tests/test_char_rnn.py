@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.causal import causal
 from fedmem.errors import ComponentError
+from fedmem.modalities.text.language_model import causal
 from fedmem.models.char_rnn import CharRnn
 
 VOCABULARY = 11

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem import extraction
-from fedmem.causal import CausalModel, causal, read
-from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.modalities.text import generation
+from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.modalities.text.language_model import CausalModel, causal, read
 from tests.language import VOCABULARY, Recurrent, Written, chances
 
 PREFIX = (0, 3)
@@ -171,6 +171,6 @@ def test_the_oracles_fail_where_the_code_is_broken_on_purpose(monkeypatch: pytes
     expected = every_text()[0][1]
     assert tuple(beam(Written(chances), PREFIX, LENGTH, width=125).tokens[0].tolist()) == expected
     chance = log_chance(Written(chances), expected, Sampling())
-    monkeypatch.setattr(extraction, "read", upside_down)
+    monkeypatch.setattr(generation, "read", upside_down)
     assert tuple(beam(Written(chances), PREFIX, LENGTH, width=125).tokens[0].tolist()) != expected
     assert log_chance(Written(chances), expected, Sampling()) != pytest.approx(chance)

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedmem.best_first import likeliest
-from fedmem.causal import causal
 from fedmem.contracts.types import Measurement, Reading, Transition
 from fedmem.errors import ComponentError
-from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.modalities.text.language_model import causal
+from fedmem.modalities.text.shortest_path import likeliest
+from fedmem.modalities.text.windows import told
 from fedmem.probes import extraction
 from fedmem.probes._secrets import questions
 from fedmem.probes.extraction import Extraction
-from fedmem.windows import told
 from tests.lab import Lab, measured
 from tests.language import VOCABULARY, Written, digits, text_federation
 

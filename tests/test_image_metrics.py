@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fedmem.image_metrics import assign, nearest, psnr, squared_errors, ssim
+from fedmem.modalities.images import assign, nearest, psnr, squared_errors, ssim
 from tests.lab import digits
 
 

@@ -13,7 +13,7 @@ from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, starts
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.contracts.types import Examples
-from fedmem.image_metrics import psnr, squared_errors
+from fedmem.modalities.images import psnr, squared_errors
 from fedmem.seeding import stream
 from tests.lab import digits, gradient_of, network, parameters, target_of
 

@@ -20,7 +20,7 @@ from fedmem.contracts.components import Context, GradientTarget, Reconstruction
 from fedmem.contracts.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
 from fedmem.errors import ComponentError, RunError
 from fedmem.federation import build
-from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.probes._cases import Case
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._galleries import Gallery

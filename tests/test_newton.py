@@ -15,7 +15,7 @@ from fedmem.attacks.dlg import DLG
 from fedmem.attacks.idlg import IDLG
 from fedmem.contracts.components import GradientTarget, Reconstruction
 from fedmem.contracts.types import Examples, FloatArray
-from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of
 

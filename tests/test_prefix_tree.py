@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem import prefix_tree
-from fedmem.candidates import Candidates
-from fedmem.causal import CausalModel, Replaying, Stepping, causal, read
-from fedmem.prefix_tree import scores
+from fedmem.modalities.text import prefix_tree
+from fedmem.modalities.text.language_model import CausalModel, Replaying, Stepping, causal, read
+from fedmem.modalities.text.prefix_tree import scores
+from fedmem.modalities.text.secret_space import Candidates
 from tests.language import SPACES, VOCABULARY, Recurrent, Written, brute_force, chances, digits
 
 

@@ -16,8 +16,8 @@ from fedmem.injections.personal import Personal
 from fedmem.injections.random_tokens import RandomTokens
 from fedmem.injections.secret import Secret
 from fedmem.injections.typical import Typical
-from fedmem.vocabulary import UNKNOWN, Vocabulary
-from fedmem.windows import PADDING, asked, told, whole
+from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
+from fedmem.modalities.text.windows import PADDING, asked, told, whole
 from tests.tiny import tiny
 
 LENGTH, CLIENTS, ROWS = 40, 6, 30

@@ -13,7 +13,7 @@ from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, starts
 from fedmem.attacks.see_through import SeeThrough
 from fedmem.contracts.components import GradientTarget
-from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of
 

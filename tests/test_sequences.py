@@ -15,7 +15,7 @@ from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import AuditSet, Bank, Examples, Params, References, Transition
 from fedmem.evidence import evidence_of, losses, rank_of
-from fedmem.losses import example_losses, mean_loss
+from fedmem.modalities.loss import example_losses, mean_loss
 from fedmem.tables import evidence_rows, read_evidence, write_readings
 from fedmem.training import Executor, OneByOne, Stacked, Task
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.table_metrics import (
+from fedmem.modalities.tables import (
     SHARE,
     hardened,
     independent_rows,

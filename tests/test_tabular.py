@@ -16,8 +16,8 @@ from fedmem.attacks.tabular import Tabular, _pooled
 from fedmem.contracts.components import GradientTarget, Reconstruction
 from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
+from fedmem.modalities.tables import independent_rows, score_rows, tolerances, usual_row
 from fedmem.models.tabular_mlp import TabularMLP
-from fedmem.table_metrics import independent_rows, score_rows, tolerances, usual_row
 from tests.lab import digits, network, parameters, target_of
 
 BLOCKS = (1, 3, 1, 4, 2)

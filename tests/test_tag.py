@@ -14,7 +14,7 @@ from fedmem.attacks.tag import Tag
 from fedmem.contracts.components import GradientTarget, Reconstruction
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, TargetError
-from fedmem.token_metrics import TokenScores, score_tokens
+from fedmem.modalities.texts import TokenScores, score_tokens
 from tests.lab import digits, network, parameters
 from tests.lab import target_of as image_target
 

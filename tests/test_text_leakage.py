@@ -20,6 +20,7 @@ from fedmem.attacks.tag import Tag
 from fedmem.contracts.components import GradientTarget, Reconstruction
 from fedmem.contracts.types import Examples, Federation, IntArray, Reading
 from fedmem.errors import ComponentError, ScenarioError, TargetError
+from fedmem.modalities.text.windows import asked, texts
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
 from fedmem.passages import rebuilt, visible
@@ -29,7 +30,6 @@ from fedmem.probes.leakage import Leakage
 from fedmem.report import report
 from fedmem.results import read
 from fedmem.running import run
-from fedmem.windows import asked, texts
 from strategies._rule import share, weighted_mean
 from tests.lab import Lab, gradient_of, parameters
 from tests.language import VOCABULARY, digits, text_federation

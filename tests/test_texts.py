@@ -14,8 +14,8 @@ from fedmem.datasets.sotu import Sotu
 from fedmem.datasets.table import Table
 from fedmem.datasets.text_folder import TextFolder
 from fedmem.errors import ComponentError
-from fedmem.vocabulary import UNKNOWN, Vocabulary
-from fedmem.windows import whole
+from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
+from fedmem.modalities.text.windows import whole
 from tests.published import put_in_cache, said
 from tests.test_fetching import packed
 

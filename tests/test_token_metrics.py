@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.token_metrics import in_order, in_proportion, likeness, overlap, score_tokens, usual
+from fedmem.modalities.texts import in_order, in_proportion, likeness, overlap, score_tokens, usual
 
 TOKENS = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 

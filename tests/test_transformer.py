@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmem.causal import causal
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import PrivateAlgorithm
 from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
+from fedmem.modalities.text.language_model import causal
 from fedmem.models.transformer import Transformer
 from fedmem.training import OneByOne, Stacked, Task
 

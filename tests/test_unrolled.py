@@ -22,7 +22,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import GradientTarget, Reconstruction
 from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
 from fedmem.errors import TargetError
-from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.seeding import stream
 from tests.lab import digits, gradient_of, network, parameters
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmem.errors import ComponentError
-from fedmem.vocabulary import UNKNOWN, Vocabulary
+from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 
 KINDS = ("characters", "bytes", "words")
 texts = st.text(max_size=60)

@@ -14,9 +14,9 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import Examples, Federation, ReferenceEvidence, References, Transition
 from fedmem.estimators.exposure import null_mean
 from fedmem.evidence import evidence_of, rank_of
-from fedmem.prefix_tree import Scored
+from fedmem.modalities.text.prefix_tree import Scored
+from fedmem.modalities.text.windows import told
 from fedmem.training import OneByOne
-from fedmem.windows import told
 from tests.lab import Lab
 from tests.language import RUNS, VOCABULARY, Recurrent, digits, example, text_federation
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.windows import PADDING, asked, cut, texts, told, whole
+from fedmem.modalities.text.windows import PADDING, asked, cut, texts, told, whole
 
 sizes = st.lists(st.integers(0, 40), max_size=5)
 lengths = st.integers(2, 12)

@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.attacks._labels import last_bias_name
 from fedmem.contracts.components import GradientTarget
 from fedmem.contracts.types import IntArray, Params
-from fedmem.losses import mean_loss
+from fedmem.modalities.loss import mean_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -19,7 +19,7 @@ from fedmem.attacks._problems import Problem, Solution, best, starts
 from fedmem.attacks._targets import checked
 from fedmem.contracts.components import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
-from fedmem.table_metrics import hardened, parts
+from fedmem.modalities.tables import hardened, parts
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.candidates import Candidates
 from fedmem.contracts.client_rows import Holdings
 from fedmem.contracts.ragged import Parts
+from fedmem.modalities.text.secret_space import Candidates
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

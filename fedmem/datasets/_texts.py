@@ -13,8 +13,8 @@ import numpy as np
 from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets._splits import stratified
 from fedmem.errors import ComponentError
-from fedmem.vocabulary import Tokens, Vocabulary
-from fedmem.windows import Windows, asked, cut
+from fedmem.modalities.text.vocabulary import Tokens, Vocabulary
+from fedmem.modalities.text.windows import Windows, asked, cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Texts(ABC):
 
     Fields
 
-    - `tokens`: `characters`, `bytes` or `words`; see `fedmem.vocabulary`.
+    - `tokens`: `characters`, `bytes` or `words`; see `fedmem.modalities.text.vocabulary`.
     - `words`: how many of the most frequent words have a number of their own, besides digits and punctuation.
     - `length`: L, tokens of a row.
     - `clients`: how many writers become clients, those who have written most; null for all of them.

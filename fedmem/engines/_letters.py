@@ -13,7 +13,7 @@ from torch.func import functional_call
 from fedmem.contracts.components import ClientAlgorithm
 from fedmem.contracts.types import Federation, Params
 from fedmem.errors import RunError
-from fedmem.losses import UNASKED, mean_loss
+from fedmem.modalities.loss import UNASKED, mean_loss
 from fedmem.observe import params_of
 from fedmem.work import Task, Trained
 from strategies._rule import OFFER

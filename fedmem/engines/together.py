@@ -18,9 +18,9 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 from numpy.typing import NDArray
 
-from fedmem.causal import CausalModel
 from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
 from fedmem.engines._flower import in_process
+from fedmem.modalities.text.language_model import CausalModel
 from fedmem.training import Done, Executor, Work
 
 JOINED_BYTES = 1 << 28

@@ -10,8 +10,8 @@ import numpy as np
 
 from fedmem.contracts.types import ClientData, Examples, Injected, IntArray, Space
 from fedmem.errors import ComponentError
-from fedmem.vocabulary import UNKNOWN, Vocabulary
-from fedmem.windows import PADDING, asked, whole
+from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
+from fedmem.modalities.text.windows import PADDING, asked, whole
 
 Position = Literal["alone", "start", "end", "random"]
 """Where in a row of training text a secret stands: in a row of its own, or over tokens of one of the holder's rows."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.candidates import Candidates, Tokens
 from fedmem.errors import ComponentError
-from fedmem.vocabulary import Vocabulary
+from fedmem.modalities.text.secret_space import Candidates, Tokens
+from fedmem.modalities.text.vocabulary import Vocabulary
 from fedmem.wording import choices
 
 _ALPHABETS: Mapping[str, str] = {

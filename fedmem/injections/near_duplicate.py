@@ -16,7 +16,7 @@ from fedmem.errors import ComponentError
 from fedmem.injections._images import sides
 from fedmem.injections._placed import Placed
 from fedmem.injections._planted import drawn, text_of
-from fedmem.windows import PADDING, asked, whole
+from fedmem.modalities.text.windows import PADDING, asked, whole
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Spare

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.candidates import Candidates, Tokens
 from fedmem.contracts.types import ClientData, Injected, References, Role, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placed import Placed, Some
 from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
 from fedmem.injections._template import Template, parsed
+from fedmem.modalities.text.secret_space import Candidates, Tokens
 from fedmem.wording import choices
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.candidates import Tokens
 from fedmem.contracts.types import ClientData, Injected, References, Role, Space
 from fedmem.injections._placed import Placed, Some
 from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
 from fedmem.injections._template import Template, parsed
+from fedmem.modalities.text.secret_space import Tokens
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Spare

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.components import Context
 from fedmem.contracts.types import FloatArray, IntArray, Params
-from fedmem.losses import over_what_is_asked
+from fedmem.modalities.loss import over_what_is_asked
 from fedmem.probes._pieces import pieces
 
 

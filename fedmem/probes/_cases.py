@@ -10,7 +10,7 @@ import numpy as np
 from fedmem.contracts.components import Context, GradientTarget, PersonalClient, Schedule, ScheduledClient
 from fedmem.contracts.types import EVERYWHERE, BoolArray, Federation, IntArray, Level, Params, Transition
 from fedmem.errors import ComponentError
-from fedmem.losses import UNASKED
+from fedmem.modalities.loss import UNASKED
 from fedmem.probes._first_step import first_step_of
 from fedmem.sums import in_order
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.contracts.types import EVERYWHERE, FINAL, FloatArray, Level, Measurement, Reading
-from fedmem.image_metrics import CAP
+from fedmem.modalities.images import CAP
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._measures import CONTROL
 from fedmem.statistics import newcombe, wilson

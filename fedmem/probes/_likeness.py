@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.components import Context, Reconstruction
 from fedmem.contracts.types import Federation, FloatArray, IntArray
-from fedmem.image_metrics import nearest, psnr, squared_errors, ssim
+from fedmem.modalities.images import nearest, psnr, squared_errors, ssim
+from fedmem.modalities.tables import right as correct
+from fedmem.modalities.tables import tolerances, usual_row
+from fedmem.modalities.text.vocabulary import Vocabulary
+from fedmem.modalities.text.windows import texts
+from fedmem.modalities.texts import in_order, in_proportion, likeness, usual
 from fedmem.probes._cases import Case
-from fedmem.table_metrics import right as correct
-from fedmem.table_metrics import tolerances, usual_row
-from fedmem.token_metrics import in_order, in_proportion, likeness, usual
-from fedmem.vocabulary import Vocabulary
-from fedmem.windows import texts
 
 Rows = NDArray[Any]
 """What is compared, one entry for each example."""

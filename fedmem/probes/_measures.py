@@ -9,10 +9,10 @@ import numpy as np
 from fedmem.contracts.components import Context, Reconstruction
 from fedmem.contracts.types import IntArray, Reading
 from fedmem.errors import RunError
-from fedmem.losses import UNASKED
+from fedmem.modalities.loss import UNASKED
+from fedmem.modalities.texts import in_proportion
 from fedmem.probes._cases import Case
 from fedmem.probes._victims import Victim
-from fedmem.token_metrics import in_proportion
 
 CONTROL = ",coin=out"
 """The word in the setting of readings of controls."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.candidates import Candidates
 from fedmem.contracts.types import Federation, IntArray
-from fedmem.windows import told
+from fedmem.modalities.text.secret_space import Candidates
+from fedmem.modalities.text.windows import told
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.components import Context, Reconstruction
 from fedmem.contracts.types import Federation, FloatArray, IntArray
-from fedmem.image_metrics import assign
+from fedmem.modalities.images import assign
 from fedmem.probes._cases import Case, stands
 from fedmem.probes._galleries import Gallery, gallery
 from fedmem.probes._likeness import Measure, Rows, measure_of

@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from fedmem.best_first import likeliest
-from fedmem.causal import CausalModel, causal
 from fedmem.contracts.components import Context
 from fedmem.contracts.types import BoolArray, Federation, IntArray, Level, Measurement, Reading, Transition
 from fedmem.errors import ComponentError
-from fedmem.extraction import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.modalities.text.language_model import CausalModel, causal
+from fedmem.modalities.text.shortest_path import likeliest
 from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import CONTROL
 from fedmem.probes._secrets import Question, questions

@@ -24,7 +24,7 @@ from fedmem.contracts.types import (
     Reading,
     Transition,
 )
-from fedmem.losses import mean_loss
+from fedmem.modalities.loss import mean_loss
 from fedmem.probes._cases import VIEWS, Case, Scope, stands
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes._leaks import parsed, summed_up

@@ -24,7 +24,6 @@ from fedmem.contracts.types import (
     Transition,
 )
 from fedmem.directions import flat
-from fedmem.losses import example_losses
 from fedmem.mechanism_tests import (
     Release,
     batch_statistics,
@@ -34,6 +33,7 @@ from fedmem.mechanism_tests import (
     p_of_variance,
     projections,
 )
+from fedmem.modalities.loss import example_losses
 
 if TYPE_CHECKING:
     import torch

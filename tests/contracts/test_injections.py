@@ -13,8 +13,8 @@ from fedmem.contracts.reserve import Spare
 from fedmem.contracts.types import ClientData, Dataset, Examples, Injected, References, Role, Space
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
-from fedmem.vocabulary import Vocabulary
-from fedmem.windows import asked
+from fedmem.modalities.text.vocabulary import Vocabulary
+from fedmem.modalities.text.windows import asked
 
 CLIENTS, CLASSES, SHAPE, ROWS = 4, 4, (1, 8, 8), 400
 

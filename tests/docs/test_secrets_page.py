@@ -6,9 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from fedmem import catalogue
-from fedmem.candidates import Candidates
 from fedmem.estimators.exposure import null_mean
-from fedmem.prefix_tree import ENUMERABLE, Tree
+from fedmem.modalities.text.prefix_tree import ENUMERABLE, Tree
+from fedmem.modalities.text.secret_space import Candidates
 from fedmem.probes._leaks import EXTRACTED
 from fedmem.probes.extraction import Extraction
 

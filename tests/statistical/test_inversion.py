@@ -17,7 +17,7 @@ from fedmem.contracts.components import GradientTarget, ReconstructionAttack
 from fedmem.contracts.types import Examples, FloatArray, Params
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.errors import ComponentError
-from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.models.lenet import LeNet
 from fedmem.models.mlp import MLP
 from fedmem.seeding import stream

@@ -13,7 +13,7 @@ from torch import nn
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.contracts.components import GradientTarget
 from fedmem.contracts.types import Examples, FloatArray, Params
-from fedmem.image_metrics import assign, psnr, squared_errors
+from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.seeding import stream
 from tests.lab import digits, gradient_of, network, parameters, target_of

@@ -19,9 +19,9 @@ from fedmem.attacks.tag import Tag
 from fedmem.contracts.components import GradientTarget
 from fedmem.contracts.types import Dataset, FloatArray
 from fedmem.datasets.adult import Adult
+from fedmem.modalities.tables import independent_rows, score_rows, tolerances, usual_row
+from fedmem.modalities.texts import score_tokens
 from fedmem.seeding import stream
-from fedmem.table_metrics import independent_rows, score_rows, tolerances, usual_row
-from fedmem.token_metrics import score_tokens
 from tests.lab import digits, network, parameters, target_of
 
 pytestmark = pytest.mark.statistical

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.contracts.types import FloatArray, IntArray
-from fedmem.image_metrics import assign
+from fedmem.modalities.images import assign
 
 
 def overlap(found: IntArray, truth: IntArray, padding: int | None = None) -> int:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem.candidates import Candidates
-from fedmem.causal import CausalModel, State, read
-from fedmem.prefix_tree import Tree, costs
+from fedmem.modalities.text.language_model import CausalModel, State, read
+from fedmem.modalities.text.prefix_tree import Tree, costs
+from fedmem.modalities.text.secret_space import Candidates
 
 if TYPE_CHECKING:
     from torch import Tensor

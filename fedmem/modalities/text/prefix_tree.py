@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.candidates import Candidates
-from fedmem.causal import CausalModel, State, read
+from fedmem.modalities.text.language_model import CausalModel, State, read
+from fedmem.modalities.text.secret_space import Candidates
 
 if TYPE_CHECKING:
     from torch import Tensor

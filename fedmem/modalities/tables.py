@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
-from fedmem.image_metrics import assign
+from fedmem.modalities.images import assign
 
 Rows = NDArray[np.float32]
 

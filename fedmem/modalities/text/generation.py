@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.causal import CausalModel, read
+from fedmem.modalities.text.language_model import CausalModel, read
 
 if TYPE_CHECKING:
     pass

@@ -1,0 +1,1 @@
+"""Images, tables and texts: losses, what is right, how near a reconstruction comes."""

@@ -1,0 +1,1 @@
+"""Tokens, windows, the space of secrets, search and generation."""
