@@ -16,8 +16,8 @@ import numpy as np
 from fedmem.accounting import Adjacency, Releases, Unit, gaussian_epsilon, promise
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.errors import ComponentError
+from fedmem.estimation.statistics import clopper_pearson
 from fedmem.guarantee import Guarantee
-from fedmem.statistics import clopper_pearson
 
 Claim = Literal["bound", "estimate"]
 

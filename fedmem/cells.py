@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fedmem.saturation import MARK
+from fedmem.estimation.saturation import MARK
 
 _VAGUE = 0.5
 """A rate between 0 and 1 whose interval is wider than this is not shown as if it were exact."""
@@ -15,7 +15,7 @@ _VAGUE = 0.5
 class Value:
     """One number with its interval, how much stands behind it, and the false positive rate it was taken at.
 
-    `saturated` says that it is too near an end of its measure to be compared; see `fedmem.saturation`.
+    `saturated` says that it is too near an end of its measure to be compared; see `fedmem.estimation.saturation`.
     `p` is that of no memorisation, from re-dealt coins; NaN where there is none.
     """
 

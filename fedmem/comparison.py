@@ -29,8 +29,8 @@ from fedmem.contrasts import (
     within,
 )
 from fedmem.crossing import Setting, label_of
+from fedmem.estimation.saturation import NOWHERE, Zone
 from fedmem.results import Run
-from fedmem.saturation import NOWHERE, Zone
 from fedmem.summary import VIEWS, Measure, Summary, warnings
 
 RANGES = {

@@ -14,8 +14,8 @@ from fedmem import comparison_figures
 from fedmem.cells import Section, Value, number
 from fedmem.comparison import Comparison, Kept, Quantity, Row
 from fedmem.contrasts import MOST_SEEDS, Contrast, Mean, Ratio
+from fedmem.estimation.saturation import MARK
 from fedmem.report import HEAD, Grid, line_text, prose, section_html
-from fedmem.saturation import MARK
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions

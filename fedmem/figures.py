@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.saturation import NOWHERE, Zone
+from fedmem.estimation.saturation import NOWHERE, Zone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

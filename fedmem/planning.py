@@ -227,7 +227,7 @@ def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int
 
 def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, times: float) -> list[Precision]:
     """Kind by kind, from the coins as they fell in the runs looked at; there are `times` as many."""
-    from fedmem.roc import smallest_fpr
+    from fedmem.estimation.roc import smallest_fpr
 
     audit = federation.audit
     counted = audit.holder_in

@@ -108,7 +108,7 @@ def control(
     """
     from fedmem.audits import PERMITTED, is_of
     from fedmem.bank import gather
-    from fedmem.estimation import estimate
+    from fedmem.estimation.estimates import estimate
 
     audit = audit_of(scenario)
     if audit is None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from fedmem import figures
 from fedmem.cells import Section, Value, rate
 from fedmem.contracts.types import FINAL
+from fedmem.estimation.roc import null_tpr
+from fedmem.estimation.saturation import Zone
 from fedmem.gallery import sheets
 from fedmem.passages import passages_html
 from fedmem.results import Run, put, read
-from fedmem.roc import null_tpr
-from fedmem.saturation import Zone
 from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections, warnings
 
 if TYPE_CHECKING:

@@ -268,7 +268,7 @@ def measure(path: Path | str) -> Path:
 
 def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) -> Sequence[Measurement]:
     from fedmem import audits, privacy
-    from fedmem.estimation import estimate
+    from fedmem.estimation.estimates import estimate
 
     found = estimate(bank, scenario.estimators, scenario.bootstrap)
     return [

@@ -22,7 +22,7 @@ from fedmem.contracts.types import (
     SetEvidence,
     View,
 )
-from fedmem.redealing import redeal
+from fedmem.estimation.randomisation import redeal
 
 ROLES = {"random_pattern": "canary", "mislabelled": "atypical", "typical": "typical"}
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from fedmem.contracts.types import FINAL, Bank, Evidence, Measurement, ReferenceEvidence
-from fedmem.estimation import estimate
+from fedmem.estimation.estimates import estimate
 from tests.banks import coins, make_audit
 
 REFERENCES = 1000

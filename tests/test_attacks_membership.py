@@ -11,7 +11,7 @@ from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
 from fedmem.contracts.components import MembershipAttack, Signals
-from fedmem.roc import auc
+from fedmem.estimation.roc import auc
 from tests.banks import coins, signals
 
 

@@ -15,11 +15,11 @@ from fedmem.clients.top_k import TopK
 from fedmem.contracts.types import Params, Transition
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import FedmemError, ScenarioError
+from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.views import views
 from fedmem.evidence import losses, margins_of
 from fedmem.federation import build
-from fedmem.redealing import redeal
 from fedmem.training import LocalWork, OneByOne
-from fedmem.views import views
 from tests.engines.test_seams import same, watched
 from tests.tiny import tiny
 

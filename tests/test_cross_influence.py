@@ -8,11 +8,11 @@ import pytest
 from scipy.stats import fisher_exact, mannwhitneyu
 
 from fedmem.contracts.types import FINAL
+from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.statistics import benjamini_hochberg, rank_sum_exact
+from fedmem.estimation.two_way import variance
+from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks, _by_tables
-from fedmem.redealing import redeal
-from fedmem.statistics import benjamini_hochberg, rank_sum_exact
-from fedmem.twoway import variance
-from fedmem.views import views
 from tests.banks import coins, make_bank, make_view
 
 

@@ -11,16 +11,16 @@ from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.contracts.types import FINAL, Influence
 from fedmem.errors import ComponentError
-from fedmem.estimation import estimate
+from fedmem.estimation.estimates import estimate
+from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.statistics import newcombe
+from fedmem.estimation.two_way import combined, interval, ratio_interval
+from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
-from fedmem.redealing import redeal
 from fedmem.seeding import stream
-from fedmem.statistics import newcombe
-from fedmem.twoway import combined, interval, ratio_interval
-from fedmem.views import views
 from tests.banks import make_bank
 
 ALL = (Memorisation(), Exposure(), Membership(attack=Lira()), Membership(attack=LossThreshold()))

@@ -12,11 +12,11 @@ from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
 from fedmem.contracts.types import FINAL
+from fedmem.estimation.statistics import newcombe
+from fedmem.estimation.two_way import variance
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
-from fedmem.statistics import newcombe
-from fedmem.twoway import variance
 from tests.banks import coins, make_view
 
 

@@ -19,6 +19,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import Context, GradientTarget, Reconstruction
 from fedmem.contracts.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
 from fedmem.errors import ComponentError, RunError
+from fedmem.estimation.statistics import clopper_pearson
 from fedmem.federation import build
 from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.probes._cases import Case
@@ -28,7 +29,6 @@ from fedmem.probes._victims import score
 from fedmem.probes.leakage import Leakage
 from fedmem.results import read
 from fedmem.running import measure, run
-from fedmem.statistics import clopper_pearson
 from fedmem.summary import Summary, sections
 from fedmem.sums import sums_of
 from tests.lab import Lab, digits, federation, gradient_of, transition

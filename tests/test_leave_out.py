@@ -8,13 +8,13 @@ import pytest
 from fedmem import federation as federations
 from fedmem.bank import simulate
 from fedmem.contracts.types import FINAL
-from fedmem.estimation import estimate
+from fedmem.estimation.estimates import estimate
+from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.views import views
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.memorisation import Memorisation
-from fedmem.redealing import redeal
 from fedmem.results import read, read_bank
 from fedmem.running import measure, run
-from fedmem.views import views
 from tests.tiny import tiny
 
 LEFT = {"clients": [1, 3]}

@@ -15,7 +15,7 @@ from fedmem import sharded
 from fedmem.bank import pilot_of, simulate
 from fedmem.contracts.types import Bank
 from fedmem.errors import RunError, ScenarioError
-from fedmem.estimation import estimate
+from fedmem.estimation.estimates import estimate
 from fedmem.federation import build
 from fedmem.processes import can_fork
 from fedmem.report import table

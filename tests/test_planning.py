@@ -12,7 +12,7 @@ from fedmem import planning, roster, seeding
 from fedmem.bank import simulate
 from fedmem.catalogue import kinds
 from fedmem.contracts.types import FINAL
-from fedmem.estimation import estimate
+from fedmem.estimation.estimates import estimate
 from fedmem.planning import plan
 from fedmem.training import OneByOne, Stacked
 from tests.tiny import TINY, sampled, tiny

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.types import Redeals
-from fedmem.redealing import areas, of_auc, of_means, redeal, two_sided
-from fedmem.roc import auc
+from fedmem.estimation.randomisation import areas, of_auc, of_means, redeal, two_sided
+from fedmem.estimation.roc import auc
 from tests.banks import coins, make_audit
 
 

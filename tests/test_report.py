@@ -28,7 +28,7 @@ SCENARIO = "name: 'a <b>bold</b> $name [red]'\nruns: 4\nrounds: 10\nclients: 3\n
 
 
 def row(metric: str, value: float, subject: str = "", setting: str = "", **place: Any) -> Measurement:
-    """A row of the conventions of fedmem.estimation; the interval is ± 0.1 unless given."""
+    """A row of the conventions of fedmem.estimation.estimates; the interval is ± 0.1 unless given."""
     low, high = place.pop("low", value - 0.1), place.pop("high", value + 0.1)
     reading = Reading(
         metric=metric, value=value, low=low, high=high, n=place.pop("n", 80), subject=subject, setting=setting

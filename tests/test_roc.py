@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.roc import auc, null_tpr, rates, smallest_fpr, tpr
-from fedmem.twoway import influence, variance
+from fedmem.estimation.roc import auc, null_tpr, rates, smallest_fpr, tpr
+from fedmem.estimation.two_way import influence, variance
 from tests.banks import coins
 
 

@@ -18,11 +18,11 @@ from fedmem.comparison_figures import drawn
 from fedmem.comparison_report import Table, page, saturated
 from fedmem.contracts.types import Measurement
 from fedmem.contrasts import holm
+from fedmem.estimation.saturation import MARK, NOWHERE, Zone, zone_of
 from fedmem.estimators.exposure import null_mean
 from fedmem.figures import Line, local_against_global, over_rounds
 from fedmem.report import report
 from fedmem.results import read
-from fedmem.saturation import MARK, NOWHERE, Zone, zone_of
 from fedmem.summary import Summary
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write

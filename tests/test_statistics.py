@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fedmem.statistics import (
+from fedmem.estimation.statistics import (
     benjamini_hochberg,
     clopper_pearson,
     fisher_exact,

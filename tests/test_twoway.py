@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from fedmem.contracts.types import Influence
-from fedmem.roc import tpr
-from fedmem.twoway import (
+from fedmem.estimation.roc import tpr
+from fedmem.estimation.two_way import (
     FEWEST,
     around,
     combined,

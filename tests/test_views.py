@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.types import FINAL
-from fedmem.redealing import redeal
-from fedmem.views import views
+from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.views import views
 from tests.banks import make_bank
 
 

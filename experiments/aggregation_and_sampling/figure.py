@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fedmem.estimation.saturation import Zone
 from fedmem.figures import BLUE, FAINT, ORANGE, shade
-from fedmem.saturation import Zone
 
 PANELS = (
     ("exposure", "random_pattern", "exposure of canaries, bits"),

@@ -19,8 +19,8 @@ from analysis import matched, stopping_round
 from run import DATA, SAMPLERS, STRATEGIES
 
 import fedmem
+from fedmem.estimation.saturation import zone_of
 from fedmem.results import Run
-from fedmem.saturation import zone_of
 
 HERE = Path(__file__).resolve().parent
 FEDAVG = STRATEGIES[0]

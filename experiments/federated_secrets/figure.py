@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fedmem.estimation.saturation import Zone
 from fedmem.figures import BLUE, FAINT, GREEN, INK, ORANGE, shade
-from fedmem.saturation import Zone
 
 COLOURS = {"local": BLUE, "others": GREEN, "global": ORANGE}
 WORDS = {"local": "holder", "others": "other clients", "global": "aggregate"}

@@ -40,9 +40,9 @@ from analysis import (
 from figure import draw
 
 import fedmem
+from fedmem.estimation.saturation import zone_of
 from fedmem.estimators.exposure import null_mean
 from fedmem.results import read_bank
-from fedmem.saturation import zone_of
 
 HERE = Path(__file__).resolve().parent
 DATA = {

@@ -29,12 +29,12 @@ from figure import draw
 
 import fedmem
 from fedmem.contracts.types import FINAL, Bank, Evidence, Examples, IntArray
+from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.federation import build
-from fedmem.redealing import redeal
 from fedmem.results import read_bank
-from fedmem.views import views
 
 HERE = Path(__file__).resolve().parent
 DATA = {

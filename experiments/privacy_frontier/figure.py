@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fedmem.estimation.saturation import Zone
 from fedmem.figures import FAINT, shade
-from fedmem.saturation import Zone
 
 PANELS = (
     ("exposure", "random_pattern", "global", "exposure of canaries, bits, aggregate"),

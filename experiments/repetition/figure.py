@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fedmem.estimation.saturation import Zone
 from fedmem.figures import BLUE, FAINT, GREEN, ORANGE, shade
-from fedmem.saturation import Zone
 
 LINES = (
     ("exposure", "secrets", BLUE, "o", "exposure of secrets"),

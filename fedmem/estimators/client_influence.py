@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, Reading, SetEvidence, View
-from fedmem.statistics import jackknife, mean, means_by_coin, student
+from fedmem.estimation.statistics import jackknife, mean, means_by_coin, student
 
 
 @dataclass(frozen=True, kw_only=True)

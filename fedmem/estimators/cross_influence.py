@@ -11,15 +11,15 @@ import annotated_types
 import numpy as np
 
 from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
-from fedmem.redealing import of_means
-from fedmem.statistics import (
+from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.statistics import (
     benjamini_hochberg,
     fisher_exact,
     means_by_coin,
     rank_sum_exact,
     student_mean,
 )
-from fedmem.twoway import FEWEST, of_difference, placed
+from fedmem.estimation.two_way import FEWEST, of_difference, placed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ import annotated_types
 import numpy as np
 
 from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, Reading, View
+from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.statistics import mean, means_by_coin, student_mean
+from fedmem.estimation.two_way import FEWEST, of_ins, placed
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
-from fedmem.redealing import of_means
-from fedmem.statistics import mean, means_by_coin, student_mean
-from fedmem.twoway import FEWEST, of_ins, placed
 
 
 @dataclass(frozen=True, kw_only=True)

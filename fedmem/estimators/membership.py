@@ -11,11 +11,11 @@ import numpy as np
 from fedmem.contracts.components import MembershipAttack, Signals
 from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
 from fedmem.contracts.validation import scores_of
+from fedmem.estimation.randomisation import areas, of_auc, of_statistic, two_sided
+from fedmem.estimation.roc import auc, null_tpr, rates, tpr
+from fedmem.estimation.statistics import mean
+from fedmem.estimation.two_way import influence, placed
 from fedmem.guards.guarding import Guard
-from fedmem.redealing import areas, of_auc, of_statistic, two_sided
-from fedmem.roc import auc, null_tpr, rates, tpr
-from fedmem.statistics import mean
-from fedmem.twoway import influence, placed
 
 _DEALS = 200
 """Deals of the coins, those that fell among them, under which an attack that reads coins is made anew at FINAL."""

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from fedmem.contracts.types import FINAL, Estimate, FloatArray, Reading, View
-from fedmem.redealing import of_means
-from fedmem.statistics import mean, means_by_coin, newcombe
-from fedmem.twoway import of_difference, placed
+from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.statistics import mean, means_by_coin, newcombe
+from fedmem.estimation.two_way import of_difference, placed
 
 
 @dataclass(frozen=True, kw_only=True)

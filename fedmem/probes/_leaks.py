@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.contracts.types import EVERYWHERE, FINAL, FloatArray, Level, Measurement, Reading
+from fedmem.estimation.statistics import newcombe, wilson
 from fedmem.modalities.images import CAP
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._measures import CONTROL
-from fedmem.statistics import newcombe, wilson
 
 EXTRACTED = ("greedy", "greedy_near", "beam", "beam_near", "discoverable", "searched")
 """Whether a text was taken out of a model, way by way."""

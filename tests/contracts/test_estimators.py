@@ -15,9 +15,9 @@ import fedmem.attacks
 import fedmem.estimators
 from fedmem.contracts.components import Estimator, MembershipAttack
 from fedmem.contracts.types import FINAL
-from fedmem.redealing import redeal
-from fedmem.twoway import interval
-from fedmem.views import views
+from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.two_way import interval
+from fedmem.estimation.views import views
 from tests.banks import make_bank
 
 

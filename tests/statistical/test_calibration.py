@@ -14,7 +14,7 @@ import pytest
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.contrasts import contrast, mean_of
-from fedmem.estimation import estimate
+from fedmem.estimation.estimates import estimate
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation

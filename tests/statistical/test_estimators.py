@@ -10,10 +10,10 @@ from scipy.stats import norm
 
 from fedmem.attacks.lira import Lira
 from fedmem.contracts.types import FINAL, Bank, Evidence
-from fedmem.estimation import estimate
+from fedmem.estimation.estimates import estimate
+from fedmem.estimation.roc import auc, tpr
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.memorisation import Memorisation
-from fedmem.roc import auc, tpr
 from tests.banks import coins, make_audit, make_view, signals
 
 pytestmark = pytest.mark.statistical

@@ -12,12 +12,12 @@ from scipy.stats import rankdata, skewnorm
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
 from fedmem.contracts.types import FINAL
+from fedmem.estimation.roc import auc
+from fedmem.estimation.statistics import benjamini_hochberg, mean, means_by_coin, rank_sum_exact
 from fedmem.estimators._skew_normal import fit, log_cdf, positions
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
-from fedmem.roc import auc
-from fedmem.statistics import benjamini_hochberg, mean, means_by_coin, rank_sum_exact
 from tests.banks import coins, make_view, signals
 from tests.test_exposure_skewnormal import canaries
 

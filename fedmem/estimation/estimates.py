@@ -56,11 +56,11 @@ from fedmem.contracts.components import Estimator
 from fedmem.contracts.types import EVERYWHERE, FINAL, Bank, Estimate, Influence, Level, Measurement, Reading, View
 from fedmem.contracts.validation import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
+from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.two_way import combined, half_width, interval, ratio_interval
+from fedmem.estimation.views import views
 from fedmem.guards.guarding import Guard
-from fedmem.redealing import redeal
 from fedmem.seeding import stream
-from fedmem.twoway import combined, half_width, interval, ratio_interval
-from fedmem.views import views
 
 
 @dataclass(frozen=True)
