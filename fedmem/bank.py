@@ -25,7 +25,6 @@ from fedmem.contracts.types import (
     Transition,
 )
 from fedmem.contracts.validation import readings_of
-from fedmem.credit import canaries_of
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.guards.guarding import Guard
@@ -34,13 +33,14 @@ from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
 from fedmem.outgoing import Outgoing
 from fedmem.pilot import follow
-from fedmem.privacy import adds_noise
+from fedmem.privacy.amplification import canaries_of
+from fedmem.privacy.mechanisms import adds_noise
+from fedmem.privacy.secure_aggregation import labelled, sums_of
 from fedmem.processes import lend
 from fedmem.roster import Pilot
 from fedmem.seeding import stream
 from fedmem.speed import device_of, hold_on_to_memory, is_stacked, server_of, workers_of
 from fedmem.spread import Spread
-from fedmem.sums import labelled, sums_of
 from fedmem.training import Executor, LocalWork, OneByOne, Stacked
 from fedmem.work import pick
 

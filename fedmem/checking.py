@@ -29,8 +29,8 @@ class Checked:
 def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
     """The scenario of a file; its data are loaded once. Errors: `ScenarioError` with all that is wrong."""
     from fedmem import federation as federations
-    from fedmem import records
     from fedmem.planning import lean
+    from fedmem.privacy import record_level
     from fedmem.running import with_noise
     from fedmem.scenario import load_scenario
 
@@ -39,7 +39,7 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
         data = federations.load(scenario)
         federation = federations.build(lean(scenario), data)
         scenario = with_noise(scenario, federation)
-        records.require(scenario, federation)
+        record_level.require(scenario, federation)
         return Checked(scenario=scenario, federation=federation)
     except (ComponentError, ScenarioError):
         federations.require(scenario, data)  # tells all that is wrong, not only what came first
@@ -107,17 +107,17 @@ def _work(found: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
 
 def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, str]]:
     """What noise promises after all rounds, and which noise was chosen for a target."""
-    from fedmem import privacy, records
-    from fedmem.accounting import promise
     from fedmem.contracts.components import PrivateAlgorithm
+    from fedmem.privacy import mechanisms, record_level
+    from fedmem.privacy.accounting import promise
 
-    for one in privacy.of_scenario(scenario):
+    for one in mechanisms.of_scenario(scenario):
         target = scenario.privacy.target_epsilon
         chosen = "" if target is None or one.part != "strategy" else f", within privacy.target_epsilon {target:g}"
         yield "privacy", f"{one.part}, against {one.against}: {promise(one.releases)}{chosen}; covers {one.covers}"
     if isinstance(scenario.client, PrivateAlgorithm):
         noise = scenario.client.per_example.noise_multiplier
-        given = [promise(one) for one in records.releases(scenario, federation, noise)]
+        given = [promise(one) for one in record_level.releases(scenario, federation, noise)]
         target = scenario.privacy.target_epsilon
         within = "" if target is None else f", within privacy.target_epsilon {target:g}"
         if given:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from fedmem import audits, client_noise, coverage, mechanism_alarms, privacy
 from fedmem.catalogue import kind_of, nested
 from fedmem.contracts.components import CanaryInjection, PersonalClient, ScheduledClient
 from fedmem.errors import Problem
+from fedmem.privacy import client_noise, coverage, mechanism_alarms, mechanisms, promised_bounds
 
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -202,7 +202,7 @@ def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
 def _canary_clients(
     strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], observe: Any
 ) -> Iterator[Problem]:
-    yield from audits.canary_clients(strategy, sampler, client, clients, probes, observe.levels)
+    yield from promised_bounds.canary_clients(strategy, sampler, client, clients, probes, observe.levels)
 
 
 def _central(
@@ -568,10 +568,10 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _honoured,
     _personal,
     _noise_of_the_clip,
-    privacy.problems,
+    mechanisms.problems,
     client_noise.record_adjacency,
     client_noise.problems,
-    audits.problems,
+    promised_bounds.problems,
     mechanism_alarms.problems,
     _canary_clients,
     _central,

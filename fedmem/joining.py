@@ -17,8 +17,8 @@ from fedmem.contracts.types import Bank, Evidence, Level, Measurement, Params, R
 from fedmem.contracts.validation import measurements_of
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard
+from fedmem.privacy.secure_aggregation import again, by_size
 from fedmem.roster import Pilot
-from fedmem.sums import again, by_size
 
 Lost = Mapping[tuple[int, int], str]
 """(round, client) -> why it failed: the clients that are dropped in all runs, since they failed in one."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.components import PersonalClient, PrivateAlgorithm
 from fedmem.contracts.validation import by_run
-from fedmem.credit import counts_turns
 from fedmem.guards.guarding import NOT_OURS, Guard
+from fedmem.privacy.amplification import counts_turns
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation, Params

@@ -19,9 +19,9 @@ from flwr.serverapp.strategy.result import Result
 
 from fedmem.contracts.types import EVERYWHERE, Params, Transition
 from fedmem.contracts.validation import a_kind
-from fedmem.directions import CanaryClients
 from fedmem.errors import FedmemError, RunError
 from fedmem.guards.guarding import Guard, with_trace
+from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.seeding import Streams, stream
 
 T = TypeVar("T")

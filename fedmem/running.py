@@ -70,8 +70,8 @@ def settled(scenario: Scenario) -> Scenario:
 
     So that file, id and folder are those of the number. Errors: `ScenarioError`, as `run`.
     """
+    from fedmem.privacy.record_level import is_open
     from fedmem.provenance import provenance_of
-    from fedmem.records import is_open
 
     if not is_open(scenario.client):
         return scenario
@@ -87,10 +87,10 @@ _SETTLED: dict[tuple[str, str], Scenario] = {}
 
 def with_noise(scenario: Scenario, federation: Federation) -> Scenario:
     """The same for a federation that is built."""
-    from fedmem import records
+    from fedmem.privacy import record_level
 
     try:
-        return scenario.model_copy(update={"client": records.settled(scenario, federation)})
+        return scenario.model_copy(update={"client": record_level.settled(scenario, federation)})
     except ComponentError as error:
         raise ScenarioError([scenario.place(Problem(path=error.path, message=error.message))]) from error
 
@@ -112,13 +112,13 @@ def compute(
     process that computes the same run is waited for, `patience` seconds at most, a moment by default; what it has
     finished is taken. Errors: also `BusyError` where it is not done by then.
     """
-    from fedmem import records
     from fedmem.memory import room_of
+    from fedmem.privacy import record_level
     from fedmem.provenance import provenance_of
     from fedmem.results import is_finished
     from fedmem.shards import claim
 
-    records.require(scenario, federation)
+    record_level.require(scenario, federation)
     # read before the training, during which files may change
     job = _Job(scenario, federation, folder, started, provenance_of(scenario), force)
     with claim(folder, force=force, patience=patience) as shards:
@@ -229,12 +229,12 @@ def measure(path: Path | str) -> Path:
     Readings of probes are kept as they are: they were taken on models that are gone. Their pictures are drawn again.
     Equal to the last bit to what `run` wrote, as long as fedmem has not changed.
     """
-    from fedmem import audits
     from fedmem.gallery import write_sheets
     from fedmem.joining import sources
     from fedmem.positive_control import METRIC as CONTROL
     from fedmem.positive_control import told_again
-    from fedmem.privacy import spent
+    from fedmem.privacy import promised_bounds
+    from fedmem.privacy.mechanisms import spent
     from fedmem.results import read, read_bank, replace_measurements
     from fedmem.scenario import load_scenario
 
@@ -255,8 +255,8 @@ def measure(path: Path | str) -> Path:
     # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
     pictures = stored.reconstructions()
     measurements = [*kept, *_estimates(scenario, bank, kept), *controls]
-    others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(audits.ALARM)]
-    alarms = [*audits.alarms(scenario, measurements), *others]
+    others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(promised_bounds.ALARM)]
+    alarms = [*promised_bounds.alarms(scenario, measurements), *others]
     changes: dict[str, Any] = {"privacy": spent(scenario, bank), "alarms": alarms}
     if stored.manifest.get("positive_control"):
         changes["positive_control"] = told_again(stored.manifest["positive_control"], measurements)
@@ -267,16 +267,16 @@ def measure(path: Path | str) -> Path:
 
 
 def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) -> Sequence[Measurement]:
-    from fedmem import audits, privacy
     from fedmem.estimation.estimates import estimate
+    from fedmem.privacy import mechanisms, promised_bounds
 
     found = estimate(bank, scenario.estimators, scenario.bootstrap)
     return [
         *found,
-        *audits.compared(scenario, bank, found),
-        *audits.of_canary_clients(scenario, probed),
-        *privacy.measured(scenario, bank),
-        *audits.bounds(scenario, bank, found),
+        *promised_bounds.compared(scenario, bank, found),
+        *promised_bounds.of_canary_clients(scenario, probed),
+        *mechanisms.measured(scenario, bank),
+        *promised_bounds.bounds(scenario, bank, found),
     ]
 
 
@@ -284,9 +284,9 @@ def _manifest(
     scenario: Scenario, simulated: Simulated, measurements: Sequence[Measurement], estimating: float, total: float
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
-    from fedmem import audits, mechanism_alarms
     from fedmem.caveats import caveats
-    from fedmem.privacy import spent
+    from fedmem.privacy import mechanism_alarms, promised_bounds
+    from fedmem.privacy.mechanisms import spent
     from fedmem.provenance import commit, versions
 
     return {
@@ -309,7 +309,7 @@ def _manifest(
         "privacy": spent(scenario, simulated.bank),
         "warnings": caveats(scenario),
         "alarms": [
-            *audits.alarms(scenario, measurements),
+            *promised_bounds.alarms(scenario, measurements),
             *mechanism_alarms.alarms(scenario, measurements),
             *_alarms(simulated),
         ],

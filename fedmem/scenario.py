@@ -49,7 +49,7 @@ from fedmem.contracts.types import Level
 from fedmem.errors import Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
 from fedmem.overrides import Origin, override
-from fedmem.privacy import settled
+from fedmem.privacy.mechanisms import settled
 from fedmem.wording import choices, problems_of
 from fedmem.yaml_source import Source
 

@@ -28,8 +28,8 @@ from fedmem.contracts.types import (
     References,
     Transition,
 )
-from fedmem.directions import CanaryClients
 from fedmem.modalities.loss import mean_loss
+from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.seeding import stream
 from strategies.dp_fedavg import PrivateAveraging
 

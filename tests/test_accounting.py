@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from dp_accounting.rdp import compute_epsilon
 
-from fedmem.accounting import (
+from fedmem.errors import ComponentError
+from fedmem.privacy.accounting import (
     LARGEST,
     Releases,
     gaussian_delta,
@@ -16,7 +17,6 @@ from fedmem.accounting import (
     noise_for,
     promise,
 )
-from fedmem.errors import ComponentError
 
 # delta 1e-5: clients, cohort, rounds, noise multiplier, and epsilon by Poisson PLD and RDP, by cohorts of a fixed size
 # with replace by RDP, and without amplification; then what cohorts of a fixed size have at least with zero_out, by an

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm, ttest_ind
 
-from fedmem.accounting import Releases, gaussian_epsilon
-from fedmem.auditing import (
+from fedmem.errors import ComponentError
+from fedmem.privacy.accounting import Releases, gaussian_epsilon
+from fedmem.privacy.epsilon_bounds import (
     Audited,
     alarm,
     epsilon_by_split,
@@ -21,8 +22,7 @@ from fedmem.auditing import (
     permitted,
     two_shots,
 )
-from fedmem.errors import ComponentError
-from fedmem.guarantee import Guarantee
+from fedmem.privacy.guarantee import Guarantee
 
 RECORD = Audited(unit="record", adjacency="add_remove")
 PURE = {"audited": RECORD, "delta": 0.0}

@@ -11,14 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem import audits
-from fedmem.accounting import Releases, noise_for, promise
-from fedmem.auditing import Audited, epsilon_of_counts, one_run
 from fedmem.cli import app
 from fedmem.contracts.types import FINAL, Participation
 from fedmem.errors import ScenarioError
 from fedmem.estimators.audit import Audit
-from fedmem.guarantee import Guarantee
+from fedmem.privacy import promised_bounds
+from fedmem.privacy.accounting import Releases, noise_for, promise
+from fedmem.privacy.epsilon_bounds import Audited, epsilon_of_counts, one_run
+from fedmem.privacy.guarantee import Guarantee
 from fedmem.report import report
 from fedmem.running import measure, run
 from tests.banks import coins, make_view
@@ -127,7 +127,7 @@ def allowed(scenario: Any, level: str = "global", subject: int = 0, drawn: bool 
     made = bank(scenario)
     for name, value in changes.items():
         made.audit = replace(made.audit, **{name: value})
-    found = audits.Promises(scenario=scenario, bank=made).to(np.array([subject]), level, 1e-5, drawn=drawn)
+    found = promised_bounds.Promises(scenario=scenario, bank=made).to(np.array([subject]), level, 1e-5, drawn=drawn)
     return math.nan if found is None else found.guarantee.epsilon
 
 

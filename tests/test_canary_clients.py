@@ -15,15 +15,15 @@ import pytest
 import torch
 
 import fedmem
-from fedmem.accounting import Releases
-from fedmem.auditing import Audited, one_shot, permitted, two_shots
 from fedmem.bank import gather, simulate
 from fedmem.contracts.types import Measurement, Reading, Transition
-from fedmem.credit import canaries_of
-from fedmem.directions import CanaryClients, flat
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation import build
 from fedmem.joining import join
+from fedmem.privacy.accounting import Releases
+from fedmem.privacy.amplification import canaries_of
+from fedmem.privacy.canary_clients import CanaryClients, flat
+from fedmem.privacy.epsilon_bounds import Audited, one_shot, permitted, two_shots
 from fedmem.probes.canary_clients import DirectionAudit
 from fedmem.promise_sections import sections as privacy_sections
 from fedmem.running import compute, measure
@@ -432,7 +432,7 @@ def test_a_run_tells_estimate_ceiling_and_what_is_permitted(tmp_path: Path) -> N
 
 
 def test_a_promise_is_that_at_the_delta_and_to_the_neighbours_of_the_estimate() -> None:
-    from fedmem.audits import of_canary_clients
+    from fedmem.privacy.promised_bounds import of_canary_clients
 
     scenario = made(
         sampler={"kind": "uniform", "size": 2},

@@ -11,13 +11,13 @@ import torch
 from rich.console import Console
 
 import fedmem
-from fedmem import coverage, privacy
 from fedmem.catalogue import kinds, load
 from fedmem.checking import check_file, told
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import ClientState, History, Outcome
 from fedmem.contracts.types import Params
 from fedmem.errors import ScenarioError
+from fedmem.privacy import coverage, mechanisms
 from fedmem.report import report, table
 from fedmem.running import run
 from fedmem.samplers.dropout import Dropout
@@ -312,9 +312,9 @@ def test_what_reads_updates_alone_is_accepted() -> None:
     blind = {"kind": "tests.test_coverage:Blind"}
     own = {"sampler": {"kind": "update_aware", "size": 2}, "roster": "own", "observe": {"levels": ["global"]}}
     for changes in ({"strategy": blind}, {"strategy": UNIFORM, **own}):
-        (one,) = privacy.of_scenario(local(**changes))
+        (one,) = mechanisms.of_scenario(local(**changes))
         assert one.same_rows == ("sampler" in changes)
-    assert "number of rows" not in privacy.of_scenario(local(strategy=UNIFORM))[0].covers.split(";")[0]
+    assert "number of rows" not in mechanisms.of_scenario(local(strategy=UNIFORM))[0].covers.split(";")[0]
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_what_reads_updates_alone_is_accepted() -> None:
     ],
 )
 def test_exact_numbers_of_rows_restrict_the_guarantee(changes, reader) -> None:
-    (one,) = privacy.of_scenario(local(**changes))
+    (one,) = mechanisms.of_scenario(local(**changes))
     assert one.same_rows
     assert f"between clients with the same number of rows, because {reader} reads that number" in one.covers
     assert one.against == "the updates that clients send"

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem import privacy
-from fedmem.accounting import gaussian_epsilon, promise
 from fedmem.bank import simulate
 from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
 from fedmem.engines._flower import in_process
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
+from fedmem.privacy import mechanisms
+from fedmem.privacy.accounting import gaussian_epsilon, promise
 from strategies._tree import moved_by_one
 from strategies.dp_fedavg import PrivateAveraging
 from strategies.dp_ftrl import TreeAggregation
@@ -197,7 +197,7 @@ def private(**changes: Any) -> Any:
 
 
 def only(scenario: Any) -> Any:
-    (one,) = privacy.of_scenario(scenario)
+    (one,) = mechanisms.of_scenario(scenario)
     return one
 
 
@@ -262,7 +262,7 @@ def test_epsilon_by_round_and_by_turns() -> None:
         for run in (0, 1)
     ]
     bank: Any = type("Bank", (), {"participation": parts})
-    rows = list(privacy.measured(scenario, bank))
+    rows = list(mechanisms.measured(scenario, bank))
     by_round = {row.round: row.reading for row in rows if row.client == EVERYWHERE}
     assert {number: reading.n for number, reading in by_round.items()} == {2: 2, 4: 4, 6: 6, 8: 8}
     values = [reading.value for _, reading in sorted(by_round.items())]
@@ -273,7 +273,7 @@ def test_epsilon_by_round_and_by_turns() -> None:
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 1}
     assert own[2].value == pytest.approx(gaussian_epsilon(2.0, 1e-5))
     assert own[2].value < own[0].value == by_round[8].value
-    told = privacy.spent(scenario, bank)
+    told = mechanisms.spent(scenario, bank)
     assert told is not None
     assert (told["mechanisms"][0]["releases"], told["mechanisms"][0]["pause"]) == (8, 5)
 

@@ -15,8 +15,6 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem import privacy
-from fedmem.accounting import Releases, epsilon_of_spent, promise
 from fedmem.bank import simulate
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
@@ -26,6 +24,8 @@ from fedmem.federation import build
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
 from fedmem.per_example import NOISE, SPENT, ClippedSums, Layers, Noise, clipped_sums
+from fedmem.privacy import mechanisms
+from fedmem.privacy.accounting import Releases, epsilon_of_spent, promise
 from fedmem.seeding import Streams
 from fedmem.spread import Spread
 from fedmem.training import OneByOne, Stacked
@@ -252,23 +252,23 @@ def test_each_client_promises_what_its_rows_allow() -> None:
         for run in (0, 1)
     ]
     bank: Any = SimpleNamespace(participation=parts)
-    found = {client: one.releases for client, one in privacy.of_records(scenario, bank, 4).items()}
+    found = {client: one.releases for client, one in mechanisms.of_records(scenario, bank, 4).items()}
     assert {client: (one.rate, one.count) for client, one in found.items()} == {0: (0.1, 6), 1: (0.5, 6), 2: (0.2, 3)}
     assert found[1] == Releases(
         noise_multiplier=1.0, sampling="poisson", rate=0.5, count=6, delta=1e-4, unit="record", adjacency="zero_out"
     )
-    told = privacy.spent(scenario, bank)
+    told = mechanisms.spent(scenario, bank)
     assert told is not None
     assert told["mechanisms"][0]["epsilon"] == promise(found[1]).epsilon
-    assert told["says"] == privacy.SAYS
+    assert told["says"] == mechanisms.SAYS
     large = tiny(client=SGD, runs=2, privacy={"delta": 1 / 30})
-    said = privacy.spent(large, bank)
+    said = mechanisms.spent(large, bank)
     assert said is not None
     assert "not less than one over the rows of 2 of 3 clients" in said["says"]
     assert "less than 1 / 60 = 0.017" in said["says"]
-    rows = [row.reading.value for row in privacy.measured(scenario, bank) if row.client == 1]
+    rows = [row.reading.value for row in mechanisms.measured(scenario, bank) if row.client == 1]
     assert rows == [promise(found[1]).epsilon]
-    assert not privacy.of_records(tiny(), bank, 4)
+    assert not mechanisms.of_records(tiny(), bank, 4)
 
 
 def test_noise_is_that_of_the_streams() -> None:
@@ -475,7 +475,7 @@ def test_clients_of_texts_hide_their_windows(model: Any) -> None:
         )
         federation = build(scenario)
         found.append(simulate(scenario, federation))
-        told = privacy.spent(scenario, found[-1].bank)
+        told = mechanisms.spent(scenario, found[-1].bank)
         assert told is not None
         (one,) = told["mechanisms"]
         smallest = min(len(federation.rows(0, client, 1)) for client in (0, 1))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from fedmem.accounting import gaussian_delta
 from fedmem.errors import ComponentError
 from fedmem.estimators.exposure import null_mean
-from fedmem.guarantee import Guarantee
+from fedmem.privacy.accounting import gaussian_delta
+from fedmem.privacy.guarantee import Guarantee
 
 PROMISES = [(0.0, 0.0), (0.0, 0.2), (1.0, 0.0), (1.0, 0.01), (3.0, 1e-5), (math.inf, 0.0)]
 

@@ -22,6 +22,7 @@ from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.statistics import clopper_pearson
 from fedmem.federation import build
 from fedmem.modalities.images import assign, psnr, squared_errors
+from fedmem.privacy.secure_aggregation import sums_of
 from fedmem.probes._cases import Case
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._galleries import Gallery
@@ -30,7 +31,6 @@ from fedmem.probes.leakage import Leakage
 from fedmem.results import read
 from fedmem.running import measure, run
 from fedmem.summary import Summary, sections
-from fedmem.sums import sums_of
 from tests.lab import Lab, digits, federation, gradient_of, transition
 from tests.tiny import tiny
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fedmem.loss_profiles import Profile, composed_epsilon, profile
+from fedmem.privacy.loss_profiles import Profile, composed_epsilon, profile
 from tests.neighbours import divergence, epsilon_at_least, opposed, turned
 
 EPSILONS = np.array([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0])

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem import mechanism_alarms
 from fedmem.bank import simulate
 from fedmem.contracts.types import FINAL, Measurement, Reading
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
-from fedmem.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections
+from fedmem.privacy import mechanism_alarms
+from fedmem.privacy.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections
 from fedmem.probes.mechanism import _of_new_draws
 from fedmem.promise_sections import mechanism
 from strategies._rule import ServerRule

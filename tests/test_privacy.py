@@ -13,14 +13,14 @@ import pytest
 import torch
 
 import fedmem
-from fedmem import privacy
-from fedmem.accounting import Releases, gaussian_epsilon, promise
-from fedmem.auditing import Audited, permitted
 from fedmem.catalogue import kind_of
 from fedmem.checking import check_file, told
 from fedmem.contracts.components import History
 from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.privacy import mechanisms
+from fedmem.privacy.accounting import Releases, gaussian_epsilon, promise
+from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.promise_sections import _epsilon
 from fedmem.report import table
 from fedmem.running import measure, run
@@ -50,7 +50,7 @@ def private(**changes: Any) -> Any:
 
 
 def only(scenario: Any) -> Releases:
-    (one,) = privacy.of_scenario(scenario)
+    (one,) = mechanisms.of_scenario(scenario)
     return one.releases
 
 
@@ -71,8 +71,8 @@ def test_samplers_are_credited_with_what_is_proven(sampler, cohort, sampling, ra
 
 def test_the_neighbours_asked_for():
     assert only(private(privacy={"adjacency": "replace"})).adjacency == "replace"
-    assert not privacy.of_scenario(tiny())
-    assert privacy.spent(tiny(), type("Bank", (), {"participation": []})) is None
+    assert not mechanisms.of_scenario(tiny())
+    assert mechanisms.spent(tiny(), type("Bank", (), {"participation": []})) is None
 
 
 def test_noise_on_bits_that_is_too_little_for_the_target_is_told():
@@ -138,7 +138,7 @@ def test_what_promises_nothing_is_refused(changes, path, message):
 def mechanism_of(strategy, sampler, adjacency=None, clients=10, rounds=1):
     """What a strategy guarantees, without a scenario around it."""
     chosen = SimpleNamespace(delta=1e-5, adjacency=adjacency)
-    (one,) = privacy.mechanisms(strategy, (), sampler, chosen, clients, rounds)
+    (one,) = mechanisms.mechanisms(strategy, (), sampler, chosen, clients, rounds)
     return one.releases
 
 
@@ -243,7 +243,7 @@ def test_a_sampler_of_ones_own_is_credited_only_where_it_declares_what_it_reads(
     assert (found.sampling, found.rate, found.count) == ("everyone", 1.0, 4)
     assert only(private(sampler={"kind": "tests.toys:Outspoken"}, strategy=tree)).sampling == "tree"
     # without noise nothing is promised, so anything goes
-    assert not privacy.of_scenario(private(sampler={"kind": "tests.toys:Silent"}, strategy={"kind": "fedavg"}))
+    assert not mechanisms.of_scenario(private(sampler={"kind": "tests.toys:Silent"}, strategy={"kind": "fedavg"}))
 
 
 @pytest.mark.parametrize(
@@ -271,8 +271,8 @@ def test_clients_that_add_noise_themselves_hide_from_the_server():
         promise(replace(found, adjacency="add_remove", noise_multiplier=1.5)).epsilon
     )
     # noise without a clip before it bounds nothing
-    assert not privacy.of_scenario(tiny(defences=defences[1:]))
-    assert not privacy.of_scenario(tiny(defences=defences[:1]))
+    assert not mechanisms.of_scenario(tiny(defences=defences[1:]))
+    assert not mechanisms.of_scenario(tiny(defences=defences[:1]))
 
 
 def test_without_credit_each_client_pays_for_its_own_rounds():
@@ -284,7 +284,7 @@ def test_without_credit_each_client_pays_for_its_own_rounds():
         for run in (0, 1)
     ]
     bank = type("Bank", (), {"participation": parts})
-    rows = list(privacy.measured(scenario, bank))
+    rows = list(mechanisms.measured(scenario, bank))
     own = {row.client: row.reading for row in rows if row.round == FINAL}
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 2, 3: 1, 4: 1}
     one = promise(replace(only(scenario), count=1)).epsilon

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem import audits, privacy
-from fedmem.accounting import promise
-from fedmem.auditing import Audited, permitted
 from fedmem.cells import Section
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.contracts.types import Measurement, Participation, Reading
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.privacy import mechanisms, promised_bounds
+from fedmem.privacy.accounting import promise
+from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.promise_sections import audits as audit_section
 from tests.neighbours import Mixture, epsilon_at_least, subsampled_sum, turned
 from tests.tiny import tiny
@@ -40,7 +40,7 @@ def printed(scenario: Any, rows: int) -> float:
     """What a run of the scenario prints for a client with so many rows."""
     parts = [Participation(run=0, round=1, client=0, num_examples=rows, failed=False)]
     bank: Any = SimpleNamespace(participation=parts)
-    told = privacy.spent(scenario, bank)
+    told = mechanisms.spent(scenario, bank)
     assert told is not None
     return float(told["mechanisms"][0]["epsilon"])
 
@@ -103,11 +103,11 @@ def test_no_permitted_setting_prints_less_than_the_truth(rows, batch, noise, ste
 
 def test_records_are_zeroed_out_unless_something_else_is_asked_for():
     """Also beside noise at the server, whose own default stays."""
-    assert privacy.record_neighbours(private(20, 1.0, 2)) == "zero_out"
-    assert privacy.record_neighbours(private(20, 1.0, 2, "replace")) == "replace"
+    assert mechanisms.record_neighbours(private(20, 1.0, 2)) == "zero_out"
+    assert mechanisms.record_neighbours(private(20, 1.0, 2, "replace")) == "replace"
     both = private(20, 1.0, 2, strategy={"kind": "dp_fedavg", "cohort": 2.5}, sampler={"kind": "poisson", "rate": 0.5})
-    (server,) = privacy.of_scenario(both)
-    assert (server.releases.adjacency, privacy.record_neighbours(both)) == ("add_remove", "zero_out")
+    (server,) = mechanisms.of_scenario(both)
+    assert (server.releases.adjacency, mechanisms.record_neighbours(both)) == ("add_remove", "zero_out")
 
 
 def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records():
@@ -119,7 +119,7 @@ def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records():
     # a guarantee to clients covers it: a client with one record less has other data
     whole = {"strategy": {"kind": "dp_fedavg", "cohort": 2.5}, "sampler": {"kind": "poisson", "rate": 0.5}}
     private(20, 1.0, 2, injections=CANARIES, estimators=[ALARM], exclusion="remove", **whole)
-    releases = next(iter(privacy.of_records(private(20, 1.0, 2), _bank(), 1).values())).releases
+    releases = next(iter(mechanisms.of_records(private(20, 1.0, 2), _bank(), 1).values())).releases
     with pytest.raises(ComponentError, match="audit with exclusion: replace"):
         permitted(Audited(unit="record", adjacency="add_remove"), releases)
     assert permitted(Audited(unit="record", adjacency="replace"), releases).epsilon > promise(releases).epsilon
@@ -163,7 +163,7 @@ def test_bounds_of_measures_follow_the_same_rule():
     for exclusion, covered in (("remove", False), ("replace", True)):
         scenario = private(20, 1.0, 2, exclusion=exclusion)
         fields = {"participation": _bank().participation, "exclusion": exclusion, "roster": "shared", "audit": audit}
-        found = audits.Promises(scenario=scenario, bank=SimpleNamespace(**fields)).to(
+        found = promised_bounds.Promises(scenario=scenario, bank=SimpleNamespace(**fields)).to(
             np.array([0]), "global", 1e-5, drawn=True
         )
         assert (found is not None) == covered

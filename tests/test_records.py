@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem import records
-from fedmem.accounting import promise
 from fedmem.checking import check_file, told
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
+from fedmem.privacy import record_level
+from fedmem.privacy.accounting import promise
 from fedmem.running import folder_of, measure, run, settled
 from fedmem.scenario import parse_scenario
 from tests.tiny import tiny
@@ -38,33 +38,33 @@ def of_sizes(least: list[int], most: list[int], **changes: Any) -> tuple[Any, An
 
 def test_noise_is_the_least_with_which_no_client_exceeds_the_target() -> None:
     scenario, federation = of_sizes([20, 60, 200, 0], [22, 60, 240, 0])
-    noise = records.settled(scenario, federation).noise_multiplier
-    given = [promise(one).epsilon for one in records.releases(scenario, federation, noise)]
+    noise = record_level.settled(scenario, federation).noise_multiplier
+    given = [promise(one).epsilon for one in record_level.releases(scenario, federation, noise)]
     assert max(given) == pytest.approx(6.0, rel=0.01)
     assert max(given) <= 6.0
-    less = [promise(one).epsilon for one in records.releases(scenario, federation, noise * 0.98)]
+    less = [promise(one).epsilon for one in record_level.releases(scenario, federation, noise * 0.98)]
     assert max(less) > 6.0
 
 
 def test_what_clients_release_is_what_their_rows_and_the_sampler_allow() -> None:
     """Of rates those of the fewest rows, of steps those of the most; of three rounds, two with a pause of two."""
     scenario, federation = of_sizes([20, 60, 600, 0], [22, 60, 600, 0])
-    found = [(one.rate, one.count) for one in records.releases(scenario, federation, 1.0)]
+    found = [(one.rate, one.count) for one in record_level.releases(scenario, federation, 1.0)]
     assert found == [(6 / 20, 3 * 4), (6 / 60, 3 * 10), (6 / 600, 3 * 100)]
     resting = {"kind": "min_separation", "size": 1, "separation": 2}
     scenario, federation = of_sizes([20, 60, 60], [22, 60, 60], sampler=resting)
-    assert [one.count for one in records.releases(scenario, federation, 1.0)] == [2 * 4, 2 * 10]
+    assert [one.count for one in record_level.releases(scenario, federation, 1.0)] == [2 * 4, 2 * 10]
     # with steps of a fixed number small clients are the worst, and nobody else counts
     steps = {**OPEN, "steps": 5}
     scenario, federation = of_sizes([20, 60, 600], [22, 60, 600], client=steps)
-    assert [(one.rate, one.count) for one in records.releases(scenario, federation, 1.0)] == [(0.3, 15)]
+    assert [(one.rate, one.count) for one in record_level.releases(scenario, federation, 1.0)] == [(0.3, 15)]
 
 
 def test_the_rows_are_those_that_clients_train_on() -> None:
     for exclusion in ("replace", "remove"):
         scenario = private(exclusion=exclusion)
         federation = build(scenario)
-        least, most = records.sizes(scenario, federation)
+        least, most = record_level.sizes(scenario, federation)
         for client in range(5):
             seen = [len(federation.rows(run, client, round)) for run in (0, 1) for round in (1, 2, 3)]
             assert least[client] <= min(seen)
@@ -132,13 +132,13 @@ def test_delta_is_compared_with_the_rows_of_the_smallest_client() -> None:
     scenario, federation = of_sizes([20, 400], [20, 400])
     for delta, wrong in ((0.049, 0), (0.05, 1)):
         changed = scenario.model_copy(update={"privacy": scenario.privacy.model_copy(update={"delta": delta})})
-        assert len(list(records.problems(changed, federation))) == wrong
-    assert not list(records.problems(tiny(), federation))
+        assert len(list(record_level.problems(changed, federation))) == wrong
+    assert not list(record_level.problems(tiny(), federation))
 
 
 def test_a_number_that_keeps_to_the_target_is_left_alone() -> None:
     scenario, federation = of_sizes([20, 60], [22, 60], client={**OPEN, "noise_multiplier": 5.0})
-    assert not list(records.problems(scenario, federation))
-    assert records.settled(scenario, federation) is scenario.client
-    loud = [replace(one, noise_multiplier=0.3) for one in records.releases(scenario, federation, 5.0)]
+    assert not list(record_level.problems(scenario, federation))
+    assert record_level.settled(scenario, federation) is scenario.client
+    loud = [replace(one, noise_multiplier=0.3) for one in record_level.releases(scenario, federation, 5.0)]
     assert promise(loud[0]).epsilon > 6

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem import catalogue, privacy
+from fedmem import catalogue
 from fedmem.contracts.components import FAMILIES, PrivateAlgorithm
 from fedmem.joining import sources
+from fedmem.privacy import mechanisms
 from fedmem.running import run
 from fedmem.scenario import Scenario, load_scenario
 from tests.published import idx_images, put_in_cache, said
@@ -198,8 +199,8 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     scenario = smaller(path, data)
     frame = fedmem.read(run(scenario, out=tmp_path / "runs")).measurements
     measured = frame[frame.value.notna()]
-    private = privacy.of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)
-    promised = {privacy.SOURCE} if private else set()
+    private = mechanisms.of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)
+    promised = {mechanisms.SOURCE} if private else set()
     assert set(measured.source) == {
         *sources(scenario.probes),
         *map(catalogue.kind_of, scenario.estimators),

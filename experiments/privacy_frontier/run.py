@@ -27,7 +27,7 @@ from analysis import readings, results
 from figure import draw
 
 import fedmem
-from fedmem.accounting import Releases, noise_for
+from fedmem.privacy.accounting import Releases, noise_for
 from fedmem.scenario import Scenario
 
 HERE = Path(__file__).resolve().parent

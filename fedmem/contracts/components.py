@@ -35,8 +35,8 @@ from fedmem.contracts.types import (
     Transition,
     View,
 )
-from fedmem.directions import CanaryClients
 from fedmem.errors import ComponentError
+from fedmem.privacy.canary_clients import CanaryClients
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

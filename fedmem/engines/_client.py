@@ -38,7 +38,7 @@ from fedmem.engines._letters import (
 from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.observe import TRACE, params_of
 from fedmem.outgoing import Outgoing
-from fedmem.privacy import adds_noise
+from fedmem.privacy.mechanisms import adds_noise
 from fedmem.scenario import parse_scenario
 from fedmem.training import LocalWork, OneByOne, Task
 

@@ -19,7 +19,6 @@ from flwr.app import Error, Message, MessageType, RecordDict
 
 from fedmem.contracts.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
 from fedmem.contracts.validation import a_kind, by_run
-from fedmem.credit import canaries_of
 from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
@@ -27,6 +26,7 @@ from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard, with_trace
 from fedmem.joining import Lost
 from fedmem.observe import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
+from fedmem.privacy.amplification import canaries_of
 from fedmem.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
 from fedmem.training import Executor
 from fedmem.work import Done, LocalWork, Work, pick, stack

@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
-from fedmem.auditing import (
+from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Level, Reading, View
+from fedmem.privacy.epsilon_bounds import (
     Audited,
     Finding,
     epsilon_by_split,
@@ -19,7 +20,6 @@ from fedmem.auditing import (
     guess,
     one_run,
 )
-from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Level, Reading, View
 from fedmem.seeding import stream
 
 

@@ -11,8 +11,8 @@ from fedmem.contracts.components import Context, GradientTarget, PersonalClient,
 from fedmem.contracts.types import EVERYWHERE, BoolArray, Federation, IntArray, Level, Params, Transition
 from fedmem.errors import ComponentError
 from fedmem.modalities.loss import UNASKED
+from fedmem.privacy.secure_aggregation import in_order
 from fedmem.probes._first_step import first_step_of
-from fedmem.sums import in_order
 
 VIEWS: Mapping[Level, tuple[str, ...]] = {
     "local": ("message", "first_step"),

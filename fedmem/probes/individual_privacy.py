@@ -9,9 +9,9 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedmem.accounting import epsilon_of_spent
 from fedmem.contracts.components import Context, PrivateAlgorithm
 from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Measurement, Reading, Transition
+from fedmem.privacy.accounting import epsilon_of_spent
 from fedmem.probes._clusters import mean_over_runs
 
 

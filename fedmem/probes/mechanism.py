@@ -23,8 +23,9 @@ from fedmem.contracts.types import (
     Reading,
     Transition,
 )
-from fedmem.directions import flat
-from fedmem.mechanism_tests import (
+from fedmem.modalities.loss import example_losses
+from fedmem.privacy.canary_clients import flat
+from fedmem.privacy.mechanism_tests import (
     Release,
     batch_statistics,
     mean_squares,
@@ -33,7 +34,6 @@ from fedmem.mechanism_tests import (
     p_of_variance,
     projections,
 )
-from fedmem.modalities.loss import example_losses
 
 if TYPE_CHECKING:
     import torch

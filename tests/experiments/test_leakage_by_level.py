@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from fedmem.contracts.types import FINAL, Measurement, Reading
+from fedmem.privacy.secure_aggregation import again, by_size
 from fedmem.probes._leaks import summed_up
-from fedmem.sums import again, by_size
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "leakage_by_level"

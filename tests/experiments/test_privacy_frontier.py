@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 import fedmem
-from fedmem import privacy
-from fedmem.accounting import promise
 from fedmem.contracts.types import Participation
+from fedmem.privacy import mechanisms
+from fedmem.privacy.accounting import promise
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "privacy_frontier"
 
@@ -94,7 +94,7 @@ def test_the_noise_of_every_place_meets_its_target(modules: SimpleNamespace, pla
             for round in range(1, scenario.rounds + 1)
         ]
         bank = SimpleNamespace(participation=there)
-        own = [*privacy.of_scenario(scenario), *privacy.of_records(scenario, bank, scenario.rounds).values()]
+        own = [*mechanisms.of_scenario(scenario), *mechanisms.of_records(scenario, bank, scenario.rounds).values()]
         found[target] = min((promise(one.releases).epsilon for one in own), default=math.inf)
     assert 7.5 < found[8.0] <= 8.0
     assert math.isinf(found[math.inf])

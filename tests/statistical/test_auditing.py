@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fedmem.accounting import gaussian_epsilon
-from fedmem.auditing import (
+from fedmem.privacy.accounting import gaussian_epsilon
+from fedmem.privacy.epsilon_bounds import (
     Audited,
     epsilon_by_split,
     epsilon_of_counts,

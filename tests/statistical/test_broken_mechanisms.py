@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.accounting import Releases
-from fedmem.auditing import Audited, permitted
 from fedmem.contracts.types import View
 from fedmem.estimators.audit import Audit
+from fedmem.privacy.accounting import Releases
+from fedmem.privacy.epsilon_bounds import Audited, permitted
 from strategies._rule import Round
 from strategies.dp_fedavg import PrivateAveraging
 from tests.banks import make_view

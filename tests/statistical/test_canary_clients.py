@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.accounting import Releases, promise
 from fedmem.contracts.types import Measurement, Reading, Transition
-from fedmem.directions import CanaryClients
+from fedmem.privacy.accounting import Releases, promise
+from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.probes.canary_clients import DirectionAudit
 from strategies._rule import Arrays, Round
 from strategies.dp_adaptive import AdaptiveClipping

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.accounting import Adjacency, Releases
-from fedmem.auditing import Audited, permitted
 from fedmem.catalogue import kind_of
 from fedmem.contracts.components import PersonalClient, PrivateAlgorithm
 from fedmem.contracts.types import EVERYWHERE, FINAL, AuditSet, Bank, IntArray, Level, Measurement, Reading
-from fedmem.coverage import reads_sizes
-from fedmem.credit import canaries
 from fedmem.errors import ComponentError, Problem
 from fedmem.estimators.audit import Audit
-from fedmem.guarantee import Guarantee
-from fedmem.privacy import SOURCE, Mechanism, adds_noise, of_records, of_scenario, participations
+from fedmem.privacy.accounting import Adjacency, Releases
+from fedmem.privacy.amplification import canaries
+from fedmem.privacy.coverage import reads_sizes
+from fedmem.privacy.epsilon_bounds import Audited, permitted
+from fedmem.privacy.guarantee import Guarantee
+from fedmem.privacy.mechanisms import SOURCE, Mechanism, adds_noise, of_records, of_scenario, participations
 
 PERMITTED = "epsilon_hat.permitted"
 """What is promised to the neighbours that an audit compared, at its delta."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from fedmem.catalogue import kind_of
 from fedmem.contracts.components import PrivateAlgorithm
-from fedmem.coverage import declaration, uncovered_by_clients
 from fedmem.errors import Problem
-from fedmem.privacy import adds_noise, large_delta, noise_at_clients
+from fedmem.privacy.coverage import declaration, uncovered_by_clients
+from fedmem.privacy.mechanisms import adds_noise, large_delta, noise_at_clients
 
 
 def record_adjacency(client: Any, privacy: Any) -> Iterator[Problem]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError
-from fedmem.loss_profiles import Pair, composed_epsilon, profile
+from fedmem.privacy.loss_profiles import Pair, composed_epsilon, profile
 
 Sampling = Literal["poisson", "fixed_size", "everyone", "tree"]
 Unit = Literal["record", "client"]
@@ -129,7 +129,7 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
     - `rdp`: Rényi differential privacy, by dp-accounting; for cohorts of a fixed size the bound for sampling without
       replacement (Wang, Balle and Kasiviswanathan, 2019), at z / 2 for `zero_out` and `replace` alike;
     - `prv`: privacy random variables, composed by Fourier transform, by Opacus (Gopi, Lee and Wutschitz, 2021);
-    - `pld`: privacy loss distributions of the worst pair of neighbours (`fedmem.loss_profiles`), composed by
+    - `pld`: privacy loss distributions of the worst pair of neighbours (`fedmem.privacy.loss_profiles`), composed by
       dp-accounting (Doroshenko et al., 2022);
     - `gaussian`: exact for `everyone` and `tree`. For the others as if nobody were sampled, which holds as well, since
       sampling only helps; below the others where there is little noise.

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.accounting import Accountant, Releases, promise
-from fedmem.auditing import FEWEST_DIMENSIONS
 from fedmem.contracts.components import PrivateAlgorithm
 from fedmem.contracts.types import Federation, IntArray
-from fedmem.coverage import pause_of
 from fedmem.errors import Problem, ScenarioError
-from fedmem.privacy import noise_of, record_neighbours
+from fedmem.privacy.accounting import Accountant, Releases, promise
+from fedmem.privacy.coverage import pause_of
+from fedmem.privacy.epsilon_bounds import FEWEST_DIMENSIONS
+from fedmem.privacy.mechanisms import noise_of, record_neighbours
 
 
 def is_open(client: Any) -> bool:

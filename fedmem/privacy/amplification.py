@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fedmem.accounting import Adjacency, Sampling
 from fedmem.catalogue import kind_of, nested
-from fedmem.coverage import declaration, pause_of, sampler_reads
-from fedmem.directions import CanaryClients
 from fedmem.errors import ComponentError
+from fedmem.privacy.accounting import Adjacency, Sampling
+from fedmem.privacy.canary_clients import CanaryClients
+from fedmem.privacy.coverage import declaration, pause_of, sampler_reads
 
 
 @dataclass(frozen=True, kw_only=True)

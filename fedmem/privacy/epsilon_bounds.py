@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from fedmem.accounting import Adjacency, Releases, Unit, gaussian_epsilon, promise
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.errors import ComponentError
 from fedmem.estimation.statistics import clopper_pearson
-from fedmem.guarantee import Guarantee
+from fedmem.privacy.accounting import Adjacency, Releases, Unit, gaussian_epsilon, promise
+from fedmem.privacy.guarantee import Guarantee
 
 Claim = Literal["bound", "estimate"]
 

@@ -1,0 +1,1 @@
+"""Guarantees: mechanisms, accounting, amplification, and audits of them."""
