@@ -17,13 +17,13 @@ from benchmarks import workloads
 from benchmarks.contender import Trained, write
 from benchmarks.plan import Arrays
 from benchmarks.workloads import Workload
-from fedmem import training
 from fedmem.bank import simulate
 from fedmem.federation import build
 from fedmem.joining import Simulated
 from fedmem.scenario import Save
 from fedmem.sharded import train as train_sharded
 from fedmem.shards import claim
+from fedmem.training import stacked
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "W1": workloads.perceptron,
@@ -118,7 +118,7 @@ def _counted() -> Iterator[list[float]]:
 
     own = [
         (kind, name, vars(kind)[name])
-        for kind in (training.Executor, *training.Executor.__subclasses__())
+        for kind in (stacked.Executor, *stacked.Executor.__subclasses__())
         for name in ("train_all", "attempt_all", "logits")
         if name in vars(kind)
     ]

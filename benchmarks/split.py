@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks import workloads
-from fedmem import bank, training, work
+from fedmem import bank
 from fedmem.bank import simulate
 from fedmem.engines import _in_step
 from fedmem.engines import lockstep as _lockstep
 from fedmem.federation import build
+from fedmem.training import client_work, stacked
 from strategies import fedavg
 
 lockstep: Any = _lockstep
@@ -27,14 +28,14 @@ RUNS = 16
 Part = tuple[str, Any, str]
 
 PARTS: list[Part] = [
-    ("local steps", training.Stacked, "_all_steps"),
-    ("stacking and unstacking", training.Stacked, "train_all"),
-    ("rows and batches of each client", work.LocalWork, "of"),
+    ("local steps", stacked.Stacked, "_all_steps"),
+    ("stacking and unstacking", stacked.Stacked, "train_all"),
+    ("rows and batches of each client", client_work.LocalWork, "of"),
     ("aggregation by the rule", fedavg.FederatedAveraging, "rule"),
     ("arrays of the cohort for the rule", lockstep, "_stacked_round"),
     ("reading messages, writing replies", lockstep.Lockstep, "_answer"),
     ("Flower's strategy and Observed", _in_step, "in_step"),
-    ("logits of the models looked at", training.Stacked, "logits"),
+    ("logits of the models looked at", stacked.Stacked, "logits"),
     ("margins, ranks and quantiles", bank, "evidence_of"),
     ("margins, ranks and quantiles", bank, "rank_of"),
     ("probes", bank._Observer, "_probe"),

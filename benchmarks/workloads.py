@@ -15,7 +15,7 @@ from fedmem.bank import simulate
 from fedmem.contracts.types import Dataset, Examples, Federation
 from fedmem.federation import build
 from fedmem.scenario import Scenario
-from fedmem.work import LocalWork, Task
+from fedmem.training.client_work import LocalWork, Task
 
 
 @dataclass(frozen=True, kw_only=True)

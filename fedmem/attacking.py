@@ -17,8 +17,8 @@ from fedmem.contracts.types import IntArray, Params
 from fedmem.contracts.validation import reconstructed
 from fedmem.errors import TargetError
 from fedmem.modalities.images import assign, psnr, squared_errors
-from fedmem.model_checks import frozen
 from fedmem.seeding import stream
+from fedmem.training.model_checks import frozen
 
 if TYPE_CHECKING:
     from torch import nn

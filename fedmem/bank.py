@@ -31,7 +31,6 @@ from fedmem.guards.guarding import Guard
 from fedmem.holders import Holders
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
-from fedmem.outgoing import Outgoing
 from fedmem.pilot import follow
 from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.mechanisms import adds_noise
@@ -40,9 +39,10 @@ from fedmem.processes import lend
 from fedmem.roster import Pilot
 from fedmem.seeding import stream
 from fedmem.speed import device_of, hold_on_to_memory, is_stacked, server_of, workers_of
-from fedmem.spread import Spread
-from fedmem.training import Executor, LocalWork, OneByOne, Stacked
-from fedmem.work import pick
+from fedmem.training.client_work import pick
+from fedmem.training.defended_updates import Outgoing
+from fedmem.training.stacked import Executor, LocalWork, OneByOne, Stacked
+from fedmem.training.worker_pool import Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

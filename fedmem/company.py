@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fedmem.memory import Room
     from fedmem.processes import Crew, Tell
     from fedmem.scenario import Scenario
-    from fedmem.training import Executor
+    from fedmem.training.stacked import Executor
 
 TOGETHER = 64
 """Runs of several scenarios that advance together, at most: stacks are full by then, and a kill undoes little."""

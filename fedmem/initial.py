@@ -11,8 +11,8 @@ from fedmem.contracts.types import Dataset, Params
 from fedmem.contracts.validation import a_kind, logits_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
-from fedmem.model_checks import frozen, interaction
 from fedmem.seeding import stream
+from fedmem.training.model_checks import frozen, interaction
 
 if TYPE_CHECKING:
     from torch import nn

@@ -37,7 +37,7 @@ def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> in
     import torch
     from torch import nn
 
-    from fedmem.per_example import Layers, by_ghost, one_by_one
+    from fedmem.training.per_example import Layers, by_ghost, one_by_one
 
     model = federation.model
     held = sum(value.numel() for value in model.parameters())

@@ -17,8 +17,8 @@ from fedmem import kept
 from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem, ScenarioError
 from fedmem.guards.guarding import Guard
-from fedmem.hardware import memory_bytes
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
+from fedmem.training.devices import memory_bytes
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import RunError
 from fedmem.roster import Pilot
 from fedmem.speed import server_of
-from fedmem.training import Executor
-from fedmem.work import LocalWork
+from fedmem.training.client_work import LocalWork
+from fedmem.training.stacked import Executor
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fedmem.joining import Simulated
     from fedmem.scenario import Scenario
     from fedmem.shards import Shards
-    from fedmem.training import Executor
+    from fedmem.training.stacked import Executor
 
 
 def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, progress: Progress | None = None) -> Path:
@@ -184,7 +184,7 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
     from fedmem.gallery import write_sheets
     from fedmem.results import write_run
     from fedmem.sharded import Division, train
-    from fedmem.training import stack
+    from fedmem.training.stacked import stack
 
     scenario, federation = job.scenario, job.federation
     if shards is None:

@@ -20,11 +20,11 @@ from fedmem.processes import Alone, Crew, Forks, Tell
 from fedmem.provenance import code, components_of, files_of, modules_of, versions
 from fedmem.roster import Pilot
 from fedmem.shards import Dropped, Shards, divide, name_of
-from fedmem.training import Executor
+from fedmem.training.stacked import Executor
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario
-    from fedmem.training import Executor
+    from fedmem.training.stacked import Executor
 
 _NO_NUMBERS = ("workers", "shard", "memory", "address", "seconds_per_client")
 """Settings of speed that leave the numbers as they are to the last bit."""

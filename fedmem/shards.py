@@ -37,7 +37,7 @@ from fedmem.joining import Lost, Simulated
 from fedmem.results import write_params, writing
 from fedmem.roster import Picked, Pilot
 from fedmem.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
-from fedmem.training import stack
+from fedmem.training.stacked import stack
 
 Made = Mapping[str, str]
 """All that the numbers of a shard depend on, by name."""

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from fedmem.contracts.types import AuditSet, Evidence, Examples, Params, References, Transition
 from fedmem.evidence import evidence_of, rank_of
-from fedmem.model_checks import mismatch, running_statistics
 from fedmem.observe import OnError, checked_on_error
+from fedmem.training.model_checks import mismatch, running_statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ class Watch:
         on_error: OnError = "raise",
     ) -> None:
         from fedmem.clients.sgd import Sgd
-        from fedmem.training import OneByOne
+        from fedmem.training.stacked import OneByOne
 
         self.on_error = checked_on_error(on_error)
         self._model = model

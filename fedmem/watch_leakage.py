@@ -13,9 +13,9 @@ from fedmem.attacking import Images, Known, scores, target_of
 from fedmem.contracts.components import ReconstructionAttack
 from fedmem.contracts.types import Level, Params, Transition
 from fedmem.contracts.validation import reconstructed
-from fedmem.model_checks import mismatch
 from fedmem.observe import OnError, checked_on_error
 from fedmem.seeding import stream
+from fedmem.training.model_checks import mismatch
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem import per_example, training
 from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.training import per_example
+from fedmem.training import stacked as training
 from strategies import _private, dp_adaptive, dp_fedavg, dp_ftrl
 from strategies._geometry import norms, over, sound, updates
 from strategies._rule import weighted_mean

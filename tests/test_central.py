@@ -15,8 +15,8 @@ from fedmem.contracts.types import Federation
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
 from fedmem.running import run
-from fedmem.training import OneByOne
-from fedmem.work import LocalWork
+from fedmem.training.client_work import LocalWork
+from fedmem.training.stacked import OneByOne
 from tests.tiny import TINY, tiny
 
 FEDERATED: dict[str, Any] = {

@@ -19,7 +19,7 @@ from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from fedmem.evidence import losses, margins_of
 from fedmem.federation import build
-from fedmem.training import LocalWork, OneByOne
+from fedmem.training.stacked import LocalWork, OneByOne
 from tests.engines.test_seams import same, watched
 from tests.tiny import tiny
 

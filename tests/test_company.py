@@ -25,8 +25,8 @@ from fedmem.results import read
 from fedmem.running import run
 from fedmem.scenario import Scenario
 from fedmem.sharded import digest
-from fedmem.training import Stacked
-from fedmem.work import Done, LocalWork, Work
+from fedmem.training.client_work import Done, LocalWork, Work
+from fedmem.training.stacked import Stacked
 from strategies._rule import Arrays, Round, RuleStrategy
 from tests.test_sharded import written
 from tests.tiny import tiny

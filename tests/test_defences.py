@@ -18,8 +18,8 @@ from fedmem.defences.prune import Prune
 from fedmem.defences.quantise import Quantise
 from fedmem.errors import ScenarioError
 from fedmem.federation import build
-from fedmem.outgoing import Outgoing, Place
-from fedmem.training import LocalWork, OneByOne, Stacked
+from fedmem.training.defended_updates import Outgoing, Place
+from fedmem.training.stacked import LocalWork, OneByOne, Stacked
 from tests.engines.test_seams import Everything, watched
 from tests.tiny import tiny
 
@@ -138,7 +138,7 @@ def test_noise_has_the_standard_deviation_that_it_says() -> None:
     """The variance of n normal numbers, times (n - 1) / sigma^2, is chi-squared."""
     from scipy import stats
 
-    from fedmem.outgoing import Outgoing, Place
+    from fedmem.training.defended_updates import Outgoing, Place
 
     model = {"w": torch.zeros(100_000)}
     noise = Outgoing([Noise(multiplier=0.3, norm=0.5)], seed=1)
@@ -157,7 +157,7 @@ def test_the_server_is_sent_what_is_clipped_and_the_client_keeps_what_it_trained
     scenario = tiny(defences=[{"kind": "clip", "norm": 0.05}, {"kind": "quantise", "bits": 3}], rounds=2)
     federation, seen = build(scenario), Everything()
     from fedmem.engines.lockstep import Lockstep
-    from fedmem.outgoing import Outgoing
+    from fedmem.training.defended_updates import Outgoing
 
     work = LocalWork(federation, scenario.client, scenario.seed)
     out = Outgoing(scenario.defences, scenario.seed)

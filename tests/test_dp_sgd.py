@@ -23,13 +23,13 @@ from fedmem.contracts.types import FINAL, Examples, Participation
 from fedmem.federation import build
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
-from fedmem.per_example import NOISE, SPENT, ClippedSums, Layers, Noise, clipped_sums
 from fedmem.privacy import mechanisms
 from fedmem.privacy.accounting import Releases, epsilon_of_spent, promise
 from fedmem.seeding import Streams
-from fedmem.spread import Spread
-from fedmem.training import OneByOne, Stacked
-from fedmem.work import Task
+from fedmem.training.client_work import Task
+from fedmem.training.per_example import NOISE, SPENT, ClippedSums, Layers, Noise, clipped_sums
+from fedmem.training.stacked import OneByOne, Stacked
+from fedmem.training.worker_pool import Spread
 from tests.tiny import tiny
 
 WIDE = 1100

@@ -14,7 +14,7 @@ from fedmem.catalogue import kinds
 from fedmem.contracts.types import FINAL
 from fedmem.estimation.estimates import estimate
 from fedmem.planning import plan
-from fedmem.training import OneByOne, Stacked
+from fedmem.training.stacked import OneByOne, Stacked
 from tests.tiny import TINY, sampled, tiny
 
 CANARIES = TINY["injections"][0]

@@ -17,7 +17,7 @@ from fedmem.contracts.types import AuditSet, Bank, Examples, Params, References,
 from fedmem.evidence import evidence_of, losses, rank_of
 from fedmem.modalities.loss import example_losses, mean_loss
 from fedmem.tables import evidence_rows, read_evidence, write_readings
-from fedmem.training import Executor, OneByOne, Stacked, Task
+from fedmem.training.stacked import Executor, OneByOne, Stacked, Task
 
 V, L = 5, 6
 

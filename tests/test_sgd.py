@@ -11,7 +11,7 @@ from torch import nn
 
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import Examples, Params
-from fedmem.training import OneByOne, Stacked, Task, Trained
+from fedmem.training.stacked import OneByOne, Stacked, Task, Trained
 
 
 def network() -> nn.Module:

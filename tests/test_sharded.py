@@ -27,7 +27,7 @@ from fedmem.running import run
 from fedmem.scenario import Scenario
 from fedmem.sharded import Ledger, train_all
 from fedmem.shards import Dropped, divide, kept_runs, place_of
-from fedmem.training import OneByOne, Work
+from fedmem.training.stacked import OneByOne, Work
 from tests.tiny import tiny
 
 needs_forks = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")

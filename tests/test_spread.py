@@ -21,8 +21,8 @@ from fedmem.clients.sgd import Sgd
 from fedmem.errors import RunError
 from fedmem.federation import build
 from fedmem.scenario import Scenario
-from fedmem.spread import ROOM, Spread
-from fedmem.training import Done, LocalWork, OneByOne, Work
+from fedmem.training.stacked import Done, LocalWork, OneByOne, Work
+from fedmem.training.worker_pool import ROOM, Spread
 from tests.tiny import tiny
 from tests.toys import Secretive
 

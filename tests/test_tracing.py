@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmem.tracing import Tape, Traced
+from fedmem.training.tracing import Tape, Traced
 
 
 def busy(given: dict[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -17,7 +17,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import ClientState, Outcome
 from fedmem.contracts.types import Examples, Params
 from fedmem.federation import build
-from fedmem.training import STACK_BYTES, LocalWork, OneByOne, Stacked, Task, _of_labels
+from fedmem.training.stacked import STACK_BYTES, LocalWork, OneByOne, Stacked, Task, _of_labels
 from tests.tiny import tiny
 from tests.toys import Carrying
 

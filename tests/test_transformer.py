@@ -16,7 +16,7 @@ from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.language_model import causal
 from fedmem.models.transformer import Transformer
-from fedmem.training import OneByOne, Stacked, Task
+from fedmem.training.stacked import OneByOne, Stacked, Task
 
 VOCABULARY, LENGTH = 11, 9
 

@@ -16,7 +16,7 @@ from fedmem.estimators.exposure import null_mean
 from fedmem.evidence import evidence_of, rank_of
 from fedmem.modalities.text.prefix_tree import Scored
 from fedmem.modalities.text.windows import told
-from fedmem.training import OneByOne
+from fedmem.training.stacked import OneByOne
 from tests.lab import Lab
 from tests.language import RUNS, VOCABULARY, Recurrent, digits, example, text_federation
 

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from fedmem.contracts.components import ClientState, Outcome, Schedule
 from fedmem.contracts.types import IntArray, Params
-from fedmem.updates import clipped
+from fedmem.training.updates import clipped
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from annotated_types import Gt, Le
 from fedmem.clients._local import LocalSgd
 from fedmem.contracts.components import ClientState, Outcome
 from fedmem.contracts.types import Params
-from fedmem.updates import pruned
+from fedmem.training.updates import pruned
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from annotated_types import Gt
 
 from fedmem.contracts.components import Draws
 from fedmem.contracts.types import Params
-from fedmem.updates import clipped
+from fedmem.training.updates import clipped
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 
 from fedmem.contracts.components import Draws
 from fedmem.contracts.types import Params
-from fedmem.updates import pruned
+from fedmem.training.updates import pruned
 
 
 @dataclass(frozen=True, kw_only=True)

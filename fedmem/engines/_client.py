@@ -37,10 +37,10 @@ from fedmem.engines._letters import (
 )
 from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.observe import TRACE, params_of
-from fedmem.outgoing import Outgoing
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.scenario import parse_scenario
-from fedmem.training import LocalWork, OneByOne, Task
+from fedmem.training.defended_updates import Outgoing
+from fedmem.training.stacked import LocalWork, OneByOne, Task
 
 if TYPE_CHECKING:
     from fedmem.scenario import Scenario

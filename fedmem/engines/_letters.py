@@ -15,7 +15,7 @@ from fedmem.contracts.types import Federation, Params
 from fedmem.errors import RunError
 from fedmem.modalities.loss import UNASKED, mean_loss
 from fedmem.observe import params_of
-from fedmem.work import Task, Trained
+from fedmem.training.client_work import Task, Trained
 from strategies._rule import OFFER
 
 FAILED = 2

@@ -58,7 +58,7 @@ from fedmem.joining import Lost
 from fedmem.observe import TRACE, Watcher, not_finite, params_of
 from fedmem.roster import Pilot, Roster, rosters
 from fedmem.speed import cores
-from fedmem.work import LocalWork, Task, Trained, Work
+from fedmem.training.client_work import LocalWork, Task, Trained, Work
 from strategies._rule import OFFER
 
 if TYPE_CHECKING:

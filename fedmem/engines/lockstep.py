@@ -28,8 +28,8 @@ from fedmem.joining import Lost
 from fedmem.observe import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
 from fedmem.privacy.amplification import canaries_of
 from fedmem.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
-from fedmem.training import Executor
-from fedmem.work import Done, LocalWork, Work, pick, stack
+from fedmem.training.client_work import Done, LocalWork, Work, pick, stack
+from fedmem.training.stacked import Executor
 from strategies._rule import Round, wrong_models
 
 if TYPE_CHECKING:

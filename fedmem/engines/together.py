@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
 from fedmem.engines._flower import in_process
 from fedmem.modalities.text.language_model import CausalModel
-from fedmem.training import Done, Executor, Work
+from fedmem.training.stacked import Done, Executor, Work
 
 JOINED_BYTES = 1 << 28
 """Inputs of different federations that are copied side by side, at most, so that their clients can share a stack."""

@@ -12,7 +12,7 @@ from fedmem import catalogue
 from fedmem.bank import Simulated, simulate
 from fedmem.contracts.types import Params
 from fedmem.federation import build
-from fedmem.outgoing import Outgoing, Place
+from fedmem.training.defended_updates import Outgoing, Place
 from tests.tiny import tiny
 
 every_defence = pytest.mark.parametrize("kind", catalogue.kinds("defence"))

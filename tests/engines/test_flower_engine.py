@@ -24,7 +24,7 @@ from fedmem.errors import ComponentError, RunError
 from fedmem.federation import build
 from fedmem.observe import TRACE
 from fedmem.scenario import Scenario
-from fedmem.training import LocalWork, OneByOne
+from fedmem.training.stacked import LocalWork, OneByOne
 from tests.tiny import tiny
 
 # processes and sockets that Ray leaves to the collector

@@ -14,7 +14,7 @@ from fedmem.contracts.types import Params, Transition
 from fedmem.engines.lockstep import Lockstep
 from fedmem.federation import build
 from fedmem.scenario import Scenario
-from fedmem.training import LocalWork, OneByOne, Stacked
+from fedmem.training.stacked import LocalWork, OneByOne, Stacked
 from strategies._rule import Round
 from tests import toys
 from tests.tiny import tiny

@@ -29,11 +29,11 @@ from fedmem.guards.guarding import NOT_OURS, Guard, describe, part_name
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.modalities.loss import UNASKED, mean_loss
 from fedmem.modalities.text.language_model import CausalModel, causal
-from fedmem.outgoing import Outgoing, Place
-from fedmem.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy, spent
 from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
-from fedmem.tracing import Traced
-from fedmem.work import Done, LocalWork, Task, Trained, Work, pick, stack
+from fedmem.training.client_work import Done, LocalWork, Task, Trained, Work, pick, stack
+from fedmem.training.defended_updates import Outgoing, Place
+from fedmem.training.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy, spent
+from fedmem.training.tracing import Traced
 
 __all__ = ["Done", "Executor", "LocalWork", "OneByOne", "Stacked", "Task", "Trained", "Work", "stack"]
 

@@ -20,8 +20,8 @@ from torch.func import functional_call
 from fedmem.contracts.components import PerExample
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import example_losses
-from fedmem.model_checks import TOLERANCE, shaken
 from fedmem.seeding import Streams
+from fedmem.training.model_checks import TOLERANCE, shaken
 
 NOISE = "noise of local steps"
 """The streams of the noise: one for each run, round and client, from which its steps are drawn in turn."""

@@ -26,10 +26,10 @@ from fedmem.contracts.types import FloatArray, Params
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard, PartError, describe, remember, trace_of, with_trace
 from fedmem.guards.time_limit import TimeLimitError, escape_by
-from fedmem.outgoing import Place
 from fedmem.processes import fork
-from fedmem.training import OneByOne, gathered
-from fedmem.work import Done, Work, pick, stack
+from fedmem.training.client_work import Done, Work, pick, stack
+from fedmem.training.defended_updates import Place
+from fedmem.training.stacked import OneByOne, gathered
 
 GRAIN = 64
 """Bytes to which every array in shared memory is aligned."""

@@ -13,8 +13,8 @@ from fedmem.contracts.components import ClientAlgorithm, Outcome
 from fedmem.contracts.types import BoolArray, Federation, FloatArray, IntArray, Params
 from fedmem.contracts.validation import batches_of
 from fedmem.guards.guarding import Guard
-from fedmem.outgoing import Place
 from fedmem.seeding import Streams
+from fedmem.training.defended_updates import Place
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from fedmem.contracts.types import Params
 from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams
-from fedmem.updates import parted
+from fedmem.training.updates import parted
 
 
 @dataclass(frozen=True, kw_only=True)

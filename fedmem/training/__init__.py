@@ -1,0 +1,1 @@
+"""Local work of clients: one by one, stacked, or in worker processes."""
