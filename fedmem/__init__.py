@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fedmem.attacking import Known as Known
     from fedmem.attacking import attack as attack
     from fedmem.comparing import compare as compare
-    from fedmem.fetching import fetch as fetch
+    from fedmem.datasets._published import fetch as fetch
     from fedmem.observe import Observed as Observed
     from fedmem.results import read as read
     from fedmem.running import measure as measure
@@ -31,7 +31,7 @@ _HOME = {
     "plan": "fedmem.planning",
     "measure": "fedmem.running",
     "read": "fedmem.results",
-    "fetch": "fedmem.fetching",
+    "fetch": "fedmem.datasets._published",
     "Observed": "fedmem.observe",
     "Watch": "fedmem.watch",
     "WatchLeakage": "fedmem.watch_leakage",

@@ -408,15 +408,15 @@ def fetch(
 ) -> None:
     """Fetch a published data set into the cache folder, or list what can be fetched and what is there."""
     with _reporting():
-        from fedmem import fetching
+        from fedmem.datasets import _published
 
         if name is not None:
-            folder = fetching.fetch(name, force=force, tell=lambda line: typer.echo(line, err=True))
+            folder = _published.fetch(name, force=force, tell=lambda line: typer.echo(line, err=True))
             typer.echo(str(folder))
             return
-        for item in fetching.published().values():
-            typer.echo(f"{item.name:14}  {fetching.state(item):8}  {item.licence}")
-        typer.echo(f"Cache folder (FEDMEM_CACHE): {fetching.cache_folder()}")
+        for item in _published.published().values():
+            typer.echo(f"{item.name:14}  {_published.state(item):8}  {item.licence}")
+        typer.echo(f"Cache folder (FEDMEM_CACHE): {_published.cache_folder()}")
 
 
 @app.command("attack")

@@ -41,9 +41,9 @@ def published(incomplete: str) -> list[str]:
     >>> "mnist5k" in published("mn")
     True
     """
-    from fedmem import fetching
+    from fedmem.datasets import _published
 
-    return _beginning(incomplete, fetching.published())
+    return _beginning(incomplete, _published.published())
 
 
 def scenarios(incomplete: str) -> list[str]:

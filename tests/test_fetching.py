@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fedmem import fetching, sources
 from fedmem.cli import app
-from fedmem.datasets import mnist5k
+from fedmem.datasets import _published, _sources, mnist5k
+from fedmem.datasets._sources import DebianPackage, NpmPackage, PythonPackage, PythonSource, Unavailable, Web, members
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.datasets.mnist5k import Mnist5k
 from fedmem.errors import ComponentError, FedmemError, ScenarioError
-from fedmem.sources import DebianPackage, NpmPackage, PythonPackage, PythonSource, Unavailable, Web, members
 from tests.published import made_files, on_disk, pretend, put_in_cache
 
 
@@ -52,7 +51,7 @@ def test_the_first_source_that_has_it_is_the_last_that_is_asked(cache, tmp_path,
     good, never = on_disk("mnist5k", tmp_path / "good"), on_disk("mnist5k", tmp_path / "never")
     pretend("mnist5k", monkeypatch, bad, good, never)
     heard = []
-    folder = fetching.fetch("mnist5k", tell=heard.append)
+    folder = _published.fetch("mnist5k", tell=heard.append)
     assert heard[0] == "nowhere …"
     assert heard[1].startswith("  no: file://")
     assert heard[2:] == ["folder good …"]
@@ -65,11 +64,11 @@ def test_when_all_fail_each_says_why(cache, tmp_path, monkeypatch):
     wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.test")
     item = pretend("adult", monkeypatch, missing, wrong)
     with pytest.raises(FedmemError, match="any of its 2 sources") as caught:
-        fetching.fetch("adult")
+        _published.fetch("adult")
     assert re.search(r"\n  nowhere: .*No such file", str(caught.value))
     assert re.search(r"\n  folder wrong: its adult.test is not the published one \(sha256 \w{64}", str(caught.value))
     assert everything_in(cache) == []
-    assert fetching.state(item) == "missing"
+    assert _published.state(item) == "missing"
 
 
 def test_a_source_that_forgets_a_file_is_no_source(cache, tmp_path, monkeypatch):
@@ -77,12 +76,12 @@ def test_a_source_that_forgets_a_file_is_no_source(cache, tmp_path, monkeypatch)
     some = replace(whole, files={"images-idx3-ubyte": whole.files["images-idx3-ubyte"]})
     pretend("mnist5k", monkeypatch, some)
     with pytest.raises(FedmemError, match=r"labels-idx1-ubyte is not the published one \(sha256 of no file"):
-        fetching.fetch("mnist5k")
+        _published.fetch("mnist5k")
 
 
 def test_an_unknown_name_is_told_what_there_is():
     with pytest.raises(ScenarioError, match="did you mean 'mnist5k'"):
-        fetching.fetch("mnist5")
+        _published.fetch("mnist5")
 
 
 # Nothing half done
@@ -103,9 +102,9 @@ class Breaking:
 def test_an_interrupted_download_leaves_nothing(cache, monkeypatch):
     item = pretend("fashion_mnist", monkeypatch, Breaking())
     with pytest.raises(KeyboardInterrupt):
-        fetching.fetch("fashion_mnist")
+        _published.fetch("fashion_mnist")
     assert everything_in(cache) == []
-    assert fetching.state(item) == "missing"
+    assert _published.state(item) == "missing"
     with pytest.raises(ComponentError, match="run: fedmem fetch fashion_mnist"):
         FashionMnist().load(np.random.default_rng(0))
 
@@ -133,10 +132,10 @@ def test_a_stop_between_two_files_is_seen(cache, tmp_path, monkeypatch):
         moved.append(target)
         move(source, target)
 
-    monkeypatch.setattr(fetching.os, "replace", once)
+    monkeypatch.setattr(_published.os, "replace", once)
     with pytest.raises(KeyboardInterrupt):
-        fetching.fetch("adult")
-    assert fetching.state(item) == "missing"
+        _published.fetch("adult")
+    assert _published.state(item) == "missing"
 
 
 def test_a_failed_second_fetch_keeps_the_first(cache, tmp_path, monkeypatch):
@@ -144,8 +143,8 @@ def test_a_failed_second_fetch_keeps_the_first(cache, tmp_path, monkeypatch):
     wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.data")
     item = pretend("adult", monkeypatch, wrong)
     with pytest.raises(FedmemError):
-        fetching.fetch("adult", force=True)
-    assert fetching.state(item) == "whole"
+        _published.fetch("adult", force=True)
+    assert _published.state(item) == "whole"
 
 
 # No changed byte
@@ -164,13 +163,13 @@ def test_one_flipped_bit_in_any_file_is_refused_and_mended(kind, cache, tmp_path
         with pytest.raises(ComponentError, match=rf"{file} is damaged.*run: fedmem fetch {kind} --force") as caught:
             loader.load(np.random.default_rng(0))
         assert caught.value.path == "dataset"
-        assert fetching.state(item) == "damaged"
-        fetching.fetch(kind, force=True)
+        assert _published.state(item) == "damaged"
+        _published.fetch(kind, force=True)
 
 
 def test_after_the_fetch_nothing_is_asked(cache, tmp_path, monkeypatch):
     pretend("mnist5k", monkeypatch, on_disk("mnist5k", tmp_path / "good"))
-    fetching.fetch("mnist5k")
+    _published.fetch("mnist5k")
 
     def refuse(*_, **__):
         raise AssertionError("loading must not ask for anything")
@@ -178,7 +177,7 @@ def test_after_the_fetch_nothing_is_asked(cache, tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setattr("subprocess.run", refuse)
     monkeypatch.setattr("socket.socket.connect", refuse)
-    fetching.fetch("mnist5k")
+    _published.fetch("mnist5k")
     assert len(Mnist5k(test=50).load(np.random.default_rng(0)).train) == 150
 
 
@@ -209,7 +208,7 @@ def clients(monkeypatch):
                 leave(command, Path(cwd))
             return subprocess.CompletedProcess(command, status, "", says)
 
-        monkeypatch.setattr(sources.subprocess, "run", run)
+        monkeypatch.setattr(_sources.subprocess, "run", run)
         return calls
 
     return install
@@ -322,7 +321,7 @@ def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatc
     item = replace(pretend("mnist5k", monkeypatch, source), convert=mnist5k._convert)
     monkeypatch.setattr(Mnist5k, "published", item)
     with pytest.raises(FedmemError, match="text: what it brought cannot be read"):
-        fetching.fetch("mnist5k")
+        _published.fetch("mnist5k")
 
 
 # The table of what can be fetched
@@ -331,7 +330,7 @@ def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatc
 def test_every_published_data_set_is_found_by_its_kind():
     from fedmem import catalogue
 
-    for name, item in fetching.published().items():
+    for name, item in _published.published().items():
         assert catalogue.load("dataset", name).published is item
         assert item.licence
         assert all(re.fullmatch(r"[0-9a-f]{64}", checksum) for checksum in item.files.values())
@@ -378,12 +377,12 @@ def test_real_files_where_they_have_been_fetched(kind, shape):
     from fedmem import catalogue
 
     cls = catalogue.load("dataset", kind)
-    folder = fetching.cache_folder() / kind
+    folder = _published.cache_folder() / kind
     if not all((folder / file).is_file() for file in cls.published.files):
         pytest.skip(f"{kind} is not fetched here")
     data = cls(rows=500, test=100).load(np.random.default_rng(0))
     assert data.train.inputs.shape == (500, *shape)
     assert (
-        hashlib.sha256(fetching.read(cls.published, file := next(iter(cls.published.files)))).hexdigest()
+        hashlib.sha256(_published.read(cls.published, file := next(iter(cls.published.files)))).hexdigest()
         == (cls.published.files[file])
     )

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fedmem import fetching
 from fedmem.attacks._labels import distinct_labels, guess_labels, infer_labels, last_bias, single_label
 from fedmem.contracts.types import Examples, FloatArray, IntArray
+from fedmem.datasets import _published
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.errors import RunError
 from tests.lab import gradient_of, parameters
@@ -21,7 +21,7 @@ from tests.lab import gradient_of, parameters
 
 @cache
 def clothes() -> Examples:
-    folder = fetching.cache_folder() / "fashion_mnist"
+    folder = _published.cache_folder() / "fashion_mnist"
     if not all((folder / file).is_file() for file in FashionMnist.published.files):
         pytest.skip("fashion_mnist is not fetched here")
     return FashionMnist(rows=1000, test=10).load(np.random.default_rng(0)).train

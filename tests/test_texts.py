@@ -7,8 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from fedmem import fetching
-from fedmem.datasets import shakespeare, sotu
+from fedmem.datasets import _published, shakespeare, sotu
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.datasets.sotu import Sotu
 from fedmem.datasets.table import Table
@@ -169,10 +168,10 @@ def test_a_damaged_package_is_told(tmp_path, monkeypatch):
 
 
 def test_what_ships_is_the_beginning_of_what_is_fetched():
-    folder = fetching.cache_folder() / "shakespeare"
+    folder = _published.cache_folder() / "shakespeare"
     if not (folder / "roles.json").is_file():
         pytest.skip("shakespeare is not fetched here")
-    roles = json.loads(fetching.read(Shakespeare.published, "roles.json"))
+    roles = json.loads(_published.read(Shakespeare.published, "roles.json"))
     assert shakespeare._packed(roles[:100]) == shakespeare._shipped()
 
 

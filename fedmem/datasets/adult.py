@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.types import Dataset, Examples
+from fedmem.datasets._published import Published, read
+from fedmem.datasets._sources import PythonPackage, Web
 from fedmem.datasets._splits import sample
-from fedmem.fetching import Published, read
-from fedmem.sources import PythonPackage, Web
 
 _TRAIN, _TEST = 32_561, 16_281
 _UNKNOWN = "?"

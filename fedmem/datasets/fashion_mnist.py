@@ -10,9 +10,9 @@ import numpy as np
 
 from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets._idx import parse
+from fedmem.datasets._published import Published, read
+from fedmem.datasets._sources import DebianPackage, Web
 from fedmem.datasets._splits import sample
-from fedmem.fetching import Published, read
-from fedmem.sources import DebianPackage, Web
 
 _TRAIN, _TEST = 60_000, 10_000
 _SHA256 = {

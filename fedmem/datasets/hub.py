@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from fedmem.contracts.types import Dataset
 from fedmem.datasets._arrays import assemble, inputs_of, numbered, owners_of
 from fedmem.datasets._pictures import Colours, pixels, stacked
+from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
-from fedmem.fetching import cache_folder
 from fedmem.wording import choices
 
 _FORMATS = ("parquet", "csv", "json", "arrow")

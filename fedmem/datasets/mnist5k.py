@@ -11,9 +11,9 @@ import numpy as np
 
 from fedmem.contracts.types import Dataset, Examples
 from fedmem.datasets._idx import pack, parse
+from fedmem.datasets._published import Published, read
+from fedmem.datasets._sources import PythonPackage
 from fedmem.datasets._splits import split
-from fedmem.fetching import Published, read
-from fedmem.sources import PythonPackage
 
 _ROWS = 5000
 

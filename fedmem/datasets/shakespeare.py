@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from fedmem.datasets._published import Published, read
+from fedmem.datasets._sources import PythonSource, members
 from fedmem.datasets._texts import Texts, Writer
 from fedmem.errors import ComponentError
-from fedmem.fetching import Published, read
-from fedmem.sources import PythonSource, members
 
 _SHIPPED = Path(__file__).with_name("shakespeare.json.xz")
 _SHIPPED_ROLES = 100

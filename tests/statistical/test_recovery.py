@@ -12,12 +12,12 @@ import torch
 from scipy.stats import t
 from torch import nn
 
-from fedmem import fetching
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.attacks.tabular import Tabular
 from fedmem.attacks.tag import Tag
 from fedmem.contracts.components import GradientTarget
 from fedmem.contracts.types import Dataset, FloatArray
+from fedmem.datasets import _published
 from fedmem.datasets.adult import Adult
 from fedmem.modalities.tables import independent_rows, score_rows, tolerances, usual_row
 from fedmem.modalities.texts import score_tokens
@@ -36,7 +36,7 @@ def interval(differences: FloatArray) -> tuple[float, float]:
 
 @cache
 def adult() -> Dataset:
-    folder = fetching.cache_folder() / "adult"
+    folder = _published.cache_folder() / "adult"
     if not all((folder / file).is_file() for file in Adult.published.files):
         pytest.skip("adult is not fetched here")
     return Adult(rows=3000, test=10).load(np.random.default_rng(0))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from fedmem import catalogue
+from fedmem.datasets._sources import Source, Unavailable
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
-from fedmem.sources import Source, Unavailable
 from fedmem.wording import choices
 
 State = Literal["whole", "damaged", "missing"]
