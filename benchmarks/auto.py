@@ -23,7 +23,7 @@ from fedmem.contracts.types import Dataset, Examples
 from fedmem.federation import build
 from fedmem.models.resnet8 import ResNet8
 from fedmem.models.small_cnn import SmallCNN
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 
 SIZES = (1, 4, 16, 64, 256)
 """Clients that are trained together."""

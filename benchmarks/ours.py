@@ -20,7 +20,7 @@ from benchmarks.workloads import Workload
 from fedmem.bank import simulate
 from fedmem.federation import build
 from fedmem.joining import Simulated
-from fedmem.scenario import Save
+from fedmem.scenario.scenario import Save
 from fedmem.sharded import train as train_sharded
 from fedmem.shards import claim
 from fedmem.training import stacked

@@ -14,7 +14,7 @@ from benchmarks.plan import Plan
 from fedmem.bank import simulate
 from fedmem.contracts.types import Dataset, Examples, Federation
 from fedmem.federation import build
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.training.client_work import LocalWork, Task
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedmem.results import read as read
     from fedmem.running import measure as measure
     from fedmem.running import run as run
-    from fedmem.scenario import load_scenario as load_scenario
+    from fedmem.scenario.scenario import load_scenario as load_scenario
     from fedmem.sweeping import sweep as sweep
     from fedmem.watch import Watch as Watch
     from fedmem.watch_leakage import WatchLeakage as WatchLeakage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
-    "load_scenario": "fedmem.scenario",
+    "load_scenario": "fedmem.scenario.scenario",
     "compare": "fedmem.comparing",
     "run": "fedmem.running",
     "sweep": "fedmem.sweeping",

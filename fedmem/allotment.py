@@ -15,7 +15,7 @@ from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, kw_only=True)

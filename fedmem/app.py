@@ -20,10 +20,10 @@ from flwr.serverapp import Grid, ServerApp
 from fedmem.engines._client import client_app
 from fedmem.engines.flower import joined
 from fedmem.running import run
-from fedmem.scenario import load_scenario
+from fedmem.scenario.scenario import load_scenario
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 __all__ = ["client_app", "server_app"]
 

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem import attacking, catalogue
+from fedmem import attacking
 from fedmem.attacking import Attacked, Images, Known
 from fedmem.contracts.components import ReconstructionAttack, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.figures import Picture, sheet
 from fedmem.guards.guarding import NOT_OURS, cause_of
-from fedmem.overrides import Origin, override
 from fedmem.processes import lend
 from fedmem.provenance import versions
 from fedmem.results import check_place, writing
+from fedmem.scenario import catalogue
+from fedmem.scenario.overrides import Origin, override
 from fedmem.speed import cores
 
 if TYPE_CHECKING:

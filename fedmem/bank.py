@@ -47,7 +47,7 @@ from fedmem.training.worker_pool import Spread
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 class Progress(Protocol):

@@ -15,7 +15,7 @@ from fedmem.wording import bytes_text
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation
     from fedmem.planning import Plan
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
     from fedmem.planning import lean
     from fedmem.privacy import record_level
     from fedmem.running import with_noise
-    from fedmem.scenario import load_scenario
+    from fedmem.scenario.scenario import load_scenario
 
     scenario, data = load_scenario(file, overrides), None
     try:
@@ -48,8 +48,8 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
 
 def told(checked: Checked, width: int = 100) -> str:
     """What a scenario will do, for people: lines of at most this width under their titles."""
-    from fedmem.caveats import caveats
     from fedmem.planning import plan
+    from fedmem.scenario.caveats import caveats
 
     scenario, found = checked.scenario, plan(checked.scenario, checked.federation)
     lines = [

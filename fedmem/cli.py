@@ -26,7 +26,7 @@ from fedmem import interrupts
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 class _Commands(typer.core.TyperGroup):
@@ -165,7 +165,7 @@ def run(
         from fedmem.results import finished
         from fedmem.running import folder_of
         from fedmem.running import run as run_scenario
-        from fedmem.scenario import load_scenario
+        from fedmem.scenario.scenario import load_scenario
         from fedmem.shards import kept_runs
 
         scenario = load_scenario(file, [*(overrides or ()), *given])
@@ -498,9 +498,9 @@ def list_kinds(
 ) -> None:
     """List the components that a scenario can be made of."""
     with _reporting():
-        from fedmem.catalogue import kinds
         from fedmem.contracts.components import FAMILIES
-        from fedmem.describe import summary
+        from fedmem.scenario.catalogue import kinds
+        from fedmem.scenario.describe import summary
 
         for name in FAMILIES if family is None else (family,):
             known = kinds(name)
@@ -530,9 +530,9 @@ def show(
         from rich.table import Table
         from rich.text import Text
 
-        from fedmem.catalogue import load
-        from fedmem.describe import field_facts, place_of, text_of, wrapped
-        from fedmem.yaml_source import write_short
+        from fedmem.scenario.catalogue import load
+        from fedmem.scenario.describe import field_facts, place_of, text_of, wrapped
+        from fedmem.scenario.yaml_source import write_short
 
         facts, width = field_facts(family, kind), _width()
         typer.echo(wrapped(text_of(load(family, kind)), width) + "\n")
@@ -561,7 +561,7 @@ def schema(
                 out.write_text(text_of_sweeps(), encoding="utf-8")
                 typer.echo(str(out))
             return
-        from fedmem.schema import text_of_schema, write_schema
+        from fedmem.scenario.json_schema import text_of_schema, write_schema
 
         typer.echo(text_of_schema() if out is None else write_schema(out), nl=out is not None)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fedmem.engines.together import Seat
     from fedmem.memory import Room
     from fedmem.processes import Crew, Tell
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
     from fedmem.training.stacked import Executor
 
 TOGETHER = 64

@@ -30,7 +30,7 @@ from fedmem.naming import check_metric
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def _check_apart(varied: Mapping[str, Sequence[str]], overrides: Sequence[str]) 
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:
-    from fedmem.yaml_source import write_flow
+    from fedmem.scenario.yaml_source import write_flow
 
     return tuple(value if isinstance(value, str) else write_flow(value) for value in values)
 

@@ -26,9 +26,9 @@ def kinds(family: str | None, incomplete: str) -> list[tuple[str, str]]:
     >>> kinds("no such family", "")
     []
     """
-    from fedmem import catalogue
     from fedmem.contracts.components import FAMILIES
-    from fedmem.describe import summary
+    from fedmem.scenario import catalogue
+    from fedmem.scenario.describe import summary
 
     if family is None or family not in FAMILIES:
         return []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fedmem.errors import ComponentError, Problem, ScenarioError
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 Setting = tuple[tuple[str, str], ...]
 """What varies, in its order: the YAML path, and the value as it would be written after `--set`."""
@@ -194,7 +194,7 @@ def cross(
 
 def wanted_client(source: Path | str | Scenario, changes: Sequence[str]) -> list[str]:
     """The change that gives the strategy the client algorithm that it names; none where that is there or decided."""
-    from fedmem.catalogue import load
+    from fedmem.scenario.catalogue import load
 
     if any(re.match(r"client(\.kind)?\s*=", change.strip()) for change in changes):
         return []
@@ -209,8 +209,8 @@ def wanted_client(source: Path | str | Scenario, changes: Sequence[str]) -> list
 
 def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, Any]:
     """The values of a scenario before they are checked; whatever is wrong is told when it is loaded."""
-    from fedmem.overrides import Origin, override
-    from fedmem.yaml_source import read_file, read_text
+    from fedmem.scenario.overrides import Origin, override
+    from fedmem.scenario.yaml_source import read_file, read_text
 
     read = read_file(Path(source)) if isinstance(source, Path | str) else read_text(source.to_yaml(), source.name)
     tree: dict[str, Any] = read.value if isinstance(read.value, dict) else {}
@@ -219,7 +219,7 @@ def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, An
 
 
 def _loaded(source: Path | str | Scenario, changes: Iterable[str]) -> Scenario:
-    from fedmem.scenario import load_scenario, parse_scenario
+    from fedmem.scenario.scenario import load_scenario, parse_scenario
 
     if isinstance(source, Path | str):
         return load_scenario(source, list(changes))

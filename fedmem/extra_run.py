@@ -11,7 +11,7 @@ from fedmem.contracts.types import AuditSet, Federation
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 def with_pilot(scenario: Scenario, audit: AuditSet) -> AuditSet:

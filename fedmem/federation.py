@@ -42,7 +42,7 @@ from fedmem.seeding import stream
 from fedmem.shift import carries, fill_pairs, seen, show, viewers
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 def build(scenario: Scenario, data: Dataset | None = None) -> Federation:

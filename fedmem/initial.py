@@ -17,7 +17,7 @@ from fedmem.training.model_checks import frozen, interaction
 if TYPE_CHECKING:
     from torch import nn
 
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 ROWS = 4

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.catalogue import kind_of
 from fedmem.contracts.components import Probe
 from fedmem.contracts.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
 from fedmem.contracts.validation import measurements_of
@@ -19,6 +18,7 @@ from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.secure_aggregation import again, by_size
 from fedmem.roster import Pilot
+from fedmem.scenario.catalogue import kind_of
 
 Lost = Mapping[tuple[int, int], str]
 """(round, client) -> why it failed: the clients that are dropped in all runs, since they failed in one."""

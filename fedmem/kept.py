@@ -11,7 +11,7 @@ from fedmem.privacy.amplification import counts_turns
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation, Params
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 SPARE = 4
 """Standard deviations by which a Poisson batch is taken to exceed its mean at most."""

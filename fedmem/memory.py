@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedmem.contracts.types import Examples, Federation
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 EARLY, LIBRARIES, STACKING = 300 << 20, 500 << 20, 70 << 20
 """Python with what it has imported when a federation is built, and when results are written, with the memory that it

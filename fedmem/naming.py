@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedmem.catalogue import kind_of
 from fedmem.errors import Problem, ScenarioError
+from fedmem.scenario.catalogue import kind_of
 from fedmem.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 METRICS = {
     "exposure": ("exposure", "exposure_gain"),

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedmem.catalogue import kind_of, kinds, load
 from fedmem.contracts.components import FeatureShift
 from fedmem.contracts.types import Dataset
 from fedmem.errors import Problem
+from fedmem.scenario.catalogue import kind_of, kinds, load
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:

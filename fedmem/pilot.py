@@ -21,7 +21,7 @@ from fedmem.training.stacked import Executor
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 def follow(

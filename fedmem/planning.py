@@ -16,7 +16,7 @@ from fedmem.roster import Cohorts
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 HELD = 14
 """Bytes of one row of evidence in its file, about: floats of trained models hardly compress."""
@@ -101,7 +101,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
 
     Errors: those of building the federation, of a sampler that cannot draw a cohort, and of a budget that is too small.
 
-    >>> from fedmem.scenario import parse_scenario
+    >>> from fedmem.scenario.scenario import parse_scenario
     >>> text = "{rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: logistic}}"
     >>> found = plan(parse_scenario(text, overrides=["client={kind: sgd, steps: 5}"]))
     >>> found.trainings, found.steps

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fedmem.catalogue import kind_of
 from fedmem.contracts.types import Measurement
 from fedmem.estimators.audit import Audit
+from fedmem.scenario.catalogue import kind_of
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 METRIC = "epsilon_hat.control"
 """What the audit finds without noise, after the last round, with the setting of its `epsilon_hat.permitted`."""

@@ -16,7 +16,7 @@ from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 FIRST_NODE = 1001
 """Node id of client 0; small ids are taken by Flower's own server side."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fedmem.bank import Progress
     from fedmem.joining import Simulated
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
     from fedmem.shards import Shards
     from fedmem.training.stacked import Executor
 
@@ -236,7 +236,7 @@ def measure(path: Path | str) -> Path:
     from fedmem.privacy import promised_bounds
     from fedmem.privacy.mechanisms import spent
     from fedmem.results import read, read_bank, replace_measurements
-    from fedmem.scenario import load_scenario
+    from fedmem.scenario.scenario import load_scenario
 
     folder = Path(path)
     stored = read(folder)
@@ -284,10 +284,10 @@ def _manifest(
     scenario: Scenario, simulated: Simulated, measurements: Sequence[Measurement], estimating: float, total: float
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
-    from fedmem.caveats import caveats
     from fedmem.privacy import mechanism_alarms, promised_bounds
     from fedmem.privacy.mechanisms import spent
     from fedmem.provenance import commit, versions
+    from fedmem.scenario.caveats import caveats
 
     return {
         "name": scenario.name,

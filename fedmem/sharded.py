@@ -23,7 +23,7 @@ from fedmem.shards import Dropped, Shards, divide, name_of
 from fedmem.training.stacked import Executor
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
     from fedmem.training.stacked import Executor
 
 _NO_NUMBERS = ("workers", "shard", "memory", "address", "seconds_per_client")

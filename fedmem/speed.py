@@ -11,7 +11,7 @@ from fedmem.errors import RunError
 from fedmem.processes import can_fork
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 STACK_BYTES = 2 << 20
 """Parameters that are stacked at once unless memory is short: a few megabytes stay in the cache of a core."""

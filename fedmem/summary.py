@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fedmem import promise_sections
-from fedmem.caveats import caveats_of_stored
 from fedmem.cells import Section, Value, number, rate
 from fedmem.contracts.types import EVERYWHERE, FINAL
 from fedmem.errors import RunError
 from fedmem.estimation.roc import USUAL
 from fedmem.estimation.saturation import MARK, RANKED, Zone, zone_of
 from fedmem.results import Run
+from fedmem.scenario.caveats import caveats_of_stored
 
 CAPTION = (
     "local: the model of the client that holds the example, after its own training and before aggregation; "

@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, fiel
 
 from fedmem.crossing import Setting, parse_seeds, parse_vary
 from fedmem.errors import Problem, ScenarioError
-from fedmem.scenario import Positive, Slug
+from fedmem.scenario.scenario import Positive, Slug
+from fedmem.scenario.yaml_source import read_file, write_flow
 from fedmem.wording import problems_of
-from fedmem.yaml_source import read_file, write_flow
 
 
 class _Part(BaseModel):
@@ -226,7 +226,7 @@ def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
 
 def _placed(problem: Problem, lines: Mapping[Any, int], file: Path) -> Problem:
     """With the line of the innermost place on its path that was written."""
-    from fedmem.yaml_source import place_parts
+    from fedmem.scenario.yaml_source import place_parts
 
     try:
         place = place_parts(problem.path)

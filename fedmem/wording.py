@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from fedmem.errors import Problem
-from fedmem.yaml_source import Place, place_text
+from fedmem.scenario.yaml_source import Place, place_text
 
 _KINDS = {
     "int_type": "should be a whole number",

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmem import catalogue
 from fedmem.datasets._idx import pack
 from fedmem.datasets._published import Published
 from fedmem.datasets._sources import Source, Web
+from fedmem.scenario import catalogue
 
 ADULTS = (
     "39, State-gov, 77516, Bachelors, 13, Never-married, Adm-clerical, Not-in-family, White, Male, 2174, 0, 40, "

@@ -27,7 +27,7 @@ from fedmem.privacy.epsilon_bounds import Audited, one_shot, permitted, two_shot
 from fedmem.probes.canary_clients import DirectionAudit
 from fedmem.promise_sections import sections as privacy_sections
 from fedmem.running import compute, measure
-from fedmem.scenario import RESULTS_VERSION
+from fedmem.scenario.scenario import RESULTS_VERSION
 from fedmem.summary import Summary, sections
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import fedmem
-from fedmem import catalogue, describe
+from fedmem.contracts.stock_strategy import StockStrategy, parameters
 from fedmem.errors import ComponentError, ScenarioError
-from fedmem.stock import StockStrategy, parameters
+from fedmem.scenario import catalogue, describe
 
 THEIRS = '''
 from dataclasses import dataclass

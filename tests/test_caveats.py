@@ -13,8 +13,6 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem.catalogue import kinds, load
-from fedmem.caveats import caveats, caveats_of_stored
 from fedmem.cli import app
 from fedmem.comparison import Comparison
 from fedmem.comparison_report import Table, page
@@ -24,6 +22,8 @@ from fedmem.federation import load as load_data
 from fedmem.partitions.iid import IID
 from fedmem.report import report, table
 from fedmem.results import read
+from fedmem.scenario.catalogue import kinds, load
+from fedmem.scenario.caveats import caveats, caveats_of_stored
 from tests.tiny import tiny
 
 NATURAL: dict[str, Any] = {

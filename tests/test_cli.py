@@ -15,13 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem import catalogue, describe, yaml_source
 from fedmem.cli import app
 from fedmem.contracts.components import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
-from fedmem.overrides import FAMILY_OF_FIELD
 from fedmem.progress import Progress
-from fedmem.scenario import parse_scenario
+from fedmem.scenario import catalogue, describe, yaml_source
+from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from fedmem.scenario.scenario import parse_scenario
 from fedmem.summary import alarms
 from tests.tiny import TINY
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem import catalogue
 from fedmem.bank import simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.clients.top_k import TopK
@@ -19,6 +18,7 @@ from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from fedmem.evidence import losses, margins_of
 from fedmem.federation import build
+from fedmem.scenario import catalogue
 from fedmem.training.stacked import LocalWork, OneByOne
 from tests.engines.test_seams import same, watched
 from tests.tiny import tiny

@@ -23,7 +23,7 @@ from fedmem.federation import build
 from fedmem.processes import can_fork
 from fedmem.results import read
 from fedmem.running import run
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.sharded import digest
 from fedmem.training.client_work import Done, LocalWork, Work
 from fedmem.training.stacked import Stacked

@@ -31,7 +31,7 @@ from fedmem.contrasts import mean_of
 from fedmem.errors import ScenarioError
 from fedmem.progress import Tallying
 from fedmem.results import read
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny
 
 SEEDS = 3

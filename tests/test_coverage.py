@@ -11,7 +11,6 @@ import torch
 from rich.console import Console
 
 import fedmem
-from fedmem.catalogue import kinds, load
 from fedmem.checking import check_file, told
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import ClientState, History, Outcome
@@ -24,6 +23,7 @@ from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.uniform import Uniform
+from fedmem.scenario.catalogue import kinds, load
 from strategies._rule import Arrays, Round, ServerRule
 from strategies.dp_fedavg import PrivateAveraging
 from tests.tiny import sampled, tiny

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.catalogue import kinds, load
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import PrivateAlgorithm, Schedule
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.probes._cases import Scope, schedule_of
 from fedmem.probes._first_step import first_step_of
+from fedmem.scenario.catalogue import kinds, load
 from tests.declaring import Scheduled, Unscheduled
 from tests.lab import Lab
 from tests.tiny import tiny

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem import catalogue, federation
+from fedmem import federation
 from fedmem.contracts.types import FOREVER, Dataset, Examples, Federation, Injected, IntArray
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
@@ -27,7 +27,8 @@ from fedmem.partitions.dirichlet import Dirichlet
 from fedmem.partitions.flower import Flower
 from fedmem.partitions.iid import IID
 from fedmem.partitions.natural import Natural
-from fedmem.scenario import LeaveOut, Scenario
+from fedmem.scenario import catalogue
+from fedmem.scenario.scenario import LeaveOut, Scenario
 from fedmem.seeding import stream
 
 

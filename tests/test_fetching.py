@@ -152,7 +152,7 @@ def test_a_failed_second_fetch_keeps_the_first(cache, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["adult", "fashion_mnist", "mnist5k"])
 def test_one_flipped_bit_in_any_file_is_refused_and_mended(kind, cache, tmp_path, monkeypatch):
-    from fedmem import catalogue
+    from fedmem.scenario import catalogue
 
     put_in_cache(kind, cache, monkeypatch)
     item = pretend(kind, monkeypatch, on_disk(kind, tmp_path / "good"))
@@ -328,7 +328,7 @@ def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatc
 
 
 def test_every_published_data_set_is_found_by_its_kind():
-    from fedmem import catalogue
+    from fedmem.scenario import catalogue
 
     for name, item in _published.published().items():
         assert catalogue.load("dataset", name).published is item
@@ -374,7 +374,7 @@ def test_fetch_fails_with_one_message(cache, tmp_path, monkeypatch):
     ("kind", "shape"), [("fashion_mnist", (1, 28, 28)), ("mnist5k", (1, 28, 28)), ("adult", (93,))]
 )
 def test_real_files_where_they_have_been_fetched(kind, shape):
-    from fedmem import catalogue
+    from fedmem.scenario import catalogue
 
     cls = catalogue.load("dataset", kind)
     folder = _published.cache_folder() / kind

@@ -10,7 +10,7 @@ from fedmem.figures import Picture
 from fedmem.gallery import sheets, write_sheets
 from fedmem.results import read
 from fedmem.running import measure, run
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny
 
 

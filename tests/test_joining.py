@@ -13,7 +13,7 @@ from fedmem.contracts.types import EVERYWHERE
 from fedmem.errors import RunError
 from fedmem.federation import build
 from fedmem.joining import Simulated, join
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny
 
 PROBES = [

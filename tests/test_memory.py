@@ -18,7 +18,7 @@ from fedmem.errors import ScenarioError
 from fedmem.memory import Needs, Room, needs_of, passed, phases, room_of, roomy, within
 from fedmem.planning import plan
 from fedmem.roster import Cohorts
-from fedmem.scenario import load_scenario, parse_scenario
+from fedmem.scenario.scenario import load_scenario, parse_scenario
 from tests.tiny import tiny
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
@@ -249,7 +249,7 @@ def test_what_is_kept_is_cut_by_fewer_runs_at_once() -> None:
 
 MEASURE = """
 import json, sys, tempfile
-from fedmem.scenario import load_scenario
+from fedmem.scenario.scenario import load_scenario
 from fedmem.running import run
 scenario = load_scenario(sys.argv[1], json.loads(sys.argv[2]))
 with tempfile.TemporaryDirectory() as folder:
@@ -261,7 +261,7 @@ CUT = """
 import json, sys
 from fedmem import evidence, federation, memory, training
 from fedmem.bank import simulate
-from fedmem.scenario import load_scenario
+from fedmem.scenario.scenario import load_scenario
 scenario = load_scenario(sys.argv[1], json.loads(sys.argv[2]))
 built = federation.build(scenario)
 room = memory.room_of(scenario, built)

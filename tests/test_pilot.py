@@ -21,7 +21,7 @@ from fedmem.processes import can_fork
 from fedmem.report import table
 from fedmem.roster import Pilot, Roster, rosters
 from fedmem.running import measure, run
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.shards import Shards, place_of
 from tests.test_sharded import SMALL, Stopping, written
 from tests.tiny import tiny

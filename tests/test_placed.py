@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem import catalogue
 from fedmem.contracts.types import ClientData, Examples
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation import build
 from fedmem.injections.typical import Typical
-from fedmem.scenario import parse_scenario
+from fedmem.scenario import catalogue
+from fedmem.scenario.scenario import parse_scenario
 
 
 def people(count: int) -> list[ClientData]:

@@ -10,10 +10,10 @@ import pytest
 from fedmem import federation as federations
 from fedmem import planning, roster, seeding
 from fedmem.bank import simulate
-from fedmem.catalogue import kinds
 from fedmem.contracts.types import FINAL
 from fedmem.estimation.estimates import estimate
 from fedmem.planning import plan
+from fedmem.scenario.catalogue import kinds
 from fedmem.training.stacked import OneByOne, Stacked
 from tests.tiny import TINY, sampled, tiny
 

@@ -15,7 +15,7 @@ from fedmem.federation import build
 from fedmem.positive_control import METRIC, without_noise
 from fedmem.promise_sections import audits
 from fedmem.running import measure, run
-from fedmem.scenario import load_scenario
+from fedmem.scenario.scenario import load_scenario
 from tests.broken_mechanisms import broken
 from tests.tiny import tiny
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import fedmem
-from fedmem.catalogue import kind_of
 from fedmem.checking import check_file, told
 from fedmem.contracts.components import History
 from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
@@ -32,7 +31,8 @@ from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
-from fedmem.scenario import Privacy, parse_scenario
+from fedmem.scenario.catalogue import kind_of
+from fedmem.scenario.scenario import Privacy, parse_scenario
 from fedmem.summary import TERMS
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping

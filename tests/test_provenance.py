@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fedmem.catalogue import field_names, kinds, load
 from fedmem.cli import app
 from fedmem.comparing import compare
 from fedmem.contracts.components import ReadsFiles
@@ -24,7 +23,8 @@ from fedmem.module_graph import imported_files
 from fedmem.provenance import changed, commit, components_of, files_of, modules_of, provenance_of
 from fedmem.results import read
 from fedmem.running import run
-from fedmem.scenario import Scenario
+from fedmem.scenario.catalogue import field_names, kinds, load
+from fedmem.scenario.scenario import Scenario
 from fedmem.sweeping import sweep
 from tests.tiny import tiny
 

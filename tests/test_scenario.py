@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fedmem import yaml_source
 from fedmem.errors import Problem, ScenarioError
-from fedmem.scenario import Scenario, load_scenario, parse_scenario
+from fedmem.scenario import yaml_source
+from fedmem.scenario.scenario import Scenario, load_scenario, parse_scenario
 
 QUICKSTART = Path(__file__).parent.parent / "scenarios" / "quickstart.yaml"
 
@@ -145,7 +145,7 @@ def test_the_id_does_not_depend_on_how_the_file_is_written():
 
 def test_the_id_changes_with_the_version_of_results(monkeypatch):
     before = parse_scenario(SMALL).id
-    monkeypatch.setattr("fedmem.scenario.RESULTS_VERSION", 10**6)
+    monkeypatch.setattr("fedmem.scenario.scenario.RESULTS_VERSION", 10**6)
     assert parse_scenario(SMALL).id != before
 
 

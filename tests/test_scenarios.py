@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem import catalogue
 from fedmem.contracts.components import FAMILIES, PrivateAlgorithm
 from fedmem.joining import sources
 from fedmem.privacy import mechanisms
 from fedmem.running import run
-from fedmem.scenario import Scenario, load_scenario
+from fedmem.scenario import catalogue
+from fedmem.scenario.scenario import Scenario, load_scenario
 from tests.published import idx_images, put_in_cache, said
 
 FOLDER = Path(__file__).resolve().parents[1] / "scenarios"

@@ -8,12 +8,12 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from fedmem import catalogue, describe, yaml_source
 from fedmem.cli import app
 from fedmem.contracts.components import FAMILIES
-from fedmem.overrides import FAMILY_OF_FIELD
-from fedmem.scenario import Scenario, load_scenario, parse_scenario
-from fedmem.schema import scenario_schema, text_of_schema
+from fedmem.scenario import catalogue, describe, yaml_source
+from fedmem.scenario.json_schema import scenario_schema, text_of_schema
+from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from fedmem.scenario.scenario import Scenario, load_scenario, parse_scenario
 from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[1]

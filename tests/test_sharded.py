@@ -24,7 +24,7 @@ from fedmem.errors import ComponentError, RunError
 from fedmem.joining import Lost
 from fedmem.processes import Alone, Tell, can_fork
 from fedmem.running import run
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.sharded import Ledger, train_all
 from fedmem.shards import Dropped, divide, kept_runs, place_of
 from fedmem.training.stacked import OneByOne, Work

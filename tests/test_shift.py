@@ -20,7 +20,7 @@ from fedmem.injections.unique_feature import UniqueFeature
 from fedmem.models.mlp import MLP
 from fedmem.partitions.dirichlet import Dirichlet
 from fedmem.partitions.feature_skew import FeatureSkew
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.shift import fill_pairs, viewers
 from tests.banks import make_audit
 

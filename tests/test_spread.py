@@ -20,7 +20,7 @@ from fedmem.bank import simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.errors import RunError
 from fedmem.federation import build
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.training.stacked import Done, LocalWork, OneByOne, Work
 from fedmem.training.worker_pool import ROOM, Spread
 from tests.tiny import tiny

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from fedmem.bank import simulate
-from fedmem.catalogue import kinds, load
 from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Reading, Transition
 from fedmem.federation import build
 from fedmem.privacy.secure_aggregation import again, by_size, in_order, labelled, sums_of
 from fedmem.results import read
 from fedmem.running import run
-from fedmem.scenario import Scenario
+from fedmem.scenario.catalogue import kinds, load
+from fedmem.scenario.scenario import Scenario
 from strategies.fedavg import FederatedAveraging
 from tests.lab import Lab, measured
 from tests.tiny import tiny

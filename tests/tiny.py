@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fedmem.catalogue import field_names, load
-from fedmem.scenario import Scenario, parse_scenario
+from fedmem.scenario.catalogue import field_names, load
+from fedmem.scenario.scenario import Scenario, parse_scenario
 
 TINY: dict[str, Any] = {
     "name": "tiny",

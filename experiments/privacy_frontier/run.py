@@ -28,7 +28,7 @@ from figure import draw
 
 import fedmem
 from fedmem.privacy.accounting import Releases, noise_for
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 
 HERE = Path(__file__).resolve().parent
 FASHION = "dataset={kind: fashion_mnist, rows: 2400, test: 1000}"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fedmem import catalogue
 from fedmem.datasets._sources import Source, Unavailable
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
+from fedmem.scenario import catalogue
 from fedmem.wording import choices
 
 State = Literal["whole", "damaged", "missing"]

@@ -38,12 +38,12 @@ from fedmem.engines._letters import (
 from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.observe import TRACE, params_of
 from fedmem.privacy.mechanisms import adds_noise
-from fedmem.scenario import parse_scenario
+from fedmem.scenario.scenario import parse_scenario
 from fedmem.training.defended_updates import Outgoing
 from fedmem.training.stacked import LocalWork, OneByOne, Task
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 PARTITION = "partition-id"
 """What Flower's runtime calls the number of a node's data, in the configuration of the node."""

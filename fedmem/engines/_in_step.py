@@ -22,7 +22,7 @@ from fedmem.privacy.amplification import canaries_of
 from fedmem.roster import Roster
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)

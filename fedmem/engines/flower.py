@@ -62,7 +62,7 @@ from fedmem.training.client_work import LocalWork, Task, Trained, Work
 from strategies._rule import OFFER
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 CLIENT_SECONDS = 3600.0
 """How long a client may take for a round, before its process is ended: what Flower's strategies wait for a round."""

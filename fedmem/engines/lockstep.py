@@ -33,7 +33,7 @@ from fedmem.training.stacked import Executor
 from strategies._rule import Round, wrong_models
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, kw_only=True)

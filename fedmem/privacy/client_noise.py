@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fedmem.catalogue import kind_of
 from fedmem.contracts.components import PrivateAlgorithm
 from fedmem.errors import Problem
 from fedmem.privacy.coverage import declaration, uncovered_by_clients
 from fedmem.privacy.mechanisms import adds_noise, large_delta, noise_at_clients
+from fedmem.scenario.catalogue import kind_of
 
 
 def record_adjacency(client: Any, privacy: Any) -> Iterator[Problem]:

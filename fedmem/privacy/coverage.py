@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import MemberDescriptorType
 from typing import Any
 
-from fedmem.catalogue import kind_of, nested
 from fedmem.contracts.components import Spaced
+from fedmem.scenario.catalogue import kind_of, nested
 
 WORDS = {
     "rows": "the numbers of rows",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fedmem.catalogue import kind_of
 from fedmem.contracts.components import PrivateAlgorithm
 from fedmem.contracts.types import FINAL, Measurement
 from fedmem.errors import Problem
+from fedmem.scenario.catalogue import kind_of
 
 METRIC = "mechanism_p"
 """The p-value of a test of the mechanism, by `setting`; `all` is that of all tests together."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from fedmem.catalogue import kind_of
 from fedmem.contracts.components import PrivateAlgorithm
 from fedmem.contracts.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
 from fedmem.errors import ComponentError, Problem
 from fedmem.privacy.accounting import Adjacency, Promise, Releases, noise_for, promise
 from fedmem.privacy.amplification import credited, expected
 from fedmem.privacy.coverage import reads_sizes, uncovered_by_server
+from fedmem.scenario.catalogue import kind_of
 
 SOURCE = "privacy"
 """The source of rows about what is promised."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.catalogue import kind_of
 from fedmem.contracts.components import PersonalClient, PrivateAlgorithm
 from fedmem.contracts.types import EVERYWHERE, FINAL, AuditSet, Bank, IntArray, Level, Measurement, Reading
 from fedmem.errors import ComponentError, Problem
@@ -21,6 +20,7 @@ from fedmem.privacy.coverage import reads_sizes
 from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.privacy.mechanisms import SOURCE, Mechanism, adds_noise, of_records, of_scenario, participations
+from fedmem.scenario.catalogue import kind_of
 
 PERMITTED = "epsilon_hat.permitted"
 """What is promised to the neighbours that an audit compared, at its delta."""

@@ -10,10 +10,10 @@ import typing
 
 import pytest
 
-from fedmem import catalogue, describe
 from fedmem.contracts import components
 from fedmem.contracts.components import FAMILIES
 from fedmem.errors import ScenarioError
+from fedmem.scenario import catalogue, describe
 
 EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(family)]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem import catalogue
 from fedmem.contracts.components import DatasetLoader
 from fedmem.contracts.types import Examples
+from fedmem.scenario import catalogue
 from tests.published import idx_images, idx_labels, put_in_cache
 
 every_dataset = pytest.mark.parametrize("kind", catalogue.kinds("dataset"))

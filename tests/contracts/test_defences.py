@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem import catalogue
 from fedmem.bank import Simulated, simulate
 from fedmem.contracts.types import Params
 from fedmem.federation import build
+from fedmem.scenario import catalogue
 from fedmem.training.defended_updates import Outgoing, Place
 from tests.tiny import tiny
 

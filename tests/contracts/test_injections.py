@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem import catalogue
 from fedmem.contracts.components import CanaryInjection, ClassInjection, Injection
 from fedmem.contracts.reserve import Spare
 from fedmem.contracts.types import ClientData, Dataset, Examples, Injected, References, Role, Space
@@ -15,6 +14,7 @@ from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import Vocabulary
 from fedmem.modalities.text.windows import asked
+from fedmem.scenario import catalogue
 
 CLIENTS, CLASSES, SHAPE, ROWS = 4, 4, (1, 8, 8), 400
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from fedmem import catalogue
 from fedmem.contracts.components import Model, TableModel
+from fedmem.scenario import catalogue
 
 every_model = pytest.mark.parametrize("kind", catalogue.kinds("model"))
 SHAPE, BLOCKS, CLASSES, LENGTH = (1, 8, 8), (1, 3, 1, 2), 10, 7

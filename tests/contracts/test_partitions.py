@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fedmem import catalogue
 from fedmem.contracts.components import Partition
 from fedmem.contracts.types import Dataset
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
+from fedmem.scenario import catalogue
 
 CLIENTS = 5
 every_partition = pytest.mark.parametrize("kind", catalogue.kinds("partition"))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem import catalogue
 from fedmem import federation as federations
 from fedmem.bank import simulate
 from fedmem.contracts.components import Chances, History, Reaching, Sampler
@@ -15,7 +14,8 @@ from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.federation import build
 from fedmem.roster import Roster
-from fedmem.scenario import Scenario
+from fedmem.scenario import catalogue
+from fedmem.scenario.scenario import Scenario
 from tests.tiny import sampled, tiny
 
 every_sampler = pytest.mark.parametrize("kind", catalogue.kinds("sampler"))

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 
-from fedmem import catalogue, describe
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.contracts.components import GRANTS, ReconstructionAttack
+from fedmem.scenario import catalogue, describe
 from tests.lab import digits, network, parameters, target_of
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "attacks.md").read_text(encoding="utf-8")

@@ -5,12 +5,12 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from fedmem import catalogue
 from fedmem.estimators.exposure import null_mean
 from fedmem.modalities.text.prefix_tree import ENUMERABLE, Tree
 from fedmem.modalities.text.secret_space import Candidates
 from fedmem.probes._leaks import EXTRACTED
 from fedmem.probes.extraction import Extraction
+from fedmem.scenario import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "secrets.md").read_text()

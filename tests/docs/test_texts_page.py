@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from fedmem import catalogue
 from fedmem.injections.secret import Secret
+from fedmem.scenario import catalogue
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "texts.md").read_text()
 

@@ -23,7 +23,7 @@ from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import ComponentError, RunError
 from fedmem.federation import build
 from fedmem.observe import TRACE
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.training.stacked import LocalWork, OneByOne
 from tests.tiny import tiny
 

@@ -21,7 +21,7 @@ from fedmem.contracts.types import Params, Transition
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError
 from fedmem.federation import build
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.seeding import stream
 from tests.tiny import tiny
 

@@ -13,7 +13,7 @@ from fedmem.bank import Simulated, simulate
 from fedmem.contracts.types import Params, Transition
 from fedmem.engines.lockstep import Lockstep
 from fedmem.federation import build
-from fedmem.scenario import Scenario
+from fedmem.scenario.scenario import Scenario
 from fedmem.training.stacked import LocalWork, OneByOne, Stacked
 from strategies._rule import Round
 from tests import toys

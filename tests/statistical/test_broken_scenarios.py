@@ -13,7 +13,7 @@ import pytest
 
 import fedmem
 from fedmem.running import run
-from fedmem.scenario import load_scenario
+from fedmem.scenario.scenario import load_scenario
 from tests.broken_mechanisms import BROKEN, broken
 
 pytestmark = pytest.mark.statistical

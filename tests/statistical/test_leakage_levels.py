@@ -14,7 +14,7 @@ from fedmem.errors import ComponentError
 from fedmem.federation import build
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes._leaks import parsed
-from fedmem.scenario import parse_scenario
+from fedmem.scenario.scenario import parse_scenario
 
 pytestmark = pytest.mark.statistical
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fedmem.catalogue import field_names, load, nested_family
 from fedmem.errors import ComponentError, Problem
-from fedmem.yaml_source import Place, place_parts, place_text, read_value
+from fedmem.scenario.catalogue import field_names, load, nested_family
+from fedmem.scenario.yaml_source import Place, place_parts, place_text, read_value
 
 FAMILY_OF_FIELD: Mapping[str, str] = {
     "dataset": "dataset",

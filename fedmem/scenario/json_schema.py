@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from fedmem import catalogue
-from fedmem.describe import about
-from fedmem.scenario import Scenario
+from fedmem.scenario import catalogue
+from fedmem.scenario.describe import about
+from fedmem.scenario.scenario import Scenario
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -30,8 +30,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fedmem import checks, yaml_source
-from fedmem.catalogue import Component, build, dump
 from fedmem.contracts.components import (
     ClientAlgorithm,
     DatasetLoader,
@@ -48,10 +46,12 @@ from fedmem.contracts.components import (
 from fedmem.contracts.types import Level
 from fedmem.errors import Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
-from fedmem.overrides import Origin, override
 from fedmem.privacy.mechanisms import settled
+from fedmem.scenario import checks, yaml_source
+from fedmem.scenario.catalogue import Component, build, dump
+from fedmem.scenario.overrides import Origin, override
+from fedmem.scenario.yaml_source import Source
 from fedmem.wording import choices, problems_of
-from fedmem.yaml_source import Source
 
 RESULTS_VERSION = 5
 """Raised whenever the same scenario would give other numbers than before; part of every id."""

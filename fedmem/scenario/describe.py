@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from fedmem import catalogue
-from fedmem.overrides import FAMILY_OF_FIELD
-from fedmem.stock import parameters
-from fedmem.yaml_source import write_flow
+from fedmem.contracts.stock_strategy import parameters
+from fedmem.scenario import catalogue
+from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from fedmem.scenario.yaml_source import write_flow
 
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "a multiple of", "min_length": "at least"}
 

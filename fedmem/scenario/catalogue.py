@@ -26,9 +26,9 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from fedmem.contracts import components
 from fedmem.contracts.components import FAMILIES
+from fedmem.contracts.stock_strategy import StockStrategy, parameters
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
-from fedmem.stock import StockStrategy, parameters
 from fedmem.wording import choices, problems_of
 
 PROTOCOLS: Mapping[str, tuple[type, ...]] = {
@@ -90,7 +90,7 @@ def folder(family: str) -> Path:
     package = FAMILIES[family]
     spec = importlib.util.find_spec(package)
     found = None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
-    wanted = Path(__file__).parent.parent.joinpath(*package.split("."))
+    wanted = Path(__file__).parents[2].joinpath(*package.split("."))
     if found is None or found.resolve() != wanted.resolve():
         raise FedmemError(
             f"the package {package!r} must lie beside fedmem at {wanted}, but Python finds "

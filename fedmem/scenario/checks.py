@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from fedmem.catalogue import kind_of, nested
 from fedmem.contracts.components import CanaryInjection, PersonalClient, ScheduledClient
 from fedmem.errors import Problem
 from fedmem.privacy import client_noise, coverage, mechanism_alarms, mechanisms, promised_bounds
+from fedmem.scenario.catalogue import kind_of, nested
 
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fedmem import catalogue
 from fedmem.errors import FedmemError
+from fedmem.scenario import catalogue
 
 if TYPE_CHECKING:
-    from fedmem.scenario import Scenario
+    from fedmem.scenario.scenario import Scenario
 
 
 def caveats(scenario: Scenario) -> list[str]:
     """Warnings about a scenario, one sentence or two each; empty where there is nothing to warn of.
 
-    >>> from fedmem.scenario import parse_scenario
+    >>> from fedmem.scenario.scenario import parse_scenario
     >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, partition: {kind: %s}, %s}"
     >>> one = "injections: [{kind: typical, per_client: 1}]"
     >>> [len(caveats(parse_scenario(text % (kind, one)))) for kind in ("natural", "iid")]
