@@ -18,7 +18,7 @@ from benchmarks.contender import Trained, write
 from benchmarks.plan import Arrays
 from benchmarks.workloads import Workload
 from fedmem.bank import simulate
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.joining import Simulated
 from fedmem.scenario.scenario import Save
 from fedmem.sharded import train as train_sharded

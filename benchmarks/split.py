@@ -16,7 +16,7 @@ from fedmem import bank
 from fedmem.bank import simulate
 from fedmem.engines import _in_step
 from fedmem.engines import lockstep as _lockstep
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.training import client_work, stacked
 from strategies import fedavg
 

@@ -27,6 +27,7 @@ from fedmem.contracts.types import (
 from fedmem.contracts.validation import readings_of
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.evidence import accuracy, evidence_of, rank_of
+from fedmem.federation.roster import Pilot
 from fedmem.guards.guarding import Guard
 from fedmem.holders import Holders
 from fedmem.joining import Lost, Simulated, join, sources
@@ -36,7 +37,6 @@ from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.privacy.secure_aggregation import labelled, sums_of
 from fedmem.processes import lend
-from fedmem.roster import Pilot
 from fedmem.seeding import stream
 from fedmem.speed import device_of, hold_on_to_memory, is_stacked, server_of, workers_of
 from fedmem.training.client_work import pick

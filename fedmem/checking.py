@@ -28,7 +28,7 @@ class Checked:
 
 def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
     """The scenario of a file; its data are loaded once. Errors: `ScenarioError` with all that is wrong."""
-    from fedmem import federation as federations
+    from fedmem.federation import build as federations
     from fedmem.planning import lean
     from fedmem.privacy import record_level
     from fedmem.running import with_noise

@@ -289,7 +289,7 @@ def _build(scenario: Scenario, federations: dict[str, Federation]) -> None:
 
 def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
     """Of the models of one round."""
-    from fedmem.roster import Cohorts
+    from fedmem.federation.roster import Cohorts
 
     federation = federations[data_of(scenario)]
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())

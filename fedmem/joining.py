@@ -15,9 +15,9 @@ from fedmem.contracts.components import Probe
 from fedmem.contracts.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
 from fedmem.contracts.validation import measurements_of
 from fedmem.errors import RunError
+from fedmem.federation.roster import Pilot
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.secure_aggregation import again, by_size
-from fedmem.roster import Pilot
 from fedmem.scenario.catalogue import kind_of
 
 Lost = Mapping[tuple[int, int], str]

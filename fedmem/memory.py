@@ -273,7 +273,7 @@ def room_of(scenario: Scenario, federation: Federation) -> Room:
 
     Errors: `ScenarioError` at `speed.memory` if one client and run at a time are still too much for it.
     """
-    from fedmem.roster import Cohorts
+    from fedmem.federation.roster import Cohorts
 
     needs = needs_of(scenario, federation, Cohorts.draw(scenario, federation).widest)
     return fitted(scenario, needs)

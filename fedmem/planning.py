@@ -11,8 +11,8 @@ import numpy as np
 
 from fedmem import memory
 from fedmem.contracts.types import FloatArray, Level
+from fedmem.federation.roster import Cohorts
 from fedmem.memory import Room
-from fedmem.roster import Cohorts
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation
@@ -107,7 +107,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     >>> found.trainings, found.steps
     (6, 30)
     """
-    from fedmem import federation as federations
+    from fedmem.federation import build as federations
 
     if federation is None:
         federation = federations.build(lean(scenario))

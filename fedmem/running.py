@@ -156,7 +156,7 @@ def served(scenario: Scenario, folder: Path) -> Path:
 
 def built(scenario: Scenario) -> Federation:
     """The federation of a scenario. Errors: one `ScenarioError` with all that is wrong, each with its place."""
-    from fedmem import federation as federations
+    from fedmem.federation import build as federations
 
     try:
         return federations.build(scenario)

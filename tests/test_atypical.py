@@ -14,7 +14,7 @@ from fedmem.contracts.reserve import Spare
 from fedmem.contracts.types import ClientData, Examples, Injected, Space
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.injections._softmax import PENALTY, Softmax, fit
 from fedmem.injections.adversarial import Adversarial
 from fedmem.injections.corrupted import Corrupted

@@ -18,7 +18,7 @@ import fedmem
 from fedmem.bank import gather, simulate
 from fedmem.contracts.types import Measurement, Reading, Transition
 from fedmem.errors import ComponentError, ScenarioError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.joining import join
 from fedmem.privacy.accounting import Releases
 from fedmem.privacy.amplification import canaries_of

@@ -17,8 +17,8 @@ from fedmem.cli import app
 from fedmem.comparison import Comparison
 from fedmem.comparison_report import Table, page
 from fedmem.contracts.types import Dataset, IntArray
-from fedmem.federation import build
-from fedmem.federation import load as load_data
+from fedmem.federation.build import build
+from fedmem.federation.build import load as load_data
 from fedmem.partitions.iid import IID
 from fedmem.report import report, table
 from fedmem.results import read

@@ -13,7 +13,7 @@ import torch
 import fedmem
 from fedmem.contracts.types import Federation
 from fedmem.errors import ScenarioError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.running import run
 from fedmem.training.client_work import LocalWork
 from fedmem.training.stacked import OneByOne

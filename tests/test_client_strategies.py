@@ -12,7 +12,7 @@ import torch
 from fedmem.bank import simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.errors import ScenarioError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from strategies._rule import Arrays, Round
 from strategies.fedavg import FederatedAveraging
 from strategies.feddyn import DynamicRegularisation

@@ -19,7 +19,7 @@ from fedmem.company import data_of, divided, run_all
 from fedmem.engines import together
 from fedmem.engines.together import joined, parted
 from fedmem.errors import FedmemError, FolderError, RunError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.processes import can_fork
 from fedmem.results import read
 from fedmem.running import run

@@ -17,7 +17,7 @@ from fedmem.defences.noise import Noise
 from fedmem.defences.prune import Prune
 from fedmem.defences.quantise import Quantise
 from fedmem.errors import ScenarioError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.training.defended_updates import Outgoing, Place
 from fedmem.training.stacked import LocalWork, OneByOne, Stacked
 from tests.engines.test_seams import Everything, watched

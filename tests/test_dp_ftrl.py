@@ -16,7 +16,7 @@ from fedmem.bank import simulate
 from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
 from fedmem.engines._flower import in_process
 from fedmem.errors import ScenarioError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.privacy import mechanisms
 from fedmem.privacy.accounting import gaussian_epsilon, promise
 from strategies._tree import moved_by_one

@@ -20,7 +20,7 @@ from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import PerExample
 from fedmem.contracts.types import FINAL, Examples, Participation
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
 from fedmem.privacy import mechanisms

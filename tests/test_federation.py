@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem import federation
 from fedmem.contracts.types import FOREVER, Dataset, Examples, Federation, Injected, IntArray
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
+from fedmem.federation import build
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.poison import Poison
 from fedmem.injections.random_pattern import RandomPattern
@@ -135,7 +135,7 @@ def test_every_row_has_one_place(
         dataset=Synthetic(rows=1200, test=50),
         injections=tuple(made),
     )
-    built = federation.build(asked)
+    built = build.build(asked)
     audit, store = built.audit, built.store
 
     # Disjoint, and complete over the data set but for what is kept from everybody.
@@ -199,7 +199,7 @@ def test_every_row_has_one_place(
 def test_outside_its_window_an_example_leaves_no_trace(start: int, length: int, seed: int) -> None:
     """What is trained on there is what would be trained on had every coin fallen on out."""
     window = {"start": start, "stop": start + length}
-    built = federation.build(scenario(seed=seed, rounds=6, injections=(Typical(copies=2, **window), RandomPattern())))
+    built = build.build(scenario(seed=seed, rounds=6, injections=(Typical(copies=2, **window), RandomPattern())))
     windowed = np.flatnonzero(built.audit.kind == "typical")
     rows = set((built.audit_start + windowed).tolist())
     for round in range(7):
@@ -208,13 +208,13 @@ def test_outside_its_window_an_example_leaves_no_trace(start: int, length: int, 
 
 
 def test_a_window_over_all_rounds_changes_nothing() -> None:
-    plain = federation.build(scenario(injections=(Typical(),)))
-    assert changed(plain, federation.build(scenario(injections=(Typical(start=1, stop=2),)))) == {"stop"}
-    assert changed(plain, federation.build(scenario(injections=(Typical(start=2),)))) == {"start", "fill"}
+    plain = build.build(scenario(injections=(Typical(),)))
+    assert changed(plain, build.build(scenario(injections=(Typical(start=1, stop=2),)))) == {"stop"}
+    assert changed(plain, build.build(scenario(injections=(Typical(start=2),)))) == {"start", "fill"}
 
 
 def test_rounds_with_the_same_windows_share_their_rows() -> None:
-    built = federation.build(scenario(rounds=9, injections=(Typical(start=4, stop=6),)))
+    built = build.build(scenario(rounds=9, injections=(Typical(start=4, stop=6),)))
     assert built.rows(0, 0, 1) is built.rows(0, 0, 9)
     assert built.rows(0, 0, 4) is built.rows(0, 0, 6)
     assert built.rows(0, 0, 3).tolist() != built.rows(0, 0, 4).tolist()
@@ -222,7 +222,7 @@ def test_rounds_with_the_same_windows_share_their_rows() -> None:
 
 def test_a_rare_subgroup_is_kept_from_the_clients_and_from_nobody_else() -> None:
     asked = scenario(injections=(RareSubgroup(of_class=2, clients=(3,), per_client=6), Typical()))
-    built = federation.build(asked)
+    built = build.build(asked)
     assert 2 in built.test.targets
     assert 2 in built.population.targets
     data = asked.dataset.load(stream(asked.seed, "dataset"))
@@ -238,25 +238,25 @@ def test_a_rare_subgroup_is_kept_from_the_clients_and_from_nobody_else() -> None
 
 
 def test_a_reserved_class_leaves_the_population_and_the_coins_of_others_alone() -> None:
-    plain = federation.build(scenario(injections=(Typical(),)))
-    rare = federation.build(scenario(injections=(Typical(), RareSubgroup())))
+    plain = build.build(scenario(injections=(Typical(),)))
+    rare = build.build(scenario(injections=(Typical(), RareSubgroup())))
     np.testing.assert_array_equal(plain.population.ids, rare.population.ids)
     np.testing.assert_array_equal(plain.audit.is_in, rare.audit.is_in[:, : len(plain.audit)])
 
 
 def test_two_injections_of_one_class_share_its_rows() -> None:
     both = (RareSubgroup(of_class=1, per_client=5), Poison(victim=1, target=0, per_client=2))
-    built = federation.build(scenario(injections=both))
+    built = build.build(scenario(injections=both))
     real = built.audit.examples.ids
     assert len(np.unique(real)) == len(real) == 15
-    (problem,) = federation.check(scenario(injections=(both[0], Poison(victim=1, target=0, per_client=30))))
+    (problem,) = build.check(scenario(injections=(both[0], Poison(victim=1, target=0, per_client=30))))
     assert problem.path == "injections[1]"
     assert "155 rows of class 1 are wanted, but outside the population there are" in problem.message
 
 
 def test_nothing_injected_leaks_into_what_is_measured_or_held() -> None:
     """The clean twin of an audit example is neither base row nor fill-in, test nor population, in any run."""
-    built = federation.build(scenario(runs=10))
+    built = build.build(scenario(runs=10))
     audit_ids = set(built.audit.examples.ids.tolist())
     trained = {
         int(built.store.ids[row])
@@ -273,7 +273,7 @@ def test_nothing_injected_leaks_into_what_is_measured_or_held() -> None:
 
 
 def test_rows_of_a_run_are_those_of_a_plain_loop() -> None:
-    built = federation.build(scenario())
+    built = build.build(scenario())
     audit, ends = built.audit, np.cumsum(built.audit.copies)
     for run in range(4):
         for client in range(5):
@@ -290,8 +290,8 @@ def test_rows_of_a_run_are_those_of_a_plain_loop() -> None:
 
 
 def test_the_same_scenario_gives_the_same_bytes() -> None:
-    assert changed(federation.build(scenario()), federation.build(scenario())) == set()
-    other = changed(federation.build(scenario()), federation.build(scenario(seed=1)))
+    assert changed(build.build(scenario()), build.build(scenario())) == set()
+    other = changed(build.build(scenario()), build.build(scenario(seed=1)))
     assert {"store ids", "test inputs", "population ids", "is_in", "fill", "references random_pattern"} <= other
     assert "initial hidden1.weight" in other
 
@@ -310,26 +310,26 @@ def test_the_same_scenario_gives_the_same_bytes() -> None:
 def test_a_change_reaches_only_what_depends_on_it(change: dict[str, Any], expected: set[str]) -> None:
     found = {
         name if name == "is_in" else name.split()[0]
-        for name in changed(federation.build(scenario()), federation.build(scenario(**change)))
+        for name in changed(build.build(scenario()), build.build(scenario(**change)))
     }
     assert found == expected
 
 
 def test_a_further_injection_leaves_the_coins_of_the_others_alone() -> None:
-    few = federation.build(scenario())
-    more = federation.build(scenario(injections=(*scenario().injections, Typical(label="more"))))
+    few = build.build(scenario())
+    more = build.build(scenario(injections=(*scenario().injections, Typical(label="more"))))
     np.testing.assert_array_equal(few.audit.is_in, more.audit.is_in[:, : len(few.audit)])
 
 
 @pytest.mark.parametrize("runs", [2, 4, 32])
 def test_coins_are_balanced_in_every_column(runs: int) -> None:
-    coins = federation._flip(runs, 50, stream(0, "coins"))
+    coins = build._flip(runs, 50, stream(0, "coins"))
     assert coins.dtype == np.bool_
     assert coins.sum(0).tolist() == [runs // 2] * 50
 
 
 def test_coins_of_one_run_are_fair() -> None:
-    coins = federation._flip(1, 4000, stream(0, "coins"))
+    coins = build._flip(1, 4000, stream(0, "coins"))
     assert coins.shape == (1, 4000)
     assert stats.binomtest(int(coins.sum()), 4000, 0.5).pvalue > 1e-3
     assert stats.binomtest(int(coins.sum()), 4000, 0.45).pvalue < 1e-3
@@ -337,7 +337,7 @@ def test_coins_of_one_run_are_fair() -> None:
 
 @pytest.mark.statistical
 def test_coins_are_uniform_over_balanced_columns_and_independent_over_examples() -> None:
-    coins = federation._flip(4, 60000, stream(0, "coins"))
+    coins = build._flip(4, 60000, stream(0, "coins"))
     halves = [set(pair) for pair in combinations(range(4), 2)]
     counts = np.array([sum(set(np.flatnonzero(column)) == half for column in coins.T) for half in halves])
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -349,7 +349,7 @@ def test_coins_are_uniform_over_balanced_columns_and_independent_over_examples()
 
 @pytest.mark.statistical
 def test_fill_ins_look_like_the_rows_of_their_holder() -> None:
-    built = federation.build(
+    built = build.build(
         scenario(
             runs=20,
             clients=2,
@@ -369,22 +369,22 @@ def test_fill_ins_look_like_the_rows_of_their_holder() -> None:
 
 
 def test_fill_ins_differ_from_run_to_run() -> None:
-    built = federation.build(scenario(runs=10))
+    built = build.build(scenario(runs=10))
     assert len({tuple(sorted(row[row >= 0].tolist())) for row in built.fill}) == 10
 
 
 def test_torch_and_numpy_stay_as_they_were() -> None:
     torch.manual_seed(5)
     before, numbers = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
-    built = federation.build(scenario())
+    built = build.build(scenario())
     assert torch.equal(before, torch.get_rng_state())
     np.testing.assert_array_equal(numbers, np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002
     torch.manual_seed(6)
-    assert changed(built, federation.build(scenario())) == set()
+    assert changed(built, build.build(scenario())) == set()
 
 
 def test_initial_parameters_are_those_of_the_model_and_detached() -> None:
-    built = federation.build(scenario())
+    built = build.build(scenario())
     for name, parameter in built.model.named_parameters():
         assert torch.equal(parameter, built.initial[name])
         assert parameter.data_ptr() != built.initial[name].data_ptr()
@@ -393,7 +393,7 @@ def test_initial_parameters_are_those_of_the_model_and_detached() -> None:
 
 def test_natural_clients_hold_their_own_rows() -> None:
     asked = scenario(partition=Natural())
-    built = federation.build(asked)
+    built = build.build(asked)
     data = asked.dataset.load(stream(asked.seed, "dataset"))
     assert data.natural is not None
     for client in range(5):
@@ -401,7 +401,7 @@ def test_natural_clients_hold_their_own_rows() -> None:
 
 
 def test_a_scenario_without_injections_is_plain_federated_learning() -> None:
-    built = federation.build(scenario(injections=()))
+    built = build.build(scenario(injections=()))
     assert len(built.audit) == 0
     assert built.audit.kinds == ()
     assert built.references == ()
@@ -409,7 +409,7 @@ def test_a_scenario_without_injections_is_plain_federated_learning() -> None:
 
 
 def test_budget_adds_up_and_needs_no_network() -> None:
-    assert federation.budget(scenario(model=SmallCNN(groups=3))) == {
+    assert build.budget(scenario(model=SmallCNN(groups=3))) == {
         "test": 50,
         "population": 40,
         "audit": 15,
@@ -418,12 +418,12 @@ def test_budget_adds_up_and_needs_no_network() -> None:
         "base": 310,
         "total": 450,
     }
-    assert federation.budget(scenario(exclusion="remove"))["fill-ins"] == 0
-    assert federation.budget(scenario(population=500))["base"] == -150
+    assert build.budget(scenario(exclusion="remove"))["fill-ins"] == 0
+    assert build.budget(scenario(population=500))["base"] == -150
 
 
 def test_a_sound_scenario_has_no_problems() -> None:
-    assert federation.check(scenario()) == []
+    assert build.check(scenario()) == []
 
 
 @pytest.mark.parametrize(
@@ -453,21 +453,21 @@ def test_a_sound_scenario_has_no_problems() -> None:
     ],
 )
 def test_problems_name_the_key_the_numbers_and_the_remedy(change: dict[str, Any], path: str, words: list[str]) -> None:
-    (problem,) = federation.check(scenario(**change))
+    (problem,) = build.check(scenario(**change))
     assert problem.path == path
     for word in words:
         assert word in problem.message
     with pytest.raises((ScenarioError, ComponentError)):
-        federation.build(scenario(**change))
+        build.build(scenario(**change))
 
 
 def test_following_the_advice_works() -> None:
-    assert federation.check(scenario(population=345)) == []
-    assert federation.check(scenario(injections=(Typical(per_client=35),))) == []
+    assert build.check(scenario(population=345)) == []
+    assert build.check(scenario(injections=(Typical(per_client=35),))) == []
 
 
 def test_problems_that_do_not_hang_together_are_reported_together() -> None:
-    found = federation.check(scenario(partition=IID(min_rows=100), model=SmallCNN(groups=3)))
+    found = build.check(scenario(partition=IID(min_rows=100), model=SmallCNN(groups=3)))
     assert [problem.path for problem in found] == ["partition", "model.groups"]
 
 
@@ -488,20 +488,18 @@ class _Forgetful(IID):
 
 
 def test_components_that_break_their_promise_are_found_out() -> None:
-    (problem,) = federation.check(scenario(injections=(_Greedy(),)))
+    (problem,) = build.check(scenario(injections=(_Greedy(),)))
     assert problem == Problem(path="injections[0]", message="plans 40 copies, but its total_copies announced 20")
-    (problem,) = federation.check(scenario(partition=_Forgetful()))
+    (problem,) = build.check(scenario(partition=_Forgetful()))
     assert problem.path == "partition"
     assert "gave 5 clients 309 rows" in problem.message
 
 
 def test_rows_that_the_partition_leaves_out_are_nowhere_and_counted() -> None:
     shards = {"num_shards_per_partition": 1, "shard_size": 30}
-    built = federation.build(
-        scenario(partition=Flower(partitioner="ShardPartitioner", arguments=shards, leave_out=True))
-    )
+    built = build.build(scenario(partition=Flower(partitioner="ShardPartitioner", arguments=shards, leave_out=True)))
     assert [len(rows) for rows in built.base] == [30] * 5
-    whole = federation.build(scenario())
+    whole = build.build(scenario())
     assert built.counts["base"] == 150
     assert built.counts["left out"] == whole.counts["base"] - 150 > 0
     assert sum(count for name, count in built.counts.items() if name != "total") == built.counts["total"]
@@ -515,7 +513,7 @@ def test_rows_that_the_partition_leaves_out_are_nowhere_and_counted() -> None:
 def test_only_a_partition_that_says_so_may_leave_rows_out() -> None:
     silent = Flower(partitioner="ShardPartitioner", arguments={"num_shards_per_partition": 1, "shard_size": 30})
     with pytest.raises(ComponentError, match="leaves out") as caught:
-        federation.build(scenario(partition=silent))
+        build.build(scenario(partition=silent))
     assert caught.value.path == "partition.leave_out"
 
     class Forgetful(IID):
@@ -523,7 +521,7 @@ def test_only_a_partition_that_says_so_may_leave_rows_out() -> None:
             return tuple(part[1:] for part in super().assign(data, rows, num_clients, rng))
 
     with pytest.raises(ComponentError, match="must hold each of"):
-        federation.build(scenario(partition=Forgetful()))
+        build.build(scenario(partition=Forgetful()))
 
     class Greedy(Forgetful):
         leave_out = True
@@ -533,23 +531,23 @@ def test_only_a_partition_that_says_so_may_leave_rows_out() -> None:
             return (*parts[:-1], np.sort(np.concatenate([parts[-1], parts[0][:1]])))
 
     with pytest.raises(ComponentError, match="must hold each of"):
-        federation.build(scenario(partition=Greedy()))
+        build.build(scenario(partition=Greedy()))
 
 
 def test_each_run_has_its_own_weights_if_the_scenario_says_so() -> None:
-    shared, own = federation.build(scenario()), federation.build(scenario(initial_weights="own"))
+    shared, own = build.build(scenario()), build.build(scenario(initial_weights="own"))
     assert changed(shared, own) == set()
     assert shared.initials == ()
     assert all(shared.initial_of(run) is shared.initial for run in range(4))
     weights = [own.initial_of(run)["hidden1.weight"] for run in range(4)]
     assert all(not torch.equal(one, other) for one, other in combinations([*weights, own.initial["hidden1.weight"]], 2))
     # Those of a run do not depend on how many runs there are.
-    fewer = federation.build(scenario(initial_weights="own", runs=2))
+    fewer = build.build(scenario(initial_weights="own", runs=2))
     assert all(torch.equal(fewer.initial_of(run)["hidden1.weight"], weights[run]) for run in range(2))
 
 
 def test_a_model_for_tables_is_told_the_columns_and_refuses_what_is_no_table() -> None:
-    found = federation.check(scenario(model=TabularMLP()))
+    found = build.check(scenario(model=TabularMLP()))
     assert [problem.path for problem in found] == ["model.kind"]
     assert "no table" in found[0].message
 
@@ -557,7 +555,7 @@ def test_a_model_for_tables_is_told_the_columns_and_refuses_what_is_no_table() -
         def load(self, rng: np.random.Generator) -> Any:
             return replace(super().load(rng), blocks=(1, 4, 1))
 
-    built = federation.build(
+    built = build.build(
         scenario(dataset=Table(rows=400, test=50, shape=(6,)), model=TabularMLP(hidden=(4,)), injections=())
     )
     assert built.initial["embedded.block1.weight"].shape == (4, 4)
@@ -566,7 +564,7 @@ def test_a_model_for_tables_is_told_the_columns_and_refuses_what_is_no_table() -
 
 def test_fill_ins_are_drawn_from_the_labels_of_their_own_client() -> None:
     """Each client holds one label of its own, so what stands in for its outs has that label, too."""
-    built = federation.build(
+    built = build.build(
         scenario(
             runs=4,
             clients=3,
@@ -586,7 +584,7 @@ def test_fill_ins_are_drawn_from_the_labels_of_their_own_client() -> None:
 
 def test_what_stands_in_is_drawn_anew_in_each_run() -> None:
     """A copy that is out in two runs has two fill-ins; the same ones would make the runs agree on them."""
-    built = federation.build(scenario(runs=10, dataset=Synthetic(rows=2000, test=50)))
+    built = build.build(scenario(runs=10, dataset=Synthetic(rows=2000, test=50)))
     same = pairs = 0
     for own in built.fill.T:
         fill = own[own >= 0].tolist()
@@ -601,7 +599,7 @@ def test_coins_of_clients_are_not_those_of_examples() -> None:
     """An example that were in just where some client is there would show the influence of the client as its own."""
     agree = []
     for seed in range(4):
-        audit = federation.build(scenario(seed=seed, runs=16, clients=6, leave_out=LeaveOut(clients="all"))).audit
+        audit = build.build(scenario(seed=seed, runs=16, clients=6, leave_out=LeaveOut(clients="all"))).audit
         assert audit.client_in is not None
         agree.append((audit.client_in == audit.is_in[:, :6]).mean())
         assert not (audit.client_in[:, :, None] == audit.is_in[:, None]).all(axis=0).any()

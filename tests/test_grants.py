@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.components import GRANTS
-from fedmem.federation import build
+from fedmem.federation.build import build
 from tests.lab import digits, network, parameters, target_of
 from tests.published import put_in_cache
 from tests.tiny import tiny

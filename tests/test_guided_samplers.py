@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fedmem.contracts.components import History, Sampler
 from fedmem.errors import ComponentError, ScenarioError
-from fedmem.federation import build
-from fedmem.roster import Roster
+from fedmem.federation.build import build
+from fedmem.federation.roster import Roster
 from fedmem.samplers.availability import Availability
 from fedmem.samplers.clustered import Clustered
 from fedmem.samplers.cyclic import Cyclic

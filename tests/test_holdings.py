@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem import federation as federations
 from fedmem.contracts import client_rows
 from fedmem.contracts.client_rows import Holdings
 from fedmem.contracts.ragged import Parts
 from fedmem.contracts.types import FOREVER, Federation
+from fedmem.federation import build as federations
 from tests.tiny import TINY, tiny
 
 

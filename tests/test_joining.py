@@ -11,7 +11,7 @@ import pytest
 from fedmem.bank import gather, simulate
 from fedmem.contracts.types import EVERYWHERE
 from fedmem.errors import RunError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.joining import Simulated, join
 from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny

@@ -20,7 +20,7 @@ from fedmem.contracts.components import Context, GradientTarget, Reconstruction
 from fedmem.contracts.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.statistics import clopper_pearson
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.privacy.secure_aggregation import sums_of
 from fedmem.probes._cases import Case

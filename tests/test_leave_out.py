@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedmem import federation as federations
 from fedmem.bank import simulate
 from fedmem.contracts.types import FINAL
 from fedmem.estimation.estimates import estimate
@@ -13,6 +12,7 @@ from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.memorisation import Memorisation
+from fedmem.federation import build as federations
 from fedmem.results import read, read_bank
 from fedmem.running import measure, run
 from tests.tiny import tiny

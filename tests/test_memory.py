@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from fedmem import federation as federations
 from fedmem import memory
 from fedmem.errors import ScenarioError
+from fedmem.federation import build as federations
+from fedmem.federation.roster import Cohorts
 from fedmem.memory import Needs, Room, needs_of, passed, phases, room_of, roomy, within
 from fedmem.planning import plan
-from fedmem.roster import Cohorts
 from fedmem.scenario.scenario import load_scenario, parse_scenario
 from tests.tiny import tiny
 

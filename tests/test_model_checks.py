@@ -22,7 +22,7 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli import app
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError, TargetError
-from fedmem.federation import check
+from fedmem.federation.build import check
 from fedmem.training.model_checks import frozen, mismatch
 from tests.test_observe import Net, app_grid, data_of, initial
 from tests.tiny import tiny

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fedmem import federation
 from fedmem.errors import ScenarioError
+from fedmem.federation import build
 from tests.tiny import tiny
 
 TEXTS: dict[str, Any] = {
@@ -22,9 +22,9 @@ ATTACK = {"kind": "leakage", "attack": {"kind": "grey"}}
 def refused(**changes: Any) -> dict[str, str]:
     scenario = tiny(**changes)
     with pytest.raises(ScenarioError) as error:
-        federation.build(scenario)
+        build.build(scenario)
     found = {problem.path: problem.message for problem in error.value.problems}
-    assert {problem.path: problem.message for problem in federation.check(scenario)} == found
+    assert {problem.path: problem.message for problem in build.check(scenario)} == found
     return found
 
 
@@ -59,7 +59,7 @@ def test_all_that_is_for_pictures_is_told_at_once() -> None:
 
 
 def test_secrets_are_written_into_texts_alone() -> None:
-    (found,) = federation.check(tiny(injections=[{"kind": "secret", "template": "the code is {digits:3}"}]))
+    (found,) = build.check(tiny(injections=[{"kind": "secret", "template": "the code is {digits:3}"}]))
     assert found.path == "injections[0]"
     assert "secret writes tokens into texts, but inputs have shape" in found.message
 
@@ -67,5 +67,5 @@ def test_secrets_are_written_into_texts_alone() -> None:
 def test_what_fits_is_let_through() -> None:
     probes = [{"kind": "utility"}, {"kind": "client_gap"}, {"kind": "information"}]
     rebuilt = {"kind": "leakage", "attack": {"kind": "tag"}}
-    assert federation.check(tiny(**TEXTS, probes=[*probes, rebuilt])) == []
-    assert federation.check(tiny(probes=[*probes, ATTACK])) == []
+    assert build.check(tiny(**TEXTS, probes=[*probes, rebuilt])) == []
+    assert build.check(tiny(probes=[*probes, ATTACK])) == []

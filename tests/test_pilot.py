@@ -16,10 +16,10 @@ from fedmem.bank import pilot_of, simulate
 from fedmem.contracts.types import Bank
 from fedmem.errors import RunError, ScenarioError
 from fedmem.estimation.estimates import estimate
-from fedmem.federation import build
+from fedmem.federation.build import build
+from fedmem.federation.roster import Pilot, Roster, rosters
 from fedmem.processes import can_fork
 from fedmem.report import table
-from fedmem.roster import Pilot, Roster, rosters
 from fedmem.running import measure, run
 from fedmem.scenario.scenario import Scenario
 from fedmem.shards import Shards, place_of

@@ -10,7 +10,7 @@ from scipy import stats
 
 from fedmem.contracts.types import ClientData, Examples
 from fedmem.errors import ComponentError, ScenarioError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.injections.typical import Typical
 from fedmem.scenario import catalogue
 from fedmem.scenario.scenario import parse_scenario

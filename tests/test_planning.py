@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedmem import federation as federations
-from fedmem import planning, roster, seeding
+from fedmem import planning, seeding
 from fedmem.bank import simulate
 from fedmem.contracts.types import FINAL
 from fedmem.estimation.estimates import estimate
+from fedmem.federation import build as federations
+from fedmem.federation import roster
 from fedmem.planning import plan
 from fedmem.scenario.catalogue import kinds
 from fedmem.training.stacked import OneByOne, Stacked

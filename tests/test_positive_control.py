@@ -11,7 +11,7 @@ import pytest
 import fedmem
 from fedmem.bank import simulate
 from fedmem.checking import check_file, told
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.positive_control import METRIC, without_noise
 from fedmem.promise_sections import audits
 from fedmem.running import measure, run

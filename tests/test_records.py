@@ -12,7 +12,7 @@ import pytest
 import fedmem
 from fedmem.checking import check_file, told
 from fedmem.errors import ScenarioError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.privacy import record_level
 from fedmem.privacy.accounting import promise
 from fedmem.running import folder_of, measure, run, settled

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem import federation as federations
 from fedmem.bank import simulate
 from fedmem.contracts.components import History
 from fedmem.contracts.types import IntArray
-from fedmem.roster import Roster, rosters
+from fedmem.federation import build as federations
+from fedmem.federation.roster import Roster, rosters
 from strategies._rule import RuleStrategy
 from strategies.fedavg import FedAvg
 from tests.tiny import tiny

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem import federation as federations
 from fedmem.contracts.reserve import Spare
 from fedmem.contracts.types import ClientData, Dataset, Examples, Space
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.federation import build as federations
 from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.personal import Personal
 from fedmem.injections.random_tokens import RandomTokens

@@ -218,7 +218,7 @@ def test_shards_that_a_finished_run_left_behind_are_removed(tmp_path: Path, monk
 def test_the_data_are_told_apart_by_every_row_coin_and_weight() -> None:
     from dataclasses import replace
 
-    from fedmem.federation import build
+    from fedmem.federation.build import build
 
     built = build(small())
     digest = sharded.digest(built)

@@ -26,7 +26,7 @@ from fedmem.bank import gather
 from fedmem.completion import runs as completed
 from fedmem.contracts.types import Bank
 from fedmem.errors import FolderError, RunError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.joining import Simulated
 from fedmem.overview import finished_runs
 from fedmem.shards import Dropped, Shards, claim, divide, kept_runs, place_of

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem import federation
 from fedmem.contracts.types import AuditSet, Examples, Federation
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
+from fedmem.federation import build
+from fedmem.federation.feature_shift import fill_pairs, viewers
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.random_pattern import RandomPattern
@@ -21,7 +22,6 @@ from fedmem.models.mlp import MLP
 from fedmem.partitions.dirichlet import Dirichlet
 from fedmem.partitions.feature_skew import FeatureSkew
 from fedmem.scenario.scenario import Scenario
-from fedmem.shift import fill_pairs, viewers
 from tests.banks import make_audit
 
 BASE = Dirichlet(alpha=1.0, min_rows=2)
@@ -49,7 +49,7 @@ def scenario(partition: Any, **changes: Any) -> Scenario:
 
 
 def built(partition: Any, **changes: Any) -> Federation:
-    return federation.build(scenario(partition, **changes))
+    return build.build(scenario(partition, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def test_a_fill_in_is_stored_once_for_each_client_that_sees_it(pair: tuple[Feder
 
 def test_marked_pictures_are_refused_since_their_fill_ins_would_be_turned() -> None:
     injections = (Typical(per_client=1), UniqueFeature(per_client=1, images=2))
-    assert not federation.check(scenario(BASE, injections=injections))
-    (problem,) = federation.check(scenario(SKEW, injections=injections))
+    assert not build.check(scenario(BASE, injections=injections))
+    (problem,) = build.check(scenario(SKEW, injections=injections))
     assert problem.path == "injections[1]"
     assert "use another partition, or a canary that needs no real row" in problem.message
     with pytest.raises(ComponentError, match="differ in more than the canary"):

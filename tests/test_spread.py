@@ -19,7 +19,7 @@ import torch
 from fedmem.bank import simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.errors import RunError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.stacked import Done, LocalWork, OneByOne, Work
 from fedmem.training.worker_pool import ROOM, Spread

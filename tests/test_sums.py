@@ -10,7 +10,7 @@ import torch
 
 from fedmem.bank import simulate
 from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Reading, Transition
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.privacy.secure_aggregation import again, by_size, in_order, labelled, sums_of
 from fedmem.results import read
 from fedmem.running import run

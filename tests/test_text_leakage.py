@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from fedmem import federation
 from fedmem.attacking import Known, attack
 from fedmem.attacks._windows import ROUNDING, Soft, may_stand, slopes_at, slopes_of, were_read
 from fedmem.attacks.tag import Tag
 from fedmem.contracts.components import GradientTarget, Reconstruction
 from fedmem.contracts.types import Examples, Federation, IntArray, Reading
 from fedmem.errors import ComponentError, ScenarioError, TargetError
+from fedmem.federation import build
 from fedmem.modalities.text.windows import asked, texts
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
@@ -221,7 +221,7 @@ def test_next_tokens_are_never_known_and_outputs_have_to_be_those_of_places() ->
         attacked(replace(target, num_classes=V + 1))
     scenario = tiny(**TEXTS, probes=[{"kind": "leakage", "attack": {"kind": "tag", "labels": "known"}}])
     with pytest.raises(ScenarioError, match="write inferred") as error:
-        federation.build(scenario)
+        build.build(scenario)
     assert [problem.path for problem in error.value.problems] == ["probes[0].attack.labels"]
 
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import ClientState, Outcome
 from fedmem.contracts.types import Examples, Params
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.training.stacked import STACK_BYTES, LocalWork, OneByOne, Stacked, Task, _of_labels
 from tests.tiny import tiny
 from tests.toys import Carrying

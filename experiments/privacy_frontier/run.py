@@ -134,7 +134,7 @@ def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:
 
 def smallest_client(shared: Scenario) -> int:
     """Rows of the client that has the fewest."""
-    from fedmem.federation import build
+    from fedmem.federation.build import build
 
     return int(build(shared).base_sizes.min())
 

@@ -20,7 +20,6 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedmem import federation as federations
 from fedmem.contracts.types import Federation, Params
 from fedmem.engines._letters import (
     ARRAYS,
@@ -35,6 +34,7 @@ from fedmem.engines._letters import (
     record_of,
     told,
 )
+from fedmem.federation import build as federations
 from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.observe import TRACE, params_of
 from fedmem.privacy.mechanisms import adds_noise

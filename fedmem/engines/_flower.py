@@ -33,8 +33,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedmem.errors import ComponentError, RunError
+from fedmem.federation.roster import FIRST_NODE as FIRST_NODE
 from fedmem.observe import TRACE
-from fedmem.roster import FIRST_NODE as FIRST_NODE
 
 if TYPE_CHECKING:
     from torch import Tensor

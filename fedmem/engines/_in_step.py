@@ -16,10 +16,10 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from fedmem.contracts.types import Federation, Params, Participation
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.errors import RunError
+from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
 from fedmem.observe import Observed, Watcher, params_of
 from fedmem.privacy.amplification import canaries_of
-from fedmem.roster import Roster
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario

@@ -23,11 +23,11 @@ from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
 from fedmem.errors import RunError
+from fedmem.federation.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
 from fedmem.guards.guarding import Guard, with_trace
 from fedmem.joining import Lost
 from fedmem.observe import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
 from fedmem.privacy.amplification import canaries_of
-from fedmem.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
 from fedmem.training.client_work import Done, LocalWork, Work, pick, stack
 from fedmem.training.stacked import Executor
 from strategies._rule import Round, wrong_models

@@ -10,7 +10,7 @@ import torch
 
 from fedmem.bank import Simulated, simulate
 from fedmem.contracts.types import Params
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.scenario import catalogue
 from fedmem.training.defended_updates import Outgoing, Place
 from tests.tiny import tiny

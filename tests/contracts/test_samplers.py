@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem import federation as federations
 from fedmem.bank import simulate
 from fedmem.contracts.components import Chances, History, Reaching, Sampler
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
-from fedmem.federation import build
-from fedmem.roster import Roster
+from fedmem.federation import build as federations
+from fedmem.federation.build import build
+from fedmem.federation.roster import Roster
 from fedmem.scenario import catalogue
 from fedmem.scenario.scenario import Scenario
 from tests.tiny import sampled, tiny

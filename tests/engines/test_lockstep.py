@@ -20,7 +20,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import Params, Transition
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.seeding import stream
 from tests.tiny import tiny
@@ -144,7 +144,7 @@ def test_the_samplers_stream_touches_neither_injection_nor_initialisation(monkey
     def other_roster(seed: int, purpose: str, **place: Any) -> np.random.Generator:
         return stream(seed, f"other {purpose}" if purpose == "roster" else purpose, **place)
 
-    monkeypatch.setattr("fedmem.roster.stream", other_roster)
+    monkeypatch.setattr("fedmem.federation.roster.stream", other_roster)
     other = trained(tiny())
     assert one.bank.participation != other.bank.participation
     assert np.array_equal(one.bank.audit.is_in, other.bank.audit.is_in)

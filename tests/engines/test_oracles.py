@@ -14,7 +14,7 @@ from torch import nn
 
 from fedmem.contracts.types import Federation, FloatArray, Params
 from fedmem.engines.lockstep import Lockstep
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.training.stacked import Done, Executor, LocalWork, Work
 from tests.tiny import tiny
 

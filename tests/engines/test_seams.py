@@ -12,7 +12,7 @@ import torch
 from fedmem.bank import Simulated, simulate
 from fedmem.contracts.types import Params, Transition
 from fedmem.engines.lockstep import Lockstep
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.stacked import LocalWork, OneByOne, Stacked
 from strategies._rule import Round
@@ -235,7 +235,7 @@ def test_runs_that_share_a_roster_learn_nothing_that_hangs_on_coins(monkeypatch:
 
 
 def test_atypical_slots_are_counted_whether_in_or_out() -> None:
-    from fedmem.roster import Roster
+    from fedmem.federation.roster import Roster
 
     scenario = tiny(injections=[{"kind": "mislabelled", "per_client": 2, "copies": 3}, {"kind": "typical"}])
     federation = build(scenario)

@@ -11,7 +11,7 @@ import pytest
 
 from fedmem.bank import simulate
 from fedmem.errors import ComponentError
-from fedmem.federation import build
+from fedmem.federation.build import build
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes._leaks import parsed
 from fedmem.scenario.scenario import parse_scenario

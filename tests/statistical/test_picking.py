@@ -15,7 +15,7 @@ from scipy import stats
 from fedmem.bank import simulate
 from fedmem.contracts.types import FINAL, Bank, BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
-from fedmem.federation import build
+from fedmem.federation.build import build
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.statistical

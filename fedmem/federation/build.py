@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.allotment import allot, draw, population_of, shortages, total_copies
 from fedmem.contracts.components import CanaryInjection, FeatureShift
 from fedmem.contracts.ragged import Parts
 from fedmem.contracts.reserve import Spare
@@ -33,13 +32,14 @@ from fedmem.contracts.types import (
 )
 from fedmem.contracts.validation import dataset_of, injected_of, parts_of, references_of
 from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.extra_run import led, with_pilot
+from fedmem.federation.compatibility import mismatches
+from fedmem.federation.feature_shift import carries, fill_pairs, seen, show, viewers
+from fedmem.federation.initial_weights import initialise
+from fedmem.federation.pilot_draws import led, with_pilot
+from fedmem.federation.row_budget import allot, draw, population_of, shortages, total_copies
 from fedmem.guards.guarding import Guard
-from fedmem.initial import initialise
 from fedmem.modalities.text.windows import told
-from fedmem.pairs import mismatches
 from fedmem.seeding import stream
-from fedmem.shift import carries, fill_pairs, seen, show, viewers
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
