@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fedmem.attacking import attack as attack
     from fedmem.comparing import compare as compare
     from fedmem.datasets._published import fetch as fetch
-    from fedmem.observe import Observed as Observed
+    from fedmem.observation.observed import Observed as Observed
     from fedmem.results import read as read
     from fedmem.running import measure as measure
     from fedmem.running import run as run
@@ -32,7 +32,7 @@ _HOME = {
     "measure": "fedmem.running",
     "read": "fedmem.results",
     "fetch": "fedmem.datasets._published",
-    "Observed": "fedmem.observe",
+    "Observed": "fedmem.observation.observed",
     "Watch": "fedmem.watch",
     "WatchLeakage": "fedmem.watch_leakage",
     "attack": "fedmem.attacking",

@@ -26,12 +26,12 @@ from fedmem.contracts.types import (
 )
 from fedmem.contracts.validation import readings_of
 from fedmem.engines.lockstep import Finished, Lockstep
-from fedmem.evidence import accuracy, evidence_of, rank_of
 from fedmem.federation.roster import Pilot
 from fedmem.guards.guarding import Guard
-from fedmem.holders import Holders
 from fedmem.joining import Lost, Simulated, join, sources
 from fedmem.memory import cut_of
+from fedmem.observation.evidence import accuracy, evidence_of, rank_of
+from fedmem.observation.personal_layers import Holders
 from fedmem.pilot import follow
 from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.mechanisms import adds_noise

@@ -177,7 +177,7 @@ def _most_rows(federation: Federation) -> int:
 
 def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
     """Bytes that one run leaves: of each model two floats and a bit for each example, and quantiles for each label."""
-    from fedmem.evidence import QUANTILES
+    from fedmem.observation.evidence import QUANTILES
 
     local, whole = ("local" in scenario.observe.levels, "global" in scenario.observe.levels)
     models = (len(scenario.observed_rounds) - 1) * (cohort * local + whole) + whole

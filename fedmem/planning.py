@@ -206,7 +206,7 @@ def _models(scenario: Scenario, cohorts: Cohorts, trainings: int) -> dict[Level,
 
 def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int], evidence: int) -> dict[str, int]:
     """Bytes of the files of a run, by file, largest first; readings and pictures of probes are not among them."""
-    from fedmem.evidence import QUANTILES
+    from fedmem.observation.evidence import QUANTILES
 
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
     audit, ranked = federation.audit, 0.0

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedmem.contracts.types import AuditSet, Evidence, Examples, Params, References, Transition
-from fedmem.evidence import evidence_of, rank_of
-from fedmem.observe import OnError, checked_on_error
+from fedmem.observation.evidence import evidence_of, rank_of
+from fedmem.observation.observed import OnError, checked_on_error
 from fedmem.training.model_checks import mismatch, running_statistics
 
 if TYPE_CHECKING:

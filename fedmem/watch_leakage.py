@@ -13,7 +13,7 @@ from fedmem.attacking import Images, Known, scores, target_of
 from fedmem.contracts.components import ReconstructionAttack
 from fedmem.contracts.types import Level, Params, Transition
 from fedmem.contracts.validation import reconstructed
-from fedmem.observe import OnError, checked_on_error
+from fedmem.observation.observed import OnError, checked_on_error
 from fedmem.seeding import stream
 from fedmem.training.model_checks import mismatch
 

@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 import strategies
 from fedmem.contracts.types import Params
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, local_record
-from fedmem.observe import params_of
+from fedmem.observation.observed import params_of
 from strategies._rule import Round
 
 SHAPES = {"layer.weight": (3, 4), "layer.bias": (3,)}

@@ -16,8 +16,8 @@ from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import FedmemError, ScenarioError
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
-from fedmem.evidence import losses, margins_of
 from fedmem.federation.build import build
+from fedmem.observation.evidence import losses, margins_of
 from fedmem.scenario import catalogue
 from fedmem.training.stacked import LocalWork, OneByOne
 from tests.engines.test_seams import same, watched

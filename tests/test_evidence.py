@@ -11,7 +11,7 @@ from torch import nn
 
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import AuditSet, Examples, Params, References, Transition
-from fedmem.evidence import _answers, _count, evidence_of, losses, margins, margins_of, rank_of
+from fedmem.observation.evidence import _answers, _count, evidence_of, losses, margins, margins_of, rank_of
 from fedmem.training.stacked import OneByOne
 
 

@@ -16,7 +16,7 @@ from scipy.stats import kstest
 from fedmem.bank import simulate
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
 from fedmem.federation.build import build
-from fedmem.observe import params_of
+from fedmem.observation.observed import params_of
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging
 from strategies.dp_ftrl import TreeAggregation

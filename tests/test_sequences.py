@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import AuditSet, Bank, Examples, Params, References, Transition
-from fedmem.evidence import evidence_of, losses, rank_of
 from fedmem.modalities.loss import example_losses, mean_loss
+from fedmem.observation.evidence import evidence_of, losses, rank_of
 from fedmem.tables import evidence_rows, read_evidence, write_readings
 from fedmem.training.stacked import Executor, OneByOne, Stacked, Task
 

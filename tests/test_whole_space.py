@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem import evidence
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import Examples, Federation, ReferenceEvidence, References, Transition
 from fedmem.estimators.exposure import null_mean
-from fedmem.evidence import evidence_of, rank_of
 from fedmem.modalities.text.prefix_tree import Scored
 from fedmem.modalities.text.windows import told
+from fedmem.observation import evidence
+from fedmem.observation.evidence import evidence_of, rank_of
 from fedmem.training.stacked import OneByOne
 from tests.lab import Lab
 from tests.language import RUNS, VOCABULARY, Recurrent, digits, example, text_federation

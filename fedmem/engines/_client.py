@@ -36,7 +36,7 @@ from fedmem.engines._letters import (
 )
 from fedmem.federation import build as federations
 from fedmem.guards.guarding import NOT_OURS, describe
-from fedmem.observe import TRACE, params_of
+from fedmem.observation.observed import TRACE, params_of
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.scenario.scenario import parse_scenario
 from fedmem.training.defended_updates import Outgoing

@@ -34,7 +34,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedmem.errors import ComponentError, RunError
 from fedmem.federation.roster import FIRST_NODE as FIRST_NODE
-from fedmem.observe import TRACE
+from fedmem.observation.observed import TRACE
 
 if TYPE_CHECKING:
     from torch import Tensor

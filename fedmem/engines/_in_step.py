@@ -18,7 +18,7 @@ from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
-from fedmem.observe import Observed, Watcher, params_of
+from fedmem.observation.observed import Observed, Watcher, params_of
 from fedmem.privacy.amplification import canaries_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from fedmem.contracts.components import ClientAlgorithm
 from fedmem.contracts.types import Federation, Params
 from fedmem.errors import RunError
 from fedmem.modalities.loss import UNASKED, mean_loss
-from fedmem.observe import params_of
+from fedmem.observation.observed import params_of
 from fedmem.training.client_work import Task, Trained
 from strategies._rule import OFFER
 

@@ -56,7 +56,7 @@ from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
 from fedmem.federation.roster import Pilot, Roster, rosters
 from fedmem.joining import Lost
-from fedmem.observe import TRACE, Watcher, not_finite, params_of
+from fedmem.observation.observed import TRACE, Watcher, not_finite, params_of
 from fedmem.speed import cores
 from fedmem.training.client_work import LocalWork, Task, Trained, Work
 from strategies._rule import OFFER

@@ -26,7 +26,7 @@ from fedmem.errors import RunError
 from fedmem.federation.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
 from fedmem.guards.guarding import Guard, with_trace
 from fedmem.joining import Lost
-from fedmem.observe import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
+from fedmem.observation.observed import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
 from fedmem.privacy.amplification import canaries_of
 from fedmem.training.client_work import Done, LocalWork, Work, pick, stack
 from fedmem.training.stacked import Executor

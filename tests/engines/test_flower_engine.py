@@ -22,7 +22,7 @@ from fedmem.engines._letters import WORK, Assignment
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import ComponentError, RunError
 from fedmem.federation.build import build
-from fedmem.observe import TRACE
+from fedmem.observation.observed import TRACE
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.stacked import LocalWork, OneByOne
 from tests.tiny import tiny

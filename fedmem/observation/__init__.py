@@ -1,0 +1,1 @@
+"""Everything that watches training: transitions, evidence and probes."""
