@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fedmem.comparing import compare as compare
     from fedmem.datasets._published import fetch as fetch
     from fedmem.observation.observed import Observed as Observed
-    from fedmem.results import read as read
+    from fedmem.results.read import read as read
     from fedmem.running import measure as measure
     from fedmem.running import run as run
     from fedmem.scenario.scenario import load_scenario as load_scenario
@@ -30,7 +30,7 @@ _HOME = {
     "sweep": "fedmem.sweeping",
     "plan": "fedmem.planning",
     "measure": "fedmem.running",
-    "read": "fedmem.results",
+    "read": "fedmem.results.read",
     "fetch": "fedmem.datasets._published",
     "Observed": "fedmem.observation.observed",
     "Watch": "fedmem.watch",

@@ -20,8 +20,8 @@ from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.figures import Picture, sheet
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.processes import lend
-from fedmem.provenance import versions
-from fedmem.results import check_place, writing
+from fedmem.results.provenance import versions
+from fedmem.results.read import check_place, writing
 from fedmem.scenario import catalogue
 from fedmem.scenario.overrides import Origin, override
 from fedmem.speed import cores

@@ -162,7 +162,7 @@ def run(
     ]
     with _reporting():
         from fedmem.progress import Progress
-        from fedmem.results import finished
+        from fedmem.results.read import finished
         from fedmem.running import folder_of
         from fedmem.running import run as run_scenario
         from fedmem.scenario.scenario import load_scenario
@@ -340,7 +340,7 @@ def _filled(text: str, indent: str) -> str:
 def _show_results(folder: Path, *, quiet: bool) -> None:
     """Figures, table, where the files are; exit code 1 if the run raised an alarm."""
     from fedmem.report import report, table
-    from fedmem.results import read
+    from fedmem.results.read import read
 
     page, trouble = None, ""
     try:

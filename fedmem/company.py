@@ -97,7 +97,7 @@ def run_all(
     Errors: `FolderError` before anything is trained, where a folder cannot be used.
     """
     from fedmem.processes import Alone, Died, Forks, can_fork
-    from fedmem.results import check_place, is_finished
+    from fedmem.results.read import check_place, is_finished
     from fedmem.speed import workers_of
 
     folders = [folder_of(scenario, out) for scenario in scenarios]
@@ -298,7 +298,7 @@ def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
 
 def _by_itself(scenario: Scenario, folder: Path, *, force: bool, progress: _Told) -> None:
     """Run one scenario; another process that runs it is waited for, however long it takes."""
-    from fedmem.results import is_finished
+    from fedmem.results.read import is_finished
     from fedmem.shards import wait_for
 
     started = time.perf_counter()

@@ -181,7 +181,7 @@ def _compared(
     seeds: Sequence[int],
     measures: Sequence[str],
 ) -> Comparison:
-    from fedmem.results import read
+    from fedmem.results.read import read
 
     places = {setting: place for place, setting in enumerate(settings)}
     runs = {
@@ -200,7 +200,7 @@ def _compared(
 def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], comparison: Comparison) -> None:
     """All files of a comparison, whole or not at all."""
     from fedmem.comparison_report import page
-    from fedmem.results import writing
+    from fedmem.results.read import writing
 
     with writing(folder, force=True) as partial:
         content = {

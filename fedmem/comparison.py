@@ -30,7 +30,7 @@ from fedmem.contrasts import (
 )
 from fedmem.crossing import Setting, label_of
 from fedmem.estimation.saturation import NOWHERE, Zone
-from fedmem.results import Run
+from fedmem.results.read import Run
 from fedmem.summary import VIEWS, Measure, Summary, warnings
 
 RANGES = {

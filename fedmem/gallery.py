@@ -12,7 +12,7 @@ import numpy as np
 
 from fedmem import figures
 from fedmem.cells import number
-from fedmem.results import Run, put, read
+from fedmem.results.read import Run, put, read
 from fedmem.summary import VIEWS
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.errors import FolderError, RunError
-from fedmem.results import Run, finished, is_finished, read
+from fedmem.results.read import Run, finished, is_finished, read
 from fedmem.summary import Summary
 
 _SAME = ("name", "speed")

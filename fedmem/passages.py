@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from fedmem.results import Run
+from fedmem.results.read import Run
 from fedmem.summary import VIEWS
 
 PER_KIND = 3

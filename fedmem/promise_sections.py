@@ -9,7 +9,7 @@ from fedmem.cells import Section, Value, number
 from fedmem.contracts.types import EVERYWHERE, FINAL, Measurement
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC
-from fedmem.results import Run
+from fedmem.results.read import Run
 
 _NAMES = {"memorisation": "memorisation", "exposure": "exposure, bits", "auc": "AUC", "tpr": "TPR"}
 

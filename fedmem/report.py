@@ -18,7 +18,7 @@ from fedmem.estimation.roc import null_tpr
 from fedmem.estimation.saturation import Zone
 from fedmem.gallery import sheets
 from fedmem.passages import passages_html
-from fedmem.results import Run, put, read
+from fedmem.results.read import Run, put, read
 from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections, warnings
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
     Errors: `ScenarioError` where the data cannot hold what is asked for, `RunError` where a client, the strategy or a
     measurement fails, `FolderError` where the results cannot be written.
     """
-    from fedmem.results import check_place, is_finished
+    from fedmem.results.read import check_place, is_finished
 
     with Rescuing():
         scenario = settled(scenario)
@@ -71,7 +71,7 @@ def settled(scenario: Scenario) -> Scenario:
     So that file, id and folder are those of the number. Errors: `ScenarioError`, as `run`.
     """
     from fedmem.privacy.record_level import is_open
-    from fedmem.provenance import provenance_of
+    from fedmem.results.provenance import provenance_of
 
     if not is_open(scenario.client):
         return scenario
@@ -114,8 +114,8 @@ def compute(
     """
     from fedmem.memory import room_of
     from fedmem.privacy import record_level
-    from fedmem.provenance import provenance_of
-    from fedmem.results import is_finished
+    from fedmem.results.provenance import provenance_of
+    from fedmem.results.read import is_finished
     from fedmem.shards import claim
 
     record_level.require(scenario, federation)
@@ -138,8 +138,8 @@ def served(scenario: Scenario, folder: Path) -> Path:
 
     Errors: `FolderError` that names what has changed.
     """
-    from fedmem.provenance import changed
-    from fedmem.results import read
+    from fedmem.results.provenance import changed
+    from fedmem.results.read import read
     from fedmem.shards import claim, place_of
 
     other = changed(scenario, read(folder).manifest)
@@ -182,7 +182,7 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
     from fedmem import positive_control
     from fedmem.bank import simulate
     from fedmem.gallery import write_sheets
-    from fedmem.results import write_run
+    from fedmem.results.read import write_run
     from fedmem.sharded import Division, train
     from fedmem.training.stacked import stack
 
@@ -235,7 +235,7 @@ def measure(path: Path | str) -> Path:
     from fedmem.positive_control import told_again
     from fedmem.privacy import promised_bounds
     from fedmem.privacy.mechanisms import spent
-    from fedmem.results import read, read_bank, replace_measurements
+    from fedmem.results.read import read, read_bank, replace_measurements
     from fedmem.scenario.scenario import load_scenario
 
     folder = Path(path)
@@ -286,7 +286,7 @@ def _manifest(
     """All that the bytes of the results depend on, and what the run cost."""
     from fedmem.privacy import mechanism_alarms, promised_bounds
     from fedmem.privacy.mechanisms import spent
-    from fedmem.provenance import commit, versions
+    from fedmem.results.provenance import commit, versions
     from fedmem.scenario.caveats import caveats
 
     return {

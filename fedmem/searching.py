@@ -14,7 +14,7 @@ from fedmem.contrasts import mean_of
 from fedmem.crossing import Cell, Setting, cross
 from fedmem.errors import Problem, RunError, ScenarioError
 from fedmem.naming import check_metric
-from fedmem.results import one_at_a_time
+from fedmem.results.read import one_at_a_time
 from fedmem.seeding import stream
 from fedmem.sweep_file import Axis, Search, Sweep
 from fedmem.sweep_runs import Failures, Swept, compared, folder_of, run_cells, write_results

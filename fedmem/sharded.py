@@ -18,7 +18,7 @@ from fedmem.federation.roster import Pilot
 from fedmem.joining import Lost, Simulated, join
 from fedmem.memory import cut_of, room_of
 from fedmem.processes import Alone, Crew, Forks, Tell
-from fedmem.provenance import code, components_of, files_of, modules_of, versions
+from fedmem.results.provenance import code, components_of, files_of, modules_of, versions
 from fedmem.shards import Dropped, Shards, divide, name_of
 from fedmem.training.stacked import Executor
 

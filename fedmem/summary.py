@@ -18,7 +18,7 @@ from fedmem.contracts.types import EVERYWHERE, FINAL
 from fedmem.errors import RunError
 from fedmem.estimation.roc import USUAL
 from fedmem.estimation.saturation import MARK, RANKED, Zone, zone_of
-from fedmem.results import Run
+from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
 
 CAPTION = (

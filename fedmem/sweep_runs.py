@@ -52,7 +52,7 @@ class Swept:
 
 def folder_of(plan: Sweep, cell: Cell, out: Path | str) -> Path:
     """Where the results of a sweep go; made here. Errors: `FolderError` where nothing can be written."""
-    from fedmem.results import check_place
+    from fedmem.results.read import check_place
 
     folder = Path(out) / cell.scenario.name / f"sweep-{plan.name}"
     check_place(folder, force=True)
@@ -130,7 +130,7 @@ def run_cells(
 
 def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
     """Refuses finished runs that will enter the frame although their code or files have changed: `FolderError`."""
-    from fedmem.results import is_finished
+    from fedmem.results.read import is_finished
     from fedmem.running import folder_of as folder_of_run
     from fedmem.running import served, settled
 
@@ -142,7 +142,7 @@ def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
 
 def compared(cells: Sequence[Cell], out: Path | str) -> Comparison:
     """The finished runs of these cells side by side; each setting is its own reference."""
-    from fedmem.results import is_finished, read
+    from fedmem.results.read import is_finished, read
     from fedmem.running import folder_of as folder_of_run
 
     settings = tuple(dict.fromkeys(cell.setting for cell in cells))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fedmem.company import run_all
-from fedmem.results import is_finished, read, writing
+from fedmem.results.read import is_finished, read, writing
 from fedmem.running import run
 from fedmem.shards import claim, place_of
 from tests.tiny import tiny
@@ -91,7 +91,7 @@ def test_what_another_process_runs_is_waited_for_and_taken(tmp_path: Path) -> No
 
 def test_a_folder_that_several_processes_replace_is_always_one_of_theirs(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from fedmem.results import writing\n"
+        "import sys; from pathlib import Path; from fedmem.results.read import writing\n"
         "for turn in range(40):\n"
         "    with writing(Path(sys.argv[1]), force=True) as partial:\n"
         "        for name in 'ab': (partial / name).write_text(sys.argv[2])\n"

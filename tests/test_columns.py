@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem.columns import Lists, Maybe, Text, column, numbers, there
+from fedmem.results.arrow import Lists, Maybe, Text, column, numbers, there
 
 HARD = [np.nan, np.inf, -np.inf, -0.0, 5e-324, 0.1]
 

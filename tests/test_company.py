@@ -21,7 +21,7 @@ from fedmem.engines.together import joined, parted
 from fedmem.errors import FedmemError, FolderError, RunError
 from fedmem.federation.build import build
 from fedmem.processes import can_fork
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.running import run
 from fedmem.scenario.scenario import Scenario
 from fedmem.sharded import digest

@@ -30,7 +30,7 @@ from fedmem.comparison_report import Table, best, page
 from fedmem.contrasts import mean_of
 from fedmem.errors import ScenarioError
 from fedmem.progress import Tallying
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedmem.figures import Picture
 from fedmem.gallery import sheets, write_sheets
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.running import measure, run
 from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny

@@ -13,7 +13,7 @@ from fedmem.estimation.views import views
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.federation import build as federations
-from fedmem.results import read, read_bank
+from fedmem.results.read import read, read_bank
 from fedmem.running import measure, run
 from tests.tiny import tiny
 

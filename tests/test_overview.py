@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from fedmem import overview
 from fedmem.cli import app
 from fedmem.errors import FolderError, RunError
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.running import run
 from tests.tiny import tiny
 

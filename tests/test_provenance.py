@@ -19,9 +19,9 @@ from fedmem.cli import app
 from fedmem.comparing import compare
 from fedmem.contracts.components import ReadsFiles
 from fedmem.errors import FolderError
-from fedmem.module_graph import imported_files
-from fedmem.provenance import changed, commit, components_of, files_of, modules_of, provenance_of
-from fedmem.results import read
+from fedmem.results.module_graph import imported_files
+from fedmem.results.provenance import changed, commit, components_of, files_of, modules_of, provenance_of
+from fedmem.results.read import read
 from fedmem.running import run
 from fedmem.scenario.catalogue import field_names, kinds, load
 from fedmem.scenario.scenario import Scenario

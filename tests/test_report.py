@@ -19,7 +19,7 @@ from fedmem.contracts.types import FINAL, Measurement, Reading
 from fedmem.errors import RunError
 from fedmem.figures import Picture
 from fedmem.report import MEANING, NO_LIMIT, report, table
-from fedmem.results import read, replace_measurements
+from fedmem.results.read import read, replace_measurements
 from fedmem.summary import Summary, sections
 from tests.test_results import bank, write
 

@@ -32,7 +32,7 @@ from fedmem.contracts.types import (
     ReferenceEvidence,
 )
 from fedmem.errors import FolderError, RunError
-from fedmem.results import (
+from fedmem.results.read import (
     RESULTS_SCHEMA,
     check_place,
     is_finished,
@@ -234,7 +234,7 @@ def test_an_interruption_leaves_no_trace_and_keeps_the_old_run(
         raise error
 
     write(tmp_path / "a")
-    monkeypatch.setattr("fedmem.results._write_manifest", interrupt)
+    monkeypatch.setattr("fedmem.results.read._write_manifest", interrupt)
     with pytest.raises(type(error)):
         write(tmp_path / "new" / "b")
     with pytest.raises(type(error)):
@@ -253,14 +253,14 @@ def test_force_replaces_a_run_once_the_new_one_is_complete(tmp_path: Path) -> No
 WRITER = """
 import sys, time
 from pathlib import Path
-import fedmem.results
+import fedmem.results.read
 from tests.test_results import write
 
 def stop(*_):
     print("nearly", flush=True)
     time.sleep(60)
 
-fedmem.results._write_manifest = stop
+fedmem.results.read._write_manifest = stop
 write(Path(sys.argv[1]))
 """
 
@@ -320,7 +320,7 @@ def test_a_full_disk_says_what_to_do_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     name = {"reconstructions": "np.savez_compressed", "manifest": "_write_manifest", "sync": "_sync"}
-    place = "fedmem.tables.evidence_rows" if file == "evidence" else f"fedmem.results.{name[file]}"
+    place = "fedmem.results.tables.evidence_rows" if file == "evidence" else f"fedmem.results.read.{name[file]}"
     monkeypatch.setattr(place, full)
     with pytest.raises(RunError, match=r"full.* need about .* MB .*--out.*same command"):
         write(tmp_path / "x" / "a")

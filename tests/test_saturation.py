@@ -22,7 +22,7 @@ from fedmem.estimation.saturation import MARK, NOWHERE, Zone, zone_of
 from fedmem.estimators.exposure import null_mean
 from fedmem.figures import Line, local_against_global, over_rounds
 from fedmem.report import report
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.summary import Summary
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write

@@ -16,7 +16,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import AuditSet, Bank, Examples, Params, References, Transition
 from fedmem.modalities.loss import example_losses, mean_loss
 from fedmem.observation.evidence import evidence_of, losses, rank_of
-from fedmem.tables import evidence_rows, read_evidence, write_readings
+from fedmem.results.tables import evidence_rows, read_evidence, write_readings
 from fedmem.training.stacked import Executor, OneByOne, Stacked, Task
 
 V, L = 5, 6

@@ -20,7 +20,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem import results
 from fedmem import shards as stored
 from fedmem.bank import gather
 from fedmem.completion import runs as completed
@@ -29,6 +28,7 @@ from fedmem.errors import FolderError, RunError
 from fedmem.federation.build import build
 from fedmem.joining import Simulated
 from fedmem.overview import finished_runs
+from fedmem.results import read
 from fedmem.shards import Dropped, Shards, claim, divide, kept_runs, place_of
 from tests.test_joining import same
 from tests.tiny import tiny
@@ -240,7 +240,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_shard_the_new_o
 
             return step
 
-        for owner, name in ((results, "_sync"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (np, "savez")):
+        for owner, name in ((read, "_sync"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (np, "savez")):
             setattr(owner, name, counted(getattr(owner, name)))  # of this fork alone
         shards = Shards(place_of(folder), None)
         shards.made = MADE

@@ -9,7 +9,7 @@ import pytest
 
 from fedmem.contracts.types import Measurement
 from fedmem.report import report
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.summary import Summary, sections
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write

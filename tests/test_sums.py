@@ -12,7 +12,7 @@ from fedmem.bank import simulate
 from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Reading, Transition
 from fedmem.federation.build import build
 from fedmem.privacy.secure_aggregation import again, by_size, in_order, labelled, sums_of
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.running import run
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.scenario import Scenario

@@ -23,7 +23,7 @@ from fedmem import searching
 from fedmem.cli import app
 from fedmem.crossing import cross, label_of
 from fedmem.errors import RunError, ScenarioError
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.searching import quantity_of
 from fedmem.sweep_file import Axis, load_sweep, text_of_schema
 from fedmem.sweep_runs import compared

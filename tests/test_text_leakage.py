@@ -28,7 +28,7 @@ from fedmem.probes._cases import stands
 from fedmem.probes.information import Information
 from fedmem.probes.leakage import Leakage
 from fedmem.report import report
-from fedmem.results import read
+from fedmem.results.read import read
 from fedmem.running import run
 from strategies._rule import share, weighted_mean
 from tests.lab import Lab, gradient_of, parameters

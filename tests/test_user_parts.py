@@ -20,7 +20,7 @@ from fedmem.company import run_all
 from fedmem.errors import RunError, ScenarioError
 from fedmem.guards.guarding import PartError
 from fedmem.planning import plan
-from fedmem.results import finished
+from fedmem.results.read import finished
 from fedmem.running import run
 from tests import bad_parts
 from tests.bad_parts import CAUSES

@@ -20,7 +20,7 @@ from run import DATA, SAMPLERS, STRATEGIES
 
 import fedmem
 from fedmem.estimation.saturation import zone_of
-from fedmem.results import Run
+from fedmem.results.read import Run
 
 HERE = Path(__file__).resolve().parent
 FEDAVG = STRATEGIES[0]

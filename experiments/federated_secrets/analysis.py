@@ -18,7 +18,7 @@ from fedmem.contrasts import Contrast, Mean, contrast, mean_of
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.saturation import zone_of
 from fedmem.estimation.views import views
-from fedmem.results import Run
+from fedmem.results.read import Run
 
 COPIES = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
 """Secrets of one holder each: label -> copies there."""

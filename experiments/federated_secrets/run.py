@@ -42,7 +42,7 @@ from figure import draw
 import fedmem
 from fedmem.estimation.saturation import zone_of
 from fedmem.estimators.exposure import null_mean
-from fedmem.results import read_bank
+from fedmem.results.read import read_bank
 
 HERE = Path(__file__).resolve().parent
 DATA = {

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedmem.contracts.types import EVERYWHERE, FINAL
 from fedmem.probes._clusters import mean_interval
-from fedmem.results import Run
+from fedmem.results.read import Run
 
 LEVELS = ("local", "sum of 2", "sum of 5", "sum of 10", "global")
 KEYS = ["stage", "level", "kind"]

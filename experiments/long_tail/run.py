@@ -34,7 +34,7 @@ from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.federation.build import build
-from fedmem.results import read_bank
+from fedmem.results.read import read_bank
 
 HERE = Path(__file__).resolve().parent
 DATA = {

@@ -10,7 +10,7 @@ import pandas as pd
 from fedmem.contracts.types import EVERYWHERE, FINAL
 from fedmem.contrasts import contrast, mean_of
 from fedmem.estimation.saturation import zone_of
-from fedmem.results import Run
+from fedmem.results.read import Run
 
 KEYS = ["data", "place", "target"]
 QUANTITY = ["metric", "kind", "level"]

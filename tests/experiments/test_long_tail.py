@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import fedmem
-from fedmem.results import read_bank
+from fedmem.results.read import read_bank
 from fedmem.running import run
 from tests.tiny import tiny
 

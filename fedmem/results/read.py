@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.types import Bank, Federation, Measurement, Params
 from fedmem.errors import FolderError, RunError
-from fedmem.tables import (
+from fedmem.results.tables import (
     audit_rows,
     measurement_rows,
     read_audit,

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.columns import Column, Lists, Maybe, Text, column, numbers, there
 from fedmem.contracts.types import (
     AuditSet,
     Bank,
@@ -26,6 +25,7 @@ from fedmem.contracts.types import (
     Reading,
     ReferenceEvidence,
 )
+from fedmem.results.arrow import Column, Lists, Maybe, Text, column, numbers, there
 
 if TYPE_CHECKING:
     import pyarrow as pa

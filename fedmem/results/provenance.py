@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.components import ReadsFiles
 from fedmem.contracts.stock_strategy import StockStrategy
-from fedmem.module_graph import imported_files, is_local
+from fedmem.results.module_graph import imported_files, is_local
 from fedmem.scenario.catalogue import kind_of, nested
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def code() -> str:
     import strategies
 
     found = hashlib.sha256()
-    for package in (Path(__file__).parent, Path(strategies.__path__[0])):
+    for package in (Path(__file__).parents[1], Path(strategies.__path__[0])):
         for file in sorted(package.rglob("*.py")):
             found.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return found.hexdigest()
@@ -144,7 +144,7 @@ def changed(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
 
 def commit() -> str | None:
     """The commit of the checkout that fedmem runs from, with `+` if files differ from it; None for a package."""
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
     head = _git(here, "rev-parse", "HEAD")
