@@ -17,9 +17,9 @@ from fedmem import attacking
 from fedmem.attacking import Attacked, Images, Known
 from fedmem.contracts.components import ReconstructionAttack, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
-from fedmem.figures import Picture, sheet
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.processes import lend
+from fedmem.reporting.drawing import Picture, sheet
 from fedmem.results.provenance import versions
 from fedmem.results.read import check_place, writing
 from fedmem.scenario import catalogue

@@ -313,7 +313,7 @@ def list_runs(
     """List finished runs: when, how long, what sets each apart from others of its name, and headline numbers."""
     with _reporting():
         from fedmem.errors import RunError
-        from fedmem.overview import finished_runs
+        from fedmem.reporting.run_list import finished_runs
 
         damaged: list[RunError] = []
         found = finished_runs(folder, damaged.append)
@@ -339,7 +339,7 @@ def _filled(text: str, indent: str) -> str:
 
 def _show_results(folder: Path, *, quiet: bool) -> None:
     """Figures, table, where the files are; exit code 1 if the run raised an alarm."""
-    from fedmem.report import report, table
+    from fedmem.reporting.page import report, table
     from fedmem.results.read import read
 
     page, trouble = None, ""
@@ -367,7 +367,7 @@ def _console() -> Console:
     """Where tables are printed; a pipe or a file has no width that lines could be fitted to."""
     from rich.console import Console
 
-    from fedmem.report import NO_LIMIT
+    from fedmem.reporting.page import NO_LIMIT
 
     return Console() if sys.stdout.isatty() else Console(width=NO_LIMIT)
 

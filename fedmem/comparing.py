@@ -25,7 +25,7 @@ from fedmem.comparison import Comparison
 from fedmem.comparison_tables import TABLES, put
 from fedmem.crossing import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
 from fedmem.errors import Problem, ScenarioError
-from fedmem.naming import check_metric
+from fedmem.reporting.naming import check_metric
 
 if TYPE_CHECKING:
     import pandas as pd

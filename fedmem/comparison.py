@@ -30,8 +30,8 @@ from fedmem.contrasts import (
 )
 from fedmem.crossing import Setting, label_of
 from fedmem.estimation.saturation import NOWHERE, Zone
+from fedmem.reporting.summary import VIEWS, Measure, Summary, warnings
 from fedmem.results.read import Run
-from fedmem.summary import VIEWS, Measure, Summary, warnings
 
 RANGES = {
     "memorisation": (-1.0, 1.0),

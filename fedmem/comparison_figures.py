@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.comparison import Comparison, Quantity, Series
 from fedmem.contrasts import Mean, mean_of
-from fedmem.figures import FAINT, INK, LINE, broken, figure_with, finish, plain, png, shade, tidy
+from fedmem.reporting.drawing import FAINT, INK, LINE, broken, figure_with, finish, plain, png, shade, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,11 +11,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from fedmem import comparison_figures
-from fedmem.cells import Section, Value, number
 from fedmem.comparison import Comparison, Kept, Quantity, Row
 from fedmem.contrasts import MOST_SEEDS, Contrast, Mean, Ratio
 from fedmem.estimation.saturation import MARK
-from fedmem.report import HEAD, Grid, line_text, prose, section_html
+from fedmem.reporting.cells import Section, Value, number
+from fedmem.reporting.page import HEAD, Grid, line_text, prose, section_html
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions

@@ -181,7 +181,7 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
     """Train, estimate, write."""
     from fedmem import positive_control
     from fedmem.bank import simulate
-    from fedmem.gallery import write_sheets
+    from fedmem.reporting.image_sheets import write_sheets
     from fedmem.results.read import write_run
     from fedmem.sharded import Division, train
     from fedmem.training.stacked import stack
@@ -229,12 +229,12 @@ def measure(path: Path | str) -> Path:
     Readings of probes are kept as they are: they were taken on models that are gone. Their pictures are drawn again.
     Equal to the last bit to what `run` wrote, as long as fedmem has not changed.
     """
-    from fedmem.gallery import write_sheets
     from fedmem.joining import sources
     from fedmem.positive_control import METRIC as CONTROL
     from fedmem.positive_control import told_again
     from fedmem.privacy import promised_bounds
     from fedmem.privacy.mechanisms import spent
+    from fedmem.reporting.image_sheets import write_sheets
     from fedmem.results.read import read, read_bank, replace_measurements
     from fedmem.scenario.scenario import load_scenario
 

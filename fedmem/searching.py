@@ -13,7 +13,7 @@ from fedmem.comparison_tables import put
 from fedmem.contrasts import mean_of
 from fedmem.crossing import Cell, Setting, cross
 from fedmem.errors import Problem, RunError, ScenarioError
-from fedmem.naming import check_metric
+from fedmem.reporting.naming import check_metric
 from fedmem.results.read import one_at_a_time
 from fedmem.seeding import stream
 from fedmem.sweep_file import Axis, Search, Sweep

@@ -25,10 +25,10 @@ from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.canary_clients import CanaryClients, flat
 from fedmem.privacy.epsilon_bounds import Audited, one_shot, permitted, two_shots
 from fedmem.probes.canary_clients import DirectionAudit
-from fedmem.promise_sections import sections as privacy_sections
+from fedmem.reporting.privacy_sections import sections as privacy_sections
+from fedmem.reporting.summary import Summary, sections
 from fedmem.running import compute, measure
 from fedmem.scenario.scenario import RESULTS_VERSION
-from fedmem.summary import Summary, sections
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging

@@ -19,10 +19,10 @@ from fedmem.cli import app
 from fedmem.contracts.components import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
 from fedmem.progress import Progress
+from fedmem.reporting.summary import alarms
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
 from fedmem.scenario.scenario import parse_scenario
-from fedmem.summary import alarms
 from tests.tiny import TINY
 
 SMALL = """\
@@ -432,7 +432,7 @@ def test_ctrl_c_while_figures_are_drawn_says_that_the_run_is_finished(small, mon
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedmem.report.report", interrupt)
+    monkeypatch.setattr("fedmem.reporting.page.report", interrupt)
     for _ in range(2):  # the second time it is there already
         done = call("run", "small.yaml")
         assert done.exit_code == 1
@@ -450,7 +450,7 @@ def test_figures_that_cannot_be_written_leave_the_table(small, monkeypatch):
 
     assert call("run", "small.yaml", "--quiet").exit_code == 0
     (folder,) = Path("runs/small").iterdir()
-    monkeypatch.setattr("fedmem.report.put", full)
+    monkeypatch.setattr("fedmem.reporting.page.put", full)
     done = call("report", str(folder))
     assert done.exit_code == 1
     assert "memorisation" in done.stdout

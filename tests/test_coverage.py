@@ -17,7 +17,7 @@ from fedmem.contracts.components import ClientState, History, Outcome
 from fedmem.contracts.types import Params
 from fedmem.errors import ScenarioError
 from fedmem.privacy import coverage, mechanisms
-from fedmem.report import report, table
+from fedmem.reporting.page import report, table
 from fedmem.running import run
 from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone

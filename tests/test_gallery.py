@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.figures import Picture
-from fedmem.gallery import sheets, write_sheets
+from fedmem.reporting.drawing import Picture
+from fedmem.reporting.image_sheets import sheets, write_sheets
 from fedmem.results.read import read
 from fedmem.running import measure, run
 from fedmem.scenario.scenario import Scenario
@@ -56,7 +56,7 @@ def test_it_shows_every_level_and_what_was_identified(folder: Path, monkeypatch:
         assert "round 4" in title
         return b"png"
 
-    monkeypatch.setattr("fedmem.figures.sheet", keep)
+    monkeypatch.setattr("fedmem.reporting.drawing.sheet", keep)
     sheets(read(folder))
     # the first step of a large client seldom holds a victim
     assert [name for name in shown if "first step" not in name] == [

@@ -28,9 +28,9 @@ from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._galleries import Gallery
 from fedmem.probes._victims import score
 from fedmem.probes.leakage import Leakage
+from fedmem.reporting.summary import Summary, sections
 from fedmem.results.read import read
 from fedmem.running import measure, run
-from fedmem.summary import Summary, sections
 from tests.lab import Lab, digits, federation, gradient_of, transition
 from tests.tiny import tiny
 

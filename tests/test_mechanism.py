@@ -15,7 +15,7 @@ from fedmem.federation.build import build
 from fedmem.privacy import mechanism_alarms
 from fedmem.privacy.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections
 from fedmem.probes.mechanism import _of_new_draws
-from fedmem.promise_sections import mechanism
+from fedmem.reporting.privacy_sections import mechanism
 from strategies._rule import ServerRule
 from strategies.dp_ftrl import TreeAggregation
 from tests.broken_mechanisms import BROKEN, broken

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedmem import overview
 from fedmem.cli import app
 from fedmem.errors import FolderError, RunError
+from fedmem.reporting import run_list
 from fedmem.results.read import read
 from fedmem.running import run
 from tests.tiny import tiny
@@ -22,14 +22,14 @@ MEMORISATION = {
 
 
 def test_nothing_differs_nothing_is_told():
-    assert overview.labels_of([{"name": "a", "seed": 1}]) == [""]
-    assert overview.labels_of([{"name": "a", "seed": 1, "speed": {"threads": 1}}, {"name": "b", "seed": 1}]) == ["", ""]
+    assert run_list.labels_of([{"name": "a", "seed": 1}]) == [""]
+    assert run_list.labels_of([{"name": "a", "seed": 1, "speed": {"threads": 1}}, {"name": "b", "seed": 1}]) == ["", ""]
 
 
 def test_kinds_hide_the_fields_below_them_and_equal_kinds_show_them():
     one = tiny(client={"kind": "sgd", "lr": 0.1}).dump()
     two = tiny(client={"kind": "sgd", "lr": 0.2}, strategy={"kind": "fedmedian"}, observe={"rounds": [1]}).dump()
-    first, second = overview.labels_of([one, two])
+    first, second = run_list.labels_of([one, two])
     assert first == "client.lr=0.1 strategy.kind=fedavg observe.every=2 observe.rounds=[]"
     assert second == "client.lr=0.2 strategy.kind=fedmedian observe.every=null observe.rounds=[1]"
 
@@ -37,12 +37,12 @@ def test_kinds_hide_the_fields_below_them_and_equal_kinds_show_them():
 def test_lists_of_components_are_told_by_kinds_or_by_place():
     base = tiny()
     fewer = tiny(injections=[{"kind": "typical"}])
-    assert overview.labels_of([base.dump(), fewer.dump()]) == [
+    assert run_list.labels_of([base.dump(), fewer.dump()]) == [
         "injections=[random_pattern,mislabelled,typical]",
         "injections=[typical]",
     ]
     more = tiny(injections=[{"kind": "typical", "copies": 3}])
-    assert overview.labels_of([fewer.dump(), more.dump()]) == ["injections[0].copies=1", "injections[0].copies=3"]
+    assert run_list.labels_of([fewer.dump(), more.dump()]) == ["injections[0].copies=1", "injections[0].copies=3"]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 
 
 def test_runs_are_listed_by_name_with_what_sets_them_apart(folder):
-    found = overview.finished_runs(folder)
+    found = run_list.finished_runs(folder)
     assert [(one.run.manifest["name"], one.label) for one in found] == [
         ("another", ""),
         ("tiny", "seed=5"),
@@ -84,7 +84,7 @@ def test_the_command(folder, monkeypatch, tmp_path):
     done = CliRunner().invoke(app, ["runs", "nowhere"])
     assert done.exit_code == 2
     with pytest.raises(FolderError, match="no folder"):
-        overview.finished_runs(Path("nowhere"))
+        run_list.finished_runs(Path("nowhere"))
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "measurements.parquet"])
@@ -99,4 +99,4 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(file, folder, tmp_path
     assert str(bad) not in done.stdout
     assert f"{bad / file} is damaged" in done.stderr
     with pytest.raises(RunError, match="is damaged"):
-        overview.finished_runs(tmp_path / "runs")
+        run_list.finished_runs(tmp_path / "runs")

@@ -19,7 +19,7 @@ from fedmem.estimation.estimates import estimate
 from fedmem.federation.build import build
 from fedmem.federation.roster import Pilot, Roster, rosters
 from fedmem.processes import can_fork
-from fedmem.report import table
+from fedmem.reporting.page import table
 from fedmem.running import measure, run
 from fedmem.scenario.scenario import Scenario
 from fedmem.shards import Shards, place_of

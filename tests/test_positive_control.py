@@ -13,7 +13,7 @@ from fedmem.bank import simulate
 from fedmem.checking import check_file, told
 from fedmem.federation.build import build
 from fedmem.positive_control import METRIC, without_noise
-from fedmem.promise_sections import audits
+from fedmem.reporting.privacy_sections import audits
 from fedmem.running import measure, run
 from fedmem.scenario.scenario import load_scenario
 from tests.broken_mechanisms import broken

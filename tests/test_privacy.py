@@ -20,8 +20,9 @@ from fedmem.errors import ComponentError, ScenarioError
 from fedmem.privacy import mechanisms
 from fedmem.privacy.accounting import Releases, gaussian_epsilon, promise
 from fedmem.privacy.epsilon_bounds import Audited, permitted
-from fedmem.promise_sections import _epsilon
-from fedmem.report import table
+from fedmem.reporting.page import table
+from fedmem.reporting.privacy_sections import _epsilon
+from fedmem.reporting.summary import TERMS
 from fedmem.running import measure, run
 from fedmem.samplers.availability import Availability
 from fedmem.samplers.by_size import BySize
@@ -33,7 +34,6 @@ from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
 from fedmem.scenario.catalogue import kind_of
 from fedmem.scenario.scenario import Privacy, parse_scenario
-from fedmem.summary import TERMS
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging

@@ -356,7 +356,7 @@ def test_fedmem_itself_counts_as_far_as_it_computes() -> None:
         "fedmem.estimation.estimates",
         "strategies._rule",
     } <= set(computing)
-    assert not {"fedmem.cli", "fedmem.report", "fedmem.comparing", "fedmem.clients.fedper"} & set(computing)
+    assert not {"fedmem.cli", "fedmem.reporting.page", "fedmem.comparing", "fedmem.clients.fedper"} & set(computing)
     scenario = tiny()
     assert changed(scenario, {"modules": {"fedmem": "another"}}) == ["fedmem"]
     assert changed(scenario, {"modules": modules_of(scenario)}) == []

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.cells import Section
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.contracts.types import Measurement, Participation, Reading
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.privacy import mechanisms, promised_bounds
 from fedmem.privacy.accounting import promise
 from fedmem.privacy.epsilon_bounds import Audited, permitted
-from fedmem.promise_sections import audits as audit_section
+from fedmem.reporting.cells import Section
+from fedmem.reporting.privacy_sections import audits as audit_section
 from tests.neighbours import Mixture, epsilon_at_least, subsampled_sum, turned
 from tests.tiny import tiny
 

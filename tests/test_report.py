@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedmem.cells import Value, number
 from fedmem.comparison import _quantities
 from fedmem.contracts.types import FINAL, Measurement, Reading
 from fedmem.errors import RunError
-from fedmem.figures import Picture
-from fedmem.report import MEANING, NO_LIMIT, report, table
+from fedmem.reporting.cells import Value, number
+from fedmem.reporting.drawing import Picture
+from fedmem.reporting.page import MEANING, NO_LIMIT, report, table
+from fedmem.reporting.summary import Summary, sections
 from fedmem.results.read import read, replace_measurements
-from fedmem.summary import Summary, sections
 from tests.test_results import bank, write
 
 KINDS = ("pattern", "typical-own")
@@ -166,7 +166,9 @@ def test_the_sheet_shows_the_first_victims_whichever_runs_they_are_of(
         parts = {name: value[chosen] for name, value in pictures().items()}
         kept |= {name.replace("run_0", f"run_{run}"): value for name, value in parts.items()}
     shown: list[str] = []
-    monkeypatch.setattr("fedmem.figures.sheet", lambda title, groups, subtitle: shown.extend(labels(groups)) or b"png")
+    monkeypatch.setattr(
+        "fedmem.reporting.drawing.sheet", lambda title, groups, subtitle: shown.extend(labels(groups)) or b"png"
+    )
     write(tmp_path / "run", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=kept)
     report(tmp_path / "run")
     assert shown == 2 * ["pattern\n#0", "pattern\n#1", "pattern\n#2", "typical-own\n#4"]

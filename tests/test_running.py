@@ -80,7 +80,7 @@ def test_a_run_interrupted_while_its_pictures_are_drawn_ends_with_the_same_pictu
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedmem.figures.sheet", interrupt)
+        patch.setattr("fedmem.reporting.drawing.sheet", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(scenario, out=tmp_path / "again")
     again = run(scenario, out=tmp_path / "again")

@@ -20,10 +20,10 @@ from fedmem.contracts.types import Measurement
 from fedmem.contrasts import holm
 from fedmem.estimation.saturation import MARK, NOWHERE, Zone, zone_of
 from fedmem.estimators.exposure import null_mean
-from fedmem.figures import Line, local_against_global, over_rounds
-from fedmem.report import report
+from fedmem.reporting.drawing import Line, local_against_global, over_rounds
+from fedmem.reporting.page import report
+from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
-from fedmem.summary import Summary
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write
 
@@ -163,8 +163,8 @@ def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pyte
         found[title] = zones
         return b""
 
-    monkeypatch.setattr("fedmem.figures.over_rounds", drawn_with)
-    monkeypatch.setattr("fedmem.figures.local_against_global", drawn_with)
+    monkeypatch.setattr("fedmem.reporting.drawing.over_rounds", drawn_with)
+    monkeypatch.setattr("fedmem.reporting.drawing.local_against_global", drawn_with)
     rows = [
         row("exposure", 3.0, "pattern", place, level=level, round=round)
         for round in (0, 5, -1)

@@ -27,7 +27,7 @@ from fedmem.contracts.types import Bank
 from fedmem.errors import FolderError, RunError
 from fedmem.federation.build import build
 from fedmem.joining import Simulated
-from fedmem.overview import finished_runs
+from fedmem.reporting.run_list import finished_runs
 from fedmem.results import read
 from fedmem.shards import Dropped, Shards, claim, divide, kept_runs, place_of
 from tests.test_joining import same

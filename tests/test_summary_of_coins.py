@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fedmem.contracts.types import Measurement
-from fedmem.report import report
+from fedmem.reporting.page import report
+from fedmem.reporting.summary import Summary, sections
 from fedmem.results.read import read
-from fedmem.summary import Summary, sections
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write
 

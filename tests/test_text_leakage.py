@@ -23,11 +23,11 @@ from fedmem.federation import build
 from fedmem.modalities.text.windows import asked, texts
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
-from fedmem.passages import rebuilt, visible
 from fedmem.probes._cases import stands
 from fedmem.probes.information import Information
 from fedmem.probes.leakage import Leakage
-from fedmem.report import report
+from fedmem.reporting.page import report
+from fedmem.reporting.text_sheets import rebuilt, visible
 from fedmem.results.read import read
 from fedmem.running import run
 from strategies._rule import share, weighted_mean

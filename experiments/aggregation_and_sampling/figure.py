@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fedmem.estimation.saturation import Zone
-from fedmem.figures import BLUE, FAINT, ORANGE, shade
+from fedmem.reporting.drawing import BLUE, FAINT, ORANGE, shade
 
 PANELS = (
     ("exposure", "random_pattern", "exposure of canaries, bits"),

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fedmem.estimation.saturation import Zone
-from fedmem.figures import BLUE, FAINT, GREEN, INK, ORANGE, shade
+from fedmem.reporting.drawing import BLUE, FAINT, GREEN, INK, ORANGE, shade
 
 COLOURS = {"local": BLUE, "others": GREEN, "global": ORANGE}
 WORDS = {"local": "holder", "others": "other clients", "global": "aggregate"}

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fedmem.figures import BLUE, FAINT, ORANGE
+from fedmem.reporting.drawing import BLUE, FAINT, ORANGE
 
 NAMES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
 COLOURS = {"local": BLUE, "global": ORANGE}

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fedmem.estimation.saturation import Zone
-from fedmem.figures import FAINT, shade
+from fedmem.reporting.drawing import FAINT, shade
 
 PANELS = (
     ("exposure", "random_pattern", "global", "exposure of canaries, bits, aggregate"),

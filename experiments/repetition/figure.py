@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fedmem.estimation.saturation import Zone
-from fedmem.figures import BLUE, FAINT, GREEN, ORANGE, shade
+from fedmem.reporting.drawing import BLUE, FAINT, GREEN, ORANGE, shade
 
 LINES = (
     ("exposure", "secrets", BLUE, "o", "exposure of secrets"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from fedmem.cells import Section, Value, number
 from fedmem.contracts.types import EVERYWHERE, FINAL, Measurement
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC
+from fedmem.reporting.cells import Section, Value, number
 from fedmem.results.read import Run
 
 _NAMES = {"memorisation": "memorisation", "exposure": "exposure, bits", "auc": "AUC", "tpr": "TPR"}

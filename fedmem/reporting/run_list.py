@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.errors import FolderError, RunError
+from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run, finished, is_finished, read
-from fedmem.summary import Summary
 
 _SAME = ("name", "speed")
 """What says nothing about how results differ: runs of one name are compared, and speed changes none."""

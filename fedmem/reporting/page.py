@@ -11,15 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmem import figures
-from fedmem.cells import Section, Value, rate
 from fedmem.contracts.types import FINAL
 from fedmem.estimation.roc import null_tpr
 from fedmem.estimation.saturation import Zone
-from fedmem.gallery import sheets
-from fedmem.passages import passages_html
+from fedmem.reporting import drawing
+from fedmem.reporting.cells import Section, Value, rate
+from fedmem.reporting.image_sheets import sheets
+from fedmem.reporting.summary import (
+    CAPTION,
+    Measure,
+    Summary,
+    alarms,
+    also,
+    headline,
+    legend,
+    picking,
+    sections,
+    warnings,
+)
+from fedmem.reporting.text_sheets import passages_html
 from fedmem.results.read import Run, put, read
-from fedmem.summary import CAPTION, Measure, Summary, alarms, also, headline, legend, picking, sections, warnings
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -262,7 +273,7 @@ _LEAKS = (
 def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     """Every figure that the rows of this run can fill: name, PNG, and what it shows."""
     for measure in summary.measures:
-        panels: dict[str, list[figures.Line]] = {}
+        panels: dict[str, list[drawing.Line]] = {}
         zones: dict[str, Zone] = {}
         rates: set[float] = set()
         varying = bounded = False
@@ -305,7 +316,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             title = measure.title.partition(" at ")[0]
             unit = measure.unit or title.partition(" (")[0]
             text = f"{title} over rounds, by kind of audit example; {subtitle}"
-            yield measure.slug, figures.over_rounds(title, unit, panels, subtitle, nulls=nulls, zones=zones), text
+            yield measure.slug, drawing.over_rounds(title, unit, panels, subtitle, nulls=nulls, zones=zones), text
     for measure in summary.measures:
         pairs = summary.examples(measure)
         if any(local for local, _ in pairs.values()) and not math.isnan(measure.null):
@@ -315,7 +326,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             )
             subtitle = "one point for each example, larger where several coincide; dotted: without memorisation"
             zones = {kind: summary.zone(measure.metric, kind) for kind in pairs}
-            drawn = figures.local_against_global(title, unit, pairs, measure.null, subtitle, zones=zones)
+            drawn = drawing.local_against_global(title, unit, pairs, measure.null, subtitle, zones=zones)
             yield f"{measure.slug}_scatter", drawn, f"{title}; {subtitle}"
     panels = {}
     for kind in summary.kinds:
@@ -327,7 +338,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             "gain over the best prior: ins less outs of the same client; attacked rounds only; "
             "bands: 95 % intervals over clients or runs, the wider"
         )
-        drawn = figures.over_rounds(
+        drawn = drawing.over_rounds(
             "reconstruction",
             f"{'dB' if summary.gain == 'margin' else 'likeness'} over the best prior, in − out",
             panels,
@@ -348,11 +359,11 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             units.append(unit)
     if panels:
         subtitle = "mean over models; bands: 95 % intervals over runs"
-        yield "utility", figures.over_rounds("utility", units, panels, subtitle), f"utility; {subtitle}"
+        yield "utility", drawing.over_rounds("utility", units, panels, subtitle), f"utility; {subtitle}"
     yield from ((name, data, text) for name, (data, text) in sheets(summary.run).items())
 
 
-def _limits(summary: Summary, measure: Measure, kind: str, rounds: Sequence[int]) -> list[figures.Line]:
+def _limits(summary: Summary, measure: Measure, kind: str, rounds: Sequence[int]) -> list[drawing.Line]:
     """What the promise bounds of a measure, as level lines; a rate's own bound changes with its threshold."""
     found = []
     for level, place in (("local", ("owner",)), ("global", ())):
@@ -361,7 +372,7 @@ def _limits(summary: Summary, measure: Measure, kind: str, rounds: Sequence[int]
             ends, values = (min(rounds), max(rounds)), [value.value] * 2
             style = f"{level} bound"
             found.append(
-                figures.Line(
+                drawing.Line(
                     label=f"{level}, at most", style=style, rounds=ends, values=values, lows=values, highs=values
                 )
             )
@@ -374,10 +385,10 @@ def _counted(kind: str, found: Iterable[Sequence[tuple[int, Value]]]) -> str:
     return f"{kind} (n = {counts[0]})" if len(counts) == 1 else f"{kind} (n = {counts[0]} to {counts[-1]})"
 
 
-def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]], *, rates: bool = False) -> list[figures.Line]:
+def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]], *, rates: bool = False) -> list[drawing.Line]:
     """Every series that is not empty as a line; rates with wide intervals are marked."""
     return [
-        figures.Line(
+        drawing.Line(
             label=label,
             style=style,
             rounds=[round for round, _ in series],

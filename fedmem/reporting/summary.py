@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from fedmem import promise_sections
-from fedmem.cells import Section, Value, number, rate
 from fedmem.contracts.types import EVERYWHERE, FINAL
 from fedmem.errors import RunError
 from fedmem.estimation.roc import USUAL
 from fedmem.estimation.saturation import MARK, RANKED, Zone, zone_of
+from fedmem.reporting import privacy_sections
+from fedmem.reporting.cells import Section, Value, number, rate
 from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
 
@@ -302,7 +302,7 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _cross_influence(summary, everything=everything)
     yield _client_influence(summary, everything=everything)
     yield _utility(summary, everything=everything)
-    yield from promise_sections.sections(summary.run)
+    yield from privacy_sections.sections(summary.run)
 
 
 def also(summary: Summary) -> str:

@@ -7,8 +7,8 @@ import math
 import re
 from collections.abc import Iterator
 
+from fedmem.reporting.summary import VIEWS
 from fedmem.results.read import Run
-from fedmem.summary import VIEWS
 
 PER_KIND = 3
 """Texts of each kind, probe, level and view that are shown: the first ones, not the best ones."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem import figures
-from fedmem.cells import number
+from fedmem.reporting import drawing
+from fedmem.reporting.cells import number
+from fedmem.reporting.summary import VIEWS
 from fedmem.results.read import Run, put, read
-from fedmem.summary import VIEWS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,14 +55,14 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
         )
         name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
         title = f"reconstruction of audit examples from updates, round {round}{whose}"
-        drawn = figures.sheet(title, groups, subtitle)
+        drawn = drawing.sheet(title, groups, subtitle)
         found[name] = drawn, f"Originals, reconstructions and best priors{whose}"
     return found
 
 
 def _groups(
     kept: Mapping[str, NDArray[Any]], source: str, order: Sequence[str]
-) -> tuple[int, dict[str, list[figures.Picture]]]:
+) -> tuple[int, dict[str, list[drawing.Picture]]]:
     """The last round that a probe attacked, and for each view its first victims of each kind."""
     own = [match for name in kept if (match := _KEPT.match(name)) and match[1] == source]
     last = max(int(match[2]) for match in own)
@@ -78,7 +78,7 @@ def _groups(
         kinds = column["kind"].tolist()
         chosen = [i for kind in order for i in [j for j, one in enumerate(kinds) if one == kind][:_PER_KIND]]
         groups[f"{level}: from {_named(view)}"] = [
-            figures.Picture(
+            drawing.Picture(
                 original=column["original"][i],
                 reconstruction=column["reconstruction"][i],
                 prior=column["prior"][i],
