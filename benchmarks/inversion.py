@@ -67,8 +67,8 @@ def ours(name: str) -> Trained:
     """All victims at once, on every core; the start of processes is included."""
     from fedmem.attacks.inverting_gradients import InvertingGradients
     from fedmem.contracts.components import GradientTarget
+    from fedmem.execution.auto import cores, hold_on_to_memory
     from fedmem.processes import lend
-    from fedmem.speed import cores, hold_on_to_memory
 
     torch.set_num_threads(1)
     hold_on_to_memory()

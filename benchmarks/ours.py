@@ -1,4 +1,4 @@
-"""fedmem itself: a scenario through `fedmem.bank.simulate`, in a process of its own.
+"""fedmem itself: a scenario through `fedmem.execution.bank.simulate`, in a process of its own.
 
 `python -m benchmarks.ours MEASURE WORKLOAD --out FILE`; see `MEASURES` for what each measures.
 """
@@ -17,12 +17,12 @@ from benchmarks import workloads
 from benchmarks.contender import Trained, write
 from benchmarks.plan import Arrays
 from benchmarks.workloads import Workload
-from fedmem.bank import simulate
+from fedmem.execution.bank import simulate
+from fedmem.execution.join_shards import Simulated
+from fedmem.execution.shard_store import claim
+from fedmem.execution.sharding import train as train_sharded
 from fedmem.federation.build import build
-from fedmem.joining import Simulated
 from fedmem.scenario.scenario import Save
-from fedmem.sharded import train as train_sharded
-from fedmem.shards import claim
 from fedmem.training import stacked
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {

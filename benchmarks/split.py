@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks import workloads
-from fedmem import bank
-from fedmem.bank import simulate
 from fedmem.engines import _in_step
 from fedmem.engines import lockstep as _lockstep
+from fedmem.execution import bank
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.training import client_work, stacked
 from strategies import fedavg

@@ -11,8 +11,8 @@ from torch import nn
 
 from benchmarks import networks
 from benchmarks.plan import Plan
-from fedmem.bank import simulate
 from fedmem.contracts.types import Dataset, Examples, Federation
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.client_work import LocalWork, Task

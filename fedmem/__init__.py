@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from fedmem.attacking import attack as attack
     from fedmem.comparing import compare as compare
     from fedmem.datasets._published import fetch as fetch
+    from fedmem.execution.run import measure as measure
+    from fedmem.execution.run import run as run
     from fedmem.observation.observed import Observed as Observed
     from fedmem.results.read import read as read
-    from fedmem.running import measure as measure
-    from fedmem.running import run as run
     from fedmem.scenario.scenario import load_scenario as load_scenario
     from fedmem.sweeping import sweep as sweep
     from fedmem.watch import Watch as Watch
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 _HOME = {
     "load_scenario": "fedmem.scenario.scenario",
     "compare": "fedmem.comparing",
-    "run": "fedmem.running",
+    "run": "fedmem.execution.run",
     "sweep": "fedmem.sweeping",
-    "plan": "fedmem.planning",
-    "measure": "fedmem.running",
+    "plan": "fedmem.execution.plan",
+    "measure": "fedmem.execution.run",
     "read": "fedmem.results.read",
     "fetch": "fedmem.datasets._published",
     "Observed": "fedmem.observation.observed",

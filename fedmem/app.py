@@ -19,7 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedmem.engines._client import client_app
 from fedmem.engines.flower import joined
-from fedmem.running import run
+from fedmem.execution.run import run
 from fedmem.scenario.scenario import load_scenario
 
 if TYPE_CHECKING:

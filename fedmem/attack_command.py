@@ -17,6 +17,7 @@ from fedmem import attacking
 from fedmem.attacking import Attacked, Images, Known
 from fedmem.contracts.components import ReconstructionAttack, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
+from fedmem.execution.auto import cores
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.processes import lend
 from fedmem.reporting.drawing import Picture, sheet
@@ -24,7 +25,6 @@ from fedmem.results.provenance import versions
 from fedmem.results.read import check_place, writing
 from fedmem.scenario import catalogue
 from fedmem.scenario.overrides import Origin, override
-from fedmem.speed import cores
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,7 +14,7 @@ from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation
-    from fedmem.planning import Plan
+    from fedmem.execution.plan import Plan
     from fedmem.scenario.scenario import Scenario
 
 
@@ -28,10 +28,10 @@ class Checked:
 
 def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
     """The scenario of a file; its data are loaded once. Errors: `ScenarioError` with all that is wrong."""
+    from fedmem.execution.plan import lean
+    from fedmem.execution.run import with_noise
     from fedmem.federation import build as federations
-    from fedmem.planning import lean
     from fedmem.privacy import record_level
-    from fedmem.running import with_noise
     from fedmem.scenario.scenario import load_scenario
 
     scenario, data = load_scenario(file, overrides), None
@@ -48,7 +48,7 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
 
 def told(checked: Checked, width: int = 100) -> str:
     """What a scenario will do, for people: lines of at most this width under their titles."""
-    from fedmem.planning import plan
+    from fedmem.execution.plan import plan
     from fedmem.scenario.caveats import caveats
 
     scenario, found = checked.scenario, plan(checked.scenario, checked.federation)
@@ -131,7 +131,7 @@ def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, 
 
 def _control(scenario: Scenario, found: Plan) -> Iterator[tuple[str, str]]:
     """What the positive control of an audit costs."""
-    from fedmem.positive_control import audit_of, runs_of
+    from fedmem.execution.positive_control import audit_of, runs_of
 
     audit = audit_of(scenario)
     if audit is None:

@@ -161,12 +161,12 @@ def run(
         if value is not None
     ]
     with _reporting():
+        from fedmem.execution.run import folder_of
+        from fedmem.execution.run import run as run_scenario
+        from fedmem.execution.shard_store import kept_runs
         from fedmem.progress import Progress
         from fedmem.results.read import finished
-        from fedmem.running import folder_of
-        from fedmem.running import run as run_scenario
         from fedmem.scenario.scenario import load_scenario
-        from fedmem.shards import kept_runs
 
         scenario = load_scenario(file, [*(overrides or ()), *given])
         folder = folder_of(scenario, out)
@@ -294,7 +294,7 @@ def _continuing() -> Iterator[None]:
 def measure(folder: Folder, debug: Debug = False) -> None:
     """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
     with _reporting():
-        from fedmem.running import measure as measure_again
+        from fedmem.execution.run import measure as measure_again
 
         _show_results(measure_again(folder), quiet=False)
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.company import Outcome, Tally, run_all
 from fedmem.comparison import Comparison
 from fedmem.comparison_tables import TABLES, put
 from fedmem.crossing import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
 from fedmem.errors import Problem, ScenarioError
+from fedmem.execution.many_scenarios import Outcome, Tally, run_all
 from fedmem.reporting.naming import check_metric
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.company import Tally
 from fedmem.comparison import Comparison, Series
 from fedmem.comparison_tables import put
 from fedmem.contrasts import mean_of
 from fedmem.crossing import Cell, Setting, cross
 from fedmem.errors import Problem, RunError, ScenarioError
+from fedmem.execution.many_scenarios import Tally
 from fedmem.reporting.naming import check_metric
 from fedmem.results.read import one_at_a_time
 from fedmem.seeding import stream

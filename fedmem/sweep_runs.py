@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmem.company import Outcome, Tally, run_all
 from fedmem.comparison import Comparison
 from fedmem.comparison_tables import put, values
 from fedmem.crossing import Cell
 from fedmem.errors import FedmemError
+from fedmem.execution.many_scenarios import Outcome, Tally, run_all
 from fedmem.sweep_file import Sweep
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ def run_cells(
 
 def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
     """Refuses finished runs that will enter the frame although their code or files have changed: `FolderError`."""
+    from fedmem.execution.run import folder_of as folder_of_run
+    from fedmem.execution.run import served, settled
     from fedmem.results.read import is_finished
-    from fedmem.running import folder_of as folder_of_run
-    from fedmem.running import served, settled
 
     for cell in cells:
         folder = folder_of_run(cell.scenario, out)
@@ -142,8 +142,8 @@ def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
 
 def compared(cells: Sequence[Cell], out: Path | str) -> Comparison:
     """The finished runs of these cells side by side; each setting is its own reference."""
+    from fedmem.execution.run import folder_of as folder_of_run
     from fedmem.results.read import is_finished, read
-    from fedmem.running import folder_of as folder_of_run
 
     settings = tuple(dict.fromkeys(cell.setting for cell in cells))
     seeds = tuple(dict.fromkeys(cell.seed for cell in cells))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedmem.company import Tally
 from fedmem.crossing import cross, label_of
+from fedmem.execution.many_scenarios import Tally
 from fedmem.sweep_file import load_sweep, places_of
 from fedmem.sweep_runs import Failures, Swept, folder_of, run_cells, write_results
 

@@ -106,7 +106,7 @@ class Coverage:
 
 def trained(*, runs: int, seed: int, lr: float = 0.5) -> Bank:
     """A small federation that is really trained: made data, canaries and wrong labels, initial weights shared."""
-    from fedmem.bank import simulate as train
+    from fedmem.execution.bank import simulate as train
     from fedmem.federation.build import build
     from tests.tiny import tiny
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from fedmem.company import run_all
+from fedmem.execution.many_scenarios import run_all
+from fedmem.execution.run import run
+from fedmem.execution.shard_store import claim, place_of
 from fedmem.results.read import is_finished, read, writing
-from fedmem.running import run
-from fedmem.shards import claim, place_of
 from tests.tiny import tiny
 
 pytest.importorskip("fcntl")

@@ -15,12 +15,12 @@ from fedmem.cli import app
 from fedmem.contracts.types import FINAL, Participation
 from fedmem.errors import ScenarioError
 from fedmem.estimators.audit import Audit
+from fedmem.execution.run import measure, run
 from fedmem.privacy import promised_bounds
 from fedmem.privacy.accounting import Releases, noise_for, promise
 from fedmem.privacy.epsilon_bounds import Audited, epsilon_of_counts, one_run
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.reporting.page import report
-from fedmem.running import measure, run
 from tests.banks import coins, make_view
 from tests.tiny import tiny
 

@@ -30,7 +30,7 @@ from benchmarks import workloads as work
 from benchmarks.contender import Setting, Trained
 from benchmarks.contest import Contender, Measured, hold
 from benchmarks.plan import Plan
-from fedmem.bank import simulate
+from fedmem.execution.bank import simulate
 
 pytestmark = pytest.mark.slow
 

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 import fedmem
-from fedmem.bank import gather, simulate
 from fedmem.contracts.types import Measurement, Reading, Transition
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.execution.bank import gather, simulate
+from fedmem.execution.join_shards import join
+from fedmem.execution.run import compute, measure
 from fedmem.federation.build import build
-from fedmem.joining import join
 from fedmem.privacy.accounting import Releases
 from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.canary_clients import CanaryClients, flat
@@ -27,7 +28,6 @@ from fedmem.privacy.epsilon_bounds import Audited, one_shot, permitted, two_shot
 from fedmem.probes.canary_clients import DirectionAudit
 from fedmem.reporting.privacy_sections import sections as privacy_sections
 from fedmem.reporting.summary import Summary, sections
-from fedmem.running import compute, measure
 from fedmem.scenario.scenario import RESULTS_VERSION
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping

@@ -13,8 +13,8 @@ import torch
 import fedmem
 from fedmem.contracts.types import Federation
 from fedmem.errors import ScenarioError
+from fedmem.execution.run import run
 from fedmem.federation.build import build
-from fedmem.running import run
 from fedmem.training.client_work import LocalWork
 from fedmem.training.stacked import OneByOne
 from tests.tiny import TINY, tiny

@@ -320,13 +320,13 @@ def test_quiet_prints_the_folder_only(small):
 
 @pytest.fixture
 def failing(small, monkeypatch):
-    """Make `fedmem.running.run` raise; gives a function that says what."""
+    """Make `fedmem.execution.run.run` raise; gives a function that says what."""
 
     def raising(error):
         def run(*_, **__):
             raise error
 
-        monkeypatch.setattr(importlib.import_module("fedmem.running"), "run", run)
+        monkeypatch.setattr(importlib.import_module("fedmem.execution.run"), "run", run)
         return call("run", "small.yaml")
 
     return raising
@@ -358,7 +358,7 @@ SHARDED = ("--set", "speed.shard=1", "--set", "speed.workers=1")
 @pytest.fixture
 def stopping(small, monkeypatch):
     """Make the second run of the scenario end with an error; gives a function that says with which."""
-    from fedmem import bank, sharded
+    from fedmem.execution import bank, sharding
 
     def stop(error, *more):
         def gather(*words, **options):
@@ -367,7 +367,7 @@ def stopping(small, monkeypatch):
             return bank.gather(*words, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(sharded, "gather", gather)
+            patch.setattr(sharding, "gather", gather)
             patch.setattr(sys, "argv", ["fedmem", "run", "small.yaml", *SHARDED, *more])
             return call("run", "small.yaml", *SHARDED, *more)
 
@@ -440,7 +440,7 @@ def test_ctrl_c_while_figures_are_drawn_says_that_the_run_is_finished(small, mon
         assert f"fedmem report {folder}" in done.stderr
         assert "nothing was kept" not in done.stderr
     # with --force the old run does not count
-    monkeypatch.setattr(importlib.import_module("fedmem.running"), "run", lambda *_, **__: interrupt(0))
+    monkeypatch.setattr(importlib.import_module("fedmem.execution.run"), "run", lambda *_, **__: interrupt(0))
     assert "nothing was kept" in call("run", "small.yaml", "--force").stderr
 
 

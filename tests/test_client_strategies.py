@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.bank import simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.errors import ScenarioError
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from strategies._rule import Arrays, Round
 from strategies.fedavg import FederatedAveraging

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.bank import simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.clients.top_k import TopK
 from fedmem.contracts.types import Params, Transition
@@ -16,6 +15,7 @@ from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import FedmemError, ScenarioError
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.observation.evidence import losses, margins_of
 from fedmem.scenario import catalogue

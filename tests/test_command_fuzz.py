@@ -63,7 +63,12 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise RunError("nothing is trained here")
 
     monkeypatch.chdir(tmp_path)
-    for place in ("fedmem.running.run", "fedmem.running.settled", "fedmem.company.compute", "fedmem.comparing.run_all"):
+    for place in (
+        "fedmem.execution.run.run",
+        "fedmem.execution.run.settled",
+        "fedmem.execution.many_scenarios.compute",
+        "fedmem.comparing.run_all",
+    ):
         monkeypatch.setattr(place, failing)
     monkeypatch.setattr("fedmem.sweep_runs.run_all", lambda *_, **__: [])
     monkeypatch.setattr("fedmem.sweep_runs._check_unchanged", lambda *_, **__: None)

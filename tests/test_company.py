@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem import company
 from fedmem.clients.sgd import Sgd
-from fedmem.company import data_of, divided, run_all
 from fedmem.engines import together
 from fedmem.engines.together import joined, parted
 from fedmem.errors import FedmemError, FolderError, RunError
+from fedmem.execution import many_scenarios
+from fedmem.execution.many_scenarios import data_of, divided, run_all
+from fedmem.execution.run import run
+from fedmem.execution.sharding import digest
 from fedmem.federation.build import build
 from fedmem.processes import can_fork
 from fedmem.results.read import read
-from fedmem.running import run
 from fedmem.scenario.scenario import Scenario
-from fedmem.sharded import digest
 from fedmem.training.client_work import Done, LocalWork, Work
 from fedmem.training.stacked import Stacked
 from strategies._rule import Arrays, Round, RuleStrategy
@@ -174,7 +174,7 @@ def test_stores_too_large_to_be_copied_are_trained_on_apart(
 def test_models_of_a_round_that_are_too_many_are_held_one_scenario_after_the_other(
     alone: Callable[[Scenario], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(company, "ROUND_BYTES", 1)
+    monkeypatch.setattr(many_scenarios, "ROUND_BYTES", 1)
     for outcome in run_all([ALIKE[0], ALIKE[2]], out=tmp_path, jobs=1):
         assert written(outcome.folder) == alone(outcome.scenario)
 
@@ -224,7 +224,7 @@ def test_errors_of_ours_are_not_taken_for_failures(monkeypatch: pytest.MonkeyPat
     def wrong(*_: object, **__: object) -> None:
         raise AssertionError("ours")
 
-    monkeypatch.setattr(company, "compute", wrong)
+    monkeypatch.setattr(many_scenarios, "compute", wrong)
     with pytest.raises(AssertionError, match="ours"):
         run_all([small(), small(seed=4)], out=tmp_path, jobs=1)
 
@@ -270,7 +270,7 @@ def test_scenarios_with_the_same_data_have_the_same_federation() -> None:
         "save": {"params": False},
         "speed": {"executor": "one_by_one"},
     }
-    assert changes.keys() == company._NO_DATA
+    assert changes.keys() == many_scenarios._NO_DATA
     base = small()
     found = digest(build(base))
     for name, value in changes.items():

@@ -12,8 +12,8 @@ from scipy import stats
 import fedmem
 from fedmem.comparison import Comparison, Quantity, Series, _short_title
 from fedmem.contracts.types import FINAL, FloatArray
+from fedmem.execution.run import run
 from fedmem.reporting.summary import Measure
-from fedmem.running import run
 from tests.tiny import tiny
 
 SEEDS = 6

@@ -16,9 +16,9 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import ClientState, History, Outcome
 from fedmem.contracts.types import Params
 from fedmem.errors import ScenarioError
+from fedmem.execution.run import run
 from fedmem.privacy import coverage, mechanisms
 from fedmem.reporting.page import report, table
-from fedmem.running import run
 from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem.bank import simulate
 from fedmem.contracts.types import Params
 from fedmem.defences.clip import Clip
 from fedmem.defences.noise import Noise
 from fedmem.defences.prune import Prune
 from fedmem.defences.quantise import Quantise
 from fedmem.errors import ScenarioError
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.training.defended_updates import Outgoing, Place
 from fedmem.training.stacked import LocalWork, OneByOne, Stacked

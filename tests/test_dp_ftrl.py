@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.bank import simulate
 from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
 from fedmem.engines._flower import in_process
 from fedmem.errors import ScenarioError
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.privacy import mechanisms
 from fedmem.privacy.accounting import gaussian_epsilon, promise

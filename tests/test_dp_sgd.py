@@ -15,11 +15,11 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem.bank import simulate
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import PerExample
 from fedmem.contracts.types import FINAL, Examples, Participation
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmem.execution.run import measure, run
 from fedmem.reporting.drawing import Picture
 from fedmem.reporting.image_sheets import sheets, write_sheets
 from fedmem.results.read import read
-from fedmem.running import measure, run
 from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny
 

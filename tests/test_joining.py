@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.bank import gather, simulate
 from fedmem.contracts.types import EVERYWHERE
 from fedmem.errors import RunError
+from fedmem.execution.bank import gather, simulate
+from fedmem.execution.join_shards import Simulated, join
 from fedmem.federation.build import build
-from fedmem.joining import Simulated, join
 from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import fedmem
+from fedmem.execution.shard_store import kept_runs, place_of
 from fedmem.processes import can_fork
-from fedmem.shards import kept_runs, place_of
 from tests.test_sharded import written
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not can_fork(), reason="forks are for Linux")]

@@ -20,6 +20,7 @@ from fedmem.contracts.components import Context, GradientTarget, Reconstruction
 from fedmem.contracts.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.statistics import clopper_pearson
+from fedmem.execution.run import measure, run
 from fedmem.federation.build import build
 from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.privacy.secure_aggregation import sums_of
@@ -30,7 +31,6 @@ from fedmem.probes._victims import score
 from fedmem.probes.leakage import Leakage
 from fedmem.reporting.summary import Summary, sections
 from fedmem.results.read import read
-from fedmem.running import measure, run
 from tests.lab import Lab, digits, federation, gradient_of, transition
 from tests.tiny import tiny
 

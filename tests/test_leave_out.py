@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedmem.bank import simulate
 from fedmem.contracts.types import FINAL
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.memorisation import Memorisation
+from fedmem.execution.bank import simulate
+from fedmem.execution.run import measure, run
 from fedmem.federation import build as federations
 from fedmem.results.read import read, read_bank
-from fedmem.running import measure, run
 from tests.tiny import tiny
 
 LEFT = {"clients": [1, 3]}

@@ -9,8 +9,8 @@ import pytest
 
 from fedmem import processes
 from fedmem.attacks import _problems
+from fedmem.execution.run import run
 from fedmem.processes import can_fork
-from fedmem.running import run
 from tests.tiny import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not can_fork(), reason="needs forks")]

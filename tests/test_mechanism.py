@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.bank import simulate
 from fedmem.contracts.types import FINAL, Measurement, Reading
 from fedmem.errors import ScenarioError
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.privacy import mechanism_alarms
 from fedmem.privacy.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from fedmem import memory
 from fedmem.errors import ScenarioError
+from fedmem.execution import memory_plan
+from fedmem.execution.memory_plan import Needs, Room, needs_of, passed, phases, room_of, roomy, within
+from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation.roster import Cohorts
-from fedmem.memory import Needs, Room, needs_of, passed, phases, room_of, roomy, within
-from fedmem.planning import plan
 from fedmem.scenario.scenario import load_scenario, parse_scenario
 from tests.tiny import tiny
 
@@ -68,7 +68,7 @@ def test_a_budget_is_kept_and_nothing_grows(part: float) -> None:
 
 
 def test_smaller_budgets_never_leave_more_room() -> None:
-    least = training(NEEDS, Room(stack_bytes=1, forward_rows=memory.LEAST_ROWS, shard=1, workers=1))
+    least = training(NEEDS, Room(stack_bytes=1, forward_rows=memory_plan.LEAST_ROWS, shard=1, workers=1))
     rooms = [within(NEEDS, ROOM, least * factor) for factor in (1.0, 1.1, 1.5, 2, 3, 5, 9)]
     for name in vars(ROOM):
         sizes = [getattr(room, name) for room in rooms]
@@ -85,12 +85,12 @@ def test_what_takes_most_is_cut_first_and_processes_are_given_up_last() -> None:
     room = within(wide, ROOM, 0.6 * training(wide, ROOM))
     assert (room.shard, room.forward_rows, room.workers) == (8, ROOM.forward_rows, ROOM.workers)
     one = replace(NEEDS, cohort=1, evidence=0, wide=0, batch=0, classes=0, runs=1)
-    single = Room(stack_bytes=one.model, forward_rows=memory.LEAST_ROWS, shard=1, workers=2)
+    single = Room(stack_bytes=one.model, forward_rows=memory_plan.LEAST_ROWS, shard=1, workers=2)
     assert within(one, single, training(one, single) - 1) == replace(single, workers=1)
 
 
 def test_too_small_a_budget_is_an_error_with_numbers_and_a_remedy() -> None:
-    least = Room(stack_bytes=1, forward_rows=memory.LEAST_ROWS, shard=1, workers=1)
+    least = Room(stack_bytes=1, forward_rows=memory_plan.LEAST_ROWS, shard=1, workers=1)
     with pytest.raises(ScenarioError) as caught:
         within(NEEDS, ROOM, training(NEEDS, least) - 1)
     (problem,) = caught.value.problems
@@ -139,7 +139,7 @@ def test_evidence_is_held_by_the_shard_while_training_and_whole_at_the_end() -> 
     assert found["training"]["evidence"] == 16 * NEEDS.evidence
     assert found["estimating"]["evidence"] == 32 * NEEDS.evidence
     assert "workers" not in found["training"]
-    assert phases(NEEDS, ROOM)["training"]["workers"] == 2 * memory.WORKER
+    assert phases(NEEDS, ROOM)["training"]["workers"] == 2 * memory_plan.WORKER
 
 
 def test_clients_that_do_not_stack_train_alone() -> None:
@@ -159,7 +159,7 @@ def test_a_large_bank_is_divided_so_that_every_worker_has_some() -> None:
     """One shard could hold all runs; below a few thousand trainings it does."""
     for rounds, shard in ((10, 16), (1000, 8)):
         scenario = tiny(runs=16, rounds=rounds, observe={}, speed={"workers": 2})
-        assert memory.fitted(scenario, replace(NEEDS, runs=16, cohort=3)).shard == shard
+        assert memory_plan.fitted(scenario, replace(NEEDS, runs=16, cohort=3)).shard == shard
 
 
 def test_what_a_backward_pass_needs_is_counted_once_and_without_parameters() -> None:
@@ -231,16 +231,16 @@ def test_gradients_of_single_examples_are_counted_where_they_are_held() -> None:
     assert held(**large, speed=one_by_one).each == 0, "nor does ghost clipping"
     needs = held(**private, speed=one_by_one)
     room = roomy(needs, 4, 1)
-    assert training(needs, room) - training(replace(needs, each=0), room) == memory.EACH * 45 * model
+    assert training(needs, room) - training(replace(needs, each=0), room) == memory_plan.EACH * 45 * model
 
 
 def test_what_is_kept_is_cut_by_fewer_runs_at_once() -> None:
     needs = replace(NEEDS, tables=20 * NEEDS.model * 50, runs=16)
     room = replace(ROOM, shard=16)
     grown = training(needs, room) - training(replace(needs, tables=0), room)
-    assert grown == 16 * memory.TABLES * needs.tables * room.workers
+    assert grown == 16 * memory_plan.TABLES * needs.tables * room.workers
     assert within(needs, room, 0.6 * training(needs, room)).shard < 16
-    least = Room(stack_bytes=1, forward_rows=memory.LEAST_ROWS, shard=1, workers=1)
+    least = Room(stack_bytes=1, forward_rows=memory_plan.LEAST_ROWS, shard=1, workers=1)
     with pytest.raises(ScenarioError, match="or another strategy or client"):
         within(needs, ROOM, training(needs, least) - 1)
 
@@ -250,7 +250,7 @@ def test_what_is_kept_is_cut_by_fewer_runs_at_once() -> None:
 MEASURE = """
 import json, sys, tempfile
 from fedmem.scenario.scenario import load_scenario
-from fedmem.running import run
+from fedmem.execution.run import run
 scenario = load_scenario(sys.argv[1], json.loads(sys.argv[2]))
 with tempfile.TemporaryDirectory() as folder:
     run(scenario, out=folder)
@@ -260,7 +260,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 CUT = """
 import json, sys
 from fedmem import evidence, federation, memory, training
-from fedmem.bank import simulate
+from fedmem.execution.bank import simulate
 from fedmem.scenario.scenario import load_scenario
 scenario = load_scenario(sys.argv[1], json.loads(sys.argv[2]))
 built = federation.build(scenario)

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from fedmem.cli import app
 from fedmem.errors import FolderError, RunError
+from fedmem.execution.run import run
 from fedmem.reporting import run_list
 from fedmem.results.read import read
-from fedmem.running import run
 from tests.tiny import tiny
 
 MEMORISATION = {

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 import fedmem
-from fedmem import sharded
-from fedmem.bank import pilot_of, simulate
 from fedmem.contracts.types import Bank
 from fedmem.errors import RunError, ScenarioError
 from fedmem.estimation.estimates import estimate
+from fedmem.execution import sharding
+from fedmem.execution.bank import pilot_of, simulate
+from fedmem.execution.run import measure, run
+from fedmem.execution.shard_store import Shards, place_of
 from fedmem.federation.build import build
 from fedmem.federation.roster import Pilot, Roster, rosters
 from fedmem.processes import can_fork
 from fedmem.reporting.page import table
-from fedmem.running import measure, run
 from fedmem.scenario.scenario import Scenario
-from fedmem.shards import Shards, place_of
 from tests.test_sharded import SMALL, Stopping, written
 from tests.tiny import tiny
 
@@ -286,7 +286,7 @@ def test_neither_shards_nor_workers_change_a_byte(speed: dict[str, int], whole: 
 
 def test_interrupted_it_keeps_the_pilot(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
-    monkeypatch.setattr(sharded, "pilot_of", lambda *given, **named: trained.append(1) or pilot_of(*given, **named))
+    monkeypatch.setattr(sharding, "pilot_of", lambda *given, **named: trained.append(1) or pilot_of(*given, **named))
     scenario = small(shard=1, workers=1)
     with pytest.raises(KeyboardInterrupt):
         run(scenario, out=tmp_path, progress=Stopping(after=10))  # four rounds of the pilot, then one shard and a half

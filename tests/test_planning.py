@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedmem import planning, seeding
-from fedmem.bank import simulate
+from fedmem import seeding
 from fedmem.contracts.types import FINAL
 from fedmem.estimation.estimates import estimate
+from fedmem.execution import plan as planning
+from fedmem.execution.bank import simulate
+from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation import roster
-from fedmem.planning import plan
 from fedmem.scenario.catalogue import kinds
 from fedmem.training.stacked import OneByOne, Stacked
 from tests.tiny import TINY, sampled, tiny

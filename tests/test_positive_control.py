@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.bank import simulate
 from fedmem.checking import check_file, told
+from fedmem.execution.bank import simulate
+from fedmem.execution.positive_control import METRIC, without_noise
+from fedmem.execution.run import measure, run
 from fedmem.federation.build import build
-from fedmem.positive_control import METRIC, without_noise
 from fedmem.reporting.privacy_sections import audits
-from fedmem.running import measure, run
 from fedmem.scenario.scenario import load_scenario
 from tests.broken_mechanisms import broken
 from tests.tiny import tiny

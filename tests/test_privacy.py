@@ -17,13 +17,13 @@ from fedmem.checking import check_file, told
 from fedmem.contracts.components import History
 from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.execution.run import measure, run
 from fedmem.privacy import mechanisms
 from fedmem.privacy.accounting import Releases, gaussian_epsilon, promise
 from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.reporting.page import table
 from fedmem.reporting.privacy_sections import _epsilon
 from fedmem.reporting.summary import TERMS
-from fedmem.running import measure, run
 from fedmem.samplers.availability import Availability
 from fedmem.samplers.by_size import BySize
 from fedmem.samplers.cyclic import Cyclic

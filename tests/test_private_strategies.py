@@ -13,8 +13,8 @@ import torch
 from flwr.app import ConfigRecord
 from scipy.stats import kstest
 
-from fedmem.bank import simulate
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.observation.observed import params_of
 from strategies.dp_adaptive import AdaptiveClipping

@@ -19,10 +19,10 @@ from fedmem.cli import app
 from fedmem.comparing import compare
 from fedmem.contracts.components import ReadsFiles
 from fedmem.errors import FolderError
+from fedmem.execution.run import run
 from fedmem.results.module_graph import imported_files
 from fedmem.results.provenance import changed, commit, components_of, files_of, modules_of, provenance_of
 from fedmem.results.read import read
-from fedmem.running import run
 from fedmem.scenario.catalogue import field_names, kinds, load
 from fedmem.scenario.scenario import Scenario
 from fedmem.sweeping import sweep
@@ -348,7 +348,7 @@ def test_modules_are_followed_transitively_and_installed_ones_are_not(own: Path)
 
 def test_fedmem_itself_counts_as_far_as_it_computes() -> None:
     computing = imported_files(
-        ["fedmem.running", "fedmem.engines.together"], lambda name, _: name.startswith(("fedmem.", "strategies."))
+        ["fedmem.execution.run", "fedmem.engines.together"], lambda name, _: name.startswith(("fedmem.", "strategies."))
     )
     assert {
         "fedmem.training.stacked",

@@ -12,10 +12,10 @@ import pytest
 import fedmem
 from fedmem.checking import check_file, told
 from fedmem.errors import ScenarioError
+from fedmem.execution.run import folder_of, measure, run, settled
 from fedmem.federation.build import build
 from fedmem.privacy import record_level
 from fedmem.privacy.accounting import promise
-from fedmem.running import folder_of, measure, run, settled
 from fedmem.scenario.scenario import parse_scenario
 from tests.tiny import tiny
 

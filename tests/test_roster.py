@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.bank import simulate
 from fedmem.contracts.components import History
 from fedmem.contracts.types import IntArray
+from fedmem.execution.bank import simulate
 from fedmem.federation import build as federations
 from fedmem.federation.roster import Roster, rosters
 from strategies._rule import RuleStrategy

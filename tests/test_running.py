@@ -18,7 +18,7 @@ import pytest
 import fedmem
 from fedmem.contracts.types import Evidence, Level, Reading
 from fedmem.errors import FolderError, RunError, ScenarioError
-from fedmem.running import _alarms, measure, run
+from fedmem.execution.run import _alarms, measure, run
 from tests.tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,7 +188,7 @@ def test_alarms_count_the_union_over_sets_and_infinity_as_well() -> None:
 def test_a_place_that_cannot_be_written_is_told_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmem.bank.simulate", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("fedmem.execution.bank.simulate", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FolderError, match=r"file cannot hold the results: .*--out"):
         run(tiny(), out=tmp_path / "file")

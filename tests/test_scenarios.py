@@ -14,9 +14,9 @@ import pytest
 
 import fedmem
 from fedmem.contracts.components import FAMILIES, PrivateAlgorithm
-from fedmem.joining import sources
+from fedmem.execution.join_shards import sources
+from fedmem.execution.run import run
 from fedmem.privacy import mechanisms
-from fedmem.running import run
 from fedmem.scenario import catalogue
 from fedmem.scenario.scenario import Scenario, load_scenario
 from tests.published import idx_images, put_in_cache, said

@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedmem
-from fedmem import sharded
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import Outcome
 from fedmem.errors import ComponentError, RunError
-from fedmem.joining import Lost
+from fedmem.execution import sharding
+from fedmem.execution.join_shards import Lost
+from fedmem.execution.run import run
+from fedmem.execution.shard_store import Dropped, divide, kept_runs, place_of
+from fedmem.execution.sharding import Ledger, train_all
 from fedmem.processes import Alone, Tell, can_fork
-from fedmem.running import run
 from fedmem.scenario.scenario import Scenario
-from fedmem.sharded import Ledger, train_all
-from fedmem.shards import Dropped, divide, kept_runs, place_of
 from fedmem.training.stacked import OneByOne, Work
 from tests.tiny import tiny
 
@@ -180,7 +180,7 @@ def test_a_damaged_shard_is_trained_again(whole: Path, tmp_path: Path) -> None:
 def test_shards_of_other_code_and_data_are_not_used(
     what: str, where: str, value: Callable[..., Any], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharded, where, value)
+    monkeypatch.setattr(sharding, where, value)
     with pytest.raises(KeyboardInterrupt):
         run(small(shard=2, workers=1), out=tmp_path, progress=Stopping(after=3))
     monkeypatch.undo()
@@ -208,7 +208,7 @@ def test_shards_of_another_executor_are_not_used_and_those_of_other_workers_are(
 def test_shards_that_a_finished_run_left_behind_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was killed after its folder had appeared."""
     with monkeypatch.context() as patch:
-        patch.setattr("fedmem.shards.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("fedmem.execution.shard_store.shutil.rmtree", lambda *_, **__: None)
         folder = run(small(shard=2, workers=1), out=tmp_path)
     assert place_of(folder).exists()
     assert run(small(shard=2), out=tmp_path) == folder
@@ -221,8 +221,8 @@ def test_the_data_are_told_apart_by_every_row_coin_and_weight() -> None:
     from fedmem.federation.build import build
 
     built = build(small())
-    digest = sharded.digest(built)
-    assert sharded.digest(build(small())) == digest
+    digest = sharding.digest(built)
+    assert sharding.digest(build(small())) == digest
     inputs, targets = built.store.inputs.copy(), built.test.targets.copy()
     inputs[-1, -1] += 1e-6
     targets[0] += 1
@@ -235,7 +235,7 @@ def test_the_data_are_told_apart_by_every_row_coin_and_weight() -> None:
         replace(built, initial=weights),
         replace(built, base=built.base[::-1]),
     ):
-        assert sharded.digest(other) != digest
+        assert sharding.digest(other) != digest
 
 
 # --- processes that fail ----------------------------------------------------------------------------------------------
@@ -317,14 +317,14 @@ def failing(when: Callable[[Work], bool]) -> Iterator[list[tuple[range, Lost]]]:
             raise ConnectionError("nobody there")
         return client_of(self, work, i)
 
-    class Counted(sharded._Training):
+    class Counted(sharding._Training):
         def __call__(self, job: tuple[range, Lost], tell: Tell) -> Lost:
             trained.append(job)
             return super().__call__(job, tell)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OneByOne, "_client_of", attempt)
-        patch.setattr(sharded, "_Training", Counted)
+        patch.setattr(sharding, "_Training", Counted)
         yield trained
 
 

@@ -20,16 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem import shards as stored
-from fedmem.bank import gather
 from fedmem.completion import runs as completed
 from fedmem.contracts.types import Bank
 from fedmem.errors import FolderError, RunError
+from fedmem.execution import shard_store as stored
+from fedmem.execution.bank import gather
+from fedmem.execution.join_shards import Simulated
+from fedmem.execution.shard_store import Dropped, Shards, claim, divide, kept_runs, place_of
 from fedmem.federation.build import build
-from fedmem.joining import Simulated
 from fedmem.reporting.run_list import finished_runs
 from fedmem.results import read
-from fedmem.shards import Dropped, Shards, claim, divide, kept_runs, place_of
 from tests.test_joining import same
 from tests.tiny import tiny
 
@@ -268,7 +268,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_shard_the_new_o
 HOLDING = """
 import sys, time
 from pathlib import Path
-from fedmem.shards import claim
+from fedmem.execution.shard_store import claim
 with claim(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -7,10 +7,10 @@ import os
 import pytest
 import torch
 
-from fedmem import speed
-from fedmem.company import divided
 from fedmem.errors import RunError
-from fedmem.speed import device_of, is_stacked, server_of, wants_gpu, workers_of
+from fedmem.execution import auto as speed
+from fedmem.execution.auto import device_of, is_stacked, server_of, wants_gpu, workers_of
+from fedmem.execution.many_scenarios import divided
 from tests.tiny import tiny
 
 

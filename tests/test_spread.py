@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.bank import simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.errors import RunError
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.stacked import Done, LocalWork, OneByOne, Work

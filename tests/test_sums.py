@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.bank import simulate
 from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Reading, Transition
+from fedmem.execution.bank import simulate
+from fedmem.execution.run import run
 from fedmem.federation.build import build
 from fedmem.privacy.secure_aggregation import again, by_size, in_order, labelled, sums_of
 from fedmem.results.read import read
-from fedmem.running import run
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.scenario import Scenario
 from strategies.fedavg import FederatedAveraging

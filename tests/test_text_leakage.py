@@ -19,6 +19,7 @@ from fedmem.attacks.tag import Tag
 from fedmem.contracts.components import GradientTarget, Reconstruction
 from fedmem.contracts.types import Examples, Federation, IntArray, Reading
 from fedmem.errors import ComponentError, ScenarioError, TargetError
+from fedmem.execution.run import run
 from fedmem.federation import build
 from fedmem.modalities.text.windows import asked, texts
 from fedmem.models.char_rnn import CharRnn
@@ -29,7 +30,6 @@ from fedmem.probes.leakage import Leakage
 from fedmem.reporting.page import report
 from fedmem.reporting.text_sheets import rebuilt, visible
 from fedmem.results.read import read
-from fedmem.running import run
 from strategies._rule import share, weighted_mean
 from tests.lab import Lab, gradient_of, parameters
 from tests.language import VOCABULARY, digits, text_federation

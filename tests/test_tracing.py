@@ -183,7 +183,7 @@ def test_no_compiler_is_loaded() -> None:
     import subprocess
 
     code = (
-        "import sys; from tests.tiny import tiny; from fedmem.bank import simulate;"
+        "import sys; from tests.tiny import tiny; from fedmem.execution.bank import simulate;"
         "from fedmem.federation.build import build;"
         "s = tiny(rounds=12, speed={'executor': 'stacked'}); simulate(s, build(s));"
         "print({'torch._dynamo', 'sympy'} & set(sys.modules))"

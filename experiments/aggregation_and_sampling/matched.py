@@ -78,7 +78,7 @@ class Trained:
 
     def banks(self, data: str, strategy: str, more: Sequence[str] = ()) -> dict[int, Run]:
         """Seed -> the finished bank of this strategy."""
-        from fedmem.company import run_all
+        from fedmem.execution.many_scenarios import run_all
 
         own = [*DATA[data], f"strategy={strategy}", f"sampler={SAMPLERS[0]}", *more, *self.changes]
         scenarios = [fedmem.load_scenario(HERE / "matched.yaml", [*own, f"seed={seed}"]) for seed in self.seeds]

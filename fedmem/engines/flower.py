@@ -54,10 +54,10 @@ from fedmem.engines._letters import (
 from fedmem.engines._post import Post, cause_of
 from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
+from fedmem.execution.auto import cores
+from fedmem.execution.join_shards import Lost
 from fedmem.federation.roster import Pilot, Roster, rosters
-from fedmem.joining import Lost
 from fedmem.observation.observed import TRACE, Watcher, not_finite, params_of
-from fedmem.speed import cores
 from fedmem.training.client_work import LocalWork, Task, Trained, Work
 from strategies._rule import OFFER
 

@@ -103,7 +103,7 @@ _OURS = ("fedmem.", "strategies.")
 _VERSIONED = {"fedmem", "strategies", "flwr", "torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow"}
 """Packages that are compared as a whole, or by their versions."""
 
-_COMPUTING = ("fedmem.running", "fedmem.engines.together")
+_COMPUTING = ("fedmem.execution.run", "fedmem.engines.together")
 """What trains, measures and writes runs."""
 
 

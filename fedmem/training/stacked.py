@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from fedmem.contracts.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
 from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
 from fedmem.contracts.validation import outcome_of, tensors
+from fedmem.execution.auto import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.guards.guarding import NOT_OURS, Guard, describe, part_name
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.modalities.loss import UNASKED, mean_loss
 from fedmem.modalities.text.language_model import CausalModel, causal
-from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.training.client_work import Done, LocalWork, Task, Trained, Work, pick, stack
 from fedmem.training.defended_updates import Outgoing, Place
 from fedmem.training.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy, spent

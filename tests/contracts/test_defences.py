@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.bank import Simulated, simulate
 from fedmem.contracts.types import Params
+from fedmem.execution.bank import Simulated, simulate
 from fedmem.federation.build import build
 from fedmem.scenario import catalogue
 from fedmem.training.defended_updates import Outgoing, Place

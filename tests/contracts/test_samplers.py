@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem.bank import simulate
 from fedmem.contracts.components import Chances, History, Reaching, Sampler
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
+from fedmem.execution.bank import simulate
 from fedmem.federation import build as federations
 from fedmem.federation.build import build
 from fedmem.federation.roster import Roster

@@ -13,7 +13,6 @@ import torch
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.bank import Simulated, simulate
 from fedmem.contracts.types import Participation, Transition
 from fedmem.engines import _post, flower
 from fedmem.engines._client import client_app, fingerprint
@@ -21,6 +20,7 @@ from fedmem.engines._flower import in_process, simulation
 from fedmem.engines._letters import WORK, Assignment
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import ComponentError, RunError
+from fedmem.execution.bank import Simulated, simulate
 from fedmem.federation.build import build
 from fedmem.observation.observed import TRACE
 from fedmem.scenario.scenario import Scenario

@@ -15,11 +15,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from fedmem.bank import Simulated, simulate
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.types import Params, Transition
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError
+from fedmem.execution.bank import Simulated, simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.seeding import stream

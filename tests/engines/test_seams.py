@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.bank import Simulated, simulate
 from fedmem.contracts.types import Params, Transition
 from fedmem.engines.lockstep import Lockstep
+from fedmem.execution.bank import Simulated, simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.stacked import LocalWork, OneByOne, Stacked

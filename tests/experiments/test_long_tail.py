@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 import fedmem
+from fedmem.execution.run import run
 from fedmem.results.read import read_bank
-from fedmem.running import run
 from tests.tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fedmem
-from fedmem.running import run
+from fedmem.execution.run import run
 from fedmem.scenario.scenario import load_scenario
 from tests.broken_mechanisms import BROKEN, broken
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedmem.bank import simulate
 from fedmem.errors import ComponentError
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes._leaks import parsed

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem.bank import simulate
 from fedmem.contracts.types import FINAL, Bank, BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from tests.tiny import tiny
 

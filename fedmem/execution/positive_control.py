@@ -106,8 +106,8 @@ def control(
     - coins, rosters, weights and batches are those of the scenario, which stays as it is: the control is trained after
       it, with streams of the same names, and shares nothing with it but the data.
     """
-    from fedmem.bank import gather
     from fedmem.estimation.estimates import estimate
+    from fedmem.execution.bank import gather
     from fedmem.privacy.promised_bounds import PERMITTED, is_of
 
     audit = audit_of(scenario)

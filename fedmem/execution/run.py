@@ -18,10 +18,10 @@ from fedmem.guards.guarding import Rescuing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedmem.bank import Progress
-    from fedmem.joining import Simulated
+    from fedmem.execution.bank import Progress
+    from fedmem.execution.join_shards import Simulated
+    from fedmem.execution.shard_store import Shards
     from fedmem.scenario.scenario import Scenario
-    from fedmem.shards import Shards
     from fedmem.training.stacked import Executor
 
 
@@ -112,11 +112,11 @@ def compute(
     process that computes the same run is waited for, `patience` seconds at most, a moment by default; what it has
     finished is taken. Errors: also `BusyError` where it is not done by then.
     """
-    from fedmem.memory import room_of
+    from fedmem.execution.memory_plan import room_of
+    from fedmem.execution.shard_store import claim
     from fedmem.privacy import record_level
     from fedmem.results.provenance import provenance_of
     from fedmem.results.read import is_finished
-    from fedmem.shards import claim
 
     record_level.require(scenario, federation)
     # read before the training, during which files may change
@@ -138,9 +138,9 @@ def served(scenario: Scenario, folder: Path) -> Path:
 
     Errors: `FolderError` that names what has changed.
     """
+    from fedmem.execution.shard_store import claim, place_of
     from fedmem.results.provenance import changed
     from fedmem.results.read import read
-    from fedmem.shards import claim, place_of
 
     other = changed(scenario, read(folder).manifest)
     if other:
@@ -179,11 +179,11 @@ class _Job:
 
 def _compute(job: _Job, shards: Shards | None, progress: Progress | None, executor: Executor | None) -> None:
     """Train, estimate, write."""
-    from fedmem import positive_control
-    from fedmem.bank import simulate
+    from fedmem.execution import positive_control
+    from fedmem.execution.bank import simulate
+    from fedmem.execution.sharding import Division, train
     from fedmem.reporting.image_sheets import write_sheets
     from fedmem.results.read import write_run
-    from fedmem.sharded import Division, train
     from fedmem.training.stacked import stack
 
     scenario, federation = job.scenario, job.federation
@@ -229,9 +229,9 @@ def measure(path: Path | str) -> Path:
     Readings of probes are kept as they are: they were taken on models that are gone. Their pictures are drawn again.
     Equal to the last bit to what `run` wrote, as long as fedmem has not changed.
     """
-    from fedmem.joining import sources
-    from fedmem.positive_control import METRIC as CONTROL
-    from fedmem.positive_control import told_again
+    from fedmem.execution.join_shards import sources
+    from fedmem.execution.positive_control import METRIC as CONTROL
+    from fedmem.execution.positive_control import told_again
     from fedmem.privacy import promised_bounds
     from fedmem.privacy.mechanisms import spent
     from fedmem.reporting.image_sheets import write_sheets

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import RunError
+from fedmem.execution.auto import server_of
 from fedmem.federation.roster import Pilot
-from fedmem.speed import server_of
 from fedmem.training.client_work import LocalWork
 from fedmem.training.stacked import Executor
 

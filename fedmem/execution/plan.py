@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem import memory
 from fedmem.contracts.types import FloatArray, Level
+from fedmem.execution import memory_plan
+from fedmem.execution.memory_plan import Room
 from fedmem.federation.roster import Cohorts
-from fedmem.memory import Room
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Federation
@@ -76,7 +76,7 @@ class Plan:
     @property
     def moment(self) -> str:
         """The phase at whose peak most memory is taken."""
-        return memory.largest(self.memory)
+        return memory_plan.largest(self.memory)
 
 
 RUNS_LOOKED_AT = 512
@@ -114,9 +114,9 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     some = scenario.model_copy(update={"runs": min(scenario.runs, federation.audit.runs)})
     times = scenario.runs / some.runs
     cohorts = Cohorts.draw(some, federation)
-    needs = memory.needs_of(scenario, federation, cohorts.widest)
+    needs = memory_plan.needs_of(scenario, federation, cohorts.widest)
     # before batches are drawn: they may be too large for that
-    room = memory.fitted(scenario, needs)
+    room = memory_plan.fitted(scenario, needs)
     work = _Work(scenario, federation, cohorts)
     drawn = [work.of(round) for round in range(1, cohorts.rounds + 1)]
     counted = [round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*drawn, strict=True)]
@@ -149,9 +149,9 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         sets=sets,
         evidence=evidence,
         references=references,
-        memory=memory.phases(needs, room),
+        memory=memory_plan.phases(needs, room),
         room=room,
-        roomy=memory.fitted(
+        roomy=memory_plan.fitted(
             scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
         ),
         disk=_disk(scenario, federation, models, evidence),

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem import kept
 from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem, ScenarioError
+from fedmem.execution import state_bytes
+from fedmem.execution.auto import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
 from fedmem.guards.guarding import Guard
-from fedmem.speed import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
 from fedmem.training.devices import memory_bytes
 from fedmem.wording import bytes_text
 
@@ -155,10 +155,10 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         watched="local" in scenario.observe.levels,
         server=server_of(scenario),
         sums=len(scenario.observe.sums),
-        each=kept.of_examples(scenario, federation, is_stacked(scenario)),
-        tables=kept.by_server(scenario, federation),
+        each=state_bytes.of_examples(scenario, federation, is_stacked(scenario)),
+        tables=state_bytes.by_server(scenario, federation),
         # those that have had a turn
-        remembered=kept.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),
+        remembered=state_bytes.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),
         most_rows=_most_rows(federation),
     )
 

@@ -26,19 +26,19 @@ from fedmem.contracts.types import (
 )
 from fedmem.contracts.validation import readings_of
 from fedmem.engines.lockstep import Finished, Lockstep
+from fedmem.execution.auto import device_of, hold_on_to_memory, is_stacked, server_of, workers_of
+from fedmem.execution.join_shards import Lost, Simulated, join, sources
+from fedmem.execution.memory_plan import cut_of
+from fedmem.execution.pilot import follow
 from fedmem.federation.roster import Pilot
 from fedmem.guards.guarding import Guard
-from fedmem.joining import Lost, Simulated, join, sources
-from fedmem.memory import cut_of
 from fedmem.observation.evidence import accuracy, evidence_of, rank_of
 from fedmem.observation.personal_layers import Holders
-from fedmem.pilot import follow
 from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.privacy.secure_aggregation import labelled, sums_of
 from fedmem.processes import lend
 from fedmem.seeding import stream
-from fedmem.speed import device_of, hold_on_to_memory, is_stacked, server_of, workers_of
 from fedmem.training.client_work import pick
 from fedmem.training.defended_updates import Outgoing
 from fedmem.training.stacked import Executor, LocalWork, OneByOne, Stacked

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedmem.errors import BusyError, FedmemError, FolderError
+from fedmem.execution.run import built, compute, folder_of, served, settled
 from fedmem.guards.guarding import Rescuing
-from fedmem.running import built, compute, folder_of, served, settled
 
 if TYPE_CHECKING:
     from fedmem.contracts.types import Examples, Federation
     from fedmem.engines.together import Seat
-    from fedmem.memory import Room
+    from fedmem.execution.memory_plan import Room
     from fedmem.processes import Crew, Tell
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.stacked import Executor
@@ -96,9 +96,9 @@ def run_all(
 
     Errors: `FolderError` before anything is trained, where a folder cannot be used.
     """
+    from fedmem.execution.auto import workers_of
     from fedmem.processes import Alone, Died, Forks, can_fork
     from fedmem.results.read import check_place, is_finished
-    from fedmem.speed import workers_of
 
     folders = [folder_of(scenario, out) for scenario in scenarios]
     there = [i for i, folder in enumerate(folders) if is_finished(folder) and not force]
@@ -157,7 +157,7 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
     several threads, where sums may be taken in another order; apart is what has processes or a device of its own.
     """
     from fedmem.contracts.components import PrivateAlgorithm
-    from fedmem.speed import is_stacked, wants_gpu
+    from fedmem.execution.auto import is_stacked, wants_gpu
 
     apart: list[int] = []
     groups: dict[tuple[object, ...], list[int]] = {}
@@ -243,9 +243,9 @@ def _work_off(banks: Sequence[tuple[int, ...]], crew: Crew, workers: int, tell: 
 
 def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, tell: Tell) -> None:
     """Run the scenarios of one bank."""
-    from fedmem.bank import executor_of
     from fedmem.engines.together import Member, in_company
-    from fedmem.memory import cut_of
+    from fedmem.execution.bank import executor_of
+    from fedmem.execution.memory_plan import cut_of
 
     federations: dict[str, Federation] = {}
     going: list[int] = []
@@ -275,7 +275,7 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
 
 def _executor(scenario: Scenario, federation: Federation, store: Examples) -> Executor:
     """What trains the clients of a scenario, and of others like it, on this store."""
-    from fedmem.bank import executor_of
+    from fedmem.execution.bank import executor_of
 
     return executor_of(scenario, replace(federation, store=store))
 
@@ -298,8 +298,8 @@ def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
 
 def _by_itself(scenario: Scenario, folder: Path, *, force: bool, progress: _Told) -> None:
     """Run one scenario; another process that runs it is waited for, however long it takes."""
+    from fedmem.execution.shard_store import wait_for
     from fedmem.results.read import is_finished
-    from fedmem.shards import wait_for
 
     started = time.perf_counter()
     wait_for(folder)

@@ -33,8 +33,8 @@ import numpy as np
 
 from fedmem.contracts.types import Bank
 from fedmem.errors import BusyError, RunError
+from fedmem.execution.join_shards import Lost, Simulated
 from fedmem.federation.roster import Picked, Pilot
-from fedmem.joining import Lost, Simulated
 from fedmem.results.read import write_params, writing
 from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
 from fedmem.training.stacked import stack
