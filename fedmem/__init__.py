@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedmem.attacking import Known as Known
     from fedmem.attacking import attack as attack
-    from fedmem.comparing import compare as compare
     from fedmem.datasets._published import fetch as fetch
     from fedmem.execution.run import measure as measure
     from fedmem.execution.run import run as run
     from fedmem.observation.observed import Observed as Observed
     from fedmem.results.read import read as read
     from fedmem.scenario.scenario import load_scenario as load_scenario
-    from fedmem.sweeping import sweep as sweep
+    from fedmem.studies.compare import compare as compare
+    from fedmem.studies.sweep import sweep as sweep
     from fedmem.watch import Watch as Watch
     from fedmem.watch_leakage import WatchLeakage as WatchLeakage
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "load_scenario": "fedmem.scenario.scenario",
-    "compare": "fedmem.comparing",
+    "compare": "fedmem.studies.compare",
     "run": "fedmem.execution.run",
-    "sweep": "fedmem.sweeping",
+    "sweep": "fedmem.studies.sweep",
     "plan": "fedmem.execution.plan",
     "measure": "fedmem.execution.run",
     "read": "fedmem.results.read",

@@ -225,8 +225,8 @@ def compare(
 ) -> None:
     """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice."""
     with _reporting():
-        from fedmem.comparing import compare as compare_settings
         from fedmem.progress import Tallying
+        from fedmem.studies.compare import compare as compare_settings
 
         with _continuing(), Tallying(quiet=quiet) as tally:
             done = compare_settings(
@@ -244,7 +244,7 @@ def compare(
         if quiet:
             typer.echo(str(done.path))
         else:
-            from fedmem.comparison_report import Table
+            from fedmem.studies.report import Table
 
             _console().print(Table(done.comparison), crop=False)
             typer.echo(f"Report: {done.path / 'comparison.html'}")
@@ -268,8 +268,8 @@ def sweep(
     """Run a scenario along axes, or search among their settings; one tidy frame comes out. Nothing is run twice."""
     with _reporting():
         from fedmem.progress import Tallying
-        from fedmem.sweeping import sweep as run_sweep
-        from fedmem.sweeping import told
+        from fedmem.studies.sweep import sweep as run_sweep
+        from fedmem.studies.sweep import told
 
         with _continuing(), Tallying(quiet=quiet) as tally:
             done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
@@ -553,7 +553,7 @@ def schema(
     """Print the JSON Schema of scenarios, from which editors complete, explain and check."""
     with _reporting():
         if sweep:
-            from fedmem.sweep_file import text_of_schema as text_of_sweeps
+            from fedmem.studies.sweep_file import text_of_schema as text_of_sweeps
 
             if out is None:
                 typer.echo(text_of_sweeps(), nl=False)

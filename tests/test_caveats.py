@@ -14,8 +14,6 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli import app
-from fedmem.comparison import Comparison
-from fedmem.comparison_report import Table, page
 from fedmem.contracts.types import Dataset, IntArray
 from fedmem.federation.build import build
 from fedmem.federation.build import load as load_data
@@ -24,6 +22,8 @@ from fedmem.reporting.page import report, table
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.caveats import caveats, caveats_of_stored
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.report import Table, page
 from tests.tiny import tiny
 
 NATURAL: dict[str, Any] = {

@@ -67,11 +67,11 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "fedmem.execution.run.run",
         "fedmem.execution.run.settled",
         "fedmem.execution.many_scenarios.compute",
-        "fedmem.comparing.run_all",
+        "fedmem.studies.compare.run_all",
     ):
         monkeypatch.setattr(place, failing)
-    monkeypatch.setattr("fedmem.sweep_runs.run_all", lambda *_, **__: [])
-    monkeypatch.setattr("fedmem.sweep_runs._check_unchanged", lambda *_, **__: None)
+    monkeypatch.setattr("fedmem.studies.sweep_folder.run_all", lambda *_, **__: [])
+    monkeypatch.setattr("fedmem.studies.sweep_folder._check_unchanged", lambda *_, **__: None)
     (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
 
 

@@ -21,17 +21,17 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem import comparing
 from fedmem.cli import app
-from fedmem.comparing import Compared, compare
-from fedmem.comparison import Comparison, Series
-from fedmem.comparison_figures import drawn, slug
-from fedmem.comparison_report import Table, best, page
-from fedmem.contrasts import mean_of
 from fedmem.errors import ScenarioError
 from fedmem.progress import Tallying
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
+from fedmem.studies import compare as comparing
+from fedmem.studies.compare import Compared, compare
+from fedmem.studies.comparison import Comparison, Series
+from fedmem.studies.contrasts import mean_of
+from fedmem.studies.figures import drawn, slug
+from fedmem.studies.report import Table, best, page
 from tests.tiny import tiny
 
 SEEDS = 3

@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 
 import fedmem
-from fedmem.comparison import Comparison, Quantity, Series, _short_title
 from fedmem.contracts.types import FINAL, FloatArray
 from fedmem.execution.run import run
 from fedmem.reporting.summary import Measure
+from fedmem.studies.comparison import Comparison, Quantity, Series, _short_title
 from tests.tiny import tiny
 
 SEEDS = 6

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contrasts import (
+from fedmem.studies.contrasts import (
     Contrast,
     contrast,
     detectable,

@@ -16,7 +16,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fedmem.cli import app
-from fedmem.comparing import compare
 from fedmem.contracts.components import ReadsFiles
 from fedmem.errors import FolderError
 from fedmem.execution.run import run
@@ -25,7 +24,8 @@ from fedmem.results.provenance import changed, commit, components_of, files_of, 
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import field_names, kinds, load
 from fedmem.scenario.scenario import Scenario
-from fedmem.sweeping import sweep
+from fedmem.studies.compare import compare
+from fedmem.studies.sweep import sweep
 from tests.tiny import tiny
 
 STRATEGY = '''"""A strategy of somebody's own."""
@@ -356,7 +356,9 @@ def test_fedmem_itself_counts_as_far_as_it_computes() -> None:
         "fedmem.estimation.estimates",
         "strategies._rule",
     } <= set(computing)
-    assert not {"fedmem.cli", "fedmem.reporting.page", "fedmem.comparing", "fedmem.clients.fedper"} & set(computing)
+    assert not {"fedmem.cli", "fedmem.reporting.page", "fedmem.studies.compare", "fedmem.clients.fedper"} & set(
+        computing
+    )
     scenario = tiny()
     assert changed(scenario, {"modules": {"fedmem": "another"}}) == ["fedmem"]
     assert changed(scenario, {"modules": modules_of(scenario)}) == []

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedmem.comparison import _quantities
 from fedmem.contracts.types import FINAL, Measurement, Reading
 from fedmem.errors import RunError
 from fedmem.reporting.cells import Value, number
@@ -21,6 +20,7 @@ from fedmem.reporting.drawing import Picture
 from fedmem.reporting.page import MEANING, NO_LIMIT, report, table
 from fedmem.reporting.summary import Summary, sections
 from fedmem.results.read import read, replace_measurements
+from fedmem.studies.comparison import _quantities
 from tests.test_results import bank, write
 
 KINDS = ("pattern", "typical-own")

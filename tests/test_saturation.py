@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem import comparison_tables
-from fedmem.comparison import Comparison, Quantity, Series
-from fedmem.comparison_figures import drawn
-from fedmem.comparison_report import Table, page, saturated
 from fedmem.contracts.types import Measurement
-from fedmem.contrasts import holm
 from fedmem.estimation.saturation import MARK, NOWHERE, Zone, zone_of
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.drawing import Line, local_against_global, over_rounds
 from fedmem.reporting.page import report
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
+from fedmem.studies import tables
+from fedmem.studies.comparison import Comparison, Quantity, Series
+from fedmem.studies.contrasts import holm
+from fedmem.studies.figures import drawn
+from fedmem.studies.report import Table, page, saturated
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write
 
@@ -201,10 +201,10 @@ def test_two_saturated_means_show_no_difference() -> None:
     assert "both saturated: no difference can be seen" in lines
     assert "Two saturated values cannot show a difference." in " ".join(lines.split())
     assert "Two saturated values cannot show a difference." in page(found, "", [])[0]
-    (_, told) = comparison_tables.differences(found)
+    (_, told) = tables.differences(found)
     assert (told["verdict"], told["saturated"], told["reference_saturated"]) == ("saturated", True, True)
-    assert all(value["saturated"] for value in comparison_tables.values(found))
-    assert all(value["saturated"] for value in comparison_tables.rounds(found))
+    assert all(value["saturated"] for value in tables.values(found))
+    assert all(value["saturated"] for value in tables.rounds(found))
 
 
 def test_one_saturated_mean_is_compared_and_marked() -> None:
@@ -233,7 +233,7 @@ def test_without_a_saturated_mean_nothing_is_said() -> None:
 def test_retention_of_a_saturated_local_value_is_marked() -> None:
     found = compared(SHARP, Zone(top=7.7), level="local")
     assert [kept.saturated for kept in found.retention] == [True, True]
-    assert [kept["saturated"] for kept in comparison_tables.retention(found)] == [True, True]
+    assert [kept["saturated"] for kept in tables.retention(found)] == [True, True]
     assert [kept.saturated for kept in replace(found, series=compared(SHARP, NOWHERE, "local").series).retention] == [
         False,
         False,

@@ -19,15 +19,15 @@ import yaml
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem import searching
 from fedmem.cli import app
-from fedmem.crossing import cross, label_of
 from fedmem.errors import RunError, ScenarioError
 from fedmem.results.read import read
-from fedmem.searching import quantity_of
-from fedmem.sweep_file import Axis, load_sweep, text_of_schema
-from fedmem.sweep_runs import compared
-from fedmem.sweeping import sweep
+from fedmem.studies import search
+from fedmem.studies.grid import cross, label_of
+from fedmem.studies.search import quantity_of
+from fedmem.studies.sweep import sweep
+from fedmem.studies.sweep_file import Axis, load_sweep, text_of_schema
+from fedmem.studies.sweep_folder import compared
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from tests.tiny import tiny
 
@@ -226,7 +226,7 @@ def test_a_search_is_the_same_however_often_it_was_interrupted(
     whole = found(write, tmp_path / "whole", 6)
     assert whole.state.tolist() == ["complete"] * 6
     assert len(set(whole["client.lr"])) > 3
-    run_cells, left = searching.run_cells, [1]
+    run_cells, left = search.run_cells, [1]
 
     def interrupted(*given: Any, **named: Any) -> Any:
         if not left:
@@ -234,7 +234,7 @@ def test_a_search_is_the_same_however_often_it_was_interrupted(
         left.pop()
         return run_cells(*given, **named)
 
-    monkeypatch.setattr(searching, "run_cells", interrupted)
+    monkeypatch.setattr(search, "run_cells", interrupted)
     with pytest.raises(KeyboardInterrupt):
         found(write, tmp_path / "parts", 6)  # in the second batch, which was asked for and not told
     monkeypatch.undo()
@@ -255,9 +255,9 @@ def test_objectives_are_those_of_the_runs_and_have_to_be_one(write: Write, tmp_p
     comparison = compared([cell for cell in done.cells if dict(cell.setting)["client.lr"] == "0.1"], tmp_path)
     rows = done.results[(done.results.setting == "lr=0.1") & (done.results.metric == "exposure")]
     rows = rows[rows["with"] == ""]
-    (value,) = searching.objectives(comparison, {"exposure, random_pattern": "minimize"})
+    (value,) = search.objectives(comparison, {"exposure, random_pattern": "minimize"})
     assert value == pytest.approx(rows[rows.level == "global"].value.mean())
-    (value,) = searching.objectives(comparison, {"exposure, local": "minimize"})
+    (value,) = search.objectives(comparison, {"exposure, local": "minimize"})
     assert value == pytest.approx(rows[rows.level == "local"].value.mean())
     for text, says in (("nothing", "means nothing"), ("exposure, mislabelled", "means nothing")):
         with pytest.raises(ScenarioError, match=says):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fedmem.contracts.types import FloatArray
-from fedmem.contrasts import LEVEL, contrast, holm, mean_of
+from fedmem.studies.contrasts import LEVEL, contrast, holm, mean_of
 
 QUANTITY = ["data", "metric", "with", "kind", "level"]
 MEMORISED = (

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from fedmem.contracts.types import FINAL, Bank, FloatArray
-from fedmem.contrasts import Contrast, Mean, contrast, mean_of
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.saturation import zone_of
 from fedmem.estimation.views import views
 from fedmem.results.read import Run
+from fedmem.studies.contrasts import Contrast, Mean, contrast, mean_of
 
 COPIES = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
 """Secrets of one holder each: label -> copies there."""

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from fedmem.contracts.types import EVERYWHERE, FINAL
-from fedmem.contrasts import contrast, mean_of
 from fedmem.estimation.saturation import zone_of
 from fedmem.results.read import Run
+from fedmem.studies.contrasts import contrast, mean_of
 
 KEYS = ["data", "place", "target"]
 QUANTITY = ["metric", "kind", "level"]

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from fedmem.contracts.types import FINAL, FloatArray
-from fedmem.contrasts import Mean, mean_of
 from fedmem.estimation.saturation import zone_of
 from fedmem.results.read import Run
+from fedmem.studies.contrasts import Mean, mean_of
 
 SECRETS = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
 PASSAGES = {"p1": 1, "p2": 2, "p4": 4, "p8": 8, "p16": 16}

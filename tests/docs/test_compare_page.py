@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli import app
-from fedmem.crossing import cross, label_of, parse_vary, settings_of
-from fedmem.sweep_file import load_sweep
+from fedmem.studies.grid import cross, label_of, parse_vary, settings_of
+from fedmem.studies.sweep_file import load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "compare-and-sweep.md").read_text(encoding="utf-8")

@@ -13,11 +13,11 @@ import pytest
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
-from fedmem.contrasts import contrast, mean_of
 from fedmem.estimation.estimates import estimate
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
+from fedmem.studies.contrasts import contrast, mean_of
 from tests.calibration import REFERENCES, Coverage, Key, Law, bank, coverage, rows, simulate, trained, unrelated
 
 ESTIMATORS = (Memorisation(), Exposure(), Membership(attack=Lira()), Membership(attack=LossThreshold()))

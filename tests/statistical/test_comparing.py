@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fedmem.clients.sgd import Sgd
-from fedmem.comparing import compare
-from fedmem.comparison import Comparison, Series
 from fedmem.contracts.components import ClientState, Outcome
 from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.studies.compare import compare
+from fedmem.studies.comparison import Comparison, Series
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.statistical

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedmem.comparison import Comparison, Quantity
-from fedmem.contrasts import Contrast, Mean, Ratio
+from fedmem.studies.comparison import Comparison, Quantity
+from fedmem.studies.contrasts import Contrast, Mean, Ratio
 
 Rows = Iterator[dict[str, Any]]
 

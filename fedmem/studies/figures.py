@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fedmem.comparison import Comparison, Quantity, Series
-from fedmem.contrasts import Mean, mean_of
 from fedmem.reporting.drawing import FAINT, INK, LINE, broken, figure_with, finish, plain, png, shade, tidy
+from fedmem.studies.comparison import Comparison, Quantity, Series
+from fedmem.studies.contrasts import Mean, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

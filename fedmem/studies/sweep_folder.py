@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmem.comparison import Comparison
-from fedmem.comparison_tables import put, values
-from fedmem.crossing import Cell
 from fedmem.errors import FedmemError
 from fedmem.execution.many_scenarios import Outcome, Tally, run_all
-from fedmem.sweep_file import Sweep
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.grid import Cell
+from fedmem.studies.sweep_file import Sweep
+from fedmem.studies.tables import put, values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from fedmem import comparison_figures
-from fedmem.comparison import Comparison, Kept, Quantity, Row
-from fedmem.contrasts import MOST_SEEDS, Contrast, Mean, Ratio
 from fedmem.estimation.saturation import MARK
 from fedmem.reporting.cells import Section, Value, number
 from fedmem.reporting.page import HEAD, Grid, line_text, prose, section_html
+from fedmem.studies import figures
+from fedmem.studies.comparison import Comparison, Kept, Quantity, Row
+from fedmem.studies.contrasts import MOST_SEEDS, Contrast, Mean, Ratio
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -251,7 +251,7 @@ def headline(comparison: Comparison) -> str:
 
 def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str, Mapping[str, bytes]]:
     """The page, which holds its figures and loads nothing, and these by name. Whatever came from a file is escaped."""
-    pictures = {name: (data, text) for name, data, text in comparison_figures.drawn(comparison)}
+    pictures = {name: (data, text) for name, data, text in figures.drawn(comparison)}
     text = html.escape
     parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
     parts += [f"<p>{text(said)}</p>" for said in (headline(comparison), CAPTION, saturated(comparison)) if said]

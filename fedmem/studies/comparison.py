@@ -13,7 +13,10 @@ from functools import cached_property
 import numpy as np
 
 from fedmem.contracts.types import BoolArray, FloatArray
-from fedmem.contrasts import (
+from fedmem.estimation.saturation import NOWHERE, Zone
+from fedmem.reporting.summary import VIEWS, Measure, Summary, warnings
+from fedmem.results.read import Run
+from fedmem.studies.contrasts import (
     LEVEL,
     Contrast,
     Mean,
@@ -28,10 +31,7 @@ from fedmem.contrasts import (
     seeds_for,
     within,
 )
-from fedmem.crossing import Setting, label_of
-from fedmem.estimation.saturation import NOWHERE, Zone
-from fedmem.reporting.summary import VIEWS, Measure, Summary, warnings
-from fedmem.results.read import Run
+from fedmem.studies.grid import Setting, label_of
 
 RANGES = {
     "memorisation": (-1.0, 1.0),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedmem.crossing import cross, label_of
 from fedmem.execution.many_scenarios import Tally
-from fedmem.sweep_file import load_sweep, places_of
-from fedmem.sweep_runs import Failures, Swept, folder_of, run_cells, write_results
+from fedmem.studies.grid import cross, label_of
+from fedmem.studies.sweep_file import load_sweep, places_of
+from fedmem.studies.sweep_folder import Failures, Swept, folder_of, run_cells, write_results
 
 
 def sweep(
@@ -39,7 +39,7 @@ def sweep(
     """
     plan, base = load_sweep(file)
     if plan.search is not None:
-        from fedmem.searching import search
+        from fedmem.studies.search import search
 
         with places_of(plan, file):
             return search(plan, base, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.comparison import Comparison, Series
-from fedmem.comparison_tables import put
-from fedmem.contrasts import mean_of
-from fedmem.crossing import Cell, Setting, cross
 from fedmem.errors import Problem, RunError, ScenarioError
 from fedmem.execution.many_scenarios import Tally
 from fedmem.reporting.naming import check_metric
 from fedmem.results.read import one_at_a_time
 from fedmem.seeding import stream
-from fedmem.sweep_file import Axis, Search, Sweep
-from fedmem.sweep_runs import Failures, Swept, compared, folder_of, run_cells, write_results
+from fedmem.studies.comparison import Comparison, Series
+from fedmem.studies.contrasts import mean_of
+from fedmem.studies.grid import Cell, Setting, cross
+from fedmem.studies.sweep_file import Axis, Search, Sweep
+from fedmem.studies.sweep_folder import Failures, Swept, compared, folder_of, run_cells, write_results
+from fedmem.studies.tables import put
 
 if TYPE_CHECKING:
     from optuna import Study

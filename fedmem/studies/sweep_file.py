@@ -23,10 +23,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
-from fedmem.crossing import Setting, parse_seeds, parse_vary
 from fedmem.errors import Problem, ScenarioError
 from fedmem.scenario.scenario import Positive, Slug
 from fedmem.scenario.yaml_source import read_file, write_flow
+from fedmem.studies.grid import Setting, parse_seeds, parse_vary
 from fedmem.wording import problems_of
 
 

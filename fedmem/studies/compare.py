@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.comparison import Comparison
-from fedmem.comparison_tables import TABLES, put
-from fedmem.crossing import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
 from fedmem.errors import Problem, ScenarioError
 from fedmem.execution.many_scenarios import Outcome, Tally, run_all
 from fedmem.reporting.naming import check_metric
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.grid import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
+from fedmem.studies.tables import TABLES, put
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,8 +199,8 @@ def _compared(
 
 def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], comparison: Comparison) -> None:
     """All files of a comparison, whole or not at all."""
-    from fedmem.comparison_report import page
     from fedmem.results.read import writing
+    from fedmem.studies.report import page
 
     with writing(folder, force=True) as partial:
         content = {

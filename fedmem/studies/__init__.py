@@ -1,0 +1,1 @@
+"""Many settings and seeds: comparisons, sweeps and searches."""
