@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedmem.attacking import Known as Known
-    from fedmem.attacking import attack as attack
+    from fedmem.apps.attack import Known as Known
+    from fedmem.apps.attack import attack as attack
+    from fedmem.apps.watch import Watch as Watch
+    from fedmem.apps.watch_leakage import WatchLeakage as WatchLeakage
     from fedmem.datasets._published import fetch as fetch
     from fedmem.execution.run import measure as measure
     from fedmem.execution.run import run as run
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import load_scenario as load_scenario
     from fedmem.studies.compare import compare as compare
     from fedmem.studies.sweep import sweep as sweep
-    from fedmem.watch import Watch as Watch
-    from fedmem.watch_leakage import WatchLeakage as WatchLeakage
 
     __version__: str
 
@@ -33,10 +33,10 @@ _HOME = {
     "read": "fedmem.results.read",
     "fetch": "fedmem.datasets._published",
     "Observed": "fedmem.observation.observed",
-    "Watch": "fedmem.watch",
-    "WatchLeakage": "fedmem.watch_leakage",
-    "attack": "fedmem.attacking",
-    "Known": "fedmem.attacking",
+    "Watch": "fedmem.apps.watch",
+    "WatchLeakage": "fedmem.apps.watch_leakage",
+    "attack": "fedmem.apps.attack",
+    "Known": "fedmem.apps.attack",
 }
 
 __all__ = [

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem import attacking
-from fedmem.attacking import Attacked, Images, Known
+from fedmem.apps import attack as attacking
+from fedmem.apps.attack import Attacked, Images, Known
 from fedmem.contracts.components import ReconstructionAttack, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.execution.auto import cores

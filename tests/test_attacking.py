@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from typer.testing import CliRunner
 
-from fedmem.attacking import Known, attack, scores, target_of
+from fedmem.apps.attack import Known, attack, scores, target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli import app
 from fedmem.contracts.components import GradientTarget, Reconstruction

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedmem.attacking import Known
-from fedmem.attacking import target_of as known_target
+from fedmem.apps.attack import Known
+from fedmem.apps.attack import target_of as known_target
 from fedmem.attacks._entrance import Entrance
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.contracts.components import GradientTarget, Reconstruction

@@ -17,7 +17,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from fedmem import Known, Observed, Watch, WatchLeakage
-from fedmem.attacking import target_of
+from fedmem.apps.attack import target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli import app
 from fedmem.engines._flower import in_process

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from fedmem.apps.saved_models import fitted, read_buffers, read_params
 from fedmem.errors import FolderError
-from fedmem.saved import fitted, read_buffers, read_params
 
 
 def net() -> nn.Sequential:

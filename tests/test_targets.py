@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from fedmem.attacking import Known, attack
+from fedmem.apps.attack import Known, attack
 from fedmem.attacks._targets import checked, directed
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli import app

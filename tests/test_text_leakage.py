@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedmem.attacking import Known, attack
+from fedmem.apps.attack import Known, attack
 from fedmem.attacks._windows import ROUNDING, Soft, may_stand, slopes_at, slopes_of, were_read
 from fedmem.attacks.tag import Tag
 from fedmem.contracts.components import GradientTarget, Reconstruction

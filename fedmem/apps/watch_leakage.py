@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedmem.attacking import Images, Known, scores, target_of
+from fedmem.apps.attack import Images, Known, scores, target_of
 from fedmem.contracts.components import ReconstructionAttack
 from fedmem.contracts.types import Level, Params, Transition
 from fedmem.contracts.validation import reconstructed

@@ -270,8 +270,8 @@ def attack(
     >>> done.found.labels.tolist(), done.scores[0].psnr > 40
     ([2], True)
     """
+    from fedmem.apps.saved_models import fitted, read_buffers, read_params
     from fedmem.attacks._targets import checked, directed
-    from fedmem.saved import fitted, read_buffers, read_params
 
     if known.batch_size is not None and known.batch_size > known.num_images:
         raise TargetError(f"batch_size {known.batch_size} is more than the {known.num_images} images of the update")

@@ -57,7 +57,7 @@ def configured(file: str, changes: str) -> Scenario:
     >>> configured("scenarios/quickstart.yaml", "runs=8 rounds=7").rounds
     7
     """
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parents[2]
     return load_scenario(here / file, [*shlex.split(changes), "speed.engine=flower"])
 
 
