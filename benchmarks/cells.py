@@ -54,7 +54,7 @@ def main() -> None:
 
 def _fedmem(command: str, *arguments: str) -> None:
     """A command in a process of its own, as a user gives it."""
-    code = "from fedmem.cli import main; main()"
+    code = "from fedmem.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code, command, str(SCENARIO), *arguments, "--quiet"], check=False)
     if done.returncode:
         raise SystemExit(f"fedmem {command} ended with code {done.returncode}")

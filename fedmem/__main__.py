@@ -1,6 +1,6 @@
 """`python -m fedmem` is the command `fedmem`."""
 
-from fedmem.cli import main
+from fedmem.cli.main import main
 
 if __name__ == "__main__":
     main()

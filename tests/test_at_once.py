@@ -32,7 +32,7 @@ SLOW_START: dict[str, Any] = {
 
 def at_once(folder: Path, *words: str) -> list[str]:
     """What two processes say that run the same command; both must end with exit code 0."""
-    code = "from fedmem.cli import main; main()"
+    code = "from fedmem.cli.main import main; main()"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     both = [
         subprocess.Popen(

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.contracts.types import FINAL, Participation
 from fedmem.errors import ScenarioError
 from fedmem.estimators.audit import Audit

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.contracts.types import Dataset, IntArray
 from fedmem.federation.build import build
 from fedmem.federation.build import load as load_data

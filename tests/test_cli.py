@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem.cli import app
+from fedmem.cli.main import app
+from fedmem.cli.progress import Progress
 from fedmem.contracts.components import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
-from fedmem.progress import Progress
 from fedmem.reporting.summary import alarms
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
@@ -53,11 +53,11 @@ def call(*arguments):
     return CliRunner().invoke(app, list(arguments))
 
 
-def outside(*arguments, code="from fedmem.cli import main; main()"):
+def outside(*arguments, code="from fedmem.cli.main import main; main()"):
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("module", ["fedmem", "fedmem.cli"])
+@pytest.mark.parametrize("module", ["fedmem", "fedmem.cli.main"])
 def test_the_command_is_a_module_too(small, module):
     def answer(*words):
         return subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True)
@@ -75,7 +75,7 @@ def test_the_command_is_a_module_too(small, module):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom fedmem.cli import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom fedmem.cli.main import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "heavy = {'numpy', 'torch', 'flwr', 'pydantic', 'yaml', 'pandas', 'sklearn', 'scipy', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -499,7 +499,7 @@ def test_a_damaged_run_is_one_message(small, command):
 
 
 def test_output_that_cannot_be_written_is_one_message(small):
-    command = [sys.executable, "-c", "from fedmem.cli import main; main()", "check", "small.yaml"]
+    command = [sys.executable, "-c", "from fedmem.cli.main import main; main()", "check", "small.yaml"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
@@ -531,7 +531,7 @@ class Keys:
 where, how = sys.argv[1:3]
 del sys.argv[1:3]
 sys.meta_path.insert(0, Keys())
-from fedmem.cli import main
+from fedmem.cli.main import main
 main()
 """
 

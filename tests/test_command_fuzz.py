@@ -19,7 +19,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.errors import MOST_LINES, RunError
 from tests.tiny import TINY
 

@@ -21,9 +21,9 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem.cli import app
+from fedmem.cli.main import app
+from fedmem.cli.progress import Tallying
 from fedmem.errors import ScenarioError
-from fedmem.progress import Tallying
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
 from fedmem.studies import compare as comparing
@@ -473,7 +473,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "out"),
     ]
-    code = "from fedmem.cli import main; main()"
+    code = "from fedmem.cli.main import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, "compare", *arguments, "--jobs", "1", "--quiet"])
     place, end = tmp_path / "out" / "tiny", time.monotonic() + 60
     while not list(place.glob("[!.]*/manifest.json")) and time.monotonic() < end:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fedmem import completion
+from fedmem.cli import completion
 from fedmem.contracts.components import FAMILIES
 from fedmem.scenario import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = "import sys; sys.argv[0] = 'fedmem'; from fedmem.cli import main; main()"
+CODE = "import sys; sys.argv[0] = 'fedmem'; from fedmem.cli.main import main; main()"
 
 
 def ask(typed, folder, shell="bash"):
@@ -90,7 +90,7 @@ def test_folders_that_cannot_be_read_offer_nothing(tmp_path):
 
 def test_help_answers_quickly_and_loads_nothing_to_complete_with(folder):
     code = f"{CODE[:-6]}import atexit; atexit.register(lambda: print(sorted(m for m in sys.modules if m in wrong)))"
-    code += "; wrong = {'numpy', 'pydantic', 'fedmem.completion', 'fedmem.scenario.catalogue'}; main()"
+    code += "; wrong = {'numpy', 'pydantic', 'fedmem.cli.completion', 'fedmem.scenario.catalogue'}; main()"
     before = os.times()
     done = subprocess.run([sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     after = os.times()

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 import fedmem
-from fedmem.checking import check_file, told
+from fedmem.cli.plan_text import check_file, told
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.components import ClientState, History, Outcome
 from fedmem.contracts.types import Params

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.datasets import _published, _sources, mnist5k
 from fedmem.datasets._sources import DebianPackage, NpmPackage, PythonPackage, PythonSource, Unavailable, Web, members
 from fedmem.datasets.fashion_mnist import FashionMnist

@@ -60,7 +60,7 @@ def whole(file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, f
 
 def started_command(file: Path, out: Path) -> subprocess.Popen[str]:
     """`fedmem run` in a process group of its own, as a shell would start it."""
-    command = [sys.executable, "-c", "from fedmem.cli import main; main()", "run", str(file), "--out", str(out)]
+    command = [sys.executable, "-c", "from fedmem.cli.main import main; main()", "run", str(file), "--out", str(out)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, env=env, text=True, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

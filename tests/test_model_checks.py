@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from fedmem import Known, Observed, Watch, WatchLeakage
 from fedmem.apps.attack import target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError, TargetError
 from fedmem.federation.build import check

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.errors import FolderError, RunError
 from fedmem.execution.run import run
 from fedmem.reporting import run_list

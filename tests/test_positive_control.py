@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.checking import check_file, told
+from fedmem.cli.plan_text import check_file, told
 from fedmem.execution.bank import simulate
 from fedmem.execution.positive_control import METRIC, without_noise
 from fedmem.execution.run import measure, run

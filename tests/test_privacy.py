@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import fedmem
-from fedmem.checking import check_file, told
+from fedmem.cli.plan_text import check_file, told
 from fedmem.contracts.components import History
 from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
 from fedmem.errors import ComponentError, ScenarioError

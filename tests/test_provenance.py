@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.contracts.components import ReadsFiles
 from fedmem.errors import FolderError
 from fedmem.execution.run import run
@@ -304,7 +304,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-FEDMEM = [sys.executable, "-c", "from fedmem.cli import main; main()"]
+FEDMEM = [sys.executable, "-c", "from fedmem.cli.main import main; main()"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -356,7 +356,7 @@ def test_fedmem_itself_counts_as_far_as_it_computes() -> None:
         "fedmem.estimation.estimates",
         "strategies._rule",
     } <= set(computing)
-    assert not {"fedmem.cli", "fedmem.reporting.page", "fedmem.studies.compare", "fedmem.clients.fedper"} & set(
+    assert not {"fedmem.cli.main", "fedmem.reporting.page", "fedmem.studies.compare", "fedmem.clients.fedper"} & set(
         computing
     )
     scenario = tiny()

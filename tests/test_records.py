@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.checking import check_file, told
+from fedmem.cli.plan_text import check_file, told
 from fedmem.errors import ScenarioError
 from fedmem.execution.run import folder_of, measure, run, settled
 from fedmem.federation.build import build

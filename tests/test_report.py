@@ -219,7 +219,7 @@ def test_brackets_stand_below_each_other_in_all_sections(folder: Path, width: in
 
 def test_what_is_piped_has_no_width(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from fedmem.cli import main; main()", "report", str(folder)],
+        [sys.executable, "-c", "from fedmem.cli.main import main; main()", "report", str(folder)],
         capture_output=True,
         text=True,
         check=False,

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.contracts.components import FAMILIES
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.json_schema import scenario_schema, text_of_schema

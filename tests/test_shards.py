@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.completion import runs as completed
+from fedmem.cli.completion import runs as completed
 from fedmem.contracts.types import Bank
 from fedmem.errors import FolderError, RunError
 from fedmem.execution import shard_store as stored

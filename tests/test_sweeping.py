@@ -19,7 +19,7 @@ import yaml
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.errors import RunError, ScenarioError
 from fedmem.results.read import read
 from fedmem.studies import search
@@ -32,7 +32,7 @@ from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from tests.tiny import tiny
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "sweeps"
-CODE = "from fedmem.cli import main; main()"
+CODE = "from fedmem.cli.main import main; main()"
 
 
 @dataclass(frozen=True, kw_only=True)

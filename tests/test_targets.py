@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from fedmem.apps.attack import Known, attack
 from fedmem.attacks._targets import checked, directed
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.contracts.components import GradientTarget
 from fedmem.errors import FedmemError, TargetError
 from tests.lab import digits, network, parameters, target_of

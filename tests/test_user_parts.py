@@ -478,7 +478,7 @@ model: {kind: logistic}
 def command(tmp_path: Path, more: str, *options: str) -> subprocess.CompletedProcess[str]:
     file = tmp_path / "small.yaml"
     file.write_text(SCENARIO + more, encoding="utf-8")
-    code = "from fedmem.cli import main; main()"
+    code = "from fedmem.cli.main import main; main()"
     words = ["run", str(file), "--out", str(tmp_path / "runs"), *options]
     root = str(Path(__file__).parent.parent)
     return subprocess.run(

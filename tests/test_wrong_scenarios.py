@@ -6,7 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from fedmem.cli import app
+from fedmem.cli.main import app
 
 GOOD = """\
 # A scenario in which everything fits.
@@ -501,7 +501,7 @@ def test_a_file_that_is_not_there(tmp_path):
 )
 def test_the_installed_command_does_the_same(tmp_path, old_new):
     (tmp_path / "wrong.yaml").write_text(GOOD.replace(*old_new))
-    command = [sys.executable, "-c", "from fedmem.cli import main; main()", "run", "wrong.yaml", "--out", "out"]
+    command = [sys.executable, "-c", "from fedmem.cli.main import main; main()", "run", "wrong.yaml", "--out", "out"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "wrong.yaml" in done.stderr

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fedmem
-from fedmem.cli import app
+from fedmem.cli.main import app
 from fedmem.studies.grid import cross, label_of, parse_vary, settings_of
 from fedmem.studies.sweep_file import load_sweep
 

@@ -49,7 +49,14 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
 def fedmem(tmp_path: Path, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     work = tmp_path / "work"
     work.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", "from fedmem.cli import main; main()", *words, "--out", str(tmp_path / "runs")]
+    command = [
+        sys.executable,
+        "-c",
+        "from fedmem.cli.main import main; main()",
+        *words,
+        "--out",
+        str(tmp_path / "runs"),
+    ]
     return subprocess.run(
         command, cwd=work, env=environment(tmp_path), capture_output=True, text=True, timeout=300, **options
     )
@@ -128,7 +135,7 @@ def test_ctrl_c_ends_the_run_and_ray(tmp_path: Path, scenario: Path) -> None:
     """As a terminal does it: every process of the group is told."""
     words = ["run", str(scenario), "--engine", "flower", "--quiet", "--set", "rounds=100000"]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from fedmem.cli import main; main()", *words, "--out", str(tmp_path / "runs")],
+        [sys.executable, "-c", "from fedmem.cli.main import main; main()", *words, "--out", str(tmp_path / "runs")],
         cwd=tmp_path,
         env=environment(tmp_path),
         stdout=subprocess.PIPE,

@@ -70,7 +70,7 @@ def _complete(what: str) -> Callable[[typer.Context, str], list[Any]]:
     """What a shell offers for an argument; loaded only when it asks."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[Any]:
-        from fedmem import completion
+        from fedmem.cli import completion
 
         if what == "kinds":
             return completion.kinds(ctx.params.get("family"), incomplete)
@@ -161,10 +161,10 @@ def run(
         if value is not None
     ]
     with _reporting():
+        from fedmem.cli.progress import Progress
         from fedmem.execution.run import folder_of
         from fedmem.execution.run import run as run_scenario
         from fedmem.execution.shard_store import kept_runs
-        from fedmem.progress import Progress
         from fedmem.results.read import finished
         from fedmem.scenario.scenario import load_scenario
 
@@ -225,7 +225,7 @@ def compare(
 ) -> None:
     """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice."""
     with _reporting():
-        from fedmem.progress import Tallying
+        from fedmem.cli.progress import Tallying
         from fedmem.studies.compare import compare as compare_settings
 
         with _continuing(), Tallying(quiet=quiet) as tally:
@@ -267,7 +267,7 @@ def sweep(
 ) -> None:
     """Run a scenario along axes, or search among their settings; one tidy frame comes out. Nothing is run twice."""
     with _reporting():
-        from fedmem.progress import Tallying
+        from fedmem.cli.progress import Tallying
         from fedmem.studies.sweep import sweep as run_sweep
         from fedmem.studies.sweep import told
 
@@ -385,7 +385,7 @@ def check(
     for file in files:
         try:
             with _reporting():
-                from fedmem.checking import check_file, told
+                from fedmem.cli.plan_text import check_file, told
 
                 checked = check_file(file, overrides or ())
                 with _reporting(checked.scenario):
@@ -457,7 +457,7 @@ def attack_saved(
 ) -> None:
     """Attack one saved update: what does the difference between two models give away?"""
     with _reporting():
-        from fedmem.attack_command import attack_files
+        from fedmem.cli.attack import attack_files
 
         given = {
             "shape": shape,
