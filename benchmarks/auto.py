@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmarks import machine, networks
 from benchmarks.workloads import Blurred, Text
-from fedmem.contracts.types import Dataset, Examples
+from fedmem.contracts.data import Dataset, Examples
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.models.resnet8 import ResNet8

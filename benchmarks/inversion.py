@@ -66,7 +66,7 @@ def _invert(module: nn.Module, victim: Victim, steps: int) -> float:
 def ours(name: str) -> Trained:
     """All victims at once, on every core; the start of processes is included."""
     from fedmem.attacks.inverting_gradients import InvertingGradients
-    from fedmem.contracts.components import GradientTarget
+    from fedmem.contracts.attack import GradientTarget
     from fedmem.execution.auto import cores, hold_on_to_memory
     from fedmem.processes import lend
 

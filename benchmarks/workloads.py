@@ -11,7 +11,8 @@ from torch import nn
 
 from benchmarks import networks
 from benchmarks.plan import Plan
-from fedmem.contracts.types import Dataset, Examples, Federation
+from fedmem.contracts.data import Dataset, Examples
+from fedmem.contracts.federation import Federation
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario

@@ -16,24 +16,16 @@ from torch import nn
 
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import ClientState, Context, GradientTarget, History, Outcome, Reconstruction, Signals
-from fedmem.contracts.types import (
-    BoolArray,
-    ClientData,
-    Dataset,
-    Estimate,
-    FloatArray,
-    Injected,
-    IntArray,
-    Level,
-    Measurement,
-    Params,
-    Reading,
-    Role,
-    Space,
-    Transition,
-    View,
-)
+from fedmem.contracts.attack import GradientTarget, Reconstruction, Signals
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.client import ClientState, Outcome
+from fedmem.contracts.data import ClientData, Dataset, Space
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.sampler import History
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.defences.clip import Clip
 from fedmem.estimators.memorisation import Memorisation

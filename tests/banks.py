@@ -7,21 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmem.contracts.components import Signals
-from fedmem.contracts.types import (
-    AuditSet,
-    Bank,
-    BoolArray,
-    Evidence,
-    Examples,
-    FloatArray,
-    Level,
-    Models,
-    Participation,
-    ReferenceEvidence,
-    SetEvidence,
-    View,
-)
+from fedmem.contracts.attack import Signals
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.data import Examples
+from fedmem.contracts.estimator import Models, SetEvidence, View
+from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
+from fedmem.contracts.measurement import Level
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.randomisation import redeal
 
 ROLES = {"random_pattern": "canary", "mislabelled": "atypical", "typical": "typical"}

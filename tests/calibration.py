@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from fedmem.contracts.types import FINAL, Bank, Evidence, Measurement, ReferenceEvidence
+from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
+from fedmem.contracts.measurement import FINAL, Measurement
 from fedmem.estimation.estimates import estimate
 from tests.banks import coins, make_audit
 

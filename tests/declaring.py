@@ -10,8 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import ClientState, Outcome, Schedule
-from fedmem.contracts.types import Estimate, IntArray, Level, Measurement, Params, Reading, Transition, View
+from fedmem.contracts.client import ClientState, Outcome, Schedule
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.types import IntArray, Params
 from fedmem.estimators.client_influence import ClientInfluence
 
 

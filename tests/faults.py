@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 

@@ -14,20 +14,13 @@ from torch import nn
 from torch.func import functional_call
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import GradientTarget
-from fedmem.contracts.types import (
-    EVERYWHERE,
-    AuditSet,
-    Examples,
-    Federation,
-    FloatArray,
-    IntArray,
-    Measurement,
-    Params,
-    Reading,
-    References,
-    Transition,
-)
+from fedmem.contracts.attack import GradientTarget
+from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import mean_loss
 from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.seeding import stream

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedmem.contracts.types import AuditSet, Examples, Federation, References
+from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.federation import Federation
 from fedmem.modalities.text.language_model import CausalModel, State, read
 from fedmem.modalities.text.secret_space import Candidates
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from fedmem.apps.attack import Known, attack, scores, target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli.main import app
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.types import Params
 from fedmem.errors import RunError, TargetError
 

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
-from fedmem.contracts.components import MembershipAttack, Signals
+from fedmem.contracts.attack import MembershipAttack, Signals
 from fedmem.estimation.roc import auc
 from tests.banks import coins, signals
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fedmem.contracts.audit_set import Injected
+from fedmem.contracts.data import ClientData, Examples, Space
 from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import ClientData, Examples, Injected, Space
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.federation.build import build

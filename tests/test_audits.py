@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
-from fedmem.contracts.types import FINAL, Participation
+from fedmem.contracts.evidence import Participation
+from fedmem.contracts.measurement import FINAL
 from fedmem.errors import ScenarioError
 from fedmem.estimators.audit import Audit
 from fedmem.execution.run import measure, run

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import fedmem
-from fedmem.contracts.types import Measurement, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.execution.bank import gather, simulate
 from fedmem.execution.join_shards import join

@@ -341,7 +341,7 @@ def test_the_model_of_the_fields_keeps_bounds_and_defaults():
 
 
 def test_satisfies_counts_fields_without_a_default():
-    from fedmem.contracts.components import Probe
+    from fedmem.contracts.probe import Probe
 
     @dataclass(frozen=True, kw_only=True)
     class Whole:

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
-from fedmem.contracts.types import Dataset, IntArray
+from fedmem.contracts.data import Dataset
+from fedmem.contracts.types import IntArray
 from fedmem.federation.build import build
 from fedmem.federation.build import load as load_data
 from fedmem.partitions.iid import IID

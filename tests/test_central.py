@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fedmem
-from fedmem.contracts.types import Federation
+from fedmem.contracts.federation import Federation
 from fedmem.errors import ScenarioError
 from fedmem.execution.run import run
 from fedmem.federation.build import build

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import fedmem
 from fedmem.cli.main import app
 from fedmem.cli.progress import Progress
-from fedmem.contracts.components import FAMILIES
+from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
 from fedmem.reporting.summary import alarms
 from fedmem.scenario import catalogue, describe, yaml_source

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import EVERYWHERE, FINAL, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Measurement, Reading
 from fedmem.probes.client_gap import ClientGap, _final
 from tests.lab import Lab, federation, measured
 from tests.test_utility import Asked, naive, trained

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from fedmem.contracts.types import FINAL, Evidence, Models, SetEvidence
+from fedmem.contracts.estimator import Models, SetEvidence
+from fedmem.contracts.evidence import Evidence
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimators.client_influence import ClientInfluence
 from tests.banks import coins, make_view
 

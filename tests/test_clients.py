@@ -10,7 +10,8 @@ import torch
 
 from fedmem.clients.sgd import Sgd
 from fedmem.clients.top_k import TopK
-from fedmem.contracts.types import Params, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.types import Params
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import FedmemError, ScenarioError
 from fedmem.estimation.randomisation import redeal

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 import fedmem
-from fedmem.contracts.types import FINAL, FloatArray
+from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import FloatArray
 from fedmem.execution.run import run
 from fedmem.reporting.summary import Measure
 from fedmem.studies.comparison import Comparison, Quantity, Series, _short_title

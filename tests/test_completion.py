@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedmem.cli import completion
-from fedmem.contracts.components import FAMILIES
+from fedmem.contracts.families import FAMILIES
 from fedmem.scenario import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]

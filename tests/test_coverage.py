@@ -13,7 +13,8 @@ from rich.console import Console
 import fedmem
 from fedmem.cli.plan_text import check_file, told
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import ClientState, History, Outcome
+from fedmem.contracts.client import ClientState, Outcome
+from fedmem.contracts.sampler import History
 from fedmem.contracts.types import Params
 from fedmem.errors import ScenarioError
 from fedmem.execution.run import run

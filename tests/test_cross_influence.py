@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact, mannwhitneyu
 
-from fedmem.contracts.types import FINAL
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.statistics import benjamini_hochberg, rank_sum_exact
 from fedmem.estimation.two_way import variance

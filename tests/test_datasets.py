@@ -7,8 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fedmem.contracts.components import DatasetLoader
-from fedmem.contracts.types import Dataset, Examples
+from fedmem.contracts.data import Dataset, DatasetLoader, Examples
 from fedmem.datasets import digits, synthetic
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic

@@ -11,7 +11,7 @@ import pytest
 import fedmem
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import PrivateAlgorithm, Schedule
+from fedmem.contracts.client import PrivateAlgorithm, Schedule
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.probes._cases import Scope, schedule_of
 from fedmem.probes._first_step import first_step_of

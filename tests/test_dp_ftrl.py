@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
+from fedmem.contracts.evidence import Participation
+from fedmem.contracts.measurement import EVERYWHERE, FINAL
 from fedmem.engines._flower import in_process
 from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate

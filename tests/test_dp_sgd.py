@@ -17,8 +17,10 @@ from torch.nn import functional as F
 
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import PerExample
-from fedmem.contracts.types import FINAL, Examples, Participation
+from fedmem.contracts.client import PerExample
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Participation
+from fedmem.contracts.measurement import FINAL
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.models.char_rnn import CharRnn

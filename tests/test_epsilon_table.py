@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import Participation
+from fedmem.contracts.evidence import Participation
 from fedmem.privacy import mechanisms
 from fedmem.privacy.accounting import Releases, promise
 from tests.neighbours import epsilon_at_least, opposed, turned

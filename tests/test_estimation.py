@@ -9,7 +9,8 @@ import pytest
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
-from fedmem.contracts.types import FINAL, Influence
+from fedmem.contracts.estimator import Influence
+from fedmem.contracts.measurement import FINAL
 from fedmem.errors import ComponentError
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.randomisation import redeal

@@ -11,7 +11,7 @@ from scipy.stats import chi2, norm
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
-from fedmem.contracts.types import FINAL
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.statistics import newcombe
 from fedmem.estimation.two_way import variance
 from fedmem.estimators.exposure import Exposure, null_mean

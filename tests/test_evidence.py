@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.types import AuditSet, Examples, Params, References, Transition
+from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.types import Params
 from fedmem.observation.evidence import _answers, _count, evidence_of, losses, margins, margins_of, rank_of
 from fedmem.training.stacked import OneByOne
 

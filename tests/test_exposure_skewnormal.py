@@ -8,7 +8,9 @@ import pytest
 from scipy.special import log_ndtr
 from scipy.stats import kstest, skewnorm
 
-from fedmem.contracts.types import FINAL, Models, RankEvidence, ReferenceEvidence
+from fedmem.contracts.estimator import Models, RankEvidence
+from fedmem.contracts.evidence import ReferenceEvidence
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import Measurement, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
 from fedmem.modalities.text.language_model import causal

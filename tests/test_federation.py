@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contracts.types import FOREVER, Dataset, Examples, Federation, Injected, IntArray
+from fedmem.contracts.audit_set import FOREVER, Injected
+from fedmem.contracts.data import Dataset, Examples
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import IntArray
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation import build

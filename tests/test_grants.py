@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmem.contracts.components import GRANTS
+from fedmem.contracts.attack import GRANTS
 from fedmem.federation.build import build
 from tests.lab import digits, network, parameters, target_of
 from tests.published import put_in_cache

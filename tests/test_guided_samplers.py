@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem.contracts.components import History, Sampler
+from fedmem.contracts.sampler import History, Sampler
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation.build import build
 from fedmem.federation.roster import Roster

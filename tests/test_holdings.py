@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmem.contracts import client_rows
+from fedmem.contracts.audit_set import FOREVER
 from fedmem.contracts.client_rows import Holdings
+from fedmem.contracts.federation import Federation
 from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import FOREVER, Federation
 from fedmem.federation import build as federations
 from tests.tiny import TINY, tiny
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.types import FINAL, Measurement, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import FINAL, Measurement, Reading
 from fedmem.probes.information import Information, pointwise_information
 from tests.lab import Lab, federation, measured, parameters
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.contracts.data import ClientData, Examples, Space
 from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import ClientData, Examples, IntArray, Space
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.injections.isolated import Isolated
 from fedmem.injections.mislabelled import Mislabelled

@@ -12,7 +12,7 @@ from torch import nn
 from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, starts
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.contracts.types import Examples
+from fedmem.contracts.data import Examples
 from fedmem.modalities.images import psnr, squared_errors
 from fedmem.seeding import stream
 from tests.lab import digits, gradient_of, network, parameters, target_of

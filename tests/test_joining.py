@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import EVERYWHERE
+from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.errors import RunError
 from fedmem.execution.bank import gather, simulate
 from fedmem.execution.join_shards import Simulated, join

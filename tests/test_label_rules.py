@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedmem.attacks._labels import distinct_labels, guess_labels, infer_labels, last_bias, single_label
-from fedmem.contracts.types import Examples, FloatArray, IntArray
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.datasets import _published
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.errors import RunError

@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.clients.fedper import FedPer
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import Context, GradientTarget, Reconstruction
-from fedmem.contracts.types import EVERYWHERE, FINAL, Examples, Federation, FloatArray, Measurement, Reading
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.contracts.data import Examples
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Measurement, Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.statistics import clopper_pearson
 from fedmem.execution.run import measure, run

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import FINAL
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views

@@ -14,8 +14,9 @@ from fedmem.attacks import _layers
 from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, Solution, best, starts
-from fedmem.contracts.components import GradientTarget
-from fedmem.contracts.types import Examples, Params
+from fedmem.contracts.attack import GradientTarget
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import Params
 from fedmem.processes import can_fork, lend
 from tests.lab import parameters, target_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import FINAL, Measurement, Reading
+from fedmem.contracts.measurement import FINAL, Measurement, Reading
 from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build

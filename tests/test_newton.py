@@ -13,8 +13,9 @@ from torch import nn
 from fedmem.attacks._lbfgs import minimise
 from fedmem.attacks.dlg import DLG
 from fedmem.attacks.idlg import IDLG
-from fedmem.contracts.components import GradientTarget, Reconstruction
-from fedmem.contracts.types import Examples, FloatArray
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray
 from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of

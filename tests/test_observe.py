@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedYogi
 from torch import nn
 
 from fedmem import Observed, Watch
-from fedmem.contracts.types import Transition
+from fedmem.contracts.evidence import Transition
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
 from fedmem.errors import RunError
 

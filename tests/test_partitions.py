@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from fedmem.contracts.components import FeatureShift, Partition
+from fedmem.contracts.data import Dataset, Examples, FeatureShift, Partition
 from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import Dataset, Examples, IntArray
+from fedmem.contracts.types import IntArray
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError

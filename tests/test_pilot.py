@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fedmem
-from fedmem.contracts.types import Bank
+from fedmem.contracts.evidence import Bank
 from fedmem.errors import RunError, ScenarioError
 from fedmem.estimation.estimates import estimate
 from fedmem.execution import sharding

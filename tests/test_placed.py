@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contracts.types import ClientData, Examples
+from fedmem.contracts.data import ClientData, Examples
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation.build import build
 from fedmem.injections.typical import Typical

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmem import seeding
-from fedmem.contracts.types import FINAL
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.estimates import estimate
 from fedmem.execution import plan as planning
 from fedmem.execution.bank import simulate

@@ -11,8 +11,8 @@ import torch
 
 from fedmem.attacks.nearest_mean import NearestMean
 from fedmem.attacks.training_mean import TrainingMean
-from fedmem.contracts.components import GradientTarget, ReconstructionAttack
-from fedmem.contracts.types import Examples
+from fedmem.contracts.attack import GradientTarget, ReconstructionAttack
+from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
 from fedmem.modalities.images import squared_errors
 from tests.lab import digits, gradient_of, network, parameters, target_of

@@ -14,8 +14,9 @@ import torch
 
 import fedmem
 from fedmem.cli.plan_text import check_file, told
-from fedmem.contracts.components import History
-from fedmem.contracts.types import EVERYWHERE, FINAL, Participation
+from fedmem.contracts.evidence import Participation
+from fedmem.contracts.measurement import EVERYWHERE, FINAL
+from fedmem.contracts.sampler import History
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.execution.run import measure, run
 from fedmem.privacy import mechanisms

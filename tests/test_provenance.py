@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fedmem.cli.main import app
-from fedmem.contracts.components import ReadsFiles
+from fedmem.contracts.data import ReadsFiles
 from fedmem.errors import FolderError
 from fedmem.execution.run import run
 from fedmem.results.module_graph import imported_files

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fedmem.clients.dp_sgd import PrivateSgd
-from fedmem.contracts.types import Measurement, Participation, Reading
+from fedmem.contracts.evidence import Participation
+from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.privacy import mechanisms, promised_bounds
 from fedmem.privacy.accounting import promise

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import Redeals
+from fedmem.contracts.estimator import Redeals
 from fedmem.estimation.randomisation import areas, of_auc, of_means, redeal, two_sided
 from fedmem.estimation.roc import auc
 from tests.banks import coins, make_audit

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedmem.contracts.types import FINAL, Measurement, Reading
+from fedmem.contracts.measurement import FINAL, Measurement, Reading
 from fedmem.errors import RunError
 from fedmem.reporting.cells import Value, number
 from fedmem.reporting.drawing import Picture

@@ -20,17 +20,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem.contracts.types import (
-    FOREVER,
-    AuditSet,
-    Bank,
-    Evidence,
-    Examples,
-    Measurement,
-    Participation,
-    Reading,
-    ReferenceEvidence,
-)
+from fedmem.contracts.audit_set import FOREVER, AuditSet
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
+from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import FolderError, RunError
 from fedmem.results.read import (
     RESULTS_SCHEMA,

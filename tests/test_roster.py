@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.contracts.components import History
+from fedmem.contracts.sampler import History
 from fedmem.contracts.types import IntArray
 from fedmem.execution.bank import simulate
 from fedmem.federation import build as federations

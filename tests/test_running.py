@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 import fedmem
-from fedmem.contracts.types import Evidence, Level, Reading
+from fedmem.contracts.evidence import Evidence
+from fedmem.contracts.measurement import Level, Reading
 from fedmem.errors import FolderError, RunError, ScenarioError
 from fedmem.execution.run import _alarms, measure, run
 from tests.tiny import tiny

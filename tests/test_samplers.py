@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contracts.components import History, Sampler
+from fedmem.contracts.sampler import History, Sampler
 from fedmem.errors import ComponentError
 from fedmem.samplers.atypical import Atypical
 from fedmem.samplers.by_size import BySize

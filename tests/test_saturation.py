@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import Measurement
+from fedmem.contracts.measurement import Measurement
 from fedmem.estimation.saturation import MARK, NOWHERE, Zone, zone_of
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.drawing import Line, local_against_global, over_rounds

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.contracts.components import FAMILIES, PrivateAlgorithm
+from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.families import FAMILIES
 from fedmem.execution.join_shards import sources
 from fedmem.execution.run import run
 from fedmem.privacy import mechanisms

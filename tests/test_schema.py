@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedmem.cli.main import app
-from fedmem.contracts.components import FAMILIES
+from fedmem.contracts.families import FAMILIES
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.json_schema import scenario_schema, text_of_schema
 from fedmem.scenario.overrides import FAMILY_OF_FIELD

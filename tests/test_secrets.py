@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.contracts.data import ClientData, Dataset, Examples, Space
 from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import ClientData, Dataset, Examples, Space
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation import build as federations

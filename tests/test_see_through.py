@@ -12,7 +12,7 @@ from torch import nn
 from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, starts
 from fedmem.attacks.see_through import SeeThrough
-from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.attack import GradientTarget
 from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of

@@ -13,7 +13,10 @@ from torch.nn.functional import cross_entropy
 
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.types import AuditSet, Bank, Examples, Params, References, Transition
+from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Bank, Transition
+from fedmem.contracts.types import Params
 from fedmem.modalities.loss import example_losses, mean_loss
 from fedmem.observation.evidence import evidence_of, losses, rank_of
 from fedmem.results.tables import evidence_rows, read_evidence, write_readings

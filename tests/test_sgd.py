@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.types import Examples, Params
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import Params
 from fedmem.training.stacked import OneByOne, Stacked, Task, Trained
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import fedmem
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import Outcome
+from fedmem.contracts.client import Outcome
 from fedmem.errors import ComponentError, RunError
 from fedmem.execution import sharding
 from fedmem.execution.join_shards import Lost

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmem.cli.completion import runs as completed
-from fedmem.contracts.types import Bank
+from fedmem.contracts.evidence import Bank
 from fedmem.errors import FolderError, RunError
 from fedmem.execution import shard_store as stored
 from fedmem.execution.bank import gather

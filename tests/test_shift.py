@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem.contracts.types import AuditSet, Examples, Federation
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.data import Examples
+from fedmem.contracts.federation import Federation
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.federation import build

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fedmem.contracts import reserve as spare_module
+from fedmem.contracts.data import Examples
 from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import Examples
 from fedmem.errors import ComponentError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.contracts.types import Measurement
+from fedmem.contracts.measurement import Measurement
 from fedmem.reporting.page import report
 from fedmem.reporting.summary import Summary, sections
 from fedmem.results.read import read

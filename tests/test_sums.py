@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Reading
 from fedmem.execution.bank import simulate
 from fedmem.execution.run import run
 from fedmem.federation.build import build

@@ -13,8 +13,8 @@ from torch import nn
 
 from fedmem.attacks._columns import touched
 from fedmem.attacks.tabular import Tabular, _pooled
-from fedmem.contracts.components import GradientTarget, Reconstruction
-from fedmem.contracts.types import Examples
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import independent_rows, score_rows, tolerances, usual_row
 from fedmem.models.tabular_mlp import TabularMLP

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedmem.attacks.tag import Tag
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, TargetError
 from fedmem.modalities.texts import TokenScores, score_tokens

@@ -16,7 +16,7 @@ from fedmem.apps.attack import Known, attack
 from fedmem.attacks._targets import checked, directed
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli.main import app
-from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.attack import GradientTarget
 from fedmem.errors import FedmemError, TargetError
 from tests.lab import digits, network, parameters, target_of
 

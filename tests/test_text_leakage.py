@@ -16,8 +16,11 @@ from torch import nn
 from fedmem.apps.attack import Known, attack
 from fedmem.attacks._windows import ROUNDING, Soft, may_stand, slopes_at, slopes_of, were_read
 from fedmem.attacks.tag import Tag
-from fedmem.contracts.components import GradientTarget, Reconstruction
-from fedmem.contracts.types import Examples, Federation, IntArray, Reading
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.contracts.data import Examples
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Reading
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, ScenarioError, TargetError
 from fedmem.execution.run import run
 from fedmem.federation import build

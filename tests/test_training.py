@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import ClientState, Outcome
-from fedmem.contracts.types import Examples, Params
+from fedmem.contracts.client import ClientState, Outcome
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import Params
 from fedmem.federation.build import build
 from fedmem.training.stacked import STACK_BYTES, LocalWork, OneByOne, Stacked, Task, _of_labels
 from tests.tiny import tiny

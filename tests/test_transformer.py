@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import PrivateAlgorithm
-from fedmem.contracts.types import Examples
+from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.language_model import causal
 from fedmem.models.transformer import Transformer

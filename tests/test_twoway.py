@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from fedmem.contracts.types import Influence
+from fedmem.contracts.estimator import Influence
 from fedmem.estimation.roc import tpr
 from fedmem.estimation.two_way import (
     FEWEST,

@@ -19,8 +19,9 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.attacks.unrolled import Unrolled
 from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import GradientTarget, Reconstruction
-from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.errors import TargetError
 from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.seeding import stream

@@ -9,7 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import EVERYWHERE, FINAL, Params, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Reading
+from fedmem.contracts.types import Params
 from fedmem.probes.utility import Utility
 from tests.lab import Lab, federation, measured, transition
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.types import Examples, Federation, ReferenceEvidence, References, Transition
+from fedmem.contracts.audit_set import References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import ReferenceEvidence, Transition
+from fedmem.contracts.federation import Federation
 from fedmem.estimators.exposure import null_mean
 from fedmem.modalities.text.prefix_tree import Scored
 from fedmem.modalities.text.windows import told

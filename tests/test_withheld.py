@@ -14,7 +14,7 @@ from fedmem.attacks._targets import checked
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.attacks.nearest_mean import NearestMean
-from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.attack import GradientTarget
 from fedmem.errors import ComponentError, TargetError
 from fedmem.modalities.images import squared_errors
 from tests.lab import digits, network, parameters, target_of

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import ClientState, History, Outcome, Sampler, Schedule
+from fedmem.contracts.client import ClientState, Outcome, Schedule
+from fedmem.contracts.sampler import History, Sampler
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from strategies.dp_fedavg import PrivateAveraging

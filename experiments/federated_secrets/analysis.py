@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.types import FINAL, Bank, FloatArray
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import FloatArray
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.saturation import zone_of
 from fedmem.estimation.views import views

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.types import EVERYWHERE, FINAL
+from fedmem.contracts.measurement import EVERYWHERE, FINAL
 from fedmem.probes._clusters import mean_interval
 from fedmem.results.read import Run
 

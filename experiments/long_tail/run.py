@@ -28,7 +28,10 @@ from analysis import results
 from figure import draw
 
 import fedmem
-from fedmem.contracts.types import FINAL, Bank, Evidence, Examples, IntArray
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import IntArray
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.types import EVERYWHERE, FINAL
+from fedmem.contracts.measurement import EVERYWHERE, FINAL
 from fedmem.estimation.saturation import zone_of
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import contrast, mean_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.types import FINAL, FloatArray
+from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import FloatArray
 from fedmem.estimation.saturation import zone_of
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import Mean, mean_of

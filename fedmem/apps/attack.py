@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedmem.contracts.components import GradientTarget, Reconstruction, ReconstructionAttack
+from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.contracts.types import IntArray, Params
 from fedmem.contracts.validation import reconstructed
 from fedmem.errors import TargetError

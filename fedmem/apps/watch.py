@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedmem.contracts.types import AuditSet, Evidence, Examples, Params, References, Transition
+from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Evidence, Transition
+from fedmem.contracts.types import Params
 from fedmem.observation.evidence import evidence_of, rank_of
 from fedmem.observation.observed import OnError, checked_on_error
 from fedmem.training.model_checks import mismatch, running_statistics

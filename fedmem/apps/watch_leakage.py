@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedmem.apps.attack import Images, Known, scores, target_of
-from fedmem.contracts.components import ReconstructionAttack
-from fedmem.contracts.types import Level, Params, Transition
+from fedmem.contracts.attack import ReconstructionAttack
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Level
+from fedmem.contracts.types import Params
 from fedmem.contracts.validation import reconstructed
 from fedmem.observation.observed import OnError, checked_on_error
 from fedmem.seeding import stream

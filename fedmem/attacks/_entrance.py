@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmem.attacks._layers import Reader, reader
 from fedmem.attacks._problems import Problem
-from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.types import Params
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedmem.contracts.components import GradientTarget
-from fedmem.contracts.types import Examples
+from fedmem.contracts.attack import GradientTarget
+from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.attacks._labels import guess_labels, infer_labels, last_bias, last_bias_name
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.types import IntArray, Params
 from fedmem.processes import Forks, hands
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.attack import GradientTarget
 from fedmem.errors import TargetError
 
 ROWS = 16

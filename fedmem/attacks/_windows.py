@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.attacks._labels import last_bias_name
-from fedmem.contracts.components import GradientTarget
+from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.types import IntArray, Params
 from fedmem.modalities.loss import mean_loss
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Gt
 
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 
 @dataclass(frozen=True, kw_only=True)

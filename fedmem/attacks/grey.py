@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.attacks._labels import guess_labels
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from annotated_types import Gt
 from fedmem.attacks._newton import approach
 from fedmem.attacks._problems import best, starts
 from fedmem.attacks._targets import checked
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, Solution, best, starts
 from fedmem.attacks._targets import checked
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 if TYPE_CHECKING:
     from torch import Tensor

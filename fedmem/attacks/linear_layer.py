@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from fedmem.attacks._targets import checked
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 if TYPE_CHECKING:
     from torch import Tensor

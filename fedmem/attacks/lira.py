@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from fedmem.contracts.components import Signals
+from fedmem.contracts.attack import Signals
 from fedmem.contracts.types import BoolArray, FloatArray
 
 _FLOOR = 1e-12

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedmem.contracts.components import Signals
+from fedmem.contracts.attack import Signals
 from fedmem.contracts.types import FloatArray
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from fedmem.attacks._population import population_of
 from fedmem.attacks._problems import inferred
 from fedmem.attacks._targets import checked
-from fedmem.contracts.components import GradientTarget, Reconstruction
-from fedmem.contracts.types import Examples, FloatArray
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.components import Signals
+from fedmem.contracts.attack import Signals
 from fedmem.contracts.types import BoolArray, FloatArray
 
 

@@ -17,7 +17,7 @@ from fedmem.attacks._descent import DECAYS
 from fedmem.attacks._matching import Matching
 from fedmem.attacks._problems import Problem, Solution, best, starts
 from fedmem.attacks._targets import checked
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import hardened, parts
 

@@ -14,7 +14,7 @@ from fedmem.attacks._labels import last_bias_name
 from fedmem.attacks._problems import STACK_VALUES, Problem, Solution, best, labels_of
 from fedmem.attacks._targets import checked
 from fedmem.attacks._windows import Soft, given, may_stand, slopes_at, slopes_of, were_read
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.types import IntArray, Params
 from fedmem.errors import ComponentError
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.attacks._labels import guess_labels
 from fedmem.attacks._population import population_of
-from fedmem.contracts.components import GradientTarget, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from fedmem.attacks._matching import total_variation
 from fedmem.attacks._problems import Problem, Solution, best, starts
 from fedmem.attacks._targets import checked
 from fedmem.attacks._training import Training
-from fedmem.contracts.components import GradientTarget, PrivateAlgorithm, Reconstruction
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.types import IntArray
 from fedmem.errors import TargetError
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from fedmem.apps import attack as attacking
 from fedmem.apps.attack import Attacked, Images, Known
-from fedmem.contracts.components import ReconstructionAttack, TableModel
+from fedmem.contracts.attack import ReconstructionAttack
+from fedmem.contracts.model import TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.execution.auto import cores
 from fedmem.guards.guarding import NOT_OURS, cause_of

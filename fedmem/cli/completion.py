@@ -13,7 +13,7 @@ def families(incomplete: str) -> list[str]:
     >>> families("sa")
     ['sampler']
     """
-    from fedmem.contracts.components import FAMILIES
+    from fedmem.contracts.families import FAMILIES
 
     return _beginning(incomplete, FAMILIES)
 
@@ -26,7 +26,7 @@ def kinds(family: str | None, incomplete: str) -> list[tuple[str, str]]:
     >>> kinds("no such family", "")
     []
     """
-    from fedmem.contracts.components import FAMILIES
+    from fedmem.contracts.families import FAMILIES
     from fedmem.scenario import catalogue
     from fedmem.scenario.describe import summary
 

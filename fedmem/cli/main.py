@@ -498,7 +498,7 @@ def list_kinds(
 ) -> None:
     """List the components that a scenario can be made of."""
     with _reporting():
-        from fedmem.contracts.components import FAMILIES
+        from fedmem.contracts.families import FAMILIES
         from fedmem.scenario.catalogue import kinds
         from fedmem.scenario.describe import summary
 

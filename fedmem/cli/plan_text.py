@@ -13,7 +13,7 @@ from fedmem.errors import ComponentError, ScenarioError
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
-    from fedmem.contracts.types import Federation
+    from fedmem.contracts.federation import Federation
     from fedmem.execution.plan import Plan
     from fedmem.scenario.scenario import Scenario
 
@@ -107,7 +107,7 @@ def _work(found: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
 
 def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, str]]:
     """What noise promises after all rounds, and which noise was chosen for a target."""
-    from fedmem.contracts.components import PrivateAlgorithm
+    from fedmem.contracts.client import PrivateAlgorithm
     from fedmem.privacy import mechanisms, record_level
     from fedmem.privacy.accounting import promise
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
-from fedmem.contracts.components import ClientState, Outcome, Schedule
+from fedmem.contracts.client import ClientState, Outcome, Schedule
 from fedmem.contracts.types import IntArray, Params
 from fedmem.training.updates import clipped
 

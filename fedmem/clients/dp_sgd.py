@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import ClientState, Outcome, PerExample, Schedule
+from fedmem.contracts.client import ClientState, Outcome, PerExample, Schedule
 from fedmem.contracts.types import IntArray, Params
 
 

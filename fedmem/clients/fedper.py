@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from fedmem.clients._local import LocalSgd
 from fedmem.clients._personal import completed, parted
-from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from fedmem.clients._local import LocalSgd
 from fedmem.clients._personal import completed, parted
-from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fedmem.clients._local import LocalSgd
-from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import Params
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt, Le
 
 from fedmem.clients._local import LocalSgd
-from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import Params
 from fedmem.training.updates import pruned
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Examples, FloatArray, IntArray
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
 
 SHUFFLED_ONCE = 1 << 12

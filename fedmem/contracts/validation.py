@@ -13,28 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import (
-    EVERYWHERE,
-    BoolArray,
-    Dataset,
-    Estimate,
-    Examples,
-    FloatArray,
-    Influence,
-    Injected,
-    IntArray,
-    Measurement,
-    Params,
-    Reading,
-    References,
-    Transition,
-)
+from fedmem.contracts.audit_set import Injected, References
+from fedmem.contracts.data import Dataset, Examples
+from fedmem.contracts.estimator import Estimate, Influence
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.guards.guarding import Guard
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fedmem.contracts.components import GradientTarget, Outcome, Reconstruction, ReconstructionAttack
+    from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
+    from fedmem.contracts.client import Outcome
 
 SLACK = 1e-9
 """By how much a probability may exceed one, through rounding."""
@@ -59,7 +50,7 @@ def a_kind(value: object) -> str:
 def dataset_of(guard: Guard, data: object) -> Dataset:
     """A data set whose rows and targets are of the right types, finite, and within their ranges."""
     if not isinstance(data, Dataset):
-        guard.wrong(f"it returned {a_kind(data)}, should be a fedmem.contracts.types.Dataset")
+        guard.wrong(f"it returned {a_kind(data)}, should be a fedmem.contracts.data.Dataset")
     classes = data.num_classes
     guard.require(_whole(classes) and classes > 0, f"num_classes is {_cut(classes)}, should be a whole number above 0")
     for name, rows in (("train", data.train), ("test", data.test)):
@@ -82,7 +73,7 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
 def _rows(guard: Guard, name: str, rows: object, classes: int, *, text: bool) -> None:
     """Inputs, targets and ids of some examples."""
     if not isinstance(rows, Examples):
-        guard.wrong(f"{name} is {a_kind(rows)}, should be fedmem.contracts.types.Examples")
+        guard.wrong(f"{name} is {a_kind(rows)}, should be fedmem.contracts.data.Examples")
     for field, wanted in (("inputs", np.int64 if text else np.float32), ("targets", np.int64), ("ids", np.int64)):
         array = getattr(rows, field)
         if not isinstance(array, np.ndarray) or array.dtype != wanted:
@@ -152,7 +143,7 @@ def injected_of(
 ) -> Injected:
     """What an injection adds: examples like those of the data, each with a holder and copies."""
     if not isinstance(planned, Injected):
-        guard.wrong(f"it returned {a_kind(planned)}, should be fedmem.contracts.types.Injected")
+        guard.wrong(f"it returned {a_kind(planned)}, should be fedmem.contracts.audit_set.Injected")
     for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
         if rows is None:
             continue
@@ -185,7 +176,9 @@ def references_of(guard: Guard, made: object, name: str, *, count: int, like: ND
     if isinstance(made, np.ndarray):
         made = References(family=name, inputs=made)
     if not isinstance(made, References):
-        guard.wrong(f"it returned {a_kind(made)}, should be an array of inputs, or fedmem.contracts.types.References")
+        guard.wrong(
+            f"it returned {a_kind(made)}, should be an array of inputs, or fedmem.contracts.audit_set.References"
+        )
     inputs: Any = made.inputs
     wanted = np.dtype(np.int64 if text else np.float32)
     if not isinstance(inputs, np.ndarray) or inputs.dtype != wanted or inputs.shape[1:] != like.shape:
@@ -277,10 +270,10 @@ def tensors(guard: Guard, name: str, given: object, like: Params) -> None:
 
 def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
     """What a client ends with: two models like the one that it was given, tensors that it remembers, and scalars."""
-    from fedmem.contracts.components import Outcome
+    from fedmem.contracts.client import Outcome
 
     if not isinstance(outcome, Outcome):
-        guard.wrong(f"it returned {a_kind(outcome)}, should be fedmem.contracts.components.Outcome")
+        guard.wrong(f"it returned {a_kind(outcome)}, should be fedmem.contracts.client.Outcome")
     tensors(guard, "sent", outcome.sent, before)
     if outcome.kept is not outcome.sent:
         tensors(guard, "kept", outcome.kept, before)
@@ -347,7 +340,7 @@ def readings_of(guard: Guard, given: Iterable[Any], shown: Sequence[Transition])
 
 def _reading(guard: Guard, reading: object) -> None:
     if not isinstance(reading, Reading):
-        guard.wrong(f"it returned {a_kind(reading)}, should be a fedmem.contracts.types.Reading")
+        guard.wrong(f"it returned {a_kind(reading)}, should be a fedmem.contracts.measurement.Reading")
     for name in ("value", "low", "high"):
         value = getattr(reading, name)
         guard.require(
@@ -364,7 +357,7 @@ def measurements_of(guard: Guard, given: Iterable[Any]) -> list[Measurement]:
     found = []
     for one in given:
         if not isinstance(one, Measurement):
-            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.types.Measurement")
+            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.measurement.Measurement")
         _reading(guard, one.reading)
         found.append(one)
     return found
@@ -375,14 +368,14 @@ def estimates_of(guard: Guard, given: Iterable[Any], shape: tuple[int, int]) -> 
     found = []
     for one in given:
         if not isinstance(one, Estimate):
-            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.types.Estimate")
+            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.estimator.Estimate")
         for name in ("value", "null"):
             value = getattr(one, name)
             guard.require(_number(value), f"{name} of {_cut(one.metric)} is {_cut(value)}, should be a number")
         influence: Any = one.influence
         if not isinstance(influence, Influence):
             guard.wrong(
-                f"influence of {_cut(one.metric)} is {a_kind(influence)}, should be fedmem.contracts.types.Influence"
+                f"influence of {_cut(one.metric)} is {a_kind(influence)}, should be fedmem.contracts.estimator.Influence"
             )
         for name, expected in (("examples", shape[1:]), ("cells", shape)):
             part = getattr(influence, name)
@@ -430,7 +423,7 @@ def reconstructed(
     attack: ReconstructionAttack, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
 ) -> list[Reconstruction]:
     """What an attack makes of each target."""
-    from fedmem.contracts.components import Reconstruction
+    from fedmem.contracts.attack import Reconstruction
 
     with Guard("attack", attack, "reconstruct") as guard:
         found = list(attack.reconstruct(targets, rngs))
@@ -440,7 +433,7 @@ def reconstructed(
         )
         for target, one in zip(targets, found, strict=True):
             if not isinstance(one, Reconstruction):
-                guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.components.Reconstruction")
+                guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.attack.Reconstruction")
             inputs: Any = one.inputs
             labels: Any = one.labels
             if not isinstance(inputs, np.ndarray) or inputs.shape[1:] != tuple(target.input_shape):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Dataset, Examples, IntArray
+from fedmem.contracts.data import Dataset, Examples
+from fedmem.contracts.types import IntArray
 from fedmem.datasets._splits import sample, split
 from fedmem.errors import ComponentError
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.types import Dataset, Examples
+from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._splits import stratified
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import Tokens, Vocabulary

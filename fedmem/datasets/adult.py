@@ -11,7 +11,7 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Dataset, Examples
+from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._published import Published, read
 from fedmem.datasets._sources import PythonPackage, Web
 from fedmem.datasets._splits import sample

@@ -13,7 +13,7 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Dataset
+from fedmem.contracts.data import Dataset
 from fedmem.datasets._arrays import assemble, inputs_of, numbered, owners_of
 from fedmem.datasets._pictures import Colours, pixels, stacked
 from fedmem.datasets._published import cache_folder

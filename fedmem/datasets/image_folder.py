@@ -10,7 +10,8 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Dataset, IntArray
+from fedmem.contracts.data import Dataset
+from fedmem.contracts.types import IntArray
 from fedmem.datasets._arrays import assemble
 from fedmem.datasets._pictures import Colours, pixels
 from fedmem.errors import ComponentError

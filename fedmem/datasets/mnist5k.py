@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.types import Dataset, Examples
+from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._idx import pack, parse
 from fedmem.datasets._published import Published, read
 from fedmem.datasets._sources import PythonPackage

@@ -14,7 +14,7 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Dataset
+from fedmem.contracts.data import Dataset
 from fedmem.datasets._arrays import assemble, inputs_of, labels_of, owners_of
 from fedmem.errors import ComponentError
 

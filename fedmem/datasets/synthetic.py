@@ -11,7 +11,8 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Dataset, Examples, FloatArray, IntArray
+from fedmem.contracts.data import Dataset, Examples
+from fedmem.contracts.types import FloatArray, IntArray
 
 BLOCK = 1 << 18
 """Numbers that are made at once in double precision: 2 MB stay in the cache of a core."""

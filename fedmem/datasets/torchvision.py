@@ -12,8 +12,8 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.data import Dataset
 from fedmem.contracts.stock_strategy import parameters
-from fedmem.contracts.types import Dataset
 from fedmem.datasets._arrays import assemble, numbered
 from fedmem.datasets._pictures import Colours, pixels, stacked
 from fedmem.datasets._published import cache_folder

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from fedmem.contracts.components import Draws
+from fedmem.contracts.defence import Draws
 from fedmem.contracts.types import Params
 from fedmem.training.updates import clipped
 

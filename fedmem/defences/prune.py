@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
-from fedmem.contracts.components import Draws
+from fedmem.contracts.defence import Draws
 from fedmem.contracts.types import Params
 from fedmem.training.updates import pruned
 

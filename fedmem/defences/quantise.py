@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from fedmem.contracts.components import Draws
+from fedmem.contracts.defence import Draws
 from fedmem.contracts.types import Params
 
 

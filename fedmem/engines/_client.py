@@ -20,7 +20,8 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedmem.contracts.types import Federation, Params
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import Params
 from fedmem.engines._letters import (
     ARRAYS,
     FAILED,

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from fedmem.contracts.types import Federation, Params, Participation
+from fedmem.contracts.evidence import Participation
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import Params
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster

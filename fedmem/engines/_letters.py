@@ -10,8 +10,9 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch.func import functional_call
 
-from fedmem.contracts.components import ClientAlgorithm
-from fedmem.contracts.types import Federation, Params
+from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import Params
 from fedmem.errors import RunError
 from fedmem.modalities.loss import UNASKED, mean_loss
 from fedmem.observation.observed import params_of

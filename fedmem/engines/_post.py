@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.contracts.types import Federation
+from fedmem.contracts.federation import Federation
 from fedmem.engines._client import fingerprint
 from fedmem.engines._letters import FAILED, WORK, Assignment
 from fedmem.errors import RunError

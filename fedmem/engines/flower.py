@@ -33,8 +33,10 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.contracts.components import Outcome
-from fedmem.contracts.types import Federation, Params, Participation
+from fedmem.contracts.client import Outcome
+from fedmem.contracts.evidence import Participation
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import Params
 from fedmem.engines._client import client_app
 from fedmem.engines._flower import FIRST_NODE, in_process, local_record, require_ray, simulation
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run

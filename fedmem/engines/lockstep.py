@@ -17,7 +17,10 @@ import numpy as np
 import torch
 from flwr.app import Error, Message, MessageType, RecordDict
 
-from fedmem.contracts.types import EVERYWHERE, Federation, FloatArray, IntArray, Params, Participation, Transition
+from fedmem.contracts.evidence import Participation, Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import EVERYWHERE
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import a_kind, by_run
 from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run

@@ -18,7 +18,8 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.engines._flower import in_process
 from fedmem.modalities.text.language_model import CausalModel
 from fedmem.training.stacked import Done, Executor, Work

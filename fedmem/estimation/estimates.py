@@ -52,8 +52,9 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.components import Estimator
-from fedmem.contracts.types import EVERYWHERE, FINAL, Bank, Estimate, Influence, Level, Measurement, Reading, View
+from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.validation import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
 from fedmem.estimation.randomisation import redeal

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fedmem.contracts.types import AuditSet, BoolArray, FloatArray, IntArray, Redeals
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.estimator import Redeals
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 _SHUFFLES = 200
 """Permutations of the runs that go with re-dealt coins."""

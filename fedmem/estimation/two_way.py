@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from fedmem.contracts.types import BoolArray, FloatArray, Influence, IntArray
+from fedmem.contracts.estimator import Influence
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 FEWEST = 8
 """Runs, and examples of a kind, from which on an interval is told: with fewer a value stands without one."""

@@ -27,22 +27,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.types import (
-    EVERYWHERE,
-    FINAL,
-    AuditSet,
-    Bank,
-    BoolArray,
-    Evidence,
-    FloatArray,
-    IntArray,
-    Level,
-    Models,
-    RankEvidence,
-    Redeals,
-    SetEvidence,
-    View,
-)
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.estimator import Models, RankEvidence, Redeals, SetEvidence, View
+from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 _Place = tuple[Level, str]
 _PLACES: tuple[_Place, ...] = (("global", ""), ("local", "owner"), ("local", "others"))

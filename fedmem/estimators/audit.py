@@ -10,7 +10,9 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Level, Reading, View
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measurement import FINAL, Level, Reading
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.privacy.epsilon_bounds import (
     Audited,
     Finding,

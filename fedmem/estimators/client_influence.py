@@ -9,7 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, Reading, SetEvidence, View
+from fedmem.contracts.estimator import Estimate, SetEvidence, View
+from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.statistics import jackknife, mean, means_by_coin, student
 
 

@@ -10,7 +10,9 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import (
     benjamini_hochberg,

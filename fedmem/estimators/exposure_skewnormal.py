@@ -10,7 +10,9 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, Reading, View
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin, student_mean
 from fedmem.estimation.two_way import FEWEST, of_ins, placed

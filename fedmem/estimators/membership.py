@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from fedmem.contracts.components import MembershipAttack, Signals
-from fedmem.contracts.types import FINAL, BoolArray, Estimate, FloatArray, IntArray, Reading, View
+from fedmem.contracts.attack import MembershipAttack, Signals
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.contracts.validation import scores_of
 from fedmem.estimation.randomisation import areas, of_auc, of_statistic, two_sided
 from fedmem.estimation.roc import auc, null_tpr, rates, tpr

@@ -9,7 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.types import FINAL, Estimate, FloatArray, Reading, View
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.types import FloatArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.two_way import of_difference, placed

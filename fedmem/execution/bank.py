@@ -11,19 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import ClientAlgorithm, Probe
-from fedmem.contracts.types import (
-    Bank,
-    Evidence,
-    Federation,
-    FloatArray,
-    IntArray,
-    Level,
-    Measurement,
-    Params,
-    ReferenceEvidence,
-    Transition,
-)
+from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence, Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Level, Measurement
+from fedmem.contracts.probe import Probe
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import readings_of
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.execution.auto import device_of, hold_on_to_memory, is_stacked, server_of, workers_of

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import Probe
-from fedmem.contracts.types import Bank, Evidence, Level, Measurement, Params, ReferenceEvidence
+from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
+from fedmem.contracts.measurement import Level, Measurement
+from fedmem.contracts.probe import Probe
+from fedmem.contracts.types import Params
 from fedmem.contracts.validation import measurements_of
 from fedmem.errors import RunError
 from fedmem.federation.roster import Pilot

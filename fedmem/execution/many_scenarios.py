@@ -20,7 +20,8 @@ from fedmem.execution.run import built, compute, folder_of, served, settled
 from fedmem.guards.guarding import Rescuing
 
 if TYPE_CHECKING:
-    from fedmem.contracts.types import Examples, Federation
+    from fedmem.contracts.data import Examples
+    from fedmem.contracts.federation import Federation
     from fedmem.engines.together import Seat
     from fedmem.execution.memory_plan import Room
     from fedmem.processes import Crew, Tell
@@ -156,7 +157,7 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
     As few banks as keep all workers at work. Alone in a bank is what cannot be stacked, has defences, or computes with
     several threads, where sums may be taken in another order; apart is what has processes or a device of its own.
     """
-    from fedmem.contracts.components import PrivateAlgorithm
+    from fedmem.contracts.client import PrivateAlgorithm
     from fedmem.execution.auto import is_stacked, wants_gpu
 
     apart: list[int] = []

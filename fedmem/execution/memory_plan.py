@@ -24,7 +24,8 @@ from fedmem.wording import bytes_text
 if TYPE_CHECKING:
     from torch import nn
 
-    from fedmem.contracts.types import Examples, Federation
+    from fedmem.contracts.data import Examples
+    from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
 
 EARLY, LIBRARIES, STACKING = 300 << 20, 500 << 20, 70 << 20

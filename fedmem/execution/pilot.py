@@ -20,7 +20,7 @@ from fedmem.training.client_work import LocalWork
 from fedmem.training.stacked import Executor
 
 if TYPE_CHECKING:
-    from fedmem.contracts.types import Federation
+    from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray, Level
+from fedmem.contracts.measurement import Level
+from fedmem.contracts.types import FloatArray
 from fedmem.execution import memory_plan
 from fedmem.execution.memory_plan import Room
 from fedmem.federation.roster import Cohorts
 
 if TYPE_CHECKING:
-    from fedmem.contracts.types import Federation
+    from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
 
 HELD = 14

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fedmem.contracts.types import Measurement
+from fedmem.contracts.measurement import Measurement
 from fedmem.estimators.audit import Audit
 from fedmem.scenario.catalogue import kind_of
 
 if TYPE_CHECKING:
-    from fedmem.contracts.types import Federation
+    from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
 
 METRIC = "epsilon_hat.control"

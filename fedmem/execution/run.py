@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.contracts.types import Bank, Federation, Measurement
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.types import Bank
+from fedmem.contracts.evidence import Bank
 from fedmem.errors import BusyError, RunError
 from fedmem.execution.join_shards import Lost, Simulated
 from fedmem.federation.roster import Picked, Pilot

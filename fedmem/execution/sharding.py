@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fedmem.contracts.types import Bank, Federation
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.federation import Federation
 from fedmem.execution.bank import Progress, executor_of, gather, pilot_of
 from fedmem.execution.join_shards import Lost, Simulated, join
 from fedmem.execution.memory_plan import cut_of, room_of

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fedmem.contracts.components import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
 from fedmem.contracts.validation import by_run
 from fedmem.guards.guarding import NOT_OURS, Guard
 from fedmem.privacy.amplification import counts_turns
 
 if TYPE_CHECKING:
-    from fedmem.contracts.types import Federation, Params
+    from fedmem.contracts.federation import Federation
+    from fedmem.contracts.types import Params
     from fedmem.scenario.scenario import Scenario
 
 SPARE = 4

@@ -14,22 +14,13 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import CanaryInjection, FeatureShift
+from fedmem.contracts.audit_set import FOREVER, AuditSet, Injected, References
+from fedmem.contracts.data import ClientData, Dataset, Examples, FeatureShift, Space
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.injection import CanaryInjection
 from fedmem.contracts.ragged import Parts
 from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import (
-    FOREVER,
-    AuditSet,
-    BoolArray,
-    ClientData,
-    Dataset,
-    Examples,
-    Federation,
-    Injected,
-    IntArray,
-    References,
-    Space,
-)
+from fedmem.contracts.types import BoolArray, IntArray
 from fedmem.contracts.validation import dataset_of, injected_of, parts_of, references_of
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation.compatibility import mismatches

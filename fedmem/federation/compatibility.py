@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedmem.contracts.components import FeatureShift
-from fedmem.contracts.types import Dataset
+from fedmem.contracts.data import Dataset, FeatureShift
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kind_of, kinds, load
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import FeatureShift
+from fedmem.contracts.audit_set import AuditSet, Injected, Role
+from fedmem.contracts.data import Examples, FeatureShift
 from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import AuditSet, Examples, Injected, IntArray, Role
+from fedmem.contracts.types import IntArray
 from fedmem.contracts.validation import shifted_of
 from fedmem.guards.guarding import Guard
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.contracts.components import TableModel
-from fedmem.contracts.types import Dataset, Params
+from fedmem.contracts.data import Dataset
+from fedmem.contracts.model import TableModel
+from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind, logits_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard

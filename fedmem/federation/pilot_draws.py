@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.contracts.types import AuditSet, Federation
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.federation import Federation
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem.contracts.components import Chances, History, Reaching
-from fedmem.contracts.types import Federation, FloatArray, IntArray, Params
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.sampler import Chances, History, Reaching
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import chances_of, cohort_of, reachable_of
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream

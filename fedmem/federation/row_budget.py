@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.contracts.components import ClassInjection, Injection
-from fedmem.contracts.types import Dataset, IntArray
+from fedmem.contracts.data import Dataset
+from fedmem.contracts.injection import ClassInjection, Injection
+from fedmem.contracts.types import IntArray
 from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem
 from fedmem.guards.guarding import Guard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmem.contracts.types import Space
+from fedmem.contracts.data import Space
 from fedmem.errors import ComponentError
 
 FEWEST_BINARY = 32

@@ -8,7 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from fedmem.contracts.types import ClientData, Examples, Injected, IntArray, Space
+from fedmem.contracts.audit_set import Injected
+from fedmem.contracts.data import ClientData, Examples, Space
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import PADDING, asked, whole

@@ -10,7 +10,9 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import ClientData, Injected, IntArray, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Space
+from fedmem.contracts.types import IntArray
 from fedmem.injections._placed import Placed
 from fedmem.injections._softmax import Softmax, fit
 

@@ -11,7 +11,8 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import ClientData, Injected, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._images import FEWEST_BINARY, patch
 from fedmem.injections._placed import Placed

@@ -10,7 +10,8 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import ClientData, Injected, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Space
 from fedmem.injections._images import sides
 from fedmem.injections._placed import Placed
 

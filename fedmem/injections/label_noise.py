@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.types import ClientData, Examples, Injected, IntArray, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Examples, Space
+from fedmem.contracts.types import IntArray
 from fedmem.injections._placed import Placed
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from fedmem.contracts.types import ClientData, Injected, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Space
 from fedmem.injections._placed import Placed
 
 if TYPE_CHECKING:

@@ -11,7 +11,9 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import ClientData, Examples, Injected, IntArray, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Examples, Space
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.injections._images import sides
 from fedmem.injections._placed import Placed

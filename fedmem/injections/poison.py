@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.types import ClientData, Injected, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placed import Placed
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import ClientData, Injected, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._images import FEWEST_BINARY
 from fedmem.injections._placed import Placed

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.types import ClientData, Injected, IntArray, References, Role, Space
+from fedmem.contracts.audit_set import Injected, References, Role
+from fedmem.contracts.data import ClientData, Space
+from fedmem.contracts.types import IntArray
 from fedmem.injections._placed import Placed
 from fedmem.injections._planted import Position, Sharing, audited, drawn, fits, plant, text_of
 

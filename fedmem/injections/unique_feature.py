@@ -10,7 +10,9 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import ClientData, Examples, FloatArray, Injected, Role, Space
+from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.data import ClientData, Examples, Space
+from fedmem.contracts.types import FloatArray
 from fedmem.injections._images import patch
 from fedmem.injections._placed import Placed
 

@@ -8,18 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import (
-    AuditSet,
-    BoolArray,
-    Evidence,
-    Examples,
-    FloatArray,
-    IntArray,
-    Params,
-    ReferenceEvidence,
-    References,
-    Transition,
-)
+from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.modalities.loss import UNASKED, over_what_is_asked
 from fedmem.modalities.text.prefix_tree import ENUMERABLE, scores
 from fedmem.modalities.text.secret_space import Candidates

@@ -17,7 +17,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
-from fedmem.contracts.types import EVERYWHERE, Params, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE
+from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind
 from fedmem.errors import FedmemError, RunError
 from fedmem.guards.guarding import Guard, with_trace

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmem.contracts.components import ClientAlgorithm, PersonalClient
-from fedmem.contracts.types import Federation, Params, Transition
+from fedmem.contracts.client import ClientAlgorithm, PersonalClient
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import Params
 
 
 class Holders:

@@ -11,8 +11,8 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import Partition
-from fedmem.contracts.types import Dataset, IntArray
+from fedmem.contracts.data import Dataset, Partition
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.partitions.iid import IID
 

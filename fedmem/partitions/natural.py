@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.data import Dataset
 from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import Dataset, IntArray
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 
 

@@ -9,8 +9,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.data import Dataset
 from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import Dataset, IntArray
+from fedmem.contracts.types import IntArray
 from fedmem.partitions._sizes import even, require
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fedmem.contracts.components import PrivateAlgorithm
+from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.errors import Problem
 from fedmem.privacy.coverage import declaration, uncovered_by_clients
 from fedmem.privacy.mechanisms import adds_noise, large_delta, noise_at_clients

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MemberDescriptorType
 from typing import Any
 
-from fedmem.contracts.components import Spaced
+from fedmem.contracts.sampler import Spaced
 from fedmem.scenario.catalogue import kind_of, nested
 
 WORDS = {

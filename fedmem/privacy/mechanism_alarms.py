@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fedmem.contracts.components import PrivateAlgorithm
-from fedmem.contracts.types import FINAL, Measurement
+from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.measurement import FINAL, Measurement
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kind_of
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from fedmem.contracts.components import PrivateAlgorithm
-from fedmem.contracts.types import EVERYWHERE, FINAL, Bank, Level, Measurement, Reading
+from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.errors import ComponentError, Problem
 from fedmem.privacy.accounting import Adjacency, Promise, Releases, noise_for, promise
 from fedmem.privacy.amplification import credited, expected

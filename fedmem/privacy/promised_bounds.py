@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.components import PersonalClient, PrivateAlgorithm
-from fedmem.contracts.types import EVERYWHERE, FINAL, AuditSet, Bank, IntArray, Level, Measurement, Reading
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, Problem
 from fedmem.estimators.audit import Audit
 from fedmem.privacy.accounting import Adjacency, Releases

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.components import PrivateAlgorithm
-from fedmem.contracts.types import Federation, IntArray
+from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import IntArray
 from fedmem.errors import Problem, ScenarioError
 from fedmem.privacy.accounting import Accountant, Releases, promise
 from fedmem.privacy.coverage import pause_of

@@ -7,7 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmem.contracts.types import EVERYWHERE, AuditSet, IntArray, Measurement, Params, Reading, Transition
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
+from fedmem.contracts.types import IntArray, Params
 from fedmem.seeding import Streams
 
 _WORD = "sum="

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import Context
+from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import over_what_is_asked
 from fedmem.probes._pieces import pieces

@@ -7,8 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedmem.contracts.components import Context, GradientTarget, PersonalClient, Schedule, ScheduledClient
-from fedmem.contracts.types import EVERYWHERE, BoolArray, Federation, IntArray, Level, Params, Transition
+from fedmem.contracts.attack import GradientTarget
+from fedmem.contracts.client import PersonalClient, Schedule, ScheduledClient
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import EVERYWHERE, Level
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import BoolArray, IntArray, Params
 from fedmem.errors import ComponentError
 from fedmem.modalities.loss import UNASKED
 from fedmem.privacy.secure_aggregation import in_order

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray, Measurement, Reading
+from fedmem.contracts.measurement import Measurement, Reading
+from fedmem.contracts.types import FloatArray
 
 
 def mean_over_runs(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.components import ClientAlgorithm, ClientState, Outcome, PerExample, PrivateAlgorithm
+from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome, PerExample, PrivateAlgorithm
 from fedmem.contracts.types import IntArray, Params
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.components import Context
-from fedmem.contracts.types import Examples, IntArray
+from fedmem.contracts.data import Examples
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import IntArray
 from fedmem.probes._cases import Case
 from fedmem.probes._likeness import Rows, measure_of
 

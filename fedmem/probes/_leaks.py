@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.types import EVERYWHERE, FINAL, FloatArray, Level, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.types import FloatArray
 from fedmem.estimation.statistics import newcombe, wilson
 from fedmem.modalities.images import CAP
 from fedmem.probes._clusters import difference_interval, mean_interval

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import Context, Reconstruction
-from fedmem.contracts.types import Federation, FloatArray, IntArray
+from fedmem.contracts.attack import Reconstruction
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.modalities.images import nearest, psnr, squared_errors, ssim
 from fedmem.modalities.tables import right as correct
 from fedmem.modalities.tables import tolerances, usual_row

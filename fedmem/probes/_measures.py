@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 
-from fedmem.contracts.components import Context, Reconstruction
-from fedmem.contracts.types import IntArray, Reading
+from fedmem.contracts.attack import Reconstruction
+from fedmem.contracts.measurement import Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import IntArray
 from fedmem.errors import RunError
 from fedmem.modalities.loss import UNASKED
 from fedmem.modalities.texts import in_proportion

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.types import Federation, IntArray
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import IntArray
 from fedmem.modalities.text.secret_space import Candidates
 from fedmem.modalities.text.windows import told
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import Context, Reconstruction
-from fedmem.contracts.types import Federation, FloatArray, IntArray
+from fedmem.contracts.attack import Reconstruction
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.modalities.images import assign
 from fedmem.probes._cases import Case, stands
 from fedmem.probes._galleries import Gallery, gallery

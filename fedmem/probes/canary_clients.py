@@ -9,8 +9,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedmem.contracts.components import Context
-from fedmem.contracts.types import EVERYWHERE, FloatArray, Measurement, Params, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import FloatArray, Params
 from fedmem.privacy.canary_clients import CanaryClients, flat
 from fedmem.privacy.epsilon_bounds import Audited, Finding, one_shot, two_shots
 

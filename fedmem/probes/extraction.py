@@ -9,8 +9,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from fedmem.contracts.components import Context
-from fedmem.contracts.types import BoolArray, Federation, IntArray, Level, Measurement, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import BoolArray, IntArray
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
 from fedmem.modalities.text.language_model import CausalModel, causal

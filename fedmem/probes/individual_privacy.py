@@ -9,8 +9,10 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedmem.contracts.components import Context, PrivateAlgorithm
-from fedmem.contracts.types import EVERYWHERE, FINAL, Level, Measurement, Reading, Transition
+from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.probe import Context
 from fedmem.privacy.accounting import epsilon_of_spent
 from fedmem.probes._clusters import mean_over_runs
 

@@ -11,19 +11,11 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import Context
-from fedmem.contracts.types import (
-    EVERYWHERE,
-    FINAL,
-    Federation,
-    FloatArray,
-    IntArray,
-    Level,
-    Measurement,
-    Params,
-    Reading,
-    Transition,
-)
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import mean_loss
 from fedmem.probes._cases import VIEWS, Case, Scope, stands
 from fedmem.probes._clusters import mean_interval

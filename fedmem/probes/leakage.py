@@ -8,8 +8,10 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from fedmem.contracts.components import Context, ReconstructionAttack
-from fedmem.contracts.types import Level, Measurement, Reading, Transition
+from fedmem.contracts.attack import ReconstructionAttack
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.probe import Context
 from fedmem.contracts.validation import reconstructed
 from fedmem.probes._cases import VIEWS, Case, Scope
 from fedmem.probes._leaks import summed_up

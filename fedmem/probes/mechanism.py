@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedmem.contracts.components import Context, PrivateAlgorithm
-from fedmem.contracts.types import (
-    EVERYWHERE,
-    FINAL,
-    BoolArray,
-    FloatArray,
-    Level,
-    Measurement,
-    Params,
-    Reading,
-    Transition,
-)
+from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import BoolArray, FloatArray, Params
 from fedmem.modalities.loss import example_losses
 from fedmem.privacy.canary_clients import flat
 from fedmem.privacy.mechanism_tests import (

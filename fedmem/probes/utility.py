@@ -10,8 +10,10 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
-from fedmem.contracts.components import Context
-from fedmem.contracts.types import EVERYWHERE, FINAL, FloatArray, IntArray, Level, Measurement, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmem.contracts.types import FINAL
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.roc import null_tpr
 from fedmem.estimation.saturation import Zone
 from fedmem.reporting import drawing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from fedmem.contracts.types import EVERYWHERE, FINAL, Measurement
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Measurement
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC
 from fedmem.reporting.cells import Section, Value, number

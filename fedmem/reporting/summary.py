@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from fedmem.contracts.types import EVERYWHERE, FINAL
+from fedmem.contracts.measurement import EVERYWHERE, FINAL
 from fedmem.errors import RunError
 from fedmem.estimation.roc import USUAL
 from fedmem.estimation.saturation import MARK, RANKED, Zone, zone_of

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.contracts.components import ReadsFiles
+from fedmem.contracts.data import ReadsFiles
 from fedmem.contracts.stock_strategy import StockStrategy
 from fedmem.results.module_graph import imported_files, is_local
 from fedmem.scenario.catalogue import kind_of, nested

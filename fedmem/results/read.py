@@ -36,7 +36,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import Bank, Federation, Measurement, Params
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Measurement
+from fedmem.contracts.types import Params
 from fedmem.errors import FolderError, RunError
 from fedmem.results.tables import (
     audit_rows,

@@ -15,16 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import (
-    AuditSet,
-    Bank,
-    Evidence,
-    Examples,
-    Measurement,
-    Participation,
-    Reading,
-    ReferenceEvidence,
-)
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
+from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.results.arrow import Column, Lists, Maybe, Text, column, numbers, there
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedmem.contracts.components import History
+from fedmem.contracts.sampler import History
 from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
 

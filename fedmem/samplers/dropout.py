@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.components import Chances, History, Reaching, Sampler, Spaced
+from fedmem.contracts.sampler import Chances, History, Reaching, Sampler, Spaced
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.errors import ComponentError
 from fedmem.samplers.everyone import Everyone

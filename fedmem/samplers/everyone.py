@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.components import History
+from fedmem.contracts.sampler import History
 from fedmem.contracts.types import FloatArray, IntArray
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.components import History
+from fedmem.contracts.sampler import History
 from fedmem.contracts.types import FloatArray, IntArray
 
 

@@ -24,25 +24,37 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
-from fedmem.contracts import components
-from fedmem.contracts.components import FAMILIES
+from fedmem.contracts import (
+    attack,
+    client,
+    components,
+    data,
+    defence,
+    estimator,
+    injection,
+    model,
+    probe,
+    sampler,
+    strategy,
+)
+from fedmem.contracts.families import FAMILIES
 from fedmem.contracts.stock_strategy import StockStrategy, parameters
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
 from fedmem.wording import choices, problems_of
 
 PROTOCOLS: Mapping[str, tuple[type, ...]] = {
-    "dataset": (components.DatasetLoader,),
-    "partition": (components.Partition,),
-    "model": (components.Model, components.TableModel),
-    "injection": (components.Injection, components.CanaryInjection),
-    "sampler": (components.Sampler,),
-    "client": (components.ClientAlgorithm, components.PersonalClient),
-    "defence": (components.Defence,),
-    "strategy": (components.StrategyMaker,),
-    "probe": (components.Probe,),
-    "attack": (components.MembershipAttack, components.ReconstructionAttack),
-    "estimator": (components.Estimator,),
+    "dataset": (data.DatasetLoader,),
+    "partition": (data.Partition,),
+    "model": (model.Model, model.TableModel),
+    "injection": (injection.Injection, injection.CanaryInjection),
+    "sampler": (sampler.Sampler,),
+    "client": (client.ClientAlgorithm, client.PersonalClient),
+    "defence": (defence.Defence,),
+    "strategy": (strategy.StrategyMaker,),
+    "probe": (probe.Probe,),
+    "attack": (attack.MembershipAttack, attack.ReconstructionAttack),
+    "estimator": (estimator.Estimator,),
 }
 """Family -> the contracts of which a member satisfies at least one."""
 

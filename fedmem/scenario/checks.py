@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from fedmem.contracts.components import CanaryInjection, PersonalClient, ScheduledClient
+from fedmem.contracts.client import PersonalClient, ScheduledClient
+from fedmem.contracts.injection import CanaryInjection
 from fedmem.errors import Problem
 from fedmem.privacy import client_noise, coverage, mechanism_alarms, mechanisms, promised_bounds
 from fedmem.scenario.catalogue import kind_of, nested
@@ -131,7 +132,7 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "
                 f"{kind_of(client)} does not say them: its class has no method schedule(round_number, num_steps), "
-                "which returns a fedmem.contracts.components.Schedule; add the method, or use client: {kind: sgd}, or leave the "
+                "which returns a fedmem.contracts.client.Schedule; add the method, or use client: {kind: sgd}, or leave the "
                 "probe out",
             )
 

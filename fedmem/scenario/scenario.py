@@ -30,20 +30,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fedmem.contracts.components import (
-    ClientAlgorithm,
-    DatasetLoader,
-    Defence,
-    Estimator,
-    Injection,
-    Model,
-    Partition,
-    Probe,
-    Sampler,
-    StrategyMaker,
-    TableModel,
-)
-from fedmem.contracts.types import Level
+from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.data import DatasetLoader, Partition
+from fedmem.contracts.defence import Defence
+from fedmem.contracts.estimator import Estimator
+from fedmem.contracts.injection import Injection
+from fedmem.contracts.measurement import Level
+from fedmem.contracts.model import Model, TableModel
+from fedmem.contracts.probe import Probe
+from fedmem.contracts.sampler import Sampler
+from fedmem.contracts.strategy import StrategyMaker
 from fedmem.errors import Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
 from fedmem.privacy.mechanisms import settled

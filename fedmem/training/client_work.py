@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fedmem.contracts.components import ClientAlgorithm, Outcome
-from fedmem.contracts.types import BoolArray, Federation, FloatArray, IntArray, Params
+from fedmem.contracts.client import ClientAlgorithm, Outcome
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.validation import batches_of
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams

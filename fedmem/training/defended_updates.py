@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmem.contracts.components import Defence
+from fedmem.contracts.defence import Defence
 from fedmem.contracts.types import Params
 from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import Guard

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmem.contracts.components import PerExample
+from fedmem.contracts.client import PerExample
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import example_losses
 from fedmem.seeding import Streams

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem.contracts.components import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
-from fedmem.contracts.types import Examples, FloatArray, IntArray, Params
+from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import outcome_of, tensors
 from fedmem.execution.auto import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.guards.guarding import NOT_OURS, Guard, describe, part_name

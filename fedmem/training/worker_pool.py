@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.contracts.components import Outcome
+from fedmem.contracts.client import Outcome
 from fedmem.contracts.types import FloatArray, Params
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard, PartError, describe, remember, trace_of, with_trace

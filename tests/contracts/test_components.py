@@ -11,7 +11,7 @@ import typing
 import pytest
 
 from fedmem.contracts import components
-from fedmem.contracts.components import FAMILIES
+from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ScenarioError
 from fedmem.scenario import catalogue, describe
 

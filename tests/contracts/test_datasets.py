@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.contracts.components import DatasetLoader
-from fedmem.contracts.types import Examples
+from fedmem.contracts.data import DatasetLoader, Examples
 from fedmem.scenario import catalogue
 from tests.published import idx_images, idx_labels, put_in_cache
 

@@ -13,8 +13,9 @@ import pytest
 
 import fedmem.attacks
 import fedmem.estimators
-from fedmem.contracts.components import Estimator, MembershipAttack
-from fedmem.contracts.types import FINAL
+from fedmem.contracts.attack import MembershipAttack
+from fedmem.contracts.estimator import Estimator
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.two_way import interval
 from fedmem.estimation.views import views

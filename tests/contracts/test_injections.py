@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem.contracts.components import CanaryInjection, ClassInjection, Injection
+from fedmem.contracts.audit_set import Injected, References, Role
+from fedmem.contracts.data import ClientData, Dataset, Examples, Space
+from fedmem.contracts.injection import CanaryInjection, ClassInjection, Injection
 from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import ClientData, Dataset, Examples, Injected, References, Role, Space
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import Vocabulary

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from fedmem.contracts.components import Model, TableModel
+from fedmem.contracts.model import Model, TableModel
 from fedmem.scenario import catalogue
 
 every_model = pytest.mark.parametrize("kind", catalogue.kinds("model"))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from fedmem.contracts.components import Partition
-from fedmem.contracts.types import Dataset
+from fedmem.contracts.data import Dataset, Partition
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.scenario import catalogue

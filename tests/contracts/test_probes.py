@@ -15,8 +15,9 @@ import torch
 
 import fedmem.probes
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.contracts.components import Probe
-from fedmem.contracts.types import Measurement, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Measurement
+from fedmem.contracts.probe import Probe
 from tests.lab import Lab, measured
 from tests.language import text_federation
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem.contracts.components import Chances, History, Reaching, Sampler
+from fedmem.contracts.sampler import Chances, History, Reaching, Sampler
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.execution.bank import simulate

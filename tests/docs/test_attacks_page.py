@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fedmem.attacks.linear_layer import LinearLayer
-from fedmem.contracts.components import GRANTS, ReconstructionAttack
+from fedmem.contracts.attack import GRANTS, ReconstructionAttack
 from fedmem.scenario import catalogue, describe
 from tests.lab import digits, network, parameters, target_of
 

@@ -13,7 +13,7 @@ import torch
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.contracts.types import Participation, Transition
+from fedmem.contracts.evidence import Participation, Transition
 from fedmem.engines import _post, flower
 from fedmem.engines._client import client_app, fingerprint
 from fedmem.engines._flower import in_process, simulation

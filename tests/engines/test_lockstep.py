@@ -16,7 +16,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.types import Params, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.types import Params
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError
 from fedmem.execution.bank import Simulated, simulate

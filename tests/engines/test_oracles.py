@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedmem.contracts.types import Federation, FloatArray, Params
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import FloatArray, Params
 from fedmem.engines.lockstep import Lockstep
 from fedmem.federation.build import build
 from fedmem.training.stacked import Done, Executor, LocalWork, Work

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.contracts.types import Params, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.types import Params
 from fedmem.engines.lockstep import Lockstep
 from fedmem.execution.bank import Simulated, simulate
 from fedmem.federation.build import build

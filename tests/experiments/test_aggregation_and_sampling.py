@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedmem.contracts.components import History
+from fedmem.contracts.sampler import History
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "aggregation_and_sampling"
 REFERENCE = {"strategy": "mean", "sampler": "uniform"}

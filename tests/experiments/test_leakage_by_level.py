@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedmem.contracts.types import FINAL, Measurement, Reading
+from fedmem.contracts.measurement import FINAL, Measurement, Reading
 from fedmem.privacy.secure_aggregation import again, by_size
 from fedmem.probes._leaks import summed_up
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import fedmem
-from fedmem.contracts.types import Participation
+from fedmem.contracts.evidence import Participation
 from fedmem.privacy import mechanisms
 from fedmem.privacy.accounting import promise
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.contracts.types import View
+from fedmem.contracts.estimator import View
 from fedmem.estimators.audit import Audit
 from fedmem.privacy.accounting import Releases
 from fedmem.privacy.epsilon_bounds import Audited, permitted

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.contracts.types import Measurement, Reading, Transition
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.privacy.accounting import Releases, promise
 from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.probes.canary_clients import DirectionAudit

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.components import ClientState, Outcome
+from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.studies.compare import compare
 from fedmem.studies.comparison import Comparison, Series

@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import norm
 
 from fedmem.attacks.lira import Lira
-from fedmem.contracts.types import FINAL, Bank, Evidence
+from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.roc import auc, tpr
 from fedmem.estimators.exposure import Exposure, null_mean

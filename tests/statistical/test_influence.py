@@ -11,7 +11,7 @@ from scipy.stats import rankdata, skewnorm
 
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
-from fedmem.contracts.types import FINAL
+from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.roc import auc
 from fedmem.estimation.statistics import benjamini_hochberg, mean, means_by_coin, rank_sum_exact
 from fedmem.estimators._skew_normal import fit, log_cdf, positions

@@ -11,8 +11,9 @@ from scipy.stats import t
 from torch import nn
 
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.contracts.components import GradientTarget
-from fedmem.contracts.types import Examples, FloatArray, Params
+from fedmem.contracts.attack import GradientTarget
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray, Params
 from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.seeding import stream

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem.contracts.types import FINAL, Bank, BoolArray, FloatArray
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build

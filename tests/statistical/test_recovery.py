@@ -15,8 +15,9 @@ from torch import nn
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.attacks.tabular import Tabular
 from fedmem.attacks.tag import Tag
-from fedmem.contracts.components import GradientTarget
-from fedmem.contracts.types import Dataset, FloatArray
+from fedmem.contracts.attack import GradientTarget
+from fedmem.contracts.data import Dataset
+from fedmem.contracts.types import FloatArray
 from fedmem.datasets import _published
 from fedmem.datasets.adult import Adult
 from fedmem.modalities.tables import independent_rows, score_rows, tolerances, usual_row

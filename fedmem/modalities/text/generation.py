@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.modalities.text.language_model import CausalModel, read
-
-if TYPE_CHECKING:
-    pass
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -1,0 +1,144 @@
+"""What attacks see, what they return, and what they must do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray, IntArray, Params
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signals:
+    """What a membership attack sees: one model in each of R runs, and m audit examples of one kind with their coins.
+
+    `margin` (R, m), NaN where the example was not observed. `population` (S, R, n) are the losses of n examples that
+    no run trains on, at each of S models; `model` (m,) is the one that shows example j (-1: none). None without them.
+    """
+
+    margin: FloatArray
+    is_in: NDArray[np.bool_]
+    population: FloatArray | None = None
+    model: IntArray | None = None
+
+    @property
+    def loss(self) -> FloatArray:
+        """-log p of the label (R, m), in nats."""
+        with np.errstate(invalid="ignore"):  # NaN in, NaN out
+            return np.logaddexp(0.0, -self.margin)
+
+
+@runtime_checkable
+class MembershipAttack(Protocol):
+    """Scores membership: (R, m), higher means member, NaN where the example was not observed.
+
+    What an attack may say beyond that: `reads_coins`, False where scores do not depend on the coins; `chance`, the AUC
+    without memorisation where it is known; `under(seen)`, the scores as a function of the coins (R, m). An attack that
+    says nothing is made anew under re-dealt coins.
+    """
+
+    knows: ClassVar[str]
+
+    def scores(self, seen: Signals) -> FloatArray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientTarget:
+    """What a reconstruction attack is given: a model, what was sent of it, and what the adversary is granted.
+
+    `params` is the model before, `update` what was added to it (after - before; None where only a gradient is known),
+    `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
+    how many examples shaped it, `clients` of how many clients it is the sum, `knows` a short text of what the adversary
+    is granted beside these. `blocks` are the widths of the columns of a table, as in `Dataset.blocks`.
+    `target_shape` is that of the targets of one example: () for a class, (length,) where the next token is asked at
+    each place. `withheld` names parameters that stay with the client: update and gradient lack them, and `params` has
+    them as the server does.
+
+    Only what an attack declares is there, else None: `labels` (num_images,), sorted; `algorithm`, the client's, with
+    the `offer` it was given; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
+    batch, -1 for padding. Places go by sorted label where labels are granted, else by first use. `population` are
+    examples of the adversary's own, drawn like those of the clients, on which nobody trains.
+    """
+
+    model: nn.Module
+    params: Params
+    gradient: Params
+    num_images: int
+    input_shape: tuple[int, ...]
+    num_classes: int
+    knows: str
+    update: Params | None = None
+    clients: int = 1
+    blocks: tuple[int, ...] = ()
+    target_shape: tuple[int, ...] = ()
+    withheld: tuple[str, ...] = ()
+    labels: IntArray | None = None
+    algorithm: ClientAlgorithm | None = None
+    offer: Params = field(default_factory=dict)
+    batches: IntArray | None = None
+    population: Examples | None = None
+
+    def granted(self, words: Sequence[str]) -> GradientTarget:
+        """The same without what is not in `words`, some of `GRANTS`; `knows` has the rest.
+
+        An attack is shown no more than it declares, so that it cannot use what its report does not say. Places that go
+        by label would tell the labels of each batch, so without labels they are counted anew, by first use.
+        """
+        shown: dict[str, Any] = {word: getattr(self, word) if word in words else None for word in GRANTS}
+        if shown["batches"] is not None and shown["labels"] is None:
+            shown["batches"] = _by_first_use(shown["batches"])
+        shown["knows"] = "+".join([self.knows, *(word for word in GRANTS if shown[word] is not None)])
+        return replace(self, **shown, offer=self.offer if "algorithm" in words else {})
+
+
+def _by_first_use(batches: IntArray) -> IntArray:
+    """The same batches with places in the order in which they are first met; -1 stays.
+
+    >>> _by_first_use(np.array([[2, 0], [1, -1], [0, 2]])).tolist()
+    [[0, 1], [2, -1], [1, 0]]
+    """
+    met = dict.fromkeys(batches[batches >= 0].tolist())
+    number = {-1: -1} | {place: count for count, place in enumerate(met)}
+    return np.array([[number[place] for place in batch] for batch in batches.tolist()], dtype=np.int64)
+
+
+GRANTS = ("labels", "algorithm", "batches", "population")
+"""What an attack may declare to know beside the model, its update and how many examples shaped it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """What the attack returns: images (n, *shape) in [0, 1], their labels (n,), and the matching distance reached.
+
+    Texts are token numbers (n, length), and labels (n, length) the token after each, -1 where nothing is asked.
+    """
+
+    inputs: NDArray[Any]
+    labels: IntArray
+    distance: float
+
+
+@runtime_checkable
+class ReconstructionAttack(Protocol):
+    """Rebuilds training examples from gradients or updates. Restarts are chosen by matching distance only.
+
+    One that rebuilds texts says `texts: ClassVar[bool] = True`. `knows` are the words of `GRANTS` that it uses; a class
+    may make it depend on its fields. Each target has a generator of its own, so that what comes of it does not depend
+    on the targets beside it.
+    """
+
+    @property
+    def knows(self) -> tuple[str, ...]: ...
+
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]: ...

@@ -1,0 +1,146 @@
+"""Audit examples: what is injected, where, with which inclusion coins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import BoolArray, IntArray
+from fedmem.modalities.text.secret_space import Candidates
+
+Role = Literal["canary", "atypical", "typical"]
+
+
+FOREVER = int(np.iinfo(np.int32).max)
+"""The last round of a window that has no end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Injected:
+    """What one injection adds: m examples, who holds each, how many times, and in which rounds.
+
+    An in example is trained on in rounds `start` to `stop`, both included (None: from the beginning, to the end).
+    `slots` (copies in all,), in the order of the examples, says what each copy is: -1 the example itself, otherwise a
+    row of `extra`, which only stands for examples and is never measured; left out, every copy is the example itself.
+    Of the copies of each example the last `unmasked` are trained on in every round of every run.
+    `owners` (copies in all,), likewise, says who trains on each copy where several clients hold one example; left out,
+    that is its holder, who is always one of them. `twins` (m,) are the fill-ins of the examples, in their order; left
+    out, fill-ins are drawn from the reserve.
+    """
+
+    examples: Examples
+    holder: NDArray[np.int32]
+    copies: NDArray[np.int32]
+    start: int | None = None
+    stop: int | None = None
+    unmasked: int = 0
+    extra: Examples | None = None
+    slots: IntArray | None = None
+    owners: NDArray[np.int32] | None = None
+    twins: Examples | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class References:
+    """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label.
+
+    Members of a text carry their own `targets` (count, L), and serve the one label that there is. `space` are all
+    members there are: where these are few enough, a canary is ranked among all that are no canary. `records`, for
+    families that are asked for one field alone, are all that the text up to its end could have been.
+    """
+
+    family: str
+    inputs: NDArray[Any]
+    targets: IntArray | None = None
+    space: Candidates | None = None
+    records: Candidates | None = None
+
+
+_LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSet:
+    """The m audit examples of a scenario and the coins of its R runs.
+
+    `kind` (m,) is the name of the injection, `role` (m,) what it is; `holder` (m,) the client (-1: nobody);
+    `copies` (m,) how often an in example is trained on each epoch, all copies under one coin;
+    `is_in` (R, m) the coins: each column has exactly R/2 ones, columns are independent;
+    `start`, `stop` (m,) the first and the last round in which an in example is trained on (0 to FOREVER if left out);
+    `injection` (m,) the position of its injection in the scenario (that of its kind if left out);
+    `client_in` (R, N) whether a client exists in a run, decided by a coin of its own (None: every client in all).
+    `owner` (copies in all,) who trains on each copy, in audit order (None: the holder): an example that several clients
+    hold has one coin, and its holder is one of them, drawn at random. Outs are valid controls because only a coin
+    decided.
+    """
+
+    examples: Examples
+    kind: NDArray[np.str_]
+    role: NDArray[np.str_]
+    holder: NDArray[np.int32]
+    copies: NDArray[np.int32]
+    is_in: BoolArray
+    start: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
+    stop: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
+    injection: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
+    client_in: BoolArray | None = None
+    owner: NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        places = {kind: position for position, kind in enumerate(self.kinds)}
+        defaults = {
+            "start": np.zeros(len(self), dtype=np.int32),
+            "stop": np.full(len(self), FOREVER, dtype=np.int32),
+            "injection": np.array([places[kind] for kind in self.kind.tolist()], dtype=np.int32),
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is _LEFT_OUT:
+                object.__setattr__(self, name, default)
+
+    def active(self, round: int) -> BoolArray:
+        """(m,) whether an example is trained on in this round where it is in."""
+        return (self.start <= round) & (round <= self.stop)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def subject(self) -> IntArray:
+        """(copies in all,) the example of each copy."""
+        return np.repeat(np.arange(len(self)), self.copies)
+
+    @property
+    def owners(self) -> NDArray[np.int32]:
+        """(copies in all,) who trains on each copy."""
+        return np.repeat(self.holder, self.copies) if self.owner is None else self.owner
+
+    def holds(self, clients: Sequence[int] | NDArray[Any]) -> BoolArray:
+        """(C, m) whether each of these clients holds each example; nobody, -1, holds none."""
+        asked = np.asarray(clients)[:, None]
+        found: BoolArray = (asked == self.holder) & (asked >= 0)
+        if self.owner is not None:
+            client, copy = np.nonzero((asked == self.owner) & (asked >= 0))
+            found[client, self.subject[copy]] = True
+        return found
+
+    @property
+    def holder_in(self) -> BoolArray:
+        """(R, m) whether the holder exists in a run, so that the coin of the example decides something there."""
+        if self.client_in is None:
+            return np.ones(self.is_in.shape, dtype=bool)
+        return self.client_in[:, self.holder] | (self.holder < 0)
+
+    @property
+    def runs(self) -> int:
+        """R."""
+        return len(self.is_in)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds in the order of the scenario."""
+        return tuple(dict.fromkeys(self.kind.tolist()))

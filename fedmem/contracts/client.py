@@ -1,0 +1,127 @@
+"""What a client algorithm must do between receiving a model and sending one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from fedmem.contracts.types import FloatArray, IntArray, Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+ClientState = dict[str, Params]
+"""What one client holds while it trains: `params`, and whatever else its algorithm needs, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a client algorithm ends with: `sent` leaves the client, `kept` stays, `memory` waits for its next round."""
+
+    sent: Params
+    kept: Params
+    memory: Params = field(default_factory=dict)
+    report: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class ClientAlgorithm(Protocol):
+    """Local work as pure functions of tensors, written for one client and run one by one or under `vmap`.
+
+    `batches` plans the epochs: (steps, batch_size) positions into the client's rows, -1 is padding.
+    `gradient(params)` is the gradient of the mean loss over the current batch. `offer` holds what the strategy gives
+    this client beside the model, and always a scalar `round`; `memory` is what its last `final` left, empty at first.
+    `follows: ClassVar[Mapping[str, str]]` may name what a class understands of the instructions that stock strategies
+    of Flower write into their messages, and as which offer; an instruction that nobody follows ends the run.
+    `steps_by_rows: ClassVar[bool] = True` says that reported numbers of steps and learning rates depend on the number
+    of rows and the settings alone; without it no noise covers them. A subclass with methods of its own says it again.
+    """
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def num_steps(self, num_examples: int) -> int: ...
+
+    def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray: ...
+
+    def init(self, before: Params, offer: Params, memory: Params) -> ClientState: ...
+
+    def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState: ...
+
+    def final(self, state: ClientState, before: Params) -> Outcome: ...
+
+
+@runtime_checkable
+class PersonalClient(ClientAlgorithm, Protocol):
+    """A client that keeps some layers to itself: `own` names their parameters.
+
+    They are left in `sent` as they came and are complete in `kept`; at level global every holder reads the aggregate
+    with its own layers in it.
+    """
+
+    def own(self, params: Params) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How far the steps of a client go in one round.
+
+    Attributes:
+        learning_rates: (S,) one positive number for each local step, in order.
+        weight_decay: pull towards zero that is added to each gradient, per unit of a parameter.
+    """
+
+    learning_rates: FloatArray
+    weight_decay: float = 0.0
+
+    @property
+    def distance(self) -> float:
+        """The sum of the learning rates: the update of a constant gradient, divided by minus this gradient.
+
+        >>> Schedule(learning_rates=np.array([0.1, 0.3])).distance
+        0.4
+        """
+        return math.fsum(self.learning_rates)
+
+
+@runtime_checkable
+class ScheduledClient(ClientAlgorithm, Protocol):
+    """A client whose update an attack may read as a gradient, since it says how far its steps go.
+
+    `schedule` is that of `num_steps` steps in the round `round_number` (1 is the first). Its learning rates depend on
+    nothing else, such as earlier participation or offers of the strategy. A client that does not have this method is
+    refused by probes that read gradients.
+    """
+
+    def schedule(self, round_number: int, num_steps: int) -> Schedule: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerExample:
+    """How the gradient of a step is made of those of its n examples, for privacy of each.
+
+    `(sum_i g_i min(1, clip / |g_i|) + noise_multiplier clip z) / expected` with independent standard normal z; for an
+    empty batch the noise alone.
+    """
+
+    clip: float
+    noise_multiplier: float
+    expected: float
+
+
+@runtime_checkable
+class PrivateAlgorithm(ClientAlgorithm, Protocol):
+    """A client algorithm whose `gradient` is made as `per_example` says, at the parameters of its state alone.
+
+    `rate` is the probability with which a record of so many is in a batch, each by itself.
+    """
+
+    @property
+    def per_example(self) -> PerExample: ...
+
+    def rate(self, num_examples: int) -> float: ...

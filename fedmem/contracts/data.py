@@ -1,0 +1,182 @@
+"""What a data set, a partition and the rows of a client are: records, and the contracts of data sets and partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Rows of data with an identity that survives partitioning and injection.
+
+    `inputs` (n, *shape) float32, in [0, 1] for images, or int64 token numbers of texts; `targets` (n,) int64, of texts
+    (n, L); `ids` (n,) int64: the row of the data set, or negative for generated examples.
+
+    >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), ids=np.arange(3))
+    >>> len(rows), rows.take(np.array([2])).ids.tolist()
+    (3, [2])
+    """
+
+    inputs: NDArray[Any]
+    targets: IntArray
+    ids: IntArray
+
+    def __post_init__(self) -> None:
+        assert len(self.inputs) == len(self.targets) == len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labels(self) -> IntArray:
+        """(n,) the targets where there is one for each row; of texts zeros, since a sequence has no class."""
+        return self.targets if self.targets.ndim == 1 else np.zeros(len(self), dtype=np.int64)
+
+    @property
+    def asked(self) -> IntArray:
+        """(n,) how many targets each row has: one, of texts those that are not -1."""
+        return np.ones(len(self), dtype=np.int64) if self.targets.ndim == 1 else (self.targets != -1).sum(axis=1)
+
+    def take(self, rows: NDArray[Any]) -> Examples:
+        """The rows at these positions, in this order."""
+        return Examples(inputs=self.inputs[rows], targets=self.targets[rows], ids=self.ids[rows])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Examples]) -> Examples:
+        """All rows of all parts, in order; at least one part."""
+        return Examples(
+            inputs=np.concatenate([part.inputs for part in parts]),
+            targets=np.concatenate([part.targets for part in parts]),
+            ids=np.concatenate([part.ids for part in parts]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What a dataset component loads.
+
+    `natural` (n,) is the owner of each training row where the data know one. `sensitive` maps the name of an
+    attribute of people to its values (n,), whole numbers or text, for the training rows in their order.
+    `blocks` describes the columns of a table, whose inputs are (n, width): the sizes of consecutive groups of columns,
+    1 for a number in [0, 1], k > 1 for a category as a one-hot of k; they add up to the width. Empty: no table.
+    `vocabulary` are the V tokens of a text, whose inputs are their numbers (n, L) int64 and whose targets (n, L) are
+    the tokens that come next, -1 where nothing is asked; `num_classes` is V. Empty: no text.
+    """
+
+    train: Examples
+    test: Examples
+    num_classes: int
+    natural: IntArray | None = None
+    sensitive: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    blocks: tuple[int, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert not self.vocabulary or self.num_classes == len(self.vocabulary)
+        assert not self.blocks or self.train.inputs.shape[1:] == (sum(self.blocks),)
+        assert all(len(values) == len(self.train) for values in self.sensitive.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientData:
+    """The base rows of one client, before injection."""
+
+    client: int
+    examples: Examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What is public about the inputs of a data set: nothing in it tells one row from another.
+
+    `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows; `blocks` and `vocabulary` are those of
+    `Dataset`; `frequencies` (V,) are the shares of the tokens in the training rows of a text.
+
+    >>> rows = Examples(inputs=np.array([[0.0], [1.0]], np.float32), targets=np.array([0, 1]), ids=np.arange(2))
+    >>> Space.of(Dataset(train=rows, test=rows, num_classes=2)).mean.tolist()
+    [0.5]
+    """
+
+    num_classes: int
+    num_rows: int
+    mean: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    blocks: tuple[int, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    frequencies: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return self.mean.shape
+
+    @staticmethod
+    def of(data: Dataset) -> Space:
+        """The space of a data set with at least one training row."""
+        inputs, tokens = data.train.inputs, np.zeros(0)
+        if data.vocabulary:
+            # what is asked for is every token of a row but the first
+            targets = data.train.targets
+            there = np.concatenate([inputs[:, 0], targets[targets >= 0]])
+            tokens = np.bincount(there, minlength=len(data.vocabulary)) / len(there)
+        return Space(
+            num_classes=data.num_classes,
+            num_rows=len(inputs),
+            mean=inputs.mean(axis=0, dtype=np.float64).astype(np.float32),
+            low=inputs.min(axis=0),
+            high=inputs.max(axis=0),
+            blocks=data.blocks,
+            vocabulary=data.vocabulary,
+            frequencies=tokens,
+        )
+
+
+@runtime_checkable
+class DatasetLoader(Protocol):
+    """Loads real or made data; draws (a split, a synthetic sample) come from `rng` alone."""
+
+    def load(self, rng: np.random.Generator) -> Dataset: ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A component of any family that reads files: which ones, also where some are missing.
+
+    A finished run is not served when the content of one of them has changed. Without this method, each field of a
+    component outside fedmem that names a file or a folder counts.
+    """
+
+    def input_files(self) -> Sequence[Path]: ...
+
+
+@runtime_checkable
+class Partition(Protocol):
+    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest.
+
+    For very many clients, `Parts` is a sequence of arrays that costs nothing for each. A class may have
+    `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
+
+    A class whose clients each hold the rows of one owner says `by_owner: ClassVar[bool] = True`, or has a property of
+    this name. Audit examples, controls and fill-ins are drawn from the rows of all owners, so that `fedmem check` and
+    the report warn.
+    """
+
+    def assign(
+        self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator
+    ) -> Sequence[IntArray]: ...
+
+
+@runtime_checkable
+class FeatureShift(Partition, Protocol):
+    """A partition whose clients see their inputs differently: float32 of the same shape, in [0, 1], nothing drawn."""
+
+    def shift(self, client: int, num_clients: int, inputs: NDArray[np.float32]) -> NDArray[np.float32]: ...

@@ -1,0 +1,182 @@
+"""What an estimator sees, what it returns, and what it must do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence
+from fedmem.contracts.measurement import Level, Reading
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redeals:
+    """The coins of a bank as they fell, and as they could have fallen.
+
+    `coins` (P + 1, R, m): the first are the bank's own, each of the others permutes the column of every example by
+    itself, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples: coins
+    read in their order say nothing about the models either, and keep what examples have in common.
+    """
+
+    coins: BoolArray
+    shuffles: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Influence:
+    """What a value owes to each example (m,) and to each pair of a run and an example (R, m), to first order.
+
+    Both are measured from their mean, and `cells` from the mean of its example; see `twoway`.
+    """
+
+    examples: FloatArray
+    cells: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Which models a view reads: S pairs of a round and a client (-1: the aggregate), each in all R runs.
+
+    `of` (Q, m) is the pair that shows audit example j as the q-th model of its place, -1 where there is none.
+    """
+
+    runs: int
+    round: IntArray
+    client: IntArray
+    of: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetEvidence:
+    """What the models of a view say about all n examples of one set; gathered from `blocks` only when asked for.
+
+    `targets` (n,) are the labels of the set where the bank holds them, otherwise all -1.
+    """
+
+    models: Models
+    blocks: tuple[Evidence, ...]
+    targets: IntArray
+
+    @property
+    def size(self) -> int:
+        """n."""
+        return len(self.targets)
+
+    def loss(self, pair: int) -> FloatArray:
+        """(R, n) losses in nats at one pair of `models`, NaN for runs in which it was not observed."""
+        return self._gathered(pair, "loss")
+
+    def correct(self, pair: int) -> FloatArray:
+        """(R, n) correctness, 0 or 1, likewise."""
+        return self._gathered(pair, "correct")
+
+    def _gathered(self, pair: int, name: str) -> FloatArray:
+        found = np.full((self.models.runs, self.size), np.nan)
+        for block in self.blocks:
+            if block.round == self.models.round[pair]:
+                rows = block.client == self.models.client[pair]
+                found[block.run[rows]] = getattr(block, name)[rows]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankEvidence:
+    """The stored quantiles of reference losses behind the ranks of a view, gathered when asked for."""
+
+    models: Models
+    blocks: tuple[ReferenceEvidence, ...]
+
+    def quantiles(self, pair: int, family: str, label: int) -> FloatArray:
+        """(R, 256) reference losses of one label at one pair of `models`, NaN where none are stored."""
+        found = np.full((self.models.runs, 256), np.nan)
+        for block in self.blocks:
+            if (block.round, block.family) == (self.models.round[pair], family):
+                rows = block.client == self.models.client[pair]
+                for column in np.flatnonzero(block.labels == label):
+                    found[block.run[rows]] = block.quantiles[rows, column]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one place shows of every audit example in every run, at one round.
+
+    A place is (level, setting): (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with
+    Q models at that place (1 for owner and global), NaN where there is none: the holder was not in the cohort, or
+    the model is not one of the others. `rank` = 1 + smaller + ties/2 among `references` (m,) fresh ones, NaN for
+    examples that are no canaries. `round` is FINAL for the summary. Where a run leaves the holder out as a client, its
+    examples are NaN at every place, since the coin of the example decides nothing there.
+
+    `sets` says more of the same models, about whole sets of examples (`test`, `population`, and `audit` with nothing
+    hidden), `ranked` about the references behind the ranks. `exclusion` is that of the bank.
+    """
+
+    round: int
+    level: Level
+    setting: str
+    audit: AuditSet
+    loss: FloatArray
+    margin: FloatArray
+    correct: FloatArray
+    rank: FloatArray
+    references: IntArray
+    redeals: Redeals
+    sets: Mapping[str, SetEvidence] = field(default_factory=dict)
+    ranked: RankEvidence | None = None
+    exclusion: str = "replace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """One number about one kind of audit example at one place, with what is needed to compare and to bound it.
+
+    `influence` is what its interval, and that of differences and ratios, follows from (`twoway.influence` makes it);
+    `null` the value that no memorisation gives; `n` how many audit examples stand behind it; `bounds` what it can be at
+    least and at most; `examples` are they, and `per_example` (n,) the value of each single one, with an interval where
+    one is known, from `per_example_n` runs. `p` is that of no memorisation under re-dealt coins (`redealing`), from
+    `redeals` of them; NaN where it was not asked for. `signed` says that effects of both signs are summed, so that they
+    cancel: no share of such a sum is kept by aggregation, and there is no retention of it.
+    """
+
+    metric: str
+    kind: str
+    value: float
+    influence: Influence
+    null: float
+    n: int
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    p: float = math.nan
+    redeals: int = 0
+    setting: str = ""
+    examples: IntArray | None = None
+    per_example: FloatArray | None = None
+    per_example_low: FloatArray | None = None
+    per_example_high: FloatArray | None = None
+    per_example_n: IntArray | None = None
+    signed: bool = False
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """A pure function of stored evidence. Intervals, differences and retention follow from `Estimate.influence`.
+
+    A class may declare what a scenario must have for it, each False by default:
+
+    - `compares_held_out: ClassVar[bool]`: its result holds only if an example that is out is not trained on at all, so
+      that copies that no coin masks (`unmasked`) are refused;
+    - `compares_clients: ClassVar[bool]`: it compares runs with and without a client. It needs `leave_out` and no
+      injections, and reads one aggregate for all clients;
+    - `needs_canaries: ClassVar[bool]`: it ranks canaries among fresh references.
+    """
+
+    def estimate(self, view: View) -> Sequence[Estimate]: ...
+
+    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+        """Readings of single runs, such as a combined p-value, each with its run (-1: over all runs); may be empty."""
+        ...

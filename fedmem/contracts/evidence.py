@@ -1,0 +1,115 @@
+"""What models answered about examples, and the bank of all runs that estimators read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.measurement import Level
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """One step from a model to the next, at a client or at the server; probes never ask which.
+
+    At level `local`, `sent` left the client and `kept` is what it holds afterwards; they are one object unless
+    something acts between. At level `global` both are the aggregate. Round 0 is the initial model, level `global`,
+    `before` is `kept`.
+    """
+
+    run: int
+    round: int
+    level: Level
+    client: int
+    before: Params
+    sent: Params
+    kept: Params
+    num_examples: int
+    clients: tuple[int, ...] = ()
+    report: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What T transitions of one round and level say about the n examples of one set.
+
+    `run`, `client` (T,) int32 (client -1 at level `global`); `loss` (T, n) = -log p_y in nats;
+    `margin` (T, n) = log p_y - log sum_{c != y} p_c, from logits in float64; `correct` (T, n): p_y beats every
+    other class strictly.
+
+    Of a passage, `loss` is the mean of -log p over the tokens that are asked, so that exp(-loss) is the geometric mean
+    of their probabilities, `margin` the log odds of that, log p - log(1 - p), and `correct` the share of these tokens
+    that beat every other, 0..1. All are NaN where nothing is asked.
+    """
+
+    round: int
+    level: Level
+    set: str
+    run: NDArray[np.int32]
+    client: NDArray[np.int32]
+    loss: FloatArray
+    margin: FloatArray
+    correct: BoolArray | FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceEvidence:
+    """Where T transitions rank the canaries of one family among `count` fresh references of the same label.
+
+    Or among all other members of the space that they are drawn from, `count` of them, where that is small enough.
+
+    `subjects` (c,) are positions in the audit set; `less`, `ties` (T, c) count references with smaller and equal
+    loss; `quantiles` (T, L, 256) are the reference losses of each of `labels` (L,) at 256 evenly spaced quantiles,
+    NaN where the client of the transition holds no canary of that label. Of passages all of these are losses summed
+    over the tokens that are asked, since members of one family may differ in length.
+    """
+
+    round: int
+    level: Level
+    family: str
+    run: NDArray[np.int32]
+    client: NDArray[np.int32]
+    subjects: IntArray
+    count: int
+    less: NDArray[np.int32]
+    ties: NDArray[np.int32]
+    labels: IntArray
+    quantiles: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participation:
+    """One client's part in one round of one run.
+
+    `probability` is that with which its sampler picked it, given all that was known before the round, None where that
+    is not known.
+    """
+
+    run: int
+    round: int
+    client: int
+    num_examples: int
+    failed: bool
+    probability: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bank:
+    """The stored evidence of R runs: all that an estimator may read. `targets` are the labels of a set, by its name.
+
+    `exclusion` says whether a row stands in for an audit example that is out (`replace`) or none does (`remove`).
+    """
+
+    audit: AuditSet
+    evidence: tuple[Evidence, ...]
+    references: tuple[ReferenceEvidence, ...]
+    participation: tuple[Participation, ...]
+    seed: int
+    roster: str = "shared"
+    exclusion: str = "replace"
+    targets: Mapping[str, IntArray] = field(default_factory=dict)

@@ -1,0 +1,108 @@
+"""Who holds which rows, in every run: the federation that a scenario describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.client_rows import Holdings
+from fedmem.contracts.data import Examples
+from fedmem.contracts.ragged import Parts
+from fedmem.contracts.types import IntArray, Params
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Federation:
+    """Everything that a bank trains on and is measured with; built from a scenario without training.
+
+    `store` holds every row once, a fill-in once for each client that sees it in its own way; a run is index lists into
+    it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. Copy by copy in audit order,
+    `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
+    in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
+    exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
+    `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `blocks` and
+    `vocabulary` are those of `Dataset`. `pilot` is the same federation with one run more, the pilot's, where there is
+    one. `apart` is the federation whose rows the only client of this one holds, client after client, where a scenario
+    is central; `by_client` says that it trains on them in that order.
+    """
+
+    store: Examples
+    base: Sequence[IntArray]
+    audit: AuditSet
+    audit_start: int
+    trained: IntArray
+    fill: IntArray
+    test: Examples
+    population: Examples
+    references: tuple[References, ...]
+    model: nn.Module
+    initial: Params
+    num_classes: int
+    counts: Mapping[str, int]
+    initials: tuple[Params, ...] = ()
+    shifted: bool = False
+    blocks: tuple[int, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    pilot: Federation | None = None
+    apart: Federation | None = None
+    by_client: bool = False
+
+    @property
+    def num_clients(self) -> int:
+        """N."""
+        return len(self.base)
+
+    @property
+    def base_sizes(self) -> IntArray:
+        """(N,) base rows of each client."""
+        return self._holdings.base.sizes
+
+    def initial_of(self, run: int) -> Params:
+        """What a run starts from."""
+        return self.initials[run] if self.initials else self.initial
+
+    def rows(self, run: int, client: int, round: int) -> IntArray:
+        """The rows of `store` that a client trains on in a round of a run: base rows, then in examples or fill-ins.
+
+        Outside its window an in example is treated as one that is out. Under `exclusion: replace` the number of rows
+        depends on neither coins nor rounds. No rows where the run leaves the client out. The array is shared and
+        read-only. Nothing is found for clients that are not asked for.
+        """
+        if self.apart is not None:
+            return np.concatenate([self.apart.rows(run, k, round) for k in range(self.apart.num_clients)])
+        return self._holdings.rows(run, client, round)
+
+    def rows_of(self, runs: IntArray, clients: IntArray, round: int) -> Parts:
+        """`rows` of T pairs of a run and a client (T,), in their order, at once: `parts[t]`, or end to end."""
+        if self.apart is not None:
+            return Parts.of([self.rows(run, 0, round) for run in np.asarray(runs).tolist()])
+        return self._holdings.rows_of(runs, clients, round)
+
+    def sizes_of(self, runs: IntArray, clients: IntArray, round: int) -> IntArray:
+        """(T,) how many rows these are."""
+        if self.apart is not None:
+            return self.rows_of(runs, clients, round).sizes
+        return self._holdings.sizes_of(runs, clients, round)
+
+    @cached_property
+    def _holdings(self) -> Holdings:
+        audit = self.audit
+        return Holdings(
+            base=Parts.of(self.base),
+            owner=audit.owners,
+            copies=audit.copies,
+            is_in=audit.is_in,
+            start=audit.start,
+            stop=audit.stop,
+            trained=self.trained,
+            fill=self.fill,
+            client_in=audit.client_in,
+        )

@@ -1,0 +1,104 @@
+"""What a probe sees at each observed round, and what it must do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.strategy import StrategyMaker
+from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.privacy.canary_clients import CanaryClients
+
+
+@runtime_checkable
+class Context(Protocol):
+    """What a probe may ask for, besides the transitions it is shown."""
+
+    federation: Federation
+    client: ClientAlgorithm
+    strategy: StrategyMaker
+    seed: int
+    observed_rounds: tuple[int, ...]
+    """Every round of the scenario that is observed, sorted, 0 included, so that a probe can declare its own."""
+    canaries: CanaryClients | None
+    """The clients of random direction of the scenario, where its strategy has some."""
+    weighting: str
+    """How clients count in sums and in the aggregate: by `size` or `uniform`, as the strategy says."""
+
+    def stream(
+        self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
+    ) -> np.random.Generator: ...
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """(T, n, C) logits in float64 of T models on the same n inputs."""
+        ...
+
+    def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
+        """What the client would send after its first local step, before any defence, and the rows in that batch."""
+        ...
+
+    def steps(self, transition: Transition, count: int) -> Params:
+        """What the client would send after its first `count` local steps, before any defence, by the same executor."""
+        ...
+
+    def senders(self, transition: Transition) -> Sequence[Transition]:
+        """The local transitions that the aggregate of a global one was made of, in order of client."""
+        ...
+
+    def rows(self, run: int, client: int, round: int) -> IntArray:
+        """The rows of the store that a client trains on in this round, if it takes part."""
+        ...
+
+    def used(self, run: int, client: int, round: int) -> IntArray:
+        """Those of them that are in one of its batches: not all, where its steps end before its first epoch does."""
+        ...
+
+    def given(self, transition: Transition) -> tuple[IntArray, Params]:
+        """Of a local transition the batches of its steps (S, B), as rows of the store and -1, and what was offered."""
+        ...
+
+    def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Hand over arrays for `reconstructions.npz`, under `source/name/key` with the source of the probe.
+
+        Arrays of different runs have different names, since they may come from different processes.
+        """
+        ...
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Looks at the transitions of one level and round and returns readings; nothing waits for them.
+
+    Runs are trained in shards, and a probe is shown the transitions of one shard at a time. So what it reads of a run
+    must not depend on the runs shown beside it, and it keeps nothing from one call for the next. Whatever is about
+    several runs is formed by `summarise`, which is given the readings of all of them.
+
+    A class that compares examples that are in with examples that a coin held out, as its controls, says
+    `compares_held_out: ClassVar[bool] = True`. A scenario is refused where such a comparison would be wrong: where
+    copies that no coin masks (`unmasked`) are trained on in every run, and where each run picks its own clients by
+    losses or norms. A class that reads an update as a gradient says `reads_gradients: ClassVar[bool] = True`; its
+    clients must be `ScheduledClient`.
+    """
+
+    every: int | None
+    levels: tuple[Level, ...]
+
+    def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
+        """Each reading with the transition it is about."""
+        ...
+
+    def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
+        """Rows over all runs, from this probe's own measurements: of each round, and at round FINAL; may be empty.
+
+        It is also called where there are no measurements.
+
+        The measurements come by round and level, and within them by run, each run in the order in which it was read.
+        """
+        ...

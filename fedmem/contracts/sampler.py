@@ -1,0 +1,120 @@
+"""What a sampler sees of earlier rounds, and what it must do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.errors import ComponentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What a sampler may look at before a round: N, and what is known of each client. Never a coin.
+
+    `sizes`, `atypical` (N,): rows, and slots of atypical audit examples, whether in or out. `order` (N,): the clients
+    as they signed up, in random order. `lots` (N,): a number in [0, 1) that each was dealt once, for traits that stay
+    with it. `available` (N,): who can be reached in this round; everybody, unless the sampler is `Reaching`.
+    `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss and norm of the
+    update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run, or of the run
+    itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster: shared`.
+    Arrays are read-only, and say after each round what is known then.
+    """
+
+    num_clients: int
+    sizes: IntArray
+    atypical: IntArray
+    order: IntArray
+    lots: FloatArray
+    available: BoolArray
+    last_round: IntArray
+    last_loss: FloatArray
+    last_norm: FloatArray
+
+    @staticmethod
+    def start(
+        sizes: Sequence[int] | IntArray,
+        atypical: Sequence[int] | IntArray = (),
+        order: Sequence[int] | IntArray = (),
+        lots: Sequence[float] | FloatArray = (),
+    ) -> History:
+        """Before the first round: nobody was picked, and everybody can be reached.
+
+        By default nobody holds atypical slots, the order is 0 .. N-1, and lots are evenly spaced in it.
+
+        >>> History.start([30, 20]).last_round.tolist()
+        [0, 0]
+        """
+        count = len(sizes)
+        return History(
+            num_clients=count,
+            sizes=np.array(sizes, dtype=np.int64),
+            atypical=np.array(atypical if len(atypical) else [0] * count, dtype=np.int64),
+            order=np.array(order if len(order) else np.arange(count), dtype=np.int64),
+            lots=np.array(lots if len(lots) else (np.arange(count) + 0.5) / count, dtype=np.float64),
+            available=np.ones(count, dtype=np.bool_),
+            last_round=np.zeros(count, dtype=np.int64),
+            last_loss=np.full(count, np.nan),
+            last_norm=np.full(count, np.nan),
+        )
+
+    def require(self, size: int, group: str = "cohort") -> None:
+        """Errors: `ComponentError` if there are fewer than `size` clients for a `group`."""
+        if size > self.num_clients:
+            raise ComponentError(
+                "sampler.size",
+                f"a {group} of {size} out of {self.num_clients} clients; "
+                f"use at most {self.num_clients}, or raise clients to {size}",
+            )
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Picks the cohort of a round: sorted client indices, possibly none.
+
+    A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`, or in a property.
+    `reads: ClassVar[tuple[str, ...]]` says whether it reads `rows` (`sizes`) or `holdings` (`atypical`); () if
+    neither. One that says nothing gets no privacy guarantee, whatever its `probabilities`.
+    `displaces_nobody: ClassVar[bool] = True` says that one client more takes no other's place; without it no guarantee
+    compares a client more or less (`add_remove`). A subclass with methods of its own declares both again.
+    """
+
+    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray: ...
+
+
+@runtime_checkable
+class Chances(Sampler, Protocol):
+    """A sampler whose inclusion probabilities are known.
+
+    `probabilities` (N,): for each client the probability that `cohort` picks it, given all that `history` shows before
+    this round, over the draws of `rng` alone. So a client that has to rest has 0, and one whose turn it is has 1: what
+    is drawn before a round hides nobody in it. None where they are not known.
+    """
+
+    def probabilities(self, round: int, history: History) -> FloatArray | None: ...
+
+
+@runtime_checkable
+class Spaced(Sampler, Protocol):
+    """A sampler that keeps the turns of a client apart.
+
+    `pause` is by how many rounds two turns of the same client are apart at least, whatever is drawn and whatever the
+    clients hold, in a federation of so many; 1 where it may take part in every round. None where nothing is promised.
+    """
+
+    def pause(self, num_clients: int) -> int | None: ...
+
+
+@runtime_checkable
+class Reaching(Sampler, Protocol):
+    """A sampler that says who can be reached at all.
+
+    `reachable` (N,) is asked for once before each round; then `history.available` is what it said, while it is asked it
+    is what it said last.
+    """
+
+    def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray: ...
