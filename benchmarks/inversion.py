@@ -67,8 +67,7 @@ def ours(name: str) -> Trained:
     """All victims at once, on every core; the start of processes is included."""
     from fedmem.attacks.inverting_gradients import InvertingGradients
     from fedmem.contracts.attack import GradientTarget
-    from fedmem.execution.auto import cores, hold_on_to_memory
-    from fedmem.processes import lend
+    from fedmem.processes import cores, hold_on_to_memory, lend
 
     torch.set_num_threads(1)
     hold_on_to_memory()

@@ -17,8 +17,8 @@ from benchmarks import workloads
 from benchmarks.contender import Trained, write
 from benchmarks.plan import Arrays
 from benchmarks.workloads import Workload
+from fedmem.contracts.evidence import Simulated
 from fedmem.execution.bank import simulate
-from fedmem.execution.join_shards import Simulated
 from fedmem.execution.shard_store import claim
 from fedmem.execution.sharding import train as train_sharded
 from fedmem.federation.build import build

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import fedmem
+from fedmem.contracts import families
 from fedmem.contracts.stock_strategy import StockStrategy, parameters
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.scenario import catalogue, describe
@@ -157,7 +158,7 @@ def test_a_wrong_item_of_a_list_is_named_by_its_position():
 
 def test_a_nested_component_is_built_and_its_mistakes_have_full_paths():
     built = catalogue.build("estimator", {"kind": "membership", "attack": {"kind": "lira"}})
-    assert catalogue.kind_of(built.attack) == "lira"
+    assert families.kind_of(built.attack) == "lira"
     assert set(problems("estimator", {"kind": "membership", "attack": {"kind": "lira", "x": 1}})) == {"attack.x"}
     assert set(problems("estimator", {"kind": "membership"})) == {"attack"}
 
@@ -171,7 +172,7 @@ def test_a_nested_component_of_the_wrong_contract_is_told_which_fit():
 def test_components_nest_in_tuples_and_in_optional_fields(theirs):
     mapping = {"kind": "theirs:Ensemble", "attacks": [{"kind": "lira"}, {"kind": "loss_threshold"}], "fallback": None}
     built = catalogue.build("estimator", mapping)
-    assert [catalogue.kind_of(attack) for attack in built.attacks] == ["lira", "loss_threshold"]
+    assert [families.kind_of(attack) for attack in built.attacks] == ["lira", "loss_threshold"]
     assert catalogue.build("estimator", catalogue.dump(built)) == built
     assert set(problems("estimator", {**mapping, "attacks": [{"kind": "lira"}, {"kind": "lria"}]})) == {
         "attacks[1].kind"

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from fedmem.contracts.families import kind_of
 from fedmem.errors import ScenarioError
 from fedmem.execution.many_scenarios import data_of
-from fedmem.scenario.catalogue import kind_of
 from fedmem.studies.grid import cross, label_of, parse_seeds, parse_vary, settings_of
 from strategies.fedavg import FederatedAveraging
 from tests.tiny import tiny

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmem.contracts.evidence import Simulated
 from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.errors import RunError
 from fedmem.execution.bank import gather, simulate
-from fedmem.execution.join_shards import Simulated, join
+from fedmem.execution.join_shards import join
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny

@@ -12,6 +12,7 @@ import torch
 
 import fedmem
 from fedmem.contracts.evidence import Bank
+from fedmem.contracts.sampler import Pilot
 from fedmem.errors import RunError, ScenarioError
 from fedmem.estimation.estimates import estimate
 from fedmem.execution import sharding
@@ -19,7 +20,7 @@ from fedmem.execution.bank import pilot_of, simulate
 from fedmem.execution.run import measure, run
 from fedmem.execution.shard_store import Shards, place_of
 from fedmem.federation.build import build
-from fedmem.federation.roster import Pilot, Roster, rosters
+from fedmem.federation.roster import Roster, rosters
 from fedmem.processes import can_fork
 from fedmem.reporting.page import table
 from fedmem.scenario.scenario import Scenario

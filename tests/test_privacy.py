@@ -15,6 +15,7 @@ import torch
 import fedmem
 from fedmem.cli.plan_text import check_file, told
 from fedmem.contracts.evidence import Participation
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL
 from fedmem.contracts.sampler import History
 from fedmem.errors import ComponentError, ScenarioError
@@ -33,7 +34,6 @@ from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
-from fedmem.scenario.catalogue import kind_of
 from fedmem.scenario.scenario import Privacy, parse_scenario
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import fedmem
+from fedmem.contracts import families
 from fedmem.contracts.client import PrivateAlgorithm
-from fedmem.contracts.families import FAMILIES
-from fedmem.execution.join_shards import sources
+from fedmem.contracts.families import FAMILIES, sources
 from fedmem.execution.run import run
 from fedmem.privacy import mechanisms
 from fedmem.scenario import catalogue
@@ -30,7 +30,7 @@ every_scenario = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.st
 def missing(scenarios: list[Scenario]) -> set[tuple[str, str]]:
     """Every (family, kind) that none of these uses."""
     values = [[getattr(scenario, name) for name in Scenario.model_fields] for scenario in scenarios]
-    used = {type(component) for _, component in catalogue.nested(values)}
+    used = {type(component) for _, component in families.nested(values)}
     return {
         (family, kind)
         for family in FAMILIES
@@ -65,7 +65,7 @@ def test_every_kind_is_in_a_shipped_scenario() -> None:
     scenarios = [load_scenario(path) for path in PATHS]
     assert missing(scenarios) == set()
     # the test can fail: nobody else shows what trimmed_mean does
-    assert missing([one for one in scenarios if catalogue.kind_of(one.strategy) != "trimmed_mean"]) >= {
+    assert missing([one for one in scenarios if families.kind_of(one.strategy) != "trimmed_mean"]) >= {
         ("strategy", "trimmed_mean")
     }
 
@@ -174,10 +174,10 @@ def smaller(path: Path, data: list[str]) -> Scenario:
             changed += [f"{place}.template={json.dumps(template.replace('{digits:6}', '{digits:3}'))}"]
     for position, probe in enumerate(full.probes):
         changed += [f"probes[{position}].every=null"]
-        if catalogue.kind_of(probe) == "leakage":
+        if families.kind_of(probe) == "leakage":
             changed += [f"probes[{position}].victims=1"]
             changed += [f"probes[{position}].attack.steps=5"] if hasattr(probe.attack, "steps") else []
-        if catalogue.kind_of(probe) == "extraction":
+        if families.kind_of(probe) == "extraction":
             changed += [f"probes[{position}].calls=100"]
     return load_scenario(path, changed)
 
@@ -185,7 +185,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
 @every_scenario
 def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = load_scenario(path).dataset
-    kind = catalogue.kind_of(dataset)
+    kind = families.kind_of(dataset)
     if path.stem == "flower_partition" and importlib.util.find_spec("flwr_datasets") is None:
         pytest.skip("flwr_datasets, of the extra partitioners, is not installed")
     data: list[str] = []
@@ -204,7 +204,7 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     promised = {mechanisms.SOURCE} if private else set()
     assert set(measured.source) == {
         *sources(scenario.probes),
-        *map(catalogue.kind_of, scenario.estimators),
+        *map(families.kind_of, scenario.estimators),
         *promised,
     }
     assert (frame.n >= 0).all()

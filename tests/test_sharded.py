@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import fedmem
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import Outcome
+from fedmem.contracts.evidence import Lost
 from fedmem.errors import ComponentError, RunError
 from fedmem.execution import sharding
-from fedmem.execution.join_shards import Lost
 from fedmem.execution.run import run
 from fedmem.execution.shard_store import Dropped, divide, kept_runs, place_of
 from fedmem.execution.sharding import Ledger, train_all

@@ -21,11 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmem.cli.completion import runs as completed
-from fedmem.contracts.evidence import Bank
+from fedmem.contracts.evidence import Bank, Simulated
 from fedmem.errors import FolderError, RunError
 from fedmem.execution import shard_store as stored
 from fedmem.execution.bank import gather
-from fedmem.execution.join_shards import Simulated
 from fedmem.execution.shard_store import Dropped, Shards, claim, divide, kept_runs, place_of
 from fedmem.federation.build import build
 from fedmem.reporting.run_list import finished_runs

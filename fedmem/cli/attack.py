@@ -18,9 +18,8 @@ from fedmem.apps.attack import Attacked, Images, Known
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.model import TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
-from fedmem.execution.auto import cores
 from fedmem.guards.guarding import NOT_OURS, cause_of
-from fedmem.processes import lend
+from fedmem.processes import cores, lend
 from fedmem.reporting.drawing import Picture, sheet
 from fedmem.results.provenance import versions
 from fedmem.results.read import check_place, writing

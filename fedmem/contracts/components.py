@@ -5,8 +5,3 @@ A field whose type is one of these protocols takes a nested component. Nothing h
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.measurement import Level
+from fedmem.contracts.measurement import Level, Measurement
+from fedmem.contracts.sampler import Pilot
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 
 
@@ -113,3 +115,29 @@ class Bank:
     roster: str = "shared"
     exclusion: str = "replace"
     targets: Mapping[str, IntArray] = field(default_factory=dict)
+
+
+Lost = Mapping[tuple[int, int], str]
+"""(round, client) -> why it failed: the clients that are dropped in all runs, since they failed in one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """Runs of a bank with all that was read while they were trained, and what did the training.
+
+    Of some of the runs, a shard, or of all of them. `lost` is who was dropped, `seconds` the time that processes spent,
+    `untraced` what could not be traced (`Executor.untraced`), `pilot` what picked the cohorts, where something did.
+    """
+
+    bank: Bank
+    measurements: tuple[Measurement, ...]
+    reconstructions: Mapping[str, NDArray[Any]]
+    params: tuple[Params, ...]
+    executor: str
+    server: str
+    workers: int
+    device: str
+    seconds: Mapping[str, float]
+    lost: Lost = field(default_factory=dict)
+    untraced: Mapping[str, str] = field(default_factory=dict)
+    pilot: Pilot | None = None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from fedmem.contracts.probe import Probe
+from fedmem.contracts.stock_strategy import StockStrategy
 
 FAMILIES: Mapping[str, str] = {
     "dataset": "fedmem.datasets",
@@ -18,3 +23,43 @@ FAMILIES: Mapping[str, str] = {
     "estimator": "fedmem.estimators",
 }
 """Family -> the package whose files are its kinds."""
+
+
+def kind_of(component: object) -> str:
+    """The kind that a component would have in YAML."""
+    if isinstance(component, StockStrategy):
+        return component.kind
+    module, name = type(component).__module__, type(component).__qualname__
+    package, _, kind = module.rpartition(".")
+    return kind if package in FAMILIES.values() and not kind.startswith("_") else f"{module}:{name}"
+
+
+def nested(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every component in a value with its path: the value itself, and what its fields, items and mappings hold.
+
+    >>> sampler = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
+    >>> [(where, kind_of(part)) for where, part in nested(sampler, "sampler")]
+    [('sampler', 'dropout'), ('sampler.sampler', 'everyone')]
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        yield path, value
+        for item in fields(value):
+            yield from nested(getattr(value, item.name), f"{path}.{item.name}")
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from nested(one, f"{path}.{key}")
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        for position, one in enumerate(value):
+            yield from nested(one, f"{path}[{position}]")
+
+
+def sources(probes: Sequence[Probe]) -> tuple[str, ...]:
+    """Under which name the readings of each probe stand: its kind, and from the second of a kind on its number.
+
+    >>> from fedmem.probes.utility import Utility
+    >>> sources([Utility(), Utility(every=5)])
+    ('utility', 'utility_2')
+    """
+    kinds = [kind_of(probe) for probe in probes]
+    earlier = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
+    return tuple(kind if not count else f"{kind}_{count + 1}" for kind, count in zip(kinds, earlier, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -118,3 +119,37 @@ class Reaching(Sampler, Protocol):
     """
 
     def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """Who was picked for a round, sorted, and with which probability each (None: that is not known)."""
+
+    clients: tuple[int, ...]
+    chances: FloatArray | None = None
+
+    def chance(self, client: int) -> float | None:
+        """With which probability a client was picked that was."""
+        return None if self.chances is None else float(self.chances[bisect_left(self.clients, client)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pilot:
+    """Who was picked in each round by what one further run showed; how many `failed` in it, and how long it took.
+
+    That run is none of those that are analysed, and its coins are independent of theirs, so that who takes part in
+    them says nothing of theirs.
+    """
+
+    rounds: tuple[Picked, ...]
+    failed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def clients(self) -> int:
+        """How many different clients were picked at all."""
+        return len({client for picked in self.rounds for client in picked.clients})
+
+    def picked(self, round: int) -> Picked:
+        """Of one round."""
+        return self.rounds[round - 1]

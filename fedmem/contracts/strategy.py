@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
 
 
 @runtime_checkable
@@ -23,3 +26,8 @@ class StrategyMaker(Protocol):
     """
 
     def make(self, cohort_size: int) -> Any: ...
+
+
+def _weighting(scenario: Scenario) -> str:
+    """How clients count: by size, also if the strategy does not say."""
+    return getattr(scenario.strategy, "weighting", "size")

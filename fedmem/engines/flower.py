@@ -34,8 +34,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, Met
 from flwr.serverapp import Grid
 
 from fedmem.contracts.client import Outcome
-from fedmem.contracts.evidence import Participation
+from fedmem.contracts.evidence import Lost, Participation
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.sampler import Pilot
 from fedmem.contracts.types import Params
 from fedmem.engines._client import client_app
 from fedmem.engines._flower import FIRST_NODE, in_process, local_record, require_ray, simulation
@@ -56,10 +57,9 @@ from fedmem.engines._letters import (
 from fedmem.engines._post import Post, cause_of
 from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
-from fedmem.execution.auto import cores
-from fedmem.execution.join_shards import Lost
-from fedmem.federation.roster import Pilot, Roster, rosters
+from fedmem.federation.roster import Roster, rosters
 from fedmem.observation.observed import TRACE, Watcher, not_finite, params_of
+from fedmem.processes import cores
 from fedmem.training.client_work import LocalWork, Task, Trained, Work
 from strategies._rule import OFFER
 

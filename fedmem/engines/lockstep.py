@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from flwr.app import Error, Message, MessageType, RecordDict
 
-from fedmem.contracts.evidence import Participation, Transition
+from fedmem.contracts.evidence import Lost, Participation, Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import EVERYWHERE
+from fedmem.contracts.sampler import Picked, Pilot
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import a_kind, by_run
 from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
 from fedmem.errors import RunError
-from fedmem.execution.join_shards import Lost
-from fedmem.federation.roster import FIRST_NODE, Picked, Pilot, Roster, rosters
+from fedmem.federation.roster import FIRST_NODE, Roster, rosters
 from fedmem.guards.guarding import Guard, with_trace
 from fedmem.observation.observed import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
 from fedmem.privacy.amplification import canaries_of

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from typing import TYPE_CHECKING
 
 from fedmem.errors import RunError
-from fedmem.processes import can_fork
+from fedmem.processes import can_fork, cores
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -22,9 +19,6 @@ FORWARD_ROWS = 1 << 14
 MODELS_AT_ONCE = 32
 """Models whose outputs are held at the same time, at most."""
 
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _NEVER = -1, -3, 1 << 30
-"""Parameters of `mallopt` in the C library."""
 
 SPLIT = 5000
 """Client trainings from which on the runs of a bank are divided so that every worker has some, even if one shard could
@@ -82,22 +76,3 @@ def device_of(scenario: Scenario) -> str:
             "speed.device is cuda, but torch finds no GPU here; use `device: auto`, which takes one where there is one"
         )
     return "cuda" if wants_gpu(scenario) else "cpu"
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def hold_on_to_memory() -> None:
-    """Let this process keep what it has freed, for what it needs next.
-
-    By default the C library of Linux gives large blocks back at once and asks for them again, so that every layer of
-    every step waits for pages to be mapped: up to six times the time of a forward pass. Elsewhere nothing is done.
-    """
-    if sys.platform != "linux":
-        return
-    keep = getattr(ctypes.CDLL(None), "mallopt", None)
-    if keep is not None:
-        keep(_MMAP_THRESHOLD, _NEVER)
-        keep(_TRIM_THRESHOLD, _NEVER)

@@ -12,25 +12,27 @@ import torch
 from numpy.typing import NDArray
 
 from fedmem.contracts.client import ClientAlgorithm
-from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence, Transition
+from fedmem.contracts.evidence import Bank, Evidence, Lost, ReferenceEvidence, Simulated, Transition
+from fedmem.contracts.families import sources
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
+from fedmem.contracts.sampler import Pilot
+from fedmem.contracts.strategy import _weighting
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import readings_of
 from fedmem.engines.lockstep import Finished, Lockstep
-from fedmem.execution.auto import device_of, hold_on_to_memory, is_stacked, server_of, workers_of
-from fedmem.execution.join_shards import Lost, Simulated, join, sources
+from fedmem.execution.auto import device_of, is_stacked, server_of, workers_of
+from fedmem.execution.join_shards import join
 from fedmem.execution.memory_plan import cut_of
 from fedmem.execution.pilot import follow
-from fedmem.federation.roster import Pilot
 from fedmem.guards.guarding import Guard
 from fedmem.observation.evidence import accuracy, evidence_of, rank_of
 from fedmem.observation.personal_layers import Holders
 from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.privacy.secure_aggregation import labelled, sums_of
-from fedmem.processes import lend
+from fedmem.processes import hold_on_to_memory, lend
 from fedmem.seeding import stream
 from fedmem.training.client_work import pick
 from fedmem.training.defended_updates import Outgoing
@@ -229,11 +231,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _weighting(scenario: Scenario) -> str:
-    """How clients count: by size, also if the strategy does not say."""
-    return getattr(scenario.strategy, "weighting", "size")
 
 
 class _Context:

@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Simulated
+from fedmem.contracts.families import sources
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
-from fedmem.contracts.types import Params
 from fedmem.contracts.validation import measurements_of
 from fedmem.errors import RunError
-from fedmem.federation.roster import Pilot
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.secure_aggregation import again, by_size
-from fedmem.scenario.catalogue import kind_of
-
-Lost = Mapping[tuple[int, int], str]
-"""(round, client) -> why it failed: the clients that are dropped in all runs, since they failed in one."""
 
 _LEVELS: tuple[Level, ...] = ("local", "sum", "global")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Simulated:
-    """Runs of a bank with all that was read while they were trained, and what did the training.
-
-    Of some of the runs, a shard, or of all of them. `lost` is who was dropped, `seconds` the time that processes spent,
-    `untraced` what could not be traced (`Executor.untraced`), `pilot` what picked the cohorts, where something did.
-    """
-
-    bank: Bank
-    measurements: tuple[Measurement, ...]
-    reconstructions: Mapping[str, NDArray[Any]]
-    params: tuple[Params, ...]
-    executor: str
-    server: str
-    workers: int
-    device: str
-    seconds: Mapping[str, float]
-    lost: Lost = field(default_factory=dict)
-    untraced: Mapping[str, str] = field(default_factory=dict)
-    pilot: Pilot | None = None
-
-
-def sources(probes: Sequence[Probe]) -> tuple[str, ...]:
-    """Under which name the readings of each probe stand: its kind, and from the second of a kind on its number.
-
-    >>> from fedmem.probes.utility import Utility
-    >>> sources([Utility(), Utility(every=5)])
-    ('utility', 'utility_2')
-    """
-    kinds = [kind_of(probe) for probe in probes]
-    earlier = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
-    return tuple(kind if not count else f"{kind}_{count + 1}" for kind, count in zip(kinds, earlier, strict=True))
 
 
 def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simulated:

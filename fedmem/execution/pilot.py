@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.sampler import Pilot
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import RunError
 from fedmem.execution.auto import server_of
-from fedmem.federation.roster import Pilot
 from fedmem.training.client_work import LocalWork
 from fedmem.training.stacked import Executor
 

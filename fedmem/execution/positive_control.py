@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import Measurement
 from fedmem.estimators.audit import Audit
-from fedmem.scenario.catalogue import kind_of
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation

@@ -20,8 +20,8 @@ from fedmem.guards.guarding import Rescuing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fedmem.contracts.evidence import Simulated
     from fedmem.execution.bank import Progress
-    from fedmem.execution.join_shards import Simulated
     from fedmem.execution.shard_store import Shards
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.stacked import Executor
@@ -231,7 +231,7 @@ def measure(path: Path | str) -> Path:
     Readings of probes are kept as they are: they were taken on models that are gone. Their pictures are drawn again.
     Equal to the last bit to what `run` wrote, as long as fedmem has not changed.
     """
-    from fedmem.execution.join_shards import sources
+    from fedmem.contracts.families import sources
     from fedmem.execution.positive_control import METRIC as CONTROL
     from fedmem.execution.positive_control import told_again
     from fedmem.privacy import promised_bounds

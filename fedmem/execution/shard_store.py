@@ -31,10 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.evidence import Bank
+from fedmem.contracts.evidence import Bank, Lost, Simulated
+from fedmem.contracts.sampler import Picked, Pilot
 from fedmem.errors import BusyError, RunError
-from fedmem.execution.join_shards import Lost, Simulated
-from fedmem.federation.roster import Picked, Pilot
 from fedmem.results.read import write_params, writing
 from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
 from fedmem.training.stacked import stack

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fedmem.contracts.evidence import Bank
+from fedmem.contracts.evidence import Bank, Lost, Simulated
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.sampler import Pilot
 from fedmem.execution.bank import Progress, executor_of, gather, pilot_of
-from fedmem.execution.join_shards import Lost, Simulated, join
+from fedmem.execution.join_shards import join
 from fedmem.execution.memory_plan import cut_of, room_of
 from fedmem.execution.shard_store import Dropped, Shards, divide, name_of
-from fedmem.federation.roster import Pilot
 from fedmem.processes import Alone, Crew, Forks, Tell
 from fedmem.results.provenance import code, components_of, files_of, modules_of, versions
 from fedmem.training.stacked import Executor

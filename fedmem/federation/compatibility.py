@@ -7,8 +7,9 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.data import Dataset, FeatureShift
+from fedmem.contracts.families import kind_of
 from fedmem.errors import Problem
-from fedmem.scenario.catalogue import kind_of, kinds, load
+from fedmem.scenario.catalogue import kinds, load
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.sampler import Chances, History, Reaching
-from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.contracts.sampler import Chances, History, Picked, Pilot, Reaching
+from fedmem.contracts.types import IntArray, Params
 from fedmem.contracts.validation import chances_of, cohort_of, reachable_of
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
@@ -24,40 +23,6 @@ FIRST_NODE = 1001
 
 CLIENTS_LOOKED_AT = 10**8
 """Clients times cohorts that are drawn ahead at most; of a longer training, the first rounds stand for all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picked:
-    """Who was picked for a round, sorted, and with which probability each (None: that is not known)."""
-
-    clients: tuple[int, ...]
-    chances: FloatArray | None = None
-
-    def chance(self, client: int) -> float | None:
-        """With which probability a client was picked that was."""
-        return None if self.chances is None else float(self.chances[bisect_left(self.clients, client)])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pilot:
-    """Who was picked in each round by what one further run showed; how many `failed` in it, and how long it took.
-
-    That run is none of those that are analysed, and its coins are independent of theirs, so that who takes part in
-    them says nothing of theirs.
-    """
-
-    rounds: tuple[Picked, ...]
-    failed: int = 0
-    seconds: float = 0.0
-
-    @property
-    def clients(self) -> int:
-        """How many different clients were picked at all."""
-        return len({client for picked in self.rounds for client in picked.clients})
-
-    def picked(self, round: int) -> Picked:
-        """Of one round."""
-        return self.rounds[round - 1]
 
 
 def rosters(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fedmem.contracts.families import kind_of, nested
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import Adjacency, Sampling
 from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.privacy.coverage import declaration, pause_of, sampler_reads
-from fedmem.scenario.catalogue import kind_of, nested
 
 
 @dataclass(frozen=True, kw_only=True)

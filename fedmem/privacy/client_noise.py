@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.families import kind_of
 from fedmem.errors import Problem
 from fedmem.privacy.coverage import declaration, uncovered_by_clients
 from fedmem.privacy.mechanisms import adds_noise, large_delta, noise_at_clients
-from fedmem.scenario.catalogue import kind_of
 
 
 def record_adjacency(client: Any, privacy: Any) -> Iterator[Problem]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import MemberDescriptorType
 from typing import Any
 
+from fedmem.contracts.families import kind_of, nested
 from fedmem.contracts.sampler import Spaced
-from fedmem.scenario.catalogue import kind_of, nested
 
 WORDS = {
     "rows": "the numbers of rows",

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import FINAL, Measurement
 from fedmem.errors import Problem
-from fedmem.scenario.catalogue import kind_of
 
 METRIC = "mechanism_p"
 """The p-value of a test of the mechanism, by `setting`; `all` is that of all tests together."""

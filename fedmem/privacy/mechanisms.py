@@ -14,12 +14,12 @@ from typing import Any
 
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.errors import ComponentError, Problem
 from fedmem.privacy.accounting import Adjacency, Promise, Releases, noise_for, promise
 from fedmem.privacy.amplification import credited, expected
 from fedmem.privacy.coverage import reads_sizes, uncovered_by_server
-from fedmem.scenario.catalogue import kind_of
 
 SOURCE = "privacy"
 """The source of rows about what is promised."""

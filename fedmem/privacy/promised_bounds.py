@@ -13,6 +13,7 @@ import numpy as np
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, Problem
@@ -23,7 +24,6 @@ from fedmem.privacy.coverage import reads_sizes
 from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.privacy.mechanisms import SOURCE, Mechanism, adds_noise, of_records, of_scenario, participations
-from fedmem.scenario.catalogue import kind_of
 
 PERMITTED = "epsilon_hat.permitted"
 """What is promised to the neighbours that an audit compared, at its delta."""

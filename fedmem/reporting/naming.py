@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.families import kind_of
 from fedmem.errors import Problem, ScenarioError
-from fedmem.scenario.catalogue import kind_of
 from fedmem.wording import did_you_mean
 
 if TYPE_CHECKING:

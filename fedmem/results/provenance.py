@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.data import ReadsFiles
+from fedmem.contracts.families import kind_of, nested
 from fedmem.contracts.stock_strategy import StockStrategy
 from fedmem.results.module_graph import imported_files, is_local
-from fedmem.scenario.catalogue import kind_of, nested
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario

@@ -14,7 +14,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -37,11 +37,12 @@ from fedmem.contracts import (
     sampler,
     strategy,
 )
-from fedmem.contracts.families import FAMILIES
+from fedmem.contracts.families import FAMILIES, kind_of
 from fedmem.contracts.stock_strategy import StockStrategy, parameters
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
-from fedmem.wording import choices, problems_of
+from fedmem.scenario.validation import problems_of
+from fedmem.wording import choices
 
 PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "dataset": (data.DatasetLoader,),
@@ -337,15 +338,6 @@ def _stock(kind: str, cls: type, given: Mapping[str, Any]) -> StockStrategy:
     return StockStrategy(kind=kind, fields=given)
 
 
-def kind_of(component: object) -> str:
-    """The kind that a component would have in YAML."""
-    if isinstance(component, StockStrategy):
-        return component.kind
-    module, name = type(component).__module__, type(component).__qualname__
-    package, _, kind = module.rpartition(".")
-    return kind if package in FAMILIES.values() and not kind.startswith("_") else f"{module}:{name}"
-
-
 def dump(component: Any) -> dict[str, Any]:
     """The mapping that builds this component, every default written out.
 
@@ -366,25 +358,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
     return {key: plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
-
-
-def nested(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every component in a value with its path: the value itself, and what its fields, items and mappings hold.
-
-    >>> sampler = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
-    >>> [(where, kind_of(part)) for where, part in nested(sampler, "sampler")]
-    [('sampler', 'dropout'), ('sampler.sampler', 'everyone')]
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        yield path, value
-        for item in fields(value):
-            yield from nested(getattr(value, item.name), f"{path}.{item.name}")
-    elif isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from nested(one, f"{path}.{key}")
-    elif isinstance(value, (tuple, list, set, frozenset)):
-        for position, one in enumerate(value):
-            yield from nested(one, f"{path}[{position}]")
 
 
 def explain(cls: type) -> dict[str, str]:

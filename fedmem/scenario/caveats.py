@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts import families
 from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
 
@@ -44,9 +45,9 @@ def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
 def _foreign_rows(partition: Any, audited: bool, central: str | None) -> Iterator[str]:
     """Rows of the reserve are drawn from all owners: they are no ordinary rows of a client that holds one owner's."""
     # where one model is trained on the rows of all owners, a row of any owner is an ordinary one
-    if audited and central is None and any(getattr(part, "by_owner", False) for _, part in catalogue.nested(partition)):
+    if audited and central is None and any(getattr(part, "by_owner", False) for _, part in families.nested(partition)):
         yield (
-            f"partition {catalogue.kind_of(partition)} gives each client the rows of one owner, but real rows among "
+            f"partition {families.kind_of(partition)} gives each client the rows of one owner, but real rows among "
             "audit examples, their controls and their fill-ins are drawn from all owners. So a row that is called "
             "typical is foreign to the client that holds it: its numbers are those of an outlier, and no control for "
             "a client's own rows."

@@ -14,10 +14,10 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from fedmem.contracts.client import PersonalClient, ScheduledClient
+from fedmem.contracts.families import kind_of, nested
 from fedmem.contracts.injection import CanaryInjection
 from fedmem.errors import Problem
 from fedmem.privacy import client_noise, coverage, mechanism_alarms, mechanisms, promised_bounds
-from fedmem.scenario.catalogue import kind_of, nested
 
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:

@@ -46,8 +46,9 @@ from fedmem.privacy.mechanisms import settled
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import Component, build, dump
 from fedmem.scenario.overrides import Origin, override
+from fedmem.scenario.validation import problems_of
 from fedmem.scenario.yaml_source import Source
-from fedmem.wording import choices, problems_of
+from fedmem.wording import choices
 
 RESULTS_VERSION = 5
 """Raised whenever the same scenario would give other numbers than before; part of every id."""

@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, fiel
 
 from fedmem.errors import Problem, ScenarioError
 from fedmem.scenario.scenario import Positive, Slug
+from fedmem.scenario.validation import problems_of
 from fedmem.scenario.yaml_source import read_file, write_flow
 from fedmem.studies.grid import Setting, parse_seeds, parse_vary
-from fedmem.wording import problems_of
 
 
 class _Part(BaseModel):

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmem.contracts.defence import Defence
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.types import Params
 from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import Guard
-from fedmem.scenario.catalogue import kind_of
 from fedmem.seeding import Streams
 from fedmem.training.updates import parted
 
