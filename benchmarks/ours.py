@@ -23,7 +23,7 @@ from fedmem.execution.shard_store import claim
 from fedmem.execution.sharding import train as train_sharded
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Save
-from fedmem.training import stacked
+from fedmem.training import executor
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "W1": workloads.perceptron,
@@ -118,7 +118,7 @@ def _counted() -> Iterator[list[float]]:
 
     own = [
         (kind, name, vars(kind)[name])
-        for kind in (stacked.Executor, *stacked.Executor.__subclasses__())
+        for kind in (executor.Executor, *executor.Executor.__subclasses__())
         for name in ("train_all", "attempt_all", "logits")
         if name in vars(kind)
     ]

@@ -17,6 +17,7 @@ from fedmem.engines import lockstep as _lockstep
 from fedmem.execution import bank
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
+from fedmem.observation import observer
 from fedmem.training import client_work, stacked
 from strategies import fedavg
 
@@ -38,7 +39,7 @@ PARTS: list[Part] = [
     ("logits of the models looked at", stacked.Stacked, "logits"),
     ("margins, ranks and quantiles", bank, "evidence_of"),
     ("margins, ranks and quantiles", bank, "rank_of"),
-    ("probes", bank._Observer, "_probe"),
+    ("probes", observer._Observer, "_probe"),
 ]
 
 

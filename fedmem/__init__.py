@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fedmem.execution.run import run as run
     from fedmem.observation.observed import Observed as Observed
     from fedmem.results.read import read as read
-    from fedmem.scenario.scenario import load_scenario as load_scenario
+    from fedmem.scenario.loading import load_scenario as load_scenario
     from fedmem.studies.compare import compare as compare
     from fedmem.studies.sweep import sweep as sweep
 

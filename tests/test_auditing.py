@@ -14,14 +14,11 @@ from fedmem.privacy.epsilon_bounds import (
     epsilon_by_split,
     epsilon_of_counts,
     epsilon_over_thresholds,
-    gaussian_estimate,
     guess,
-    normal_epsilon,
     one_run,
-    one_shot,
     permitted,
-    two_shots,
 )
+from fedmem.privacy.epsilon_estimates import gaussian_estimate, normal_epsilon, one_shot, two_shots
 from fedmem.privacy.guarantee import Guarantee
 
 RECORD = Audited(unit="record", adjacency="add_remove")

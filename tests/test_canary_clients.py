@@ -25,10 +25,12 @@ from fedmem.federation.build import build
 from fedmem.privacy.accounting import Releases
 from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.canary_clients import CanaryClients, flat
-from fedmem.privacy.epsilon_bounds import Audited, one_shot, permitted, two_shots
+from fedmem.privacy.epsilon_bounds import Audited, permitted
+from fedmem.privacy.epsilon_estimates import one_shot, two_shots
 from fedmem.probes.canary_clients import DirectionAudit
 from fedmem.reporting.privacy_sections import sections as privacy_sections
-from fedmem.reporting.summary import Summary, sections
+from fedmem.reporting.sections import sections
+from fedmem.reporting.summary import Summary
 from fedmem.scenario.scenario import RESULTS_VERSION
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping

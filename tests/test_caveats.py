@@ -19,7 +19,8 @@ from fedmem.contracts.types import IntArray
 from fedmem.federation.build import build
 from fedmem.federation.build import load as load_data
 from fedmem.partitions.iid import IID
-from fedmem.reporting.page import report, table
+from fedmem.reporting.page import report
+from fedmem.reporting.table import table
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.caveats import caveats, caveats_of_stored

@@ -16,7 +16,7 @@ from fedmem.errors import ScenarioError
 from fedmem.execution.run import run
 from fedmem.federation.build import build
 from fedmem.training.client_work import LocalWork
-from fedmem.training.stacked import OneByOne
+from fedmem.training.one_by_one import OneByOne
 from tests.tiny import TINY, tiny
 
 FEDERATED: dict[str, Any] = {

@@ -19,10 +19,10 @@ from fedmem.cli.main import app
 from fedmem.cli.progress import Progress
 from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
-from fedmem.reporting.summary import alarms
+from fedmem.reporting.sections import alarms
 from fedmem.scenario import catalogue, describe, yaml_source
+from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
-from fedmem.scenario.scenario import parse_scenario
 from tests.tiny import TINY
 
 SMALL = """\

@@ -20,7 +20,8 @@ from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.observation.evidence import losses, margins_of
 from fedmem.scenario import catalogue
-from fedmem.training.stacked import LocalWork, OneByOne
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import LocalWork
 from tests.engines.test_seams import same, watched
 from tests.tiny import tiny
 

@@ -28,9 +28,10 @@ from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
 from fedmem.studies import compare as comparing
 from fedmem.studies.compare import Compared, compare
-from fedmem.studies.comparison import Comparison, Series
+from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import mean_of
 from fedmem.studies.figures import drawn, slug
+from fedmem.studies.quantities import Series
 from fedmem.studies.report import Table, best, page
 from tests.tiny import tiny
 

@@ -13,8 +13,9 @@ import fedmem
 from fedmem.contracts.measurement import FINAL
 from fedmem.contracts.types import FloatArray
 from fedmem.execution.run import run
-from fedmem.reporting.summary import Measure
-from fedmem.studies.comparison import Comparison, Quantity, Series, _short_title
+from fedmem.reporting.measures import Measure
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.quantities import Quantity, Series, _short_title
 from tests.tiny import tiny
 
 SEEDS = 6

@@ -18,8 +18,9 @@ from fedmem.contracts.sampler import History
 from fedmem.contracts.types import Params
 from fedmem.errors import ScenarioError
 from fedmem.execution.run import run
-from fedmem.privacy import coverage, mechanisms
-from fedmem.reporting.page import report, table
+from fedmem.privacy import coverage, spending
+from fedmem.reporting.page import report
+from fedmem.reporting.table import table
 from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
@@ -313,9 +314,9 @@ def test_what_reads_updates_alone_is_accepted() -> None:
     blind = {"kind": "tests.test_coverage:Blind"}
     own = {"sampler": {"kind": "update_aware", "size": 2}, "roster": "own", "observe": {"levels": ["global"]}}
     for changes in ({"strategy": blind}, {"strategy": UNIFORM, **own}):
-        (one,) = mechanisms.of_scenario(local(**changes))
+        (one,) = spending.of_scenario(local(**changes))
         assert one.same_rows == ("sampler" in changes)
-    assert "number of rows" not in mechanisms.of_scenario(local(strategy=UNIFORM))[0].covers.split(";")[0]
+    assert "number of rows" not in spending.of_scenario(local(strategy=UNIFORM))[0].covers.split(";")[0]
 
 
 @pytest.mark.parametrize(
@@ -328,7 +329,7 @@ def test_what_reads_updates_alone_is_accepted() -> None:
     ],
 )
 def test_exact_numbers_of_rows_restrict_the_guarantee(changes, reader) -> None:
-    (one,) = mechanisms.of_scenario(local(**changes))
+    (one,) = spending.of_scenario(local(**changes))
     assert one.same_rows
     assert f"between clients with the same number of rows, because {reader} reads that number" in one.covers
     assert one.against == "the updates that clients send"

@@ -19,7 +19,8 @@ from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.training.defended_updates import Outgoing, Place
-from fedmem.training.stacked import LocalWork, OneByOne, Stacked
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import LocalWork, Stacked
 from tests.engines.test_seams import Everything, watched
 from tests.tiny import tiny
 

@@ -18,7 +18,7 @@ from fedmem.engines._flower import in_process
 from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
-from fedmem.privacy import mechanisms
+from fedmem.privacy import spending
 from fedmem.privacy.accounting import gaussian_epsilon, promise
 from strategies._tree import moved_by_one
 from strategies.dp_fedavg import PrivateAveraging
@@ -198,7 +198,7 @@ def private(**changes: Any) -> Any:
 
 
 def only(scenario: Any) -> Any:
-    (one,) = mechanisms.of_scenario(scenario)
+    (one,) = spending.of_scenario(scenario)
     return one
 
 
@@ -263,7 +263,7 @@ def test_epsilon_by_round_and_by_turns() -> None:
         for run in (0, 1)
     ]
     bank: Any = type("Bank", (), {"participation": parts})
-    rows = list(mechanisms.measured(scenario, bank))
+    rows = list(spending.measured(scenario, bank))
     by_round = {row.round: row.reading for row in rows if row.client == EVERYWHERE}
     assert {number: reading.n for number, reading in by_round.items()} == {2: 2, 4: 4, 6: 6, 8: 8}
     values = [reading.value for _, reading in sorted(by_round.items())]
@@ -274,7 +274,7 @@ def test_epsilon_by_round_and_by_turns() -> None:
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 1}
     assert own[2].value == pytest.approx(gaussian_epsilon(2.0, 1e-5))
     assert own[2].value < own[0].value == by_round[8].value
-    told = mechanisms.spent(scenario, bank)
+    told = spending.spent(scenario, bank)
     assert told is not None
     assert (told["mechanisms"][0]["releases"], told["mechanisms"][0]["pause"]) == (8, 5)
 

@@ -25,12 +25,13 @@ from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
-from fedmem.privacy import mechanisms
+from fedmem.privacy import spending
 from fedmem.privacy.accounting import Releases, epsilon_of_spent, promise
 from fedmem.seeding import Streams
 from fedmem.training.client_work import Task
+from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import NOISE, SPENT, ClippedSums, Layers, Noise, clipped_sums
-from fedmem.training.stacked import OneByOne, Stacked
+from fedmem.training.stacked import Stacked
 from fedmem.training.worker_pool import Spread
 from tests.tiny import tiny
 
@@ -254,23 +255,23 @@ def test_each_client_promises_what_its_rows_allow() -> None:
         for run in (0, 1)
     ]
     bank: Any = SimpleNamespace(participation=parts)
-    found = {client: one.releases for client, one in mechanisms.of_records(scenario, bank, 4).items()}
+    found = {client: one.releases for client, one in spending.of_records(scenario, bank, 4).items()}
     assert {client: (one.rate, one.count) for client, one in found.items()} == {0: (0.1, 6), 1: (0.5, 6), 2: (0.2, 3)}
     assert found[1] == Releases(
         noise_multiplier=1.0, sampling="poisson", rate=0.5, count=6, delta=1e-4, unit="record", adjacency="zero_out"
     )
-    told = mechanisms.spent(scenario, bank)
+    told = spending.spent(scenario, bank)
     assert told is not None
     assert told["mechanisms"][0]["epsilon"] == promise(found[1]).epsilon
-    assert told["says"] == mechanisms.SAYS
+    assert told["says"] == spending.SAYS
     large = tiny(client=SGD, runs=2, privacy={"delta": 1 / 30})
-    said = mechanisms.spent(large, bank)
+    said = spending.spent(large, bank)
     assert said is not None
     assert "not less than one over the rows of 2 of 3 clients" in said["says"]
     assert "less than 1 / 60 = 0.017" in said["says"]
-    rows = [row.reading.value for row in mechanisms.measured(scenario, bank) if row.client == 1]
+    rows = [row.reading.value for row in spending.measured(scenario, bank) if row.client == 1]
     assert rows == [promise(found[1]).epsilon]
-    assert not mechanisms.of_records(tiny(), bank, 4)
+    assert not spending.of_records(tiny(), bank, 4)
 
 
 def test_noise_is_that_of_the_streams() -> None:
@@ -477,7 +478,7 @@ def test_clients_of_texts_hide_their_windows(model: Any) -> None:
         )
         federation = build(scenario)
         found.append(simulate(scenario, federation))
-        told = mechanisms.spent(scenario, found[-1].bank)
+        told = spending.spent(scenario, found[-1].bank)
         assert told is not None
         (one,) = told["mechanisms"]
         smallest = min(len(federation.rows(0, client, 1)) for client in (0, 1))

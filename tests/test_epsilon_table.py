@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.evidence import Participation
-from fedmem.privacy import mechanisms
+from fedmem.privacy import spending
 from fedmem.privacy.accounting import Releases, promise
 from tests.neighbours import epsilon_at_least, opposed, turned
 from tests.tiny import tiny
@@ -127,7 +127,7 @@ def test_the_printed_epsilon_lies_between_explicit_pairs_and_the_exact_value(
 def epsilon_of(**changes):
     """What a scenario of five clients and four rounds says at its end, of its strategy or of its clients."""
     scenario = tiny(**{"injections": [], **changes})
-    (one,) = mechanisms.of_scenario(scenario)
+    (one,) = spending.of_scenario(scenario)
     return scenario, promise(one.releases).epsilon
 
 
@@ -191,7 +191,7 @@ def test_records_print_what_explicit_batches_have(adjacency, neighbours):
     chosen = {} if adjacency is None else {"privacy": {"adjacency": adjacency}}
     scenario = tiny(client=client, **chosen)
     there = [Participation(run=0, round=round, client=0, num_examples=20, failed=False) for round in (1, 3, 4)]
-    found = mechanisms.of_records(scenario, type("Bank", (), {"participation": there}), scenario.rounds)
+    found = spending.of_records(scenario, type("Bank", (), {"participation": there}), scenario.rounds)
     printed = promise(found[0].releases).epsilon
     least = truth([neighbours], 2.0, 6, scenario.privacy.delta, printed)
     assert least <= printed <= EXACT * least

@@ -15,7 +15,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.types import Params
 from fedmem.observation.evidence import _answers, _count, evidence_of, losses, margins, margins_of, rank_of
-from fedmem.training.stacked import OneByOne
+from fedmem.training.one_by_one import OneByOne
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,7 +17,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.types import IntArray
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.federation import build
+from fedmem.federation import build, layout
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.poison import Poison
 from fedmem.injections.random_pattern import RandomPattern
@@ -326,13 +326,13 @@ def test_a_further_injection_leaves_the_coins_of_the_others_alone() -> None:
 
 @pytest.mark.parametrize("runs", [2, 4, 32])
 def test_coins_are_balanced_in_every_column(runs: int) -> None:
-    coins = build._flip(runs, 50, stream(0, "coins"))
+    coins = layout._flip(runs, 50, stream(0, "coins"))
     assert coins.dtype == np.bool_
     assert coins.sum(0).tolist() == [runs // 2] * 50
 
 
 def test_coins_of_one_run_are_fair() -> None:
-    coins = build._flip(1, 4000, stream(0, "coins"))
+    coins = layout._flip(1, 4000, stream(0, "coins"))
     assert coins.shape == (1, 4000)
     assert stats.binomtest(int(coins.sum()), 4000, 0.5).pvalue > 1e-3
     assert stats.binomtest(int(coins.sum()), 4000, 0.45).pvalue < 1e-3
@@ -340,7 +340,7 @@ def test_coins_of_one_run_are_fair() -> None:
 
 @pytest.mark.statistical
 def test_coins_are_uniform_over_balanced_columns_and_independent_over_examples() -> None:
-    coins = build._flip(4, 60000, stream(0, "coins"))
+    coins = layout._flip(4, 60000, stream(0, "coins"))
     halves = [set(pair) for pair in combinations(range(4), 2)]
     counts = np.array([sum(set(np.flatnonzero(column)) == half for column in coins.T) for half in halves])
     assert stats.chisquare(counts).pvalue > 1e-3

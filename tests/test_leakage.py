@@ -33,7 +33,8 @@ from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._galleries import Gallery
 from fedmem.probes._victims import score
 from fedmem.probes.leakage import Leakage
-from fedmem.reporting.summary import Summary, sections
+from fedmem.reporting.sections import sections
+from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from tests.lab import Lab, digits, federation, gradient_of, transition
 from tests.tiny import tiny

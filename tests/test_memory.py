@@ -18,7 +18,7 @@ from fedmem.execution.memory_plan import Needs, Room, needs_of, passed, phases, 
 from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation.roster import Cohorts
-from fedmem.scenario.scenario import load_scenario, parse_scenario
+from fedmem.scenario.loading import load_scenario, parse_scenario
 from tests.tiny import tiny
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"

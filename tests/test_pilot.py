@@ -22,7 +22,7 @@ from fedmem.execution.shard_store import Shards, place_of
 from fedmem.federation.build import build
 from fedmem.federation.roster import Roster, rosters
 from fedmem.processes import can_fork
-from fedmem.reporting.page import table
+from fedmem.reporting.table import table
 from fedmem.scenario.scenario import Scenario
 from tests.test_sharded import SMALL, Stopping, written
 from tests.tiny import tiny

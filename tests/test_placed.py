@@ -13,7 +13,7 @@ from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation.build import build
 from fedmem.injections.typical import Typical
 from fedmem.scenario import catalogue
-from fedmem.scenario.scenario import parse_scenario
+from fedmem.scenario.loading import parse_scenario
 
 
 def people(count: int) -> list[ClientData]:

@@ -16,7 +16,8 @@ from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation import roster
 from fedmem.scenario.catalogue import kinds
-from fedmem.training.stacked import OneByOne, Stacked
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import Stacked
 from tests.tiny import TINY, sampled, tiny
 
 CANARIES = TINY["injections"][0]

@@ -15,7 +15,7 @@ from fedmem.execution.positive_control import METRIC, without_noise
 from fedmem.execution.run import measure, run
 from fedmem.federation.build import build
 from fedmem.reporting.privacy_sections import audits
-from fedmem.scenario.scenario import load_scenario
+from fedmem.scenario.loading import load_scenario
 from tests.broken_mechanisms import broken
 from tests.tiny import tiny
 

@@ -20,12 +20,12 @@ from fedmem.contracts.measurement import EVERYWHERE, FINAL
 from fedmem.contracts.sampler import History
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.execution.run import measure, run
-from fedmem.privacy import mechanisms
+from fedmem.privacy import mechanisms, spending
 from fedmem.privacy.accounting import Releases, gaussian_epsilon, promise
 from fedmem.privacy.epsilon_bounds import Audited, permitted
-from fedmem.reporting.page import table
+from fedmem.reporting.measures import TERMS
 from fedmem.reporting.privacy_sections import _epsilon
-from fedmem.reporting.summary import TERMS
+from fedmem.reporting.table import table
 from fedmem.samplers.availability import Availability
 from fedmem.samplers.by_size import BySize
 from fedmem.samplers.cyclic import Cyclic
@@ -34,7 +34,8 @@ from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
-from fedmem.scenario.scenario import Privacy, parse_scenario
+from fedmem.scenario.loading import parse_scenario
+from fedmem.scenario.scenario import Privacy
 from strategies._rule import Round
 from strategies.dp_adaptive import AdaptiveClipping
 from strategies.dp_fedavg import PrivateAveraging
@@ -51,7 +52,7 @@ def private(**changes: Any) -> Any:
 
 
 def only(scenario: Any) -> Releases:
-    (one,) = mechanisms.of_scenario(scenario)
+    (one,) = spending.of_scenario(scenario)
     return one.releases
 
 
@@ -72,8 +73,8 @@ def test_samplers_are_credited_with_what_is_proven(sampler, cohort, sampling, ra
 
 def test_the_neighbours_asked_for():
     assert only(private(privacy={"adjacency": "replace"})).adjacency == "replace"
-    assert not mechanisms.of_scenario(tiny())
-    assert mechanisms.spent(tiny(), type("Bank", (), {"participation": []})) is None
+    assert not spending.of_scenario(tiny())
+    assert spending.spent(tiny(), type("Bank", (), {"participation": []})) is None
 
 
 def test_noise_on_bits_that_is_too_little_for_the_target_is_told():
@@ -244,7 +245,7 @@ def test_a_sampler_of_ones_own_is_credited_only_where_it_declares_what_it_reads(
     assert (found.sampling, found.rate, found.count) == ("everyone", 1.0, 4)
     assert only(private(sampler={"kind": "tests.toys:Outspoken"}, strategy=tree)).sampling == "tree"
     # without noise nothing is promised, so anything goes
-    assert not mechanisms.of_scenario(private(sampler={"kind": "tests.toys:Silent"}, strategy={"kind": "fedavg"}))
+    assert not spending.of_scenario(private(sampler={"kind": "tests.toys:Silent"}, strategy={"kind": "fedavg"}))
 
 
 @pytest.mark.parametrize(
@@ -272,8 +273,8 @@ def test_clients_that_add_noise_themselves_hide_from_the_server():
         promise(replace(found, adjacency="add_remove", noise_multiplier=1.5)).epsilon
     )
     # noise without a clip before it bounds nothing
-    assert not mechanisms.of_scenario(tiny(defences=defences[1:]))
-    assert not mechanisms.of_scenario(tiny(defences=defences[:1]))
+    assert not spending.of_scenario(tiny(defences=defences[1:]))
+    assert not spending.of_scenario(tiny(defences=defences[:1]))
 
 
 def test_without_credit_each_client_pays_for_its_own_rounds():
@@ -285,7 +286,7 @@ def test_without_credit_each_client_pays_for_its_own_rounds():
         for run in (0, 1)
     ]
     bank = type("Bank", (), {"participation": parts})
-    rows = list(mechanisms.measured(scenario, bank))
+    rows = list(spending.measured(scenario, bank))
     own = {row.client: row.reading for row in rows if row.round == FINAL}
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 2, 3: 1, 4: 1}
     one = promise(replace(only(scenario), count=1)).epsilon

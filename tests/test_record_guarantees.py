@@ -12,7 +12,7 @@ from fedmem.clients.dp_sgd import PrivateSgd
 from fedmem.contracts.evidence import Participation
 from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import ComponentError, ScenarioError
-from fedmem.privacy import mechanisms, promised_bounds
+from fedmem.privacy import promised_bounds, spending
 from fedmem.privacy.accounting import promise
 from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.reporting.cells import Section
@@ -41,7 +41,7 @@ def printed(scenario: Any, rows: int) -> float:
     """What a run of the scenario prints for a client with so many rows."""
     parts = [Participation(run=0, round=1, client=0, num_examples=rows, failed=False)]
     bank: Any = SimpleNamespace(participation=parts)
-    told = mechanisms.spent(scenario, bank)
+    told = spending.spent(scenario, bank)
     assert told is not None
     return float(told["mechanisms"][0]["epsilon"])
 
@@ -104,11 +104,11 @@ def test_no_permitted_setting_prints_less_than_the_truth(rows, batch, noise, ste
 
 def test_records_are_zeroed_out_unless_something_else_is_asked_for():
     """Also beside noise at the server, whose own default stays."""
-    assert mechanisms.record_neighbours(private(20, 1.0, 2)) == "zero_out"
-    assert mechanisms.record_neighbours(private(20, 1.0, 2, "replace")) == "replace"
+    assert spending.record_neighbours(private(20, 1.0, 2)) == "zero_out"
+    assert spending.record_neighbours(private(20, 1.0, 2, "replace")) == "replace"
     both = private(20, 1.0, 2, strategy={"kind": "dp_fedavg", "cohort": 2.5}, sampler={"kind": "poisson", "rate": 0.5})
-    (server,) = mechanisms.of_scenario(both)
-    assert (server.releases.adjacency, mechanisms.record_neighbours(both)) == ("add_remove", "zero_out")
+    (server,) = spending.of_scenario(both)
+    assert (server.releases.adjacency, spending.record_neighbours(both)) == ("add_remove", "zero_out")
 
 
 def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records():
@@ -120,7 +120,7 @@ def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records():
     # a guarantee to clients covers it: a client with one record less has other data
     whole = {"strategy": {"kind": "dp_fedavg", "cohort": 2.5}, "sampler": {"kind": "poisson", "rate": 0.5}}
     private(20, 1.0, 2, injections=CANARIES, estimators=[ALARM], exclusion="remove", **whole)
-    releases = next(iter(mechanisms.of_records(private(20, 1.0, 2), _bank(), 1).values())).releases
+    releases = next(iter(spending.of_records(private(20, 1.0, 2), _bank(), 1).values())).releases
     with pytest.raises(ComponentError, match="audit with exclusion: replace"):
         permitted(Audited(unit="record", adjacency="add_remove"), releases)
     assert permitted(Audited(unit="record", adjacency="replace"), releases).epsilon > promise(releases).epsilon

@@ -16,7 +16,7 @@ from fedmem.execution.run import folder_of, measure, run, settled
 from fedmem.federation.build import build
 from fedmem.privacy import record_level
 from fedmem.privacy.accounting import promise
-from fedmem.scenario.scenario import parse_scenario
+from fedmem.scenario.loading import parse_scenario
 from tests.tiny import tiny
 
 OPEN = {"kind": "dp_sgd", "lr": 0.3, "batch_size": 6, "epochs": 1, "noise_multiplier": None}

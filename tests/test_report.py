@@ -17,10 +17,14 @@ from fedmem.contracts.measurement import FINAL, Measurement, Reading
 from fedmem.errors import RunError
 from fedmem.reporting.cells import Value, number
 from fedmem.reporting.drawing import Picture
-from fedmem.reporting.page import MEANING, NO_LIMIT, report, table
-from fedmem.reporting.summary import Summary, sections
-from fedmem.results.read import read, replace_measurements
-from fedmem.studies.comparison import _quantities
+from fedmem.reporting.measures import MEANING
+from fedmem.reporting.page import report
+from fedmem.reporting.sections import sections
+from fedmem.reporting.summary import Summary
+from fedmem.reporting.table import NO_LIMIT, table
+from fedmem.results.read import read
+from fedmem.results.write import replace_measurements
+from fedmem.studies.quantities import _quantities
 from tests.test_results import bank, write
 
 KINDS = ("pattern", "typical-own")

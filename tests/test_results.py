@@ -25,16 +25,9 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
 from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import FolderError, RunError
-from fedmem.results.read import (
-    RESULTS_SCHEMA,
-    check_place,
-    is_finished,
-    read,
-    read_bank,
-    replace_measurements,
-    write_run,
-    writing,
-)
+from fedmem.results.folder import check_place, is_finished, writing
+from fedmem.results.read import RESULTS_SCHEMA, read, read_bank
+from fedmem.results.write import replace_measurements, write_run
 
 FEDERATION: Any = SimpleNamespace(num_clients=3, num_classes=3, counts={"test": 5, "base": np.int64(7)})
 
@@ -227,7 +220,7 @@ def test_an_interruption_leaves_no_trace_and_keeps_the_old_run(
         raise error
 
     write(tmp_path / "a")
-    monkeypatch.setattr("fedmem.results.read._write_manifest", interrupt)
+    monkeypatch.setattr("fedmem.results.write._write_manifest", interrupt)
     with pytest.raises(type(error)):
         write(tmp_path / "new" / "b")
     with pytest.raises(type(error)):
@@ -253,7 +246,7 @@ def stop(*_):
     print("nearly", flush=True)
     time.sleep(60)
 
-fedmem.results.read._write_manifest = stop
+fedmem.results.write._write_manifest = stop
 write(Path(sys.argv[1]))
 """
 

@@ -20,9 +20,10 @@ from fedmem.reporting.page import report
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from fedmem.studies import tables
-from fedmem.studies.comparison import Comparison, Quantity, Series
+from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import holm
 from fedmem.studies.figures import drawn
+from fedmem.studies.quantities import Quantity, Series
 from fedmem.studies.report import Table, page, saturated
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write

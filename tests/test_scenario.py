@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from fedmem.errors import Problem, ScenarioError
 from fedmem.scenario import yaml_source
-from fedmem.scenario.scenario import Scenario, load_scenario, parse_scenario
+from fedmem.scenario.loading import load_scenario, parse_scenario
+from fedmem.scenario.scenario import Scenario
 
 QUICKSTART = Path(__file__).parent.parent / "scenarios" / "quickstart.yaml"
 

@@ -17,9 +17,10 @@ from fedmem.contracts import families
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.families import FAMILIES, sources
 from fedmem.execution.run import run
-from fedmem.privacy import mechanisms
+from fedmem.privacy import spending
 from fedmem.scenario import catalogue
-from fedmem.scenario.scenario import Scenario, load_scenario
+from fedmem.scenario.loading import load_scenario
+from fedmem.scenario.scenario import Scenario
 from tests.published import idx_images, put_in_cache, said
 
 FOLDER = Path(__file__).resolve().parents[1] / "scenarios"
@@ -200,8 +201,8 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     scenario = smaller(path, data)
     frame = fedmem.read(run(scenario, out=tmp_path / "runs")).measurements
     measured = frame[frame.value.notna()]
-    private = mechanisms.of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)
-    promised = {mechanisms.SOURCE} if private else set()
+    private = spending.of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)
+    promised = {spending.SOURCE} if private else set()
     assert set(measured.source) == {
         *sources(scenario.probes),
         *map(families.kind_of, scenario.estimators),

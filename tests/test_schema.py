@@ -12,8 +12,9 @@ from fedmem.cli.main import app
 from fedmem.contracts.families import FAMILIES
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.json_schema import scenario_schema, text_of_schema
+from fedmem.scenario.loading import load_scenario, parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
-from fedmem.scenario.scenario import Scenario, load_scenario, parse_scenario
+from fedmem.scenario.scenario import Scenario
 from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,9 @@ from fedmem.contracts.types import Params
 from fedmem.modalities.loss import example_losses, mean_loss
 from fedmem.observation.evidence import evidence_of, losses, rank_of
 from fedmem.results.tables import evidence_rows, read_evidence, write_readings
-from fedmem.training.stacked import Executor, OneByOne, Stacked, Task
+from fedmem.training.executor import Executor
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import Stacked, Task
 
 V, L = 5, 6
 

@@ -12,7 +12,8 @@ from torch import nn
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import Params
-from fedmem.training.stacked import OneByOne, Stacked, Task, Trained
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import Stacked, Task, Trained
 
 
 def network() -> nn.Module:

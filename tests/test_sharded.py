@@ -27,7 +27,8 @@ from fedmem.execution.shard_store import Dropped, divide, kept_runs, place_of
 from fedmem.execution.sharding import Ledger, train_all
 from fedmem.processes import Alone, Tell, can_fork
 from fedmem.scenario.scenario import Scenario
-from fedmem.training.stacked import OneByOne, Work
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import Work
 from tests.tiny import tiny
 
 needs_forks = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")

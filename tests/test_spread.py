@@ -21,7 +21,8 @@ from fedmem.errors import RunError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
-from fedmem.training.stacked import Done, LocalWork, OneByOne, Work
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import Done, LocalWork, Work
 from fedmem.training.worker_pool import ROOM, Spread
 from tests.tiny import tiny
 from tests.toys import Secretive

@@ -9,7 +9,8 @@ import pytest
 
 from fedmem.contracts.measurement import Measurement
 from fedmem.reporting.page import report
-from fedmem.reporting.summary import Summary, sections
+from fedmem.reporting.sections import sections
+from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from tests.test_report import SCENARIO, printed, row
 from tests.test_results import bank, write

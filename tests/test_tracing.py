@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmem.training.tracing import Tape, Traced
+from fedmem.training.tape import Tape
+from fedmem.training.tracing import Traced
 
 
 def busy(given: dict[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:

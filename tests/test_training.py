@@ -18,7 +18,8 @@ from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import Params
 from fedmem.federation.build import build
-from fedmem.training.stacked import STACK_BYTES, LocalWork, OneByOne, Stacked, Task, _of_labels
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import STACK_BYTES, LocalWork, Stacked, Task, _of_labels
 from tests.tiny import tiny
 from tests.toys import Carrying
 

@@ -16,7 +16,8 @@ from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.language_model import causal
 from fedmem.models.transformer import Transformer
-from fedmem.training.stacked import OneByOne, Stacked, Task
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import Stacked, Task
 
 VOCABULARY, LENGTH = 11, 9
 

@@ -21,7 +21,7 @@ from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.plan import plan
 from fedmem.execution.run import run
 from fedmem.guards.guarding import PartError
-from fedmem.results.read import finished
+from fedmem.results.folder import finished
 from tests import bad_parts
 from tests.bad_parts import CAUSES
 from tests.tiny import tiny

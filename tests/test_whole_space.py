@@ -19,7 +19,7 @@ from fedmem.modalities.text.prefix_tree import Scored
 from fedmem.modalities.text.windows import told
 from fedmem.observation import evidence
 from fedmem.observation.evidence import evidence_of, rank_of
-from fedmem.training.stacked import OneByOne
+from fedmem.training.one_by_one import OneByOne
 from tests.lab import Lab
 from tests.language import RUNS, VOCABULARY, Recurrent, digits, example, text_federation
 

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from fedmem.scenario.catalogue import field_names, load
-from fedmem.scenario.scenario import Scenario, parse_scenario
+from fedmem.scenario.loading import parse_scenario
+from fedmem.scenario.scenario import Scenario
 
 TINY: dict[str, Any] = {
     "name": "tiny",

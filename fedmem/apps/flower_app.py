@@ -20,7 +20,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedmem.engines._client import client_app
 from fedmem.engines.flower import joined
 from fedmem.execution.run import run
-from fedmem.scenario.scenario import load_scenario
+from fedmem.scenario.loading import load_scenario
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario

@@ -64,7 +64,7 @@ class Watch:
         on_error: OnError = "raise",
     ) -> None:
         from fedmem.clients.sgd import Sgd
-        from fedmem.training.stacked import OneByOne
+        from fedmem.training.one_by_one import OneByOne
 
         self.on_error = checked_on_error(on_error)
         self._model = model

@@ -21,8 +21,8 @@ from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.processes import cores, lend
 from fedmem.reporting.drawing import Picture, sheet
+from fedmem.results.folder import check_place, writing
 from fedmem.results.provenance import versions
-from fedmem.results.read import check_place, writing
 from fedmem.scenario import catalogue
 from fedmem.scenario.overrides import Origin, override
 

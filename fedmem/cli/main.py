@@ -165,8 +165,8 @@ def run(
         from fedmem.execution.run import folder_of
         from fedmem.execution.run import run as run_scenario
         from fedmem.execution.shard_store import kept_runs
-        from fedmem.results.read import finished
-        from fedmem.scenario.scenario import load_scenario
+        from fedmem.results.folder import finished
+        from fedmem.scenario.loading import load_scenario
 
         scenario = load_scenario(file, [*(overrides or ()), *given])
         folder = folder_of(scenario, out)
@@ -339,7 +339,8 @@ def _filled(text: str, indent: str) -> str:
 
 def _show_results(folder: Path, *, quiet: bool) -> None:
     """Figures, table, where the files are; exit code 1 if the run raised an alarm."""
-    from fedmem.reporting.page import report, table
+    from fedmem.reporting.page import report
+    from fedmem.reporting.table import table
     from fedmem.results.read import read
 
     page, trouble = None, ""
@@ -367,7 +368,7 @@ def _console() -> Console:
     """Where tables are printed; a pipe or a file has no width that lines could be fitted to."""
     from rich.console import Console
 
-    from fedmem.reporting.page import NO_LIMIT
+    from fedmem.reporting.table import NO_LIMIT
 
     return Console() if sys.stdout.isatty() else Console(width=NO_LIMIT)
 

@@ -32,7 +32,7 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
     from fedmem.execution.run import with_noise
     from fedmem.federation import build as federations
     from fedmem.privacy import record_level
-    from fedmem.scenario.scenario import load_scenario
+    from fedmem.scenario.loading import load_scenario
 
     scenario, data = load_scenario(file, overrides), None
     try:
@@ -108,10 +108,10 @@ def _work(found: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
 def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, str]]:
     """What noise promises after all rounds, and which noise was chosen for a target."""
     from fedmem.contracts.client import PrivateAlgorithm
-    from fedmem.privacy import mechanisms, record_level
+    from fedmem.privacy import record_level, spending
     from fedmem.privacy.accounting import promise
 
-    for one in mechanisms.of_scenario(scenario):
+    for one in spending.of_scenario(scenario):
         target = scenario.privacy.target_epsilon
         chosen = "" if target is None or one.part != "strategy" else f", within privacy.target_epsilon {target:g}"
         yield "privacy", f"{one.part}, against {one.against}: {promise(one.releases)}{chosen}; covers {one.covers}"

@@ -37,11 +37,13 @@ from fedmem.engines._letters import (
 )
 from fedmem.federation import build as federations
 from fedmem.guards.guarding import NOT_OURS, describe
-from fedmem.observation.observed import TRACE, params_of
+from fedmem.observation.flower_round import TRACE
+from fedmem.observation.observed import params_of
 from fedmem.privacy.mechanisms import adds_noise
-from fedmem.scenario.scenario import parse_scenario
+from fedmem.scenario.loading import parse_scenario
 from fedmem.training.defended_updates import Outgoing
-from fedmem.training.stacked import LocalWork, OneByOne, Task
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import LocalWork, Task
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario

@@ -13,7 +13,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.engines._client import fingerprint
 from fedmem.engines._letters import FAILED, WORK, Assignment
 from fedmem.errors import RunError
-from fedmem.observation.observed import TRACE
+from fedmem.observation.flower_round import TRACE
 
 STUCK_SECONDS = 60.0
 """How long the runtime may take beyond the time of its clients, to start its workers for instance."""

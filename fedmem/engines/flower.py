@@ -39,7 +39,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Pilot
 from fedmem.contracts.types import Params
 from fedmem.engines._client import client_app
-from fedmem.engines._flower import FIRST_NODE, in_process, local_record, require_ray, simulation
+from fedmem.engines._flower import FIRST_NODE, in_process, local_record
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import (
     ARRAYS,
@@ -55,10 +55,12 @@ from fedmem.engines._letters import (
     record_of,
 )
 from fedmem.engines._post import Post, cause_of
+from fedmem.engines._simulation import require_ray, simulation
 from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster, rosters
-from fedmem.observation.observed import TRACE, Watcher, not_finite, params_of
+from fedmem.observation.flower_round import TRACE
+from fedmem.observation.observed import Watcher, not_finite, params_of
 from fedmem.processes import cores
 from fedmem.training.client_work import LocalWork, Task, Trained, Work
 from strategies._rule import OFFER

@@ -32,7 +32,7 @@ from fedmem.guards.guarding import Guard, with_trace
 from fedmem.observation.observed import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
 from fedmem.privacy.amplification import canaries_of
 from fedmem.training.client_work import Done, LocalWork, Work, pick, stack
-from fedmem.training.stacked import Executor
+from fedmem.training.executor import Executor
 from strategies._rule import Round, wrong_models
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.engines._flower import in_process
 from fedmem.modalities.text.language_model import CausalModel
-from fedmem.training.stacked import Done, Executor, Work
+from fedmem.training.executor import Executor
+from fedmem.training.stacked import Done, Work
 
 JOINED_BYTES = 1 << 28
 """Inputs of different federations that are copied side by side, at most, so that their clients can share a stack."""

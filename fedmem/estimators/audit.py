@@ -13,15 +13,8 @@ import numpy as np
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measurement import FINAL, Level, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
-from fedmem.privacy.epsilon_bounds import (
-    Audited,
-    Finding,
-    epsilon_by_split,
-    epsilon_over_thresholds,
-    gaussian_estimate,
-    guess,
-    one_run,
-)
+from fedmem.privacy.epsilon_bounds import Audited, Finding, epsilon_by_split, epsilon_over_thresholds, guess, one_run
+from fedmem.privacy.epsilon_estimates import gaussian_estimate
 from fedmem.seeding import stream
 
 

@@ -10,15 +10,6 @@ from fedmem.processes import can_fork, cores
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
-STACK_BYTES = 2 << 20
-"""Parameters that are stacked at once unless memory is short: a few megabytes stay in the cache of a core."""
-
-FORWARD_ROWS = 1 << 14
-"""Rows times models in one forward pass unless memory is short: more are no faster, since they leave the cache."""
-
-MODELS_AT_ONCE = 32
-"""Models whose outputs are held at the same time, at most."""
-
 
 SPLIT = 5000
 """Client trainings from which on the runs of a bank are divided so that every worker has some, even if one shard could

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fedmem.execution.memory_plan import Room
     from fedmem.processes import Crew, Tell
     from fedmem.scenario.scenario import Scenario
-    from fedmem.training.stacked import Executor
+    from fedmem.training.executor import Executor
 
 TOGETHER = 64
 """Runs of several scenarios that advance together, at most: stacks are full by then, and a kill undoes little."""
@@ -99,7 +99,7 @@ def run_all(
     """
     from fedmem.execution.auto import workers_of
     from fedmem.processes import Alone, Died, Forks, can_fork
-    from fedmem.results.read import check_place, is_finished
+    from fedmem.results.folder import check_place, is_finished
 
     folders = [folder_of(scenario, out) for scenario in scenarios]
     there = [i for i, folder in enumerate(folders) if is_finished(folder) and not force]
@@ -245,7 +245,7 @@ def _work_off(banks: Sequence[tuple[int, ...]], crew: Crew, workers: int, tell: 
 def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, tell: Tell) -> None:
     """Run the scenarios of one bank."""
     from fedmem.engines.together import Member, in_company
-    from fedmem.execution.bank import executor_of
+    from fedmem.execution.executors import executor_of
     from fedmem.execution.memory_plan import cut_of
 
     federations: dict[str, Federation] = {}
@@ -276,7 +276,7 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
 
 def _executor(scenario: Scenario, federation: Federation, store: Examples) -> Executor:
     """What trains the clients of a scenario, and of others like it, on this store."""
-    from fedmem.execution.bank import executor_of
+    from fedmem.execution.executors import executor_of
 
     return executor_of(scenario, replace(federation, store=store))
 
@@ -300,7 +300,7 @@ def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
 def _by_itself(scenario: Scenario, folder: Path, *, force: bool, progress: _Told) -> None:
     """Run one scenario; another process that runs it is waited for, however long it takes."""
     from fedmem.execution.shard_store import wait_for
-    from fedmem.results.read import is_finished
+    from fedmem.results.folder import is_finished
 
     started = time.perf_counter()
     wait_for(folder)

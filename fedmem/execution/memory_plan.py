@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem, ScenarioError
 from fedmem.execution import state_bytes
-from fedmem.execution.auto import FORWARD_ROWS, MODELS_AT_ONCE, SPLIT, STACK_BYTES, is_stacked, server_of, workers_of
+from fedmem.execution.auto import SPLIT, is_stacked, server_of, workers_of
 from fedmem.guards.guarding import Guard
 from fedmem.training.devices import memory_bytes
+from fedmem.training.executor import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import RunError
 from fedmem.execution.auto import server_of
 from fedmem.training.client_work import LocalWork
-from fedmem.training.stacked import Executor
+from fedmem.training.executor import Executor
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation

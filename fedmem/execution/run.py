@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fedmem.contracts.evidence import Simulated
-    from fedmem.execution.bank import Progress
+    from fedmem.contracts.progress import Progress
     from fedmem.execution.shard_store import Shards
     from fedmem.scenario.scenario import Scenario
-    from fedmem.training.stacked import Executor
+    from fedmem.training.executor import Executor
 
 
 def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, progress: Progress | None = None) -> Path:
@@ -43,7 +43,7 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
     Errors: `ScenarioError` where the data cannot hold what is asked for, `RunError` where a client, the strategy or a
     measurement fails, `FolderError` where the results cannot be written.
     """
-    from fedmem.results.read import check_place, is_finished
+    from fedmem.results.folder import check_place, is_finished
 
     with Rescuing():
         scenario = settled(scenario)
@@ -117,8 +117,8 @@ def compute(
     from fedmem.execution.memory_plan import room_of
     from fedmem.execution.shard_store import claim
     from fedmem.privacy import record_level
+    from fedmem.results.folder import is_finished
     from fedmem.results.provenance import provenance_of
-    from fedmem.results.read import is_finished
 
     record_level.require(scenario, federation)
     # read before the training, during which files may change
@@ -185,7 +185,7 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
     from fedmem.execution.bank import simulate
     from fedmem.execution.sharding import Division, train
     from fedmem.reporting.image_sheets import write_sheets
-    from fedmem.results.read import write_run
+    from fedmem.results.write import write_run
     from fedmem.training.stacked import stack
 
     scenario, federation = job.scenario, job.federation
@@ -235,10 +235,11 @@ def measure(path: Path | str) -> Path:
     from fedmem.execution.positive_control import METRIC as CONTROL
     from fedmem.execution.positive_control import told_again
     from fedmem.privacy import promised_bounds
-    from fedmem.privacy.mechanisms import spent
+    from fedmem.privacy.spending import spent
     from fedmem.reporting.image_sheets import write_sheets
-    from fedmem.results.read import read, read_bank, replace_measurements
-    from fedmem.scenario.scenario import load_scenario
+    from fedmem.results.read import read, read_bank
+    from fedmem.results.write import replace_measurements
+    from fedmem.scenario.loading import load_scenario
 
     folder = Path(path)
     stored = read(folder)
@@ -270,14 +271,14 @@ def measure(path: Path | str) -> Path:
 
 def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) -> Sequence[Measurement]:
     from fedmem.estimation.estimates import estimate
-    from fedmem.privacy import mechanisms, promised_bounds
+    from fedmem.privacy import promised_bounds, spending
 
     found = estimate(bank, scenario.estimators, scenario.bootstrap)
     return [
         *found,
         *promised_bounds.compared(scenario, bank, found),
         *promised_bounds.of_canary_clients(scenario, probed),
-        *mechanisms.measured(scenario, bank),
+        *spending.measured(scenario, bank),
         *promised_bounds.bounds(scenario, bank, found),
     ]
 
@@ -287,7 +288,7 @@ def _manifest(
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
     from fedmem.privacy import mechanism_alarms, promised_bounds
-    from fedmem.privacy.mechanisms import spent
+    from fedmem.privacy.spending import spent
     from fedmem.results.provenance import commit, versions
     from fedmem.scenario.caveats import caveats
 

@@ -34,8 +34,9 @@ import numpy as np
 from fedmem.contracts.evidence import Bank, Lost, Simulated
 from fedmem.contracts.sampler import Picked, Pilot
 from fedmem.errors import BusyError, RunError
-from fedmem.results.read import write_params, writing
+from fedmem.results.folder import writing
 from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
+from fedmem.results.write import write_params
 from fedmem.training.stacked import stack
 
 Made = Mapping[str, str]

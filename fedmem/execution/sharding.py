@@ -14,18 +14,20 @@ import torch
 
 from fedmem.contracts.evidence import Bank, Lost, Simulated
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.progress import Progress
 from fedmem.contracts.sampler import Pilot
-from fedmem.execution.bank import Progress, executor_of, gather, pilot_of
+from fedmem.execution.bank import gather, pilot_of
+from fedmem.execution.executors import executor_of
 from fedmem.execution.join_shards import join
 from fedmem.execution.memory_plan import cut_of, room_of
 from fedmem.execution.shard_store import Dropped, Shards, divide, name_of
 from fedmem.processes import Alone, Crew, Forks, Tell
 from fedmem.results.provenance import code, components_of, files_of, modules_of, versions
-from fedmem.training.stacked import Executor
+from fedmem.training.executor import Executor
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
-    from fedmem.training.stacked import Executor
+    from fedmem.training.executor import Executor
 
 _NO_NUMBERS = ("workers", "shard", "memory", "address", "seconds_per_client")
 """Settings of speed that leave the numbers as they are to the last bit."""

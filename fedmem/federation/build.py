@@ -7,29 +7,26 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import FOREVER, AuditSet, Injected, References
-from fedmem.contracts.data import ClientData, Dataset, Examples, FeatureShift, Space
+from fedmem.contracts.data import Dataset, Examples, FeatureShift
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.injection import CanaryInjection
 from fedmem.contracts.ragged import Parts
 from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import BoolArray, IntArray
-from fedmem.contracts.validation import dataset_of, injected_of, parts_of, references_of
+from fedmem.contracts.types import IntArray
+from fedmem.contracts.validation import dataset_of
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation.compatibility import mismatches
-from fedmem.federation.feature_shift import carries, fill_pairs, seen, show, viewers
+from fedmem.federation.feature_shift import fill_pairs, seen, show, viewers
 from fedmem.federation.initial_weights import initialise
+from fedmem.federation.layout import _lay_out, _Plan, _references, _trained
 from fedmem.federation.pilot_draws import led, with_pilot
-from fedmem.federation.row_budget import allot, draw, population_of, shortages, total_copies
+from fedmem.federation.row_budget import allot, shortages
 from fedmem.guards.guarding import Guard
-from fedmem.modalities.text.windows import told
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:
@@ -152,284 +149,10 @@ def require(scenario: Scenario, data: Dataset | None = None) -> None:
         raise ScenarioError([scenario.place(problem) for problem in problems])
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """Who holds what: the outcome of reserving, partitioning and injecting.
-
-    `base` are positions in the training rows, `targets` (n, …) and `labels` (n,) those of these rows, part by part;
-    `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked` says
-    which copies are trained on whatever their coin says. `twins` (copies in all,) are positions in `extra` of fill-ins
-    that an injection made itself, -1 where they come from the reserve.
-    """
-
-    base: Parts
-    targets: IntArray
-    labels: IntArray
-    audit: AuditSet
-    extra: Examples
-    slots: IntArray
-    unmasked: BoolArray
-    twins: IntArray
-    population: Examples
-    spare: Examples
-    space: Space
-
-
-class _Clients(Sequence[ClientData]):
-    """The base rows of each client, copied from the data set when somebody looks at them."""
-
-    def __init__(self, train: Examples, base: Parts) -> None:
-        self._train = train
-        self._base = base
-
-    def __len__(self) -> int:
-        return len(self._base)
-
-    @overload
-    def __getitem__(self, index: int) -> ClientData: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ClientData, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> ClientData | tuple[ClientData, ...]:
-        if isinstance(index, slice):
-            return tuple(self[client] for client in range(*index.indices(len(self))))
-        return ClientData(client=index % len(self), examples=self._train.take(self._base[index]))
-
-
 def load(scenario: Scenario) -> Dataset:
     """The data set, split into train and test."""
     with Guard("dataset", scenario.dataset, "load") as guard:
         return dataset_of(guard, scenario.dataset.load(stream(scenario.seed, "dataset")))
-
-
-def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
-    """Reserve, partition, inject."""
-    found = allot(scenario, data)
-    counts = found.rows
-    population = population_of(scenario, data)
-    rows = np.setdiff1d(np.arange(len(data.train)), population, assume_unique=True)
-    classes: dict[int, Spare] = {}
-    for label, count in found.classes.items():
-        there = rows[data.train.labels[rows] == label]
-        taken = draw(there, min(count, len(there)), stream(scenario.seed, f"spare of class {label}"))
-        classes[label] = Spare(data.train.take(taken))
-        rows = np.setdiff1d(rows, there if label in found.withheld else taken, assume_unique=True)
-    general = counts["audit"] - sum(found.classes.values()) + counts["fill-ins"]
-    reserve = draw(rows, general, stream(scenario.seed, "spare"))
-    rows = np.setdiff1d(rows, reserve, assume_unique=True)
-    with Guard("partition", scenario.partition, "assign") as guard:
-        assigned = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
-        held = assigned if isinstance(assigned, Parts) else Parts.of(parts_of(guard, assigned))
-    given = np.sort(held.rows)
-    wanted = np.intersect1d(given, rows) if getattr(scenario.partition, "leave_out", False) else rows
-    if len(held) != scenario.clients or not np.array_equal(given, wanted):
-        raise ComponentError(
-            "partition",
-            f"gave {len(held)} clients {len(given)} rows, {len(np.unique(given))} of them different, "
-            f"but {scenario.clients} clients must hold each of {len(rows)} rows once",
-        )
-    base, spare, space = _Clients(data.train, held), Spare(data.train.take(reserve)), Space.of(data)
-    planned = [
-        _planned(scenario, i, base, classes.get(getattr(injection, "reserved_class", -1), spare), space)
-        for i, injection in enumerate(scenario.injections)
-    ]
-    _some_left(scenario, planned, space)
-    nothing = data.train.take(np.empty(0, dtype=np.int64))
-    extras = [part.extra or nothing for part in planned]
-    twins = _numbered([part.twins or nothing for part in planned], sum(len(part.examples) for part in planned))
-    return _Plan(
-        base=held,
-        targets=data.train.targets[held.rows],
-        labels=data.train.labels[held.rows],
-        audit=_audit(scenario, planned, nothing),
-        extra=Examples.concatenate([nothing, *extras, *twins]),
-        slots=_slots(planned, extras),
-        unmasked=_unmasked(planned),
-        twins=_twins(planned, sum(map(len, extras))),
-        population=data.train.take(population),
-        spare=spare.left(),
-        space=space,
-    )
-
-
-def _references(scenario: Scenario, injection: CanaryInjection, space: Space) -> References:
-    """Fresh members of the family of an injection."""
-    with Guard("injection", injection, "references") as guard:
-        made = injection.references(scenario.references, space, stream(scenario.seed, f"references:{injection.name}"))
-        return references_of(
-            guard, made, injection.name, count=scenario.references, like=space.low, text=bool(space.vocabulary)
-        )
-
-
-def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spare, space: Space) -> Injected:
-    """What the injection at position i adds, held against what it announced."""
-    injection = scenario.injections[i]
-    try:
-        with Guard("injection", injection, "plan") as guard:
-            planned = injection.plan(base, spare, space, stream(scenario.seed, f"injection:{i}:{injection.name}"))
-            injected_of(
-                guard,
-                planned,
-                clients=scenario.clients,
-                classes=space.num_classes,
-                like=space.low,
-                text=bool(space.vocabulary),
-            )
-    except ComponentError as error:
-        # An injection cannot know its place in the list.
-        raise ComponentError(error.path.replace("injections", f"injections[{i}]", 1), error.message) from error
-    if isinstance(scenario.partition, FeatureShift) and carries(injection.role, planned):
-        raise ComponentError(
-            f"injections[{i}]",
-            "trains on real pictures that carry a canary and keep their pixels, while the partition shows clients all "
-            "other real rows in their own way, so that in and out would differ in more than the canary; use another "
-            "partition, or a canary that needs no real row, such as random_pattern",
-        )
-    if planned.unmasked and planned.unmasked >= planned.copies.min(initial=planned.unmasked + 1):
-        raise ComponentError(
-            f"injections[{i}].unmasked",
-            f"{planned.unmasked} of {planned.copies.min()} copies are unmasked, so that no coin would decide anything; "
-            f"write at most {planned.copies.min() - 1}, or more copies",
-        )
-    announced = total_copies(injection, scenario.clients, space.num_rows)
-    if planned.copies.sum() > announced:
-        raise ComponentError(
-            f"injections[{i}]", f"plans {planned.copies.sum()} copies, but its total_copies announced {announced}"
-        )
-    return planned
-
-
-def _some_left(scenario: Scenario, planned: Sequence[Injected], space: Space) -> None:
-    """Errors: `ComponentError` where all members of a template are planted, by any injections, and none is left."""
-    for i, injection in enumerate(scenario.injections):
-        if not isinstance(injection, CanaryInjection) or not space.vocabulary:
-            continue
-        members = _references(scenario, injection, space).space
-        if members is None or members.size > sum(len(part.examples) for part in planned):
-            continue
-        texts = (
-            told(*row)[0] for part in planned for row in zip(part.examples.inputs, part.examples.targets, strict=True)
-        )
-        if len({members.index(text) for text in texts if members.has(text)}) == members.size:
-            raise ComponentError(
-                f"injections[{i}].template",
-                f"all {members.size} members of the template are planted, by this injection and others, so that none "
-                "is left to compare with; give it more places",
-            )
-
-
-def _audit(scenario: Scenario, planned: Sequence[Injected], nothing: Examples) -> AuditSet:
-    """The audit examples of all injections, in the order of the scenario, and their coins."""
-    sizes = [len(part.examples) for part in planned]
-    examples = Examples.concatenate([nothing, *(part.examples for part in planned)])
-    # Each injection numbers its generated examples from -1 on; together they need numbers of their own.
-    ids = examples.ids.copy()
-    ids[ids < 0] = -1 - np.arange(np.count_nonzero(ids < 0))
-
-    def each(values: Sequence[int]) -> NDArray[np.int32]:
-        return np.repeat(np.array(values, dtype=np.int32), sizes)
-
-    def joined(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-        return np.concatenate([np.empty(0, dtype=np.int32), *parts])
-
-    return AuditSet(
-        examples=replace(examples, ids=ids),
-        kind=np.repeat(np.array([injection.name for injection in scenario.injections], dtype=np.str_), sizes),
-        role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
-        holder=joined([part.holder for part in planned]),
-        copies=joined([part.copies for part in planned]),
-        is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")),
-        # A start in round 1 is no window: the initial model is looked at as if everything were under way.
-        start=each([0 if part.start in (None, 1) else part.start for part in planned]),
-        stop=each([FOREVER if part.stop is None else part.stop for part in planned]),
-        injection=each(range(len(planned))),
-        client_in=_client_coins(scenario),
-        owner=_owners(planned),
-    )
-
-
-def _owners(planned: Sequence[Injected]) -> NDArray[np.int32] | None:
-    """Who trains on each copy, in audit order; None where that is the holder everywhere."""
-    if all(part.owners is None for part in planned):
-        return None
-    return np.concatenate(
-        [np.repeat(part.holder, part.copies) if part.owners is None else part.owners for part in planned]
-    )
-
-
-def _client_coins(scenario: Scenario) -> BoolArray | None:
-    """(R, N) which clients exist in which run; None if they all do in all. One that is not listed always exists."""
-    chosen = scenario.leave_out.clients
-    if chosen == "all":
-        listed = np.arange(scenario.clients)
-    elif isinstance(chosen, int):
-        listed = draw(np.arange(scenario.clients), chosen, stream(scenario.seed, "clients left out"))
-    else:
-        listed = np.array(sorted(chosen), dtype=np.int64)
-    if not len(listed):
-        return None
-    there = np.ones((scenario.runs, scenario.clients), dtype=bool)
-    there[:, listed] = _flip(scenario.runs, len(listed), stream(scenario.seed, "client coins"))
-    return there
-
-
-def _slots(planned: Sequence[Injected], extras: Sequence[Examples]) -> IntArray:
-    """Copy by copy, in audit order, the position in all extra rows together, -1 for the example itself."""
-    parts, start = [np.empty(0, dtype=np.int64)], 0
-    for part, extra in zip(planned, extras, strict=True):
-        own = np.full(int(part.copies.sum()), -1) if part.slots is None else part.slots
-        assert len(own) == part.copies.sum(), "one slot for each copy"
-        parts.append(np.where(own >= 0, own + start, -1))
-        start += len(extra)
-    return np.concatenate(parts)
-
-
-def _numbered(parts: Sequence[Examples], after: int) -> list[Examples]:
-    """The same rows with negative ids of their own, from -1 - `after` down."""
-    found = []
-    for part in parts:
-        found.append(replace(part, ids=-1 - after - np.arange(len(part))))
-        after += len(part)
-    return found
-
-
-def _twins(planned: Sequence[Injected], start: int) -> IntArray:
-    """Copy by copy, in audit order, the position in all extra rows of its own fill-in; -1 where it has none."""
-    parts = [np.empty(0, dtype=np.int64)]
-    for part in planned:
-        if part.twins is None:
-            parts.append(np.full(int(part.copies.sum()), -1))
-            continue
-        assert len(part.twins) == len(part.examples), "one fill-in for each example"
-        parts.append(start + np.repeat(np.arange(len(part.twins)), part.copies))
-        start += len(part.twins)
-    return np.concatenate(parts)
-
-
-def _unmasked(planned: Sequence[Injected]) -> BoolArray:
-    """(copies in all,) whether no coin masks a copy, which are the last ones of each example."""
-    parts = [np.zeros(0, dtype=bool)]
-    for part in planned:
-        first = np.repeat(np.cumsum(part.copies) - part.copies, part.copies)
-        masked = np.repeat(part.copies - part.unmasked, part.copies)
-        parts.append(np.arange(len(first)) - first >= masked)
-    return np.concatenate(parts)
-
-
-def _trained(plan: _Plan, audit_start: int, extra_start: int) -> IntArray:
-    """(copies in all,) rows of the store that stand for examples that are in."""
-    return np.where(plan.slots >= 0, extra_start + plan.slots, audit_start + plan.audit.subject)
-
-
-def _flip(runs: int, count: int, rng: np.random.Generator) -> BoolArray:
-    """(runs, count) coins: each column has exactly runs/2 ones and is independent of the others."""
-    if runs == 1:
-        return rng.random((1, count)) < 0.5
-    assert runs % 2 == 0, "the scenario admits 1 or an even number of runs"
-    # Example by example, so that another injection at the end leaves the coins of the earlier ones as they are.
-    half = np.tile(np.arange(runs) % 2 == 0, (count, 1))
-    return np.ascontiguousarray(rng.permuted(half, axis=1).T)
 
 
 def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:

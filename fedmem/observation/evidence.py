@@ -16,7 +16,7 @@ from fedmem.modalities.loss import UNASKED, over_what_is_asked
 from fedmem.modalities.text.prefix_tree import ENUMERABLE, scores
 from fedmem.modalities.text.secret_space import Candidates
 from fedmem.modalities.text.windows import told
-from fedmem.training.stacked import Executor
+from fedmem.training.executor import Executor
 
 QUANTILES = 256
 """How many quantiles of the reference losses are stored for each label."""

@@ -6,7 +6,6 @@ import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -23,16 +22,11 @@ from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind
 from fedmem.errors import FedmemError, RunError
 from fedmem.guards.guarding import Guard, with_trace
+from fedmem.observation.flower_round import TRACE, _CohortGrid, _Reply
 from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.seeding import Streams, stream
 
 T = TypeVar("T")
-
-TRACE = "trace"
-"""The `ConfigRecord` in which a client may send what is not for aggregation: `client` (its number) and scalars."""
-
-PATIENCE = 5
-"""How often a strategy may ask for more nodes than its cohort has before it is told that none will come."""
 
 
 def too_many_failed(round: int, failed: int, asked: int, first: int, cause: str) -> str:
@@ -446,75 +440,3 @@ class Observed:
     @property
     def _name(self) -> str:
         return self.strategy.__class__.__name__
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Reply:
-    """A reply and who it is from."""
-
-    message: Message
-    client: int
-    num_examples: int
-    report: dict[str, float]
-
-    @staticmethod
-    def of(message: Message, clients: dict[int, int]) -> _Reply:
-        """Client number: the roster's, else what the client says of itself in its trace, else its node id."""
-        node = int(message.metadata.src_node_id)
-        if message.has_error():
-            return _Reply(message=message, client=clients.get(node, node), num_examples=0, report={})
-        content = message.content
-        # by items, since a record looks up and checks every key that a `dict` asks it for
-        trace: dict[str, Any] = dict(content[TRACE].items()) if TRACE in content else {}
-        metrics: Any = next((record for record in content.values() if isinstance(record, MetricRecord)), {})
-        return _Reply(
-            message=message,
-            client=clients.get(node, int(trace.get("client", node))),
-            num_examples=int(metrics.get("num-examples", 0)),
-            report={name: float(value) for name, value in trace.items() if name != "client"},
-        )
-
-
-class _CohortGrid(Grid):
-    """The grid, narrowed to the nodes of a cohort."""
-
-    def __init__(self, grid: Grid, nodes: list[int], strategy: str) -> None:
-        self._grid = grid
-        self._nodes = nodes
-        self._strategy = strategy
-        self._asked = 0
-
-    def set_run(self, run: Any) -> None:
-        """Passed on."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """Passed on."""
-        return self._grid.run
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Passed on."""
-        return self._grid.create_message(*args, **kwargs)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """The cohort. Flower waits for ever for nodes that will not come: say so instead."""
-        self._asked += 1
-        if self._asked > PATIENCE:
-            raise RunError(
-                f"strategy {self._strategy} waits for more nodes than the {len(self._nodes)} of this round's cohort. "
-                "Lower its min_train_nodes and min_available_nodes, or raise the sampler's size."
-            )
-        return list(self._nodes)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Passed on."""
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Passed on."""
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Passed on."""
-        return self._grid.send_and_receive(messages, timeout=timeout)

@@ -23,7 +23,8 @@ from fedmem.privacy.amplification import canaries
 from fedmem.privacy.coverage import reads_sizes
 from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.privacy.guarantee import Guarantee
-from fedmem.privacy.mechanisms import SOURCE, Mechanism, adds_noise, of_records, of_scenario, participations
+from fedmem.privacy.mechanisms import Mechanism, adds_noise
+from fedmem.privacy.spending import SOURCE, of_records, of_scenario, participations
 
 PERMITTED = "epsilon_hat.permitted"
 """What is promised to the neighbours that an audit compared, at its delta."""

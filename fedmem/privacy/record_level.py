@@ -14,8 +14,9 @@ from fedmem.contracts.types import IntArray
 from fedmem.errors import Problem, ScenarioError
 from fedmem.privacy.accounting import Accountant, Releases, promise
 from fedmem.privacy.coverage import pause_of
-from fedmem.privacy.epsilon_bounds import FEWEST_DIMENSIONS
-from fedmem.privacy.mechanisms import noise_of, record_neighbours
+from fedmem.privacy.epsilon_estimates import FEWEST_DIMENSIONS
+from fedmem.privacy.mechanisms import noise_of
+from fedmem.privacy.spending import record_neighbours
 
 
 def is_open(client: Any) -> bool:

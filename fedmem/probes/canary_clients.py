@@ -14,7 +14,8 @@ from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, Params
 from fedmem.privacy.canary_clients import CanaryClients, flat
-from fedmem.privacy.epsilon_bounds import Audited, Finding, one_shot, two_shots
+from fedmem.privacy.epsilon_bounds import Audited, Finding
+from fedmem.privacy.epsilon_estimates import one_shot, two_shots
 
 _COSINE = "canary_cosine"
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import number
-from fedmem.reporting.summary import VIEWS
-from fedmem.results.read import Run, put, read
+from fedmem.reporting.measures import VIEWS
+from fedmem.results.folder import put
+from fedmem.results.read import Run, read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

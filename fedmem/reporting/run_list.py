@@ -10,7 +10,8 @@ from typing import Any
 
 from fedmem.errors import FolderError, RunError
 from fedmem.reporting.summary import Summary
-from fedmem.results.read import Run, finished, is_finished, read
+from fedmem.results.folder import finished, is_finished
+from fedmem.results.read import Run, read
 
 _SAME = ("name", "speed")
 """What says nothing about how results differ: runs of one name are compared, and speed changes none."""

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from fedmem.reporting.summary import VIEWS
+from fedmem.reporting.measures import VIEWS
 from fedmem.results.read import Run
 
 PER_KIND = 3

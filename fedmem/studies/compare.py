@@ -199,7 +199,7 @@ def _compared(
 
 def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], comparison: Comparison) -> None:
     """All files of a comparison, whole or not at all."""
-    from fedmem.results.read import writing
+    from fedmem.results.folder import writing
     from fedmem.studies.report import page
 
     with writing(folder, force=True) as partial:

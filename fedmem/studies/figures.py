@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from fedmem.reporting.drawing import FAINT, INK, LINE, broken, figure_with, finish, plain, png, shade, tidy
-from fedmem.studies.comparison import Comparison, Quantity, Series
+from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import Mean, mean_of
+from fedmem.studies.quantities import Quantity, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -219,7 +219,7 @@ def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, An
 
 
 def _loaded(source: Path | str | Scenario, changes: Iterable[str]) -> Scenario:
-    from fedmem.scenario.scenario import load_scenario, parse_scenario
+    from fedmem.scenario.loading import load_scenario, parse_scenario
 
     if isinstance(source, Path | str):
         return load_scenario(source, list(changes))

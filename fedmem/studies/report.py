@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from fedmem.estimation.saturation import MARK
 from fedmem.reporting.cells import Section, Value, number
-from fedmem.reporting.page import HEAD, Grid, line_text, prose, section_html
+from fedmem.reporting.page import HEAD, section_html
+from fedmem.reporting.table import Grid, line_text, prose
 from fedmem.studies import figures
-from fedmem.studies.comparison import Comparison, Kept, Quantity, Row
+from fedmem.studies.comparison import Comparison, Kept, Row
 from fedmem.studies.contrasts import MOST_SEEDS, Contrast, Mean, Ratio
+from fedmem.studies.quantities import Quantity
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from fedmem.errors import Problem, RunError, ScenarioError
 from fedmem.execution.many_scenarios import Tally
 from fedmem.reporting.naming import check_metric
-from fedmem.results.read import one_at_a_time
+from fedmem.results.folder import one_at_a_time
 from fedmem.seeding import stream
-from fedmem.studies.comparison import Comparison, Series
+from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import mean_of
 from fedmem.studies.grid import Cell, Setting, cross
+from fedmem.studies.quantities import Series
 from fedmem.studies.sweep_file import Axis, Search, Sweep
 from fedmem.studies.sweep_folder import Failures, Swept, compared, folder_of, run_cells, write_results
 from fedmem.studies.tables import put

@@ -52,7 +52,7 @@ class Swept:
 
 def folder_of(plan: Sweep, cell: Cell, out: Path | str) -> Path:
     """Where the results of a sweep go; made here. Errors: `FolderError` where nothing can be written."""
-    from fedmem.results.read import check_place
+    from fedmem.results.folder import check_place
 
     folder = Path(out) / cell.scenario.name / f"sweep-{plan.name}"
     check_place(folder, force=True)
@@ -132,7 +132,7 @@ def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
     """Refuses finished runs that will enter the frame although their code or files have changed: `FolderError`."""
     from fedmem.execution.run import folder_of as folder_of_run
     from fedmem.execution.run import served, settled
-    from fedmem.results.read import is_finished
+    from fedmem.results.folder import is_finished
 
     for cell in cells:
         folder = folder_of_run(cell.scenario, out)
@@ -143,7 +143,8 @@ def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
 def compared(cells: Sequence[Cell], out: Path | str) -> Comparison:
     """The finished runs of these cells side by side; each setting is its own reference."""
     from fedmem.execution.run import folder_of as folder_of_run
-    from fedmem.results.read import is_finished, read
+    from fedmem.results.folder import is_finished
+    from fedmem.results.read import read
 
     settings = tuple(dict.fromkeys(cell.setting for cell in cells))
     seeds = tuple(dict.fromkeys(cell.seed for cell in cells))

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedmem.studies.comparison import Comparison, Quantity
+from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import Contrast, Mean, Ratio
+from fedmem.studies.quantities import Quantity
 
 Rows = Iterator[dict[str, Any]]
 

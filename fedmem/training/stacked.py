@@ -5,284 +5,36 @@ Both executors call the same pure functions of the client algorithm on the same 
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome, PrivateAlgorithm
-from fedmem.contracts.data import Examples
+from fedmem.contracts.client import ClientState
 from fedmem.contracts.types import FloatArray, IntArray, Params
-from fedmem.contracts.validation import outcome_of, tensors
-from fedmem.execution.auto import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
-from fedmem.guards.guarding import NOT_OURS, Guard, describe, part_name
+from fedmem.contracts.validation import tensors
+from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
-from fedmem.modalities.loss import UNASKED, mean_loss
-from fedmem.modalities.text.language_model import CausalModel, causal
-from fedmem.training.client_work import Done, LocalWork, Task, Trained, Work, pick, stack
-from fedmem.training.defended_updates import Outgoing, Place
-from fedmem.training.per_example import ClippedSums, Layers, Noise, PrivateGradient, noisy, spent
+from fedmem.modalities.loss import UNASKED
+from fedmem.training.client_work import Done, LocalWork, Task, Trained, Work, stack
+from fedmem.training.executor import Executor
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.per_example import Layers, PrivateGradient, spent
 from fedmem.training.tracing import Traced
 
 __all__ = ["Done", "Executor", "LocalWork", "OneByOne", "Stacked", "Task", "Trained", "Work", "stack"]
 
-STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30}
-"""Parameters that are stacked at once: what stays in the cache of a core; on a GPU, what keeps it busy."""
-
 
 LANES = 16
 """Numbers in the widest vector of a processor."""
-
-
-class Executor(ABC):
-    """Trains clients and evaluates models on one store of examples; abstract or final.
-
-    Models come from the server and go back to it as tensors of the CPU, wherever they are trained: they cross once a
-    round in each direction, and nothing waits for the device within a local step. Clients whose gradients are made of
-    those of single examples draw their noise from the streams of `seed`. The steps of a client may take so many
-    `seconds`.
-    """
-
-    name: str
-
-    def __init__(
-        self,
-        model: nn.Module,
-        client: ClientAlgorithm,
-        store: Examples,
-        *,
-        outgoing: Outgoing | None = None,
-        seed: int = 0,
-        seconds: float = math.inf,
-        device: str = "cpu",
-        stack_bytes: int = 0,
-        forward_rows: int = FORWARD_ROWS,
-    ) -> None:
-        self._client = client
-        self._outgoing = outgoing or Outgoing((), 0)
-        self._private = client.per_example if isinstance(client, PrivateAlgorithm) else None
-        self._seed = seed
-        self._seconds = seconds
-        self._noise = Noise(seed)
-        self._device = torch.device(device)
-        self._model = model if device == "cpu" else deepcopy(model).to(self._device)
-        self._inputs = torch.from_numpy(store.inputs).to(self._device)
-        self._targets = torch.from_numpy(store.targets).to(self._device)
-        self._store = store
-        self._stack_bytes = stack_bytes or STACKS[self._device.type]
-        # a row of a text is one for each place that the model answers at
-        self._forward_rows = max(1, forward_rows // math.prod(store.targets.shape[1:]))
-
-    @property
-    def workers(self) -> int:
-        """How many processes train."""
-        return 1
-
-    @property
-    def device(self) -> str:
-        """Where tensors live while they are trained on."""
-        return self._device.type
-
-    @property
-    def untraced(self) -> Mapping[str, str]:
-        """What could not be traced (`Traced`) and was called as it is, each with the reason; it is slower so."""
-        return {}
-
-    @property
-    def waited(self) -> float:
-        """Seconds that whoever trains here has waited for others who train here too."""
-        return 0.0
-
-    @abstractmethod
-    def train_all(self, work: Work) -> Done:
-        """What comes of this work, client by client in its order."""
-
-    @abstractmethod
-    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
-        """(T, n, C) logits of T models on the same n inputs, computed in the model's precision, given as float64.
-
-        Of texts (T, n, L, C), at every place.
-        """
-
-    def reader(self, params: Params) -> CausalModel:
-        """A model of texts that reads one token at a time, on the CPU."""
-        return causal(self._model, params)
-
-    def models_at_once(self, rows: int) -> int:
-        """Models whose logits on so many rows are worth holding at the same time, at least one."""
-        return max(1, min(MODELS_AT_ONCE, self._forward_rows // max(1, rows)))
-
-    def _batches(self, inputs: NDArray[np.float32]) -> Iterator[Tensor]:
-        """The inputs, on the device, in pieces that one forward pass of one model takes; at least one piece."""
-        for start in range(0, max(1, len(inputs)), self._forward_rows):
-            yield torch.from_numpy(inputs[start : start + self._forward_rows]).to(self._device)
-
-    @abstractmethod
-    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
-        """What comes of those clients whose own code does not fail, and why the others did, by their place."""
-
-    def _guard(self, method: str) -> Guard:
-        """Around what a client does."""
-        return Guard("client", self._client, method, others=self._at_work)
-
-    @property
-    def _at_work(self) -> tuple[tuple[str, object], ...]:
-        """The parts that may be at work while a client is, the client last."""
-        defences = (("defence", defence) for defence in self._outgoing.defences)
-        return (("model", self._model), *defences, ("client", self._client))
-
-    def _clock(self, count: int = 1) -> Clock:
-        """The time that so many clients have for their steps."""
-        return Clock(self._seconds, part_name("client", self._client), count)
-
-    def close(self) -> None:  # noqa: B027, most hold nothing
-        """Let go of what this executor holds beside memory; it is not used afterwards."""
-
-    def train(self, tasks: Sequence[Task]) -> list[Trained]:
-        """The same for single tasks of one round."""
-        if not tasks:
-            return []
-        done = self.train_all(Work.of(tasks))
-        return [
-            Trained(task=task, outcome=outcome, loss=loss)
-            for task, outcome, loss in zip(tasks, done.outcomes(), done.loss.tolist(), strict=True)
-        ]
-
-    def _here(self, params: Params) -> Params:
-        """On the device."""
-        if self._device.type == "cpu":
-            return params
-        return {name: value.to(self._device, non_blocking=True) for name, value in params.items()}
-
-
-class OneByOne(Executor):
-    """Plain PyTorch, one client after the other: the reference that the other executor is tested against."""
-
-    name = "one_by_one"
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self._sums = ClippedSums(self._model, self._private) if self._private else None
-        if self._sums is not None:
-            self._sums.verify(self._inputs[:2], self._targets[:2])
-
-    def train_all(self, work: Work) -> Done:
-        """See `Executor.train_all`."""
-        found = [self._client_of(work, i) for i in range(len(work))]
-        return gathered(work, found)
-
-    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
-        """See `Executor.attempt_all`; every client is trained once."""
-        found: dict[int, tuple[Outcome, float]] = {}
-        failed: dict[int, str] = {}
-        for i in range(len(work)):
-            try:
-                found[i] = self._client_of(work, i)
-            except (*NOT_OURS, TimeLimitError):
-                raise
-            except BaseException as error:  # the client's own code: whether the run may go on is decided elsewhere
-                failed[i] = describe(error, self._at_work, "its work")
-        if not failed:
-            return gathered(work, list(found.values())), failed
-        return gathered(work.take(list(found)), list(found.values())) if found else None, failed
-
-    def _client_of(self, work: Work, i: int) -> tuple[Outcome, float]:
-        """What comes of client i, and its mean loss."""
-        given = (work.before(i), pick(work.offer, i), work.memory_of(i))
-        before, offer, memory = (self._here(part) for part in given)
-        return self._train_one(work.place(i), before, work.batches[i, : work.steps[i]], offer, memory)
-
-    def _train_one(
-        self, place: Place, before: Params, batches: IntArray, offer: Params, memory: Params
-    ) -> tuple[Outcome, float]:
-        with self._guard("init"):
-            state = self._client.init(before, offer, memory)
-        losses: list[Tensor] = []
-        shares: list[Tensor] = []
-        size = sum(value.numel() for value in before.values())
-        noise = self._noise.of(place.run, place.round, place.client, size)
-        with self._guard("step"), self._clock() as clock:
-            state = self._steps(state, batches, noise, losses, shares, clock)
-        with self._guard("final") as guard:
-            outcome = outcome_of(guard, self._client.final(state, before), before)
-        if self._private:
-            told = np.zeros(batches.shape)
-            told[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
-            own = spent(batches, told, memory)
-            outcome = replace(outcome, memory={**outcome.memory, **own}, report={**outcome.report, **own})
-        if self._outgoing:
-            drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
-            outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, drawn))
-        return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
-
-    def _steps(
-        self,
-        state: ClientState,
-        batches: IntArray,
-        noise: Iterator[Tensor],
-        losses: list[Tensor],
-        shares: list[Tensor],
-        clock: Clock,
-    ) -> ClientState:
-        """The state after all steps; takes note of the loss of each, and of shares where they are known."""
-        for batch in batches:
-            clock.check()
-            rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
-            inputs, targets = self._inputs[rows], self._targets[rows]
-            if self._sums is not None:
-                state = self._client.step(state, partial(self._noisy, inputs, targets, next(noise), losses, shares))
-                continue
-            if not len(rows):
-                state = self._client.step(state, _nothing)
-                continue
-
-            def gradient(params: Params, inputs: Tensor = inputs, targets: Tensor = targets) -> Params:
-                leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-                loss = mean_loss(functional_call(self._model, leaves, (inputs,)), targets)
-                losses.append(loss.detach())
-                return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-
-            state = self._client.step(state, gradient)
-        return state
-
-    def _noisy(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        noise: Tensor,
-        losses: list[Tensor],
-        shares: list[Tensor],
-        params: Params,
-    ) -> Params:
-        """The gradient of a batch, made of those of its examples; takes note of its loss, if any, and its shares."""
-        assert self._sums is not None
-        assert self._private is not None
-        met, own, total = self._sums(params, inputs, targets)
-        shares.append(own.cpu())
-        if len(met):
-            losses.append(met.mean())
-        return noisy(total, noise.to(self._device), self._private)
-
-    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
-        """See `Executor.logits`."""
-        with torch.no_grad():
-            parts = [
-                torch.stack([functional_call(self._model, self._here(params), (batch,)) for params in models]).double()
-                for batch in self._batches(inputs)
-            ]
-        return torch.cat(parts, dim=1).cpu().numpy()
 
 
 class Stacked(Executor):
@@ -576,11 +328,6 @@ class _Sloped(torch.autograd.Function):
         return ctx.saved_tensors[0], None
 
 
-def _nothing(params: Params) -> Params:
-    """The gradient of an empty batch."""
-    return {name: torch.zeros_like(value) for name, value in params.items()}
-
-
 def _of_labels(outputs: Tensor, targets: Tensor) -> Tensor:
     """(T, B) the log-probability of the label; of a text (T, B, L, C) the mean over the places that are asked for."""
     if outputs.ndim > 3:
@@ -643,25 +390,6 @@ def _below(states: Sequence[ClientState]) -> ClientState:
         part: {name: torch.cat([state[part][name] for state in there]) for name in params}
         for part, params in there[0].items()
     }
-
-
-def gathered(work: Work, found: Sequence[tuple[Outcome, float]]) -> Done:
-    """Single outcomes as arrays."""
-    outcomes = [outcome for outcome, _ in found]
-
-    def together(part: Callable[[Outcome], Mapping[str, Tensor]]) -> Params:
-        return {name: value.cpu() for name, value in stack([dict(part(outcome)) for outcome in outcomes]).items()}
-
-    sent = together(lambda outcome: outcome.sent)
-    alike = all(outcome.kept is outcome.sent for outcome in outcomes)
-    return Done(
-        work=work,
-        sent=sent,
-        kept=sent if alike else together(lambda outcome: outcome.kept),
-        memory=together(lambda outcome: outcome.memory),
-        report=together(lambda outcome: outcome.report),
-        loss=np.array([loss for _, loss in found], dtype=np.float64),
-    )
 
 
 def _joined(work: Work, parts: Sequence[Done], order: IntArray) -> Done:

@@ -29,7 +29,7 @@ from fedmem.guards.time_limit import TimeLimitError, escape_by
 from fedmem.processes import fork
 from fedmem.training.client_work import Done, Work, pick, stack
 from fedmem.training.defended_updates import Place
-from fedmem.training.stacked import OneByOne, gathered
+from fedmem.training.one_by_one import OneByOne, gathered
 
 GRAIN = 64
 """Bytes to which every array in shared memory is aligned."""

@@ -16,15 +16,17 @@ from flwr.serverapp import Grid
 from fedmem.contracts.evidence import Participation, Transition
 from fedmem.engines import _post, flower
 from fedmem.engines._client import client_app, fingerprint
-from fedmem.engines._flower import in_process, simulation
+from fedmem.engines._flower import in_process
 from fedmem.engines._letters import WORK, Assignment
+from fedmem.engines._simulation import simulation
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import ComponentError, RunError
 from fedmem.execution.bank import Simulated, simulate
 from fedmem.federation.build import build
-from fedmem.observation.observed import TRACE
+from fedmem.observation.flower_round import TRACE
 from fedmem.scenario.scenario import Scenario
-from fedmem.training.stacked import LocalWork, OneByOne
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import LocalWork
 from tests.tiny import tiny
 
 # processes and sockets that Ray leaves to the collector

@@ -6,7 +6,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord
 
 from fedmem.engines._flower import in_process, local_reply, reply_to
-from fedmem.observation.observed import TRACE, _Reply
+from fedmem.observation.flower_round import TRACE, _Reply
 
 
 def test_a_reply_is_what_flower_would_make() -> None:

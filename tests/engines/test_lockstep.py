@@ -468,7 +468,8 @@ def test_the_aggregate_names_those_who_contributed() -> None:
             seen.extend(t for t in transitions if t.level == "global" and t.round)
 
     from fedmem.engines.lockstep import Lockstep
-    from fedmem.training.stacked import LocalWork, OneByOne
+    from fedmem.training.one_by_one import OneByOne
+    from fedmem.training.stacked import LocalWork
 
     half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
     scenario = tiny(strategy=half, cohort="strategy", sampler={"kind": "everyone"}, runs=1, rounds=3)
@@ -504,7 +505,8 @@ def test_transitions_are_what_the_model_did() -> None:
             seen.extend(transitions)
 
     from fedmem.engines.lockstep import Lockstep
-    from fedmem.training.stacked import LocalWork, OneByOne
+    from fedmem.training.one_by_one import OneByOne
+    from fedmem.training.stacked import LocalWork
 
     scenario = tiny(runs=2)
     federation = build(scenario)

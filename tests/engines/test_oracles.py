@@ -16,7 +16,8 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.types import FloatArray, Params
 from fedmem.engines.lockstep import Lockstep
 from fedmem.federation.build import build
-from fedmem.training.stacked import Done, Executor, LocalWork, Work
+from fedmem.training.executor import Executor
+from fedmem.training.stacked import Done, LocalWork, Work
 from tests.tiny import tiny
 
 

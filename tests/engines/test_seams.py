@@ -15,7 +15,8 @@ from fedmem.engines.lockstep import Lockstep
 from fedmem.execution.bank import Simulated, simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
-from fedmem.training.stacked import LocalWork, OneByOne, Stacked
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import LocalWork, Stacked
 from strategies._rule import Round
 from tests import toys
 from tests.tiny import tiny

@@ -15,7 +15,7 @@ import pytest
 
 import fedmem
 from fedmem.contracts.evidence import Participation
-from fedmem.privacy import mechanisms
+from fedmem.privacy import spending
 from fedmem.privacy.accounting import promise
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "privacy_frontier"
@@ -94,7 +94,7 @@ def test_the_noise_of_every_place_meets_its_target(modules: SimpleNamespace, pla
             for round in range(1, scenario.rounds + 1)
         ]
         bank = SimpleNamespace(participation=there)
-        own = [*mechanisms.of_scenario(scenario), *mechanisms.of_records(scenario, bank, scenario.rounds).values()]
+        own = [*spending.of_scenario(scenario), *spending.of_records(scenario, bank, scenario.rounds).values()]
         found[target] = min((promise(one.releases).epsilon for one in own), default=math.inf)
     assert 7.5 < found[8.0] <= 8.0
     assert math.isinf(found[math.inf])

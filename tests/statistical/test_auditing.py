@@ -16,8 +16,8 @@ from fedmem.privacy.epsilon_bounds import (
     epsilon_over_thresholds,
     guess,
     one_run,
-    one_shot,
 )
+from fedmem.privacy.epsilon_estimates import one_shot
 
 pytestmark = pytest.mark.statistical
 

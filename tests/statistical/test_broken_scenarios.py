@@ -13,7 +13,7 @@ import pytest
 
 import fedmem
 from fedmem.execution.run import run
-from fedmem.scenario.scenario import load_scenario
+from fedmem.scenario.loading import load_scenario
 from tests.broken_mechanisms import BROKEN, broken
 
 pytestmark = pytest.mark.statistical

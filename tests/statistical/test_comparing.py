@@ -13,7 +13,8 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.studies.compare import compare
-from fedmem.studies.comparison import Comparison, Series
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.quantities import Series
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.statistical

@@ -14,7 +14,7 @@ from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes._leaks import parsed
-from fedmem.scenario.scenario import parse_scenario
+from fedmem.scenario.loading import parse_scenario
 
 pytestmark = pytest.mark.statistical
 

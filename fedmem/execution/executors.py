@@ -1,0 +1,71 @@
+"""Which executor and device train a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedmem.contracts.federation import Federation
+from fedmem.execution.auto import device_of, is_stacked, workers_of
+from fedmem.execution.memory_plan import cut_of
+from fedmem.privacy.mechanisms import adds_noise
+from fedmem.training.defended_updates import Outgoing
+from fedmem.training.executor import Executor
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import Stacked
+from fedmem.training.worker_pool import Spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fedmem.scenario.scenario import Scenario
+
+
+def executor_of(scenario: Scenario, federation: Federation, workers: int | None = None) -> Executor:
+    """What trains the clients of a scenario and looks at models.
+
+    What is not stacked is spread over `workers` processes, by default as many as the scenario says.
+    """
+    device, room = device_of(scenario), cut_of(scenario, federation)
+    given = federation.model, scenario.client, federation.store
+    stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
+    cut: Mapping[str, Any] = {
+        "outgoing": Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
+        "seed": scenario.seed,
+        "seconds": scenario.speed.seconds_per_client,
+        "device": device,
+        "stack_bytes": stacks,
+        "forward_rows": room.forward_rows,
+    }
+    if is_stacked(scenario):
+        return Stacked(*given, **cut)
+    count = workers_of(scenario) if workers is None else workers
+    if count > 1:
+        return Spread(*given, workers=count, threads=scenario.speed.threads, **cut)
+    return OneByOne(*given, **cut)
+
+
+@contextmanager
+def _executor(
+    scenario: Scenario, federation: Federation, workers: int | None, given: Executor | None
+) -> Iterator[Executor]:
+    """The one that is given, or one that is made and closed here."""
+    executor = given or executor_of(scenario, federation, workers)
+    try:
+        yield executor
+    finally:
+        if given is None:
+            executor.close()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

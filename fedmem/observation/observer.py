@@ -1,0 +1,133 @@
+"""Turns transitions into evidence and readings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
+from fedmem.contracts.families import sources
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Level, Measurement
+from fedmem.contracts.probe import Probe
+from fedmem.contracts.strategy import _weighting
+from fedmem.contracts.validation import readings_of
+from fedmem.guards.guarding import Guard
+from fedmem.observation.evidence import accuracy, evidence_of, rank_of
+from fedmem.observation.personal_layers import Holders
+from fedmem.observation.probe_context import _Context
+from fedmem.privacy.secure_aggregation import labelled, sums_of
+from fedmem.training.executor import Executor
+from fedmem.training.stacked import LocalWork
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
+
+
+class _Observer:
+    """Collects the transitions of all runs; when a round is complete, turns them into evidence and readings."""
+
+    def __init__(
+        self, scenario: Scenario, federation: Federation, executor: Executor, work: LocalWork, runs: tuple[int, ...]
+    ) -> None:
+        self._scenario = scenario
+        self._federation = federation
+        self._executor = executor
+        self._runs = runs
+        self._work = work
+        self._rounds = frozenset(scenario.observed_rounds)
+        self._holders = Holders.of(scenario.client, federation)
+        self._pending: dict[tuple[int, Level], list[Transition]] = {}
+        self._sources = sources(scenario.probes)
+        self.kept: dict[str, NDArray[Any]] = {}
+        self._contexts = [_Context(scenario, federation, executor, work, source, self.kept) for source in self._sources]
+        self.evidence: list[Evidence] = []
+        self.references: list[ReferenceEvidence] = []
+        self.measurements: list[Measurement] = []
+        self.accuracy: float | None = None
+        self.seconds = 0.0
+
+    def wants(self, round: int) -> bool:
+        """Only the observed rounds are copied, unless clients keep layers to themselves, which are read later."""
+        return round in self._rounds or self._holders is not None
+
+    def see(self, transitions: Sequence[Transition]) -> None:
+        """Keep them until the global transitions of all runs have arrived."""
+        if not transitions:
+            return
+        round, level = transitions[0].round, transitions[0].level
+        if self._holders is not None and level == "local":
+            self._holders.learn(transitions)
+        if round not in self._rounds:
+            self._work.forget(round)
+            return
+        self._pending.setdefault((round, level), []).extend(transitions)
+        if level == "global" and len(self._pending[round, level]) == len(self._runs):
+            started = time.perf_counter()
+            places: tuple[Level, ...] = ("local", "global")
+            local, everywhere = (
+                sorted(self._pending.pop((round, place), []), key=lambda t: (t.run, t.client)) for place in places
+            )
+            if self._holders is not None:
+                everywhere = self._holders.completed(everywhere)
+            for context in self._contexts:
+                context.local = local
+            for found in (local, self._sums(local), everywhere):
+                if found and found[0].level in self._scenario.observe.levels:
+                    self._read(found)
+            self._work.forget(round)
+            self.seconds += time.perf_counter() - started
+
+    def _sums(self, local: Sequence[Transition]) -> list[Transition]:
+        """What secure aggregation would show of these clients, where that is asked for."""
+        scenario = self._scenario
+        return sums_of(local, scenario.observe.sums, _weighting(scenario), scenario.seed, self._federation.audit)
+
+    def _read(self, transitions: list[Transition]) -> None:
+        """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""
+        if transitions[0].level != "sum":
+            self._gather(transitions)
+        for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):
+            if transitions[0].level in probe.levels and self._due(probe, transitions[0].round):
+                self._probe(probe, source, context, transitions)
+
+    def _gather(self, transitions: list[Transition]) -> None:
+        first, model = transitions[0], self._federation.model
+        with Guard("model", model, "forward", round=first.round, level=first.level):
+            self._ask(transitions)
+
+    def _ask(self, transitions: list[Transition]) -> None:
+        """What the models say about every set of examples, and about references."""
+        federation = self._federation
+        models = [transition.kept for transition in transitions]
+        audit = evidence_of(models, transitions, "audit", federation.audit.examples, self._executor)
+        self.evidence.append(audit)
+        for name, examples in (("test", federation.test), ("population", federation.population)):
+            if len(examples):
+                self.evidence.append(evidence_of(models, transitions, name, examples, self._executor))
+                if name == "test" and audit.level == "global":
+                    self.accuracy = accuracy(self.evidence[-1])
+        for references in federation.references:
+            self.references.append(rank_of(models, transitions, references, federation.audit, audit, self._executor))
+
+    def _due(self, probe: Probe, round: int) -> bool:
+        return probe.every is None or round % probe.every == 0 or round == self._scenario.rounds
+
+    def _probe(self, probe: Probe, source: str, context: _Context, transitions: list[Transition]) -> None:
+        first = transitions[0]
+        with Guard("probe", probe, "observe", whole=True, round=first.round, level=first.level) as guard:
+            readings = readings_of(guard, probe.observe(transitions, context), transitions)
+        for transition, reading in readings:
+            self.measurements.append(
+                Measurement(
+                    run=transition.run,
+                    round=first.round,
+                    level=first.level,
+                    client=transition.client,
+                    source=source,
+                    reading=labelled(reading, transition),
+                )
+            )

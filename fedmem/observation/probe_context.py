@@ -1,0 +1,99 @@
+"""What probes see at a round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.strategy import _weighting
+from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.privacy.amplification import canaries_of
+from fedmem.seeding import stream
+from fedmem.training.client_work import pick
+from fedmem.training.executor import Executor
+from fedmem.training.one_by_one import OneByOne
+from fedmem.training.stacked import LocalWork
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
+
+
+class _Context:
+    """What probes may ask for: see `components.Context`."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        federation: Federation,
+        executor: Executor,
+        work: LocalWork,
+        source: str,
+        kept: dict[str, NDArray[Any]],
+    ) -> None:
+        self.federation = federation
+        self.client: ClientAlgorithm = scenario.client
+        self.strategy = scenario.strategy
+        self.local: Sequence[Transition] = ()
+        self._defended = bool(scenario.defences)
+        self.seed = scenario.seed
+        self.observed_rounds = scenario.observed_rounds
+        self.canaries = canaries_of(scenario)
+        self.weighting = _weighting(scenario)
+        self._executor = executor
+        self._work = work
+        self._source = source
+        self._kept = kept
+
+    def stream(
+        self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
+    ) -> np.random.Generator:
+        """A named stream that belongs to probes alone."""
+        return stream(self.seed, f"probe {purpose}", run=run, round=round, client=client)
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """(T, n, C) logits."""
+        return self._executor.logits(models, inputs)
+
+    def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
+        """Repeat the client's first local step: same rows, same order, same numbers."""
+        work = self._work.kept(transition.run, transition.round, transition.client).first_steps(1)
+        given = self.federation.model, self.client, self.federation.store
+        reference = OneByOne(*given, seed=self.seed)
+        (outcome,) = reference.train_all(work).outcomes()
+        return outcome.sent, work.batches[work.batches >= 0]
+
+    def steps(self, transition: Transition, count: int) -> Params:
+        """The model after the client's first steps, trained as it was, but for defences."""
+        work = self._work.kept(transition.run, transition.round, transition.client).first_steps(count)
+        given = self.federation.model, self.client, self.federation.store
+        executor = OneByOne(*given, seed=self.seed) if self._defended else self._executor
+        (outcome,) = executor.train_all(work).outcomes()
+        return outcome.sent
+
+    def senders(self, transition: Transition) -> Sequence[Transition]:
+        """Those of the same run and round whose model was aggregated."""
+        there = set(transition.clients)
+        return [one for one in self.local if one.run == transition.run and one.client in there]
+
+    def rows(self, run: int, client: int, round: int) -> IntArray:
+        """The rows that a client trains on in this round."""
+        return self.federation.rows(run, client, round)
+
+    def used(self, run: int, client: int, round: int) -> IntArray:
+        """Those of them that are in one of its batches."""
+        return self._work.used(run, client, round)
+
+    def given(self, transition: Transition) -> tuple[IntArray, Params]:
+        """The batches and the offer of a client's work."""
+        work = self._work.kept(transition.run, transition.round, transition.client)
+        return work.batches[0, : work.steps[0]], pick(work.offer, 0)
+
+    def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Arrays for `reconstructions.npz`, under the source of the probe."""
+        self._kept.update({f"{self._source}/{name}/{key}": value for key, value in arrays.items()})

@@ -1,0 +1,153 @@
+"""The figures of one run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from fedmem.estimation.roc import null_tpr
+from fedmem.estimation.saturation import Zone
+from fedmem.reporting import drawing
+from fedmem.reporting.cells import Value, rate
+from fedmem.reporting.image_sheets import sheets
+from fedmem.reporting.measures import Measure
+from fedmem.reporting.summary import Summary
+
+_LEAKS = (
+    ("local, message", "local", "message"),
+    ("local, first step", "others", "first_step"),
+    ("global, aggregate", "global", "aggregate"),
+)
+"""Label, style and view of the lines in the figure of reconstruction."""
+
+
+def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
+    """Every figure that the rows of this run can fill: name, PNG, and what it shows."""
+    for measure in summary.measures:
+        panels: dict[str, list[drawing.Line]] = {}
+        zones: dict[str, Zone] = {}
+        rates: set[float] = set()
+        varying = bounded = False
+        for kind in summary.kinds:
+            found = {
+                ("local, holder", "local"): summary.series(measure.metric, "local", kind, *measure.parts, "owner"),
+                ("local, other clients", "others"): summary.series(
+                    measure.metric, "local", kind, *measure.parts, "others"
+                ),
+                ("global", "global"): summary.series(measure.metric, "global", kind, *measure.parts),
+            }
+            if any(found.values()):
+                drawn_of_kind = _lines(found, rates=measure.is_rate)
+                limits = _limits(summary, measure, kind, [round for series in found.values() for round, _ in series])
+                bounded |= bool(limits)
+                panels[_counted(kind, found.values())] = [*drawn_of_kind, *limits]
+                zones[_counted(kind, found.values())] = summary.zone(measure.metric, kind)
+                varying |= len({value.n for series in found.values() for _, value in series}) > 1
+                rates |= {value.fpr for series in found.values() for _, value in series if value.fpr > 0}
+        if panels:
+            nulls, subtitle = list(measure.nulls) or [measure.null], "bands: 95 % intervals over runs and examples"
+            if rates:
+                ends = [min(rates), max(rates)]
+                nulls = [null_tpr(10 / end) for end in ends]
+                shown = " to ".join(dict.fromkeys(rate(end) for end in ends))
+                subtitle += (
+                    f"; FPR: the smallest that each round supports, {shown}; dotted: TPR without memorisation at the "
+                    "smallest and the largest; equal scores are refused together"
+                )
+            lines = [line for drawn in panels.values() for line in drawn]
+            if any(any(line.wide) for line in lines):
+                subtitle += "; hollow: the interval spans more than half of 0 to 1"
+            if bounded:
+                subtitle += "; at most: what the promised epsilon leaves possible after all rounds, whatever the attack"
+            if varying:
+                subtitle += (
+                    ". Local: only the n examples whose holder took part in the round, so the set of examples changes "
+                    "from round to round, and a curve can bend for that reason alone"
+                )
+            title = measure.title.partition(" at ")[0]
+            unit = measure.unit or title.partition(" (")[0]
+            text = f"{title} over rounds, by kind of audit example; {subtitle}"
+            yield measure.slug, drawing.over_rounds(title, unit, panels, subtitle, nulls=nulls, zones=zones), text
+    for measure in summary.measures:
+        pairs = summary.examples(measure)
+        if any(local for local, _ in pairs.values()) and not math.isnan(measure.null):
+            title, unit = (
+                f"{measure.metric}: local against global",
+                f"{measure.metric}{measure.unit and ', '}{measure.unit}",
+            )
+            subtitle = "one point for each example, larger where several coincide; dotted: without memorisation"
+            zones = {kind: summary.zone(measure.metric, kind) for kind in pairs}
+            drawn = drawing.local_against_global(title, unit, pairs, measure.null, subtitle, zones=zones)
+            yield f"{measure.slug}_scatter", drawn, f"{title}; {subtitle}"
+    panels = {}
+    for kind in summary.kinds:
+        found = {(label, style): summary.leaked(view, kind) for label, style, view in _LEAKS}
+        if any(found.values()):
+            panels[_counted(kind, found.values())] = _lines(found)
+    if panels:
+        subtitle = (
+            "gain over the best prior: ins less outs of the same client; attacked rounds only; "
+            "bands: 95 % intervals over clients or runs, the wider"
+        )
+        drawn = drawing.over_rounds(
+            "reconstruction",
+            f"{'dB' if summary.gain == 'margin' else 'likeness'} over the best prior, in − out",
+            panels,
+            subtitle,
+            nulls=[0.0],
+            null_label="without leakage",
+        )
+        yield "reconstruction", drawn, f"Reconstruction over rounds, by kind of audit example; {subtitle}"
+    panels, units = {}, []
+    for metric, unit in (
+        ("test_accuracy", "share of test data"),
+        ("generalisation_gap", "share, train − test"),
+        ("generalisation_loss_gap", "nats, test − train"),
+    ):
+        found = {(level, level): summary.series(metric, level, "") for level in ("local", "global")}
+        if any(found.values()):
+            panels[metric.replace("_", " ")] = _lines(found)
+            units.append(unit)
+    if panels:
+        subtitle = "mean over models; bands: 95 % intervals over runs"
+        yield "utility", drawing.over_rounds("utility", units, panels, subtitle), f"utility; {subtitle}"
+    yield from ((name, data, text) for name, (data, text) in sheets(summary.run).items())
+
+
+def _limits(summary: Summary, measure: Measure, kind: str, rounds: Sequence[int]) -> list[drawing.Line]:
+    """What the promise bounds of a measure, as level lines; a rate's own bound changes with its threshold."""
+    found = []
+    for level, place in (("local", ("owner",)), ("global", ())):
+        value = summary.value(f"{measure.metric}.bound", level, kind, *measure.parts, *place)
+        if value is not None and measure.metric != "tpr" and math.isfinite(value.value):
+            ends, values = (min(rounds), max(rounds)), [value.value] * 2
+            style = f"{level} bound"
+            found.append(
+                drawing.Line(
+                    label=f"{level}, at most", style=style, rounds=ends, values=values, lows=values, highs=values
+                )
+            )
+    return found
+
+
+def _counted(kind: str, found: Iterable[Sequence[tuple[int, Value]]]) -> str:
+    """The kind and how many examples stand behind its points."""
+    counts = sorted({value.n for series in found for _, value in series})
+    return f"{kind} (n = {counts[0]})" if len(counts) == 1 else f"{kind} (n = {counts[0]} to {counts[-1]})"
+
+
+def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]], *, rates: bool = False) -> list[drawing.Line]:
+    """Every series that is not empty as a line; rates with wide intervals are marked."""
+    return [
+        drawing.Line(
+            label=label,
+            style=style,
+            rounds=[round for round, _ in series],
+            values=[value.value for _, value in series],
+            lows=[value.low for _, value in series],
+            highs=[value.high for _, value in series],
+            wide=[rates and value.wide for _, value in series],
+        )
+        for (label, style), series in found.items()
+        if series
+    ]

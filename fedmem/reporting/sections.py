@@ -1,0 +1,446 @@
+"""The sections of a table, each from the rows of a run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from fedmem.errors import RunError
+from fedmem.reporting import privacy_sections
+from fedmem.reporting.cells import Section, Value, number, rate
+from fedmem.reporting.measures import GAINS, TERMS, VIEWS, Measure
+from fedmem.reporting.summary import Summary, _of
+from fedmem.results.read import Run
+from fedmem.scenario.caveats import caveats_of_stored
+
+CAPTION = (
+    "local: the model of the client that holds the example, after its own training and before aggregation; "
+    "global: the aggregate of the same round. Each example is read at the last observed round in which its holder "
+    "took part, so that global is the aggregate of that round; released is the last aggregate, read on all examples. "
+    "In brackets 95 % intervals; n counts audit examples."
+)
+
+
+def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]:
+    """The table part by part; with `everything` also control attacks and the models of the other clients."""
+    measures = [measure for measure in summary.measures if measure.headline or everything]
+    yield _levels(summary, measures, others=everything)
+    yield _retention(summary, measures)
+    yield _differences(summary, measures)
+    yield _cross_influence(summary, everything=everything)
+    yield _client_influence(summary, everything=everything)
+    yield _utility(summary, everything=everything)
+    yield from privacy_sections.sections(summary.run)
+
+
+def also(summary: Summary) -> str:
+    """What has been measured too but is left to the report; empty where that is nothing."""
+    names = [measure.title.partition(" AUC")[0] for measure in summary.measures if not measure.headline]
+    found = [name for name in names if " TPR" not in name]
+    if any("others" in parts for measure in summary.measures for _, _, parts, _ in summary.settings(measure.metric)):
+        found.append("the other clients' models")
+    return f"Also measured, in the report: {'; '.join(found)}." if found else ""
+
+
+def legend(shown: Sequence[Section], kinds: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The words that these sections use, with what they mean.
+
+    A word counts only as a whole word, and in cells and notes not where it is a name of one of the `kinds`, which
+    scenarios choose freely.
+    """
+    titles: list[str] = []
+    free: list[str] = []
+    for section in shown:
+        blocks = [(heading, rows) for heading, rows in section.blocks if rows]
+        if blocks:
+            titles += [section.title.lower(), *section.columns]
+            free += section.notes
+        for heading, rows in blocks:
+            titles.append(heading)
+            free += [cell for row in rows for cell in row]
+    text = "\n".join(free)
+    for kind in sorted(kinds, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(kind)}(?!\w)", "", text)
+    text += "\n" + "\n".join(titles)
+    return [(term, meaning) for term, meaning in TERMS.items() if re.search(_whole(term), text)]
+
+
+def _whole(term: str) -> str:
+    """A pattern for a term as a whole word, or its plural.
+
+    >>> [bool(re.search(_whole("prior"), text)) for text in ("the best prior", "two priors", "priority", "≈0.3")]
+    [True, True, False, False]
+    >>> bool(re.search(_whole("≈"), "≈0.3"))
+    True
+    """
+    first = r"(?<!\w)" if re.match(r"\w", term) else ""
+    last = r"s?(?!\w)" if re.search(r"\w$", term) else ""
+    return f"{first}{re.escape(term)}{last}"
+
+
+def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> Section:
+    """Local beside global, measure by measure, then reconstruction."""
+    blocks = []
+    parted: list[str] = []
+    for measure in measures:
+        rows = []
+        for kind in summary.kinds:
+            owner = summary.value(measure.metric, "local", kind, *measure.parts, "owner")
+            elsewhere = summary.value(measure.metric, "local", kind, *measure.parts, "others")
+            everywhere = summary.value(measure.metric, "global", kind, *measure.parts)
+            if owner or everywhere:
+                shown = (owner, everywhere, elsewhere) if others else (owner, everywhere)
+                rows.append((kind, _count(*shown), *(_cell(value, measure) for value in shown)))
+                parted += [
+                    f"{measure.title.partition(' (')[0]} of {kind}, {place}"
+                    for place, value in (("local", owner), ("global", everywhere))
+                    if value is not None and _parted(value, measure, summary.null_of(measure, place, kind))
+                ]
+            released = summary.value(measure.metric, "global", kind, *measure.parts, round=summary.last_round)
+            if released and everywhere and (released.value, released.n) != (everywhere.value, everywhere.n):
+                blank = ("",) if others else ()
+                rows.append((f"{kind}, released", _count(released), "", _cell(released, measure), *blank))
+        blocks.append((measure.heading, tuple(rows)))
+    notes: list[str] = []
+    if parted:
+        more = f" and {len(parted) - 3} more" if len(parted) > 3 else ""
+        notes.append(f"p and interval differ for {'; '.join(parted[:3])}{more}: {_WHY_PARTED}.")
+    for source in summary.leaks:
+        found, said = _reconstruction(summary, source, others=others)
+        # With several attacks every block says whose it is.
+        whose = f"{source}: " if len(summary.leaks) > 1 else ""
+        blocks += [(whose + heading, block) for heading, block in found]
+        notes += [whose + note for note in said]
+    columns = ("", "n", "local", "global", *(("local, others",) if others else ()))
+    return Section(title="LOCAL AND GLOBAL", columns=columns, blocks=tuple(blocks), notes=tuple(notes))
+
+
+_WHY_PARTED = (
+    "p is exact and asks whether these examples are memorised at all, the interval how much others like them would be"
+)
+
+
+def _parted(value: Value, measure: Measure, null: float) -> bool:
+    """Whether p tells an effect that the interval does not, or the other way round."""
+    if math.isnan(value.p) or math.isnan(value.low + value.high) or math.isnan(null):
+        return False
+    return (value.p <= 0.05) != (value.low > null or value.high < null)
+
+
+def _reconstruction(
+    summary: Summary, source: str, *, others: bool
+) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
+    """What one attack rebuilt, over the best prior and over examples held back, and each view in words."""
+    own = {_of(source)} if source in summary.leaks[1:] else set()
+    sizes = sorted(
+        {
+            int(word.removeprefix("sum="))
+            for gain in GAINS
+            for _, _, words, _ in summary.settings(gain, "view=sum", *own)
+            for word in words
+            if word.startswith("sum=")
+        }
+    )
+    places: dict[tuple[str, ...], str] = {(view,): name for view, name in VIEWS.items()}
+    places |= {("sum", f"sum={size}"): f"the sum of {size} clients" for size in sizes}
+    blocks, found = [], {}
+    for metric, heading in _REBUILT.items():
+        values = {
+            (kind, place): _rebuilt(summary, metric, kind, place, own) for kind in summary.kinds for place in places
+        }
+        rows = []
+        for kind in summary.kinds:
+            message, aggregate, first = (values[kind, (view,)] for view in VIEWS)
+            blank = ("",) if others else ()
+            if message or aggregate:
+                cells = (_cell(message), _cell(aggregate))
+                rows.append((kind, _count(message, aggregate), *cells, *blank))
+            if first:
+                rows.append((f"{kind}, first step", _count(first), _cell(first), "", *blank))
+            for size in sizes:
+                value = values[kind, ("sum", f"sum={size}")]
+                if value:
+                    rows.append((f"{kind}, sum of {size}", _count(value), "", _cell(value), *blank))
+        if rows:  # pictures and texts have measures of their own
+            blocks.append((heading, tuple(rows)))
+        found[metric] = values
+    notes = []
+    for place, name in places.items():
+        differences, margins = (
+            {kind: value for metric in GAINS for kind in summary.kinds if (value := found[metric + of][kind, place])}
+            for of in (".difference", "")
+        )
+        if differences or margins:
+            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
+    return blocks, notes
+
+
+_REBUILT = {
+    "identified": "reconstruction, identified: share of examples nearer to what was rebuilt than all of a gallery is",
+    "margin": "reconstruction, dB of PSNR over the best prior (picked with knowledge of the truth: below 0 does not "
+    "mean that nothing leaked)",
+    "likeness_gain": "reconstruction, likeness of texts over the best prior (picked with knowledge of the truth)",
+    "identified.difference": "reconstruction, identified, in − held back (without leakage: 0)",
+    "margin.difference": "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)",
+    "likeness_gain.difference": "reconstruction, gain in likeness over the best prior, in − held back (without "
+    "leakage: 0)",
+}
+"""What is told of an attack, the telling ones first, and how it is headed."""
+
+
+def _rebuilt(summary: Summary, metric: str, kind: str, place: tuple[str, ...], own: set[str]) -> Value | None:
+    """A value of one attack about a kind, from one view."""
+    for _, about, words, value in summary.settings(metric, f"view={place[0]}", *place[1:], *own):
+        if about == kind and "coin=out" not in words and {word for word in words if word.startswith("source=")} == own:
+            return value
+    return None
+
+
+def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> str:
+    """What one view says about each kind, in words: first against examples held back, then against the best prior."""
+    against_held_back = _sorted(differences, "gives away {}", "further off than examples held back for {}")
+    missing = [kind for kind in margins if kind not in differences]
+    if missing:
+        against_held_back.append(f"no example held back to compare with for {', '.join(missing)}")
+    against_prior = _sorted(margins, "better for {}", "worse for {}")
+    prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
+    return "; ".join(against_held_back) + prior
+
+
+def _sorted(values: Mapping[str, Value], above: str, below: str) -> list[str]:
+    """The kinds whose value is above 0, below 0 and not told from 0, each in a phrase."""
+    phrases: dict[str, list[str]] = {above: [], below: [], "not resolved for {}": []}
+    for kind, value in values.items():
+        phrase = list(phrases)[(0 if value.low > 0 else 1) if value.resolved else 2]
+        phrases[phrase].append(kind)
+    return [phrase.format(", ".join(kinds)) for phrase, kinds in phrases.items() if kinds]
+
+
+def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
+    """The share of the local effect that the aggregate keeps."""
+    blocks = []
+    for measure in measures:
+        rows = []
+        for kind in summary.kinds:
+            for _, about, parts, value in summary.settings("retention", measure.metric, *measure.parts):
+                if about == kind and parts - {"not resolved"} == measure.parts | {measure.metric}:
+                    local = summary.value(measure.metric, "local", kind, *measure.parts, "owner")
+                    value = replace(value, saturated=local is not None and local.saturated)
+                    rows.append((kind, str(value.n), "not resolved" if "not resolved" in parts else value.text(2)))
+        blocks.append((measure.title.partition(" (")[0], tuple(rows)))
+    note = (
+        "Not resolved: the interval of the local effect contains its null, or there is none, so there is nothing to "
+        "divide by."
+    )
+    used = any(row[-1] == "not resolved" for _, rows in blocks for row in rows)
+    return Section(
+        title="RETENTION", columns=("", "n", "global / local"), blocks=tuple(blocks), notes=(note,) if used else ()
+    )
+
+
+def _differences(summary: Summary, measures: Sequence[Measure]) -> Section:
+    """Local against global within a kind, then kinds against each other within a level."""
+    blocks = []
+    for measure in measures:
+        rows: dict[str, list[tuple[str, ...]]] = {": local − global": [], ", local": [], ", global": []}
+        for level, subject, parts, value in summary.settings(f"{measure.metric}.difference", *measure.parts):
+            rest = parts - measure.parts - {"owner"}
+            cells = (str(value.n), value.text(measure.digits))
+            if rest == {"local-global"}:
+                sides = _sides(summary, measure, ("local", subject), ("global", subject))
+                rows[": local − global"].append((subject, *cells, _direction(value, "local", sides)))
+            elif len(rest) == 1 and (other := min(rest).removeprefix(f"{subject}-")) in summary.kinds:
+                sides = _sides(summary, measure, (level, subject), (level, other))
+                rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first", sides)))
+        name = measure.title.partition(" (")[0]
+        blocks += [(f"{name}{what}", tuple(found)) for what, found in rows.items()]
+    return Section(title="DIFFERENCES", columns=("", "n", "difference", ""), blocks=tuple(blocks))
+
+
+def _sides(summary: Summary, measure: Measure, *places: tuple[str, str]) -> list[Value]:
+    """The values that are compared, each at a level and of a kind, as far as they are there."""
+    found = [
+        summary.value(measure.metric, level, kind, *measure.parts, *(("owner",) if level == "local" else ()))
+        for level, kind in places
+    ]
+    return [value for value in found if value is not None]
+
+
+def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
+    """Which of the two is higher, as far as the interval and the ends of the measure let anybody say."""
+    at_end = [side.saturated for side in sides]
+    if at_end and all(at_end):
+        return "both saturated"
+    if not value.resolved:
+        return "unresolved"
+    return f"{first} {'higher' if value.low > 0 else 'lower'}{', capped' * any(at_end)}"
+
+
+def _cross_influence(summary: Summary, *, everything: bool) -> Section:
+    """Which test examples gain or lose by audit examples: sums, what noise alone gives, and pairs that stand out."""
+    blocks = []
+    for setting in ((), ("probability",)) if everything else ((),):
+        unit = "test examples, by probability of the label" if setting else "test examples"
+        headings = {
+            "cross_influence": f"gained by training on one example, {unit} (without influence: 0)",
+            "cross_help": f"helped by one example, {unit}",
+            "cross_harm": f"harmed by one example, {unit}",
+        }
+        for metric, heading in headings.items():
+            rows = []
+            for kind in summary.kinds:
+                places = (("local", kind, "owner", *setting), ("global", kind, *setting))
+                found = [summary.value(metric, *place) for place in places]
+                nulls = [summary.value(f"{metric}.null", *place) for place in places]
+                chances = [summary.value(f"{metric}_p", *place) for place in places]
+                if any(found):
+                    rows.append((kind, _count(*found), *(_cell(value) for value in found)))
+                if any(nulls) and any(chances):
+                    cells = (_noise(*pair) for pair in zip(nulls, chances, strict=True))
+                    rows.append((f"{kind}, by noise", _count(*found), *cells))
+            blocks.append((heading, tuple(rows)))
+        rows = []
+        for kind in summary.kinds:
+            places = (("local", kind, "owner", *setting), ("global", kind, *setting))
+            helped, harmed = (
+                [summary.value(f"cross_pairs_{side}", *place) for place in places] for side in ("helped", "harmed")
+            )
+            if any(helped):
+                cells = (
+                    f"{up.value:,.0f} / {down.value:,.0f}" if up and down else "–"
+                    for up, down in zip(helped, harmed, strict=True)
+                )
+                rows.append((kind, _count(*helped), *cells))
+        blocks.append(
+            (f"significant pairs, helped / harmed; n counts pairs{', by probability' * bool(setting)}", tuple(rows))
+        )
+    return Section(title="CROSS-INFLUENCE", columns=("", "n", "local", "global"), blocks=tuple(blocks))
+
+
+def _noise(null: Value | None, chance: Value | None) -> str:
+    """What noise alone gives, and how often it is as far out as the value."""
+    return f"{number(null.value, 2)}, p {chance.value:.2g}" if null and chance else "–"
+
+
+_READ_AT_CLIENTS = {
+    "accuracy": "test accuracy",
+    "loss": "test loss, nats",
+    "own": "own examples",
+    "own in": "own examples that are in",
+}
+"""What the influence of a client is read at, in the order of the table."""
+
+
+def _client_influence(summary: Summary, *, everything: bool) -> Section:
+    """What whole clients are worth to the aggregate: their mean, the lowest and the highest, and how many stand out."""
+    rows: list[tuple[str, ...]] = []
+    notes = []
+    for setting, name in _READ_AT_CLIENTS.items():
+        found = {
+            subject: value
+            for _, subject, parts, value in summary.settings("client_influence", setting)
+            if parts == {setting}
+        }
+        mean = found.pop("", None)
+        if mean is None:
+            continue
+        rows.append((f"{name}, mean", str(mean.n), mean.text(3)))
+        ordered = sorted(found, key=lambda subject: (found[subject].value, subject))
+        told = ordered if everything else ordered[:1] + ordered[-1:] if setting == "accuracy" else []
+        rows += [
+            (f"{name}, {subject}", str(found[subject].n), found[subject].text(3)) for subject in dict.fromkeys(told)
+        ]
+        up, down = (sum(v.resolved and (v.low > 0) == above for v in found.values()) for above in (True, False))
+        notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(found)} clients.")
+    heading = "runs with the client less runs without it; n: runs; in rows called mean: clients"
+    notes = notes if everything else notes[:1]
+    if notes and not everything:
+        notes.append("The lowest and the highest are picked by their values: their intervals do not say so.")
+    title = "CLIENT INFLUENCE"
+    return Section(title=title, columns=("", "n", "global"), blocks=((heading, tuple(rows)),), notes=tuple(notes))
+
+
+def _utility(summary: Summary, *, everything: bool) -> Section:
+    """What the models are good for, and how much better they know their own data."""
+    rows = []
+    names = {
+        "test_accuracy": "test accuracy",
+        "generalisation_gap": "generalisation gap",
+        "generalisation_loss_gap": "generalisation gap, nats",
+    }
+    for metric, name in {**names, "client_accuracy_gap": "client gap", "client_loss_gap": "client gap, nats"}.items():
+        levels = ("local", "global")
+        subjects = [""]
+        if everything and metric not in names:
+            subjects += sorted(
+                {about for _, about, _, _ in summary.settings(metric) if about},
+                key=lambda about: (len(about), about),
+            )
+        for subject in subjects:
+            found = [summary.value(metric, level, subject) for level in levels]
+            if any(found):
+                cells = (value.text(3) if value else "–" for value in found)
+                rows.append((f"{name}{', ' * bool(subject)}{subject}", _count(*found), *cells))
+    block = ("means over models; n counts models, local/global", tuple(rows))
+    return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=(block,))
+
+
+def _cell(value: Value | None, measure: Measure | None = None) -> str:
+    """A value as text, with its false positive rate where the heading does not have it."""
+    if value is None:
+        return "–"
+    own = measure is not None and measure.metric == "tpr" and math.isnan(measure.null)
+    if measure is not None and measure.is_rate and value.wide:
+        text = f"≈{value.text(1)}"
+    else:
+        text = value.text(measure.digits if measure else 2)
+    return text + (f" @ {rate(value.fpr)}" if own else "")
+
+
+def _count(*values: Value | None) -> str:
+    """How many stand behind the values of a row: one number, or one for each."""
+    counts = [str(value.n) for value in values if value is not None]
+    return counts[0] if len(set(counts)) == 1 else "/".join(counts)
+
+
+def headline(run: Run) -> str:
+    """One line about what was run."""
+    scenario, audit = run.scenario, run.audit
+    if missing := [key for key in ("name", "runs", "rounds", "clients") if key not in scenario]:
+        raise RunError(f"{run.path / 'scenario.yaml'} is damaged (it has no {missing[0]}); put a copy of the file back")
+    runs = f"{scenario['runs']} runs" if scenario["runs"] != 1 else "1 run"
+    coins = "each in half of the runs" if scenario["runs"] != 1 else "each in or out by a coin"
+    return (
+        f"{scenario['name']}: {runs} of {scenario['rounds']} rounds, {scenario['clients']} clients, "
+        f"{len(audit)} audit examples, {coins}"
+    )
+
+
+def picking(run: Run) -> str:
+    """What a reader has to know of how clients were picked; empty where all runs share blindly drawn cohorts."""
+    scenario, pilot = run.scenario, run.manifest.get("pilot")
+    if pilot:
+        failed = f"; {pilot['failed']} of its client rounds failed" if pilot["failed"] else ""
+        return f"Who took part was picked by what a pilot showed, one run more, which no estimate reads{failed}."
+    if scenario.get("roster") == "own" and "local" in scenario.get("observe", {}).get("levels", ()):
+        return (
+            "Each run drew a roster of its own, so that whether a client's model is there to be read may depend on the "
+            "coins of its examples: nothing local compares in with out, only the aggregate does."
+        )
+    return ""
+
+
+def alarms(run: Run) -> list[str]:
+    """What a reader has to know before any number; of many alarms the first three, then how many there are."""
+    told = [f"ALARM: {alarm}" for alarm in run.manifest.get("alarms") or []]
+    more = len(told) - 3
+    return told if more <= 0 else [*told[:3], f"ALARM: and {more} more, all in manifest.json"]
+
+
+def warnings(run: Run) -> list[str]:
+    """What a reader has to know of a run that is sound, beside its numbers."""
+    found = run.manifest.get("warnings")
+    texts = caveats_of_stored(run.scenario) if found is None else found
+    return [f"WARNING: {text}" for text in texts]

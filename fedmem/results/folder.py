@@ -1,0 +1,204 @@
+"""Run folders: written whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fedmem.errors import FolderError, RunError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether this is the folder of a finished run."""
+    return (folder / "manifest.json").is_file()
+
+
+def finished(folder: Path) -> int | None:
+    """When this run was finished, in nanoseconds of the file system's clock; None where there is no finished run."""
+    with suppress(OSError):
+        return (folder / "manifest.json").stat().st_mtime_ns if is_finished(folder) else None
+    return None
+
+
+def check_place(folder: Path, *, force: bool = False) -> None:
+    """Finds out before any work whether `folder` can be written; nothing is left behind, no folder is made.
+
+    An empty folder in its place is fine, and so is any folder with `force`. Errors: `FolderError`.
+    """
+    if os.path.lexists(folder):
+        what = "a file" if folder.is_file() else "a link that leads nowhere" if not folder.exists() else ""
+        if what or (folder.is_symlink() and not is_finished(folder)):
+            raise FolderError(
+                f"{folder} is {what or 'a link'}, where the folder of the run should go; move it away, or choose "
+                "another place with --out"
+            )
+        if not force and any(folder.iterdir()):
+            raise FolderError(
+                f"{folder} exists already"
+                + (
+                    ", which means that this run is finished; --force runs it again"
+                    if is_finished(folder)
+                    else ", and holds a finished attack; replace it with --force, or choose another place with --out"
+                    if (folder / "attack.json").is_file()
+                    else ", but holds no finished run (no manifest.json); move it away, or replace it with --force"
+                )
+            )
+    nearest = next(place for place in folder.absolute().parents if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".fedmem-", dir=nearest) as place:
+            probe = Path(place) / folder.absolute().relative_to(nearest)
+            probe.mkdir(parents=True)
+            (probe / "probe").write_bytes(b"fedmem")
+    except OSError as error:
+        raise FolderError(
+            f"{nearest} cannot hold the results: {error.strerror or error}; choose another place with --out"
+        ) from error
+
+
+@contextmanager
+def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yields a temporary folder beside `folder` and renames it to `folder` when the block ends without an error.
+
+    Guarantees:
+
+    - `folder` exists only when everything in it has reached the disk;
+    - any exception, Ctrl-C included, removes the temporary folder and leaves no trace;
+    - what a killed process left behind for this `folder` is removed at the next start;
+    - with `force` the old folder stays in place until the new one is complete.
+
+    Errors: `RunError` when `folder` exists and `force` is not given, and when the disk is full.
+    """
+    check_place(folder, force=force)
+    parent = folder.parent
+    made = [place for place in (parent, *parent.parents) if not place.exists()]
+    parent.mkdir(parents=True, exist_ok=True)
+    _clean(folder)
+    mark = f"{os.getpid()}@{socket.gethostname()}"
+    partial, replaced = parent / f".{folder.name}.partial-{mark}", parent / f".{folder.name}.replaced-{mark}"
+    try:
+        with _explaining_full_disk(partial):
+            partial.mkdir()
+            yield partial
+            for place in (*(path for path in sorted(partial.rglob("*")) if path.is_file()), partial):
+                _sync(place)
+            _put_in_place(partial, folder, replaced, force=force)
+            _sync(parent)
+    except BaseException:
+        if os.path.lexists(replaced) and not os.path.lexists(folder):
+            replaced.rename(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        for place in made:
+            with suppress(OSError):  # not empty: somebody else writes there
+                place.rmdir()
+        raise
+    finally:
+        if replaced.is_symlink():
+            replaced.unlink()  # what it leads to is not ours
+        else:
+            shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def one_at_a_time(file: Path) -> Iterator[None]:
+    """Holds a lock on this file until the block ends; another process that holds it is waited for."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with file.open("w") as stream:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _put_in_place(partial: Path, folder: Path, replaced: Path, *, force: bool) -> None:
+    """Renames `partial` to `folder`, and what was there to `replaced`, while other processes may do the same."""
+    for _ in range(100):
+        if force or not is_finished(folder):
+            with suppress(FileNotFoundError):
+                folder.rename(replaced)
+        try:
+            partial.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if not force:
+            check_place(folder)
+        shutil.rmtree(replaced, ignore_errors=True)  # another process was faster; its folder is replaced next
+    raise RunError(f"{folder} is written by other processes all the time; end them, and run the same command again")
+
+
+@contextmanager
+def _explaining_full_disk(place: Path, needed: int = 0) -> Iterator[None]:
+    """Turns the error of a full disk into a `RunError` that says how much is missing and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL and "No space left" not in str(error):
+            raise
+        written = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        free = shutil.disk_usage(place if place.exists() else place.parent).free
+        raise RunError(
+            f"the disk that holds {place.parent} is full: the results need about {max(needed, written) / 1e6:.1f} MB "
+            f"and {(free + written) / 1e6:.1f} MB are there. Nothing was left behind; free some space or choose "
+            "another disk with --out, then run the same command again"
+        ) from error
+
+
+def put(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _clean(folder: Path) -> None:
+    """Removes what dead processes of this host left behind; puts a folder back that was about to be replaced."""
+    for place in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*@{socket.gethostname()}")):
+        what, process = place.name.removeprefix(f".{folder.name}.").split("@")[0].split("-")
+        if what not in ("partial", "replaced") or _alive(int(process)):
+            continue
+        if what == "replaced" and not folder.exists():
+            place.rename(folder)
+        else:
+            shutil.rmtree(place)
+
+
+def _alive(process: int) -> bool:
+    """Whether another process with this number is running; where that cannot be asked, yes."""
+    if os.name != "posix":
+        return process != os.getpid()
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(place: Path) -> None:
+    """Waits until a file or a folder has reached the disk."""
+    if place.is_dir() and os.name != "posix":
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,170 @@
+"""Writes the files of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Measurement
+from fedmem.contracts.types import Params
+from fedmem.results.folder import _alive, _explaining_full_disk, _sync, writing
+from fedmem.results.read import RESULTS_SCHEMA, read
+from fedmem.results.tables import (
+    audit_rows,
+    measurement_rows,
+    write_readings,
+    write_table,
+)
+
+
+def write_run(
+    folder: Path,
+    *,
+    scenario_yaml: str,
+    manifest: Mapping[str, Any],
+    measurements: Sequence[Measurement],
+    bank: Bank,
+    federation: Federation,
+    reconstructions: Mapping[str, NDArray[Any]],
+    params: Params | None = None,
+    force: bool = False,
+    draw: Callable[[Path], object] = lambda folder: None,
+) -> None:
+    """Writes every file of a run, whole or not at all; see `writing`. `draw` adds figures before the folder appears.
+
+    The manifest gains `schema`, `rows` and `not_finite` per file, `bank` (seed, roster and exclusion) and `federation`
+    (clients, classes, where each row of the data went). NaN and infinity are legal in the tables and counted
+    there; in the manifest itself they become null.
+    """
+    size = _size(bank, reconstructions, params)
+    with writing(folder, force=force) as partial, _explaining_full_disk(partial, size):
+        write_readings(partial, bank, measurements)
+        layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
+        layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
+        if bank.audit.examples.targets.ndim > 1:
+            layout["asked"] = bank.audit.examples.targets.tolist()
+        if bank.audit.client_in is not None:
+            layout["client_in"] = bank.audit.client_in.tolist()
+        if bank.audit.owner is not None:
+            layout["owner"] = bank.audit.owner.tolist()
+        write_table(partial, "audit", [audit_rows(bank.audit)], layout)
+        assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
+        arrays: dict[str, Any] = dict(reconstructions)
+        np.savez_compressed(partial / "reconstructions.npz", **arrays)
+        if params is not None:
+            write_params(partial, params)
+        (partial / "scenario.yaml").write_text(scenario_yaml, encoding="utf-8")
+        counted = {
+            "rows": {
+                "evidence": sum(block.loss.size for block in bank.evidence),
+                "references": sum(len(block.run) * len(block.labels) for block in bank.references),
+                "audit": len(bank.audit),
+                "participation": len(bank.participation),
+            },
+            "not_finite": {
+                "evidence.loss": _not_finite(*(block.loss for block in bank.evidence)),
+                "evidence.margin": _not_finite(*(block.margin for block in bank.evidence)),
+            },
+            "schema": RESULTS_SCHEMA,
+            "bank": {
+                "seed": bank.seed,
+                "roster": bank.roster,
+                "exclusion": bank.exclusion,
+                "runs": bank.audit.runs,
+            },
+            "federation": {
+                "clients": federation.num_clients,
+                "classes": federation.num_classes,
+                "counts": dict(federation.counts),
+            },
+        }
+        _write_manifest(partial, {**manifest, **counted}, measurements)
+        draw(partial)
+
+
+def write_params(folder: Path, params: Params) -> None:
+    """Writes `params.safetensors`."""
+    from safetensors.torch import save
+
+    copies = {name: value.detach().cpu().contiguous() for name, value in params.items()}
+    (folder / "params.safetensors").write_bytes(save(copies))
+
+
+def replace_measurements(
+    path: Path | str, measurements: Sequence[Measurement], changes: Mapping[str, Any] | None = None
+) -> None:
+    """Puts other measurements into a finished run, and `changes` into its manifest.
+
+    Each file stays whole until its successor is on the disk.
+    """
+    run = read(path)
+    for stale in run.path.glob(".partial-*"):
+        if not _alive(int(stale.name.removeprefix(".partial-"))):
+            shutil.rmtree(stale)
+    partial = run.path / f".partial-{os.getpid()}"
+    partial.mkdir()
+    try:
+        with _explaining_full_disk(partial):
+            write_table(partial, "measurements", [measurement_rows(measurements)])
+            _write_manifest(partial, {**run.manifest, **(changes or {})}, measurements)
+            for name in ("measurements.parquet", "manifest.json"):
+                _sync(partial / name)
+                (partial / name).replace(run.path / name)
+    finally:
+        shutil.rmtree(partial)
+    _sync(run.path)
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any], measurements: Sequence[Measurement]) -> None:
+    """The manifest with the counts of these measurements, keys sorted, as strict JSON."""
+    count = {"measurements": len(measurements)}
+    values = {
+        "measurements.value": _not_finite(np.array([row.reading.value for row in measurements], dtype=np.float64))
+    }
+    counted = {
+        **manifest,
+        "rows": {**manifest.get("rows", {}), **count},
+        "not_finite": {**manifest.get("not_finite", {}), **values},
+    }
+    text = json.dumps(_strict(counted), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _strict(value: Any) -> Any:
+    """The same in types of JSON; NaN and infinity, which JSON has not, become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_strict(item) for item in value]
+    if isinstance(value, np.generic):
+        return _strict(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _not_finite(*arrays: NDArray[Any]) -> dict[str, int]:
+    """How many values are NaN, and how many infinite."""
+    return {
+        "nan": sum(int(np.isnan(values).sum()) for values in arrays),
+        "infinite": sum(int(np.isinf(values).sum()) for values in arrays),
+    }
+
+
+def _size(bank: Bank, reconstructions: Mapping[str, NDArray[Any]], params: Params | None) -> int:
+    """Bytes that the arrays take in memory: what the disk needs at most, give or take the short columns."""
+    evidence = sum(block.loss.nbytes + block.margin.nbytes + block.correct.nbytes for block in bank.evidence)
+    references = sum(block.less.nbytes + block.ties.nbytes + block.quantiles.nbytes for block in bank.references)
+    kept = sum(array.nbytes for array in reconstructions.values())
+    kept += sum(value.nbytes for value in params.values()) if params is not None else 0
+    return evidence + references + bank.audit.examples.inputs.nbytes + kept

@@ -1,0 +1,139 @@
+"""Checks of who takes part: cohorts, samplers, rosters and left-out clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fedmem.contracts.families import kind_of, nested
+from fedmem.errors import Problem
+from fedmem.scenario.check_measuring import (
+    _compares_clients,
+    _compares_held_out,
+)
+
+
+def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
+    for path, part in nested(sampler, "sampler"):
+        for name in ("size", "candidates", "expected"):
+            size = getattr(part, name, None)
+            if isinstance(size, int | float) and size > clients:
+                yield Problem(
+                    path=f"{path}.{name}",
+                    message=f"a cohort of {size:g} cannot be drawn from {clients} clients; "
+                    f"lower {path}.{name} to at most {clients} or raise clients",
+                )
+
+
+def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
+    for path, part in nested(sampler, "sampler"):
+        size, separation = getattr(part, "size", None), getattr(part, "separation", None)
+        if isinstance(size, int) and isinstance(separation, int) and size <= clients < size * separation:
+            yield Problem(
+                path=f"{path}.separation",
+                message=f"cohorts of {size} in each of {separation} rounds are {size * separation} different clients, "
+                f"but there are {clients}; lower {path}.separation to at most {clients // size}, or {path}.size to at "
+                f"most {max(1, clients // separation)}, or raise clients",
+            )
+
+
+def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
+    for path, part in nested(sampler, "sampler"):
+        prefers = kind_of(part) == "atypical" and part.beta > 0
+        if not prefers or any(injection.role == "atypical" for injection in injections):
+            continue
+        yield Problem(
+            path=path,
+            message="atypical prefers clients that hold atypical examples, but no injection makes any; "
+            "add one, such as {kind: mislabelled}, or use {kind: uniform}",
+        )
+
+
+def _learning(sampler: Any, roster: str) -> Iterator[Problem]:
+    needs = getattr(sampler, "needs", ())
+    if needs and roster == "shared":
+        yield Problem(
+            path="sampler",
+            message=f"{kind_of(sampler)} reads {' and '.join(needs)}: these depend on the coins of a run, so that runs "
+            "cannot share cohorts drawn from their own; use roster: pilot, which reads them from one run more, or "
+            "use roster: own, with estimates at level global only, or another sampler",
+        )
+
+
+def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterator[Problem]:
+    if roster != "own" or not getattr(sampler, "needs", ()):
+        return
+    for position, probe in enumerate(probes):
+        if _compares_held_out(probe):
+            yield Problem(
+                path=f"probes[{position}]",
+                message=f"{kind_of(probe)} compares examples that are in with examples that are held out, but with "
+                f"roster: own {kind_of(sampler)} picks clients by losses or norms that depend on the same coins; use "
+                "roster: pilot, or leave the probe out",
+            )
+
+
+def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
+    wanted = getattr(strategy, "min_cohort", 1)
+    # the cohorts of other samplers vary, and are not known before they are drawn
+    size = clients if kind_of(sampler) == "everyone" else getattr(sampler, "size", None)
+    if isinstance(size, int) and size < wanted:
+        yield Problem(
+            path="strategy",
+            message=f"{kind_of(strategy)} as it is set here needs cohorts of at least {wanted}, but they are of "
+            f"{size}; raise {'clients' if kind_of(sampler) == 'everyone' else 'sampler.size'}, or assume less of "
+            f"{kind_of(strategy)}",
+        )
+
+
+def _left_out(leave_out: Any, clients: int, runs: int) -> Iterator[Problem]:
+    chosen = leave_out.clients
+    if isinstance(chosen, int) and chosen > clients:
+        yield Problem(
+            path="leave_out.clients",
+            message=f"{chosen} clients cannot be drawn from {clients}; use at most {clients}, or all, or raise clients",
+        )
+    for position, client in enumerate(chosen if isinstance(chosen, tuple) else ()):
+        if client >= clients:
+            yield Problem(
+                path=f"leave_out.clients[{position}]",
+                message=f"client {client} does not exist, there are {clients}; use 0 to {clients - 1}, "
+                "or raise clients",
+            )
+        elif client in chosen[:position]:
+            yield Problem(
+                path=f"leave_out.clients[{position}]", message=f"client {client} is named twice; name it once"
+            )
+    if chosen and runs < 2:
+        yield Problem(
+            path="leave_out",
+            message="a client is left out of half of the runs, but runs is 1; set runs to 4 or more, or leave it out",
+        )
+
+
+def _somebody_to_leave_out(estimators: Sequence[Any], leave_out: Any) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        if _compares_clients(estimator) and not leave_out.clients:
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"{kind_of(estimator)} compares runs with and without a client, but every client is in every "
+                "run; add leave_out: {clients: all}, or leave it out",
+            )
+
+
+def _roster(roster: str, observe: Any, estimators: Sequence[Any]) -> Iterator[Problem]:
+    if roster == "own" and estimators and set(observe.levels) == {"local"}:
+        yield Problem(
+            path="roster",
+            message="with a roster of its own in each run, whether a client is picked may depend on the coins, so "
+            "estimates exist at level global only; add global to observe.levels, or use roster: shared (roster: pilot "
+            "for samplers that look at losses or norms)",
+        )
+
+
+def _free_cohort(speed: Any, cohort: str) -> Iterator[Problem]:
+    if speed.server == "rule" and cohort == "strategy":
+        yield Problem(
+            path="speed.server",
+            message="a rule does not pick clients, but cohort is strategy; use server: messages, or cohort: sampler",
+        )

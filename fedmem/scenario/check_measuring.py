@@ -1,0 +1,187 @@
+"""Checks of what is measured: observed rounds, levels, probes and estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.injection import CanaryInjection
+from fedmem.errors import Problem
+
+
+def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
+    comparing = [
+        *(f"probe {kind_of(probe)}" for probe in probes if _compares_held_out(probe)),
+        *(f"estimator {kind_of(estimator)}" for estimator in estimators if _compares_held_out(estimator)),
+    ]
+    kept = [position for position, injection in enumerate(injections) if getattr(injection, "unmasked", 0)]
+    for position in kept if comparing else ():
+        yield Problem(
+            path=f"injections[{position}].unmasked",
+            message=f"the {comparing[0]} compares with examples that a coin held back, and copies that no coin masks "
+            f"are trained on all the same; write unmasked: 0, or leave the {comparing[0].partition(' ')[0]} out",
+        )
+
+
+def _compares_held_out(component: Any) -> bool:
+    """Whether a probe or an estimator, or a component inside it, declares `compares_held_out`."""
+    return any(getattr(part, "compares_held_out", False) for _, part in nested(component, ""))
+
+
+def _compares_clients(estimator: Any) -> bool:
+    """Whether an estimator is about clients that are left out, and not about audit examples."""
+    return bool(getattr(estimator, "compares_clients", False))
+
+
+def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
+    if observe.every is not None and observe.every > rounds:
+        yield Problem(
+            path="observe.every",
+            message=f"{observe.every} exceeds the {rounds} rounds, so nothing would be observed between the first and "
+            f"the last; use at most {rounds}, or leave it out",
+        )
+    for position, round in enumerate(observe.rounds):
+        if not -rounds - 1 <= round <= rounds:
+            yield Problem(
+                path=f"observe.rounds[{position}]",
+                message=f"round {round} never happens, there are {rounds}; use 0 to {rounds}, or -1 (the last) down "
+                f"to {-rounds - 1}, or raise rounds",
+            )
+
+
+def _levels(observe: Any) -> Iterator[Problem]:
+    if "sum" in observe.levels and not observe.sums:
+        yield Problem(
+            path=f"observe.levels[{observe.levels.index('sum')}]",
+            message="level 'sum' shows sums over some clients, but observe.sums says of how many; write, for instance, "
+            "sums: [2, 5]",
+        )
+    if observe.sums and "sum" not in observe.levels:
+        yield Problem(
+            path="observe.sums",
+            message=f"sums of {', '.join(map(str, observe.sums))} clients would be shown to nobody; add sum to "
+            "observe.levels, or leave sums out",
+        )
+    if len(set(observe.sums)) < len(observe.sums):
+        yield Problem(path="observe.sums", message=f"{list(observe.sums)} names a size twice; name each once")
+    if len(set(observe.levels)) < len(observe.levels):
+        yield Problem(path="observe.levels", message=f"{list(observe.levels)} names a level twice; name each once")
+
+
+def _enough_to_sum(observe: Any, sampler: Any, clients: int) -> Iterator[Problem]:
+    size = getattr(sampler, "size", clients)
+    most = min(clients, size) if isinstance(size, int) else clients
+    for position, wanted in enumerate(observe.sums):
+        if wanted > most:
+            yield Problem(
+                path=f"observe.sums[{position}]",
+                message=f"no cohort has {wanted} clients to sum over, the largest has {most}; use at most {most}, or "
+                f"raise {'sampler.size' if most < clients else 'clients'}",
+            )
+
+
+def _sums_read(observe: Any, probes: Sequence[Any]) -> Iterator[Problem]:
+    if "sum" in observe.levels and not any("sum" in probe.levels for probe in probes):
+        yield Problem(
+            path=f"observe.levels[{observe.levels.index('sum')}]",
+            message="level 'sum' is read by probes alone, and none does; give one levels: [local, sum, global], or "
+            "leave sum out",
+        )
+
+
+def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Problem]:
+    for position, probe in enumerate(probes):
+        path = f"probes[{position}]"
+        if probe.every is not None and probe.every > rounds:
+            message = f"{probe.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
+            yield Problem(path=f"{path}.every", message=message)
+        due = observe.within(rounds)
+        for round in getattr(probe, "rounds", ()):
+            if round not in due:
+                some = ", ".join(map(str, due[:12])) + (f", ... to {due[-1]}" if len(due) > 12 else "")
+                message = f"round {round} is not observed; add it to observe.rounds, or choose from {some}"
+                yield Problem(path=f"{path}.rounds", message=message)
+        yield from _watched(probe, path, observe.levels)
+
+
+def _twice(probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
+    for name, components in (("probes", probes), ("estimators", estimators)):
+        for position, component in enumerate(components):
+            first = components.index(component)
+            if first < position:
+                message = f"this is the same as {name}[{first}], and would be measured twice; leave one out"
+                yield Problem(path=f"{name}[{position}]", message=message)
+
+
+def _estimator_levels(estimators: Sequence[Any], observe: Any) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        if hasattr(estimator, "levels"):
+            yield from _watched(estimator, f"estimators[{position}]", observe.levels)
+
+
+def _watched(component: Any, path: str, observed: Sequence[str]) -> Iterator[Problem]:
+    """A level that was asked for must be observed; of the default levels, one must be."""
+    if not component.levels:
+        yield Problem(
+            path=f"{path}.levels",
+            message=f"{kind_of(component)} would look at nothing; name local, global or both, or leave it out",
+        )
+    missing = [level for level in component.levels if level not in observed]
+    if missing and (not _is_default(component, "levels") or len(missing) == len(component.levels)):
+        yield Problem(
+            path=f"{path}.levels",
+            message=f"{kind_of(component)} reads level {', '.join(missing)}, but observe.levels is "
+            f"[{', '.join(observed)}]; add it to observe.levels, or leave the component out",
+        )
+
+
+def _is_default(component: Any, name: str) -> bool:
+    item = next((item for item in fields(component) if item.name == name), None)
+    if item is None:
+        return True
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return bool(getattr(component, name) == default)
+
+
+def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        for path, component in nested(estimator, f"estimators[{position}]"):
+            if getattr(component, "needs_population", False) and not population:
+                yield Problem(
+                    path=path,
+                    message=f"{kind_of(component)} compares examples with a population that nobody trains on, but "
+                    "population is 0; set population to 200 or more, or leave it out",
+                )
+
+
+def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
+        for path, component in reversed(list(nested(estimator, f"estimators[{position}]"))):
+            wanted = int(getattr(component, "min_runs", 1))
+            if runs < wanted:
+                yield Problem(
+                    path=path,
+                    message=f"{kind_of(component)} compares runs with and without an example and needs at least "
+                    f"{wanted} runs, but runs is {runs}; set runs to {wanted} or more, or leave it out",
+                )
+                break
+
+
+def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any]) -> Iterator[Problem]:
+    canaries = any(isinstance(injection, CanaryInjection) for injection in injections)
+    for position, estimator in enumerate(estimators):
+        kind = kind_of(estimator)
+        if not injections and not _compares_clients(estimator):
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"{kind} needs audit examples, but injections is empty; add one, such as {{kind: typical}}",
+            )
+        elif not canaries and any(getattr(part, "needs_canaries", False) for _, part in nested(estimator, "")):
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"{kind} ranks canaries among fresh references, but no injection makes canaries; "
+                f"add {{kind: random_pattern}} to injections, or leave {kind} out",
+            )

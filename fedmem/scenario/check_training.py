@@ -1,0 +1,165 @@
+"""Checks of training: clients, strategies, engines and executors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fedmem.contracts.client import PersonalClient, ScheduledClient
+from fedmem.contracts.families import kind_of, nested
+from fedmem.errors import Problem
+from fedmem.privacy import promised_bounds
+from fedmem.scenario.check_measuring import (
+    _compares_clients,
+)
+
+
+def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
+    if isinstance(client, ScheduledClient):
+        return
+    for position, probe in enumerate(probes):
+        if any(getattr(part, "reads_gradients", False) for _, part in nested(probe, "")):
+            yield Problem(
+                path=f"probes[{position}]",
+                message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "
+                f"{kind_of(client)} does not say them: its class has no method schedule(round_number, num_steps), "
+                "which returns a fedmem.contracts.client.Schedule; add the method, or use client: {kind: sgd}, or leave the "
+                "probe out",
+            )
+
+
+def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
+    wanted = getattr(type(strategy), "client", None)
+    if isinstance(wanted, str) and kind_of(client) != wanted:
+        yield Problem(
+            path="client.kind",
+            message=f"{kind_of(client)} does not heed what strategy {kind_of(strategy)} offers its clients; "
+            f"use client: {{kind: {wanted}}}, or another strategy, such as fedavg",
+        )
+        return
+    for name, value in getattr(strategy, "client_fields", {}).items():
+        if getattr(client, name, value) != value:
+            yield Problem(
+                path=f"client.{name}",
+                message=f"strategy {kind_of(strategy)} as it is set here reckons with {name}: {value:g}, but the "
+                f"client has {getattr(client, name):g}; write {name}: {value:g}, or use another strategy, "
+                "such as fedavg",
+            )
+
+
+def _personal(client: Any, observe: Any, estimators: Sequence[Any]) -> Iterator[Problem]:
+    if not isinstance(client, PersonalClient):
+        return
+    if "sum" in observe.levels:
+        yield Problem(
+            path=f"observe.levels[{observe.levels.index('sum')}]",
+            message=f"a sum of models without the layers that {kind_of(client)} keeps at its clients predicts nothing; "
+            "choose from: local, global, or use client: {kind: sgd}",
+        )
+    for position, estimator in enumerate(estimators):
+        if _compares_clients(estimator):
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"{kind_of(estimator)} compares one aggregate for all, but with client {kind_of(client)} each "
+                "holder reads its own; use client: {kind: sgd}, or leave it out",
+            )
+
+
+def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
+    bound: float | None = None
+    for position, defence in enumerate(defences):
+        if kind_of(defence) == "clip":
+            bound = defence.norm
+        elif kind_of(defence) == "noise" and bound is not None and defence.norm != bound:
+            yield Problem(
+                path=f"defences[{position}].norm",
+                message=f"noise is a multiple of the norm of the clip before it, which is {bound:g}, not "
+                f"{defence.norm:g}; write norm: {bound:g}, or put noise before the clip",
+            )
+
+
+def _canary_clients(
+    strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], observe: Any
+) -> Iterator[Problem]:
+    yield from promised_bounds.canary_clients(strategy, sampler, client, clients, probes, observe.levels)
+
+
+def _central(
+    central: str | None, sampler: Any, strategy: Any, client: Any, defences: Any, leave_out: Any, speed: Any
+) -> Iterator[Problem]:
+    if central is None:
+        return
+    for path, part, wanted, why in (
+        (
+            "sampler.kind",
+            sampler,
+            "everyone",
+            "passes over the data are the same only where all take part in each round",
+        ),
+        ("strategy.kind", strategy, "fedavg", "there is one model and nothing to aggregate"),
+        ("client.kind", client, "sgd", "what else a client does is not defined where there is one"),
+    ):
+        if kind_of(part) != wanted:
+            yield Problem(path=path, message=f"central training cannot use {kind_of(part)}: {why}; use {wanted}")
+    if getattr(client, "steps", None) is not None:
+        yield Problem(
+            path="client.steps",
+            message=f"{client.steps} steps are of each client; one client that holds everything would take as many and "
+            "see fewer examples; use epochs",
+        )
+    if defences:
+        yield Problem(path="defences", message="no update leaves a client in central training; leave them out")
+    if leave_out.clients:
+        yield Problem(path="leave_out", message="there are no clients to leave out in central training; leave it out")
+    if speed.engine == "flower":
+        yield Problem(path="speed.engine", message="central training has no runtime of many; use engine: lockstep")
+
+
+def _executor(speed: Any, model: Any) -> Iterator[Problem]:
+    if speed.executor == "stacked" and not model.stackable:
+        yield Problem(
+            path="speed.executor",
+            message=f"model {kind_of(model)} cannot be trained as a stack; use executor: one_by_one or auto",
+        )
+
+
+def _rule(speed: Any, strategy: Any) -> Iterator[Problem]:
+    if speed.server == "rule" and not callable(getattr(strategy, "rule", None)):
+        yield Problem(
+            path="speed.server",
+            message=f"strategy {kind_of(strategy)} has no rule; use server: messages or auto",
+        )
+
+
+def _flower(speed: Any) -> Iterator[Problem]:
+    """What makes no sense where every client trains in a process of Flower's runtime."""
+    if speed.engine != "flower":
+        if speed.address is not None:
+            yield Problem(
+                path="speed.address",
+                message="names a Ray cluster, which engine lockstep does not use; use engine: flower, or leave it out",
+            )
+        return
+    if speed.executor == "stacked":
+        yield Problem(
+            path="speed.executor",
+            message="engine flower trains each client by itself, in a worker process, so that nothing can be stacked; "
+            "use executor: one_by_one or auto, or engine: lockstep",
+        )
+    if speed.server == "rule":
+        yield Problem(
+            path="speed.server",
+            message="engine flower aggregates what comes in messages; use server: messages or auto, or engine: "
+            "lockstep",
+        )
+    if speed.device == "cuda":
+        yield Problem(
+            path="speed.device",
+            message="engine flower trains on processors only; use device: cpu, or engine: lockstep",
+        )
+    if speed.address is not None and speed.workers != "auto":
+        yield Problem(
+            path="speed.workers",
+            message=f"{speed.workers} workers cannot be asked for where speed.address names a cluster: it has as many "
+            "as its cores allow; use workers: auto, or leave address out",
+        )

@@ -1,0 +1,116 @@
+"""From YAML text and overrides to a checked scenario."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    TypeAdapter,
+    ValidationError,
+)
+
+from fedmem.errors import Problem, ScenarioError
+from fedmem.guards.guarding import Rescuing
+from fedmem.scenario import checks, yaml_source
+from fedmem.scenario.overrides import Origin, override
+from fedmem.scenario.scenario import Scenario
+from fedmem.scenario.validation import problems_of
+from fedmem.scenario.yaml_source import Source
+from fedmem.wording import choices
+
+
+def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """The scenario in a file, changed by overrides such as `strategy.kind=fedmedian` or `injections[0].copies=4`.
+
+    The file `-` is standard input. Values of overrides are typed as in YAML. Changing a `kind` drops those fields of
+    the file that the new kind does not know. Errors: one `ScenarioError` with every problem found, each with its line
+    or its override.
+    """
+    name = yaml_source.STDIN if str(path) == "-" else str(path)
+    return _resolve(yaml_source.read_file(Path(path)), name, Path(name).stem, overrides)
+
+
+def parse_scenario(text: str, name: str = "scenario", overrides: Sequence[str] = ()) -> Scenario:
+    """The same from a text; `name` stands for the file.
+
+    >>> text = "{rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}}"
+    >>> parse_scenario(text, overrides=["model.hidden=[4, 4]"]).model.hidden
+    (4, 4)
+    """
+    return _resolve(yaml_source.read_text(text, name), name, name, overrides)
+
+
+def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> Scenario:
+    if source.value is None and source.problems:
+        raise ScenarioError(source.problems)
+    if not isinstance(source.value, dict):
+        got = {list: "a list", type(None): "nothing"}.get(type(source.value), repr(source.value)[:40])
+        message = f"a scenario is a mapping of keys such as rounds: 40, got {got}"
+        raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
+    if {"base", "axes"} <= source.value.keys():
+        message = f"this is a sweep file, not a scenario; run it with: fedmem sweep {file}"
+        raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
+    tree, origin = source.value, Origin(file, source.lines)
+    found = [*source.problems, *override(tree, overrides, origin)]
+    named = "name" in tree
+    tree.setdefault("name", stem)
+    values, wrong = _fields(tree)
+    if not named and "name" not in values:
+        # The text that is wrong stands in no line of the file.
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-")[:100] or "study"
+        rest = [problem for problem in wrong if problem.path != "name"]
+        wrong = [
+            *rest,
+            Problem(
+                path="name",
+                message=f"the file is called {stem!r}, and results would be kept under "
+                f"that name, which should be letters, digits, '.', '_' or '-' only; write name: {plain} in the file",
+            ),
+        ]
+    # A key given twice and the like is known already; do not report it again with another line.
+    known = {problem.path for problem in found if problem.path}
+    with Rescuing():
+        wrong += checks.problems(values)
+    found += [origin.locate_problem(problem) for problem in wrong if problem.path not in known]
+    if found:
+        raise ScenarioError(sorted(found, key=lambda problem: (problem.line is None, problem.line or 0)))
+    scenario = Scenario(**values)
+    scenario._origin = origin
+    return scenario
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    """A validator for each field, so that a mistake in one field hides no mistake of another."""
+    item = Scenario.model_fields[name]
+    annotation: Any = Annotated[item.annotation, *item.metadata] if item.metadata else item.annotation
+    return TypeAdapter(annotation)
+
+
+def _fields(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The fields that are right (defaults included), and what is wrong with the others."""
+    values: dict[str, Any] = {}
+    found = [
+        Problem(path=yaml_source.place_text((key,)), message=f"unknown key{choices(key, Scenario.model_fields)}")
+        for key in tree
+        if key not in Scenario.model_fields
+    ]
+    for name, item in Scenario.model_fields.items():
+        if name not in tree:
+            if item.is_required():
+                found.append(Problem(path=name, message=f"is missing; give it: {item.description}"))
+            else:
+                values[name] = item.get_default(call_default_factory=True)
+            continue
+        try:
+            values[name] = _adapter(name).validate_python(tree[name])
+        except ValidationError as error:
+            annotation = item.annotation
+            part = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Scenario
+            found += problems_of(error, tree[name], part, {}, prefix=name)
+    return values, found

@@ -1,0 +1,176 @@
+"""The quantities of a comparison: which measures of runs are set side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmem.contracts.types import BoolArray, FloatArray
+from fedmem.estimation.saturation import NOWHERE, Zone
+from fedmem.reporting.measures import _PLACES, _TITLES, POINTS, RANGES, VIEWS, Measure
+from fedmem.reporting.summary import Summary
+from fedmem.studies.contrasts import (
+    Contrast,
+    contrast,
+    mean_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number that every run gives: of a measure, for a kind of audit example (empty: none), at a level.
+
+    `parts` are the words of the setting, the place and the false positive rate apart. A difference times `scale` is in
+    `unit`.
+    """
+
+    metric: str
+    parts: tuple[str, ...]
+    kind: str
+    level: str
+    title: str
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 3
+    headline: bool = False
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Between which values it lies."""
+        return RANGES.get(self.metric, (-math.inf, math.inf))
+
+    @property
+    def most(self) -> float:
+        """The largest difference that two values can have."""
+        low, high = self.range
+        return high - low
+
+    @property
+    def name(self) -> str:
+        """The measure, kind and level in words."""
+        return f"{self.title}, {self.kind}, {self.level}" if self.kind else f"{self.title}, {self.level}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """The values of a quantity (settings, seeds), the value that no memorisation gives, and n; NaN where a run failed.
+
+    `paired` is the value at the aggregate over just those examples that the holder's value is about, for local ones
+    of which runs have a retention, and `paired_null` is what no memorisation gives there.
+    `fpr` is the false positive rate at which a value was taken, NaN where there is none. `rounds` are the values at
+    each observed round that has any. `zone` holds the values that are saturated, by the fewest references of any run.
+    """
+
+    quantity: Quantity
+    values: FloatArray
+    null: FloatArray
+    n: FloatArray
+    paired: FloatArray
+    paired_null: FloatArray
+    fpr: FloatArray
+    rounds: Mapping[int, FloatArray]
+    zone: Zone = NOWHERE
+
+    def alike(self, setting: int, other: int) -> BoolArray:
+        """(seeds,) whether both settings have this quantity at one false positive rate: other rates are other tests."""
+        one, two = self.fpr[setting], self.fpr[other]
+        return np.asarray(~(np.abs(one - two) > 1e-12))
+
+    def other_examples(self, setting: int, other: int) -> bool:
+        """Whether in some seed the two are means over different numbers of examples."""
+        return bool((np.abs(self.n[setting] - self.n[other]) > 0).any())
+
+    def saturated(self, setting: int) -> bool:
+        """Whether the mean of a setting over its seeds is too near an end of the measure to be compared."""
+        return self.zone.holds(mean_of(self.values[setting]).value)
+
+    def against(self, setting: int, other: int) -> Contrast:
+        """What a setting has more than another, over the seeds in which the two can be compared."""
+        return contrast(np.where(self.alike(setting, other), self.values[setting], math.nan), self.values[other])
+
+
+def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]:
+    """Every summary of a run that is about a kind or about all, with its numbers."""
+    known = {(measure.metric, measure.parts): measure for measure in summary.measures}
+    about = {"", *summary.kinds}
+    for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
+        if metric.endswith((".null", ".guess", ".p")) or metric == "retention":
+            continue
+        if metric.endswith(".difference") and metric not in _LEAKED:
+            continue
+        for level, kind, parts, value in summary.settings(metric):
+            if kind not in about or "coin=out" in parts:
+                continue
+            words = frozenset(parts - _PLACES.keys())
+            place = next((_PLACES[word] for word in parts & _PLACES.keys()), level)
+            null = summary.value(f"{metric}.null", level, kind, *parts)
+            whole = summary.value(f"{metric}.null", "global", kind, *words)
+            apart = summary.value(f"{metric}.difference", "global", kind, "local-global", *words)
+            # a run has no retention of sums whose effects cancel
+            kept = any(about == kind for _, about, _, _ in summary.settings("retention", metric, *words))
+            measure = known.get((metric, words))
+            title, unit, digits = _named(metric, words)
+            yield (
+                Quantity(
+                    metric=metric,
+                    parts=tuple(sorted(words)),
+                    kind=kind,
+                    level=place,
+                    title=_short_title(measure) if measure else title,
+                    unit=measure.unit if measure and measure.unit else unit,
+                    scale=100.0 if metric in POINTS else 1.0,
+                    digits=measure.digits if measure else digits,
+                    headline=measure.headline if measure else _is_headline(metric, words, kind),
+                ),
+                {
+                    "values": value.value,
+                    "null": math.nan if null is None else null.value,
+                    "n": value.n,
+                    "fpr": value.fpr,
+                    "paired_null": math.nan if (other := null if whole is None else whole) is None else other.value,
+                    "paired": value.value - apart.value if apart and kept and place == "local" else math.nan,
+                },
+            )
+
+
+def _short_title(measure: Measure) -> str:
+    """The title of a measure without its range; a true positive rate with the rate at which it is taken.
+
+    The smallest false positive rate differs between runs, and stands beside each value in `values.csv`.
+    """
+    title = measure.title.partition(" (")[0].partition(" at ")[0]
+    if measure.metric != "tpr":
+        return title
+    at = next((word.removeprefix("fpr=") for word in sorted(measure.parts) if word.startswith("fpr=")), "")
+    return f"{title} at FPR {at}" if at else f"{title} at the smallest FPR"
+
+
+def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, float]]:
+    """The values of a quantity at each observed round."""
+    level = quantity.level.partition(",")[0]
+    places = [word for word, place in _PLACES.items() if place == quantity.level and quantity.kind]
+    for words in ([*quantity.parts, *places[:1]], quantity.parts):
+        if found := summary.series(quantity.metric, level, quantity.kind, *words):
+            yield from ((round, value.value) for round, value in found)
+            return
+
+
+_LEAKED = {"margin.difference": ("dB", 2), "likeness_gain.difference": ("likeness", 3)}
+"""What is told of reconstructions, with unit and digits."""
+
+
+def _named(metric: str, words: frozenset[str]) -> tuple[str, str, int]:
+    """Title, unit and digits of what is no measure of memorisation."""
+    if metric in _LEAKED:
+        views = [VIEWS.get(word.removeprefix("view="), word) for word in words if word.startswith("view=")]
+        return f"reconstruction from {' '.join(views)}, in − held back", *_LEAKED[metric]
+    shown = " ".join([_TITLES.get(metric, metric.replace("_", " ")), *sorted(words)])
+    return shown, "points" if metric in POINTS else "", 3
+
+
+def _is_headline(metric: str, words: frozenset[str], kind: str) -> bool:
+    real = {"view=message", "view=aggregate"}
+    return (metric in _TITLES and not kind and not words) or (metric in _LEAKED and bool(words & real))

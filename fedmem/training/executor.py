@@ -1,0 +1,159 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray, Params
+from fedmem.guards.guarding import Guard, part_name
+from fedmem.guards.time_limit import Clock
+from fedmem.modalities.text.language_model import CausalModel, causal
+from fedmem.training.client_work import Done, Task, Trained, Work
+from fedmem.training.defended_updates import Outgoing
+from fedmem.training.per_example import Noise
+
+STACK_BYTES = 2 << 20
+"""Parameters that are stacked at once unless memory is short: a few megabytes stay in the cache of a core."""
+
+
+FORWARD_ROWS = 1 << 14
+"""Rows times models in one forward pass unless memory is short: more are no faster, since they leave the cache."""
+
+
+MODELS_AT_ONCE = 32
+"""Models whose outputs are held at the same time, at most."""
+
+
+STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30}
+"""Parameters that are stacked at once: what stays in the cache of a core; on a GPU, what keeps it busy."""
+
+
+class Executor(ABC):
+    """Trains clients and evaluates models on one store of examples; abstract or final.
+
+    Models come from the server and go back to it as tensors of the CPU, wherever they are trained: they cross once a
+    round in each direction, and nothing waits for the device within a local step. Clients whose gradients are made of
+    those of single examples draw their noise from the streams of `seed`. The steps of a client may take so many
+    `seconds`.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        model: nn.Module,
+        client: ClientAlgorithm,
+        store: Examples,
+        *,
+        outgoing: Outgoing | None = None,
+        seed: int = 0,
+        seconds: float = math.inf,
+        device: str = "cpu",
+        stack_bytes: int = 0,
+        forward_rows: int = FORWARD_ROWS,
+    ) -> None:
+        self._client = client
+        self._outgoing = outgoing or Outgoing((), 0)
+        self._private = client.per_example if isinstance(client, PrivateAlgorithm) else None
+        self._seed = seed
+        self._seconds = seconds
+        self._noise = Noise(seed)
+        self._device = torch.device(device)
+        self._model = model if device == "cpu" else deepcopy(model).to(self._device)
+        self._inputs = torch.from_numpy(store.inputs).to(self._device)
+        self._targets = torch.from_numpy(store.targets).to(self._device)
+        self._store = store
+        self._stack_bytes = stack_bytes or STACKS[self._device.type]
+        # a row of a text is one for each place that the model answers at
+        self._forward_rows = max(1, forward_rows // math.prod(store.targets.shape[1:]))
+
+    @property
+    def workers(self) -> int:
+        """How many processes train."""
+        return 1
+
+    @property
+    def device(self) -> str:
+        """Where tensors live while they are trained on."""
+        return self._device.type
+
+    @property
+    def untraced(self) -> Mapping[str, str]:
+        """What could not be traced (`Traced`) and was called as it is, each with the reason; it is slower so."""
+        return {}
+
+    @property
+    def waited(self) -> float:
+        """Seconds that whoever trains here has waited for others who train here too."""
+        return 0.0
+
+    @abstractmethod
+    def train_all(self, work: Work) -> Done:
+        """What comes of this work, client by client in its order."""
+
+    @abstractmethod
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """(T, n, C) logits of T models on the same n inputs, computed in the model's precision, given as float64.
+
+        Of texts (T, n, L, C), at every place.
+        """
+
+    def reader(self, params: Params) -> CausalModel:
+        """A model of texts that reads one token at a time, on the CPU."""
+        return causal(self._model, params)
+
+    def models_at_once(self, rows: int) -> int:
+        """Models whose logits on so many rows are worth holding at the same time, at least one."""
+        return max(1, min(MODELS_AT_ONCE, self._forward_rows // max(1, rows)))
+
+    def _batches(self, inputs: NDArray[np.float32]) -> Iterator[Tensor]:
+        """The inputs, on the device, in pieces that one forward pass of one model takes; at least one piece."""
+        for start in range(0, max(1, len(inputs)), self._forward_rows):
+            yield torch.from_numpy(inputs[start : start + self._forward_rows]).to(self._device)
+
+    @abstractmethod
+    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """What comes of those clients whose own code does not fail, and why the others did, by their place."""
+
+    def _guard(self, method: str) -> Guard:
+        """Around what a client does."""
+        return Guard("client", self._client, method, others=self._at_work)
+
+    @property
+    def _at_work(self) -> tuple[tuple[str, object], ...]:
+        """The parts that may be at work while a client is, the client last."""
+        defences = (("defence", defence) for defence in self._outgoing.defences)
+        return (("model", self._model), *defences, ("client", self._client))
+
+    def _clock(self, count: int = 1) -> Clock:
+        """The time that so many clients have for their steps."""
+        return Clock(self._seconds, part_name("client", self._client), count)
+
+    def close(self) -> None:  # noqa: B027, most hold nothing
+        """Let go of what this executor holds beside memory; it is not used afterwards."""
+
+    def train(self, tasks: Sequence[Task]) -> list[Trained]:
+        """The same for single tasks of one round."""
+        if not tasks:
+            return []
+        done = self.train_all(Work.of(tasks))
+        return [
+            Trained(task=task, outcome=outcome, loss=loss)
+            for task, outcome, loss in zip(tasks, done.outcomes(), done.loss.tolist(), strict=True)
+        ]
+
+    def _here(self, params: Params) -> Params:
+        """On the device."""
+        if self._device.type == "cpu":
+            return params
+        return {name: value.to(self._device, non_blocking=True) for name, value in params.items()}

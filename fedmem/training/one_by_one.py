@@ -1,0 +1,167 @@
+"""The plain way to train: one client after another, which every faster way is tested against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call
+
+from fedmem.contracts.client import ClientState, Outcome
+from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.contracts.validation import outcome_of
+from fedmem.guards.guarding import NOT_OURS, describe
+from fedmem.guards.time_limit import Clock, TimeLimitError
+from fedmem.modalities.loss import mean_loss
+from fedmem.training.client_work import Done, Work, pick, stack
+from fedmem.training.defended_updates import Place
+from fedmem.training.executor import Executor
+from fedmem.training.per_example import ClippedSums, noisy, spent
+
+
+class OneByOne(Executor):
+    """Plain PyTorch, one client after the other: the reference that the other executor is tested against."""
+
+    name = "one_by_one"
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._sums = ClippedSums(self._model, self._private) if self._private else None
+        if self._sums is not None:
+            self._sums.verify(self._inputs[:2], self._targets[:2])
+
+    def train_all(self, work: Work) -> Done:
+        """See `Executor.train_all`."""
+        found = [self._client_of(work, i) for i in range(len(work))]
+        return gathered(work, found)
+
+    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """See `Executor.attempt_all`; every client is trained once."""
+        found: dict[int, tuple[Outcome, float]] = {}
+        failed: dict[int, str] = {}
+        for i in range(len(work)):
+            try:
+                found[i] = self._client_of(work, i)
+            except (*NOT_OURS, TimeLimitError):
+                raise
+            except BaseException as error:  # the client's own code: whether the run may go on is decided elsewhere
+                failed[i] = describe(error, self._at_work, "its work")
+        if not failed:
+            return gathered(work, list(found.values())), failed
+        return gathered(work.take(list(found)), list(found.values())) if found else None, failed
+
+    def _client_of(self, work: Work, i: int) -> tuple[Outcome, float]:
+        """What comes of client i, and its mean loss."""
+        given = (work.before(i), pick(work.offer, i), work.memory_of(i))
+        before, offer, memory = (self._here(part) for part in given)
+        return self._train_one(work.place(i), before, work.batches[i, : work.steps[i]], offer, memory)
+
+    def _train_one(
+        self, place: Place, before: Params, batches: IntArray, offer: Params, memory: Params
+    ) -> tuple[Outcome, float]:
+        with self._guard("init"):
+            state = self._client.init(before, offer, memory)
+        losses: list[Tensor] = []
+        shares: list[Tensor] = []
+        size = sum(value.numel() for value in before.values())
+        noise = self._noise.of(place.run, place.round, place.client, size)
+        with self._guard("step"), self._clock() as clock:
+            state = self._steps(state, batches, noise, losses, shares, clock)
+        with self._guard("final") as guard:
+            outcome = outcome_of(guard, self._client.final(state, before), before)
+        if self._private:
+            told = np.zeros(batches.shape)
+            told[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
+            own = spent(batches, told, memory)
+            outcome = replace(outcome, memory={**outcome.memory, **own}, report={**outcome.report, **own})
+        if self._outgoing:
+            drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
+            outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, drawn))
+        return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
+
+    def _steps(
+        self,
+        state: ClientState,
+        batches: IntArray,
+        noise: Iterator[Tensor],
+        losses: list[Tensor],
+        shares: list[Tensor],
+        clock: Clock,
+    ) -> ClientState:
+        """The state after all steps; takes note of the loss of each, and of shares where they are known."""
+        for batch in batches:
+            clock.check()
+            rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
+            inputs, targets = self._inputs[rows], self._targets[rows]
+            if self._sums is not None:
+                state = self._client.step(state, partial(self._noisy, inputs, targets, next(noise), losses, shares))
+                continue
+            if not len(rows):
+                state = self._client.step(state, _nothing)
+                continue
+
+            def gradient(params: Params, inputs: Tensor = inputs, targets: Tensor = targets) -> Params:
+                leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+                loss = mean_loss(functional_call(self._model, leaves, (inputs,)), targets)
+                losses.append(loss.detach())
+                return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+            state = self._client.step(state, gradient)
+        return state
+
+    def _noisy(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        noise: Tensor,
+        losses: list[Tensor],
+        shares: list[Tensor],
+        params: Params,
+    ) -> Params:
+        """The gradient of a batch, made of those of its examples; takes note of its loss, if any, and its shares."""
+        assert self._sums is not None
+        assert self._private is not None
+        met, own, total = self._sums(params, inputs, targets)
+        shares.append(own.cpu())
+        if len(met):
+            losses.append(met.mean())
+        return noisy(total, noise.to(self._device), self._private)
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """See `Executor.logits`."""
+        with torch.no_grad():
+            parts = [
+                torch.stack([functional_call(self._model, self._here(params), (batch,)) for params in models]).double()
+                for batch in self._batches(inputs)
+            ]
+        return torch.cat(parts, dim=1).cpu().numpy()
+
+
+def _nothing(params: Params) -> Params:
+    """The gradient of an empty batch."""
+    return {name: torch.zeros_like(value) for name, value in params.items()}
+
+
+def gathered(work: Work, found: Sequence[tuple[Outcome, float]]) -> Done:
+    """Single outcomes as arrays."""
+    outcomes = [outcome for outcome, _ in found]
+
+    def together(part: Callable[[Outcome], Mapping[str, Tensor]]) -> Params:
+        return {name: value.cpu() for name, value in stack([dict(part(outcome)) for outcome in outcomes]).items()}
+
+    sent = together(lambda outcome: outcome.sent)
+    alike = all(outcome.kept is outcome.sent for outcome in outcomes)
+    return Done(
+        work=work,
+        sent=sent,
+        kept=sent if alike else together(lambda outcome: outcome.kept),
+        memory=together(lambda outcome: outcome.memory),
+        report=together(lambda outcome: outcome.report),
+        loss=np.array([loss for _, loss in found], dtype=np.float64),
+    )

@@ -1,0 +1,302 @@
+"""A recorded step: what was called with which values, and how it is replayed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ALIASES = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default, torch.ops.aten.expand.default)
+"""Operations that do nothing where the shape is there already."""
+
+
+Tree = Any
+"""A tensor, or a dictionary or tuple of trees."""
+
+
+Layout = tuple[Any, ...] | None
+"""None for a tensor; `(name, ..., (layout, ...))` for a dictionary; `((layout, ...), None)` for a tuple."""
+
+
+Play = Callable[..., tuple[Tensor, ...]]
+"""From the tensors of the arguments to those of the value, both from left to right."""
+
+
+@dataclass
+class _Written:
+    """How a function is played for one set of shapes, and how its value is built.
+
+    In `play`, and in its `tape`, outcomes have memory of their own; in `over`, once asked for, they take that of
+    arguments.
+    """
+
+    play: Play
+    outcome: Layout
+    tape: Tape
+    over: Play | None = None
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A place in the memory of a tape."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class _Call:
+    """An operation, with slots where tensors were, and the slots of its outcomes."""
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outcomes: tuple[_Slot | None, ...]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What a function did with its tensors: calls to be made again on others of the same shapes.
+
+    Slots 0, 1, ... are the arguments; `constants` are tensors that the function brought with it.
+    """
+
+    calls: tuple[_Call, ...]
+    constants: Mapping[int, Tensor]
+    results: tuple[_Slot, ...]
+    size: int
+
+    @staticmethod
+    def of(function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor]) -> Tape:
+        """The tape of one call."""
+        recorder = _Recorder(arguments)
+        with recorder:
+            results = function(*arguments)
+        tape = Tape(
+            calls=tuple(recorder.calls),
+            constants=recorder.constants,
+            results=tuple(recorder.slot(value) for value in results),
+            size=recorder.size,
+        )
+        return tape if recorder.writes else _tidy(tape)
+
+    def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        """Make the calls."""
+        memory: list[Any] = [None] * self.size
+        memory[: len(arguments)] = arguments
+        for place, value in self.constants.items():
+            memory[place] = value
+        for call in self.calls:
+            args, kwargs = (_changed(part, _Slot, lambda slot: memory[slot.place]) for part in (call.args, call.kwargs))
+            outcome = call.operation(*args, **kwargs)
+            for slot, value in zip(
+                call.outcomes, outcome if isinstance(outcome, (tuple, list)) else (outcome,), strict=True
+            ):
+                if slot is not None:
+                    memory[slot.place] = value
+        return tuple(memory[slot.place] for slot in self.results)
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation below `vmap` and automatic differentiation."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """There is no compiler to hide from, and asking it would load it."""
+        return False
+
+    def __init__(self, arguments: Sequence[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[_Call] = []
+        self.constants: dict[int, Tensor] = {}
+        self.writes = False
+        self._slots: dict[int, _Slot] = {}
+        self._alive: list[Tensor] = []  # an id stands for one tensor only as long as that lives
+        for value in arguments:
+            self._new(value)
+
+    @property
+    def size(self) -> int:
+        return len(self._alive)
+
+    def _new(self, value: Tensor) -> _Slot:
+        slot = _Slot(len(self._alive))
+        self._slots[id(value)] = slot
+        self._alive.append(value)
+        return slot
+
+    def slot(self, value: Tensor) -> _Slot:
+        """Where a tensor is; one that nobody has made is a constant."""
+        if id(value) not in self._slots:
+            self.constants[self._new(value).place] = value
+        return self._slots[id(value)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.writes |= func._schema.is_mutable
+        given = _changed(args, Tensor, self.slot), _changed(kwargs, Tensor, self.slot)
+        outcome = func(*args, **kwargs)
+        found = outcome if isinstance(outcome, (tuple, list)) else (outcome,)
+        slots = tuple(self._again(value) if isinstance(value, Tensor) else None for value in found)
+        if not any(slots):
+            # a number has left the tensors, and what follows may hang on it
+            raise ValueError(f"{func} gives no tensor")
+        if func in _ALIASES and outcome.shape == args[0].shape:
+            func = torch.ops.aten.detach.default
+            given = given[0][:1], {}
+        self.calls.append(_Call(func, given[0], given[1], slots))
+        return outcome
+
+    def _again(self, value: Tensor) -> _Slot:
+        return self._slots[id(value)] if id(value) in self._slots else self._new(value)
+
+
+def _changed(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """The arguments of an operation, with everything of this kind in them changed."""
+    if isinstance(tree, kind):
+        return change(tree)
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(_changed(part, kind, change) for part in tree)
+    if isinstance(tree, dict):
+        return {name: _changed(part, kind, change) for name, part in tree.items()}
+    return tree
+
+
+def _slots_of(tree: Any) -> Iterator[_Slot]:
+    if isinstance(tree, _Slot):
+        yield tree
+    elif isinstance(tree, (tuple, list)):
+        for part in tree:
+            yield from _slots_of(part)
+    elif isinstance(tree, dict):
+        yield from _slots_of(tuple(tree.values()))
+
+
+def _tidy(tape: Tape) -> Tape:
+    """The tape in fewer and quicker operations. Only where nothing is written in place.
+
+    - Aliases, factors of one and what nobody uses are dropped.
+    - `a - (b * c)` with a number c is one operation.
+    - `(xᵀ g)ᵀ`, the gradient of a linear layer, is made as `gᵀ x`, which lies in memory as the parameter does.
+
+    The last two may round otherwise than the original.
+    """
+    return _without_idle(_reordered(_without_idle(tape)))
+
+
+def _without_idle(tape: Tape) -> Tape:
+    aten = torch.ops.aten
+    same: dict[_Slot, _Slot] = {}
+    calls: list[_Call] = []
+    for call in tape.calls:
+        args = _renamed(call.args, same)
+        idle = (
+            call.operation is aten.detach.default
+            or (call.operation is aten.mul.Scalar and args[1] == 1)
+            or (call.operation is aten.permute.default and list(args[1]) == list(range(len(args[1]))))
+        )
+        if idle and call.outcomes[0] is not None:
+            same[call.outcomes[0]] = args[0]
+        else:
+            calls.append(_Call(call.operation, args, _renamed(call.kwargs, same), call.outcomes))
+    results = _renamed(tape.results, same)
+    needed = set(results)
+    kept: list[_Call] = []
+    for call in reversed(calls):
+        if any(slot in needed for slot in call.outcomes):
+            kept.append(call)
+            needed |= set(_slots_of(call.args)) | set(_slots_of(call.kwargs))
+    return Tape(tuple(reversed(kept)), tape.constants, results, tape.size)
+
+
+def _reordered(tape: Tape) -> Tape:
+    """Differences of products and transposed products as single operations."""
+    aten = torch.ops.aten
+    made = {call.outcomes[0]: call for call in tape.calls if len(call.outcomes) == 1}
+    calls: list[_Call] = []
+    size = tape.size
+    for call in tape.calls:
+        if call.operation is aten.sub.Tensor and not call.kwargs:
+            scaled = _maker(made, call.args[1], aten.mul.Tensor)
+            if scaled is not None and isinstance(scaled.args[1], float):
+                changed = {"alpha": scaled.args[1]}
+                calls.append(_Call(call.operation, (call.args[0], scaled.args[0]), changed, call.outcomes))
+                continue
+        if call.operation is aten.transpose.int and tuple(call.args[1:]) == (1, 2):
+            product = _maker(made, call.args[0], aten.bmm.default)
+            left = None if product is None else _maker(made, product.args[0], aten.transpose.int)
+            if product is not None and left is not None and tuple(left.args[1:]) == (1, 2):
+                turned = _Slot(size)
+                size += 1
+                calls.append(_Call(aten.transpose.int, (product.args[1], 1, 2), {}, (turned,)))
+                calls.append(_Call(aten.bmm.default, (turned, left.args[0]), {}, call.outcomes))
+                continue
+        calls.append(call)
+    return Tape(tuple(calls), tape.constants, tape.results, size)
+
+
+def _in_place(tape: Tape) -> Tape:
+    """The tape with differences written over the argument in whose place they are given back.
+
+    Only where nobody reads that argument, or a view of it, any more, and the difference is given back once.
+    """
+    aten = torch.ops.aten
+    if any(call.operation._schema.is_mutable for call in tape.calls):
+        return tape
+    # the last call that reads each slot or a view of it, and views of what is given back need it to the end
+    last = dict.fromkeys(tape.results, len(tape.calls))
+    for number, call in reversed(list(enumerate(tape.calls))):
+        shares = call.operation.is_view or call.operation is aten._unsafe_view.default
+        ends = max([number, *(last[slot] for slot in call.outcomes if shares and slot in last)])
+        for slot in (*_slots_of(call.args), *_slots_of(call.kwargs)):
+            last[slot] = max(last.get(slot, 0), ends)
+    calls = list(tape.calls)
+    for number, call in enumerate(tape.calls):
+        if call.operation is not aten.sub.Tensor or not isinstance(call.args[0], _Slot):
+            continue
+        place, (outcome,) = call.args[0].place, call.outcomes
+        given_back = [i for i, slot in enumerate(tape.results) if slot == outcome]
+        read = any(outcome == slot for other in tape.calls for slot in _slots_of((other.args, other.kwargs)))
+        if given_back == [place] and not read and last[call.args[0]] == number:
+            calls[number] = _Call(aten.sub_.Tensor, call.args, call.kwargs, call.outcomes)
+    return Tape(tuple(calls), tape.constants, tape.results, tape.size)
+
+
+def _over(written: _Written, leaves: Sequence[Tensor]) -> Play:
+    """A tape that is played in place, if it says the same."""
+    tape = _in_place(written.tape)
+    if tape.calls == written.tape.calls:
+        return written.play
+    try:
+        play = _compiled(tape, [leaf.clone() for leaf in leaves])
+        got, expected = play(*(leaf.clone() for leaf in leaves)), written.play(*leaves)
+    except Exception:  # a difference that does not fit into its place
+        return written.play
+    same = all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    return play if same else written.play
+
+
+def _maker(made: Mapping[_Slot | None, _Call], slot: Any, operation: Any) -> _Call | None:
+    """The call that made what is in a slot, if it is of this kind."""
+    call = made.get(slot) if isinstance(slot, _Slot) else None
+    return call if call is not None and call.operation is operation else None
+
+
+def _renamed(tree: Any, same: Mapping[_Slot, _Slot]) -> Any:
+    return _changed(tree, _Slot, lambda slot: same.get(slot, slot))
+
+
+def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Play:
+    """The tape, played by torch's own interpreter where it still has one; on a GPU that might fuse and round anew."""
+    if any(leaf.device.type != "cpu" for leaf in leaves):
+        return tape
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the interpreter is frozen, and says so
+        try:
+            return torch.jit.trace(tape.__call__, tuple(leaves), check_trace=False)  # type: ignore[no-any-return, no-untyped-call]
+        except Exception:
+            return tape
