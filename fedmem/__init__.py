@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from fedmem.apps.attack import attack as attack
     from fedmem.apps.watch import Watch as Watch
     from fedmem.apps.watch_leakage import WatchLeakage as WatchLeakage
-    from fedmem.datasets._published import fetch as fetch
     from fedmem.execution.run import measure as measure
     from fedmem.execution.run import run as run
+    from fedmem.federation.fetch import fetch as fetch
     from fedmem.observation.observed import Observed as Observed
     from fedmem.results.read import read as read
     from fedmem.scenario.loading import load_scenario as load_scenario
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
-    "load_scenario": "fedmem.scenario.scenario",
+    "load_scenario": "fedmem.scenario.loading",
     "compare": "fedmem.studies.compare",
     "run": "fedmem.execution.run",
     "sweep": "fedmem.studies.sweep",
     "plan": "fedmem.execution.plan",
     "measure": "fedmem.execution.run",
     "read": "fedmem.results.read",
-    "fetch": "fedmem.datasets._published",
+    "fetch": "fedmem.federation.fetch",
     "Observed": "fedmem.observation.observed",
     "Watch": "fedmem.apps.watch",
     "WatchLeakage": "fedmem.apps.watch_leakage",

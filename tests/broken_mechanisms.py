@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from fedmem.clients.dp_sgd import PrivateSgd
-from fedmem.training import per_example
-from fedmem.training import stacked as training
+from fedmem.training import one_by_one, per_example
 from strategies import _private, dp_adaptive, dp_fedavg, dp_ftrl
 from strategies._geometry import norms, over, sound, updates
 from strategies._rule import weighted_mean
@@ -89,7 +88,7 @@ def _scale_noise(patch: pytest.MonkeyPatch, factors: Callable[[Mapping[str, int]
         scales = factors(sizes)
         return {name: value * scales.get(name.rpartition(":")[2], 1.0) for name, value in drawn.items()}
 
-    for module in (per_example, training):
+    for module in (per_example, one_by_one):
         patch.setattr(module, "noisy", noisy)
     for module in SERVERS:
         patch.setattr(module, "noise_like", noise_like)

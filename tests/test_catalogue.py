@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Annotated
 import numpy as np
 from annotated_types import Gt
-from fedmem.contracts.components import MembershipAttack
+from fedmem.contracts.attack import MembershipAttack
 
 @dataclass(frozen=True, kw_only=True)
 class Halves:
@@ -104,7 +104,7 @@ def test_an_unknown_family_is_told_the_families():
 
 def test_listing_imports_nothing_and_loading_imports_one_module():
     code = (
-        "import sys\nfrom fedmem import catalogue\nfrom fedmem.contracts.components import FAMILIES\n"
+        "import sys\nfrom fedmem.scenario import catalogue\nfrom fedmem.contracts.families import FAMILIES\n"
         "for family in FAMILIES: catalogue.kinds(family)\n"
         "inside = lambda: [m for m in sys.modules if any(m.startswith(p + '.') for p in FAMILIES.values())]\n"
         "print(inside())\ncatalogue.load('sampler', 'uniform')\nprint(inside())"
@@ -117,7 +117,7 @@ def test_another_package_called_strategies_is_an_error_that_names_both(tmp_path)
     (tmp_path / "strategies" / "__init__.py").write_text("")
     code = (
         f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
-        "from fedmem import catalogue\nfrom fedmem.errors import FedmemError\n"
+        "from fedmem.scenario import catalogue\nfrom fedmem.errors import FedmemError\n"
         "try: catalogue.kinds('strategy')\nexcept FedmemError as error: print(error)"
     )
     said = python(code).stdout

@@ -86,7 +86,7 @@ def test_writing_and_reading_tables_loads_no_pandas() -> None:
         "import sys, tempfile, pathlib\n"
         "from tests.test_results import MEASUREMENTS, bank\n"
         "before = 'pandas' in sys.modules\n"
-        "from fedmem import tables\n"
+        "from fedmem.results import tables\n"
         "folder, own = pathlib.Path(tempfile.mkdtemp()), bank()\n"
         "tables.write_readings(folder, own, MEASUREMENTS)\n"
         "assert len(list(tables.read_evidence(folder / 'evidence.parquet'))) == len(own.evidence)\n"

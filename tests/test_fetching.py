@@ -22,6 +22,7 @@ from fedmem.datasets._sources import DebianPackage, NpmPackage, PythonPackage, P
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.datasets.mnist5k import Mnist5k
 from fedmem.errors import ComponentError, FedmemError, ScenarioError
+from fedmem.federation import fetch
 from tests.published import made_files, on_disk, pretend, put_in_cache
 
 
@@ -51,7 +52,7 @@ def test_the_first_source_that_has_it_is_the_last_that_is_asked(cache, tmp_path,
     good, never = on_disk("mnist5k", tmp_path / "good"), on_disk("mnist5k", tmp_path / "never")
     pretend("mnist5k", monkeypatch, bad, good, never)
     heard = []
-    folder = _published.fetch("mnist5k", tell=heard.append)
+    folder = fetch.fetch("mnist5k", tell=heard.append)
     assert heard[0] == "nowhere …"
     assert heard[1].startswith("  no: file://")
     assert heard[2:] == ["folder good …"]
@@ -64,7 +65,7 @@ def test_when_all_fail_each_says_why(cache, tmp_path, monkeypatch):
     wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.test")
     item = pretend("adult", monkeypatch, missing, wrong)
     with pytest.raises(FedmemError, match="any of its 2 sources") as caught:
-        _published.fetch("adult")
+        fetch.fetch("adult")
     assert re.search(r"\n  nowhere: .*No such file", str(caught.value))
     assert re.search(r"\n  folder wrong: its adult.test is not the published one \(sha256 \w{64}", str(caught.value))
     assert everything_in(cache) == []
@@ -76,12 +77,12 @@ def test_a_source_that_forgets_a_file_is_no_source(cache, tmp_path, monkeypatch)
     some = replace(whole, files={"images-idx3-ubyte": whole.files["images-idx3-ubyte"]})
     pretend("mnist5k", monkeypatch, some)
     with pytest.raises(FedmemError, match=r"labels-idx1-ubyte is not the published one \(sha256 of no file"):
-        _published.fetch("mnist5k")
+        fetch.fetch("mnist5k")
 
 
 def test_an_unknown_name_is_told_what_there_is():
     with pytest.raises(ScenarioError, match="did you mean 'mnist5k'"):
-        _published.fetch("mnist5")
+        fetch.fetch("mnist5")
 
 
 # Nothing half done
@@ -102,7 +103,7 @@ class Breaking:
 def test_an_interrupted_download_leaves_nothing(cache, monkeypatch):
     item = pretend("fashion_mnist", monkeypatch, Breaking())
     with pytest.raises(KeyboardInterrupt):
-        _published.fetch("fashion_mnist")
+        fetch.fetch("fashion_mnist")
     assert everything_in(cache) == []
     assert _published.state(item) == "missing"
     with pytest.raises(ComponentError, match="run: fedmem fetch fashion_mnist"):
@@ -111,7 +112,8 @@ def test_an_interrupted_download_leaves_nothing(cache, monkeypatch):
 
 def test_a_process_that_is_killed_leaves_nothing_that_looks_whole(cache):
     code = (
-        "import os, pathlib\nfrom fedmem import fetching\nfrom fedmem.datasets.adult import Adult\n"
+        "import os, pathlib\nfrom fedmem.datasets import _published as fetching\n"
+        "from fedmem.datasets.adult import Adult\n"
         "class Dying:\n    says = 'x'; files = {}\n"
         "    def bring(self, folder):\n        (folder / 'adult.data').write_bytes(b'half'); os._exit(9)\n"
         "item = fetching.Published(name='adult', licence='', files=Adult.published.files, sources=(Dying(),))\n"
@@ -134,7 +136,7 @@ def test_a_stop_between_two_files_is_seen(cache, tmp_path, monkeypatch):
 
     monkeypatch.setattr(_published.os, "replace", once)
     with pytest.raises(KeyboardInterrupt):
-        _published.fetch("adult")
+        fetch.fetch("adult")
     assert _published.state(item) == "missing"
 
 
@@ -143,7 +145,7 @@ def test_a_failed_second_fetch_keeps_the_first(cache, tmp_path, monkeypatch):
     wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.data")
     item = pretend("adult", monkeypatch, wrong)
     with pytest.raises(FedmemError):
-        _published.fetch("adult", force=True)
+        fetch.fetch("adult", force=True)
     assert _published.state(item) == "whole"
 
 
@@ -164,12 +166,12 @@ def test_one_flipped_bit_in_any_file_is_refused_and_mended(kind, cache, tmp_path
             loader.load(np.random.default_rng(0))
         assert caught.value.path == "dataset"
         assert _published.state(item) == "damaged"
-        _published.fetch(kind, force=True)
+        fetch.fetch(kind, force=True)
 
 
 def test_after_the_fetch_nothing_is_asked(cache, tmp_path, monkeypatch):
     pretend("mnist5k", monkeypatch, on_disk("mnist5k", tmp_path / "good"))
-    _published.fetch("mnist5k")
+    fetch.fetch("mnist5k")
 
     def refuse(*_, **__):
         raise AssertionError("loading must not ask for anything")
@@ -177,7 +179,7 @@ def test_after_the_fetch_nothing_is_asked(cache, tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setattr("subprocess.run", refuse)
     monkeypatch.setattr("socket.socket.connect", refuse)
-    _published.fetch("mnist5k")
+    fetch.fetch("mnist5k")
     assert len(Mnist5k(test=50).load(np.random.default_rng(0)).train) == 150
 
 
@@ -321,7 +323,7 @@ def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatc
     item = replace(pretend("mnist5k", monkeypatch, source), convert=mnist5k._convert)
     monkeypatch.setattr(Mnist5k, "published", item)
     with pytest.raises(FedmemError, match="text: what it brought cannot be read"):
-        _published.fetch("mnist5k")
+        fetch.fetch("mnist5k")
 
 
 # The table of what can be fetched
@@ -330,7 +332,7 @@ def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatc
 def test_every_published_data_set_is_found_by_its_kind():
     from fedmem.scenario import catalogue
 
-    for name, item in _published.published().items():
+    for name, item in fetch.published().items():
         assert catalogue.load("dataset", name).published is item
         assert item.licence
         assert all(re.fullmatch(r"[0-9a-f]{64}", checksum) for checksum in item.files.values())

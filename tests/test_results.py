@@ -305,9 +305,13 @@ def test_a_full_disk_says_what_to_do_and_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    name = {"reconstructions": "np.savez_compressed", "manifest": "_write_manifest", "sync": "_sync"}
-    place = "fedmem.results.tables.evidence_rows" if file == "evidence" else f"fedmem.results.read.{name[file]}"
-    monkeypatch.setattr(place, full)
+    place = {
+        "evidence": "tables.evidence_rows",
+        "reconstructions": "write.np.savez_compressed",
+        "manifest": "write._write_manifest",
+        "sync": "folder._sync",
+    }
+    monkeypatch.setattr(f"fedmem.results.{place[file]}", full)
     with pytest.raises(RunError, match=r"full.* need about .* MB .*--out.*same command"):
         write(tmp_path / "x" / "a")
     assert entries(tmp_path) == []

@@ -28,7 +28,7 @@ from fedmem.execution.bank import gather
 from fedmem.execution.shard_store import Dropped, Shards, claim, divide, kept_runs, place_of
 from fedmem.federation.build import build
 from fedmem.reporting.run_list import finished_runs
-from fedmem.results import read
+from fedmem.results import folder as folder_of_results
 from tests.test_joining import same
 from tests.tiny import tiny
 
@@ -239,7 +239,13 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_shard_the_new_o
 
             return step
 
-        for owner, name in ((read, "_sync"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (np, "savez")):
+        for owner, name in (
+            (folder_of_results, "_sync"),
+            (Path, "rename"),
+            (Path, "mkdir"),
+            (shutil, "rmtree"),
+            (np, "savez"),
+        ):
             setattr(owner, name, counted(getattr(owner, name)))  # of this fork alone
         shards = Shards(place_of(folder), None)
         shards.made = MADE

@@ -26,7 +26,7 @@ class TrainingMean:
     Errors: `ComponentError` without a population.
 
     >>> from torch import nn
-    >>> from fedmem.contracts.types import Examples
+    >>> from fedmem.contracts.data import Examples
     >>> rows = Examples(inputs=np.array([[0, 1], [1, 1]], np.float32), targets=np.array([0, 1]), ids=np.arange(2))
     >>> target = GradientTarget(
     ...     model=nn.Identity(), params={}, gradient={}, num_images=1, input_shape=(2,), num_classes=2, knows="",

@@ -41,9 +41,9 @@ def published(incomplete: str) -> list[str]:
     >>> "mnist5k" in published("mn")
     True
     """
-    from fedmem.datasets import _published
+    from fedmem.federation import fetch
 
-    return _beginning(incomplete, _published.published())
+    return _beginning(incomplete, fetch.published())
 
 
 def scenarios(incomplete: str) -> list[str]:

@@ -410,12 +410,13 @@ def fetch(
     """Fetch a published data set into the cache folder, or list what can be fetched and what is there."""
     with _reporting():
         from fedmem.datasets import _published
+        from fedmem.federation import fetch
 
         if name is not None:
-            folder = _published.fetch(name, force=force, tell=lambda line: typer.echo(line, err=True))
+            folder = fetch.fetch(name, force=force, tell=lambda line: typer.echo(line, err=True))
             typer.echo(str(folder))
             return
-        for item in _published.published().values():
+        for item in fetch.published().values():
             typer.echo(f"{item.name:14}  {_published.state(item):8}  {item.licence}")
         typer.echo(f"Cache folder (FEDMEM_CACHE): {_published.cache_folder()}")
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import BoolArray, IntArray
-from fedmem.modalities.text.secret_space import Candidates
+
+if TYPE_CHECKING:
+    from fedmem.modalities.text.secret_space import Candidates
 
 Role = Literal["canary", "atypical", "typical"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -180,3 +180,32 @@ class Estimator(Protocol):
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """Readings of single runs, such as a combined p-value, each with its run (-1: over all runs); may be empty."""
         ...
+
+
+@runtime_checkable
+class EpsilonAudit(Protocol):
+    """An estimator that bounds epsilon from below, which may raise an alarm against a stated guarantee.
+
+    It declares `bounds_epsilon: ClassVar[bool] = True`. `way` says what is counted (`one_run` or `over_runs`), `of` the
+    kind of audit example, `level` which models are read, `run` whose coins are guessed, `alarm` whether a bound above
+    what is permitted is an alarm, and `words` how the rows of this audit are marked.
+    """
+
+    bounds_epsilon: ClassVar[bool]
+
+    @property
+    def way(self) -> str: ...
+    @property
+    def of(self) -> str: ...
+    @property
+    def level(self) -> Level: ...
+    @property
+    def run(self) -> int: ...
+    @property
+    def delta(self) -> float: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def alarm(self) -> bool: ...
+    @property
+    def words(self) -> str: ...

@@ -1,4 +1,8 @@
-"""The families of components, and how a component names itself."""
+"""The families of components, and how a component names itself.
+
+A component is a frozen, keyword-only dataclass in a file named after its kind; its fields are its YAML fields. A field
+whose type is one of the contracts of a family takes a nested component. Nothing is imported to register anything.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,7 @@ def kind_of(component: object) -> str:
 def nested(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every component in a value with its path: the value itself, and what its fields, items and mappings hold.
 
+    >>> from fedmem.scenario.catalogue import build
     >>> sampler = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
     >>> [(where, kind_of(part)) for where, part in nested(sampler, "sampler")]
     [('sampler', 'dropout'), ('sampler.sampler', 'everyone')]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.strategy import StrategyMaker
 from fedmem.contracts.types import FloatArray, IntArray, Params
-from fedmem.privacy.canary_clients import CanaryClients
+
+if TYPE_CHECKING:
+    from fedmem.privacy.canary_clients import CanaryClients
 
 
 @runtime_checkable

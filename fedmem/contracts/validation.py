@@ -1,7 +1,7 @@
 """What parts return, held against their contracts: what does not fit fails the run, by the name of the part.
 
 Each function is given the guard around the call and what the part returned, and hands it back as it is used. The
-contracts themselves stand in `components.py`; here is only what would otherwise give wrong numbers, or an error far
+contracts themselves stand in `contracts/`; here is only what would otherwise give wrong numbers, or an error far
 from its cause.
 """
 
@@ -375,7 +375,8 @@ def estimates_of(guard: Guard, given: Iterable[Any], shape: tuple[int, int]) -> 
         influence: Any = one.influence
         if not isinstance(influence, Influence):
             guard.wrong(
-                f"influence of {_cut(one.metric)} is {a_kind(influence)}, should be fedmem.contracts.estimator.Influence"
+                f"influence of {_cut(one.metric)} is {a_kind(influence)}, should be an Influence of "
+                "fedmem.contracts.estimator"
             )
         for name, expected in (("examples", shape[1:]), ("cells", shape)):
             part = getattr(influence, name)

@@ -2,8 +2,8 @@
 
 The strategies, `Observed` and the clients' step functions are those of `lockstep`; what differs is the way between
 them. The server runs every federation of the bank, in step; its messages go through Flower's grid to a `ClientApp`
-(`engines/_client.py`) whose processes may be on one machine or on a Ray cluster. `fedmem.apps.flower_app` makes a Flower app of
-both, for `flwr run .`.
+(`engines/_client.py`) whose processes may be on one machine or on a Ray cluster. `fedmem.apps.flower_app` makes
+an app of both, for `flwr run .`.
 
 - One start of the runtime serves all runs. Each of Flower's nodes is one client, by its partition number, and takes
   part in every run; what it remembers of a run waits in its context under the number of the run.

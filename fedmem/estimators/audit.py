@@ -64,6 +64,7 @@ class Audit:
 
     min_runs: ClassVar[int] = 1
     compares_held_out: ClassVar[bool] = True
+    bounds_epsilon: ClassVar[bool] = True
 
     way: Literal["one_run", "over_runs"] = "one_run"
     of: str = ""

@@ -43,7 +43,7 @@ class Isolated(Placed):
 
     Errors: `ComponentError` where there are fewer features than examples, and for tables with categories.
 
-    >>> from fedmem.contracts.types import Dataset
+    >>> from fedmem.contracts.data import Dataset
     >>> rows = Examples(inputs=np.ones((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
     >>> space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
     >>> made = Isolated(per_client=3).plan([ClientData(client=0, examples=rows)], None, space, np.random.default_rng(0))

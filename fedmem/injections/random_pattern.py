@@ -39,7 +39,7 @@ class RandomPattern(Placed):
 
     Errors: `ComponentError` for binary patterns of fewer than 32 pixels, and for tables: use `random_row` there.
 
-    >>> from fedmem.contracts.types import Dataset, Examples
+    >>> from fedmem.contracts.data import Dataset, Examples
     >>> rows = Examples(inputs=np.zeros((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
     >>> space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
     >>> RandomPattern().references(2, space, np.random.default_rng(0)).shape

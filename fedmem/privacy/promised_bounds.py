@@ -12,12 +12,12 @@ import numpy as np
 
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.estimator import EpsilonAudit
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, Problem
-from fedmem.estimators.audit import Audit
 from fedmem.privacy.accounting import Adjacency, Releases
 from fedmem.privacy.amplification import canaries
 from fedmem.privacy.coverage import reads_sizes
@@ -212,10 +212,10 @@ def problems(
     sampler: Any,
 ) -> Iterator[Problem]:
     """What is wrong with the audits of a scenario."""
-    raising = [position for position, one in enumerate(estimators) if isinstance(one, Audit) and one.alarm]
+    raising = [position for position, one in enumerate(estimators) if isinstance(one, EpsilonAudit) and one.alarm]
     names = [injection.name for injection in injections]
     for position, one in enumerate(estimators):
-        if not isinstance(one, Audit):
+        if not isinstance(one, EpsilonAudit):
             continue
         path = f"estimators[{position}]"
         if one.of and one.of not in names:
@@ -279,7 +279,7 @@ def _none_to_read(strategy: Any, client: Any) -> str:
 
 
 def _may_raise(
-    one: Audit, path: str, first: bool, strategy: Any, client: Any, defences: Sequence[Any]
+    one: EpsilonAudit, path: str, first: bool, strategy: Any, client: Any, defences: Sequence[Any]
 ) -> Iterator[Problem]:
     records = isinstance(client, PrivateAlgorithm)
     noisy = records or adds_noise(strategy) or any(_noise(defence) for defence in defences)
@@ -307,7 +307,7 @@ def _may_raise(
         )
 
 
-def _like_with_like(one: Audit, path: str, whole: bool, exclusion: str, client: Any) -> Iterator[Problem]:
+def _like_with_like(one: EpsilonAudit, path: str, whole: bool, exclusion: str, client: Any) -> Iterator[Problem]:
     """Refuse an alarm that compares n rows with n - 1 where all guarantees keep the number of rows.
 
     `whole` says whether some part protects a client whatever its number of rows.
@@ -325,11 +325,11 @@ def _noise(defence: Any) -> bool:
     return kind_of(defence) == "noise"
 
 
-def _audits(estimators: Sequence[Any]) -> Iterator[Audit]:
-    return (one for one in estimators if isinstance(one, Audit))
+def _audits(estimators: Sequence[Any]) -> Iterator[EpsilonAudit]:
+    return (one for one in estimators if isinstance(one, EpsilonAudit))
 
 
-def is_of(row: Measurement, estimator: Audit) -> bool:
+def is_of(row: Measurement, estimator: EpsilonAudit) -> bool:
     """Whether a row is a bound of this audit, or about it."""
     if row.source != "audit" or row.level != estimator.level:
         return False

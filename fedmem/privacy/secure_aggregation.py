@@ -26,7 +26,7 @@ def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: Aud
     - who holds an example is settled before any coin falls, so the order says nothing about coins;
     - each client has a draw of its own: whom another one comes before does not depend on who else takes part.
 
-    >>> from fedmem.contracts.types import Examples
+    >>> from fedmem.contracts.data import Examples
     >>> nobody = Examples(inputs=np.zeros((0, 1), np.float32), targets=np.zeros(0, np.int64), ids=np.zeros(0, np.int64))
     >>> none = np.zeros(0, np.int32)
     >>> audit = AuditSet(

@@ -60,7 +60,7 @@ def components_of(scenario: Scenario) -> dict[str, str]:
 
     The id of a run is a hash of the scenario; this is what the scenario cannot say.
 
-    >>> from fedmem.scenario.scenario import parse_scenario
+    >>> from fedmem.scenario.loading import parse_scenario
     >>> found = components_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
     >>> sorted(found)[:3], len(found["mlp"])
     (['everyone', 'fedavg', 'iid'], 64)
@@ -78,7 +78,7 @@ def modules_of(scenario: Scenario) -> dict[str, str]:
     component in its own package count as well. `fedmem` stands for all of its modules that a run of this scenario can
     execute, without the files of `components_of`: a change to the command line or to a report changes no run.
 
-    >>> from fedmem.scenario.scenario import parse_scenario
+    >>> from fedmem.scenario.loading import parse_scenario
     >>> list(modules_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}")))
     ['fedmem']
     """
@@ -113,7 +113,7 @@ def files_of(scenario: Scenario) -> dict[str, str]:
     A component says which files it reads by `input_files`; where one that is not fedmem's own does not, each of its
     fields that names a file or a folder counts. Names are relative, so that a folder may be moved.
 
-    >>> from fedmem.scenario.scenario import parse_scenario
+    >>> from fedmem.scenario.loading import parse_scenario
     >>> files_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
     {}
     """

@@ -27,7 +27,6 @@ from pydantic_core import PydanticCustomError, core_schema
 from fedmem.contracts import (
     attack,
     client,
-    components,
     data,
     defence,
     estimator,
@@ -61,6 +60,13 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
 
 FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS.items() for protocol in group}
 """Contract -> the family that it belongs to."""
+
+_NAMES = {
+    name: value
+    for module in (attack, client, data, defence, estimator, injection, model, probe, sampler, strategy)
+    for name, value in vars(module).items()
+}
+"""What annotations of components may name without an import."""
 
 
 LARGEST = 10**8
@@ -160,11 +166,9 @@ def imported(kind: str) -> type:
 
 
 def hints(cls: type) -> dict[str, Any]:
-    """The resolved annotations of a component; names of `fedmem.contracts.components` need no import in its file."""
+    """The resolved annotations of a component; names of `fedmem.contracts` need no import in its file."""
     try:
-        return typing.get_type_hints(
-            cls, localns={**vars(components), **vars(sys.modules[cls.__module__])}, include_extras=True
-        )
+        return typing.get_type_hints(cls, localns={**_NAMES, **vars(sys.modules[cls.__module__])}, include_extras=True)
     except NameError as error:
         message = f"an annotation of {cls.__name__} cannot be resolved ({error}); import it outside TYPE_CHECKING"
         raise ComponentError("kind", message) from error
@@ -177,7 +181,7 @@ def nested_family(cls: type, name: str) -> str | None:
 
 
 def contracts(annotation: Any) -> tuple[type, ...]:
-    """The contracts of `fedmem.contracts.components` that an annotation mentions, also inside tuples and unions."""
+    """The contracts of `fedmem.contracts` that an annotation mentions, also inside tuples and unions."""
     if isinstance(annotation, type) and annotation in FAMILY_OF:
         return (annotation,)
     arguments = () if get_origin(annotation) is Literal else get_args(annotation)
@@ -222,7 +226,7 @@ def fields_model(cls: type) -> type[BaseModel]:
     """A pydantic model of the fields of a component: unknown keys are refused, `Annotated` bounds are checked.
 
     Numbers are not made from text and whole numbers not from fractions. A field typed by a contract of
-    `fedmem.contracts.components`, also inside a tuple or with None, takes a nested component.
+    `fedmem.contracts`, also inside a tuple or with None, takes a nested component.
     """
     resolved = hints(cls)
     definitions: dict[str, Any] = {item.name: (_checked(resolved[item.name]), _default(item)) for item in fields(cls)}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def caveats(scenario: Scenario) -> list[str]:
     """Warnings about a scenario, one sentence or two each; empty where there is nothing to warn of.
 
-    >>> from fedmem.scenario.scenario import parse_scenario
+    >>> from fedmem.scenario.loading import parse_scenario
     >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, partition: {kind: %s}, %s}"
     >>> one = "injections: [{kind: typical, per_client: 1}]"
     >>> [len(caveats(parse_scenario(text % (kind, one)))) for kind in ("natural", "iid")]

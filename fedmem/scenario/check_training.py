@@ -23,8 +23,8 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "
                 f"{kind_of(client)} does not say them: its class has no method schedule(round_number, num_steps), "
-                "which returns a fedmem.contracts.client.Schedule; add the method, or use client: {kind: sgd}, or leave the "
-                "probe out",
+                "which returns a fedmem.contracts.client.Schedule; add the method, or use client: {kind: sgd}, or "
+                "leave the probe out",
             )
 
 

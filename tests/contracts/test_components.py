@@ -10,7 +10,7 @@ import typing
 
 import pytest
 
-from fedmem.contracts import components, families
+from fedmem.contracts import families
 from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ScenarioError
 from fedmem.scenario import catalogue, describe
@@ -87,7 +87,7 @@ def test_refuses_what_it_does_not_know(member):
 
 def test_refuses_numbers_that_are_not_numbers(member):
     family, kind, cls = member
-    hints = typing.get_type_hints(cls, localns={**vars(components)})
+    hints = typing.get_type_hints(cls, localns=catalogue._NAMES)
     numbers = [item.name for item in dataclasses.fields(cls) if hints[item.name] in (int, float)]
     for name in numbers:
         with pytest.raises(ScenarioError) as caught:
@@ -107,7 +107,7 @@ def test_loading_all_but_strategies_imports_nothing_heavy():
     # Strategies are Flower's, which imports what it likes; the rest must not slow `fedmem check` down.
     light = [pair for pair in EVERY if pair[0] != "strategy"]
     code = (
-        "import sys\nfrom fedmem import catalogue\n"
+        "import sys\nfrom fedmem.scenario import catalogue\n"
         f"for pair in {light!r}:\n    catalogue.load(*pair)\n"
         "heavy = {'torch', 'sklearn', 'matplotlib', 'scipy', 'pandas', 'flwr', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"

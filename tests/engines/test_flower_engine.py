@@ -317,7 +317,7 @@ def test_the_fingerprint_knows_coins_of_clients_owners_windows_and_own_weights()
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedmem.engines._flower.find_spec", lambda name: None)
+    monkeypatch.setattr("fedmem.engines._simulation.find_spec", lambda name: None)
     scenario = tiny(speed={"engine": "flower"})
     with pytest.raises(ComponentError, match=r"Ray, which is not installed.*pip install 'fedmem\[flower\]'"):
         simulate(scenario, build(scenario))
