@@ -95,7 +95,7 @@ FREE = ("fedadam", "fedyogi", "fedadagrad")
 """Kinds whose step has a length of its own."""
 
 NOISY = ("dp_fedavg", "dp_adaptive", "dp_ftrl")
-"""Kinds that add noise to what they publish: tests/test_private_strategies.py, tests/test_dp_ftrl.py."""
+"""Kinds that add noise to what they publish: tests/strategies/test_private.py, tests/strategies/test_dp_ftrl.py."""
 
 
 def robust(kind: str) -> Any:
@@ -323,7 +323,7 @@ def test_one_wild_client_moves_the_mean_by_its_share() -> None:
     "strategy", [r for r in RULES if type(r.make(3)) is RuleStrategy and not getattr(r, "noisy", False)], ids=str
 )
 def test_counters_and_statistics_stay_what_they_are(strategy: Any) -> None:
-    """Where the message path is Flower's own class it is another matter: tests/test_flower_traps.py."""
+    """Where the message path is Flower's own class it is another matter: tests/engines/test_flower_traps.py."""
     rng = np.random.default_rng(4)
     there, before = cohort(rng, 3), models(rng, 1)[0]
 

@@ -19,7 +19,7 @@ from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
 from tests.banks import coins, make_view, signals
-from tests.test_exposure_skewnormal import canaries
+from tests.estimators.test_exposure_skewnormal import canaries
 
 pytestmark = pytest.mark.statistical
 

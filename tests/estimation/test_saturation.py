@@ -1,0 +1,258 @@
+"""Saturated values are marked wherever a reader meets them: in tables, figures and comparisons."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem.contracts.measurement import Measurement
+from fedmem.estimation.saturation import MARK, NOWHERE, Zone, zone_of
+from fedmem.estimators.exposure import null_mean
+from fedmem.reporting.drawing import Line, local_against_global, over_rounds
+from fedmem.reporting.page import report
+from fedmem.reporting.summary import Summary
+from fedmem.results.read import read
+from fedmem.studies import tables
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.contrasts import holm
+from fedmem.studies.figures import drawn
+from fedmem.studies.quantities import Quantity, Series
+from fedmem.studies.report import Table, page, saturated
+from tests.reporting.test_page import SCENARIO, printed, row
+from tests.results.test_read import bank, write
+
+CEILING = math.log2(10)
+"""Of exposure among the nine references that the stored bank of the tests has."""
+
+
+@pytest.mark.parametrize("count", [2, 9, 300, 4095])
+def test_exposure_is_saturated_within_half_a_bit_of_its_ceiling(count: int) -> None:
+    ceiling = math.log2(count + 1)
+    zone = zone_of("exposure", [count])
+    assert zone.holds(ceiling)
+    assert zone.holds(ceiling - 0.499)
+    assert not zone.holds(ceiling - 0.501)
+    assert not zone.holds(0.0), "a low exposure hides nothing"
+    gain = zone_of("exposure_gain", [count])
+    assert gain.top == pytest.approx(zone.top - null_mean(count))
+    assert zone_of("exposure", [count, 10 * count]) == zone, "the fewest references decide"
+
+
+def test_other_measures_have_decided_rules() -> None:
+    for metric, value in (("auc", 0.99), ("auc", 0.01), ("tpr", 1.0), ("tpr", 0.0), ("memorisation", 0.95)):
+        assert zone_of(metric).holds(value), metric
+    for metric, value in (("auc", 0.98), ("auc", 0.5), ("tpr", 0.01), ("memorisation", 0.9), ("memorisation", 0.0)):
+        assert not zone_of(metric).holds(value), metric
+    assert zone_of("test_accuracy").holds(1.0)
+    assert not zone_of("test_accuracy").holds(0.0)
+    for metric in ("exposure", "exposure_extrapolated", "cross_influence", "margin.difference"):
+        assert zone_of(metric) == NOWHERE, metric
+    assert not zone_of("auc").holds(math.nan)
+    assert Zone(top=3.0).joined(Zone(top=2.0, bottom=0.0)) == Zone(top=2.0, bottom=0.0)
+
+
+def stored(folder: Path, measurements: Sequence[Measurement]) -> Path:
+    write(folder / "run", bank(), measurements=measurements, scenario_yaml=SCENARIO)
+    return folder / "run"
+
+
+def levels(metric: str, local: float, whole: float, *, digits: str = "") -> list[Measurement]:
+    """A measure of canaries at the holder, at the aggregate, their difference, and retention."""
+    kind, nothing = "pattern", {"low": math.nan, "high": math.nan}
+    found = []
+    for level, place, value in (("local", "owner", local), ("global", "", whole)):
+        setting = ",".join(filter(None, (place, digits)))
+        found.append(row(metric, value, kind, setting, level=level))
+        found.append(row(f"{metric}.null", 1.15, kind, setting, level=level, **nothing))
+    difference = ",".join(filter(None, ("local-global", digits)))
+    found.append(row(f"{metric}.difference", local - whole, kind, difference))
+    found.append(row("retention", 0.9, kind, ",".join(filter(None, (metric, digits)))))
+    return found
+
+
+def test_the_table_marks_them_and_says_what_cannot_be_compared(tmp_path: Path) -> None:
+    text = printed(stored(tmp_path, levels("exposure", CEILING - 0.1, CEILING - 0.4)))
+    assert re.search(rf"pattern +80 +3\.22 \[[^]]*\]{MARK} +2\.92 \[[^]]*\]{MARK}\n", text)
+    # the interval alone would say that the holder's is higher
+    assert re.search(r"exposure: local − global\n  pattern +80 +0\.30 \[0\.20, 0\.40\] +both saturated\n", text)
+    assert re.search(rf"0\.90 \[0\.80, 1\.00\]{MARK}\n", text), "retention divides by the saturated value"
+    assert re.search(rf"^{MARK}: saturated: within half a bit", text, re.MULTILINE)
+    assert re.search(r"^both saturated: ", text, re.MULTILINE)
+
+
+def test_one_saturated_side_hides_a_part_of_the_difference(tmp_path: Path) -> None:
+    text = printed(stored(tmp_path, levels("exposure", CEILING - 0.1, 1.5)))
+    assert re.search(rf"pattern +80 +3\.22 \[[^]]*\]{MARK} +1\.50 \[1\.40, 1\.60\]\n", text)
+    assert re.search(r"1\.72 \[1\.62, 1\.82\] +local higher, capped\n", text)
+    assert re.search(r"^capped: ", text, re.MULTILINE)
+
+
+def test_what_is_not_saturated_is_not_marked(tmp_path: Path) -> None:
+    text = printed(stored(tmp_path, [*levels("exposure", 2.6, 1.5), *levels("memorisation", 0.9, 0.5)]))
+    assert MARK not in text
+    assert re.search(r"1\.10 \[1\.00, 1\.20\] +local higher\n", text)
+    for word in ("both saturated", "capped"):
+        assert word not in text
+
+
+def test_kinds_are_compared_by_their_own_values(tmp_path: Path) -> None:
+    rows = []
+    for kind, value in (("pattern", 0.995), ("typical-own", 1.0)):
+        rows.append(row("auc", value, kind, "lira"))
+        rows.append(row("auc.null", 0.5, kind, "lira"))
+    rows.append(row("auc.difference", -0.005, "pattern", "pattern-typical-own,lira", low=-0.008, high=-0.002))
+    text = printed(stored(tmp_path, rows))
+    assert re.search(r"pattern − typical-own +80 +−0\.005 \[[^]]*\] +both saturated\n", text)
+
+
+def test_the_number_of_references_is_that_of_the_evidence(tmp_path: Path) -> None:
+    """Not that of the scenario: canaries of a small space are ranked among all its members."""
+    folder = stored(tmp_path, levels("exposure", CEILING - 0.1, 1.5))
+    run = read(folder)
+    assert run.reference_counts == {"pattern": {9}}
+    assert Summary(run).zone("exposure", "pattern").top == pytest.approx(CEILING - 0.5)
+    assert Summary(run).zone("exposure", "typical-own") == NOWHERE
+
+
+def test_families_have_counts_of_their_own(tmp_path: Path) -> None:
+    one = bank()
+    first = one.references[0]
+    audit = replace(one.audit, kind=np.array(["pattern", "secret", "secret", *one.audit.kind[3:]]))
+    blocks = []
+    for family, count, subjects in (("pattern", 9, [0]), ("secret", 99, [1, 2]), ("pattern", 9, [0])):
+        places = np.array(subjects)
+        names = np.unique(audit.examples.labels[places])
+        shape = (len(first.run), len(places))
+        zeros, quantiles = np.zeros(shape, np.int32), np.zeros((len(first.run), len(names), 8), np.float32)
+        blocks.append(
+            replace(
+                first, family=family, count=count, subjects=places, less=zeros, ties=zeros, labels=names,
+                quantiles=quantiles, round=len(blocks),
+            )
+        )  # fmt: skip
+    write(tmp_path / "run", replace(one, audit=audit, references=tuple(blocks)), scenario_yaml=SCENARIO)
+    assert read(tmp_path / "run").reference_counts == {"pattern": {9}, "secret": {99}}
+
+
+def test_figures_shade_where_a_value_is_saturated(tmp_path: Path) -> None:
+    def picture(value: float, zone: Zone) -> bytes:
+        line = Line(label="local", style="local", rounds=[0, 1], values=[1, value], lows=[1, 1], highs=[3, 3])
+        return over_rounds("exposure", "bits", {"pattern": [line]}, "", zones={"pattern": zone})
+
+    assert picture(2.9, Zone(top=2.8)) != picture(2.9, NOWHERE)
+    assert picture(2.7, Zone(top=2.8)) == picture(2.7, NOWHERE)
+
+    def scatter(zone: Zone) -> bytes:
+        pairs = {"pattern": ([1.0, 2.9], [1.0, 2.0])}
+        return local_against_global("exposure", "bits", pairs, 1.15, "", zones={"pattern": zone})
+
+    assert scatter(Zone(top=2.8)) != scatter(NOWHERE)
+    assert scatter(Zone(top=3.0)) == scatter(NOWHERE)
+
+
+def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {}
+
+    def drawn_with(title: str, *_: Any, zones: Any = None, **__: Any) -> bytes:
+        found[title] = zones
+        return b""
+
+    monkeypatch.setattr("fedmem.reporting.drawing.over_rounds", drawn_with)
+    monkeypatch.setattr("fedmem.reporting.drawing.local_against_global", drawn_with)
+    rows = [
+        row("exposure", 3.0, "pattern", place, level=level, round=round)
+        for round in (0, 5, -1)
+        for level, place in (("local", "owner"), ("global", ""))
+    ]
+    report(stored(tmp_path, [*rows, *levels("exposure", 3.0, 3.0)]))
+    assert found["exposure"] == {"pattern (n = 80)": Zone(top=pytest.approx(CEILING - 0.5))}  # type: ignore[arg-type]
+
+
+def compared(values: Sequence[Sequence[float]], zone: Zone, level: str = "global") -> Comparison:
+    """Two settings over the seeds of these values, in one quantity."""
+    quantity = Quantity(
+        metric="exposure", parts=(), kind="canary", level=level, title="exposure", unit="bits", headline=True
+    )
+    array = np.array(values)
+    ones = np.full_like(array, 1.0)
+    same = {"null": ones, "paired_null": ones, "n": np.full_like(array, 9.0), "fpr": np.full_like(array, np.nan)}
+    one = Series(quantity=quantity, values=array, paired=array - 1.0, rounds={1: array, 2: array}, zone=zone, **same)
+    settings = tuple((("strategy.kind", name),) for name in ("fedavg", "fedmedian"))
+    return Comparison(settings=settings, reference=(0, 0), seeds=tuple(range(array.shape[1])), series=(one,))
+
+
+SHARP = [[8.0, 8.1, 8.2, 8.1], [7.8, 7.9, 8.0, 7.9001]]
+"""Seeds whose paired difference is far from chance."""
+
+
+def test_two_saturated_means_show_no_difference() -> None:
+    found = compared(SHARP, Zone(top=7.7))
+    (first, second) = found.rows
+    assert (first.verdict, second.verdict) == ("", "saturated")
+    assert second.adjusted < 0.001, "p alone would call it"
+    lines = "\n".join(line for line, _ in Table(found).lines(140))
+    assert lines.count(MARK) >= 3
+    assert "both saturated: no difference can be seen" in lines
+    assert "Two saturated values cannot show a difference." in " ".join(lines.split())
+    assert "Two saturated values cannot show a difference." in page(found, "", [])[0]
+    (_, told) = tables.differences(found)
+    assert (told["verdict"], told["saturated"], told["reference_saturated"]) == ("saturated", True, True)
+    assert all(value["saturated"] for value in tables.values(found))
+    assert all(value["saturated"] for value in tables.rounds(found))
+
+
+def test_one_saturated_mean_is_compared_and_marked() -> None:
+    found = compared(SHARP, Zone(top=8.0))
+    row = found.rows[1]
+    assert row.verdict == "lower"
+    assert (row.saturated, row.reference_saturated) == (False, True)
+    assert saturated(found)
+
+
+def test_the_test_is_counted_among_the_others() -> None:
+    """A test that is not made because of its outcome would make the other ones too sharp."""
+    both, none = (compared(SHARP, zone) for zone in (Zone(top=7.7), NOWHERE))
+    assert [row.adjusted for row in both.rows][1:] == [row.adjusted for row in none.rows][1:]
+    assert holm(np.array([both.rows[1].adjusted]))[0] == both.rows[1].adjusted
+
+
+def test_without_a_saturated_mean_nothing_is_said() -> None:
+    found = compared(SHARP, NOWHERE)
+    assert found.rows[1].verdict == "lower"
+    assert saturated(found) == ""
+    assert MARK not in "\n".join(line for line, _ in Table(found).lines(140))
+    assert MARK not in page(found, "", [])[0]
+
+
+def test_retention_of_a_saturated_local_value_is_marked() -> None:
+    found = compared(SHARP, Zone(top=7.7), level="local")
+    assert [kept.saturated for kept in found.retention] == [True, True]
+    assert [kept["saturated"] for kept in tables.retention(found)] == [True, True]
+    assert [kept.saturated for kept in replace(found, series=compared(SHARP, NOWHERE, "local").series).retention] == [
+        False,
+        False,
+    ]
+
+
+def test_figures_of_a_comparison_shade_them() -> None:
+    pictures = [{name: data for name, data, _ in drawn(compared(SHARP, zone))} for zone in (Zone(top=7.7), NOWHERE)]
+    assert pictures[0]["exposure_rounds"] != pictures[1]["exposure_rounds"]
+
+
+def test_a_comparison_of_runs_has_the_ceiling_of_their_references(tmp_path: Path) -> None:
+    folders = [stored(tmp_path / str(place), levels("exposure", CEILING - 0.1, CEILING - 0.2)) for place in range(4)]
+    runs = {(place // 2, place % 2): read(folder) for place, folder in enumerate(folders)}
+    settings = [(("a", "1"),), (("a", "2"),)]
+    found = Comparison.of(runs, settings, [0, 0], [0, 1])
+    zones = {one.quantity.level: one.zone for one in found.series if one.quantity.metric == "exposure"}
+    assert {level: zone.top for level, zone in zones.items()} == pytest.approx(
+        {"local": CEILING - 0.5, "global": CEILING - 0.5}
+    )
+    assert {row.verdict for row in found.rows if row.setting == 1} == {"saturated"}

@@ -1,0 +1,342 @@
+"""Many scenarios at once: the same bytes as each alone, whoever fails, and nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem.clients.sgd import Sgd
+from fedmem.engines import together
+from fedmem.engines.together import joined, parted
+from fedmem.errors import FedmemError, FolderError, RunError
+from fedmem.execution import many_scenarios
+from fedmem.execution.many_scenarios import data_of, divided, run_all
+from fedmem.execution.run import run
+from fedmem.execution.sharding import digest
+from fedmem.federation.build import build
+from fedmem.processes import can_fork
+from fedmem.results.read import read
+from fedmem.scenario.scenario import Scenario
+from fedmem.training.client_work import Done, LocalWork, Work
+from fedmem.training.stacked import Stacked
+from strategies._rule import Arrays, Round, RuleStrategy
+from tests.execution.test_sharding import written
+from tests.tiny import tiny
+
+SMALL: dict[str, Any] = {
+    "rounds": 2,
+    "injections": [{"kind": "random_pattern", "per_client": 1}, {"kind": "typical", "per_client": 1}],
+    "probes": [{"kind": "utility"}],
+    "estimators": [{"kind": "memorisation"}],
+    "save": {"params": True},
+}
+TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}}
+
+
+def small(**changes: Any) -> Scenario:
+    return tiny(**{**SMALL, **changes})
+
+
+ALIKE = [
+    small(),
+    small(strategy={"kind": "fedmedian"}, sampler={"kind": "poisson", "rate": 0.4}, speed={"server": "messages"}),
+    small(strategy={"kind": "fedprox", "mu": 0.1}, seed=4, rounds=3),
+    small(speed={"shard": 2}, sampler={"kind": "by_size", "size": 2}),
+    small(strategy={"kind": "flwr.serverapp.strategy:FedTrimmedAvg"}, seed=4, population=10),
+]
+"""One client algorithm, but different strategies, samplers, data, numbers of rounds, paths and shards."""
+DEFENDED = [small(defences=[{"kind": "noise"}], seed=seed) for seed in (3, 4)]
+"""Clients that draw for what they send, each from the streams of its own seed."""
+CARRYING = [small(**TOYS, rounds=3), small(**TOYS, rounds=3, sampler={"kind": "poisson", "rate": 0.5})]
+"""Clients that are offered arrays and remember, so that some remember and some do not yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaking:
+    """A strategy that fails, or ends its process."""
+
+    kill: bool = False
+
+    def make(self, cohort_size: int) -> Any:
+        return RuleStrategy(self)
+
+    def state(self, before: Arrays, num_clients: int) -> Arrays:
+        return {}
+
+    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+        return {}
+
+    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        if self.kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RunError("broken")
+
+
+@dataclass
+class Heard:
+    """Who was under way and who ended, in turn."""
+
+    there: int = -1
+    shares: dict[int, list[float]] | None = None
+    ends: dict[int, FedmemError | None] | None = None
+
+    def begin(self, total: int, there: int) -> None:
+        self.there, self.shares, self.ends = there, {i: [] for i in range(total)}, {}
+
+    def going(self, place: int, share: float) -> None:
+        assert self.shares is not None
+        self.shares[place].append(share)
+
+    def ended(self, place: int, error: FedmemError | None) -> None:
+        assert self.ends is not None
+        assert place not in self.ends
+        self.ends[place] = error
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scenario], dict[str, bytes]]:
+    """What a scenario writes that is run by itself."""
+    out, found = tmp_path_factory.mktemp("alone"), dict[str, dict[str, bytes]]()
+
+    def of(scenario: Scenario) -> dict[str, bytes]:
+        if scenario.id not in found:
+            found[scenario.id] = written(run(scenario, out=out))
+        return found[scenario.id]
+
+    return of
+
+
+def test_many_at_once_are_what_each_is_alone(alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path) -> None:
+    scenarios = [*ALIKE[:2], CARRYING[0], *ALIKE[2:], CARRYING[1]]
+    heard = Heard()
+    # settings of speed that differ go into banks of their own; here all have to be in two
+    same = [one.model_copy(update={"speed": scenarios[0].speed}) for one in scenarios]
+    banks, apart = divided(dict(enumerate(same)), workers=1)
+    assert sorted(map(sorted, banks)) == [[0, 1, 3, 4, 5], [2, 6]]
+    assert not apart
+    outcomes = run_all(same, out=tmp_path, jobs=1, tally=heard)
+    for scenario, outcome in zip(scenarios, outcomes, strict=True):
+        assert outcome.error is None
+        assert written(outcome.folder) == alone(scenario)
+    assert heard.ends == dict.fromkeys(range(7))
+    assert all(shares[0] == 0 and shares[-1] == 1 for shares in (heard.shares or {}).values())
+
+
+def test_defences_draw_what_they_draw_alone(alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path) -> None:
+    for scenario, outcome in zip(DEFENDED, run_all(DEFENDED, out=tmp_path, jobs=1), strict=True):
+        assert outcome.error is None
+        assert written(outcome.folder) == alone(scenario)
+
+
+@pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
+def test_processes_and_other_settings_of_speed_change_no_byte(
+    alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path
+) -> None:
+    scenarios = [ALIKE[0], ALIKE[1], ALIKE[3]]
+    assert len(divided(dict(enumerate(scenarios)), workers=2)[0]) == 3
+    for outcome in run_all(scenarios, out=tmp_path, jobs=2):
+        assert written(outcome.folder) == alone(outcome.scenario)
+
+
+def test_what_is_joined_is_trained_in_one_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The other way round: without joining, the test of equal bytes would hold as well."""
+    sizes: list[int] = []
+    attempt = Stacked.attempt_all
+
+    def counting(self: Stacked, work: Work) -> Any:
+        sizes.append(len(work))
+        return attempt(self, work)
+
+    monkeypatch.setattr(Stacked, "attempt_all", counting)
+    run_all([small(), small(strategy={"kind": "fedmedian"}), small(seed=4)], out=tmp_path, jobs=1)
+    assert sizes == [3 * 4 * 3] * 2  # scenarios x runs x cohort, each round
+
+
+def test_stores_too_large_to_be_copied_are_trained_on_apart(
+    alone: Callable[[Scenario], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Here in shards as well, each of which is kept as it is done."""
+    monkeypatch.setattr(together, "JOINED_BYTES", 0)
+    shards = [one.model_copy(update={"speed": ALIKE[3].speed}) for one in (ALIKE[0], ALIKE[2])]
+    for outcome in run_all(shards, out=tmp_path, jobs=1):
+        assert len(read(outcome.folder).manifest["shards"]["runs"]) == 2
+        assert written(outcome.folder) == alone(outcome.scenario)
+
+
+def test_models_of_a_round_that_are_too_many_are_held_one_scenario_after_the_other(
+    alone: Callable[[Scenario], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(many_scenarios, "ROUND_BYTES", 1)
+    for outcome in run_all([ALIKE[0], ALIKE[2]], out=tmp_path, jobs=1):
+        assert written(outcome.folder) == alone(outcome.scenario)
+
+
+def test_who_fails_takes_nobody_along(alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path) -> None:
+    """In its strategy, in its data, and in its clients: those of one scenario learn so fast that they diverge."""
+    scenarios = [
+        small(strategy={"kind": "tests.execution.test_many_scenarios:Breaking"}),
+        small(population=10**6),
+        ALIKE[0],
+        small(client={"kind": "sgd", "lr": 1e30}),
+    ]
+    heard = Heard()
+    outcomes = run_all(scenarios, out=tmp_path, jobs=1, tally=heard)
+    assert [outcome.error is None for outcome in outcomes] == [False, False, True, False]
+    assert written(outcomes[2].folder) == alone(ALIKE[0])
+    assert not outcomes[0].folder.exists()
+    assert heard.ends == {i: outcome.error for i, outcome in enumerate(outcomes)}
+    assert "population" in str(outcomes[1].error)
+
+
+@pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
+def test_a_process_that_dies_loses_only_what_it_had_not_finished(tmp_path: Path) -> None:
+    killed = small(
+        strategy={"kind": "tests.execution.test_many_scenarios:Breaking", "kill": True},
+        client={"kind": "sgd", "lr": 0.3},
+    )
+    outcomes = run_all([ALIKE[0], killed, ALIKE[2]], out=tmp_path, jobs=2)
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert "signal 9" in str(outcomes[1].error)
+    assert "scenarios 2" in str(outcomes[1].error)
+
+
+def test_a_stack_that_fails_as_a_whole_is_tried_bank_by_bank(
+    alone: Callable[[Scenario], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    attempt = Stacked.attempt_all
+
+    def failing(self: Stacked, work: Work) -> Any:
+        if len(work) > 12:
+            raise RuntimeError("too many")
+        return attempt(self, work)
+
+    monkeypatch.setattr(Stacked, "attempt_all", failing)
+    for outcome in run_all([ALIKE[0], ALIKE[2]], out=tmp_path, jobs=1):
+        assert written(outcome.folder) == alone(outcome.scenario)
+
+
+def test_errors_of_ours_are_not_taken_for_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def wrong(*_: object, **__: object) -> None:
+        raise AssertionError("ours")
+
+    monkeypatch.setattr(many_scenarios, "compute", wrong)
+    with pytest.raises(AssertionError, match="ours"):
+        run_all([small(), small(seed=4)], out=tmp_path, jobs=1)
+
+
+def test_nothing_is_run_twice(tmp_path: Path) -> None:
+    scenarios = [small(runs=2), small(runs=2, seed=4)]
+    (first,) = run_all(scenarios[:1], out=tmp_path, jobs=1)
+    when = (first.folder / "manifest.json").stat().st_mtime_ns
+    heard = Heard()
+    outcomes = run_all(scenarios, out=tmp_path, jobs=1, tally=heard)
+    assert [outcome.there for outcome in outcomes] == [True, False]
+    assert heard.there == 1
+    assert (first.folder / "manifest.json").stat().st_mtime_ns == when
+    run_all(scenarios, out=tmp_path, jobs=1, force=True)
+    assert (first.folder / "manifest.json").stat().st_mtime_ns > when
+
+
+def test_a_place_that_is_taken_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    scenarios = [small(runs=2), small(runs=2, seed=4)]
+    place = tmp_path / "tiny" / scenarios[1].id
+    place.mkdir(parents=True)
+    (place / "mine.txt").write_text("x")
+    with pytest.raises(FolderError, match="no finished run"):
+        run_all(scenarios, out=tmp_path, jobs=1)
+    assert not (tmp_path / "tiny" / scenarios[0].id).exists()
+
+
+def test_scenarios_with_the_same_data_have_the_same_federation() -> None:
+    """Every field that is said not to matter is changed, and nothing of the federation does."""
+    changes: dict[str, Any] = {
+        "name": "other",
+        "sampler": {"kind": "everyone"},
+        "client": {"kind": "sgd", "lr": 0.5, "momentum": 0.5},
+        "defences": [{"kind": "clip"}],
+        "strategy": {"kind": "fedmedian"},
+        "roster": "own",
+        "cohort": "strategy",
+        "observe": {"every": 1},
+        "probes": [],
+        "estimators": [],
+        "bootstrap": 20,
+        "tolerate": {"failed": 0.5},
+        "save": {"params": False},
+        "speed": {"executor": "one_by_one"},
+    }
+    assert changes.keys() == many_scenarios._NO_DATA
+    base = small()
+    found = digest(build(base))
+    for name, value in changes.items():
+        other = small(**{name: value})
+        assert data_of(other) == data_of(base)
+        assert digest(build(other)) == found, name
+    for name, value in {"seed": 4, "population": 10, "model": {"kind": "mlp", "hidden": [4]}, "runs": 2}.items():
+        assert data_of(small(**{name: value})) != data_of(base)
+    assert digest(build(small(seed=4))) != found
+    needs = {"sampler": {"kind": "tests.toys:Loudest"}, "roster": "pilot"}
+    assert data_of(small(**needs)) != data_of(base)  # a pilot has coins of its own
+
+
+def test_banks_are_few_but_give_every_process_some() -> None:
+    many = {i: small(seed=i // 4, sampler={"kind": "uniform", "size": 1 + i % 4}) for i in range(8)}
+    assert divided(many, workers=1) == ([tuple(range(8))], [])
+    assert divided(many, workers=2) == ([(0, 1, 2, 3), (4, 5, 6, 7)], [])
+    mixed = {i: many[(i % 2) * 4 + i // 2] for i in range(8)}
+    assert divided(mixed, workers=2) == ([(0, 2, 4, 6), (1, 3, 5, 7)], [])  # those with the same data together
+    threads = {i: small(speed={"threads": 2}, seed=i) for i in range(2)}
+    assert divided(threads, workers=1) == ([(0,), (1,)], [])
+    assert divided({0: small(speed={"executor": "one_by_one"}), 1: small()}, workers=1)[0] == [(0,), (1,)]
+    assert divided({0: small(speed={"engine": "flower"})}, workers=1) == ([], [0])
+
+
+def work_of(scenario: Scenario, round: int, run: Sequence[int], client: Sequence[int]) -> tuple[Work, Any]:
+    federation = build(scenario)
+    local = LocalWork(federation, scenario.client, scenario.seed)
+    models = {name: torch.stack([value, value * 0.5]) for name, value in federation.initial.items()}
+    places = np.arange(len(run)) % 2
+    return local.of(round, np.array(run), np.array(client), models, places), federation
+
+
+def test_joined_work_gives_each_its_own() -> None:
+    """Works of other rounds, sizes, models and stores; a client in the middle fails and belongs to the second."""
+    first, one = work_of(small(), 1, [0, 0, 1], [0, 3, 4])
+    second, other = work_of(small(seed=9, dataset={"kind": "synthetic", "rows": 700}), 2, [2, 3], [1, 2])
+    assert first.batches.shape[1] != second.batches.shape[1]
+    client = Sgd(lr=0.2, batch_size=8)
+    alone = [Stacked(f.model, client, f.store).train_all(w) for f, w in ((one, first), (other, second))]
+    both = joined([first, second], [0, len(one.store)])
+    store = type(one.store).concatenate([one.store, other.store])
+    done = Stacked(one.model, client, store).train_all(both)
+    parts = list(parted([first, second], done, {}))
+    for (part, failed), expected, work in zip(parts, alone, (first, second), strict=True):
+        assert part is not None
+        assert part.work is work
+        assert not failed
+        assert all(torch.equal(part.sent[name], value) for name, value in expected.sent.items())
+        assert np.array_equal(part.loss, expected.loss)
+    left = done.take(np.array([0, 1, 2, 4]))
+    (whole, none), (part, failed) = parted([first, second], left, {3: "broke"})
+    assert whole is not None
+    assert not none
+    assert failed == {0: "broke"}
+    assert isinstance(part, Done)
+    assert part.work.client.tolist() == [2]
+    assert all(torch.equal(part.sent[name], value[1:]) for name, value in alone[1].sent.items())
+    assert [answer[0] for answer in parted([first, second], None, dict.fromkeys(range(5), "x"))] == [None, None]
+
+
+def test_failures_are_errors_that_a_user_can_meet(tmp_path: Path) -> None:
+    (outcome,) = run_all(
+        [small(strategy={"kind": "tests.execution.test_many_scenarios:Breaking"})], out=tmp_path, jobs=1
+    )
+    assert isinstance(outcome.error, RunError)

@@ -1,0 +1,374 @@
+"""A pilot picks the cohorts of all runs, and nothing of their coins reaches it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fedmem
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.sampler import Pilot
+from fedmem.errors import RunError, ScenarioError
+from fedmem.estimation.estimates import estimate
+from fedmem.execution import sharding
+from fedmem.execution.bank import pilot_of, simulate
+from fedmem.execution.run import measure, run
+from fedmem.execution.shard_store import Shards, place_of
+from fedmem.federation.build import build
+from fedmem.federation.roster import Roster, rosters
+from fedmem.processes import can_fork
+from fedmem.reporting.table import table
+from fedmem.scenario.scenario import Scenario
+from tests.execution.test_sharding import SMALL, Stopping, written
+from tests.tiny import tiny
+
+GREEDY: dict[str, Any] = {"sampler": {"kind": "power_of_choice", "size": 2, "candidates": 4}, "roster": "pilot"}
+CAREFUL: dict[str, Any] = {"sampler": {"kind": "optimal", "expected": 2.0}, "roster": "pilot"}
+needs_forks = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
+
+
+def picked(bank: Bank) -> dict[int, set[tuple[int, int]]]:
+    """Run by run, who took part when."""
+    found: dict[int, set[tuple[int, int]]] = {}
+    for part in bank.participation:
+        found.setdefault(part.run, set()).add((part.round, part.client))
+    return found
+
+
+def rounds_of(pilot: Pilot | None) -> list[tuple[int, ...]]:
+    assert pilot is not None
+    return [one.clients for one in pilot.rounds]
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"initial_weights": "own"}, {"leave_out": {"clients": 3}}, {"exclusion": "remove"}],
+    ids=["plain", "own weights", "clients left out", "outs missing"],
+)
+def test_a_pilot_changes_nothing_of_the_runs_that_are_analysed(changes: dict[str, Any]) -> None:
+    without, led = build(tiny(**changes)), build(tiny(**GREEDY, **changes))
+    whole = led.pilot
+    assert without.pilot is None
+    assert whole is not None
+    np.testing.assert_array_equal(led.audit.is_in, without.audit.is_in)
+    np.testing.assert_array_equal(led.fill, without.fill)
+    np.testing.assert_array_equal(led.store.inputs, without.store.inputs)
+    assert whole.audit.runs == led.audit.runs + 1 == 5
+    np.testing.assert_array_equal(whole.audit.is_in[:4], led.audit.is_in)
+    for round in (1, 4):
+        for client in range(5):
+            for number in range(4):
+                expected = without.rows(number, client, round)
+                np.testing.assert_array_equal(led.rows(number, client, round), expected)
+            if "exclusion" not in changes:
+                assert len(whole.rows(4, client, round)) == len(build(tiny()).rows(0, client, round))
+    if "initial_weights" in changes:
+        assert len(led.initials) == 4
+        assert len(whole.initials) == 5
+    if "leave_out" in changes:
+        assert whole.audit.client_in is not None
+        assert whole.audit.client_in[4].all()
+        assert not led.audit.client_in.all()  # type: ignore[union-attr]
+
+
+def test_the_coins_of_a_pilot_are_fair_and_those_of_nobody_else() -> None:
+    coins, shares = [], []
+    for seed in range(40):
+        whole = build(tiny(**GREEDY, seed=seed)).pilot
+        assert whole is not None
+        coins.append(whole.audit.is_in[4])
+        shares.append((whole.audit.is_in[:4] == whole.audit.is_in[4]).mean())
+    assert abs(np.mean(coins) - 0.5) < 4 * 0.5 / np.sqrt(np.size(coins))
+    assert abs(np.mean(shares) - 0.5) < 0.03
+
+
+# --- who is picked ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [GREEDY, CAREFUL], ids=["power_of_choice", "optimal"])
+def test_coins_of_analysed_runs_do_not_reach_the_pilot_and_its_own_do(changes: dict[str, Any]) -> None:
+    asked = tiny(**changes, rounds=8)
+    federation = build(asked)
+    whole = federation.pilot
+    assert whole is not None
+
+    def cohorts(turned: slice) -> list[tuple[int, ...]]:
+        coins = whole.audit.is_in.copy()
+        coins[turned] = ~coins[turned]
+        led = replace(
+            federation,
+            audit=replace(federation.audit, is_in=coins[:4]),
+            pilot=replace(whole, audit=replace(whole.audit, is_in=coins), fill=np.where(whole.fill < 0, 0, whole.fill)),
+        )
+        return rounds_of(pilot_of(asked, led))
+
+    plain = cohorts(slice(0, 0))
+    assert cohorts(slice(0, 4)) == plain
+    assert cohorts(slice(4, 5)) != plain
+
+
+@pytest.mark.parametrize("server", ["messages", "rule"])
+def test_all_runs_have_the_cohorts_of_the_pilot(server: str) -> None:
+    asked = tiny(**GREEDY, rounds=8, speed={"server": server})
+    done = simulate(asked, build(asked))
+    assert done.pilot is not None
+    truth = {(round, client) for round, clients in enumerate(rounds_of(done.pilot), 1) for client in clients}
+    assert list(picked(done.bank).values()) == [truth] * 4
+    blind = {(round, client) for round in range(1, 9) for client in rosters(asked, build(asked), [0])[0].cohort(round)}
+    assert truth != blind, "losses are read"
+
+
+def test_both_ways_to_the_server_and_both_executors_pick_alike() -> None:
+    found = []
+    for speed in ({"server": "rule"}, {"server": "messages"}, {"executor": "one_by_one"}):
+        asked = tiny(**GREEDY, rounds=8, speed=speed)
+        found.append(rounds_of(pilot_of(asked, build(asked))))
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_pilot_is_shown_the_losses_and_norms_of_its_own_run() -> None:
+    """Everyone but for the first round, then whoever lost most: as computed here from the pilot's models."""
+    from tests import toys
+
+    toys.SEEN.clear()
+    asked = tiny(sampler={"kind": "tests.toys:Loudest"}, roster="pilot", rounds=4)
+    simulate(asked, build(asked))
+    assert len(toys.SEEN) == 4, "one roster, drawn once"
+    assert [int(np.isfinite(history.last_loss).sum()) for history in toys.SEEN] == [0, 2, 4, 5]
+    assert [int(np.isfinite(history.last_norm).sum()) for history in toys.SEEN] == [0, 2, 4, 5]
+    toys.SEEN.clear()
+
+
+def test_a_sampler_that_reads_nothing_needs_no_pilot() -> None:
+    one, other = (simulate(asked, build(asked)) for asked in (tiny(), tiny(roster="pilot")))
+    assert other.pilot is None
+    assert one.bank.participation == other.bank.participation
+    wrapped = {"kind": "dropout", "sampler": GREEDY["sampler"], "rate": 0.2}
+    assert tiny(sampler=wrapped, roster="pilot").has_pilot
+    with pytest.raises(ScenarioError, match="use roster: pilot"):
+        tiny(sampler=wrapped)
+
+
+def test_clients_that_a_run_leaves_out_leave_their_places_empty() -> None:
+    asked = tiny(**GREEDY, rounds=8, leave_out={"clients": "all"})
+    federation = build(asked)
+    done = simulate(asked, federation)
+    there = federation.audit.client_in
+    assert there is not None
+    for number, pairs in picked(done.bank).items():
+        truth = {
+            (round, client)
+            for round, clients in enumerate(rounds_of(done.pilot), 1)
+            for client in clients
+            if there[number, client]
+        }
+        assert pairs == truth
+
+
+def test_failures_of_the_pilot_are_its_own_and_those_of_a_run_are_everyones() -> None:
+    """Client 1 fails in round 2 wherever it is: the pilot goes on without its loss, all runs drop it."""
+    failing = {"kind": "tests.faults:Failing", "rounds": [1, 2, 3, 4, 5, 6]}
+    base = {
+        **GREEDY,
+        "strategy": {"kind": "tests.faults:Numbering"},
+        "client": failing,
+        "rounds": 6,
+        "speed": {"executor": "one_by_one", "workers": 1},
+    }
+    asked = tiny(**base, tolerate={"failed": 0.6})
+    done = simulate(asked, build(asked))
+    assert done.pilot is not None
+    turns = sum(1 in clients for clients in rounds_of(done.pilot))
+    assert done.pilot.failed == turns > 1, "its loss stays unknown, so that it comes first again"
+    failed = [part for part in done.bank.participation if part.failed]
+    assert {part.client for part in failed} == {1}
+    assert len(failed) == 4 * turns
+    with pytest.raises(RunError, match=r"the pilot, which picks the cohorts of all runs: round .*tolerate"):
+        simulate(tiny(**base), build(tiny(**base)))
+
+
+# --- probabilities ----------------------------------------------------------------------------------------------------
+
+
+def test_probabilities_are_those_that_the_sampler_had_and_are_kept() -> None:
+    asked = tiny(**CAREFUL, rounds=8)
+    done = simulate(asked, build(asked))
+    assert done.pilot is not None
+    for part in done.bank.participation:
+        assert part.probability == done.pilot.picked(part.round).chance(part.client)
+    chances = {part.probability for part in done.bank.participation}
+    assert len(chances) > 5
+    assert all(chance is not None and 0 < chance <= 1 for chance in chances)
+    uniform = simulate(tiny(), build(tiny())).bank.participation
+    assert {part.probability for part in uniform} == {3 / 5}
+    greedy = simulate(tiny(**GREEDY), build(tiny(**GREEDY))).bank.participation
+    assert {part.probability for part in greedy} == {None}
+
+
+def test_weights_of_one_over_p_make_up_for_who_was_picked() -> None:
+    """Σ x_k / p_k over the cohort has the mean Σ x_k, whatever the rows; without the weights it has not."""
+    federation = build(tiny(partition={"kind": "dirichlet", "alpha": 0.5}))
+    values = np.arange(1.0, 6.0) ** 2
+    for sampler in ({"kind": "by_size", "size": 2}, {"kind": "clustered", "size": 3}, {"kind": "dropout", "rate": 0.3}):
+        totals, plain = [], []
+        roster = Roster(tiny(sampler=sampler), federation, 0)
+        for round in range(1, 1501):
+            one = roster.picked(round)
+            assert one.chances is not None
+            totals.append((values[list(one.clients)] / one.chances).sum())
+            plain.append(values[list(one.clients)].sum() * 5 / max(1, len(one.clients)))
+        error = np.std(totals) / np.sqrt(len(totals))
+        assert abs(np.mean(totals) - values.sum()) < 4 * error
+        if sampler["kind"] == "by_size":
+            assert abs(np.mean(plain) - values.sum()) > 4 * np.std(plain) / np.sqrt(len(plain))
+
+
+@pytest.mark.parametrize("sampler", [CAREFUL, {"sampler": {"kind": "poisson", "rate": 0.5}}], ids=["pilot", "poisson"])
+def test_a_rule_is_told_how_likely_each_client_was(sampler: dict[str, Any]) -> None:
+    """On both ways to the server, so that it can weigh by 1 / (N p)."""
+    changes = {**sampler, "strategy": {"kind": "tests.toys:Debiased"}, "rounds": 6}
+    params = []
+    for server in ("messages", "rule"):
+        asked = tiny(**changes, speed={"server": server})
+        params.append(simulate(asked, build(asked)).params)
+    for one, other in zip(*params, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_with_everyone_weights_of_one_over_p_are_those_of_the_plain_mean() -> None:
+    found = []
+    for strategy in ("tests.toys:Debiased", "fedavg"):
+        asked = tiny(strategy={"kind": strategy}, sampler={"kind": "everyone"}, rounds=2)
+        found.append(simulate(asked, build(asked)).params)
+    for one, other in zip(*found, strict=True):
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-5, atol=1e-6)
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def small(**speed: Any) -> Scenario:
+    return tiny(**SMALL | GREEDY | {"rounds": 4, "estimators": [{"kind": "memorisation"}]}, speed=speed)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In one shard."""
+    return run(small(), out=tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize(
+    "speed",
+    [
+        {"shard": 1, "workers": 1},
+        {"shard": 3, "workers": 1},
+        pytest.param({"shard": 2, "workers": 2}, marks=needs_forks),
+    ],
+)
+def test_neither_shards_nor_workers_change_a_byte(speed: dict[str, int], whole: Path, tmp_path: Path) -> None:
+    folder = run(small(**speed), out=tmp_path)
+    assert written(folder) == written(whole)
+    pilots = [fedmem.read(place).manifest["pilot"] for place in (folder, whole)]
+    for pilot in pilots:
+        assert pilot.pop("seconds") > 0
+    assert pilots[0] == pilots[1]
+    assert pilots[0]["run"] == 4
+    assert pilots[0]["failed"] == 0
+
+
+def test_interrupted_it_keeps_the_pilot(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = []
+    monkeypatch.setattr(sharding, "pilot_of", lambda *given, **named: trained.append(1) or pilot_of(*given, **named))
+    scenario = small(shard=1, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, out=tmp_path, progress=Stopping(after=10))  # four rounds of the pilot, then one shard and a half
+    kept = place_of(tmp_path / scenario.name / scenario.id) / "pilot.json"
+    assert kept.exists()
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, out=tmp_path, progress=Stopping(after=2))
+    assert len(trained) == 1
+    kept.write_text(kept.read_text().replace("1", "2"))
+    folder = run(scenario, out=tmp_path)
+    assert len(trained) == 2, "what is damaged is trained again"
+    assert written(folder) == written(whole)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_pilot_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    for changes in (GREEDY, CAREFUL):
+        asked = tiny(**changes)
+        pilot = pilot_of(asked, build(asked))
+        assert pilot is not None
+        shards = Shards(tmp_path, None)
+        shards.open({"code": "this"})
+        assert shards.pilot() is None or changes is CAREFUL
+        shards.keep_pilot(pilot)
+        again = shards.pilot()
+        assert again is not None
+        assert (again.failed, again.seconds, rounds_of(again)) == (pilot.failed, pilot.seconds, rounds_of(pilot))
+        for one, other in zip(pilot.rounds, again.rounds, strict=True):
+            if one.chances is None:
+                assert other.chances is None
+            else:
+                np.testing.assert_array_equal(one.chances, other.chances)
+        shards.open({"code": "another"})
+        assert shards.pilot() is None
+
+
+def test_estimates_are_local_and_global_and_come_from_files_as_well(whole: Path, tmp_path: Path) -> None:
+    frame = fedmem.read(whole).measurements
+    assert {"local", "global"} == set(frame[frame.source == "memorisation"].level)
+    assert set(frame.run) <= {-1, 0, 1, 2, 3}
+    assert set(fedmem.read(whole).participation.run) == {0, 1, 2, 3}
+    before = written(whole)
+    measure(whole)
+    assert written(whole) == before
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def text(folder: Path) -> str:
+    return " ".join(line for line, _ in table(folder).lines(100))  # type: ignore[attr-defined]
+
+
+def test_the_report_says_how_clients_were_picked(whole: Path, tmp_path: Path) -> None:
+    assert "Who took part was picked by what a pilot showed" in text(whole)
+    own = run(tiny(**SMALL | GREEDY | {"roster": "own", "estimators": [{"kind": "memorisation"}]}), out=tmp_path)
+    assert "nothing local compares in with out" in text(own)
+    frame = fedmem.read(own).measurements
+    assert set(frame[frame.source == "memorisation"].level) == {"global"}
+    shared = run(tiny(**SMALL), out=tmp_path)
+    assert "pilot" not in text(shared)
+    assert "roster" not in text(shared)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [{"kind": "memorisation"}, {"kind": "exposure"}, {"kind": "membership", "attack": {"kind": "loss_threshold"}}],
+    ids=lambda estimator: estimator["kind"],
+)
+def test_own_rosters_have_no_local_estimate_and_those_of_a_pilot_have(estimator: dict[str, Any]) -> None:
+    levels = {}
+    for roster in ("own", "pilot"):
+        asked = tiny(**{**GREEDY, "roster": roster}, estimators=[estimator])
+        rows = estimate(simulate(asked, build(asked)).bank, asked.estimators, 20)
+        levels[roster] = {row.level for row in rows}
+    assert levels == {"own": {"global"}, "pilot": {"local", "global"}}
+
+
+def test_leakage_is_refused_where_coins_decide_who_is_attacked() -> None:
+    leakage = {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 2}}
+    with pytest.raises(ScenarioError, match=r"probes\[0\].*use roster: pilot"):
+        tiny(**{**GREEDY, "roster": "own"}, probes=[leakage])
+    tiny(**GREEDY, probes=[leakage])
+    tiny(roster="own", probes=[leakage])

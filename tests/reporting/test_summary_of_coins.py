@@ -1,0 +1,104 @@
+"""What the table says of re-dealt coins, of usual false positive rates, and of the aggregate that is released."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from fedmem.contracts.measurement import Measurement
+from fedmem.reporting.page import report
+from fedmem.reporting.sections import sections
+from fedmem.reporting.summary import Summary
+from fedmem.results.read import read
+from tests.reporting.test_page import SCENARIO, printed, row
+from tests.results.test_read import bank, write
+
+NOTHING = {"low": math.nan, "high": math.nan}
+
+
+def measured() -> list[Measurement]:
+    found = []
+    for level, place, value in (("local", "owner", 0.5), ("global", "", 0.05)):
+        more = {"level": level, **NOTHING}
+        # of pattern at the aggregate p tells an effect that the interval [−0.05, 0.15] does not
+        for kind, p in (("pattern", 0.004), ("typical-own", 0.4)):
+            found += [
+                row("memorisation", value, kind, place, level=level),
+                row("memorisation.null", 0.0, kind, place, **more),
+                row("memorisation.p", p if kind == "pattern" or level == "global" else 0.002, kind, place, **more),
+            ]
+            lira = ",".join(filter(None, (place, "lira")))
+            found += [
+                row("auc", 0.5 + value, kind, lira, level=level),
+                row("auc.null", 0.478 if kind == "pattern" else 0.484, kind, lira, **more),
+                row("auc.p", 0.002, kind, lira, **more),
+            ]
+            for fpr, rate in (("0.1", 0.6), ("0.01", 0.31), ("0.0078", 0.22)):
+                found += [
+                    row("tpr", rate, kind, f"{lira},fpr={fpr}", level=level),
+                    row("tpr.null", float(fpr) + 0.0007, kind, f"{lira},fpr={fpr}", **more),
+                ]
+    # at the last round the aggregate has forgotten pattern, and typical-own is the same
+    found.append(row("memorisation", 0.013, "pattern", "", round=10, n=90))
+    found.append(row("memorisation", 0.05, "typical-own", "", round=10))
+    found.append(row("memorisation", 0.9, "pattern", "", round=5))
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "run", bank(), measurements=measured(), scenario_yaml=SCENARIO)
+    return tmp_path / "run"
+
+
+def blocks(folder: Path) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The rows of the first section by heading and label."""
+    first = next(sections(Summary(read(folder))))
+    return {heading: {cells[0]: cells[1:] for cells in rows} for heading, rows in first.blocks}
+
+
+def test_p_stands_behind_its_interval(folder: Path) -> None:
+    rows = blocks(folder)["memorisation (self-influence, −1 to 1) (without memorisation: 0)"]
+    assert rows["pattern"][1:] == ("0.500 [0.400, 0.600] p 0.004", "0.050 [−0.050, 0.150] p 0.004")
+    assert "p 0.004" in printed(folder)
+    assert "of no memorisation: twice the share of re-dealt coins" in printed(folder)
+    assert "p 0.004" in report(folder).read_text(encoding="utf-8")
+
+
+def test_where_p_and_interval_part_the_table_says_why(folder: Path) -> None:
+    notes = " ".join(next(sections(Summary(read(folder)))).notes)
+    assert "p and interval differ for memorisation of pattern, global" in notes
+    assert "typical-own" not in notes.partition("lira")[0].partition("LiRA")[0], "they agree there"
+    assert "p is exact" in notes
+
+
+def test_the_released_aggregate_has_a_row_where_it_differs(folder: Path) -> None:
+    rows = blocks(folder)["memorisation (self-influence, −1 to 1) (without memorisation: 0)"]
+    assert list(rows) == ["pattern", "pattern, released", "typical-own"]
+    assert rows["pattern, released"] == ("90", "", "0.013 [−0.087, 0.113]")
+    assert "released is the last aggregate" in " ".join(printed(folder).split())
+
+
+def test_the_null_of_an_attack_that_reads_coins_is_its_own(folder: Path) -> None:
+    assert "LiRA AUC (without memorisation: 0.478 to 0.484)" in blocks(folder)
+
+
+def test_rates_are_told_at_the_smallest_and_at_the_usual_rates(folder: Path) -> None:
+    found = blocks(folder)
+    titles = [heading for heading in found if "TPR" in heading]
+    assert [title.partition(" (")[0] for title in titles] == [
+        "LiRA TPR at FPR 0.0078",
+        "LiRA TPR at FPR 0.1",
+        "LiRA TPR at FPR 0.01",
+    ]
+    for title, rate in zip(titles, ("0.220", "0.600", "0.310"), strict=True):
+        assert found[title]["pattern"][1].startswith(rate)
+    summary = Summary(read(folder))
+    at_tenth = summary.value("tpr", "global", "pattern", "lira", "fpr=0.1")
+    smallest = summary.value("tpr", "global", "pattern", "lira")
+    assert at_tenth is not None
+    assert smallest is not None
+    assert (at_tenth.value, smallest.value, smallest.fpr) == (0.6, 0.22, 0.0078)
+    assert {value.fpr for _, _, _, value in summary.settings("tpr", "lira")} == {0.0078}

@@ -1,0 +1,154 @@
+"""What is legal and sound, and still has to be known: rows of other owners under partitions by owner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import fedmem
+from fedmem.cli.main import app
+from fedmem.contracts.data import Dataset
+from fedmem.contracts.types import IntArray
+from fedmem.federation.build import build
+from fedmem.federation.build import load as load_data
+from fedmem.partitions.iid import IID
+from fedmem.reporting.page import report
+from fedmem.reporting.table import table
+from fedmem.results.read import read
+from fedmem.scenario.catalogue import kinds, load
+from fedmem.scenario.caveats import caveats, caveats_of_stored
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.report import Table, page
+from tests.tiny import tiny
+
+NATURAL: dict[str, Any] = {
+    "clients": 14,
+    "dataset": {"kind": "digits"},
+    "partition": {"kind": "natural"},
+    "population": 20,
+    "injections": [{"kind": "typical", "per_client": 2}],
+    "runs": 2,
+    "rounds": 2,
+    "sampler": {"kind": "uniform", "size": 2},
+}
+OWNER = "gives each client the rows of one owner"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Households:
+    """A partition of a user's own that deals rows out by owner, and says so."""
+
+    by_owner: ClassVar[bool] = True
+
+    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
+        return IID().assign(data, rows, num_clients, rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Natural(Households):
+    """One that has the name and not the property."""
+
+    by_owner: ClassVar[bool] = False
+
+
+def test_what_is_warned_of_is_there() -> None:
+    """The day this fails, rows are drawn from their owners and the warning is out of date."""
+    scenario = tiny(**NATURAL)
+    data = load_data(scenario)
+    federation = build(scenario, data)
+    assert data.natural is not None
+    audit = federation.audit
+    owner = dict(zip(data.train.ids.tolist(), data.natural.tolist(), strict=True))
+    owners = np.unique(data.natural)
+    own = [owner[one] == owners[client] for one, client in zip(audit.examples.ids.tolist(), audit.holder, strict=True)]
+    assert np.mean(own) < 0.5
+    base = federation.store.ids[federation.base[3]].tolist()
+    assert {owner[one] for one in base} == {owners[3]}
+
+
+@pytest.mark.parametrize(
+    ("partition", "warned"),
+    [
+        ({"kind": "natural"}, True),
+        ({"kind": "feature_skew", "base": {"kind": "natural"}}, True),
+        ({"kind": "tests.scenario.test_caveats:Households"}, True),
+        ({"kind": "flower", "partitioner": "NaturalIdPartitioner", "arguments": {"partition_by": "natural"}}, True),
+        ({"kind": "tests.scenario.test_caveats:Natural"}, False),
+        ({"kind": "flower", "partitioner": "DirichletPartitioner", "arguments": {"alpha": 1.0}}, False),
+        ({"kind": "flower", "partitioner": "PathologicalPartitioner", "arguments": {"partition_by": "label"}}, False),
+        ({"kind": "dirichlet"}, False),
+    ],
+)
+def test_the_warning_comes_from_what_a_partition_declares(partition: dict[str, Any], warned: bool) -> None:
+    scenario = tiny(**NATURAL | {"partition": partition})
+    assert [OWNER in one for one in caveats(scenario)] == [True] * warned
+
+
+def test_where_no_row_is_foreign_nothing_is_said() -> None:
+    assert not caveats(tiny(**NATURAL | {"injections": []}))
+    pooled = {"central": "shuffled", "sampler": {"kind": "everyone"}}
+    assert not caveats(tiny(**NATURAL | pooled)), "one model is trained on the rows of all owners"
+
+
+def test_partitions_of_ours_that_say_so() -> None:
+    assert {kind for kind in kinds("partition") if getattr(load("partition", kind), "by_owner", False) is True} == {
+        "natural"
+    }
+
+
+def test_check_warns(tmp_path: Path) -> None:
+    file = tmp_path / "natural.yaml"
+    file.write_text(tiny(**NATURAL).to_yaml())
+    answer = CliRunner().invoke(app, ["check", str(file)])
+    assert answer.exit_code == 0
+    assert f"warning partition natural {OWNER}" in " ".join(answer.output.split())
+    answer = CliRunner().invoke(app, ["check", str(file), "--set", "partition.kind=iid"])
+    assert answer.exit_code == 0
+    assert "warning" not in answer.output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fedmem.run(tiny(**NATURAL), out=tmp_path_factory.mktemp("natural"))
+
+
+def printed(what: Any) -> str:
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(what, crop=False)
+    console.file.close()
+    return " ".join(console.export_text().split())
+
+
+def test_manifest_table_and_page_of_a_run_warn(folder: Path) -> None:
+    assert [OWNER in one for one in read(folder).manifest["warnings"]] == [True]
+    assert f"WARNING: partition natural {OWNER}" in printed(table(folder))
+    assert f"WARNING: partition natural {OWNER}" in report(folder).read_text()
+
+
+def test_a_warning_is_no_alarm(folder: Path) -> None:
+    assert read(folder).manifest["alarms"] == []
+
+
+def test_a_run_of_before_is_warned_of_too(folder: Path) -> None:
+    stored = read(folder).scenario
+    assert [OWNER in one for one in caveats_of_stored(stored)] == [True]
+    assert not caveats_of_stored({**stored, "partition": {"kind": "iid"}})
+    assert not caveats_of_stored({**stored, "injections": []})
+    assert not caveats_of_stored({**stored, "central": "shuffled"})
+    assert not caveats_of_stored({**stored, "partition": {"kind": "gone"}}), "of another version"
+    # what would have to be imported to tell is left alone
+    assert not caveats_of_stored({**stored, "partition": {"kind": "no_such_module:Class"}})
+
+
+def test_a_comparison_warns_once(folder: Path) -> None:
+    run = read(folder)
+    compared = Comparison.of({(0, 0): run, (1, 0): run}, [(("a", "1"),), (("a", "2"),)], [0, 0], [0])
+    assert printed(Table(compared)).count("WARNING: partition natural") == 1
+    assert page(compared, "natural", ())[0].count("WARNING: partition natural") == 1

@@ -1,0 +1,211 @@
+"""The shipped scenarios: each says what it asks, each finishes, and together they use everything there is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedmem
+from fedmem.contracts import families
+from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.families import FAMILIES, sources
+from fedmem.execution.run import run
+from fedmem.privacy import spending
+from fedmem.scenario import catalogue
+from fedmem.scenario.loading import load_scenario
+from fedmem.scenario.scenario import Scenario
+from tests.published import idx_images, put_in_cache, said
+
+FOLDER = Path(__file__).resolve().parents[2] / "scenarios"
+PATHS = sorted(FOLDER.glob("*.yaml"))
+every_scenario = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def missing(scenarios: list[Scenario]) -> set[tuple[str, str]]:
+    """Every (family, kind) that none of these uses."""
+    values = [[getattr(scenario, name) for name in Scenario.model_fields] for scenario in scenarios]
+    used = {type(component) for _, component in families.nested(values)}
+    return {
+        (family, kind)
+        for family in FAMILIES
+        for kind in catalogue.kinds(family)
+        if catalogue.load(family, kind) not in used
+    }
+
+
+def reads_fetched(dataset: Any) -> bool:
+    """Whether a published data set has to be fetched: some of it may ship."""
+    return hasattr(dataset, "published") and getattr(dataset, "fetched", True)
+
+
+@every_scenario
+def test_starts_with_its_command_its_schema_its_question_and_its_time(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    said = [line for line in lines if line.startswith("#")]
+    assert said == lines[: len(said)]
+    scenario = load_scenario(path)
+    assert scenario.name == path.stem
+    published = getattr(type(scenario.dataset), "published", None) if reads_fetched(scenario.dataset) else None
+    before = f"fedmem fetch {published.name} && " if published else ""
+    assert said[0] == f"# {before}fedmem run scenarios/{path.name}"
+    assert said[1] == "# yaml-language-server: $schema=./scenario.schema.json"
+    assert 2 <= len(said[2:]) <= 4
+    assert "?" in said[2]
+    assert re.fullmatch(r"# Takes about [1-9]\d* s on two cores.*", said[-1])
+    assert max(map(len, said)) <= 120
+
+
+def test_every_kind_is_in_a_shipped_scenario() -> None:
+    scenarios = [load_scenario(path) for path in PATHS]
+    assert missing(scenarios) == set()
+    # the test can fail: nobody else shows what trimmed_mean does
+    assert missing([one for one in scenarios if families.kind_of(one.strategy) != "trimmed_mean"]) >= {
+        ("strategy", "trimmed_mean")
+    }
+
+
+def test_every_choice_of_a_scenario_is_made_by_a_shipped_one() -> None:
+    scenarios = [load_scenario(path) for path in PATHS]
+    injections = [injection for one in scenarios for injection in one.injections]
+    assert {one.exclusion for one in scenarios} == {"replace", "remove"}
+    assert {one.roster for one in scenarios} == {"shared", "pilot", "own"}
+    assert {one.initial_weights for one in scenarios} == {"shared", "own"}
+    assert any(one.leave_out.clients == "all" for one in scenarios)
+    assert any(isinstance(one.leave_out.clients, tuple) for one in scenarios)
+    assert {type(injection.clients) for injection in injections} >= {str, tuple}
+    assert any(isinstance(chosen, Mapping) and "share" in chosen for chosen in (one.clients for one in injections))
+    for name in ("start", "stop", "label"):
+        assert any(getattr(injection, name) is not None for injection in injections), name
+    assert any(injection.copies > 1 for injection in injections)
+    assert any(one.client.clip for one in scenarios)
+    assert any(one.client.decay < 1 for one in scenarios)
+
+
+def npz(folder: Path) -> list[str]:
+    rng = np.random.default_rng(0)
+    np.savez(folder / "data.npz", inputs=rng.random((600, 8)), targets=np.arange(600) % 3)
+    return [f"path={folder / 'data.npz'}"]
+
+
+def pictures(folder: Path) -> list[str]:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog", "eel"):
+        (folder / label).mkdir()
+        for number in range(200):
+            Image.fromarray(rng.integers(256, size=(8, 8), dtype=np.uint8)).save(folder / label / f"{number}.png")
+    return [f"path={folder}", "size=8"]
+
+
+def torchvision(folder: Path) -> list[str]:
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision, an extra, is not installed")
+    from fedmem.datasets._idx import pack
+
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, rows in (("train", 800), ("t10k", 100)):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx_images(rows, np.random.default_rng(0)))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(pack((np.arange(rows) % 10).astype(np.uint8)))
+    return ["name=MNIST", f"root={folder}", "download=false", "size=8"]
+
+
+def hub(folder: Path) -> list[str]:
+    if importlib.util.find_spec("datasets") is None:
+        pytest.skip("datasets, of the extra hub, is not installed")
+    import pandas as pd
+
+    pixels = list(np.random.default_rng(0).random((600, 5)))
+    pd.DataFrame({"image": pixels, "label": np.arange(600) % 3}).to_parquet(folder / "train.parquet")
+    return ["name=parquet", f"files=[{folder / 'train.parquet'}]", "test_split=''"]
+
+
+def text_folder(folder: Path) -> list[str]:
+    for k in range(10):
+        (folder / f"{k}.txt").write_text(said(k, 1))
+    return [f"path={folder}"]
+
+
+def table(folder: Path) -> list[str]:
+    import pandas as pd
+
+    rows = [(f"client {k}", line) for k in range(10) for line in said(k, 1).splitlines()]
+    pd.DataFrame(rows, columns=["client", "text"]).to_csv(folder / "texts.csv", index=False)
+    return [f"path={folder / 'texts.csv'}"]
+
+
+OF_THE_USER = {
+    "npz": npz,
+    "image_folder": pictures,
+    "torchvision": torchvision,
+    "hub": hub,
+    "text_folder": text_folder,
+    "table": table,
+}
+"""Kinds that read what a user has: writes a little of it and says how to read that."""
+
+
+def smaller(path: Path, data: list[str]) -> Scenario:
+    """Two rounds of two local steps, with as few runs as all estimators allow; everything else as it is."""
+    full = load_scenario(path)
+    changed = [
+        "rounds=2",
+        "runs=8",
+        "client.epochs=1" if full.central else "client.steps=2",
+        "observe.every=2",
+        "observe.rounds=[]",
+        "bootstrap=20",
+        "references=50",
+    ]
+    changed += [f"dataset.{change}" for change in data]
+    for position, injection in enumerate(full.injections):
+        place = f"injections[{position}]"
+        changed += [f"{place}.start=2"] if injection.start is not None else []
+        changed += [f"{place}.stop=1"] if injection.stop is not None else []
+        if "{digits:6}" in (template := getattr(injection, "template", "")):
+            # a million candidates are ranked one by one
+            changed += [f"{place}.template={json.dumps(template.replace('{digits:6}', '{digits:3}'))}"]
+    for position, probe in enumerate(full.probes):
+        changed += [f"probes[{position}].every=null"]
+        if families.kind_of(probe) == "leakage":
+            changed += [f"probes[{position}].victims=1"]
+            changed += [f"probes[{position}].attack.steps=5"] if hasattr(probe.attack, "steps") else []
+        if families.kind_of(probe) == "extraction":
+            changed += [f"probes[{position}].calls=100"]
+    return load_scenario(path, changed)
+
+
+@every_scenario
+def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = load_scenario(path).dataset
+    kind = families.kind_of(dataset)
+    if path.stem == "flower_partition" and importlib.util.find_spec("flwr_datasets") is None:
+        pytest.skip("flwr_datasets, of the extra partitioners, is not installed")
+    data: list[str] = []
+    # texts have no rows before they are cut into windows
+    rows = hasattr(dataset, "rows")
+    if reads_fetched(dataset):
+        put_in_cache(kind, tmp_path / "cache", monkeypatch, times=20)
+        data = ["rows=1000", "test=100"] if rows else []
+    elif kind in OF_THE_USER:
+        (tmp_path / "data").mkdir()
+        data = [*(["rows=null", "test=40"] if rows else []), *OF_THE_USER[kind](tmp_path / "data")]
+    scenario = smaller(path, data)
+    frame = fedmem.read(run(scenario, out=tmp_path / "runs")).measurements
+    measured = frame[frame.value.notna()]
+    private = spending.of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)
+    promised = {spending.SOURCE} if private else set()
+    assert set(measured.source) == {
+        *sources(scenario.probes),
+        *map(families.kind_of, scenario.estimators),
+        *promised,
+    }
+    assert (frame.n >= 0).all()

@@ -1,0 +1,492 @@
+"""Comparing settings: numbers traced back to the runs by hand, the same files again, failures, interruptions."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+import fedmem
+from fedmem.cli.main import app
+from fedmem.cli.progress import Tallying
+from fedmem.errors import ScenarioError
+from fedmem.results.read import read
+from fedmem.scenario.scenario import Scenario
+from fedmem.studies import compare as comparing
+from fedmem.studies.compare import Compared, compare
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.contrasts import mean_of
+from fedmem.studies.figures import drawn, slug
+from fedmem.studies.quantities import Series
+from fedmem.studies.report import Table, best, page
+from tests.tiny import tiny
+
+SEEDS = 3
+
+
+def small(**changes: Any) -> Scenario:
+    return tiny(
+        **{
+            "runs": 8,
+            "rounds": 4,
+            "bootstrap": 20,
+            "client": {"kind": "sgd", "lr": 0.3, "epochs": 4, "batch_size": 8},
+            "sampler": {"kind": "uniform", "size": 4},
+            "injections": [{"kind": "random_pattern", "per_client": 4}],
+            "probes": [{"kind": "utility"}],
+            "estimators": [{"kind": "memorisation"}, {"kind": "exposure"}],
+            **changes,
+        }
+    )
+
+
+VARY = ["strategy.kind=fedavg,fedmedian", "sampler={kind: uniform, size: 4},{kind: everyone}"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    """Two strategies, two samplers, three seeds; strategies are compared within each sampler."""
+    return compare(
+        small(),
+        vary=VARY,
+        seeds=f"0:{SEEDS}",
+        reference=["strategy.kind=fedavg"],
+        out=tmp_path_factory.mktemp("made"),
+        jobs=1,
+    )
+
+
+def rows_of(made: Compared, setting: int) -> list[pd.DataFrame]:
+    """What the runs of a setting say of all runs together, seed by seed."""
+    frames = []
+    for outcome in made.outcomes[setting * SEEDS : (setting + 1) * SEEDS]:
+        frame = read(outcome.folder).measurements
+        frames.append(frame[(frame.run == -1) & (frame.client == -1) & (frame["round"] == -1)])
+    return frames
+
+
+def one(frame: pd.DataFrame, **place: str) -> float:
+    """The value at one place of one run."""
+    for name, wanted in place.items():
+        frame = frame[frame[name] == wanted]
+    (value,) = frame.value
+    return float(value)
+
+
+def test_differences_are_those_of_the_runs(made: Compared) -> None:
+    place = {"metric": "exposure", "level": "global", "subject": "random_pattern", "setting": ""}
+    settings = [np.array([one(frame, **place) for frame in rows_of(made, setting)]) for setting in range(4)]
+    table = made.differences
+    chosen = table[(table.metric == "exposure") & (table.level == "global") & (table["with"] == "")]
+    assert chosen.setting.tolist() == list(made.comparison.labels)
+    assert chosen["mean"].tolist() == pytest.approx([values.mean() for values in settings])
+    # fedmedian is compared with fedavg under the same sampler, and fedavg with nobody
+    assert chosen.reference.tolist() == ["", "", "fedavg, uniform size=4", "fedavg, everyone"]
+    assert chosen.difference.tolist()[2:] == pytest.approx([(settings[i] - settings[i - 2]).mean() for i in (2, 3)])
+    assert chosen.p.tolist()[2:] == pytest.approx(
+        [stats.ttest_rel(settings[i], settings[i - 2]).pvalue for i in (2, 3)]
+    )
+    assert chosen.unit.tolist() == ["bits"] * 4
+    assert chosen["sampler"].tolist()[:2] == ["{kind: uniform, size: 4}", "{kind: everyone}"]
+
+
+def test_points_are_hundredths(made: Compared) -> None:
+    table = made.differences
+    chosen = table[(table.metric == "test_accuracy") & (table.level == "global")]
+    assert set(chosen.unit) == {"points"}
+    assert chosen.effect.tolist()[2:] == pytest.approx((100 * chosen.difference).tolist()[2:])
+
+
+def test_local_values_are_those_of_the_holder(made: Compared) -> None:
+    place = {"metric": "exposure", "level": "local", "subject": "random_pattern", "setting": "owner"}
+    expected = [one(frame, **place) for frame in rows_of(made, 1)]
+    table = made.values
+    chosen = table[
+        (table.metric == "exposure") & (table.level == "local") & (table.setting == made.comparison.labels[1])
+    ]
+    assert chosen.value.tolist() == expected
+    assert chosen.seed.tolist() == list(range(SEEDS))
+
+
+def test_holm_is_over_all_that_is_tabled(made: Compared) -> None:
+    p = made.differences.p.dropna()
+    assert len(p) > 8
+    smallest = made.differences.loc[p.idxmin()]
+    assert smallest.p_adjusted == pytest.approx(min(1, smallest.p * len(p)))
+
+
+def test_retention_is_the_ratio_of_sums_over_seeds(made: Compared) -> None:
+    about = {"metric": "exposure", "subject": "random_pattern"}
+    for setting in range(4):
+        frames = rows_of(made, setting)
+        local = np.array([one(frame, level="local", setting="owner", **about) for frame in frames])
+        whole = np.array([one(frame, level="global", setting="", **about) for frame in frames])
+        null = one(frames[0], metric="exposure.null", level="local", setting="owner", subject="random_pattern")
+        table = made.retention
+        found = table[(table.metric == "exposure") & (table["with"] == "")].retention.tolist()[setting]
+        if mean_of(local - null).low > 0:
+            assert found == pytest.approx((whole - null).sum() / (local - null).sum())
+            assert found != pytest.approx(whole.sum() / local.sum(), rel=1e-3)  # the null counts
+        else:
+            assert math.isnan(found)
+    assert made.retention.retention.notna().any()
+
+
+def test_what_is_not_kept_anywhere_has_its_rows(made: Compared) -> None:
+    def lines(comparison: Comparison) -> list[str]:
+        return [line for line, _ in Table(comparison).lines(130)]
+
+    none = replace(made.comparison, series=tuple(replace(s, values=s.null + 0.0) for s in made.comparison.series))
+    assert none.retention
+    assert all(math.isnan(kept.ratio.value) for kept in none.retention)
+    assert sum("not resolved" in line for line in lines(none)) == len(none.retention)
+    # off by rounding, in seeds with other numbers of examples: nothing is there
+    counts = np.array([64.0, 56.0, 60.0])
+    near = replace(
+        none,
+        series=tuple(
+            replace(s, values=s.null * (1 + 3e-16) + 1e-300, n=s.n * 0 + counts[: s.n.shape[1]]) for s in none.series
+        ),
+    )
+    assert all(math.isnan(kept.ratio.value) for kept in near.retention)
+
+
+def test_rounds_and_trades_are_those_of_the_runs(made: Compared) -> None:
+    table = made.rounds
+    chosen = table[(table.metric == "exposure") & (table.level == "global") & (table["with"] == "")]
+    assert sorted(set(chosen["round"])) == [0, 2, 4]
+    frame = read(made.outcomes[0].folder).measurements
+    frame = frame[(frame.run == -1) & (frame["round"] == 2) & (frame.metric == "exposure") & (frame.level == "global")]
+    assert chosen[(chosen["round"] == 2) & (chosen.seed == 0)].value.tolist()[0] == frame.value.tolist()[0]
+    trades = made.trades
+    accuracy = [one(frame, metric="test_accuracy", level="global", subject="") for frame in rows_of(made, 3)]
+    assert trades[trades.setting == made.comparison.labels[3]].utility.tolist()[0] == pytest.approx(np.mean(accuracy))
+    assert set(trades.level) == {"global"}
+
+
+def test_the_same_again_trains_nothing_and_writes_the_same_files(made: Compared) -> None:
+    def content() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in sorted(made.path.iterdir())}
+
+    before = content()
+    again = compare(
+        small(), vary=VARY, seeds=range(SEEDS), reference={"strategy.kind": "fedavg"}, out=made.path.parents[1]
+    )
+    assert again.path == made.path
+    assert all(outcome.there for outcome in again.outcomes)
+    assert content() == before
+    assert {"comparison.html", "differences.csv", "exposure_levels.png", "exposure_rounds.png", "retention.png"} <= set(
+        before
+    )
+
+
+def test_what_is_written_says_what_was_compared(made: Compared) -> None:
+    content = json.loads((made.path / "comparison.json").read_text())
+    assert content["reference"] == [made.comparison.labels[i] for i in (0, 1, 0, 1)]
+    assert content["runs"] == [outcome.scenario.id for outcome in made.outcomes]
+    assert content["settings"][3] == {"strategy.kind": "fedmedian", "sampler": "{kind: everyone}"}
+    with pytest.raises(AttributeError, match="its tables are values, rounds"):
+        made.nothing  # noqa: B018
+
+
+def test_chosen_measures_are_a_smaller_family(made: Compared) -> None:
+    fewer = compare(small(), vary=VARY, seeds=range(SEEDS), measures=["exposure"], out=made.path.parents[1])
+    assert set(fewer.differences.metric) == {"exposure"}
+    assert fewer.path != made.path
+    assert fewer.comparison.reference == (0, 0, 0, 0)
+    with pytest.raises(ScenarioError, match=r"nothing is measured by no run; choose from: .*exposure"):
+        compare(small(), vary=VARY, seeds=range(SEEDS), measures=["nothing"], out=made.path.parents[1])
+    with pytest.raises(ScenarioError, match=r"strategy.kind takes fedavg, fedmedian"):
+        compare(small(), vary=VARY, seeds=range(SEEDS), reference=["strategy.kind=krum"], out=made.path.parents[1])
+    with pytest.raises(ScenarioError, match=r"client.lr does not vary"):
+        compare(small(), vary=VARY, seeds=range(SEEDS), reference={"client.lr": 0.1}, out=made.path.parents[1])
+
+
+def test_a_run_that_fails_is_left_out_and_tried_again(tmp_path: Path) -> None:
+    quick = small(rounds=2, runs=2, estimators=[{"kind": "memorisation"}], probes=[])
+    vary = {"strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"], "client.lr": [0.1, 0.3]}
+    made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
+    assert [(dict(cell.setting)["client.lr"], cell.seed) for cell, _ in made.failed] == [
+        ("0.1", 0),
+        ("0.1", 1),
+        ("0.3", 0),
+        ("0.3", 1),
+    ]
+    assert "4 of 8 runs failed" in made.told
+    assert "Breaking, lr=0.1, seed 0: broken" in made.told
+    assert set(made.values.setting) == {"fedavg, lr=0.1", "fedavg, lr=0.3"}
+    assert made.differences["mean"].isna().sum() == len(made.differences) / 2
+    assert "broken" in (made.path / "comparison.html").read_text()
+    assert made.trades.empty
+    text = " ".join(line for line, _ in Table(made.comparison).lines(300))
+    said = "they are on no front: Breaking, lr=0.1; Breaking, lr=0.3"
+    assert said in text
+    assert said in (made.path / "comparison.html").read_text()
+    again = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
+    assert [outcome.there for outcome in again.outcomes] == [True] * 4 + [False] * 4
+
+
+def test_one_seed_has_means_and_no_intervals(made: Compared) -> None:
+    single = compare(small(), vary=VARY, seeds=[0], out=made.path.parents[1], jobs=1)
+    assert single.differences.difference.notna().any()
+    assert single.differences[["mean_low", "difference_low", "p", "p_adjusted", "detectable"]].isna().all(axis=None)
+    assert set(single.differences.verdict[1:4]) <= {"unresolved", "identical"}
+    text = "\n".join(line for line, _ in Table(single.comparison).lines(120))
+    assert "With one seed nothing can be resolved" in text
+    assert "With one seed nothing can be resolved" in page(single.comparison, "", [])[0]
+    assert "With one seed" not in "\n".join(line for line, _ in Table(made.comparison).lines(120))
+
+
+def by_hand(change: Callable[[np.ndarray], np.ndarray], made: Compared) -> Comparison:
+    """The comparison with the values of its last setting changed."""
+
+    def changed(series: Series) -> Series:
+        values = series.values.copy()
+        values[-1] = change(values[-1])
+        return replace(series, values=values)
+
+    return replace(made.comparison, series=tuple(map(changed, made.comparison.series)))
+
+
+def test_a_planted_difference_is_called_by_its_side(made: Compared) -> None:
+    for shift, verdict in ((50.0, "higher"), (-50.0, "lower")):
+        found = by_hand(lambda values, shift=shift: values + shift, made)  # type: ignore[misc]
+        last = [row for row in found.rows if row.setting == 3]
+        assert {row.verdict for row in last if row.contrast is not None and row.contrast.sd > 0} == {verdict}
+        assert all(row.verdict == "" for row in found.rows if row.setting < 2)
+
+
+def test_rates_are_compared_at_one_false_positive_rate_only(tmp_path: Path) -> None:
+    """Fewer clients take part, so fewer outs are seen, and the smallest rate that they support is larger."""
+    changed = small(rounds=2, estimators=[{"kind": "membership", "attack": {"kind": "loss_threshold"}}])
+    vary = ["sampler={kind: uniform, size: 2},{kind: everyone}"]
+    made = compare(changed, vary=vary, seeds=(0, 1), measures=["tpr", "auc"], out=tmp_path, jobs=1)
+    rates = made.values[(made.values.metric == "tpr") & (made.values.level == "local")]
+    assert rates.fpr.notna().all()
+    assert not set(rates.fpr[rates.setting == "uniform size=2"]) & set(rates.fpr[rates.setting == "everyone"])
+    table = made.differences.set_index(["metric", "level", "setting"])
+    assert table.verdict["tpr", "local", "everyone"] == "other rates"
+    assert math.isnan(table.difference["tpr", "local", "everyone"])
+    assert table.difference_seeds["tpr", "local", "everyone"] == 0
+    # an AUC has no rate
+    assert table.difference_seeds["auc", "local", "everyone"] == 2
+    kept = made.retention[(made.retention.metric == "tpr") & (made.retention.setting == "everyone")]
+    assert kept.difference.isna().all()
+    text = "\n".join(line for line, _ in Table(made.comparison).lines(140))
+    assert "other rates" in text
+    # nor are means over the same examples, which is said of whoever is compared
+    assert table.other_examples.tolist() == [False, True] * (len(table) // 2)
+    assert "Read over other examples than the reference's: everyone." in " ".join(text.split())
+
+
+def test_seeds_with_another_rate_do_not_count_and_make_no_front(made: Compared) -> None:
+    one = next(one for one in made.comparison.tested if one.quantity.level == "global" and one.quantity.kind)
+    fpr = np.full_like(one.values, 0.1)
+    fpr[2, 0] = 0.2
+    found = replace(
+        made.comparison, series=(*(s for s in made.comparison.series if s is not one), replace(one, fpr=fpr))
+    )
+    row = next(row for row in found.rows if row.quantity == one.quantity and row.setting == 2)
+    assert row.contrast is not None
+    assert row.contrast.n == SEEDS - 1
+    assert row.contrast.value == pytest.approx((one.values[2, 1:] - one.values[0, 1:]).mean())
+    assert row.verdict != "other rates"
+    assert one.quantity in {trade.quantity for trade in made.comparison.trades}
+    assert one.quantity not in {trade.quantity for trade in found.trades}
+
+
+def test_the_front_is_over_the_seeds_that_all_settings_have(made: Compared) -> None:
+    """The last setting lacks the first seed, in which all are far better: that alone must not put the others ahead."""
+
+    def told(lift: float) -> list[tuple[str, int, bool]]:
+        series = []
+        for one in made.comparison.series:
+            values = one.values.copy()
+            values[:, 0] += lift if one.quantity.metric == "test_accuracy" else 0.0
+            values[-1, 0] = np.nan
+            series.append(replace(one, values=values))
+        found = replace(made.comparison, series=tuple(series)).trades
+        assert {trade.use.n for trade in found} == {SEEDS - 1}
+        return [(trade.quantity.metric, trade.better, trade.sure) for trade in found]
+
+    assert told(100.0) == told(0.0)
+    gone = by_hand(lambda values: np.full_like(values, np.nan), made)
+    assert {(trade.setting, trade.use.n) for trade in gone.trades} == {(setting, SEEDS) for setting in range(3)}
+    absent = f"(without a value, so not compared: {gone.labels[3]})"
+    assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best(gone))
+
+
+def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
+    quick = small(rounds=2, runs=2, estimators=[{"kind": "exposure"}])
+    vary = {"strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"]}
+    made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
+    assert len(made.trades)
+    assert set(made.trades.setting) == {"fedavg"}
+    assert made.trades.utility.notna().all()
+    assert all("Breaking" not in line for line in best(made.comparison))
+
+
+def test_tables_and_figures_take_what_is_missing(made: Compared) -> None:
+    for empty in (by_hand(lambda values: np.full_like(values, np.nan), made), replace(made.comparison, series=())):
+        assert all(math.isnan(row.mean.value) for row in empty.rows if row.setting == 3)
+        assert [line for line, _ in Table(empty).lines(100)]
+    assert all(data.startswith(b"\x89PNG") for _, data, _ in drawn(by_hand(lambda values: values * np.nan, made)))
+    assert not list(drawn(replace(made.comparison, series=())))
+
+
+def test_the_table_fits_and_says_what_is_not_resolved(made: Compared) -> None:
+    lines = [line for line, _ in Table(made.comparison).lines(130)]
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 130
+    assert "4 settings x 3 seeds" in text
+    assert "less its reference, bits" in text
+    assert "unresolved (detects" in text
+    assert "WHAT AGGREGATION KEEPS" in text
+    assert "On the front" in text
+
+
+def test_nothing_impossible_is_told(made: Compared) -> None:
+    def scattered(series: Series) -> Series:
+        values = np.tile([0.0, 1.0, 0.9], (4, 1))
+        values[2:] = values[2:, ::-1]
+        return replace(series, values=values)
+
+    found = replace(made.comparison, series=tuple(map(scattered, made.comparison.tested)))
+    rows = [row for row in found.rows if row.quantity.most < math.inf]
+    assert any(row.detectable > row.quantity.most for row in rows)
+    for row in rows:
+        assert row.quantity.range[0] <= row.mean.low <= row.mean.high <= row.quantity.range[1]
+        if row.contrast is not None:
+            assert -row.quantity.most <= row.contrast.low <= row.contrast.high <= row.quantity.most
+    assert {(row.mean.low, row.mean.high) for row in rows if row.quantity.range == (0, 1)} == {(0.0, 1.0)}
+    text = "\n".join(line for line, _ in Table(found).lines(140))
+    assert "detects more than possible; seeds" in text
+    assert "(detects more than possible; more seeds)" in " ".join(text.split())
+    assert any(row.detectable > 1 for row in found.rows if row.quantity.metric == "exposure")  # bits have no end
+
+
+def test_the_page_escapes_and_loads_nothing(made: Compared) -> None:
+    evil = tuple((("strategy.kind", f"<script>alert({place})</script>"),) for place in range(4))
+    text, pictures = page(replace(made.comparison, settings=evil), "<b>title</b>", ["<i>cause</i>"])
+    assert "<script>" not in text
+    assert "<b>" not in text
+    assert "<i>cause" not in text
+    assert "&lt;script&gt;" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert {f"{name}.png" for name in pictures} == {file.name for file in made.path.glob("*.png")}
+    assert slug("../evil name") == "evil_name"
+
+
+def test_progress_counts_and_tells_failures() -> None:
+    from io import StringIO
+
+    now, stream = [0.0], StringIO()
+    with Tallying(stream=stream, every_seconds=0, clock=lambda: now[0]) as tally:
+        tally.begin(4, 1)
+        now[0] = 10.0
+        tally.going(1, 0.5)
+        assert tally.text() == "1 of 4 done, 1 running, 0 failed, about 50 s left"
+        tally.ended(1, None)
+        tally.ended(2, RuntimeError("broke"))
+        tally.going(3, 0.9)
+        assert tally.text().startswith("2 of 4 done, 1 running, 1 failed")
+        tally.ended(3, None)
+    text = stream.getvalue()
+    assert "4 runs, 1 of them there already" in text
+    assert "run 3 failed: broke" in text
+    assert text.endswith("3 of 4 done, 0 running, 1 failed\n")
+
+
+def test_the_command_says_what_is_wrong_and_what_failed(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(small(rounds=2, runs=2, probes=[], estimators=[{"kind": "memorisation"}]).to_yaml())
+    out, run = ["--out", str(tmp_path), "--jobs", "1", "--seeds", "0:2"], CliRunner().invoke
+    wrong = run(app, ["compare", str(file), "--vary", "strategy.kind=fedavg,fedavgg", *out])
+    assert wrong.exit_code == 2
+    assert "unknown kind 'fedavgg' (did you mean" in wrong.output
+    failed = run(
+        app, ["compare", str(file), "--vary", "strategy.kind=fedavg,tests.execution.test_many_scenarios:Breaking", *out]
+    )
+    assert failed.exit_code == 1
+    assert "2 of 4 runs failed" in failed.output
+    right = run(app, ["compare", str(file), "--vary", "client.lr=0.1,0.3", *out, "--quiet"])
+    assert right.exit_code == 0
+    assert (Path(right.output.strip()) / "comparison.html").exists()
+    shown = run(app, ["compare", str(file), "--vary", "client.lr=0.1,0.3", *out])
+    assert "less lr=0.1, points" in shown.output
+    assert "Utility was not measured" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--vary", "strategy.kind=fedavg"], "gives one setting"),
+        (["--vary", "strategy.kind=fedavg,fedmedian", "--set", "strategy.kind=krum"], "since --vary strategy.kind"),
+        (["--vary", "strategy={kind: fedavg},{kind: krum}", "--set", "strategy.byzantine=1"], "since --vary strategy"),
+        (["--vary", "strategy.kind=fedavg,fedmedian", "--set", "seed=3"], "--seeds 3,4,5"),
+        (["--vary", "strategy.kind=fedavg,krum", "--measure", "expsure"], "did you mean 'exposure'?"),
+        (["--vary", "strategy.kind=fedavg,krum", "--measure", "auc"], "measured by membership"),
+        (["--vary", "strategy.knd=fedavg,krum"], "did you mean 'kind'?"),
+    ],
+)
+def test_what_would_be_compared_in_vain_is_refused_before_any_training(
+    tmp_path: Path, given: list[str], says: str
+) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(small().to_yaml())
+    done = CliRunner().invoke(app, ["compare", str(file), *given, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert says in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_component_may_be_set_and_its_kind_varied(tmp_path: Path) -> None:
+    comparing._check_apart({"strategy.kind": ["fedavg"]}, ["strategy={kind: krum}", "strategy.kinds=1"])
+
+
+def test_it_is_a_call_of_the_package() -> None:
+    assert fedmem.compare is compare
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
+    """A real process, ended by the kernel when its first run is there."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(small(rounds=12).to_yaml())
+    arguments = [
+        str(file),
+        "--vary",
+        "strategy.kind=fedavg,fedmedian",
+        "--seeds",
+        "0:8",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    code = "from fedmem.cli.main import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, "compare", *arguments, "--jobs", "1", "--quiet"])
+    place, end = tmp_path / "out" / "tiny", time.monotonic() + 60
+    while not list(place.glob("[!.]*/manifest.json")) and time.monotonic() < end:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    there = {path.parent: path.stat().st_mtime_ns for path in place.glob("[!.]*/manifest.json")}
+    assert 0 < len(there) < 16
+    assert not list(place.glob("compare-*"))
+    made = compare(file, vary=["strategy.kind=fedavg,fedmedian"], seeds="0:8", out=tmp_path / "out", jobs=1)
+    assert sum(outcome.there for outcome in made.outcomes) == len(there)
+    assert all((path / "manifest.json").stat().st_mtime_ns == when for path, when in there.items())
+    assert not made.failed
