@@ -1,4 +1,7 @@
-"""L-BFGS on many problems at once: each has steps, memory and line search of its own."""
+"""L-BFGS on many problems at once: each has steps, memory and line search of its own.
+
+The implementation of torch has one line search for all parameters, hence for all problems of a stack.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Gradients matched in Euclid's distance by L-BFGS, in float64: what DLG and iDLG have in common."""
+"""Gradients matched in Euclid's distance by L-BFGS, in float64: what DLG and iDLG have in common.
+
+In float32 the difference of two long gradients is rounding noise before images are found.
+"""
 
 from __future__ import annotations
 

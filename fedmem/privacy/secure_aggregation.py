@@ -1,4 +1,8 @@
-"""Level `sum`: what secure aggregation lets a server see, the sum of the models that several clients sent."""
+"""Level `sum`: what secure aggregation lets a server see, the sum of the models that several clients sent.
+
+Owning clients of audit examples come first in a sum, and probes choose their victims in the same order. So a client
+that is attacked alone is in the sums as well. No estimator reads sums, so no evidence of them is stored.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Intervals of means, and of differences between means, whose values come in clusters."""
+"""Intervals of means, and of differences between means, whose values come in clusters.
+
+Clusters are clients and runs. The same example attacked in another round is no new example. The wider interval of the
+two ways alone covered the truth in 87 to 91 % of simulations where both vary equally, so both variances are added.
+"""
 
 from __future__ import annotations
 

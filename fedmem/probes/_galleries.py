@@ -1,4 +1,8 @@
-"""Against what a reconstruction is held: examples that a victim could be taken for."""
+"""Against what a reconstruction is held: examples that a victim could be taken for.
+
+A victim must be exchangeable with its peers. Among reference data alone, plain noise "identified" two thirds of the
+examples of `out_of_distribution`, which reference data do not resemble.
+"""
 
 from __future__ import annotations
 
