@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,8 +42,10 @@ def wilson(successes: ArrayLike, trials: ArrayLike, level: float = 0.95) -> tupl
     >>> round(float(low), 3), round(float(high), 3)
     (0.0, 0.278)
     """
+    from scipy.special import ndtri
+
     k, n = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(trials, np.float64))
-    z = _normal_quantile((1 + level) / 2)
+    z = float(ndtri((1 + level) / 2))
     share = np.where(n > 0, k / np.maximum(n, 1), 0.5)
     middle = (n * share + z * z / 2) / (n + z * z)
     half = z * np.sqrt(n * share * (1 - share) + z * z / 4) / (n + z * z)
@@ -97,21 +100,18 @@ def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tupl
     >>> [round(end, 3) for end in student(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0]))]
     [1.0, -1.267, 3.267]
     """
-    sides = [side[~np.isnan(side)] for side in (values, others)]
-    sizes = [len(side) for side in sides]
-    if not min(sizes):
+    first, second = (side[~np.isnan(side)] for side in (values, others))
+    if not len(first) or not len(second):
         return math.nan, math.nan, math.nan
-    gap = float(sides[0].mean() - sides[1].mean())
-    if min(sizes) < 2:
+    gap = float(first.mean() - second.mean())
+    if min(len(first), len(second)) < 2 or not (np.ptp(first) or np.ptp(second)):
         return gap, math.nan, math.nan
-    if not any(np.ptp(side) for side in sides):
-        return gap, math.nan, math.nan
-    parts = [float(side.var(ddof=1)) / len(side) for side in sides]
-    from scipy.special import stdtrit
+    from scipy.stats import ttest_ind
 
-    freedom = sum(parts) ** 2 / sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
-    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(sum(parts))
-    return gap, gap - half, gap + half
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of equal values on one side, which have a spread of 0
+        interval = ttest_ind(first, second, equal_var=False).confidence_interval(level)
+    return gap, float(interval.low), float(interval.high)
 
 
 def student_mean(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
@@ -201,18 +201,14 @@ def benjamini_hochberg(p: FloatArray, rate: float) -> BoolArray:
     >>> benjamini_hochberg(np.array([0.01, 0.04, 0.5, 0.02]), 0.05).tolist()
     [True, False, False, True]
     """
-    known = ~np.isnan(p)
-    ordered = np.sort(p[known])
-    below = np.flatnonzero(ordered <= rate * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
-    return known & (p <= (ordered[below[-1]] if len(below) else -1.0))
+    from scipy.stats import false_discovery_control
+
+    rejected = ~np.isnan(p)
+    if rejected.any():
+        rejected[rejected] = false_discovery_control(p[rejected]) <= rate
+    return rejected
 
 
 def _ratio(numerator: FloatArray, denominator: FloatArray | IntArray) -> FloatArray:
     """Elementwise quotient, NaN where the denominator is zero."""
     return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
-
-
-def _normal_quantile(probability: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(probability)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -174,6 +174,7 @@ def noise_for(target_epsilon: float, releases: Releases) -> float:
     if releases.count == 0:
         return 0.0
 
+    @cache
     def excess(logarithm: float, most: float) -> float:
         """How far epsilon exceeds the target; loss distributions keep to a coarse grid where they are above `most`."""
         noisy = replace(releases, noise_multiplier=math.exp(logarithm))
@@ -199,10 +200,32 @@ def noise_for(target_epsilon: float, releases: Releases) -> float:
     low = rough - 0.02
     while excess(low, LARGEST) <= 0:
         rough, low = low, low - 0.1
-    found = float(brentq(excess, low, rough, args=(LARGEST,), xtol=1e-4))
-    while excess(found, LARGEST) > 0:
+    return math.exp(_calibrated(lambda logarithm: excess(logarithm, LARGEST), low, rough))
+
+
+def _calibrated(excess: Callable[[float], float], low: float, high: float) -> float:
+    """Where an excess over a target reaches 0, to 10^-4, by dp-accounting; never a place where it is above 0."""
+    from dp_accounting import NoOpDpEvent
+    from dp_accounting.mechanism_calibration import ExplicitBracketInterval, calibrate_dp_mechanism
+
+    class Accountant:
+        """An accountant of the library whose event is the logarithm of the noise, and its epsilon the excess."""
+
+        ledger = NoOpDpEvent()
+
+        def compose(self, event: float) -> Accountant:
+            self.event = event
+            return self
+
+        def get_epsilon(self, _: float) -> float:
+            return excess(self.event)
+
+    found = float(
+        calibrate_dp_mechanism(Accountant, lambda event: event, 0.0, 0.0, ExplicitBracketInterval(low, high), tol=1e-4)
+    )
+    while excess(found) > 0:  # whatever the library returns
         found += 1e-4
-    return math.exp(found)
+    return found
 
 
 def individual_epsilon(norms: FloatArray, noise_multiplier: float, clip: float, delta: float) -> FloatArray:
@@ -237,39 +260,19 @@ def epsilon_of_spent(spent: FloatArray, noise_multiplier: float, delta: float) -
     return np.array([float(compute_epsilon(orders, half * one, delta)[0]) if one else 0.0 for one in spent.tolist()])
 
 
-def gaussian_delta(epsilon: float, mu: float) -> float:
-    """The exact delta at `epsilon` of Gaussian noise whose mean moves by `mu` standard deviations.
-
-    delta = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle and Wang, 2018); 0 where mu is 0.
-
-    >>> round(gaussian_delta(4.377, 1.0), 7)
-    1e-05
-    """
-    from scipy.special import log_ndtr
-
-    if mu == 0:
-        return 0.0
-    if mu == math.inf:
-        return 1.0
-    first, second = float(log_ndtr(mu / 2 - epsilon / mu)), float(log_ndtr(-mu / 2 - epsilon / mu))
-    return math.exp(first) * -math.expm1(min(epsilon + second - first, 0.0))
-
-
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The epsilon at `delta` of Gaussian noise whose mean moves by `mu` standard deviations: see `gaussian_delta`.
+    """The exact epsilon at `delta` of Gaussian noise whose mean moves by `mu` standard deviations, by dp-accounting.
+
+    It solves delta = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle and Wang, 2018); 0 where delta
+    is larger already at epsilon 0.
 
     >>> round(gaussian_epsilon(1.0, 1e-5), 2), round(gaussian_epsilon(2.0, 1e-5), 2)
     (4.38, 10.0)
     """
-    from scipy.optimize import brentq
+    from dp_accounting.gaussian_mechanism import get_epsilon_gaussian
 
-    if mu == math.inf:
-        return math.inf
-    if gaussian_delta(0.0, mu) <= delta:
-        return 0.0
-    # an upper bound, by the tail of a normal distribution
-    most = mu**2 / 2 + mu * math.sqrt(2 * math.log(1 / delta))
-    return float(brentq(lambda epsilon: gaussian_delta(epsilon, mu) - delta, 0.0, most + 1e-9, xtol=1e-12))
+    with np.errstate(divide="ignore"):  # the logarithm of a delta that rounds to 0
+        return float(get_epsilon_gaussian(1 / mu if mu else math.inf, delta))
 
 
 def _refusal(releases: Releases, by: Accountant) -> str:

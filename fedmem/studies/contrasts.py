@@ -90,7 +90,7 @@ def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
     >>> round(found.value, 3), round(found.p, 4), found.n
     (1.333, 0.0572, 3)
     """
-    from scipy.special import stdtr, stdtrit
+    from scipy.stats import ttest_1samp
 
     apart = values - reference
     apart = apart[~np.isnan(apart)]
@@ -101,10 +101,9 @@ def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
     sd = float(apart.std(ddof=1))
     if not sd > 1e-12 * np.abs(apart).max():
         return Contrast(value=value, low=math.nan, high=math.nan, p=math.nan, sd=0.0, n=n)
-    error = sd / math.sqrt(n)
-    half = float(stdtrit(n - 1, 0.975)) * error
-    p = 2 * float(stdtr(n - 1, -abs(value) / error))
-    return Contrast(value=value, low=value - half, high=value + half, p=p, sd=sd, n=n)
+    test = ttest_1samp(apart, 0.0)
+    interval = test.confidence_interval(0.95)
+    return Contrast(value=value, low=float(interval.low), high=float(interval.high), p=float(test.pvalue), sd=sd, n=n)
 
 
 def holm(p: FloatArray) -> FloatArray:

@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dp_accounting import mechanism_calibration
 from dp_accounting.rdp import compute_epsilon
+from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.special import log_ndtr
+from scipy.stats import norm
 
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import (
     LARGEST,
     Releases,
-    gaussian_delta,
     gaussian_epsilon,
     individual_epsilon,
     noise_for,
@@ -188,6 +192,16 @@ def test_the_noise_for_everyone_is_the_smallest(adjacency):
                 assert is_smallest(target, releases(sampling=sampling, adjacency=adjacency, count=count))
 
 
+@pytest.mark.parametrize("off", [-5e-3, -1e-5, 0.0])
+def test_noise_meets_the_target_even_if_calibration_misses_it(off, monkeypatch):
+    calibrate = mechanism_calibration.calibrate_dp_mechanism
+    monkeypatch.setattr(
+        mechanism_calibration, "calibrate_dp_mechanism", lambda *given, **named: calibrate(*given, **named) + off
+    )
+    noise = noise_for(2.0, releases(count=20))
+    assert promise(releases(count=20, noise_multiplier=noise)).epsilon <= 2.0
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize(("sampling", "adjacency"), SAMPLED)
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.6])
@@ -234,28 +248,40 @@ def test_a_rate_of_less_than_one_in_a_billion_is_not_zero():
     assert promise(rare).epsilon > 1.0
 
 
-def test_gaussian_delta_is_the_integral_of_what_exceeds():
-    from scipy.integrate import quad
-    from scipy.stats import norm
+def delta_of(epsilon, mu):
+    """The closed form of Balle and Wang (2018), in logarithms."""
+    first, second = float(log_ndtr(mu / 2 - epsilon / mu)), float(log_ndtr(-mu / 2 - epsilon / mu))
+    return math.exp(first) * -math.expm1(min(epsilon + second - first, 0.0))
 
+
+def test_gaussian_epsilon_inverts_the_integral_of_the_excess():
     def excess(x, epsilon, mu):
         return max(norm.pdf(x, mu) - math.exp(epsilon) * norm.pdf(x), 0.0)
 
-    for epsilon, mu in [(0.0, 1.0), (1.0, 0.5), (3.0, 2.0)]:
+    for epsilon, mu in [(0.1, 1.0), (1.0, 0.5), (3.0, 2.0)]:
         edge = epsilon / mu + mu / 2
-        assert gaussian_delta(epsilon, mu) == pytest.approx(
-            quad(excess, edge, edge + 20, args=(epsilon, mu))[0], rel=1e-6
-        )
-        assert gaussian_epsilon(mu, gaussian_delta(epsilon, mu)) == pytest.approx(epsilon, abs=1e-8)
+        delta = quad(excess, edge, edge + 20, args=(epsilon, mu), epsabs=1e-13)[0]
+        assert gaussian_epsilon(mu, delta) == pytest.approx(epsilon, abs=1e-8)
+
+
+@pytest.mark.parametrize("mu", [1e-6, 1e-3, 0.1, 1.0, 30.0, 1e4])
+@pytest.mark.filterwarnings("error")
+def test_gaussian_epsilon_equals_the_closed_form(mu):
+    for delta in (1e-100, 1e-30, 1e-15, 1e-5, 0.3):
+        if delta_of(0.0, mu) <= delta:
+            assert gaussian_epsilon(mu, delta) == 0
+            continue
+        most = mu**2 / 2 + mu * math.sqrt(2 * math.log(1 / delta)) + 1e-9
+        expected = brentq(lambda epsilon, delta=delta: delta_of(epsilon, mu) - delta, 0.0, most, xtol=1e-13)
+        assert gaussian_epsilon(mu, delta) == pytest.approx(expected, rel=1e-11, abs=1e-11)
 
 
 def test_gaussian_in_the_tails():
     assert gaussian_epsilon(0.0, 1e-5) == 0
     assert gaussian_epsilon(1e-6, 1e-5) == 0
     assert gaussian_epsilon(math.inf, 1e-5) == math.inf
-    assert gaussian_delta(1.0, math.inf) == 1
     for mu, delta in [(0.1, 1e-30), (30.0, 1e-15), (1.0, 0.3)]:
-        assert gaussian_delta(gaussian_epsilon(mu, delta), mu) == pytest.approx(delta, rel=1e-6)
+        assert delta_of(gaussian_epsilon(mu, delta), mu) == pytest.approx(delta, rel=1e-6)
 
 
 def test_individual_epsilon_of_a_unit_at_the_clip_is_that_of_everybody():
