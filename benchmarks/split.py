@@ -32,7 +32,7 @@ PARTS: list[Part] = [
     ("local steps", stacked.Stacked, "_all_steps"),
     ("stacking and unstacking", stacked.Stacked, "train_all"),
     ("rows and batches of each client", client_work.LocalWork, "of"),
-    ("aggregation by the rule", fedavg.FederatedAveraging, "rule"),
+    ("aggregation by the rule", fedavg.FedAvg, "rule"),
     ("arrays of the cohort for the rule", lockstep, "_stacked_round"),
     ("reading messages, writing replies", lockstep.Lockstep, "_answer"),
     ("Flower's strategy and Observed", _in_step, "in_step"),

@@ -14,7 +14,7 @@ from strategies._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveClipping(ServerRule):
+class DpAdaptive(ServerRule):
     """`dp_fedavg` whose clipping norm S approaches the `quantile` of the norms of updates (Andrew et al., 2021).
 
     Each round publishes two noisy sums: of the clipped updates, and of b_k - 1/2, where b_k is 1 if the norm of client
@@ -40,7 +40,7 @@ class AdaptiveClipping(ServerRule):
         cohort: what noisy sums are divided by: how many clients are expected in a round.
         canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
 
-    >>> round(AdaptiveClipping(noise_multiplier=1.0, bit_noise=1.0).update_noise, 3)
+    >>> round(DpAdaptive(noise_multiplier=1.0, bit_noise=1.0).update_noise, 3)
     1.155
 
     Reference: Andrew et al. (2021), differentially private learning with adaptive clipping.

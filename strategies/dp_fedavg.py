@@ -13,7 +13,7 @@ from strategies._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivateAveraging(ServerRule):
+class DpFedAvg(ServerRule):
     """The noisy sum of clipped updates over a fixed number, `w = w_0 + (sum_k a_k clip(d_k) + z S n) / cohort`.
 
     `d_k` is the update of client k, shortened to norm S where it is longer, `n` standard normal noise, drawn once
@@ -40,7 +40,7 @@ class PrivateAveraging(ServerRule):
     >>> start, sent = {"w": torch.zeros(1, 2)}, {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
     >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
     >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
-    >>> after, _ = PrivateAveraging(clip=1.0, noise_multiplier=0.0, cohort=2).rule({}, round)
+    >>> after, _ = DpFedAvg(clip=1.0, noise_multiplier=0.0, cohort=2).rule({}, round)
     >>> [f"{value:.1f}" for value in after["w"][0].tolist()]
     ['0.3', '0.4']
 

@@ -15,7 +15,7 @@ from strategies._tree import change_of, climbed, levels_of, moved_by_one, top, z
 
 
 @dataclass(frozen=True, kw_only=True)
-class TreeAggregation(ServerRule):
+class DpFtrl(ServerRule):
     """Prefix sums of clipped updates with the noise of a tree, `w_t = w_0 + eta (S_t + z S N_t) / cohort`.
 
     `S_t` is the sum of all clipped updates of rounds 1 to t, and `N_t` the sum of the noise of the nodes that cover
@@ -51,7 +51,7 @@ class TreeAggregation(ServerRule):
         restart: rounds after which a new tree is begun, on top of what the old one released; null for one tree.
         canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
 
-    >>> ftrl = TreeAggregation()
+    >>> ftrl = DpFtrl()
     >>> [ftrl.moved(rounds, pause=5) for rounds in (1, 5, 20)]  # of one turn after 5 rounds; of four after 20
     [1, 3, 36]
 

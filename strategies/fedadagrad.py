@@ -12,7 +12,7 @@ from strategies._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedAdagrad(ServerRule):
+class FedAdagrad(ServerRule):
     """The averaged update as a pseudo-gradient for Adagrad (Reddi et al., 2021, algorithm 2).
 
     With `d` the mean of the updates, weighted by numbers of examples: `m = beta_1 m + (1 - beta_1) d`, `v = v + d^2`,
@@ -28,7 +28,7 @@ class FederatedAdagrad(ServerRule):
         beta_1: decay of the first moment; the paper uses none here.
         tau: degree of adaptivity; larger is closer to plain averaging.
 
-    >>> FederatedAdagrad(eta=0.1).beta_1
+    >>> FedAdagrad(eta=0.1).beta_1
     0.0
 
     Reference: Reddi et al. (2021), adaptive federated optimization.

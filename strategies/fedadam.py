@@ -12,7 +12,7 @@ from strategies._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedAdam(ServerRule):
+class FedAdam(ServerRule):
     """The averaged update as a pseudo-gradient for Adam (Reddi et al., 2021, algorithm 2).
 
     With `d` the mean of the updates, weighted by numbers of examples: `m = beta_1 m + (1 - beta_1) d`,
@@ -29,7 +29,7 @@ class FederatedAdam(ServerRule):
         beta_2: decay of the second moment.
         tau: degree of adaptivity; larger is closer to plain averaging with momentum.
 
-    >>> FederatedAdam(eta=0.03).beta_1
+    >>> FedAdam(eta=0.03).beta_1
     0.9
 
     Reference: Reddi et al. (2021), adaptive federated optimization.

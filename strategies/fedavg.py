@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp import strategy as flwr_strategy
+from flwr.serverapp.strategy import Strategy
 
 from strategies._rule import ALONE, Arrays, Round, RuleStrategy, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedAveraging(ServerRule):
+class FedAvg(ServerRule):
     """The mean of the clients' models, `w = sum_k a_k w_k` (McMahan et al., 2017).
 
     - `weighting: size`: `a_k` is the client's share of the cohort's examples. The message path is Flower's own class.
@@ -22,7 +23,7 @@ class FederatedAveraging(ServerRule):
     Fields:
         weighting: `size` (by number of examples) or `uniform`.
 
-    >>> FederatedAveraging(weighting="uniform").weighting
+    >>> FedAvg(weighting="uniform").weighting
     'uniform'
     """
 
@@ -35,7 +36,7 @@ class FederatedAveraging(ServerRule):
 
     def make(self, cohort_size: int) -> Strategy:
         """Flower's FedAvg for `size`; the rule as a strategy for `uniform`."""
-        return FedAvg(**ALONE) if self.weighting == "size" else RuleStrategy(self)
+        return flwr_strategy.FedAvg(**ALONE) if self.weighting == "size" else RuleStrategy(self)
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """The weighted mean of what was sent."""

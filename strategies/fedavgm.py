@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Lt
-from flwr.serverapp.strategy import FedAvgM, Strategy
+from flwr.serverapp import strategy as flwr_strategy
+from flwr.serverapp.strategy import Strategy
 
 from strategies._rule import ALONE, Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedMomentum(ServerRule):
+class FedAvgM(ServerRule):
     """The averaged update as a gradient for momentum: `v = momentum v + d`, `w = w + eta v` (Hsu et al., 2019).
 
     `d` is the mean of the updates weighted by numbers of examples, `v` starts at zero. An update is still at work in
@@ -29,7 +30,7 @@ class FederatedMomentum(ServerRule):
         momentum: share of the velocity carried to the next round.
         eta: server learning rate.
 
-    >>> type(FederatedMomentum(momentum=0.5).make(3)).__name__
+    >>> type(FedAvgM(momentum=0.5).make(3)).__name__
     'FedAvgM'
 
     Reference: Hsu, Qi and Brown (2019), measuring the effects of non-identical data distribution.
@@ -42,7 +43,7 @@ class FederatedMomentum(ServerRule):
 
     def make(self, cohort_size: int) -> Strategy:
         """Flower's FedAvgM."""
-        return FedAvgM(**ALONE, server_momentum=self.momentum, server_learning_rate=self.eta)
+        return flwr_strategy.FedAvgM(**ALONE, server_momentum=self.momentum, server_learning_rate=self.eta)
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """A velocity of zero, pointing back as Flower's does: from the new model to the old one."""

@@ -13,7 +13,7 @@ from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class DynamicRegularisation(ServerRule):
+class FedDyn(ServerRule):
     """FedDyn: a client minimises `L_k(w) - g_k w + alpha / 2 |w - w_0|^2`, with w_0 the model sent (Acar et al., 2021).
 
     With its update `u_k`: `g_k = g_k - alpha u_k`, which at a minimum is its gradient there; over the N clients
@@ -34,7 +34,7 @@ class DynamicRegularisation(ServerRule):
     Fields:
         alpha: strength of the pull towards the model sent; g_k is learned at this rate.
 
-    >>> start, dyn = {"w": torch.zeros(1, 1)}, DynamicRegularisation(alpha=0.5)
+    >>> start, dyn = {"w": torch.zeros(1, 1)}, FedDyn(alpha=0.5)
     >>> there, who = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)
     >>> sent = {"w": torch.tensor([[[1.0]]])}
     >>> round = Round(number=1, before=start, sent=sent, weights=there, present=there, clients=who)

@@ -13,7 +13,7 @@ from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedExtrapolation(ServerRule):
+class FedExP(ServerRule):
     """The mean update `d`, taken `eta >= 1` times as far where clients pull apart (Jhunjhunwala et al., 2023).
 
     `w = w + eta d`, `eta = max(1, sum_k a_k |u_k|^2 / (2 (|d|^2 + epsilon)))`, with `u_k` the updates, `a_k` their
@@ -32,7 +32,7 @@ class FederatedExtrapolation(ServerRule):
     >>> there = torch.ones((1, 4), dtype=torch.bool)
     >>> start, who = {"w": torch.zeros(1, 2)}, torch.arange(4)[None]
     >>> round = Round(number=1, before=start, sent=sent, weights=who.double(), present=there, clients=who)
-    >>> FederatedExtrapolation(epsilon=1e-9).rule({}, round)[0]["w"].tolist()
+    >>> FedExP(epsilon=1e-9).rule({}, round)[0]["w"].tolist()
     [[6.5, 6.5]]
 
     Reference: Jhunjhunwala, Wang and Joshi (2023), FedExP: speeding up federated averaging via extrapolation.

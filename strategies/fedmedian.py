@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from flwr.serverapp.strategy import FedMedian, Strategy
+from flwr.serverapp import strategy as flwr_strategy
+from flwr.serverapp.strategy import Strategy
 
 from strategies._rule import ALONE, Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoordinateMedian(ServerRule):
+class FedMedian(ServerRule):
     """The median of the clients' models in each coordinate (Yin et al., 2018).
 
     - Ignores the numbers of examples.
@@ -23,7 +24,7 @@ class CoordinateMedian(ServerRule):
 
     Fields: none.
 
-    >>> CoordinateMedian().make(3).__class__.__name__
+    >>> FedMedian().make(3).__class__.__name__
     'FedMedian'
     """
 
@@ -32,7 +33,7 @@ class CoordinateMedian(ServerRule):
 
     def make(self, cohort_size: int) -> Strategy:
         """Flower's FedMedian."""
-        return FedMedian(**ALONE)
+        return flwr_strategy.FedMedian(**ALONE)
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Sort along the cohort, absent clients last, and take the middle of those present."""

@@ -14,7 +14,7 @@ from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormalisedAveraging(ServerRule):
+class FedNova(ServerRule):
     """FedNova: `w = w + tau sum_k p_k u_k / a_k`, `tau = sum_k p_k a_k` (Wang et al., 2020).
 
     `p_k` is the client's share of the cohort's examples, `u_k` its update and `a_k` the sum of the weights with which
@@ -39,7 +39,7 @@ class NormalisedAveraging(ServerRule):
     >>> steps, start = {"steps": torch.tensor([[1.0, 4.0]]).double()}, {"w": torch.zeros(1, 1)}
     >>> sizes = there.double()
     >>> round = Round(number=1, before=start, sent=sent, weights=sizes, present=there, clients=who, report=steps)
-    >>> NormalisedAveraging().rule({}, round)[0]["w"].tolist()
+    >>> FedNova().rule({}, round)[0]["w"].tolist()
     [[2.5]]
 
     Reference: Wang, Liu, Liang, Joshi and Poor (2020), tackling the objective inconsistency problem in heterogeneous

@@ -12,7 +12,7 @@ from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedProximal(ServerRule):
+class FedProx(ServerRule):
     """Each client adds `mu / 2 * |w - w_0|^2` to its loss, with `w_0` the model it was sent (Li et al., 2020).
 
     The server averages by size, as `fedavg` does. `mu` reaches the clients in the strategy's offer; client `sgd`
@@ -27,7 +27,7 @@ class FederatedProximal(ServerRule):
     Fields:
         mu: strength of the pull.
 
-    >>> FederatedProximal(mu=0.1).offer({}, torch.tensor([[3, 4]]))["mu"].tolist()
+    >>> FedProx(mu=0.1).offer({}, torch.tensor([[3, 4]]))["mu"].tolist()
     [[0.1, 0.1]]
 
     Reference: Li et al. (2020), federated optimization in heterogeneous networks.

@@ -12,7 +12,7 @@ from strategies._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedYogi(ServerRule):
+class FedYogi(ServerRule):
     """The averaged update as a pseudo-gradient for Yogi (Reddi et al., 2021, algorithm 2).
 
     With `d` the mean of the updates, weighted by numbers of examples: `m = beta_1 m + (1 - beta_1) d`,
@@ -29,7 +29,7 @@ class FederatedYogi(ServerRule):
         beta_2: one minus the size of a step of the second moment.
         tau: degree of adaptivity; larger is closer to plain averaging with momentum.
 
-    >>> FederatedYogi(eta=0.03).beta_2
+    >>> FedYogi(eta=0.03).beta_2
     0.99
 
     Reference: Reddi et al. (2021), adaptive federated optimization.

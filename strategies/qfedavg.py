@@ -13,7 +13,7 @@ from strategies._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class FairAveraging(ServerRule):
+class QFedAvg(ServerRule):
     """q-FedAvg, a step on the sum of `F_k^(q + 1)` instead of the mean loss, for fairness (Li et al., 2020).
 
     With `u_k` the updates, `F_k` the loss of client k, and `L = 1 / lr`: `w = w + sum_k L F_k^q u_k / sum_k h_k`,
@@ -37,7 +37,7 @@ class FairAveraging(ServerRule):
     >>> who, told = torch.arange(2)[None], {"loss": 2.0 * there.double()}
     >>> start = {"w": torch.zeros(1, 1)}
     >>> round = Round(number=1, before=start, sent=sent, weights=who, present=there, clients=who, report=told)
-    >>> [FairAveraging(q=q, lr=1.0).rule({}, round)[0]["w"].item() for q in (0.0, 1.0)]
+    >>> [QFedAvg(q=q, lr=1.0).rule({}, round)[0]["w"].item() for q in (0.0, 1.0)]
     [1.0, 0.5]
 
     Reference: Li, Sanjabi, Beirami and Smith (2020), fair resource allocation in federated learning.

@@ -14,7 +14,7 @@ from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rotation(ServerRule):
+class Rotate(ServerRule):
     """The mean by size of those in the cohort that were not aggregated in the last `rest` rounds.
 
     Client k of the cohort of round r counts if `r - last_k > rest`, with `last_k` the round in which it last counted.
@@ -42,7 +42,7 @@ class Rotation(ServerRule):
     >>> rests = {"until": torch.tensor([[0] * 7 + [6]])}
     >>> for number in (5, 6):
     ...     round = Round(number=number, before=start, sent=sent, weights=there.double(), present=there, clients=who)
-    ...     after, later = Rotation(rest=2).rule(rests, round)
+    ...     after, later = Rotate(rest=2).rule(rests, round)
     ...     print(after["w"].tolist(), later["until"].tolist())
     [[1.0]] [[0, 0, 0, 0, 8, 0, 0, 6]]
     [[2.0]] [[0, 0, 0, 0, 9, 0, 0, 9]]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.clients.dp_sgd import DpSgd
 from fedmem.training import one_by_one, per_example
 from strategies import _private, dp_adaptive, dp_fedavg, dp_ftrl
 from strategies._geometry import norms, over, sound, updates
@@ -55,13 +55,13 @@ def broken(name: str) -> Iterator[None]:
         elif kind == "same_noise":
             _same_noise(patch)
         elif kind == "fixed_batches":
-            own = PrivateSgd.batches
+            own = DpSgd.batches
 
-            def batches(self: PrivateSgd, num_examples: int, rng: np.random.Generator) -> Any:
+            def batches(self: DpSgd, num_examples: int, rng: np.random.Generator) -> Any:
                 drawn = own(self, num_examples, np.random.default_rng(0))
                 return np.tile(drawn[:1], (len(drawn), 1))
 
-            patch.setattr(PrivateSgd, "batches", batches)
+            patch.setattr(DpSgd, "batches", batches)
         else:
             assert kind == "healthy", name
         yield

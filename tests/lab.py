@@ -24,7 +24,7 @@ from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import mean_loss
 from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.seeding import stream
-from strategies.dp_fedavg import PrivateAveraging
+from strategies.dp_fedavg import DpFedAvg
 
 CLIENTS, BASE, RUNS = 3, 12, 4
 
@@ -106,7 +106,7 @@ class Lab:
 
     federation: Federation = field(default_factory=federation)
     client: Any = field(default_factory=lambda: Sgd(lr=0.1, epochs=1, batch_size=5))
-    strategy: Any = field(default_factory=lambda: PrivateAveraging(clip=0.1, cohort=3))
+    strategy: Any = field(default_factory=lambda: DpFedAvg(clip=0.1, cohort=3))
     seed: int = 0
     observed_rounds: tuple[int, ...] = (0, 2, 4)
     canaries: CanaryClients | None = field(default_factory=lambda: CanaryClients(seed=0, count=6, chance=0.5))

@@ -15,7 +15,7 @@ from fedmem.contracts.client import ClientState, Outcome, Schedule
 from fedmem.contracts.sampler import History, Sampler
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
-from strategies.dp_fedavg import PrivateAveraging
+from strategies.dp_fedavg import DpFedAvg
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,10 +271,10 @@ class Curious(Silent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boastful(PrivateAveraging):
+class Boastful(DpFedAvg):
     """Promises the noise of dp_fedavg, and adds none."""
 
     reads: ClassVar[tuple[str, ...]] = ()  # type: ignore[assignment]
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        return PrivateAveraging(clip=self.clip, noise_multiplier=0.0, cohort=self.cohort).rule(state, round)
+        return DpFedAvg(clip=self.clip, noise_multiplier=0.0, cohort=self.cohort).rule(state, round)

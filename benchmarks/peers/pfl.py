@@ -9,7 +9,7 @@ import torch
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.aggregate.weighting import WeightByDatapoints
 from pfl.algorithm.base import NNAlgorithmParams
-from pfl.algorithm.federated_averaging import FederatedAveraging
+from pfl.algorithm.federated_averaging import FedAvg
 from pfl.callback.base import TrainingProcessCallback
 from pfl.data.dataset import Dataset
 from pfl.data.federated_dataset import FederatedDataset
@@ -44,7 +44,7 @@ def train(plan: Plan, setting: Setting) -> Trained:
     model = PyTorchModel(module, torch.optim.SGD, torch.optim.SGD(module.parameters(), lr=1.0))
     backend = SimulatedBackend(_users(plan), None, postprocessors=[WeightByDatapoints()])
     rounds = _Rounds()
-    FederatedAveraging().run(
+    FedAvg().run(
         algorithm_params=NNAlgorithmParams(
             central_num_iterations=setting.rounds,
             # round 0 is always evaluated, which falls into the rounds that do not count

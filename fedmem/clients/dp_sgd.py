@@ -17,7 +17,7 @@ from fedmem.contracts.types import IntArray, Params
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivateSgd:
+class DpSgd:
     """`sgd` whose gradients hide each record: clipped one by one, summed, noisy (Abadi et al., 2016).
 
     The gradient of a step is `(sum_i g_i min(1, S / |g_i|) + z S n) / batch_size` over the records of a batch, `n`
@@ -47,7 +47,7 @@ class PrivateSgd:
         steps: number of local steps in each round.
         batch_size: rows expected in a step, at most all.
 
-    >>> PrivateSgd(steps=3, batch_size=4).batches(0, np.random.default_rng(0)).shape
+    >>> DpSgd(steps=3, batch_size=4).batches(0, np.random.default_rng(0)).shape
     (0, 1)
 
     Reference: Abadi et al. (2016), deep learning with differential privacy.

@@ -13,7 +13,8 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, Params
-from fedmem.privacy.canary_clients import CanaryClients, flat
+from fedmem.privacy.canary_clients import CanaryClients as Directions
+from fedmem.privacy.canary_clients import flat
 from fedmem.privacy.epsilon_bounds import Audited, Finding
 from fedmem.privacy.epsilon_estimates import one_shot, two_shots
 
@@ -21,7 +22,7 @@ _COSINE = "canary_cosine"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectionAudit:
+class CanaryClients:
     """One-shot estimate of the epsilon of clients, from the canary clients of the strategy (Andrew et al., 2024).
 
     With `strategy: {kind: dp_fedavg, canary_clients: 200}` k clients beside the real ones send 10 S times a direction
@@ -59,7 +60,7 @@ class DirectionAudit:
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: `global`, where the noise is.
 
-    >>> DirectionAudit().levels
+    >>> CanaryClients().levels
     ('global',)
 
     Reference: Andrew et al. (2024), one-shot empirical privacy estimation for federated learning.
@@ -128,7 +129,7 @@ class DirectionAudit:
         return None if few else two_shots(inside, outside, audited=audited, delta=self.delta)
 
 
-def _cosines(canaries: CanaryClients, one: Transition, initial: Params, every_round: bool) -> Iterator[Reading]:
+def _cosines(canaries: Directions, one: Transition, initial: Params, every_round: bool) -> Iterator[Reading]:
     """Those of one run after one round."""
     after = flat(one.kept)
     moved = {"final": _unit(after - flat(initial))}

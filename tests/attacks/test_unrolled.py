@@ -17,7 +17,7 @@ from fedmem.attacks._problems import Problem, starts
 from fedmem.attacks._training import Training
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.attacks.unrolled import Unrolled
-from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
@@ -235,7 +235,7 @@ def test_targets_beside_it_do_not_matter_and_one_without_a_direction_is_nan() ->
         ({"clients": 5}, r"work of 5; .*levels: \[local\]"),
         ({"update": None}, "a gradient alone is of no use"),
         ({"algorithm": None}, "client's algorithm"),
-        ({"algorithm": PrivateSgd(batch_size=2)}, "PrivateSgd clips the gradient of each record"),
+        ({"algorithm": DpSgd(batch_size=2)}, "DpSgd clips the gradient of each record"),
         ({"batches": None}, "order: drawn"),
     ],
 )

@@ -15,7 +15,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import PerExample
 from fedmem.contracts.data import Examples
@@ -92,7 +92,7 @@ def task(batches: Any, model: nn.Module) -> Task:
     return Task(run=1, round=2, client=3, before=before, rows=np.arange(12), batches=np.array(batches), offer=offer)
 
 
-def by_opacus(client: PrivateSgd, work: Task, model: nn.Module, data: Examples) -> dict[str, torch.Tensor]:
+def by_opacus(client: DpSgd, work: Task, model: nn.Module, data: Examples) -> dict[str, torch.Tensor]:
     """The same steps by Opacus, given the noise that ours draws."""
     (rng,) = Streams(7, NOISE).each(run=[work.run], round=work.round, client=[work.client])
     wrapped = GradSampleModule(model)
@@ -128,7 +128,7 @@ def by_opacus(client: PrivateSgd, work: Task, model: nn.Module, data: Examples) 
 def test_the_steps_are_those_of_opacus(executor: Any, network: Any, clip: float) -> None:
     # noise of one length at most, since weights that run away make rounding large
     noise = 0.8 / max(clip, 1.0)
-    client = PrivateSgd(lr=0.3, momentum=0.5, clip=clip, noise_multiplier=noise, batch_size=4)
+    client = DpSgd(lr=0.3, momentum=0.5, clip=clip, noise_multiplier=noise, batch_size=4)
     batches = [[0, 1, 2, 3, 4], [5, 6, -1, -1, -1], [-1] * 5, [7, 8, 9, 10, 11]]
     data, work = store(), task(batches, network())
     (ours,) = executor(network(), client, data, seed=7).train([work])
@@ -144,7 +144,7 @@ def test_the_steps_are_those_of_opacus(executor: Any, network: Any, clip: float)
 def test_without_noise_and_clipping_it_is_plain_sgd(executor: Any, network: Any) -> None:
     batches = [[0, 1, 2, 3], [4, 5, 6, 7]]
     data, work = store(), task(batches, network())
-    private = PrivateSgd(lr=0.3, clip=1e6, noise_multiplier=0.0, batch_size=4)
+    private = DpSgd(lr=0.3, clip=1e6, noise_multiplier=0.0, batch_size=4)
     (ours,) = executor(network(), private, data, seed=0).train([work])
     (plain,) = OneByOne(network(), Sgd(lr=0.3, batch_size=4), data).train([work])
     for name, value in plain.outcome.sent.items():
@@ -154,7 +154,7 @@ def test_without_noise_and_clipping_it_is_plain_sgd(executor: Any, network: Any)
 
 @executors
 def test_an_empty_batch_is_a_step_of_noise(executor: Any, network: Any) -> None:
-    client = PrivateSgd(lr=1.0, clip=2.0, noise_multiplier=3.0, batch_size=4)
+    client = DpSgd(lr=1.0, clip=2.0, noise_multiplier=3.0, batch_size=4)
     work = task([[-1, -1]], network())
     (done,) = executor(network(), client, store(), seed=0).train([work])
     step = torch.cat([(done.outcome.sent[name] - value).flatten() for name, value in work.before.items()])
@@ -220,7 +220,7 @@ def test_each_example_is_clipped_by_itself(network: Any, wild: bool) -> None:
 
 
 def test_batches_are_poisson() -> None:
-    client = PrivateSgd(batch_size=5, steps=4000)
+    client = DpSgd(batch_size=5, steps=4000)
     drawn = client.batches(20, np.random.default_rng(0))
     sizes = (drawn >= 0).sum(1)
     assert sizes.mean() == pytest.approx(5, abs=0.15)
@@ -230,7 +230,7 @@ def test_batches_are_poisson() -> None:
     assert np.all(np.abs(counts - 0.25) < 0.04)
     assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in drawn[:50].tolist() and drawn[:50])
     assert (client.rate(20), client.rate(3), client.rate(0)) == (0.25, 1.0, 0.0)
-    assert PrivateSgd(batch_size=5, epochs=2).batches(3, np.random.default_rng(0)).tolist() == [[0, 1, 2]] * 2
+    assert DpSgd(batch_size=5, epochs=2).batches(3, np.random.default_rng(0)).tolist() == [[0, 1, 2]] * 2
     assert client.batches(0, np.random.default_rng(0)).shape == (0, 1)
 
 
@@ -291,7 +291,7 @@ def tasks(model: nn.Module, count: int = 7) -> list[Task]:
     rng = np.random.default_rng(5)
     there = []
     for client in range(count):
-        plan = PrivateSgd(batch_size=3, steps=1 + client % 4).batches(12, rng)
+        plan = DpSgd(batch_size=3, steps=1 + client % 4).batches(12, rng)
         if client == 2:
             plan[0] = -1
         there.append(replace(task(plan, model), client=client))
@@ -300,7 +300,7 @@ def tasks(model: nn.Module, count: int = 7) -> list[Task]:
 
 @networks
 def test_all_executors_agree_and_stacks_may_be_cut_anywhere(network: Any) -> None:
-    client = PrivateSgd(lr=0.3, momentum=0.5, clip=0.5, batch_size=3)
+    client = DpSgd(lr=0.3, momentum=0.5, clip=0.5, batch_size=3)
     model, data = network(), store()
     work = tasks(model)
     alone = OneByOne(model, client, data, seed=7).train(work)
@@ -321,7 +321,7 @@ def test_all_executors_agree_and_stacks_may_be_cut_anywhere(network: Any) -> Non
 # --- what records spend -----------------------------------------------------------------------------------------------
 
 
-def by_hand(client: PrivateSgd, work: Task, model: nn.Module, data: Examples) -> Any:
+def by_hand(client: DpSgd, work: Task, model: nn.Module, data: Examples) -> Any:
     """min(norm, S)^2 / S^2 of each row of the client, summed over its steps, from plain gradients along the way."""
     noise = Noise(7).of(work.run, work.round, work.client, sum(v.numel() for v in work.before.values()))
     params, total = dict(work.before), np.zeros(len(data))
@@ -345,7 +345,7 @@ def by_hand(client: PrivateSgd, work: Task, model: nn.Module, data: Examples) ->
 @pytest.mark.parametrize("executor", [OneByOne, Stacked])
 def test_what_records_spend_is_counted_by_their_own_gradients(executor: Any, network: Any) -> None:
     model, data = network(), store()
-    client = PrivateSgd(lr=0.1, clip=1.0, noise_multiplier=0.2, batch_size=3)
+    client = DpSgd(lr=0.1, clip=1.0, noise_multiplier=0.2, batch_size=3)
     work = tasks(model, 4)
     earlier = {name: torch.tensor(2.0, dtype=torch.float64) for name in SPENT}
     work[3] = replace(work[3], memory=earlier)
@@ -513,7 +513,7 @@ def test_a_weight_that_is_also_used_by_a_function_is_clipped_with_all_its_uses(w
     nn.init.orthogonal_(model.first.weight, gain=2.0)
     data = Examples(inputs=inputs.numpy(), targets=np.arange(6) % 3, ids=np.arange(6))
     params = {name: value.detach() for name, value in model.named_parameters()}
-    client = PrivateSgd(lr=0.3, batch_size=6, steps=1, clip=0.3, noise_multiplier=1.0)
+    client = DpSgd(lr=0.3, batch_size=6, steps=1, clip=0.3, noise_multiplier=1.0)
     expected = naive(model, params, inputs, torch.from_numpy(data.targets), 0.3)
     single = OneByOne(model, client, data)._sums
     assert single is not None

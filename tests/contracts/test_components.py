@@ -37,6 +37,11 @@ def test_is_a_frozen_keyword_only_dataclass(member):
         assert base.__module__.rpartition(".")[2].startswith("_"), "what a family has in common is private to it"
 
 
+def test_class_has_the_name_of_its_kind(member):
+    _, kind, cls = member
+    assert cls.__name__.lower() == kind.replace("_", "")
+
+
 def test_keeps_the_contract_of_its_family(member):
     family, kind, cls = member
     assert any(catalogue.satisfies(cls, protocol) for protocol in catalogue.PROTOCOLS[family])

@@ -28,7 +28,7 @@ FEDERATIONS = {"Extraction": text_federation}
 """Probes that read texts, by class; all others read pictures."""
 
 OVER_RUNS = {
-    "DirectionAudit": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},
+    "CanaryClients": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},
     "Information": {"usable_information"},
     "Mechanism": {"mechanism_p"},
 }

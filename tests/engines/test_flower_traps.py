@@ -145,6 +145,6 @@ def test_flowers_adam_moves_the_statistics_of_normalisation() -> None:
     before = {**models(rng, 1)[0], "norm.running_var": torch.full((1,), 1.01)}
     theirs = by_messages(Stock("FedAdam", eta=0.5), [there], before)[0]
     assert theirs["norm.running_var"].item() < 0.9
-    from strategies.fedadam import FederatedAdam
+    from strategies.fedadam import FedAdam
 
-    assert by_messages(FederatedAdam(eta=0.5), [there], before)[0]["norm.running_var"].item() == 1.0
+    assert by_messages(FedAdam(eta=0.5), [there], before)[0]["norm.running_var"].item() == 1.0

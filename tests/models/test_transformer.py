@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import Examples
@@ -109,7 +109,7 @@ def test_a_block_is_that_of_its_paper() -> None:
     [
         Sgd(lr=0.3, epochs=2, batch_size=4),
         Sgd(lr=0.2, momentum=0.9, steps=3, batch_size=3),
-        PrivateSgd(lr=0.5, batch_size=4, steps=3, clip=0.3, noise_multiplier=0.5),
+        DpSgd(lr=0.5, batch_size=4, steps=3, clip=0.3, noise_multiplier=0.5),
     ],
     ids=["sgd", "momentum", "private"],
 )

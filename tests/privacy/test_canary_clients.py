@@ -27,15 +27,15 @@ from fedmem.privacy.amplification import canaries_of
 from fedmem.privacy.canary_clients import CanaryClients, flat
 from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.privacy.epsilon_estimates import one_shot, two_shots
-from fedmem.probes.canary_clients import DirectionAudit
+from fedmem.probes import canary_clients as probe
 from fedmem.reporting.privacy_sections import sections as privacy_sections
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.scenario.scenario import RESULTS_VERSION
 from strategies._rule import Round
-from strategies.dp_adaptive import AdaptiveClipping
-from strategies.dp_fedavg import PrivateAveraging
-from strategies.dp_ftrl import TreeAggregation
+from strategies.dp_adaptive import DpAdaptive
+from strategies.dp_fedavg import DpFedAvg
+from strategies.dp_ftrl import DpFtrl
 from tests.broken_mechanisms import broken
 from tests.tiny import tiny
 
@@ -135,10 +135,10 @@ QUIET = {"noise_multiplier": 0.0, "cohort": 4.0, "canary_clients": 3}
 @pytest.mark.parametrize(
     ("strategy", "clip"),
     [
-        (PrivateAveraging(clip=0.3, **QUIET), 0.3),
-        (PrivateAveraging(clip=0.3, cap=5, **QUIET), 0.3),
-        (AdaptiveClipping(start=0.2, **QUIET), 0.2),
-        (TreeAggregation(clip=0.3, **QUIET), 0.3),
+        (DpFedAvg(clip=0.3, **QUIET), 0.3),
+        (DpFedAvg(clip=0.3, cap=5, **QUIET), 0.3),
+        (DpAdaptive(start=0.2, **QUIET), 0.2),
+        (DpFtrl(clip=0.3, **QUIET), 0.3),
     ],
 )
 @pytest.mark.parametrize("sent", [None, 5.0])
@@ -158,14 +158,14 @@ def test_without_canary_clients_nothing_is_asked_and_no_bit_changes() -> None:
     def never(like: Any) -> Any:
         raise AssertionError
 
-    for strategy in (PrivateAveraging(), AdaptiveClipping(), TreeAggregation()):
+    for strategy in (DpFedAvg(), DpAdaptive(), DpFtrl()):
         with_them, without = round_of(never, 5.0), round_of(None, 5.0)
         state = strategy.state(without.before, 1)
         one, other = strategy.rule(state, with_them)[0], strategy.rule(state, without)[0]
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("strategy", [PrivateAveraging, AdaptiveClipping, TreeAggregation])
+@pytest.mark.parametrize("strategy", [DpFedAvg, DpAdaptive, DpFtrl])
 def test_an_app_without_directions_is_told_so(strategy: Any) -> None:
     some = strategy(canary_clients=3)
     given = round_of(None, 1.0)
@@ -175,7 +175,7 @@ def test_an_app_without_directions_is_told_so(strategy: Any) -> None:
 
 def test_an_adaptive_clip_follows_the_real_clients() -> None:
     """Half of two clients are below it, as it wishes, so that it stays, however many canary clients come."""
-    strategy = AdaptiveClipping(start=1.0, quantile=0.5, noise_multiplier=0.0, cohort=52.0, canary_clients=50)
+    strategy = DpAdaptive(start=1.0, quantile=0.5, noise_multiplier=0.0, cohort=52.0, canary_clients=50)
     lopsided = replace(strategy, quantile=0.8, cohort=52.5)
     canaries = CanaryClients(seed=0, count=50)
     before = {"w": torch.zeros(1, 4)}
@@ -310,7 +310,7 @@ def test_cosines_are_those_of_the_movement() -> None:
     context: Any = SimpleNamespace(
         canaries=canaries, observed_rounds=(0, 1, 2), federation=SimpleNamespace(initial_of=lambda run: start)
     )
-    found = {r.setting: r.value for _, r in DirectionAudit().observe([transition(middle, end, 2)], context)}
+    found = {r.setting: r.value for _, r in probe.CanaryClients().observe([transition(middle, end, 2)], context)}
     assert len(found) == 12
     for j in range(4):
         for what, before in (("final", start), ("step", middle)):
@@ -321,13 +321,13 @@ def test_cosines_are_those_of_the_movement() -> None:
         assert found[f"step,fresh={j},add_remove"] == pytest.approx(fresh[j] @ moved / np.linalg.norm(moved))
     # without every round there is no largest of all; nothing is told of the first model, nor where nothing moved
     context.observed_rounds = (0, 2)
-    assert len(DirectionAudit().observe([transition(middle, end, 2)], context)) == 4
+    assert len(probe.CanaryClients().observe([transition(middle, end, 2)], context)) == 4
     context.observed_rounds = (0, 1, 2)
-    assert len(DirectionAudit(every=2).observe([transition(middle, end, 2)], context)) == 4
-    assert not DirectionAudit().observe([transition(start, start, 0)], context)
-    assert all(math.isnan(r.value) for _, r in DirectionAudit().observe([transition(start, start, 1)], context))
+    assert len(probe.CanaryClients(every=2).observe([transition(middle, end, 2)], context)) == 4
+    assert not probe.CanaryClients().observe([transition(start, start, 0)], context)
+    assert all(math.isnan(r.value) for _, r in probe.CanaryClients().observe([transition(start, start, 1)], context))
     context.canaries = None
-    assert not DirectionAudit().observe([transition(middle, end, 2)], context)
+    assert not probe.CanaryClients().observe([transition(middle, end, 2)], context)
 
 
 def rows_of(cosines: Any, what: str, round: int, run: int = 0, neighbours: str = "add_remove") -> list[Measurement]:
@@ -345,7 +345,7 @@ def rows_of(cosines: Any, what: str, round: int, run: int = 0, neighbours: str =
 
 
 def estimates(rows: list[Measurement], delta: float = 1e-5) -> dict[tuple[int, str, str], Reading]:
-    found = DirectionAudit(delta=delta).summarise(rows, 0)
+    found = probe.CanaryClients(delta=delta).summarise(rows, 0)
     assert all((one.run, one.client, one.source) == (-1, -1, "canary_clients") for one in found)
     return {(one.round, one.reading.setting.split(",")[2], one.reading.metric): one.reading for one in found}
 
@@ -392,7 +392,7 @@ def test_what_is_not_known_is_left_out_and_too_little_is_no_estimate() -> None:
     )
     assert len(found) == 4
     assert all(math.isnan(one.value) and one.n == 0 for one in found.values())
-    assert not DirectionAudit().summarise([], 0)
+    assert not probe.CanaryClients().summarise([], 0)
 
 
 def test_two_shots_between_two_normal_distributions() -> None:

@@ -27,7 +27,7 @@ from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.uniform import Uniform
 from fedmem.scenario.catalogue import kinds, load
 from strategies._rule import Arrays, Round, ServerRule
-from strategies.dp_fedavg import PrivateAveraging
+from strategies.dp_fedavg import DpFedAvg
 from tests.tiny import sampled, tiny
 
 NOISE = [{"kind": "clip", "norm": 2.0}, {"kind": "noise", "norm": 2.0, "multiplier": 30.0}]
@@ -52,7 +52,7 @@ class Blind(Undeclared):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leaking(PrivateAveraging):
+class Leaking(DpFedAvg):
     """Adds noise to its sum, and uses exact losses beside it."""
 
     reads: ClassVar[tuple[str, ...]] = ("loss",)  # type: ignore[assignment]
@@ -121,7 +121,7 @@ class Earlier(Sgd):
         return replace(super().final(state, before), report={"steps": torch.tensor(1.0)})
 
 
-class Silenced(PrivateAveraging):
+class Silenced(DpFedAvg):
     """Adds no noise, and inherits that its noise covers what it reads."""
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
@@ -241,7 +241,7 @@ def test_a_declaration_does_not_speak_of_methods_of_a_subclass() -> None:
         (Everyone2(), "displaces_nobody", None),
         (Sgd(), "steps_by_rows", True),
         (Earlier(), "steps_by_rows", None),
-        (PrivateAveraging(noise_multiplier=1.0), "noise_covers", ("rows",)),
+        (DpFedAvg(noise_multiplier=1.0), "noise_covers", ("rows",)),
         (Silenced(noise_multiplier=1.0), "noise_covers", None),
     ):
         assert coverage.declaration(part, name) == expected, (part, name)

@@ -37,8 +37,8 @@ from fedmem.samplers.uniform import Uniform
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Privacy
 from strategies._rule import Round
-from strategies.dp_adaptive import AdaptiveClipping
-from strategies.dp_fedavg import PrivateAveraging
+from strategies.dp_adaptive import DpAdaptive
+from strategies.dp_fedavg import DpFedAvg
 from tests.neighbours import epsilon_at_least, opposed
 from tests.tiny import tiny
 from tests.toys import OneOf, Outspoken, Together
@@ -144,13 +144,13 @@ def mechanism_of(strategy, sampler, adjacency=None, clients=10, rounds=1):
     return one.releases
 
 
-SMALL = PrivateAveraging(cohort=1)
+SMALL = DpFedAvg(cohort=1)
 CYCLIC, SPACED = Cyclic(size=1), MinSeparation(size=1, separation=1)
 DISPLACING = [CYCLIC, SPACED, Availability(size=1, arrive=1.0, leave=0.0), Dropout(sampler=Uniform(size=1), rate=0.0)]
 
 
 @pytest.mark.parametrize("sampler", [*DISPLACING, OneOf(samplers=(Everyone(), CYCLIC)), Outspoken()], ids=kind_of)
-@pytest.mark.parametrize("strategy", [SMALL, AdaptiveClipping(cohort=1)], ids=kind_of)
+@pytest.mark.parametrize("strategy", [SMALL, DpAdaptive(cohort=1)], ids=kind_of)
 def test_one_client_more_is_no_neighbour_where_it_takes_the_place_of_another(strategy, sampler):
     """All others send minus the clip, an eleventh client the clip: 4.377 was printed."""
     more = (((10 / 11, -1.0), (1 / 11, 1.0)), ((1.0, -1.0),))
@@ -192,7 +192,7 @@ def released(strategy, update):
 @pytest.mark.parametrize(("bit_noise", "zero"), [(None, 4.836), (0.51, 9.817)])
 def test_the_empty_place_of_a_client_is_no_update_of_zero(bit_noise, zero):
     """The bit of a zero update is 1 away from that of a long one, that of nobody 1/2: 4.377 holds for nobody alone."""
-    strategy = AdaptiveClipping(start=1.0, cohort=10, bit_noise=bit_noise)
+    strategy = DpAdaptive(start=1.0, cohort=10, bit_noise=bit_noise)
     long, nothing, nobody, back = (released(strategy, one) for one in ([5.0, 0.0], [0.0, 0.0], None, [-1.0, 0.0]))
     printed = {name: promise(mechanism_of(strategy, Everyone(), name)).epsilon for name in ("zero_out", "replace")}
     true = {
@@ -213,7 +213,7 @@ def test_probabilities_are_no_declaration():
     """All send the clip. Rows of one client decide whether the sum is always 5, or 0 or 10: 9.997 was printed."""
     together = (((0.5, 0.0), (0.5, 10.0)), ((1.0, 5.0),))
     assert epsilon_at_least([(together, 1.0, 1)], 1e-5, 1e-3) >= 32.41
-    sampler, strategy = Together(), PrivateAveraging(cohort=5)
+    sampler, strategy = Together(), DpFedAvg(cohort=5)
     rows = [np.full(10, 50), np.r_[200, np.full(9, 50)]]
     sizes = [{len(sampler.cohort(1, History.start(one), np.random.default_rng(s))) for s in range(20)} for one in rows]
     assert sizes == [{5}, {0, 10}]

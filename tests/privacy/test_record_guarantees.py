@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.clients.dp_sgd import DpSgd
 from fedmem.contracts.evidence import Participation
 from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import ComponentError, ScenarioError
@@ -62,7 +62,7 @@ def test_one_record_more_or_less_has_no_guarantee(rows, batch, noise, steps, tru
 
 def test_one_row_more_can_mean_one_noisy_step_more():
     """Against steps of a fixed number, the number of steps tells 40 from 41 rows with certainty."""
-    client = PrivateSgd(epochs=1, batch_size=20)
+    client = DpSgd(epochs=1, batch_size=20)
     assert (client.num_steps(40), client.num_steps(41)) == (2, 3)
     for changes in (
         {},

@@ -17,7 +17,7 @@ from fedmem.privacy.secure_aggregation import again, by_size, in_order, labelled
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.scenario import Scenario
-from strategies.fedavg import FederatedAveraging
+from strategies.fedavg import FedAvg
 from tests.lab import Lab, measured
 from tests.tiny import tiny
 
@@ -134,7 +134,7 @@ def watched(**changes: Any) -> Scenario:
 def test_in_a_run_the_sum_over_the_whole_cohort_is_the_aggregate() -> None:
     """FedAvg by size and by client: the sum of all three clients of a cohort moves the model as the server does."""
     for weighting in ("size", "uniform"):
-        scenario = watched(strategy=FederatedAveraging(weighting=weighting))  # type: ignore[arg-type]
+        scenario = watched(strategy=FedAvg(weighting=weighting))  # type: ignore[arg-type]
         rows = simulate(scenario, build(scenario)).measurements
         for place in range(4):
             for round in (2, 4):

@@ -17,7 +17,7 @@ from fedmem.privacy.mechanism_tests import Release, batch_statistics, p_of_mean,
 from fedmem.probes.mechanism import _of_new_draws
 from fedmem.reporting.privacy_sections import mechanism
 from strategies._rule import ServerRule
-from strategies.dp_ftrl import TreeAggregation
+from strategies.dp_ftrl import DpFtrl
 from tests.broken_mechanisms import BROKEN, broken
 from tests.tiny import tiny
 
@@ -143,8 +143,8 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
     before = {"w": torch.zeros(runs, 1, dtype=torch.float64)}
     nobody = torch.full((runs, 1), -1)
     for tree in (
-        TreeAggregation(clip=2.0, noise_multiplier=0.5, cohort=1.0, restart=5),
-        TreeAggregation(clip=2.0, noise_multiplier=0.5, cohort=1.0, honaker=False),
+        DpFtrl(clip=2.0, noise_multiplier=0.5, cohort=1.0, restart=5),
+        DpFtrl(clip=2.0, noise_multiplier=0.5, cohort=1.0, honaker=False),
     ):
         assert isinstance(tree, ServerRule)
         state, now = tree.state(before, 1), before

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import PrivateAlgorithm, Schedule
 from fedmem.errors import ComponentError, ScenarioError
@@ -136,8 +136,8 @@ def test_every_client_of_ours_says_its_schedule() -> None:
         assert hasattr(load("client", kind), "schedule"), kind
 
 
-@pytest.mark.parametrize("client", [Sgd(lr=0.5, decay=0.9, weight_decay=0.1), PrivateSgd(lr=0.5, decay=0.9)])
-def test_the_schedule_of_sgd(client: Sgd | PrivateSgd) -> None:
+@pytest.mark.parametrize("client", [Sgd(lr=0.5, decay=0.9, weight_decay=0.1), DpSgd(lr=0.5, decay=0.9)])
+def test_the_schedule_of_sgd(client: Sgd | DpSgd) -> None:
     schedule = client.schedule(3, 4)
     np.testing.assert_allclose(schedule.learning_rates, [0.5 * 0.81] * 4, rtol=1e-15)
     assert schedule.weight_decay == (0.1 if isinstance(client, Sgd) else 0.0)
@@ -184,10 +184,10 @@ def test_a_schedule_that_cannot_be_is_refused(rates: list[float]) -> None:
 
 
 def test_the_first_step_of_any_client_is_its_first_batch_alone() -> None:
-    for client in (Sgd(batch_size=4, epochs=3), Scheduled(batch_size=4), PrivateSgd(batch_size=4)):
+    for client in (Sgd(batch_size=4, epochs=3), Scheduled(batch_size=4), DpSgd(batch_size=4)):
         first = first_step_of(client)
         own, whole = (one.batches(10, np.random.default_rng(5)) for one in (first, client))
         assert first.num_steps(10) == 1
         assert first.num_steps(0) == 0
         np.testing.assert_array_equal(own, whole[:1])
-        assert isinstance(first, PrivateAlgorithm) == isinstance(client, PrivateSgd), "attacks still see that it hides"
+        assert isinstance(first, PrivateAlgorithm) == isinstance(client, DpSgd), "attacks still see that it hides"

@@ -13,7 +13,7 @@ from fedmem.estimators.audit import Audit
 from fedmem.privacy.accounting import Releases
 from fedmem.privacy.epsilon_bounds import Audited, permitted
 from strategies._rule import Round
-from strategies.dp_fedavg import PrivateAveraging
+from strategies.dp_fedavg import DpFedAvg
 from tests.banks import make_view
 
 pytestmark = pytest.mark.statistical
@@ -22,7 +22,7 @@ CANARIES, REPEATS = 160, 100
 PRESENT = Audited(unit="record", adjacency="add_remove")
 
 
-def scores(strategy: PrivateAveraging, rounds: int, length: float, repeats: int, seed: int) -> View:
+def scores(strategy: DpFedAvg, rounds: int, length: float, repeats: int, seed: int) -> View:
     """What the sums of all rounds show of canaries that each push one coordinate, every repetition a run.
 
     `length` is how long an update is in clips, before it is clipped.
@@ -65,7 +65,7 @@ def alarms(view: View, noise: float, counted: int) -> float:
 @pytest.mark.parametrize(("noise", "rounds"), [(1.0, 1), (4.0, 1), (8.0, 12)])
 def test_a_mechanism_that_keeps_its_promise_is_left_alone(noise: float, rounds: int) -> None:
     """In at least 95 of 100 repetitions; and the audit finds something, so that it could have raised an alarm."""
-    honest = PrivateAveraging(clip=2.0, noise_multiplier=noise, cohort=CANARIES / 2)
+    honest = DpFedAvg(clip=2.0, noise_multiplier=noise, cohort=CANARIES / 2)
     view = scores(honest, rounds, 10.0, REPEATS, 0)
     assert alarms(view, noise, rounds) <= 0.05
     if noise == 1.0:
@@ -73,20 +73,20 @@ def test_a_mechanism_that_keeps_its_promise_is_left_alone(noise: float, rounds: 
 
 
 def test_a_tenth_of_the_noise_is_found() -> None:
-    broken = PrivateAveraging(clip=2.0, noise_multiplier=0.4, cohort=CANARIES / 2)
+    broken = DpFedAvg(clip=2.0, noise_multiplier=0.4, cohort=CANARIES / 2)
     assert alarms(scores(broken, 1, 10.0, 20, 1), 4.0, 1) == 1
 
 
 def test_a_clip_that_is_not_applied_is_found() -> None:
     """Updates ten clips long; the noise is that of one clip."""
     clip, length, noise = 2.0, 10.0, 4.0
-    broken = PrivateAveraging(clip=1e6, noise_multiplier=noise * clip / 1e6, cohort=CANARIES / 2)
+    broken = DpFedAvg(clip=1e6, noise_multiplier=noise * clip / 1e6, cohort=CANARIES / 2)
     assert alarms(scores(broken, 1, length * clip / 1e6, 20, 2), noise, 1) == 1
 
 
 def test_an_accountant_that_starts_again_in_every_round_is_found() -> None:
     """Forty rounds are released and one is accounted for; with all of them counted there is no alarm."""
-    honest = PrivateAveraging(clip=2.0, noise_multiplier=4.0, cohort=CANARIES / 2)
+    honest = DpFedAvg(clip=2.0, noise_multiplier=4.0, cohort=CANARIES / 2)
     view = scores(honest, 40, 10.0, 20, 4)
     assert alarms(view, 4.0, 1) >= 0.95
     assert alarms(view, 4.0, 40) == 0

@@ -13,11 +13,11 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.privacy.accounting import Releases, promise
 from fedmem.privacy.canary_clients import CanaryClients
-from fedmem.probes.canary_clients import DirectionAudit
+from fedmem.probes import canary_clients as probe
 from strategies._rule import Arrays, Round
-from strategies.dp_adaptive import AdaptiveClipping
-from strategies.dp_fedavg import PrivateAveraging
-from strategies.dp_ftrl import TreeAggregation
+from strategies.dp_adaptive import DpAdaptive
+from strategies.dp_fedavg import DpFedAvg
+from strategies.dp_ftrl import DpFtrl
 from tests.broken_mechanisms import broken
 
 pytestmark = pytest.mark.statistical
@@ -73,12 +73,12 @@ def shown(
             )
             readings[run] += [
                 Measurement(run=run, round=number, level="global", client=-1, source="probe", reading=reading)
-                for _, reading in DirectionAudit().observe([seen], context)
+                for _, reading in probe.CanaryClients().observe([seen], context)
             ]
         before = after
     found = []
     for run in runs:
-        last = [one.reading for one in DirectionAudit().summarise(readings[run], 0) if one.round == rounds]
+        last = [one.reading for one in probe.CanaryClients().summarise(readings[run], 0) if one.round == rounds]
         found.append({r.setting.split(",")[2]: r for r in last if r.metric == "epsilon_one_shot"})
     return found
 
@@ -97,7 +97,7 @@ def epsilon(noise: float, rate: float, rounds: int = ROUNDS) -> float:
 QUIET = {"cohort": COUNT * RATE, "canary_clients": COUNT}
 
 
-FEDAVG, ADAPTIVE = PrivateAveraging(clip=0.3, noise_multiplier=NOISE, **QUIET), AdaptiveClipping(start=0.3, **QUIET)
+FEDAVG, ADAPTIVE = DpFedAvg(clip=0.3, noise_multiplier=NOISE, **QUIET), DpAdaptive(start=0.3, **QUIET)
 
 
 @pytest.mark.parametrize(("strategy", "rate"), [(FEDAVG, RATE), (FEDAVG, 1.0), (ADAPTIVE, RATE)])
@@ -130,7 +130,7 @@ def test_one_sum_shows_all_that_it_gives_away() -> None:
 
 
 def test_a_tree_that_keeps_its_promise_is_left_alone() -> None:
-    strategy = TreeAggregation(clip=0.3, noise_multiplier=NOISE, **QUIET)
+    strategy = DpFtrl(clip=0.3, noise_multiplier=NOISE, **QUIET)
     releases = Releases(
         noise_multiplier=NOISE, sampling="tree", count=strategy.moved(ROUNDS, 1), delta=1e-5, unit="client"
     )
@@ -141,7 +141,7 @@ def test_a_tree_that_keeps_its_promise_is_left_alone() -> None:
 
 @pytest.mark.parametrize("rate", [RATE, 1.0])
 def test_a_tenth_of_the_noise_is_found(rate: float) -> None:
-    broken = PrivateAveraging(clip=0.3, noise_multiplier=NOISE / 10, **QUIET)
+    broken = DpFedAvg(clip=0.3, noise_multiplier=NOISE / 10, **QUIET)
     found = shown(broken, rate, repeats=20, every=True)
     assert above(found, epsilon(NOISE, rate)) == 1
     assert above(found, epsilon(NOISE, rate), "iterates") == 1

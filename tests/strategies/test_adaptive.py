@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedYogi, QFedAvg
+from flwr.serverapp import strategy as flwr_strategy
 
 from fedmem.engines._flower import in_process
 from strategies._rule import ALONE, share
-from strategies.fedadagrad import FederatedAdagrad
-from strategies.fedadam import FederatedAdam
-from strategies.fedavg import FederatedAveraging
-from strategies.fedexp import FederatedExtrapolation
-from strategies.fedyogi import FederatedYogi
-from strategies.qfedavg import FairAveraging
+from strategies.fedadagrad import FedAdagrad
+from strategies.fedadam import FedAdam
+from strategies.fedavg import FedAvg
+from strategies.fedexp import FedExP
+from strategies.fedyogi import FedYogi
+from strategies.qfedavg import QFedAvg
 from tests.cohorts import Cohort, by_messages, by_rule, cohort, flat, models, one_round, stacked
 
 
@@ -45,12 +45,12 @@ def mean_update(there: Cohort, w: np.ndarray) -> np.ndarray:
 # --- Adam, Yogi, Adagrad ----------------------------------------------------------------------------------------------
 
 SECONDS: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
-    "adam": (FederatedAdam(eta=0.1, beta_1=0.8, beta_2=0.95, tau=0.1), lambda v, d: 0.95 * v + 0.05 * d**2),
+    "adam": (FedAdam(eta=0.1, beta_1=0.8, beta_2=0.95, tau=0.1), lambda v, d: 0.95 * v + 0.05 * d**2),
     "yogi": (
-        FederatedYogi(eta=0.1, beta_1=0.8, beta_2=0.95, tau=0.1),
+        FedYogi(eta=0.1, beta_1=0.8, beta_2=0.95, tau=0.1),
         lambda v, d: v - 0.05 * d**2 * np.sign(v - d**2),
     ),
-    "adagrad": (FederatedAdagrad(eta=0.1, beta_1=0.8, tau=0.1), lambda v, d: v + d**2),
+    "adagrad": (FedAdagrad(eta=0.1, beta_1=0.8, tau=0.1), lambda v, d: v + d**2),
 }
 
 
@@ -90,7 +90,7 @@ def test_a_coordinate_that_fell_silent_stays_slow_for_longer_under_yogi() -> Non
     before = {"w": torch.zeros(1)}
     sizes = [1.0] + [0.1] * 40
     steps = {}
-    for strategy in (FederatedAdam(beta_1=0.0, beta_2=0.9), FederatedYogi(beta_1=0.0, beta_2=0.9)):
+    for strategy in (FedAdam(beta_1=0.0, beta_2=0.9), FedYogi(beta_1=0.0, beta_2=0.9)):
         w, path = 0.0, []
         state = strategy.state({"w": before["w"][None]}, 1)
         for number, size in enumerate(sizes, start=1):
@@ -99,14 +99,14 @@ def test_a_coordinate_that_fell_silent_stays_slow_for_longer_under_yogi() -> Non
             path.append(after["w"].item() - w)
             w = after["w"].item()
         steps[type(strategy).__name__] = path[-1]
-    assert steps["FederatedYogi"] < 0.5 * steps["FederatedAdam"]
+    assert steps["FedYogi"] < 0.5 * steps["FedAdam"]
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "betas"),
     [
-        (FederatedYogi, FedYogi, {"beta_1": 0.8, "beta_2": 0.95}),
-        (FederatedAdagrad, FedAdagrad, {}),
+        (FedYogi, flwr_strategy.FedYogi, {"beta_1": 0.8, "beta_2": 0.95}),
+        (FedAdagrad, flwr_strategy.FedAdagrad, {}),
     ],
 )
 def test_flowers_yogi_and_adagrad_differ_only_by_their_start(ours: Any, theirs: Any, betas: dict[str, float]) -> None:
@@ -123,8 +123,8 @@ def test_flowers_adam_is_not_the_published_one() -> None:
     """Why ours exists: Flower's class corrects the bias with the round plus one and widens to float64."""
     rng = np.random.default_rng(6)
     before, there = models(rng, 1)[0], cohort(rng, 2)
-    ours = by_messages(FederatedAdam(eta=0.1), [there], before)[0]
-    theirs = by_messages(Stock(FedAdam, eta=0.1), [there], before)[0]
+    ours = by_messages(FedAdam(eta=0.1), [there], before)[0]
+    theirs = by_messages(Stock(flwr_strategy.FedAdam, eta=0.1), [there], before)[0]
     assert theirs["layer.bias"].dtype == torch.float64
     assert not torch.allclose(ours["layer.bias"], theirs["layer.bias"].float(), rtol=0.05)
 
@@ -139,7 +139,7 @@ def test_fedexp_is_the_published_step(weighting: Any, agreement: float) -> None:
     before, there = models(rng, 1)[0], replace(cohort(rng, 6), sizes=[10, 12, 14, 16, 18, 20])
     common = models(rng, 1)[0]
     there = there.sending([{n: v + agreement * common[n] for n, v in m.items()} for m in there.sent])
-    got = flat(one_round(FederatedExtrapolation(weighting=weighting, epsilon=0.5), there, before))
+    got = flat(one_round(FedExP(weighting=weighting, epsilon=0.5), there, before))
     w, a = flat(before), np.array(there.sizes, dtype=float) if weighting == "size" else np.ones(6)
     a /= a.sum()
     u = np.stack([flat(model) - w for model in there.sent])
@@ -156,10 +156,8 @@ def test_fedexp_without_disagreement_is_fedavg() -> None:
     rng = np.random.default_rng(8)
     before, there = models(rng, 1)[0], cohort(rng, 4)
     near = [{n: before[n] + 1.0 + 0.1 * (v - before[n]) for n, v in m.items()} for m in there.sent]
-    mean = flat(one_round(FederatedAveraging(weighting="uniform"), there.sending(near), before))
-    np.testing.assert_allclose(
-        flat(one_round(FederatedExtrapolation(), there.sending(near), before)), mean, rtol=1e-6, atol=1e-6
-    )
+    mean = flat(one_round(FedAvg(weighting="uniform"), there.sending(near), before))
+    np.testing.assert_allclose(flat(one_round(FedExP(), there.sending(near), before)), mean, rtol=1e-6, atol=1e-6)
 
 
 # --- q-FedAvg ---------------------------------------------------------------------------------------------------------
@@ -180,7 +178,7 @@ def fair(there: Cohort, w: np.ndarray, q: float, lr: float) -> np.ndarray:
 def test_qfedavg_is_the_published_step(q: float, lr: float) -> None:
     rng = np.random.default_rng(9)
     before, there = models(rng, 1)[0], cohort(rng, 5)
-    got = flat(one_round(FairAveraging(q=q, lr=lr), there, before))
+    got = flat(one_round(QFedAvg(q=q, lr=lr), there, before))
     np.testing.assert_allclose(got, fair(there, flat(before), q, lr), rtol=1e-4, atol=1e-5)
     assert q == 0 or not np.allclose(got, fair(there, flat(before), q, 2 * lr), rtol=1e-3, atol=1e-4)
 
@@ -188,8 +186,8 @@ def test_qfedavg_is_the_published_step(q: float, lr: float) -> None:
 def test_qfedavg_with_q_0_is_the_uniform_mean() -> None:
     rng = np.random.default_rng(10)
     before, there = models(rng, 1)[0], cohort(rng, 5)
-    mean = flat(one_round(FederatedAveraging(weighting="uniform"), there, before))
-    np.testing.assert_allclose(flat(one_round(FairAveraging(q=0.0), there, before)), mean, rtol=1e-5, atol=1e-6)
+    mean = flat(one_round(FedAvg(weighting="uniform"), there, before))
+    np.testing.assert_allclose(flat(one_round(QFedAvg(q=0.0), there, before)), mean, rtol=1e-5, atol=1e-6)
 
 
 def test_a_larger_q_leans_to_the_client_of_the_largest_loss() -> None:
@@ -199,7 +197,7 @@ def test_a_larger_q_leans_to_the_client_of_the_largest_loss() -> None:
     )
     leaning = []
     for q in (0.0, 1.0, 2.0):
-        hard, easy = flat(one_round(FairAveraging(q=q, lr=1.0), there, before))
+        hard, easy = flat(one_round(QFedAvg(q=q, lr=1.0), there, before))
         leaning.append(hard / easy)
     np.testing.assert_allclose(leaning, [1.0, 4.0, 16.0], rtol=1e-5)
 
@@ -208,8 +206,8 @@ def test_a_larger_q_leans_to_the_client_of_the_largest_loss() -> None:
 def test_qfedavg_agrees_with_flowers(q: float) -> None:
     rng = np.random.default_rng(11)
     before, rounds = models(rng, 1)[0], [cohort(rng, 4)]
-    ours = by_messages(FairAveraging(q=q, lr=0.3), rounds, before)[0]
-    theirs = by_messages(Stock(QFedAvg, client_learning_rate=0.3, q=q), rounds, before)[0]
+    ours = by_messages(QFedAvg(q=q, lr=0.3), rounds, before)[0]
+    theirs = by_messages(Stock(flwr_strategy.QFedAvg, client_learning_rate=0.3, q=q), rounds, before)[0]
     np.testing.assert_allclose(flat(ours), flat(theirs), rtol=1e-4, atol=1e-5)
     assert theirs["layer.bias"].dtype == torch.float64
 
@@ -217,16 +215,16 @@ def test_qfedavg_agrees_with_flowers(q: float) -> None:
 def test_a_client_without_a_finite_loss_or_model_counts_as_absent() -> None:
     rng = np.random.default_rng(12)
     before, there = models(rng, 1)[0], cohort(rng, 4)
-    expected = flat(one_round(FairAveraging(), there.at([0, 2, 3]), before))
+    expected = flat(one_round(QFedAvg(), there.at([0, 2, 3]), before))
     for loss in (np.nan, np.inf):
-        got = one_round(FairAveraging(), replace(there, losses=[1.0, loss, *there.losses[2:]]), before)
-        silent = one_round(FairAveraging(), replace(there.at([0, 2, 3]), losses=[1.0, *there.losses[2:]]), before)
+        got = one_round(QFedAvg(), replace(there, losses=[1.0, loss, *there.losses[2:]]), before)
+        silent = one_round(QFedAvg(), replace(there.at([0, 2, 3]), losses=[1.0, *there.losses[2:]]), before)
         assert np.array_equal(flat(got), flat(silent))
     broken = there.sending([m if k != 1 else {n: v / 0 for n, v in m.items()} for k, m in enumerate(there.sent)])
-    assert np.array_equal(flat(one_round(FairAveraging(), broken, before)), expected)
+    assert np.array_equal(flat(one_round(QFedAvg(), broken, before)), expected)
     nobody = replace(there, losses=[np.nan] * 4)
-    assert np.array_equal(flat(one_round(FairAveraging(), nobody, before)), flat(before))
-    perfect = one_round(FairAveraging(), replace(there, losses=[0.0] * 4), before)
+    assert np.array_equal(flat(one_round(QFedAvg(), nobody, before)), flat(before))
+    perfect = one_round(QFedAvg(), replace(there, losses=[0.0] * 4), before)
     assert np.isfinite(flat(perfect)).all()
 
 
@@ -235,7 +233,7 @@ def test_who_says_no_loss_is_told_to() -> None:
     before, there = models(rng, 1)[0], cohort(rng, 2)
     silent = replace(stacked(1, [there], {n: v[None] for n, v in before.items()}), report={})
     with pytest.raises(ValueError, match="let clients report `train_loss`"):
-        FairAveraging().rule({}, silent)
+        QFedAvg().rule({}, silent)
 
 
 # --- shares -----------------------------------------------------------------------------------------------------------
@@ -247,4 +245,4 @@ def test_clients_without_rows_share_evenly_and_do_not_erase_the_model() -> None:
     assert share(nothing, torch.zeros_like(present)).tolist() == [[0.0, 0.0, 0.0]]
     before, there = models(np.random.default_rng(0), 1)[0], cohort(np.random.default_rng(1), 1)
     empty = replace(there.sending([before]), sizes=[0])
-    assert np.array_equal(flat(one_round(FederatedAveraging(), empty, before)), flat(before))
+    assert np.array_equal(flat(one_round(FedAvg(), empty, before)), flat(before))

@@ -14,9 +14,9 @@ from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from strategies._rule import Arrays, Round
-from strategies.fedavg import FederatedAveraging
-from strategies.feddyn import DynamicRegularisation
-from strategies.fednova import NormalisedAveraging
+from strategies.fedavg import FedAvg
+from strategies.feddyn import FedDyn
+from strategies.fednova import FedNova
 from strategies.scaffold import Scaffold
 from tests.tiny import tiny
 
@@ -78,7 +78,7 @@ def two_of_four(round: int) -> Sequence[int]:
 
 
 @pytest.mark.parametrize("who", [lambda round: range(4), two_of_four], ids=["everyone", "two of four"])
-@pytest.mark.parametrize("strategy", [Scaffold(), DynamicRegularisation(alpha=1.0)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("strategy", [Scaffold(), FedDyn(alpha=1.0)], ids=lambda s: type(s).__name__)
 def test_corrected_clients_find_the_minimum_of_the_mean_loss(strategy: Any, who: Any) -> None:
     """Whatever their numbers of steps, where averaging finds another point, or none."""
     # a client of FedDyn has to come near the minimum of its own loss
@@ -87,7 +87,7 @@ def test_corrected_clients_find_the_minimum_of_the_mean_loss(strategy: Any, who:
     assert found == pytest.approx(MINIMUM, abs=1e-3)
     own = CURVATURE * (MINIMUM - CENTRE)
     np.testing.assert_allclose(state["own:w"][0, :, 0], own, atol=0.02)
-    averaged, _ = trained(FederatedAveraging(), 30, lr=0.1, who=who, steps=steps)
+    averaged, _ = trained(FedAvg(), 30, lr=0.1, who=who, steps=steps)
     assert abs(averaged - MINIMUM) > 0.1
 
 
@@ -103,7 +103,7 @@ def test_with_the_wrong_sign_they_would_not() -> None:
     assert not abs(found - MINIMUM) < 0.1
 
 
-@pytest.mark.parametrize("kind", [Scaffold, DynamicRegularisation])
+@pytest.mark.parametrize("kind", [Scaffold, FedDyn])
 def test_what_is_kept_of_all_is_the_mean_of_what_is_kept_of_each(kind: Any) -> None:
     _, state = trained(kind(), 5, who=two_of_four)
     assert state["own:w"].shape == (1, 4, 1)
@@ -111,7 +111,7 @@ def test_what_is_kept_of_all_is_the_mean_of_what_is_kept_of_each(kind: Any) -> N
     assert float(state["all:w"].abs()) > 0.01
 
 
-@pytest.mark.parametrize("strategy", [Scaffold(), DynamicRegularisation(alpha=0.5)], ids=["scaffold", "feddyn"])
+@pytest.mark.parametrize("strategy", [Scaffold(), FedDyn(alpha=0.5)], ids=["scaffold", "feddyn"])
 def test_it_stays_the_mean_where_clients_are_met_one_after_another(strategy: Any) -> None:
     """In an app of one's own nobody says beforehand how many clients there are, so the tables grow."""
     model = {"w": torch.zeros((1, 2), dtype=torch.float64)}
@@ -170,13 +170,13 @@ def test_feddyn_by_hand() -> None:
             own[k] -= alpha * (ends[k] - w)
         h -= alpha * sum(end - w for end in ends) / 4
         w = sum(ends) / 2 - h / alpha
-    found, state = trained(DynamicRegularisation(alpha=alpha), 2, who=lambda round: [0, 1], steps=[2, 2, 0, 0])
+    found, state = trained(FedDyn(alpha=alpha), 2, who=lambda round: [0, 1], steps=[2, 2, 0, 0])
     assert found == pytest.approx(w, abs=1e-12)
     np.testing.assert_allclose(state["own:w"][0, :, 0], own, atol=1e-12)
 
 
 def test_the_first_round_of_scaffold_is_plain_averaging() -> None:
-    equal = FederatedAveraging(weighting="uniform")
+    equal = FedAvg(weighting="uniform")
     assert trained(Scaffold(), 1)[0] == pytest.approx(trained(equal, 1)[0], abs=1e-15)
     assert trained(Scaffold(), 2)[0] != pytest.approx(trained(equal, 2)[0], abs=1e-3)
 
@@ -196,10 +196,10 @@ def test_fednova_by_hand_and_equal_steps_are_averaging() -> None:
     sizes, pair = (1, 3, 0, 0), (lambda round: [0, 1])
     ends = [CENTRE[k] * (1 - (1 - 0.05 * CURVATURE[k]) ** int(STEPS[k])) for k in (0, 1)]
     expected = 3.75 * (0.25 * ends[0] / 9 + 0.75 * ends[1] / 2)
-    assert trained(NormalisedAveraging(), 1, sizes=sizes, who=pair)[0] == pytest.approx(expected, abs=1e-12)
+    assert trained(FedNova(), 1, sizes=sizes, who=pair)[0] == pytest.approx(expected, abs=1e-12)
     same = {"sizes": sizes, "who": pair, "steps": [5] * 4}
-    assert trained(NormalisedAveraging(), 6, **same)[0] == pytest.approx(  # type: ignore[arg-type]
-        trained(FederatedAveraging(), 6, **same)[0],  # type: ignore[arg-type]
+    assert trained(FedNova(), 6, **same)[0] == pytest.approx(  # type: ignore[arg-type]
+        trained(FedAvg(), 6, **same)[0],  # type: ignore[arg-type]
         abs=1e-12,
     )
 
@@ -210,8 +210,8 @@ def test_fednova_is_consistent_where_averaging_is_not() -> None:
     weights = np.array(sizes) * CURVATURE
     minimum = float((weights * CENTRE).sum() / weights.sum())
     settings: dict[str, Any] = {"rounds": 300, "lr": 2e-3, "sizes": sizes, "steps": [2, 20, 8, 4]}
-    assert trained(NormalisedAveraging(), **settings)[0] == pytest.approx(minimum, abs=0.03)
-    assert abs(trained(FederatedAveraging(), **settings)[0] - minimum) > 0.2
+    assert trained(FedNova(), **settings)[0] == pytest.approx(minimum, abs=0.03)
+    assert abs(trained(FedAvg(), **settings)[0] - minimum) > 0.2
 
 
 def test_with_momentum_the_length_is_the_sum_of_the_weights_of_all_gradients() -> None:
@@ -232,10 +232,10 @@ def test_with_momentum_the_length_is_the_sum_of_the_weights_of_all_gradients() -
         clients=torch.arange(2)[None],
         report={"steps": torch.tensor([[float(steps), 1.0]], dtype=torch.float64)},
     )
-    after, _ = NormalisedAveraging(client_momentum=rho).rule({}, round)
+    after, _ = FedNova(client_momentum=rho).rule({}, round)
     # both have gradient 1 per unit of length, so the mean goes as far as the mean length
     assert float(after["w"]) == pytest.approx(float(sent.mean()), abs=1e-12)
-    wrong, _ = NormalisedAveraging().rule({}, round)
+    wrong, _ = FedNova().rule({}, round)
     assert abs(float(wrong["w"]) - float(sent.mean())) > 0.01
 
 
@@ -288,6 +288,6 @@ def test_a_client_that_tells_no_steps_is_an_error() -> None:
     silent = Round(
         number=1, before={"w": w}, sent={"w": w[None]}, weights=there.double(), present=there, clients=there.long()
     )
-    for strategy in (NormalisedAveraging(), Scaffold()):
+    for strategy in (FedNova(), Scaffold()):
         with pytest.raises(ValueError, match="has to know the steps of every client"):
             strategy.rule(strategy.state({"w": w}, 2), silent)

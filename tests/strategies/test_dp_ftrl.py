@@ -21,8 +21,8 @@ from fedmem.federation.build import build
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import gaussian_epsilon, promise
 from strategies._tree import moved_by_one
-from strategies.dp_fedavg import PrivateAveraging
-from strategies.dp_ftrl import TreeAggregation
+from strategies.dp_fedavg import DpFedAvg
+from strategies.dp_ftrl import DpFtrl
 from tests.cohorts import by_rule, cohort, drawn, flat, models, stacked
 from tests.tiny import tiny
 
@@ -56,24 +56,24 @@ def ones(number: int) -> int:
 
 
 def test_a_prefix_has_the_noise_of_as_many_nodes_as_its_length_has_ones() -> None:
-    found = noises(TreeAggregation(clip=0.5, cohort=3.0, honaker=False), 17)
+    found = noises(DpFtrl(clip=0.5, cohort=3.0, honaker=False), 17)
     for number, noise in enumerate(found, start=1):
         assert noise.var() == pytest.approx(ones(number), rel=0.05)
     # noise that is new in each round adds up instead
-    assert noises(PrivateAveraging(clip=0.5, cohort=3.0), 17)[-1].var() == pytest.approx(17, rel=0.05)
+    assert noises(DpFedAvg(clip=0.5, cohort=3.0), 17)[-1].var() == pytest.approx(17, rel=0.05)
 
 
 def test_prefixes_share_the_noise_of_the_nodes_that_they_share() -> None:
     """6 = 4 + 2 and 7 = 4 + 2 + 1 share two nodes, 7 and 8 none; 12 = 8 + 4 and 8 one."""
-    found = noises(TreeAggregation(honaker=False), 12)
+    found = noises(DpFtrl(honaker=False), 12)
     for one, other, shared in [(6, 7, 2), (7, 8, 0), (8, 12, 1), (5, 6, 1), (11, 12, 1)]:
         assert np.mean(found[one - 1] * found[other - 1]) == pytest.approx(shared, abs=0.06)
-    assert np.array_equal(found[3], noises(TreeAggregation(honaker=False), 4)[3])
+    assert np.array_equal(found[3], noises(DpFtrl(honaker=False), 4)[3])
 
 
 def test_honaker_estimates_each_node_from_all_below_it() -> None:
     """2^l / (2^(l + 1) - 1) of each node of level l, 2/3 and 4/7 where it was 1."""
-    found = noises(TreeAggregation(), 15)
+    found = noises(DpFtrl(), 15)
     for number, noise in enumerate(found, start=1):
         levels = [level for level in range(5) if number >> level & 1]
         assert noise.var() == pytest.approx(sum(2**level / (2 ** (level + 1) - 1) for level in levels), rel=0.05)
@@ -85,11 +85,11 @@ def test_no_weighting_of_the_nodes_has_less_variance_than_honakers() -> None:
     nodes = np.array([*leaves, leaves[0] + leaves[1], leaves[2] + leaves[3], leaves.sum(0)])
     least = np.ones(4) @ np.linalg.inv(nodes.T @ nodes) @ np.ones(4)
     assert least == pytest.approx(4 / 7)
-    assert noises(TreeAggregation(), 4)[-1].var() == pytest.approx(least, rel=0.05)
+    assert noises(DpFtrl(), 4)[-1].var() == pytest.approx(least, rel=0.05)
 
 
 def test_a_new_tree_begins_on_top_of_the_old_one() -> None:
-    found = noises(TreeAggregation(honaker=False, restart=4), 10)
+    found = noises(DpFtrl(honaker=False, restart=4), 10)
     assert [round(noise.var()) for noise in found] == [1, 1, 2, 1, 2, 2, 3, 2, 3, 3]
     assert np.mean(found[3] * found[8]) == pytest.approx(1, abs=0.06)
 
@@ -99,15 +99,15 @@ def test_without_noise_it_is_the_clipped_mean(honaker: bool) -> None:
     rng = np.random.default_rng(0)
     before, rounds = models(rng, 1), [[cohort(rng, 4)] for _ in range(6)]
     silent = {"noise_multiplier": 0.0, "clip": 0.5, "cohort": 4.0}
-    mean = by_rule(PrivateAveraging(**silent), rounds, before)
-    tree = by_rule(TreeAggregation(**silent, honaker=honaker), rounds, before)
+    mean = by_rule(DpFedAvg(**silent), rounds, before)
+    tree = by_rule(DpFtrl(**silent, honaker=honaker), rounds, before)
     for one, other in zip(tree, mean, strict=True):
         np.testing.assert_allclose(flat(one), flat(other), rtol=1e-5, atol=1e-6)
 
 
 def test_momentum_by_hand() -> None:
     """Of the noise alone: v_2 = 0.5 r_1 + r_2, w_2 = eta (v_1 + v_2)."""
-    plain, moving = (noises(TreeAggregation(momentum=m, eta=eta), 3) for m, eta in ((0.0, 1.0), (0.5, 0.2)))
+    plain, moving = (noises(DpFtrl(momentum=m, eta=eta), 3) for m, eta in ((0.0, 1.0), (0.5, 0.2)))
     first, second, third = np.diff([np.zeros(SIZE), *plain], axis=0)
     velocity = [first, 0.5 * first + second, 0.25 * first + 0.5 * second + third]
     np.testing.assert_allclose(moving[2], 0.2 * sum(velocity), rtol=1e-3, atol=1e-4)
@@ -170,7 +170,7 @@ def test_two_models_with_and_without_a_client_are_as_far_apart_as_is_promised() 
     """Of all the noisy sums of nodes that are released, recovered from the models by hand."""
     rng = np.random.default_rng(3)
     before = models(rng, 1)
-    strategy = TreeAggregation(clip=0.5, cohort=1.0, noise_multiplier=0.0)
+    strategy = DpFtrl(clip=0.5, cohort=1.0, noise_multiplier=0.0)
     there = [cohort(rng, 3) for _ in range(8)]
     far = {name: value + 5.0 for name, value in before[0].items()}
     turns = (0, 3, 6)

@@ -17,17 +17,17 @@ from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_reco
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.observation.observed import params_of
-from strategies.dp_adaptive import AdaptiveClipping
-from strategies.dp_fedavg import PrivateAveraging
-from strategies.dp_ftrl import TreeAggregation
-from strategies.fedavg import FederatedAveraging
+from strategies.dp_adaptive import DpAdaptive
+from strategies.dp_fedavg import DpFedAvg
+from strategies.dp_ftrl import DpFtrl
+from strategies.fedavg import FedAvg
 from tests.cohorts import CLIENTS, by_messages, by_rule, cohort, drawn, flat, models, one_round, stacked
 from tests.tiny import tiny
 
 BOTH = [
-    PrivateAveraging(clip=0.5, cohort=4.0),
-    AdaptiveClipping(start=0.5, cohort=4.0),
-    TreeAggregation(clip=0.5, cohort=4.0),
+    DpFedAvg(clip=0.5, cohort=4.0),
+    DpAdaptive(start=0.5, cohort=4.0),
+    DpFtrl(clip=0.5, cohort=4.0),
 ]
 both = pytest.mark.parametrize("strategy", BOTH, ids=lambda strategy: type(strategy).__name__)
 
@@ -59,7 +59,7 @@ def naive(before: Any, there: Any, clip: float, weights: Any) -> Any:
 def test_the_clipped_sum_over_a_fixed_number(clip: float, cap: int | None) -> None:
     before, there = made()
     weights = [1.0 if cap is None else min(size / cap, 1.0) for size in there.sizes]
-    after = one_round(PrivateAveraging(clip=clip, noise_multiplier=0.0, cohort=7.0, cap=cap), there, before)
+    after = one_round(DpFedAvg(clip=clip, noise_multiplier=0.0, cohort=7.0, cap=cap), there, before)
     np.testing.assert_allclose(
         flat(after) - flat(before), naive(before, there, clip, weights) / 7, rtol=1e-4, atol=1e-6
     )
@@ -67,8 +67,8 @@ def test_the_clipped_sum_over_a_fixed_number(clip: float, cap: int | None) -> No
 
 def test_it_is_the_mean_where_nothing_is_clipped() -> None:
     before, there = made()
-    private = one_round(PrivateAveraging(clip=1e9, noise_multiplier=0.0, cohort=5.0), there, before)
-    mean = one_round(FederatedAveraging(weighting="uniform"), there, before)
+    private = one_round(DpFedAvg(clip=1e9, noise_multiplier=0.0, cohort=5.0), there, before)
+    mean = one_round(FedAvg(weighting="uniform"), there, before)
     np.testing.assert_allclose(flat(private), flat(mean), rtol=1e-5, atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_a_share_of_the_cohort_would_not_be_bounded() -> None:
     sizes = [10, 10, 10, 1000]
     longest = {name: value + 0.5 / math.sqrt(15) for name, value in before.items()}
     changed = replace(there, sent=[before, before, before, longest], sizes=sizes)
-    moved = flat(one_round(FederatedAveraging(), changed, before)) - flat(before)
+    moved = flat(one_round(FedAvg(), changed, before)) - flat(before)
     assert np.linalg.norm(moved) > 3 * 0.5 / 4
 
 
@@ -138,14 +138,14 @@ def test_noise_is_that_of_the_run_and_the_round(strategy: Any) -> None:
 def test_nobody_foresees_the_noise_of_an_app_of_ones_own() -> None:
     before, there = made(3)
     round = replace(stacked(1, [there], {name: value[None] for name, value in before.items()}), generators=None)
-    strategy = PrivateAveraging()
+    strategy = DpFedAvg()
     assert not torch.equal(strategy.rule({}, round)[0]["layer.bias"], strategy.rule({}, round)[0]["layer.bias"])
 
 
 # --- adaptive clipping ------------------------------------------------------------------------------------------------
 
 
-def clips(strategy: AdaptiveClipping, lengths: Any, rounds: int) -> list[float]:
+def clips(strategy: DpAdaptive, lengths: Any, rounds: int) -> list[float]:
     """The clipping norm after each round in which clients send updates of these lengths."""
     before, there = made(len(lengths))
     unit = flat(models(np.random.default_rng(1), 1)[0])
@@ -167,21 +167,21 @@ def clips(strategy: AdaptiveClipping, lengths: Any, rounds: int) -> list[float]:
 def test_the_clipping_norm_finds_the_median(start: float) -> None:
     """Flower's runs away from it: with the bit of the other sense, too small a norm shrinks."""
     lengths = [0.7, 0.9, 1.0, 1.1, 1.5]
-    found = clips(AdaptiveClipping(start=start, noise_multiplier=0.0, cohort=5.0), lengths, 80)
+    found = clips(DpAdaptive(start=start, noise_multiplier=0.0, cohort=5.0), lengths, 80)
     assert found[-1] == pytest.approx(1.0, rel=0.2)
     assert (found[0] > start) == (start < 1)
 
 
 @pytest.mark.parametrize("quantile", [0.2, 0.8])
 def test_the_clipping_norm_finds_other_quantiles(quantile: float) -> None:
-    strategy = AdaptiveClipping(start=1.0, quantile=quantile, noise_multiplier=0.0, cohort=9.0)
+    strategy = DpAdaptive(start=1.0, quantile=quantile, noise_multiplier=0.0, cohort=9.0)
     found = clips(strategy, np.linspace(1, 9, 9), 100)
     assert found[-1] == pytest.approx(np.quantile(np.arange(1, 10), quantile, method="inverted_cdf"), rel=0.2)
 
 
 def test_one_step_of_the_clipping_norm_by_hand() -> None:
     """Three of five are at most S = 1, one exactly: exp(-0.2 (0.6 - 0.5))."""
-    strategy = AdaptiveClipping(start=1.0, noise_multiplier=0.0, cohort=5.0)
+    strategy = DpAdaptive(start=1.0, noise_multiplier=0.0, cohort=5.0)
     assert clips(strategy, [0.5, 0.9, 0.999999, 2.0, 3.0], 1) == [pytest.approx(math.exp(-0.02))]
 
 
@@ -189,8 +189,8 @@ def test_updates_are_clipped_and_noised_at_the_norm_before_it_moves() -> None:
     """Flower's noise has the norm of the next round, less than the clip where that shrinks."""
     before, there = made(5)
     small = there.sending([{name: value + 1e-3 for name, value in before.items()}] * 5)
-    strategy = AdaptiveClipping(start=2.0, rate=3.0, bit_noise=1.0, cohort=5.0)
-    fixed = PrivateAveraging(clip=2.0, noise_multiplier=strategy.update_noise, cohort=5.0)
+    strategy = DpAdaptive(start=2.0, rate=3.0, bit_noise=1.0, cohort=5.0)
+    fixed = DpFedAvg(clip=2.0, noise_multiplier=strategy.update_noise, cohort=5.0)
     state = strategy.state({name: value[None] for name, value in before.items()}, 9)
     round = stacked(1, [small], {name: value[None] for name, value in before.items()})
     after, later = strategy.rule(state, round)
@@ -206,7 +206,7 @@ def test_updates_are_clipped_and_noised_at_the_norm_before_it_moves() -> None:
     ("z", "bits", "cohort_size"), [(1.0, 0.6, 10.0), (1.0, None, 10.0), (1.0, None, 200.0), (4.0, None, 5.0)]
 )
 def test_noise_is_split_between_updates_and_bits(z: float, bits: float | None, cohort_size: float) -> None:
-    strategy = AdaptiveClipping(noise_multiplier=z, bit_noise=bits, cohort=cohort_size)
+    strategy = DpAdaptive(noise_multiplier=z, bit_noise=bits, cohort=cohort_size)
     together = strategy.update_noise**-2 + (2 * strategy.noise_of_bits) ** -2
     assert together == pytest.approx(z**-2)
     assert strategy.update_noise > z
@@ -215,15 +215,15 @@ def test_noise_is_split_between_updates_and_bits(z: float, bits: float | None, c
 def test_bits_that_need_all_the_noise_are_refused() -> None:
     """Flower's default of cohort / 20 refuses z = 1 for cohorts of up to 10; left out, it is raised instead."""
     with pytest.raises(ValueError, match=r"bit_noise 0.5 leaves nothing.*raise bit_noise above 0.5"):
-        AdaptiveClipping(noise_multiplier=1.0, bit_noise=0.5)
-    assert AdaptiveClipping(noise_multiplier=1.0, cohort=4.0).noise_of_bits == 2.0
-    assert AdaptiveClipping(noise_multiplier=1.0, cohort=200.0).noise_of_bits == 10.0
+        DpAdaptive(noise_multiplier=1.0, bit_noise=0.5)
+    assert DpAdaptive(noise_multiplier=1.0, cohort=4.0).noise_of_bits == 2.0
+    assert DpAdaptive(noise_multiplier=1.0, cohort=200.0).noise_of_bits == 10.0
 
 
 def test_bits_have_noise() -> None:
     lengths = [0.5] * 4
-    noisy = clips(AdaptiveClipping(start=1.0, cohort=4.0), lengths, 1)[0]
-    assert noisy != pytest.approx(clips(AdaptiveClipping(start=1.0, noise_multiplier=0.0, cohort=4.0), lengths, 1)[0])
+    noisy = clips(DpAdaptive(start=1.0, cohort=4.0), lengths, 1)[0]
+    assert noisy != pytest.approx(clips(DpAdaptive(start=1.0, noise_multiplier=0.0, cohort=4.0), lengths, 1)[0])
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from strategies.bulyan import Bulyan
 from strategies.centred_clipping import CentredClipping
-from strategies.fedavg import FederatedAveraging
+from strategies.fedavg import FedAvg
 from strategies.geometric_median import GeometricMedian
 from strategies.multikrum import MultiKrum
 from strategies.norm_clipping import NormClipping
@@ -145,7 +145,7 @@ def test_centred_clipping_follows_the_published_recursion(iterations: int) -> No
 
 def test_a_wide_ball_clips_nothing() -> None:
     sent, before = np.random.default_rng(3).normal(size=(5, 8)), np.ones(8)
-    mean = aggregate(FederatedAveraging(weighting="uniform"), sent, before=before)
+    mean = aggregate(FedAvg(weighting="uniform"), sent, before=before)
     strategy = CentredClipping(radius=1e9)
     state = strategy.state({"w": torch.ones((1, 8))}, 5)
     wide = strategy.rule(state, one_round(sent, before=before))[0]["w"][0].numpy()

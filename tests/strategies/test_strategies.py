@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies._rule import Round
-from strategies.fedavg import FederatedAveraging
-from strategies.fedavgm import FederatedMomentum
-from strategies.fedprox import FederatedProximal
+from strategies.fedavg import FedAvg
+from strategies.fedavgm import FedAvgM
+from strategies.fedprox import FedProx
 from strategies.krum import Krum
 from strategies.multikrum import MultiKrum
 from strategies.trimmed_mean import TrimmedMean
@@ -183,7 +183,7 @@ def test_krum_weights_nobody_by_size() -> None:
 def test_fedavgm_follows_the_published_recursion() -> None:
     """Three rounds of v = beta v + d, w = w + eta v in float64; a damped velocity would be another one."""
     rng = np.random.default_rng(3)
-    strategy = FederatedMomentum(momentum=0.8, eta=0.5)
+    strategy = FedAvgM(momentum=0.8, eta=0.5)
     w, v, damped = rng.normal(size=4), np.zeros(4), np.zeros(4)
     model = torch.tensor(w, dtype=torch.float32)
     state = strategy.state({"w": model[None]}, 2)
@@ -202,7 +202,7 @@ def test_fedavgm_follows_the_published_recursion() -> None:
 
 def test_without_momentum_or_pull_they_are_fedavg_to_the_last_bit() -> None:
     sent = np.random.default_rng(4).normal(size=(3, 50))
-    mean = aggregate(FederatedAveraging(), sent, sizes=[3, 7, 11])
-    assert np.array_equal(aggregate(FederatedMomentum(momentum=0.0), sent, sizes=[3, 7, 11]), mean)
-    assert np.array_equal(aggregate(FederatedProximal(mu=0.0), sent, sizes=[3, 7, 11]), mean)
-    assert np.array_equal(aggregate(FederatedProximal(mu=5.0), sent, sizes=[3, 7, 11]), mean)
+    mean = aggregate(FedAvg(), sent, sizes=[3, 7, 11])
+    assert np.array_equal(aggregate(FedAvgM(momentum=0.0), sent, sizes=[3, 7, 11]), mean)
+    assert np.array_equal(aggregate(FedProx(mu=0.0), sent, sizes=[3, 7, 11]), mean)
+    assert np.array_equal(aggregate(FedProx(mu=5.0), sent, sizes=[3, 7, 11]), mean)

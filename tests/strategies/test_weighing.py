@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from strategies.fedavg import FederatedAveraging
+from strategies.fedavg import FedAvg
 from strategies.foolsgold import FoolsGold
-from strategies.rotate import Rotation
+from strategies.rotate import Rotate
 from strategies.typicality import Typicality
 from tests.strategies.test_strategies import aggregate, one_round
 
@@ -80,7 +80,7 @@ def test_hands_of_one_attacker_lose_their_weight() -> None:
     moves = np.concatenate([np.eye(20)[:5] * 3, np.tile(attack, (4, 1))]).astype(np.float32)
     after = follow(FoolsGold(), [(moves, list(range(9)))])[0]
     np.testing.assert_allclose(after, moves[:5].mean(0), atol=1e-5)
-    assert not np.allclose(aggregate(FederatedAveraging(), moves), moves[:5].mean(0), atol=0.1)
+    assert not np.allclose(aggregate(FedAvg(), moves), moves[:5].mean(0), atol=0.1)
 
 
 def test_histories_are_what_is_compared_not_single_updates() -> None:
@@ -136,7 +136,7 @@ def test_typicality_is_its_definition(beta: float) -> None:
 
 def test_a_beta_of_0_is_fedavg_to_the_last_bit() -> None:
     sent, sizes = np.random.default_rng(4).normal(size=(5, 40)), [3, 1, 4, 1, 5]
-    mean = aggregate(FederatedAveraging(), sent, sizes=sizes)
+    mean = aggregate(FedAvg(), sent, sizes=sizes)
     assert np.array_equal(aggregate(Typicality(beta=0.0), sent, sizes=sizes), mean)
 
 
@@ -177,7 +177,7 @@ def test_who_counted_rests(rest: int) -> None:
     last: dict[int, int] = {}
     w, turns = np.zeros(4), []
     rounds = [(rng.normal(size=(4, 4)).astype(np.float32), sorted(rng.permutation(9)[:4].tolist())) for _ in range(12)]
-    for number, ((moves, who), after) in enumerate(zip(rounds, follow(Rotation(rest=rest), rounds), strict=True), 1):
+    for number, ((moves, who), after) in enumerate(zip(rounds, follow(Rotate(rest=rest), rounds), strict=True), 1):
         counted = [k for k, client in enumerate(who) if client not in last or number - last[client] > rest]
         last |= {who[k]: number for k in counted}
         w = w + moves[counted].mean(0) if counted else w
@@ -188,13 +188,13 @@ def test_who_counted_rests(rest: int) -> None:
 
 def test_where_all_rest_the_model_is_kept() -> None:
     moves = np.ones((3, 2), dtype=np.float32)
-    after = follow(Rotation(rest=2), [(moves, [0, 1, 2])] * 7)
+    after = follow(Rotate(rest=2), [(moves, [0, 1, 2])] * 7)
     assert [model[0] for model in after] == [1, 1, 1, 2, 2, 2, 3]
 
 
 def test_no_rest_is_fedavg_to_the_last_bit() -> None:
     rng = np.random.default_rng(6)
-    strategy, plain = Rotation(rest=0), FederatedAveraging()
+    strategy, plain = Rotate(rest=0), FedAvg()
     state = strategy.state({"w": torch.zeros((1, 30))}, 5)
     for number in range(1, 4):
         round = one_round(rng.normal(size=(5, 30)), sizes=[3, 1, 4, 1, 5], number=number)

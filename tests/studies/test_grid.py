@@ -12,7 +12,7 @@ from fedmem.contracts.families import kind_of
 from fedmem.errors import ScenarioError
 from fedmem.execution.many_scenarios import data_of
 from fedmem.studies.grid import cross, label_of, parse_seeds, parse_vary, settings_of
-from strategies.fedavg import FederatedAveraging
+from strategies.fedavg import FedAvg
 from tests.tiny import tiny
 
 
@@ -23,7 +23,7 @@ class Picky:
     client: ClassVar[str] = "tests.toys:Deaf"
 
     def make(self, cohort_size: int) -> Any:
-        return FederatedAveraging().make(cohort_size)
+        return FedAvg().make(cohort_size)
 
 
 def said(error: pytest.ExceptionInfo[ScenarioError]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from fedmem.clients.dp_sgd import PrivateSgd
+from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
@@ -134,7 +134,7 @@ def test_both_executors_train_on_passages_alike_and_as_by_hand(model: nn.Module,
 def test_each_passage_is_clipped_by_itself(model: nn.Module, executor: type[Executor]) -> None:
     """One step of a private client without noise is the sum of the clipped gradients of whole passages."""
     clip, store, before = 0.5, passages(6), params_of(model)
-    client = PrivateSgd(lr=1.0, batch_size=6, steps=1, clip=clip, noise_multiplier=0.0)
+    client = DpSgd(lr=1.0, batch_size=6, steps=1, clip=clip, noise_multiplier=0.0)
     task = Task(
         run=0,
         round=1,
