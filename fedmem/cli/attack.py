@@ -1,283 +1,62 @@
-"""What `fedmem attack` is given, as text and files, made into one call of `fedmem.attack`."""
+"""The command `attack`: one saved update, attacked from files."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import math
-import zipfile
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-import numpy as np
+import typer
 
-from fedmem.apps import attack as attacking
-from fedmem.apps.attack import Attacked, Images, Known
-from fedmem.contracts.attack import ReconstructionAttack
-from fedmem.contracts.model import TableModel
-from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
-from fedmem.guards.guarding import NOT_OURS, cause_of
-from fedmem.processes import cores, lend
-from fedmem.reporting.drawing import Picture, sheet
-from fedmem.results.folder import check_place, writing
-from fedmem.results.provenance import versions
-from fedmem.scenario import catalogue
-from fedmem.scenario.overrides import Origin, override
-
-if TYPE_CHECKING:
-    from torch import nn
+from fedmem.cli.app import Debug, app
+from fedmem.cli.errors import reporting
+from fedmem.cli.options import options
 
 
-def attack_files(
-    before: Path,
-    after: Path,
-    *,
-    model: str,
-    attack: str,
-    overrides: Sequence[str],
-    given: Mapping[str, Any],
-    gradient: bool,
-    truth: Path | None,
-    gallery: Path | None,
-    seed: int,
-    out: Path,
-    force: bool,
-) -> str:
-    """Attack two files, write what came of it to `out`, and tell it in a few lines."""
-    import torch
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions:
+    """What `fedmem attack` takes."""
 
-    check_place(out, force=force)
-    if not 0 <= seed < 2**63:
-        raise ComponentError("--seed", f"should be from 0 to 2^63 - 1, got {seed}")
-    known = _known(given)
-    tree: dict[str, Any] = {"model": {"kind": model}, "attack": {"kind": attack}}
-    problems = override(tree, overrides, Origin("the command", {}))
-    if problems:
-        raise ScenarioError(problems)
-    odd = sorted(set(tree) - {"model", "attack"})
-    if odd:
-        raise ScenarioError([Problem(path=odd[0], message="--set changes fields of model and attack alone")])
-    for name in ("model", "attack"):
-        if not isinstance(tree[name], dict):
-            problem = f"should be a mapping of a kind and its fields, got {tree[name]!r}; change one field of it"
-            raise ScenarioError([Problem(path=name, message=problem, source=f"--set {name}=")])
-    built = _attack(tree["attack"])
-    with lend(max(1, cores() // torch.get_num_threads())):
-        done = attacking.attack(
-            before,
-            after,
-            model=_model(tree["model"], known),
-            attack=built,
-            known=known,
-            gradient=gradient,
-            truth=_inputs(truth),
-            gallery=_inputs(gallery),
-            seed=seed,
-        )
-    settings = {
-        "versions": versions(),
-        "attack": catalogue.dump(built),
-        "model": tree["model"],
-        "known": dataclasses.asdict(known),
-        "gradient": gradient,
-        **{name: _file(file) for name, file in (("truth", truth), ("others", gallery)) if file is not None},
-    }
-    write(done, out, settings, force=force)
-    return told(done, out)
+    before: Annotated[Path, typer.Argument(help="parameters before: .safetensors, .npz, or a state dict in .pt")]
+    after: Annotated[Path, typer.Argument(help="parameters after, or the gradient (--gradient)")]
+    model: Annotated[str, typer.Option(help="kind of model, or module:Class of a torch module of yours")]
+    shape: Annotated[str, typer.Option(help="of one input, such as 1,28,28")]
+    classes: Annotated[int, typer.Option(help="number of classes", min=1, max=10**6)]
+    images: Annotated[int, typer.Option(help="how many examples shaped the update", min=1, max=10**6)]
+    lr: Annotated[float, typer.Option(help="learning rate of the client")]
+    steps: Annotated[int, typer.Option(help="local steps of the client", min=1, max=10**6)] = 1
+    batch_size: Annotated[int | None, typer.Option(help="rows in a step; left out: all", show_default=False)] = None
+    attack: Annotated[str, typer.Option(help="kind of attack")] = "inverting_gradients"
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="a field of model or attack, e.g. attack.steps=2000"),
+    ] = None
+    labels: Annotated[str | None, typer.Option(help="of the examples, such as 3,5", show_default=False)] = None
+    in_order: Annotated[bool, typer.Option("--in-order", help="the labels are in the order of training")] = False
+    clients: Annotated[int, typer.Option(help="of how many clients the update is the mean", min=1, max=10**9)] = 1
+    mode: Annotated[str, typer.Option(help="of the model while the client trained: train or eval")] = "train"
+    mean: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None
+    std: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None
+    gradient: Annotated[bool, typer.Option("--gradient", help="AFTER holds a gradient of the mean loss")] = False
+    truth: Annotated[
+        Path | None,
+        typer.Option(help=".npz with the true inputs, its only array or `inputs`, to score", show_default=False),
+    ] = None
+    gallery: Annotated[
+        Path | None,
+        typer.Option(help=".npz with inputs that were not trained on, drawn like the true ones", show_default=False),
+    ] = None
+    seed: Annotated[int, typer.Option(help="of the attack's starts")] = 0
+    out: Annotated[Path, typer.Option(help="folder for what was rebuilt")] = Path("attack")
+    force: Annotated[bool, typer.Option("--force", help="replace the folder if it exists")] = False
+    debug: Debug = False
 
 
-def _known(given: Mapping[str, Any]) -> Known:
-    """From text to numbers."""
-    return Known(
-        input_shape=tuple(_whole("--shape", given["shape"])),
-        num_classes=given["classes"],
-        num_images=given["images"],
-        lr=given["lr"],
-        steps=given["steps"],
-        batch_size=given["batch_size"],
-        labels=None if given["labels"] is None else tuple(_whole("--labels", given["labels"])),
-        in_order=given["in_order"],
-        clients=given["clients"],
-        mode=_mode(given["mode"]),
-        mean=_numbers("--mean", given["mean"]),
-        std=_numbers("--std", given["std"]),
-    )
+@app.command("attack")
+@options(AttackOptions)
+def attack_saved(given: AttackOptions) -> None:
+    """Attack one saved update: what does the difference between two models give away?"""
+    with reporting():
+        from fedmem.cli.attack_files import attack_files
 
-
-def _mode(text: str) -> Any:
-    if text not in ("train", "eval"):
-        raise ComponentError("--mode", f"should be train or eval, got {text!r}")
-    return text
-
-
-def _whole(option: str, text: str) -> list[int]:
-    try:
-        found = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ComponentError(option, f"should be whole numbers with commas between, got {text!r}") from error
-    if option == "--shape" and min(found) < 1:
-        raise ComponentError(option, f"sizes should be at least 1, got {text!r}")
-    if math.prod(max(1, abs(number)) for number in found if option == "--shape" or abs(number) > _MOST) > _MOST:
-        raise ComponentError(option, f"should stay below {_MOST}, in all where it is a shape, got {text!r}")
-    return found
-
-
-_MOST = 10**7
-"""Values of one input, and the largest label, beyond what any model takes."""
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
-    try:
-        return () if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ComponentError(option, f"should be numbers with commas between, got {text!r}") from error
-
-
-def _attack(tree: Mapping[str, Any]) -> ReconstructionAttack:
-    """The attack that `--attack` and `--set attack.…` describe."""
-    try:
-        found: ReconstructionAttack = catalogue.build("attack", tree, protocols=(ReconstructionAttack,))
-    except ScenarioError as error:
-        raise _under("attack", error) from error
-    return found
-
-
-def _under(path: str, error: ScenarioError) -> ScenarioError:
-    return ScenarioError([dataclasses.replace(p, path=f"{path}.{p.path}" if p.path else path) for p in error.problems])
-
-
-def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
-    """One of our models, or a torch module of the user's, made with the fields of `--set model.…`."""
-    from torch import nn
-
-    kind = str(tree.get("kind"))
-    if ":" in kind:
-        cls = catalogue.imported(kind)
-        if issubclass(cls, nn.Module):
-            fields = {key: value for key, value in tree.items() if key != "kind"}
-            try:
-                return cls(**fields)
-            except NOT_OURS:
-                raise
-            except BaseException as error:
-                # Somebody else's class can fail in any way; whatever it is, it is what the user has to mend.
-                raise ComponentError(
-                    "model", f"{kind} cannot be made with {fields or 'no arguments'}: {cause_of(error)}; "
-                    "give its arguments as --set model.NAME=VALUE"
-                ) from error  # fmt: skip
-    try:
-        maker = catalogue.build("model", tree)
-    except ScenarioError as error:
-        raise _under("model", error) from error
-    if isinstance(maker, TableModel) and not hasattr(maker, "build"):
-        raise ComponentError("model", f"{kind} needs to know the columns of a table; attack it inside a scenario")
-    built: nn.Module = maker.build(known.input_shape, known.num_classes)
-    return built
-
-
-def _file(file: Path) -> dict[str, str]:
-    """Which file it was, wherever it lay."""
-    return {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-
-
-def _inputs(file: Path | None) -> Images | None:
-    """The array `inputs`, or the only one, of an .npz."""
-    if file is None:
-        return None
-    try:
-        with file.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                raise FolderError(f"{file}: is one array; save it as an .npz with np.savez(file, inputs=…)")
-            names = loaded.files
-            if "inputs" not in names and len(names) != 1:
-                raise FolderError(f"{file}: has no array `inputs`, but {', '.join(names) or 'nothing'}")
-            return np.asarray(loaded["inputs" if "inputs" in names else names[0]], dtype=np.float32)
-    except FileNotFoundError as error:
-        raise FolderError(f"{file}: there is no such file") from error
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise FolderError(f"{file}: is no .npz of numbers ({error}); save it with np.savez(file, inputs=…)") from error
-
-
-MOST = 16
-"""Images on a sheet: the first ones, not the best ones."""
-
-
-def write(done: Attacked, folder: Path, settings: Mapping[str, Any], *, force: bool = False) -> Path:
-    """`reconstruction.npz`, `attack.json` and `sheet.png` in a new folder, whole or not at all.
-
-    `settings` are all that was given, so that the attack can be made again from `attack.json` and its files.
-    """
-    with writing(folder, force=force) as place:
-        with (place / "reconstruction.npz").open("wb") as file:
-            np.savez(file, inputs=done.found.inputs, labels=done.found.labels)
-        (place / "attack.json").write_text(
-            json.dumps({**settings, **_facts(done)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        subtitle = f"granted: {done.knows}; clients: {done.clients}; matching distance {done.found.distance:.3g}"
-        picture = sheet("What the update gave away", {"": _pictures(done)[:MOST]}, subtitle)
-        (place / "sheet.png").write_bytes(picture)
-    return folder
-
-
-def _facts(done: Attacked) -> dict[str, Any]:
-    """All but images; what is no number is left out, since JSON has no word for it."""
-    scores = [{name: getattr(one, name) for name in ("identified", "margin", "psnr", "place")} for one in done.scores]
-    return {
-        "knows": done.knows,
-        "clients": done.clients,
-        "distance": done.found.distance if np.isfinite(done.found.distance) else None,
-        "labels": done.found.labels.tolist(),
-        "gallery": done.gallery_size,
-        "scores": [{name: value for name, value in one.items() if np.isfinite(value)} for one in scores],
-        **done.origin,
-    }
-
-
-def _pictures(done: Attacked) -> list[Picture]:
-    """With the truth beside what was rebuilt, where there is one."""
-    found, truth = done.found, done.truth
-    if truth is None:
-        grey = np.full(found.inputs.shape[1:], 0.5, dtype=np.float32)
-        return [
-            Picture(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="")
-            for image, label in zip(found.inputs, found.labels.tolist(), strict=True)
-        ]
-    return [
-        Picture(
-            original=truth[j],
-            reconstruction=found.inputs[one.place],
-            prior=one.prior,
-            label=f"{j}",
-            caption=f"{one.psnr:.1f} dB ({one.margin:+.1f})",
-        )
-        for j, one in enumerate(done.scores)
-    ]
-
-
-def told(done: Attacked, out: Path) -> str:
-    """What was granted, what was found, and how to read it, in a few lines."""
-    found = done.found
-    lines = [
-        f"granted to the adversary: {done.knows}, clients={done.clients}",
-        f"{len(found.inputs)} rebuilt, labels {', '.join(map(str, found.labels.tolist()))}; "
-        f"matching distance {found.distance:.3g}",
-    ]
-    if done.scores:
-        identified = [one.identified for one in done.scores if one.identified == one.identified]
-        better = sum(one.margin > 0 for one in done.scores)
-        if identified:
-            lines.append(
-                f"identified {int(sum(identified))} of {len(identified)} among {done.gallery_size} others "
-                f"(by chance about {len(identified) / (done.gallery_size + 1):.2g})"
-            )
-        lines.append(f"nearer than the best prior: {better} of {len(done.scores)}")
-        margins, levels = ([getattr(one, name) for one in done.scores] for name in ("margin", "psnr"))
-        if not identified:
-            lines.append("identified: not known without --gallery, inputs like the true ones that were not trained on")
-        lines.append(f"margin over it {np.median(margins):+.1f} dB, PSNR {np.median(levels):.1f} dB (medians)")
-    else:
-        lines.append("not scored: give --truth, and --gallery, to know what this is worth")
-    return "\n".join([*lines, f"Files: {out}"])
+        typer.echo(attack_files(given))

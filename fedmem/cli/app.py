@@ -1,0 +1,86 @@
+"""The group of commands, and what their arguments have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+import typer.core
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; what is wrong with their arguments is said in a few lines."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click."""
+        with _brief():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See click."""
+        with _brief():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _brief() -> Iterator[None]:
+    """Messages about arguments repeat them, however long they are: the middle of long ones is left out."""
+    try:
+        yield
+    except click.UsageError as error:
+        text = error.format_message()
+        if len(text) <= 600:
+            raise
+        raise click.UsageError(f"{text[:400]} … {text[-100:]}", error.ctx) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="What do federated models memorise, where and when? From a scenario file to measured memorisation, exposure, "
+    "membership and leakage, of local and global models.",
+    epilog="Exit codes: 0 done, 1 a run failed or raised an alarm, 2 the scenario or the command is wrong.",
+    no_args_is_help=True,
+    suggest_commands=False,  # click does so itself
+    pretty_exceptions_enable=False,
+)
+
+
+def complete(what: str) -> Callable[[typer.Context, str], list[Any]]:
+    """What a shell offers for an argument; loaded only when it asks."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[Any]:
+        from fedmem.cli import completion
+
+        if what == "kinds":
+            return completion.kinds(ctx.params.get("family"), incomplete)
+        found: list[Any] = getattr(completion, what)(incomplete)
+        return found
+
+    return complete
+
+
+File = Annotated[Path, typer.Argument(help="scenario file", show_default=False, autocompletion=complete("scenarios"))]
+Folder = Annotated[
+    Path, typer.Argument(help="folder of a finished run", show_default=False, autocompletion=complete("runs"))
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="change one value, e.g. client.lr=0.05; may be given again"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")]
+Jobs = Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)]
+
+debugging: list[bool] = []
+"""Whether errors are shown with their traceback; one entry where they are."""
+
+
+def _debug(wanted: bool) -> bool:
+    debugging[:] = [True] * wanted
+    return wanted
+
+
+Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="show the traceback of an error as well")]

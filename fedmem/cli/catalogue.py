@@ -1,0 +1,137 @@
+"""Commands about scenarios and their parts: `check`, `fetch`, `list`, `show` and `schema`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmem.cli.app import Debug, Overrides, app, complete
+from fedmem.cli.errors import reporting
+from fedmem.cli.terminal import width
+
+
+@app.command()
+def check(
+    files: Annotated[
+        list[Path], typer.Argument(help="scenario files", show_default=False, autocompletion=complete("scenarios"))
+    ],
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Say everything that is wrong with scenarios, or what they will do and where every row of the data goes."""
+    codes = [0]
+    for file in files:
+        try:
+            with reporting():
+                from fedmem.cli.plan_text import check_file, told
+
+                checked = check_file(file, overrides or ())
+                with reporting(checked.scenario):
+                    said = told(checked, width())
+                typer.echo(f"{file}  ok\n{said}")
+        except typer.Exit as error:
+            codes.append(error.exit_code)
+    raise typer.Exit(max(codes))
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="a data set; left out: list them", show_default=False, autocompletion=complete("published")
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="fetch again although it is there")] = False,
+) -> None:
+    """Fetch a published data set into the cache folder, or list what can be fetched and what is there."""
+    with reporting():
+        from fedmem.datasets import _published
+        from fedmem.federation import fetch
+
+        if name is not None:
+            folder = fetch.fetch(name, force=force, tell=lambda line: typer.echo(line, err=True))
+            typer.echo(str(folder))
+            return
+        for item in fetch.published().values():
+            typer.echo(f"{item.name:14}  {_published.state(item):8}  {item.licence}")
+        typer.echo(f"Cache folder (FEDMEM_CACHE): {_published.cache_folder()}")
+
+
+@app.command("list")
+def list_kinds(
+    family: Annotated[
+        str | None, typer.Argument(help="only this family", show_default=False, autocompletion=complete("families"))
+    ] = None,
+) -> None:
+    """List the components that a scenario can be made of."""
+    with reporting():
+        from fedmem.contracts.families import FAMILIES
+        from fedmem.scenario.catalogue import kinds
+        from fedmem.scenario.describe import summary
+
+        for name in FAMILIES if family is None else (family,):
+            known = kinds(name)
+            if family is None:
+                typer.echo(name)
+            longest = max(map(len, known), default=0)
+            for kind in known:
+                line = f"{'' if family else '  '}{kind:{longest}}  {summary(name, kind)}"
+                typer.echo(line if len(line) <= width() or not sys.stdout.isatty() else f"{line[: width() - 1]}…")
+
+
+@app.command()
+def show(
+    family: Annotated[
+        str, typer.Argument(help="such as partition", show_default=False, autocompletion=complete("families"))
+    ],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="such as dirichlet, or package.module:Class", show_default=False, autocompletion=complete("kinds")
+        ),
+    ],
+) -> None:
+    """Explain one component: what it is, its fields, and YAML that builds it."""
+    with reporting():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        from fedmem.scenario.catalogue import load
+        from fedmem.scenario.describe import field_facts, place_of, text_of, wrapped
+        from fedmem.scenario.yaml_source import write_short
+
+        facts, columns = field_facts(family, kind), width()
+        typer.echo(wrapped(text_of(load(family, kind)), columns) + "\n")
+        if facts:
+            table = Table("field", "type", "default", "allowed", box=None, pad_edge=False)
+            for fact in facts:
+                cells = (fact.name, fact.type, fact.default or "(must be given)", fact.allowed)
+                table.add_row(*(Text(cell) for cell in cells))
+            Console(width=columns).print(table)
+        typer.echo("\n" + write_short(place_of(family, kind), columns), nl=False)
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option(help="write it to this file", show_default=False)] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="of sweep files instead")] = False,
+) -> None:
+    """Print the JSON Schema of scenarios, from which editors complete, explain and check."""
+    with reporting():
+        if sweep:
+            from fedmem.studies.sweep_file import text_of_schema as text_of_sweeps
+
+            if out is None:
+                typer.echo(text_of_sweeps(), nl=False)
+            else:
+                out.write_text(text_of_sweeps(), encoding="utf-8")
+                typer.echo(str(out))
+            return
+        from fedmem.scenario.json_schema import text_of_schema, write_schema
+
+        typer.echo(text_of_schema() if out is None else write_schema(out), nl=out is not None)

@@ -1,0 +1,119 @@
+"""Commands about single runs: `run`, `measure`, `report` and `runs`."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmem.cli.app import Debug, File, Folder, Overrides, app
+from fedmem.cli.errors import command_line, reporting
+from fedmem.cli.options import options
+from fedmem.cli.terminal import show_results, wrapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What `fedmem run` takes."""
+
+    file: File
+    overrides: Overrides = None
+    seed: Annotated[int | None, typer.Option(help="the same as --set seed=…")] = None
+    runs: Annotated[int | None, typer.Option(help="the same as --set runs=…")] = None
+    engine: Annotated[str | None, typer.Option(help="the same as --set speed.engine=…")] = None
+    out: Annotated[Path, typer.Option(help="where the folder of the run goes, as NAME/ID")] = Path("runs")
+    force: Annotated[bool, typer.Option("--force", help="run again although the folder exists")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")] = False
+    debug: Debug = False
+
+
+@app.command()
+@options(RunOptions)
+def run(given: RunOptions) -> None:
+    """Run a scenario, measure it, draw its figures and print its table."""
+    short = [
+        f"{key}={value}"
+        for key, value in (("seed", given.seed), ("runs", given.runs), ("speed.engine", given.engine))
+        if value is not None
+    ]
+    with reporting():
+        from fedmem.cli.progress import Progress
+        from fedmem.execution.run import folder_of
+        from fedmem.execution.run import run as run_scenario
+        from fedmem.execution.shard_store import kept_runs
+        from fedmem.results.folder import finished
+        from fedmem.scenario.loading import load_scenario
+
+        scenario = load_scenario(given.file, [*(given.overrides or ()), *short])
+        folder = folder_of(scenario, given.out)
+        before = finished(folder)
+        try:
+            with reporting(scenario), Progress(quiet=given.quiet) as progress:
+                run_scenario(scenario, out=given.out, force=given.force, progress=progress)
+            if not given.force and before is not None:
+                typer.echo(
+                    "this scenario has been run already; these are its results, --force runs it again",
+                    err=True,
+                )
+            show_results(folder, quiet=given.quiet)
+        except typer.Exit as error:
+            kept = kept_runs(folder)
+            if error.exit_code == 1 and kept and finished(folder) is None:
+                told = f"kept {kept} of {scenario.runs} runs; the same command continues"
+                typer.echo(f"{told}: {command_line(force=False)}", err=True)
+            raise
+        except KeyboardInterrupt:
+            kept = kept_runs(folder)
+            if kept and finished(folder) is None:
+                told = f"interrupted; kept {kept} of {scenario.runs} runs. The same command continues"
+                typer.echo(f"{told}: {command_line(force=False)}", err=True)
+                raise typer.Exit(1) from None
+            if finished(folder) in (None, before if given.force else None):
+                raise
+            again = shlex.join(["fedmem", "report", str(folder)])
+            typer.echo(f"interrupted, but the run is finished; draw its figures and table with: {again}", err=True)
+            raise typer.Exit(1) from None
+
+
+@app.command()
+def measure(folder: Folder, debug: Debug = False) -> None:
+    """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
+    with reporting():
+        from fedmem.execution.run import measure as measure_again
+
+        show_results(measure_again(folder), quiet=False)
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Draw the figures of a finished run and print its table."""
+    with reporting():
+        show_results(folder, quiet=False)
+
+
+@app.command("runs")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="where to look", show_default=True)] = Path("runs"),
+) -> None:
+    """List finished runs: when, how long, what sets each apart from others of its name, and headline numbers."""
+    with reporting():
+        from fedmem.errors import RunError
+        from fedmem.reporting.run_list import finished_runs
+
+        damaged: list[RunError] = []
+        found = finished_runs(folder, damaged.append)
+        if not found and not damaged:
+            typer.echo(f"no finished run in {folder}", err=True)
+        for one in found:
+            when, seconds = one.finished.strftime("%Y-%m-%d %H:%M"), f"{one.seconds:.0f} s"
+            place = one.run.path.relative_to(Path.cwd()) if one.run.path.is_relative_to(Path.cwd()) else one.run.path
+            typer.echo(f"{place}  {when}  {seconds}")
+            for text in filter(None, (one.label, *one.numbers)):
+                typer.echo(wrapped(text, "  "))
+        for error in damaged:
+            typer.echo(f"error: {error}", err=True)
+        if damaged:
+            raise typer.Exit(1)

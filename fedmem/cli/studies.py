@@ -1,0 +1,116 @@
+"""Commands about many runs: `compare` and `sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmem.cli.app import Debug, File, Overrides, app
+from fedmem.cli.errors import command_line, print_errors, reporting
+from fedmem.cli.options import options
+from fedmem.cli.terminal import console
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """What `fedmem compare` takes."""
+
+    file: File
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            "--vary", metavar="PATH=A,B,…", help="what varies, e.g. strategy.kind=fedavg,krum; may be repeated"
+        ),
+    ]
+    seeds: Annotated[str, typer.Option(help="a range such as 0:10, or single seeds such as 1,2,5")] = "0:5"
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference", metavar="PATH=A", help="what others are compared with; by default what comes first"
+        ),
+    ] = None
+    measures: Annotated[
+        list[str] | None,
+        typer.Option("--measure", metavar="NAME", help="table only these, e.g. exposure; fewer are told apart sooner"),
+    ] = None
+    overrides: Overrides = None
+    jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None
+    out: Annotated[Path, typer.Option(help="where runs and the comparison go, in NAME/")] = Path("runs")
+    force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")] = False
+    debug: Debug = False
+
+
+@app.command()
+@options(CompareOptions)
+def compare(given: CompareOptions) -> None:
+    """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice."""
+    with reporting():
+        from fedmem.cli.progress import Tallying
+        from fedmem.studies.compare import compare as compare_settings
+
+        with _continuing(), Tallying(quiet=given.quiet) as tally:
+            done = compare_settings(
+                given.file,
+                vary=given.vary,
+                seeds=given.seeds,
+                reference=given.reference or (),
+                measures=given.measures or (),
+                overrides=given.overrides or (),
+                out=given.out,
+                force=given.force,
+                jobs=given.jobs,
+                tally=tally,
+            )
+        if given.quiet:
+            typer.echo(str(done.path))
+        else:
+            from fedmem.studies.report import Table
+
+            console().print(Table(done.comparison), crop=False)
+            typer.echo(f"Report: {done.path / 'comparison.html'}")
+        if done.failed:
+            print_errors([f"error: {done.told}"])
+            raise typer.Exit(1)
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(help="sweep file", show_default=False)],
+    jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="run those that failed before, and nothing else")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="where the runs and their frame go, in NAME/")] = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress; only the folder")] = False,
+    debug: Debug = False,
+) -> None:
+    """Run a scenario along axes, or search among their settings; one tidy frame comes out. Nothing is run twice."""
+    with reporting():
+        from fedmem.cli.progress import Tallying
+        from fedmem.studies.sweep import sweep as run_sweep
+        from fedmem.studies.sweep import told
+
+        with _continuing(), Tallying(quiet=quiet) as tally:
+            done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
+        typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
+        if done.failed:
+            print_errors([f"error: {told(done)}"])
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _continuing() -> Iterator[None]:
+    """Ctrl-C leaves what is finished, and the same command goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        told = "interrupted; finished runs are kept. The same command continues"
+        typer.echo(f"{told}: {command_line(force=False)}", err=True)
+        raise typer.Exit(1) from None

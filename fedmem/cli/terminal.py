@@ -1,0 +1,61 @@
+"""What a command prints: width, wrapped lines, the table of a run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def width() -> int:
+    """The width of the terminal; what goes into a file or a pipe gets a moderate one."""
+    return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
+
+
+def wrapped(text: str, indent: str) -> str:
+    """A line, or several where the terminal is narrow."""
+    more = f"{indent}  "
+    return textwrap.fill(text, width(), initial_indent=indent, subsequent_indent=more, break_long_words=False)
+
+
+def console() -> Console:
+    """Where tables are printed; a pipe or a file has no width that lines could be fitted to."""
+    from rich.console import Console
+
+    from fedmem.reporting.table import NO_LIMIT
+
+    return Console() if sys.stdout.isatty() else Console(width=NO_LIMIT)
+
+
+def show_results(folder: Path, *, quiet: bool) -> None:
+    """Figures, table, where the files are; exit code 1 if the run raised an alarm."""
+    from fedmem.reporting.page import report
+    from fedmem.reporting.table import table
+    from fedmem.results.read import read
+
+    page, trouble = None, ""
+    try:
+        page = report(folder)
+    except OSError as error:
+        # the numbers are there, whatever the disk says to pictures of them
+        trouble = f"error: the figures cannot be written to {folder}: {error.strerror or error}"
+    if quiet:
+        typer.echo(str(folder))
+    else:
+        console().print(table(folder), crop=False)
+        if page is not None:
+            typer.echo(f"Report: {page}")
+    alarms = read(folder).manifest.get("alarms", [])
+    for alarm in alarms:
+        typer.echo(f"alarm: {alarm}", err=True)
+    if trouble:
+        typer.echo(trouble, err=True)
+    if alarms or trouble:
+        raise typer.Exit(1)
