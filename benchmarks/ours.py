@@ -19,7 +19,7 @@ from benchmarks.plan import Arrays
 from benchmarks.workloads import Workload
 from fedmem.contracts.evidence import Simulated
 from fedmem.execution.bank import simulate
-from fedmem.execution.shard_store import claim
+from fedmem.execution.shard_lock import claim
 from fedmem.execution.sharding import train as train_sharded
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Save

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.contracts.types import IntArray, Params
-from fedmem.contracts.validation import reconstructed
+from fedmem.contracts.validation_of_measures import reconstructed
 from fedmem.errors import TargetError
 from fedmem.modalities.images import assign, psnr, squared_errors
 from fedmem.seeding import stream

@@ -14,7 +14,7 @@ from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.types import Params
-from fedmem.contracts.validation import reconstructed
+from fedmem.contracts.validation_of_measures import reconstructed
 from fedmem.observation.observed import OnError, checked_on_error
 from fedmem.seeding import stream
 from fedmem.training.model_checks import mismatch

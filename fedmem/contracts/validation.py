@@ -15,16 +15,10 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.audit_set import Injected, References
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.contracts.estimator import Estimate, Influence
-from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.guards.guarding import Guard
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
     from fedmem.contracts.client import Outcome
 
 SLACK = 1e-9
@@ -52,7 +46,9 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
     if not isinstance(data, Dataset):
         guard.wrong(f"it returned {a_kind(data)}, should be a fedmem.contracts.data.Dataset")
     classes = data.num_classes
-    guard.require(_whole(classes) and classes > 0, f"num_classes is {_cut(classes)}, should be a whole number above 0")
+    guard.require(
+        is_whole(classes) and classes > 0, f"num_classes is {cut_text(classes)}, should be a whole number above 0"
+    )
     for name, rows in (("train", data.train), ("test", data.test)):
         _rows(guard, name, rows, classes, text=bool(data.vocabulary))
     guard.require(len(data.train), "there are no training rows; a data set needs one at least")
@@ -133,8 +129,8 @@ def shifted_of(guard: Guard, shown: object, inputs: NDArray[np.float32]) -> NDAr
 
 def count_of(guard: Guard, value: object) -> int:
     """A whole number, 0 or more."""
-    if not _whole(value) or value < 0:  # type: ignore[operator]
-        guard.wrong(f"it returned {_cut(value)}, should be a whole number, 0 or more")
+    if not is_whole(value) or value < 0:  # type: ignore[operator]
+        guard.wrong(f"it returned {cut_text(value)}, should be a whole number, 0 or more")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
@@ -166,7 +162,9 @@ def injected_of(
             _within(guard, name, values, low, high)
     for name in ("start", "stop"):
         value = getattr(planned, name)
-        guard.require(value is None or (_whole(value) and value >= 0), f"{name} is {_cut(value)}, should be a round")
+        guard.require(
+            value is None or (is_whole(value) and value >= 0), f"{name} is {cut_text(value)}, should be a round"
+        )
     count_of(guard, planned.unmasked)
     return planned
 
@@ -296,167 +294,24 @@ def logits_of(guard: Guard, outputs: Any, wanted: tuple[int, ...]) -> None:
 # --- strategies ----------------------------------------------------------------------------------------------------
 
 
-def by_run(guard: Guard, name: str, given: object, lead: tuple[int, ...]) -> dict[str, Tensor]:
-    """Arrays by name whose first axes are these: runs, or runs and places in the cohort."""
-    import torch
-
-    if not isinstance(given, Mapping):
-        guard.wrong(f"{name} is {a_kind(given)}, should be tensors by name")
-    for key, value in given.items():
-        if not isinstance(value, torch.Tensor) or tuple(value.shape[: len(lead)]) != lead:
-            guard.wrong(f"{name}[{key!r}] is {a_kind(value)}, should be a tensor whose first axes are {lead}")
-    return dict(given)
-
-
 # --- probes and estimators -----------------------------------------------------------------------------------------
-
-
-def readings_of(guard: Guard, given: Iterable[Any], shown: Sequence[Transition]) -> list[tuple[Transition, Reading]]:
-    """Readings, each with one of the transitions that the probe was shown."""
-    known = {id(transition) for transition in shown}
-    places = {(transition.run, transition.client) for transition in shown}
-    # with personal layers the shown models are those of owners, and the aggregate itself is of nobody
-    places |= {(transition.run, EVERYWHERE) for transition in shown}
-    found = []
-    for one in given:
-        if not isinstance(one, tuple) or len(one) != 2:
-            guard.wrong(f"it returned {a_kind(one)}, should be pairs of a transition and a reading")
-        transition, reading = one
-        if transition is None:
-            guard.wrong(
-                "it returned a reading about no transition; runs may be trained apart, so what is about several of "
-                "them belongs into its `summarise`"
-            )
-        if not isinstance(transition, Transition):
-            guard.wrong(f"it returned a reading about {a_kind(transition)}, should be about a transition")
-        if id(transition) not in known and (transition.run, transition.client) not in places:
-            guard.wrong(
-                f"it returned a reading about run {transition.run}, client {transition.client}, which it was not shown"
-            )
-        _reading(guard, reading)
-        found.append((transition, reading))
-    return found
-
-
-def _reading(guard: Guard, reading: object) -> None:
-    if not isinstance(reading, Reading):
-        guard.wrong(f"it returned {a_kind(reading)}, should be a fedmem.contracts.measurement.Reading")
-    for name in ("value", "low", "high"):
-        value = getattr(reading, name)
-        guard.require(
-            _number(value), f"{name} of the reading {_cut(reading.metric)} is {_cut(value)}, should be a number"
-        )
-    count_of(guard, reading.n)
-    for name in ("metric", "subject", "setting"):
-        text = getattr(reading, name)
-        guard.require(isinstance(text, str), f"{name} of a reading is {_cut(text)}, should be text")
-
-
-def measurements_of(guard: Guard, given: Iterable[Any]) -> list[Measurement]:
-    """What a probe says over all runs."""
-    found = []
-    for one in given:
-        if not isinstance(one, Measurement):
-            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.measurement.Measurement")
-        _reading(guard, one.reading)
-        found.append(one)
-    return found
-
-
-def estimates_of(guard: Guard, given: Iterable[Any], shape: tuple[int, int]) -> list[Estimate]:
-    """Estimates, each with contributions of (R, m) pairs."""
-    found = []
-    for one in given:
-        if not isinstance(one, Estimate):
-            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.estimator.Estimate")
-        for name in ("value", "null"):
-            value = getattr(one, name)
-            guard.require(_number(value), f"{name} of {_cut(one.metric)} is {_cut(value)}, should be a number")
-        influence: Any = one.influence
-        if not isinstance(influence, Influence):
-            guard.wrong(
-                f"influence of {_cut(one.metric)} is {a_kind(influence)}, should be an Influence of "
-                "fedmem.contracts.estimator"
-            )
-        for name, expected in (("examples", shape[1:]), ("cells", shape)):
-            part = getattr(influence, name)
-            if not isinstance(part, np.ndarray) or part.shape != expected or part.dtype.kind != "f":
-                guard.wrong(f"{name} of {_cut(one.metric)} are {a_kind(part)}, should be float64 of {expected}")
-            guard.require(bool(np.isfinite(part).all()), f"{name} of {_cut(one.metric)} are not all finite")
-        count_of(guard, one.n)
-        _per_example(guard, one)
-        found.append(one)
-    return found
-
-
-def _per_example(guard: Guard, one: Estimate) -> None:
-    """The values of single examples are as many as the examples."""
-    if one.examples is None:
-        return
-    for name in ("per_example", "per_example_low", "per_example_high", "per_example_n"):
-        values = getattr(one, name)
-        if values is not None and np.shape(values) != np.shape(one.examples):
-            guard.wrong(
-                f"{name} of {_cut(one.metric)} is {a_kind(values)}, should have the shape {np.shape(one.examples)} of "
-                "examples"
-            )
-
-
-def run_readings_of(guard: Guard, given: Iterable[Any], runs: int) -> list[tuple[int, Reading]]:
-    """Readings of single runs, or over all of them (-1)."""
-    found = []
-    for one in given:
-        if not isinstance(one, tuple) or len(one) != 2 or not _whole(one[0]) or not -1 <= one[0] < runs:
-            guard.wrong(f"it returned {_cut(one)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
-        _reading(guard, one[1])
-        found.append((int(one[0]), one[1]))
-    return found
-
-
-def scores_of(guard: Guard, scores: object, like: FloatArray) -> FloatArray:
-    """Scores of a membership attack, one for each run and example."""
-    if not isinstance(scores, np.ndarray) or scores.shape != like.shape or scores.dtype.kind != "f":
-        guard.wrong(f"it returned {a_kind(scores)}, should be float64 of shape {like.shape}")
-    return scores
-
-
-def reconstructed(
-    attack: ReconstructionAttack, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
-) -> list[Reconstruction]:
-    """What an attack makes of each target."""
-    from fedmem.contracts.attack import Reconstruction
-
-    with Guard("attack", attack, "reconstruct") as guard:
-        found = list(attack.reconstruct(targets, rngs))
-        guard.require(
-            len(found) == len(targets),
-            f"it returned {len(found)} reconstructions, should be one for each of {len(targets)}",
-        )
-        for target, one in zip(targets, found, strict=True):
-            if not isinstance(one, Reconstruction):
-                guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.attack.Reconstruction")
-            inputs: Any = one.inputs
-            labels: Any = one.labels
-            if not isinstance(inputs, np.ndarray) or inputs.shape[1:] != tuple(target.input_shape):
-                guard.wrong(f"inputs are {a_kind(inputs)}, should be (n, *{tuple(target.input_shape)})")
-            if not isinstance(labels, np.ndarray) or labels.shape[:1] != inputs.shape[:1]:
-                guard.wrong(f"labels are {a_kind(labels)}, should be one for each of {len(inputs)} inputs")
-            guard.require(_number(one.distance), f"distance is {_cut(one.distance)}, should be a number")
-    return found
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
-def _whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number of Python or numpy; True and False are none."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value is a real number of Python or numpy; True and False are none."""
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
-def _cut(value: object) -> str:
+def cut_text(value: object) -> str:
+    """A value as a message shows it: at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 

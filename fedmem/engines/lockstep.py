@@ -22,7 +22,8 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.contracts.sampler import Picked, Pilot
 from fedmem.contracts.types import FloatArray, IntArray, Params
-from fedmem.contracts.validation import a_kind, by_run
+from fedmem.contracts.validation import a_kind
+from fedmem.contracts.validation_of_measures import by_run
 from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered

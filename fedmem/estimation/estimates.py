@@ -55,7 +55,7 @@ import numpy as np
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
-from fedmem.contracts.validation import estimates_of, run_readings_of
+from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.two_way import combined, half_width, interval, ratio_interval

@@ -12,7 +12,7 @@ from fedmem.contracts.attack import MembershipAttack, Signals
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measurement import FINAL, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
-from fedmem.contracts.validation import scores_of
+from fedmem.contracts.validation_of_measures import scores_of
 from fedmem.estimation.randomisation import areas, of_auc, of_statistic, two_sided
 from fedmem.estimation.roc import auc, null_tpr, rates, tpr
 from fedmem.estimation.statistics import mean

@@ -10,7 +10,7 @@ import torch
 
 from fedmem.contracts.federation import Federation
 from fedmem.execution.auto import device_of, is_stacked, workers_of
-from fedmem.execution.memory_plan import cut_of
+from fedmem.execution.memory_budget import cut_of
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.training.defended_updates import Outgoing
 from fedmem.training.executor import Executor

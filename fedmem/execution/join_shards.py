@@ -15,7 +15,7 @@ from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Simulated
 from fedmem.contracts.families import sources
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
-from fedmem.contracts.validation import measurements_of
+from fedmem.contracts.validation_of_measures import measurements_of
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.secure_aggregation import again, by_size

@@ -246,7 +246,7 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
     """Run the scenarios of one bank."""
     from fedmem.engines.together import Member, in_company
     from fedmem.execution.executors import executor_of
-    from fedmem.execution.memory_plan import cut_of
+    from fedmem.execution.memory_budget import cut_of
 
     federations: dict[str, Federation] = {}
     going: list[int] = []
@@ -299,7 +299,7 @@ def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
 
 def _by_itself(scenario: Scenario, folder: Path, *, force: bool, progress: _Told) -> None:
     """Run one scenario; another process that runs it is waited for, however long it takes."""
-    from fedmem.execution.shard_store import wait_for
+    from fedmem.execution.shard_lock import wait_for
     from fedmem.results.folder import is_finished
 
     started = time.perf_counter()

@@ -6,21 +6,17 @@ the sums against peaks of real runs) and stands in the constants below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.validation import count_of
-from fedmem.errors import Problem, ScenarioError
 from fedmem.execution import state_bytes
-from fedmem.execution.auto import SPLIT, is_stacked, server_of, workers_of
+from fedmem.execution.auto import is_stacked, server_of
 from fedmem.guards.guarding import Guard
-from fedmem.training.devices import memory_bytes
-from fedmem.training.executor import FORWARD_ROWS, MODELS_AT_ONCE, STACK_BYTES
-from fedmem.wording import bytes_text
+from fedmem.training.executor import MODELS_AT_ONCE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,40 +93,11 @@ class Needs:
     most_rows: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """How training is cut. Results do not depend on it beyond the rounding of stacked arithmetic.
-
-    `stack_bytes`: parameters of the clients that are trained as one stack; `forward_rows`: rows times models of one
-    forward pass; `shard`: runs that are trained together; `workers`: processes that each train a shard at a time.
-    """
-
-    stack_bytes: int
-    forward_rows: int
-    shard: int
-    workers: int
-
-    def chunk(self, needs: Needs) -> int:
-        """Clients that are stacked at once, at least one."""
-        together = needs.cohort * self.shard
-        return min(max(1, self.stack_bytes // max(1, needs.model + needs.each)), together) if needs.stackable else 1
-
-    def rows(self, needs: Needs) -> int:
-        """Rows times models of the largest forward pass."""
-        together = self.models_at_once(needs) if needs.stackable else 1
-        return min(self.forward_rows, needs.examples * together)
-
-    def models_at_once(self, needs: Needs) -> int:
-        """Models whose outputs on the largest set are held at once, at least one."""
-        there = self.shard * max(1, needs.cohort * needs.watched)
-        return max(1, min(MODELS_AT_ONCE, there, self.forward_rows // max(1, needs.examples)))
-
-
 def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
     """The needs of a scenario whose largest cohort has so many clients; its federation may have fewer references."""
     sets = (federation.audit.examples, federation.test, federation.population)
     families = [part.inputs[0].nbytes * scenario.references for part in federation.references]
-    held = sum(map(_bytes, (federation.store, *sets))) + sum(families)
+    held = sum(map(array_bytes, (federation.store, *sets))) + sum(families)
     times = scenario.runs / max(1, min(scenario.runs, federation.audit.runs))  # a plan may look at some runs alone
     lists = round((federation.fill.nbytes + federation.audit.is_in.nbytes) * times) + 8 * len(federation.store)
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
@@ -140,7 +107,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         runs=scenario.runs,
         data=held + lists + model * scenario.runs * (scenario.initial_weights == "own"),
         # rows and their places, as loaded; the federation copies them client by client
-        source=_bytes(federation.store) + 24 * len(federation.store),
+        source=array_bytes(federation.store) + 24 * len(federation.store),
         # made in double precision, clipped and copied
         drafts=3 * max(families, default=0),
         model=model,
@@ -270,147 +237,35 @@ def phases(needs: Needs, room: Room) -> dict[str, dict[str, int]]:
     }
 
 
-def room_of(scenario: Scenario, federation: Federation) -> Room:
-    """How the training of a scenario is cut: to `speed.memory`, if that is given.
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How training is cut. Results do not depend on it beyond the rounding of stacked arithmetic.
 
-    Errors: `ScenarioError` at `speed.memory` if one client and run at a time are still too much for it.
+    `stack_bytes`: parameters of the clients that are trained as one stack; `forward_rows`: rows times models of one
+    forward pass; `shard`: runs that are trained together; `workers`: processes that each train a shard at a time.
     """
-    from fedmem.federation.roster import Cohorts
 
-    needs = needs_of(scenario, federation, Cohorts.draw(scenario, federation).widest)
-    return fitted(scenario, needs)
+    stack_bytes: int
+    forward_rows: int
+    shard: int
+    workers: int
 
+    def chunk(self, needs: Needs) -> int:
+        """Clients that are stacked at once, at least one."""
+        together = needs.cohort * self.shard
+        return min(max(1, self.stack_bytes // max(1, needs.model + needs.each)), together) if needs.stackable else 1
 
-def cut_of(scenario: Scenario, federation: Federation) -> Room:
-    """The same as far as it matters to who trains and looks at models; without a budget nobody needs to be counted."""
-    if scenario.speed.memory is not None:
-        return room_of(scenario, federation)
-    return roomy(needs_of(scenario, federation, 1), 1, 1)
+    def rows(self, needs: Needs) -> int:
+        """Rows times models of the largest forward pass."""
+        together = self.models_at_once(needs) if needs.stackable else 1
+        return min(self.forward_rows, needs.examples * together)
 
-
-def fitted(scenario: Scenario, needs: Needs) -> Room:
-    """The same for needs that are known.
-
-    Errors: `ScenarioError` also where a single batch cannot fit, whatever else is made smaller.
-    """
-    speed = scenario.speed
-    problem = too_wide(scenario, needs)
-    if problem is not None:
-        raise ScenarioError([scenario.place(problem)])
-    workers = workers_of(scenario)
-    many = needs.runs * needs.cohort * scenario.rounds >= SPLIT
-    room = roomy(needs, min(speed.shard, -(-needs.runs // workers)) if many else speed.shard, workers)
-    if speed.memory is None:
-        return room
-    try:
-        return within(needs, room, speed.memory * 1e9)
-    except ScenarioError as error:
-        raise ScenarioError([scenario.place(problem) for problem in error.problems]) from error
+    def models_at_once(self, needs: Needs) -> int:
+        """Models whose outputs on the largest set are held at once, at least one."""
+        there = self.shard * max(1, needs.cohort * needs.watched)
+        return max(1, min(MODELS_AT_ONCE, there, self.forward_rows // max(1, needs.examples)))
 
 
-def one_batch(needs: Needs, batch: int) -> int:
-    """Bytes that one client takes for a step with so many rows."""
-    rows = batch if needs.stackable else min(batch, needs.most_rows)
-    return STEP * needs.model + 2 * rows * (needs.row + needs.kept) + POSITIONS * batch + EACH * needs.each
-
-
-def too_wide(scenario: Scenario, needs: Needs) -> Problem | None:
-    """A batch that cannot fit into the memory of the machine, or of its GPU; None where it does."""
-    there = memory_bytes(scenario.speed.device if scenario.speed.engine == "lockstep" else "cpu")
-    if one_batch(needs, needs.batch) <= there:
-        return None
-    named = any(item.name == "batch_size" for item in fields(scenario.client))  # type: ignore[arg-type]
-    fits, fails = 0, needs.batch
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if one_batch(needs, middle) <= there else (fits, middle)
-    remedy = f"lower it to at most {fits}" if fits else "use a smaller model"
-    return Problem(
-        path="client.batch_size" if named else "client",
-        message=f"a batch of {needs.batch} rows takes {bytes_text(one_batch(needs, needs.batch))} while one client "
-        f"trains, but there are {bytes_text(there)} of memory; {remedy}",
-    )
-
-
-def largest(found: Mapping[str, Mapping[str, int]]) -> str:
-    """The phase at whose peak most memory is taken."""
-    return max(found, key=lambda phase: sum(found[phase].values()))
-
-
-def roomy(needs: Needs, shard: int, workers: int) -> Room:
-    """How training is cut where memory is no question."""
-    together = min(shard, needs.runs)
-    shards = -(-needs.runs // together)
-    bound = FORWARD_BYTES // max(1, needs.wide + 8 * OUTPUTS * needs.classes)
-    return Room(
-        stack_bytes=STACK_BYTES,
-        forward_rows=max(LEAST_ROWS, min(FORWARD_ROWS, bound)),
-        shard=together,
-        workers=max(1, min(workers, shards)),
-    )
-
-
-def within(needs: Needs, room: Room, budget: float) -> Room:
-    """The room cut down until training takes at most `budget` bytes: again and again, what takes most is halved.
-
-    Guarantees:
-
-    - a pure function: the same needs and budget give the same room;
-    - nothing is larger than in `room`, and where that fits it is handed back as it is;
-    - processes are given up last, since they cost time and nothing else does as much.
-
-    Errors: `ScenarioError` at `speed.memory` where one run and one client at a time in one process are still too much.
-    """
-    while sum(phases(needs, room)["training"].values()) > budget:
-        halved = _halved(needs, room)
-        if halved is None:
-            raise ScenarioError([_too_much(needs, room, budget)])
-        room = halved
-    return room
-
-
-def _halved(needs: Needs, room: Room) -> Room | None:
-    """The room with half of what takes most and can be less; None where nothing can."""
-    training = phases(needs, room)["training"]
-    smaller = {
-        "models looked at": replace(room, forward_rows=max(LEAST_ROWS, room.rows(needs) // 2)),
-        "clients in training": replace(room, stack_bytes=(needs.model + needs.each) * max(1, room.chunk(needs) // 2)),
-        "models of one round": replace(room, shard=-(-room.shard // 2)),
-        "kept from round to round": replace(room, shard=-(-room.shard // 2)),
-    }
-    helps = {
-        name: sum(phases(needs, less)["training"].values()) < sum(training.values()) for name, less in smaller.items()
-    }
-    for name in sorted(smaller, key=lambda name: -training[name]):
-        if helps[name]:
-            return smaller[name]
-    return replace(room, workers=room.workers - 1) if room.workers > 1 else None
-
-
-def _too_much(needs: Needs, room: Room, budget: float) -> Problem:
-    """Why a budget cannot be kept, and what would help, most first."""
-    training = phases(needs, room)["training"]
-    listed = ", ".join(
-        f"{name} {bytes_text(size)}" for name, size in sorted(training.items(), key=lambda item: -item[1])
-    )
-    remedies = {
-        "data": "fewer rows or references",
-        "models of one round": "a smaller cohort (sampler) or model" + " or observe.levels: [global]" * needs.watched,
-        "clients in training": "a smaller client.batch_size or model",
-        "kept from round to round": "fewer clients, a smaller model, or another strategy or client",
-        "models looked at": "a smaller model",
-        "evidence": "fewer observed rounds, a smaller test set or population",
-    }
-    most = max(remedies, key=lambda name: training[name])
-    least = -(-sum(training.values()) // 10**8) / 10
-    return Problem(
-        path="speed.memory",
-        message=f"{budget / 1e9:g} GB are too little: with one run, one client and {room.forward_rows} rows at a time "
-        f"training takes {bytes_text(sum(training.values()))} ({listed}); raise it to at least {least:g}, or use "
-        f"{remedies[most]}",
-    )
-
-
-def _bytes(rows: Examples) -> int:
+def array_bytes(rows: Examples) -> int:
     """Inputs, labels and ids."""
     return rows.inputs.nbytes + rows.targets.nbytes + rows.ids.nbytes

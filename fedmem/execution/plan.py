@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.types import FloatArray
-from fedmem.execution import memory_plan
+from fedmem.execution import memory_budget, memory_plan
 from fedmem.execution.memory_plan import Room
 from fedmem.federation.roster import Cohorts
 
@@ -77,7 +77,7 @@ class Plan:
     @property
     def moment(self) -> str:
         """The phase at whose peak most memory is taken."""
-        return memory_plan.largest(self.memory)
+        return memory_budget.largest(self.memory)
 
 
 RUNS_LOOKED_AT = 512
@@ -117,7 +117,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     cohorts = Cohorts.draw(some, federation)
     needs = memory_plan.needs_of(scenario, federation, cohorts.widest)
     # before batches are drawn: they may be too large for that
-    room = memory_plan.fitted(scenario, needs)
+    room = memory_budget.fitted(scenario, needs)
     work = _Work(scenario, federation, cohorts)
     drawn = [work.of(round) for round in range(1, cohorts.rounds + 1)]
     counted = [round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*drawn, strict=True)]
@@ -152,7 +152,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         references=references,
         memory=memory_plan.phases(needs, room),
         room=room,
-        roomy=memory_plan.fitted(
+        roomy=memory_budget.fitted(
             scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
         ),
         disk=_disk(scenario, federation, models, evidence),

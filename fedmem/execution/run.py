@@ -114,8 +114,8 @@ def compute(
     process that computes the same run is waited for, `patience` seconds at most, a moment by default; what it has
     finished is taken. Errors: also `BusyError` where it is not done by then.
     """
-    from fedmem.execution.memory_plan import room_of
-    from fedmem.execution.shard_store import claim
+    from fedmem.execution.memory_budget import room_of
+    from fedmem.execution.shard_lock import claim
     from fedmem.privacy import record_level
     from fedmem.results.folder import is_finished
     from fedmem.results.provenance import provenance_of
@@ -140,7 +140,8 @@ def served(scenario: Scenario, folder: Path) -> Path:
 
     Errors: `FolderError` that names what has changed.
     """
-    from fedmem.execution.shard_store import claim, place_of
+    from fedmem.execution.shard_lock import claim
+    from fedmem.execution.shard_store import place_of
     from fedmem.results.provenance import changed
     from fedmem.results.read import read
 

@@ -14,16 +14,12 @@ Floats are stored exactly, so that a bank which was put together from files equa
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import socket
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +29,7 @@ import numpy as np
 
 from fedmem.contracts.evidence import Bank, Lost, Simulated
 from fedmem.contracts.sampler import Picked, Pilot
-from fedmem.errors import BusyError, RunError
+from fedmem.errors import RunError
 from fedmem.results.folder import writing
 from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
 from fedmem.results.write import write_params
@@ -42,14 +38,10 @@ from fedmem.training.stacked import stack
 Made = Mapping[str, str]
 """All that the numbers of a shard depend on, by name."""
 
-PATIENCE_SECONDS = 2.0
-"""How long to wait for a lock: forks of a process that was just killed may hold it a moment longer."""
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What comes of reading a file that is not as it was written."""
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-"""What a file system without locks answers."""
 
 _NAME = re.compile(r"runs-(\d+)-(\d+)")
 
@@ -78,7 +70,7 @@ def place_of(folder: Path) -> Path:
 
 def kept_runs(folder: Path) -> int:
     """How many runs of an unfinished bank are kept, whatever made them."""
-    return sum(len(shard) for shard in _found(place_of(folder)))
+    return sum(len(shard) for shard in stored_shards(place_of(folder)))
 
 
 def divide(runs: int, size: int, kept: Sequence[range] = ()) -> tuple[range, ...]:
@@ -117,7 +109,7 @@ class Shards:
     @property
     def any(self) -> bool:
         """Whether there are shards."""
-        return bool(_found(self.place))
+        return bool(stored_shards(self.place))
 
     def let_go(self) -> None:
         """What a fork does first: the lock stays with its parent, and ends with it."""
@@ -133,7 +125,7 @@ class Shards:
         self.made = dict(made)
         kept: dict[range, Dropped] = {}
         refused: list[str] = []
-        for shard in _found(self.place):
+        for shard in stored_shards(self.place):
             try:
                 content = self._checked(shard)
                 if kept and next(reversed(kept)).stop > shard.start:
@@ -247,7 +239,7 @@ class Shards:
 
     def clear(self) -> None:
         """Removes every shard."""
-        for shard in _found(self.place):
+        for shard in stored_shards(self.place):
             shutil.rmtree(self._at(shard))
         for name in ("lost.json", "pilot.json"):
             (self.place / name).unlink(missing_ok=True)
@@ -281,101 +273,7 @@ def name_of(shard: range) -> str:
     return f"run {shard.start}" if len(shard) == 1 else f"runs {shard.start} to {shard.stop - 1}"
 
 
-@contextmanager
-def claim(folder: Path, *, force: bool = False, patience: float | None = None) -> Iterator[Shards]:
-    """Holds the shards of this run until the block ends; with `force` those that are there are removed first.
-
-    Another process that holds them is waited for, `patience` seconds at most, by default `PATIENCE_SECONDS`.
-
-    Guarantees:
-
-    - one process at a time: the lock is the kernel's, so that whoever is killed lets go of it;
-    - a block that ends without an error has used its shards: they are removed;
-    - after an error they stay; where there are none, nothing stays.
-
-    Errors: `BusyError` where another process holds them.
-    """
-    place = place_of(folder)
-    made = [parent for parent in (place.parent, *place.parent.parents) if not parent.exists()]
-    lock = _locked(place, folder, PATIENCE_SECONDS if patience is None else patience)
-    shards = Shards(place, lock)
-    try:
-        if force:
-            shards.clear()
-        yield shards
-        shutil.rmtree(place, ignore_errors=True)
-    except BaseException:
-        if not _found(place):
-            shutil.rmtree(place, ignore_errors=True)
-            for parent in made:
-                with suppress(OSError):  # not empty: somebody else writes there
-                    parent.rmdir()
-        raise
-    finally:
-        shards.let_go()
-
-
-def wait_for(folder: Path) -> None:
-    """Returns when no other process holds the shards of this run; does not take them."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    while True:
-        try:
-            lock = os.open(place_of(folder) / "lock", os.O_RDWR)
-        except OSError:
-            return  # there is none
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(0.1)
-        except OSError:
-            return  # no locks here
-        finally:
-            os.close(lock)
-
-
-def _locked(place: Path, folder: Path, patience: float) -> int | None:
-    """The lock of this place, which is made. Where the system has none, renaming alone keeps shards whole."""
-    try:
-        import fcntl
-    except ImportError:
-        place.mkdir(parents=True, exist_ok=True)
-        return None
-    end = time.monotonic() + patience
-    while True:
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # whoever held it is done and has just removed it
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), os.stat(place / "lock")):
-                os.ftruncate(lock, 0)
-                os.write(lock, f"{os.getpid()}@{socket.gethostname()}".encode())
-                return lock
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                holder = os.read(lock, 300).decode(errors="replace") or "unknown"
-                os.close(lock)
-                raise BusyError(
-                    f"{folder} is being computed by another process ({holder}); wait until that is done, or end it, "
-                    "then run the same command again"
-                ) from None
-            time.sleep(0.05)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return lock
-            raise
-        os.close(lock)
-
-
-def _found(place: Path) -> list[range]:
+def stored_shards(place: Path) -> list[range]:
     """The shards that are there, by their names; sorted, of two that begin alike the longer one first."""
     names = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
     matches = filter(None, map(_NAME.fullmatch, names))

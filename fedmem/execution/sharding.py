@@ -19,7 +19,7 @@ from fedmem.contracts.sampler import Pilot
 from fedmem.execution.bank import gather, pilot_of
 from fedmem.execution.executors import executor_of
 from fedmem.execution.join_shards import join
-from fedmem.execution.memory_plan import cut_of, room_of
+from fedmem.execution.memory_budget import cut_of, room_of
 from fedmem.execution.shard_store import Dropped, Shards, divide, name_of
 from fedmem.processes import Alone, Crew, Forks, Tell
 from fedmem.results.provenance import code, components_of, files_of, modules_of, versions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
-from fedmem.contracts.validation import by_run
+from fedmem.contracts.validation_of_measures import by_run
 from fedmem.guards.guarding import NOT_OURS, Guard
 from fedmem.privacy.amplification import counts_turns
 
@@ -38,7 +38,8 @@ def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> in
     import torch
     from torch import nn
 
-    from fedmem.training.per_example import Layers, by_ghost, one_by_one
+    from fedmem.training.ghost_clipping import Layers
+    from fedmem.training.per_example import by_ghost, one_by_one
 
     model = federation.model
     held = sum(value.numel() for value in model.parameters())

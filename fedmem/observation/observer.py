@@ -14,7 +14,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.strategy import _weighting
-from fedmem.contracts.validation import readings_of
+from fedmem.contracts.validation_of_measures import readings_of
 from fedmem.guards.guarding import Guard
 from fedmem.observation.evidence import accuracy, evidence_of, rank_of
 from fedmem.observation.personal_layers import Holders

@@ -12,7 +12,7 @@ from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.probe import Context
-from fedmem.contracts.validation import reconstructed
+from fedmem.contracts.validation_of_measures import reconstructed
 from fedmem.probes._cases import VIEWS, Case, Scope
 from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import checked, of_attack, of_victim

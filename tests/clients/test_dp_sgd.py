@@ -29,8 +29,9 @@ from fedmem.privacy import spending
 from fedmem.privacy.accounting import Releases, epsilon_of_spent, promise
 from fedmem.seeding import Streams
 from fedmem.training.client_work import Task
+from fedmem.training.ghost_clipping import Layers
 from fedmem.training.one_by_one import OneByOne
-from fedmem.training.per_example import NOISE, SPENT, ClippedSums, Layers, Noise, clipped_sums
+from fedmem.training.per_example import NOISE, SPENT, ClippedSums, Noise, clipped_sums
 from fedmem.training.stacked import Stacked
 from fedmem.training.worker_pool import Spread
 from tests.tiny import tiny

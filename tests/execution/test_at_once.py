@@ -14,7 +14,8 @@ import pytest
 
 from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.run import run
-from fedmem.execution.shard_store import claim, place_of
+from fedmem.execution.shard_lock import claim
+from fedmem.execution.shard_store import place_of
 from fedmem.results.folder import is_finished, writing
 from fedmem.results.read import read
 from tests.tiny import tiny

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from fedmem.errors import ScenarioError
-from fedmem.execution import memory_plan
-from fedmem.execution.memory_plan import Needs, Room, needs_of, passed, phases, room_of, roomy, within
+from fedmem.execution import memory_budget, memory_plan
+from fedmem.execution.memory_budget import room_of, roomy, within
+from fedmem.execution.memory_plan import Needs, Room, needs_of, passed, phases
 from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation.roster import Cohorts
@@ -159,7 +160,7 @@ def test_a_large_bank_is_divided_so_that_every_worker_has_some() -> None:
     """One shard could hold all runs; below a few thousand trainings it does."""
     for rounds, shard in ((10, 16), (1000, 8)):
         scenario = tiny(runs=16, rounds=rounds, observe={}, speed={"workers": 2})
-        assert memory_plan.fitted(scenario, replace(NEEDS, runs=16, cohort=3)).shard == shard
+        assert memory_budget.fitted(scenario, replace(NEEDS, runs=16, cohort=3)).shard == shard
 
 
 def test_what_a_backward_pass_needs_is_counted_once_and_without_parameters() -> None:

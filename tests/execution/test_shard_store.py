@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from fedmem.cli.completion import runs as completed
 from fedmem.contracts.evidence import Bank, Simulated
 from fedmem.errors import FolderError, RunError
-from fedmem.execution import shard_store as stored
+from fedmem.execution import shard_lock
 from fedmem.execution.bank import gather
-from fedmem.execution.shard_store import Dropped, Shards, claim, divide, kept_runs, place_of
+from fedmem.execution.shard_lock import claim
+from fedmem.execution.shard_store import Dropped, Shards, divide, kept_runs, place_of
 from fedmem.federation.build import build
 from fedmem.reporting.run_list import finished_runs
 from fedmem.results import folder as folder_of_results
@@ -273,7 +274,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_shard_the_new_o
 HOLDING = """
 import sys, time
 from pathlib import Path
-from fedmem.execution.shard_store import claim
+from fedmem.execution.shard_lock import claim
 with claim(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -293,7 +294,7 @@ def holding(folder: Path) -> subprocess.Popen[str]:
 def test_one_process_at_a_time_and_whoever_is_killed_lets_go(
     folder: Path, done: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(shard_lock, "PATIENCE_SECONDS", 0.1)
     interrupted(folder, done)
     with holding(folder) as other:
         try:
@@ -325,7 +326,7 @@ def test_whoever_waited_for_shards_that_were_used_up_begins_anew(folder: Path, m
 
 
 def test_a_fork_does_not_keep_the_lock_of_its_parent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(shard_lock, "PATIENCE_SECONDS", 0.1)
     with claim(folder) as shards:
         copy = Shards(shards.place, os.dup(shards._lock or 0))
         copy.let_go()

@@ -20,7 +20,8 @@ from fedmem.contracts.types import Params
 from fedmem.federation.build import build
 from fedmem.training.executor import STACK_BYTES
 from fedmem.training.one_by_one import OneByOne
-from fedmem.training.stacked import LocalWork, Stacked, Task, _of_labels
+from fedmem.training.stacked import LocalWork, Stacked, Task
+from fedmem.training.stacked_gradient import _of_labels
 from tests.tiny import tiny
 from tests.toys import Carrying
 

@@ -1,0 +1,128 @@
+"""Norms of per-example gradients from activations and output gradients, without building the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedmem.contracts.types import Params
+from fedmem.modalities.loss import example_losses
+from fedmem.training.model_checks import TOLERANCE, shaken
+
+
+class Layers:
+    """A model all of whose parameters are those of linear layers, each of which is met once, by rows (n, features).
+
+    `biased` says of each layer whether it has a bias. Nothing else is done with the parameters: gradients by layers are
+    compared with plain ones.
+    """
+
+    def __init__(self, model: nn.Module, widths: Mapping[str, int], biased: Mapping[str, bool]) -> None:
+        self._model = model
+        self._widths = widths
+        self.biased = biased
+
+    @staticmethod
+    def of(model: nn.Module, inputs: Tensor) -> Layers | None:
+        """The layers of a model, as a few inputs (n, ...) meet them; None for other models."""
+        linear = {name: part for name, part in model.named_modules() if type(part) is nn.Linear}
+        names = {f"{name}.{which}" for name, part in linear.items() for which, _ in part.named_parameters()}
+        if names != {name for name, _ in model.named_parameters()} or len(names) != len(list(model.parameters())):
+            return None
+        met: list[tuple[str, int]] = []
+
+        def note(name: str, _: nn.Module, given: tuple[Tensor, ...], value: Tensor) -> None:
+            met.append((name, given[0].ndim))
+
+        with _hooked({name: partial(note, name) for name in linear}, linear), torch.no_grad():
+            model(inputs)
+        if sorted(met) != sorted((name, 2) for name in linear):
+            return None
+        biased = {name: part.bias is not None for name, part in linear.items()}
+        layers = Layers(model, {name: part.out_features for name, part in linear.items()}, biased)
+        own = {name: value.detach() for name, value in model.named_parameters()}
+        return layers if all(layers._are_all(params, inputs) for params in (own, shaken(model))) else None
+
+    def _are_all(self, params: Params, inputs: Tensor) -> bool:
+        """Whether the gradient of each example (n, ...) is that of the layers, up to rounding, for made-up targets."""
+        with torch.no_grad():
+            logits = batch_outputs(self._model, params, inputs)
+        targets = torch.zeros(logits.shape[:-1], dtype=torch.int64, device=inputs.device)
+        if targets.ndim > 2:
+            return False
+        stacked = {name: value[None] for name, value in params.items()}
+        _, given, slopes = self.passed(stacked, inputs[None], targets[None])
+        for i in range(len(inputs)):
+            plain = plain_gradients(self._model, params, inputs[i : i + 1], targets[i : i + 1])
+            found: Params = {}
+            for name, biased in self.biased.items():
+                found[f"{name}.weight"] = torch.outer(slopes[name][0, i], given[name][0, i])
+                if biased:
+                    found[f"{name}.bias"] = slopes[name][0, i]
+            off = norm_of({name: value.double() - found[name].double() for name, value in plain.items()})
+            if not off <= TOLERANCE * norm_of(plain) + 1e-6:
+                return False
+        return True
+
+    def passed(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params, Params]:
+        """Losses (T, B), what each layer was given (T, B, in), and slopes of the losses at what it gave (T, B, out)."""
+        linear = {name: self._model.get_submodule(name) for name in self.biased}
+        with torch.enable_grad():
+            # zeros that are added to what a layer gives: the slope there is the slope at them
+            zeros = {
+                name: inputs.new_zeros(*inputs.shape[:2], width).requires_grad_()
+                for name, width in self._widths.items()
+            }
+
+            def one(own: Params, batch: Tensor, labels: Tensor, added: Params) -> tuple[Tensor, Params]:
+                given: Params = {}
+
+                def note(name: str, _: nn.Module, met: tuple[Tensor, ...], value: Tensor) -> Tensor:
+                    given[name] = met[0]
+                    return value + added[name]
+
+                with _hooked({name: partial(note, name) for name in linear}, linear):
+                    return example_losses(functional_call(self._model, own, (batch,)), labels), given
+
+            detached = {name: value.detach() for name, value in params.items()}
+            losses, given = torch.vmap(one)(detached, inputs, targets, zeros)
+            slopes = torch.autograd.grad(losses.sum(), list(zeros.values()))
+        found = {name: value.detach() for name, value in given.items()}
+        return losses.detach(), found, dict(zip(zeros, slopes, strict=True))
+
+
+@contextmanager
+def _hooked(hooks: Mapping[str, Callable[..., Any]], modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """With these forward hooks."""
+    handles = [modules[name].register_forward_hook(hook) for name, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def plain_gradients(model: nn.Module, params: Params, inputs: Tensor, targets: Tensor) -> Params:
+    """The gradient of the sum of the losses of these examples, by autograd alone; zero where nothing depends on it."""
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    with torch.enable_grad():
+        loss = example_losses(batch_outputs(model, leaves, inputs), targets).sum()
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def norm_of(values: Params) -> float:
+    """Euclidean norm of all tensors together, in float64."""
+    return float(torch.stack([value.double().square().sum() for value in values.values()]).sum().sqrt())
+
+
+def batch_outputs(model: nn.Module, params: Params, batch: Tensor) -> Tensor:
+    """Outputs of a model with these parameters on a batch."""
+    found: Tensor = functional_call(model, params, (batch,))
+    return found
