@@ -117,7 +117,7 @@ def test_a_process_that_is_killed_leaves_nothing_that_looks_whole(cache):
         "class Dying:\n    says = 'x'; files = {}\n"
         "    def bring(self, folder):\n        (folder / 'adult.data').write_bytes(b'half'); os._exit(9)\n"
         "item = fetching.Published(name='adult', licence='', files=Adult.published.files, sources=(Dying(),))\n"
-        "Adult.published = item\nfetching.fetch('adult')\n"
+        "from fedmem.federation.fetch import fetch\nAdult.published = item\nfetch('adult')\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     assert [path for path in everything_in(cache) if not path.startswith(".")] == []

@@ -93,7 +93,7 @@ def test_what_another_process_runs_is_waited_for_and_taken(tmp_path: Path) -> No
 
 def test_a_folder_that_several_processes_replace_is_always_one_of_theirs(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from fedmem.results.read import writing\n"
+        "import sys; from pathlib import Path; from fedmem.results.folder import writing\n"
         "for turn in range(40):\n"
         "    with writing(Path(sys.argv[1]), force=True) as partial:\n"
         "        for name in 'ab': (partial / name).write_text(sys.argv[2])\n"

@@ -128,7 +128,7 @@ def test_a_client_that_dies_with_its_worker_has_failed_and_the_others_have_not(s
     try:
         for _ in range(2):
             done, failed = spread.attempt_all(work)
-            (line,) = re.findall(r"test_spread\.py:(\d+)", failed[6])
+            (line,) = re.findall(r"test_worker_pool\.py:(\d+)", failed[6])
             assert failed == {
                 2: "its worker process was killed by SIGKILL; was there enough memory?",
                 4: "its worker process ended with exit code 7",
