@@ -17,8 +17,9 @@ from fedmem.contracts.evidence import Participation
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.types import Params
 from fedmem.engines._flower import LocalGrid, local_record
+from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
-from fedmem.federation.roster import Roster
+from fedmem.federation.roster import Roster, client_at
 from fedmem.guards.guarding import Guard
 from fedmem.observation.observed import Observed, Watcher, params_of
 from fedmem.privacy.amplification import canaries_of
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a run hands to the scheduler: its messages, and the strategy that sent them."""
+    """What a run hands to the scheduler: its messages, and the round in which its strategy sent them."""
 
-    observed: Observed
+    round: int
     messages: list[Message]
 
 
@@ -72,13 +73,13 @@ def in_step(
             advance(run, run)
         while waiting:
             # a run whose cohort was empty is rounds ahead, and waits, so that who fails in a round is known to all
-            lowest = min(wait.observed.round for wait in waiting.values())
-            asked = {run: wait for run, wait in waiting.items() if wait.observed.round == lowest}
+            lowest = min(wait.round for wait in waiting.values())
+            asked = {run: wait for run, wait in waiting.items() if wait.round == lowest}
             waiting = {run: wait for run, wait in waiting.items() if run not in asked}
             replies = answer(asked)
             for run in asked:
                 advance(run, replies[run])
-            on_round(min((wait.observed.round for wait in waiting.values()), default=rounds + 1) - 1)
+            on_round(min((wait.round for wait in waiting.values()), default=rounds + 1) - 1)
     finally:
         for coroutine in coroutines.values():
             if not coroutine.dead:
@@ -99,28 +100,23 @@ def one_run(
     cohort = roster.cohort(1)
     with Guard("strategy", scenario.strategy, "make", run=run):
         strategy = scenario.strategy.make(len(cohort))
-    observed = Observed(
-        strategy,
-        *watchers,
-        roster=roster,
+    demands = Demands(
+        seed=scenario.seed,
         tolerate=scenario.tolerate.failed,
         enforce=scenario.cohort == "sampler",
-        seed=scenario.seed,
-        run=run,
         same_cohorts=scenario.roster != "own",
-        kept=kept,
-        canaries=canaries_of(scenario),
         finite=not scenario.tolerate.not_finite,
+        canaries=canaries_of(scenario),
     )
-    grid = LocalGrid(federation.num_clients, lambda messages: send(Waiting(observed, messages)))
-    if hasattr(strategy, "introduce"):
-        strategy.introduce(list(grid.get_node_ids()))
+    directed = Directed(strategy, roster, demands, run)
+    observed = Observed(directed, *watchers, run=run, kept=kept, client_of=client_at)
+    grid = LocalGrid(federation.num_clients, lambda messages: send(Waiting(directed.round, messages)))
     initial = federation.initial_of(run)
     result = observed.start(grid, local_record(initial), num_rounds=scenario.rounds)
-    if observed.round < scenario.rounds:
+    if directed.round < scenario.rounds:
         raise RunError(
-            f"run {run}: strategy {type(observed.strategy).__name__} stopped after round {observed.round} of "
-            f"{scenario.rounds}. Lower rounds to {observed.round}, or use a strategy that goes on to the end."
+            f"run {run}: strategy {type(strategy).__name__} stopped after round {directed.round} of "
+            f"{scenario.rounds}. Lower rounds to {directed.round}, or use a strategy that goes on to the end."
         )
     failed = [
         Participation(
@@ -131,7 +127,7 @@ def one_run(
             failed=True,
             probability=roster.picked(round).chance(client),
         )
-        for round, clients in observed.failed.items()
+        for round, clients in directed.failed.items()
         for client in clients
     ]
     return params_of(result.arrays, initial) if result.arrays else initial, failed

@@ -39,7 +39,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Pilot
 from fedmem.contracts.types import Params
 from fedmem.engines._client import client_app
-from fedmem.engines._flower import FIRST_NODE, in_process, local_record
+from fedmem.engines._flower import in_process, local_record
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import (
     ARRAYS,
@@ -58,11 +58,12 @@ from fedmem.engines._post import Post, cause_of
 from fedmem.engines._simulation import require_ray, simulation
 from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
-from fedmem.federation.roster import Roster, rosters
+from fedmem.federation.roster import Roster, client_at, rosters
 from fedmem.observation.flower_round import TRACE
-from fedmem.observation.observed import Watcher, not_finite, params_of
+from fedmem.observation.observed import Watcher, params_of
 from fedmem.processes import cores
 from fedmem.training.client_work import LocalWork, Task, Trained, Work
+from fedmem.training.finite import not_finite
 from strategies._rule import OFFER
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class FlowerRuntime:
 
     def _letters(self, run: int, wait: Waiting) -> Iterator[_Letter]:
         """What the strategy's messages are when they leave this process."""
-        round = wait.observed.round
+        round = wait.round
         models: dict[int, tuple[Params, ArrayRecord]] = {}
         for message in wait.messages:
             kind = message.metadata.message_type
@@ -210,7 +211,7 @@ class FlowerRuntime:
                 before = params_of(model, self._federation.initial)
                 models[id(model)] = (before, record_of(before))
             before, record = models[id(model)]
-            client = message.metadata.dst_node_id - FIRST_NODE
+            client = client_at(message.metadata.dst_node_id)
             work = self._letter(run, round, client)
             content = RecordDict({ARRAYS: record, **message.content.config_records, WORK: work.record()})
             if OFFER in message.content:

@@ -27,13 +27,15 @@ from fedmem.contracts.validation_of_measures import by_run
 from fedmem.engines._flower import in_process, local_reply, reply_to
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
+from fedmem.engines.directed import rule_generator, too_many_failed
 from fedmem.errors import RunError
-from fedmem.federation.roster import FIRST_NODE, Roster, rosters
+from fedmem.federation.roster import Roster, client_at, rosters
 from fedmem.guards.guarding import Guard, with_trace
-from fedmem.observation.observed import Watcher, drawn_by_rule, not_finite, params_of, too_many_failed
+from fedmem.observation.observed import Watcher, params_of
 from fedmem.privacy.amplification import canaries_of
 from fedmem.training.client_work import Done, LocalWork, Work, pick, stack
 from fedmem.training.executor import Executor
+from fedmem.training.finite import finite_models, not_finite
 from strategies._rule import Round, wrong_models
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class Lockstep:
         replies: dict[int, list[Message]] = {run: [None] * len(wait.messages) for run, wait in asked.items()}  # type: ignore[list-item]
         batches: dict[tuple[int, tuple[str, ...]], list[_Order]] = {}
         for run, wait in asked.items():
-            round = wait.observed.round
+            round = wait.round
             read: dict[int, _Order] = {}
             models: dict[int, Params] = {}
             for place, message in enumerate(wait.messages):
@@ -330,14 +332,14 @@ class Lockstep:
                 guard.wrong(text)
         after = {name: moved[name].to(value.dtype) for name, value in given.before.items()}
         if not self._scenario.tolerate.not_finite:
-            for i, name in _not_finite(after):
+            for i in (~finite_models(after)).nonzero().flatten().tolist():
                 with Guard("strategy", strategy, "rule", round=given.number, run=runs[i]) as guard:
-                    guard.wrong(f"{not_finite({name: after[name][i]})}")
+                    guard.wrong(str(not_finite(pick(after, i))))
         return after, later
 
     def _drawn(self, runs: Sequence[int], round: int) -> tuple[np.random.Generator, ...]:
         """What the rule draws from in each run."""
-        return tuple(drawn_by_rule(self._scenario.seed, run, round) for run in runs)
+        return tuple(rule_generator(self._scenario.seed, run, round) for run in runs)
 
     def _check_failures(self, work: Work, failed: Mapping[int, str]) -> None:
         """What `Observed` does for messages: failures are recorded, and tolerated up to the scenario's share."""
@@ -426,16 +428,7 @@ class _Order:
 
     @property
     def client(self) -> int:
-        return int(self.message.metadata.dst_node_id) - FIRST_NODE
-
-
-def _not_finite(models: Params) -> Iterator[tuple[int, str]]:
-    """Run and parameter of each array (R, ...) with values that are not finite; one pass where there are none."""
-    for name, value in models.items():
-        flat = value.reshape(len(value), -1)
-        if not flat.sum(dim=1).isfinite().all():
-            for i in (~flat.isfinite().all(dim=1)).nonzero().flatten().tolist():
-                yield i, name
+        return client_at(self.message.metadata.dst_node_id)
 
 
 def _where(runs: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

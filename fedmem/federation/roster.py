@@ -25,6 +25,15 @@ CLIENTS_LOOKED_AT = 10**8
 """Clients times cohorts that are drawn ahead at most; of a longer training, the first rounds stand for all."""
 
 
+def client_at(node: int) -> int:
+    """The client of a node.
+
+    >>> client_at(FIRST_NODE + 3)
+    3
+    """
+    return int(node) - FIRST_NODE
+
+
 def rosters(
     scenario: Scenario, federation: Federation, runs: Sequence[int], pilot: Pilot | None = None
 ) -> dict[int, Roster]:

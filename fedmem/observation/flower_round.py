@@ -1,27 +1,30 @@
-"""One round of a Flower strategy, driven without Flower's loop."""
+"""One round of a Flower strategy: its replies, and the first error in it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import Message, MetricRecord
-from flwr.serverapp import Grid
+from flwr.app import Message, MetricRecord, RecordDict
 
-from fedmem.errors import RunError
+from fedmem.errors import FedmemError
 
 TRACE = "trace"
 """The `ConfigRecord` in which a client may send what is not for aggregation: `client` (its number) and scalars."""
 
 
-PATIENCE = 5
-"""How often a strategy may ask for more nodes than its cohort has before it is told that none will come."""
+def report_of(content: RecordDict) -> dict[str, float]:
+    """The scalars in the trace of a reply."""
+    # by items, since a record looks up and checks every key that a `dict` asks it for
+    trace: dict[str, Any] = dict(content[TRACE].items()) if TRACE in content else {}
+    return {name: float(value) for name, value in trace.items() if name != "client"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Reply:
-    """A reply and who it is from."""
+    """A reply and its client."""
 
     message: Message
     client: int
@@ -29,63 +32,52 @@ class _Reply:
     report: dict[str, float]
 
     @staticmethod
-    def of(message: Message, clients: dict[int, int]) -> _Reply:
-        """Client number: the roster's, else what the client says of itself in its trace, else its node id."""
+    def of(message: Message, client_of: Callable[[int], int] | None) -> _Reply:
+        """Client number: by `client_of`, else what the client says of itself in its trace, else its node id."""
         node = int(message.metadata.src_node_id)
+        client = node if client_of is None else client_of(node)
         if message.has_error():
-            return _Reply(message=message, client=clients.get(node, node), num_examples=0, report={})
+            return _Reply(message=message, client=client, num_examples=0, report={})
         content = message.content
-        # by items, since a record looks up and checks every key that a `dict` asks it for
-        trace: dict[str, Any] = dict(content[TRACE].items()) if TRACE in content else {}
+        if client_of is None and TRACE in content:
+            traced: Any = content[TRACE]
+            client = int(traced.get("client", node))
         metrics: Any = next((record for record in content.values() if isinstance(record, MetricRecord)), {})
         return _Reply(
             message=message,
-            client=clients.get(node, int(trace.get("client", node))),
+            client=client,
             num_examples=int(metrics.get("num-examples", 0)),
-            report={name: float(value) for name, value in trace.items() if name != "client"},
+            report=report_of(content),
         )
 
 
-class _CohortGrid(Grid):
-    """The grid, narrowed to the nodes of a cohort."""
+class FirstError:
+    """The first error of fedmem in a training: it ends the training, also where the code of a strategy catches it.
 
-    def __init__(self, grid: Grid, nodes: list[int], strategy: str) -> None:
-        self._grid = grid
-        self._nodes = nodes
-        self._strategy = strategy
-        self._asked = 0
+    >>> errors = FirstError()
+    >>> try:
+    ...     with errors.noted():
+    ...         raise FedmemError("no model")
+    ... except FedmemError:
+    ...     pass
+    >>> errors.raise_first()
+    Traceback (most recent call last):
+    fedmem.errors.FedmemError: no model
+    """
 
-    def set_run(self, run: Any) -> None:
-        """Passed on."""
-        self._grid.set_run(run)
+    def __init__(self) -> None:
+        self._error: FedmemError | None = None
 
-    @property
-    def run(self) -> Any:
-        """Passed on."""
-        return self._grid.run
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Around a call that may raise."""
+        try:
+            yield
+        except FedmemError as error:
+            self._error = self._error or error
+            raise
 
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Passed on."""
-        return self._grid.create_message(*args, **kwargs)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """The cohort. Flower waits for ever for nodes that will not come: say so instead."""
-        self._asked += 1
-        if self._asked > PATIENCE:
-            raise RunError(
-                f"strategy {self._strategy} waits for more nodes than the {len(self._nodes)} of this round's cohort. "
-                "Lower its min_train_nodes and min_available_nodes, or raise the sampler's size."
-            )
-        return list(self._nodes)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Passed on."""
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Passed on."""
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Passed on."""
-        return self._grid.send_and_receive(messages, timeout=timeout)
+    def raise_first(self) -> None:
+        """Raise that error, if there was one."""
+        if self._error is not None:
+            raise self._error

@@ -1,11 +1,12 @@
-"""Watching a Flower strategy without being noticed: cohort, order of replies, and the transitions of every round."""
+"""Watching a Flower strategy without being noticed: the transitions of every round, and nothing else.
+
+What a bank demands of a strategy stands in `engines/directed.py`.
+"""
 
 from __future__ import annotations
 
-import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -19,62 +20,10 @@ from flwr.serverapp.strategy.result import Result
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.contracts.types import Params
-from fedmem.contracts.validation import a_kind
-from fedmem.errors import FedmemError, RunError
-from fedmem.guards.guarding import Guard, with_trace
-from fedmem.observation.flower_round import TRACE, _CohortGrid, _Reply
-from fedmem.privacy.canary_clients import CanaryClients
-from fedmem.seeding import Streams, stream
+from fedmem.errors import RunError
+from fedmem.observation.flower_round import TRACE, FirstError, _Reply
 
 T = TypeVar("T")
-
-
-def too_many_failed(round: int, failed: int, asked: int, first: int, cause: str) -> str:
-    """The message of a run that ends because more clients failed than it tolerates."""
-    return (
-        f"round {round}: {failed} of {asked} clients failed, first client {first}: {cause}. "
-        "Set tolerate.failed to the share of a cohort that may fail."
-    )
-
-
-def not_finite(params: Params) -> str | None:
-    """Why a model that a client sent is no use to a strategy, None where it is: one NaN would make the aggregate NaN.
-
-    >>> not_finite({"w": torch.tensor([1.0, 2.0])}) is None
-    True
-    >>> not_finite({"w": torch.tensor([1.0, float("inf")])})
-    "its model is not finite: 1 of 2 values of 'w' are NaN or infinite"
-    """
-    for name, value in params.items():
-        wrong = int((~torch.isfinite(value)).sum())
-        if wrong:
-            return f"its model is not finite: {wrong} of {value.numel()} values of {name!r} are NaN or infinite"
-    return None
-
-
-def drawn_by_rule(seed: int, run: int, round: int) -> np.random.Generator:
-    """What the rule of a strategy draws from in one round of one run, such as the noise of a private sum."""
-    return stream(seed, "strategy rule", run=run, round=round)
-
-
-_DEPTH: list[int] = []
-_BEFORE: list[Any] = []
-
-
-@contextmanager
-def _generators_put_back() -> Iterator[None]:
-    """The global generators are afterwards as they were, once the last of the strategies that run in step has ended."""
-    if not _DEPTH:
-        _BEFORE[:] = [random.getstate(), np.random.get_state()]  # noqa: NPY002
-    _DEPTH.append(1)
-    try:
-        yield
-    finally:
-        _DEPTH.pop()
-        if not _DEPTH:
-            random.setstate(_BEFORE[0])
-            np.random.set_state(_BEFORE[1])  # noqa: NPY002
-
 
 OnError = Literal["raise", "warn"]
 """What becomes of an error of a watcher: it ends the training, or it is a warning and ends the watching alone."""
@@ -103,14 +52,6 @@ class Watcher(Protocol):
     def see(self, transitions: Sequence[Transition]) -> None: ...
 
 
-class Roster(Protocol):
-    """Who takes part: the cohort of a round as sorted clients, and the node of each."""
-
-    def cohort(self, round: int) -> Sequence[int]: ...
-
-    def node(self, client: int) -> int: ...
-
-
 def params_of(record: ArrayRecord, like: Params | None = None) -> Params:
     """The arrays of a record as tensors of their own, cast to the dtypes of `like`: some strategies widen them."""
     params = {name: torch.from_numpy(np.array(array.numpy())) for name, array in record.items()}
@@ -132,26 +73,16 @@ class Observed:
     strategies that override `start` are watched as well. Guarantees:
 
     - with or without watchers the strategy sees the same messages in the same order and returns the same model;
-    - replies reach the strategy sorted by client, so that sums do not depend on who answered first;
+    - replies reach the strategy sorted by client, so that sums do not depend on the order of arrival;
     - local models are copied before the strategy runs, since some strategies empty their replies;
-    - with a `roster` the strategy is shown only the nodes of the round's cohort and has to train all of them;
-    - an empty cohort never reaches the strategy: the model is kept and the round is recorded; but one that is `noisy`
-      (strategies/_rule.py) is asked for the model after it;
-    - failed clients beyond `tolerate` (a share of the cohort) end the run with round, client and cause;
-    - with a `seed`, the global random generators are seeded for each server step, and put back in the end.
+    - with `on_error="warn"`, an error of a watcher ends the watching and not the training.
 
     Args:
         strategy: the strategy to run.
-        watchers: who is shown the transitions.
-        roster: decides the cohort; without one, the strategy samples as it always does.
-        tolerate: largest share of a cohort that may fail; None leaves failures to the strategy, as Flower does.
-        enforce: whether a strategy that trains others than the roster's cohort is an error.
-        seed: of the global generators during a server step; None leaves them alone.
+        watchers: they are shown the transitions.
         run: the number of this run, written into every transition.
-        same_cohorts: whether a strategy that samples by itself draws alike in all runs of one seed.
-        kept: client -> the model that it holds after its work, where that is known not to be what it sent.
-        canaries: clients of random direction that a private strategy is to count in.
-        finite: whether a model that is not finite ends the run, with a roster.
+        kept: client -> the model that it holds after its work, where that differs from what it sent.
+        client_of: node id -> client number; without it a client says its number in its trace, or is its node id.
 
     In a Flower app of one's own::
 
@@ -168,35 +99,19 @@ class Observed:
         self,
         strategy: Strategy,
         *watchers: Watcher,
-        roster: Roster | None = None,
-        tolerate: float | None = None,
-        enforce: bool = True,
-        seed: int | None = None,
         run: int = 0,
-        same_cohorts: bool = True,
         kept: Callable[[int], Params] | None = None,
-        canaries: CanaryClients | None = None,
-        finite: bool = False,
+        client_of: Callable[[int], int] | None = None,
     ) -> None:
         self.strategy = strategy
         self.watchers = watchers
-        self.roster = roster
         self.round = 0
-        self.failed: dict[int, tuple[int, ...]] = {}
-        self._tolerate = tolerate
-        self._enforce = enforce
-        self._seed = seed
-        self._streams = {purpose: Streams(seed or 0, f"server {purpose}") for purpose in ("configure", "aggregate")}
         self._run = run
-        self._same_cohorts = same_cohorts
         self._kept_by = kept
-        self._canaries = canaries
-        self._finite = finite
-        self._error: FedmemError | None = None
+        self._client_of = client_of
+        self._errors = FirstError()
         self._before = ArrayRecord()
         self._like: Params = {}
-        self._cohort: tuple[int, ...] | None = None
-        self._clients: dict[int, int] = {}
         self._ended: list[Watcher] = []
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, **others: Any) -> Result:
@@ -207,82 +122,28 @@ class Observed:
         for watcher in self.watchers:
             if hasattr(watcher, "begin"):
                 self._guarded([watcher], partial(watcher.begin, self._like))
-        self._show(0, lambda: [self._global(0, self._like, self._like, 0)])
+        self._show(0, lambda: [self._global(0, self._like, self._like, [])])
 
         def configure_train(
             server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
         ) -> Iterable[Message]:
-            with self._remembering():
-                return self._configure(configure, server_round, arrays, config, grid)
+            with self._errors.noted():
+                self.round, self._before = server_round, arrays
+                return list(configure(server_round, arrays, config, grid))
 
         def aggregate_train(
             server_round: int, replies: Iterable[Message]
         ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-            with self._remembering():
+            with self._errors.noted():
                 return self._aggregate(aggregate, server_round, replies)
 
         strategy.configure_train, strategy.aggregate_train = configure_train, aggregate_train
-        # In an app of one's own the strategy's errors are the app's; in a scenario they are one clear message.
-        guard = nullcontext() if self.roster is None else self._guard("start")
         try:
-            with guard, _generators_put_back() if self._seed is not None else nullcontext():
-                result = strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)
-            if self._error is not None:
-                raise self._error  # a strategy may have caught it
-            if self.roster is not None and not isinstance(result, Result):
-                raise RunError(f"strategy {self._name} returned {type(result).__name__} from start, no flwr Result.")
+            result = strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)
+            self._errors.raise_first()
             return result  # type: ignore[no-any-return]
         finally:
             del strategy.configure_train, strategy.aggregate_train
-
-    @contextmanager
-    def _remembering(self) -> Iterator[None]:
-        """What is found out about a strategy while it runs ends the run, also where its own code catches it."""
-        try:
-            yield
-        except FedmemError as error:
-            self._error = self._error or error
-            raise
-
-    def _guard(self, method: str) -> Guard:
-        """Around what the strategy does; its rule, if it applies one, is named for it."""
-        rule = getattr(self.strategy, "_rule", None)
-        others = () if rule is None else (("strategy", rule),)
-        return Guard(
-            "strategy", self.strategy, method, others=others, where=lambda: {"round": self.round}, run=self._run
-        )
-
-    def _configure(
-        self,
-        original: Callable[..., Iterable[Message]],
-        round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,
-    ) -> list[Message]:
-        self.round = round
-        self._before = arrays
-        self._cohort = None
-        if self.roster is not None:
-            self._cohort = tuple(self.roster.cohort(round))
-            self._clients = {self.roster.node(client): client for client in self._cohort}
-            if not self._cohort:
-                return []
-            grid = _CohortGrid(grid, list(self._clients), self._name)
-        self._seed_generators(round, "configure")
-        messages = list(original(round, arrays, config, grid))
-        if self.roster is not None and self._enforce:
-            self._check_cohort(round, messages)
-        return messages
-
-    def _check_cohort(self, round: int, messages: Sequence[Message]) -> None:
-        asked = sorted(message.metadata.dst_node_id for message in messages)
-        if asked != sorted(self._clients):
-            raise RunError(
-                f"round {round}: strategy {self._name} trains {len(asked)} clients where the sampler chose "
-                f"{len(self._clients)}. Give it fraction_train: 1.0, or say `cohort: strategy` in the scenario to let "
-                "the strategy choose among the sampler's cohort."
-            )
 
     def _aggregate(
         self,
@@ -290,73 +151,15 @@ class Observed:
         round: int,
         replies: Iterable[Message],
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        strategy: Any = self.strategy
-        if self._seed is not None and hasattr(strategy, "lend"):
-            strategy.lend(partial(drawn_by_rule, self._seed, self._run, round))
-        if self._canaries is not None:
-            strategy.invite(partial(self._canaries.updates, [self._run], round))
-        if self._cohort == ():
-            list(replies)
-            alone = strategy.alone(round, self._before) if getattr(strategy, "noisy", False) else None
-            self._show(round, lambda: [self._global(round, params_of(self._before, self._like), alone, 0)])
-            return alone, None
-        members = sorted((_Reply.of(message, self._clients) for message in replies), key=lambda reply: reply.client)
-        good = [reply for reply in members if not reply.message.has_error()]
-        self._check_failures(round, members, good)
+        answers = sorted((_Reply.of(message, self._client_of) for message in replies), key=lambda reply: reply.client)
+        good = [reply for reply in answers if not reply.message.has_error()]
+        before = self._before
         self._show(round, lambda: self._local(round, good))
         for reply in good:
             reply.message.content.pop(TRACE, None)
-        if hasattr(strategy, "hear"):
-            strategy.hear({int(reply.message.metadata.src_node_id): reply.report for reply in good})
-        self._seed_generators(round, "aggregate")
-        arrays, metrics = original(round, [reply.message for reply in members])
-        if arrays is None and good and self.roster is not None:
-            raise RunError(
-                f"round {round}: strategy {self._name} returned no model from {len(good)} replies; some rules need a "
-                "larger cohort than they were given. Raise the sampler's size or lower what the strategy assumes."
-            )
-        num_examples = sum(reply.num_examples for reply in good)
-        clients = tuple(reply.client for reply in good)
-        before = self._before
-        after = arrays if self.roster is None else self._checked(arrays)
-        self._show(
-            round,
-            lambda: [self._global(round, params_of(before, self._like), after, num_examples, clients)],
-        )
+        arrays, metrics = original(round, [reply.message for reply in answers])
+        self._show(round, lambda: [self._global(round, params_of(before, self._like), arrays, good)])
         return arrays, metrics
-
-    def _checked(self, arrays: ArrayRecord | None) -> Params | None:
-        """The model that a strategy returns in a scenario: of the shapes that it was given, floating and finite."""
-        if arrays is None:
-            return None
-        guard = self._guard("aggregate_train")
-        after = params_of(arrays)
-        odd = sorted(set(after) ^ set(self._like))
-        if odd:
-            guard.wrong(f"its model {'lacks the' if odd[0] in self._like else 'has an unknown'} parameter {odd[0]!r}")
-        for name, value in self._like.items():
-            given = after[name]
-            # some strategies of Flower widen what they are given
-            if given.shape != value.shape or given.is_floating_point() != value.is_floating_point():
-                guard.wrong(f"its parameter {name!r} is {a_kind(given)}, should be {a_kind(value)}")
-        after = {name: after[name].to(value.dtype) for name, value in self._like.items()}
-        wrong = not_finite(after) if self._finite else None
-        if wrong is not None:
-            guard.wrong(wrong)
-        return after
-
-    def _check_failures(self, round: int, members: Sequence[_Reply], good: Sequence[_Reply]) -> None:
-        answered = {reply.client for reply in good}
-        expected = self._cohort if self._cohort is not None else tuple(reply.client for reply in members)
-        lost = tuple(client for client in expected if client not in answered)
-        if self._cohort is not None and not self._enforce:
-            lost = tuple(reply.client for reply in members if reply.client not in answered)
-        self.failed[round] = lost
-        if self._tolerate is not None and len(lost) > self._tolerate * len(expected):
-            causes = {reply.client: reply.message.error.reason for reply in members if reply.message.has_error()}
-            first = lost[0]
-            cause = causes.get(first) or "no reply"
-            raise with_trace(RunError(too_many_failed(round, len(lost), len(expected), first, cause)), cause)
 
     def _local(self, round: int, replies: Sequence[_Reply]) -> list[Transition]:
         before = params_of(self._before, self._like)
@@ -383,8 +186,7 @@ class Observed:
         round: int,
         before: Params,
         after: ArrayRecord | Params | None,
-        num_examples: int,
-        clients: tuple[int, ...] = (),
+        replies: Sequence[_Reply],
     ) -> Transition:
         if after is None:
             after = before
@@ -398,8 +200,8 @@ class Observed:
             before=before,
             sent=after,
             kept=after,
-            num_examples=num_examples,
-            clients=clients,
+            num_examples=sum(reply.num_examples for reply in replies),
+            clients=tuple(reply.client for reply in replies),
         )
 
     def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
@@ -426,17 +228,3 @@ class Observed:
                 stacklevel=2,
             )
             return None
-
-    def _seed_generators(self, round: int, purpose: str) -> None:
-        """Stock strategies draw from the global generators of Python and numpy: give them a stream of their own."""
-        if self._seed is not None:
-            # a strategy that picks its own cohort picks the same in every run, so that no coin decides who takes part
-            run = 0 if purpose == "configure" and self._same_cohorts else self._run + 1
-            (rng,) = self._streams[purpose].each(run=[run], round=round, client=[0])
-            words = rng.integers(2**32, size=2).tolist()
-            random.seed(words[0])
-            np.random.seed(words[1])  # noqa: NPY002
-
-    @property
-    def _name(self) -> str:
-        return self.strategy.__class__.__name__

@@ -16,6 +16,7 @@ from fedmem.contracts.validation import batches_of
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams
 from fedmem.training.defended_updates import Place
+from fedmem.training.finite import finite_models
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,13 +168,9 @@ class Done:
         )
 
     def finite(self) -> BoolArray:
-        """(T,) whether every value that a client sends is a number."""
-        flat = [value.reshape(len(self), -1) for value in self.sent.values()]
-        # a sum is one pass and shows NaN and infinity; large numbers may overflow it, so a suspicion is looked into
-        if torch.stack([value.sum(dim=1) for value in flat]).isfinite().all():
-            return np.ones(len(self), dtype=bool)
-        found: BoolArray = torch.stack([value.isfinite().all(dim=1) for value in flat]).all(dim=0).numpy()
-        return found
+        """(T,) whether every value that a client sends is finite."""
+        finite: BoolArray = finite_models(self.sent).numpy()
+        return finite
 
 
 class LocalWork:

@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fedmem.contracts.defence import Defence
 from fedmem.contracts.families import kind_of
@@ -17,6 +16,7 @@ from fedmem.contracts.types import Params
 from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams
+from fedmem.training.finite import is_finite
 from fedmem.training.updates import parted
 
 
@@ -84,7 +84,7 @@ class Outgoing:
         """What one client sends instead of this model; a pure function. `draws` are its rows of `draws`."""
         if self._guaranteed:
             # no arithmetic, so that a finite model keeps its bits
-            finite = _is_finite(model)
+            finite = is_finite(model)
             model = {name: torch.where(finite, value, before[name]) for name, value in model.items()}
         if not self._defences:
             return model
@@ -92,18 +92,13 @@ class Outgoing:
         for position, defence in enumerate(self._defences):
             row = draws.get(str(position))
             if position in self._silencing:
-                finite = _is_finite(update)
+                finite = is_finite(update)
                 update = {name: torch.where(finite, value, torch.zeros_like(value)) for name, value in update.items()}
             with Guard("defence", defence, "apply") as guard:
                 changed = defence.apply(update, {} if row is None else parted(row, update))
                 tensors(guard, "the update", changed, update)
             update = changed
         return {name: before[name] + update[name] if name in update else value for name, value in model.items()}
-
-
-def _is_finite(values: Params) -> Tensor:
-    """Whether all values are numbers, as a tensor, so that it can be mapped over a stack."""
-    return torch.stack([value.isfinite().all() for value in values.values()]).all()
 
 
 def _fill(row: NDArray[np.float32], rng: np.random.Generator, normal: bool) -> None:

@@ -19,6 +19,7 @@ from fedmem.contracts.client import PerExample
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import example_losses
 from fedmem.seeding import Streams
+from fedmem.training.finite import is_finite
 from fedmem.training.ghost_clipping import Layers, batch_outputs, norm_of, plain_gradients
 from fedmem.training.model_checks import TOLERANCE, shaken
 
@@ -176,7 +177,7 @@ class ClippedSums:
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             by = self._by_ghost if self.ghost else self._by_hooks
             losses, norms, total = by(inputs, targets)
-        if not all(bool(value.isfinite().all()) for value in total.values()):
+        if not is_finite(total):
             outputs = partial(batch_outputs, self._model)
             stacked = {name: value[None] for name, value in params.items()}
             found = clipped_sums(

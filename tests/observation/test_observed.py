@@ -17,6 +17,7 @@ from torch import nn
 from fedmem import Observed, Watch
 from fedmem.contracts.evidence import Transition
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
+from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
 
 CLIENTS = 4
@@ -214,6 +215,16 @@ def test_watch_refuses_what_it_cannot_compare() -> None:
         Watch(model=Net(), examples={"mine": data_of(0)}, every=0)
 
 
+class Everyone:
+    """All clients in every round."""
+
+    def cohort(self, round: int) -> range:
+        return range(CLIENTS)
+
+    def node(self, client: int) -> int:
+        return FIRST_NODE + client
+
+
 def test_lost_clients_end_the_run_only_where_a_tolerance_is_set() -> None:
     def drop_first(replies: list[Message]) -> list[Message]:
         from flwr.app import Error
@@ -227,7 +238,7 @@ def test_lost_clients_end_the_run_only_where_a_tolerance_is_set() -> None:
 
     Observed(FedAvg(fraction_evaluate=0.0)).start(grid=app_grid(drop_first), initial_arrays=initial(), num_rounds=1)
     with pytest.raises(RunError, match="no battery"):
-        Observed(FedAvg(fraction_evaluate=0.0), tolerate=0.0).start(
+        Directed(FedAvg(fraction_evaluate=0.0), Everyone(), Demands(seed=0)).start(
             grid=app_grid(drop_first), initial_arrays=initial(), num_rounds=1
         )
 
