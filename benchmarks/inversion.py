@@ -70,7 +70,6 @@ def ours(name: str) -> Trained:
     from fedmem.processes import cores, hold_on_to_memory, lend
 
     torch.set_num_threads(1)
-    hold_on_to_memory()
     module = network_of(name)
     params = {key: value.detach() for key, value in module.named_parameters()}
     targets = [
@@ -89,7 +88,7 @@ def ours(name: str) -> Trained:
     rngs = [generator(i) for i in range(TOGETHER)]
     InvertingGradients(steps=1, tv=0.0, labels="known").reconstruct(targets[:2], [generator(0), generator(1)])
     attack = InvertingGradients(steps=STEPS[name], tv=0.0, labels="known")
-    with lend(cores()):
+    with hold_on_to_memory(), lend(cores()):
         started = time.perf_counter()
         found = attack.reconstruct(targets, rngs)
         seconds = (time.perf_counter() - started) / TOGETHER

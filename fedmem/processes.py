@@ -309,8 +309,14 @@ def _portable(error: BaseException) -> BaseException:
     return error
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _NEVER = -1, -3, 1 << 30
-"""Parameters of `mallopt` in the C library."""
+_NEVER = 1 << 30
+"""Bytes that no block has."""
+
+_THRESHOLDS = {-1: "MALLOC_TRIM_THRESHOLD_", -3: "MALLOC_MMAP_THRESHOLD_"}
+"""Parameters of `mallopt` in the C library, and the variable that sets each when a process starts."""
+
+_DEFAULT_THRESHOLD = 128 << 10
+"""Bytes: what glibc has for both where no variable is set."""
 
 
 def cores() -> int:
@@ -318,15 +324,24 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def hold_on_to_memory() -> None:
-    """Let this process keep what it has freed, for what it needs next.
+@contextmanager
+def hold_on_to_memory() -> Iterator[None]:
+    """Let this process keep what it has freed, for what it needs next, until the block ends.
 
     By default the C library of Linux gives large blocks back at once and asks for them again, so that every layer of
     every step waits for pages to be mapped: up to six times the time of a forward pass. Elsewhere nothing is done.
+
+    The thresholds cannot be read. At the end they are those that glibc starts with; it no longer adjusts them itself.
     """
-    if sys.platform != "linux":
+    set_threshold = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_threshold is None:
+        yield
         return
-    keep = getattr(ctypes.CDLL(None), "mallopt", None)
-    if keep is not None:
-        keep(_MMAP_THRESHOLD, _NEVER)
-        keep(_TRIM_THRESHOLD, _NEVER)
+    for parameter in _THRESHOLDS:
+        set_threshold(parameter, _NEVER)
+    try:
+        yield
+    finally:
+        for parameter, variable in _THRESHOLDS.items():
+            start = os.environ.get(variable, "")
+            set_threshold(parameter, int(start) if start.isdecimal() else _DEFAULT_THRESHOLD)

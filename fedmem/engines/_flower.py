@@ -15,17 +15,14 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-# read by Flower when it is imported: a simulation reports to nobody
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.app.message.recorddict import _SyncedDict
 from flwr.app.metadata import Metadata
 from flwr.serverapp import Grid
+from flwr.supercore import telemetry
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+from numpy.typing import NDArray
 
 from fedmem.federation.roster import FIRST_NODE as FIRST_NODE
 from fedmem.observation.flower_round import TRACE
@@ -36,30 +33,31 @@ if TYPE_CHECKING:
 
 @contextmanager
 def in_process() -> Iterator[None]:
-    """Lets `Message(...)` be built outside of Flower's runtime, and quiets Flower's logger to errors.
+    """Lets `Message(...)` be built outside of Flower's runtime; Flower logs errors alone, and reports to nobody.
 
     Some strategies collect garbage once for every reply, which goes through all objects that there are, torch's own
     included. What exists already is therefore set aside from collection until the end. Within another such block
     nothing is done, so that banks that go on in step, and end out of order, are in one block around all of them.
     """
-    if getattr(vars(ArrayRecord)["from_array_dict"], "__func__", None) is _from_arrays:
+    known: Any = ArrayRecord
+    from_array_dict = vars(ArrayRecord)["from_array_dict"]
+    if getattr(from_array_dict, "__func__", None) is _from_arrays:
         yield
         return
     identity = {name: getattr(TaskIdentity, name) for name in ("_task_id", "_run_id", "_node_id")}
     authors = _modules_that_make_arrays()
     logger = logging.getLogger("flwr")
-    level = logger.level
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    logger.setLevel(logging.ERROR)
-    gc.freeze()
-    thresholds = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 100)  # messages come by the thousand, and die by themselves
-    for module in authors:
-        module.Array = _Unserialised
-    known: Any = ArrayRecord
-    from_array_dict = vars(ArrayRecord)["from_array_dict"]
-    known.from_array_dict = staticmethod(_from_arrays)
+    level, reports, thresholds = logger.level, telemetry.FLWR_TELEMETRY_ENABLED, gc.get_threshold()
     try:
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+        logger.setLevel(logging.ERROR)
+        if "FLWR_TELEMETRY_ENABLED" not in os.environ:
+            telemetry.FLWR_TELEMETRY_ENABLED = "0"
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)  # messages come by the thousand, and die by themselves
+        for module in authors:
+            module.Array = _Unserialised
+        known.from_array_dict = staticmethod(_from_arrays)
         yield
     finally:
         known.from_array_dict = from_array_dict
@@ -67,6 +65,7 @@ def in_process() -> Iterator[None]:
             module.Array = Array
         gc.set_threshold(*thresholds)
         gc.unfreeze()
+        telemetry.FLWR_TELEMETRY_ENABLED = reports
         logger.setLevel(level)
         for name, value in identity.items():
             setattr(TaskIdentity, name, value)

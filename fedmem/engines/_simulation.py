@@ -21,13 +21,14 @@ from fedmem.errors import ComponentError, RunError
 from fedmem.federation.roster import FIRST_NODE as FIRST_NODE
 
 QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_NUM_REDIS_GET_RETRIES": "2",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""Ray reports to nobody, prints nothing to our output, and does not take minutes to find an address deserted."""
+"""Flower and Ray report to nobody. Ray prints nothing to our output, and gives up a silent address within seconds."""
 
 
 PROBE_SECONDS = 5.0

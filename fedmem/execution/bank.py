@@ -12,11 +12,12 @@ from fedmem.contracts.progress import Progress
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines.lockstep import Finished, Lockstep
 from fedmem.execution.auto import server_of
-from fedmem.execution.executors import _executor, _threads
+from fedmem.execution.executors import _executor
 from fedmem.execution.join_shards import join
 from fedmem.execution.pilot import follow
+from fedmem.execution.process_state import process_state
 from fedmem.observation.observer import _Observer
-from fedmem.processes import hold_on_to_memory, lend
+from fedmem.processes import lend
 from fedmem.training.executor import Executor
 from fedmem.training.stacked import LocalWork
 
@@ -63,9 +64,9 @@ def gather(
     """
     pilot = pilot or pilot_of(scenario, federation, progress, workers, executor)
     started = time.perf_counter()
-    hold_on_to_memory()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
-    with _threads(scenario.speed.threads), _executor(scenario, federation, workers, executor) as executor:
+    state = process_state(scenario.speed.threads, flower=scenario.speed.engine != "flower")
+    with state, _executor(scenario, federation, workers, executor) as executor:
         waited = executor.waited
         work = LocalWork(federation, scenario.client, scenario.seed)
         observer = _Observer(scenario, federation, executor, work, chosen)
@@ -120,11 +121,10 @@ def pilot_of(
     """
     if not scenario.has_pilot:
         return None
-    hold_on_to_memory()
     if progress is not None:
         progress.stage("training the pilot, a run more, which picks the cohorts of all others")
         progress.start(scenario.rounds, 1)
-    with _threads(scenario.speed.threads), _executor(scenario, federation, workers, executor) as executor:
+    with process_state(scenario.speed.threads), _executor(scenario, federation, workers, executor) as executor:
         return follow(
             scenario,
             federation,

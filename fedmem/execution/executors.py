@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from fedmem.contracts.federation import Federation
 from fedmem.execution.auto import device_of, is_stacked, workers_of
 from fedmem.execution.memory_budget import cut_of
@@ -59,13 +57,3 @@ def _executor(
     finally:
         if given is None:
             executor.close()
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EARLY, LIBRARIES, STACKING = 300 << 20, 500 << 20, 70 << 20
 """Python with what it has imported when a federation is built, and when results are written, with the memory that it
-holds on to (`speed.hold_on_to_memory`); more for stacks."""
+holds on to (`processes.hold_on_to_memory`); more for stacks."""
 
 WORKER = 100 << 20
 """What a worker process changes of the pages that it shares with its parent, beside what it trains."""
