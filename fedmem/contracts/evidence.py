@@ -126,7 +126,7 @@ class Simulated:
     """Runs of a bank with all that was read while they were trained, and what did the training.
 
     Of some of the runs, a shard, or of all of them. `lost` is who was dropped, `seconds` the time that processes spent,
-    `untraced` what could not be traced (`Executor.untraced`), `pilot` what picked the cohorts, where something did.
+    `untraced` what was not traced (`Executor.untraced`), `pilot` what picked the cohorts, where something did.
     """
 
     bank: Bank

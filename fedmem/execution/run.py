@@ -302,7 +302,7 @@ def _manifest(
         "server": simulated.server,
         "threads": scenario.speed.threads,
         "device": simulated.device,
-        "untraced": dict(simulated.untraced),
+        "tracing": {"steps": "client.step" not in simulated.untraced, "untraced": dict(simulated.untraced)},
         "runs": scenario.runs,
         "python": platform.python_version(),
         "machine": platform.machine(),

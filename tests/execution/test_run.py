@@ -245,11 +245,18 @@ def _env() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_the_manifest_says_what_could_not_be_traced(tmp_path: Path) -> None:
-    small = {"injections": [], "rounds": 2, "runs": 2, "speed": {"executor": "stacked", "workers": 1}}
-    moody = fedmem.run(tiny(**small, client={"kind": "tests.declaring:Moody"}), out=tmp_path)
-    assert fedmem.read(moody).manifest["untraced"] == {
-        "client.step": "called again, its operations give other values than the function"
-    }
-    usual = fedmem.run(tiny(**small, client={"kind": "sgd"}), out=tmp_path)
-    assert fedmem.read(usual).manifest["untraced"] == {}
+@pytest.mark.parametrize(
+    ("client", "executor", "reason"),
+    [
+        ("sgd", "stacked", None),
+        ("sgd", "one_by_one", "executor one_by_one calls every step as it is; only executor stacked traces steps"),
+        ("tests.declaring:Moody", "stacked", "called again, its operations give other values than the function"),
+    ],
+)
+def test_manifest_says_whether_steps_were_traced(
+    client: str, executor: str, reason: str | None, tmp_path: Path
+) -> None:
+    small = {"injections": [], "rounds": 2, "runs": 2, "client": {"kind": client}}
+    folder = fedmem.run(tiny(**small, speed={"executor": executor, "workers": 1}), out=tmp_path)
+    untraced = {} if reason is None else {"client.step": reason}
+    assert fedmem.read(folder).manifest["tracing"] == {"steps": reason is None, "untraced": untraced}
