@@ -40,7 +40,7 @@ class DpAdaptive(ServerRule):
         cohort: what noisy sums are divided by: how many clients are expected in a round.
         canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
 
-    >>> round(DpAdaptive(noise_multiplier=1.0, bit_noise=1.0).update_noise, 3)
+    >>> round(noise_of_updates(DpAdaptive(noise_multiplier=1.0, bit_noise=1.0)), 3)
     1.155
 
     Reference: Andrew et al. (2021), differentially private learning with adaptive clipping.
@@ -66,21 +66,9 @@ class DpAdaptive(ServerRule):
                 f"raise bit_noise above {z / 2:g}, or leave it out"
             )
 
-    @property
-    def noise_of_bits(self) -> float:
-        """The standard deviation of the noise on the sum of bits."""
-        assert self.noise_multiplier is not None, "the scenario finds it before training"
-        return self.bit_noise if self.bit_noise is not None else max(self.cohort / 20, 2 * self.noise_multiplier)
-
-    @property
-    def update_noise(self) -> float:
-        """z_d, the noise multiplier of the updates."""
-        z, bits = self.noise_multiplier, self.noise_of_bits
-        return (z**-2 - (2 * bits) ** -2) ** -0.5 if z else 0.0
-
     def stated(self, number: int) -> dict[str, float]:
         """What a round releases, as `_private.stated` says; the clip is known in the first round alone."""
-        return stated(self.start if number == 1 else math.nan, self.update_noise, self.cohort)
+        return stated(self.start if number == 1 else math.nan, noise_of_updates(self), self.cohort)
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """The clipping norm of each run."""
@@ -94,8 +82,21 @@ class DpAdaptive(ServerRule):
         total, guests = with_guests(total, clip, round, self.canary_clients, "dp_adaptive", clipped_sum)
         noise = noise_like({**total, "": clip}, round)
         bits = torch.where(sound.present, (lengths <= clip[:, None]).double() - 0.5, torch.zeros_like(lengths))
-        scale = self.noise_of_bits if self.noise_multiplier else 0.0
+        scale = noise_of_bits(self) if self.noise_multiplier else 0.0
         bits_of_all = bits.sum(dim=1) + guests * (self.quantile - 0.5)
         below = (bits_of_all + scale * noise[""]) / self.cohort + 0.5
-        after = stepped(round.before, total, noise, self.update_noise * clip, self.cohort)
+        after = stepped(round.before, total, noise, noise_of_updates(self) * clip, self.cohort)
         return after, {"clip": clip * (-self.rate * (below - self.quantile)).exp()}
+
+
+def noise_of_bits(strategy: DpAdaptive) -> float:
+    """The standard deviation of the noise on the sum of bits."""
+    z, bits = strategy.noise_multiplier, strategy.bit_noise
+    assert z is not None, "the scenario finds it before training"
+    return bits if bits is not None else max(strategy.cohort / 20, 2 * z)
+
+
+def noise_of_updates(strategy: DpAdaptive) -> float:
+    """z_d, the noise multiplier of the updates."""
+    z, bits = strategy.noise_multiplier, noise_of_bits(strategy)
+    return (z**-2 - (2 * bits) ** -2) ** -0.5 if z else 0.0

@@ -2,32 +2,105 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from fedmem.scenario.scenario import Scenario
+from fedmem.contracts.declarations import Declaration, class_value, declared, read
+
+READS: Mapping[str, str] = {
+    "rows": "the numbers of rows",
+    "steps": "the numbers of local steps",
+    "lr": "the learning rates",
+    "loss": "the losses",
+    "norm": "the norms of the updates",
+    "holdings": "what clients hold",
+}
+"""Values of clients that a strategy or sampler may declare to read, and their names in messages."""
+
+Value = Literal["rows", "steps", "lr", "loss", "norm", "holdings"]
+
+SOME_READS = (
+    f'a tuple of some of {", ".join(READS)}, or (); write for example reads: ClassVar[tuple[str, ...]] = ("rows",)'
+)
 
 
 @runtime_checkable
 class StrategyMaker(Protocol):
-    """Makes a Flower `Strategy` for a cohort of this size (0: it varies); may carry a rule (strategies/_rule.py).
+    """Makes a Flower `Strategy` for a cohort of this size (0: it varies); may declare what `StrategyDeclaration` lists.
 
-    A class may say what it needs: `client: ClassVar[str]`, the kind of client algorithm that honours its offers;
-    `client_fields`, a mapping of that client's fields to the values that it reckons with; and a property `min_cohort`,
-    the clients without which its guarantee does not hold.
-    `reads: ClassVar[tuple[str, ...]]`, or a property, names what it reads of clients beside their updates, by the words
-    of `coverage.WORDS`: `rows`, `steps`, `lr`, `loss`; () says that it reads nothing else. One that does not say gets
-    no privacy guarantee. `noise_covers` names those of them that its own noise covers. A subclass with methods of its
-    own declares both again.
-    `weighting`, a field or `ClassVar`, says how clients count: by `size`, also if it does not say, or `uniform`.
-    One that adds noise for privacy says `noisy: ClassVar[bool] = True`. Where this noise is not new in every round, a
-    method `moved(rounds, pause, turns=None)` gives the square of by how many clips one client moves everything that is
-    released, with `turns` of it at least `pause` rounds apart; None: as many as fit.
+    A strategy declares with class attributes, properties, fields and methods of these names. Any other public name is
+    refused, so that a misspelt declaration is an error; helpers begin with an underscore.
     """
 
     def make(self, cohort_size: int) -> Any: ...
 
 
-def _weighting(scenario: Scenario) -> str:
-    """How clients count: by size, also if the strategy does not say."""
-    return getattr(scenario.strategy, "weighting", "size")
+@dataclass(frozen=True, kw_only=True)
+class StrategyDeclaration(Declaration):
+    """What a strategy may declare, with the values that hold where it declares nothing.
+
+    Attributes:
+        client: kind of the client algorithm that applies the strategy's server payload; None if any does.
+        client_fields: values that the strategy assumes for fields of that client.
+        min_cohort: number of clients without which the strategy's robustness guarantee does not hold.
+        weighting: weights of clients in sums and in the aggregate.
+        reads: values of clients that it reads besides their updates; None if it does not declare them, so that there
+            is no privacy guarantee. A subclass with methods of its own declares it again.
+        noise_covers: those of `reads` that its own noise covers. A subclass with methods declares it again.
+        noisy: whether it adds noise for the privacy of clients; it is then applied in rounds without clients, too.
+        noise_multiplier: standard deviation of the noise divided by the sensitivity; None if it is still to be found.
+        cohort: number that a noisy sum is divided by.
+        clip: fixed clipping norm of an update; None if there is none.
+        cap: number of rows from which a client has the full weight in a noisy sum.
+        canary_clients: number of canary clients; None if it cannot have any.
+        unit: what neighbouring data sets differ in.
+        moved: `moved(rounds, pause, turns=None)`, the squared number of clips by which one client moves all that is
+            released, with `turns` participations (None: as many as fit) at least `pause` rounds apart. Only for noise
+            that is not new in every round.
+        stated: `stated(round_number)`, what a round releases, for tests of the mechanism; see `strategies/_private.py`.
+        rule: the server step on stacked arrays; see `strategies/_rule.py`. None if there are only messages.
+        state: the first state of the rule.
+        offer: the server payload of the rule for each client.
+    """
+
+    client: str | None = declared(None, "a kind of client, such as sgd")
+    client_fields: Mapping[str, float] = declared({}, "a mapping of fields of the client to numbers")
+    min_cohort: int = declared(1, "a whole number")
+    weighting: Literal["size", "uniform"] = declared("size", "size or uniform")
+    reads: tuple[Value, ...] | None = declared(None, SOME_READS, renewed=True)
+    noise_covers: tuple[Value, ...] = declared((), SOME_READS.replace("reads:", "noise_covers:"), renewed=True)
+    noisy: bool = declared(False, "true or false")
+    noise_multiplier: float | None = declared(None, "a number, or None where it is to be found")
+    cohort: float | None = declared(None, "a number of clients")
+    clip: float | None = declared(None, "a norm, or None")
+    cap: int | None = declared(None, "a number of rows, or None")
+    canary_clients: int | None = declared(None, "a whole number")
+    unit: Literal["client"] = declared("client", "client")
+    moved: Callable[..., Any] | None = declared(None, "a method moved(rounds, pause, turns=None)")
+    stated: Callable[..., Any] | None = declared(None, "a method stated(number)")
+    rule: Callable[..., Any] | None = declared(None, "a method rule(state, round)")
+    state: Callable[..., Any] | None = declared(None, "a method state(before, num_clients)")
+    offer: Callable[..., Any] | None = declared(None, "a method offer(state, clients)")
+
+    @property
+    def counts_participations(self) -> bool:
+        """Whether the noise is that of whole prefixes, so that the number of participations of a client matters."""
+        return self.moved is not None
+
+
+def strategy_declaration(strategy: StrategyMaker) -> StrategyDeclaration:
+    """The declarations of a strategy.
+
+    >>> from strategies.fedprox import FedProx
+    >>> one = strategy_declaration(FedProx())
+    >>> one.client, one.reads, one.noisy
+    ('sgd', ('rows',), False)
+    """
+    return read(StrategyDeclaration, strategy)
+
+
+def client_of(strategy: type) -> str | None:
+    """The kind of client that a class of strategies declares."""
+    found: str | None = class_value(strategy, StrategyDeclaration, "client")
+    return found

@@ -21,6 +21,7 @@ from fedmem.contracts.evidence import Lost, Participation, Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.contracts.sampler import Picked, Pilot
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import a_kind
 from fedmem.contracts.validation_of_measures import by_run
@@ -279,6 +280,7 @@ class Lockstep:
     def _by_rule(self, runs: Sequence[int]) -> list[Params]:
         """The same rounds without messages: transitions, cohorts, batches and results are the same."""
         strategy: Any = self._scenario.strategy
+        declared = strategy_declaration(strategy)
         before = stack([self._federation.initial_of(run) for run in runs])
         with Guard("strategy", strategy, "state") as guard:
             state = by_run(guard, "it", strategy.state(before, self._federation.num_clients), (len(runs),))
@@ -305,14 +307,13 @@ class Lockstep:
             self._show(round, partial(self._at_clients, done))
             after = before
             # an empty cohort never reaches most strategies: such a run keeps its model and its state
-            noisy = getattr(strategy, "noisy", False)
-            if len(run) or noisy:
+            if len(run) or declared.noisy:
                 drawn = partial(self._drawn, runs, round)
                 guests = None if canaries is None else partial(canaries.updates, runs, round)
                 given = _stacked_round(round, before, done, clients, runs, drawn)
                 after, later = self._moved(strategy, state, replace(given, guests=guests), runs)
                 anybody = (clients >= 0).any(dim=1)
-                if not anybody.all() and not noisy:
+                if not anybody.all() and not declared.noisy:
                     after = {name: _where(anybody, after[name], value) for name, value in before.items()}
                     later = {name: _where(anybody, later[name], value) for name, value in state.items()}
                 state = later

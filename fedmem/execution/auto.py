@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import RunError
 from fedmem.processes import can_fork, cores
 
@@ -33,7 +34,7 @@ def server_of(scenario: Scenario) -> str:
     """
     if scenario.speed.server != "auto":
         return scenario.speed.server
-    ruled = callable(getattr(scenario.strategy, "rule", None)) and scenario.cohort == "sampler"
+    ruled = strategy_declaration(scenario.strategy).rule is not None and scenario.cohort == "sampler"
     return "rule" if ruled and scenario.speed.engine == "lockstep" else "messages"
 
 

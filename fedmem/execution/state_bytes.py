@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.validation_of_measures import by_run
 from fedmem.guards.guarding import NOT_OURS, Guard
-from fedmem.privacy.amplification import counts_turns
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation
@@ -59,13 +59,14 @@ def by_server(scenario: Scenario, federation: Federation) -> int:
     Counted for one client and for two, since tables grow by a row for each. The nodes of a tree are one for each level,
     of which there is a single one at the beginning.
     """
-    strategy: Any = scenario.strategy
-    if not callable(getattr(strategy, "state", None)):
+    declared = strategy_declaration(scenario.strategy)
+    state = declared.state
+    if state is None:
         return 0
     before = {name: value[None] for name, value in federation.initial.items()}
-    with Guard("strategy", strategy, "state") as guard:
-        one, two = (_bytes(by_run(guard, "it", strategy.state(before, count), (1,))) for count in (1, 2))
-    levels = scenario.rounds.bit_length() if counts_turns(strategy) else 1
+    with Guard("strategy", scenario.strategy, "state") as guard:
+        one, two = (_bytes(by_run(guard, "it", state(before, count), (1,))) for count in (1, 2))
+    levels = scenario.rounds.bit_length() if declared.counts_participations else 1
     return levels * (one + (federation.num_clients - 1) * (two - one))
 
 

@@ -13,7 +13,7 @@ from fedmem.contracts.families import sources
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
-from fedmem.contracts.strategy import _weighting
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.validation_of_measures import readings_of
 from fedmem.guards.guarding import Guard
 from fedmem.observation.evidence import accuracy, evidence_of, rank_of
@@ -84,7 +84,8 @@ class _Observer:
     def _sums(self, local: Sequence[Transition]) -> list[Transition]:
         """What secure aggregation would show of these clients, where that is asked for."""
         scenario = self._scenario
-        return sums_of(local, scenario.observe.sums, _weighting(scenario), scenario.seed, self._federation.audit)
+        weighting = strategy_declaration(scenario.strategy).weighting
+        return sums_of(local, scenario.observe.sums, weighting, scenario.seed, self._federation.audit)
 
     def _read(self, transitions: list[Transition]) -> None:
         """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""

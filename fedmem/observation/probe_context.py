@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.strategy import _weighting
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import stream
@@ -44,7 +44,7 @@ class _Context:
         self.seed = scenario.seed
         self.observed_rounds = scenario.observed_rounds
         self.canaries = canaries_of(scenario)
-        self.weighting = _weighting(scenario)
+        self.weighting = strategy_declaration(scenario.strategy).weighting
         self._executor = executor
         self._work = work
         self._source = source

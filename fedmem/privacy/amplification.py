@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import Adjacency, Sampling
 from fedmem.privacy.canary_clients import CanaryClients
@@ -76,7 +77,7 @@ def expected(strategy: Any, sampler: Any, clients: int) -> float | None:
     """How many clients are expected in a round, canaries included; None where that is not known."""
     kind = kind_of(sampler)
     # a canary comes as often as a real client
-    more = 1 + getattr(strategy, "canary_clients", 0) / clients
+    more = 1 + (strategy_declaration(strategy).canary_clients or 0) / clients
     if counts_turns(strategy) and kind in ("cyclic", "min_separation"):
         return float(sampler.size * more)
     sampling, rate = drawn(sampler, clients)
@@ -96,7 +97,7 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClie
 
     Errors: `ComponentError` for a sampler with which that is not defined.
     """
-    count = getattr(strategy, "canary_clients", 0)
+    count = strategy_declaration(strategy).canary_clients
     if not count:
         return None
     kind = kind_of(sampler)
@@ -122,7 +123,7 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClie
 
 def counts_turns(strategy: Any) -> bool:
     """Whether the noise of a strategy is that of whole prefixes, so that it matters how often one client comes."""
-    return callable(getattr(strategy, "moved", None))
+    return strategy_declaration(strategy).counts_participations
 
 
 def _remedy(strategy: Any) -> str:

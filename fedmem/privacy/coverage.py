@@ -16,17 +16,10 @@ from typing import Any
 
 from fedmem.contracts.families import kind_of, nested
 from fedmem.contracts.sampler import Spaced
+from fedmem.contracts.strategy import READS, strategy_declaration
 
-WORDS = {
-    "rows": "the numbers of rows",
-    "steps": "the numbers of local steps",
-    "lr": "the learning rates",
-    "loss": "the losses",
-    "norm": "the norms of the updates",
-    "holdings": "what clients hold",
-    "unknown": "undeclared values",
-}
-"""What a component may declare to read of clients, outside of the noise that it adds itself."""
+WORDS = {**READS, "unknown": "undeclared values"}
+"""What a component reads of clients, outside of the noise that it adds itself, and its names in messages."""
 
 SIZES = frozenset({"rows", "steps", "lr"})
 """Fixed by the number of rows and the settings; of steps and lr only if the client declares `steps_by_rows`."""
@@ -95,8 +88,8 @@ def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
 
 
 def _strategy(strategy: Any) -> Reader:
-    reads = frozenset(declaration(strategy, "reads", ("unknown",)))
-    return Reader(path="strategy", kind=kind_of(strategy), reads=reads)
+    reads = strategy_declaration(strategy).reads
+    return Reader(path="strategy", kind=kind_of(strategy), reads=frozenset(("unknown",) if reads is None else reads))
 
 
 def sampler_reads(sampler: Any) -> frozenset[str]:
@@ -125,7 +118,7 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
 def uncovered_by_server(strategy: Any) -> str:
     """What a strategy reads of clients outside of the noise that it adds to its sum, as text; empty if nothing."""
     reader = _strategy(strategy)
-    return reader.names(reader.reads - frozenset(declaration(strategy, "noise_covers", ())))
+    return reader.names(reader.reads - frozenset(strategy_declaration(strategy).noise_covers))
 
 
 def reads_sizes(strategy: Any, sampler: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import FINAL, Measurement
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
 
 METRIC = "mechanism_p"
@@ -16,7 +17,7 @@ METRIC = "mechanism_p"
 
 def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) -> Iterator[Problem]:
     """What is wrong with probes that test a mechanism: none to test, or no place where it is seen."""
-    server, records = callable(getattr(strategy, "stated", None)), isinstance(client, PrivateAlgorithm)
+    server, records = strategy_declaration(strategy).stated is not None, isinstance(client, PrivateAlgorithm)
     for position, probe in enumerate(probes):
         if not getattr(probe, "tests_mechanism", False):
             continue

@@ -13,6 +13,7 @@ from typing import Any
 
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.families import kind_of
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import ComponentError, Problem
 from fedmem.privacy.accounting import Releases, noise_for, promise
 from fedmem.privacy.amplification import credited, expected
@@ -51,7 +52,8 @@ def mechanisms(
     the sampling does not allow.
     """
     found = []
-    if adds_noise(strategy):
+    declared = strategy_declaration(strategy)
+    if declared.noisy:
         if exact := uncovered_by_server(strategy):
             raise ComponentError(
                 "strategy",
@@ -69,20 +71,19 @@ def mechanisms(
                 f"use zero_out or replace, or the sampler {others}",
             )
         releases = Releases(
-            noise_multiplier=strategy.noise_multiplier,
+            noise_multiplier=declared.noise_multiplier,
             sampling=given.sampling,
             rate=given.rate,
-            count=rounds if given.pause is None else strategy.moved(rounds, given.pause),
+            count=rounds if given.pause is None or declared.moved is None else declared.moved(rounds, given.pause),
             delta=privacy.delta,
             unit="client",
             adjacency=adjacency,
         )
-        clip = getattr(strategy, "clip", None)
         found.append(
             Mechanism(
                 part="strategy",
                 against="the server's models",
-                clip="adaptive" if clip is None else f"{clip:g}",
+                clip="adaptive" if declared.clip is None else f"{declared.clip:g}",
                 releases=releases,
                 covers="the models that the server sends, of all rounds; not what single clients send",
                 pause=given.pause,
@@ -94,7 +95,7 @@ def mechanisms(
 
 def adds_noise(strategy: Any) -> bool:
     """Whether a strategy promises privacy; how much noise it adds may still have to be found."""
-    return bool(getattr(strategy, "noisy", False))
+    return strategy_declaration(strategy).noisy
 
 
 def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int) -> Any:
@@ -103,9 +104,10 @@ def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int
     Errors: `ComponentError` where it has noise already, and that does not meet the target.
     """
     target = privacy.target_epsilon
-    if target is None or not adds_noise(strategy):
+    declared = strategy_declaration(strategy)
+    if target is None or not declared.noisy:
         return strategy
-    if strategy.noise_multiplier is None:
+    if declared.noise_multiplier is None:
         bare = replace(strategy, noise_multiplier=0.0)
         (found,) = mechanisms(bare, (), sampler, privacy, clients, rounds)
         wanted = noise_of(target, found.releases)
@@ -120,7 +122,7 @@ def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int
     if given.epsilon > target:
         raise ComponentError(
             "strategy.noise_multiplier",
-            f"{strategy.noise_multiplier:g} gives {given}, above privacy.target_epsilon, {target:g}; write "
+            f"{declared.noise_multiplier:g} gives {given}, above privacy.target_epsilon, {target:g}; write "
             "noise_multiplier: null to have it found, or raise the target",
         )
     return strategy
@@ -147,7 +149,8 @@ def problems(
     chosen = isinstance(client, PrivateAlgorithm) and hasattr(client, "noise_multiplier")
     if chosen and client.noise_multiplier is None and privacy.target_epsilon is None:
         yield Problem(path="client.noise_multiplier", message=_UNAIMED)
-    if not adds_noise(strategy):
+    declared = strategy_declaration(strategy)
+    if not declared.noisy:
         if privacy.target_epsilon is not None and not chosen:
             yield Problem(
                 path="privacy.target_epsilon",
@@ -161,7 +164,7 @@ def problems(
                 "use dp_fedavg, dp_adaptive or dp_ftrl, or leave adjacency out",
             )
         return
-    if strategy.noise_multiplier is None and privacy.target_epsilon is None:
+    if declared.noise_multiplier is None and privacy.target_epsilon is None:
         yield Problem(path="strategy.noise_multiplier", message=_UNAIMED)
         return
     if cohort == "strategy":
@@ -173,10 +176,11 @@ def problems(
     if privacy.delta >= 1 / clients:
         yield large_delta(privacy.delta, clients)
     wanted = expected(strategy, sampler, clients)
-    if wanted is not None and getattr(strategy, "cap", None) is None and abs(strategy.cohort / wanted - 1) > 0.01:
+    divisor = declared.cohort
+    if wanted is not None and declared.cap is None and divisor is not None and abs(divisor / wanted - 1) > 0.01:
         yield Problem(
             path="strategy.cohort",
-            message=f"sums are divided by {strategy.cohort:g}, but {wanted:g} clients are expected in a round; "
+            message=f"sums are divided by {divisor:g}, but {wanted:g} clients are expected in a round; "
             f"write cohort: {wanted:g}",
         )
     try:

@@ -16,6 +16,7 @@ from fedmem.contracts.estimator import EpsilonAudit
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, Problem
 from fedmem.privacy.accounting import Adjacency, Releases
@@ -243,11 +244,12 @@ def canary_clients(
 ) -> Iterator[Problem]:
     """What is wrong with clients of random direction, and with who reads them."""
     readers = [position for position, probe in enumerate(probes) if getattr(probe, "canary_clients", False)]
-    if not getattr(strategy, "canary_clients", 0):
+    count = strategy_declaration(strategy).canary_clients
+    if not count:
         for position in readers:
             yield Problem(path=f"probes[{position}]", message=_none_to_read(strategy, client))
         return
-    if strategy.canary_clients == 1:
+    if count == 1:
         yield Problem(
             path="strategy.canary_clients", message="a single one has no spread; use at least 2, better 100 or more"
         )
@@ -270,7 +272,7 @@ def canary_clients(
 
 def _none_to_read(strategy: Any, client: Any) -> str:
     """Why a scenario has no clients of random direction."""
-    if hasattr(strategy, "canary_clients"):
+    if strategy_declaration(strategy).canary_clients is not None:
         return f"there are none; give strategy {kind_of(strategy)} some, such as canary_clients: 200, or leave this out"
     why = f"strategy {kind_of(strategy)} does not promise clients anything by clipping and noise"
     if isinstance(client, PrivateAlgorithm):

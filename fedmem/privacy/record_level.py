@@ -10,6 +10,7 @@ import numpy as np
 
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import IntArray
 from fedmem.errors import Problem, ScenarioError
 from fedmem.privacy.accounting import Accountant, Releases, promise
@@ -45,7 +46,7 @@ def settled(scenario: Any, federation: Federation) -> Any:
 
 def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
     """What is wrong with a promise to records, now that their numbers are known, and with clients that audit one."""
-    if getattr(scenario.strategy, "canary_clients", 0):
+    if strategy_declaration(scenario.strategy).canary_clients:
         size = sum(value.numel() for value in federation.initial.values())
         if size < FEWEST_DIMENSIONS:
             yield Problem(

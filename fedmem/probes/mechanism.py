@@ -15,6 +15,7 @@ from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import BoolArray, FloatArray, Params
 from fedmem.modalities.loss import example_losses
 from fedmem.privacy.canary_clients import flat
@@ -132,8 +133,8 @@ class Mechanism:
 
 def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
     """The readings of one release of a noisy strategy; none where it states none."""
-    strategy = context.strategy
-    stated = strategy.stated(one.round) if hasattr(strategy, "stated") else None
+    declared = strategy_declaration(context.strategy)
+    stated = declared.stated(one.round) if declared.stated is not None else None
     if not stated or not stated["noise"]:
         return
     names = sorted(name for name, value in one.before.items() if _is_weight(name, value))
@@ -145,7 +146,7 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
     # whoever sends a number that is not finite counts as absent
     sound = np.isfinite(contributions).all(axis=1)
     contributions = contributions[sound]
-    cap = getattr(strategy, "cap", None)
+    cap = declared.cap
     weights = np.array([1.0 if cap is None else min(1.0, sender.num_examples / cap) for sender in senders])[sound]
     total = stated["divisor"] * (flat(after) - flat(before))
     arrays = {name: before[name].numel() for name in names}
@@ -170,7 +171,7 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
 
 def _canaries(one: Transition, context: Context) -> FloatArray | None:
     """The sum of the directions of those canary clients that came; None where there are none."""
-    if context.canaries is None or not getattr(context.strategy, "canary_clients", 0):
+    if context.canaries is None or not strategy_declaration(context.strategy).canary_clients:
         return None
     like = {name: value[None] for name, value in one.before.items() if _is_weight(name, value)}
     sums, _ = context.canaries.sums([one.run], one.round, like)

@@ -37,26 +37,12 @@ from fedmem.contracts import (
     strategy,
 )
 from fedmem.contracts.families import FAMILIES, kind_of
+from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
 from fedmem.contracts.stock_strategy import StockStrategy, parameters
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
 from fedmem.scenario.validation import problems_of
 from fedmem.wording import choices
-
-PROTOCOLS: Mapping[str, tuple[type, ...]] = {
-    "dataset": (data.DatasetLoader,),
-    "partition": (data.Partition,),
-    "model": (model.Model, model.TableModel),
-    "injection": (injection.Injection, injection.CanaryInjection),
-    "sampler": (sampler.Sampler,),
-    "client": (client.ClientAlgorithm, client.PersonalClient),
-    "defence": (defence.Defence,),
-    "strategy": (strategy.StrategyMaker,),
-    "probe": (probe.Probe,),
-    "attack": (attack.MembershipAttack, attack.ReconstructionAttack),
-    "estimator": (estimator.Estimator,),
-}
-"""Family -> the contracts of which a member satisfies at least one."""
 
 FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS.items() for protocol in group}
 """Contract -> the family that it belongs to."""
@@ -85,12 +71,16 @@ class Component:
         return core_schema.no_info_plain_validator_function(self._validate)
 
     def _validate(self, value: Any) -> Any:
-        if any(satisfies(type(value), protocol) for protocol in self.protocols):
-            return value
         try:
+            if any(satisfies(type(value), protocol) for protocol in self.protocols):
+                check_declarations(self.family, value)
+                return value
             return build(self.family, value, protocols=self.protocols)
         except ScenarioError as error:
             raise PydanticCustomError("component", "wrong component", {"problems": error.problems}) from error
+        except ComponentError as error:
+            found = [Problem(path=error.path, message=error.message)]
+            raise PydanticCustomError("component", "wrong component", {"problems": found}) from error
 
 
 def kinds(family: str) -> tuple[str, ...]:
@@ -207,20 +197,6 @@ def satisfies(cls: type, protocol: type) -> bool:
     return required_members(protocol) <= member_names(cls)
 
 
-def member_names(cls: type) -> set[str]:
-    """The names of a class; fields without a default count."""
-    return set(dir(cls)) | ({item.name for item in fields(cls)} if is_dataclass(cls) else set())
-
-
-def required_members(protocol: type) -> set[str]:
-    """The names of the members that a contract asks for."""
-    found: set[str] = set()
-    for base in protocol.__mro__:
-        if getattr(base, "_is_protocol", False) and base is not typing.Protocol:
-            found |= {name for name in {**vars(base), **vars(base).get("__annotations__", {})} if name[0] != "_"}
-    return found
-
-
 @cache
 def fields_model(cls: type) -> type[BaseModel]:
     """A pydantic model of the fields of a component: unknown keys are refused, `Annotated` bounds are checked.
@@ -282,7 +258,9 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
             return _stock(kind, cls, given)
         _of_contract(family, kind, cls, protocols or PROTOCOLS[family])
         checked = fields_model(cls).model_validate(given)
-        return cls(**{name: getattr(checked, name) for name in checked.model_fields_set})
+        component = cls(**{name: getattr(checked, name) for name in checked.model_fields_set})
+        check_declarations(family, component)
+        return component
     except ValidationError as error:
         raise ScenarioError(problems_of(error, given, fields_model(cls), explain(cls), more=("kind",))) from error
     except ComponentError as error:

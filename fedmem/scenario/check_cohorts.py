@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
 from fedmem.scenario.check_measuring import (
     _compares_clients,
@@ -74,7 +75,7 @@ def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterat
 
 
 def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
-    wanted = getattr(strategy, "min_cohort", 1)
+    wanted = strategy_declaration(strategy).min_cohort
     # the cohorts of other samplers vary, and are not known before they are drawn
     size = clients if kind_of(sampler) == "everyone" else getattr(sampler, "size", None)
     if isinstance(size, int) and size < wanted:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedmem.contracts.client import PersonalClient, ScheduledClient
 from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
 from fedmem.privacy import promised_bounds
 from fedmem.scenario.check_measuring import (
@@ -29,15 +30,16 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
 
 
 def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
-    wanted = getattr(type(strategy), "client", None)
-    if isinstance(wanted, str) and kind_of(client) != wanted:
+    declared = strategy_declaration(strategy)
+    wanted = declared.client
+    if wanted is not None and kind_of(client) != wanted:
         yield Problem(
             path="client.kind",
             message=f"{kind_of(client)} does not heed what strategy {kind_of(strategy)} offers its clients; "
             f"use client: {{kind: {wanted}}}, or another strategy, such as fedavg",
         )
         return
-    for name, value in getattr(strategy, "client_fields", {}).items():
+    for name, value in declared.client_fields.items():
         if getattr(client, name, value) != value:
             yield Problem(
                 path=f"client.{name}",
@@ -124,7 +126,7 @@ def _executor(speed: Any, model: Any) -> Iterator[Problem]:
 
 
 def _rule(speed: Any, strategy: Any) -> Iterator[Problem]:
-    if speed.server == "rule" and not callable(getattr(strategy, "rule", None)):
+    if speed.server == "rule" and strategy_declaration(strategy).rule is None:
         yield Problem(
             path="speed.server",
             message=f"strategy {kind_of(strategy)} has no rule; use server: messages or auto",

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.strategy import client_of
 from fedmem.errors import ComponentError, Problem, ScenarioError
 
 if TYPE_CHECKING:
@@ -201,10 +202,10 @@ def wanted_client(source: Path | str | Scenario, changes: Sequence[str]) -> list
     tree = _tree(source, changes)
     kinds = {name: part.get("kind") if isinstance(part, dict) else None for name, part in tree.items()}
     try:
-        wanted = getattr(load("strategy", str(kinds.get("strategy", "fedavg"))), "client", None)
+        wanted = client_of(load("strategy", str(kinds.get("strategy", "fedavg"))))
     except ComponentError:
         return []  # told when the scenario is loaded
-    return [f"client.kind={wanted}"] if isinstance(wanted, str) and kinds.get("client", "sgd") != wanted else []
+    return [f"client.kind={wanted}"] if wanted is not None and kinds.get("client", "sgd") != wanted else []
 
 
 def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, Any]:

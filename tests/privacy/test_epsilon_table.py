@@ -15,6 +15,7 @@ import pytest
 from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import Releases, promise
+from strategies.dp_adaptive import noise_of_bits, noise_of_updates
 from tests.neighbours import epsilon_at_least, opposed, turned
 from tests.tiny import tiny
 
@@ -154,7 +155,7 @@ def test_strategies_print_what_explicit_pairs_have(kind, sampler, adjacency, coh
     scenario, printed = epsilon_of(sampler=sampler, strategy=strategy, **chosen)
     noise = 1.5
     if kind == "dp_adaptive":
-        noise = (scenario.strategy.update_noise**-2 + (0.5 / scenario.strategy.noise_of_bits) ** 2) ** -0.5
+        noise = (noise_of_updates(scenario.strategy) ** -2 + (0.5 / noise_of_bits(scenario.strategy)) ** 2) ** -0.5
     least = truth(neighbours, noise, scenario.rounds, 1e-5, printed)
     assert least <= printed <= factor * least
 

@@ -37,7 +37,7 @@ from fedmem.samplers.uniform import Uniform
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Privacy
 from strategies._rule import Round
-from strategies.dp_adaptive import DpAdaptive
+from strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
 from strategies.dp_fedavg import DpFedAvg
 from tests.neighbours import epsilon_at_least, opposed
 from tests.tiny import tiny
@@ -186,7 +186,7 @@ def released(strategy, update):
     after, state = strategy.rule(strategy.state(before, 1), one)
     moved = after["w"][0].numpy() * strategy.cohort / strategy.start
     share = strategy.quantile - 0.5 - math.log(float(state["clip"][0]) / strategy.start) / strategy.rate
-    return np.r_[moved / strategy.update_noise, share * strategy.cohort / strategy.noise_of_bits]
+    return np.r_[moved / noise_of_updates(strategy), share * strategy.cohort / noise_of_bits(strategy)]
 
 
 @pytest.mark.parametrize(("bit_noise", "zero"), [(None, 4.836), (0.51, 9.817)])
