@@ -73,8 +73,10 @@ def read(record: type[D], component: object) -> D:
     """
     values: dict[str, Any] = {}
     outdated = set()
-    present = _names(type(component)) | _own(component).keys()
-    for name, (adapter, meta) in _table(record).items():
+    cls: type = type(component)
+    table: type = record
+    present = _names(cls) | _own(component).keys()
+    for name, (adapter, meta) in _table(table).items():
         if name not in present:
             continue
         if meta["renewed"] and is_outdated(component, name):
@@ -102,7 +104,7 @@ def _checked(component: object, name: str, adapter: TypeAdapter[Any], allowed: s
 
 
 @cache
-def _table(record: type[Declaration]) -> Mapping[str, tuple[TypeAdapter[Any], Mapping[str, Any]]]:
+def _table(record: type) -> Mapping[str, tuple[TypeAdapter[Any], Mapping[str, Any]]]:
     """Name -> the type of its values, and what `declared` says of it."""
     hints = typing.get_type_hints(record)
     return {item.name: (TypeAdapter(hints[item.name]), item.metadata) for item in fields(record) if item.metadata}
@@ -145,7 +147,7 @@ def _behaves(value: Any) -> bool:
     return callable(value) or (hasattr(type(value), "__get__") and not isinstance(value, MemberDescriptorType))
 
 
-def class_value(cls: type, record: type[Declaration], name: str) -> Any:
+def class_value(cls: type, record: type, name: str) -> Any:
     """What a class itself declares under `name`, before a component is made; the default where that is a property."""
     value = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
     adapter, _ = _table(record)[name]
@@ -156,6 +158,6 @@ def class_value(cls: type, record: type[Declaration], name: str) -> Any:
     return value
 
 
-def names_of(record: type[Declaration]) -> frozenset[str]:
+def names_of(record: type) -> frozenset[str]:
     """The names that a component may declare."""
     return frozenset(_table(record))

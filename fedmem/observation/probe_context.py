@@ -44,7 +44,7 @@ class _Context:
         self.seed = scenario.seed
         self.observed_rounds = scenario.observed_rounds
         self.canaries = canaries_of(scenario)
-        self.weighting = strategy_declaration(scenario.strategy).weighting
+        self.weighting: str = strategy_declaration(scenario.strategy).weighting
         self._executor = executor
         self._work = work
         self._source = source

@@ -54,6 +54,7 @@ def mechanisms(
     found = []
     declared = strategy_declaration(strategy)
     if declared.noisy:
+        assert declared.noise_multiplier is not None, "the scenario finds it before training"
         if exact := uncovered_by_server(strategy):
             raise ComponentError(
                 "strategy",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from fedmem.contracts.members import PROTOCOLS
 from fedmem.scenario import catalogue
 from fedmem.scenario.describe import about
 from fedmem.scenario.scenario import Scenario
@@ -127,7 +128,7 @@ class _Definitions:
 
     def _family(self, family: str, protocols: Sequence[type]) -> str:
         """The definition of all kinds of a family that keep one of these contracts."""
-        whole = tuple(protocols) == catalogue.PROTOCOLS[family]
+        whole = tuple(protocols) == PROTOCOLS[family]
         name = family if whole else ".".join([family, *(protocol.__name__ for protocol in protocols)])
         if name not in self.known:
             self.known[name] = {}  # a component may hold one of its own family

@@ -10,7 +10,7 @@ import typing
 
 import pytest
 
-from fedmem.contracts import families
+from fedmem.contracts import families, members
 from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ScenarioError
 from fedmem.scenario import catalogue, describe
@@ -44,14 +44,14 @@ def test_class_has_the_name_of_its_kind(member):
 
 def test_keeps_the_contract_of_its_family(member):
     family, kind, cls = member
-    assert any(catalogue.satisfies(cls, protocol) for protocol in catalogue.PROTOCOLS[family])
+    assert any(catalogue.satisfies(cls, protocol) for protocol in members.PROTOCOLS[family])
     instance = catalogue.build(family, describe.example(family, kind))
-    assert any(isinstance(instance, protocol) for protocol in catalogue.PROTOCOLS[family])
+    assert any(isinstance(instance, protocol) for protocol in members.PROTOCOLS[family])
 
 
 def test_methods_take_the_arguments_of_the_contract_by_the_same_names(member):
     family, _, cls = member
-    protocol = next(item for item in catalogue.PROTOCOLS[family] if catalogue.satisfies(cls, item))
+    protocol = next(item for item in members.PROTOCOLS[family] if catalogue.satisfies(cls, item))
     for name, asked in vars(protocol).items():
         if inspect.isfunction(asked) and not name.startswith("_"):
             given = getattr(cls, name)
