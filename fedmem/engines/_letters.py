@@ -15,6 +15,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.types import Params
 from fedmem.errors import RunError
 from fedmem.modalities.loss import UNASKED, mean_loss
+from fedmem.modalities.scores import right
 from fedmem.observation.observed import params_of
 from fedmem.training.client_work import Task, Trained
 from strategies._rule import OFFER
@@ -121,6 +122,7 @@ def evaluated(federation: Federation, task: Task) -> RecordDict:
         inputs, targets = torch.from_numpy(store.inputs[task.rows]), torch.from_numpy(store.targets[task.rows])
         logits = functional_call(federation.model, task.before, (inputs,))
         loss = float(mean_loss(logits, targets))
-        accuracy = float((logits.argmax(dim=-1) == targets)[targets != UNASKED].double().mean())
+        correct = torch.from_numpy(right(logits.numpy(), targets.numpy()))
+        accuracy = float(correct[targets != UNASKED].double().mean())
     metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
     return RecordDict({"metrics": metrics})

@@ -1,4 +1,4 @@
-"""What models say about examples: margins in float64, and the rank of canaries among fresh references."""
+"""What models say about audit examples, and the rank of canaries among fresh references."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
-from fedmem.modalities.loss import UNASKED, over_what_is_asked
+from fedmem.modalities.loss import UNASKED
+from fedmem.modalities.scores import answers, losses, margins
 from fedmem.modalities.text.prefix_tree import ENUMERABLE, scores
 from fedmem.modalities.text.secret_space import Candidates
 from fedmem.modalities.text.windows import told
@@ -22,97 +23,16 @@ QUANTILES = 256
 """How many quantiles of the reference losses are stored for each label."""
 
 
-def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
-    """Of every class c, or of these, `log p_c - log sum_{d != c} p_d`, from logits (..., C): (..., C) float64.
-
-    With L the log of the sum of all powers, that is `z_c - L - log(1 - exp(z_c - L))`, in which nothing cancels unless
-    c is the largest; for the largest it is `z_c` less the log of the sum of the others, formed without it. -inf .. inf,
-    higher means surer of c; NaN logits give NaN.
-
-    >>> margins(np.log(np.array([[0.75, 0.125, 0.125]]))).round(6).tolist()
-    [[1.098612, -1.94591, -1.94591]]
-    """
-    z = torch.from_numpy(np.array(logits, dtype=np.float64))
-    largest = z.argmax(dim=-1, keepdim=True)
-    others = z.scatter(-1, largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
-    everything = torch.arange(z.shape[-1])
-    asked = everything if classes is None else torch.from_numpy(classes)
-    share = (z if torch.equal(asked, everything) else z.index_select(-1, asked)) - z.logsumexp(dim=-1, keepdim=True)
-    among_others = z.gather(-1, largest) - others
-    return np.asarray(torch.where(asked == largest, among_others, share - torch.log1p(-share.exp())).numpy())
-
-
-def margins_of(logits: FloatArray, labels: IntArray) -> FloatArray:
-    """Those of one class each: logits (..., n, C), labels (n,) -> (..., n), to the last bit as `margins` gives them.
-
-    >>> margins_of(np.zeros((1, 2, 5)), np.array([0, 3])).round(6).tolist()
-    [[-1.386294, -1.386294]]
-    """
-    return _answers(logits, labels)[0]
-
-
-def sequences(margin: FloatArray, targets: IntArray) -> FloatArray:
-    """(..., n) the margin of each passage as a whole, from those of its places (..., n, L).
-
-    With p the geometric mean of the probabilities of the targets (n, L) that are asked, that is `log p - log(1 - p)`.
-    So its loss, `losses` of this, is the mean over these places in nats, and exp(-loss) the probability of a token;
-    both are exact where every place is nearly sure. NaN where nothing is asked.
-
-    >>> places = np.log([[1.0, 3.0, 9.0]])
-    >>> losses(sequences(places, np.array([[4, 7, -1]]))).round(6).tolist() == [round(np.log(2 * 4 / 3) / 2, 6)]
-    True
-    """
-    loss = over_what_is_asked(losses(margin), targets)
-    with np.errstate(divide="ignore"):
-        return np.asarray(-loss - np.log(-np.expm1(-loss)))
-
-
-def _answers(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, BoolArray | FloatArray]:
-    """The margin of each example, and whether its class beats every other, of a passage the share of places where."""
-    margin, correct = _places_of(logits, labels)
-    if labels.ndim == 1:
-        return margin, correct
-    return sequences(margin, labels), over_what_is_asked(correct, labels)
-
-
-def _places_of(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, BoolArray]:
-    """Margins of one class each, and whether it beats every other strictly; NaN beats nothing, nothing beats NaN.
-
-    Each needs one sum alone, of all powers or of the others, so that half of the work of `margins` is enough.
-    """
-    z = torch.from_numpy(np.array(logits, dtype=np.float64))
-    # where nothing is asked any class will do
-    label = torch.from_numpy(np.where(labels == UNASKED, 0, labels))[..., None].expand(*z.shape[:-1], 1)
-    own = z.gather(-1, label)
-    first = z.argmax(dim=-1, keepdim=True) == label
-    z.scatter_(-1, label, torch.where(first, -torch.inf, own))
-    among = own - z.logsumexp(dim=-1, keepdim=True)
-    margin = torch.where(first, among, among - torch.log1p(-among.exp()))
-    correct = first & (own > z.amax(dim=-1, keepdim=True))
-    return np.asarray(margin[..., 0].numpy()), np.asarray(correct[..., 0].numpy())
-
-
-def losses(margin: FloatArray) -> FloatArray:
-    """Cross-entropy `-log p_y = log(1 + exp(-margin))` in nats, exact for any margin.
-
-    >>> losses(np.array([0.0, 40.0])).tolist() == [float(np.log(2.0)), float(np.log1p(np.exp(-40.0)))]
-    True
-    """
-    with np.errstate(invalid="ignore"):
-        return np.logaddexp(0.0, -margin)
-
-
 def evidence_of(
     models: Sequence[Params], transitions: Sequence[Transition], name: str, examples: Examples, executor: Executor
 ) -> Evidence:
     """Loss, margin and correctness of every model on every example of a set."""
-    margin = np.empty((len(models), len(examples)))
-    correct = np.empty(margin.shape, dtype=bool if examples.targets.ndim == 1 else np.float64)
     at_once = executor.models_at_once(len(examples))
-    for start in range(0, len(models), at_once):
-        logits = executor.logits(models[start : start + at_once], examples.inputs)
-        part = slice(start, start + len(logits))
-        margin[part], correct[part] = _answers(logits, examples.targets)
+    parts = [
+        answers(executor.logits(models[start : start + at_once], examples.inputs), examples.targets)
+        for start in range(0, len(models), at_once)
+    ]
+    margin, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
     run, client = _places(transitions)
     first = transitions[0]
     return Evidence(
@@ -165,7 +85,7 @@ def rank_of(
             found = margins(logits, labels)
         else:
             asked_of = (references.targets != UNASKED).sum(axis=1)
-            found = _less_sums(_answers(logits, references.targets)[0], asked_of)[..., None]
+            found = _less_sums(answers(logits, references.targets)[0], asked_of)[..., None]
             own_score = _less_sums(own_score, audit.examples.asked[subjects])
         ordered = np.ascontiguousarray(found.transpose(0, 2, 1))
         ordered.sort(axis=2)

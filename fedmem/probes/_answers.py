@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import over_what_is_asked
+from fedmem.modalities.scores import right
 from fedmem.probes._pieces import pieces
 
 
@@ -27,8 +28,7 @@ def answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntA
         own = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
         with np.errstate(invalid="ignore"):
             loss = np.logaddexp.reduce(logits - own, axis=-1)
-        # it beats all others but itself
-        beats = np.where(np.isnan(loss), np.nan, (own > logits).sum(axis=-1) == logits.shape[-1] - 1)
-        found[0, some, part] = over_what_is_asked(beats, targets[part])
+        correct = np.where(np.isnan(loss), np.nan, right(logits, targets[part]))
+        found[0, some, part] = over_what_is_asked(correct, targets[part])
         found[1, some, part] = over_what_is_asked(loss, targets[part])
     return found

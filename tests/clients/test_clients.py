@@ -18,7 +18,7 @@ from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
-from fedmem.observation.evidence import losses, margins_of
+from fedmem.modalities.scores import losses, margins_of
 from fedmem.scenario import catalogue
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork

@@ -14,7 +14,8 @@ from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.types import Params
-from fedmem.observation.evidence import _answers, _count, evidence_of, losses, margins, margins_of, rank_of
+from fedmem.modalities.scores import answers, losses, margins, margins_of
+from fedmem.observation.evidence import _count, evidence_of, rank_of
 from fedmem.training.one_by_one import OneByOne
 
 
@@ -191,7 +192,7 @@ def test_half_of_the_work_gives_the_same_bits_as_all_of_it() -> None:
     )
     labels = rng.integers(0, 5, 50)
     before = logits.copy()
-    margin, correct = _answers(logits, labels)
+    margin, correct = answers(logits, labels)
     own = np.take_along_axis(logits, labels[None, :, None], axis=2)
     np.testing.assert_array_equal(margin, np.take_along_axis(margins(logits), labels[None, :, None], axis=2)[..., 0])
     np.testing.assert_array_equal(correct, (own > logits).sum(axis=2) == 4)

@@ -18,7 +18,8 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Transition
 from fedmem.contracts.types import Params
 from fedmem.modalities.loss import example_losses, mean_loss
-from fedmem.observation.evidence import evidence_of, losses, rank_of
+from fedmem.modalities.scores import losses
+from fedmem.observation.evidence import evidence_of, rank_of
 from fedmem.results.tables import evidence_rows, read_evidence, write_readings
 from fedmem.training.executor import Executor
 from fedmem.training.one_by_one import OneByOne

@@ -1,0 +1,121 @@
+"""Scores of examples from logits: margin, loss, and whether a model is right. The only place that decides this.
+
+A model is right about a target where its logit is strictly larger than every other. So a tie is not right, and neither
+is a comparison with NaN: NaN is larger than nothing, and nothing is larger than NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.modalities.loss import UNASKED, over_what_is_asked
+
+
+def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
+    """Of every class c, or of these, `log p_c - log sum_{d != c} p_d`, from logits (..., C): (..., C) float64.
+
+    With L the log of the sum of all powers, that is `z_c - L - log(1 - exp(z_c - L))`, in which nothing cancels unless
+    c is the largest; for the largest it is `z_c` less the log of the sum of the others, formed without it. -inf .. inf,
+    higher means surer of c; NaN logits give NaN.
+
+    >>> margins(np.log(np.array([[0.75, 0.125, 0.125]]))).round(6).tolist()
+    [[1.098612, -1.94591, -1.94591]]
+    """
+    z = torch.from_numpy(np.array(logits, dtype=np.float64))
+    largest = z.argmax(dim=-1, keepdim=True)
+    others = z.scatter(-1, largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    everything = torch.arange(z.shape[-1])
+    asked = everything if classes is None else torch.from_numpy(classes)
+    share = (z if torch.equal(asked, everything) else z.index_select(-1, asked)) - z.logsumexp(dim=-1, keepdim=True)
+    among_others = z.gather(-1, largest) - others
+    return np.asarray(torch.where(asked == largest, among_others, share - torch.log1p(-share.exp())).numpy())
+
+
+def margins_of(logits: FloatArray, labels: IntArray) -> FloatArray:
+    """Those of one class each: logits (..., n, C), labels (n,) -> (..., n), to the last bit as `margins` gives them.
+
+    >>> margins_of(np.zeros((1, 2, 5)), np.array([0, 3])).round(6).tolist()
+    [[-1.386294, -1.386294]]
+    """
+    return answers(logits, labels)[0]
+
+
+def sequences(margin: FloatArray, targets: IntArray) -> FloatArray:
+    """(..., n) the margin of each passage as a whole, from those of its places (..., n, L).
+
+    With p the geometric mean of the probabilities of the targets (n, L) that are asked, that is `log p - log(1 - p)`.
+    So its loss, `losses` of this, is the mean over these places in nats, and exp(-loss) the probability of a token;
+    both are exact where every place is nearly sure. NaN where nothing is asked.
+
+    >>> places = np.log([[1.0, 3.0, 9.0]])
+    >>> losses(sequences(places, np.array([[4, 7, -1]]))).round(6).tolist() == [round(np.log(2 * 4 / 3) / 2, 6)]
+    True
+    """
+    loss = over_what_is_asked(losses(margin), targets)
+    with np.errstate(divide="ignore"):
+        return np.asarray(-loss - np.log(-np.expm1(-loss)))
+
+
+def right(logits: NDArray[np.floating], targets: IntArray) -> BoolArray:
+    """Whether the logit of each target is strictly larger than every other: logits (..., n, C), targets (n,).
+
+    False for ties, for a comparison with NaN, and where nothing is asked (-1).
+
+    >>> right(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, np.nan]]), np.array([0, 0, 0])).tolist()
+    [True, False, False]
+    """
+    label = np.where(targets == UNASKED, 0, targets)
+    own = np.take_along_axis(logits, np.broadcast_to(label[..., None], (*logits.shape[:-1], 1)), axis=-1)
+    return np.asarray(_right(logits, own) & (targets != UNASKED))
+
+
+def answers(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolArray | FloatArray]:
+    """(..., n) the margin of each example and whether the model is right.
+
+    With several targets (n, L), the margin of the whole (`sequences`) and the share of targets that are right, float64.
+
+    >>> margin, correct = answers(np.zeros((1, 2, 4)), np.array([[3, 1]]))
+    >>> margin.round(4).tolist(), correct.tolist()
+    ([-1.0986], [0.0])
+    """
+    margin, correct = _of_places(logits, targets)
+    if targets.ndim == 1:
+        return margin, correct
+    return sequences(margin, targets), over_what_is_asked(correct, targets)
+
+
+def _of_places(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolArray]:
+    """Margins of the targets, and whether each is right.
+
+    Each margin needs one sum, of all powers or of the others, so that half of the work of `margins` is enough.
+    """
+    z = torch.from_numpy(np.array(logits, dtype=np.float64))
+    # any class stands where nothing is asked
+    label = torch.from_numpy(np.where(targets == UNASKED, 0, targets))[..., None].expand(*z.shape[:-1], 1)
+    own = z.gather(-1, label)
+    correct = _right(z, own)
+    first = z.argmax(dim=-1, keepdim=True) == label
+    z.scatter_(-1, label, torch.where(first, -torch.inf, own))
+    among = own - z.logsumexp(dim=-1, keepdim=True)
+    margin = torch.where(first, among, among - torch.log1p(-among.exp()))
+    return np.asarray(margin[..., 0].numpy()), np.asarray(correct.numpy())
+
+
+def _right(z: Any, own: Any) -> Any:
+    """Whether each target's logit (..., 1) is larger than all others (..., C): arrays of numpy or tensors of torch."""
+    return (own > z).sum(-1) == z.shape[-1] - 1
+
+
+def losses(margin: FloatArray) -> FloatArray:
+    """Cross-entropy `-log p_y = log(1 + exp(-margin))` in nats, exact for any margin.
+
+    >>> losses(np.array([0.0, 40.0])).tolist() == [float(np.log(2.0)), float(np.log1p(np.exp(-40.0)))]
+    True
+    """
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(0.0, -margin)
