@@ -21,6 +21,7 @@ from benchmarks.workloads import Blurred, Text
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
+from fedmem.modalities.tables import Tables
 from fedmem.models.resnet8 import ResNet8
 from fedmem.models.small_cnn import SmallCNN
 from fedmem.scenario.scenario import Scenario
@@ -77,7 +78,8 @@ class Table:
         targets = (inputs[:, 0] > 0.5).astype(np.int64)
         examples = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
         train, test = np.arange(self.rows), np.arange(self.rows, len(inputs))
-        return Dataset(train=examples.take(train), test=examples.take(test), num_classes=2, blocks=self.blocks)
+        modality = Tables(blocks=self.blocks)
+        return Dataset(train=examples.take(train), test=examples.take(test), num_classes=2, modality=modality)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks.contender import Trained, write
 from benchmarks.victims import NETWORKS, SHAPE, STEPS, Victim, decayed, generator, network_of, victims
+from fedmem.modalities.images import Images
 
 TOGETHER = 64
 """Victims that fedmem attacks at once."""
@@ -80,6 +81,7 @@ def ours(name: str) -> Trained:
             num_images=1,
             input_shape=SHAPE,
             num_classes=NETWORKS[name]["classes"],
+            modality=Images(),
             knows="",
             labels=np.array([one.label]),
         )

@@ -15,6 +15,8 @@ from fedmem.contracts.data import Dataset, Examples
 from fedmem.contracts.federation import Federation
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
+from fedmem.modalities.texts import Texts
+from fedmem.modalities.undescribed import undescribed
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.client_work import LocalWork, Task
 
@@ -63,13 +65,17 @@ class Text:
             later = chain[tokens[:, place]] < rng.random((total, 1))
             tokens[:, place + 1] = np.minimum(later.sum(axis=1), self.vocabulary - 1)
         vocabulary = tuple(chr(ord("!") + number) for number in range(self.vocabulary))
-        return replace(_dataset(tokens[:, :-1], tokens[:, 1:], self.rows, self.vocabulary), vocabulary=vocabulary)
+        data = _dataset(tokens[:, :-1], tokens[:, 1:], self.rows, self.vocabulary)
+        return replace(data, modality=Texts(vocabulary=vocabulary))
 
 
 def _dataset(inputs: Any, targets: Any, rows: int, classes: int) -> Dataset:
     examples = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
     return Dataset(
-        train=examples.take(np.arange(rows)), test=examples.take(np.arange(rows, len(inputs))), num_classes=classes
+        train=examples.take(np.arange(rows)),
+        test=examples.take(np.arange(rows, len(inputs))),
+        num_classes=classes,
+        modality=undescribed(inputs.shape[1:]),
     )
 
 

@@ -21,7 +21,9 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
 from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.modalities.images import Images
 from fedmem.modalities.loss import mean_loss
+from fedmem.modalities.undescribed import undescribed
 from fedmem.privacy.canary_clients import CanaryClients
 from fedmem.seeding import stream
 from strategies.dp_fedavg import DpFedAvg
@@ -60,6 +62,7 @@ def target_of(model: nn.Module, params: Params, rows: Examples) -> GradientTarge
         input_shape=rows.inputs.shape[1:],
         target_shape=rows.targets.shape[1:],
         num_classes=10,
+        modality=undescribed(rows.inputs.shape[1:]),
         knows="gradient",
     )
 
@@ -96,6 +99,7 @@ def federation(population: int = 40, copies: int = 1) -> Federation:
         model=model,
         initial=parameters(model),
         num_classes=10,
+        modality=Images(),
         counts={},
     )
 

@@ -14,6 +14,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
 from fedmem.modalities.text.language_model import CausalModel, State, read
 from fedmem.modalities.text.secret_space import Candidates
+from fedmem.modalities.texts import Texts
 
 VOCABULARY = 5
 
@@ -122,6 +123,7 @@ def text_federation(space: Candidates | None = None, copies: int = 1) -> Federat
         model=network,
         initial={name: value.detach().clone() for name, value in network.named_parameters()},
         num_classes=VOCABULARY,
+        modality=Texts(),
         counts={},
     )
 

@@ -16,7 +16,9 @@ from fedmem.contracts.attack import GradientTarget, Reconstruction, Reconstructi
 from fedmem.contracts.types import IntArray, Params
 from fedmem.contracts.validation_of_measures import reconstructed
 from fedmem.errors import TargetError
-from fedmem.modalities.images import assign, psnr, squared_errors
+from fedmem.modalities.numbers import psnr, squared_errors
+from fedmem.modalities.pairing import assign
+from fedmem.modalities.undescribed import undescribed
 from fedmem.seeding import stream
 from fedmem.training.model_checks import frozen
 
@@ -124,6 +126,7 @@ def target_of(
         num_images=known.num_images,
         input_shape=known.input_shape,
         num_classes=known.num_classes,
+        modality=undescribed(known.input_shape),
         knows=known.says,
         clients=known.clients,
         labels=None if known.labels is None else np.sort(np.asarray(known.labels, dtype=np.int64)),

@@ -48,6 +48,7 @@ class Matching:
 
         dtype = dtype or torch.float32
         targets = [problem.target for problem in problems]
+        self.axes = grid_axes(targets[0])
         self.counts = [len(problem.labels) for problem in problems]
         self.starts, self.labels, self.weights = padded(problems, dtype)
         device = self.starts.device
@@ -254,20 +255,24 @@ def padded(problems: Sequence[Problem], dtype: torch.dtype) -> tuple[Tensor, Ten
     return starts, functional.one_hot(torch.from_numpy(labels), target.num_classes).to(device, dtype), shares
 
 
-def total_variation(images: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """(S,) the mean absolute difference between neighbours in height and in width of the images of each problem, by
-    weight; and its slope, in the shape of the images, in closed form.
+def grid_axes(target: GradientTarget) -> int:
+    """Along how many of the last axes of inputs neighbouring values belong together."""
+    return len(target.modality.grid(target.input_shape))
+
+
+def total_variation(images: Tensor, weights: Tensor, axes: int) -> tuple[Tensor, Tensor]:
+    """(S,) the mean absolute difference between neighbours of the inputs of each problem, by weight; and its slope, in
+    the shape of the inputs, in closed form. Neighbours are those along each of the last `axes`, which are those of
+    `Modality.grid`: height and width of images, time of series.
 
     The `weights` (S, n) are 1 over the number of images of the problem, and 0 on padding: a mean over the padded width
-    would smooth a small problem the less, the larger those beside it. Inputs that are no images have none.
+    would smooth a small problem the less, the larger those beside it. Inputs without a grid have none.
     """
     import torch
 
     values, slope = images.new_zeros(len(images)), torch.zeros_like(images)
-    if images.ndim < 4:
-        return values, slope
     # An image one pixel high or wide has no neighbours in that direction.
-    for dim in (images.ndim - 2, images.ndim - 1):
+    for dim in range(images.ndim - axes, images.ndim):
         long = images.shape[dim]
         if long < 2:
             continue

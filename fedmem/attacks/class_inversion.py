@@ -41,8 +41,10 @@ class ClassInversion:
     >>> import torch
     >>> model = torch.nn.Linear(2, 2, bias=False)
     >>> params = {"weight": torch.tensor([[1.0, 0.0], [0.0, 1.0]])}
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
-    ...     model=model, params=params, gradient={}, num_images=1, input_shape=(2,), num_classes=2, knows=""
+    ...     model=model, params=params, gradient={}, num_images=1, input_shape=(2,), num_classes=2,
+    ...     modality=Tables(), knows=""
     ... )
     >>> ClassInversion().reconstruct([target], [np.random.default_rng(0)])[0].inputs.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -71,7 +73,7 @@ class ClassInversion:
         import torch
         from torch.func import functional_call
 
-        from fedmem.attacks._matching import total_variation
+        from fedmem.attacks._matching import grid_axes, total_variation
 
         moved = target.update or {}
         params = {n: (p.double() + moved[n] if n in moved else p.double()).float() for n, p in target.params.items()}
@@ -89,7 +91,8 @@ class ClassInversion:
             images.requires_grad_()
             (slope,) = torch.autograd.grad(-sure(images).sum(), images)
             with torch.no_grad():
-                slope = slope.add_(total_variation(images[None], weights)[1][0], alpha=self.tv).nan_to_num_(0.0)
+                smooth = total_variation(images[None], weights, grid_axes(target))[1][0]
+                slope = slope.add_(smooth, alpha=self.tv).nan_to_num_(0.0)
                 first.mul_(0.9).add_(slope, alpha=0.1)
                 second.mul_(0.999).addcmul_(slope, slope, value=0.001)
                 moves = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-12)

@@ -20,8 +20,10 @@ class Grey:
     since nothing was matched. What an attack seems to find and grey finds too was not in the update.
 
     >>> from torch import nn
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
-    ...     model=nn.Identity(), params={}, gradient={}, num_images=2, input_shape=(3,), num_classes=2, knows=""
+    ...     model=nn.Identity(), params={}, gradient={}, num_images=2, input_shape=(3,), num_classes=2,
+    ...     modality=Tables(), knows=""
     ... )
     >>> found, = Grey().reconstruct([target], [np.random.default_rng(0)])
     >>> found.inputs.tolist(), found.labels.tolist()

@@ -45,8 +45,10 @@ class IDLG:
     >>> params = dict(model.named_parameters())
     >>> loss = functional.cross_entropy(model(image), torch.tensor([2]))
     >>> gradient = dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
-    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3, knows=""
+    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3,
+    ...     modality=Tables(), knows=""
     ... )
     >>> found, = IDLG().reconstruct([target], [np.random.default_rng(0)])
     >>> found.labels.tolist(), [round(pixel, 3) for pixel in found.inputs[0].tolist()]

@@ -62,8 +62,10 @@ class InvertingGradients:
     >>> params = dict(model.named_parameters())
     >>> loss = functional.cross_entropy(model(image), torch.tensor([2]))
     >>> gradient = dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
-    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3, knows=""
+    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3,
+    ...     modality=Tables(), knows=""
     ... )
     >>> found, = InvertingGradients().reconstruct([target], [np.random.default_rng(0)])
     >>> found.labels.tolist(), found.inputs.round(2).tolist()
@@ -104,5 +106,5 @@ class InvertingGradients:
         )
 
     def _smoothness(self, matching: Matching, images: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = total_variation(images, matching.weights)
+        value, slope = total_variation(images, matching.weights, matching.axes)
         return self.tv * value, slope.mul_(self.tv)

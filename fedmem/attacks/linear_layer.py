@@ -60,8 +60,10 @@ class LinearLayer:
     >>> params = dict(model.named_parameters())
     >>> loss = torch.nn.functional.cross_entropy(model(image), torch.tensor([2]))
     >>> gradient = dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
-    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3, knows=""
+    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3,
+    ...     modality=Tables(), knows=""
     ... )
     >>> found, = LinearLayer().reconstruct([target], [np.random.default_rng(0)])
     >>> found.labels.tolist(), found.inputs.round(5).tolist() == image.tolist()

@@ -51,8 +51,10 @@ class NearestMean:
     >>> params = {"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}
     >>> rows = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]], np.float32)
     >>> gradient = {"weight": torch.tensor([[-0.5, 0.0], [0.5, 0.0]]), "bias": torch.tensor([-0.5, 0.5])}
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
-    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(2,), num_classes=2, knows="",
+    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(2,), num_classes=2,
+    ...     modality=Tables(), knows="",
     ...     population=Examples(inputs=rows, targets=np.array([0, 0, 1]), ids=np.arange(3)),
     ... )
     >>> found, = NearestMean(means=2).reconstruct([target], [np.random.default_rng(0)])

@@ -59,8 +59,10 @@ class SeeThrough:
     >>> params = dict(model.named_parameters())
     >>> loss = functional.cross_entropy(model(image), torch.tensor([2]))
     >>> gradient = dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
-    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3, knows=""
+    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3,
+    ...     modality=Tables(), knows=""
     ... )
     >>> found, = SeeThrough(l2=0.0).reconstruct([target], [np.random.default_rng(0)])
     >>> found.labels.tolist(), [round(pixel, 2) for pixel in found.inputs[0].tolist()]
@@ -104,7 +106,7 @@ class SeeThrough:
         """Total variation, squares and distances to the mean of the starts, with their slopes."""
         import torch
 
-        smooth, slope = total_variation(images, matching.weights)
+        smooth, slope = total_variation(images, matching.weights, matching.axes)
         shares = (matching.weights / images[0, 0].numel()).reshape(*images.shape[:2], *[1] * (images.ndim - 2))
         apart = torch.zeros_like(images)
         for rows in groups:

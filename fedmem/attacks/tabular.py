@@ -19,7 +19,7 @@ from fedmem.attacks._problems import Problem, Solution, best, starts
 from fedmem.attacks._targets import checked
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
-from fedmem.modalities.tables import hardened, parts
+from fedmem.modalities.tables import Tables, hardened, parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,9 +67,10 @@ class Tabular:
     >>> params = dict(model.named_parameters())
     >>> loss = torch.nn.functional.cross_entropy(model(row), torch.tensor([2]))
     >>> gradient = dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
     ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(4,), num_classes=3, knows="",
-    ...     blocks=(1, 3),
+    ...     modality=Tables(blocks=(1, 3)),
     ... )
     >>> found, = Tabular().reconstruct([target], [np.random.default_rng(0)])
     >>> found.labels.tolist(), found.inputs.round(2).tolist()
@@ -95,7 +96,7 @@ class Tabular:
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
         for target in targets:
-            if not target.blocks:
+            if not _blocks(target):
                 raise ComponentError(
                     "attack.kind",
                     "tabular rebuilds the rows of a table, and these data are none; use inverting_gradients, or a data "
@@ -108,7 +109,7 @@ class Tabular:
         import torch
 
         own = touched(target) if self.columns == "touched" else np.ones(target.input_shape, dtype=np.bool_)
-        for part in parts(target.blocks):
+        for part in parts(_blocks(target)):
             # a category that no column is left to is not known after all
             own[part] |= part.stop - part.start > 1 and not own[part].any()
         return torch.from_numpy(own.astype(np.float32))
@@ -117,7 +118,7 @@ class Tabular:
         """Optimise a stack of problems, and pool those of each target; all of them are given the same answer."""
         import torch
 
-        blocks, matching = problems[0].target.blocks, Matching(problems)
+        blocks, matching = _blocks(problems[0].target), Matching(problems)
         free, first, second = matching.starts, torch.zeros_like(matching.starts), torch.zeros_like(matching.starts)
         known = torch.stack([self._known(problem.target) for problem in problems])[:, None].to(free)
         for step in range(self.steps):
@@ -144,6 +145,11 @@ class Tabular:
             distance = float(Matching([one]).cosine(torch.from_numpy(inputs)[None].to(rows)).detach())
             answers += [Solution(inputs=inputs, labels=labels, distance=distance)] * len(places)
         return answers
+
+
+def _blocks(target: GradientTarget) -> tuple[int, ...]:
+    """The columns of a table, () where the data are none or its columns are not described."""
+    return target.modality.blocks if isinstance(target.modality, Tables) else ()
 
 
 def _rows(free: Tensor, blocks: Sequence[int], known: Tensor) -> Tensor:

@@ -79,8 +79,10 @@ class Tag:
     >>> params = dict(model.named_parameters())
     >>> loss = torch.nn.functional.cross_entropy(model(torch.tensor([[4, 1]])), torch.tensor([2]))
     >>> gradient = dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+    >>> from fedmem.modalities.texts import Texts
     >>> target = GradientTarget(
-    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(2,), num_classes=3, knows=""
+    ...     model=model, params=params, gradient=gradient, num_images=1, input_shape=(2,), num_classes=3,
+    ...     modality=Texts(), knows=""
     ... )
     >>> found, = Tag(steps=200).reconstruct([target], [np.random.default_rng(0)])
     >>> found.inputs.tolist(), found.labels.tolist()
@@ -280,7 +282,7 @@ def _reading(target: GradientTarget) -> str:
     from torch import nn
 
     names: list[str] = [name for name, part in target.model.named_modules() if isinstance(part, nn.Embedding)]
-    if not names or len(target.input_shape) != 1:
+    if not names or not target.modality.tokens:
         raise ComponentError(
             "attack.kind",
             f"tag rebuilds sequences of tokens, (length,), that an embedding reads; the inputs have shape "

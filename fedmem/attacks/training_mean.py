@@ -28,8 +28,10 @@ class TrainingMean:
     >>> from torch import nn
     >>> from fedmem.contracts.data import Examples
     >>> rows = Examples(inputs=np.array([[0, 1], [1, 1]], np.float32), targets=np.array([0, 1]), ids=np.arange(2))
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
-    ...     model=nn.Identity(), params={}, gradient={}, num_images=1, input_shape=(2,), num_classes=2, knows="",
+    ...     model=nn.Identity(), params={}, gradient={}, num_images=1, input_shape=(2,), num_classes=2,
+    ...     modality=Tables(), knows="",
     ...     population=rows,
     ... )
     >>> TrainingMean().reconstruct([target], [np.random.default_rng(0)])[0].inputs.tolist()

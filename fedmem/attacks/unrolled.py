@@ -74,9 +74,11 @@ class Unrolled:
     ...     for value in model.parameters():
     ...         value.data -= 0.5 * value.grad
     >>> update = {name: value.detach() - before[name] for name, value in model.named_parameters()}
+    >>> from fedmem.modalities.tables import Tables
     >>> target = GradientTarget(
     ...     model=model, params=before, update=update, gradient={n: -u / 1.5 for n, u in update.items()}, num_images=1,
-    ...     input_shape=(4,), num_classes=3, knows="", algorithm=Sgd(lr=0.5, steps=3), batches=np.zeros((3, 1), int)
+    ...     input_shape=(4,), num_classes=3,
+    ...     modality=Tables(), knows="", algorithm=Sgd(lr=0.5, steps=3), batches=np.zeros((3, 1), int)
     ... )
     >>> found, = Unrolled(tv=0.0).reconstruct([target], [np.random.default_rng(0)])
     >>> found.labels.tolist(), [round(pixel, 2) for pixel in found.inputs[0].tolist()]
@@ -140,7 +142,7 @@ class Unrolled:
         )
 
     def _smoothness(self, stack: Training, images: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = total_variation(images, stack.weights)
+        value, slope = total_variation(images, stack.weights, stack.axes)
         return self.tv * value, slope.mul_(self.tv)
 
 

@@ -19,6 +19,7 @@ from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.model import TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of
+from fedmem.modalities.undescribed import undescribed
 from fedmem.processes import cores, lend
 from fedmem.reporting.drawing import Picture, sheet
 from fedmem.results.folder import check_place, writing
@@ -227,10 +228,11 @@ def _facts(done: Attacked) -> dict[str, Any]:
 def _pictures(done: Attacked) -> list[Picture]:
     """With the truth beside what was rebuilt, where there is one."""
     found, truth = done.found, done.truth
+    draw = undescribed(found.inputs.shape[1:]).draw
     if truth is None:
         grey = np.full(found.inputs.shape[1:], 0.5, dtype=np.float32)
         return [
-            Picture(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="")
+            Picture(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="", draw=draw)
             for image, label in zip(found.inputs, found.labels.tolist(), strict=True)
         ]
     return [
@@ -240,6 +242,7 @@ def _pictures(done: Attacked) -> list[Picture]:
             prior=one.prior,
             label=f"{j}",
             caption=f"{one.psnr:.1f} dB ({one.margin:+.1f})",
+            draw=draw,
         )
         for j, one in enumerate(done.scores)
     ]

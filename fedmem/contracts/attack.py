@@ -16,6 +16,8 @@ from fedmem.contracts.types import FloatArray, IntArray, Params
 if TYPE_CHECKING:
     from torch import nn
 
+    from fedmem.modalities.modality import Modality
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signals:
@@ -58,7 +60,7 @@ class GradientTarget:
     `params` is the model before, `update` what was added to it (after - before; None where only a gradient is known),
     `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
     how many examples shaped it, `clients` of how many clients it is the sum, `knows` a short text of what the adversary
-    is granted beside these. `blocks` are the widths of the columns of a table, as in `Dataset.blocks`.
+    is granted beside these. `modality` is that of the data set.
     `target_shape` is that of the targets of one example: () for a class, (length,) where the next token is asked at
     each place. `withheld` names parameters that stay with the client: update and gradient lack them, and `params` has
     them as the server does.
@@ -75,10 +77,10 @@ class GradientTarget:
     num_images: int
     input_shape: tuple[int, ...]
     num_classes: int
+    modality: Modality
     knows: str
     update: Params | None = None
     clients: int = 1
-    blocks: tuple[int, ...] = ()
     target_shape: tuple[int, ...] = ()
     withheld: tuple[str, ...] = ()
     labels: IntArray | None = None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from fedmem.modalities.modality import Modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +41,19 @@ class Examples:
 
     @property
     def labels(self) -> IntArray:
-        """(n,) the targets where there is one for each row; of texts zeros, since a sequence has no class."""
-        return self.targets if self.targets.ndim == 1 else np.zeros(len(self), dtype=np.int64)
+        """(n,) the targets where there is one for each row; zeros otherwise, since a sequence has no class."""
+        return np.zeros(len(self), dtype=np.int64) if self.several_targets else self.targets
 
     @property
     def asked(self) -> IntArray:
-        """(n,) how many targets each row has: one, of texts those that are not -1."""
-        return np.ones(len(self), dtype=np.int64) if self.targets.ndim == 1 else (self.targets != -1).sum(axis=1)
+        """(n,) how many targets of each row are asked for: those that are not -1."""
+        each = (self.targets != -1).reshape(len(self), math.prod(self.targets.shape[1:]))
+        return np.asarray(each.sum(axis=1))
+
+    @property
+    def several_targets(self) -> bool:
+        """Whether each row has a target at each of several places, (n, L), not one alone, (n,)."""
+        return self.targets.shape != self.ids.shape
 
     def take(self, rows: NDArray[Any]) -> Examples:
         """The rows at these positions, in this order."""
@@ -65,23 +75,18 @@ class Dataset:
 
     `natural` (n,) is the owner of each training row where the data know one. `sensitive` maps the name of an
     attribute of people to its values (n,), whole numbers or text, for the training rows in their order.
-    `blocks` describes the columns of a table, whose inputs are (n, width): the sizes of consecutive groups of columns,
-    1 for a number in [0, 1], k > 1 for a category as a one-hot of k; they add up to the width. Empty: no table.
-    `vocabulary` are the V tokens of a text, whose inputs are their numbers (n, L) int64 and whose targets (n, L) are
-    the tokens that come next, -1 where nothing is asked; `num_classes` is V. Empty: no text.
+    `modality` says what the inputs are, such as `Images()`, `Tables(blocks=...)` or `Texts(vocabulary=...)` of
+    `fedmem.modalities`. Every other part asks this object.
     """
 
     train: Examples
     test: Examples
     num_classes: int
+    modality: Modality
     natural: IntArray | None = None
     sensitive: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    blocks: tuple[int, ...] = ()
-    vocabulary: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        assert not self.vocabulary or self.num_classes == len(self.vocabulary)
-        assert not self.blocks or self.train.inputs.shape[1:] == (sum(self.blocks),)
         assert all(len(values) == len(self.train) for values in self.sensitive.values())
 
 
@@ -97,11 +102,12 @@ class ClientData:
 class Space:
     """What is public about the inputs of a data set: nothing in it tells one row from another.
 
-    `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows; `blocks` and `vocabulary` are those of
-    `Dataset`; `frequencies` (V,) are the shares of the tokens in the training rows of a text.
+    `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows; `modality` is that of the data set;
+    `frequencies` (V,) are the shares of the tokens in the training rows, empty where inputs are no tokens.
 
+    >>> from fedmem.modalities.tables import Tables
     >>> rows = Examples(inputs=np.array([[0.0], [1.0]], np.float32), targets=np.array([0, 1]), ids=np.arange(2))
-    >>> Space.of(Dataset(train=rows, test=rows, num_classes=2)).mean.tolist()
+    >>> Space.of(Dataset(train=rows, test=rows, num_classes=2, modality=Tables())).mean.tolist()
     [0.5]
     """
 
@@ -110,8 +116,7 @@ class Space:
     mean: NDArray[np.float32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
-    blocks: tuple[int, ...] = ()
-    vocabulary: tuple[str, ...] = ()
+    modality: Modality
     frequencies: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
@@ -122,21 +127,15 @@ class Space:
     @staticmethod
     def of(data: Dataset) -> Space:
         """The space of a data set with at least one training row."""
-        inputs, tokens = data.train.inputs, np.zeros(0)
-        if data.vocabulary:
-            # what is asked for is every token of a row but the first
-            targets = data.train.targets
-            there = np.concatenate([inputs[:, 0], targets[targets >= 0]])
-            tokens = np.bincount(there, minlength=len(data.vocabulary)) / len(there)
+        inputs = data.train.inputs
         return Space(
             num_classes=data.num_classes,
             num_rows=len(inputs),
             mean=inputs.mean(axis=0, dtype=np.float64).astype(np.float32),
             low=inputs.min(axis=0),
             high=inputs.max(axis=0),
-            blocks=data.blocks,
-            vocabulary=data.vocabulary,
-            frequencies=tokens,
+            modality=data.modality,
+            frequencies=data.modality.frequencies(data.train),
         )
 
 

@@ -18,6 +18,8 @@ from fedmem.contracts.types import IntArray, Params
 if TYPE_CHECKING:
     from torch import nn
 
+    from fedmem.modalities.modality import Modality
+
 
 @dataclass(frozen=True, kw_only=True)
 class Federation:
@@ -28,8 +30,8 @@ class Federation:
     `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
     in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
     exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
-    `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `blocks` and
-    `vocabulary` are those of `Dataset`. `pilot` is the same federation with one run more, the pilot's, where there is
+    `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `modality` is
+    that of the data set. `pilot` is the same federation with one run more, the pilot's, where there is
     one. `apart` is the federation whose rows the only client of this one holds, client after client, where a scenario
     is central; `by_client` says that it trains on them in that order.
     """
@@ -46,11 +48,10 @@ class Federation:
     model: nn.Module
     initial: Params
     num_classes: int
+    modality: Modality
     counts: Mapping[str, int]
     initials: tuple[Params, ...] = ()
     shifted: bool = False
-    blocks: tuple[int, ...] = ()
-    vocabulary: tuple[str, ...] = ()
     pilot: Federation | None = None
     apart: Federation | None = None
     by_client: bool = False

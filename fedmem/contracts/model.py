@@ -23,7 +23,10 @@ class Model(Protocol):
 
 @runtime_checkable
 class TableModel(Protocol):
-    """A model that has to know the columns of a table, `Dataset.blocks`; for `stackable`, see `Model`."""
+    """A model that has to know the columns of a table, `Tables.blocks` of `fedmem.modalities.tables`.
+
+    For `stackable`, see `Model`.
+    """
 
     stackable: ClassVar[bool]
 

@@ -50,12 +50,14 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
         is_whole(classes) and classes > 0, f"num_classes is {cut_text(classes)}, should be a whole number above 0"
     )
     for name, rows in (("train", data.train), ("test", data.test)):
-        _rows(guard, name, rows, classes, text=bool(data.vocabulary))
+        _rows(guard, name, rows, classes, tokens=data.modality.tokens)
     guard.require(len(data.train), "there are no training rows; a data set needs one at least")
     shapes = data.train.inputs.shape[1:], data.test.inputs.shape[1:]
     guard.require(
         shapes[0] == shapes[1], f"inputs of train have shape {shapes[0]}, those of test {shapes[1]}; give equal ones"
     )
+    problem = data.modality.problem(shapes[0], classes)
+    guard.require(not problem, f"its modality is {data.modality.kind}, but {problem}")
     if data.natural is not None:
         natural = np.asarray(data.natural)
         guard.require(
@@ -66,21 +68,21 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
     return data
 
 
-def _rows(guard: Guard, name: str, rows: object, classes: int, *, text: bool) -> None:
+def _rows(guard: Guard, name: str, rows: object, classes: int, *, tokens: bool) -> None:
     """Inputs, targets and ids of some examples."""
     if not isinstance(rows, Examples):
         guard.wrong(f"{name} is {a_kind(rows)}, should be fedmem.contracts.data.Examples")
-    for field, wanted in (("inputs", np.int64 if text else np.float32), ("targets", np.int64), ("ids", np.int64)):
+    for field, wanted in (("inputs", np.int64 if tokens else np.float32), ("targets", np.int64), ("ids", np.int64)):
         array = getattr(rows, field)
         if not isinstance(array, np.ndarray) or array.dtype != wanted:
             guard.wrong(f"{name}.{field} is {a_kind(array)}, should be an array of {np.dtype(wanted)}")
-    shape = rows.inputs.shape if text else rows.inputs.shape[:1]
+    shape = rows.inputs.shape if tokens else rows.inputs.shape[:1]
     guard.require(
         rows.targets.shape == shape,
         f"{name}.targets has shape {rows.targets.shape}, should be {shape} beside inputs of {rows.inputs.shape}",
     )
-    _within(guard, f"{name}.targets", rows.targets, -1 if text else 0, classes - 1)
-    if text:
+    _within(guard, f"{name}.targets", rows.targets, -1 if tokens else 0, classes - 1)
+    if tokens:
         _within(guard, f"{name}.inputs", rows.inputs, 0, classes - 1)
     else:
         finite(guard, f"{name}.inputs", rows.inputs)
@@ -135,7 +137,7 @@ def count_of(guard: Guard, value: object) -> int:
 
 
 def injected_of(
-    guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], text: bool
+    guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], tokens: bool
 ) -> Injected:
     """What an injection adds: examples like those of the data, each with a holder and copies."""
     if not isinstance(planned, Injected):
@@ -143,7 +145,7 @@ def injected_of(
     for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
         if rows is None:
             continue
-        _rows(guard, name, rows, classes, text=text)
+        _rows(guard, name, rows, classes, tokens=tokens)
         guard.require(
             rows.inputs.shape[1:] == like.shape,
             f"{name}.inputs has shape {rows.inputs.shape}, should be (n, {', '.join(map(str, like.shape))})",
@@ -169,7 +171,7 @@ def injected_of(
     return planned
 
 
-def references_of(guard: Guard, made: object, name: str, *, count: int, like: NDArray[Any], text: bool) -> References:
+def references_of(guard: Guard, made: object, name: str, *, count: int, like: NDArray[Any], tokens: bool) -> References:
     """Fresh members of a family, of the shape of the inputs."""
     if isinstance(made, np.ndarray):
         made = References(family=name, inputs=made)
@@ -178,13 +180,14 @@ def references_of(guard: Guard, made: object, name: str, *, count: int, like: ND
             f"it returned {a_kind(made)}, should be an array of inputs, or fedmem.contracts.audit_set.References"
         )
     inputs: Any = made.inputs
-    wanted = np.dtype(np.int64 if text else np.float32)
+    wanted = np.dtype(np.int64 if tokens else np.float32)
     if not isinstance(inputs, np.ndarray) or inputs.dtype != wanted or inputs.shape[1:] != like.shape:
         guard.wrong(f"inputs are {a_kind(inputs)}, should be {wanted} of shape {(count, *like.shape)}")
     guard.require(
-        text or len(inputs) == count, f"it returned {len(inputs)} references, should be the {count} that were asked for"
+        tokens or len(inputs) == count,
+        f"it returned {len(inputs)} references, should be the {count} that were asked for",
     )
-    if not text:
+    if not tokens:
         finite(guard, "inputs", inputs)
     return made
 

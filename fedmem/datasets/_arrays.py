@@ -12,6 +12,8 @@ from fedmem.contracts.data import Dataset, Examples
 from fedmem.contracts.types import IntArray
 from fedmem.datasets._splits import sample, split
 from fedmem.errors import ComponentError
+from fedmem.modalities.tables import Tables
+from fedmem.modalities.undescribed import undescribed
 
 _CHANNELS = (1, 3, 4)
 
@@ -134,7 +136,7 @@ def assemble(
         test=tests,
         num_classes=classes,
         natural=None if owners is None else owners[chosen],
-        blocks=blocks,
+        modality=Tables(blocks=blocks) if blocks else undescribed(inputs.shape[1:]),
     )
 
 

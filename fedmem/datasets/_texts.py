@@ -13,6 +13,7 @@ import numpy as np
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._splits import stratified
 from fedmem.errors import ComponentError
+from fedmem.modalities import texts as texts_modality
 from fedmem.modalities.text.vocabulary import Tokens, Vocabulary
 from fedmem.modalities.text.windows import Windows, asked, cut
 
@@ -76,7 +77,7 @@ class Texts(ABC):
             train=examples.take(train),
             test=examples.take(test),
             num_classes=len(public),
-            vocabulary=public.tokens,
+            modality=texts_modality.Texts(vocabulary=public.tokens),
             natural=owner,
             sensitive={
                 name: np.array([writer.attributes[name] for writer in clients])[owner] for name in clients[0].attributes

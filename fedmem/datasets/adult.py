@@ -15,6 +15,7 @@ from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._published import Published, read
 from fedmem.datasets._sources import PythonPackage, Web
 from fedmem.datasets._splits import sample
+from fedmem.modalities.tables import Tables
 
 _TRAIN, _TEST = 32_561, 16_281
 _UNKNOWN = "?"
@@ -128,7 +129,7 @@ class Adult:
             test=test,
             num_classes=2,
             sensitive={name: _values(records, name) for name in _SENSITIVE},
-            blocks=tuple(1 if isinstance(_COLUMNS[name][0], int) else len(_COLUMNS[name]) for name in self._inputs()),
+            modality=Tables(blocks=tuple(map(_width, self._inputs()))),
         )
 
     def _inputs(self) -> list[str]:
@@ -149,6 +150,11 @@ class Adult:
         records = records[chosen]
         inputs = np.concatenate([_encoded(_values(records, name), _COLUMNS[name]) for name in self._inputs()], axis=1)
         return Examples(inputs=inputs, targets=targets[chosen], ids=first_id + chosen), records
+
+
+def _width(name: str) -> int:
+    """How many columns a field becomes: one for a number, a one-hot for a category."""
+    return 1 if isinstance(_COLUMNS[name][0], int) else len(_COLUMNS[name])
 
 
 def _values(records: NDArray[np.str_], name: str) -> NDArray[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._splits import stratified
 from fedmem.errors import ComponentError
+from fedmem.modalities.images import Images
 
 _ROWS = 1797
 _IMAGES_SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"
@@ -73,5 +74,6 @@ class Digits:
             train=examples.take(np.flatnonzero(~in_test)),
             test=examples.take(np.flatnonzero(in_test)),
             num_classes=10,
+            modality=Images(),
             natural=forms[~in_test],
         )

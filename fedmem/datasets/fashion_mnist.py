@@ -13,6 +13,7 @@ from fedmem.datasets._idx import parse
 from fedmem.datasets._published import Published, read
 from fedmem.datasets._sources import DebianPackage, Web
 from fedmem.datasets._splits import sample
+from fedmem.modalities.images import Images
 
 _TRAIN, _TEST = 60_000, 10_000
 _SHA256 = {
@@ -78,6 +79,7 @@ class FashionMnist:
             train=self._part("train", 0, self.rows, rng),
             test=self._part("t10k", _TRAIN, self.test, rng),
             num_classes=10,
+            modality=Images(),
         )
 
     def _part(self, name: str, first_id: int, count: int | None, rng: np.random.Generator) -> Examples:

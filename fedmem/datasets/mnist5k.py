@@ -14,6 +14,7 @@ from fedmem.datasets._idx import pack, parse
 from fedmem.datasets._published import Published, read
 from fedmem.datasets._sources import PythonPackage
 from fedmem.datasets._splits import split
+from fedmem.modalities.images import Images
 
 _ROWS = 5000
 
@@ -77,4 +78,4 @@ class Mnist5k:
         everything = Examples(
             inputs=images[:, None].astype(np.float32) / np.float32(255), targets=labels, ids=np.arange(len(labels))
         )
-        return Dataset(train=everything.take(train), test=everything.take(test), num_classes=10)
+        return Dataset(train=everything.take(train), test=everything.take(test), num_classes=10, modality=Images())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.contracts.types import FloatArray, IntArray
+from fedmem.modalities.undescribed import undescribed
 
 BLOCK = 1 << 18
 """Numbers that are made at once in double precision: 2 MB stay in the cache of a core."""
@@ -87,6 +88,7 @@ class Synthetic:
             train=Examples(inputs=inputs[:first], targets=targets[:first], ids=ids[:first]),
             test=Examples(inputs=inputs, targets=targets, ids=ids).take(np.arange(first, len(ids))),
             num_classes=self.classes,
+            modality=undescribed(self.shape),
             natural=natural,
         )
 

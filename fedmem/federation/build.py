@@ -91,8 +91,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         if scenario.initial_weights == "own"
         else (),
         shifted=isinstance(scenario.partition, FeatureShift),
-        blocks=data.blocks,
-        vocabulary=data.vocabulary,
+        modality=data.modality,
         num_classes=data.num_classes,
         counts=counts.rows | ({"left out": left_out, "base": audit_start} if left_out else {}),
     )

@@ -22,13 +22,13 @@ def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     pictures and tables.
     """
     found = [*_model(scenario, data)]
-    if data.vocabulary:
+    if data.modality.tokens:
         found += [*_texts(scenario)]
     return found
 
 
 def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
-    model, wanted = scenario.model, bool(data.vocabulary)
+    model, wanted = scenario.model, data.modality.tokens
     if _reads_texts(model) == wanted:
         return
     good = [kind for kind in kinds("model") if _reads_texts(load("model", kind)) == wanted]

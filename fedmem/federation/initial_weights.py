@@ -12,6 +12,7 @@ from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind, logits_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
+from fedmem.modalities.tables import Tables
 from fedmem.seeding import stream
 from fedmem.training.model_checks import frozen, interaction
 
@@ -36,7 +37,8 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
         table = isinstance(model, TableModel)
         with Guard("model", model, "build_table" if table else "build", run=run) as guard:
             if isinstance(model, TableModel):
-                module = model.build_table(data.blocks, data.num_classes)
+                blocks = data.modality.blocks if isinstance(data.modality, Tables) else ()
+                module = model.build_table(blocks, data.num_classes)
             else:
                 module = model.build(data.train.inputs.shape[1:], data.num_classes)
             _check_module(guard, module)
@@ -65,10 +67,10 @@ def _try(module: nn.Module, data: Dataset) -> None:
     import torch
 
     rows = torch.from_numpy(data.train.inputs[np.linspace(0, len(data.train) - 1, ROWS).astype(int)].copy())
-    wanted = (*(rows[:2].shape if data.vocabulary else rows[:2].shape[:1]), data.num_classes)
+    wanted = (*data.train.targets[:1].repeat(2, axis=0).shape, data.num_classes)
     with Guard("model", module, "forward") as guard, torch.no_grad():
         logits_of(guard, module(rows[:2]), wanted)
-    problem = interaction(module, rows, wild=not (data.vocabulary or data.blocks))
+    problem = interaction(module, rows, wild=data.modality.any_values)
     if problem:
         raise ComponentError(
             "model",

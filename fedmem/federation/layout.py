@@ -127,7 +127,7 @@ def _references(scenario: Scenario, injection: CanaryInjection, space: Space) ->
     with Guard("injection", injection, "references") as guard:
         made = injection.references(scenario.references, space, stream(scenario.seed, f"references:{injection.name}"))
         return references_of(
-            guard, made, injection.name, count=scenario.references, like=space.low, text=bool(space.vocabulary)
+            guard, made, injection.name, count=scenario.references, like=space.low, tokens=space.modality.tokens
         )
 
 
@@ -143,7 +143,7 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spar
                 clients=scenario.clients,
                 classes=space.num_classes,
                 like=space.low,
-                text=bool(space.vocabulary),
+                tokens=space.modality.tokens,
             )
     except ComponentError as error:
         # An injection cannot know its place in the list.
@@ -172,7 +172,7 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spar
 def _some_left(scenario: Scenario, planned: Sequence[Injected], space: Space) -> None:
     """Errors: `ComponentError` where all members of a template are planted, by any injections, and none is left."""
     for i, injection in enumerate(scenario.injections):
-        if not isinstance(injection, CanaryInjection) or not space.vocabulary:
+        if not isinstance(injection, CanaryInjection) or not space.modality.tokens:
             continue
         members = _references(scenario, injection, space).space
         if members is None or members.size > sum(len(part.examples) for part in planned):

@@ -11,13 +11,16 @@ FEWEST_BINARY = 32
 
 def sides(space: Space, kind: str) -> tuple[int, int]:
     """Height and width of the pictures of a data set; an error where its inputs are none."""
-    if len(space.shape) < 2:
-        remedy = "random_row, mislabelled or typical" if space.blocks else "random_pattern, mislabelled or typical"
+    grid = space.modality.grid(space.shape)
+    if len(grid) != 2:
+        remedy = "random_row, mislabelled or typical"
+        if space.modality.any_values:
+            remedy = "random_pattern, mislabelled or typical"
         raise ComponentError(
             "injections",
             f"{kind} draws on pictures, but inputs have shape {space.shape}; use a data set of pictures, or {remedy}",
         )
-    return space.shape[-2], space.shape[-1]
+    return grid[0], grid[1]
 
 
 def patch(space: Space, kind: str, size: float) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import PADDING, asked, whole
+from fedmem.modalities.texts import Texts
 
 Position = Literal["alone", "start", "end", "random"]
 """Where in a row of training text a secret stands: in a row of its own, or over tokens of one of the holder's rows."""
@@ -137,11 +138,11 @@ def padded(tokens: Sequence[int], width: int) -> IntArray:
 
 def text_of(space: Space, kind: str) -> Vocabulary:
     """The vocabulary of the data; `ComponentError` where they are no text."""
-    if not space.vocabulary:
+    if not isinstance(space.modality, Texts):
         raise ComponentError(
             "injections", f"{kind} writes tokens into texts, but inputs have shape {space.shape}; use random_pattern"
         )
-    return Vocabulary.of(space.vocabulary)
+    return Vocabulary.of(space.modality.vocabulary)
 
 
 def fits(longest: int, space: Space, path: str) -> None:
@@ -158,5 +159,5 @@ def fits(longest: int, space: Space, path: str) -> None:
 def drawn(space: Space, size: int | tuple[int, ...], rng: np.random.Generator) -> IntArray:
     """Tokens drawn independently by their frequency in the data, `<unk>` left out."""
     odds = space.frequencies.copy()
-    odds[[number for number, token in enumerate(space.vocabulary) if token == UNKNOWN]] = 0
+    odds[[number for number, token in enumerate(text_of(space, "this").tokens) if token == UNKNOWN]] = 0
     return rng.choice(len(odds), size=size, p=odds / odds.sum())

@@ -45,7 +45,9 @@ class Isolated(Placed):
 
     >>> from fedmem.contracts.data import Dataset
     >>> rows = Examples(inputs=np.ones((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
-    >>> space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
+    >>> from fedmem.modalities.undescribed import undescribed
+    >>> data = Dataset(train=rows, test=rows, num_classes=2, modality=undescribed(rows.inputs.shape[1:]))
+    >>> space = Space.of(data)
     >>> made = Isolated(per_client=3).plan([ClientData(client=0, examples=rows)], None, space, np.random.default_rng(0))
     >>> made.examples.inputs.sum(axis=(1, 2, 3)).tolist(), (made.examples.targets + made.twins.targets).tolist()
     ([1.0, 1.0, 1.0], [1, 1, 1])
@@ -65,7 +67,7 @@ class Isolated(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` examples for each holder, in order of client, each with its fill-in."""
-        if space.blocks:
+        if not space.modality.any_values:
             raise ComponentError(
                 "injections",
                 f"isolated sets one feature and all others to zero, which is no row of a table of {len(space.blocks)} "

@@ -89,11 +89,11 @@ class NearDuplicate(Placed):
         )
 
     def _noise(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
-        if space.vocabulary:
+        if space.modality.tokens:
             message = "near_duplicate with `change: noise` adds noise to numbers, but the data are a text; use `tokens`"
             raise ComponentError("injections.change", message)
         low, high = space.low.min(), space.high.max()
-        numbers = np.repeat(np.array(space.blocks) == 1, space.blocks) if space.blocks else np.ones(space.shape, bool)
+        numbers = space.modality.numeric(space.shape)
         if not numbers.any():
             raise ComponentError(
                 "injections.change",

@@ -70,5 +70,5 @@ class OutOfDistribution(Placed):
         frequency = rng.uniform(1, max(1, max(height, width) / 4), size=(count, 1, 1))
         v, u = np.meshgrid(np.arange(height) / height, np.arange(width) / width, indexing="ij")
         waves = np.sin(2 * np.pi * frequency * (u * np.cos(angle) + v * np.sin(angle)) + phase)
-        lead = (1,) * (len(space.shape) - 2)
+        lead = tuple(1 for _ in space.shape[:-2])
         return np.broadcast_to((1 + waves.reshape(count, *lead, height, width)) / 2, (count, *space.shape))

@@ -41,7 +41,9 @@ class RandomPattern(Placed):
 
     >>> from fedmem.contracts.data import Dataset, Examples
     >>> rows = Examples(inputs=np.zeros((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
-    >>> space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
+    >>> from fedmem.modalities.undescribed import undescribed
+    >>> data = Dataset(train=rows, test=rows, num_classes=2, modality=undescribed(rows.inputs.shape[1:]))
+    >>> space = Space.of(data)
     >>> RandomPattern().references(2, space, np.random.default_rng(0)).shape
     (2, 1, 8, 8)
 
@@ -62,10 +64,10 @@ class RandomPattern(Placed):
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
         """(count, *shape) fresh patterns."""
-        if space.blocks:
+        if not space.modality.any_values:
             raise ComponentError(
                 "injections",
-                f"random_pattern fills pictures with noise, but the data are a table of {len(space.blocks)} columns; "
+                f"random_pattern fills pictures with noise, but the data are {space.modality.kind}; "
                 "use random_row, whose rows the table could hold",
             )
         if self.values == "uniform":

@@ -15,6 +15,7 @@ from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._images import FEWEST_BINARY
 from fedmem.injections._placed import Placed
+from fedmem.modalities.tables import Tables
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Spare
@@ -37,8 +38,10 @@ class RandomRow(Placed):
     Errors: `ComponentError` where inputs are pictures, or so few rows are possible (below 2^32) that a reference might
     be the canary.
 
+    >>> from fedmem.contracts.data import Dataset, Examples
     >>> rows = np.array([[0.0, 1.0, 0.0], [5.0, 0.0, 1.0]], np.float32)
-    >>> space = Space(num_classes=2, num_rows=2, mean=rows.mean(0), low=rows.min(0), high=rows.max(0), blocks=(1, 2))
+    >>> data = Examples(inputs=rows, targets=np.arange(2), ids=np.arange(2))
+    >>> space = Space.of(Dataset(train=data, test=data, num_classes=2, modality=Tables(blocks=(1, 2))))
     >>> RandomRow().references(3, space, np.random.default_rng(0))[:, 1:].sum(1).tolist()
     [1.0, 1.0, 1.0]
 
@@ -57,12 +60,12 @@ class RandomRow(Placed):
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
         """(count, width) fresh rows."""
-        if len(space.shape) != 1:
+        if not isinstance(space.modality, Tables):
             raise ComponentError(
                 "injections",
                 f"random_row draws the columns of a table, but inputs have shape {space.shape}; use random_pattern",
             )
-        blocks = space.blocks or (1,) * space.shape[0]
+        blocks = space.modality.columns(space.shape[0])
         columns = np.cumsum([0, *blocks])[:-1]
         numbers = [column for column, width in zip(columns, blocks, strict=True) if width == 1]
         constant = np.array_equal(space.low[numbers], space.high[numbers])

@@ -1,41 +1,53 @@
-"""How near a reconstructed image is to the true one: error, PSNR, SSIM, and who is compared with whom."""
+"""Images: numbers in [0, 1] whose last two axes are height and width."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import FloatArray, IntArray
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import FloatArray
+from fedmem.modalities.modality import Rows
+from fedmem.modalities.numbers import Numbers, draw_image
 
-CAP = 100.0
-"""The largest PSNR reported, in dB: a mean squared error of 1e-10, about what float32 can tell from 0."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def squared_errors(images: NDArray[np.float32], truth: NDArray[np.float32]) -> FloatArray:
-    """(m, n) mean squared error of every one of m images with every one of n true ones.
+@dataclass(frozen=True, kw_only=True)
+class Images(Numbers):
+    """Images (channels, height, width), or (height, width), of numbers in [0, 1].
 
-    Computed from the differences themselves, so that equal images have an error of exactly 0.
+    Reconstructions have the reading `ssim` as well, where images have channels and at least 6 pixels a side.
+
+    >>> Images().grid((3, 28, 32)), Images().problem((20,), 10)
+    ((28, 32), 'images have shape (channels, height, width) or (height, width), not (20,)')
     """
-    first = images.reshape(len(images), -1).astype(np.float64)
-    second = truth.reshape(len(truth), -1).astype(np.float64)
-    return np.stack([np.square(first - row).mean(axis=1) for row in second], axis=1)
 
+    kind: ClassVar[str] = "images"
 
-def nearest(images: NDArray[np.float32], gallery: NDArray[np.float32]) -> float:
-    """The least mean squared error between any of m images and any of G of a gallery; NaN where either has none.
+    def problem(self, shape: tuple[int, ...], num_classes: int) -> str:
+        """An image has two axes at least."""
+        return "" if len(shape) > 1 else f"images have shape (channels, height, width) or (height, width), not {shape}"
 
-    Candidates come from products, which round; the error of each is then that of `squared_errors`, so that ties with
-    others are ties to the last bit.
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Height and width."""
+        return shape[-2:]
 
-    >>> nearest(np.zeros((2, 4), np.float32), np.array([[1.0] * 4, [0.5] * 4], np.float32))
-    0.25
-    """
-    if not len(images) or not len(gallery):
-        return float("nan")
-    first = images.reshape(len(images), -1).astype(np.float64)
-    second = gallery.reshape(len(gallery), -1).astype(np.float64)
-    closest = (np.square(second).sum(axis=1) - 2.0 * first @ second.T).argmin(axis=1)
-    return float(np.square(first - second[closest]).mean(axis=1).min())
+    def details(self, own: Rows, truth: Rows, errors: FloatArray, population: Examples) -> dict[str, FloatArray]:
+        """Structural similarity and mean squared error."""
+        return {"ssim": ssim(own, truth), "mse": errors}
+
+    @staticmethod
+    def draw(axes: Axes, values: Rows) -> None:
+        """In grey, or in colour where there are several channels."""
+        image = np.clip(np.asarray(values, dtype=np.float64), 0, 1)
+        if image.ndim == 3:
+            image = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
+        draw_image(axes, image)
 
 
 def ssim(images: NDArray[np.float32], truth: NDArray[np.float32]) -> FloatArray:
@@ -59,33 +71,3 @@ def ssim(images: NDArray[np.float32], truth: NDArray[np.float32]) -> FloatArray:
     found = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
     assert isinstance(found, torch.Tensor)
     return found.reshape(-1).numpy()
-
-
-def psnr(errors: FloatArray | np.float64) -> FloatArray:
-    """Peak signal-to-noise ratio in dB of images in [0, 1]: `10 log10(1 / MSE)`, per image, higher is nearer.
-
-    Capped at 100 dB, so that one exact image does not make a mean infinite; an error of NaN stays NaN.
-
-    >>> [round(float(value), 6) for value in psnr(np.array([0.01, 0.25, 0.0]))]
-    [20.0, 6.0206, 100.0]
-    """
-    return np.asarray(-10.0 * np.log10(np.maximum(errors, 10.0 ** (-CAP / 10.0))), dtype=np.float64)
-
-
-def assign(errors: FloatArray) -> IntArray:
-    """For each of n true images the position of the image that stands for it: least total error over the batch.
-
-    `errors` is (m, n). The Hungarian method pairs every true image with an image of its own; with m < n images, each
-    may stand for up to ceil(n / m) true ones, so that every true image, well rebuilt or not, has an answer.
-
-    >>> assign(np.array([[0.9, 0.0], [0.1, 0.8]])).tolist(), assign(np.array([[0.3, 0.2]])).tolist()
-    ([1, 0], [0, 0])
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    count, wanted = errors.shape
-    assert count > 0
-    repeats = -(-wanted // count)
-    true, chosen = linear_sum_assignment(np.tile(errors, (repeats, 1)).T)
-    assert len(true) == wanted
-    return np.asarray(chosen % count, dtype=np.int64)

@@ -1,17 +1,78 @@
-"""How much of a rebuilt table is right, cell by cell, and what somebody would get who saw no update."""
+"""Tables: rows of numbers and categories, which cells of a reconstruction are right, and the modal row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
-from fedmem.modalities.images import assign
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import BoolArray, FloatArray
+from fedmem.modalities.numbers import Numbers
 
 Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables(Numbers):
+    """Rows (width,) of numbers in [0, 1]. Neighbouring columns have nothing in common.
+
+    Reconstructions have the readings `cells` as well, the share of cells that are right (`right`), and `cells_gain`,
+    that minus the share of the modal row of the population, where columns are described and there is a population.
+
+    Attributes:
+        blocks: The sizes of consecutive groups of columns: 1 for a number, k > 1 for a category as a one-hot of k. They
+            add up to the width. Empty where columns are not described.
+
+    >>> Tables(blocks=(1, 3)).numeric((4,)).tolist(), Tables(blocks=(1, 3)).any_values
+    ([True, False, False, False], False)
+    """
+
+    kind: ClassVar[str] = "tables"
+
+    blocks: tuple[int, ...] = ()
+
+    def problem(self, shape: tuple[int, ...], num_classes: int) -> str:
+        """A row has one axis, which the blocks fill."""
+        if len(shape) != 1:
+            return f"rows of a table have shape (width,), not {shape}"
+        if self.blocks and sum(self.blocks) != shape[0]:
+            return f"blocks {self.blocks} add up to {sum(self.blocks)} columns, but rows have {shape[0]}"
+        return ""
+
+    @property
+    def any_values(self) -> bool:
+        """Only where no columns are described: a category is a one-hot."""
+        return not self.blocks
+
+    def columns(self, width: int) -> tuple[int, ...]:
+        """The blocks of rows of this width: numbers, where columns are not described."""
+        return self.blocks or (1,) * width
+
+    def numeric(self, shape: tuple[int, ...]) -> BoolArray:
+        """The columns that are no category."""
+        return np.repeat(np.array(self.columns(shape[0])) == 1, self.columns(shape[0]))
+
+    def details(self, own: Rows, truth: Rows, errors: FloatArray, population: Examples) -> dict[str, FloatArray]:
+        """Mean squared error and shares of right cells."""
+        found = {"mse": errors}
+        if self.blocks and len(population):
+            tolerance, modal = tolerances(population.inputs, self.blocks), usual_row(population.inputs, self.blocks)
+            found["cells"], guessed = (
+                np.array(
+                    [
+                        right(one[None], true[None], self.blocks, tolerance).mean()
+                        for one, true in zip(rows, truth, strict=True)
+                    ]
+                )
+                for rows in (own, np.repeat(modal, len(truth), axis=0))
+            )
+            found["cells_gain"] = found["cells"] - guessed
+        return found
+
 
 SHARE = 0.319
 """The tolerance for a number, in standard deviations of its column: the mean of a normal one is so near in 25 %."""
@@ -65,45 +126,6 @@ def right(found: Rows, truth: Rows, blocks: Sequence[int], tolerance: FloatArray
     return hit
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableScores:
-    """Of each of n true rows, the share of its cells that are right in the row that stands for it, 0..1.
-
-    `accuracy` (n,) of all cells, `categorical` (n,) of the categories, `numeric` (n,) of the numbers within tolerance
-    (NaN in a table without such columns); `place` (n,) of the rebuilt row.
-    """
-
-    accuracy: FloatArray
-    categorical: FloatArray
-    numeric: FloatArray
-    place: IntArray
-
-
-def score_rows(found: Rows, truth: Rows, blocks: Sequence[int], tolerance: FloatArray) -> TableScores:
-    """Pair m rebuilt rows with n true ones so that most cells of all are right (Hungarian method), and count.
-
-    With fewer rows than true ones each may stand for several, as in `image_metrics.assign`. Both are (·, width), at
-    least one rebuilt row.
-
-    >>> truth = np.array([[0.5, 1, 0], [0.9, 0, 1]], np.float32)
-    >>> scores = score_rows(truth[::-1], truth, (1, 2), np.array([0.1, 0.0]))
-    >>> scores.place.tolist(), scores.accuracy.tolist()
-    ([1, 0], [1.0, 1.0])
-
-    Reference: Vero, Balunović, Dimitrov and Vechev (2023), TabLeak: Tabular Data Leakage in Federated Learning.
-    """
-    hit = right(found, truth, blocks, tolerance)
-    place = assign(1.0 - hit.mean(axis=2))
-    own = hit[place, np.arange(len(truth))]
-    wide = np.array(blocks) > 1
-    return TableScores(
-        accuracy=own.mean(axis=1),
-        categorical=own[:, wide].mean(axis=1) if wide.any() else np.full(len(truth), np.nan),
-        numeric=own[:, ~wide].mean(axis=1) if not wide.all() else np.full(len(truth), np.nan),
-        place=place,
-    )
-
-
 def usual_row(population: Rows, blocks: Sequence[int]) -> Rows:
     """(1, width) the guess of the likeliest cell everywhere: the mode of each category, the mean of each number.
 
@@ -119,13 +141,6 @@ def usual_row(population: Rows, blocks: Sequence[int]) -> Rows:
         ),
         blocks,
     )
-
-
-def independent_rows(population: Rows, blocks: Sequence[int], count: int, rng: np.random.Generator) -> Rows:
-    """(count, width) rows whose cells are drawn each from its own column of the population, whatever the others are."""
-    known = cells(population, blocks)
-    drawn = rng.integers(len(known), size=(count, len(blocks)))
-    return _with_cells(np.take_along_axis(known, drawn, axis=0), blocks)
 
 
 def _with_cells(values: FloatArray, blocks: Sequence[int]) -> Rows:

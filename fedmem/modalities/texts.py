@@ -1,70 +1,158 @@
-"""How much of rebuilt texts is right, as bags of tokens and as sequences."""
+"""Texts: rows of tokens, and how much of a reconstruction is right, as bags of tokens and as sequences."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray, IntArray
-from fedmem.modalities.images import assign
-
-
-def overlap(found: IntArray, truth: IntArray, padding: int | None = None) -> int:
-    """How many tokens two sequences share, counted as often as both have them; `padding` is no token.
-
-    >>> overlap(np.array([3, 3, 5]), np.array([3, 5, 5, 7]))
-    2
-    """
-    first, second = (
-        Counter(tokens[tokens != padding].tolist() if padding is not None else tokens.tolist())
-        for tokens in (found, truth)
-    )
-    return (first & second).total()
+from fedmem.contracts.attack import Reconstruction
+from fedmem.contracts.audit_set import References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.modalities.loss import UNASKED
+from fedmem.modalities.modality import Modality, Rows, overlap
+from fedmem.modalities.text.vocabulary import Vocabulary
+from fedmem.modalities.text.windows import texts
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenScores:
-    """Of each of n true sequences, by the rebuilt one that stands for it.
+class Texts(Modality):
+    """Rows of tokens: inputs (L,) and, as targets (L,), the tokens that come next, -1 where nothing is asked.
 
-    `recall` (n,): the share of its tokens that are found, as a multiset, 0..1, NaN of a sequence of padding alone;
-    `exact` (n,): 1 where every token is found and none too many, as a multiset, else 0; `ordered` (n,): 1 where they
-    also stand in their places; `place` (n,): which rebuilt sequence it is.
+    Texts are compared from their first token to the last that is asked for. Readings of each example:
+
+    - `likeness_gain`: the likeness of the reconstruction minus that of the best baseline guess, -1..1;
+    - `beats_prior`: 1 where the likeness is above that of the guess, else 0;
+    - `likeness`: the mean of `tokens` and `in_place`, 0..1 (`likeness`);
+    - `tokens`, `in_order`, `in_place`: shares of tokens that both have, that both have in the same order, and that are
+      the same place by place, 0..1; `verbatim`: 1 where the texts are the same, else 0.
+
+    Attributes:
+        vocabulary: The V tokens; `num_classes` of the data set is V. Empty where a text is known as numbers alone.
+
+    >>> Texts(vocabulary=("a", "b")).tokens, Texts(vocabulary=("a", "b")).any_values
+    (True, False)
     """
 
-    recall: FloatArray
-    exact: FloatArray
-    ordered: FloatArray
-    place: IntArray
+    kind: ClassVar[str] = "texts"
+    tokens: ClassVar[bool] = True
+    similarity: ClassVar[str] = "likeness"
+    written: ClassVar[bool] = True
 
+    vocabulary: tuple[str, ...] = ()
 
-def score_tokens(found: IntArray, truth: IntArray, padding: int | None = None) -> TokenScores:
-    """Pair m rebuilt sequences (m, length) with n true ones (n, length) so that most tokens are found, and count.
+    def problem(self, shape: tuple[int, ...], num_classes: int) -> str:
+        """A row has one axis, and each token is a class."""
+        if len(shape) != 1:
+            return f"rows of tokens have shape (length,), not {shape}"
+        if self.vocabulary and len(self.vocabulary) != num_classes:
+            return f"the vocabulary has {len(self.vocabulary)} tokens, but there are {num_classes} classes"
+        return ""
 
-    Pairs are made by the Hungarian method on recall, of equally good ones those with more tokens in their places; with
-    fewer rebuilt than true ones, each may stand for several. Both hold whole numbers.
+    def frequencies(self, rows: Examples) -> FloatArray:
+        """Of every token of a row: what is asked for is every token but the first."""
+        tokens = np.concatenate([rows.inputs[:, 0], rows.targets[rows.targets != UNASKED]])
+        return np.bincount(tokens, minlength=len(self.vocabulary)) / len(tokens)
 
-    >>> scores = score_tokens(np.array([[4, 4], [2, 1]]), np.array([[1, 2], [4, 9]]))
-    >>> scores.recall.tolist(), scores.exact.tolist(), scores.ordered.tolist()
-    ([1.0, 0.5], [1.0, 0.0], [0.0, 0.0])
-    """
-    own = [row if padding is None else row[row != padding] for row in truth]
-    shared = np.array([[overlap(row, true, padding) for true in truth] for row in found], dtype=np.float64)
-    lengths = np.array([len(row) for row in own], dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        recall = np.where(lengths > 0, shared / lengths, np.nan)
-    in_place = (found[:, None] == truth[None]).mean(axis=2)
-    place = assign(1.0 - np.nan_to_num(recall) - 1e-6 * in_place)
-    j = np.arange(len(truth))
-    counts = np.array([len(row) if padding is None else int((row != padding).sum()) for row in found])
-    exact = (shared[place, j] == lengths) & (counts[place] == lengths)
-    return TokenScores(
-        recall=recall[place, j],
-        exact=exact.astype(np.float64),
-        ordered=(found[place] == truth).all(axis=1).astype(np.float64),
-        place=place,
-    )
+    def same(self, rows: Examples, others: Examples) -> BoolArray:
+        """The same inputs, and the same tokens wherever the other asks for one. No input reads what follows."""
+        tokens = (others.targets == UNASKED) | (others.targets == rows.targets)
+        return super().same(rows, others) & tokens.all(axis=1)
+
+    def compared(self, inputs: Rows, targets: IntArray | None) -> Rows:
+        """(n, L + 1) tokens, -1 after the last that is asked for."""
+        assert targets is not None
+        return texts(inputs.astype(np.int64), targets)
+
+    def errors(self, rows: Rows, truth: Rows) -> FloatArray:
+        """1 minus the likeness."""
+        return 1.0 - likeness(rows, truth).both
+
+    def nearest(self, rows: Rows, gallery: Rows) -> float:
+        """Of 1 minus the likeness."""
+        return float(self.errors(rows, gallery).min()) if len(rows) and len(gallery) else float("nan")
+
+    def guesses(
+        self,
+        found: Reconstruction,
+        shape: tuple[int, ...],
+        references: Sequence[References],
+        population: Examples,
+        rng: np.random.Generator,
+    ) -> list[Rows]:
+        """The first token everywhere; modal tokens and random members of each canary family and of the population; and
+        rows of tokens in the proportions of the population, in random order.
+
+        There are as many members and such rows as texts were reconstructed, because the nearest of several counts.
+        """
+        count = len(found.inputs)
+        batches: list[Rows] = [np.zeros((1, shape[0] + 1), dtype=np.int64)]
+        sources = [(family.inputs, family.targets) for family in references]
+        for inputs, targets in (*sources, (population.inputs, population.targets)):
+            if len(inputs):
+                rows = self.compared(inputs, targets)
+                batches += [usual(rows), rows[rng.permutation(len(rows))[:count]]]
+        if len(population):
+            bag = in_proportion(self.compared(population.inputs, population.targets))[0]
+            batches.append(np.stack([rng.permutation(bag) for _ in range(count)]))
+        return batches
+
+    def readings(
+        self,
+        own: Rows,
+        guess: Rows,
+        truth: Rows,
+        errors: FloatArray,
+        guess_errors: FloatArray,
+        population: Examples,
+    ) -> list[dict[str, float]]:
+        """See the class."""
+        found = []
+        for one, other, true in zip(own, guess, truth, strict=True):
+            alike, guessed = likeness(one[None], true[None]), likeness(other[None], true[None])
+            both, before = float(alike.both[0, 0]), float(guessed.both[0, 0])
+            found.append(
+                {
+                    "likeness_gain": both - before,
+                    "beats_prior": float(both > before),
+                    "likeness": both,
+                    "tokens": float(alike.tokens[0, 0]),
+                    "in_order": in_order(one, true),
+                    "in_place": float(alike.in_place[0, 0]),
+                    "verbatim": float(both == 1.0),
+                }
+            )
+        return found
+
+    def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
+        """The texts in writing, or as numbers without a vocabulary, and their likeness."""
+        vocabulary = Vocabulary.of(self.vocabulary) if self.vocabulary else None
+
+        def written(row: IntArray) -> str:
+            tokens = row[row >= 0]
+            return vocabulary.decode(tokens) if vocabulary else " ".join(map(str, tokens.tolist()))
+
+        strings = {f"{name}_text": np.array([written(row) for row in rows]) for name, rows in parts.items()}
+        alike = np.array([one["likeness"] for one in readings])
+        gains = np.array([one["likeness_gain"] for one in readings])
+        return {**strings, "likeness": alike, "prior_likeness": alike - gains}
+
+    def label_scores(
+        self, labels: IntArray, truth: IntArray, num_classes: int, population: Examples
+    ) -> tuple[float, float]:
+        """Labels are next tokens: of the more of both, since their number is a guess as well.
+
+        The guess names as many tokens as there are, in the proportions of the population: tokens are far from equally
+        frequent, and that is public.
+        """
+        true, public = truth[truth != UNASKED], population.targets
+        guess = np.arange(len(true)) % num_classes
+        if (public != UNASKED).any():
+            guess = in_proportion(public, len(true))[0]
+        return overlap(labels, true, num_classes, len(true)), overlap(guess, true, num_classes, len(true))
 
 
 def usual(rows: IntArray) -> IntArray:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.data import Dataset, Partition
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
+from fedmem.modalities.images import Images
 from fedmem.partitions.iid import IID
 
 
@@ -65,7 +66,7 @@ class FeatureSkew:
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         shape = data.train.inputs.shape[1:]
-        if len(shape) != 3:
+        if not isinstance(data.modality, Images) or not shape[:-2]:
             raise ComponentError(
                 "partition.kind",
                 f"feature_skew changes images (channels, height, width), but inputs have shape {tuple(shape)}; "

@@ -15,7 +15,6 @@ from fedmem.contracts.measurement import EVERYWHERE, Level
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import BoolArray, IntArray, Params
 from fedmem.errors import ComponentError
-from fedmem.modalities.loss import UNASKED
 from fedmem.privacy.secure_aggregation import in_order
 from fedmem.probes._first_step import first_step_of
 
@@ -159,7 +158,7 @@ class Scope:
             num_classes=federation.num_classes,
             knows=KNOWS[view],
             clients=len(clients_of(transition)),
-            blocks=federation.blocks,
+            modality=federation.modality,
             target_shape=federation.store.targets.shape[1:],
             withheld=withheld,
             labels=labels[spread],
@@ -177,16 +176,11 @@ def stands(federation: Federation) -> BoolArray:
     A secret in a row of its own is measured by less than its copies are trained on, and is the same text. What carries
     an example among other things is not it.
     """
-    audit, store = federation.audit, federation.store.inputs
-    subjects = audit.subject
+    audit, subjects = federation.audit, federation.audit.subject
     found = np.asarray(federation.trained == federation.audit_start + subjects)
     others = np.flatnonzero(~found)
-    same = store[federation.trained[others]] == audit.examples.inputs[subjects[others]]
-    found[others] = same.all(axis=tuple(range(1, same.ndim)))
-    asked, answered = audit.examples.targets[subjects[others]], federation.store.targets[federation.trained[others]]
-    if asked.ndim > 1:
-        # what follows the last place is read by no input
-        found[others] &= ((asked == UNASKED) | (asked == answered)).all(axis=1)
+    rows, examples = federation.store.take(federation.trained[others]), audit.examples.take(subjects[others])
+    found[others] = federation.modality.same(rows, examples)
     return found
 
 

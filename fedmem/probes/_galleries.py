@@ -13,8 +13,8 @@ import numpy as np
 from fedmem.contracts.data import Examples
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import IntArray
+from fedmem.modalities.modality import Rows
 from fedmem.probes._cases import Case
-from fedmem.probes._likeness import Rows, measure_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def gallery(kind: str, role: str, case: Case, most: int, context: Context) -> Ga
     come first. Real images are no peers where clients see them differently. It depends on no coin of the case.
     """
     federation = context.federation
-    audit, store, rows = federation.audit, federation.store, measure_of(federation).rows
+    audit, store, rows = federation.audit, federation.store, federation.modality.compared
     nobody = Gallery(images=rows(store.inputs[:0], store.targets[:0]), peers=0)
     for references in federation.references:
         if references.family == kind:

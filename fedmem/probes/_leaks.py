@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.statistics import newcombe, wilson
-from fedmem.modalities.images import CAP
+from fedmem.modalities.numbers import CAP
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._measures import CONTROL
 

@@ -9,10 +9,7 @@ import numpy as np
 from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.measurement import Reading
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import IntArray
 from fedmem.errors import RunError
-from fedmem.modalities.loss import UNASKED
-from fedmem.modalities.texts import in_proportion
 from fedmem.probes._cases import Case
 from fedmem.probes._victims import Victim
 
@@ -48,28 +45,15 @@ def of_victim(victim: Victim) -> list[Reading]:
 
 def of_attack(case: Case, found: Reconstruction, context: Context) -> list[Reading]:
     """Readings of the attack as a whole."""
-    classes, truth = context.federation.num_classes, context.federation.store.targets[case.rows]
-    labels, true = (some[some != UNASKED] for some in (found.labels, truth))
-    whole = len(true) if truth.ndim > 1 else 0
-    guess = np.arange(len(labels)) % classes
-    if truth.ndim > 1:
-        # tokens are far from equally frequent, and who guesses knows that
-        known = context.federation.population.targets
-        guess = in_proportion(known, len(true))[0] if (known != UNASKED).any() else np.arange(len(true)) % classes
+    federation = context.federation
+    truth = federation.store.targets[case.rows]
+    accuracy, guess = federation.modality.label_scores(
+        found.labels, truth, federation.num_classes, federation.population
+    )
     values = {
-        "label_accuracy": _overlap(labels, true, classes, whole),
-        "label_accuracy.guess": _overlap(guess, true, classes, whole),
+        "label_accuracy": accuracy,
+        "label_accuracy.guess": guess,
         "distance": found.distance,
         "coverage": len(found.inputs) / len(truth),
     }
     return [Reading(metric=metric, value=float(value), setting=case.setting) for metric, value in values.items()]
-
-
-def _overlap(labels: IntArray, truth: IntArray, classes: int, whole: int) -> float:
-    """The share of labels that are right, as multisets; of texts, labels are their next tokens.
-
-    Of as many as were named: an attack that rebuilds a part of a batch names a part of its labels. Of texts, whose
-    number of tokens is a guess as well, of the more of both.
-    """
-    counts = (np.bincount(some, minlength=classes) for some in (labels, truth))
-    return float(np.minimum(*counts).sum() / max(len(labels), whole, 1))

@@ -14,10 +14,10 @@ from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, IntArray
-from fedmem.modalities.images import assign
+from fedmem.modalities.modality import Modality, Rows
+from fedmem.modalities.pairing import assign
 from fedmem.probes._cases import Case, stands
 from fedmem.probes._galleries import Gallery, gallery
-from fedmem.probes._likeness import Measure, Rows, measure_of
 
 KEPT = 4
 """Victims of each kind kept as pictures, for each round, view and run: the first ones, not the best ones."""
@@ -56,37 +56,41 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
     gallery.
     """
     federation = context.federation
-    audit, measure = federation.audit, measure_of(federation)
+    audit, modality = federation.audit, federation.modality
 
     def there(rows: IntArray) -> Rows:
-        return measure.rows(federation.store.inputs[rows], federation.store.targets[rows])
+        return modality.compared(federation.store.inputs[rows], federation.store.targets[rows])
 
-    rebuilt, truth = measure.rows(found.inputs, found.labels), there(case.rows)
-    batches = [_Batch.of(rows, truth, measure) for rows in (rebuilt, *measure.priors(case, found, context))]
+    rebuilt, truth = modality.compared(found.inputs, found.labels), there(case.rows)
+    place = case.transition
+    rng = context.stream("leakage population", run=place.run, round=place.round, client=place.client)
+    shape = case.target.input_shape
+    guesses_of = modality.guesses(found, shape, federation.references, federation.population, rng)
+    batches = [_Batch.of(rows, truth, modality) for rows in (rebuilt, *guesses_of)]
     together = []
     if len(case.rows) > ALONE and case.controls:
         for control in case.controls.values():
             truth[control.places] = there(control.rows)
-        together = [_Batch.of(batch.images, truth, measure) for batch in batches]
+        together = [_Batch.of(batch.images, truth, modality) for batch in batches]
     looked_up = []
     for subject, at in _places(case, context):
         out = case.controls.get(subject)
         looked = (
-            together or [batch.swapped(out.places, there(out.rows), measure) for batch in batches] if out else batches
+            together or [batch.swapped(out.places, there(out.rows), modality) for batch in batches] if out else batches
         )
         own, *guesses = (batch.best(at) for batch in looked)
         looked_up.append((subject, own, min(guesses, key=lambda pair: pair[1])))
     if not looked_up:
         return []
     subjects = [subject for subject, _, _ in looked_up]
-    originals = measure.rows(audit.examples.inputs[subjects], audit.examples.targets[subjects])
-    values = measure.values(
+    originals = modality.compared(audit.examples.inputs[subjects], audit.examples.targets[subjects])
+    values = modality.readings(
         np.stack([own for _, (own, _), _ in looked_up]),
         np.stack([guess for _, _, (guess, _) in looked_up]),
         originals,
         np.array([error for _, (_, error), _ in looked_up]),
         np.array([error for _, _, (_, error) in looked_up]),
-        federation,
+        federation.population,
     )
     galleries: dict[str, tuple[Gallery, float]] = {}
     victims = []
@@ -94,9 +98,9 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
         kind = str(audit.kind[subject])
         if kind not in galleries:
             images = gallery(kind, str(audit.role[subject]), case, most, context)
-            galleries[kind] = images, measure.nearest(rebuilt, images.images)
+            galleries[kind] = images, modality.nearest(rebuilt, images.images)
         others, bound = galleries[kind]
-        near = float(measure.errors(rebuilt, original[None]).min())
+        near = float(modality.errors(rebuilt, original[None]).min())
         victims.append(
             Victim(
                 case=case,
@@ -137,7 +141,8 @@ def sheet(victims: Sequence[Victim], federation: Federation) -> dict[str, NDArra
         "prior": np.stack([v.prior for v in kept]),
     }
     return {
-        **measure_of(federation).shown(parts, [v.values for v in kept], federation),
+        **federation.modality.stored(parts, [v.values for v in kept]),
+        "modality": np.full(len(kept), federation.modality.kind),
         "kind": np.array([v.kind for v in kept]),
         "setting": np.array([v.case.setting for v in kept]),
         "subject": np.array([v.subject for v in kept]),
@@ -155,15 +160,15 @@ class _Batch:
     chosen: IntArray
 
     @staticmethod
-    def of(images: Rows, truth: Rows, measure: Measure) -> _Batch:
+    def of(images: Rows, truth: Rows, modality: Modality) -> _Batch:
         """Pair a batch with the true one so that the total error is least."""
-        errors = measure.errors(images, truth)
+        errors = modality.errors(images, truth)
         return _Batch(images=images, errors=errors, chosen=assign(errors))
 
-    def swapped(self, places: IntArray, others: Rows, measure: Measure) -> _Batch:
+    def swapped(self, places: IntArray, others: Rows, modality: Modality) -> _Batch:
         """The same with other true images in these places."""
         errors = self.errors.copy()
-        errors[:, places] = measure.errors(self.images, others)
+        errors[:, places] = modality.errors(self.images, others)
         return _Batch(images=self.images, errors=errors, chosen=assign(errors))
 
     def best(self, places: IntArray) -> tuple[Rows, float]:

@@ -114,7 +114,7 @@ class Extraction:
     def _subjects(self, federation: Federation) -> list[int]:
         """The audit examples that are asked for."""
         audit = federation.audit
-        if audit.examples.targets.ndim == 1:
+        if not federation.modality.tokens:
             raise ComponentError(
                 "probes",
                 "extraction lets a model write texts, but these data have one label for each row; use a data set of "

@@ -112,7 +112,7 @@ class Information:
         inputs, targets = federation.store.inputs[rows], federation.store.targets[rows]
         rng = context.stream(f"information {case.name}", run=place.run, round=place.round, client=place.client)
         # tokens have no directions
-        directions = None if inputs.dtype.kind == "i" else self._directions(inputs[0].size, rng)
+        directions = None if federation.modality.tokens else self._directions(inputs[0].size, rng)
         own, moved = _gradients(federation.model, place.before, inputs, targets, directions)
         readings = []
         for layer, names in _layers(case.target.gradient).items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -185,6 +185,8 @@ class Picture:
     prior: NDArray[np.float32]
     label: str
     caption: str
+    draw: Callable[[Axes, NDArray[Any]], None]
+    """How one of them is drawn, as its modality says."""
 
 
 def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) -> bytes:
@@ -219,7 +221,7 @@ def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) 
                 if image is None:
                     continue
                 axes = figure.add_subplot(grid[row, column])
-                _image(axes, image)
+                picture.draw(axes, image)
                 if column == 0:
                     axes.set_ylabel(part, fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
                 if row == (picture.original is None):
@@ -228,22 +230,6 @@ def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) 
                     axes.set_xlabel(plain(picture.caption), fontsize=7.5, color=INK, labelpad=3)
     _head(figure, title, subtitle)
     return png(figure)
-
-
-def _image(axes: Axes, values: NDArray[np.float32]) -> None:
-    """An image in [0, 1], grey or in colour, channels first or alone; a flat vector is folded into a square."""
-    image = np.clip(np.asarray(values, dtype=np.float64), 0, 1)
-    if image.ndim == 1:
-        side = math.isqrt(image.size)
-        image = image.reshape(side, side) if side * side == image.size else image.reshape(1, -1)
-    if image.ndim == 3:
-        image = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
-    axes.imshow(
-        image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto" if image.shape[0] == 1 else "equal"
-    )
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_color("#CCCCCC")
 
 
 def _empty(width: float, height: float) -> Figure:

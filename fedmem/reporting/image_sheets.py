@@ -1,4 +1,4 @@
-"""The sheets of what was rebuilt: original, reconstruction and best prior of the first victims, side by side."""
+"""Sheets of reconstructions: original, reconstruction and best prior of the first victims, drawn side by side."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.modalities.modality import Modality, of_kind
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import number
 from fedmem.reporting.measures import VIEWS
@@ -48,11 +49,12 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
     kinds = tuple(dict.fromkeys(run.audit["kind"].tolist()))
     found = {}
     for place, source in enumerate(dict.fromkeys(match[1] for name in kept if (match := _KEPT.match(name))), 1):
-        round, groups = _groups(kept, source, kinds)
+        modality = _modality(kept, source)
+        round, groups = _groups(kept, source, kinds, modality)
         subtitle = (
-            "The first victims of each kind, not the best ones. dB: PSNR of the reconstruction − of the best prior, "
-            "which is picked by the truth. Identified: a rebuilt image is nearer to the victim than any is to its "
-            "gallery."
+            f"The first victims of each kind, not the best ones. {modality.unit}: {modality.similarity.upper()} of the "
+            "reconstruction − of the best prior, which is picked by the truth. Identified: a rebuilt image is nearer "
+            "to the victim than any is to its gallery."
         )
         name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
         title = f"reconstruction of audit examples from updates, round {round}{whose}"
@@ -61,21 +63,36 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
     return found
 
 
+def _modality(kept: Mapping[str, NDArray[Any]], source: str) -> type[Modality]:
+    """The modality of what a probe stored."""
+    return of_kind(next(str(kept[name][0]) for name in kept if re.fullmatch(rf"{re.escape(source)}/.+/modality", name)))
+
+
 def _groups(
-    kept: Mapping[str, NDArray[Any]], source: str, order: Sequence[str]
+    kept: Mapping[str, NDArray[Any]], source: str, order: Sequence[str], modality: type[Modality]
 ) -> tuple[int, dict[str, list[drawing.Picture]]]:
     """The last round that a probe attacked, and for each view its first victims of each kind."""
     own = [match for name in kept if (match := _KEPT.match(name)) and match[1] == source]
     last = max(int(match[2]) for match in own)
     places = sorted({(match[3], match[4]) for match in own if int(match[2]) == last}, key=_place)
-    groups = {}
+    groups, level_key = {}, modality.similarity
     for level, view in places:
         runs = sorted(int(match[5]) for match in own if (int(match[2]), match[3], match[4]) == (last, level, view))
         base = f"{source}/round_{last}/{level}/{view}/run_"
         column = {
             key: np.concatenate([kept[f"{base}{run}/{key}"] for run in runs])
-            for key in ("original", "reconstruction", "prior", "kind", "psnr", "prior_psnr", "subject", "identified")
+            for key in (
+                "original",
+                "reconstruction",
+                "prior",
+                "kind",
+                level_key,
+                f"prior_{level_key}",
+                "subject",
+                "identified",
+            )
         }
+        gains = column[level_key] - column[f"prior_{level_key}"]
         kinds = column["kind"].tolist()
         chosen = [i for kind in order for i in [j for j, one in enumerate(kinds) if one == kind][:_PER_KIND]]
         groups[f"{level}: from {_named(view)}"] = [
@@ -84,9 +101,8 @@ def _groups(
                 reconstruction=column["reconstruction"][i],
                 prior=column["prior"][i],
                 label=f"{kinds[i]}\n#{column['subject'][i]}",
-                caption=_came_of(
-                    float(column["identified"][i]), float(column["psnr"][i]) - float(column["prior_psnr"][i])
-                ),
+                caption=_came_of(float(column["identified"][i]), float(gains[i]), modality.unit),
+                draw=modality.draw,
             )
             for i in chosen
         ]
@@ -105,8 +121,8 @@ def _named(view: str) -> str:
     return f"the {kind} of {size} clients" if size.isdigit() else VIEWS.get(view, view)
 
 
-def _came_of(identified: float, margin: float) -> str:
-    """Whether a victim was identified, where that was asked, and decibels with their sign."""
-    text = number(margin, 1)
-    gain = f"{text if text.startswith('−') or not margin > 0 else f'+{text}'} dB"
+def _came_of(identified: float, gain_over_prior: float, unit: str) -> str:
+    """Whether a victim was identified, where that was asked, and the gain over the best prior with its sign."""
+    text = number(gain_over_prior, 1)
+    gain = f"{text if text.startswith('−') or not gain_over_prior > 0 else f'+{text}'} {unit}".strip()
     return gain if math.isnan(identified) else f"{gain}\n{'identified' if identified else 'not identified'}"

@@ -10,6 +10,7 @@ import pytest
 
 from fedmem.contracts.attack import GRANTS
 from fedmem.federation.build import build
+from fedmem.modalities.images import Images
 from tests.lab import digits, network, parameters, target_of
 from tests.published import put_in_cache
 from tests.tiny import tiny
@@ -28,5 +29,5 @@ def test_the_federation_knows_the_columns_of_a_table(tmp_path: Path, monkeypatch
     put_in_cache("adult", tmp_path, monkeypatch, times=20)
     table = tiny(dataset={"kind": "adult", "rows": 600, "test": 40}, injections=[{"kind": "typical", "per_client": 2}])
     federation = build(table)
-    assert sum(federation.blocks) == federation.store.inputs.shape[1] == 93
-    assert build(tiny()).blocks == ()
+    assert sum(federation.modality.blocks) == federation.store.inputs.shape[1] == 93
+    assert build(tiny()).modality == Images()

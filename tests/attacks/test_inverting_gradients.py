@@ -13,7 +13,7 @@ from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, starts
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.contracts.data import Examples
-from fedmem.modalities.images import psnr, squared_errors
+from fedmem.modalities.numbers import psnr, squared_errors
 from fedmem.seeding import stream
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
@@ -156,7 +156,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def variation(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The sum over problems, its slope checked against autograd."""
-    values, slope = total_variation(images, weights)
+    values, slope = total_variation(images, weights, 2 if images.ndim > 3 else 0)
     leaf = images.clone().requires_grad_()
     total = leaf.new_zeros(())
     for dim in (-2, -1) if images.ndim > 3 else ():

@@ -310,7 +310,7 @@ def test_stacks_are_shared_out_with_the_same_bits(monkeypatch: pytest.MonkeyPatc
         return descend(stack, Matching(stack), Matching.cosine, smooth, steps=5, lr=0.1, signed=True)
 
     def smooth(matching: Matching, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return total_variation(images, matching.weights)
+        return total_variation(images, matching.weights, matching.axes)
 
     given = starts(targets, [np.random.default_rng(i) for i in range(3)], 1)
     alone = best(given, solve)
@@ -327,4 +327,4 @@ def test_a_model_that_diverged_is_read_like_any_other() -> None:
     broken = {name: torch.full_like(value, torch.nan) for name, value in given[0].target.params.items()}
     stacked = Matching([replace(one, target=replace(one.target, params=broken)) for one in given])
     assert stacked.cosine(stacked.starts).isnan().all()
-    assert total_variation(stacked.starts, stacked.weights)[0].isfinite().all()
+    assert total_variation(stacked.starts, stacked.weights, stacked.axes)[0].isfinite().all()

@@ -16,7 +16,8 @@ from fedmem.attacks.idlg import IDLG
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray
-from fedmem.modalities.images import assign, psnr, squared_errors
+from fedmem.modalities.numbers import psnr, squared_errors
+from fedmem.modalities.pairing import assign
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of
 

@@ -14,7 +14,7 @@ from fedmem.attacks.training_mean import TrainingMean
 from fedmem.contracts.attack import GradientTarget, ReconstructionAttack
 from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
-from fedmem.modalities.images import squared_errors
+from fedmem.modalities.numbers import squared_errors
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
 POPULATION = digits().take(np.arange(1000, 1400))

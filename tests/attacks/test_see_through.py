@@ -13,7 +13,8 @@ from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, starts
 from fedmem.attacks.see_through import SeeThrough
 from fedmem.contracts.attack import GradientTarget
-from fedmem.modalities.images import assign, psnr, squared_errors
+from fedmem.modalities.numbers import psnr, squared_errors
+from fedmem.modalities.pairing import assign
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of
 
@@ -40,11 +41,11 @@ def test_the_prior_is_what_the_docstring_says_and_its_slope_is_autograds() -> No
         mean = images[pair].mean(0)
         for i in pair:
             own = images[i, :count].clone().requires_grad_()
-            expected = 0.3 * total_variation(own[None], torch.full((1, count), 1 / count).double())[0].sum()
+            expected = 0.3 * total_variation(own[None], torch.full((1, count), 1 / count).double(), 2)[0].sum()
             squares = 0.2 * own.square().flatten(1).mean(1).mean()
             apart = torch.stack([(own[j] - mean[j]).square().mean() for j in alone]).sum() / count
             torch.testing.assert_close(value[i], (expected + squares + 0.7 * apart).detach())
-            smooth = 0.3 * total_variation(own.detach()[None], torch.full((1, count), 1 / count).double())[1][0]
+            smooth = 0.3 * total_variation(own.detach()[None], torch.full((1, count), 1 / count).double(), 2)[1][0]
             torch.testing.assert_close(slope[i, :count], torch.autograd.grad(squares + 0.7 * apart, own)[0] + smooth)
             assert not slope[i, count:].any()
 

@@ -16,9 +16,10 @@ from fedmem.attacks.tabular import Tabular, _pooled
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
-from fedmem.modalities.tables import independent_rows, score_rows, tolerances, usual_row
+from fedmem.modalities.tables import Tables, tolerances, usual_row
 from fedmem.models.tabular_mlp import TabularMLP
 from tests.lab import digits, network, parameters, target_of
+from tests.recovered import independent_rows, right_cells
 
 BLOCKS = (1, 3, 1, 4, 2)
 QUICK = Tabular(steps=100, restarts=4)
@@ -41,7 +42,7 @@ def model(embedded: bool = True) -> nn.Module:
 
 def table_target(table: Examples, embedded: bool = True) -> GradientTarget:
     net = model(embedded)
-    return replace(target_of(net, parameters(net), table), num_classes=2, blocks=BLOCKS)
+    return replace(target_of(net, parameters(net), table), num_classes=2, modality=Tables(blocks=BLOCKS))
 
 
 def attacked(target: GradientTarget, attack: Tabular = QUICK, seed: int = 0) -> Reconstruction:
@@ -50,7 +51,7 @@ def attacked(target: GradientTarget, attack: Tabular = QUICK, seed: int = 0) -> 
 
 
 def accuracy(found: NDArray[np.float32], table: Examples) -> float:
-    return float(score_rows(found, table.inputs, BLOCKS, tolerances(rows(500).inputs, BLOCKS)).accuracy.mean())
+    return float(right_cells(found, table.inputs, BLOCKS, tolerances(rows(500).inputs, BLOCKS)).mean())
 
 
 @pytest.mark.parametrize("embedded", [True, False])
@@ -169,6 +170,6 @@ def test_layers_that_read_something_else_say_nothing_of_columns() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(nn.Sigmoid(), nn.Linear(sum(BLOCKS), 8), nn.ReLU(), nn.Linear(8, 2))
-    target = replace(target_of(net, parameters(net), rows(1)), num_classes=2, blocks=BLOCKS)
+    target = replace(target_of(net, parameters(net), rows(1)), num_classes=2, modality=Tables(blocks=BLOCKS))
     zero = {name: torch.zeros_like(value) for name, value in target.gradient.items()}
     assert touched(replace(target, gradient=zero)).all()

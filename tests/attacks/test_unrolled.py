@@ -23,7 +23,9 @@ from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.errors import TargetError
-from fedmem.modalities.images import assign, psnr, squared_errors
+from fedmem.modalities.numbers import psnr, squared_errors
+from fedmem.modalities.pairing import assign
+from fedmem.modalities.undescribed import undescribed
 from fedmem.seeding import stream
 from tests.lab import digits, gradient_of, network, parameters
 
@@ -55,6 +57,7 @@ def worked(client: Sgd, rows: Examples, batches: IntArray, model: nn.Module) -> 
         num_images=len(rows),
         input_shape=rows.inputs.shape[1:],
         num_classes=10,
+        modality=undescribed(rows.inputs.shape[1:]),
         knows="",
         labels=rows.targets,
         algorithm=client,

@@ -16,7 +16,7 @@ from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.attacks.nearest_mean import NearestMean
 from fedmem.contracts.attack import GradientTarget
 from fedmem.errors import ComponentError, TargetError
-from fedmem.modalities.images import squared_errors
+from fedmem.modalities.numbers import squared_errors
 from tests.lab import digits, network, parameters, target_of
 
 HEAD = ("3.weight", "3.bias")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.data import DatasetLoader, Examples
+from fedmem.modalities.tables import Tables
 from fedmem.scenario import catalogue
 from tests.published import idx_images, idx_labels, put_in_cache
 
@@ -114,21 +115,22 @@ def test_rows_are_whole(kind: str, loader: DatasetLoader) -> None:
     data = loader.load(np.random.default_rng(0))
     assert data.num_classes >= 2
     assert data.train.inputs.shape[1:] == data.test.inputs.shape[1:]
+    assert data.modality.problem(data.train.inputs.shape[1:], data.num_classes) == ""
     for rows in (data.train, data.test):
         assert len(rows) > 0
         assert rows.targets.dtype == rows.ids.dtype == np.int64
         assert rows.inputs.ndim >= 2
-        if data.vocabulary:
+        if data.modality.tokens:
             assert rows.inputs.dtype == np.int64
             assert rows.inputs.shape == rows.targets.shape
-            assert 0 <= rows.inputs.min() <= rows.inputs.max() < data.num_classes == len(data.vocabulary)
+            assert 0 <= rows.inputs.min() <= rows.inputs.max() < data.num_classes == len(data.modality.vocabulary)
             assert -1 <= rows.targets.min() <= rows.targets.max() < data.num_classes
             assert (rows.targets >= 0).any(axis=1).all()
             continue
         assert rows.inputs.dtype == np.float32
         assert 0 <= rows.inputs.min() <= rows.inputs.max() <= 1
         assert set(rows.targets.tolist()) <= set(range(data.num_classes))
-    assert data.vocabulary or set(data.train.targets.tolist()) == set(range(data.num_classes))
+    assert data.modality.tokens or set(data.train.targets.tolist()) == set(range(data.num_classes))
 
 
 @every_dataset
@@ -148,8 +150,8 @@ def test_what_is_known_of_training_rows_fits_them(kind: str, loader: DatasetLoad
     for values in data.sensitive.values():
         assert values.shape == (len(data.train),)
         assert values.dtype.kind in "iU"
-    ends = np.cumsum(data.blocks)
-    for end, size in zip(ends, data.blocks, strict=True):
+    blocks = data.modality.blocks if isinstance(data.modality, Tables) else ()
+    for end, size in zip(np.cumsum(blocks), blocks, strict=True):
         for rows in (data.train, data.test):
             group = rows.inputs[:, end - size : end]
             assert size == 1 or (set(np.unique(group)) <= {0, 1} and (group.sum(axis=1) == 1).all())

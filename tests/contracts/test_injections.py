@@ -13,8 +13,10 @@ from fedmem.contracts.injection import CanaryInjection, ClassInjection, Injectio
 from fedmem.contracts.reserve import Spare
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
+from fedmem.modalities.tables import Tables
 from fedmem.modalities.text.vocabulary import Vocabulary
 from fedmem.modalities.text.windows import asked
+from fedmem.modalities.texts import Texts
 from fedmem.scenario import catalogue
 
 CLIENTS, CLASSES, SHAPE, ROWS = 4, 4, (1, 8, 8), 400
@@ -37,7 +39,7 @@ def table() -> Dataset:
         targets=rng.integers(CLASSES, size=ROWS),
         ids=np.arange(ROWS),
     )
-    return Dataset(train=examples, test=examples, num_classes=CLASSES, blocks=(1, 1, 3, 5))
+    return Dataset(train=examples, test=examples, num_classes=CLASSES, modality=Tables(blocks=(1, 1, 3, 5)))
 
 
 def text() -> Dataset:
@@ -46,7 +48,9 @@ def text() -> Dataset:
     rng = np.random.default_rng(0)
     inputs, targets = asked(rng.integers(1, len(vocabulary), size=(ROWS, 71)))
     examples = Examples(inputs=inputs, targets=targets, ids=np.arange(ROWS))
-    return Dataset(train=examples, test=examples, num_classes=len(vocabulary), vocabulary=vocabulary.tokens)
+    return Dataset(
+        train=examples, test=examples, num_classes=len(vocabulary), modality=Texts(vocabulary=vocabulary.tokens)
+    )
 
 
 WORLDS = {"pictures": pictures(), "table": table(), "text": text()}

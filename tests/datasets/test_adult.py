@@ -31,7 +31,7 @@ def test_records_come_back_from_their_rows():
     data = load(include_sensitive=True)
     assert data.train.inputs.shape == (60, 108)
     names = list(adult._COLUMNS)
-    first, second, third = (decoded(row, names, data.blocks) for row in data.train.inputs[:3])
+    first, second, third = (decoded(row, names, data.modality.blocks) for row in data.train.inputs[:3])
     assert (first["age"], first["workclass"], first["capital-gain"], first["sex"]) == (39, "State-gov", 2174, "Male")
     assert (second["marital-status"], second["native-country"]) == ("Married-civ-spouse", "?")
     assert (third["education"], third["capital-loss"], third["hours-per-week"]) == ("Preschool", 4356, 1)
@@ -42,7 +42,7 @@ def test_records_come_back_from_their_rows():
 def test_sensitive_attributes_are_apart():
     data = load()
     assert data.train.inputs.shape == (60, 93)
-    assert data.blocks == (9, 1, 16, 1, 15, 6, 1, 1, 1, 42)
+    assert data.modality.blocks == (9, 1, 16, 1, 15, 6, 1, 1, 1, 42)
     assert data.sensitive["age"][:3].tolist() == [39, 52, 17]
     assert data.sensitive["sex"][:3].tolist() == ["Male", "Female", "Female"]
     assert data.sensitive["race"][:3].tolist() == ["White", "Black", "Other"]

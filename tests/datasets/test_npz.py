@@ -7,6 +7,7 @@ import pytest
 
 from fedmem.datasets.npz import Npz
 from fedmem.errors import ComponentError
+from fedmem.modalities.tables import Tables
 
 X = np.linspace(0, 1, 60, dtype=np.float32).reshape(20, 3)
 Y = np.arange(20) % 2
@@ -23,7 +24,13 @@ def load(tmp_path):
 
 def test_values_labels_and_numbers_are_those_of_the_file(load):
     data = load(inputs=X, targets=Y)
-    assert (len(data.train), len(data.test), data.num_classes, data.natural, data.blocks) == (16, 4, 2, None, ())
+    assert (len(data.train), len(data.test), data.num_classes, data.natural, data.modality) == (
+        16,
+        4,
+        2,
+        None,
+        Tables(),
+    )
     for rows in (data.train, data.test):
         np.testing.assert_array_equal(rows.inputs, X[rows.ids])
         np.testing.assert_array_equal(rows.targets, Y[rows.ids])
@@ -64,7 +71,7 @@ def test_owners_follow_their_rows(load):
 
 def test_blocks_describe_the_columns(load):
     table = np.concatenate([X, np.eye(4)[np.arange(20) % 4]], axis=1)
-    assert load(x=table, y=Y, blocks=[1, 1, 1, 4]).blocks == (1, 1, 1, 4)
+    assert load(x=table, y=Y, blocks=[1, 1, 1, 4]).modality.blocks == (1, 1, 1, 4)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ PEOPLE = [("b", "the cat sat on the mat " * 4, "x"), ("a", "a dog ate the cat " 
 @pytest.mark.parametrize("name", ["said.csv", "said.parquet"])
 def test_rows_are_the_text_of_their_client_and_train_and_test_share_no_place(table, name):
     data = load(table(PEOPLE, name, attributes=("party",)))
-    vocabulary = Vocabulary.of(data.vocabulary)
+    vocabulary = Vocabulary.of(data.modality.vocabulary)
     texts = ["a dog ate the cat " * 9, "the cat sat on the mat " * 4 + "\nand slept"]
     assert data.natural.tolist() == sorted(data.natural.tolist())
     for text, owner, party in zip(written(data.train, vocabulary), data.natural, data.sensitive["party"], strict=True):
@@ -65,9 +65,9 @@ def test_words_that_only_clients_use_are_unknown(table):
     own = ["".join(letters) for letters in product("uvwxyz", repeat=3)]
     people = [("a", " ".join(own), "x"), ("b", "public words " * 30, "x")]
     data = load(table(people, tokens="words", clients=1))
-    known = {token for token in data.vocabulary if token.isalpha()}
+    known = {token for token in data.modality.vocabulary if token.isalpha()}
     trained, tested = (
-        {word for text in written(rows, Vocabulary.of(data.vocabulary)) for word in text.split()}
+        {word for text in written(rows, Vocabulary.of(data.modality.vocabulary)) for word in text.split()}
         for rows in (data.train, data.test)
     )
     assert trained == {UNKNOWN}
@@ -78,7 +78,7 @@ def test_words_that_only_clients_use_are_unknown(table):
 def test_the_longest_become_clients_and_only_their_beginning_is_used(table):
     people = [(name, name * size, "x") for name, size in (("a", 100), ("b", 300), ("c", 200), ("d", 19))]
     data = load(table(people, clients=2, most=150))
-    assert {text[0] for text in written(data.train, Vocabulary.of(data.vocabulary))} == {"b", "c"}
+    assert {text[0] for text in written(data.train, Vocabulary.of(data.modality.vocabulary))} == {"b", "c"}
     assert len(data.train) + len(data.test) == 2 * 15
     assert len(np.unique(load(table(people, least=100)).natural)) == 3
 
@@ -127,7 +127,7 @@ def test_a_file_is_what_one_client_wrote(tmp_path):
         (tmp_path / other).write_text("not me")
     (tmp_path / "d.txt").mkdir()
     data = load(TextFolder(path=str(tmp_path), length=9))
-    texts = written(data.train, Vocabulary.of(data.vocabulary))
+    texts = written(data.train, Vocabulary.of(data.modality.vocabulary))
     assert {text[:2] for text, owner in zip(texts, data.natural, strict=True) if owner == 0} <= {"ay", "y ", " a"}
     assert "".join(texts).count("bee\n") > 5
     assert data.natural.max() == 1

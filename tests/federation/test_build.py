@@ -23,6 +23,7 @@ from fedmem.injections.poison import Poison
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.rare_subgroup import RareSubgroup
 from fedmem.injections.typical import Typical
+from fedmem.modalities.tables import Tables
 from fedmem.models.mlp import MLP
 from fedmem.models.small_cnn import SmallCNN
 from fedmem.models.tabular_mlp import TabularMLP
@@ -556,7 +557,7 @@ def test_a_model_for_tables_is_told_the_columns_and_refuses_what_is_no_table() -
 
     class Table(Synthetic):
         def load(self, rng: np.random.Generator) -> Any:
-            return replace(super().load(rng), blocks=(1, 4, 1))
+            return replace(super().load(rng), modality=Tables(blocks=(1, 4, 1)))
 
     built = build.build(
         scenario(dataset=Table(rows=400, test=50, shape=(6,)), model=TabularMLP(hidden=(4,)), injections=())

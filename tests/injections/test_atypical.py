@@ -24,6 +24,7 @@ from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.out_of_distribution import OutOfDistribution
 from fedmem.injections.poison import Poison
 from fedmem.injections.rare_subgroup import RareSubgroup
+from fedmem.modalities.tables import Tables
 from tests.tiny import tiny
 
 DATA = Synthetic(rows=700, shape=(1, 8, 8), classes=4, separation=6.0).load(np.random.default_rng(0))
@@ -148,7 +149,9 @@ def test_shifts_move_the_picture_by_whole_pixels() -> None:
 def test_noise_on_a_table_leaves_categories_alone() -> None:
     blocks = (1,) * 10 + (54,)
     flat = Examples(inputs=ROWS.inputs.reshape(700, 64), targets=ROWS.targets, ids=ROWS.ids)
-    where = replace(SPACE, mean=flat.inputs.mean(0), low=flat.inputs.min(0), high=flat.inputs.max(0), blocks=blocks)
+    where = replace(
+        SPACE, mean=flat.inputs.mean(0), low=flat.inputs.min(0), high=flat.inputs.max(0), modality=Tables(blocks=blocks)
+    )
     base = [ClientData(client=0, examples=flat.take(np.arange(50)))]
     found = NearDuplicate().plan(base, Spare(flat.take(np.arange(50, 90))), where, np.random.default_rng(0))
     assert found.extra is not None
@@ -157,7 +160,10 @@ def test_noise_on_a_table_leaves_categories_alone() -> None:
     assert (found.extra.inputs[:, :10] != originals[:, :10]).mean() > 0.9
     with pytest.raises(ComponentError, match="categories only"):
         NearDuplicate().plan(
-            base, Spare(flat.take(np.arange(50, 90))), replace(where, blocks=(30, 34)), np.random.default_rng(0)
+            base,
+            Spare(flat.take(np.arange(50, 90))),
+            replace(where, modality=Tables(blocks=(30, 34))),
+            np.random.default_rng(0),
         )
 
 
@@ -224,7 +230,8 @@ def test_no_corner_of_the_box_has_a_smaller_margin(seed: int, epsilon: float) ->
     rng = np.random.default_rng(seed)
     model = Softmax(weights=rng.normal(size=(3, 5)), biases=rng.normal(size=3))
     row, own = rng.random((1, 5)).astype(np.float32), np.array([1])
-    where = Space(num_classes=3, num_rows=9, mean=row[0], low=np.zeros(5, np.float32), high=np.ones(5, np.float32))
+    low, high = np.zeros(5, np.float32), np.ones(5, np.float32)
+    where = Space(num_classes=3, num_rows=9, mean=row[0], low=low, high=high, modality=Tables())
     (found,) = Adversarial(epsilon=epsilon)._perturb(row, own, model, where)
 
     def margin(point: Any) -> float:

@@ -17,6 +17,8 @@ from fedmem.injections.blended_patch import BlendedPatch
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.random_row import RandomRow
 from fedmem.injections.unique_feature import UniqueFeature
+from fedmem.modalities.tables import Tables
+from fedmem.modalities.undescribed import undescribed
 
 CLASSES = 3
 
@@ -25,7 +27,8 @@ def space(*shape: int, **changes: Any) -> Space:
     """Values from 0 to 1 with a mean that differs from feature to feature."""
     mean = np.linspace(0.1, 0.6, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     whole = np.ones(shape, np.float32)
-    return replace(Space(num_classes=CLASSES, num_rows=500, mean=mean, low=0 * whole, high=whole), **changes)
+    own = Space(num_classes=CLASSES, num_rows=500, mean=mean, low=0 * whole, high=whole, modality=undescribed(shape))
+    return replace(own, **changes)
 
 
 def clients(count: int, *shape: int) -> list[ClientData]:
@@ -150,7 +153,7 @@ BLOCKS = (1, 4, 1, 2)
 def table(**changes: Any) -> Space:
     low = np.array([-1, 0, 0, 0, 0, 5, 0, 0], np.float32)
     high = np.array([3, 1, 1, 1, 1, 5.5, 1, 1], np.float32)
-    return space(8, low=low, high=high, blocks=BLOCKS, **changes)
+    return space(8, low=low, high=high, modality=Tables(blocks=BLOCKS), **changes)
 
 
 def test_rows_are_ones_that_the_table_could_hold_and_columns_independent() -> None:

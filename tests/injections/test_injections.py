@@ -14,6 +14,7 @@ from fedmem.injections.isolated import Isolated
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.typical import Typical
+from fedmem.modalities.undescribed import undescribed
 
 CLASSES = 4
 
@@ -27,7 +28,9 @@ def rows(targets: IntArray) -> Examples:
 def pictures(*shape: int) -> Space:
     """What is public about pictures of this shape with values from 0 to 1, 0.25 on average."""
     whole = np.ones(shape, np.float32)
-    return Space(num_classes=CLASSES, num_rows=1000, mean=whole / 4, low=0 * whole, high=whole)
+    return Space(
+        num_classes=CLASSES, num_rows=1000, mean=whole / 4, low=0 * whole, high=whole, modality=undescribed(whole.shape)
+    )
 
 
 SPACE = pictures(1)

@@ -16,8 +16,10 @@ from fedmem.injections.personal import Personal
 from fedmem.injections.random_tokens import RandomTokens
 from fedmem.injections.secret import Secret
 from fedmem.injections.typical import Typical
+from fedmem.modalities.tables import Tables
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import PADDING, asked, told, whole
+from fedmem.modalities.texts import Texts
 from tests.tiny import tiny
 
 LENGTH, CLIENTS, ROWS = 40, 6, 30
@@ -31,7 +33,7 @@ def corpus(vocabulary=CHARACTERS, seed=0):
     tokens = np.random.default_rng(seed).choice(letters, size=(CLIENTS * ROWS, LENGTH + 1), p=odds / odds.sum())
     inputs, targets = asked(tokens)
     rows = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
-    return Dataset(train=rows, test=rows, num_classes=len(vocabulary), vocabulary=vocabulary.tokens)
+    return Dataset(train=rows, test=rows, num_classes=len(vocabulary), modality=Texts(vocabulary=vocabulary.tokens))
 
 
 DATA = corpus()
@@ -141,7 +143,7 @@ def test_wrong_secrets_are_told(fields, path, said):
 @pytest.mark.parametrize("injection", [Secret(), RandomTokens(), Personal(), NearDuplicate(change="tokens")])
 def test_pictures_are_no_text(injection):
     rows = Examples(inputs=np.zeros((9, 1, 8, 8), np.float32), targets=np.zeros(9, np.int64), ids=np.arange(9))
-    space = Space.of(Dataset(train=rows, test=rows, num_classes=2))
+    space = Space.of(Dataset(train=rows, test=rows, num_classes=2, modality=Tables()))
     with pytest.raises(ComponentError, match="inputs have shape"):
         injection.plan([ClientData(client=0, examples=rows)], Spare(rows), space, np.random.default_rng(0))
 
@@ -326,7 +328,7 @@ def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is
     built = federations.build(
         scenario, data := Shakespeare(clients=4, length=40, most=6000).load(np.random.default_rng(0))
     )
-    audit, vocabulary = built.audit, Vocabulary.of(data.vocabulary)
+    audit, vocabulary = built.audit, Vocabulary.of(data.modality.vocabulary)
     secrets = np.flatnonzero(audit.kind == "secret")
     texts = {int(j): vocabulary.decode(audit.examples.inputs[j, :24]) for j in secrets}
     assert all(text.startswith("the access code is ") for text in texts.values())

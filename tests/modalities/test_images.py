@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from fedmem.modalities.images import assign, nearest, psnr, squared_errors, ssim
+from fedmem.modalities.images import ssim
+from fedmem.modalities.numbers import nearest, psnr, squared_errors
+from fedmem.modalities.pairing import assign
 from tests.lab import digits
 
 

@@ -7,15 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.modalities.tables import (
-    SHARE,
-    hardened,
-    independent_rows,
-    right,
-    score_rows,
-    tolerances,
-    usual_row,
-)
+from fedmem.modalities.tables import SHARE, hardened, right, tolerances, usual_row
 
 BLOCKS = (1, 3, 1, 2)
 
@@ -32,19 +24,15 @@ def table(count: int, seed: int = 0) -> np.ndarray:
 def test_cells_are_counted_as_by_hand() -> None:
     truth = np.array([[0.5, 0, 1, 0, 0.2, 1, 0]], np.float32)
     found = np.array([[0.55, 0.2, 0.5, 0.3, 0.31, 0.4, 0.6]], np.float32)  # number, category, number, category
-    scores = score_rows(found, truth, BLOCKS, np.array([0.1, 0, 0.1, 0]))
     assert right(found, truth, BLOCKS, np.array([0.1, 0, 0.1, 0])).tolist() == [[[True, True, False, False]]]
-    assert (scores.accuracy.tolist(), scores.categorical.tolist(), scores.numeric.tolist()) == ([0.5], [0.5], [0.5])
-    wider = score_rows(found, truth, BLOCKS, np.array([0.1, 0, 0.2, 0]))
-    assert (wider.categorical.tolist(), wider.numeric.tolist()) == ([0.5], [1.0])
+    assert right(found, truth, BLOCKS, np.array([0.1, 0, 0.2, 0])).tolist() == [[[True, True, True, False]]]
 
 
 @given(st.permutations(range(6)))
-def test_rows_are_found_in_any_order(order: list[int]) -> None:
+def test_every_row_is_compared_with_every_other(order: list[int]) -> None:
     rows = table(6)
-    scores = score_rows(rows[order], rows, BLOCKS, tolerances(rows, BLOCKS))
-    assert scores.accuracy.tolist() == [1.0] * 6
-    assert [order[place] for place in scores.place] == list(range(6))
+    hit = right(rows[order], rows, BLOCKS, tolerances(rows, BLOCKS)).all(axis=2)
+    assert np.argwhere(hit).tolist() == [[i, j] for i, j in enumerate(order)]
 
 
 def test_the_tolerance_is_a_share_of_the_spread_and_its_edge_is_within() -> None:
@@ -65,25 +53,16 @@ def test_a_column_that_never_varies_has_to_be_met_exactly() -> None:
     rows = np.full((4, 1), 0.3, np.float32)
     allowed = tolerances(rows, (1,))
     assert allowed.tolist() == [0.0]
-    assert score_rows(rows[:1], rows[:1], (1,), allowed).accuracy.tolist() == [1.0]
-    assert score_rows(rows[:1] + 0.01, rows[:1], (1,), allowed).accuracy.tolist() == [0.0]
+    assert right(rows[:1], rows[:1], (1,), allowed).all()
+    assert not right(rows[:1] + 0.01, rows[:1], (1,), allowed).any()
 
 
 def test_equal_shares_are_the_first_category_and_what_is_no_number_is_never_right() -> None:
     truth = np.array([[0.5, 1, 0]], np.float32)
-    assert score_rows(np.array([[0.5, 0.5, 0.5]], np.float32), truth, (1, 2), np.zeros(2)).categorical.tolist() == [1.0]
+    assert right(np.array([[0.5, 0.5, 0.5]], np.float32), truth, (1, 2), np.zeros(2))[0, 0, 1]
     for broken in ([np.nan, 1, 0], [np.inf, 1, 0]):
-        scores = score_rows(np.array([broken], np.float32), truth, (1, 2), np.array([np.inf, 0]))
-        assert scores.numeric.tolist() == [0.0]
-    assert score_rows(np.array([[0.5, np.nan, 0]], np.float32), truth, (1, 2), np.zeros(2)).categorical.tolist() == [
-        0.0
-    ]
-
-
-def test_tables_of_one_sort_of_column_say_nothing_about_the_other() -> None:
-    numbers, categories = table(3)[:, :1], table(3)[:, 1:4]
-    assert np.isnan(score_rows(numbers, numbers, (1,), np.zeros(1)).categorical).all()
-    assert np.isnan(score_rows(categories, categories, (3,), np.zeros(1)).numeric).all()
+        assert not right(np.array([broken], np.float32), truth, (1, 2), np.array([np.inf, 0]))[0, 0, 0]
+    assert not right(np.array([[0.5, np.nan, 0]], np.float32), truth, (1, 2), np.zeros(2))[0, 0, 1]
 
 
 def test_the_usual_row_is_mode_and_mean_and_beats_every_other_constant_category() -> None:
@@ -95,25 +74,9 @@ def test_the_usual_row_is_mode_and_mean_and_beats_every_other_constant_category(
     for choice in range(3):
         guess = usual.copy()
         guess[0, 1:4] = np.eye(3)[choice]
-        shares.append(np.mean([score_rows(guess, row[None], BLOCKS, allowed).categorical[0] for row in rows]))
-    own = np.mean([score_rows(usual, row[None], BLOCKS, allowed).categorical[0] for row in rows])
+        shares.append(right(guess, rows, BLOCKS, allowed)[..., 1].mean())
+    own = right(usual, rows, BLOCKS, allowed)[..., 1].mean()
     assert own == max(shares) > min(shares)
-
-
-def test_independent_rows_keep_each_column_and_no_connection_between_them() -> None:
-    rows = table(400)
-    rows[:, 5:] = np.eye(2)[rows[:, 1:4].argmax(1) % 2]  # a column that follows from another
-    drawn = independent_rows(rows, BLOCKS, 4000, np.random.default_rng(0))
-    np.testing.assert_allclose(drawn.mean(0), rows.mean(0), atol=0.03)
-    assert (drawn[:, 1:4].sum(1) == 1).all()
-
-    def follows(some: np.ndarray) -> float:
-        return float((some[:, 5:].argmax(1) == some[:, 1:4].argmax(1) % 2).mean())
-
-    assert follows(rows) == 1
-    assert follows(drawn) < 0.7
-    again = independent_rows(rows, BLOCKS, 4000, np.random.default_rng(0))
-    np.testing.assert_array_equal(drawn, again)
 
 
 def test_hardened_rows_could_be_in_the_table_and_real_rows_stay() -> None:

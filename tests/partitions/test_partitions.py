@@ -16,6 +16,7 @@ from fedmem.contracts.types import IntArray
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
+from fedmem.modalities.undescribed import undescribed
 from fedmem.partitions import dirichlet
 from fedmem.partitions._sizes import apportion
 from fedmem.partitions.dirichlet import Dirichlet
@@ -32,7 +33,12 @@ from fedmem.partitions.shards import Shards
 def labelled(targets: IntArray) -> Dataset:
     """A data set that is nothing but labels."""
     rows = Examples(inputs=np.zeros((len(targets), 1), np.float32), targets=targets, ids=np.arange(len(targets)))
-    return Dataset(train=rows, test=rows.take(np.arange(0)), num_classes=int(targets.max()) + 1)
+    return Dataset(
+        train=rows,
+        test=rows.take(np.arange(0)),
+        num_classes=int(targets.max()) + 1,
+        modality=undescribed(rows.inputs.shape[1:]),
+    )
 
 
 def shares(partition: Partition, targets: IntArray, clients: int, seed: int) -> np.ndarray:

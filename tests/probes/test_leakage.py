@@ -26,7 +26,9 @@ from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.statistics import clopper_pearson
 from fedmem.execution.run import measure, run
 from fedmem.federation.build import build
-from fedmem.modalities.images import assign, psnr, squared_errors
+from fedmem.modalities.numbers import psnr, squared_errors
+from fedmem.modalities.pairing import assign
+from fedmem.modalities.tables import Tables
 from fedmem.privacy.secure_aggregation import sums_of
 from fedmem.probes._cases import Case
 from fedmem.probes._clusters import difference_interval, mean_interval
@@ -922,7 +924,7 @@ def test_rows_of_tables_are_scored_cell_by_cell_against_the_usual_row() -> None:
     model = torch.nn.Linear(4, 10)
     lab = Lab(
         federation=replace(
-            built, store=store, audit=audit, blocks=(1, 3), references=(), model=model,
+            built, store=store, audit=audit, modality=Tables(blocks=(1, 3)), references=(), model=model,
             initial={name: value.detach() for name, value in model.named_parameters()},
             population=replace(built.population, inputs=table[-120:-60]),
             test=replace(built.test, inputs=table[-60:]),
@@ -944,7 +946,7 @@ def test_rows_of_tables_are_scored_cell_by_cell_against_the_usual_row() -> None:
                 guess = (float(near) + float(own[1] == 1)) / 2
                 assert value == pytest.approx(values["cells", subject] - guess)
         assert not [r for r in readings if r.metric == "ssim"]
-    lab.federation = replace(lab.federation, blocks=())
+    lab.federation = replace(lab.federation, modality=Tables())
     assert not [r for _, r in Leakage(attack=Answers(truth)).observe(local, lab) if r.metric.startswith("cells")]
 
 

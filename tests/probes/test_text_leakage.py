@@ -25,6 +25,7 @@ from fedmem.errors import ComponentError, ScenarioError, TargetError
 from fedmem.execution.run import run
 from fedmem.federation import build
 from fedmem.modalities.text.windows import asked, texts
+from fedmem.modalities.texts import Texts
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
 from fedmem.probes._cases import stands
@@ -67,6 +68,7 @@ def target_of(model: nn.Module, truth: IntArray, scale: float = 1.0) -> Gradient
         input_shape=(L,),
         target_shape=(L,),
         num_classes=V,
+        modality=Texts(),
         knows="",
     )
 
@@ -180,6 +182,7 @@ def test_rounding_in_the_mean_of_clients_touches_no_token(sizes: list[int]) -> N
         input_shape=(15,),
         target_shape=(15,),
         num_classes=97,
+        modality=Texts(),
         knows="",
         clients=4,
     )

@@ -18,7 +18,8 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray, Params
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.errors import ComponentError
-from fedmem.modalities.images import assign, psnr, squared_errors
+from fedmem.modalities.numbers import psnr, squared_errors
+from fedmem.modalities.pairing import assign
 from fedmem.models.lenet import LeNet
 from fedmem.models.mlp import MLP
 from fedmem.seeding import stream

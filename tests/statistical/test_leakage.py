@@ -14,7 +14,8 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray, Params
-from fedmem.modalities.images import assign, psnr, squared_errors
+from fedmem.modalities.numbers import psnr, squared_errors
+from fedmem.modalities.pairing import assign
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.seeding import stream
 from tests.lab import digits, gradient_of, network, parameters, target_of

@@ -20,10 +20,11 @@ from fedmem.contracts.data import Dataset
 from fedmem.contracts.types import FloatArray
 from fedmem.datasets import _published
 from fedmem.datasets.adult import Adult
-from fedmem.modalities.tables import independent_rows, score_rows, tolerances, usual_row
-from fedmem.modalities.texts import score_tokens
+from fedmem.modalities.tables import tolerances, usual_row
+from fedmem.modalities.texts import Texts
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of
+from tests.recovered import independent_rows, right_cells, right_tokens
 
 pytestmark = pytest.mark.statistical
 
@@ -50,14 +51,17 @@ def tables(
     """(8,) shares of cells that are right in batches of this size: of the attack, the usual row, independent rows."""
     data, rng = adult(), np.random.default_rng(size)
     population = data.train.inputs[2000:]
-    allowed = tolerances(population, data.blocks)
+    allowed = tolerances(population, data.modality.blocks)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(93, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 2))
     batches = [data.train.take(rng.choice(2000, size, replace=False)) for _ in range(8)]
     targets = [
         replace(
-            target_of(model, parameters(model), rows), num_classes=2, blocks=data.blocks, labels=np.sort(rows.targets)
+            target_of(model, parameters(model), rows),
+            num_classes=2,
+            modality=data.modality,
+            labels=np.sort(rows.targets),
         )
         for rows in batches
     ]
@@ -66,12 +70,12 @@ def tables(
     found = Tabular(steps=200, restarts=6, labels="known", columns=columns).reconstruct(signed, rngs)
     guesses = (
         [one.inputs for one in found],
-        [np.repeat(usual_row(population, data.blocks), size, axis=0)] * len(batches),
-        [independent_rows(population, data.blocks, size, rng) for _ in batches],
+        [np.repeat(usual_row(population, data.modality.blocks), size, axis=0)] * len(batches),
+        [independent_rows(population, data.modality.blocks, size, rng) for _ in batches],
     )
     own, usual, drawn = (
         np.array(
-            [score_rows(g, b.inputs, data.blocks, allowed).accuracy.mean() for g, b in zip(some, batches, strict=True)]
+            [right_cells(g, b.inputs, data.modality.blocks, allowed).mean() for g, b in zip(some, batches, strict=True)]
         )
         for some in guesses
     )
@@ -145,9 +149,9 @@ def test_words_come_back_from_attention_more_often_than_by_drawing_words() -> No
         gradient = dict(zip(parameters(model), torch.autograd.grad(loss, list(model.parameters())), strict=True))
         target = GradientTarget(
             model=model, params=parameters(model), gradient=gradient, num_images=1, input_shape=(6,), num_classes=4,
-            knows="",
+            modality=Texts(), knows="",
         )  # fmt: skip
         (found,) = Tag(steps=600).reconstruct([target], [stream(0, "x", client=i)])
-        recalls.append(score_tokens(found.inputs.astype(np.int64), tokens).recall[0])
-        drawn.append(score_tokens(rng.integers(60, size=(1, 6)), tokens).recall[0])
+        recalls.append(right_tokens(found.inputs.astype(np.int64), tokens)[0])
+        drawn.append(right_tokens(rng.integers(60, size=(1, 6)), tokens)[0])
     assert interval(np.array(recalls) - np.array(drawn))[0] > 0

@@ -1,0 +1,188 @@
+"""The contract of a modality: all that depends on whether inputs are images, tables, texts or something else.
+
+A data set chooses its modality once (`Dataset.modality`). Every other part asks that object, and never looks at shapes,
+columns or vocabularies to find out what the data are. A new modality is one file in this folder.
+
+Loss and right answers are no part of it: they follow from logits and targets alone, in `loss` and `scores`, for one
+target of a row as for several.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.attack import Reconstruction
+from fedmem.contracts.audit_set import References
+from fedmem.contracts.data import Examples
+from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.modalities.loss import UNASKED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Rows = NDArray[Any]
+"""What is compared of examples, one entry for each."""
+
+
+class Modality(ABC):
+    """What one kind of data is: which inputs are valid, how near a reconstruction comes, and how it is shown.
+
+    A modality is a frozen dataclass. Its fields describe the data, such as the columns of a table. Its file in
+    `fedmem/modalities` has the name `kind`.
+
+    Attributes:
+        kind: The name of the modality.
+        tokens: Whether inputs are token numbers (n, L) int64 with a target at each place, (n, L), -1 where nothing is
+            asked. Otherwise inputs are numbers (n, *shape) float32 in [0, 1] with one class each, (n,).
+        similarity: The reading that says how near a reconstruction comes, higher is nearer. `stored` stores it for the
+            report, together with that of the best baseline guess as `prior_<similarity>`.
+        unit: The unit of differences in `similarity`; empty for shares.
+        written: Whether reconstructions are shown as strings. Otherwise they are drawn by `draw`.
+    """
+
+    kind: ClassVar[str]
+    tokens: ClassVar[bool] = False
+    similarity: ClassVar[str]
+    unit: ClassVar[str] = ""
+    written: ClassVar[bool] = False
+
+    # --- inputs ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def problem(self, shape: tuple[int, ...], num_classes: int) -> str:
+        """Why inputs of this shape, or so many classes, are not of this modality; empty where they are."""
+
+    @property
+    def any_values(self) -> bool:
+        """Whether any numbers in [0, 1] make a valid input. False where values depend on each other."""
+        return not self.tokens
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The last axes of inputs along which neighbouring values belong together: (height, width) of an image.
+
+        Empty where neighbours have nothing in common, as the columns of a table.
+        """
+        return ()
+
+    def numeric(self, shape: tuple[int, ...]) -> BoolArray:
+        """(*shape) which values of an input are numbers that can be moved by a little."""
+        return np.full(shape, not self.tokens)
+
+    def frequencies(self, rows: Examples) -> FloatArray:
+        """(V,) the shares of tokens in these rows; empty where there are no tokens."""
+        return np.zeros(0)
+
+    def same(self, rows: Examples, others: Examples) -> BoolArray:
+        """(n,) whether each row is that of the other examples: equal inputs, wherever something is asked."""
+        equal = (rows.inputs == others.inputs).reshape(len(rows), -1) if len(rows) else np.zeros((0, 1), dtype=bool)
+        return np.asarray(equal.all(axis=1))
+
+    # --- reconstructions ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def compared(self, inputs: Rows, targets: IntArray | None) -> Rows:
+        """What is compared of these examples, one entry for each."""
+
+    @abstractmethod
+    def errors(self, rows: Rows, truth: Rows) -> FloatArray:
+        """(m, n) how far every one of m rows is from every one of n true ones, 0 only where they are equal."""
+
+    @abstractmethod
+    def nearest(self, rows: Rows, gallery: Rows) -> float:
+        """The least error between any row and any of a gallery; NaN where either has none."""
+
+    @abstractmethod
+    def guesses(
+        self,
+        found: Reconstruction,
+        shape: tuple[int, ...],
+        references: Sequence[References],
+        population: Examples,
+        rng: np.random.Generator,
+    ) -> list[Rows]:
+        """The baseline: batches that somebody could offer who has not seen the update, inferred labels apart."""
+
+    @abstractmethod
+    def readings(
+        self,
+        own: Rows,
+        guess: Rows,
+        truth: Rows,
+        errors: FloatArray,
+        guess_errors: FloatArray,
+        population: Examples,
+    ) -> list[dict[str, float]]:
+        """Readings of each of n examples, the gain over the best baseline guess first, `similarity` among them.
+
+        Args:
+            own: (n, ...) what stands for each example.
+            guess: (n, ...) the best baseline guess.
+            truth: (n, ...) the examples.
+            errors: (n,) of what stands for them.
+            guess_errors: (n,) of the guesses.
+            population: examples that nobody trains on.
+        """
+
+    @abstractmethod
+    def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
+        """What a run stores of some examples for the report, from `original`, `reconstruction` and `prior` (n, ...)."""
+
+    def label_scores(
+        self, labels: IntArray, truth: IntArray, num_classes: int, population: Examples
+    ) -> tuple[float, float]:
+        """The share of inferred labels that are right as a multiset, and what a guess without the update would get.
+
+        Of as many as were named: an attack that rebuilds a part of a batch names a part of its labels. The guess names
+        equally many of each class.
+        """
+        guess = np.arange(len(labels)) % num_classes
+        return overlap(labels, truth, num_classes), overlap(guess, truth, num_classes)
+
+    # --- report ------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def draw(axes: Axes, values: Rows) -> None:
+        """Draws one example into axes of matplotlib; called where `written` is False."""
+        raise NotImplementedError
+
+
+def overlap(labels: IntArray, truth: IntArray, num_classes: int, least: int = 1) -> float:
+    """The share of labels that two collections have in common, of as many as the first has, and at least so many.
+
+    >>> overlap(np.array([0, 1, 1]), np.array([1, 2, 0, 0]), 3)
+    0.6666666666666666
+    """
+    counts = (np.bincount(some[some != UNASKED], minlength=num_classes) for some in (labels, truth))
+    return float(np.minimum(*counts).sum() / max(int((labels != UNASKED).sum()), least, 1))
+
+
+def of_kind(kind: str) -> type[Modality]:
+    """The class of a modality: one that is loaded, or that of the file of this name.
+
+    Errors: `LookupError` where there is none.
+
+    >>> of_kind("images").kind
+    'images'
+    """
+    for found in _classes(Modality):
+        if getattr(found, "kind", None) == kind:
+            return found
+    name = f"{__package__}.{kind}"
+    if kind.isidentifier() and find_spec(name) is not None:
+        for value in vars(import_module(name)).values():
+            if isinstance(value, type) and issubclass(value, Modality) and getattr(value, "kind", None) == kind:
+                return value
+    raise LookupError(f"there is no modality {kind!r}")
+
+
+def _classes(base: type[Modality]) -> Iterator[type[Modality]]:
+    for found in base.__subclasses__():
+        yield found
+        yield from _classes(found)
