@@ -70,8 +70,8 @@ class Isolated(Placed):
         if not space.modality.any_values:
             raise ComponentError(
                 "injections",
-                f"isolated sets one feature and all others to zero, which is no row of a table of {len(space.blocks)} "
-                "columns; use random_row",
+                f"isolated sets one feature and all others to zero, which is no input of {space.modality.kind}; "
+                "use random_row",
             )
         holders = self.holders(clients, rng)
         count, features = len(holders) * self.per_client, math.prod(space.shape)

@@ -79,7 +79,7 @@ SHARE = 0.319
 
 
 def parts(blocks: Sequence[int]) -> list[slice]:
-    """The columns of each block of a table, as in `Dataset.blocks`.
+    """The columns of each block of a table, as in `Tables.blocks`.
 
     >>> parts((1, 3))
     [slice(0, 1, None), slice(1, 4, None)]
