@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 UNASKED = -1
 """A target where nothing is asked."""
 
+LANES = 16
+"""Numbers in the widest vector of a processor."""
+
 
 def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     """(n,) nats: of each example the mean of -log p over all that is asked about it, 0 where nothing is.
@@ -42,6 +45,29 @@ def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     from torch.nn import functional as F
 
     return F.cross_entropy(outputs, targets) if targets.ndim == 1 else example_losses(outputs, targets).mean()
+
+
+def log_likelihoods(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(T, B) minus the losses of B examples under each of T models, from outputs (T, B, C), or (T, B, L, C).
+
+    What it gives for one model depends on no other, to the last bit.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    if targets.ndim > 2:
+        told = F.log_softmax(outputs, dim=3).gather(3, targets.clamp(min=0).unsqueeze(3)).squeeze(3)
+        asked = (targets != UNASKED).to(told.dtype)
+        return (told * asked).sum(dim=2) / asked.sum(dim=2).clamp(min=1)
+    clients, rows, classes = outputs.shape
+    if classes >= LANES:
+        return F.log_softmax(outputs, dim=2).gather(2, targets.unsqueeze(2)).squeeze(2)
+    # Classes too few to fill a vector of the processor are slow, so vectors go over the rows of all clients. They are
+    # all full, since what is left over is computed otherwise, and would depend on how many clients there are.
+    count = clients * rows
+    flat = outputs.reshape(count, classes).T
+    full = torch.cat((flat, flat.new_zeros(classes, -count % LANES)), dim=1)
+    return F.log_softmax(full, dim=0)[:, :count].gather(0, targets.reshape(1, count)).view(clients, rows)
 
 
 def over_what_is_asked(values: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[Any]:

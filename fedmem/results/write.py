@@ -51,7 +51,7 @@ def write_run(
         write_readings(partial, bank, measurements)
         layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
         layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
-        if bank.audit.examples.targets.ndim > 1:
+        if bank.audit.examples.several_targets:
             layout["asked"] = bank.audit.examples.targets.tolist()
         if bank.audit.client_in is not None:
             layout["client_in"] = bank.audit.client_in.tolist()

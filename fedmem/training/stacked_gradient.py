@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from fedmem.modalities.loss import UNASKED
+from fedmem.modalities.loss import log_likelihoods
 
 
 class StackedGradient(torch.autograd.Function):
@@ -42,7 +41,7 @@ class StackedGradient(torch.autograd.Function):
             leaves = [value.detach().requires_grad_() for value in values]
             told = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs)
             logits = told.detach().requires_grad_()
-            found = _of_labels(logits, targets)
+            found = log_likelihoods(logits, targets)
             (slopes,) = torch.autograd.grad(_Sloped.apply(found, -(mask / counts[:, None])), logits)  # type: ignore[no-untyped-call]
             gradients = torch.autograd.grad(_Sloped.apply(told, slopes.contiguous()), leaves)  # type: ignore[no-untyped-call]
         losses = -(found.detach() * mask).sum(dim=1) / counts
@@ -60,24 +59,3 @@ class _Sloped(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
         return ctx.saved_tensors[0], None
-
-
-def _of_labels(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(T, B) the log-probability of the label; of a text (T, B, L, C) the mean over the places that are asked for."""
-    if outputs.ndim > 3:
-        told = F.log_softmax(outputs, dim=3).gather(3, targets.clamp(min=0).unsqueeze(3)).squeeze(3)
-        asked = (targets != UNASKED).to(told.dtype)
-        return (told * asked).sum(dim=2) / asked.sum(dim=2).clamp(min=1)
-    clients, rows, classes = outputs.shape
-    if classes >= LANES:
-        return F.log_softmax(outputs, dim=2).gather(2, targets.unsqueeze(2)).squeeze(2)
-    # Classes too few to fill a vector of the processor are slow, so vectors go over the rows of all clients. They are
-    # all full, since what is left over is computed otherwise, and would depend on how many clients there are.
-    count = clients * rows
-    flat = outputs.reshape(count, classes).T
-    full = torch.cat((flat, flat.new_zeros(classes, -count % LANES)), dim=1)
-    return F.log_softmax(full, dim=0)[:, :count].gather(0, targets.reshape(1, count)).view(clients, rows)
-
-
-LANES = 16
-"""Numbers in the widest vector of a processor."""

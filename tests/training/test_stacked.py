@@ -18,10 +18,10 @@ from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import Params
 from fedmem.federation.build import build
+from fedmem.modalities.loss import log_likelihoods
 from fedmem.training.executor import STACK_BYTES
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked, Task
-from fedmem.training.stacked_gradient import _of_labels
 from tests.tiny import tiny
 from tests.toys import Carrying
 
@@ -315,7 +315,7 @@ def test_log_probabilities_of_labels_hang_on_no_other_client(classes: int) -> No
 
     def both(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
         given = outputs[first:last].clone().requires_grad_()
-        found = _of_labels(given, targets[first:last])
+        found = log_likelihoods(given, targets[first:last])
         (slopes,) = torch.autograd.grad(found.sum(), given)
         return found.detach(), slopes
 
@@ -335,7 +335,7 @@ def test_log_probabilities_of_labels_hang_on_no_other_client(classes: int) -> No
 def test_several_places_of_an_example_count_as_their_mean() -> None:
     outputs, targets = torch.randn(2, 3, 4, 5), torch.randint(0, 5, (2, 3, 4))
     expected = -cross_entropy(outputs.flatten(0, 2), targets.flatten(), reduction="none").view(2, 3, 4).mean(dim=2)
-    torch.testing.assert_close(_of_labels(outputs, targets), expected)
+    torch.testing.assert_close(log_likelihoods(outputs, targets), expected)
 
 
 @pytest.mark.parametrize("sizes", [[0], [0, 0], [3, 0, 9, 9, 1, 5], [20, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]])
