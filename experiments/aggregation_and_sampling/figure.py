@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from fedmem.estimation.saturation import Zone
 from fedmem.reporting.drawing import BLUE, FAINT, ORANGE, shade
+from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 PANELS = (
     ("exposure", "random_pattern", "exposure of canaries, bits"),
@@ -27,8 +24,7 @@ def draw(effects: pd.DataFrame) -> bytes:
     names = list(dict.fromkeys(effects["data"]))
     settings = list(dict.fromkeys(effects["setting"]))
     height = (0.24 * len(settings) + 1.2) * len(names)
-    figure = Figure(figsize=(22, height), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(22, height)
     for name, panels in zip(names, figure.subplots(len(names), len(PANELS), squeeze=False, sharey=True), strict=True):
         own = effects[effects["data"] == name]
         for axes, (metric, kind, title) in zip(panels, PANELS, strict=True):
@@ -37,9 +33,7 @@ def draw(effects: pd.DataFrame) -> bytes:
     title = "blue: models of owning clients (local), orange: aggregate (global); bars: 95 % intervals over seeds; "
     title += "shaded: saturated"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    stored = io.BytesIO()
-    figure.savefig(stored, format="png", metadata={"Software": None})
-    return stored.getvalue()
+    return png_of(figure)
 
 
 def panel(axes: Axes, own: pd.DataFrame, settings: list[str]) -> None:
@@ -50,8 +44,8 @@ def panel(axes: Axes, own: pd.DataFrame, settings: list[str]) -> None:
         if there.empty:
             continue
         places = [settings.index(setting) for setting in there.index]
-        bars = [there["mean"] - there.mean_low, there.mean_high - there["mean"]]
-        axes.errorbar(there["mean"], places, xerr=[bar.fillna(0) for bar in bars], fmt="o", ms=4, color=colour, lw=1.2)
+        bars = error_bars(there["mean"], there.mean_low, there.mean_high)
+        axes.errorbar(there["mean"], places, xerr=bars, fmt="o", ms=4, color=colour, lw=1.2)
         axes.axvline(there["mean"].iloc[0], color=colour, lw=0.7, ls=":", zorder=0)
     shade(axes, Zone(top=float(own.saturated_from.min())), x=own["mean"].tolist())
     axes.set_yticks(range(len(settings)), [setting.strip("{}").removeprefix("kind: ") for setting in settings])

@@ -9,7 +9,6 @@ fixed before the first training. Finished banks in `--out` are not trained again
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from run import DATA, SAMPLERS, STRATEGIES
 import fedmem
 from fedmem.estimation.saturation import zone_of
 from fedmem.results.read import Run
+from fedmem.studies.experiment import command_line, write_results
 
 HERE = Path(__file__).resolve().parent
 FEDAVG = STRATEGIES[0]
@@ -38,20 +38,14 @@ MEASURES = ("exposure", "memorisation", "auc", "test_accuracy")
 
 def main() -> None:
     """Train what is missing and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(str(__doc__), HERE, seeds=SEEDS, jobs=None)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--strategies", nargs="+", choices=COMPARED, default=list(COMPARED))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--jobs", type=int, default=None, help="processes; by default one for each core")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where banks go")
-    parser.add_argument("--results", type=Path, default=HERE, help="where the table goes")
-    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
     chosen = parser.parse_args()
     strategies = [one for kind in chosen.strategies for one in STRATEGIES if one.startswith(f"{{kind: {kind}")]
     trained = Trained(seeds=chosen.seeds, changes=chosen.set, out=chosen.out, jobs=chosen.jobs)
     table = matched(pd.concat([trained.of(data, strategies) for data in chosen.data], ignore_index=True))
-    chosen.results.mkdir(parents=True, exist_ok=True)
-    table.to_csv(chosen.results / "matched.csv", index=False, float_format="%.5g")
+    write_results(chosen.results, {"matched": table}, {}, digits=5)
 
 
 class Trained:

@@ -10,7 +10,6 @@ too. It writes `effects.csv`, `shares.csv`, `retention.csv`, `gates.csv` and `ef
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +17,7 @@ from analysis import effects, gates, shares
 from figure import draw
 
 import fedmem
+from fedmem.studies.experiment import command_line, write_results
 
 HERE = Path(__file__).resolve().parent
 FASHION = "dataset={kind: fashion_mnist, rows: 2000, test: 500}"
@@ -53,15 +53,10 @@ MEASURES = ["exposure", "memorisation", "auc", "test_accuracy"]
 
 def main() -> None:
     """Train what is missing, then write the tables and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(str(__doc__), HERE, seeds=5, jobs=None)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--strategies", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
     parser.add_argument("--samplers", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
-    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
-    parser.add_argument("--jobs", type=int, default=None, help="processes; by default one for each core")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
-    parser.add_argument("--results", type=Path, default=HERE, help="where tables and figure go")
-    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
     given = parser.parse_args()
     vary = {"strategy": chosen(STRATEGIES, given.strategies), "sampler": chosen(SAMPLERS, given.samplers)}
     values, kept = [], []
@@ -83,7 +78,6 @@ def main() -> None:
         print(f"{data}: done, {made.path}", flush=True)
     table = pd.concat(values, ignore_index=True)
     table = table[table.metric.isin(MEASURES) & table.level.isin(["local", "global"])]
-    given.results.mkdir(parents=True, exist_ok=True)
     found = effects(table, REFERENCE)
     clipping, atypical = (next(v for v in a if f"kind: {k}," in v) for a, k in GATED)
     written = {
@@ -92,9 +86,7 @@ def main() -> None:
         "retention": pd.concat(kept, ignore_index=True),
         "gates": gates(table, REFERENCE, clipping, atypical),
     }
-    for name, frame in written.items():
-        frame.to_csv(given.results / f"{name}.csv", index=False, float_format="%.5g")
-    (given.results / "effects.png").write_bytes(draw(found))
+    write_results(given.results, written, {"effects": draw(found)}, digits=5)
     print(written["gates"].to_string(index=False))
 
 

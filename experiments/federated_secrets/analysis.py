@@ -20,7 +20,8 @@ from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.saturation import zone_of
 from fedmem.estimation.views import views
 from fedmem.results.read import Run
-from fedmem.studies.contrasts import Contrast, Mean, contrast, mean_of
+from fedmem.studies.contrasts import contrast, mean_of
+from fedmem.studies.experiment import verdict
 
 COPIES = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
 """Secrets of one holder each: label -> copies there."""
@@ -183,17 +184,11 @@ def gates(values: pd.DataFrame, curves: pd.DataFrame, spiked: pd.DataFrame, null
         for gate, claim, shown, capped in _claims(found, line, jump, null):
             mean = mean_of(shown)
             rows.append({"data": data, "gate": gate, "claim": claim, "value": mean.value, "low": mean.low})
-            rows[-1] |= {"high": mean.high, "seeds": mean.n, "verdict": verdict(mean), "saturated": capped}
+            rows[-1] |= {"high": mean.high, "seeds": mean.n, "verdict": verdict(mean.low, mean.high)}
+            rows[-1] |= {"saturated": capped}
             asked = [place for place in chance if claim == ONCE.format(place)]
             rows[-1] |= {"p": chance[asked[0]].get(str(data), math.nan) if asked else math.nan}
     return pd.DataFrame(rows)
-
-
-def verdict(found: Mean | Contrast) -> str:
-    """What an interval says of a claim that something is above zero."""
-    if found.low > 0:
-        return "holds"
-    return "contradicted" if found.high < 0 else "unresolved"
 
 
 def _claims(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from analysis import COPIES, HOLDERS, PLAIN, THROUGHOUT
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from fedmem.estimation.saturation import Zone
 from fedmem.reporting.drawing import BLUE, FAINT, GREEN, INK, ORANGE, shade
+from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 COLOURS = {"local": BLUE, "others": GREEN, "global": ORANGE}
 WORDS = {"local": "holder", "others": "other clients", "global": "aggregate"}
@@ -22,8 +20,7 @@ WORDS = {"local": "holder", "others": "other clients", "global": "aggregate"}
 def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from: float) -> bytes:
     """A row of five panels for each data set; shaded: exposures that are saturated."""
     names = list(dict.fromkeys(table["data"]))
-    figure = Figure(figsize=(23, 4.4 * len(names)), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(23, 4.4 * len(names))
     for name, panels in zip(names, figure.subplots(len(names), 5, squeeze=False), strict=True):
         own = table[(table["data"] == name) & (table.metric == "exposure")]
         _points(panels[0], own[own.arm == THROUGHOUT], COPIES, null)
@@ -46,9 +43,7 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from:
         x=0.01,
         ha="left",
     )
-    stored = io.BytesIO()
-    figure.savefig(stored, format="png", metadata={"Software": None})
-    return stored.getvalue()
+    return png_of(figure)
 
 
 def _points(axes: Axes, own: pd.DataFrame, kinds: Mapping[str, int], null: float) -> None:
@@ -58,8 +53,8 @@ def _points(axes: Axes, own: pd.DataFrame, kinds: Mapping[str, int], null: float
         if rows.empty:
             continue
         x = [kinds[kind] for kind in rows.index]
-        bars = [rows["mean"] - rows.low, rows.high - rows["mean"]]
-        axes.errorbar(x, rows["mean"], [bar.fillna(0) for bar in bars], color=colour, marker="o", ms=4, lw=1.2)
+        bars = error_bars(rows["mean"], rows.low, rows.high)
+        axes.errorbar(x, rows["mean"], bars, color=colour, marker="o", ms=4, lw=1.2)
         axes.annotate(WORDS[place], (x[-1], rows["mean"].iloc[-1]), color=colour, fontsize=8)
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(kinds.values()), [str(number) for number in kinds.values()])
@@ -71,7 +66,7 @@ def _arms(axes: Axes, own: pd.DataFrame, null: float) -> None:
     arms = list(dict.fromkeys(own.arm))
     for place in ("local", "global"):
         rows = own[own.place == place].set_index("arm").reindex(arms)
-        bars = [(rows["mean"] - rows.low).fillna(0), (rows.high - rows["mean"]).fillna(0)]
+        bars = error_bars(rows["mean"], rows.low, rows.high)
         axes.errorbar(rows["mean"], np.arange(len(arms)), xerr=bars, fmt="o", ms=4, color=COLOURS[place], lw=1.2)
     axes.set_yticks(range(len(arms)), arms)
     axes.set_ylim(len(arms) - 0.5, -0.5)

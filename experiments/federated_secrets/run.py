@@ -14,11 +14,7 @@ README.md is a row of one of them.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -43,6 +39,7 @@ import fedmem
 from fedmem.estimation.saturation import zone_of
 from fedmem.estimators.exposure import null_mean
 from fedmem.results.read import read_bank
+from fedmem.studies.experiment import cell_results, command_line, write_results
 
 HERE = Path(__file__).resolve().parent
 DATA = {
@@ -77,33 +74,22 @@ REDUCED = {
 
 def main() -> None:
     """Train what is missing, then write the tables and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(str(__doc__), HERE, seeds=5)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
-    parser.add_argument("--jobs", type=int, default=1, help="how many federations at a time")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
-    parser.add_argument("--results", type=Path, default=HERE, help="where tables and figure go")
-    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
     parser.add_argument("--reduced", action="store_true", help="a part of it, in a quarter of an hour of a core")
     reduced = parser.parse_known_args()[0].reduced
     parser.set_defaults(**(REDUCED if reduced else {}))
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
     # seed by seed, so that an interrupted command leaves whole seeds behind
     cells = [(data, arm, seed) for seed in range(given.seeds) for data in given.data for arm in given.arms]
-    # Processes that start afresh: torch does not survive being forked.
-    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(partial(one, out=given.out, settings=given.set), *zip(*cells, strict=True)))
-    frames, counts = zip(*found, strict=True)
+    frames, counts = zip(*cell_results(one, cells, given), strict=True)
     values, curves, spiked = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
     (count,) = set(counts)
     shown, null = table(values), null_mean(count)
     written = {"results": shown, "rounds": curves, "gates": gates(values, curves, spiked, null)}
-    given.results.mkdir(parents=True, exist_ok=True)
-    for name, frame in written.items():
-        frame.to_csv(given.results / f"{name}.csv", index=False, float_format="%.5g")
-    (given.results / "federated_secrets.png").write_bytes(draw(shown, curves, null, zone_of("exposure", [count]).top))
+    picture = draw(shown, curves, null, zone_of("exposure", [count]).top)
+    write_results(given.results, written, {"federated_secrets": picture}, digits=5)
     print(written["gates"].to_string(index=False))
 
 

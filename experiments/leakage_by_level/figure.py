@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 import pandas as pd
 from analysis import LEVELS
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from fedmem.studies.experiment import new_figure, png_of
 
 COLOURS = {"random_pattern": "#D55E00", "mislabelled": "#0072B2", "typical": "#009E73"}
 NAMES = {"random_pattern": "canary", "mislabelled": "mislabelled", "typical": "typical"}
@@ -17,8 +15,7 @@ COLUMNS = ((1, 1), (4, 1), (16, 1), (1, 20), (4, 5), (16, 20))
 def draw(table: pd.DataFrame) -> bytes:
     """Share identified at each level; a row for each data set and model, a column for batch and steps."""
     rows = list(table[["data", "model"]].drop_duplicates().itertuples(index=False, name=None))
-    figure = Figure(figsize=(2.3 * len(COLUMNS), 2.1 * len(rows) + 0.9), dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.3 * len(COLUMNS), 2.1 * len(rows) + 0.9, layout=None)
     grid = figure.subplots(len(rows), len(COLUMNS), sharex=True, sharey=True, squeeze=False)
     for line, (data, model) in zip(grid, rows, strict=True):
         for axes, (batch, steps) in zip(line, COLUMNS, strict=True):
@@ -50,6 +47,4 @@ def draw(table: pd.DataFrame) -> bytes:
         "Share of victims identified in the update of so many clients (bands: 95 % intervals)", fontsize=10, y=0.995
     )
     figure.tight_layout(rect=(0, 0.04, 1, 0.99))
-    stored = io.BytesIO()
-    figure.savefig(stored, format="png", metadata={"Software": None})
-    return stored.getvalue()
+    return png_of(figure)

@@ -13,12 +13,8 @@ writes `results.csv` and `leakage_by_level.png`; every number in README.md is a 
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +23,7 @@ from analysis import results
 from figure import draw
 
 import fedmem
+from fedmem.studies.experiment import cell_results, command_line, write_results
 
 HERE = Path(__file__).resolve().parent
 DATA = {
@@ -75,25 +72,15 @@ def cells(data: Sequence[str], models: Sequence[str], batches: Sequence[int], st
 
 def main() -> None:
     """Train what is missing, then write the table and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(str(__doc__), HERE, seeds=None)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, choices=BATCHES, default=list(BATCHES))
     parser.add_argument("--steps", nargs="+", type=int, choices=STEPS, default=list(STEPS))
-    parser.add_argument("--jobs", type=int, default=1, help="how many federations at a time")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
-    parser.add_argument("--results", type=Path, default=HERE, help="where table and figure go")
-    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    # Processes that start afresh: torch does not survive being forked.
-    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        chosen = cells(given.data, given.models, given.batches, given.steps)
-        found = pool.map(partial(one, out=given.out, settings=given.set), chosen)
-        table = pd.concat(found, ignore_index=True)
-    given.results.mkdir(parents=True, exist_ok=True)
-    table.to_csv(given.results / "results.csv", index=False, float_format="%.4g")
-    (given.results / "leakage_by_level.png").write_bytes(draw(table))
+    chosen = cells(given.data, given.models, given.batches, given.steps)
+    table = pd.concat(cell_results(one, [(cell,) for cell in chosen], given), ignore_index=True)
+    write_results(given.results, {"results": table}, {"leakage_by_level": draw(table)}, digits=4)
 
 
 def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ttest_1samp
 
+from fedmem.studies.experiment import holm_by_family
+
 HIGH = 0.25  # what Feldman and Zhang call memorised
 FAMILY = ["question", "data", "level"]  # tests that are corrected together
 
@@ -17,7 +19,7 @@ FAMILY = ["question", "data", "level"]  # tests that are corrected together
 def results(natural: pd.DataFrame, injected: pd.DataFrame, pairs: pd.DataFrame, removed: pd.DataFrame) -> pd.DataFrame:
     """All rows; `p` and `holm` where the mean is tested against 0, corrected within question, data and level."""
     table = pd.DataFrame([*memorisation(natural, injected), *influence(natural, injected, pairs), *removal(removed)])
-    return table.assign(holm=table.groupby(FAMILY)["p"].transform(holm))
+    return table.assign(holm=holm_by_family(table, FAMILY))
 
 
 def memorisation(natural: pd.DataFrame, injected: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -99,10 +101,3 @@ def row(
     numbers = {"mean": values.mean(), "low": low, "high": high, "seeds": len(values)}
     named = {"question": question, "data": data, "level": level, "what": what, "measure": measure}
     return {**named, **numbers, "p": test.pvalue if tested else np.nan}
-
-
-def holm(p: pd.Series) -> pd.Series:
-    """Adjusted p of one family after Holm (1979); NaN is no test and does not count."""
-    ordered = p.dropna().sort_values()
-    raised = ordered * np.arange(len(ordered), 0, -1)
-    return raised.cummax().clip(upper=1.0).reindex(p.index)

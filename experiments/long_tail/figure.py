@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from fedmem.reporting.drawing import BLUE, FAINT, ORANGE
+from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 NAMES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
 COLOURS = {"local": BLUE, "global": ORANGE}
@@ -35,8 +31,7 @@ MARKERS = dict(
 def draw(table: pd.DataFrame, natural: pd.DataFrame, injected: pd.DataFrame) -> bytes:
     """One row of panels for each data set; local is blue, global orange, bars are 95 % intervals over seeds."""
     names = list(dict.fromkeys(table["data"]))
-    figure = Figure(figsize=(20, 4.6 * len(names)), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(20, 4.6 * len(names))
     for name, panels in zip(names, figure.subplots(len(names), 4, squeeze=False), strict=True):
         own = table[table["data"] == name]
         boxes(panels[0], natural[natural["data"] == name], injected[injected["data"] == name])
@@ -52,9 +47,7 @@ def draw(table: pd.DataFrame, natural: pd.DataFrame, injected: pd.DataFrame) -> 
             axes.tick_params(labelsize=8)
     title = "blue: models of the holders (local), orange: aggregate (global); bars: 95 % intervals over seeds"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    stored = io.BytesIO()
-    figure.savefig(stored, format="png", metadata={"Software": None})
-    return stored.getvalue()
+    return png_of(figure)
 
 
 def boxes(axes: Axes, natural: pd.DataFrame, injected: pd.DataFrame) -> None:
@@ -94,8 +87,8 @@ def worth(axes: Axes, table: pd.DataFrame, level: str) -> None:
         axes.errorbar(
             x["mean"],
             y["mean"],
-            xerr=ends(x),
-            yerr=ends(y),
+            xerr=error_bars(x["mean"], x.low, x.high),
+            yerr=error_bars(y["mean"], y.low, y.high),
             color=COLOURS[level],
             marker=marker,
             markersize=7,
@@ -116,17 +109,11 @@ def cost(axes: Axes, table: pd.DataFrame) -> None:
     for shift, (level, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
         own = gaps[gaps["level"] == level].set_index(["what", "measure"]).loc[labels]
         places = np.arange(len(labels)) + shift
-        axes.errorbar(own["mean"], places, xerr=ends(own), fmt="o", color=colour, markersize=5)
+        axes.errorbar(
+            own["mean"], places, xerr=error_bars(own["mean"], own.low, own.high), fmt="o", color=colour, markersize=5
+        )
     texts = [f"{what.replace(' ', ' by ', 1)}\n{measure}" for what, measure in labels]
     axes.set_yticks(range(len(labels)), texts)
     axes.invert_yaxis()
     axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
     axes.set_xlabel("difference of test accuracy, points", fontsize=9)
-
-
-def ends(part: pd.DataFrame) -> NDArray[np.float64]:
-    """Distances from the means to both ends of the intervals, nothing where there are none."""
-    centre = part["mean"].to_numpy(np.float64)
-    low, high = part["low"].to_numpy(np.float64), part["high"].to_numpy(np.float64)
-    distances: NDArray[np.float64] = np.nan_to_num(np.stack([centre - low, high - centre]))
-    return distances

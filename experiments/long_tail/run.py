@@ -12,13 +12,9 @@ writes `results.csv` and `long_tail.png`; every number in README.md is a row of 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +34,7 @@ from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.federation.build import build
 from fedmem.results.read import read_bank
+from fedmem.studies.experiment import cell_results, command_line, write_results
 
 HERE = Path(__file__).resolve().parent
 DATA = {
@@ -53,25 +50,15 @@ SHARES = (0.1, 0.3)  # of the rows with a coin, removed in the third part
 
 def main() -> None:
     """Train what is missing, then write the table and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(str(__doc__), HERE, seeds=8)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--seeds", type=int, default=8, help="how many, from 0 on")
     parser.add_argument("--draws", type=int, default=4, help="random removals, and federations behind every accuracy")
-    parser.add_argument("--jobs", type=int, default=1, help="how many data sets and seeds at a time")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
-    parser.add_argument("--results", type=Path, default=HERE, help="where table and figure go")
-    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    cells = [(data, seed) for seed in range(given.seeds) for data in given.data]
-    # Processes that start afresh: torch does not survive being forked.
-    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        found = pool.map(partial(cell, draws=given.draws, out=given.out, settings=given.set), *zip(*cells, strict=True))
-        natural, injected, pairs, removed = (pd.concat(frames) for frames in zip(*found, strict=True))
+    cells = [(data, seed, given.draws) for seed in range(given.seeds) for data in given.data]
+    found = cell_results(cell, cells, given)
+    natural, injected, pairs, removed = (pd.concat(frames) for frames in zip(*found, strict=True))
     table = results(natural, injected, pairs, removed)
-    given.results.mkdir(parents=True, exist_ok=True)
-    table.to_csv(given.results / "results.csv", index=False, float_format="%.5g")
-    (given.results / "long_tail.png").write_bytes(draw(table, natural, injected))
+    write_results(given.results, {"results": table}, {"long_tail": draw(table, natural, injected)}, digits=5)
 
 
 def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:

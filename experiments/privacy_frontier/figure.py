@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from fedmem.estimation.saturation import Zone
 from fedmem.reporting.drawing import FAINT, shade
+from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 PANELS = (
     ("exposure", "random_pattern", "global", "exposure of canaries, bits, aggregate"),
@@ -27,9 +24,7 @@ COLOURS = {"central": "#0072B2", "local": "#D55E00", "record": "#009E73"}
 def draw(table: pd.DataFrame) -> bytes:
     """Accuracy upwards, what was memorised to the right: up and left is better; labels are the epsilon aimed at."""
     names = list(dict.fromkeys(table["data"]))
-    figure = Figure(figsize=(3.4 * len(PANELS), 3.3 * len(names) + 0.6), dpi=100, facecolor="white")
-    figure.set_layout_engine("constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.4 * len(PANELS), 3.3 * len(names) + 0.6, dpi=100)
     grid = figure.subplots(len(names), len(PANELS), squeeze=False, sharey="row")
     for name, line in zip(names, grid, strict=True):
         own = table[table["data"] == name]
@@ -40,9 +35,7 @@ def draw(table: pd.DataFrame) -> bytes:
         line[0].set_ylabel(f"{name}: test accuracy", fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=5, fontsize=9, loc="outside lower center", frameon=False)
-    stored = io.BytesIO()
-    figure.savefig(stored, format="png", metadata={"Software": None})
-    return stored.getvalue()
+    return png_of(figure)
 
 
 def panel(axes: Axes, shown: pd.DataFrame, accuracy: pd.DataFrame) -> None:
@@ -57,7 +50,10 @@ def panel(axes: Axes, shown: pd.DataFrame, accuracy: pd.DataFrame) -> None:
         if part.empty:
             continue
         label = f"{place} (clipping alone: filled)"
-        bars = {"xerr": spans(part, ""), "yerr": spans(part, "_accuracy")}
+        bars = {
+            "xerr": error_bars(part.value, part.low, part.high),
+            "yerr": error_bars(part.value_accuracy, part.low_accuracy, part.high_accuracy),
+        }
         axes.errorbar(
             part.value, part.value_accuracy, **bars, fmt="o-", ms=4, mfc="white", lw=1, color=colour, label=label
         )
@@ -76,9 +72,3 @@ def panel(axes: Axes, shown: pd.DataFrame, accuracy: pd.DataFrame) -> None:
     axes.grid(color=FAINT, lw=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-
-
-def spans(part: pd.DataFrame, suffix: str) -> list[pd.Series]:
-    """How far the interval reaches on both sides; nothing where there is none."""
-    value = part[f"value{suffix}"]
-    return [(value - part[f"low{suffix}"]).fillna(0), (part[f"high{suffix}"] - value).fillna(0)]

@@ -13,12 +13,8 @@ more seeds too. It writes `results.csv` and `privacy_frontier.png`; every number
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +25,7 @@ from figure import draw
 import fedmem
 from fedmem.privacy.accounting import Releases, noise_for
 from fedmem.scenario.scenario import Scenario
+from fedmem.studies.experiment import cell_results, command_line, write_results
 
 HERE = Path(__file__).resolve().parent
 FASHION = "dataset={kind: fashion_mnist, rows: 2400, test: 1000}"
@@ -100,25 +97,14 @@ def cells(data: Sequence[str], places: Sequence[str], epsilons: Sequence[float],
 
 def main() -> None:
     """Train what is missing, then write the table and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(str(__doc__), HERE, seeds=3)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--places", nargs="+", choices=PLACES, default=list(PLACES))
     parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), help="inf is clipping alone")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
-    parser.add_argument("--jobs", type=int, default=1, help="how many federations at a time")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
-    parser.add_argument("--results", type=Path, default=HERE, help="where table and figure go")
-    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    # Processes that start afresh: torch does not survive being forked.
-    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        chosen = cells(given.data, given.places, given.epsilons, given.seeds)
-        found = list(pool.map(partial(one, out=given.out, settings=given.set), chosen))
-    table = results(pd.concat(found, ignore_index=True))
-    given.results.mkdir(parents=True, exist_ok=True)
-    table.to_csv(given.results / "results.csv", index=False, float_format="%.4g")
-    (given.results / "privacy_frontier.png").write_bytes(draw(table))
+    chosen = cells(given.data, given.places, given.epsilons, given.seeds)
+    table = results(pd.concat(cell_results(one, [(cell,) for cell in chosen], given), ignore_index=True))
+    write_results(given.results, {"results": table}, {"privacy_frontier": draw(table)}, digits=4)
 
 
 def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:

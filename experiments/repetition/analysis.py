@@ -9,7 +9,8 @@ from fedmem.contracts.measurement import FINAL
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.saturation import zone_of
 from fedmem.results.read import Run
-from fedmem.studies.contrasts import Mean, mean_of
+from fedmem.studies.contrasts import mean_of
+from fedmem.studies.experiment import verdict
 
 SECRETS = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
 PASSAGES = {"p1": 1, "p2": 2, "p4": 4, "p8": 8, "p16": 16}
@@ -69,9 +70,10 @@ def slopes(values: pd.DataFrame) -> pd.DataFrame:
         for level in ("local", "global"):
             own = values[(values.metric == metric) & (values.what == what) & (values.level == level)]
             mean = mean_of(slope(own))
+            ends = (mean.low, mean.high) if sign > 0 else (-mean.high, -mean.low)
             rows.append({"claim": claim, "level": level, "slope": mean.value, "low": mean.low, "high": mean.high})
             means = own.groupby("times").agg({"value": "mean", "saturated_from": "min"})
-            rows[-1] |= {"seeds": mean.n, "verdict": verdict(mean, sign)}
+            rows[-1] |= {"seeds": mean.n, "verdict": verdict(*ends)}
             rows[-1]["saturated"] = int((means.value >= means.saturated_from).sum())
     return pd.DataFrame(rows)
 
@@ -84,11 +86,3 @@ def slope(own: pd.DataFrame) -> FloatArray:
     x = x - x.mean()
     found: FloatArray = (x[:, None] * cells.to_numpy(dtype=np.float64)).sum(axis=0) / (x**2).sum()
     return found
-
-
-def verdict(mean: Mean, sign: int) -> str:
-    """What an interval says of a claim about the sign."""
-    low, high = (mean.low, mean.high) if sign > 0 else (-mean.high, -mean.low)
-    if low > 0:
-        return "holds"
-    return "contradicted" if high < 0 else "unresolved"

