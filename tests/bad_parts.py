@@ -22,6 +22,7 @@ from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.data import ClientData, Dataset, Space
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.sampler import History
@@ -426,6 +427,8 @@ def _later(found: list[Any]) -> Iterator[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class BadProbe(Failing):
+    measures: ClassVar[tuple[Measure, ...]] = (Measure(name="own", title="own", means="One."),)
+
     every: int | None = None
     levels: tuple[Level, ...] = ("global",)
     at: str = "observe"
@@ -439,6 +442,7 @@ class BadProbe(Failing):
         "number": lambda found: [(found[0][0], 3.0)],
         "word": lambda found: [(found[0][0], Reading(metric="own", value="high"))],  # type: ignore[arg-type]
         "reading": lambda found: [Reading(metric="own", value=1.0)],
+        "undeclared": lambda found: [(found[0][0], Reading(metric="other", value=1.0))],
     }
 
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
@@ -477,6 +481,11 @@ class BadProperty(Failing):
 
 @dataclass(frozen=True, kw_only=True)
 class BadEstimator(Failing):
+    measures: ClassVar[tuple[Measure, ...]] = (
+        *Memorisation.measures,
+        Measure(name="own", title="own", means="One."),
+    )
+
     at: str = "estimate"
     how: str = "raise"
 
@@ -488,6 +497,8 @@ class BadEstimator(Failing):
         ],
         "word": lambda found: [replace(one, value="high") for one in found],
         "single": lambda found: [replace(one, per_example=np.zeros(99)) for one in found],
+        "undeclared": lambda found: [replace(one, metric="other") for one in found],
+        "untested": lambda found: [(0, Reading(metric="other", value=1.0))],
         "run": lambda found: [(99, Reading(metric="own", value=1.0))],
         "reading": lambda found: [Reading(metric="own", value=1.0)],
     }

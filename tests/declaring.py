@@ -13,6 +13,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import ClientState, Outcome, Schedule
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.types import IntArray, Params
 from fedmem.estimators.client_influence import ClientInfluence
@@ -65,6 +66,7 @@ class Ranking(Guessing):
 class OverClients:
     """An estimator over clients that are left out."""
 
+    measures: ClassVar[tuple[Measure, ...]] = ClientInfluence.measures
     min_runs: ClassVar[int] = 4
     compares_clients: ClassVar[bool] = True
 

@@ -18,7 +18,7 @@ from analysis import matched, stopping_round
 from run import DATA, SAMPLERS, STRATEGIES
 
 import fedmem
-from fedmem.estimation.saturation import zone_of
+from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
 from fedmem.studies.experiment import command_line, write_results
 
@@ -106,7 +106,7 @@ def values(run: Run) -> pd.DataFrame:
         words = [word for word in str(row.setting).split(",") if word]
         if "others" in words:
             continue
-        top = zone_of(row.metric, run.reference_counts.get(row.subject, ())).top
+        top = zone_of_metric(row.metric, run.reference_counts.get(row.subject, ())).top
         place = {"metric": row.metric, "with": " ".join(word for word in words if word != "owner")}
         place |= {"kind": row.subject, "level": str(row.level)}
         found.append(place | {"value": row.value, "n": row.n, "saturated_from": top})

@@ -17,8 +17,8 @@ from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import FINAL
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.randomisation import redeal
-from fedmem.estimation.saturation import zone_of
 from fedmem.estimation.views import views
+from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import contrast, mean_of
 from fedmem.studies.experiment import verdict
@@ -59,7 +59,7 @@ def of_run(found: Run, *, throughout: bool = False) -> pd.DataFrame:
     parts = [last[wanted], use[use.run < 0].assign(place="global")]
     values = pd.concat(parts)[["metric", "subject", "setting", "place", "value", "n"]]
     counts = found.reference_counts
-    tops = [zone_of(row.metric, counts.get(row.subject, ())).top for row in values.itertuples()]
+    tops = [zone_of_metric(row.metric, counts.get(row.subject, ())).top for row in values.itertuples()]
     return values.assign(saturated_from=tops).rename(columns={"subject": "kind"})
 
 

@@ -36,8 +36,8 @@ from analysis import (
 from figure import draw
 
 import fedmem
-from fedmem.estimation.saturation import zone_of
 from fedmem.estimators.exposure import null_mean
+from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import read_bank
 from fedmem.studies.experiment import cell_results, command_line, write_results
 
@@ -88,7 +88,7 @@ def main() -> None:
     (count,) = set(counts)
     shown, null = table(values), null_mean(count)
     written = {"results": shown, "rounds": curves, "gates": gates(values, curves, spiked, null)}
-    picture = draw(shown, curves, null, zone_of("exposure", [count]).top)
+    picture = draw(shown, curves, null, zone_of_metric("exposure", [count]).top)
     write_results(given.results, written, {"federated_secrets": picture}, digits=5)
     print(written["gates"].to_string(index=False))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fedmem.contracts.measurement import EVERYWHERE, FINAL
-from fedmem.estimation.saturation import zone_of
+from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import contrast, mean_of
 
@@ -39,7 +39,7 @@ def readings(run: Run) -> pd.DataFrame:
     messages = own[(own.source == "leakage") & own.metric.isin(LEAKS) & ~own.setting.str.contains("coin=out")]
     rows += [(row.metric, row.subject, "message", float(row.value), math.nan) for row in messages.itertuples()]
     found = pd.DataFrame(rows, columns=[*QUANTITY, "value", "null"])
-    tops = [zone_of(row.metric, run.reference_counts.get(row.kind, ())).top for row in found.itertuples()]
+    tops = [zone_of_metric(row.metric, run.reference_counts.get(row.kind, ())).top for row in found.itertuples()]
     return found.assign(epsilon=promised(run), saturated_from=tops)
 
 

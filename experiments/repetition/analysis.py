@@ -7,7 +7,7 @@ import pandas as pd
 
 from fedmem.contracts.measurement import FINAL
 from fedmem.contracts.types import FloatArray
-from fedmem.estimation.saturation import zone_of
+from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import mean_of
 from fedmem.studies.experiment import verdict
@@ -40,7 +40,7 @@ def of_run(found: Run) -> pd.DataFrame:
     # of memorisation that of correctness, as Zhang et al. define it
     last = rows[wanted & rows.setting.isin(["", "owner"]) & (rows.run < 0)]
     last = last[["metric", "level", "subject", "value", "n"]]
-    tops = [zone_of(row.metric, found.reference_counts.get(row.subject, ())).top for row in last.itertuples()]
+    tops = [zone_of_metric(row.metric, found.reference_counts.get(row.subject, ())).top for row in last.itertuples()]
     return last.assign(
         saturated_from=tops,
         times=last.subject.map(times),

@@ -16,8 +16,8 @@ from analysis import SECRETS, of_run, slopes, table
 from figure import draw
 
 import fedmem
-from fedmem.estimation.saturation import zone_of
 from fedmem.estimators.exposure import null_mean
+from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import read_bank
 from fedmem.studies.experiment import cell_results, command_line, write_results
 
@@ -32,7 +32,7 @@ def main() -> None:
     values = pd.concat(frames, ignore_index=True)
     (count,) = set(counts)
     shown, tested = table(values), slopes(values)
-    picture = draw(shown, null_mean(count), zone_of("exposure", [count]).top)
+    picture = draw(shown, null_mean(count), zone_of_metric("exposure", [count]).top)
     write_results(given.results, {"results": shown, "slopes": tested}, {"repetition": picture}, digits=4)
     print(tested.to_string(index=False))
 

@@ -47,6 +47,9 @@ class Lira:
     True
     """
 
+    title: ClassVar[str] = "LiRA"
+    means: ClassVar[str] = "likelihood-ratio attack: tells members from others by the other runs"
+    precedence: ClassVar[int] = 0
     knows: ClassVar[str] = "margins of shadow federations with the same roster, half with and half without the example"
     min_runs: ClassVar[int] = 8
 

@@ -24,6 +24,8 @@ class LossThreshold:
     [[-0.693, -0.127]]
     """
 
+    title: ClassVar[str] = "loss threshold"
+    means: ClassVar[str] = "attack that calls an example with a low loss a member"
     knows: ClassVar[str] = "the loss"
     reads_coins: ClassVar[bool] = False
     chance: ClassVar[float] = 0.5

@@ -58,6 +58,8 @@ class Rmia:
     True
     """
 
+    title: ClassVar[str] = "RMIA"
+    means: ClassVar[str] = "attack that compares ratios of likelihoods with those of a population"
     knows: ClassVar[str] = "losses of reference federations with the same roster, and a population nobody trains on"
     needs_population: ClassVar[bool] = True
 

@@ -45,7 +45,9 @@ class MembershipAttack(Protocol):
 
     What an attack may say beyond that: `reads_coins`, False where scores do not depend on the coins; `chance`, the AUC
     without memorisation where it is known; `under(seen)`, the scores as a function of the coins (R, m). An attack that
-    says nothing is made anew under re-dealt coins.
+    says nothing is made anew under re-dealt coins. `title` is its name in tables, by default its kind, and `means` one
+    line about it for the legend. Of several attacks those of the smallest `precedence`, 1 by default, are the headline;
+    the others are in the report.
     """
 
     knows: ClassVar[str]

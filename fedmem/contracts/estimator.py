@@ -166,6 +166,9 @@ class Estimate:
 class Estimator(Protocol):
     """A pure function of stored evidence. Intervals, differences and retention follow from `Estimate.influence`.
 
+    A class declares the measures that it yields: `measures: ClassVar[tuple[Measure, ...]]`, see
+    `fedmem.contracts.measure`. An estimate or reading of a measure that it does not declare fails the run.
+
     A class may declare what a scenario must have for it, each False by default:
 
     - `compares_held_out: ClassVar[bool]`: its result holds only if an example that is out is not trained on at all, so

@@ -82,6 +82,9 @@ class Probe(Protocol):
     must not depend on the runs shown beside it, and it keeps nothing from one call for the next. Whatever is about
     several runs is formed by `summarise`, which is given the readings of all of them.
 
+    A class declares the measures that it yields: `measures: ClassVar[tuple[Measure, ...]]`, see
+    `fedmem.contracts.measure`. A reading of a measure that it does not declare fails the run.
+
     A class that compares examples that are in with examples that a coin held out, as its controls, says
     `compares_held_out: ClassVar[bool] = True`. A scenario is refused where such a comparison would be wrong: where
     copies that no coin masks (`unmasked`) are trained on in every run, and where each run picks its own clients by

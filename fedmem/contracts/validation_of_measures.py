@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, Influence
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
 from fedmem.contracts.types import FloatArray
 from fedmem.contracts.validation import a_kind, count_of, cut_text, is_number, is_whole
@@ -32,8 +33,11 @@ def by_run(guard: Guard, name: str, given: object, lead: tuple[int, ...]) -> dic
     return dict(given)
 
 
-def readings_of(guard: Guard, given: Iterable[Any], shown: Sequence[Transition]) -> list[tuple[Transition, Reading]]:
-    """Readings, each with one of the transitions that the probe was shown."""
+def readings_of(
+    guard: Guard, given: Iterable[Any], shown: Sequence[Transition], measures: Sequence[Measure]
+) -> list[tuple[Transition, Reading]]:
+    """Readings of declared measures, each with one of the transitions that the probe was shown."""
+    names = _names(measures)
     known = {id(transition) for transition in shown}
     places = {(transition.run, transition.client) for transition in shown}
     # with personal layers the shown models are those of owners, and the aggregate itself is of nobody
@@ -54,12 +58,27 @@ def readings_of(guard: Guard, given: Iterable[Any], shown: Sequence[Transition])
             guard.wrong(
                 f"it returned a reading about run {transition.run}, client {transition.client}, which it was not shown"
             )
-        _reading(guard, reading)
+        _reading(guard, reading, names)
         found.append((transition, reading))
     return found
 
 
-def _reading(guard: Guard, reading: object) -> None:
+def _names(measures: Sequence[Measure]) -> frozenset[str]:
+    """The names of declared measures."""
+    return frozenset(one.name for one in measures)
+
+
+def _declared(guard: Guard, metric: str, names: frozenset[str]) -> None:
+    """Refuses a measure that the component does not declare."""
+    if base_of(metric) not in names:
+        listed = f"it declares {', '.join(sorted(names))}" if names else "it declares none"
+        guard.wrong(
+            f"it returned the measure {metric!r}, which it does not declare ({listed}); add Measure(name="
+            f"{base_of(metric)!r}, title=..., means=...) to its class attribute `measures`"
+        )
+
+
+def _reading(guard: Guard, reading: object, names: frozenset[str]) -> None:
     if not isinstance(reading, Reading):
         guard.wrong(f"it returned {a_kind(reading)}, should be a fedmem.contracts.measurement.Reading")
     for name in ("value", "low", "high"):
@@ -72,25 +91,31 @@ def _reading(guard: Guard, reading: object) -> None:
     for name in ("metric", "subject", "setting"):
         text = getattr(reading, name)
         guard.require(isinstance(text, str), f"{name} of a reading is {cut_text(text)}, should be text")
+    _declared(guard, reading.metric, names)
 
 
-def measurements_of(guard: Guard, given: Iterable[Any]) -> list[Measurement]:
-    """What a probe says over all runs."""
+def measurements_of(guard: Guard, given: Iterable[Any], measures: Sequence[Measure]) -> list[Measurement]:
+    """Summaries of a probe over all runs, of declared measures."""
+    names = _names(measures)
     found = []
     for one in given:
         if not isinstance(one, Measurement):
             guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.measurement.Measurement")
-        _reading(guard, one.reading)
+        _reading(guard, one.reading, names)
         found.append(one)
     return found
 
 
-def estimates_of(guard: Guard, given: Iterable[Any], shape: tuple[int, int]) -> list[Estimate]:
-    """Estimates, each with contributions of (R, m) pairs."""
+def estimates_of(
+    guard: Guard, given: Iterable[Any], shape: tuple[int, int], measures: Sequence[Measure]
+) -> list[Estimate]:
+    """Estimates of declared measures, each with contributions of (R, m) pairs."""
+    names = _names(measures)
     found = []
     for one in given:
         if not isinstance(one, Estimate):
             guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.estimator.Estimate")
+        _declared(guard, one.metric, names)
         for name in ("value", "null"):
             value = getattr(one, name)
             guard.require(
@@ -126,13 +151,16 @@ def _per_example(guard: Guard, one: Estimate) -> None:
             )
 
 
-def run_readings_of(guard: Guard, given: Iterable[Any], runs: int) -> list[tuple[int, Reading]]:
-    """Readings of single runs, or over all of them (-1)."""
+def run_readings_of(
+    guard: Guard, given: Iterable[Any], runs: int, measures: Sequence[Measure]
+) -> list[tuple[int, Reading]]:
+    """Readings of declared measures, of single runs or over all of them (-1)."""
+    names = _names(measures)
     found = []
     for one in given:
         if not isinstance(one, tuple) or len(one) != 2 or not is_whole(one[0]) or not -1 <= one[0] < runs:
             guard.wrong(f"it returned {cut_text(one)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
-        _reading(guard, one[1])
+        _reading(guard, one[1], names)
         found.append((int(one[0]), one[1]))
     return found
 

@@ -54,6 +54,7 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
+from fedmem.contracts.measure import Measure, measures_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
@@ -62,6 +63,21 @@ from fedmem.estimation.two_way import combined, half_width, interval, ratio_inte
 from fedmem.estimation.views import views
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
+
+MEASURES = (
+    Measure(
+        name="retention",
+        title="retention",
+        means="The effect at the aggregate as a share of the effect at the holder, both summed over all examples of a "
+        "kind above the value without memorisation: 1 means that aggregation keeps everything, 0 nothing.",
+        is_not="It is not an average of ratios of single examples, and has no value where the local effect is not "
+        "resolved.",
+        digits=2,
+        section="none",
+        order=5,
+    ),
+)
+"""The measures of the rows that follow from the estimates of every estimator."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +199,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
 def _estimated(estimator: Estimator, view: View) -> list[Estimate]:
     """What an estimator finds in a view."""
     with Guard("estimator", estimator, "estimate", **_at(view)) as guard:
-        return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape)
+        return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, measures_of(estimator))
 
 
 def _at(view: View) -> dict[str, Any]:
@@ -262,7 +278,7 @@ def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> It
 
 def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measurement]:
     with Guard("estimator", estimator, "tests", **_at(view)) as guard:
-        found = run_readings_of(guard, estimator.tests(view), view.audit.runs)
+        found = run_readings_of(guard, estimator.tests(view), view.audit.runs, measures_of(estimator))
     for run, reading in found:
         placed = replace(reading, setting=_join(view.setting, reading.setting))
         yield _row(view.round, view.level, source, placed, run)

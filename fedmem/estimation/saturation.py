@@ -7,8 +7,10 @@ has the same value. The rules here say which values are too near an end to compa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from fedmem.contracts.measure import Measure
 
 HALF_A_BIT = 0.5
 """An exposure at most so far below its ceiling, in bits, is saturated."""
@@ -46,49 +48,36 @@ class Zone:
 NOWHERE = Zone()
 """The zone of a measure that has no end, or whose end is not known."""
 
-ZONES: Mapping[str, Zone] = {
-    "auc": Zone(top=0.99, bottom=0.01),
-    "tpr": Zone(top=0.99, bottom=0.0),
-    "identified": Zone(top=0.99, bottom=0.0),
-    "memorisation": Zone(top=0.95, bottom=-0.95),
-    "test_accuracy": Zone(top=0.99),
-    "train_accuracy": Zone(top=0.99),
-}
-"""The zones of measures with fixed ends.
 
-- AUC and rates end at 1: the last .01 is saturated. A rate of exactly 0 is saturated too.
-- Self-influence is a difference of two shares of runs and ends at 1: the last .05 is saturated.
-"""
-
-RANKED = ("exposure", "exposure_gain")
-"""Measures that end with the number of references."""
-
-
-def zone_of(metric: str, references: Iterable[int] = ()) -> Zone:
+def zone_of(measure: Measure, references: Iterable[int] = ()) -> Zone:
     """The zone of a measure.
 
-    - `exposure` is saturated from half a bit below log2(N + 1) up.
-    - `exposure_gain` subtracts the exposure of runs without the canary. Its ceiling is lower by the mean over uniform
+    - A measure that is `ranked` by value, such as exposure, is saturated from half a bit below log2(N + 1) up.
+    - A ranked gain subtracts the exposure of runs without the canary. Its ceiling is lower by the mean over uniform
       ranks, which makes it log2((N + 1)!) / (N + 1).
+    - Other measures declare their ends: `Measure.saturated`.
 
     Args:
-        metric: its name, as in `measurements`.
-        references: the numbers N of references that canaries are ranked among, for the measures in `RANKED`. The
-            smallest decides.
+        measure: its declaration.
+        references: the numbers N of references that canaries are ranked among, for ranked measures. The smallest
+            decides.
 
     Returns:
         `NOWHERE` where the measure has no end, such as extrapolated exposure, or where N is not given.
 
     Examples:
-        >>> zone_of("exposure", [1023]).top, zone_of("auc").top, zone_of("exposure_extrapolated") == NOWHERE
-        (9.5, 0.99, True)
-        >>> round(zone_of("exposure_gain", [1023]).top, 2)
+        >>> exposure = Measure(name="exposure", title="exposure", means="Bits.", ranked="value")
+        >>> zone_of(exposure, [1023]).top, zone_of(exposure) == NOWHERE
+        (9.5, True)
+        >>> gain = Measure(name="gain", title="gain", means="Bits.", ranked="gain")
+        >>> round(zone_of(gain, [1023]).top, 2)
         8.06
     """
-    if metric not in RANKED:
-        return ZONES.get(metric, NOWHERE)
+    if not measure.ranked:
+        bottom, top = measure.saturated
+        return Zone(top=top, bottom=bottom)
     places = min(references, default=0) + 1
     if places == 1:
         return NOWHERE
-    ceiling = math.log2(places) if metric == "exposure" else math.lgamma(places + 1) / math.log(2) / places
+    ceiling = math.log2(places) if measure.ranked == "value" else math.lgamma(places + 1) / math.log(2) / places
     return Zone(top=ceiling - HALF_A_BIT)

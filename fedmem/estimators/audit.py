@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Level, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.privacy.epsilon_bounds import Audited, Finding, epsilon_by_split, epsilon_over_thresholds, guess, one_run
@@ -62,6 +64,40 @@ class Audit:
     'one_run'
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="epsilon_hat",
+            title="epsilon, proven by an audit",
+            means="A lower bound of epsilon that holds with the confidence of the audit.",
+            is_not="It is not the epsilon of the guarantee, nor an upper bound of anything. A bound near 0 may be "
+            "too few trials.",
+            unit="nats",
+            range=(0.0, math.inf),
+            section="privacy",
+            order=10,
+            terms=(
+                (
+                    "epsilon at least",
+                    "proven by an audit; true with the confidence of the audit, 95 % if it says nothing else",
+                ),
+                ("ceiling", "what the audit could have proven at most, had every guess been right"),
+                (
+                    "permitted",
+                    "what is promised to the neighbours that the audit compared; above it something is wrong",
+                ),
+            ),
+        ),
+        Measure(
+            name="epsilon_gdp",
+            title="epsilon, if scores were normal",
+            means="An estimate of epsilon from the shift of normal scores.",
+            is_not="It is no bound.",
+            unit="nats",
+            range=(0.0, math.inf),
+            section="privacy",
+            order=10,
+        ),
+    )
     min_runs: ClassVar[int] = 1
     compares_held_out: ClassVar[bool] = True
     bounds_epsilon: ClassVar[bool] = True

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedmem.contracts.estimator import Estimate, SetEvidence, View
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Reading
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.statistics import jackknife, mean, means_by_coin, student
@@ -49,6 +50,23 @@ class ClientInfluence:
     4
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="client_influence",
+            title="client influence",
+            means="How much better the aggregate of the last observed round is in runs that have a client than in "
+            "runs that a coin leaves it out of, with the other clients there half of the time on both sides.",
+            is_not="It is not what a full federation would lose without the client.",
+            null=0.0,
+            direction="neither",
+            section="client influence",
+            order=6,
+            terms=(
+                ("client influence", "what the aggregate gains where a client takes part, less where it is left out"),
+                ("own examples", "answers to the audit examples that belong to the client, right or wrong"),
+            ),
+        ),
+    )
     min_runs: ClassVar[int] = 4
     compares_clients: ClassVar[bool] = True
 

@@ -11,6 +11,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.estimation.randomisation import of_means
@@ -60,6 +61,116 @@ class CrossInfluence:
     4
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="cross_influence",
+            title="cross-influence",
+            means="How many test examples the models answer rightly because one audit example was trained on, "
+            "less those that they answer wrongly because of it.",
+            is_not="It is not self-influence. Gains and losses cancel in this sum.",
+            null=0.0,
+            direction="neither",
+            digits=2,
+            section="cross-influence",
+            order=5,
+            terms=(
+                (
+                    "gained",
+                    "test examples that are answered rightly because one example was trained on, less those lost",
+                ),
+            ),
+        ),
+        Measure(
+            name="cross_help",
+            title="help to test examples",
+            means="The mean over audit examples of the sum of their positive influences on test examples.",
+            is_not="Noise alone makes it larger than 0: compare it with what noise gives.",
+            range=(0.0, math.inf),
+            direction="neither",
+            digits=2,
+            section="cross-influence",
+            order=5,
+            terms=(("helped", "test examples that gain by one example, each by its share of runs, summed"),),
+        ),
+        Measure(
+            name="cross_harm",
+            title="harm to test examples",
+            means="The mean over audit examples of the sum of their negative influences on test examples.",
+            is_not="Noise alone makes it smaller than 0: compare it with what noise gives.",
+            range=(-math.inf, 0.0),
+            direction="neither",
+            digits=2,
+            section="cross-influence",
+            order=5,
+            terms=(
+                ("harmed", "the same for those that lose"),
+                ("by noise", "what shuffled coins give, and p, the share of shuffles that are as far out"),
+            ),
+        ),
+        Measure(
+            name="cross_strongest",
+            title="strongest influence",
+            means="The mean over audit examples of the largest influence on any test example.",
+            is_not="Noise alone makes it larger than 0.",
+            range=(-1.0, 1.0),
+            direction="neither",
+            section="none",
+        ),
+        Measure(
+            name="cross_help_p",
+            title="p of cross_help",
+            means="The share of permuted coins that are as far out as `cross_help`.",
+            range=(0.0, 1.0),
+            direction="neither",
+            section="cross-influence",
+        ),
+        Measure(
+            name="cross_harm_p",
+            title="p of cross_harm",
+            means="The share of permuted coins that are as far out as `cross_harm`.",
+            range=(0.0, 1.0),
+            direction="neither",
+            section="cross-influence",
+        ),
+        Measure(
+            name="cross_strongest_p",
+            title="p of cross_strongest",
+            means="The share of permuted coins that are as far out as `cross_strongest`.",
+            range=(0.0, 1.0),
+            direction="neither",
+            section="none",
+        ),
+        Measure(
+            name="cross_pairs_helped",
+            title="significant pairs, helped",
+            means="Pairs of an audit and a test example of which the test example is answered significantly "
+            "better in the runs with the audit example.",
+            is_not="A pair is called only where chance, over all pairs, is unlikely.",
+            range=(0.0, math.inf),
+            direction="neither",
+            digits=0,
+            section="cross-influence",
+            order=5,
+            terms=(
+                (
+                    "significant pairs",
+                    "an audit and a test example whose influence is told from chance, few of them wrongly",
+                ),
+            ),
+        ),
+        Measure(
+            name="cross_pairs_harmed",
+            title="significant pairs, harmed",
+            means="Pairs of an audit and a test example of which the test example is answered significantly worse "
+            "in the runs with the audit example.",
+            is_not="A pair is called only where chance, over all pairs, is unlikely.",
+            range=(0.0, math.inf),
+            direction="neither",
+            digits=0,
+            section="cross-influence",
+            order=5,
+        ),
+    )
     min_runs: ClassVar[int] = 4
 
     rate: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.05

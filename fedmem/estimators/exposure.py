@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Reading
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.randomisation import of_means
@@ -46,6 +47,53 @@ class Exposure:
     [1.16, 1.4, 1.44]
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="exposure",
+            title="exposure",
+            means="How many bits of its rank an inserted canary gives away: log2 of how far up the model ranks it "
+            "among fresh canaries that could have been inserted instead. One bit more means that half as many are "
+            "ranked above it.",
+            is_not="It is not self-influence: it shows the worst case for planted patterns, cannot exceed log2 of the "
+            "number of references plus one, and is above zero without any memorisation. Within half a bit of that "
+            "ceiling it is marked as saturated, since differences there are hidden.",
+            unit="bits",
+            range=(0.0, math.inf),
+            digits=2,
+            headline=True,
+            terms=(("exposure", "bits that the rank of a planted pattern among fresh ones gives away"),),
+            order=0,
+            ranked="value",
+            bound="exposure",
+        ),
+        Measure(
+            name="exposure_gain",
+            title="exposure gain",
+            means="Mean exposure over the runs with the canary minus that over the runs without it.",
+            is_not="It is no rank: what the canary's value alone does is subtracted.",
+            unit="bits",
+            null=0.0,
+            digits=2,
+            section="none",
+            ranked="gain",
+        ),
+        Measure(
+            name="exposure_p",
+            title="p of exposure",
+            means="The p-value of no memorisation for one run, by Fisher's method over its canaries.",
+            range=(0.0, 1.0),
+            direction="neither",
+            section="none",
+        ),
+        Measure(
+            name="exposure_rejected",
+            title="runs with p of exposure below 0.05",
+            means="The share of runs in which `exposure_p` is below 0.05.",
+            unit="share",
+            range=(0.0, 1.0),
+            section="none",
+        ),
+    )
     min_runs: ClassVar[int] = 1
     needs_canaries: ClassVar[bool] = True
 

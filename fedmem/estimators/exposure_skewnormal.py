@@ -11,6 +11,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Reading
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.randomisation import of_means
@@ -50,6 +51,44 @@ class ExposureSkewnormal:
     'loss'
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="exposure_extrapolated",
+            title="exposure, extrapolated",
+            means="Exposure in bits, from a skew-normal law that is fitted to the losses of the references of each "
+            "model, where the fit is good: it does not end at the number of references.",
+            is_not="It is an extrapolation: beyond the references nothing checks the law. Models whose fit is poor "
+            "are left out.",
+            unit="bits",
+            range=(0.0, math.inf),
+            digits=2,
+            headline=True,
+            terms=(
+                (
+                    "extrapolated",
+                    "read from a law fitted to the losses of the references, so that it can exceed their number",
+                ),
+            ),
+            order=1,
+        ),
+        Measure(
+            name="skewnormal_fitted",
+            title="models whose fit counts",
+            means="The share of models whose references pass the test of Kolmogorov and Smirnov.",
+            unit="share",
+            range=(0.0, 1.0),
+            direction="neither",
+            section="none",
+        ),
+        Measure(
+            name="skewnormal_distance",
+            title="distance of the fit",
+            means="The mean distance of Kolmogorov and Smirnov between the law and the references.",
+            range=(0.0, 1.0),
+            direction="neither",
+            section="none",
+        ),
+    )
     min_runs: ClassVar[int] = 1
     needs_canaries: ClassVar[bool] = True
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 import numpy as np
 
 from fedmem.contracts.attack import MembershipAttack, Signals
 from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.contracts.validation_of_measures import scores_of
@@ -55,6 +57,42 @@ class Membership:
     >>> Membership(attack=Lira()).min_runs
     8
     """
+
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="auc",
+            title="AUC",
+            means="The probability that the attack scores a random member above a random non-member of the same kind; "
+            "0.5 is guessing. The attack knows the other runs of this bank.",
+            is_not="It measures what an attacker learns about presence, not how much of the example is stored, and an "
+            "average can hide a few examples that are fully exposed.",
+            unit="share",
+            range=(0.0, 1.0),
+            null=0.5,
+            headline=True,
+            terms=(("AUC", "probability that a member scores above a non-member; 0.5 is guessing"),),
+            order=3,
+            saturated=(0.01, 0.99),
+            bound="auc",
+        ),
+        Measure(
+            name="tpr",
+            title="TPR",
+            means="The share of members that the attack finds while it accuses at most the stated share of "
+            "non-members.",
+            is_not="It says nothing below that rate: ten false alarms are the fewest that the data can count.",
+            unit="share",
+            range=(0.0, 1.0),
+            headline=True,
+            terms=(
+                ("TPR", "true positive rate: share of members that are found"),
+                ("FPR", "false positive rate: share of non-members that are taken for members"),
+            ),
+            order=3,
+            saturated=(0.0, 0.99),
+            bound="tpr",
+        ),
+    )
 
     attack: MembershipAttack
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Reading
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.randomisation import of_means
@@ -39,6 +40,25 @@ class Memorisation:
     2
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="memorisation",
+            title="memorisation",
+            aside="self-influence, −1 to 1",
+            means="How much more often the model is right about an example when the example itself was trained on, "
+            "over the runs whose coins put it in and the runs whose coins left it out.",
+            is_not="It is not over-fitting and not difficulty. An example that the model gets right either way has "
+            "memorisation zero, although it was learned.",
+            unit="share",
+            range=(-1.0, 1.0),
+            null=0.0,
+            headline=True,
+            terms=(("memorisation", "how much likelier the answer is right if the example was trained on"),),
+            order=2,
+            saturated=(-0.95, 0.95),
+            bound="memorisation",
+        ),
+    )
     min_runs: ClassVar[int] = 2
 
     def estimate(self, view: View) -> Sequence[Estimate]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Simulated
 from fedmem.contracts.families import sources
+from fedmem.contracts.measure import measures_of
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.validation_of_measures import measurements_of
@@ -45,7 +46,7 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
         # a probe without readings is asked as well, so that one that cannot sum up is no less of a failure
         for word, own in [*by_size([one for one in measured if one.source == source])] or [("", [])]:
             with Guard("probe", probe, "summarise") as guard:
-                said = measurements_of(guard, probe.summarise(own, seed))
+                said = measurements_of(guard, probe.summarise(own, seed), measures_of(probe))
             measured += [again(one, word) for one in said]
     return Simulated(
         bank=replace(

@@ -186,6 +186,7 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
     from fedmem.execution.bank import simulate
     from fedmem.execution.sharding import Division, train
     from fedmem.reporting.image_sheets import write_sheets
+    from fedmem.reporting.measures import measures_to_store
     from fedmem.results.write import write_run
     from fedmem.training.stacked import stack
 
@@ -214,6 +215,7 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
             **_manifest(scenario, simulated, measurements, estimated - trained, total),
             **job.provenance,
             "positive_control": None if checked is None else checked.told(),
+            "measures": measures_to_store(scenario),
             "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
         },
         measurements=measurements,
@@ -238,6 +240,7 @@ def measure(path: Path | str) -> Path:
     from fedmem.privacy import promised_bounds
     from fedmem.privacy.spending import spent
     from fedmem.reporting.image_sheets import write_sheets
+    from fedmem.reporting.measures import measures_to_store
     from fedmem.results.read import read, read_bank
     from fedmem.results.write import replace_measurements
     from fedmem.scenario.loading import load_scenario
@@ -261,7 +264,11 @@ def measure(path: Path | str) -> Path:
     measurements = [*kept, *_estimates(scenario, bank, kept), *controls]
     others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(promised_bounds.ALARM)]
     alarms = [*promised_bounds.alarms(scenario, measurements), *others]
-    changes: dict[str, Any] = {"privacy": spent(scenario, bank), "alarms": alarms}
+    changes: dict[str, Any] = {
+        "privacy": spent(scenario, bank),
+        "alarms": alarms,
+        "measures": measures_to_store(scenario),
+    }
     if stored.manifest.get("positive_control"):
         changes["positive_control"] = told_again(stored.manifest["positive_control"], measurements)
     replace_measurements(folder, measurements, changes)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
 from fedmem.contracts.families import sources
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.measure import measures_of
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.strategy import strategy_declaration
@@ -120,7 +121,7 @@ class _Observer:
     def _probe(self, probe: Probe, source: str, context: _Context, transitions: list[Transition]) -> None:
         first = transitions[0]
         with Guard("probe", probe, "observe", whole=True, round=first.round, level=first.level) as guard:
-            readings = readings_of(guard, probe.observe(transitions, context), transitions)
+            readings = readings_of(guard, probe.observe(transitions, context), transitions, measures_of(probe))
         for transition, reading in readings:
             self.measurements.append(
                 Measurement(

@@ -15,6 +15,7 @@ from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
 from fedmem.contracts.estimator import EpsilonAudit
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
+from fedmem.contracts.measure import Measure, measures_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import IntArray
@@ -87,23 +88,24 @@ ONE_SHOT = "epsilon_one_shot"
 def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
     """The largest value of each measure that the promise leaves possible, beside every value of a kind at FINAL.
 
-    For `memorisation`, `exposure`, `auc` and `tpr`, as `<metric>.bound` with the same setting, at the scenario's delta
-    (`Guarantee`). Nothing where no promise covers what was read. Means over examples are bounded by the worst of them.
-    As measured, who took part is known: runs share a roster, and FINAL looks where the holder had just been.
+    For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same setting, at
+    the scenario's delta. Nothing where no promise covers what was read. Means over examples are bounded by the worst
+    of them. As measured, who took part is known: runs share a roster, and FINAL looks where the holder had just been.
     """
     promises = Promises(scenario=scenario, bank=bank)
+    bounded = {one.name: one for part in scenario.estimators for one in measures_of(part) if one.bound}
     for row in rows:
         reading = row.reading
         place = (row.level, "owner" in reading.setting.split(","))
         plain = row.round == FINAL and row.run == EVERYWHERE and place in (("global", False), ("local", True))
-        if not plain or reading.metric not in BOUNDED or reading.subject not in bank.audit.kinds:
+        if not plain or reading.metric not in bounded or reading.subject not in bank.audit.kinds:
             continue
         if "others" in reading.setting.split(","):
             continue
         subjects = np.flatnonzero(bank.audit.kind == reading.subject)
         allowed = promises.to(subjects, row.level, scenario.privacy.delta, drawn=bank.roster == "own")
         if allowed is not None:
-            most = _most(reading, allowed.guarantee, bank, subjects)
+            most = _most(bounded[reading.metric], reading, allowed.guarantee, bank, subjects)
             bound = Reading(
                 metric=f"{reading.metric}.bound",
                 value=most,
@@ -114,20 +116,16 @@ def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[M
             yield replace(row, source=SOURCE, reading=bound)
 
 
-BOUNDED = ("memorisation", "exposure", "auc", "tpr")
-"""Measures that a promise bounds."""
-
-
-def _most(reading: Reading, guarantee: Guarantee, bank: Bank, subjects: IntArray) -> float:
+def _most(measure: Measure, reading: Reading, guarantee: Guarantee, bank: Bank, subjects: IntArray) -> float:
     """The largest value of a measure under a promise."""
-    if reading.metric == "exposure":
+    if measure.bound == "exposure":
         return guarantee.exposure(
             max(ranks.count for ranks in bank.references if np.isin(subjects, ranks.subjects).any())
         )
-    if reading.metric == "tpr":
+    if measure.bound == "tpr":
         (fpr,) = (word for word in reading.setting.split(",") if word.startswith("fpr="))
         return float(guarantee.tpr(float(fpr.removeprefix("fpr="))))
-    return guarantee.auc if reading.metric == "auc" else guarantee.memorisation
+    return guarantee.auc if measure.bound == "auc" else guarantee.memorisation
 
 
 ALARM = "audit of "

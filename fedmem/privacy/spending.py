@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -10,12 +11,35 @@ from typing import Any
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.privacy.accounting import Adjacency, Promise, Releases, promise
 from fedmem.privacy.mechanisms import _UPDATES, Mechanism, mechanisms
 
 SOURCE = "privacy"
 """The source of rows about what is promised."""
+
+
+MEASURES = (
+    Measure(
+        name="epsilon",
+        title="epsilon of the guarantee",
+        means="A bound on how far one unit changes the odds of any outcome: by e^epsilon, but for delta.",
+        is_not="It is not what was measured: attacks may show far less. It says nothing about units other than those "
+        "that its neighbours differ in.",
+        unit="nats",
+        range=(0.0, math.inf),
+        section="privacy",
+        terms=(
+            ("epsilon", "bound on how far one unit changes the odds of any outcome: by e^epsilon, but for delta"),
+            ("add_remove", "neighbours: with the unit and without it"),
+            ("zero_out", "neighbours: the unit contributes nothing, and its place stays empty"),
+            ("client, replace", "neighbours: another client's data in the place of the client's"),
+        ),
+        order=8,
+    ),
+)
+"""The measures of the rows that this module writes."""
 
 
 SAYS = (

@@ -9,49 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.measure import Measure, base_of, by_name
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.statistics import newcombe, wilson
-from fedmem.modalities.numbers import CAP
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._measures import CONTROL
-
-EXTRACTED = ("greedy", "greedy_near", "beam", "beam_near", "discoverable", "searched")
-"""Whether a text was taken out of a model, way by way."""
-
-RANGES = {
-    "identified": (0.0, 1.0),
-    "identified.difference": (-1.0, 1.0),
-    "beats_prior": (0.0, 1.0),
-    "beats_prior.difference": (-1.0, 1.0),
-    "ssim": (-1.0, 1.0),
-    "ssim.difference": (-2.0, 2.0),
-    "mse": (0.0, 1.0),
-    "mse.difference": (-1.0, 1.0),
-    "cells": (0.0, 1.0),
-    "cells.difference": (-1.0, 1.0),
-    "cells_gain": (-1.0, 1.0),
-    **dict.fromkeys(("likeness", "tokens", "in_order", "in_place", "verbatim"), (0.0, 1.0)),
-    **{f"{metric}.difference": (-1.0, 1.0) for metric in ("likeness", "tokens", "in_order", "in_place", "verbatim")},
-    "likeness_gain": (-1.0, 1.0),
-    "likeness_gain.difference": (-2.0, 2.0),
-    "psnr": (0.0, CAP),
-    "psnr.difference": (-CAP, CAP),
-    "margin": (-CAP, CAP),
-    "margin.difference": (-2 * CAP, 2 * CAP),
-    "alignment": (-1.0, 1.0),
-    "alignment.difference": (-2.0, 2.0),
-    "label_accuracy": (0.0, 1.0),
-    "label_accuracy.guess": (0.0, 1.0),
-    "coverage": (0.0, 1.0),
-    "distance": (0.0, np.inf),
-    **dict.fromkeys(EXTRACTED, (0.0, 1.0)),
-    **{f"{metric}.difference": (-1.0, 1.0) for metric in EXTRACTED},
-}
-"""Metrics with bounds, which an interval does not leave."""
-
-SHARES = ("identified", "beats_prior", "verbatim", *EXTRACTED)
-"""Metrics that are yes or no."""
 
 _ABOUT = re.compile(
     r",holder=(?P<holder>-?\d+)(?:,gallery=(?P<gallery>\d+),peers=(?P<peers>\d+))?,kind=(?P<kind>.*)", re.S
@@ -98,11 +61,13 @@ class _Scored:
     peers: int
 
 
-def summed_up(measurements: Sequence[Measurement]) -> list[Measurement]:
+def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) -> list[Measurement]:
     """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all.
 
-    Values of NaN do not count, as `n` says; without any other the mean is NaN.
+    Values of NaN do not count, as `n` says; without any other the mean is NaN. `measures` give the range that an
+    interval does not leave.
     """
+    declared = by_name(measures)
     groups: dict[tuple[str, int, Level, str, str, str], list[_Scored]] = {}
     for one in measurements:
         said = parsed(one.reading.setting)
@@ -119,10 +84,11 @@ def summed_up(measurements: Sequence[Measurement]) -> list[Measurement]:
     groups = {key: [one for one in members if not math.isnan(one.value)] for key, members in groups.items()}
     found = []
     for (source, round, level, metric, setting, kind), members in groups.items():
-        readings = [_mean(metric, members, kind, setting)]
+        measure = declared[base_of(metric)]
+        readings = [_mean(measure, metric, members, kind, setting)]
         controls = groups.get((source, round, level, metric, setting + CONTROL, kind))
         if members and controls:
-            readings.append(_difference(metric, members, controls, kind, setting))
+            readings.append(_difference(measure, metric, members, controls, kind, setting))
         found += [
             Measurement(run=EVERYWHERE, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
             for reading in readings
@@ -153,37 +119,41 @@ def _among(members: Sequence[_Scored]) -> str:
     return f",gallery={gallery},peers={peers}" if gallery else ""
 
 
-def _mean(metric: str, members: Sequence[_Scored], kind: str, setting: str) -> Reading:
+def _mean(measure: Measure, metric: str, members: Sequence[_Scored], kind: str, setting: str) -> Reading:
     """The mean of one metric, with an interval that clusters by holder and by run."""
     if not members:
-        return _reading(metric, math.nan, math.nan, math.nan, 0, kind, setting)
+        return Reading(metric=metric, value=math.nan, n=0, subject=kind, setting=setting)
     values = _values(members)
     value = float(values.mean())
     low, high = mean_interval(values, _holders(members), _runs(members))
-    if metric in SHARES:
+    if measure.is_yes_or_no:
         # All or none has no spread, yet says little about the next attack.
         trials = _trials(members)
         low, high = (float(end) for end in wilson(value * trials, trials))
-    return _reading(metric, value, low, high, len(values), kind, setting + _among(members))
+    low, high = _within(measure.range_of(metric), low, high)
+    about = setting + _among(members)
+    return Reading(metric=metric, value=value, low=low, high=high, n=len(values), subject=kind, setting=about)
 
 
-def _difference(metric: str, ins: Sequence[_Scored], outs: Sequence[_Scored], kind: str, setting: str) -> Reading:
+def _difference(
+    measure: Measure, metric: str, ins: Sequence[_Scored], outs: Sequence[_Scored], kind: str, setting: str
+) -> Reading:
     """How much higher victims are than controls."""
     first, second = _values(ins), _values(outs)
     ways = ((_holders(ins), _holders(outs)), (_runs(ins), _runs(outs)))
     low, high = difference_interval(first, second, *ways)
-    if metric in SHARES:
+    if measure.is_yes_or_no:
         trials, others = _trials(ins), _trials(outs)
         least, most = newcombe(first.mean() * trials, trials, second.mean() * others, others)
         # An interval of NaN, of one cluster, leaves the other one alone.
         low, high = float(np.fmin(low, least)), float(np.fmax(high, most))
     value, n = float(first.mean() - second.mean()), len(first) + len(second)
     about = f"in-out,{setting}{_among([*ins, *outs])}"
-    return _reading(f"{metric}.difference", value, low, high, n, kind, about)
+    name = f"{metric}.difference"
+    low, high = _within(measure.range_of(name), low, high)
+    return Reading(metric=name, value=value, low=low, high=high, n=n, subject=kind, setting=about)
 
 
-def _reading(metric: str, value: float, low: float, high: float, n: int, kind: str, setting: str) -> Reading:
-    """A summary, its interval within the bounds of the metric."""
-    least, most = RANGES.get(metric, (-np.inf, np.inf))
-    low, high = (float(np.clip(end, least, most)) for end in (low, high))
-    return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=kind, setting=setting)
+def _within(ends: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """An interval within the range of its measure."""
+    return float(np.clip(low, *ends)), float(np.clip(high, *ends))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
@@ -10,6 +11,7 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, Params
@@ -66,6 +68,31 @@ class CanaryClients:
     Reference: Andrew et al. (2024), one-shot empirical privacy estimation for federated learning.
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="epsilon_one_shot",
+            title="epsilon, estimated from canary clients",
+            means="The epsilon between two normal distributions fitted to the cosines of canary clients.",
+            is_not="It is an estimate and no bound.",
+            unit="nats",
+            range=(0.0, math.inf),
+            section="privacy",
+            order=10,
+            terms=(
+                (
+                    "epsilon about",
+                    "an estimate, no bound; in brackets where mean and spread are moved by two standard errors",
+                ),
+            ),
+        ),
+        Measure(
+            name="canary_cosine",
+            title="cosine with a canary direction",
+            means="The cosine of the movement of the model with the direction of a canary client.",
+            range=(-1.0, 1.0),
+            section="none",
+        ),
+    )
     canary_clients: ClassVar[bool] = True
 
     delta: Annotated[float, Gt(0), Lt(1)] = 1e-5

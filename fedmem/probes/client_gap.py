@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt
 
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.probes._answers import answers
@@ -57,6 +58,30 @@ class ClientGap:
 
     Reference: Usynin, Knolle and Kaissis (2024), section 3.2, on over-fitting beside memorisation.
     """
+
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="client_accuracy_gap",
+            title="client gap",
+            means="Accuracy on the base rows of a client minus accuracy on the test set: over-fitting client by "
+            "client.",
+            is_not="It holds the skew of labels as well, which is there before anybody trains.",
+            unit="share",
+            range=(-1.0, 1.0),
+            section="utility",
+            order=11,
+            terms=(("client gap", "accuracy on a client's own base rows less accuracy on test data"),),
+        ),
+        Measure(
+            name="client_loss_gap",
+            title="client gap",
+            means="Mean cross-entropy on the test set minus that on the base rows of a client.",
+            is_not="It holds the skew of labels as well, which is there before anybody trains.",
+            unit="nats",
+            section="utility",
+            order=11,
+        ),
+    )
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")

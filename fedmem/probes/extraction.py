@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Lt
 
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import BoolArray, IntArray
@@ -18,6 +19,7 @@ from fedmem.errors import ComponentError
 from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
 from fedmem.modalities.text.language_model import CausalModel, causal
 from fedmem.modalities.text.shortest_path import likeliest
+from fedmem.probes._leak_measures import EXTRACTED
 from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import CONTROL
 from fedmem.probes._secrets import Question, questions
@@ -79,6 +81,7 @@ class Extraction:
     (2021), by beam; Hayes et al. (2025), (n, p)-discoverable extraction.
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = EXTRACTED
     compares_held_out: ClassVar[bool] = True
 
     width: Annotated[int, Gt(0)] = 5
@@ -109,7 +112,7 @@ class Extraction:
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """Shares by kind and what secrets that are in have over those that are out, of each round and at FINAL."""
-        return summed_up([one for one in measurements if one.reading.metric != DRAWS])
+        return summed_up([one for one in measurements if one.reading.metric != DRAWS], self.measures)
 
     def _subjects(self, federation: Federation) -> list[int]:
         """The audit examples that are asked for."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Lt
 
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.privacy.accounting import epsilon_of_spent
@@ -53,6 +55,18 @@ class IndividualPrivacy:
 
     Reference: Feldman and Zrnic (2021), individual privacy accounting via a Rényi filter.
     """
+
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="individual_epsilon",
+            title="individual epsilon",
+            means="What the noise of a client has spent on its own records, given how long their gradients are.",
+            is_not="It depends on the data, so it is no guarantee and must not be published as one.",
+            unit="nats",
+            range=(0.0, math.inf),
+            section="none",
+        ),
+    )
 
     delta: Annotated[float, Gt(0), Lt(1)] = 1e-5
     every: Annotated[int, Gt(0)] | None = None

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import mean_loss
 from fedmem.probes._cases import VIEWS, Case, Scope, stands
 from fedmem.probes._clusters import mean_interval
+from fedmem.probes._leak_measures import INFORMATION
 from fedmem.probes._leaks import parsed, summed_up
 from fedmem.probes._measures import CONTROL
 
@@ -75,6 +77,7 @@ class Information:
     both are; Xu, Zhao, Song, Stewart and Ermon (2020), on usable information.
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = INFORMATION
     compares_held_out: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = True
 
@@ -101,7 +104,7 @@ class Information:
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """Means and differences by kind, and usable information, for each round and at FINAL."""
-        return [*summed_up(measurements), *_usable(measurements)]
+        return [*summed_up(measurements, self.measures), *_usable(measurements)]
 
     def _of(self, case: Case, context: Context) -> list[Reading]:
         """All readings of one update."""

@@ -10,10 +10,12 @@ from annotated_types import Gt
 
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.validation_of_measures import reconstructed
 from fedmem.probes._cases import VIEWS, Case, Scope
+from fedmem.probes._leak_measures import ATTACKED
 from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import checked, of_attack, of_victim
 from fedmem.probes._victims import Victim, score, sheet
@@ -131,6 +133,7 @@ class Leakage:
     Reference: Geiping et al. (2020); the comparison with priors follows Usynin, Knolle and Kaissis (2024).
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = ATTACKED
     compares_held_out: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = True
 
@@ -178,7 +181,7 @@ class Leakage:
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all."""
-        return summed_up(measurements)
+        return summed_up(measurements, self.measures)
 
     def _declared(self, context: Context) -> tuple[int, ...]:
         """The rounds to attack."""

@@ -13,6 +13,7 @@ from annotated_types import Gt, Lt
 
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.strategy import strategy_declaration
@@ -28,6 +29,7 @@ from fedmem.privacy.mechanism_tests import (
     p_of_variance,
     projections,
 )
+from fedmem.probes._mechanism_measures import MEASURES
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +91,7 @@ class Mechanism:
     Reference: Ding et al. (2018), Detecting Violations of Differential Privacy, for tests that look at the mechanism.
     """
 
+    measures: ClassVar[tuple[Measure, ...]] = MEASURES
     tests_mechanism: ClassVar[bool] = True
 
     clients: Annotated[int, Gt(0)] = 2

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt
 
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, IntArray
@@ -58,6 +59,58 @@ class Utility:
 
     Reference: Usynin, Knolle and Kaissis (2024), section 3.2, on over-fitting beside memorisation.
     """
+
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="test_accuracy",
+            title="test accuracy",
+            means="Share of the test set that a model gets right.",
+            unit="share",
+            range=(0.0, 1.0),
+            direction="higher is better",
+            headline=True,
+            section="utility",
+            order=4,
+            saturated=(-math.inf, 0.99),
+        ),
+        Measure(
+            name="train_accuracy",
+            title="train accuracy",
+            means="Share of its own training rows that a model gets right.",
+            unit="share",
+            range=(0.0, 1.0),
+            direction="higher is better",
+            section="none",
+            saturated=(-math.inf, 0.99),
+        ),
+        Measure(
+            name="generalisation_gap",
+            title="generalisation gap",
+            means="How much higher accuracy is on training examples than on test examples.",
+            is_not="A gap is over-fitting on average, which is neither needed nor enough for memorisation. At a "
+            "client it also holds the skew of its labels.",
+            unit="share",
+            range=(-1.0, 1.0),
+            headline=True,
+            section="utility",
+            order=4,
+            terms=(
+                (
+                    "generalisation gap",
+                    "accuracy on training data less accuracy on test data; in nats, loss on test less training data",
+                ),
+            ),
+        ),
+        Measure(
+            name="generalisation_loss_gap",
+            title="generalisation gap",
+            means="Mean cross-entropy on the test set minus that on the training rows.",
+            is_not="It is over-fitting on average, which is neither needed nor enough for memorisation.",
+            unit="nats",
+            section="utility",
+            order=4,
+        ),
+    )
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")

@@ -7,9 +7,9 @@ import html
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import FINAL
 from fedmem.reporting.cells import Section, Value
-from fedmem.reporting.measures import MEANING
 from fedmem.reporting.run_figures import _figures
 from fedmem.reporting.sections import CAPTION, alarms, headline, legend, picking, sections, warnings
 from fedmem.reporting.summary import Summary
@@ -50,7 +50,7 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
     for section in shown:
         yield from section_html(section)
     yield from passages_html(run)
-    words = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(shown, summary.kinds))
+    words = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(shown, summary))
     yield f"<h2>Words of the tables</h2><dl>{words}</dl>" if words else ""
     yield "<h2>Figures</h2>"
     for name, (data, caption) in pictures.items():
@@ -60,8 +60,9 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
             f"<figcaption>{text(caption)} ({text(name)}.png)</figcaption></figure>"
         )
     yield "<h2>What the measures mean, and what they do not</h2><dl>"
-    for name, (means, not_) in MEANING.items():
-        yield f"<dt>{text(name)}</dt><dd>{text(means)} <em>{text(not_)}</em></dd>"
+    for measure in glossary(summary):
+        is_not = f" <em>{text(measure.is_not)}</em>" if measure.is_not else ""
+        yield f"<dt>{text(_entry(measure))}</dt><dd>{text(measure.means)}{is_not}</dd>"
     yield "</dl><h2>Every summary</h2><details><summary>All estimates and summaries of probes</summary><table>"
     columns = ("source", "metric", "subject", "level", "setting", "n", "value")
     yield "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
@@ -72,6 +73,18 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
             cells = (row.source, reading.metric, reading.subject, row.level, reading.setting, str(reading.n), value)
             yield "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in cells) + "</tr>"
     yield f"</table></details><p>Files: <code>{text(run.path.name)}</code></p></body></html>\n"
+
+
+def glossary(summary: Summary) -> Iterator[Measure]:
+    """The measures that this run has, in the order of its tables."""
+    there = {base_of(row.reading.metric) for row in summary.rows}
+    yield from (measure for measure in summary.known.values() if measure.name in there and measure.means)
+
+
+def _entry(measure: Measure) -> str:
+    """The title of a measure in the glossary, with its unit and its name in the files."""
+    named = f"{measure.title}{', ' * bool(measure.shown_unit)}{measure.shown_unit}"
+    return named if named == measure.name else f"{named} ({measure.name})"
 
 
 def section_html(section: Section) -> Iterator[str]:

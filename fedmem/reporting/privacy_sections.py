@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Measurement
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC
 from fedmem.reporting.cells import Section, Value, number
+from fedmem.reporting.measures import measure_of, measures_of_run
 from fedmem.results.read import Run
-
-_NAMES = {"memorisation": "memorisation", "exposure": "exposure, bits", "auc": "AUC", "tpr": "TPR"}
 
 
 def sections(run: Run) -> Iterator[Section]:
     """What is promised, the bounds that follow, and audits; empty ones where there is nothing."""
     rows = run.rows()
     yield _promised(run)
-    yield bounds(rows)
+    yield bounds(rows, measures_of_run(run))
     yield audits(rows)
     yield mechanism(rows)
     yield canary_clients(rows)
@@ -55,7 +55,7 @@ def _epsilon(value: float) -> str:
     return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
 
 
-def bounds(rows: Sequence[Measurement]) -> Section:
+def bounds(rows: Sequence[Measurement], known: Mapping[str, Measure]) -> Section:
     """Every measure beside the largest value that the promise leaves possible; said where it is above that."""
     last = [row for row in rows if row.round == FINAL and row.run == row.client == EVERYWHERE]
     values = {_key(row): row.reading for row in last}
@@ -68,7 +68,7 @@ def bounds(rows: Sequence[Measurement]) -> Section:
         measure = metric.removesuffix(".bound")
         reading = values[level, measure, subject, setting]
         words = [word for word in setting.split(",") if word and word != "owner"]
-        line = (" ".join([_NAMES[measure], *words]), subject)
+        line = (" ".join([_titled(measure_of(measure, known)), *words]), subject)
         lines.setdefault(line, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
         counts.setdefault(line, set()).add(reading.n)
         value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n)
@@ -87,6 +87,10 @@ def bounds(rows: Sequence[Measurement]) -> Section:
     )
     heading = "at its last rounds, as whoever knows who took part"
     return Section(title="BOUNDS", columns=("", "n", "local", "global"), blocks=((heading, found),), notes=tuple(above))
+
+
+def _titled(measure: Measure) -> str:
+    return f"{measure.title}{', ' * bool(measure.shown_unit)}{measure.shown_unit}"
 
 
 def audits(rows: Sequence[Measurement]) -> Section:

@@ -10,7 +10,7 @@ from fedmem.estimation.saturation import Zone
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.image_sheets import sheets
-from fedmem.reporting.measures import Measure
+from fedmem.reporting.measures import Variant
 from fedmem.reporting.summary import Summary
 
 _LEAKS = (
@@ -30,7 +30,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         varying = bounded = False
         for kind in summary.kinds:
             found = {
-                ("local, holder", "local"): summary.series(measure.metric, "local", kind, *measure.parts, "owner"),
+                ("local, holder", "local"): summary.local_series(measure, kind),
                 ("local, other clients", "others"): summary.series(
                     measure.metric, "local", kind, *measure.parts, "others"
                 ),
@@ -64,8 +64,8 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                     ". Local: only the n examples whose holder took part in the round, so the set of examples changes "
                     "from round to round, and a curve can bend for that reason alone"
                 )
-            title = measure.title.partition(" at ")[0]
-            unit = measure.unit or title.partition(" (")[0]
+            title = measure.named.partition(" at ")[0]
+            unit = measure.unit or measure.title.partition(" at ")[0]
             text = f"{title} over rounds, by kind of audit example; {subtitle}"
             yield measure.slug, drawing.over_rounds(title, unit, panels, subtitle, nulls=nulls, zones=zones), text
     for measure in summary.measures:
@@ -91,35 +91,48 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         )
         drawn = drawing.over_rounds(
             "reconstruction",
-            f"{'dB' if summary.gain == 'margin' else 'likeness'} over the best prior, in − out",
+            f"{summary.known[summary.gain].unit} over the best prior, in − out",
             panels,
             subtitle,
             nulls=[0.0],
             null_label="without leakage",
         )
         yield "reconstruction", drawn, f"Reconstruction over rounds, by kind of audit example; {subtitle}"
-    panels, units = {}, []
-    for metric, unit in (
-        ("test_accuracy", "share of test data"),
-        ("generalisation_gap", "share, train − test"),
-        ("generalisation_loss_gap", "nats, test − train"),
-    ):
-        found = {(level, level): summary.series(metric, level, "") for level in ("local", "global")}
-        if any(found.values()):
-            panels[metric.replace("_", " ")] = _lines(found)
-            units.append(unit)
-    if panels:
-        subtitle = "mean over models; bands: 95 % intervals over runs"
-        yield "utility", drawing.over_rounds("utility", units, panels, subtitle), f"utility; {subtitle}"
+    yield from _of_models(summary)
     yield from ((name, data, text) for name, (data, text) in sheets(summary.run).items())
 
 
-def _limits(summary: Summary, measure: Measure, kind: str, rounds: Sequence[int]) -> list[drawing.Line]:
+def _of_models(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
+    """Figures of what is about models, not about kinds: utility, and each measure that no other section shows."""
+    utility = [one for one in summary.known.values() if one.section == "utility"]
+    others = [one for one in summary.known.values() if not one.section and one.headline]
+    for name, measures in (("utility", utility), *((one.name, [one]) for one in others)):
+        found = {
+            one: {(level, level): summary.series(one.name, level, "") for level in ("local", "global")}
+            for one in measures
+        }
+        drawn = {one: lines for one, series in found.items() if (lines := _lines(series))}
+        if drawn:
+            panels = {one.name.replace("_", " "): lines for one, lines in drawn.items()}
+            units = [one.unit or one.title for one in drawn]
+            nulls = [one.null for one in drawn if name != "utility" and not math.isnan(one.null)]
+            title = "utility" if name == "utility" else measures[0].title
+            subtitle = "mean over models; bands: 95 % intervals over runs"
+            text = f"{title}; {subtitle}"
+            yield _slug(name), drawing.over_rounds(title, units, panels, subtitle, nulls=nulls), text
+
+
+def _slug(name: str) -> str:
+    """A name for files."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name)
+
+
+def _limits(summary: Summary, measure: Variant, kind: str, rounds: Sequence[int]) -> list[drawing.Line]:
     """What the promise bounds of a measure, as level lines; a rate's own bound changes with its threshold."""
     found = []
     for level, place in (("local", ("owner",)), ("global", ())):
         value = summary.value(f"{measure.metric}.bound", level, kind, *measure.parts, *place)
-        if value is not None and measure.metric != "tpr" and math.isfinite(value.value):
+        if value is not None and measure.measure.bound != "tpr" and math.isfinite(value.value):
             ends, values = (min(rounds), max(rounds)), [value.value] * 2
             style = f"{level} bound"
             found.append(

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from fedmem.contracts.measure import Measure
 from fedmem.errors import RunError
 from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Section, Value, number, rate
-from fedmem.reporting.measures import GAINS, TERMS, VIEWS, Measure
+from fedmem.reporting.measures import VIEWS, Variant, terms_of
 from fedmem.reporting.summary import Summary, _of
 from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
@@ -32,6 +33,7 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _cross_influence(summary, everything=everything)
     yield _client_influence(summary, everything=everything)
     yield _utility(summary, everything=everything)
+    yield _others(summary, everything=everything)
     yield from privacy_sections.sections(summary.run)
 
 
@@ -44,10 +46,10 @@ def also(summary: Summary) -> str:
     return f"Also measured, in the report: {'; '.join(found)}." if found else ""
 
 
-def legend(shown: Sequence[Section], kinds: Sequence[str] = ()) -> list[tuple[str, str]]:
+def legend(shown: Sequence[Section], summary: Summary) -> list[tuple[str, str]]:
     """The words that these sections use, with what they mean.
 
-    A word counts only as a whole word, and in cells and notes not where it is a name of one of the `kinds`, which
+    A word counts only as a whole word, and in cells and notes not where it is a name of a kind of audit example, which
     scenarios choose freely.
     """
     titles: list[str] = []
@@ -61,10 +63,10 @@ def legend(shown: Sequence[Section], kinds: Sequence[str] = ()) -> list[tuple[st
             titles.append(heading)
             free += [cell for row in rows for cell in row]
     text = "\n".join(free)
-    for kind in sorted(kinds, key=len, reverse=True):
+    for kind in sorted(summary.kinds, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(kind)}(?!\w)", "", text)
     text += "\n" + "\n".join(titles)
-    return [(term, meaning) for term, meaning in TERMS.items() if re.search(_whole(term), text)]
+    return [(term, meaning) for term, meaning in terms_of(summary.known) if re.search(_whole(term), text)]
 
 
 def _whole(term: str) -> str:
@@ -80,21 +82,21 @@ def _whole(term: str) -> str:
     return f"{first}{re.escape(term)}{last}"
 
 
-def _levels(summary: Summary, measures: Sequence[Measure], *, others: bool) -> Section:
+def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> Section:
     """Local beside global, measure by measure, then reconstruction."""
     blocks = []
     parted: list[str] = []
     for measure in measures:
         rows = []
         for kind in summary.kinds:
-            owner = summary.value(measure.metric, "local", kind, *measure.parts, "owner")
+            owner = summary.local(measure, kind)
             elsewhere = summary.value(measure.metric, "local", kind, *measure.parts, "others")
             everywhere = summary.value(measure.metric, "global", kind, *measure.parts)
             if owner or everywhere:
                 shown = (owner, everywhere, elsewhere) if others else (owner, everywhere)
                 rows.append((kind, _count(*shown), *(_cell(value, measure) for value in shown)))
                 parted += [
-                    f"{measure.title.partition(' (')[0]} of {kind}, {place}"
+                    f"{measure.title} of {kind}, {place}"
                     for place, value in (("local", owner), ("global", everywhere))
                     if value is not None and _parted(value, measure, summary.null_of(measure, place, kind))
                 ]
@@ -122,7 +124,7 @@ _WHY_PARTED = (
 )
 
 
-def _parted(value: Value, measure: Measure, null: float) -> bool:
+def _parted(value: Value, measure: Variant, null: float) -> bool:
     """Whether p tells an effect that the interval does not, or the other way round."""
     if math.isnan(value.p) or math.isnan(value.low + value.high) or math.isnan(null):
         return False
@@ -137,7 +139,7 @@ def _reconstruction(
     sizes = sorted(
         {
             int(word.removeprefix("sum="))
-            for gain in GAINS
+            for gain in summary.gains
             for _, _, words, _ in summary.settings(gain, "view=sum", *own)
             for word in words
             if word.startswith("sum=")
@@ -146,7 +148,7 @@ def _reconstruction(
     places: dict[tuple[str, ...], str] = {(view,): name for view, name in VIEWS.items()}
     places |= {("sum", f"sum={size}"): f"the sum of {size} clients" for size in sizes}
     blocks, found = [], {}
-    for metric, heading in _REBUILT.items():
+    for metric, heading in _rebuilt_headings(summary).items():
         values = {
             (kind, place): _rebuilt(summary, metric, kind, place, own) for kind in summary.kinds for place in places
         }
@@ -169,7 +171,12 @@ def _reconstruction(
     notes = []
     for place, name in places.items():
         differences, margins = (
-            {kind: value for metric in GAINS for kind in summary.kinds if (value := found[metric + of][kind, place])}
+            {
+                kind: value
+                for metric in summary.gains
+                for kind in summary.kinds
+                if (value := found[metric + of][kind, place])
+            }
             for of in (".difference", "")
         )
         if differences or margins:
@@ -177,17 +184,16 @@ def _reconstruction(
     return blocks, notes
 
 
-_REBUILT = {
-    "identified": "reconstruction, identified: share of examples nearer to what was rebuilt than all of a gallery is",
-    "margin": "reconstruction, dB of PSNR over the best prior (picked with knowledge of the truth: below 0 does not "
-    "mean that nothing leaked)",
-    "likeness_gain": "reconstruction, likeness of texts over the best prior (picked with knowledge of the truth)",
-    "identified.difference": "reconstruction, identified, in − held back (without leakage: 0)",
-    "margin.difference": "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)",
-    "likeness_gain.difference": "reconstruction, gain in likeness over the best prior, in − held back (without "
-    "leakage: 0)",
-}
-"""What is told of an attack, the telling ones first, and how it is headed."""
+def _rebuilt_headings(summary: Summary) -> dict[str, str]:
+    """What is shown of an attack, and how it is headed: its measures, then the same less that of held-out examples."""
+    measures = [one for one in summary.known.values() if one.section == "reconstruction"]
+    headings = {one.name: f"reconstruction, {one.title}{f' ({one.aside})' if one.aside else ''}" for one in measures}
+    differences = {
+        f"{one.name}.difference": f"reconstruction, {one.difference} (without leakage: 0)"
+        for one in measures
+        if one.difference
+    }
+    return headings | differences
 
 
 def _rebuilt(summary: Summary, metric: str, kind: str, place: tuple[str, ...], own: set[str]) -> Value | None:
@@ -218,7 +224,7 @@ def _sorted(values: Mapping[str, Value], above: str, below: str) -> list[str]:
     return [phrase.format(", ".join(kinds)) for phrase, kinds in phrases.items() if kinds]
 
 
-def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
+def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
     """The share of the local effect that the aggregate keeps."""
     blocks = []
     for measure in measures:
@@ -229,7 +235,7 @@ def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
                     local = summary.value(measure.metric, "local", kind, *measure.parts, "owner")
                     value = replace(value, saturated=local is not None and local.saturated)
                     rows.append((kind, str(value.n), "not resolved" if "not resolved" in parts else value.text(2)))
-        blocks.append((measure.title.partition(" (")[0], tuple(rows)))
+        blocks.append((measure.title, tuple(rows)))
     note = (
         "Not resolved: the interval of the local effect contains its null, or there is none, so there is nothing to "
         "divide by."
@@ -240,7 +246,7 @@ def _retention(summary: Summary, measures: Sequence[Measure]) -> Section:
     )
 
 
-def _differences(summary: Summary, measures: Sequence[Measure]) -> Section:
+def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
     """Local against global within a kind, then kinds against each other within a level."""
     blocks = []
     for measure in measures:
@@ -254,12 +260,12 @@ def _differences(summary: Summary, measures: Sequence[Measure]) -> Section:
             elif len(rest) == 1 and (other := min(rest).removeprefix(f"{subject}-")) in summary.kinds:
                 sides = _sides(summary, measure, (level, subject), (level, other))
                 rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first", sides)))
-        name = measure.title.partition(" (")[0]
+        name = measure.title
         blocks += [(f"{name}{what}", tuple(found)) for what, found in rows.items()]
     return Section(title="DIFFERENCES", columns=("", "n", "difference", ""), blocks=tuple(blocks))
 
 
-def _sides(summary: Summary, measure: Measure, *places: tuple[str, str]) -> list[Value]:
+def _sides(summary: Summary, measure: Variant, *places: tuple[str, str]) -> list[Value]:
     """The values that are compared, each at a level and of a kind, as far as they are there."""
     found = [
         summary.value(measure.metric, level, kind, *measure.parts, *(("owner",) if level == "local" else ()))
@@ -365,33 +371,46 @@ def _client_influence(summary: Summary, *, everything: bool) -> Section:
 def _utility(summary: Summary, *, everything: bool) -> Section:
     """What the models are good for, and how much better they know their own data."""
     rows = []
-    names = {
-        "test_accuracy": "test accuracy",
-        "generalisation_gap": "generalisation gap",
-        "generalisation_loss_gap": "generalisation gap, nats",
-    }
-    for metric, name in {**names, "client_accuracy_gap": "client gap", "client_loss_gap": "client gap, nats"}.items():
-        levels = ("local", "global")
-        subjects = [""]
-        if everything and metric not in names:
-            subjects += sorted(
-                {about for _, about, _, _ in summary.settings(metric) if about},
-                key=lambda about: (len(about), about),
-            )
-        for subject in subjects:
-            found = [summary.value(metric, level, subject) for level in levels]
-            if any(found):
-                cells = (value.text(3) if value else "–" for value in found)
-                rows.append((f"{name}{', ' * bool(subject)}{subject}", _count(*found), *cells))
+    for measure in summary.known.values():
+        if measure.section == "utility":
+            rows += _of_models(summary, measure, frozenset(), everything=everything)
     block = ("means over models; n counts models, local/global", tuple(rows))
     return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=(block,))
 
 
-def _cell(value: Value | None, measure: Measure | None = None) -> str:
+def _of_models(
+    summary: Summary, measure: Measure, parts: frozenset[str], *, everything: bool
+) -> Iterator[tuple[str, ...]]:
+    """Local beside global of what is about no kind: the mean, and with `everything` single clients as well."""
+    subjects = [""]
+    if everything:
+        found = {about for _, about, _, _ in summary.settings(measure.name) if about} - {*summary.kinds}
+        subjects += sorted((about for about in found if not about.isdigit()), key=lambda about: (len(about), about))
+    name = ", ".join(filter(None, (measure.title, *sorted(parts), measure.shown_unit)))
+    for subject in subjects:
+        values = [summary.value(measure.name, level, subject, *parts) for level in ("local", "global")]
+        if any(values):
+            cells = (value.text(measure.digits) if value else "–" for value in values)
+            yield (f"{name}{', ' * bool(subject)}{subject}", _count(*values), *cells)
+
+
+def _others(summary: Summary, *, everything: bool) -> Section:
+    """Measures that no other section shows, such as those of a probe of one's own."""
+    rows: list[tuple[str, ...]] = []
+    for measure in summary.known.values():
+        if not measure.section and (measure.headline or everything):
+            found = dict.fromkeys(parts for _, about, parts, _ in summary.settings(measure.name) if not about)
+            for parts in found:
+                rows += _of_models(summary, measure, parts, everything=everything)
+    block = ("n counts what the component says", tuple(rows))
+    return Section(title="OTHER MEASURES", columns=("", "n", "local", "global"), blocks=(block,))
+
+
+def _cell(value: Value | None, measure: Variant | None = None) -> str:
     """A value as text, with its false positive rate where the heading does not have it."""
     if value is None:
         return "–"
-    own = measure is not None and measure.metric == "tpr" and math.isnan(measure.null)
+    own = measure is not None and math.isnan(measure.null) and not math.isnan(value.fpr)
     if measure is not None and measure.is_rate and value.wide:
         text = f"≈{value.text(1)}"
     else:

@@ -68,7 +68,7 @@ class _Table:
             for note in section.notes:
                 yield from prose(note, width, "yellow")
         yield "", ""
-        for term, meaning in legend(shown, summary.kinds):
+        for term, meaning in legend(shown, summary):
             yield from prose(f"{term}: {meaning}", width, "dim", hang=2)
         yield from prose(also(summary), width)
         yield f"Files: {self.run.path}", ""

@@ -14,7 +14,6 @@ import numpy as np
 
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.saturation import Zone
-from fedmem.reporting.measures import UTILITY
 from fedmem.reporting.sections import warnings
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
@@ -251,11 +250,7 @@ class Comparison:
         setting without any such seed, because its runs failed, is no trade and on no front: see `without`.
         """
         use = next(
-            (
-                s
-                for s in self.series
-                if (s.quantity.metric, s.quantity.level, s.quantity.kind) == (UTILITY, "global", "")
-            ),
+            (s for s in self.series if s.quantity.useful and (s.quantity.level, s.quantity.kind) == ("global", "")),
             None,
         )
         if use is None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.saturation import NOWHERE, Zone
-from fedmem.reporting.measures import _PLACES, _TITLES, POINTS, RANGES, VIEWS, Measure
+from fedmem.reporting.measures import VIEWS, Variant, measure_of
 from fedmem.reporting.summary import Summary
 from fedmem.studies.contrasts import (
     Contrast,
@@ -24,7 +25,8 @@ class Quantity:
     """One number that every run gives: of a measure, for a kind of audit example (empty: none), at a level.
 
     `parts` are the words of the setting, the place and the false positive rate apart. A difference times `scale` is in
-    `unit`.
+    `unit`. `range` are its smallest and largest value. `useful` says that it is what models are good for, on the other
+    side of every trade.
     """
 
     metric: str
@@ -36,11 +38,8 @@ class Quantity:
     scale: float = 1.0
     digits: int = 3
     headline: bool = False
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """Between which values it lies."""
-        return RANGES.get(self.metric, (-math.inf, math.inf))
+    range: tuple[float, float] = (-math.inf, math.inf)
+    useful: bool = False
 
     @property
     def most(self) -> float:
@@ -99,7 +98,9 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
     for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
         if metric.endswith((".null", ".guess", ".p")) or metric == "retention":
             continue
-        if metric.endswith(".difference") and metric not in _LEAKED:
+        measure = measure_of(metric, summary.known)
+        against_held_out = metric.endswith(".difference")
+        if against_held_out and not (measure.difference and measure.headline):
             continue
         for level, kind, parts, value in summary.settings(metric):
             if kind not in about or "coin=out" in parts:
@@ -111,19 +112,21 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
             apart = summary.value(f"{metric}.difference", "global", kind, "local-global", *words)
             # a run has no retention of sums whose effects cancel
             kept = any(about == kind for _, about, _, _ in summary.settings("retention", metric, *words))
-            measure = known.get((metric, words))
-            title, unit, digits = _named(metric, words)
+            variant = known.get((metric, words))
+            headline = variant.headline if variant else measure.headline and not kind and not words
             yield (
                 Quantity(
                     metric=metric,
                     parts=tuple(sorted(words)),
                     kind=kind,
                     level=place,
-                    title=_short_title(measure) if measure else title,
-                    unit=measure.unit if measure and measure.unit else unit,
-                    scale=100.0 if metric in POINTS else 1.0,
-                    digits=measure.digits if measure else digits,
-                    headline=measure.headline if measure else _is_headline(metric, words, kind),
+                    title=_short_title(variant) if variant else _title(measure, metric, words),
+                    unit=measure.shown_unit if against_held_out else measure.difference_unit,
+                    scale=1.0 if against_held_out else measure.scale,
+                    digits=measure.digits,
+                    headline=bool(words & _REAL) if against_held_out else headline,
+                    range=measure.range_of(metric),
+                    useful=measure.direction == "higher is better" and measure.headline,
                 ),
                 {
                     "values": value.value,
@@ -136,16 +139,16 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
             )
 
 
-def _short_title(measure: Measure) -> str:
-    """The title of a measure without its range; a true positive rate with the rate at which it is taken.
+def _short_title(variant: Variant) -> str:
+    """The title of a variant; a true positive rate with the rate at which it is taken.
 
     The smallest false positive rate differs between runs, and stands beside each value in `values.csv`.
     """
-    title = measure.title.partition(" (")[0].partition(" at ")[0]
-    if measure.metric != "tpr":
+    title, at, _ = variant.title.partition(" at ")
+    if not at:
         return title
-    at = next((word.removeprefix("fpr=") for word in sorted(measure.parts) if word.startswith("fpr=")), "")
-    return f"{title} at FPR {at}" if at else f"{title} at the smallest FPR"
+    fpr = next((word.removeprefix("fpr=") for word in sorted(variant.parts) if word.startswith("fpr=")), "")
+    return f"{title} at FPR {fpr}" if fpr else f"{title} at the smallest FPR"
 
 
 def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, float]]:
@@ -158,19 +161,17 @@ def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, fl
             return
 
 
-_LEAKED = {"margin.difference": ("dB", 2), "likeness_gain.difference": ("likeness", 3)}
-"""What is told of reconstructions, with unit and digits."""
+_PLACES = {"owner": "local", "others": "local, others"}
+"""The place in a setting -> the level of a quantity."""
+
+_REAL = {"view=message", "view=aggregate"}
+"""The views of an update that a server has."""
 
 
-def _named(metric: str, words: frozenset[str]) -> tuple[str, str, int]:
-    """Title, unit and digits of what is no measure of memorisation."""
-    if metric in _LEAKED:
+def _title(measure: Measure, metric: str, words: frozenset[str]) -> str:
+    """The title of what is no measure of a kind at a place, with the words of its setting."""
+    if metric.endswith(".difference"):
         views = [VIEWS.get(word.removeprefix("view="), word) for word in words if word.startswith("view=")]
-        return f"reconstruction from {' '.join(views)}, in − held back", *_LEAKED[metric]
-    shown = " ".join([_TITLES.get(metric, metric.replace("_", " ")), *sorted(words)])
-    return shown, "points" if metric in POINTS else "", 3
-
-
-def _is_headline(metric: str, words: frozenset[str], kind: str) -> bool:
-    real = {"view=message", "view=aggregate"}
-    return (metric in _TITLES and not kind and not words) or (metric in _LEAKED and bool(words & real))
+        return f"reconstruction from {' '.join(views)}, in − held back"
+    name = measure.title if measure.headline else metric.replace("_", " ")
+    return " ".join([name, *sorted(words)])

@@ -369,6 +369,8 @@ def test_nothing_observed_nothing_said():
 class Signed:
     """Memorisation as if effects of both signs were summed in it."""
 
+    measures = Memorisation.measures
+
     def estimate(self, view):
         return [replace(found, signed=True) for found in Memorisation().estimate(view)]
 
@@ -441,6 +443,8 @@ def test_less_than_rounding_errors_of_what_was_subtracted_is_no_variation():
 
 class Offset:
     """Memorisation of a measure whose value without memorisation is higher in the aggregate."""
+
+    measures = Memorisation.measures
 
     def estimate(self, view):
         null = 0.0 if view.level == "local" else 0.25

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.measurement import Measurement
-from fedmem.estimation.saturation import MARK, NOWHERE, Zone, zone_of
+from fedmem.estimation.saturation import MARK, NOWHERE, Zone
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.drawing import Line, local_against_global, over_rounds
+from fedmem.reporting.measures import zone_of_metric
 from fedmem.reporting.page import report
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
@@ -35,26 +36,26 @@ CEILING = math.log2(10)
 @pytest.mark.parametrize("count", [2, 9, 300, 4095])
 def test_exposure_is_saturated_within_half_a_bit_of_its_ceiling(count: int) -> None:
     ceiling = math.log2(count + 1)
-    zone = zone_of("exposure", [count])
+    zone = zone_of_metric("exposure", [count])
     assert zone.holds(ceiling)
     assert zone.holds(ceiling - 0.499)
     assert not zone.holds(ceiling - 0.501)
     assert not zone.holds(0.0), "a low exposure hides nothing"
-    gain = zone_of("exposure_gain", [count])
+    gain = zone_of_metric("exposure_gain", [count])
     assert gain.top == pytest.approx(zone.top - null_mean(count))
-    assert zone_of("exposure", [count, 10 * count]) == zone, "the fewest references decide"
+    assert zone_of_metric("exposure", [count, 10 * count]) == zone, "the fewest references decide"
 
 
 def test_other_measures_have_decided_rules() -> None:
     for metric, value in (("auc", 0.99), ("auc", 0.01), ("tpr", 1.0), ("tpr", 0.0), ("memorisation", 0.95)):
-        assert zone_of(metric).holds(value), metric
+        assert zone_of_metric(metric).holds(value), metric
     for metric, value in (("auc", 0.98), ("auc", 0.5), ("tpr", 0.01), ("memorisation", 0.9), ("memorisation", 0.0)):
-        assert not zone_of(metric).holds(value), metric
-    assert zone_of("test_accuracy").holds(1.0)
-    assert not zone_of("test_accuracy").holds(0.0)
-    for metric in ("exposure", "exposure_extrapolated", "cross_influence", "margin.difference"):
-        assert zone_of(metric) == NOWHERE, metric
-    assert not zone_of("auc").holds(math.nan)
+        assert not zone_of_metric(metric).holds(value), metric
+    assert zone_of_metric("test_accuracy").holds(1.0)
+    assert not zone_of_metric("test_accuracy").holds(0.0)
+    for metric in ("exposure", "exposure_extrapolated", "cross_influence"):
+        assert zone_of_metric(metric) == NOWHERE, metric
+    assert not zone_of_metric("auc").holds(math.nan)
     assert Zone(top=3.0).joined(Zone(top=2.0, bottom=0.0)) == Zone(top=2.0, bottom=0.0)
 
 

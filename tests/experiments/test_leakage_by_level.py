@@ -16,6 +16,7 @@ import pytest
 
 from fedmem.contracts.measurement import FINAL, Measurement, Reading
 from fedmem.privacy.secure_aggregation import again, by_size
+from fedmem.probes._leak_measures import ATTACKED
 from fedmem.probes._leaks import summed_up
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ def made() -> list[Measurement]:
                     client = subject % 4 if level == "local" else -1
                     place: dict[str, Any] = {"run": run, "round": 1, "level": level, "client": client}
                     rows.append(Measurement(**place, source="leakage", reading=reading))
-    return [*rows, *(again(one, word) for word, own in by_size(rows) for one in summed_up(own))]
+    return [*rows, *(again(one, word) for word, own in by_size(rows) for one in summed_up(own, ATTACKED))]
 
 
 def frame(rows: list[Measurement]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from fedmem.execution.run import measure, run
 from fedmem.privacy import mechanisms, spending
 from fedmem.privacy.accounting import Releases, gaussian_epsilon, promise
 from fedmem.privacy.epsilon_bounds import Audited, permitted
-from fedmem.reporting.measures import TERMS
+from fedmem.reporting.measures import shipped, terms_of
 from fedmem.reporting.privacy_sections import _epsilon
 from fedmem.reporting.table import table
 from fedmem.samplers.availability import Availability
@@ -206,7 +206,7 @@ def test_the_empty_place_of_a_client_is_no_update_of_zero(bit_noise, zero):
     # the words of the setting, of the glossary and of the page are those of the neighbour that the number is for
     words = Privacy.model_fields["adjacency"].description
     assert "one that sends nothing" in words
-    assert "place stays empty" in TERMS["zero_out"]
+    assert "place stays empty" in dict(terms_of(shipped()))["zero_out"]
 
 
 def test_probabilities_are_no_declaration():

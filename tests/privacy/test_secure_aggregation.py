@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Reading
 from fedmem.execution.bank import simulate
 from fedmem.execution.run import run
@@ -109,6 +110,8 @@ def test_sums_of_each_size_are_summed_up_apart() -> None:
 @dataclass(frozen=True, kw_only=True)
 class Recorder:
     """A probe that says of whom each model is, and how far it is from the aggregate of the locals shown before."""
+
+    measures: ClassVar[tuple[Measure, ...]] = (Measure(name="norm", title="norm", means="Squared distance."),)
 
     every: int | None = None
     levels: tuple[Level, ...] = ("local", "sum", "global")

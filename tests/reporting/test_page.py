@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import math
 import os
 import re
@@ -17,8 +18,7 @@ from fedmem.contracts.measurement import FINAL, Measurement, Reading
 from fedmem.errors import RunError
 from fedmem.reporting.cells import Value, number
 from fedmem.reporting.drawing import Picture
-from fedmem.reporting.measures import MEANING
-from fedmem.reporting.page import report
+from fedmem.reporting.page import glossary, report
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.reporting.table import NO_LIMIT, table
@@ -360,9 +360,11 @@ def test_the_page_is_whole_escaped_and_says_what_measures_mean(folder: Path) -> 
         "memorisation_scatter.png", "reconstructions.png", "utility.png",
     ]  # fmt: skip
     assert text.count("data:image/png;base64,") == len(figures)
-    for means, not_ in MEANING.values():
-        assert means.split(";")[0][:40] in text
-        assert not_[:20] in text
+    explained = [one.name for one in glossary(Summary(read(folder)))]
+    assert {"exposure", "memorisation", "auc", "tpr", "margin", "retention", "test_accuracy"} <= {*explained}
+    for one in glossary(Summary(read(folder))):
+        assert html.escape(one.means)[:40] in text
+        assert html.escape(one.is_not)[:40] in text
     assert "loss threshold AUC" in text
     assert "local, others" in text
     assert "unresolved" in text

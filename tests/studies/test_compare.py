@@ -208,7 +208,7 @@ def test_chosen_measures_are_a_smaller_family(made: Compared) -> None:
     assert set(fewer.differences.metric) == {"exposure"}
     assert fewer.path != made.path
     assert fewer.comparison.reference == (0, 0, 0, 0)
-    with pytest.raises(ScenarioError, match=r"nothing is measured by no run; choose from: .*exposure"):
+    with pytest.raises(ScenarioError, match=r"nothing is measured by no component .*; choose from: .*exposure"):
         compare(small(), vary=VARY, seeds=range(SEEDS), measures=["nothing"], out=made.path.parents[1])
     with pytest.raises(ScenarioError, match=r"strategy.kind takes fedavg, fedmedian"):
         compare(small(), vary=VARY, seeds=range(SEEDS), reference=["strategy.kind=krum"], out=made.path.parents[1])

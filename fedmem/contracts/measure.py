@@ -1,0 +1,169 @@
+"""What a number is: its name, range, unit, direction, meaning, and what it is not.
+
+The component that produces a number declares its measures: `measures: ClassVar[tuple[Measure, ...]]`. Tables, figures,
+the glossary, `--measure` and comparisons read these declarations and no list of names. A component that yields a
+measure that it does not declare is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+Direction = Literal["higher is worse", "higher is better", "neither"]
+"""What a high value means: more memorisation or leakage, a better model, or neither."""
+
+Section = Literal["", "utility", "reconstruction", "cross-influence", "client influence", "privacy", "none"]
+"""Where the table of a run shows a measure. Empty: LOCAL AND GLOBAL for values of kinds, else OTHER MEASURES."""
+
+DERIVED: Mapping[str, str] = {
+    "null": "without memorisation",
+    "p": "p-value of no memorisation",
+    "difference": "difference",
+    "guess": "guess without the update",
+    "ceiling": "largest possible",
+    "permitted": "permitted by the guarantee",
+    "bound": "largest value under the guarantee",
+    "control": "without noise",
+}
+"""Endings of the names of rows that belong to a measure, as in `auc.null`. They need no declaration of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One kind of number that a component yields.
+
+    Attributes:
+        name: the column `metric` of its rows.
+        title: its name in tables and figures.
+        means: what it is, in one or two sentences.
+        is_not: what it is often taken for, and is not.
+        unit: `share` for shares and their differences, which are compared in percentage points; `yes or no` for values
+            0 and 1 of single examples, whose means have Wilson's interval; or the unit as it is printed.
+        range: smallest and largest possible value.
+        null: the value without memorisation or leakage; NaN if there is none, or if each row `<name>.null` has its own.
+        direction: what a high value means.
+        digits: decimals in tables.
+        headline: whether it is in the short table and tested in comparisons.
+        section: where the table shows it.
+        aside: a remark after its title in headings.
+        terms: words of its title and rows, each with one line for the legend.
+        order: its place among the measures of a table, smaller first.
+        saturated: the values up to the first and from the second up are too near an end to be compared.
+        ranked: whether it ends with the number of references: `value` for an exposure by rank, `gain` for one less
+            that of runs without the example.
+        bound: the member of `fedmem.privacy.guarantee.Guarantee` that bounds it; empty if none does.
+        difference: the title of the difference between examples that are in and examples held out; empty if a
+            comparison of runs does not show that difference.
+
+    Examples:
+        >>> share = Measure(name="hits", title="hits", means="Share of hits.", unit="share", range=(0.0, 1.0))
+        >>> share.is_rate, share.scale, share.range_of("hits.difference")
+        (True, 100.0, (-1.0, 1.0))
+    """
+
+    name: str
+    title: str
+    means: str
+    is_not: str = ""
+    unit: str = ""
+    range: tuple[float, float] = (-math.inf, math.inf)
+    null: float = math.nan
+    direction: Direction = "higher is worse"
+    digits: int = 3
+    headline: bool = False
+    section: Section = ""
+    aside: str = ""
+    terms: tuple[tuple[str, str], ...] = ()
+    order: int = 9
+    saturated: tuple[float, float] = (-math.inf, math.inf)
+    ranked: Literal["", "value", "gain"] = ""
+    bound: Literal["", "auc", "tpr", "exposure", "memorisation"] = ""
+    difference: str = ""
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it is a share between 0 and 1."""
+        return self.unit == "share" and self.range == (0.0, 1.0)
+
+    @property
+    def is_yes_or_no(self) -> bool:
+        """Whether each single value is 0 or 1."""
+        return self.unit == "yes or no"
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit as tables print it: shares have none."""
+        return "" if self.unit in ("share", "yes or no") else self.unit
+
+    @property
+    def scale(self) -> float:
+        """What a difference is multiplied by for its unit: 100 for percentage points."""
+        return 100.0 if self.unit == "share" else 1.0
+
+    @property
+    def difference_unit(self) -> str:
+        """The unit of a difference times `scale`."""
+        return "points" if self.unit == "share" else self.shown_unit
+
+    def range_of(self, metric: str) -> tuple[float, float]:
+        """Smallest and largest value of the measure or, for `<name>.difference`, of a difference of two values."""
+        low, high = self.range
+        return (low - high, high - low) if metric.endswith(".difference") else self.range
+
+
+def base_of(metric: str) -> str:
+    """The name of the measure that a row belongs to.
+
+    >>> base_of("auc.null"), base_of("margin.difference"), base_of("epsilon_hat"), base_of("own.thing")
+    ('auc', 'margin', 'epsilon_hat', 'own.thing')
+    """
+    base, _, ending = metric.rpartition(".")
+    return base if base and ending in DERIVED else metric
+
+
+def measures_of(component: object) -> tuple[Measure, ...]:
+    """The measures that a component declares; empty if it declares none."""
+    declared: tuple[Measure, ...] = getattr(component, "measures", ())
+    return declared
+
+
+def by_name(measures: Iterable[Measure]) -> dict[str, Measure]:
+    """The measures by name, in the order of tables; of equal names the first.
+
+    >>> first = Measure(name="a", title="a", means="A.", order=2)
+    >>> list(by_name([first, Measure(name="b", title="b", means="B.", order=1)]))
+    ['b', 'a']
+    """
+    found: dict[str, Measure] = {}
+    for one in sorted(measures, key=lambda one: one.order):
+        found.setdefault(one.name, one)
+    return found
+
+
+def to_json(measure: Measure) -> dict[str, Any]:
+    """The measure in types of strict JSON; infinity and NaN become text.
+
+    >>> from_json(to_json(Measure(name="a", title="a", means="A."))).range
+    (-inf, inf)
+    """
+    return {key: _plain(value) for key, value in asdict(measure).items()}
+
+
+def from_json(stored: Mapping[str, Any]) -> Measure:
+    """The measure that `to_json` wrote; fields that this version does not have are left out."""
+    known = {item.name: item.type for item in fields(Measure)}
+    values: dict[str, Any] = {name: value for name, value in stored.items() if name in known}
+    for name in ("range", "saturated"):
+        values[name] = tuple(float(end) for end in values[name])
+    values["null"] = float(values["null"])
+    values["terms"] = tuple((str(term), str(text)) for term, text in values["terms"])
+    return Measure(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

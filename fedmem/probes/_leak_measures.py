@@ -1,0 +1,131 @@
+"""The measures of the probes that attack updates or extract texts."""
+
+from __future__ import annotations
+
+import math
+
+from fedmem.contracts.measure import Measure
+from fedmem.modalities.numbers import CAP
+
+_HELD_OUT = "in − held back"
+_NOT_MEMORISATION = (
+    "It measures leakage of an update, not memorisation by a model, and one attack that fails does not prove that none "
+    "succeeds."
+)
+_PICKED = "picked with knowledge of the truth"
+_NOT_PRIOR = (
+    f"{_NOT_MEMORISATION} The best guess is picked with knowledge of the truth, so a value below 0 against it does not "
+    "mean that nothing leaked."
+)
+_SHARE = {"unit": "share", "range": (0.0, 1.0), "section": "none"}
+_YES_OR_NO = {"unit": "yes or no", "range": (0.0, 1.0), "section": "none"}
+
+
+def _plain(name: str, title: str, means: str, **facts: object) -> Measure:
+    """A measure that stands in the files alone."""
+    return Measure(name=name, title=title, means=means, **{"section": "none", **facts})  # type: ignore[arg-type]
+
+
+ATTACKED = (
+    Measure(
+        name="identified",
+        title="identified",
+        aside="share of examples nearer to what was rebuilt than all of a gallery is",
+        means="The share of examples that the reconstruction from an update is nearer to than to any other of a "
+        "gallery.",
+        is_not=_NOT_MEMORISATION,
+        unit="yes or no",
+        range=(0.0, 1.0),
+        digits=2,
+        section="reconstruction",
+        saturated=(0.0, 0.99),
+        order=10,
+        difference=f"identified, {_HELD_OUT}",
+    ),
+    Measure(
+        name="margin",
+        title="dB of PSNR over the best prior",
+        aside=f"{_PICKED}: below 0 does not mean that nothing leaked",
+        means="How much nearer (PSNR in dB) an image rebuilt from an update comes to an example than the best guess "
+        "that does not look at the update; and this gain for examples that were trained on, less the same for examples "
+        "of the same client that a coin held back.",
+        is_not=_NOT_PRIOR,
+        unit="dB",
+        range=(-CAP, CAP),
+        digits=2,
+        headline=True,
+        section="reconstruction",
+        terms=(
+            ("PSNR", "peak signal-to-noise ratio: how near two images are, in decibels"),
+            ("prior", "a guess that does not look at the update, such as the mean image"),
+            ("first step", "what a client's first batch alone changes, which no server sees"),
+        ),
+        order=10,
+        difference=f"gain over the best prior, {_HELD_OUT}, dB",
+    ),
+    Measure(
+        name="likeness_gain",
+        title="likeness of texts over the best prior",
+        aside=_PICKED,
+        means="How much more alike, in tokens and their places, a text rebuilt from an update is to an example than "
+        "the best guess that does not look at the update; and this gain for examples that were trained on, less the "
+        "same for examples of the same client that a coin held back.",
+        is_not=_NOT_PRIOR,
+        unit="likeness",
+        range=(-1.0, 1.0),
+        headline=True,
+        section="reconstruction",
+        terms=(
+            (
+                "likeness",
+                "of two texts: the mean of the shares of tokens and of places that are the same, 0 to 1",
+            ),
+        ),
+        order=10,
+        difference=f"gain in likeness over the best prior, {_HELD_OUT}",
+    ),
+    _plain("beats_prior", "better than the best prior", "Whether the gain is above 0.", **_YES_OR_NO),
+    _plain("psnr", "PSNR", "10 log10(1 / mse), capped.", unit="dB", range=(0.0, CAP)),
+    _plain("ssim", "structural similarity", "Structural similarity of two images.", range=(-1.0, 1.0)),
+    _plain("mse", "mean squared error", "Mean squared error of inputs on [0, 1].", range=(0.0, 1.0),
+           direction="neither"),
+    _plain("cells", "cells that are right", "The share of cells of a table row that are right.", **_SHARE),
+    _plain("cells_gain", "gain in cells", "Cells that are right, minus those of the usual row.", range=(-1.0, 1.0)),
+    _plain("likeness", "likeness", "The mean of `tokens` and `in_place`.", range=(0.0, 1.0)),
+    _plain("tokens", "tokens", "The share of tokens of the longer text that both have.", **_SHARE),
+    _plain("in_order", "tokens in order", "The same for the longest common subsequence.", **_SHARE),
+    _plain("in_place", "tokens in place", "The same for tokens in the same places.", **_SHARE),
+    _plain("verbatim", "verbatim", "Whether the text is the same.", **_YES_OR_NO),
+    _plain("label_accuracy", "labels that are right", "The share of labels that are right as a multiset.", **_SHARE),
+    _plain("distance", "matching distance", "The matching distance that the attack reached.", range=(0.0, math.inf),
+           direction="neither"),
+    _plain("coverage", "coverage", "Rebuilt examples divided by true ones.", **{**_SHARE, "direction": "neither"}),
+)  # fmt: skip
+"""The measures of the probe `leakage`."""
+
+_EXTRACTED = "It is no memorisation where it happens as often by chance; compare with secrets that were held out."
+
+EXTRACTED = (
+    _plain("greedy", "written verbatim", "Whether the likeliest tokens give the secret.", is_not=_EXTRACTED,
+           **_YES_OR_NO),
+    _plain("greedy_near", "written nearly", "The same up to `distance` edits.", is_not=_EXTRACTED, **_YES_OR_NO),
+    _plain("beam", "in a beam", "Whether a beam search gives the secret.", is_not=_EXTRACTED, **_YES_OR_NO),
+    _plain("beam_near", "nearly in a beam", "The same up to `distance` edits.", is_not=_EXTRACTED, **_YES_OR_NO),
+    _plain("discoverable", "discoverable", "Whether `draws_needed` is at most `draws`.", is_not=_EXTRACTED,
+           **_YES_OR_NO),
+    _plain("searched", "found by a search", "Whether the secret is among the likeliest members of its template.",
+           is_not=_EXTRACTED, **_YES_OR_NO),
+    _plain("draws_needed", "draws needed", "The fewest draws of which one is the secret with probability p.",
+           range=(1.0, math.inf), direction="higher is better"),
+)  # fmt: skip
+"""The measures of the probe `extraction`."""
+
+INFORMATION = (
+    _plain("alignment", "alignment", "The cosine of the update of a layer and the gradient of the example.",
+           is_not="It is a proxy: nothing is rebuilt, so it is no leakage.", range=(-1.0, 1.0)),
+    _plain("sensitivity", "sensitivity", "How much the update of a layer moves with the input, relative to its length.",
+           is_not="It is a proxy: nothing is rebuilt, so it is no leakage."),
+    _plain("usable_information", "usable information", "Bits that the alignment gives about the coin.",
+           is_not="It is a proxy: nothing is rebuilt, so it is no leakage.", unit="bits", range=(-math.inf, 1.0)),
+)  # fmt: skip
+"""The measures of the probe `information`."""
