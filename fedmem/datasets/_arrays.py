@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -92,23 +93,34 @@ def owners_of(raw: NDArray[Any], rows: int, name: str, path: str) -> IntArray:
     return np.unique(raw, return_inverse=True)[1].astype(np.int64)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """Checked arrays of a data set.
+
+    Attributes:
+        inputs: (N, *shape) training inputs.
+        labels: (N,) their labels, from 0.
+        held_out: inputs and labels of a test set, if the data set has one.
+        owners: (N,) the client of each training row, if the data set names clients.
+        blocks: sizes of one-hot blocks of a table.
+    """
+
+    inputs: NDArray[np.float32]
+    labels: IntArray
+    held_out: tuple[NDArray[np.float32], IntArray] | None = None
+    owners: IntArray | None = None
+    blocks: tuple[int, ...] = ()
+
+
 def assemble(
-    inputs: NDArray[np.float32],
-    labels: IntArray,
-    rng: np.random.Generator,
-    *,
-    path: str,
-    held_out: tuple[NDArray[np.float32], IntArray] | None = None,
-    rows: int | None = None,
-    test: int | None = None,
-    owners: IntArray | None = None,
-    blocks: tuple[int, ...] = (),
+    arrays: Arrays, rng: np.random.Generator, *, path: str, rows: int | None = None, test: int | None = None
 ) -> Dataset:
     """The data set of checked arrays; ids number the rows, those of `held_out` after the others.
 
     Without `held_out` the test set is drawn, stratified: `test` rows, for None a fifth. With it, `test` of its rows,
     for None all.
     """
+    inputs, labels, held_out, owners = arrays.inputs, arrays.labels, arrays.held_out, arrays.owners
     ids = np.arange(len(labels))
     every = Examples(inputs=inputs, targets=labels, ids=ids)
     classes = _classes(labels if held_out is None else np.concatenate([labels, held_out[1]]), path)
@@ -136,7 +148,7 @@ def assemble(
         test=tests,
         num_classes=classes,
         natural=None if owners is None else owners[chosen],
-        modality=Tables(blocks=blocks) if blocks else undescribed(inputs.shape[1:]),
+        modality=Tables(blocks=arrays.blocks) if arrays.blocks else undescribed(inputs.shape[1:]),
     )
 
 

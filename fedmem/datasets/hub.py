@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
-from fedmem.datasets._arrays import assemble, inputs_of, numbered, owners_of
+from fedmem.datasets._arrays import Arrays, assemble, inputs_of, numbered, owners_of
 from fedmem.datasets._pictures import Colours, pixels, stacked
 from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
@@ -90,16 +90,9 @@ class Hub:
         if self.clients:
             values = _column(train, self.clients, "clients")
             owners = owners_of(values, len(inputs[0]), self.clients, "dataset.clients")
-        return assemble(
-            inputs[0],
-            labels[0],
-            rng,
-            path="dataset.targets",
-            held_out=(inputs[1], labels[1]) if len(splits) > 1 else None,
-            rows=self.rows,
-            test=self.test,
-            owners=owners,
-        )
+        held_out = (inputs[1], labels[1]) if len(splits) > 1 else None
+        arrays = Arrays(inputs=inputs[0], labels=labels[0], held_out=held_out, owners=owners)
+        return assemble(arrays, rng, path="dataset.targets", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:
         """The local files, or what the cache folder holds of a data set of the hub."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.types import IntArray
-from fedmem.datasets._arrays import assemble
+from fedmem.datasets._arrays import Arrays, assemble
 from fedmem.datasets._pictures import Colours, pixels
 from fedmem.errors import ComponentError
 
@@ -78,7 +78,8 @@ class ImageFolder:
                 )
                 raise ComponentError("dataset.test_path", message)
             held_out = self._pictures(self.test_path, classes, "dataset.test_path")
-        return assemble(inputs, labels, rng, path="dataset.path", held_out=held_out, rows=self.rows, test=self.test)
+        arrays = Arrays(inputs=inputs, labels=labels, held_out=held_out)
+        return assemble(arrays, rng, path="dataset.path", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:
         """The pictures of all classes; a folder stands for itself where it is missing."""

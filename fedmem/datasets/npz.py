@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
-from fedmem.datasets._arrays import assemble, inputs_of, labels_of, owners_of
+from fedmem.datasets._arrays import Arrays, assemble, inputs_of, labels_of, owners_of
 from fedmem.errors import ComponentError
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -89,17 +89,8 @@ class Npz:
         owners = None
         if "clients" in arrays:
             owners = owners_of(arrays["clients"], len(inputs), "clients", "dataset.path")
-        return assemble(
-            inputs,
-            labels,
-            rng,
-            path="dataset.path",
-            held_out=held_out,
-            rows=self.rows,
-            test=self.test,
-            owners=owners,
-            blocks=_blocks(arrays, inputs),
-        )
+        checked = Arrays(inputs=inputs, labels=labels, held_out=held_out, owners=owners, blocks=_blocks(arrays, inputs))
+        return assemble(checked, rng, path="dataset.path", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:
         """The file."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.stock_strategy import parameters
-from fedmem.datasets._arrays import assemble, numbered
+from fedmem.datasets._arrays import Arrays, assemble, numbered
 from fedmem.datasets._pictures import Colours, pixels, stacked
 from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
@@ -72,9 +72,8 @@ class Torchvision:
         train, test = self._part("train"), self._part(self.test_split)
         labels = numbered([train[1], test[1]], f"the label of {self.name}", "dataset.name")
         held_out = (test[0], labels[1])
-        return assemble(
-            train[0], labels[0], rng, path="dataset.name", held_out=held_out, rows=self.rows, test=self.test
-        )
+        arrays = Arrays(inputs=train[0], labels=labels[0], held_out=held_out)
+        return assemble(arrays, rng, path="dataset.name", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:
         """What lies in the folder of the class; everything in `root` where the class does not name its folder."""

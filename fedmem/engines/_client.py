@@ -42,6 +42,7 @@ from fedmem.observation.observed import params_of
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.scenario.loading import parse_scenario
 from fedmem.training.defended_updates import Outgoing
+from fedmem.training.executor import Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Task
 
@@ -80,8 +81,10 @@ def _workplace(text: str) -> _Workplace:
             federation.model,
             scenario.client,
             federation.store,
-            outgoing=Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
-            seed=scenario.seed,
+            Settings(
+                outgoing=Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
+                seed=scenario.seed,
+            ),
         ),
     )
 

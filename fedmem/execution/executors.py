@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedmem.contracts.federation import Federation
 from fedmem.execution.auto import device_of, is_stacked, workers_of
 from fedmem.execution.memory_budget import cut_of
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.training.defended_updates import Outgoing
-from fedmem.training.executor import Executor
+from fedmem.training.executor import Executor, Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked
 from fedmem.training.worker_pool import Spread
@@ -30,20 +29,20 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     device, room = device_of(scenario), cut_of(scenario, federation)
     given = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
-    cut: Mapping[str, Any] = {
-        "outgoing": Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
-        "seed": scenario.seed,
-        "seconds": scenario.speed.seconds_per_client,
-        "device": device,
-        "stack_bytes": stacks,
-        "forward_rows": room.forward_rows,
-    }
+    settings = Settings(
+        outgoing=Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
+        seed=scenario.seed,
+        seconds=scenario.speed.seconds_per_client,
+        device=device,
+        stack_bytes=stacks,
+        forward_rows=room.forward_rows,
+    )
     if is_stacked(scenario):
-        return Stacked(*given, **cut)
+        return Stacked(*given, settings)
     count = workers_of(scenario) if workers is None else workers
     if count > 1:
-        return Spread(*given, workers=count, threads=scenario.speed.threads, **cut)
-    return OneByOne(*given, **cut)
+        return Spread(*given, settings, workers=count, threads=scenario.speed.threads)
+    return OneByOne(*given, settings)
 
 
 @contextmanager

@@ -187,7 +187,7 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
     from fedmem.execution.sharding import Division, train
     from fedmem.reporting.image_sheets import write_sheets
     from fedmem.reporting.measures import measures_to_store
-    from fedmem.results.write import write_run
+    from fedmem.results.write import Results, write_run
     from fedmem.training.stacked import stack
 
     scenario, federation = job.scenario, job.federation
@@ -210,19 +210,21 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
         progress.stage("writing")
     write_run(
         job.folder,
-        scenario_yaml=scenario.to_yaml(),
-        manifest={
-            **_manifest(scenario, simulated, measurements, estimated - trained, total),
-            **job.provenance,
-            "positive_control": None if checked is None else checked.told(),
-            "measures": measures_to_store(scenario),
-            "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
-        },
-        measurements=measurements,
-        bank=simulated.bank,
-        federation=federation,
-        reconstructions=simulated.reconstructions,
-        params=stack(simulated.params) if scenario.save.params else None,
+        Results(
+            scenario_yaml=scenario.to_yaml(),
+            manifest={
+                **_manifest(scenario, simulated, measurements, estimated - trained, total),
+                **job.provenance,
+                "positive_control": None if checked is None else checked.told(),
+                "measures": measures_to_store(scenario),
+                "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
+            },
+            measurements=measurements,
+            bank=simulated.bank,
+            federation=federation,
+            reconstructions=simulated.reconstructions,
+            params=stack(simulated.params) if scenario.save.params else None,
+        ),
         force=job.force,
         draw=write_sheets if simulated.reconstructions else (lambda folder: None),
     )

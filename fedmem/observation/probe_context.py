@@ -16,7 +16,7 @@ from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import stream
 from fedmem.training.client_work import pick
-from fedmem.training.executor import Executor
+from fedmem.training.executor import Executor, Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork
 
@@ -64,7 +64,7 @@ class _Context:
         """Repeat the client's first local step: same rows, same order, same numbers."""
         work = self._work.kept(transition.run, transition.round, transition.client).first_steps(1)
         given = self.federation.model, self.client, self.federation.store
-        reference = OneByOne(*given, seed=self.seed)
+        reference = OneByOne(*given, Settings(seed=self.seed))
         (outcome,) = reference.train_all(work).outcomes()
         return outcome.sent, work.batches[work.batches >= 0]
 
@@ -72,7 +72,7 @@ class _Context:
         """The model after the client's first steps, trained as it was, but for defences."""
         work = self._work.kept(transition.run, transition.round, transition.client).first_steps(count)
         given = self.federation.model, self.client, self.federation.store
-        executor = OneByOne(*given, seed=self.seed) if self._defended else self._executor
+        executor = OneByOne(*given, Settings(seed=self.seed)) if self._defended else self._executor
         (outcome,) = executor.train_all(work).outcomes()
         return outcome.sent
 

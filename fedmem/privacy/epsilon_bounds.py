@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -120,11 +120,22 @@ def alarm(finding: Finding, guarantee: Guarantee) -> bool:
     return finding.claim == "bound" and finding.epsilon > guarantee.epsilon
 
 
+class Counts(NamedTuple):
+    """How often a test says "in": `hits` of `inside` trials with the example, `false_alarms` of `outside` without."""
+
+    hits: int
+    inside: int
+    false_alarms: int
+    outside: int
+
+    @classmethod
+    def above(cls, threshold: float, inside: FloatArray, outside: FloatArray) -> Counts:
+        """The counts of the test "score above threshold"."""
+        return cls(int((inside > threshold).sum()), len(inside), int((outside > threshold).sum()), len(outside))
+
+
 def epsilon_of_counts(
-    hits: int,
-    inside: int,
-    false_alarms: int,
-    outside: int,
+    counts: Counts,
     *,
     audited: Audited,
     delta: float,
@@ -132,7 +143,7 @@ def epsilon_of_counts(
     thresholds: int = 1,
     independent: bool = True,
 ) -> Finding:
-    """Epsilon from how often a test says "in": `hits` of `inside` trials in, `false_alarms` of `outside` trials out.
+    """Epsilon from how often a test says "in".
 
     max(ln((TPR_low - delta) / FPR_high), ln((TNR_low - delta) / FNR_high), 0), with one-sided limits of Clopper and
     Pearson (1934) at half the error each. `thresholds` is how many tests were declared, of which this is one: the error
@@ -142,24 +153,19 @@ def epsilon_of_counts(
       `independent` false it is called an estimate; `one_run` has a bound for them.
 
     >>> whole = Audited(unit="record", adjacency="add_remove")
-    >>> print(epsilon_of_counts(50, 50, 0, 50, audited=whole, delta=0.0))
+    >>> print(epsilon_of_counts(Counts(50, 50, 0, 50), audited=whole, delta=0.0))
     epsilon >= 2.57 at delta 0 (bound with confidence 0.95, ceiling 2.57; counts, 100 trials; unit record, add_remove)
     """
     level = 1 - (1 - confidence) / thresholds
-    found, ceiling = (
-        _of_rates(*counts, delta, level)
-        for counts in (
-            (hits, inside, false_alarms, outside),
-            (inside, inside, 0, outside),
-        )
-    )
+    best = Counts(counts.inside, counts.inside, 0, counts.outside)
+    found, ceiling = (_of_rates(some, delta, level) for some in (counts, best))
     return Finding(
         epsilon=found,
         ceiling=ceiling,
         claim="bound" if independent else "estimate",
         delta=delta,
         confidence=confidence,
-        trials=inside + outside,
+        trials=counts.inside + counts.outside,
         audited=audited,
         method="counts" if thresholds == 1 else f"counts, best of {thresholds} thresholds",
     )
@@ -182,10 +188,7 @@ def epsilon_over_thresholds(
     seen_in, seen_out = inside[~np.isnan(inside)], outside[~np.isnan(outside)]
     found = [
         epsilon_of_counts(
-            int((seen_in > threshold).sum()),
-            len(seen_in),
-            int((seen_out > threshold).sum()),
-            len(seen_out),
+            Counts.above(threshold, seen_in, seen_out),
             audited=audited,
             delta=delta,
             confidence=confidence,
@@ -219,22 +222,9 @@ def epsilon_by_split(
     (chosen_in, tested_in), (chosen_out, tested_out) = (np.split(half, [len(half) // 2]) for half in halves)
     scores = np.unique(np.concatenate([chosen_in, chosen_out]))
     cuts = (scores[1:] + scores[:-1]) / 2 if len(scores) > 1 else np.zeros(1)
-    best = max(
-        cuts.tolist(),
-        key=lambda cut: _of_rates(
-            int((chosen_in > cut).sum()),
-            len(chosen_in),
-            int((chosen_out > cut).sum()),
-            len(chosen_out),
-            delta,
-            confidence,
-        ),
-    )
+    best = max(cuts.tolist(), key=lambda cut: _of_rates(Counts.above(cut, chosen_in, chosen_out), delta, confidence))
     found = epsilon_of_counts(
-        int((tested_in > best).sum()),
-        len(tested_in),
-        int((tested_out > best).sum()),
-        len(tested_out),
+        Counts.above(best, tested_in, tested_out),
         audited=audited,
         delta=delta,
         confidence=confidence,
@@ -301,10 +291,10 @@ def guess(scores: FloatArray, is_in: BoolArray, guesses: int, rng: np.random.Gen
     return int(is_in[called_in].sum() + (~is_in[called_out]).sum())
 
 
-def _of_rates(hits: int, inside: int, false_alarms: int, outside: int, delta: float, level: float) -> float:
+def _of_rates(counts: Counts, delta: float, level: float) -> float:
     """The larger of the two logarithms, at least 0; a limit of Clopper and Pearson has half the error on its side."""
-    tpr_low = clopper_pearson(hits, inside, level)[0]
-    fpr_high = clopper_pearson(false_alarms, outside, level)[1]
+    tpr_low = clopper_pearson(counts.hits, counts.inside, level)[0]
+    fpr_high = clopper_pearson(counts.false_alarms, counts.outside, level)[1]
     found = [0.0]
     for more, less in ((tpr_low - delta, fpr_high), (1 - fpr_high - delta, 1 - tpr_low)):
         if more > 0:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,31 @@ from fedmem.results.tables import (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What the folder of a run holds.
+
+    Attributes:
+        scenario_yaml: the scenario as it was run.
+        manifest: versions, code, times and alarms.
+        measurements: all rows of the table.
+        bank: evidence of all runs.
+        federation: the rows of each client.
+        reconstructions: arrays by name.
+        params: final parameters of all runs, stacked, if they are stored.
+    """
+
+    scenario_yaml: str
+    manifest: Mapping[str, Any]
+    measurements: Sequence[Measurement]
+    bank: Bank
+    federation: Federation
+    reconstructions: Mapping[str, NDArray[Any]]
+    params: Params | None = None
+
+
 def write_run(
-    folder: Path,
-    *,
-    scenario_yaml: str,
-    manifest: Mapping[str, Any],
-    measurements: Sequence[Measurement],
-    bank: Bank,
-    federation: Federation,
-    reconstructions: Mapping[str, NDArray[Any]],
-    params: Params | None = None,
-    force: bool = False,
-    draw: Callable[[Path], object] = lambda folder: None,
+    folder: Path, results: Results, *, force: bool = False, draw: Callable[[Path], object] = lambda folder: None
 ) -> None:
     """Writes every file of a run, whole or not at all; see `writing`. `draw` adds figures before the folder appears.
 
@@ -46,9 +60,10 @@ def write_run(
     (clients, classes, where each row of the data went). NaN and infinity are legal in the tables and counted
     there; in the manifest itself they become null.
     """
-    size = _size(bank, reconstructions, params)
+    bank, federation, reconstructions = results.bank, results.federation, results.reconstructions
+    size = _size(bank, reconstructions, results.params)
     with writing(folder, force=force) as partial, _explaining_full_disk(partial, size):
-        write_readings(partial, bank, measurements)
+        write_readings(partial, bank, results.measurements)
         layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
         layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
         if bank.audit.examples.several_targets:
@@ -61,9 +76,9 @@ def write_run(
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
         arrays: dict[str, Any] = dict(reconstructions)
         np.savez_compressed(partial / "reconstructions.npz", **arrays)
-        if params is not None:
-            write_params(partial, params)
-        (partial / "scenario.yaml").write_text(scenario_yaml, encoding="utf-8")
+        if results.params is not None:
+            write_params(partial, results.params)
+        (partial / "scenario.yaml").write_text(results.scenario_yaml, encoding="utf-8")
         counted = {
             "rows": {
                 "evidence": sum(block.loss.size for block in bank.evidence),
@@ -88,7 +103,7 @@ def write_run(
                 "counts": dict(federation.counts),
             },
         }
-        _write_manifest(partial, {**manifest, **counted}, measurements)
+        _write_manifest(partial, {**results.manifest, **counted}, results.measurements)
         draw(partial)
 
 

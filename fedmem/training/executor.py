@@ -1,4 +1,4 @@
-"""TODO"""
+"""What trains clients and evaluates models, in one process or several."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -38,44 +39,55 @@ STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30}
 """Parameters that are stacked at once: what stays in the cache of a core; on a GPU, what keeps it busy."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How an executor trains.
+
+    Attributes:
+        outgoing: the defences that clients apply to their updates.
+        seed: of the noise of clients that clip the gradients of single examples.
+        seconds: the time that the steps of one client may take in a round.
+        device: of torch, such as `cpu` or `cuda`. No number depends on it or on the two sizes below.
+        stack_bytes: memory of one stack of clients; 0 takes what suits the device.
+        forward_rows: rows times models of the largest forward pass.
+    """
+
+    outgoing: Outgoing = field(default_factory=lambda: Outgoing((), 0))
+    seed: int = 0
+    seconds: float = math.inf
+    device: str = "cpu"
+    stack_bytes: int = 0
+    forward_rows: int = FORWARD_ROWS
+
+
 class Executor(ABC):
     """Trains clients and evaluates models on one store of examples; abstract or final.
 
     Models come from the server and go back to it as tensors of the CPU, wherever they are trained: they cross once a
     round in each direction, and nothing waits for the device within a local step. Clients whose gradients are made of
-    those of single examples draw their noise from the streams of `seed`. The steps of a client may take so many
-    `seconds`.
+    those of single examples draw their noise from the streams of the seed in `settings`.
     """
 
     name: str
 
     def __init__(
-        self,
-        model: nn.Module,
-        client: ClientAlgorithm,
-        store: Examples,
-        *,
-        outgoing: Outgoing | None = None,
-        seed: int = 0,
-        seconds: float = math.inf,
-        device: str = "cpu",
-        stack_bytes: int = 0,
-        forward_rows: int = FORWARD_ROWS,
+        self, model: nn.Module, client: ClientAlgorithm, store: Examples, settings: Settings | None = None
     ) -> None:
+        self._settings = settings = settings or Settings()
         self._client = client
-        self._outgoing = outgoing or Outgoing((), 0)
+        self._outgoing = settings.outgoing
         self._private = client.per_example if isinstance(client, PrivateAlgorithm) else None
-        self._seed = seed
-        self._seconds = seconds
-        self._noise = Noise(seed)
-        self._device = torch.device(device)
-        self._model = model if device == "cpu" else deepcopy(model).to(self._device)
+        self._seed = settings.seed
+        self._seconds = settings.seconds
+        self._noise = Noise(settings.seed)
+        self._device = torch.device(settings.device)
+        self._model = model if settings.device == "cpu" else deepcopy(model).to(self._device)
         self._inputs = torch.from_numpy(store.inputs).to(self._device)
         self._targets = torch.from_numpy(store.targets).to(self._device)
         self._store = store
-        self._stack_bytes = stack_bytes or STACKS[self._device.type]
+        self._stack_bytes = settings.stack_bytes or STACKS[self._device.type]
         # a row of a text is one for each place that the model answers at
-        self._forward_rows = max(1, forward_rows // math.prod(store.targets.shape[1:]))
+        self._forward_rows = max(1, settings.forward_rows // math.prod(store.targets.shape[1:]))
 
     @property
     def workers(self) -> int:

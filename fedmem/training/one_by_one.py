@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmem.contracts.client import ClientState, Outcome
+from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome
+from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import outcome_of
 from fedmem.guards.guarding import NOT_OURS, describe
@@ -21,7 +21,7 @@ from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.modalities.loss import mean_loss
 from fedmem.training.client_work import Done, Work, pick, stack
 from fedmem.training.defended_updates import Place
-from fedmem.training.executor import Executor
+from fedmem.training.executor import Executor, Settings
 from fedmem.training.per_example import ClippedSums, noisy, spent
 
 
@@ -30,8 +30,10 @@ class OneByOne(Executor):
 
     name = "one_by_one"
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(
+        self, model: nn.Module, client: ClientAlgorithm, store: Examples, settings: Settings | None = None
+    ) -> None:
+        super().__init__(model, client, store, settings)
         self._sums = ClippedSums(self._model, self._private) if self._private else None
         if self._sums is not None:
             self._sums.verify(self._inputs[:2], self._targets[:2])

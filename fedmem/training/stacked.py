@@ -9,21 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmem.contracts.client import ClientState
+from fedmem.contracts.client import ClientAlgorithm, ClientState
+from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.training.client_work import Done, LocalWork, Task, Trained, Work, stack
-from fedmem.training.executor import Executor
+from fedmem.training.executor import Executor, Settings
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import PrivateGradient, spent
@@ -45,8 +45,10 @@ class Stacked(Executor):
 
     name = "stacked"
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(
+        self, model: nn.Module, client: ClientAlgorithm, store: Examples, settings: Settings | None = None
+    ) -> None:
+        super().__init__(model, client, store, settings)
         self._init = Traced(torch.vmap(self._client.init))
         self._layers = Layers.of(self._model, self._inputs[:2]) if self._private else None
         self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step))
@@ -93,8 +95,7 @@ class Stacked(Executor):
         except (*NOT_OURS, TimeLimitError):
             raise
         except BaseException as error:
-            settings = {"outgoing": self._outgoing, "seed": self._seed, "seconds": self._seconds, "device": self.device}
-            reference = OneByOne(self._model, self._client, self._store, **settings)
+            reference = OneByOne(self._model, self._client, self._store, self._settings)
             done, failed = reference.attempt_all(work)
             if not failed:
                 # no client fails alone: the stack is at fault

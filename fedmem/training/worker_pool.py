@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from fedmem.contracts.client import Outcome
+from fedmem.contracts.client import ClientAlgorithm, Outcome
+from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray, Params
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard, PartError, describe, remember, trace_of, with_trace
@@ -29,6 +31,7 @@ from fedmem.guards.time_limit import TimeLimitError, escape_by
 from fedmem.processes import fork
 from fedmem.training.client_work import Done, Work, pick, stack
 from fedmem.training.defended_updates import Place
+from fedmem.training.executor import Settings
 from fedmem.training.one_by_one import OneByOne, gathered
 
 GRAIN = 64
@@ -53,8 +56,17 @@ class Spread(OneByOne):
     Errors: `RunError` from `train_all` if a client fails.
     """
 
-    def __init__(self, *arguments: Any, workers: int, threads: int = 1, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(
+        self,
+        model: nn.Module,
+        client: ClientAlgorithm,
+        store: Examples,
+        settings: Settings | None = None,
+        *,
+        workers: int,
+        threads: int = 1,
+    ) -> None:
+        super().__init__(model, client, store, settings)
         self._crew: list[_Worker] = []
         self._count = workers
         self._threads = threads

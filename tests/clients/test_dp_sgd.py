@@ -29,6 +29,7 @@ from fedmem.privacy import spending
 from fedmem.privacy.accounting import Releases, epsilon_of_spent, promise
 from fedmem.seeding import Streams
 from fedmem.training.client_work import Task
+from fedmem.training.executor import Settings
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import NOISE, SPENT, ClippedSums, Noise, clipped_sums
@@ -132,11 +133,11 @@ def test_the_steps_are_those_of_opacus(executor: Any, network: Any, clip: float)
     client = DpSgd(lr=0.3, momentum=0.5, clip=clip, noise_multiplier=noise, batch_size=4)
     batches = [[0, 1, 2, 3, 4], [5, 6, -1, -1, -1], [-1] * 5, [7, 8, 9, 10, 11]]
     data, work = store(), task(batches, network())
-    (ours,) = executor(network(), client, data, seed=7).train([work])
+    (ours,) = executor(network(), client, data, Settings(seed=7)).train([work])
     theirs = by_opacus(client, work, network(), data)
     for name, value in ours.outcome.sent.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-6)
-    (other,) = executor(network(), client, data, seed=8).train([work])
+    (other,) = executor(network(), client, data, Settings(seed=8)).train([work])
     first = next(iter(theirs))
     assert not torch.allclose(other.outcome.sent[first], ours.outcome.sent[first], rtol=1e-2)
 
@@ -146,7 +147,7 @@ def test_without_noise_and_clipping_it_is_plain_sgd(executor: Any, network: Any)
     batches = [[0, 1, 2, 3], [4, 5, 6, 7]]
     data, work = store(), task(batches, network())
     private = DpSgd(lr=0.3, clip=1e6, noise_multiplier=0.0, batch_size=4)
-    (ours,) = executor(network(), private, data, seed=0).train([work])
+    (ours,) = executor(network(), private, data, Settings(seed=0)).train([work])
     (plain,) = OneByOne(network(), Sgd(lr=0.3, batch_size=4), data).train([work])
     for name, value in plain.outcome.sent.items():
         torch.testing.assert_close(ours.outcome.sent[name], value, rtol=1e-4, atol=1e-6)
@@ -157,7 +158,7 @@ def test_without_noise_and_clipping_it_is_plain_sgd(executor: Any, network: Any)
 def test_an_empty_batch_is_a_step_of_noise(executor: Any, network: Any) -> None:
     client = DpSgd(lr=1.0, clip=2.0, noise_multiplier=3.0, batch_size=4)
     work = task([[-1, -1]], network())
-    (done,) = executor(network(), client, store(), seed=0).train([work])
+    (done,) = executor(network(), client, store(), Settings(seed=0)).train([work])
     step = torch.cat([(done.outcome.sent[name] - value).flatten() for name, value in work.before.items()])
     assert float(step.std()) == pytest.approx(3.0 * 2.0 / 4, rel=0.25)
     assert np.isnan(done.loss)
@@ -304,9 +305,9 @@ def test_all_executors_agree_and_stacks_may_be_cut_anywhere(network: Any) -> Non
     client = DpSgd(lr=0.3, momentum=0.5, clip=0.5, batch_size=3)
     model, data = network(), store()
     work = tasks(model)
-    alone = OneByOne(model, client, data, seed=7).train(work)
-    whole, cut = (Stacked(model, client, data, seed=7, stack_bytes=size).train(work) for size in (0, 1))
-    spread = Spread(model, client, data, seed=7, workers=2)
+    alone = OneByOne(model, client, data, Settings(seed=7)).train(work)
+    whole, cut = (Stacked(model, client, data, Settings(seed=7, stack_bytes=size)).train(work) for size in (0, 1))
+    spread = Spread(model, client, data, Settings(seed=7), workers=2)
     try:
         apart = spread.train(work)
     finally:
@@ -350,7 +351,7 @@ def test_what_records_spend_is_counted_by_their_own_gradients(executor: Any, net
     work = tasks(model, 4)
     earlier = {name: torch.tensor(2.0, dtype=torch.float64) for name in SPENT}
     work[3] = replace(work[3], memory=earlier)
-    done = executor(model, client, data, seed=7).train(work)
+    done = executor(model, client, data, Settings(seed=7)).train(work)
     for i, (one, given) in enumerate(zip(done, work, strict=True)):
         expected, before = by_hand(client, given, model, data), 2.0 * (i == 3)
         assert expected.max() > 0

@@ -10,6 +10,7 @@ from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import Releases, gaussian_epsilon
 from fedmem.privacy.epsilon_bounds import (
     Audited,
+    Counts,
     alarm,
     epsilon_by_split,
     epsilon_of_counts,
@@ -29,9 +30,9 @@ PURE = {"audited": RECORD, "delta": 0.0}
     ("n", "ceiling"), [(20, 1.60), (50, 2.57), (100, 3.28), (250, 4.21), (500, 4.91), (1000, 5.60), (10_000, 7.90)]
 )
 def test_ceilings_of_counts(n, ceiling):
-    found = epsilon_of_counts(n, n, 0, n, **PURE)
+    found = epsilon_of_counts(Counts(n, n, 0, n), **PURE)
     assert found.epsilon == found.ceiling == pytest.approx(ceiling, abs=0.006)
-    assert epsilon_of_counts(n // 2, n, n // 2, n, **PURE).ceiling == found.ceiling
+    assert epsilon_of_counts(Counts(n // 2, n, n // 2, n), **PURE).ceiling == found.ceiling
 
 
 @pytest.mark.parametrize(("r", "ceiling"), [(10, 1.05), (20, 1.82), (50, 2.78), (100, 3.49), (500, 5.11), (1000, 5.81)])
@@ -45,41 +46,41 @@ def test_ceilings_of_one_run(r, ceiling):
 
 def test_counts_are_not_interchangeable():
     """Ins and outs, hits and false alarms: each has its place, as it has not where they were swapped."""
-    found = epsilon_of_counts(90, 100, 20, 400, **PURE)
+    found = epsilon_of_counts(Counts(90, 100, 20, 400), **PURE)
     low, high = (0.8238, 0.0762)  # Clopper and Pearson of 90/100 from below, of 20/400 from above
     assert found.epsilon == pytest.approx(max(math.log(low / high), math.log((1 - high) / (1 - low))), abs=2e-3)
-    assert epsilon_of_counts(20, 400, 90, 100, **PURE).epsilon == 0
-    assert epsilon_of_counts(90, 400, 20, 100, **PURE).epsilon != pytest.approx(found.epsilon, abs=0.1)
+    assert epsilon_of_counts(Counts(20, 400, 90, 100), **PURE).epsilon == 0
+    assert epsilon_of_counts(Counts(90, 400, 20, 100), **PURE).epsilon != pytest.approx(found.epsilon, abs=0.1)
 
 
 def test_the_other_tail_counts_too():
     """A test that never misses a member, but calls half of the others members: only its misses tell."""
-    found = epsilon_of_counts(1000, 1000, 500, 1000, **PURE)
+    found = epsilon_of_counts(Counts(1000, 1000, 500, 1000), **PURE)
     assert found.epsilon > 4
     assert found.epsilon > math.log(1 / 0.5)
 
 
 def test_never_negative_and_never_more_than_trials_can_show():
-    assert epsilon_of_counts(0, 50, 50, 50, **PURE).epsilon == 0
-    assert epsilon_of_counts(0, 0, 0, 0, **PURE).epsilon == 0
-    assert epsilon_of_counts(5, 5, 0, 0, **PURE).epsilon == 0
-    assert epsilon_of_counts(1, 1, 0, 1, **PURE).epsilon == 0
+    assert epsilon_of_counts(Counts(0, 50, 50, 50), **PURE).epsilon == 0
+    assert epsilon_of_counts(Counts(0, 0, 0, 0), **PURE).epsilon == 0
+    assert epsilon_of_counts(Counts(5, 5, 0, 0), **PURE).epsilon == 0
+    assert epsilon_of_counts(Counts(1, 1, 0, 1), **PURE).epsilon == 0
     # epsilon above log n is found, not set to zero
-    assert epsilon_of_counts(50, 50, 0, 50, **PURE).epsilon > 2.5
-    assert epsilon_of_counts(10**6, 10**6, 0, 10**6, **PURE).epsilon < math.log(10**6)
+    assert epsilon_of_counts(Counts(50, 50, 0, 50), **PURE).epsilon > 2.5
+    assert epsilon_of_counts(Counts(10**6, 10**6, 0, 10**6), **PURE).epsilon < math.log(10**6)
 
 
 def test_delta_is_taken_off():
-    assert epsilon_of_counts(100, 100, 0, 100, audited=RECORD, delta=0.5).epsilon < math.log(0.5 / 0.036) + 0.01
-    assert epsilon_of_counts(100, 100, 0, 100, audited=RECORD, delta=1.0).epsilon == 0
+    assert epsilon_of_counts(Counts(100, 100, 0, 100), audited=RECORD, delta=0.5).epsilon < math.log(0.5 / 0.036) + 0.01
+    assert epsilon_of_counts(Counts(100, 100, 0, 100), audited=RECORD, delta=1.0).epsilon == 0
 
 
 def test_thresholds_cost():
     inside, outside = np.full(50, 2.0), np.full(50, -2.0)
     one = epsilon_over_thresholds(inside, outside, np.array([0.0]), **PURE)
     many = epsilon_over_thresholds(inside, outside, np.linspace(-1, 1, 10), **PURE)
-    assert one == epsilon_of_counts(50, 50, 0, 50, **PURE)
-    assert many.epsilon == epsilon_of_counts(50, 50, 0, 50, thresholds=10, **PURE).epsilon < one.epsilon
+    assert one == epsilon_of_counts(Counts(50, 50, 0, 50), **PURE)
+    assert many.epsilon == epsilon_of_counts(Counts(50, 50, 0, 50), thresholds=10, **PURE).epsilon < one.epsilon
     assert "best of 10 thresholds" in many.method
     with pytest.raises(ComponentError, match="none was declared"):
         epsilon_over_thresholds(inside, outside, np.array([]), **PURE)
@@ -97,17 +98,17 @@ def test_a_split_tests_what_the_other_half_chose():
     rng = np.random.default_rng(0)
     inside, outside = rng.normal(4, 1, 400), rng.normal(0, 1, 400)
     found = epsilon_by_split(inside, outside, np.random.default_rng(1), **PURE)
-    assert found.ceiling == epsilon_of_counts(200, 200, 0, 200, **PURE).ceiling
+    assert found.ceiling == epsilon_of_counts(Counts(200, 200, 0, 200), **PURE).ceiling
     assert 2 < found.epsilon <= found.ceiling
     assert found == epsilon_by_split(inside, outside, np.random.default_rng(1), **PURE)
     assert epsilon_by_split(-inside, -outside, np.random.default_rng(1), **PURE).epsilon == 0
 
 
 def test_pooled_trials_are_an_estimate():
-    pooled = epsilon_of_counts(50, 50, 0, 50, independent=False, **PURE)
+    pooled = epsilon_of_counts(Counts(50, 50, 0, 50), independent=False, **PURE)
     assert pooled.claim == "estimate"
     assert not alarm(pooled, Guarantee(epsilon=0.1, delta=0.0))
-    assert alarm(epsilon_of_counts(50, 50, 0, 50, **PURE), Guarantee(epsilon=0.1, delta=0.0))
+    assert alarm(epsilon_of_counts(Counts(50, 50, 0, 50), **PURE), Guarantee(epsilon=0.1, delta=0.0))
 
 
 def test_one_run_p_by_hand():

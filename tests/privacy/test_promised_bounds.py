@@ -19,7 +19,7 @@ from fedmem.estimators.audit import Audit
 from fedmem.execution.run import measure, run
 from fedmem.privacy import promised_bounds
 from fedmem.privacy.accounting import Releases, noise_for, promise
-from fedmem.privacy.epsilon_bounds import Audited, epsilon_of_counts, one_run
+from fedmem.privacy.epsilon_bounds import Audited, Counts, epsilon_of_counts, one_run
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.reporting.page import report
 from tests.banks import coins, make_view
@@ -82,14 +82,16 @@ def test_over_runs_each_example_has_trials_of_its_own():
     margin = rng.normal(size=is_in.shape)
     margin[:, 0] = np.where(is_in[:, 0], 5.0, -5.0)
     found = readings(Audit(way="over_runs", thresholds=(0.0, 1.0)), margin, is_in)
-    single = epsilon_of_counts(100, 100, 0, 100, audited=RECORD, delta=1e-5, thresholds=2)
+    single = epsilon_of_counts(Counts(100, 100, 0, 100), audited=RECORD, delta=1e-5, thresholds=2)
     assert found["epsilon_hat", "0"].value == single.epsilon
     assert found["epsilon_hat", "1"].value < 0.5
     # the best of three needs three times the confidence
-    best = epsilon_of_counts(100, 100, 0, 100, audited=RECORD, delta=1e-5, thresholds=2, confidence=1 - 0.05 / 3)
+    best = epsilon_of_counts(
+        Counts(100, 100, 0, 100), audited=RECORD, delta=1e-5, thresholds=2, confidence=1 - 0.05 / 3
+    )
     assert found["epsilon_hat", "canary"].value == best.epsilon < single.epsilon
     split = readings(Audit(way="over_runs"), margin, is_in)
-    half = epsilon_of_counts(50, 50, 0, 50, audited=RECORD, delta=1e-5)
+    half = epsilon_of_counts(Counts(50, 50, 0, 50), audited=RECORD, delta=1e-5)
     assert split["epsilon_hat", "0"].value == half.epsilon
     assert "bound,over_runs,record" in split["epsilon_hat", "0"].setting
     gdp = split["epsilon_gdp", "canary"]

@@ -27,7 +27,7 @@ from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import FolderError, RunError
 from fedmem.results.folder import check_place, is_finished, writing
 from fedmem.results.read import RESULTS_SCHEMA, read, read_bank
-from fedmem.results.write import replace_measurements, write_run
+from fedmem.results.write import Results, replace_measurements, write_run
 
 FEDERATION: Any = SimpleNamespace(num_clients=3, num_classes=3, counts={"test": 5, "base": np.int64(7)})
 
@@ -91,7 +91,8 @@ def write(folder: Path, stored: Bank | None = None, **extra: Any) -> None:
         "scenario_yaml": "name: small\nseed: 0\n", "manifest": {"executor": "stacked"}, "measurements": MEASUREMENTS,
         "bank": stored or bank(), "federation": FEDERATION, "reconstructions": {},
     }  # fmt: skip
-    write_run(folder, **(whole | extra))
+    how = {name: extra.pop(name) for name in ("force", "draw") if name in extra}
+    write_run(folder, Results(**(whole | extra)), **how)
 
 
 def assert_same(one: Any, other: Any) -> None:

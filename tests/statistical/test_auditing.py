@@ -11,6 +11,7 @@ import pytest
 from fedmem.privacy.accounting import gaussian_epsilon
 from fedmem.privacy.epsilon_bounds import (
     Audited,
+    Counts,
     epsilon_by_split,
     epsilon_of_counts,
     epsilon_over_thresholds,
@@ -27,7 +28,9 @@ REPEATS = 400
 
 @cache
 def by_counts(hits, inside, false_alarms, outside, delta, thresholds=1):
-    found = epsilon_of_counts(hits, inside, false_alarms, outside, audited=RECORD, delta=delta, thresholds=thresholds)
+    found = epsilon_of_counts(
+        Counts(hits, inside, false_alarms, outside), audited=RECORD, delta=delta, thresholds=thresholds
+    )
     return found.epsilon
 
 

@@ -19,7 +19,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.types import Params
 from fedmem.federation.build import build
 from fedmem.modalities.loss import log_likelihoods
-from fedmem.training.executor import STACK_BYTES
+from fedmem.training.executor import STACK_BYTES, Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked, Task
 from tests.tiny import tiny
@@ -114,7 +114,7 @@ def test_chunks_change_no_bit() -> None:
     whole = Stacked(model, client, store).train(tasks)
     three = 3 * 4 * sum(v.numel() for v in initial(model).values())
     assert 2 * three < STACK_BYTES
-    for one, other in zip(whole, Stacked(model, client, store, stack_bytes=three).train(tasks), strict=True):
+    for one, other in zip(whole, Stacked(model, client, store, Settings(stack_bytes=three)).train(tasks), strict=True):
         for name, value in one.outcome.sent.items():
             torch.testing.assert_close(other.outcome.sent[name], value, rtol=1e-6, atol=1e-7)
 
