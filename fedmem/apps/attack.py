@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.float32]
 
-ENOUGH = 1000
-"""Candidates from which on an identification says much: chance is one in the size of the gallery and one more."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Known:

@@ -27,37 +27,6 @@ def last_bias(gradient: Params, num_classes: int) -> FloatArray:
     return np.asarray(gradient[name].detach().double().cpu().numpy(), dtype=np.float64)
 
 
-def single_label(bias: Sequence[float] | FloatArray) -> int:
-    """The label of the only example behind the gradient of the classifier's bias: its least entry.
-
-    Under cross-entropy that is `p - onehot(y)`, negative at the label alone (Zhao, Mopuri and Bilen, 2020). So it is
-    exact for every network whose last layer has a bias, and for as many steps on the one example as keep p below 1.
-
-    - Of equal entries the lowest class is taken; entries that are no number count as 0.
-
-    >>> single_label([0.2, -0.5, 0.3]), single_label([0.0, 0.0])
-    (1, 0)
-    """
-    return int(np.nan_to_num(np.asarray(bias, dtype=np.float64)).argmin())
-
-
-def distinct_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArray:
-    """The sorted labels of examples that are known to be of different classes: the `num_images` least entries.
-
-    Exact where every class that is present has an entry below those of all others, as with any predictions that are
-    near to uniform (Yin et al., 2021). Of equal entries the lowest classes are taken.
-
-    Errors: `RunError` for more examples than classes.
-
-    >>> distinct_labels([0.4, -0.2, 0.1, -0.3], 2).tolist()
-    [1, 3]
-    """
-    slope = np.nan_to_num(np.asarray(bias, dtype=np.float64))
-    if num_images > len(slope):
-        raise RunError(f"{num_images} examples cannot all be of different classes: there are {len(slope)}")
-    return np.sort(np.argsort(slope, kind="stable")[:num_images]).astype(np.int64)
-
-
 def infer_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArray:
     """The sorted labels of `num_images` examples from the gradient g of the classifier's bias.
 

@@ -72,7 +72,6 @@ Overrides = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="change one value, e.g. client.lr=0.05; may be given again"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")]
-Jobs = Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)]
 
 debugging: list[bool] = []
 """Whether errors are shown with their traceback; one entry where they are."""

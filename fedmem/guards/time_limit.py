@@ -22,9 +22,6 @@ from fedmem.guards.guarding import PartError, line_in
 AGAIN_SECONDS = 1.0
 """After how long an alarm rings again, where somebody's code has caught the first."""
 
-SECONDS = 3600.0
-"""How long the steps of a client may take by default."""
-
 
 class TimeLimitError(PartError):
     """A client took longer than it may; the run ends, since results must not depend on the clock."""

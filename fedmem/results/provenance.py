@@ -134,9 +134,9 @@ def changed(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
     """What is another than when this manifest was written: kinds, modules, and files with the kind that reads them."""
     now = provenance_of(scenario)
     then = {name: manifest.get(name, {}) for name in now}
-    found = [kind for kind, digest in now["components"].items() if then["components"].get(kind, digest) != digest]
+    found = [kind for kind, digest in now["components"].items() if then["components"].get(kind) != digest]
     for name in sorted(now["modules"].keys() | then["modules"].keys()):
-        if "modules" in manifest and now["modules"].get(name) != then["modules"].get(name):
+        if now["modules"].get(name) != then["modules"].get(name):
             found.append(name if name == "fedmem" else f"module {name}")
     differing = now["files"].items() ^ then["files"].items()
     return [*found, *(f"the files of {name}" for name in dict.fromkeys(sorted(name for name, _ in differing)))]

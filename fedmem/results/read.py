@@ -214,7 +214,7 @@ def read_bank(path: Path | str) -> Bank:
     run = read(path)
     with _whole(run.path / "manifest.json"):
         rows, settings = run.manifest["rows"], run.manifest["bank"]
-        seed, roster = settings["seed"], settings["roster"]
+        seed, roster, exclusion = settings["seed"], settings["roster"], settings["exclusion"]
         wanted = [rows[name] for name in ("participation", "audit", "evidence", "references")]
     with _whole(run.path / "participation.parquet") as file:
         participation = read_participation(file)
@@ -235,7 +235,6 @@ def read_bank(path: Path | str) -> Bank:
         participation=tuple(participation),
         seed=seed,
         roster=roster,
-        # runs of older versions do not say
-        exclusion=settings.get("exclusion", run.scenario.get("exclusion", "replace")),
+        exclusion=exclusion,
         targets=targets,
     )

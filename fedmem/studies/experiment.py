@@ -126,7 +126,7 @@ def holm_by_family(table: pd.DataFrame, families: Sequence[str], p: str = "p") -
     return table.groupby(list(families))[p].transform(lambda own: holm(own.to_numpy(dtype=np.float64)))
 
 
-INTERVAL = re.compile(r"([-−]?[\d.]+)\s+\[([-−]?[\d.]+),\s+([-−]?[\d.]+)\]")
+INTERVAL = re.compile(r"(-?[\d.]+)\s+\[(-?[\d.]+),\s+(-?[\d.]+)\]")
 """A value with its interval, as a page writes them: 0.12 [0.10, 0.14]."""
 
 
@@ -136,7 +136,7 @@ def page_intervals(page: str) -> list[tuple[str, str, str]]:
     >>> page_intervals("It rises by −0.5 [−1.0, 0.1] bits.")
     [('-0.5', '-1.0', '0.1')]
     """
-    return [tuple(end.replace("−", "-") for end in found) for found in INTERVAL.findall(page)]
+    return [(value, low, high) for value, low, high in INTERVAL.findall(page.replace("−", "-"))]
 
 
 def stale_intervals(folder: Path) -> list[str]:

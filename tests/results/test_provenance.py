@@ -62,9 +62,9 @@ def test_every_component_nested_ones_too_is_named() -> None:
     found = components_of(scenario)
     assert {"leakage", "inverting_gradients", "membership", "lira", "synthetic", "fedavg", "sgd"} <= set(found)
     assert len(set(found.values())) == len(found)
-    assert changed(scenario, {"components": found}) == []
-    assert changed(scenario, {"components": found | {"lira": "0"}}) == ["lira"]
-    assert changed(scenario, {}) == []
+    manifest: dict[str, Any] = {**provenance_of(scenario)}
+    assert changed(scenario, manifest) == []
+    assert changed(scenario, {**manifest, "components": found | {"lira": "0"}}) == ["lira"]
 
 
 def test_a_changed_component_is_not_answered_with_old_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,15 +360,18 @@ def test_fedmem_itself_counts_as_far_as_it_computes() -> None:
         computing
     )
     scenario = tiny()
-    assert changed(scenario, {"modules": {"fedmem": "another"}}) == ["fedmem"]
-    assert changed(scenario, {"modules": modules_of(scenario)}) == []
+    manifest: dict[str, Any] = {**provenance_of(scenario)}
+    assert changed(scenario, {**manifest, "modules": {**modules_of(scenario), "fedmem": "another"}}) == ["fedmem"]
+    assert changed(scenario, manifest) == []
 
 
 def test_a_run_without_a_word_on_files_is_not_served(tmp_path: Path) -> None:
     write_npz(tmp_path / "mine.npz", 1)
     scenario = on_arrays(tmp_path)
     assert files_of(scenario)
-    assert changed(scenario, {"components": components_of(scenario)}) == ["the files of npz (mine.npz)"]
+    manifest = {"components": components_of(scenario), "modules": modules_of(scenario)}
+    assert changed(scenario, manifest) == ["the files of npz (mine.npz)"]
+    assert set(changed(scenario, {})) > {"npz", "fedmem", "the files of npz (mine.npz)"}
 
 
 def test_the_noise_of_records_is_found_before_the_folder_is_named(tmp_path: Path) -> None:
