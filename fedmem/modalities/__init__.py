@@ -1,1 +1,1 @@
-"""Images, tables and texts: losses, what is right, how near a reconstruction comes."""
+"""Kinds of data, one file each: which inputs are valid, how near a reconstruction comes, and what a report shows."""

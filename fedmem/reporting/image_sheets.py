@@ -53,7 +53,7 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
         round, groups = _groups(kept, source, kinds, modality)
         subtitle = (
             f"The first victims of each kind, not the best ones. {modality.unit}: {modality.similarity.upper()} of the "
-            "reconstruction − of the best prior, which is picked by the truth. Identified: a rebuilt image is nearer "
+            "reconstruction − of the best prior, which is picked by the truth. Identified: a reconstruction is nearer "
             "to the victim than any is to its gallery."
         )
         name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
