@@ -182,7 +182,7 @@ def of_kind(kind: str) -> type[Modality]:
     raise LookupError(f"there is no modality {kind!r}")
 
 
-def _classes(base: type[Modality]) -> Iterator[type[Modality]]:
+def _classes(base: type[Any]) -> Iterator[type[Modality]]:
     for found in base.__subclasses__():
         yield found
         yield from _classes(found)

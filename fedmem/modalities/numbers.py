@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +148,7 @@ class Numbers(Modality, ABC):
 
 def draw_image(axes: Axes, image: FloatArray) -> None:
     """An image (height, width) in grey, or (height, width, 3) in colour, without ticks."""
-    aspect = "auto" if image.shape[0] == 1 else "equal"
+    aspect: Literal["auto", "equal"] = "auto" if image.shape[0] == 1 else "equal"
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect=aspect)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():

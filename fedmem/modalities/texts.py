@@ -60,7 +60,7 @@ class Texts(Modality):
     def same(self, rows: Examples, others: Examples) -> BoolArray:
         """The same inputs, and the same tokens wherever the other asks for one. No input reads what follows."""
         tokens = (others.targets == UNASKED) | (others.targets == rows.targets)
-        return super().same(rows, others) & tokens.all(axis=1)
+        return np.asarray(super().same(rows, others) & tokens.all(axis=1))
 
     def compared(self, inputs: Rows, targets: IntArray | None) -> Rows:
         """(n, L + 1) tokens, -1 after the last that is asked for."""
