@@ -39,6 +39,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_words.py
 
 types: $(VENV)/.test
 	$(BIN)/mypy
