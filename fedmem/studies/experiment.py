@@ -121,9 +121,9 @@ def verdict(low: float, high: float) -> str:
     return "contradicted" if high < 0 else "unresolved"
 
 
-def holm_by_family(table: pd.DataFrame, families: Sequence[str], p: str = "p") -> pd.Series:
-    """Holm's adjusted p of each row within its family, the rows that agree in these columns; NaN is no test."""
-    return table.groupby(list(families))[p].transform(lambda own: holm(own.to_numpy(dtype=np.float64)))
+def holm_by_family(table: pd.DataFrame, families: Sequence[str]) -> pd.Series:
+    """Holm's adjusted `p` of each row within its family, the rows that agree in these columns; NaN is no test."""
+    return table.groupby(list(families))["p"].transform(lambda own: holm(own.to_numpy(dtype=np.float64)))
 
 
 INTERVAL = re.compile(r"(-?[\d.]+)\s+\[(-?[\d.]+),\s+(-?[\d.]+)\]")
