@@ -84,8 +84,10 @@ def state() -> Mapping[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _as_in_a_program() -> Iterator[None]:
-    """Two threads of torch, so that another number is noticed."""
+def _as_in_a_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads of torch, and Flower's defaults, so that other values are noticed."""
+    monkeypatch.delenv("FLWR_TELEMETRY_ENABLED", raising=False)
+    monkeypatch.setattr(telemetry, "FLWR_TELEMETRY_ENABLED", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     with process_state(2):  # what glibc adjusted before is set to its defaults
