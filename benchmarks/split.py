@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks import workloads
-from fedmem.engines import _in_step
-from fedmem.engines import lockstep as _lockstep
+from fedmem.engines import _in_step, _message_path, _rule_path
 from fedmem.execution import bank
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
@@ -21,7 +20,7 @@ from fedmem.observation import observer
 from fedmem.training import client_work, stacked
 from strategies import fedavg
 
-lockstep: Any = _lockstep
+message_path: Any = _message_path
 
 RUNS = 16
 """One shard."""
@@ -33,8 +32,8 @@ PARTS: list[Part] = [
     ("stacking and unstacking", stacked.Stacked, "train_all"),
     ("rows and batches of each client", client_work.LocalWork, "of"),
     ("aggregation by the rule", fedavg.FedAvg, "rule"),
-    ("arrays of the cohort for the rule", lockstep, "_stacked_round"),
-    ("reading messages, writing replies", lockstep.Lockstep, "_answer"),
+    ("arrays of the cohort for the rule", _rule_path, "_stacked_round"),
+    ("reading messages, writing replies", message_path.MessagePath, "_answer"),
     ("Flower's strategy and Observed", _in_step, "in_step"),
     ("logits of the models looked at", stacked.Stacked, "logits"),
     ("margins, ranks and quantiles", bank, "evidence_of"),
@@ -97,10 +96,10 @@ def _timed() -> Iterator[dict[str, float]]:
         return timed
 
     originals = [(place, attribute, getattr(place, attribute)) for _, place, attribute in PARTS]
-    originals.append((lockstep, "in_step", lockstep.in_step))
+    originals.append((message_path, "in_step", message_path.in_step))
     for name, place, attribute in PARTS:
         setattr(place, attribute, timing(name, getattr(place, attribute)))
-    lockstep.in_step = _in_step.in_step
+    message_path.in_step = _in_step.in_step
     try:
         yield seconds
     finally:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.measurement import Level, Measurement
+from fedmem.contracts.measurement import EVERYWHERE, Level, Measurement
 from fedmem.contracts.sampler import Pilot
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 
@@ -34,6 +34,54 @@ class Transition:
     num_examples: int
     clients: tuple[int, ...] = ()
     report: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def at_client(
+        cls,
+        *,
+        run: int,
+        round: int,
+        client: int,
+        before: Params,
+        sent: Params,
+        kept: Params,
+        num_examples: int,
+        report: Mapping[str, float],
+    ) -> Transition:
+        """The local transition of a client."""
+        return cls(
+            run=run,
+            round=round,
+            level="local",
+            client=client,
+            before=before,
+            sent=sent,
+            kept=kept,
+            num_examples=num_examples,
+            report=report,
+        )
+
+    @classmethod
+    def at_server(
+        cls, *, run: int, round: int, before: Params, after: Params, sizes: Mapping[int, int] | None = None
+    ) -> Transition:
+        """The global transition of a round, from the models of clients with these numbers of examples.
+
+        >>> Transition.at_server(run=0, round=1, before={}, after={}, sizes={3: 20, 5: 10}).num_examples
+        30
+        """
+        sizes = sizes or {}
+        return cls(
+            run=run,
+            round=round,
+            level="global",
+            client=EVERYWHERE,
+            before=before,
+            sent=after,
+            kept=after,
+            num_examples=sum(sizes.values()),
+            clients=tuple(sizes),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +167,24 @@ class Bank:
 
 Lost = Mapping[tuple[int, int], str]
 """(round, client) -> why it failed: the clients that are dropped in all runs, since they failed in one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """The clients that were dropped in a shard.
+
+    Attributes:
+        known: those that had failed in other runs when the training of the shard began.
+        found: those that failed in its own runs.
+    """
+
+    known: Lost
+    found: Lost
+
+    @property
+    def all(self) -> Lost:
+        """Both."""
+        return {**self.known, **self.found}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -107,3 +108,46 @@ class Federation:
             fill=self.fill,
             client_in=audit.client_in,
         )
+
+
+def digest(federation: Federation) -> str:
+    """A hash of everything in a federation but the code of its model: equal for equal contents, and only for these.
+
+    Processes that share the work of a scenario compare it, and shards of a bank are kept under it.
+    """
+    return _digest(federation, {}).hex()
+
+
+def _digest(value: Any, known: dict[int, bytes]) -> bytes:
+    """The hash of a value by those of its parts; `known` holds the hashes of arrays, by the identity of the array."""
+    if id(value) in known:
+        return known[id(value)]
+    whole = hashlib.blake2b(digest_size=16)
+    array = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    if isinstance(array, np.ndarray):
+        # type and shape as well: the same bytes may be another array
+        whole.update(f"array {array.dtype} {array.shape} ".encode())
+        whole.update(np.ascontiguousarray(array).data)
+        known[id(value)] = whole.digest()
+        return known[id(value)]
+    parts = _parts_of(value)
+    whole.update(f"{type(value).__name__} {len(parts)} ".encode() if parts else repr(value).encode())
+    for name, part in parts:
+        whole.update(f"{name}=".encode())
+        whole.update(_digest(part, known))
+    return whole.digest()
+
+
+def _parts_of(value: Any) -> list[tuple[str, Any]]:
+    """The named parts of a record, a mapping or a sequence of records; none for any other value."""
+    if isinstance(value, Federation):
+        parts = {field.name: getattr(value, field.name) for field in fields(value) if field.name != "model"}
+        return list({**parts, "base": Parts.of(value.base)}.items())
+    if is_dataclass(value):
+        return [(field.name, getattr(value, field.name)) for field in fields(value)]
+    if isinstance(value, Mapping):
+        return [(str(name), value[name]) for name in sorted(value)]
+    # sequences of numbers and of words are long, and their text says all of them
+    if isinstance(value, tuple) and value and (is_dataclass(value[0]) or isinstance(value[0], Mapping)):
+        return [(str(i), part) for i, part in enumerate(value)]
+    return []

@@ -7,20 +7,18 @@ be done, the message. What a client remembers between its turns waits in Flower'
 from __future__ import annotations
 
 import faulthandler
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedmem.contracts.federation import Federation
+from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.types import Params
 from fedmem.engines._letters import (
     ARRAYS,
@@ -62,7 +60,7 @@ class _Workplace:
 
     scenario: Scenario
     federation: Federation
-    fingerprint: str
+    digest: str
     work: LocalWork
     executor: OneByOne
 
@@ -75,7 +73,7 @@ def _workplace(text: str) -> _Workplace:
     return _Workplace(
         scenario=scenario,
         federation=federation,
-        fingerprint=fingerprint(federation),
+        digest=digest(federation),
         work=LocalWork(federation, scenario.client, scenario.seed),
         executor=OneByOne(
             federation.model,
@@ -89,37 +87,13 @@ def _workplace(text: str) -> _Workplace:
     )
 
 
-def fingerprint(federation: Federation) -> str:
-    """A hash of everything that clients start from.
-
-    These are: rows, who holds them, coins of examples and of clients, owners, in which rounds examples are trained on,
-    fill-ins, and the initial parameters, those of each run where runs have their own.
-    """
-    audit = federation.audit
-    parts: dict[str, Any] = {"inputs": federation.store.inputs, "targets": federation.store.targets}
-    parts |= {f"base {client}": rows for client, rows in enumerate(federation.base)}
-    parts |= {"is_in": audit.is_in, "client_in": audit.client_in, "holder": audit.holder, "owners": audit.owners}
-    parts |= {"copies": audit.copies, "start": audit.start, "stop": audit.stop}
-    parts |= {"trained": federation.trained, "fill": federation.fill}
-    for run, initial in enumerate((federation.initial, *federation.initials)):
-        parts |= {f"initial {run} {name}": value.numpy() for name, value in initial.items()}
-    digest = hashlib.sha256()
-    for name, part in parts.items():
-        # lengths and types, too: the same bytes may be other arrays
-        about = "none" if part is None else f"{np.asarray(part).dtype}{np.asarray(part).shape}"
-        digest.update(f"{name}:{about};".encode())
-        if part is not None:
-            digest.update(np.ascontiguousarray(part).data)
-    return digest.hexdigest()
-
-
 @client_app.query()
 def _query(message: Message, context: Context) -> Message:
     """Who is this?"""
 
     def answer(work: Assignment) -> RecordDict:
         known = {"client": int(context.node_config[PARTITION])} if PARTITION in context.node_config else {}
-        return RecordDict({TRACE: ConfigRecord({**known, "fingerprint": _workplace(work.scenario).fingerprint})})
+        return RecordDict({TRACE: ConfigRecord({**known, "digest": _workplace(work.scenario).digest})})
 
     return _answered(message, answer)
 

@@ -118,16 +118,5 @@ def one_run(
             f"run {run}: strategy {type(strategy).__name__} stopped after round {directed.round} of "
             f"{scenario.rounds}. Lower rounds to {directed.round}, or use a strategy that goes on to the end."
         )
-    failed = [
-        Participation(
-            run=run,
-            round=round,
-            client=client,
-            num_examples=0,
-            failed=True,
-            probability=roster.picked(round).chance(client),
-        )
-        for round, clients in directed.failed.items()
-        for client in clients
-    ]
+    failed = [roster.failure(round, client) for round, clients in directed.failed.items() for client in clients]
     return params_of(result.arrays, initial) if result.arrays else initial, failed

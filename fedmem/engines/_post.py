@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.contracts.federation import Federation
-from fedmem.engines._client import fingerprint
+from fedmem.contracts.federation import Federation, digest
 from fedmem.engines._letters import FAILED, WORK, Assignment
 from fedmem.errors import RunError
 from fedmem.observation.flower_round import TRACE
@@ -35,7 +34,7 @@ class Post:
 
     def meet(self, federation: Federation, work: Assignment) -> None:
         """Ask every node which client it is, and whether its process has built the same federation."""
-        expected, own = federation.num_clients, fingerprint(federation)
+        expected, own = federation.num_clients, digest(federation)
         nodes = sorted(self._grid.get_node_ids())
         if len(nodes) < expected:
             raise RunError(
@@ -91,12 +90,12 @@ class Post:
         return dict(zip(numbers, chosen, strict=True))
 
 
-def _client_of(answer: Message, fingerprint: str) -> int:
+def _client_of(answer: Message, expected: str) -> int:
     """Which client has answered a query, if it works on the same federation."""
     if answer.has_error():
         raise RunError(f"a client's process could not build the federation: {cause_of(answer.error)}")
     told = answer.content.config_records[TRACE]
-    if told["fingerprint"] != fingerprint:
+    if told["digest"] != expected:
         raise RunError(
             "a client's process built another federation than the server from the same scenario; data and versions of "
             "packages must be the same wherever clients run."

@@ -23,8 +23,9 @@ from flwr.serverapp.strategy.result import Result
 from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind
 from fedmem.engines._cohort_grid import CohortGrid
+from fedmem.engines._dropped import check_tolerated
 from fedmem.errors import RunError
-from fedmem.guards.guarding import Guard, with_trace
+from fedmem.guards.guarding import Guard
 from fedmem.observation.flower_round import FirstError, report_of
 from fedmem.observation.observed import params_of
 from fedmem.privacy.canary_clients import CanaryClients
@@ -34,20 +35,12 @@ from fedmem.training.finite import not_finite
 Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
 
 
-def too_many_failed(round: int, failed: int, asked: int, first: int, cause: str) -> str:
-    """The message of a run that ends because more clients failed than it tolerates."""
-    return (
-        f"round {round}: {failed} of {asked} clients failed, first client {first}: {cause}. "
-        "Set tolerate.failed to the share of a cohort that may fail."
-    )
-
-
 def rule_generator(seed: int, run: int, round: int) -> np.random.Generator:
     """What the rule of a strategy draws from in one round of one run, such as the noise of a private sum."""
     return stream(seed, "strategy rule", run=run, round=round)
 
 
-class Cohorts(Protocol):
+class Schedule(Protocol):
     """Who takes part: the cohort of a round as sorted clients, and the node of each."""
 
     def cohort(self, round: int) -> Sequence[int]: ...
@@ -95,16 +88,16 @@ class Directed(Strategy):
 
     Args:
         strategy: the strategy to direct.
-        cohorts: decides the cohort of each round.
+        schedule: decides the cohort of each round.
         demands: those of the bank.
         run: the number of this run.
     """
 
-    def __init__(self, strategy: Strategy, cohorts: Cohorts, demands: Demands, run: int = 0) -> None:
+    def __init__(self, strategy: Strategy, schedule: Schedule, demands: Demands, run: int = 0) -> None:
         self.strategy = strategy
         self.round = 0
         self.failed: dict[int, tuple[int, ...]] = {}
-        self._cohorts = cohorts
+        self._schedule = schedule
         self._demands = demands
         self._run = run
         self._streams = {step: Streams(demands.seed, f"server {step}") for step in ("configure", "aggregate")}
@@ -161,11 +154,11 @@ class Directed(Strategy):
         answers = {self._clients.get(node, node): message for node, message in nodes.items()}
         failed = {client: message.error.reason for client, message in answers.items() if message.has_error()}
         expected = self._cohort if self._demands.enforce else tuple(sorted(answers))
-        lost = tuple(client for client in expected if client in failed or client not in answers)
-        self.failed[round] = lost
-        if len(lost) > self._demands.tolerate * len(self._cohort):
-            cause = failed.get(lost[0]) or "no reply"
-            raise with_trace(RunError(too_many_failed(round, len(lost), len(self._cohort), lost[0], cause)), cause)
+        causes = {
+            client: failed.get(client) or "no reply" for client in expected if client in failed or client not in answers
+        }
+        self.failed[round] = tuple(causes)
+        check_tolerated(round, causes, len(self._cohort), self._demands.tolerate)
 
     # --- the inner half: what `Observed` watches ----------------------------------------------------------------------
 
@@ -174,8 +167,8 @@ class Directed(Strategy):
     ) -> Iterable[Message]:
         """The strategy's messages to the cohort of the round."""
         self.round, self._before = server_round, arrays
-        self._cohort = tuple(self._cohorts.cohort(server_round))
-        self._clients = {self._cohorts.node(client): client for client in self._cohort}
+        self._cohort = tuple(self._schedule.cohort(server_round))
+        self._clients = {self._schedule.node(client): client for client in self._cohort}
         if not self._cohort:
             return []
         configure, _ = self._original

@@ -39,6 +39,8 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Pilot
 from fedmem.contracts.types import Params
 from fedmem.engines._client import client_app
+from fedmem.engines._cohort_work import Finished, finished
+from fedmem.engines._dropped import Failures
 from fedmem.engines._flower import in_process, local_record
 from fedmem.engines._in_step import Send, Waiting, in_step, one_run
 from fedmem.engines._letters import (
@@ -56,7 +58,6 @@ from fedmem.engines._letters import (
 )
 from fedmem.engines._post import Post, cause_of
 from fedmem.engines._simulation import require_ray, simulation
-from fedmem.engines.lockstep import Finished
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster, client_at, rosters
 from fedmem.observation.flower_round import TRACE
@@ -111,7 +112,7 @@ class FlowerRuntime:
         self._pilot = pilot
         self._text = scenario.to_yaml()
         self._participation: list[Participation] = []
-        self._lost: dict[tuple[int, int], str] = {}
+        self._failures = Failures(shared=False)
         self._rosters: dict[int, Roster] = {}
         self._remembers: dict[tuple[int, int], int] = {}
         self._kept: dict[tuple[int, int], Params] = {}
@@ -122,7 +123,7 @@ class FlowerRuntime:
         What is `lost` failed in a run that is not among these, and is dropped here without a try.
         """
         assert server == "messages", "the scenario admits nothing else with this engine"
-        self._lost = dict(lost)
+        self._failures = Failures(self._scenario.roster != "own", lost)
         self._rosters = rosters(self._scenario, self._federation, runs, self._pilot)
         grid = _joined.get()
         if grid is not None:
@@ -130,8 +131,7 @@ class FlowerRuntime:
         else:
             with in_process(), self._runtime(len(runs)) as (grid, check):
                 params = self._serve(runs, grid, check)
-        ordered = sorted(self._participation, key=lambda part: (part.run, part.round, part.client))
-        return Finished(params=tuple(params), participation=tuple(ordered), lost=self._lost)
+        return finished(params, self._participation, self._failures.lost)
 
     def _serve(self, runs: Sequence[int], grid: Grid, check: Callable[[], None]) -> list[Params]:
         """What a server does on a grid: it meets its clients, then lets the strategies of all runs start."""
@@ -177,9 +177,9 @@ class FlowerRuntime:
     def _answer(self, post: Post, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
         """Replies to everything that waits, from the clients' processes."""
         letters = [letter for run, wait in asked.items() for letter in self._letters(run, wait)]
-        sent = [letter for letter in letters if not self._is_lost(letter)]
+        sent = [letter for letter in letters if self._cause_of(letter) is None]
         answers = post.exchange([(letter.client, letter.content, letter.kind) for letter in sent])
-        outcomes = self._dropped(
+        outcomes = self._without_dropped(
             letters, {id(letter): self._outcome(letter, answer) for letter, answer in zip(sent, answers, strict=True)}
         )
         replies: dict[int, list[Message]] = {run: [] for run in asked}
@@ -252,23 +252,23 @@ class FlowerRuntime:
             memory={} if memory is None else params_of(memory),
         )
 
-    def _is_lost(self, letter: _Letter) -> bool:
-        return letter.kind == MessageType.TRAIN and (letter.work.round, letter.client) in self._lost
+    def _cause_of(self, letter: _Letter) -> str | None:
+        """Why the client of a letter is dropped, None where it is not."""
+        if letter.kind != MessageType.TRAIN:
+            return None
+        return self._failures.dropped(letter.work.round, [letter.client]).get(0)
 
-    def _dropped(
+    def _without_dropped(
         self, letters: Sequence[_Letter], outcomes: Mapping[int, Trained | str | RecordDict]
     ) -> list[Trained | str | RecordDict]:
-        """With a roster that all runs share, a client that fails in one run is dropped in all of them."""
-        if self._scenario.roster != "own":
-            for letter in letters:
-                outcome = outcomes.get(id(letter))
-                if isinstance(outcome, str):
-                    place = letter.work.round, letter.client
-                    self._lost.setdefault(place, f"{outcome} (in run {letter.work.run})")
-        return [
-            self._lost[letter.work.round, letter.client] if self._is_lost(letter) else outcomes[id(letter)]
-            for letter in letters
-        ]
+        """What came of all letters, once the failures among them are noted."""
+        for letter in letters:
+            outcome = outcomes.get(id(letter))
+            if isinstance(outcome, str):
+                work = letter.work
+                self._failures.add(round=work.round, run=work.run, client=letter.client, cause=outcome)
+        causes = [self._cause_of(letter) for letter in letters]
+        return [outcomes[id(letter)] if cause is None else cause for letter, cause in zip(letters, causes, strict=True)]
 
     def _accepted(self, letter: _Letter, outcome: Trained) -> RecordDict:
         """Take note of a client's work, and make of it what the strategy is given."""
@@ -279,19 +279,10 @@ class FlowerRuntime:
             self._work.keep(Work.of([task]))
         self._rosters[work.run].trained(letter.client, task.before, outcome.outcome.sent, outcome.loss)
         rows = len(task.rows)
-        chance = self._rosters[work.run].picked(work.round).chance(letter.client)
-        self._participation.append(
-            Participation(
-                run=work.run,
-                round=work.round,
-                client=letter.client,
-                num_examples=rows,
-                failed=False,
-                probability=chance,
-            )
-        )
+        part = self._rosters[work.run].participation(work.round, letter.client, rows)
+        self._participation.append(part)
         report = {name: float(value) for name, value in outcome.outcome.report.items()}
-        report |= {} if chance is None else {"probability": chance}
+        report |= {} if part.probability is None else {"probability": part.probability}
         return RecordDict(
             {
                 "arrays": local_record(outcome.outcome.sent),

@@ -10,7 +10,8 @@ from fedmem.contracts.evidence import Bank, Lost, Simulated
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.progress import Progress
 from fedmem.contracts.sampler import Pilot
-from fedmem.engines.lockstep import Finished, Lockstep
+from fedmem.engines._cohort_work import Finished
+from fedmem.engines.lockstep import Lockstep
 from fedmem.execution.auto import server_of
 from fedmem.execution.executors import _executor
 from fedmem.execution.join_shards import join

@@ -20,14 +20,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.evidence import Bank, Lost, Simulated
+from fedmem.contracts.evidence import Bank, Dropped, Lost, Simulated
 from fedmem.contracts.sampler import Picked, Pilot
 from fedmem.errors import RunError
 from fedmem.results.folder import writing
@@ -44,19 +44,6 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 _NAME = re.compile(r"runs-(\d+)-(\d+)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dropped:
-    """Who was dropped in a shard: what was known to fail in other runs when it began, and what failed in its own."""
-
-    known: Lost
-    found: Lost
-
-    @property
-    def all(self) -> Lost:
-        """Both."""
-        return {**self.known, **self.found}
 
 
 def place_of(folder: Path) -> Path:

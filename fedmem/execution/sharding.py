@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from fedmem.contracts.evidence import Bank, Lost, Simulated
-from fedmem.contracts.federation import Federation
+from fedmem.contracts.evidence import Bank, Dropped, Lost, Simulated
+from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.progress import Progress
 from fedmem.contracts.sampler import Pilot
+from fedmem.engines._dropped import Ledger
 from fedmem.execution.bank import gather, pilot_of
 from fedmem.execution.executors import executor_of
 from fedmem.execution.join_shards import join
 from fedmem.execution.memory_budget import cut_of, room_of
-from fedmem.execution.shard_store import Dropped, Shards, divide, name_of
+from fedmem.execution.shard_store import Shards, divide, name_of
 from fedmem.processes import Alone, Crew, Forks, Tell
 from fedmem.results.provenance import code, components_of, files_of, modules_of, versions
 from fedmem.training.executor import Executor
@@ -72,11 +71,11 @@ def train(
     plan = divide(scenario.runs, room.shard, list(kept))
     ledger = Ledger(shards.known())
     dropped = dict(kept)
-    known = ledger.known
+    before = ledger.lost
     for one in kept.values():
-        ledger.hear(one)
-    if ledger.known is not known:
-        shards.tell(ledger.known)  # it was killed before this could be told
+        ledger.add(one)
+    if ledger.lost is not before:
+        shards.tell(ledger.lost)  # it was killed before it could write this
     missing = [shard for shard in plan if shard not in dropped or not ledger.agrees(dropped[shard])]
     workers = max(1, min(room.workers, len(missing))) if executor is None else 1
     sizes = tuple(len(shard) for shard in plan)
@@ -108,41 +107,6 @@ def train(
     return replace(joined, pilot=pilot), division
 
 
-class Ledger:
-    """Who is known to fail, and is dropped in all runs, where all runs share a roster.
-
-    A shard that meets a failure tells of it. Whatever was known of later rounds is forgotten, since it happened to
-    models that would have come out otherwise; what was known of earlier ones stands. When all shards were trained with
-    what is known, they are what they would have been in one: round by round, models that agree up to a round fail alike
-    in it.
-
-    >>> ledger = Ledger()
-    >>> ledger.hear(Dropped(known={}, found={(3, 0): "a", (7, 1): "b"})), sorted(ledger.known)
-    (True, [(3, 0), (7, 1)])
-    >>> ledger.hear(Dropped(known={}, found={(2, 4): "c"})), sorted(ledger.known)
-    (True, [(2, 4)])
-    """
-
-    def __init__(self, known: Lost | None = None) -> None:
-        self.known: Lost = known or {}
-
-    def hear(self, told: Dropped) -> bool:
-        """Takes in what a shard met; whether anything is new."""
-        before = self.known
-        while differing := told.all.keys() ^ self.known.keys():
-            # Up to the first round that differs this shard is right, so that what failed in it there did fail.
-            first = min(round for round, _ in differing)
-            new = {place: why for place, why in told.found.items() if place[0] == first and place not in self.known}
-            if not new:
-                break
-            self.known = {**{place: why for place, why in self.known.items() if place[0] <= first}, **new}
-        return self.known is not before
-
-    def agrees(self, told: Dropped) -> bool:
-        """Whether a shard was trained with what is known."""
-        return told.all.keys() == self.known.keys()
-
-
 def train_all(
     plan: Sequence[range],
     dropped: dict[range, Dropped],
@@ -166,7 +130,7 @@ def train_all(
         busy = [shard for shard, _ in working.values()]
         idle = [one for one in plan if one not in busy and not (one in dropped and ledger.agrees(dropped[one]))]
         for shard in idle[: workers - len(working)]:
-            known = ledger.known
+            known = ledger.lost
             working[name_of(shard)] = shard, known
             crew.start(name_of(shard), (shard, known))
         if not working:
@@ -174,8 +138,8 @@ def train_all(
         name, found = crew.finished()
         shard, known = working.pop(name)
         dropped[shard] = Dropped(known=known, found=found)
-        if ledger.hear(dropped[shard]):
-            tell(ledger.known)
+        if ledger.add(dropped[shard]):
+            tell(ledger.lost)
 
 
 class _Training:
@@ -289,31 +253,3 @@ def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
         **{f"files of {name}": found for name, found in files_of(scenario).items()},
         **{f"version of {package}": found for package, found in versions(scenario.speed.engine).items()},
     }
-
-
-def digest(federation: Federation) -> str:
-    """Of every row that is trained on or measured, who holds it, the coins and the initial weights."""
-    examples = (federation.store, federation.audit.examples, federation.test, federation.population)
-    weights = [
-        value
-        for params in (federation.initial, *(federation.pilot or federation).initials)
-        for value in params.values()
-    ]
-    arrays = [
-        *(array for rows in examples for array in (rows.inputs, rows.targets)),
-        *(references.inputs for references in federation.references),
-        *federation.base,
-        federation.trained,
-        federation.fill,
-        federation.audit.holder,
-        federation.audit.is_in,
-        *(() if federation.audit.client_in is None else (federation.audit.client_in,)),
-        *(() if federation.audit.owner is None else (federation.audit.owner,)),
-        *(() if federation.pilot is None else (federation.pilot.audit.is_in, federation.pilot.fill)),
-        *(value.detach().cpu().numpy() for value in weights),
-    ]
-    found = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        found.update(f"{array.dtype} {array.shape} ".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()

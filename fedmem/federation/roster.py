@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.contracts.evidence import Participation
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Chances, History, Picked, Pilot, Reaching
 from fedmem.contracts.types import IntArray, Params
@@ -56,6 +57,7 @@ class Roster:
         self._own = None if scenario.roster != "own" else _Drawn(scenario, federation, run)
         self._drawn = self._own or drawn or _Drawn(scenario, federation, None)
         self._there = None if federation.audit.client_in is None else federation.audit.client_in[run]
+        self._run = run
 
     def cohort(self, round: int) -> tuple[int, ...]:
         """Sorted clients of this round. Rounds are drawn in order and once each, because samplers may look back."""
@@ -77,6 +79,17 @@ class Roster:
     def node(self, client: int) -> int:
         """Where the grid knows the client."""
         return FIRST_NODE + client
+
+    def participation(self, round: int, client: int, num_examples: int) -> Participation:
+        """The record of a client that was trained in a round."""
+        chance = self.picked(round).chance(client)
+        return Participation(
+            run=self._run, round=round, client=client, num_examples=num_examples, failed=False, probability=chance
+        )
+
+    def failure(self, round: int, client: int) -> Participation:
+        """The record of a client that failed in a round."""
+        return replace(self.participation(round, client, 0), failed=True)
 
 
 @dataclass(frozen=True, kw_only=True)

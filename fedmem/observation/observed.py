@@ -18,7 +18,6 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.contracts.types import Params
 from fedmem.errors import RunError
 from fedmem.observation.flower_round import TRACE, FirstError, _Reply
@@ -122,7 +121,7 @@ class Observed:
         for watcher in self.watchers:
             if hasattr(watcher, "begin"):
                 self._guarded([watcher], partial(watcher.begin, self._like))
-        self._show(0, lambda: [self._global(0, self._like, self._like, [])])
+        self._show(0, lambda: [Transition.at_server(run=self._run, round=0, before=self._like, after=self._like)])
 
         def configure_train(
             server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -153,12 +152,11 @@ class Observed:
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         answers = sorted((_Reply.of(message, self._client_of) for message in replies), key=lambda reply: reply.client)
         good = [reply for reply in answers if not reply.message.has_error()]
-        before = self._before
         self._show(round, lambda: self._local(round, good))
         for reply in good:
             reply.message.content.pop(TRACE, None)
         arrays, metrics = original(round, [reply.message for reply in answers])
-        self._show(round, lambda: [self._global(round, params_of(before, self._like), arrays, good)])
+        self._show(round, lambda: [self._global(round, good, arrays)])
         return arrays, metrics
 
     def _local(self, round: int, replies: Sequence[_Reply]) -> list[Transition]:
@@ -167,10 +165,9 @@ class Observed:
         for reply in replies:
             sent = params_of(next(iter(reply.message.content.array_records.values())), self._like)
             transitions.append(
-                Transition(
+                Transition.at_client(
                     run=self._run,
                     round=round,
-                    level="local",
                     client=reply.client,
                     before=before,
                     sent=sent,
@@ -181,27 +178,14 @@ class Observed:
             )
         return transitions
 
-    def _global(
-        self,
-        round: int,
-        before: Params,
-        after: ArrayRecord | Params | None,
-        replies: Sequence[_Reply],
-    ) -> Transition:
-        if after is None:
-            after = before
-        elif isinstance(after, ArrayRecord):
-            after = params_of(after, self._like)
-        return Transition(
+    def _global(self, round: int, replies: Sequence[_Reply], after: ArrayRecord | None) -> Transition:
+        before = params_of(self._before, self._like)
+        return Transition.at_server(
             run=self._run,
             round=round,
-            level="global",
-            client=EVERYWHERE,
             before=before,
-            sent=after,
-            kept=after,
-            num_examples=sum(reply.num_examples for reply in replies),
-            clients=tuple(reply.client for reply in replies),
+            after=before if after is None else params_of(after, self._like),
+            sizes={reply.client: reply.num_examples for reply in replies},
         )
 
     def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:

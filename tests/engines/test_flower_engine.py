@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmem.contracts.evidence import Participation, Transition
 from fedmem.engines import _post, flower
-from fedmem.engines._client import client_app, fingerprint
+from fedmem.engines._client import client_app
 from fedmem.engines._flower import in_process
 from fedmem.engines._letters import WORK, Assignment
 from fedmem.engines._simulation import simulation
@@ -261,7 +261,7 @@ def test_who_fails_in_one_run_is_dropped_in_all_and_forgets_that_turn(grid: Grid
 
 @pytest.mark.flower
 def test_workers_with_another_federation_are_refused(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_post, "fingerprint", lambda federation: "another")
+    monkeypatch.setattr(_post, "digest", lambda federation: "another")
     with pytest.raises(RunError, match="another federation"):
         on_flower(grid, pair({})[1])
 
@@ -277,43 +277,6 @@ def test_what_workers_cannot_build_is_told_at_once(grid: Grid, monkeypatch: pyte
     monkeypatch.setattr(Scenario, "to_yaml", lambda scenario: "{rounds: 1}")
     with pytest.raises(RunError, match="could not build the federation: ScenarioError"):
         on_flower(grid, pair({})[1])
-
-
-def test_the_fingerprint_knows_rows_coins_and_weights() -> None:
-    prints = {
-        fingerprint(build(tiny(**changes)))
-        for changes in (
-            {},
-            {"seed": 4},
-            {"clients": 4},
-            {"model": {"kind": "mlp", "hidden": [9]}},
-            {"exclusion": "remove"},
-        )
-    }
-    assert len(prints) == 5
-    assert fingerprint(build(tiny())) in prints
-
-
-def test_the_fingerprint_knows_coins_of_clients_owners_windows_and_own_weights() -> None:
-    whole = build(tiny(leave_out={"clients": "all"}, initial_weights="own"))
-    audit = whole.audit
-    assert audit.client_in is not None
-    owner = audit.owners.copy()
-    owner[0] = (owner[0] + 1) % whole.num_clients
-    weights = [{name: value.clone() for name, value in initial.items()} for initial in whole.initials]
-    next(iter(weights[-1].values())).view(-1)[0] += 1
-    others = {
-        "client coins": replace(whole, audit=replace(audit, client_in=~audit.client_in)),
-        "no client coins": replace(whole, audit=replace(audit, client_in=None)),
-        "owners": replace(whole, audit=replace(audit, owner=owner)),
-        "holder": replace(whole, audit=replace(audit, owner=audit.owners, holder=audit.holder[::-1].copy())),
-        "windows": replace(whole, audit=replace(audit, start=audit.start + 1)),
-        "own weights": replace(whole, initials=tuple(weights)),
-        "shared weights": replace(whole, initials=()),
-        "other borders": replace(whole, base=(np.concatenate(whole.base[:2]), *whole.base[2:], whole.base[0][:0])),
-    }
-    prints = {name: fingerprint(other) for name, other in others.items()}
-    assert len({fingerprint(whole), *prints.values()}) == 1 + len(others)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +332,7 @@ class Loopback(Grid):
 
     def reply(self, message: Message) -> Message:
         partition = self.partitions[message.metadata.dst_node_id]
-        trace: dict[str, Any] = {"fingerprint": "own", "number": message.content[WORK]["round"]}
+        trace: dict[str, Any] = {"digest": "own", "number": message.content[WORK]["round"]}
         trace |= {} if partition is None else {"client": partition}
         return Message(RecordDict({TRACE: ConfigRecord(trace)}), reply_to=message)
 
@@ -385,7 +348,7 @@ def letter(client: int, round: int, seconds: float = 1.0) -> tuple[int, RecordDi
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_post, "PULL_SECONDS", 0.001)
-    monkeypatch.setattr(_post, "fingerprint", lambda federation: "own")
+    monkeypatch.setattr(_post, "digest", lambda federation: "own")
     with in_process():
         yield
 
@@ -406,6 +369,35 @@ def test_clients_are_found_by_their_partition_and_have_one_letter_at_a_time() ->
     assert told == [(client, round) for round in range(3) for client in (2, 0, 1)]
     to_two = [message for message in grid.asked[4:] if message.metadata.dst_node_id == 77]
     assert [message.content[WORK]["round"] for message in to_two] == [0, 1, 2]
+
+
+class Workers(Loopback):
+    """Answers as worker processes do, which build the federation from the scenario."""
+
+    def reply(self, message: Message) -> Message:
+        partition = self.partitions[message.metadata.dst_node_id]
+        config = {} if partition is None else {"partition-id": partition}
+        state = RecordDict()
+        return client_app(message, Context(run_id=1, node_id=1, node_config=config, state=state, run_config={}))
+
+
+def test_workers_that_differ_in_anything_are_refused() -> None:
+    """Also in what no client trains on: the test set, the population, the coins of clients."""
+    scenario = tiny(clients=3, leave_out={"clients": "all"})
+    built = build(scenario)
+    work = Assignment(scenario=scenario.to_yaml(), seconds=60.0)
+    coins = built.audit.client_in
+    assert coins is not None
+    others = [
+        replace(built, audit=replace(built.audit, client_in=~coins)),
+        replace(built, test=built.test.take(np.arange(1, len(built.test)))),
+        replace(built, population=built.population.take(np.arange(1, len(built.population)))),
+    ]
+    with in_process():
+        _post.Post(Workers({1: 0, 2: 1, 3: 2}), lambda: None).meet(built, work)
+        for other in others:
+            with pytest.raises(RunError, match="a client's process built another federation than the server"):
+                _post.Post(Workers({1: 0, 2: 1, 3: 2}), lambda: None).meet(other, work)
 
 
 @pytest.mark.usefixtures("here")

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.federation import digest
 from fedmem.engines import together
 from fedmem.engines.together import joined, parted
 from fedmem.errors import FedmemError, FolderError, RunError
 from fedmem.execution import many_scenarios
 from fedmem.execution.many_scenarios import data_of, divided, run_all
 from fedmem.execution.run import run
-from fedmem.execution.sharding import digest
 from fedmem.federation.build import build
 from fedmem.processes import can_fork
 from fedmem.results.read import read

@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmem.cli.completion import runs as completed
-from fedmem.contracts.evidence import Bank, Simulated
+from fedmem.contracts.evidence import Bank, Dropped, Simulated
 from fedmem.errors import FolderError, RunError
 from fedmem.execution import shard_lock
 from fedmem.execution.bank import gather
 from fedmem.execution.shard_lock import claim
-from fedmem.execution.shard_store import Dropped, Shards, divide, kept_runs, place_of
+from fedmem.execution.shard_store import Shards, divide, kept_runs, place_of
 from fedmem.federation.build import build
 from fedmem.reporting.run_list import finished_runs
 from fedmem.results import folder as folder_of_results

@@ -1,0 +1,147 @@
+"""Training the cohorts of a round, and noting what came of it: one way for messages and for the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fedmem.contracts.evidence import Lost, Participation, Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.engines._dropped import Failures
+from fedmem.federation.roster import Roster
+from fedmem.guards.guarding import Guard
+from fedmem.observation.observed import Watcher
+from fedmem.training.client_work import Done, LocalWork, Work, pick
+from fedmem.training.executor import Executor
+from fedmem.training.finite import not_finite
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What is left when all runs have ended: their last global models, who took part when, and who was dropped."""
+
+    params: tuple[Params, ...]
+    participation: tuple[Participation, ...]
+    lost: Lost
+
+
+def finished(params: Sequence[Params], participation: Sequence[Participation], lost: Lost) -> Finished:
+    """The end of a training, its participation by run, round and client."""
+    ordered = sorted(participation, key=lambda part: (part.run, part.round, part.client))
+    return Finished(params=tuple(params), participation=tuple(ordered), lost=lost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingParts:
+    """What all runs of a training have in common; without watchers nothing is shown."""
+
+    scenario: Scenario
+    federation: Federation
+    executor: Executor
+    work: LocalWork
+    watchers: tuple[Watcher, ...]
+    on_round: Callable[[int], None]
+
+
+class CohortWork:
+    """Trains the clients of a round in all runs at once; notes who took part, what they hold and what they remember.
+
+    Attributes:
+        participation: of all clients that were trained or failed, in the order of the training.
+        failures: the clients that are dropped in all runs.
+    """
+
+    def __init__(self, parts: TrainingParts, rosters: Mapping[int, Roster], lost: Lost) -> None:
+        self.participation: list[Participation] = []
+        self.failures = Failures(parts.scenario.roster != "own", lost)
+        self._parts = parts
+        self._rosters = rosters
+        self._memory: dict[tuple[int, int], Params] = {}
+
+    def wanted(self, round: int) -> bool:
+        """Whether anybody watches this round."""
+        return any(watcher.wants(round) for watcher in self._parts.watchers)
+
+    def show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
+        """Build the transitions only where somebody wants them."""
+        if self.wanted(round):
+            seen = transitions()
+            for watcher in self._parts.watchers:
+                if watcher.wants(round):
+                    watcher.see(seen)
+
+    def work_of(
+        self, round: int, run: IntArray, client: IntArray, models: Params, model: IntArray, offer: Params
+    ) -> Work:
+        """The work of these clients, with what the strategy offers them and what they remember."""
+        memory: tuple[Params, ...] = ()
+        if self._memory:
+            places = zip(run.tolist(), client.tolist(), strict=True)
+            memory = tuple(self._memory.get(place, {}) for place in places)
+        return self._parts.work.of(round, run, client, models, model, offer, memory)
+
+    def train(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        """What came of the clients that did not fail, and why the others did, by their position in the work."""
+        if self.wanted(work.round):
+            self._parts.work.keep(work)
+        with Guard("client", self._parts.scenario.client, "its work", round=work.round):
+            done, failed = self._attempt(work)
+        return (None if done is None else self._note(done)), failed
+
+    def _attempt(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+        clients = work.client.tolist()
+        failed = self.failures.dropped(work.round, clients)
+        going = np.array([i for i in range(len(work)) if i not in failed], dtype=np.int64)
+        if not len(going):
+            return None, failed
+        done, met = self._parts.executor.attempt_all(work.take(going) if failed else work)
+        left = [i for i in range(len(going)) if i not in met]
+        if done is not None and not self._parts.scenario.tolerate.not_finite:
+            wrong = np.flatnonzero(~done.finite()).tolist()
+            met |= {left[i]: str(not_finite(pick(done.sent, i))) for i in wrong}
+        failed |= {int(going[i]): cause for i, cause in met.items()}
+        for i in sorted(met):
+            at = int(going[i])
+            self.failures.add(round=work.round, run=int(work.run[at]), client=clients[at], cause=met[i])
+        if met:
+            failed |= self.failures.dropped(work.round, clients)
+        if done is not None:
+            good = [place for place, i in enumerate(left) if int(going[i]) not in failed]
+            if len(good) < len(done):
+                done = done.take(np.array(good, dtype=np.int64)) if good else None
+        return done, failed
+
+    def _note(self, done: Done) -> Done:
+        """Note work that is done; the same, with the probability with which each client was picked, if known."""
+        work, scenario = done.work, self._parts.scenario
+        places = list(zip(work.run.tolist(), work.client.tolist(), strict=True))
+        if done.memory:
+            # copies, since a view would keep what all clients of the round remember
+            own = ({name: value.clone() for name, value in pick(done.memory, i).items()} for i in range(len(done)))
+            self._memory.update(zip(places, own, strict=True))
+        if scenario.roster == "own":
+            for i, (run, client) in enumerate(places):
+                self._rosters[run].trained(client, work.before(i), pick(done.sent, i), float(done.loss[i]))
+        parts = [
+            self._rosters[run].participation(work.round, client, size)
+            for (run, client), size in zip(places, work.sizes.tolist(), strict=True)
+        ]
+        self.participation += parts
+        chances = [part.probability for part in parts if part.probability is not None]
+        if len(chances) < len(parts):
+            return done
+        return replace(done, report={**done.report, "probability": torch.tensor(chances, dtype=torch.float64)})
+
+
+def reports(done: Done) -> dict[str, FloatArray]:
+    """The scalars that clients report about their work, by name (T,); a client without rows has no loss."""
+    scalars = {name: value.double().numpy() for name, value in done.report.items()}
+    return {**scalars, "steps": done.work.steps.astype(np.float64), "loss": done.loss}

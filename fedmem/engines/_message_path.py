@@ -1,0 +1,145 @@
+"""The message path: each run is a coroutine that executes its strategy's own `start`, with Flower's messages.
+
+It is the reference, and the path of every strategy that has no rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Error, Message, MessageType, RecordDict
+
+from fedmem.contracts.types import Params
+from fedmem.engines._cohort_work import CohortWork, TrainingParts, reports
+from fedmem.engines._flower import local_reply, reply_to
+from fedmem.engines._in_step import Send, Waiting, in_step, one_run
+from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
+from fedmem.errors import RunError
+from fedmem.federation.roster import Roster, client_at
+from fedmem.guards.guarding import Guard
+from fedmem.observation.observed import params_of
+from fedmem.training.client_work import Done, pick, stack
+
+
+class MessagePath:
+    """Trains runs by the messages of their strategies; the clients of all runs are trained as one batch."""
+
+    def __init__(self, parts: TrainingParts, rosters: Mapping[int, Roster], cohorts: CohortWork) -> None:
+        self._parts = parts
+        self._rosters = rosters
+        self._cohorts = cohorts
+        self._follows = followed(parts.scenario.client)
+        self._kept: dict[tuple[int, int], Params] = {}
+
+    def train(self, runs: Sequence[int]) -> list[Params]:
+        """The last global model of each run."""
+        return in_step(runs, self._one_run, self._answer, self._parts.on_round, self._parts.scenario.rounds)
+
+    def _one_run(self, run: int, send: Send) -> Params:
+        """The body of a coroutine: the strategy's own loop over rounds."""
+        params, failed = one_run(
+            self._parts.scenario,
+            self._parts.federation,
+            run,
+            self._rosters[run],
+            self._parts.watchers,
+            lambda client: self._kept.pop((run, client)),
+            send,
+        )
+        self._cohorts.participation += failed
+        return params
+
+    def _answer(self, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
+        """Replies to everything that waits: training of all runs as one batch, evaluation in passing."""
+        replies: dict[int, list[Message]] = {run: [None] * len(wait.messages) for run, wait in asked.items()}  # type: ignore[list-item]
+        batches: dict[tuple[int, tuple[str, ...]], list[_Order]] = {}
+        for run, wait in asked.items():
+            round = wait.round
+            read: dict[int, _Order] = {}
+            models: dict[int, Params] = {}
+            for place, message in enumerate(wait.messages):
+                # a strategy gives many clients the same content, and most give all of them the same model
+                if id(message.content) not in read:
+                    read[id(message.content)] = self._read(run, round, message, models)
+                known = read[id(message.content)]
+                order = _Order(run, place, message, known.before, known.offer)
+                if message.metadata.message_type == MessageType.TRAIN:
+                    batches.setdefault((round, tuple(sorted(order.offer))), []).append(order)
+                else:
+                    federation = self._parts.federation
+                    task = self._parts.work.task(run, round, order.client, order.before)
+                    with Guard("model", federation.model, "forward", round=round, run=run, client=order.client):
+                        replies[run][place] = reply_to(message, evaluated(federation, task))
+        for (round, _), orders in batches.items():
+            for order, reply in zip(orders, self._trained(round, orders), strict=True):
+                replies[order.run][order.place] = reply
+        return replies
+
+    def _read(self, run: int, round: int, message: Message, models: dict[int, Params]) -> _Order:
+        """What a message asks for; `models` are those that are decoded already."""
+        kind = message.metadata.message_type
+        if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+            raise RunError(
+                f"round {round}: the strategy sent a message of type {kind!r}; clients answer `train` and `evaluate`."
+            )
+        if kind == MessageType.TRAIN:
+            check_instructions(self._parts.scenario.client, round, message.content)
+        record = model_in(message.content)
+        if id(record) not in models:
+            models[id(record)] = params_of(record, self._parts.federation.initial)
+        return _Order(run, 0, message, models[id(record)], offered(message.content, self._follows))
+
+    def _trained(self, round: int, orders: list[_Order]) -> list[Message]:
+        """The replies to train messages of one round."""
+        models = {id(order.before): order.before for order in orders}
+        places = {key: place for place, key in enumerate(models)}
+        done, failed = self._cohorts.train(
+            self._cohorts.work_of(
+                round,
+                np.array([order.run for order in orders]),
+                np.array([order.client for order in orders]),
+                stack(list(models.values())),
+                np.array([places[id(order.before)] for order in orders]),
+                stack([order.offer for order in orders]),
+            )
+        )
+        if done is not None and self._cohorts.wanted(round):
+            trained = zip(done.work.run.tolist(), done.work.client.tolist(), strict=True)
+            self._kept.update({place: pick(done.kept, i) for i, place in enumerate(trained)})
+        answers = iter(self._contents(done) if done is not None else ())
+        return [
+            Message(Error(FAILED, failed[i]), reply_to=order.message)
+            if i in failed
+            else reply_to(order.message, next(answers))
+            for i, order in enumerate(orders)
+        ]
+
+    def _contents(self, done: Done) -> Iterator[RecordDict]:
+        """What each client replies."""
+        sizes, told = done.work.sizes.tolist(), {name: values.tolist() for name, values in reports(done).items()}
+        arrays = {name: value.numpy() for name, value in done.sent.items()}
+        for i, client in enumerate(done.work.client.tolist()):
+            report = {name: values[i] for name, values in told.items()}
+            yield local_reply(
+                {name: value[i] for name, value in arrays.items()},
+                # some strategies weigh by the loss, which Flower's examples call train_loss
+                {"num-examples": sizes[i], "train_loss": report["loss"]},
+                {"client": client, **report},
+            )
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A message to a client, with the model in it."""
+
+    run: int
+    place: int
+    message: Message
+    before: Params
+    offer: Params
+
+    @property
+    def client(self) -> int:
+        return client_at(self.message.metadata.dst_node_id)
