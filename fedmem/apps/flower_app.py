@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedmem.contracts.events import Event, ReadingsTaken
 from fedmem.engines._client import client_app
 from fedmem.engines.flower import joined
 from fedmem.execution.run import run
@@ -45,7 +46,7 @@ def _main(grid: Grid, context: Context) -> None:
         flower.setLevel(logging.ERROR)
         LOG.setLevel(logging.INFO)
         with joined(grid):
-            folder = run(scenario, out=Path(str(config["out"])), force=bool(config["force"]), progress=_Log())
+            folder = run(scenario, out=Path(str(config["out"])), force=bool(config["force"]), listeners=[log])
         LOG.info("results are in %s", folder.resolve())
     finally:
         flower.setLevel(level)
@@ -61,16 +62,7 @@ def configured(file: str, changes: str) -> Scenario:
     return load_scenario(here / file, [*shlex.split(changes), "speed.engine=flower"])
 
 
-class _Log:
-    """Progress as lines, for logs that are streamed."""
-
-    def start(self, rounds: int, runs: int) -> None:
-        self._rounds = rounds
-        LOG.info("%d runs of %d rounds", runs, rounds)
-
-    def update(self, round: int, accuracy: float | None) -> None:
-        known = "" if accuracy is None else f", accuracy {accuracy:.3f}"
-        LOG.info("round %d of %d%s", round, self._rounds, known)
-
-    def stage(self, text: str) -> None:
-        LOG.info("%s", text)
+def log(event: Event) -> None:
+    """A listener that writes every event but readings as a line, for logs that are streamed."""
+    if not isinstance(event, ReadingsTaken):
+        LOG.info("%s", event)

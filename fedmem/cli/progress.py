@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: rounds, runs, time left and the live accuracy of the global models."""
+"""Listeners that show progress: rounds, runs, time left and the accuracy of the global models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from fedmem.contracts.events import (
+    Event,
+    RoundFinished,
+    ScenarioFailed,
+    ScenarioFinished,
+    ScenariosStarted,
+    ShardStored,
+    Share,
+    StageStarted,
+    TrainingStarted,
+    count,
+    runs_text,
+)
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -16,12 +30,14 @@ if TYPE_CHECKING:
 class Progress:
     """A bar on a terminal, a plain line every few seconds elsewhere, nothing if `quiet`; always on standard error.
 
-    The time left is the time per round so far, times the rounds to come. Used as a context manager, it leaves the
-    terminal in order whatever happens inside.
+    A listener of one scenario. The time left is the time so far, times the share to come over the share that is done.
+    Used as a context manager, it leaves the terminal in order whatever happens inside.
 
     >>> with Progress(quiet=True) as progress:
-    ...     progress.start(rounds=2, runs=4)
-    ...     progress.update(1, accuracy=0.5)
+    ...     progress(TrainingStarted(rounds=2, runs=4))
+    ...     progress(RoundFinished(round=1, rounds=2, first=0, last=3, accuracy=0.5))
+    ...     progress.text()
+    'round 1 of 2, 4 runs'
     """
 
     def __init__(
@@ -36,36 +52,63 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._every_seconds = every_seconds
         self._clock = clock
-        self._rounds = self._runs = 0
+        self._training = TrainingStarted(rounds=0, runs=0)
+        self._share = Share()
+        self._stored: set[int] = set()
+        self._latest: RoundFinished | None = None
         self._started = self._last_line = 0.0
         self._bar: Bar | None = None
         self._task: int = 0
 
-    def start(self, rounds: int, runs: int) -> None:
-        """Training begins."""
+    def __call__(self, event: Event) -> None:
+        """Show what concerns the progress of the training; other events are not shown."""
+        self._share(event)
+        if isinstance(event, TrainingStarted):
+            self._start(event)
+        elif isinstance(event, ShardStored):
+            self._stored.add(event.first)
+            self._show(None)
+        elif isinstance(event, RoundFinished):
+            self._latest = event
+            self._show(event.accuracy)
+        elif isinstance(event, StageStarted):
+            self._stage(event.text)
+
+    def text(self) -> str:
+        """Where the training is: the round, of many shards the runs that are in it, and the shards that are stored."""
+        training, latest = self._training, self._latest
+        text = f"round {0 if latest is None else latest.round} of {training.rounds}"
+        if training.shards == 1:
+            return f"{text}, {count(training.runs, 'run')}"
+        runs = "" if latest is None else f" in {runs_text(latest.first, latest.last)}"
+        return f"{len(self._stored)} of {training.shards} shards stored, {text}{runs}"
+
+    def _start(self, training: TrainingStarted) -> None:
         self.stop()
-        self._rounds, self._runs = rounds, runs
+        self._training, self._stored, self._latest = training, set(), None
         self._started = self._last_line = self._clock()
+        if training.what == "pilot" or training.shards > 1 or training.stored:
+            self._stage(str(training))
         if not self._quiet and self._stream.isatty():
             self._bar = _bar(self._stream)
-            self._task = self._bar.add_task("training", total=rounds, accuracy="", runs=_runs(runs))
+            self._task = self._bar.add_task("training", total=1.0, accuracy="", where=self.text())
             self._bar.start()
 
-    def update(self, round: int, accuracy: float | None) -> None:
-        """A round is over in all runs; the accuracy is that of the global models on the test set, None if not seen."""
+    def _show(self, accuracy: float | None) -> None:
+        done = self._share.done
         if self._bar is not None:
             fields = {} if accuracy is None else {"accuracy": f"global accuracy {accuracy:.3f}"}
-            self._bar.update(self._task, completed=round, **fields)  # type: ignore[arg-type]
+            self._bar.update(self._task, completed=done, where=self.text(), **fields)  # type: ignore[arg-type]
             return
         now = self._clock()
-        if self._quiet or (now - self._last_line < self._every_seconds and round < self._rounds):
+        if self._quiet or (now - self._last_line < self._every_seconds and done < 1):
             return
         self._last_line = now
-        left = (now - self._started) / max(round, 1) * (self._rounds - round)
-        seen = "" if accuracy is None else f", global accuracy {accuracy:.3f}"
-        self._line(f"round {round}/{self._rounds}, {_runs(self._runs)}{seen}, about {_duration(left)} left")
+        left = (now - self._started) / done * (1 - done) if done else 0.0
+        accuracy_text = "" if accuracy is None else f", global accuracy {accuracy:.3f}"
+        self._line(f"{self.text()}{accuracy_text}, about {_duration(left)} left")
 
-    def stage(self, text: str) -> None:
+    def _stage(self, text: str) -> None:
         """Something other than training begins."""
         if self._bar is not None:
             self._bar.update(self._task, description=text)  # type: ignore[arg-type]
@@ -73,7 +116,7 @@ class Progress:
             self._line(text)
 
     def stop(self) -> None:
-        """Nothing more to tell; may be called again."""
+        """End the bar; may be called again."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -93,14 +136,14 @@ class Progress:
 
 
 class Tallying:
-    """The same for many runs at once: how many are done, running and failed, and the time left.
+    """The progress of many scenarios at once: how many are done, running and failed, and the time left.
 
-    The time left is that so far, times what is left of all rounds over what is behind. Failures are told as they come.
+    A listener of many scenarios. The time left is that so far, times what is left of all trainings over what is done.
+    Failures are shown at once.
 
     >>> with Tallying(quiet=True) as tally:
-    ...     tally.begin(total=2, there=1)
-    ...     tally.going(0, 0.5)
-    ...     tally.ended(0, None)
+    ...     tally(ScenariosStarted(total=2, finished=1))
+    ...     tally(ScenarioFinished(place=0, folder="runs/tiny/0123"))
     ...     tally.text()
     '2 of 2 done, 0 running, 0 failed'
     """
@@ -118,36 +161,39 @@ class Tallying:
         self._every_seconds = every_seconds
         self._clock = clock
         self._total = self._there = self._done = self._failed = 0
-        self._running: dict[int, float] = {}
+        self._running: dict[int, Share] = {}
         self._started = self._last = 0.0
         self._open = False
 
-    def begin(self, total: int, there: int) -> None:
-        """See `company.Tally`."""
-        self._total, self._there, self._done, self._failed = total, there, there, 0
+    def __call__(self, event: Event) -> None:
+        """Count scenarios, and what share of those under way is trained."""
+        if isinstance(event, ScenariosStarted):
+            self._begin(event)
+        elif isinstance(event, ScenarioFinished | ScenarioFailed):
+            self._end(event)
+        elif isinstance(event, TrainingStarted | RoundFinished):
+            self._running.setdefault(event.place, Share())(event)
+            self._now_and_then()
+
+    def _begin(self, event: ScenariosStarted) -> None:
+        self._total, self._there, self._done, self._failed = event.total, event.finished, event.finished, 0
         self._started = self._last = self._clock()
-        if there < total:
-            self._tell(f"{_runs(total)}, {there} of them there already" if there else _runs(total))
+        if event.finished < event.total:
+            self._tell(str(event))
 
-    def going(self, place: int, share: float) -> None:
-        """See `company.Tally`."""
-        self._running[place] = share
-        self._now_and_then()
-
-    def ended(self, place: int, error: Exception | None) -> None:
-        """See `company.Tally`."""
-        self._running.pop(place, None)
-        if error is None:
-            self._done += 1
-        else:
+    def _end(self, event: ScenarioFinished | ScenarioFailed) -> None:
+        self._running.pop(event.place, None)
+        if isinstance(event, ScenarioFailed):
             self._failed += 1
-            self._tell(f"run {place + 1} failed: {error}")
+            self._tell(f"scenario {event.place + 1} failed: {event.error}")
+        else:
+            self._done += 1
         self._now_and_then()
 
     def text(self) -> str:
         """How it stands; without the time left as long as nothing is known of it."""
         said = f"{self._done} of {self._total} done, {len(self._running)} running, {self._failed} failed"
-        behind = self._done - self._there + self._failed + sum(self._running.values())
+        behind = self._done - self._there + self._failed + sum(share.done for share in self._running.values())
         left = self._total - self._there - behind
         if behind > 0 and left > 0:
             said += f", about {_duration((self._clock() - self._started) / behind * left)} left"
@@ -188,25 +234,19 @@ class Tallying:
 
 def _bar(stream: TextIO) -> Bar:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     return Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("round"),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[runs]}"),
+        TextColumn("{task.fields[where]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[accuracy]}"),
         console=Console(file=stream),
     )
-
-
-def _runs(runs: int) -> str:
-    return "1 run" if runs == 1 else f"{runs} runs"
 
 
 def _duration(seconds: float) -> str:

@@ -52,7 +52,7 @@ def run(given: RunOptions) -> None:
         before = finished(folder)
         try:
             with reporting(scenario), Progress(quiet=given.quiet) as progress:
-                run_scenario(scenario, out=given.out, force=given.force, progress=progress)
+                run_scenario(scenario, out=given.out, force=given.force, listeners=[progress])
             if not given.force and before is not None:
                 typer.echo(
                     "this scenario has been run already; these are its results, --force runs it again",

@@ -65,7 +65,7 @@ def compare(given: CompareOptions) -> None:
                 out=given.out,
                 force=given.force,
                 jobs=given.jobs,
-                tally=tally,
+                listeners=[tally],
             )
         if given.quiet:
             typer.echo(str(done.path))
@@ -98,7 +98,7 @@ def sweep(
         from fedmem.studies.sweep import told
 
         with _continuing(), Tallying(quiet=quiet) as tally:
-            done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
+            done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=[tally])
         typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
         if done.failed:
             print_errors([f"error: {told(done)}"])

@@ -19,6 +19,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from numpy.typing import NDArray
 
 from fedmem.contracts.data import Examples
+from fedmem.contracts.events import ListenerError
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.engines._flower import in_process
 from fedmem.modalities.text.language_model import CausalModel
@@ -133,6 +134,8 @@ def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor])
     def advance(place: int, value: object) -> None:
         try:
             result = coroutines[place].switch(value)
+        except ListenerError:
+            raise
         except Exception as error:
             ended[place] = error
             return

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from fedmem.contracts.events import Emit, RoundFinished, TrainingStarted, silent
 from fedmem.contracts.evidence import Bank, Lost, Simulated
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.progress import Progress
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines._cohort_work import Finished
 from fedmem.engines.lockstep import Lockstep
@@ -30,17 +31,19 @@ def simulate(
     scenario: Scenario,
     federation: Federation,
     *,
-    progress: Progress | None = None,
+    emit: Emit = silent,
     runs: Sequence[int] | None = None,
     watch: bool = True,
     executor: Executor | None = None,
 ) -> Simulated:
     """Train the runs of a scenario (all of them, unless `runs` names some), gather their evidence and sum it up.
 
-    With `watch=False` nothing is observed; the final parameters are the same to the last bit. For `executor` see
-    `gather`.
+    With `watch=False` nothing is observed; the final parameters are the same to the last bit. `emit` passes on what
+    happens. For `executor` see `gather`.
     """
-    gathered = gather(scenario, federation, progress=progress, runs=runs, watch=watch, executor=executor)
+    pilot = pilot_of(scenario, federation, emit, executor=executor)
+    emit(TrainingStarted(rounds=scenario.rounds, runs=scenario.runs if runs is None else len(runs)))
+    gathered = gather(scenario, federation, emit=emit, runs=runs, watch=watch, pilot=pilot, executor=executor)
     return join([gathered], scenario.probes if watch else (), scenario.seed)
 
 
@@ -48,7 +51,7 @@ def gather(
     scenario: Scenario,
     federation: Federation,
     *,
-    progress: Progress | None = None,
+    emit: Emit = silent,
     runs: Sequence[int] | None = None,
     watch: bool = True,
     lost: Lost | None = None,
@@ -63,20 +66,18 @@ def gather(
     `pilot` is that of the scenario, if it has one; by default it is trained here. `executor` trains and looks at
     models, and is closed by whoever made it; by default one is made here.
     """
-    pilot = pilot or pilot_of(scenario, federation, progress, workers, executor)
+    pilot = pilot or pilot_of(scenario, federation, emit, workers, executor)
     started = time.perf_counter()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
     state = process_state(scenario.speed.threads, flower=scenario.speed.engine != "flower")
     with state, _executor(scenario, federation, workers, executor) as executor:
         waited = executor.waited
         work = LocalWork(federation, scenario.client, scenario.seed)
-        observer = _Observer(scenario, federation, executor, work, chosen)
-        if progress is not None:
-            progress.start(scenario.rounds, len(chosen))
+        observer = _Observer(scenario, federation, executor, work, chosen, emit)
+        ended = partial(RoundFinished, rounds=scenario.rounds, first=chosen[0], last=chosen[-1])
 
         def on_round(round: int) -> None:
-            if progress is not None:
-                progress.update(round, observer.accuracy)
+            emit(ended(round=round, accuracy=observer.accuracy))
 
         engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round, pilot)
         server = server_of(scenario)
@@ -112,7 +113,7 @@ def gather(
 def pilot_of(
     scenario: Scenario,
     federation: Federation,
-    progress: Progress | None = None,
+    emit: Emit = silent,
     workers: int | None = None,
     executor: Executor | None = None,
 ) -> Pilot | None:
@@ -122,15 +123,14 @@ def pilot_of(
     """
     if not scenario.has_pilot:
         return None
-    if progress is not None:
-        progress.stage("training the pilot, a run more, which picks the cohorts of all others")
-        progress.start(scenario.rounds, 1)
+    emit(TrainingStarted(what="pilot", rounds=scenario.rounds, runs=1))
+    ended = partial(RoundFinished, rounds=scenario.rounds, first=0, last=0)
     with process_state(scenario.speed.threads), _executor(scenario, federation, workers, executor) as executor:
         return follow(
             scenario,
             federation,
             executor,
-            lambda round: None if progress is None else progress.update(round, None),
+            lambda round: emit(ended(round=round)),
         )
 
 

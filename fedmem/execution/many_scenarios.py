@@ -13,8 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.events import (
+    Emit,
+    Event,
+    Listener,
+    ListenerError,
+    ScenarioFailed,
+    ScenarioFinished,
+    ScenariosStarted,
+    emitter,
+)
 from fedmem.errors import BusyError, FedmemError, FolderError
 from fedmem.execution.run import built, compute, folder_of, served, settled
 from fedmem.guards.guarding import Rescuing
@@ -53,29 +63,13 @@ class Outcome:
     error: FedmemError | None = None
 
 
-class Tally(Protocol):
-    """What many runs tell while they go on: each by its place among them."""
-
-    def begin(self, total: int, there: int) -> None:
-        """So many runs are asked for, and so many of them are there already."""
-        ...
-
-    def going(self, place: int, share: float) -> None:
-        """One is under way, with this share of its rounds behind it."""
-        ...
-
-    def ended(self, place: int, error: FedmemError | None) -> None:
-        """One is finished, or has failed."""
-        ...
-
-
 def run_all(
     scenarios: Sequence[Scenario],
     *,
     out: Path | str = "runs",
     force: bool = False,
     jobs: int | None = None,
-    tally: Tally | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> list[Outcome]:
     """Run scenarios, different ones, and say what became of each.
 
@@ -84,7 +78,7 @@ def run_all(
         out: where their folders go, as `<out>/<name>/<id>`.
         force: run again what is finished.
         jobs: how many processes work; by default as many as the scenarios may have workers.
-        tally: is told how it goes on.
+        listeners: each is called with every event (`fedmem.contracts.events`) of every scenario.
 
     Guarantees:
 
@@ -115,22 +109,19 @@ def run_all(
             served(_settled(scenarios[i]), folder)
     ended: dict[int, FedmemError | None] = {}
     elsewhere: list[int] = []
+    emit = emitter(listeners)
 
-    def hear(_: str, told: tuple[str, int, Any]) -> None:
-        what, place, value = told
-        if what == "busy":
-            elsewhere.append(place)
-        elif what == "going":
-            if tally is not None:
-                tally.going(place, value)
-        elif place not in ended and not (place in elsewhere and isinstance(value, Died)):
+    def hear(_: str, told: Event | _Ended | _Busy) -> None:
+        if isinstance(told, Event):
+            emit(told)
+        elif isinstance(told, _Busy):
+            elsewhere.append(told.place)
+        elif told.place not in ended and not (told.place in elsewhere and isinstance(told.error, Died)):
             # a process that died may have finished some
-            ended[place] = value
-            if tally is not None:
-                tally.ended(place, value)
+            ended[told.place] = told.error
+            emit(told.event(folders[told.place]))
 
-    if tally is not None:
-        tally.begin(len(scenarios), len(there))
+    emit(ScenariosStarted(total=len(scenarios), finished=len(there)))
     missing = {i: _settled(scenario) for i, scenario in enumerate(scenarios) if i not in there}
     workers = max((workers_of(scenario) for scenario in missing.values()), default=1) if jobs is None else jobs
     banks, apart = divided(missing, workers)
@@ -143,7 +134,7 @@ def run_all(
         _work_off(banks, crew, workers, partial(hear, ""))
     tell = partial(hear, "")
     for i in (*apart, *elsewhere):
-        work = partial(_by_itself, missing[i], folders[i], force=force, progress=_Told(i, tell))
+        work = partial(_by_itself, missing[i], folders[i], force=force, emit=_emit_at(i, tell))
         _attempt(i, work, tell)
     return [
         Outcome(scenario=scenario, folder=folder, there=i in there, error=ended.get(i))
@@ -238,7 +229,7 @@ def _work_off(banks: Sequence[tuple[int, ...]], crew: Crew, workers: int, tell: 
             crew.finished()
         except Died as error:
             for i in names[error.name]:
-                tell(("ended", i, error))
+                tell(_Ended(place=i, error=error))
         under_way -= 1
 
 
@@ -259,7 +250,7 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
         for i in company:
             scenario, started = scenarios[i], time.perf_counter()
             federation = federations[data_of(scenario)]
-            how: dict[str, Any] = {"force": force, "progress": _Told(i, tell), "patience": 0.0}
+            how: dict[str, Any] = {"force": force, "emit": _emit_at(i, tell), "patience": 0.0}
             work = partial(compute, scenario, federation, folders[i], started, **how)
             if len(company) == 1:
                 _attempt(i, work, tell)
@@ -297,7 +288,7 @@ def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
     return _width(scenario) * Cohorts.draw(scenario, federation).widest * model
 
 
-def _by_itself(scenario: Scenario, folder: Path, *, force: bool, progress: _Told) -> None:
+def _by_itself(scenario: Scenario, folder: Path, *, force: bool, emit: Emit) -> None:
     """Run one scenario; another process that runs it is waited for, however long it takes."""
     from fedmem.execution.shard_lock import wait_for
     from fedmem.results.folder import is_finished
@@ -305,7 +296,7 @@ def _by_itself(scenario: Scenario, folder: Path, *, force: bool, progress: _Told
     started = time.perf_counter()
     wait_for(folder)
     if force or not is_finished(folder):
-        compute(scenario, built(scenario), folder, started, force=force, progress=progress, patience=math.inf)
+        compute(scenario, built(scenario), folder, started, force=force, emit=emit, patience=math.inf)
 
 
 def _seated(place: int, work: Callable[..., object], tell: Tell, seat: Seat) -> None:
@@ -315,7 +306,7 @@ def _seated(place: int, work: Callable[..., object], tell: Tell, seat: Seat) -> 
 def _attempt(place: int, work: Callable[[], object], tell: Tell) -> None:
     """Do it, and tell how it ended."""
     if _succeeds(place, work, tell):
-        tell(("ended", place, None))
+        tell(_Ended(place=place, error=None))
 
 
 def _succeeds(place: int, work: Callable[[], object], tell: Tell) -> bool:
@@ -324,27 +315,41 @@ def _succeeds(place: int, work: Callable[[], object], tell: Tell) -> bool:
         with Rescuing():
             work()
     except BusyError:
-        tell(("busy", place, None))
+        tell(_Busy(place=place))
         return False
+    except ListenerError:
+        raise
     except FedmemError as error:
-        tell(("ended", place, error))
+        tell(_Ended(place=place, error=error))
         return False
     return True
 
 
-@dataclass
-class _Told:
-    """Progress of one scenario, told to whoever counts all of them: the share of it that is done."""
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    """The scenario at this place is finished, or has failed."""
 
     place: int
-    tell: Tell
-    rounds: int = 1
+    error: FedmemError | None
 
-    def start(self, rounds: int, runs: int) -> None:
-        self.rounds = rounds
-        self.tell(("going", self.place, 0.0))
+    def event(self, folder: Path) -> Event:
+        """The same for listeners."""
+        if self.error is None:
+            return ScenarioFinished(place=self.place, folder=str(folder))
+        return ScenarioFailed(place=self.place, error=str(self.error))
 
-    def update(self, round: int, accuracy: float | None) -> None:
-        self.tell(("going", self.place, round / self.rounds))
 
-    def stage(self, text: str) -> None: ...
+@dataclass(frozen=True, kw_only=True)
+class _Busy:
+    """The scenario at this place is run by another process."""
+
+    place: int
+
+
+def _emit_at(place: int, tell: Tell) -> Emit:
+    """What passes on the events of the scenario at this place."""
+
+    def emit(event: Event) -> None:
+        tell(replace(event, place=place))
+
+    return emit

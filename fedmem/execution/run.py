@@ -11,24 +11,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.events import (
+    Emit,
+    Listener,
+    ListenerError,
+    ScenarioFailed,
+    ScenarioFinished,
+    ScenarioStarted,
+    StageStarted,
+    emitter,
+    silent,
+)
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
-from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
+from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fedmem.contracts.evidence import Simulated
-    from fedmem.contracts.progress import Progress
     from fedmem.execution.shard_store import Shards
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.executor import Executor
 
 
-def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, progress: Progress | None = None) -> Path:
+def run(
+    scenario: Scenario, *, out: Path | str = "runs", force: bool = False, listeners: Sequence[Listener] = ()
+) -> Path:
     """Run a scenario and return its folder, `<out>/<name>/<id>`.
+
+    Args:
+        scenario: the scenario.
+        out: where its folder goes.
+        force: run it again where it is finished.
+        listeners: each is called with every event (`fedmem.contracts.events`), such as the end of a round.
 
     Guarantees:
 
@@ -41,23 +59,37 @@ def run(scenario: Scenario, *, out: Path | str = "runs", force: bool = False, pr
     - the same scenario on the same machine with the same executor and thread count gives the same measurements.
 
     Errors: `ScenarioError` where the data cannot hold what is asked for, `RunError` where a client, the strategy or a
-    measurement fails, `FolderError` where the results cannot be written.
+    measurement fails, `FolderError` where the results cannot be written, `ListenerError` where a listener raises.
     """
+    emit = emitter(listeners)
+    try:
+        with Rescuing():
+            folder, trained = _run(scenario, out, force, emit)
+    except ListenerError:
+        raise
+    except FedmemError as error:
+        emit(ScenarioFailed(error=str(error)))
+        raise
+    emit(ScenarioFinished(folder=str(folder), trained=trained))
+    return folder
+
+
+def _run(scenario: Scenario, out: Path | str, force: bool, emit: Emit) -> tuple[Path, bool]:
+    """The folder of a scenario, and whether it was trained for it."""
     from fedmem.results.folder import check_place, is_finished
 
-    with Rescuing():
-        scenario = settled(scenario)
-        folder = folder_of(scenario, out)
-        if is_finished(folder) and not force:
-            return served(scenario, folder)
-        try:
-            check_place(folder, force=force)
-        except FolderError:
-            if force or not is_finished(folder):
-                raise
-            return served(scenario, folder)  # finished by another process a moment ago
-        started = time.perf_counter()
-        return compute(scenario, built(scenario), folder, started, force=force, progress=progress)
+    scenario = settled(scenario)
+    folder = folder_of(scenario, out)
+    if is_finished(folder) and not force:
+        return served(scenario, folder), False
+    try:
+        check_place(folder, force=force)
+    except FolderError:
+        if force or not is_finished(folder):
+            raise
+        return served(scenario, folder), False  # finished by another process a moment ago
+    started = time.perf_counter()
+    return compute(scenario, built(scenario), folder, started, force=force, emit=emit), True
 
 
 def folder_of(scenario: Scenario, out: Path | str) -> Path:
@@ -104,7 +136,7 @@ def compute(
     started: float,
     *,
     force: bool,
-    progress: Progress | None = None,
+    emit: Emit = silent,
     executor: Executor | None = None,
     patience: float | None = None,
 ) -> Path:
@@ -126,9 +158,10 @@ def compute(
     with claim(folder, force=force, patience=patience) as shards:
         if is_finished(folder) and not force:
             return folder  # by another process, while this one waited
+        emit(ScenarioStarted(name=scenario.name, id=scenario.id, runs=scenario.runs, rounds=scenario.rounds))
         divided = scenario.runs > room_of(scenario, federation).shard or shards.any
         try:
-            _compute(job, shards if divided else None, progress, executor)
+            _compute(job, shards if divided else None, emit, executor)
         except FolderError:
             if force or not is_finished(folder):
                 raise  # else by another process, on a file system without locks
@@ -180,7 +213,7 @@ class _Job:
     force: bool
 
 
-def _compute(job: _Job, shards: Shards | None, progress: Progress | None, executor: Executor | None) -> None:
+def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | None) -> None:
     """Train, estimate, write."""
     from fedmem.execution import positive_control
     from fedmem.execution.bank import simulate
@@ -192,22 +225,20 @@ def _compute(job: _Job, shards: Shards | None, progress: Progress | None, execut
 
     scenario, federation = job.scenario, job.federation
     if shards is None:
-        simulated = simulate(scenario, federation, progress=progress, executor=executor)
+        simulated = simulate(scenario, federation, emit=emit, executor=executor)
         division = Division(shards=(scenario.runs,), resumed=0, workers=simulated.workers)
     else:
-        simulated, division = train(scenario, federation, shards, progress=progress, executor=executor)
-    if progress is not None:
-        progress.stage("estimating")
+        simulated, division = train(scenario, federation, shards, emit=emit, executor=executor)
+    emit(StageStarted(text="estimating"))
     trained = time.perf_counter()
     measurements = [*simulated.measurements, *_estimates(scenario, simulated.bank, simulated.measurements)]
-    if progress is not None and positive_control.audit_of(scenario) is not None:
-        progress.stage("training the positive control of the audit, without noise")
+    if positive_control.audit_of(scenario) is not None:
+        emit(StageStarted(text="training the positive control of the audit, without noise"))
     checked = positive_control.control(scenario, federation, measurements, simulated.pilot)
     measurements += [] if checked is None else [checked.row]
     estimated = time.perf_counter()
     total = estimated - job.started - (0.0 if executor is None else executor.waited)
-    if progress is not None:
-        progress.stage("writing")
+    emit(StageStarted(text="writing"))
     write_run(
         job.folder,
         Results(

@@ -6,13 +6,13 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from fedmem.contracts.events import Emit, Event, ShardStarted, ShardStored, StageStarted, TrainingStarted, silent
 from fedmem.contracts.evidence import Bank, Dropped, Lost, Simulated
 from fedmem.contracts.federation import Federation, digest
-from fedmem.contracts.progress import Progress
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines._dropped import Ledger
 from fedmem.execution.bank import gather, pilot_of
@@ -46,7 +46,7 @@ def train(
     federation: Federation,
     shards: Shards,
     *,
-    progress: Progress | None = None,
+    emit: Emit = silent,
     watch: bool = True,
     executor: Executor | None = None,
 ) -> tuple[Simulated, Division]:
@@ -82,17 +82,24 @@ def train(
     division = Division(shards=sizes, resumed=len(plan) - len(missing), workers=workers)
     pilot = shards.pilot()
     if missing and pilot is None:
-        pilot = pilot_of(scenario, federation, progress, executor=executor)
+        pilot = pilot_of(scenario, federation, emit, executor=executor)
         if pilot is not None:
             shards.keep_pilot(pilot)
-    rounds = _Rounds(scenario, progress)
-    rounds.begin(missing, division, refused)
+    for line in refused:
+        emit(StageStarted(text=line))
+    if missing:
+        runs = sum(map(len, missing))
+        stored = scenario.runs - runs
+        emit(TrainingStarted(rounds=scenario.rounds, runs=runs, shards=len(missing), stored=stored, processes=workers))
+
+    def hear(_: str, event: Event) -> None:
+        emit(event)
+
     # a fork has no workers of its own
     do = _Training(scenario, federation, shards, None if workers == 1 else 1, watch, pilot, executor)
-    with closing(do), Alone(do, rounds.hear) if workers == 1 else Forks(do, rounds.hear, shards.let_go) as crew:
+    with closing(do), Alone(do, hear) if workers == 1 else Forks(do, hear, shards.let_go) as crew:
         train_all(plan, dropped, ledger, crew, workers, shards.tell)
-    if progress is not None:
-        progress.stage("joining shards")
+    emit(StageStarted(text="joining shards"))
     bank = Bank(
         audit=federation.audit,
         evidence=(),
@@ -166,13 +173,14 @@ class _Training:
 
     def __call__(self, job: tuple[range, Lost], tell: Tell) -> Lost:
         shard, known = job
+        tell(ShardStarted(first=shard[0], last=shard[-1]))
         if self._executor is None:
             self._executor = self._own = executor_of(self._scenario, self._federation, self._workers)
         done = gather(
             self._scenario,
             self._federation,
             runs=shard,
-            progress=_Told(tell),
+            emit=tell,
             watch=self._watch,
             lost=known,
             pilot=self._pilot,
@@ -181,59 +189,13 @@ class _Training:
         found = {place: why for place, why in done.lost.items() if place not in known}
         dropped = Dropped(known=known, found=found)
         self._shards.write(shard, done, dropped, params=self._scenario.save.params)
+        tell(ShardStored(first=shard[0], last=shard[-1]))
         return found
 
     def close(self) -> None:
         """Let go of the workers of an executor that was made in this process."""
         if self._own is not None:
             self._own.close()
-
-
-@dataclass(frozen=True)
-class _Told:
-    """Progress of one shard, told to whoever counts all of them."""
-
-    tell: Tell
-
-    def start(self, rounds: int, runs: int) -> None: ...
-
-    def update(self, round: int, accuracy: float | None) -> None:
-        self.tell((round, accuracy))
-
-    def stage(self, text: str) -> None: ...
-
-
-class _Rounds:
-    """Progress over all shards: the rounds that each has behind it, added up."""
-
-    def __init__(self, scenario: Scenario, progress: Progress | None) -> None:
-        self._scenario = scenario
-        self._progress = progress
-        self._done: dict[str, int] = {}
-
-    def begin(self, missing: Sequence[range], division: Division, refused: Sequence[str]) -> None:
-        """Says what there is to do."""
-        if self._progress is None:
-            return
-        for line in refused:
-            self._progress.stage(line)
-        if not missing:
-            return
-        runs = sum(map(len, missing))
-        there = f"{_count(self._scenario.runs - runs, 'run')} there already; " if division.resumed else ""
-        at_once = f", {division.workers} at once" if division.workers > 1 else ""
-        self._progress.stage(f"{there}training {_count(runs, 'run')} in {_count(len(missing), 'shard')}{at_once}")
-        self._progress.start(self._scenario.rounds * len(missing), runs)
-
-    def hear(self, name: str, told: Any) -> None:
-        """A shard has a round behind it."""
-        self._done[name], accuracy = told
-        if self._progress is not None:
-            self._progress.update(sum(self._done.values()), accuracy)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:

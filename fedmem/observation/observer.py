@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from fedmem.contracts.events import Emit, ReadingsTaken, silent
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
 from fedmem.contracts.families import sources
 from fedmem.contracts.federation import Federation
@@ -32,13 +33,20 @@ class _Observer:
     """Collects the transitions of all runs; when a round is complete, turns them into evidence and readings."""
 
     def __init__(
-        self, scenario: Scenario, federation: Federation, executor: Executor, work: LocalWork, runs: tuple[int, ...]
+        self,
+        scenario: Scenario,
+        federation: Federation,
+        executor: Executor,
+        work: LocalWork,
+        runs: tuple[int, ...],
+        emit: Emit = silent,
     ) -> None:
         self._scenario = scenario
         self._federation = federation
         self._executor = executor
         self._runs = runs
         self._work = work
+        self._emit = emit
         self._rounds = frozenset(scenario.observed_rounds)
         self._holders = Holders.of(scenario.client, federation)
         self._pending: dict[tuple[int, Level], list[Transition]] = {}
@@ -122,14 +130,17 @@ class _Observer:
         first = transitions[0]
         with Guard("probe", probe, "observe", whole=True, round=first.round, level=first.level) as guard:
             readings = readings_of(guard, probe.observe(transitions, context), transitions, measures_of(probe))
-        for transition, reading in readings:
-            self.measurements.append(
-                Measurement(
-                    run=transition.run,
-                    round=first.round,
-                    level=first.level,
-                    client=transition.client,
-                    source=source,
-                    reading=labelled(reading, transition),
-                )
+        taken = tuple(
+            Measurement(
+                run=transition.run,
+                round=first.round,
+                level=first.level,
+                client=transition.client,
+                source=source,
+                reading=labelled(reading, transition),
             )
+            for transition, reading in readings
+        )
+        self.measurements += taken
+        if taken:
+            self._emit(ReadingsTaken(measurements=taken))

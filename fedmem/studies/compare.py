@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.events import Listener
 from fedmem.errors import Problem, ScenarioError
-from fedmem.execution.many_scenarios import Outcome, Tally, run_all
+from fedmem.execution.many_scenarios import Outcome, run_all
 from fedmem.reporting.naming import check_metric
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.grid import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
@@ -80,7 +81,7 @@ def compare(
     out: Path | str = "runs",
     force: bool = False,
     jobs: int | None = None,
-    tally: Tally | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Compared:
     """Run every setting with every seed, and say how the settings differ.
 
@@ -95,7 +96,7 @@ def compare(
         out: where runs and the comparison go.
         force: run again what is finished.
         jobs: how many processes work; by default one for each core.
-        tally: is told how it goes on.
+        listeners: each is called with every event (`fedmem.contracts.events`) of every run.
 
     Guarantees:
 
@@ -118,7 +119,7 @@ def compare(
     cells = cross(scenario, settings, chosen, overrides)
     for name in measures:
         check_metric(name, [cell.scenario for cell in cells], source=f"--measure {name}")
-    outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, tally=tally)
+    outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, listeners=listeners)
     comparison = _compared(cells, outcomes, settings, references, chosen, measures)
     told = [[cell.scenario.id, label_of(cell.setting)] for cell in cells]
     text = json.dumps([told, references, list(measures)])

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.events import Listener
 from fedmem.errors import Problem, RunError, ScenarioError
-from fedmem.execution.many_scenarios import Tally
 from fedmem.reporting.naming import check_metric
 from fedmem.results.folder import one_at_a_time
 from fedmem.seeding import stream
@@ -35,7 +35,7 @@ def search(
     jobs: int | None,
     force: bool,
     retry_failed: bool,
-    tally: Tally | None,
+    listeners: Sequence[Listener],
 ) -> Swept:
     """Run the search of a sweep until it has its trials; see `sweep` for arguments, guarantees and errors.
 
@@ -54,7 +54,7 @@ def search(
         check_metric(metric, [cell.scenario for cell in first], path="search.directions")
     folder = folder_of(plan, first[0], out)
     with one_at_a_time(folder / ".study.lock"):
-        how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "tally": tally}
+        how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "listeners": listeners}
         return _tried(plan, base, folder, how, retry_failed=retry_failed)
 
 

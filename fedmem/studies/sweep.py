@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from fedmem.execution.many_scenarios import Tally
+from fedmem.contracts.events import Listener
 from fedmem.studies.grid import cross, label_of
 from fedmem.studies.sweep_file import load_sweep, places_of
 from fedmem.studies.sweep_folder import Failures, Swept, folder_of, run_cells, write_results
@@ -17,7 +18,7 @@ def sweep(
     jobs: int | None = None,
     force: bool = False,
     retry_failed: bool = False,
-    tally: Tally | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Swept:
     """Run what a sweep file asks for and is not there yet, and put everything into one frame.
 
@@ -27,7 +28,7 @@ def sweep(
         jobs: how many processes work; by default one for each core.
         force: run again what is finished.
         retry_failed: run those that failed before, and nothing else.
-        tally: is told how it goes on.
+        listeners: each is called with every event (`fedmem.contracts.events`) of every run.
 
     Guarantees:
 
@@ -42,12 +43,12 @@ def sweep(
         from fedmem.studies.search import search
 
         with places_of(plan, file):
-            return search(plan, base, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
+            return search(plan, base, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)
     with places_of(plan, file):
         cells = cross(base, plan.settings(), plan.all_seeds, plan.overrides)
     folder = folder_of(plan, cells[0], out)
     failures = Failures(folder)
-    run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, tally=tally)
+    run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)
     write_results(folder, cells, out)
     ids = {cell.scenario.id for cell in cells}
     return Swept(path=folder, cells=cells, failed={key: why for key, why in failures.known.items() if key in ids})

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmem.errors import FedmemError
-from fedmem.execution.many_scenarios import Outcome, Tally, run_all
+from fedmem.contracts.events import Event, Listener, ScenarioFailed, ScenarioFinished
+from fedmem.execution.many_scenarios import Outcome, run_all
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.grid import Cell
 from fedmem.studies.sweep_file import Sweep
@@ -71,13 +71,13 @@ class Failures:
         found = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
         return {str(key): str(value) for key, value in found.items()}
 
-    def note(self, key: str, error: FedmemError | None) -> None:
+    def note(self, key: str, error: str | None) -> None:
         """This run has failed, or has not."""
         self.known = self._read()  # another process may have noted some
         before = dict(self.known)
         self.known.pop(key, None)
         if error is not None:
-            self.known[key] = str(error)
+            self.known[key] = error
         if self.known != before:
             partial = self._file.with_name(f".{self._file.name}.{os.getpid()}")
             partial.write_text(json.dumps(self.known, indent=2, sort_keys=True), encoding="utf-8")
@@ -85,28 +85,17 @@ class Failures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Noting:
-    """A tally that also notes failures."""
+class _FailureWriter:
+    """A listener that notes which of these cells failed, and which did not."""
 
     cells: Sequence[Cell]
     failures: Failures
-    tally: Tally | None
 
-    def begin(self, total: int, there: int) -> None:
-        """See `company.Tally`."""
-        if self.tally is not None:
-            self.tally.begin(total, there)
-
-    def going(self, place: int, share: float) -> None:
-        """See `company.Tally`."""
-        if self.tally is not None:
-            self.tally.going(place, share)
-
-    def ended(self, place: int, error: FedmemError | None) -> None:
-        """See `company.Tally`."""
-        self.failures.note(self.cells[place].scenario.id, error)
-        if self.tally is not None:
-            self.tally.ended(place, error)
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ScenarioFailed):
+            self.failures.note(self.cells[event.place].scenario.id, event.error)
+        elif isinstance(event, ScenarioFinished):
+            self.failures.note(self.cells[event.place].scenario.id, None)
 
 
 def run_cells(
@@ -117,15 +106,15 @@ def run_cells(
     jobs: int | None,
     force: bool,
     retry_failed: bool,
-    tally: Tally | None,
+    listeners: Sequence[Listener],
 ) -> list[Outcome]:
     """Run those that did not fail before, or only those that did."""
     if not force or retry_failed:
         _check_unchanged(cells, out)
     known = set(failures.known)
     chosen = [cell for cell in cells if (cell.scenario.id in known) == retry_failed]
-    noting = _Noting(cells=chosen, failures=failures, tally=tally)
-    return run_all([cell.scenario for cell in chosen], out=out, force=force, jobs=jobs, tally=noting)
+    noting = _FailureWriter(cells=chosen, failures=failures)
+    return run_all([cell.scenario for cell in chosen], out=out, force=force, jobs=jobs, listeners=[noting, *listeners])
 
 
 def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:

@@ -1,7 +1,6 @@
 """The command line: what each command prints, its exit codes, and how fast it answers."""
 
 import importlib
-import io
 import json
 import os
 import re
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
-from fedmem.cli.progress import Progress
 from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
 from fedmem.reporting.sections import alarms
@@ -382,7 +380,7 @@ def test_an_interrupted_run_says_that_the_same_command_continues(stopping):
     assert "nothing was kept" not in done.stderr
     done = call("run", "small.yaml", *SHARDED)
     assert done.exit_code == 0
-    assert "1 run there already; training 1 run in 1 shard" in done.stderr
+    assert "1 run stored already; training 1 run in 1 shard" in done.stderr
 
 
 def test_a_run_that_was_begun_anew_is_continued_without_force(stopping):
@@ -569,78 +567,6 @@ def test_generated_audit_examples_are_told_apart_from_rows_of_the_data(small):
     folder = call("run", "canaries.yaml", "--quiet").stdout.strip()
     assert rows + made == len(fedmem.read(folder).audit)
     assert "generated" not in call("check", "small.yaml").stdout
-
-
-# Progress
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_progress_without_a_terminal_is_a_line_now_and_then():
-    clock, stream = Clock(), io.StringIO()
-    with Progress(stream=stream, every_seconds=5, clock=clock) as progress:
-        progress.start(rounds=10, runs=32)
-        for round in range(1, 11):
-            clock.now += 2
-            progress.update(round, accuracy=0.5 + round / 100 if round > 1 else None)
-        progress.stage("writing")
-    assert stream.getvalue().splitlines() == [
-        "round 3/10, 32 runs, global accuracy 0.530, about 14 s left",
-        "round 6/10, 32 runs, global accuracy 0.560, about 8 s left",
-        "round 9/10, 32 runs, global accuracy 0.590, about 2 s left",
-        "round 10/10, 32 runs, global accuracy 0.600, about 0 s left",
-        "writing",
-    ]
-
-
-def test_progress_can_be_silent():
-    stream = io.StringIO()
-    with Progress(quiet=True, stream=stream) as progress:
-        progress.start(rounds=1, runs=1)
-        progress.update(1, 0.5)
-        progress.stage("writing")
-    assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(("per_round", "left"), [(1, "99 s"), (60, "99 min"), (3600, "99.0 h")])
-def test_time_left_has_a_fitting_unit(per_round, left):
-    clock, stream = Clock(), io.StringIO()
-    progress = Progress(stream=stream, every_seconds=0, clock=clock)
-    progress.start(rounds=100, runs=1)
-    clock.now += per_round
-    progress.update(1, None)
-    assert stream.getvalue() == f"round 1/100, 1 run, about {left} left\n"
-
-
-def test_progress_on_a_terminal_is_a_bar_and_leaves_it_in_order(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    stream = Terminal()
-
-    def fail():
-        with Progress(stream=stream) as progress:
-            progress.start(rounds=4, runs=8)
-            progress.update(2, 0.75)
-            progress.stage("estimating")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    said = stream.getvalue()
-    for text in ("2/4", "8 runs", "global accuracy 0.750", "estimating"):
-        assert text in said
-    hide, show = "\x1b[?25l", "\x1b[?25h"
-    assert said.count(hide) == said.count(show)
 
 
 def test_a_misspelt_command_is_suggested_once():

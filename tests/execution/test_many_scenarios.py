@@ -14,10 +14,19 @@ import pytest
 import torch
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.events import (
+    Event,
+    RoundFinished,
+    ScenarioFailed,
+    ScenarioFinished,
+    ScenariosStarted,
+    Share,
+    TrainingStarted,
+)
 from fedmem.contracts.federation import digest
 from fedmem.engines import together
 from fedmem.engines.together import joined, parted
-from fedmem.errors import FedmemError, FolderError, RunError
+from fedmem.errors import FolderError, RunError
 from fedmem.execution import many_scenarios
 from fedmem.execution.many_scenarios import data_of, divided, run_all
 from fedmem.execution.run import run
@@ -86,19 +95,21 @@ class Heard:
 
     there: int = -1
     shares: dict[int, list[float]] | None = None
-    ends: dict[int, FedmemError | None] | None = None
+    ends: dict[int, str | None] | None = None
 
-    def begin(self, total: int, there: int) -> None:
-        self.there, self.shares, self.ends = there, {i: [] for i in range(total)}, {}
-
-    def going(self, place: int, share: float) -> None:
-        assert self.shares is not None
-        self.shares[place].append(share)
-
-    def ended(self, place: int, error: FedmemError | None) -> None:
-        assert self.ends is not None
-        assert place not in self.ends
-        self.ends[place] = error
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ScenariosStarted):
+            self.there, self.ends = event.finished, {}
+            self.shares = {i: [] for i in range(event.total)}
+            self.each = {i: Share() for i in range(event.total)}
+        elif isinstance(event, TrainingStarted | RoundFinished):
+            assert self.shares is not None
+            self.each[event.place](event)
+            self.shares[event.place].append(self.each[event.place].done)
+        elif isinstance(event, ScenarioFinished | ScenarioFailed):
+            assert self.ends is not None
+            assert event.place not in self.ends
+            self.ends[event.place] = event.error if isinstance(event, ScenarioFailed) else None
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +133,7 @@ def test_many_at_once_are_what_each_is_alone(alone: Callable[[Scenario], dict[st
     banks, apart = divided(dict(enumerate(same)), workers=1)
     assert sorted(map(sorted, banks)) == [[0, 1, 3, 4, 5], [2, 6]]
     assert not apart
-    outcomes = run_all(same, out=tmp_path, jobs=1, tally=heard)
+    outcomes = run_all(same, out=tmp_path, jobs=1, listeners=[heard])
     for scenario, outcome in zip(scenarios, outcomes, strict=True):
         assert outcome.error is None
         assert written(outcome.folder) == alone(scenario)
@@ -188,11 +199,11 @@ def test_who_fails_takes_nobody_along(alone: Callable[[Scenario], dict[str, byte
         small(client={"kind": "sgd", "lr": 1e30}),
     ]
     heard = Heard()
-    outcomes = run_all(scenarios, out=tmp_path, jobs=1, tally=heard)
+    outcomes = run_all(scenarios, out=tmp_path, jobs=1, listeners=[heard])
     assert [outcome.error is None for outcome in outcomes] == [False, False, True, False]
     assert written(outcomes[2].folder) == alone(ALIKE[0])
     assert not outcomes[0].folder.exists()
-    assert heard.ends == {i: outcome.error for i, outcome in enumerate(outcomes)}
+    assert heard.ends == {i: outcome.error and str(outcome.error) for i, outcome in enumerate(outcomes)}
     assert "population" in str(outcomes[1].error)
 
 
@@ -237,7 +248,7 @@ def test_nothing_is_run_twice(tmp_path: Path) -> None:
     (first,) = run_all(scenarios[:1], out=tmp_path, jobs=1)
     when = (first.folder / "manifest.json").stat().st_mtime_ns
     heard = Heard()
-    outcomes = run_all(scenarios, out=tmp_path, jobs=1, tally=heard)
+    outcomes = run_all(scenarios, out=tmp_path, jobs=1, listeners=[heard])
     assert [outcome.there for outcome in outcomes] == [True, False]
     assert heard.there == 1
     assert (first.folder / "manifest.json").stat().st_mtime_ns == when

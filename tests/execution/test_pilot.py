@@ -290,11 +290,12 @@ def test_interrupted_it_keeps_the_pilot(whole: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(sharding, "pilot_of", lambda *given, **named: trained.append(1) or pilot_of(*given, **named))
     scenario = small(shard=1, workers=1)
     with pytest.raises(KeyboardInterrupt):
-        run(scenario, out=tmp_path, progress=Stopping(after=10))  # four rounds of the pilot, then one shard and a half
+        # four rounds of the pilot, then one shard and a half
+        run(scenario, out=tmp_path, listeners=[Stopping(after=10)])
     kept = place_of(tmp_path / scenario.name / scenario.id) / "pilot.json"
     assert kept.exists()
     with pytest.raises(KeyboardInterrupt):
-        run(scenario, out=tmp_path, progress=Stopping(after=2))
+        run(scenario, out=tmp_path, listeners=[Stopping(after=2)])
     assert len(trained) == 1
     kept.write_text(kept.read_text().replace("1", "2"))
     folder = run(scenario, out=tmp_path)

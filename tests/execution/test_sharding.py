@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import fedmem
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import Outcome
+from fedmem.contracts.events import Event, RoundFinished, Share, StageStarted, TrainingStarted
 from fedmem.contracts.evidence import Dropped, Lost
 from fedmem.engines._dropped import Ledger
 from fedmem.errors import ComponentError, RunError
@@ -75,25 +76,27 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Stopping:
-    """Progress that presses Ctrl-C when so many rounds are done."""
+    """A listener that presses Ctrl-C when so many rounds are done."""
 
     def __init__(self, after: int = 10**9) -> None:
         self.after = after
         self.said: list[str] = []
         self.total = 0
-        self.rounds: list[int] = []
+        self.share = Share()
+        self.shares: list[float] = []
 
-    def start(self, rounds: int, runs: int) -> None:
-        self.total = rounds
-
-    def update(self, round: int, accuracy: float | None) -> None:
-        assert accuracy is None or 0 <= accuracy <= 1
-        self.rounds.append(round)
-        if len(self.rounds) > self.after:
-            raise KeyboardInterrupt
-
-    def stage(self, text: str) -> None:
-        self.said.append(text)
+    def __call__(self, event: Event) -> None:
+        self.share(event)
+        if isinstance(event, TrainingStarted):
+            self.total = event.rounds * event.shards
+            self.said.append(str(event))
+        elif isinstance(event, StageStarted):
+            self.said.append(event.text)
+        elif isinstance(event, RoundFinished):
+            assert event.accuracy is None or 0 <= event.accuracy <= 1
+            self.shares.append(self.share.done)
+            if len(self.shares) > self.after:
+                raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
@@ -109,27 +112,28 @@ def test_neither_shards_nor_workers_change_a_byte(
     speed: dict[str, int], sizes: list[int], workers: int, measured: Path, tmp_path: Path
 ) -> None:
     progress = Stopping()
-    folder = run(tiny(**SMALL | MEASURED, speed=speed), out=tmp_path, progress=progress)
+    folder = run(tiny(**SMALL | MEASURED, speed=speed), out=tmp_path, listeners=[progress])
     assert written(folder) == written(measured)
     assert len(written(measured)) == 8, "pictures among them"
     assert fedmem.read(folder).manifest["shards"] == {"runs": sizes, "resumed": 0, "workers": workers}
     assert fedmem.read(measured).manifest["shards"] == {"runs": [4], "resumed": 0, "workers": 1}
     assert list(folder.parent.iterdir()) == [folder], "the shards are gone"
     assert progress.total == 2 * len(sizes)
-    assert progress.rounds == list(range(1, progress.total + 1)), "every round of every shard, added up"
+    steps = [step / progress.total for step in range(1, progress.total + 1)]
+    assert progress.shares == pytest.approx(steps), "every round of every shard, added up"
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=needs_forks)])
 def test_interrupted_it_goes_on_from_the_last_shard_that_was_done(workers: int, whole: Path, tmp_path: Path) -> None:
     scenario = small(shard=1, workers=workers)
     with pytest.raises(KeyboardInterrupt):
-        run(scenario, out=tmp_path, progress=Stopping(after=6))
+        run(scenario, out=tmp_path, listeners=[Stopping(after=6)])
     folder = tmp_path / scenario.name / scenario.id
     kept = kept_runs(folder)
     assert 0 < kept < 4
     assert not folder.exists()
     again = Stopping()
-    run(scenario, out=tmp_path, progress=again)
+    run(scenario, out=tmp_path, listeners=[again])
     assert written(folder) == written(whole)
     assert fedmem.read(folder).manifest["shards"]["resumed"] == kept
     assert again.total == 2 * (4 - kept)
@@ -141,7 +145,7 @@ def test_interrupted_it_goes_on_from_the_last_shard_that_was_done(workers: int, 
 
 def test_what_is_kept_is_used_however_the_rest_is_divided(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(small(shard=1, workers=1), out=tmp_path, progress=Stopping(after=2))
+        run(small(shard=1, workers=1), out=tmp_path, listeners=[Stopping(after=2)])
     folder = run(small(shard=16, workers=1), out=tmp_path)
     assert written(folder) == written(whole)
     assert fedmem.read(folder).manifest["shards"] == {"runs": [1, 3], "resumed": 1, "workers": 1}
@@ -149,23 +153,23 @@ def test_what_is_kept_is_used_however_the_rest_is_divided(whole: Path, tmp_path:
 
 def test_with_force_nothing_is_used(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(small(shard=1, workers=1), out=tmp_path, progress=Stopping(after=4))
+        run(small(shard=1, workers=1), out=tmp_path, listeners=[Stopping(after=4)])
     folder = run(small(shard=1, workers=1), out=tmp_path, force=True)
     assert fedmem.read(folder).manifest["shards"]["resumed"] == 0
 
 
 def test_a_damaged_shard_is_trained_again(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(small(shard=1, workers=1), out=tmp_path, progress=Stopping(after=4))
+        run(small(shard=1, workers=1), out=tmp_path, listeners=[Stopping(after=4)])
     (evidence,) = tmp_path.rglob("runs-1-1/evidence.parquet")
     data = bytearray(evidence.read_bytes())
     data[len(data) // 2] ^= 1
     evidence.write_bytes(data)
     progress = Stopping()
-    folder = run(small(shard=1, workers=1), out=tmp_path, progress=progress)
+    folder = run(small(shard=1, workers=1), out=tmp_path, listeners=[progress])
     assert progress.said[:2] == [
         "training run 1 again: evidence.parquet is damaged",
-        "1 run there already; training 3 runs in 3 shards",
+        "1 run stored already; training 3 runs in 3 shards",
     ]
     assert written(folder) == written(whole)
 
@@ -184,10 +188,10 @@ def test_shards_of_other_code_and_data_are_not_used(
 ) -> None:
     monkeypatch.setattr(sharding, where, value)
     with pytest.raises(KeyboardInterrupt):
-        run(small(shard=2, workers=1), out=tmp_path, progress=Stopping(after=3))
+        run(small(shard=2, workers=1), out=tmp_path, listeners=[Stopping(after=3)])
     monkeypatch.undo()
     progress = Stopping()
-    folder = run(small(shard=2, workers=1), out=tmp_path, progress=progress)
+    folder = run(small(shard=2, workers=1), out=tmp_path, listeners=[progress])
     assert re.match(rf"training runs 0 to 1 again: .* made with another .*\b{what}\b", progress.said[0])
     assert fedmem.read(folder).manifest["shards"]["resumed"] == 0
     assert written(folder) == written(whole)
@@ -197,14 +201,14 @@ def test_shards_of_another_executor_are_not_used_and_those_of_other_workers_are(
     def stopped(**speed: Any) -> Stopping:
         progress = Stopping(after=3)
         with pytest.raises(KeyboardInterrupt):
-            run(small(shard=2, **speed), out=tmp_path, progress=progress)
+            run(small(shard=2, **speed), out=tmp_path, listeners=[progress])
         return progress
 
     stopped(workers=1, executor="stacked")
     assert "another settings of speed" in stopped(workers=1, executor="one_by_one").said[0]
     progress = Stopping()
-    run(small(shard=2, workers=3, executor="one_by_one", memory=8.0), out=tmp_path, progress=progress)
-    assert progress.said[0] == "2 runs there already; training 2 runs in 1 shard"
+    run(small(shard=2, workers=3, executor="one_by_one", memory=8.0), out=tmp_path, listeners=[progress])
+    assert progress.said[0] == "2 runs stored already; training 2 runs in 1 shard"
 
 
 def test_shards_that_a_finished_run_left_behind_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +360,7 @@ def test_interrupted_it_goes_on_with_what_it_knew_to_fail(tmp_path: Path) -> Non
         while folder is None:
             attempts += 1
             with suppress(KeyboardInterrupt):
-                folder = run(scenario, out=tmp_path / "parts", progress=Stopping(after=4))
+                folder = run(scenario, out=tmp_path / "parts", listeners=[Stopping(after=4)])
     assert attempts > 4
     assert len(trained) < 3 * at_once
     assert written(folder) == written(together)
@@ -365,7 +369,7 @@ def test_interrupted_it_goes_on_with_what_it_knew_to_fail(tmp_path: Path) -> Non
 def test_what_a_shard_tells_is_known_although_its_process_was_killed_before_it_could_say_so(tmp_path: Path) -> None:
     def interrupted(after: int) -> Path:
         with failing(lambda task: task.client == 1), pytest.raises(KeyboardInterrupt):
-            run(scenario, out=tmp_path, progress=Stopping(after=after))
+            run(scenario, out=tmp_path, listeners=[Stopping(after=after)])
         return place_of(tmp_path / scenario.name / scenario.id) / "lost.json"
 
     scenario = fragile(shard=2)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.contracts.events import Event, RoundFinished, TrainingStarted
 from fedmem.contracts.sampler import History
 from fedmem.contracts.types import IntArray
 from fedmem.execution.bank import simulate
@@ -89,20 +90,19 @@ def test_no_round_makes_anything_for_each_client(wide: Any, server: str) -> None
     grown: list[int] = []
 
     class Rounds:
-        def start(self, rounds: int, runs: int) -> None:
-            tracemalloc.start()
+        last = 0
 
-        def update(self, round: int, accuracy: float | None) -> None:
-            now, peak = tracemalloc.get_traced_memory()
-            grown.append(peak - self.last if round > 1 else 0)
-            self.last = now
-            tracemalloc.reset_peak()
-
-        def stage(self, text: str) -> None:
-            raise AssertionError("nothing is estimated here")
+        def __call__(self, event: Event) -> None:
+            if isinstance(event, TrainingStarted):
+                tracemalloc.start()
+            elif isinstance(event, RoundFinished):
+                now, peak = tracemalloc.get_traced_memory()
+                grown.append(peak - self.last if event.round > 1 else 0)
+                self.last = now
+                tracemalloc.reset_peak()
 
     try:
-        simulate(scenario, federation, progress=Rounds())
+        simulate(scenario, federation, emit=Rounds())
     finally:
         tracemalloc.stop()
     assert len(grown) == 12

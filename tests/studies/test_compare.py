@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import fedmem
 from fedmem.cli.main import app
 from fedmem.cli.progress import Tallying
+from fedmem.contracts.events import RoundFinished, ScenarioFailed, ScenarioFinished, ScenariosStarted, TrainingStarted
 from fedmem.errors import ScenarioError
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
@@ -396,18 +397,20 @@ def test_progress_counts_and_tells_failures() -> None:
 
     now, stream = [0.0], StringIO()
     with Tallying(stream=stream, every_seconds=0, clock=lambda: now[0]) as tally:
-        tally.begin(4, 1)
+        tally(ScenariosStarted(total=4, finished=1))
         now[0] = 10.0
-        tally.going(1, 0.5)
+        tally(TrainingStarted(place=1, rounds=10, runs=2))
+        tally(RoundFinished(place=1, round=5, rounds=10, first=0, last=1))
         assert tally.text() == "1 of 4 done, 1 running, 0 failed, about 50 s left"
-        tally.ended(1, None)
-        tally.ended(2, RuntimeError("broke"))
-        tally.going(3, 0.9)
+        tally(ScenarioFinished(place=1, folder="runs/tiny/0123"))
+        tally(ScenarioFailed(place=2, error="broke"))
+        tally(TrainingStarted(place=3, rounds=10, runs=2))
+        tally(RoundFinished(place=3, round=9, rounds=10, first=0, last=1))
         assert tally.text().startswith("2 of 4 done, 1 running, 1 failed")
-        tally.ended(3, None)
+        tally(ScenarioFinished(place=3, folder="runs/tiny/4567"))
     text = stream.getvalue()
-    assert "4 runs, 1 of them there already" in text
-    assert "run 3 failed: broke" in text
+    assert "4 scenarios, 1 of them finished before" in text
+    assert "scenario 3 failed: broke" in text
     assert text.endswith("3 of 4 done, 0 running, 1 failed\n")
 
 

@@ -1,0 +1,107 @@
+"""Progress of one scenario, as lines of text."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from fedmem.cli.progress import Progress
+from fedmem.contracts.events import Event, RoundFinished, ShardStored, StageStarted, TrainingStarted
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def finished(round: int, rounds: int, accuracy: float | None = None, first: int = 0, last: int = 0) -> Event:
+    return RoundFinished(round=round, rounds=rounds, first=first, last=last, accuracy=accuracy)
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with Progress(stream=stream, every_seconds=5, clock=clock) as progress:
+        progress(TrainingStarted(rounds=10, runs=32))
+        for round in range(1, 11):
+            clock.now += 2
+            progress(finished(round, 10, 0.5 + round / 100 if round > 1 else None, last=31))
+        progress(StageStarted(text="writing"))
+    assert stream.getvalue().splitlines() == [
+        "round 3 of 10, 32 runs, global accuracy 0.530, about 14 s left",
+        "round 6 of 10, 32 runs, global accuracy 0.560, about 8 s left",
+        "round 9 of 10, 32 runs, global accuracy 0.590, about 2 s left",
+        "round 10 of 10, 32 runs, global accuracy 0.600, about 0 s left",
+        "writing",
+    ]
+
+
+def test_progress_over_shards_names_the_runs_of_a_round() -> None:
+    """No round is ever above the rounds of the scenario."""
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream=stream, every_seconds=0, clock=clock)
+    progress(TrainingStarted(rounds=2, runs=3, shards=2, stored=1, processes=2))
+    for event in (
+        finished(1, 2, first=1, last=2),
+        finished(1, 2, 0.5, first=3, last=3),
+        finished(2, 2, 0.6, first=1, last=2),
+        ShardStored(first=1, last=2),
+        finished(2, 2, 0.7, first=3, last=3),
+    ):
+        clock.now += 10
+        progress(event)
+    assert stream.getvalue().splitlines() == [
+        "1 run stored already; training 3 runs in 2 shards, 2 at once",
+        "0 of 2 shards stored, round 1 of 2 in runs 1 to 2, about 20 s left",
+        "0 of 2 shards stored, round 1 of 2 in run 3, global accuracy 0.500, about 20 s left",
+        "0 of 2 shards stored, round 2 of 2 in runs 1 to 2, global accuracy 0.600, about 6 s left",
+        "1 of 2 shards stored, round 2 of 2 in runs 1 to 2, about 8 s left",
+        "1 of 2 shards stored, round 2 of 2 in run 3, global accuracy 0.700, about 0 s left",
+    ]
+
+
+def test_progress_can_be_silent() -> None:
+    stream = io.StringIO()
+    with Progress(quiet=True, stream=stream) as progress:
+        progress(TrainingStarted(rounds=1, runs=1))
+        progress(finished(1, 1, 0.5))
+        progress(StageStarted(text="writing"))
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(("per_round", "left"), [(1, "99 s"), (60, "99 min"), (3600, "99.0 h")])
+def test_time_left_has_a_fitting_unit(per_round: int, left: str) -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream=stream, every_seconds=0, clock=clock)
+    progress(TrainingStarted(rounds=100, runs=1))
+    clock.now += per_round
+    progress(finished(1, 100))
+    assert stream.getvalue() == f"round 1 of 100, 1 run, about {left} left\n"
+
+
+def test_progress_on_a_terminal_is_a_bar_and_leaves_it_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+
+    def fail() -> None:
+        with Progress(stream=stream) as progress:
+            progress(TrainingStarted(rounds=4, runs=8))
+            progress(finished(2, 4, 0.75, last=7))
+            progress(StageStarted(text="estimating"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    said = stream.getvalue()
+    for text in ("round 2 of 4, 8 runs", "global accuracy 0.750", "estimating"):
+        assert text in said
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    assert said.count(hide) == said.count(show)
