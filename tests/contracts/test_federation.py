@@ -12,6 +12,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.ragged import Parts
 from fedmem.federation.build import build
+from fedmem.modalities.tables import Tables
 from tests.tiny import tiny
 
 
@@ -77,8 +78,6 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "initial": [moved],
         "initials": [(), (*federation.initials[:-1], moved)],
         "counts": [{**federation.counts, "more": 1}],
-        "vocabulary": [("a",)],
-        "blocks": [(1, 2)],
     }
     simple: dict[str, list[Any]] = {
         "audit_start": [federation.audit_start + 1],
@@ -87,6 +86,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "by_client": [not federation.by_client],
         "pilot": [None, replace(federation, pilot=None, fill=nudged(federation.fill))],
         "apart": [None],
+        "modality": [Tables(blocks=(1, 2)), Tables(blocks=(2, 1))],
     }
     return {
         name: [replace(federation, **{name: value}) for value in values]
