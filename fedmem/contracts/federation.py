@@ -151,4 +151,5 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, tuple) and value and (is_dataclass(value[0]) or isinstance(value[0], Mapping)):
         return [(str(i), part) for i, part in enumerate(value)]
     # the text of an object without one of its own is its address
-    return sorted(vars(value).items()) if type(value).__repr__ is object.__repr__ else []
+    text: object = type(value).__repr__
+    return sorted(vars(value).items()) if text is object.__repr__ else []
