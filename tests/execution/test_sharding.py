@@ -140,7 +140,7 @@ def test_interrupted_it_goes_on_from_the_last_shard_that_was_done(workers: int, 
     at_once = ", 2 at once" if workers == 2 and kept < 3 else ""
     count = {one: f"{one} run{'s' * (one > 1)}" for one in (1, 2, 3)}
     shards = count[4 - kept].replace("run", "shard")
-    assert again.said[0] == f"{count[kept]} there already; training {count[4 - kept]} in {shards}{at_once}"
+    assert again.said[0] == f"{count[kept]} stored already; training {count[4 - kept]} in {shards}{at_once}"
 
 
 def test_what_is_kept_is_used_however_the_rest_is_divided(whole: Path, tmp_path: Path) -> None:
