@@ -134,58 +134,68 @@ def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     return torch.where(total > 0, kept / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(kept))
 
 
+@dataclass(kw_only=True)
+class Services:
+    """What a bank of runs provides to the Flower strategy of one run. In an app of one's own it stays empty.
+
+    Attributes:
+        nodes: node ids of all N clients, client 0 first. If empty, clients are numbered in the order in which their
+            nodes are met.
+        reports: scalars of the clients of this round, by node. They are not in the replies, since Flower aggregates
+            every number that a reply contains.
+        generators: makes the generators of the rule for this round; None if nobody should foresee the draws.
+        canary_updates: makes the updates of canary clients of this round, see `Round.guests`; None if there are none.
+    """
+
+    nodes: Sequence[int] = ()
+    reports: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    generators: Callable[[], tuple[np.random.Generator, ...]] | None = None
+    canary_updates: Guests | None = None
+
+
 class RuleStrategy(FedAvg):
     """A Flower strategy that applies a rule to the replies of one run.
 
-    Clients are numbered by `introduce`, or else in the order in which their nodes are met. What they report beside the
-    model and the metrics arrives through `hear`, since Flower aggregates every number that a reply holds.
+    Attributes:
+        rule: the rule.
+        services: what the bank provides; the engine writes it before each round.
     """
 
     def __init__(self, rule: Rule, num_clients: int = 0, **fedavg: Any) -> None:
         super().__init__(**{**ALONE, **fedavg})
-        self._rule = rule
+        self.rule = rule
+        self.services = Services()
         self._num_clients = num_clients
-        self._counted = range(0)
         self._clients: dict[int, int] = {}
-        self._heard: Mapping[int, Mapping[str, float]] = {}
-        self._lent: Callable[[], tuple[np.random.Generator, ...]] | None = None
-        self._guests: Guests | None = None
         self._state: Arrays | None = None
         self._before: Arrays = {}
         self._received: Arrays = {}
 
-    def introduce(self, nodes: Sequence[int]) -> None:
-        """The nodes of all clients, client 0 first."""
-        # In a range a client is found without a table of all of them.
-        self._counted = nodes if isinstance(nodes, range) else range(0)
-        self._clients = {} if self._counted else {node: client for client, node in enumerate(nodes)}
-        self._num_clients = len(nodes)
-
     def _client(self, node: int) -> int:
         """The number of the client behind a node, given to a node that is met for the first time."""
-        if node in self._counted:
-            return self._counted.index(node)
-        return self._clients.setdefault(node, len(self._counted) + len(self._clients))
-
-    def hear(self, reports: Mapping[int, Mapping[str, float]]) -> None:
-        """The scalars that the nodes of this round say about their work."""
-        self._heard = reports
-
-    def lend(self, generator: Callable[[], np.random.Generator]) -> None:
-        """Makes what the rule draws from in this round; without it, it draws what nobody can foresee."""
-        self._lent = lambda: (generator(),)
-
-    def invite(self, guests: Guests) -> None:
-        """What clients of random direction add in this round; see `Round.guests`."""
-        self._guests = guests
+        nodes = self.services.nodes
+        # in a range a client is found without a table of all of them
+        counted = nodes if isinstance(nodes, range) else range(0)
+        if node in counted:
+            return counted.index(node)
+        if not self._clients and not counted:
+            self._clients = {one: client for client, one in enumerate(nodes)}
+        return self._clients.setdefault(node, len(counted) + len(self._clients))
 
     @property
-    def noisy(self) -> bool:
-        """Whether the rule is applied to rounds without anybody."""
-        return bool(getattr(self._rule, "noisy", False))
+    def represented(self) -> Rule:
+        """The rule, which messages name."""
+        return self.rule
 
-    def alone(self, server_round: int, arrays: ArrayRecord) -> ArrayRecord:
-        """The model after a round without anybody, where the rule is applied to those."""
+    @property
+    def _noisy(self) -> bool:
+        """Whether the rule is applied to rounds without clients."""
+        return bool(getattr(self.rule, "noisy", False))
+
+    def step_without_clients(self, server_round: int, arrays: ArrayRecord) -> ArrayRecord | None:
+        """The model after a round without clients; None if the rule is not applied to such rounds."""
+        if not self._noisy:
+            return None
         self._begin(arrays)
         assert self._state is not None
         before, nobody = self._before, torch.full((1, 1), -1)
@@ -196,8 +206,8 @@ class RuleStrategy(FedAvg):
             weights=torch.zeros((1, 1), dtype=torch.float64),
             present=nobody >= 0,
             clients=nobody,
-            generators=self._lent,
-            guests=self._guests,
+            generators=self.services.generators,
+            guests=self.services.canary_updates,
         )
         after = self._apply(round)
         return ArrayRecord(
@@ -207,7 +217,7 @@ class RuleStrategy(FedAvg):
     def _apply(self, round: Round) -> Arrays:
         """The next model. Errors: `ValueError` where the rule gives it other names, shapes or types."""
         assert self._state is not None
-        after, self._state = self._rule.rule(self._state, round)
+        after, self._state = self.rule.rule(self._state, round)
         for text in wrong_models(after, self._before):
             raise ValueError(text)
         return after
@@ -217,7 +227,8 @@ class RuleStrategy(FedAvg):
         self._received = {name: torch.from_numpy(array.numpy())[None] for name, array in arrays.items()}
         self._before = {name: value for name, value in self._received.items() if _is_weight(name, value)}
         if self._state is None:
-            self._state = self._rule.state(self._before, self._num_clients)
+            clients = len(self.services.nodes) or self._num_clients
+            self._state = self.rule.state(self._before, clients)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -230,7 +241,7 @@ class RuleStrategy(FedAvg):
         for node in sorted(message.metadata.dst_node_id for message in messages):
             self._client(node)
         clients = torch.tensor([[self._client(message.metadata.dst_node_id) for message in messages]])
-        offer = self._rule.offer(self._state, clients)
+        offer = self.rule.offer(self._state, clients)
         for k, message in enumerate(messages if offer else ()):
             own = ArrayRecord({name: Array(value[0, k].numpy()) for name, value in offer.items()})
             message.content = RecordDict({**message.content, OFFER: own})
@@ -257,13 +268,15 @@ class RuleStrategy(FedAvg):
             weights=torch.tensor([[cast(float, m[self.weighted_by_key]) for m in metrics]], dtype=torch.float64),
             present=torch.ones((1, len(valid)), dtype=torch.bool),
             clients=torch.tensor([[self._client(node) for node in nodes]]),
-            report=reports([[{**_told(own), **self._heard.get(n, {})} for own, n in zip(metrics, nodes, strict=True)]]),
-            generators=self._lent,
-            guests=self._guests,
+            report=reports(
+                [[{**_told(own), **self.services.reports.get(n, {})} for own, n in zip(metrics, nodes, strict=True)]]
+            ),
+            generators=self.services.generators,
+            guests=self.services.canary_updates,
         )
         after = self._apply(round)
         others = [name for name in sent if name not in self._before]
-        after = after | {name: self._received[name] if self.noisy else _lower_median(sent[name]) for name in others}
+        after = after | {name: self._received[name] if self._noisy else _lower_median(sent[name]) for name in others}
         arrays = ArrayRecord({name: Array(after[name][0].to(value.dtype).numpy()) for name, value in sent.items()})
         return arrays, self.train_metrics_aggr_fn([reply.content for reply in valid], self.weighted_by_key)
 

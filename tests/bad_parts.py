@@ -82,9 +82,9 @@ CAUSES = {
 
 
 class Failing:
-    """Fails in method `at` in the way `how`: one of `ACTS`, or a change of what is returned, by its name in `ways`."""
+    """Fails in method `at` in the way `how`: one of `ACTS`, or a change of what is returned, by its name in `_ways`."""
 
-    ways: ClassVar[dict[str, Change]] = {}
+    _ways: ClassVar[dict[str, Change]] = {}
     at: str
     how: str
 
@@ -93,7 +93,7 @@ class Failing:
             return value
         if self.how in ACTS:
             return ACTS[self.how]()
-        return None if self.how == "none" else self.ways[self.how](value)
+        return None if self.how == "none" else self._ways[self.how](value)
 
 
 def _at(array: NDArray[Any], place: Any, value: float) -> NDArray[Any]:
@@ -111,7 +111,7 @@ class BadDataset(Failing):
     at: str = "load"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "high": lambda data: _train(data, targets=_at(data.train.targets, 3, data.num_classes)),
         "low": lambda data: _train(data, targets=_at(data.train.targets, 3, -1)),
         "floats": lambda data: _train(data, targets=data.train.targets.astype(float)),
@@ -133,7 +133,7 @@ class BadPartition(Failing):
     at: str = "assign"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "floats": lambda parts: [part.astype(float) for part in parts],
         "masks": lambda parts: [part > 3 for part in parts],
         "flat": lambda parts: 7,
@@ -148,7 +148,7 @@ class BadShift(Failing):
     at: str = "shift"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "shape": lambda inputs: inputs[:, :-1],
         "nan": lambda inputs: inputs * np.float32(np.nan),
         "range": lambda inputs: inputs + np.float32(5),
@@ -183,7 +183,7 @@ class BadModel(Failing):
     how: str = "raise"
     rows: int = 0
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "bare": lambda net: nn.Flatten(),
         "nan": lambda net: (nn.init.constant_(net.layer.bias, float("nan")), net)[1],
         "wide": lambda outputs: torch.cat([outputs, outputs], dim=1),
@@ -204,7 +204,7 @@ class BadInjection(Failing):
     at: str = "plan"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "holder": lambda plan: replace(plan, holder=_at(plan.holder, 0, 99)),
         "copies": lambda plan: replace(plan, copies=_at(plan.copies, 0, 0)),
         "nan": lambda plan: replace(
@@ -246,7 +246,7 @@ class BadSampler(Failing):
     at: str = "cohort"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "negative": lambda found: np.array([-1, 0, 1]),
         "twice": lambda found: np.array([0, 0, 1]),
         "mask": lambda found: np.array([True, False, True]),
@@ -298,7 +298,7 @@ class BadClient(Failing):
     at: str = "step"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "flat": lambda batches: batches[0],
         "floats": lambda batches: batches.astype(float),
         "outside": lambda batches: _at(batches, (0, 0), 10**6),
@@ -343,7 +343,7 @@ class BadDefence(Failing):
     at: str = "apply"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "shape": lambda update: _params(update, lambda value: value[:1].expand(2, *value.shape)),
         "double": lambda update: _params(update, lambda value: value.double()),
         "fewer": lambda update: {},
@@ -374,7 +374,7 @@ class BadStrategy(Failing):
     at: str = "rule"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "model": lambda found: found[0],
         "longer": _first(lambda value: torch.cat([value, value])),
         "shape": _first(lambda value: value[:, :1]),
@@ -434,7 +434,7 @@ class BadProbe(Failing):
     at: str = "observe"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "later": _later,
         "text": lambda found: ["text"],
         "nobody": lambda found: [(None, Reading(metric="own", value=1.0))],
@@ -489,7 +489,7 @@ class BadEstimator(Failing):
     at: str = "estimate"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "later": _later,
         "text": lambda found: ["text"],
         "short": lambda found: [
@@ -517,7 +517,7 @@ class BadMembership(Failing):
     at: str = "scores"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "short": lambda scores: scores[:-1],
         "whole": lambda scores: np.nan_to_num(scores).astype(np.int64),
     }
@@ -531,7 +531,7 @@ class BadReconstruction(Failing):
     at: str = "reconstruct"
     how: str = "raise"
 
-    ways: ClassVar[dict[str, Change]] = {
+    _ways: ClassVar[dict[str, Change]] = {
         "fewer": lambda found: found[:-1],
         "arrays": lambda found: [one.inputs for one in found],
         "narrow": lambda found: [replace(one, inputs=one.inputs[..., :-1]) for one in found],

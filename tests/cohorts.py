@@ -17,7 +17,7 @@ import strategies
 from fedmem.contracts.types import Params
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, local_record
 from fedmem.observation.observed import params_of
-from strategies._rule import Round
+from strategies._rule import Round, RuleStrategy, Services
 
 SHAPES = {"layer.weight": (3, 4), "layer.bias": (3,)}
 
@@ -85,12 +85,12 @@ def by_messages(
 ) -> list[Params]:
     """What Flower's own call sequence makes of these replies, round after round; `run` decides what a rule draws."""
     flower = strategy.make(len(rounds[0].who))
-    if introduced and hasattr(flower, "introduce"):
-        flower.introduce(range(FIRST_NODE, FIRST_NODE + CLIENTS))
+    services = flower.services if isinstance(flower, RuleStrategy) else Services()
+    if introduced:
+        services.nodes = range(FIRST_NODE, FIRST_NODE + CLIENTS)
     arrays, after = local_record(before), []
     for number, there in enumerate(rounds, start=1):
-        if hasattr(flower, "lend"):
-            flower.lend(partial(drawn, run, number))
+        services.generators = partial(generators, run, number)
         grid = LocalGrid(CLIENTS, lambda messages: [])
         messages = list(flower.configure_train(number, arrays, ConfigRecord(), grid))
         by_node = {message.metadata.dst_node_id: message for message in messages}
@@ -106,14 +106,18 @@ def by_messages(
             )
             for model, size, loss, client in zip(there.sent, there.sizes, there.losses, there.who, strict=True)
         ]
-        if hasattr(flower, "hear"):
-            reports = zip(there.who, there.steps, strict=True)
-            flower.hear({FIRST_NODE + client: {"steps": steps, "lr": LR} for client, steps in reports})
+        reports = zip(there.who, there.steps, strict=True)
+        services.reports = {FIRST_NODE + client: {"steps": steps, "lr": LR} for client, steps in reports}
         aggregated, _ = flower.aggregate_train(number, replies)
         assert isinstance(aggregated, ArrayRecord)
         arrays = aggregated
         after.append(params_of(aggregated))
     return after
+
+
+def generators(run: int, number: int) -> tuple[np.random.Generator]:
+    """The same for a bank of one run."""
+    return (drawn(run, number),)
 
 
 def drawn(run: int, number: int) -> np.random.Generator:

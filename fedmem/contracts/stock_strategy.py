@@ -35,6 +35,11 @@ class StockStrategy:
     kind: str
     fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def represented(self) -> str:
+        """The kind, which messages name."""
+        return self.kind
+
     def make(self, cohort_size: int) -> Any:
         """A new strategy object."""
         module, _, name = self.kind.partition(":")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
 
 from fedmem.contracts.declarations import Declaration, class_value, declared, read
+
+if TYPE_CHECKING:
+    from flwr.app import ArrayRecord
 
 READS: Mapping[str, str] = {
     "rows": "the numbers of rows",
@@ -34,6 +39,28 @@ class StrategyMaker(Protocol):
     """
 
     def make(self, cohort_size: int) -> Any: ...
+
+
+class Services(Protocol):
+    """What a bank of runs provides to the Flower strategy of one run; see `strategies._rule.Services`."""
+
+    nodes: Sequence[int]
+    reports: Mapping[int, Mapping[str, float]]
+    generators: Callable[[], tuple[np.random.Generator, ...]] | None
+    canary_updates: Callable[..., Any] | None
+
+
+@runtime_checkable
+class ServedStrategy(Protocol):
+    """A made Flower strategy that uses the services of a bank, which the engine writes before each round.
+
+    `step_without_clients` gives the model after a round in which no client takes part; None if it stays as it is.
+    """
+
+    rule: Any
+    services: Services
+
+    def step_without_clients(self, server_round: int, arrays: ArrayRecord) -> ArrayRecord | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

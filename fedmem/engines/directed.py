@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
+from fedmem.contracts.strategy import ServedStrategy
 from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind
 from fedmem.engines._cohort_grid import CohortGrid
@@ -121,8 +122,8 @@ class Directed(Strategy):
         strategy: Any = self.strategy
         self._like = params_of(initial_arrays)
         self._original = strategy.configure_train, strategy.aggregate_train
-        if hasattr(strategy, "introduce"):
-            strategy.introduce(list(grid.get_node_ids()))
+        if isinstance(strategy, ServedStrategy):
+            strategy.services.nodes = list(grid.get_node_ids())
         strategy.configure_train, strategy.aggregate_train = self._configure, self._aggregate
         try:
             with self._guard("start"), _generators_restored():
@@ -144,7 +145,7 @@ class Directed(Strategy):
         with self._errors.noted():
             answers = list(replies)
             self._check_failures(server_round, answers)
-            if hasattr(self.strategy, "hear"):
+            if isinstance(self.strategy, ServedStrategy):
                 good = [message for message in answers if not message.has_error()]
                 self._reports = {int(message.metadata.src_node_id): report_of(message.content) for message in good}
             return self.aggregate_train(server_round, answers)
@@ -189,10 +190,11 @@ class Directed(Strategy):
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Aggregated:
         """The strategy's next model."""
-        strategy: Any = self.strategy
         self._serve()
         if not self._cohort:
-            return strategy.alone(server_round, self._before) if getattr(strategy, "noisy", False) else None, None
+            if isinstance(self.strategy, ServedStrategy):
+                return self.strategy.step_without_clients(server_round, self._before), None
+            return None, None
         answers = list(replies)
         good = sum(not message.has_error() for message in answers)
         _, aggregate = self._original
@@ -208,14 +210,14 @@ class Directed(Strategy):
         return arrays, metrics
 
     def _serve(self) -> None:
-        """Give a strategy of one rule what it asks for in this round."""
-        strategy: Any = self.strategy
-        if hasattr(strategy, "lend"):
-            strategy.lend(partial(rule_generator, self._demands.seed, self._run, self.round))
+        """Provide a strategy of one rule with what this round needs."""
+        if not isinstance(self.strategy, ServedStrategy):
+            return
+        services, seed, run, number = self.strategy.services, self._demands.seed, self._run, self.round
+        services.generators = lambda: (rule_generator(seed, run, number),)
+        services.reports = self._reports
         if self._demands.canaries is not None:
-            strategy.invite(partial(self._demands.canaries.updates, [self._run], self.round))
-        if hasattr(strategy, "hear"):
-            strategy.hear(self._reports)
+            services.canary_updates = partial(self._demands.canaries.updates, [run], number)
 
     def _check_model(self, arrays: ArrayRecord) -> None:
         """Errors: `PartError` unless a model is of the shapes that it was given, floating and finite."""
@@ -254,8 +256,7 @@ class Directed(Strategy):
 
     def _guard(self, method: str) -> Guard:
         """Around what the strategy does; its rule, if it applies one, is named for it."""
-        rule = getattr(self.strategy, "_rule", None)
-        others = () if rule is None else (("strategy", rule),)
+        others = (("strategy", self.strategy.rule),) if isinstance(self.strategy, ServedStrategy) else ()
         return Guard(
             "strategy", self.strategy, method, others=others, where=lambda: {"round": self.round}, run=self._run
         )

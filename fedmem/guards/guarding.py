@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from greenlet import GreenletExit
 
@@ -34,6 +34,16 @@ PLACES = ("round", "level", "run", "client")
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Maximum allowed dimension exceeded", "array is too big")
 
 _TRACES: dict[str, str] = {}
+
+
+@runtime_checkable
+class Representing(Protocol):
+    """A part that messages name by another: an adapter of Flower's by its kind, one that applies a rule by the rule."""
+
+    @property
+    def represented(self) -> object:
+        """The part, or its kind."""
+        ...
 
 
 class PartError(RunError):
@@ -280,9 +290,8 @@ def part_name(family: str, part: object) -> str:
 
 def _kind(part: object) -> str:
     cls = type(part)
-    if cls.__name__ == "StockStrategy" or hasattr(part, "_rule"):
-        # a strategy of Flower's is named by its class, one that applies a rule by the rule
-        return str(getattr(part, "kind", None) or _kind(part._rule))  # type: ignore[attr-defined]
+    if isinstance(part, Representing):
+        return part.represented if isinstance(part.represented, str) else _kind(part.represented)
     package, _, kind = cls.__module__.rpartition(".")
     shipped = package == "strategies" or (package.startswith("fedmem.") and package.count(".") == 1)
     return kind if shipped and not kind.startswith("_") else f"{cls.__module__}:{cls.__qualname__}"

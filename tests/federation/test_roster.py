@@ -126,7 +126,7 @@ def test_rows_are_found_for_those_that_train(wide: Any, monkeypatch: pytest.Monk
 def test_a_rule_numbers_clients_alike_from_a_range_and_from_a_list() -> None:
     for nodes in (range(1001, 1011), list(range(1001, 1011))):
         strategy = RuleStrategy(FedAvg())
-        strategy.introduce(nodes)
+        strategy.services.nodes = nodes
         assert [strategy._client(node) for node in (1004, 1001, 7, 1010, 7, 8)] == [3, 0, 10, 9, 10, 11]
     strange = RuleStrategy(FedAvg())
     assert [strange._client(node) for node in (1004, 7, 1004)] == [0, 1, 0]

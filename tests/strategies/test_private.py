@@ -251,10 +251,10 @@ def test_what_is_no_weight_stays_as_it_was(strategy: Any) -> None:
 def test_a_round_without_anybody_is_noisy(strategy: Any) -> None:
     before, _ = made()
     flower = strategy.make(0)
-    flower.introduce(range(FIRST_NODE, FIRST_NODE + CLIENTS))
-    flower.lend(lambda: drawn(0, 1))
+    flower.services.nodes = range(FIRST_NODE, FIRST_NODE + CLIENTS)
+    flower.services.generators = lambda: (drawn(0, 1),)
     full = {**before, "norm.num_batches_tracked": torch.tensor(3)}
-    after = params_of(flower.alone(1, local_record(full)))
+    after = params_of(flower.step_without_clients(1, local_record(full)))
     assert after.pop("norm.num_batches_tracked").item() == 3
     step = flat(after) - flat(before)
     assert np.all(step != 0)
