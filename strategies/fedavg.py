@@ -21,7 +21,9 @@ class FedAvg(ServerRule):
     - Keeps no state. A single client of the cohort moves the model by at most its own share of its update.
 
     Fields:
-        weighting: `size` (by number of examples) or `uniform`.
+        central: ClassVar[bool] = True
+
+    weighting: `size` (by number of examples) or `uniform`.
 
     >>> FedAvg(weighting="uniform").weighting
     'uniform'

@@ -26,6 +26,7 @@ class Sgd(LocalSgd):
     """
 
     steps_by_rows: ClassVar[bool] = True
+    central: ClassVar[bool] = True
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from fedmem.contracts.declarations import Declaration, declared, read
 from fedmem.contracts.types import FloatArray, IntArray, Params
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ class ClientAlgorithm(Protocol):
     `batches` plans the epochs: (steps, batch_size) positions into the client's rows, -1 is padding.
     `gradient(params)` is the gradient of the mean loss over the current batch. `offer` holds what the strategy gives
     this client beside the model, and always a scalar `round`; `memory` is what its last `final` left, empty at first.
-    `follows: ClassVar[Mapping[str, str]]` may name what a class understands of the instructions that stock strategies
-    of Flower write into their messages, and as which offer; an instruction that nobody follows ends the run.
-    `steps_by_rows: ClassVar[bool] = True` says that reported numbers of steps and learning rates depend on the number
-    of rows and the settings alone; without it no noise covers them. A subclass with methods of its own says it again.
+    It may declare what `ClientDeclaration` lists.
     """
 
     @property
@@ -125,3 +123,36 @@ class PrivateAlgorithm(ClientAlgorithm, Protocol):
     def per_example(self) -> PerExample: ...
 
     def rate(self, num_examples: int) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientDeclaration(Declaration):
+    """What a client algorithm may declare, with the values that hold where it declares nothing.
+
+    Attributes:
+        follows: instructions of Flower's strategies that it understands, each with its name in the server payload. An
+            instruction that is not followed ends the run.
+        steps_by_rows: whether reported numbers of steps and learning rates depend only on the number of rows and the
+            settings; otherwise no noise covers them. A subclass with methods of its own declares it again.
+        central: whether its work is defined for central training, where one client holds all rows.
+        steps: number of local steps in a round; None if it depends on the number of rows.
+        momentum: momentum of the local steps.
+        noise_multiplier: standard deviation of the noise divided by the clip; None if it is still to be found.
+    """
+
+    follows: Mapping[str, str] = declared({}, "a mapping of instructions to names in the server payload")
+    steps_by_rows: bool = declared(False, "true or false", renewed=True)
+    central: bool = declared(False, "true or false")
+    steps: int | None = declared(None, "a whole number, or None")
+    momentum: float = declared(0.0, "a number")
+    noise_multiplier: float | None = declared(0.0, "a number, or None where it is to be found")
+
+
+def client_declaration(client: object) -> ClientDeclaration:
+    """The declarations of a client algorithm.
+
+    >>> from fedmem.clients.sgd import Sgd
+    >>> client_declaration(Sgd(momentum=0.9)).momentum
+    0.9
+    """
+    return read(ClientDeclaration, client)

@@ -27,10 +27,12 @@ class Declaration:
     """What all records have.
 
     Attributes:
+        given: names that the component has, whatever their values.
         outdated: names that a base class declares, but that a subclass with methods of its own did not declare again.
             Their values in this record are the defaults.
     """
 
+    given: frozenset[str] = frozenset()
     outdated: frozenset[str] = frozenset()
 
 
@@ -83,7 +85,7 @@ def read(record: type[D], component: object) -> D:
             outdated.add(name)
         else:
             values[name] = _checked(component, name, adapter, meta["allowed"])
-    return record(**values, outdated=frozenset(outdated))
+    return record(**values, given=frozenset(values), outdated=frozenset(outdated))
 
 
 def _checked(component: object, name: str, adapter: TypeAdapter[Any], allowed: str) -> Any:

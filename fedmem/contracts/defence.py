@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from fedmem.contracts.declarations import Declaration, declared, read
 from fedmem.contracts.types import Params
 
 Draws = Literal["none", "normal", "uniform"]
@@ -16,10 +18,35 @@ class Defence(Protocol):
 
     `apply` is a pure function of tensors, written for one client and run one by one or under `vmap`. `update` holds the
     floating parameters; `drawn` has for each value one number of the law `draws`, in the same shapes, and is empty for
-    `none`.
+    `none`. It may declare what `DefenceDeclaration` lists.
     """
 
     @property
     def draws(self) -> Draws: ...
 
     def apply(self, update: Params, drawn: Params) -> Params: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenceDeclaration(Declaration):
+    """What a defence declares to the privacy accountant. A subclass with methods of its own declares it again.
+
+    Attributes:
+        norm_bound: largest L2 norm of an update after this defence, whatever came before; None if there is no bound.
+        gaussian_deviation: standard deviation of the independent Gaussian noise on each value; None if it adds none.
+        noise_norm: norm that this noise is meant for; None for any.
+    """
+
+    norm_bound: float | None = declared(None, "a norm, or None", renewed=True)
+    gaussian_deviation: float | None = declared(None, "a number, or None", renewed=True)
+    noise_norm: float | None = declared(None, "a norm, or None", renewed=True)
+
+
+def defence_declaration(defence: object) -> DefenceDeclaration:
+    """The declarations of a defence.
+
+    >>> from fedmem.defences.clip import Clip
+    >>> defence_declaration(Clip(norm=2.0)).norm_bound
+    2.0
+    """
+    return read(DefenceDeclaration, defence)

@@ -45,11 +45,15 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
 """Family -> the contracts of which a member satisfies at least one."""
 
 OPTIONAL: Mapping[str, tuple[type, ...]] = {
-    "dataset": (data.ReadsFiles,),
+    "sampler": (sampler.Chances, sampler.Spaced, sampler.Reaching),
+    "client": (client.ScheduledClient, client.PrivateAlgorithm),
 }
 """Family -> contracts that a member may satisfy as well."""
 
 DECLARATIONS: Mapping[str, type[Declaration]] = {
+    "sampler": sampler.SamplerDeclaration,
+    "client": client.ClientDeclaration,
+    "defence": defence.DefenceDeclaration,
     "strategy": strategy.StrategyDeclaration,
 }
 """Family -> the record of what a member may declare."""

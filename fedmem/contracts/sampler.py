@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from fedmem.contracts.client_values import SOME_READS, Value
+from fedmem.contracts.declarations import Declaration, declared, read
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.errors import ComponentError
 
@@ -75,14 +77,7 @@ class History:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Picks the cohort of a round: sorted client indices, possibly none.
-
-    A class that reads `last_loss` or `last_norm` names them in `needs: ClassVar[tuple[str, ...]]`, or in a property.
-    `reads: ClassVar[tuple[str, ...]]` says whether it reads `rows` (`sizes`) or `holdings` (`atypical`); () if
-    neither. One that says nothing gets no privacy guarantee, whatever its `probabilities`.
-    `displaces_nobody: ClassVar[bool] = True` says that one client more takes no other's place; without it no guarantee
-    compares a client more or less (`add_remove`). A subclass with methods of its own declares both again.
-    """
+    """Picks the cohort of a round: sorted client indices, possibly none. May declare `SamplerDeclaration`."""
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray: ...
 
@@ -153,3 +148,54 @@ class Pilot:
     def picked(self, round: int) -> Picked:
         """Of one round."""
         return self.rounds[round - 1]
+
+
+Law = Literal["poisson", "fixed_size", "everyone", "spaced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerDeclaration(Declaration):
+    """What a sampler may declare, with the values that hold where it declares nothing.
+
+    What the privacy accountant uses is declared again by a subclass with methods of its own.
+
+    Attributes:
+        needs: what it reads of `History` that depends on training: `last_loss`, `last_norm`.
+        reads: values of clients that it reads: `rows` (`History.sizes`), `holdings` (`History.atypical`); None if it
+            does not declare them, so that there is no privacy guarantee, whatever its `probabilities`.
+        law: distribution of the cohorts. `poisson`: each client independently with probability `rate`. `fixed_size`:
+            all sets of `size` clients are equally likely. `everyone`: all clients. `spaced`: `size` clients, and
+            participations of a client at least `pause` rounds apart. None: no amplification by sampling.
+        displaces_nobody: whether one client more takes no other's place, so that a guarantee may compare a client more
+            or less (`add_remove`).
+        pause: `pause(num_clients)`, see `Spaced`.
+        size: clients in every cohort.
+        rate: probability of each client.
+        candidates: clients among which a cohort is chosen.
+        expected: expected number of clients in a cohort.
+        separation: rounds from one participation of a client to its next, at least.
+        prefers_atypical: whether clients with atypical audit examples are likelier to take part.
+    """
+
+    needs: tuple[Literal["last_loss", "last_norm"], ...] = declared((), "a tuple of last_loss, last_norm or both")
+    reads: tuple[Value, ...] | None = declared(None, SOME_READS, renewed=True)
+    law: Law | None = declared(None, "poisson, fixed_size, everyone or spaced", renewed=True)
+    displaces_nobody: bool = declared(False, "true or false", renewed=True)
+    pause: Callable[..., Any] | None = declared(None, "a method pause(num_clients)", renewed=True)
+    size: int | None = declared(None, "a number of clients")
+    rate: float | None = declared(None, "a probability")
+    candidates: int | None = declared(None, "a number of clients")
+    expected: float | None = declared(None, "a number of clients")
+    separation: int | None = declared(None, "a number of rounds")
+    prefers_atypical: bool = declared(False, "true or false")
+
+
+def sampler_declaration(sampler: object) -> SamplerDeclaration:
+    """The declarations of a sampler.
+
+    >>> from fedmem.samplers.uniform import Uniform
+    >>> one = sampler_declaration(Uniform(size=3))
+    >>> one.law, one.size, one.reads, one.needs
+    ('fixed_size', 3, (), ())
+    """
+    return read(SamplerDeclaration, sampler)

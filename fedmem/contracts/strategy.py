@@ -8,26 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from fedmem.contracts.client_values import SOME_READS, Value
 from fedmem.contracts.declarations import Declaration, class_value, declared, read
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
-
-READS: Mapping[str, str] = {
-    "rows": "the numbers of rows",
-    "steps": "the numbers of local steps",
-    "lr": "the learning rates",
-    "loss": "the losses",
-    "norm": "the norms of the updates",
-    "holdings": "what clients hold",
-}
-"""Values of clients that a strategy or sampler may declare to read, and their names in messages."""
-
-Value = Literal["rows", "steps", "lr", "loss", "norm", "holdings"]
-
-SOME_READS = (
-    f'a tuple of some of {", ".join(READS)}, or (); write for example reads: ClassVar[tuple[str, ...]] = ("rows",)'
-)
 
 
 @runtime_checkable
@@ -75,6 +60,7 @@ class StrategyDeclaration(Declaration):
         reads: values of clients that it reads besides their updates; None if it does not declare them, so that there
             is no privacy guarantee. A subclass with methods of its own declares it again.
         noise_covers: those of `reads` that its own noise covers. A subclass with methods declares it again.
+        central: whether it is defined for central training, where there is nothing to aggregate.
         noisy: whether it adds noise for the privacy of clients; it is then applied in rounds without clients, too.
         noise_multiplier: standard deviation of the noise divided by the sensitivity; None if it is still to be found.
         cohort: number that a noisy sum is divided by.
@@ -97,6 +83,7 @@ class StrategyDeclaration(Declaration):
     weighting: Literal["size", "uniform"] = declared("size", "size or uniform")
     reads: tuple[Value, ...] | None = declared(None, SOME_READS, renewed=True)
     noise_covers: tuple[Value, ...] = declared((), SOME_READS.replace("reads:", "noise_covers:"), renewed=True)
+    central: bool = declared(False, "true or false")
     noisy: bool = declared(False, "true or false")
     noise_multiplier: float | None = declared(None, "a number, or None where it is to be found")
     cohort: float | None = declared(None, "a number of clients")

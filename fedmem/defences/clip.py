@@ -38,6 +38,11 @@ class Clip:
 
     norm: Annotated[float, Gt(0)] = 1.0
 
+    @property
+    def norm_bound(self) -> float:
+        """S."""
+        return self.norm
+
     def apply(self, update: Params, drawn: Params) -> Params:
         """Scale the update where it is too long."""
         return clipped(update, self.norm)

@@ -42,7 +42,17 @@ class Noise:
     multiplier: Annotated[float, Gt(0)] = 0.01
     norm: Annotated[float, Gt(0)] = 1.0
 
+    @property
+    def gaussian_deviation(self) -> float:
+        """sigma."""
+        return self.multiplier * self.norm
+
+    @property
+    def noise_norm(self) -> float:
+        """The norm of the clip before it."""
+        return self.norm
+
     def apply(self, update: Params, drawn: Params) -> Params:
         """Add the noise."""
-        sigma = self.multiplier * self.norm
+        sigma = self.gaussian_deviation
         return {name: value + sigma * drawn[name] for name, value in update.items()}

@@ -10,7 +10,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch.func import functional_call
 
-from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.client import ClientAlgorithm, client_declaration
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.types import Params
 from fedmem.errors import RunError
@@ -93,8 +93,7 @@ def offered(content: RecordDict, follows: Mapping[str, str]) -> Params:
 
 def followed(client: ClientAlgorithm) -> Mapping[str, str]:
     """The instructions in a config that a client algorithm heeds, and as which offer."""
-    follows: Mapping[str, str] = getattr(client, "follows", {})
-    return follows
+    return client_declaration(client).follows
 
 
 def check_instructions(client: ClientAlgorithm, round: int, content: RecordDict) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.contracts.measurement import Level
+from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.types import FloatArray
 from fedmem.execution import memory_budget, memory_plan
 from fedmem.execution.memory_plan import Room
@@ -134,7 +135,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     ]
     evidence, references = (sum(models.values()) * each for each in (sum(sets.values()), sum(labels)))
     pilots = int(scenario.has_pilot)
-    looks_ahead = bool(getattr(scenario.sampler, "needs", ()))
+    looks_ahead = bool(sampler_declaration(scenario.sampler).needs)
     return Plan(
         runs=scenario.runs,
         pilots=pilots,

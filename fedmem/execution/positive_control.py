@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fedmem.contracts.families import kind_of
+from fedmem.contracts.client import client_declaration
+from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.measurement import Measurement
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.estimators.audit import Audit
 
 if TYPE_CHECKING:
@@ -87,12 +89,14 @@ def without_noise(scenario: Scenario) -> Scenario:
         "estimators": (audit_of(scenario),),
         "observe": scenario.observe.model_copy(update={"every": None, "rounds": ()}),
         "privacy": scenario.privacy.model_copy(update={"target_epsilon": None}),
-        "defences": tuple(one for one in scenario.defences if kind_of(one) != "noise"),
+        "defences": tuple(one for one in scenario.defences if defence_declaration(one).gaussian_deviation is None),
     }
-    for name in ("client", "strategy"):
-        part: Any = getattr(scenario, name)
-        if getattr(part, "noise_multiplier", None):
-            changes[name] = replace(part, noise_multiplier=0.0)
+    client: Any = scenario.client
+    if client_declaration(client).noise_multiplier:
+        changes["client"] = replace(client, noise_multiplier=0.0)
+    strategy: Any = scenario.strategy
+    if strategy_declaration(strategy).noise_multiplier:
+        changes["strategy"] = replace(strategy, noise_multiplier=0.0)
     return scenario.model_copy(update=changes)
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import Adjacency, Sampling
 from fedmem.privacy.canary_clients import CanaryClients
-from fedmem.privacy.coverage import declaration, pause_of, sampler_reads
+from fedmem.privacy.coverage import pause_of, sampler_reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
                 f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
             )
     # elsewhere one client more would take the turn or the place of another
-    alone = all(declaration(part, "displaces_nobody", False) for _, part in nested(sampler))
+    alone = all(sampler_declaration(part).displaces_nobody for _, part in nested(sampler))
     adjacency: Adjacency = "add_remove" if alone else "zero_out"
     if counts_turns(strategy):
         pause = pause_of(sampler, clients)
@@ -65,23 +66,23 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
 
 def drawn(sampler: Any, clients: int) -> tuple[Sampling, float]:
     """The law of the cohorts, and the probability of one client: as everyone where no amplification is proven."""
-    kind = kind_of(sampler)
-    if kind == "poisson":
-        return "poisson", float(sampler.rate)
-    if kind == "uniform":
-        return "fixed_size", sampler.size / clients
+    declared = sampler_declaration(sampler)
+    if declared.law == "poisson" and declared.rate is not None:
+        return "poisson", float(declared.rate)
+    if declared.law == "fixed_size" and declared.size is not None:
+        return "fixed_size", declared.size / clients
     return "everyone", 1.0
 
 
 def expected(strategy: Any, sampler: Any, clients: int) -> float | None:
     """How many clients are expected in a round, canaries included; None where that is not known."""
-    kind = kind_of(sampler)
+    declared = sampler_declaration(sampler)
     # a canary comes as often as a real client
     more = 1 + (strategy_declaration(strategy).canary_clients or 0) / clients
-    if counts_turns(strategy) and kind in ("cyclic", "min_separation"):
-        return float(sampler.size * more)
+    if counts_turns(strategy) and declared.law == "spaced" and declared.size is not None:
+        return float(declared.size * more)
     sampling, rate = drawn(sampler, clients)
-    return rate * clients * more if sampling != "everyone" or kind == "everyone" else None
+    return rate * clients * more if sampling != "everyone" or declared.law == "everyone" else None
 
 
 def canaries_of(scenario: Any) -> CanaryClients | None:
@@ -100,19 +101,19 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClie
     count = strategy_declaration(strategy).canary_clients
     if not count:
         return None
-    kind = kind_of(sampler)
+    kind, declared = kind_of(sampler), sampler_declaration(sampler)
     sampling, rate = drawn(sampler, clients)
-    if kind in ("poisson", "uniform", "everyone"):
-        zero_out = sampling == "fixed_size" or (counts_turns(strategy) and kind != "everyone")
+    if sampling != "everyone" or declared.law == "everyone":
+        zero_out = sampling == "fixed_size" or (counts_turns(strategy) and declared.law != "everyone")
         return CanaryClients(seed=seed, count=count, chance=rate, adjacency="zero_out" if zero_out else "add_remove")
-    if kind in ("cyclic", "min_separation"):
-        pause = sampler.pause(clients)
-        if pause * sampler.size == clients:
+    pause, size = pause_of(sampler, clients), declared.size
+    if declared.law == "spaced" and pause is not None and size is not None:
+        if pause * size == clients:
             return CanaryClients(seed=seed, count=count, pause=pause, adjacency="zero_out")
         raise ComponentError(
             "strategy.canary_clients",
-            f"a canary client could come at the turns of {kind} only if these repeat themselves: {sampler.size} "
-            f"in each of {pause} rounds are {pause * sampler.size}, not all of {clients}; make clients as many",
+            f"a canary client could come at the turns of {kind} only if these repeat themselves: {size} "
+            f"in each of {pause} rounds are {pause * size}, not all of {clients}; make clients as many",
         )
     raise ComponentError(
         "strategy.canary_clients",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.client import PrivateAlgorithm, client_declaration
 from fedmem.contracts.families import kind_of
 from fedmem.errors import Problem
-from fedmem.privacy.coverage import declaration, uncovered_by_clients
+from fedmem.privacy.coverage import uncovered_by_clients
 from fedmem.privacy.mechanisms import adds_noise, large_delta, noise_at_clients
 
 
@@ -43,7 +43,7 @@ def problems(
     for reader, exact in uncovered_by_clients(strategy, sampler, client, roster):
         server = reader.path == "strategy"
         declare = "reads only updates, declare reads: ClassVar[tuple[str, ...]] = ()"
-        if reader.reads & {"steps", "lr"} and not declaration(client, "steps_by_rows", False):
+        if reader.reads & {"steps", "lr"} and not client_declaration(client).steps_by_rows:
             declare = "takes steps by its rows alone, declare on the client steps_by_rows: ClassVar[bool] = True"
         yield Problem(
             path=reader.path,

@@ -4,19 +4,21 @@ A guarantee covers everything that is computed from noisy values. It says nothin
 its number of rows, its mean loss, and whatever else it reports. So each strategy and each sampler declares what it
 reads of them, by the words of `WORDS` in `reads: ClassVar[tuple[str, ...]]` (or a property); an empty tuple says that
 it reads nothing but updates. Where nothing is declared, nothing is known, and no guarantee is given. A declaration
-covers the methods of its class and of base classes; a subclass with methods of its own declares again (`declaration`).
+covers the methods of its class and of base classes; a subclass with methods of its own declares again
+(`contracts/declarations.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MemberDescriptorType
 from typing import Any
 
+from fedmem.contracts.client import client_declaration
+from fedmem.contracts.client_values import READS
 from fedmem.contracts.families import kind_of, nested
-from fedmem.contracts.sampler import Spaced
-from fedmem.contracts.strategy import READS, strategy_declaration
+from fedmem.contracts.sampler import sampler_declaration
+from fedmem.contracts.strategy import strategy_declaration
 
 WORDS = {**READS, "unknown": "undeclared values"}
 """What a component reads of clients, outside of the noise that it adds itself, and its names in messages."""
@@ -40,44 +42,16 @@ class Reader:
         return " and ".join(WORDS.get(word, word) for word in sorted(self.reads & words))
 
 
-def declaration(part: Any, name: str, default: Any = None) -> Any:
-    """What the class of `part` declares under `name`; `default` where a subclass of the declaring class has methods.
-
-    Such a method may do what the declaring class never did, so an inherited declaration says nothing of it.
-
-    >>> class Declares:
-    ...     reads = ()
-    ...     def cohort(self): return [0]
-    >>> class Inherits(Declares): ...
-    >>> class Overrides(Declares):
-    ...     def cohort(self): return secrets()
-    >>> declaration(Declares(), "reads"), declaration(Inherits(), "reads"), declaration(Overrides(), "reads")
-    ((), (), None)
-    """
-    if name in getattr(part, "__dict__", {}):
-        return getattr(part, name)
-    for cls in type(part).__mro__:
-        if name in vars(cls):
-            return getattr(part, name)
-        if any(_behaves(value) for key, value in vars(cls).items() if not key.startswith("__")):
-            break
-    return default
-
-
 def pause_of(sampler: Any, clients: int) -> int | None:
     """The rounds between two turns of a client that a sampler and those in it keep to, as far as it is declared.
 
-    A subclass that picks in its own way inherits `pause` without keeping to it; see `declaration`.
+    A subclass that picks in its own way inherits `pause` without keeping to it, so it has to declare it again.
     """
-    spaced = isinstance(sampler, Spaced) and all(
-        declaration(part, "pause") for _, part in nested(sampler) if hasattr(part, "pause")
-    )
-    return sampler.pause(clients) if spaced else None
-
-
-def _behaves(value: Any) -> bool:
-    """Whether a member of a class does something: whatever can be called, and descriptors that are no slots."""
-    return callable(value) or (hasattr(type(value), "__get__") and not isinstance(value, MemberDescriptorType))
+    pause = sampler_declaration(sampler).pause
+    if pause is None or any("pause" in sampler_declaration(part).outdated for _, part in nested(sampler)):
+        return None
+    rounds: int | None = pause(clients)
+    return rounds
 
 
 def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
@@ -97,8 +71,9 @@ def sampler_reads(sampler: Any) -> frozenset[str]:
 
     Inclusion probabilities are no declaration. They may stay the same while rows decide who is picked together.
     """
-    needs = (_NEEDS.get(word, word) for word in getattr(sampler, "needs", ()))
-    return frozenset({*declaration(sampler, "reads", ("unknown",)), *needs})
+    declared = sampler_declaration(sampler)
+    needs = (_NEEDS[word] for word in declared.needs)
+    return frozenset({*(("unknown",) if declared.reads is None else declared.reads), *needs})
 
 
 def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) -> Iterator[tuple[Reader, str]]:
@@ -108,7 +83,7 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
     of rows and its settings alone. Norms are those of noisy updates and hence covered, except those of a pilot run,
     whose messages are not accounted.
     """
-    sizes = SIZES if declaration(client, "steps_by_rows", False) else frozenset({"rows"})
+    sizes = SIZES if client_declaration(client).steps_by_rows else frozenset({"rows"})
     covered = sizes | (frozenset({"norm"}) if roster == "own" else frozenset())
     for reader in readers(strategy, sampler):
         if reader.reads - covered:

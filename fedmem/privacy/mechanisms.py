@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.client import PrivateAlgorithm, client_declaration
+from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import ComponentError, Problem
@@ -147,8 +148,9 @@ def problems(
     cohort: str,
 ) -> Iterator[Problem]:
     """What is wrong with the privacy of a scenario."""
-    chosen = isinstance(client, PrivateAlgorithm) and hasattr(client, "noise_multiplier")
-    if chosen and client.noise_multiplier is None and privacy.target_epsilon is None:
+    own = client_declaration(client)
+    chosen = isinstance(client, PrivateAlgorithm) and "noise_multiplier" in own.given
+    if chosen and own.noise_multiplier is None and privacy.target_epsilon is None:
         yield Problem(path="client.noise_multiplier", message=_UNAIMED)
     declared = strategy_declaration(strategy)
     if not declared.noisy:
@@ -211,10 +213,10 @@ def noise_at_clients(defences: Sequence[Any], privacy: Any, rounds: int, sizes: 
     covers += f", between clients with the same number of rows, because {sizes} reads that number" if sizes else ""
     bound: float | None = None
     for defence in defences:
-        kind = kind_of(defence)
-        if kind == "noise" and bound is not None:
+        declared = defence_declaration(defence)
+        if declared.gaussian_deviation is not None and bound is not None:
             releases = Releases(
-                noise_multiplier=defence.multiplier * defence.norm / bound,
+                noise_multiplier=declared.gaussian_deviation / bound,
                 sampling="everyone",
                 count=rounds,
                 delta=privacy.delta,
@@ -231,5 +233,5 @@ def noise_at_clients(defences: Sequence[Any], privacy: Any, rounds: int, sizes: 
                 same_rows=bool(sizes),
             )
             return
-        # what a defence other than clip does to the length is not known
-        bound = float(defence.norm) if kind == "clip" else None
+        # what a defence without a declared bound does to the length is not known
+        bound = declared.norm_bound

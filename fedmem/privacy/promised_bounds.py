@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.estimator import EpsilonAudit
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
@@ -322,7 +323,7 @@ def _like_with_like(one: EpsilonAudit, path: str, whole: bool, exclusion: str, c
 
 
 def _noise(defence: Any) -> bool:
-    return kind_of(defence) == "noise"
+    return defence_declaration(defence).gaussian_deviation is not None
 
 
 def _audits(estimators: Sequence[Any]) -> Iterator[EpsilonAudit]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.client import PrivateAlgorithm, client_declaration
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import IntArray
@@ -22,7 +22,7 @@ from fedmem.privacy.spending import record_neighbours
 
 def is_open(client: Any) -> bool:
     """Whether the noise of a client is still to be found."""
-    return isinstance(client, PrivateAlgorithm) and getattr(client, "noise_multiplier", 0.0) is None
+    return isinstance(client, PrivateAlgorithm) and client_declaration(client).noise_multiplier is None
 
 
 def settled(scenario: Any, federation: Federation) -> Any:

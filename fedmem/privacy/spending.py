@@ -10,9 +10,9 @@ from typing import Any
 
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
-from fedmem.contracts.families import kind_of
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.sampler import sampler_declaration
 from fedmem.privacy.accounting import Adjacency, Promise, Releases, promise
 from fedmem.privacy.mechanisms import _UPDATES, Mechanism, mechanisms
 
@@ -95,7 +95,7 @@ def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
     for one in of_scenario(scenario):
         for round in scenario.observed_rounds[1:]:
             yield _row(round, EVERYWHERE, one, promise(_until(one, scenario.strategy, round)), round)
-        if one.releases.sampling in ("everyone", "tree") and kind_of(scenario.sampler) != "everyone":
+        if one.releases.sampling in ("everyone", "tree") and sampler_declaration(scenario.sampler).law != "everyone":
             for client, turns in sorted(participations(bank, scenario.rounds).items()):
                 own = promise(_until(one, scenario.strategy, scenario.rounds, turns))
                 yield _row(FINAL, client, one, own, turns)

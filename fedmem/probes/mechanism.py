@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.client import PrivateAlgorithm, ScheduledClient, client_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
@@ -205,12 +205,13 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
         yield from _projected(centred, "batch", context)
     if not how.noise_multiplier:
         return
-    lr = getattr(client, "lr", 1.0) * getattr(client, "decay", 1.0) ** (one.round - 1)
-    momentum, before = getattr(client, "momentum", 0.0), one.before
+    assert isinstance(client, ScheduledClient)
+    rates = client.schedule(one.round, len(batches)).learning_rates
+    momentum, before = client_declaration(client).momentum, one.before
     velocity: FloatArray | float = 0.0
     for step in range(min(_STEPS, len(batches))):
         after = context.steps(one, step + 1)
-        moved = (flat(before) - flat(after)) / lr
+        moved = (flat(before) - flat(after)) / rates[step]
         drawn = batches[step][batches[step] >= 0]
         release = Release(
             total=how.expected * (moved - momentum * velocity),

@@ -48,6 +48,11 @@ class Atypical:
     size: Annotated[int, annotated_types.Ge(1)] = 10
     beta: Annotated[float, annotated_types.Ge(0)] = 1.0
 
+    @property
+    def prefers_atypical(self) -> bool:
+        """Whether slots matter."""
+        return self.beta > 0
+
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         history.require(self.size)

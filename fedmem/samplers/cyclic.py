@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.sampler import History
+from fedmem.contracts.sampler import History, Law
 from fedmem.contracts.types import FloatArray, IntArray
 
 
@@ -40,6 +40,7 @@ class Cyclic:
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    law: ClassVar[Law] = "spaced"
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 

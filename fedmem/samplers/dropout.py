@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.sampler import Chances, History, Reaching, Sampler, Spaced
+from fedmem.contracts.sampler import Chances, History, Reaching, Sampler, Spaced, sampler_declaration
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.errors import ComponentError
 from fedmem.samplers.everyone import Everyone
@@ -59,7 +59,7 @@ class Dropout:
     @property
     def needs(self) -> tuple[str, ...]:
         """What the picking sampler reads of a history."""
-        return tuple(getattr(self.sampler, "needs", ()))
+        return sampler_declaration(self.sampler).needs
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""

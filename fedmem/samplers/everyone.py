@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.sampler import History
+from fedmem.contracts.sampler import History, Law
 from fedmem.contracts.types import FloatArray, IntArray
 
 
@@ -26,6 +26,7 @@ class Everyone:
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    law: ClassVar[Law] = "everyone"
     displaces_nobody: ClassVar[bool] = True
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:

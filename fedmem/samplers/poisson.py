@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.sampler import History
+from fedmem.contracts.sampler import History, Law
 from fedmem.contracts.types import FloatArray, IntArray
 
 
@@ -34,6 +34,7 @@ class Poisson:
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    law: ClassVar[Law] = "poisson"
     displaces_nobody: ClassVar[bool] = True
 
     rate: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5

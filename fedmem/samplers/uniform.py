@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.sampler import History
+from fedmem.contracts.sampler import History, Law
 from fedmem.contracts.types import FloatArray, IntArray
 
 
@@ -33,6 +33,7 @@ class Uniform:
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    law: ClassVar[Law] = "fixed_size"
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 

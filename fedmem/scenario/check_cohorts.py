@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
 from fedmem.scenario.check_measuring import (
@@ -16,9 +17,10 @@ from fedmem.scenario.check_measuring import (
 
 def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
     for path, part in nested(sampler, "sampler"):
-        for name in ("size", "candidates", "expected"):
-            size = getattr(part, name, None)
-            if isinstance(size, int | float) and size > clients:
+        declared = sampler_declaration(part)
+        sizes = {"size": declared.size, "candidates": declared.candidates, "expected": declared.expected}
+        for name, size in sizes.items():
+            if size is not None and size > clients:
                 yield Problem(
                     path=f"{path}.{name}",
                     message=f"a cohort of {size:g} cannot be drawn from {clients} clients; "
@@ -28,8 +30,9 @@ def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
 
 def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
     for path, part in nested(sampler, "sampler"):
-        size, separation = getattr(part, "size", None), getattr(part, "separation", None)
-        if isinstance(size, int) and isinstance(separation, int) and size <= clients < size * separation:
+        declared = sampler_declaration(part)
+        size, separation = declared.size, declared.separation
+        if size is not None and separation is not None and size <= clients < size * separation:
             yield Problem(
                 path=f"{path}.separation",
                 message=f"cohorts of {size} in each of {separation} rounds are {size * separation} different clients, "
@@ -39,19 +42,19 @@ def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
 
 
 def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
+    made = any(injection.role == "atypical" for injection in injections)
     for path, part in nested(sampler, "sampler"):
-        prefers = kind_of(part) == "atypical" and part.beta > 0
-        if not prefers or any(injection.role == "atypical" for injection in injections):
+        if made or not sampler_declaration(part).prefers_atypical:
             continue
         yield Problem(
             path=path,
-            message="atypical prefers clients that hold atypical examples, but no injection makes any; "
-            "add one, such as {kind: mislabelled}, or use {kind: uniform}",
+            message=f"{kind_of(part)} prefers clients that hold atypical examples, but no injection makes "
+            "any; add one, such as {kind: mislabelled}, or use {kind: uniform}",
         )
 
 
 def _learning(sampler: Any, roster: str) -> Iterator[Problem]:
-    needs = getattr(sampler, "needs", ())
+    needs = sampler_declaration(sampler).needs
     if needs and roster == "shared":
         yield Problem(
             path="sampler",
@@ -62,7 +65,7 @@ def _learning(sampler: Any, roster: str) -> Iterator[Problem]:
 
 
 def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterator[Problem]:
-    if roster != "own" or not getattr(sampler, "needs", ()):
+    if roster != "own" or not sampler_declaration(sampler).needs:
         return
     for position, probe in enumerate(probes):
         if _compares_held_out(probe):
@@ -77,12 +80,13 @@ def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterat
 def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
     wanted = strategy_declaration(strategy).min_cohort
     # the cohorts of other samplers vary, and are not known before they are drawn
-    size = clients if kind_of(sampler) == "everyone" else getattr(sampler, "size", None)
-    if isinstance(size, int) and size < wanted:
+    declared = sampler_declaration(sampler)
+    size = clients if declared.law == "everyone" else declared.size
+    if size is not None and size < wanted:
         yield Problem(
             path="strategy",
             message=f"{kind_of(strategy)} as it is set here needs cohorts of at least {wanted}, but they are of "
-            f"{size}; raise {'clients' if kind_of(sampler) == 'everyone' else 'sampler.size'}, or assume less of "
+            f"{size}; raise {'clients' if declared.law == 'everyone' else 'sampler.size'}, or assume less of "
             f"{kind_of(strategy)}",
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmem.contracts.families import kind_of, nested
 from fedmem.contracts.injection import CanaryInjection
+from fedmem.contracts.sampler import sampler_declaration
 from fedmem.errors import Problem
 
 
@@ -71,8 +72,8 @@ def _levels(observe: Any) -> Iterator[Problem]:
 
 
 def _enough_to_sum(observe: Any, sampler: Any, clients: int) -> Iterator[Problem]:
-    size = getattr(sampler, "size", clients)
-    most = min(clients, size) if isinstance(size, int) else clients
+    size = sampler_declaration(sampler).size
+    most = clients if size is None else min(clients, size)
     for position, wanted in enumerate(observe.sums):
         if wanted > most:
             yield Problem(

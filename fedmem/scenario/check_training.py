@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fedmem.contracts.client import PersonalClient, ScheduledClient
+from fedmem.contracts.client import PersonalClient, ScheduledClient, client_declaration
+from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
 from fedmem.privacy import promised_bounds
@@ -70,13 +72,14 @@ def _personal(client: Any, observe: Any, estimators: Sequence[Any]) -> Iterator[
 def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
     bound: float | None = None
     for position, defence in enumerate(defences):
-        if kind_of(defence) == "clip":
-            bound = defence.norm
-        elif kind_of(defence) == "noise" and bound is not None and defence.norm != bound:
+        declared = defence_declaration(defence)
+        if declared.norm_bound is not None:
+            bound = declared.norm_bound
+        elif bound is not None and declared.noise_norm not in (None, bound):
             yield Problem(
                 path=f"defences[{position}].norm",
                 message=f"noise is a multiple of the norm of the clip before it, which is {bound:g}, not "
-                f"{defence.norm:g}; write norm: {bound:g}, or put noise before the clip",
+                f"{declared.noise_norm:g}; write norm: {bound:g}, or put noise before the clip",
             )
 
 
@@ -91,22 +94,28 @@ def _central(
 ) -> Iterator[Problem]:
     if central is None:
         return
-    for path, part, wanted, why in (
+    work = client_declaration(client)
+    for path, part, defined, why in (
         (
             "sampler.kind",
             sampler,
-            "everyone",
-            "passes over the data are the same only where all take part in each round",
+            sampler_declaration(sampler).law == "everyone",
+            "passes over the data are the same only where all take part in each round; use everyone",
         ),
-        ("strategy.kind", strategy, "fedavg", "there is one model and nothing to aggregate"),
-        ("client.kind", client, "sgd", "what else a client does is not defined where there is one"),
+        (
+            "strategy.kind",
+            strategy,
+            strategy_declaration(strategy).central,
+            "there is one model and nothing to aggregate; use fedavg",
+        ),
+        ("client.kind", client, work.central, "what else a client does is not defined where there is one; use sgd"),
     ):
-        if kind_of(part) != wanted:
-            yield Problem(path=path, message=f"central training cannot use {kind_of(part)}: {why}; use {wanted}")
-    if getattr(client, "steps", None) is not None:
+        if not defined:
+            yield Problem(path=path, message=f"central training cannot use {kind_of(part)}: {why}")
+    if work.steps is not None:
         yield Problem(
             path="client.steps",
-            message=f"{client.steps} steps are of each client; one client that holds everything would take as many and "
+            message=f"{work.steps} steps are of each client; one client that holds everything would take as many and "
             "see fewer examples; use epochs",
         )
     if defences:

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedmem.contracts.families import kind_of, nested
 from fedmem.errors import Problem
-from fedmem.privacy import client_noise, coverage, mechanism_alarms, mechanisms, promised_bounds
+from fedmem.privacy import client_noise, mechanism_alarms, mechanisms, promised_bounds
 from fedmem.scenario.check_cohorts import (
     _cohort,
     _enough_clients,
@@ -122,23 +121,9 @@ def _windows(injections: Sequence[Any], rounds: int) -> Iterator[Problem]:
             )
 
 
-def _declared_reads(strategy: Any, sampler: Any) -> Iterator[Problem]:
-    """What components say that they read is said in the words that are understood."""
-    for path, part in (("strategy", strategy), *nested(sampler, "sampler")):
-        reads = getattr(part, "reads", ())
-        if isinstance(reads, str) or not set(reads) <= coverage.WORDS.keys() - {"unknown"}:
-            known = ", ".join(word for word in coverage.WORDS if word != "unknown")
-            yield Problem(
-                path=path,
-                message=f"{kind_of(part)} declares reads = {reads!r}, should be a tuple of some of {known}, or (); "
-                'write for example reads: ClassVar[tuple[str, ...]] = ("rows",)',
-            )
-
-
 CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _runs,
     _cohort,
-    _declared_reads,
     _separation,
     _preference,
     _learning,

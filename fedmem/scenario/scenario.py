@@ -33,7 +33,7 @@ from fedmem.contracts.injection import Injection
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.model import Model, TableModel
 from fedmem.contracts.probe import Probe
-from fedmem.contracts.sampler import Sampler
+from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.strategy import StrategyMaker
 from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import settled
@@ -302,7 +302,7 @@ class Scenario(_Part):
     @property
     def has_pilot(self) -> bool:
         """Whether a further run is trained first, whose losses and norms decide who takes part in all others."""
-        return self.roster == "pilot" and bool(getattr(self.sampler, "needs", ()))
+        return self.roster == "pilot" and bool(sampler_declaration(self.sampler).needs)
 
     @property
     def id(self) -> str:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmem.contracts.defence import Defence
-from fedmem.contracts.families import kind_of
+from fedmem.contracts.defence import Defence, defence_declaration
 from fedmem.contracts.types import Params
 from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import Guard
@@ -50,8 +49,12 @@ class Outgoing:
     def __init__(self, defences: Sequence[Defence], seed: int, *, guaranteed: bool = False) -> None:
         self._defences = tuple(defences)
         self._guaranteed = guaranteed
-        kinds = [kind_of(defence) for defence in self._defences]
-        self._silencing = {place for place, pair in enumerate(pairwise(kinds)) if pair == ("clip", "noise")}
+        declared = [defence_declaration(defence) for defence in self._defences]
+        self._silencing = {
+            place
+            for place, (clip, noise) in enumerate(pairwise(declared))
+            if clip.norm_bound is not None and noise.gaussian_deviation is not None
+        }
         # by position, so that a change of one defence moves nothing that another draws
         self._streams = {
             str(position): Streams(seed, f"defence {position}")

@@ -13,9 +13,13 @@ from rich.console import Console
 import fedmem
 from fedmem.cli.plan_text import check_file, told
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.client import ClientState, Outcome
-from fedmem.contracts.sampler import History
+from fedmem.contracts.client import ClientState, Outcome, client_declaration
+from fedmem.contracts.defence import defence_declaration
+from fedmem.contracts.sampler import History, sampler_declaration
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import Params
+from fedmem.defences.clip import Clip
+from fedmem.defences.noise import Noise
 from fedmem.errors import ScenarioError
 from fedmem.execution.run import run
 from fedmem.privacy import coverage, spending
@@ -128,6 +132,29 @@ class Silenced(DpFedAvg):
         return round.before, state
 
 
+class Longer(Clip):
+    """Clips to twice the norm, and inherits the bound."""
+
+    def apply(self, update: Params, drawn: Params) -> Params:
+        return Clip(norm=2 * self.norm).apply(update, drawn)
+
+
+class Quieter(Noise):
+    """Adds no noise, and inherits the deviation."""
+
+    def apply(self, update: Params, drawn: Params) -> Params:
+        return update
+
+
+WEAKER = (Longer, Quieter)
+READERS = {
+    (Uniform, Everyone): sampler_declaration,
+    (Sgd,): client_declaration,
+    (Clip, Noise): defence_declaration,
+    (DpFedAvg,): strategy_declaration,
+}
+
+
 # --- declarations are true --------------------------------------------------------------------------------------------
 
 
@@ -232,19 +259,28 @@ def test_shipped_clients_take_steps_by_their_rows_alone(kind: str) -> None:
 
 
 def test_a_declaration_does_not_speak_of_methods_of_a_subclass() -> None:
+    """Inherited, it has the value of a class that declares nothing: no guarantee, no amplification."""
     for part, name, expected in (
         (Named(size=3), "reads", ()),
+        (Named(size=3), "law", "fixed_size"),
         (Chosen(size=3), "reads", None),
+        (Chosen(size=3), "law", None),
         (Declared(size=3), "reads", ("rows",)),
         (Wrapped(size=3), "reads", None),
         (Everyone(), "displaces_nobody", True),
-        (Everyone2(), "displaces_nobody", None),
+        (Everyone2(), "displaces_nobody", False),
         (Sgd(), "steps_by_rows", True),
-        (Earlier(), "steps_by_rows", None),
+        (Earlier(), "steps_by_rows", False),
         (DpFedAvg(noise_multiplier=1.0), "noise_covers", ("rows",)),
-        (Silenced(noise_multiplier=1.0), "noise_covers", None),
+        (Silenced(noise_multiplier=1.0), "noise_covers", ()),
+        (Clip(norm=2.0), "norm_bound", 2.0),
+        (Longer(norm=2.0), "norm_bound", None),
+        (Noise(), "gaussian_deviation", 0.01),
+        (Quieter(), "gaussian_deviation", None),
     ):
-        assert coverage.declaration(part, name) == expected, (part, name)
+        record = next(read for classes, read in READERS.items() if isinstance(part, classes))(part)
+        assert getattr(record, name) == expected, (part, name)
+        assert (name in record.outdated) == (type(part) in (Chosen, Wrapped, Everyone2, Earlier, Silenced, *WEAKER))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""Values of clients that a strategy or a sampler may declare to read besides updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+READS: Mapping[str, str] = {
+    "rows": "the numbers of rows",
+    "steps": "the numbers of local steps",
+    "lr": "the learning rates",
+    "loss": "the losses",
+    "norm": "the norms of the updates",
+    "holdings": "what clients hold",
+}
+"""Each value, and its name in messages."""
+
+Value = Literal["rows", "steps", "lr", "loss", "norm", "holdings"]
+
+SOME_READS = (
+    f'a tuple of some of {", ".join(READS)}, or (); write for example reads: ClassVar[tuple[str, ...]] = ("rows",)'
+)
+"""What a declaration of reads should be."""
