@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.data import Examples
+from fedmem.contracts.declarations import declared, read
+from fedmem.contracts.needs import YES_OR_NO, Needs
 from fedmem.contracts.types import FloatArray, IntArray, Params
 
 if TYPE_CHECKING:
@@ -43,11 +45,7 @@ class Signals:
 class MembershipAttack(Protocol):
     """Scores membership: (R, m), higher means member, NaN where the example was not observed.
 
-    What an attack may say beyond that: `reads_coins`, False where scores do not depend on the coins; `chance`, the AUC
-    without memorisation where it is known; `under(seen)`, the scores as a function of the coins (R, m). An attack that
-    says nothing is made anew under re-dealt coins. `title` is its name in tables, by default its kind, and `means` one
-    line about it for the legend. Of several attacks those of the smallest `precedence`, 1 by default, are the headline;
-    the others are in the report.
+    It may declare what `AttackDeclaration` lists.
     """
 
     knows: ClassVar[str]
@@ -135,7 +133,7 @@ class Reconstruction:
 class ReconstructionAttack(Protocol):
     """Rebuilds training examples from gradients or updates. Restarts are chosen by matching distance only.
 
-    One that rebuilds texts says `texts: ClassVar[bool] = True`. `knows` are the words of `GRANTS` that it uses; a class
+    It may declare what `AttackDeclaration` lists. `knows` are the words of `GRANTS` that it uses; a class
     may make it depend on its fields. Each target has a generator of its own, so that what comes of it does not depend
     on the targets beside it.
     """
@@ -146,3 +144,37 @@ class ReconstructionAttack(Protocol):
     def reconstruct(
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackDeclaration(Needs):
+    """What an attack may declare, with the values that hold where it declares nothing.
+
+    Attributes:
+        title: its name in tables; None for its kind.
+        means: one line about it for the legend.
+        precedence: of several attacks those of the smallest value are the headline.
+        texts: whether it rebuilds texts.
+        reads_coins: whether membership scores depend on the coins; if so, they are computed anew under re-dealt coins.
+            A subclass with methods of its own declares it again, as the following ones.
+        chance: the AUC without memorisation; None if it is not known.
+        under: `under(seen)`, the membership scores as a function of the coins (R, m); None to compute them anew.
+    """
+
+    title: str | None = declared(None, "text")
+    means: str = declared("", "text")
+    precedence: int = declared(1, "a whole number")
+    texts: bool = declared(False, YES_OR_NO)
+    reads_coins: bool = declared(True, YES_OR_NO, renewed=True)
+    chance: float | None = declared(None, "a number, or None", renewed=True)
+    under: Callable[..., Any] | None = declared(None, "a method under(seen)", renewed=True)
+
+
+def attack_declaration(attack: object) -> AttackDeclaration:
+    """The declarations of an attack.
+
+    >>> from fedmem.attacks.loss_threshold import LossThreshold
+    >>> attack_declaration(LossThreshold()).chance
+    0.5
+    """
+    return read(AttackDeclaration, attack)

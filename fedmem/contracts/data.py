@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.declarations import Declaration, declared, read
 from fedmem.contracts.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ class Space:
 
 @runtime_checkable
 class DatasetLoader(Protocol):
-    """Loads real or made data; draws (a split, a synthetic sample) come from `rng` alone."""
+    """Loads real or made data; draws (a split, a synthetic sample) come from `rng` alone.
+
+    It may declare what `DatasetDeclaration` lists.
+    """
 
     def load(self, rng: np.random.Generator) -> Dataset: ...
 
@@ -161,12 +165,8 @@ class ReadsFiles(Protocol):
 class Partition(Protocol):
     """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest.
 
-    For very many clients, `Parts` is a sequence of arrays that costs nothing for each. A class may have
-    `leave_out: bool`; where it is true, rows may be left out, and nobody trains on them.
-
-    A class whose clients each hold the rows of one owner says `by_owner: ClassVar[bool] = True`, or has a property of
-    this name. Audit examples, controls and fill-ins are drawn from the rows of all owners, so that `fedmem check` and
-    the report warn.
+    For very many clients, `Parts` is a sequence of arrays that costs nothing for each. It may declare what
+    `PartitionDeclaration` lists.
     """
 
     def assign(
@@ -179,3 +179,38 @@ class FeatureShift(Partition, Protocol):
     """A partition whose clients see their inputs differently: float32 of the same shape, in [0, 1], nothing drawn."""
 
     def shift(self, client: int, num_clients: int, inputs: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionDeclaration(Declaration):
+    """What a partition may declare, with the values that hold where it declares nothing.
+
+    Attributes:
+        leave_out: whether rows may be left out, so that nobody trains on them.
+        by_owner: whether each client holds the rows of one owner. Audit examples, controls and fill-ins are drawn from
+            the rows of all owners, so that `fedmem check` and the report warn.
+    """
+
+    leave_out: bool = declared(False, "true or false")
+    by_owner: bool = declared(False, "true or false")
+
+
+def partition_declaration(partition: object) -> PartitionDeclaration:
+    """The declarations of a partition.
+
+    >>> from fedmem.partitions.natural import Natural
+    >>> partition_declaration(Natural()).by_owner
+    True
+    """
+    return read(PartitionDeclaration, partition)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetDeclaration(Declaration):
+    """What a data set may declare.
+
+    Attributes:
+        published: where its files are published, for `fedmem fetch`; see `fedmem/datasets/_published.py`.
+    """
+
+    published: Any = declared(None, "a Published")

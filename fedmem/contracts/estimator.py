@@ -10,8 +10,10 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.declarations import declared, read
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence
 from fedmem.contracts.measurement import Level, Reading
+from fedmem.contracts.needs import YES_OR_NO, Needs
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 
@@ -169,13 +171,7 @@ class Estimator(Protocol):
     A class declares the measures that it yields: `measures: ClassVar[tuple[Measure, ...]]`, see
     `fedmem.contracts.measure`. An estimate or reading of a measure that it does not declare fails the run.
 
-    A class may declare what a scenario must have for it, each False by default:
-
-    - `compares_held_out: ClassVar[bool]`: its result holds only if an example that is out is not trained on at all, so
-      that copies that no coin masks (`unmasked`) are refused;
-    - `compares_clients: ClassVar[bool]`: it compares runs with and without a client. It needs `leave_out` and no
-      injections, and reads one aggregate for all clients;
-    - `needs_canaries: ClassVar[bool]`: it ranks canaries among fresh references.
+    It may declare what `EstimatorDeclaration` lists.
     """
 
     def estimate(self, view: View) -> Sequence[Estimate]: ...
@@ -212,3 +208,29 @@ class EpsilonAudit(Protocol):
     def alarm(self) -> bool: ...
     @property
     def words(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatorDeclaration(Needs):
+    """What an estimator may declare, with the values that hold where it declares nothing.
+
+    Attributes:
+        levels: levels whose models it reads; None for all.
+        compares_clients: whether it compares runs with and without a client. It then needs `leave_out` and no
+            injections, and reads one aggregate for all clients.
+        bounds_epsilon: whether it bounds epsilon from below, see `EpsilonAudit`.
+    """
+
+    levels: tuple[Level, ...] | None = declared(None, "a tuple of levels")
+    compares_clients: bool = declared(False, YES_OR_NO)
+    bounds_epsilon: bool = declared(False, YES_OR_NO)
+
+
+def estimator_declaration(estimator: object) -> EstimatorDeclaration:
+    """The declarations of an estimator.
+
+    >>> from fedmem.estimators.exposure import Exposure
+    >>> estimator_declaration(Exposure()).needs_canaries
+    True
+    """
+    return read(EstimatorDeclaration, estimator)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.audit_set import Injected, References, Role
 from fedmem.contracts.data import ClientData, Space
+from fedmem.contracts.declarations import Declaration, declared, read
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Spare
@@ -19,10 +21,8 @@ if TYPE_CHECKING:
 class Injection(Protocol):
     """Adds audit examples. `name` labels the kind in every output.
 
-    A class that can put its examples into texts says `texts: ClassVar[bool] = True`. One whose plans have `twins`,
-    fill-ins of their own, says `own_fill_ins: ClassVar[bool] = True`, and no rows are reserved for these. Before
-    partitioning, `spare_rows` is reserved for the examples and `total_copies` (over all of them) for fill-ins;
-    `num_rows` is the number of training rows of the data set.
+    It may declare what `InjectionDeclaration` lists. Before partitioning, `spare_rows` is reserved for the examples and
+    `total_copies` (over all of them) for fill-ins; `num_rows` is the number of training rows of the data set.
     """
 
     role: ClassVar[Role]
@@ -55,3 +55,36 @@ class ClassInjection(Injection, Protocol):
 
     @property
     def reserved_class(self) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class InjectionDeclaration(Declaration):
+    """What an injection may declare, with the values that hold where it declares nothing.
+
+    Attributes:
+        clients: owning clients: `all`, a tuple of clients, `{share: x}` or `{count: n}` of them.
+        start: first round in which its examples are trained on; None for the beginning.
+        unmasked: number of copies of each example that no coin masks.
+        texts: whether it can put its examples into texts.
+        own_fill_ins: whether its plans have `twins`, fill-ins of their own, so that no rows are reserved for these.
+        reserved_class: class that its rows are taken from, see `ClassInjection`.
+        exclusive: whether no client holds other rows of that class.
+    """
+
+    clients: Any = declared("all", "all, a tuple of clients, {share: x} or {count: n}")
+    start: int | None = declared(None, "a round, or None")
+    unmasked: int = declared(0, "a whole number")
+    texts: bool = declared(False, "true or false")
+    own_fill_ins: bool = declared(False, "true or false")
+    reserved_class: int | None = declared(None, "a class")
+    exclusive: bool = declared(False, "true or false")
+
+
+def injection_declaration(injection: object) -> InjectionDeclaration:
+    """The declarations of an injection.
+
+    >>> from fedmem.injections.typical import Typical
+    >>> injection_declaration(Typical(unmasked=1, copies=2)).unmasked
+    1
+    """
+    return read(InjectionDeclaration, injection)

@@ -126,8 +126,9 @@ def base_of(metric: str) -> str:
 
 def measures_of(component: object) -> tuple[Measure, ...]:
     """The measures that a component declares; empty if it declares none."""
-    declared: tuple[Measure, ...] = getattr(component, "measures", ())
-    return declared
+    from fedmem.contracts.needs import needs_of
+
+    return needs_of(component).measures
 
 
 def by_name(measures: Iterable[Measure]) -> dict[str, Measure]:

@@ -45,16 +45,27 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
 """Family -> the contracts of which a member satisfies at least one."""
 
 OPTIONAL: Mapping[str, tuple[type, ...]] = {
+    "partition": (data.FeatureShift,),
+    "injection": (injection.ClassInjection,),
+    "probe": (probe.MechanismTest,),
+    "estimator": (estimator.EpsilonAudit,),
     "sampler": (sampler.Chances, sampler.Spaced, sampler.Reaching),
     "client": (client.ScheduledClient, client.PrivateAlgorithm),
 }
 """Family -> contracts that a member may satisfy as well."""
 
 DECLARATIONS: Mapping[str, type[Declaration]] = {
+    "dataset": data.DatasetDeclaration,
+    "partition": data.PartitionDeclaration,
+    "model": model.ModelDeclaration,
+    "injection": injection.InjectionDeclaration,
     "sampler": sampler.SamplerDeclaration,
     "client": client.ClientDeclaration,
     "defence": defence.DefenceDeclaration,
     "strategy": strategy.StrategyDeclaration,
+    "probe": probe.ProbeDeclaration,
+    "attack": attack.AttackDeclaration,
+    "estimator": estimator.EstimatorDeclaration,
 }
 """Family -> the record of what a member may declare."""
 
@@ -78,7 +89,7 @@ def allowed_names(family: str) -> frozenset[str]:
     """The public names that a component of a family may have besides its fields."""
     contracts = (*PROTOCOLS[family], *OPTIONAL.get(family, ()), data.ReadsFiles)
     found = {name for contract in contracts for name in required_members(contract)}
-    return frozenset(found) | (names_of(DECLARATIONS[family]) if family in DECLARATIONS else frozenset())
+    return frozenset(found) | names_of(DECLARATIONS[family])
 
 
 def undeclared_names(family: str, cls: type) -> list[str]:
@@ -96,7 +107,7 @@ def undeclared_names(family: str, cls: type) -> list[str]:
 
 def check_declarations(family: str, component: Any) -> None:
     """Raise `ComponentError` for a public name that is not declared, and for a declaration of a wrong type."""
-    if family not in DECLARATIONS or isinstance(component, StockStrategy):
+    if isinstance(component, StockStrategy):
         return
     cls = type(component)
     for name in undeclared_names(family, cls):

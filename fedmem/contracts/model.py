@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from fedmem.contracts.declarations import Declaration, declared, read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -12,8 +15,7 @@ if TYPE_CHECKING:
 class Model(Protocol):
     """Builds a network. `stackable` is False where clients must be trained one by one (buffers, recurrent kernels).
 
-    One of texts says `texts: ClassVar[bool] = True`: it maps token numbers (n, l) int64, l up to the length of a row,
-    to logits (n, l, V), those at a place from the tokens up to there alone. It reads nothing else, and others no texts.
+    It may declare what `ModelDeclaration` lists.
     """
 
     stackable: ClassVar[bool]
@@ -31,3 +33,34 @@ class TableModel(Protocol):
     stackable: ClassVar[bool]
 
     def build_table(self, blocks: tuple[int, ...], num_classes: int) -> nn.Module: ...
+
+
+@runtime_checkable
+class StepwiseNetwork(Protocol):
+    """A network of texts that reads one token after another from a state; see `CausalModel` in `modalities/text/`."""
+
+    def start(self, count: int) -> Any: ...
+
+    def advance(self, state: Any, tokens: Any) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDeclaration(Declaration):
+    """What a model may declare, with the values that hold where it declares nothing.
+
+    Attributes:
+        texts: whether it maps token numbers (n, l) int64, l up to the length of a row, to logits (n, l, V), those at a
+            place from the tokens up to there alone. It then reads nothing else; other models read no texts.
+    """
+
+    texts: bool = declared(False, "true or false")
+
+
+def model_declaration(model: object) -> ModelDeclaration:
+    """The declarations of a model.
+
+    >>> from fedmem.models.transformer import Transformer
+    >>> model_declaration(Transformer()).texts
+    True
+    """
+    return read(ModelDeclaration, model)

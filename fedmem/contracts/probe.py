@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.declarations import declared, read
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.needs import YES_OR_NO, Needs
 from fedmem.contracts.strategy import StrategyMaker
 from fedmem.contracts.types import FloatArray, IntArray, Params
 
@@ -82,14 +85,7 @@ class Probe(Protocol):
     must not depend on the runs shown beside it, and it keeps nothing from one call for the next. Whatever is about
     several runs is formed by `summarise`, which is given the readings of all of them.
 
-    A class declares the measures that it yields: `measures: ClassVar[tuple[Measure, ...]]`, see
-    `fedmem.contracts.measure`. A reading of a measure that it does not declare fails the run.
-
-    A class that compares examples that are in with examples that a coin held out, as its controls, says
-    `compares_held_out: ClassVar[bool] = True`. A scenario is refused where such a comparison would be wrong: where
-    copies that no coin masks (`unmasked`) are trained on in every run, and where each run picks its own clients by
-    losses or norms. A class that reads an update as a gradient says `reads_gradients: ClassVar[bool] = True`; its
-    clients must be `ScheduledClient`.
+    A class declares its measures, and may declare what else `ProbeDeclaration` lists.
     """
 
     every: int | None
@@ -107,3 +103,41 @@ class Probe(Protocol):
         The measurements come by round and level, and within them by run, each run in the order in which it was read.
         """
         ...
+
+
+@runtime_checkable
+class MechanismTest(Probe, Protocol):
+    """A probe that tests the stated noise: `alarm` says whether a contradiction is an alarm, `level` at which p."""
+
+    tests_mechanism: ClassVar[bool]
+
+    @property
+    def alarm(self) -> bool: ...
+
+    @property
+    def level(self) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeDeclaration(Needs):
+    """What a probe may declare, with the values that hold where it declares nothing.
+
+    Attributes:
+        rounds: observed rounds that it is restricted to; empty for all.
+        canary_clients: whether it reads canary clients.
+        tests_mechanism: whether it tests the stated noise, see `MechanismTest`.
+    """
+
+    rounds: tuple[int, ...] = declared((), "a tuple of rounds")
+    canary_clients: bool = declared(False, YES_OR_NO)
+    tests_mechanism: bool = declared(False, YES_OR_NO)
+
+
+def probe_declaration(probe: object) -> ProbeDeclaration:
+    """The declarations of a probe.
+
+    >>> from fedmem.probes.utility import Utility
+    >>> probe_declaration(Utility()).compares_held_out
+    False
+    """
+    return read(ProbeDeclaration, probe)

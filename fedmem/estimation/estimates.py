@@ -56,6 +56,7 @@ from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure, measures_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.needs import needs_of
 from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
 from fedmem.estimation.randomisation import redeal
@@ -168,7 +169,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
     - an estimator that needs more runs than the bank has is a `ComponentError`, not a row without meaning.
     """
     for number, estimator in enumerate(estimators):
-        needed = getattr(estimator, "min_runs", 1)
+        needed = needs_of(estimator).min_runs
         if bank.audit.runs < needed:
             name, runs = _source(estimator), bank.audit.runs
             raise ComponentError(

@@ -143,7 +143,7 @@ class Audit:
                 )
         return found
 
-    def audited(self, view: View, rows: IntArray) -> Audited:
+    def _audited(self, view: View, rows: IntArray) -> Audited:
         """What sets the two sides apart; of examples with different copies the most."""
         adjacency: Literal["add_remove", "replace"] = "add_remove" if view.exclusion == "remove" else "replace"
         return Audited(unit="record", adjacency=adjacency, copies=max(1, int(view.audit.copies[rows].max())))
@@ -162,7 +162,7 @@ class Audit:
         known = ~np.isnan(scores)
         scores = np.where(known, scores, np.median(scores[known]) if known.any() else 0.0)
         right = guess(scores, is_in, many, stream(0, "audit ties", round=view.round))
-        finding = _one_run(right, many, len(rows), self.audited(view, rows), self.delta, self.confidence)
+        finding = _one_run(right, many, len(rows), self._audited(view, rows), self.delta, self.confidence)
         yield from ((self.run, reading) for reading in self._readings(finding, kind))
 
     def _over_runs(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int, Reading]]:
@@ -182,7 +182,7 @@ class Audit:
     def _of_example(self, view: View, row: int, confidence: float) -> Finding:
         """The bound of one example."""
         margins, is_in = view.margin[:, 0, row], view.audit.is_in[:, row]
-        inside, outside, audited = margins[is_in], margins[~is_in], self.audited(view, np.array([row]))
+        inside, outside, audited = margins[is_in], margins[~is_in], self._audited(view, np.array([row]))
         if self.thresholds:
             return epsilon_over_thresholds(
                 inside,
@@ -210,7 +210,7 @@ class Audit:
             threshold = (first_in.mean() + first_out.mean()) / 2
             hits, inside = hits + int((last_in > threshold).sum()), inside + len(last_in)
             alarms, outside = alarms + int((last_out > threshold).sum()), outside + len(last_out)
-        audited = self.audited(view, rows)
+        audited = self._audited(view, rows)
         found = gaussian_estimate(
             hits, inside, alarms, outside, audited=audited, delta=self.delta, confidence=self.confidence
         )

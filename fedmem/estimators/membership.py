@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.attack import MembershipAttack, Signals
+from fedmem.contracts.attack import MembershipAttack, Signals, attack_declaration
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Reading
@@ -99,7 +99,7 @@ class Membership:
     @property
     def min_runs(self) -> int:
         """What the attack needs, and at least one run in and one out."""
-        return max(2, getattr(self.attack, "min_runs", 2))
+        return max(2, attack_declaration(self.attack).min_runs)
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, `auc` and, where the data support them, `tpr`."""
@@ -157,8 +157,9 @@ class Membership:
     ) -> tuple[float, float, int]:
         """Of the AUC under re-dealt coins: its mean, the p of the coins as they fell, and from how many deals."""
         others, final = view.setting == "others", view.round == FINAL
-        chance = getattr(self.attack, "chance", None)
-        if not getattr(self.attack, "reads_coins", True):
+        declared = attack_declaration(self.attack)
+        chance = declared.chance
+        if not declared.reads_coins:
             p = of_auc(scores, rows, view.redeals) if final else math.nan
             return 0.5 if chance is None else chance, p, len(view.redeals.coins) - 1
         if (others or chance is not None) and not (final and not others):
@@ -179,8 +180,11 @@ class Membership:
 
     def _again(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
         """The scores of one model as a function of the coins."""
-        under: Callable[[Signals], Callable[[BoolArray], FloatArray]] | None = getattr(self.attack, "under", None)
-        return under(signals) if under is not None else lambda is_in: self.attack.scores(replace(signals, is_in=is_in))
+        under = attack_declaration(self.attack).under
+        if under is not None:
+            again: Callable[[BoolArray], FloatArray] = under(signals)
+            return again
+        return lambda is_in: self.attack.scores(replace(signals, is_in=is_in))
 
 
 def _signals(view: View, rows: IntArray, q: int) -> Signals:

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.attack import AttackDeclaration, ReconstructionAttack, attack_declaration
 from fedmem.contracts.data import Dataset, FeatureShift
+from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
+from fedmem.contracts.injection import InjectionDeclaration, injection_declaration
+from fedmem.contracts.model import ModelDeclaration, model_declaration
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
 
@@ -29,9 +33,9 @@ def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
 
 def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
     model, wanted = scenario.model, data.modality.tokens
-    if _reads_texts(model) == wanted:
+    if model_declaration(model).texts == wanted:
         return
-    good = [kind for kind in kinds("model") if _reads_texts(load("model", kind)) == wanted]
+    good = _text_kinds("model", ModelDeclaration, wanted)
     inputs = "texts, rows of tokens" if wanted else f"no texts, but inputs of shape {data.train.inputs.shape[1:]}"
     yield Problem(
         path="model.kind",
@@ -41,9 +45,9 @@ def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
 
 
 def _texts(scenario: Scenario) -> Iterator[Problem]:
-    good = ", ".join(kind for kind in kinds("injection") if _reads_texts(load("injection", kind)))
+    good = ", ".join(_text_kinds("injection", InjectionDeclaration))
     for position, injection in enumerate(scenario.injections):
-        if not _reads_texts(injection):
+        if not injection_declaration(injection).texts:
             yield Problem(
                 path=f"injections[{position}].kind",
                 message=f"{kind_of(injection)} makes no texts, but {kind_of(scenario.dataset)} has nothing else; "
@@ -55,19 +59,19 @@ def _texts(scenario: Scenario) -> Iterator[Problem]:
             message=f"{kind_of(scenario.partition)} changes pixels, but {kind_of(scenario.dataset)} has texts; use "
             "natural, or iid",
         )
-    attacks = ", ".join(kind for kind in kinds("attack") if _reads_texts(load("attack", kind)))
+    attacks = ", ".join(_text_kinds("attack", AttackDeclaration))
     probe: Any
     for position, probe in enumerate(scenario.probes):
         path = f"probes[{position}]"
         for item in fields(probe):
             part = getattr(probe, item.name)
-            if is_dataclass(part) and not _reads_texts(part):
+            if is_dataclass(part) and not attack_declaration(part).texts:
                 yield Problem(
                     path=f"{path}.{item.name}.kind",
                     message=f"{kind_of(part)} rebuilds pictures, but {kind_of(scenario.dataset)} has texts; choose "
                     f"from: {attacks}",
                 )
-            elif "labels" in getattr(part, "knows", ()):
+            elif isinstance(part, ReconstructionAttack) and "labels" in part.knows:
                 yield Problem(
                     path=f"{path}.{item.name}.labels",
                     message=f"the labels of {kind_of(scenario.dataset)} are the next tokens, which are the text "
@@ -75,5 +79,6 @@ def _texts(scenario: Scenario) -> Iterator[Problem]:
                 )
 
 
-def _reads_texts(part: Any) -> bool:
-    return bool(getattr(part, "texts", False))
+def _text_kinds(family: str, record: type, texts: bool = True) -> list[str]:
+    """The kinds of a family that read texts, or of those that do not."""
+    return [kind for kind in kinds(family) if class_value(load(family, kind), record, "texts") == texts]

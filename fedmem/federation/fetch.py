@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from fedmem.contracts.data import DatasetDeclaration
+from fedmem.contracts.declarations import class_value
 from fedmem.datasets._published import Published, _take, cache_folder, state
 from fedmem.datasets._sources import Unavailable
 from fedmem.errors import FedmemError, Problem, ScenarioError
@@ -15,7 +17,7 @@ from fedmem.wording import choices
 def published() -> dict[str, Published]:
     """Every data set that can be fetched, by name: the dataset components that carry a `published`."""
     loaded = (catalogue.load("dataset", kind) for kind in catalogue.kinds("dataset"))
-    found = [item for cls in loaded if isinstance(item := getattr(cls, "published", None), Published)]
+    found = [item for cls in loaded if isinstance(item := class_value(cls, DatasetDeclaration, "published"), Published)]
     return {item.name: item for item in found}
 
 

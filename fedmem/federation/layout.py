@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.audit_set import FOREVER, AuditSet, Injected, References
-from fedmem.contracts.data import ClientData, Dataset, Examples, FeatureShift, Space
-from fedmem.contracts.injection import CanaryInjection
+from fedmem.contracts.data import ClientData, Dataset, Examples, FeatureShift, Space, partition_declaration
+from fedmem.contracts.injection import CanaryInjection, Injection, injection_declaration
 from fedmem.contracts.ragged import Parts
 from fedmem.contracts.reserve import Spare
 from fedmem.contracts.types import BoolArray, IntArray
@@ -91,7 +91,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         assigned = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
         held = assigned if isinstance(assigned, Parts) else Parts.of(parts_of(guard, assigned))
     given = np.sort(held.rows)
-    wanted = np.intersect1d(given, rows) if getattr(scenario.partition, "leave_out", False) else rows
+    wanted = np.intersect1d(given, rows) if partition_declaration(scenario.partition).leave_out else rows
     if len(held) != scenario.clients or not np.array_equal(given, wanted):
         raise ComponentError(
             "partition",
@@ -100,7 +100,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         )
     base, spare, space = _Clients(data.train, held), Spare(data.train.take(reserve)), Space.of(data)
     planned = [
-        _planned(scenario, i, base, classes.get(getattr(injection, "reserved_class", -1), spare), space)
+        _planned(scenario, i, base, classes.get(_reserved_class(injection), spare), space)
         for i, injection in enumerate(scenario.injections)
     ]
     _some_left(scenario, planned, space)
@@ -299,3 +299,9 @@ def _flip(runs: int, count: int, rng: np.random.Generator) -> BoolArray:
     # Example by example, so that another injection at the end leaves the coins of the earlier ones as they are.
     half = np.tile(np.arange(runs) % 2 == 0, (count, 1))
     return np.ascontiguousarray(rng.permuted(half, axis=1).T)
+
+
+def _reserved_class(injection: Injection) -> int:
+    """The class that the rows of an injection are taken from; -1 for any."""
+    label = injection_declaration(injection).reserved_class
+    return -1 if label is None else label

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.injection import ClassInjection, Injection
+from fedmem.contracts.injection import ClassInjection, Injection, injection_declaration
 from fedmem.contracts.types import IntArray
 from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem
@@ -74,7 +74,7 @@ def total_copies(injection: Injection, clients: int, rows: int) -> int:
 
 def _fill_ins(injection: Injection, clients: int, rows: int) -> int:
     """Fill-ins that an injection takes from the reserve; none where it makes them itself (`own_fill_ins`)."""
-    return 0 if getattr(injection, "own_fill_ins", False) else total_copies(injection, clients, rows)
+    return 0 if injection_declaration(injection).own_fill_ins else total_copies(injection, clients, rows)
 
 
 def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:

@@ -113,7 +113,7 @@ class Placed(ABC):
         """What the kind is called in outputs; without a label that is its file, and so its kind."""
         return self.label or type(self).__module__.rpartition(".")[2]
 
-    def num_holders(self, num_clients: int) -> int:
+    def _num_holders(self, num_clients: int) -> int:
         """How many of so many clients hold examples."""
         if not isinstance(self.clients, Mapping):
             return num_clients if self.clients == "all" else len(self.clients)
@@ -122,23 +122,16 @@ class Placed(ABC):
         # A share of .5 of 5 clients is 3: halves go up.
         return max(1, int(self.clients["share"] * num_clients + 0.5))
 
-    def holders(self, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
-        """The clients that hold examples, in order; draws only where the choice is left to chance."""
-        if self.clients == "all":
-            return list(clients)
-        if isinstance(self.clients, Mapping):
-            chosen = rng.choice(len(clients), size=self.num_holders(len(clients)), replace=False).tolist()
-        else:
-            chosen = list(self.clients)
-        return [clients[k] for k in sorted(chosen)]
+    def _holders(self, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
+        return owning_clients(self, clients, rng)
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
         """One real row for each example, unless a kind says otherwise."""
-        return self.num_holders(num_clients) * self.per_client
+        return self._num_holders(num_clients) * self.per_client
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Copies of all examples."""
-        return self.num_holders(num_clients) * self.per_client * self.copies
+        return self._num_holders(num_clients) * self.per_client * self.copies
 
     @abstractmethod
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
@@ -189,7 +182,7 @@ class Placed(ABC):
         rng: np.random.Generator,
     ) -> Injected:
         """`per_client` members for each holder, drawn by the generator that also makes the references of the family."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         return self._made(family(len(holders) * self.per_client, space, rng), holders, space, rng)
 
     def _made(
@@ -198,3 +191,15 @@ class Placed(ABC):
         """Inputs that were made, with uniformly random labels and negative ids."""
         targets = rng.integers(space.num_classes, size=len(inputs))
         return self._placed(Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(inputs))), holders)
+
+
+def owning_clients(placed: Placed, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
+    """The clients that hold the examples of an injection, in order; draws only where the choice is left to chance."""
+    if placed.clients == "all":
+        return list(clients)
+    if isinstance(placed.clients, Mapping):
+        count = placed._num_holders(len(clients))
+        chosen = rng.choice(len(clients), size=count, replace=False).tolist()
+    else:
+        chosen = list(placed.clients)
+    return [clients[k] for k in sorted(chosen)]

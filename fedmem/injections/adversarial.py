@@ -58,7 +58,7 @@ class Adversarial(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The perturbed rows, in order of client."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         rows = self._rows(holders, spare, rng)
         public = spare.take_like(spare.left().targets, self.reference_rows, rng)
         model = fit(public.inputs.reshape(len(public), -1), public.targets, space.num_classes)

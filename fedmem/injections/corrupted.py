@@ -53,7 +53,7 @@ class Corrupted(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The damaged rows, in order of client."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         sides(space, self.name)
         rows = self._rows(holders, spare, rng)
         damage = {"noise": self._noise, "blur": self._blur, "occlusion": self._occlusion}[self.damage]

@@ -73,7 +73,7 @@ class Isolated(Placed):
                 f"isolated sets one feature and all others to zero, which is no input of {space.modality.kind}; "
                 "use random_row",
             )
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         count, features = len(holders) * self.per_client, math.prod(space.shape)
         if count > features:
             raise ComponentError(

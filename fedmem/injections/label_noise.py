@@ -57,7 +57,7 @@ class LabelNoise(Placed):
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
         """One row for each noisy label."""
-        holders = self.num_holders(num_clients)
+        holders = self._num_holders(num_clients)
         return int(self.rate * num_rows * holders / num_clients + 0.5) + holders * self.per_client
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
@@ -66,7 +66,7 @@ class LabelNoise(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The noisy rows, in order of client."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         total = self.spare_rows(len(clients), space.num_rows)
         sizes = np.array([len(data.examples) for data in holders])
         counts = self.per_client + deal(total - self.per_client * len(holders), sizes)

@@ -65,11 +65,11 @@ class NearDuplicate(Placed):
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Rows of all clusters, each as often as it is copied."""
-        return self.num_holders(num_clients) * self.per_client * self.multiplicity * self.copies
+        return self._num_holders(num_clients) * self.per_client * self.multiplicity * self.copies
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The originals, in order of client, with their near copies as extra rows."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         rows = self._rows(holders, spare, rng)
         change = {"noise": self._noise, "shift": self._shift, "tokens": self._tokens}[self.change]
         others = self.multiplicity - 1

@@ -50,11 +50,11 @@ class OutOfDistribution(Placed):
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
         """Gratings are made, negatives are taken."""
-        return self.num_holders(num_clients) * self.per_client if self.source == "negatives" else 0
+        return self._num_holders(num_clients) * self.per_client if self.source == "negatives" else 0
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` pictures for each holder, in order of client."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         low, high = space.low.min(), space.high.max()
         if self.source == "negatives":
             sides(space, self.name)

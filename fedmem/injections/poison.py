@@ -69,7 +69,7 @@ class Poison(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The poison rows, in order of client."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         for field, label in (("victim", self.victim), ("target", self.target)):
             if label >= space.num_classes:
                 raise ComponentError(

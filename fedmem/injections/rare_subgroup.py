@@ -59,7 +59,7 @@ class RareSubgroup(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` rows for each holder, in order of client."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         count = len(holders) * self.per_client
         if self.of_class >= space.num_classes:
             raise ComponentError(

@@ -78,13 +78,13 @@ class Secret(Placed):
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Copies of all secrets at all their holders; with a `share`, the most that there can be."""
-        count = self.num_holders(num_clients)
+        count = self._num_holders(num_clients)
         return self._sharing.total(count * self.per_client, count, num_rows)
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` secrets for each holder, in order of client."""
         template = self._parsed(space)
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         tokens, own = _written(template, template.distinct(len(holders) * self.per_client, rng))
         planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
         return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)

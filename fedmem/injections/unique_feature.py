@@ -63,7 +63,7 @@ class UniqueFeature(Placed):
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
         """The pictures that carry marks."""
-        return self.num_holders(num_clients) * self.per_client * self.images
+        return self._num_holders(num_clients) * self.per_client * self.images
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Marked pictures, each as often as it is copied."""
@@ -71,7 +71,7 @@ class UniqueFeature(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The marks, in order of client, with the pictures that carry them as extra rows."""
-        holders = self.holders(clients, rng)
+        holders = self._holders(clients, rng)
         count = len(holders) * self.per_client
         marks = self._marks(count, space, rng)
         carriers, targets = [], np.empty(count, dtype=np.int64)

@@ -11,7 +11,7 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.data import Dataset, Partition
+from fedmem.contracts.data import Dataset, Partition, partition_declaration
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.modalities.images import Images
@@ -61,7 +61,7 @@ class FeatureSkew:
     @property
     def leave_out(self) -> bool:
         """Whether `base` may leave rows out."""
-        return bool(getattr(self.base, "leave_out", False))
+        return partition_declaration(self.base).leave_out
 
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.client import PrivateAlgorithm, ScheduledClient
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import FINAL, Measurement
+from fedmem.contracts.probe import MechanismTest
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
 
@@ -19,7 +20,7 @@ def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) ->
     """What is wrong with probes that test a mechanism: none to test, or no place where it is seen."""
     server, records = strategy_declaration(strategy).stated is not None, isinstance(client, PrivateAlgorithm)
     for position, probe in enumerate(probes):
-        if not getattr(probe, "tests_mechanism", False):
+        if not isinstance(probe, MechanismTest) or not probe.tests_mechanism:
             continue
         path = f"probes[{position}]"
         if not server and not records:
@@ -29,6 +30,13 @@ def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) ->
                 "tested; use dp_fedavg, dp_adaptive, dp_ftrl or client dp_sgd, or leave this out",
             )
             continue
+        if records and not isinstance(client, ScheduledClient):
+            yield Problem(
+                path=path,
+                message=f"the steps of client {kind_of(client)} cannot be tested: its class has no method "
+                "schedule(round_number, num_steps), which returns a fedmem.contracts.client.Schedule; add the method, "
+                "or leave this out",
+            )
         wanted = [level for level, there in (("global", server), ("local", records)) if there]
         missing = [level for level in wanted if level not in observe.levels]
         if missing:
@@ -43,7 +51,7 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
     """The tests that contradict the stated mechanism, where a probe may raise an alarm."""
     found = []
     for probe in scenario.probes:
-        if not getattr(probe, "tests_mechanism", False) or not probe.alarm:
+        if not (isinstance(probe, MechanismTest) and probe.tests_mechanism and probe.alarm):
             continue
         own = [one for one in rows if one.reading.metric == METRIC and one.round == FINAL]
         for level in dict.fromkeys(one.level for one in own):

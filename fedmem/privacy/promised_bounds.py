@@ -18,6 +18,7 @@ from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measure import Measure, measures_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.probe import probe_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, Problem
@@ -242,7 +243,7 @@ def canary_clients(
     strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], levels: Sequence[str]
 ) -> Iterator[Problem]:
     """What is wrong with clients of random direction, and with who reads them."""
-    readers = [position for position, probe in enumerate(probes) if getattr(probe, "canary_clients", False)]
+    readers = [position for position, probe in enumerate(probes) if probe_declaration(probe).canary_clients]
     count = strategy_declaration(strategy).canary_clients
     if not count:
         for position in readers:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.attack import AttackDeclaration
+from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measure import Measure, base_of, by_name, from_json, measures_of, to_json
 from fedmem.estimation import estimates
@@ -99,9 +101,13 @@ def attack_names() -> Mapping[str, AttackName]:
     """
     classes = {kind: load("attack", kind) for kind in kinds("attack")}
     return {
-        kind: AttackName(title=cls.title, means=getattr(cls, "means", ""), precedence=getattr(cls, "precedence", 1))
+        kind: AttackName(
+            title=class_value(cls, AttackDeclaration, "title"),
+            means=class_value(cls, AttackDeclaration, "means"),
+            precedence=class_value(cls, AttackDeclaration, "precedence"),
+        )
         for kind, cls in classes.items()
-        if hasattr(cls, "title")
+        if class_value(cls, AttackDeclaration, "title") is not None
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts import families
+from fedmem.contracts.data import partition_declaration
 from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
 
@@ -45,7 +46,11 @@ def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
 def _foreign_rows(partition: Any, audited: bool, central: str | None) -> Iterator[str]:
     """Rows of the reserve are drawn from all owners: they are no ordinary rows of a client that holds one owner's."""
     # where one model is trained on the rows of all owners, a row of any owner is an ordinary one
-    if audited and central is None and any(getattr(part, "by_owner", False) for _, part in families.nested(partition)):
+    if (
+        audited
+        and central is None
+        and any(partition_declaration(part).by_owner for _, part in families.nested(partition))
+    ):
         yield (
             f"partition {families.kind_of(partition)} gives each client the rows of one owner, but real rows among "
             "audit examples, their controls and their fill-ins are drawn from all owners. So a row that is called "

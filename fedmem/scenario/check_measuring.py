@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
+from fedmem.contracts.estimator import estimator_declaration
 from fedmem.contracts.families import kind_of, nested
-from fedmem.contracts.injection import CanaryInjection
+from fedmem.contracts.injection import CanaryInjection, injection_declaration
+from fedmem.contracts.needs import needs_of
+from fedmem.contracts.probe import probe_declaration
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.errors import Problem
 
@@ -17,7 +20,7 @@ def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Seq
         *(f"probe {kind_of(probe)}" for probe in probes if _compares_held_out(probe)),
         *(f"estimator {kind_of(estimator)}" for estimator in estimators if _compares_held_out(estimator)),
     ]
-    kept = [position for position, injection in enumerate(injections) if getattr(injection, "unmasked", 0)]
+    kept = [position for position, injection in enumerate(injections) if injection_declaration(injection).unmasked]
     for position in kept if comparing else ():
         yield Problem(
             path=f"injections[{position}].unmasked",
@@ -28,12 +31,12 @@ def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Seq
 
 def _compares_held_out(component: Any) -> bool:
     """Whether a probe or an estimator, or a component inside it, declares `compares_held_out`."""
-    return any(getattr(part, "compares_held_out", False) for _, part in nested(component, ""))
+    return any(needs_of(part).compares_held_out for _, part in nested(component, ""))
 
 
 def _compares_clients(estimator: Any) -> bool:
     """Whether an estimator is about clients that are left out, and not about audit examples."""
-    return bool(getattr(estimator, "compares_clients", False))
+    return estimator_declaration(estimator).compares_clients
 
 
 def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
@@ -99,7 +102,7 @@ def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Proble
             message = f"{probe.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
             yield Problem(path=f"{path}.every", message=message)
         due = observe.within(rounds)
-        for round in getattr(probe, "rounds", ()):
+        for round in probe_declaration(probe).rounds:
             if round not in due:
                 some = ", ".join(map(str, due[:12])) + (f", ... to {due[-1]}" if len(due) > 12 else "")
                 message = f"round {round} is not observed; add it to observe.rounds, or choose from {some}"
@@ -118,7 +121,7 @@ def _twice(probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem
 
 def _estimator_levels(estimators: Sequence[Any], observe: Any) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
-        if hasattr(estimator, "levels"):
+        if estimator_declaration(estimator).levels is not None:
             yield from _watched(estimator, f"estimators[{position}]", observe.levels)
 
 
@@ -149,7 +152,7 @@ def _is_default(component: Any, name: str) -> bool:
 def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         for path, component in nested(estimator, f"estimators[{position}]"):
-            if getattr(component, "needs_population", False) and not population:
+            if needs_of(component).needs_population and not population:
                 yield Problem(
                     path=path,
                     message=f"{kind_of(component)} compares examples with a population that nobody trains on, but "
@@ -161,7 +164,7 @@ def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
         for path, component in reversed(list(nested(estimator, f"estimators[{position}]"))):
-            wanted = int(getattr(component, "min_runs", 1))
+            wanted = needs_of(component).min_runs
             if runs < wanted:
                 yield Problem(
                     path=path,
@@ -180,7 +183,7 @@ def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any])
                 path=f"estimators[{position}]",
                 message=f"{kind} needs audit examples, but injections is empty; add one, such as {{kind: typical}}",
             )
-        elif not canaries and any(getattr(part, "needs_canaries", False) for _, part in nested(estimator, "")):
+        elif not canaries and any(needs_of(part).needs_canaries for _, part in nested(estimator, "")):
             yield Problem(
                 path=f"estimators[{position}]",
                 message=f"{kind} ranks canaries among fresh references, but no injection makes canaries; "

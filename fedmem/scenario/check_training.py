@@ -8,6 +8,7 @@ from typing import Any
 from fedmem.contracts.client import PersonalClient, ScheduledClient, client_declaration
 from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.needs import needs_of
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
@@ -21,7 +22,7 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
     if isinstance(client, ScheduledClient):
         return
     for position, probe in enumerate(probes):
-        if any(getattr(part, "reads_gradients", False) for _, part in nested(probe, "")):
+        if any(needs_of(part).reads_gradients for _, part in nested(probe, "")):
             yield Problem(
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "

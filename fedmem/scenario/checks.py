@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fedmem.contracts.injection import injection_declaration
 from fedmem.errors import Problem
 from fedmem.privacy import client_noise, mechanism_alarms, mechanisms, promised_bounds
 from fedmem.scenario.check_cohorts import (
@@ -93,7 +94,7 @@ def _names(injections: Sequence[Any]) -> Iterator[Problem]:
 
 def _holders(injections: Sequence[Any], clients: int) -> Iterator[Problem]:
     for position, injection in enumerate(injections):
-        path, chosen = f"injections[{position}].clients", getattr(injection, "clients", "all")
+        path, chosen = f"injections[{position}].clients", injection_declaration(injection).clients
         if isinstance(chosen, tuple):
             for place, client in enumerate(chosen):
                 if client >= clients:
@@ -112,7 +113,7 @@ def _holders(injections: Sequence[Any], clients: int) -> Iterator[Problem]:
 
 def _windows(injections: Sequence[Any], rounds: int) -> Iterator[Problem]:
     for position, injection in enumerate(injections):
-        start = getattr(injection, "start", None)
+        start = injection_declaration(injection).start
         if start is not None and start > rounds:
             yield Problem(
                 path=f"injections[{position}].start",

@@ -11,6 +11,7 @@ from scipy import stats
 from fedmem.contracts.data import ClientData, Examples
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation.build import build
+from fedmem.injections._placed import owning_clients
 from fedmem.injections.typical import Typical
 from fedmem.scenario import catalogue
 from fedmem.scenario.loading import parse_scenario
@@ -22,7 +23,7 @@ def people(count: int) -> list[ClientData]:
 
 
 def holders(clients: Any, count: int, seed: int = 0) -> list[int]:
-    found = Typical(clients=clients).holders(people(count), np.random.default_rng(seed))
+    found = owning_clients(Typical(clients=clients), people(count), np.random.default_rng(seed))
     return [data.client for data in found]
 
 
@@ -66,7 +67,7 @@ def test_every_client_is_drawn_equally_often() -> None:
 def test_draws_nothing_where_nothing_is_left_to_chance(clients: Any) -> None:
     """So that the numbers of scenarios that name their clients do not depend on how they are named."""
     rng = np.random.default_rng(0)
-    Typical(clients=clients).holders(people(5), rng)
+    owning_clients(Typical(clients=clients), people(5), rng)
     assert rng.integers(2**62) == np.random.default_rng(0).integers(2**62)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from fedmem.contracts.model import StepwiseNetwork
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -93,7 +95,7 @@ class Replaying(_Module):
 
 def causal(module: nn.Module, params: Params) -> CausalModel:
     """A network with these weights, step by step if it can."""
-    steps = hasattr(module, "start") and hasattr(module, "advance")
+    steps = isinstance(module, StepwiseNetwork)
     return Stepping(module, params) if steps else Replaying(module, params)
 
 

@@ -1,0 +1,43 @@
+"""What probes, estimators and attacks may declare that a scenario must have for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedmem.contracts.declarations import Declaration, declared, read
+from fedmem.contracts.measure import Measure
+
+YES_OR_NO = "true or false"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs(Declaration):
+    """What a component that measures, or one inside it, needs; by default nothing.
+
+    Attributes:
+        measures: the measures that it yields. A reading of another measure fails the run.
+        min_runs: number of runs without which its result has no meaning.
+        needs_population: whether it compares examples with a population that nobody trains on.
+        needs_canaries: whether it ranks canaries among fresh references.
+        compares_held_out: whether it compares examples that are in with examples that are held out. A scenario is
+            refused where this would be wrong: where copies that no coin masks (`unmasked`) are trained on in every
+            run, and where each run picks its own clients by losses or norms.
+        reads_gradients: whether it reads an update as a gradient; its clients must be `ScheduledClient`.
+    """
+
+    measures: tuple[Measure, ...] = declared((), "a tuple of fedmem.contracts.measure.Measure")
+    min_runs: int = declared(1, "a number of runs")
+    needs_population: bool = declared(False, YES_OR_NO)
+    needs_canaries: bool = declared(False, YES_OR_NO)
+    compares_held_out: bool = declared(False, YES_OR_NO)
+    reads_gradients: bool = declared(False, YES_OR_NO)
+
+
+def needs_of(component: object) -> Needs:
+    """The needs of a probe, an estimator or an attack; not of components inside it.
+
+    >>> from fedmem.attacks.lira import Lira
+    >>> needs_of(Lira()).min_runs
+    8
+    """
+    return read(Needs, component)
