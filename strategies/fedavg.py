@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from flwr.serverapp import strategy as flwr_strategy
@@ -21,13 +21,13 @@ class FedAvg(ServerRule):
     - Keeps no state. A single client of the cohort moves the model by at most its own share of its update.
 
     Fields:
-        central: ClassVar[bool] = True
-
-    weighting: `size` (by number of examples) or `uniform`.
+        weighting: `size` (by number of examples) or `uniform`.
 
     >>> FedAvg(weighting="uniform").weighting
     'uniform'
     """
+
+    central: ClassVar[bool] = True
 
     weighting: Literal["size", "uniform"] = "size"
 

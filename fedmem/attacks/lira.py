@@ -48,7 +48,7 @@ class Lira:
     """
 
     title: ClassVar[str] = "LiRA"
-    means: ClassVar[str] = "likelihood-ratio attack: tells members from others by the other runs"
+    legend: ClassVar[str] = "likelihood-ratio attack: tells members from others by the other runs"
     precedence: ClassVar[int] = 0
     knows: ClassVar[str] = "margins of shadow federations with the same roster, half with and half without the example"
     min_runs: ClassVar[int] = 8

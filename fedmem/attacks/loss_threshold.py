@@ -25,7 +25,7 @@ class LossThreshold:
     """
 
     title: ClassVar[str] = "loss threshold"
-    means: ClassVar[str] = "attack that calls an example with a low loss a member"
+    legend: ClassVar[str] = "attack that calls an example with a low loss a member"
     knows: ClassVar[str] = "the loss"
     reads_coins: ClassVar[bool] = False
     chance: ClassVar[float] = 0.5

@@ -59,7 +59,7 @@ class Rmia:
     """
 
     title: ClassVar[str] = "RMIA"
-    means: ClassVar[str] = "attack that compares ratios of likelihoods with those of a population"
+    legend: ClassVar[str] = "attack that compares ratios of likelihoods with those of a population"
     knows: ClassVar[str] = "losses of reference federations with the same roster, and a population nobody trains on"
     needs_population: ClassVar[bool] = True
 

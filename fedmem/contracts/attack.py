@@ -152,7 +152,7 @@ class AttackDeclaration(Needs):
 
     Attributes:
         title: its name in tables; None for its kind.
-        means: one line about it for the legend.
+        legend: one line about it for the legend.
         precedence: of several attacks those of the smallest value are the headline.
         texts: whether it rebuilds texts.
         reads_coins: whether membership scores depend on the coins; if so, they are computed anew under re-dealt coins.
@@ -162,7 +162,7 @@ class AttackDeclaration(Needs):
     """
 
     title: str | None = declared(None, "text")
-    means: str = declared("", "text")
+    legend: str = declared("", "text")
     precedence: int = declared(1, "a whole number")
     texts: bool = declared(False, YES_OR_NO)
     reads_coins: bool = declared(True, YES_OR_NO, renewed=True)

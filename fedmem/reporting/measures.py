@@ -103,7 +103,7 @@ def attack_names() -> Mapping[str, AttackName]:
     return {
         kind: AttackName(
             title=class_value(cls, AttackDeclaration, "title"),
-            means=class_value(cls, AttackDeclaration, "means"),
+            means=class_value(cls, AttackDeclaration, "legend"),
             precedence=class_value(cls, AttackDeclaration, "precedence"),
         )
         for kind, cls in classes.items()
