@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -73,6 +73,8 @@ class InvertingGradients:
 
     Reference: Geiping, Bauermeister, Dröge and Moeller (2020), Inverting Gradients.
     """
+
+    precedence: ClassVar[int] = 0
 
     steps: Annotated[int, Gt(0)] = 300
     lr: Annotated[float, Gt(0)] = 0.1

@@ -16,7 +16,7 @@ import numpy as np
 from fedmem.apps import attack as attacking
 from fedmem.apps.attack import Attacked, Images, Known
 from fedmem.contracts.attack import ReconstructionAttack
-from fedmem.contracts.model import TableModel
+from fedmem.contracts.model import Model, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.modalities.undescribed import undescribed
@@ -160,7 +160,7 @@ def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
         maker = catalogue.build("model", tree)
     except ScenarioError as error:
         raise _under("model", error) from error
-    if isinstance(maker, TableModel) and not hasattr(maker, "build"):
+    if isinstance(maker, TableModel) and not isinstance(maker, Model):
         raise ComponentError("model", f"{kind} needs to know the columns of a table; attack it inside a scenario")
     built: nn.Module = maker.build(known.input_shape, known.num_classes)
     return built

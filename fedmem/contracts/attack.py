@@ -153,7 +153,7 @@ class AttackDeclaration(Needs):
     Attributes:
         title: its name in tables; None for its kind.
         legend: one line about it for the legend.
-        precedence: of several attacks those of the smallest value are the headline.
+        precedence: of several attacks those of the smallest value are the headline, and the first is in examples.
         texts: whether it rebuilds texts.
         reads_coins: whether membership scores depend on the coins; if so, they are computed anew under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.

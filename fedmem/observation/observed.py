@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,13 +42,27 @@ def checked_on_error(value: str) -> OnError:
 class Watcher(Protocol):
     """Sees the transitions of the rounds it wants: local ones before aggregation, the global one after it.
 
-    A watcher may have a method `begin(initial)`, which is given the initial parameters before round 1, and an attribute
-    `on_error`: where that is `warn`, an error of the watcher is a warning, and nothing more is shown to it.
+    It may also be a `StartingWatcher` or a `TolerantWatcher`.
     """
 
     def wants(self, round: int) -> bool: ...
 
     def see(self, transitions: Sequence[Transition]) -> None: ...
+
+
+@runtime_checkable
+class StartingWatcher(Protocol):
+    """A watcher that is given the initial parameters before round 1."""
+
+    def begin(self, initial: Params) -> None: ...
+
+
+@runtime_checkable
+class TolerantWatcher(Protocol):
+    """A watcher that says what its errors do: with `warn` they are warnings, and it sees nothing more."""
+
+    @property
+    def on_error(self) -> str: ...
 
 
 def params_of(record: ArrayRecord, like: Params | None = None) -> Params:
@@ -119,7 +133,7 @@ class Observed:
         configure, aggregate = strategy.configure_train, strategy.aggregate_train
         self._like = params_of(initial_arrays)
         for watcher in self.watchers:
-            if hasattr(watcher, "begin"):
+            if isinstance(watcher, StartingWatcher):
                 self._guarded([watcher], partial(watcher.begin, self._like))
         self._show(0, lambda: [Transition.at_server(run=self._run, round=0, before=self._like, after=self._like)])
 
@@ -202,7 +216,7 @@ class Observed:
         try:
             return look()
         except Exception as error:
-            if any(getattr(watcher, "on_error", "raise") != "warn" for watcher in watchers):
+            if not all(isinstance(one, TolerantWatcher) and one.on_error == "warn" for one in watchers):
                 raise
             self._ended += watchers
             names = ", ".join(type(watcher).__name__ for watcher in watchers)

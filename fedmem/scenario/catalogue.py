@@ -112,7 +112,7 @@ def load(family: str, kind: str) -> type:
     """The class of a kind; imports its module and no other. `ComponentError` with choices where there is none."""
     if ":" in kind:
         found = imported(kind)
-        if not is_dataclass(found) and (family != "strategy" or hasattr(found, "make")):
+        if not is_dataclass(found) and not is_stock(family, found):
             raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
         return found
     known = kinds(family)
@@ -279,7 +279,7 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
 
 def is_stock(family: str, cls: type) -> bool:
     """Whether this is a Flower strategy that knows nothing of fedmem."""
-    return family == "strategy" and not hasattr(cls, "make")
+    return family == "strategy" and not satisfies(cls, strategy.StrategyMaker)
 
 
 def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -> None:

@@ -9,8 +9,11 @@ import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from fedmem.contracts.attack import AttackDeclaration
+from fedmem.contracts.declarations import class_value
 from fedmem.contracts.stock_strategy import parameters
 from fedmem.scenario import catalogue
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
@@ -82,8 +85,10 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     return found
 
 
-_USUAL = ("inverting_gradients",)
-"""Kinds to begin with where one has to be given; else the first that fits."""
+def _precedence(family: str, kind: str) -> int:
+    """The place of a kind among those that an example may hold; smaller first, of equal ones the first by name."""
+    found: int = class_value(catalogue.load(family, kind), AttackDeclaration, "precedence")
+    return found
 
 
 def example(family: str, kind: str) -> dict[str, Any]:
@@ -101,8 +106,7 @@ def example(family: str, kind: str) -> dict[str, Any]:
         inner = catalogue.nested_family(cls, item.name)
         if item.default is MISSING and item.default_factory is MISSING and inner is not None:
             fitting = catalogue.fitting(inner, catalogue.contracts(resolved[item.name]))
-            usual = [kind for kind in _USUAL if kind in fitting]
-            given[item.name] = example(inner, (*usual, *fitting)[0])
+            given[item.name] = example(inner, min(fitting, key=partial(_precedence, inner)))
     return catalogue.dump(catalogue.build(family, given))
 
 

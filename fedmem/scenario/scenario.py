@@ -29,6 +29,7 @@ from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.data import DatasetLoader, Partition
 from fedmem.contracts.defence import Defence
 from fedmem.contracts.estimator import Estimator
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import Injection
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.model import Model, TableModel
@@ -338,3 +339,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return dump(value) if is_dataclass(value) else value
+
+
+def default_kind(name: str) -> str:
+    """The kind of a component where a scenario names none.
+
+    >>> default_kind("partition")
+    'iid'
+    """
+    return kind_of(Scenario.model_fields[name].get_default(call_default_factory=True))

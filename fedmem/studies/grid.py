@@ -196,16 +196,21 @@ def cross(
 def wanted_client(source: Path | str | Scenario, changes: Sequence[str]) -> list[str]:
     """The change that gives the strategy the client algorithm that it names; none where that is there or decided."""
     from fedmem.scenario.catalogue import load
+    from fedmem.scenario.scenario import default_kind
 
     if any(re.match(r"client(\.kind)?\s*=", change.strip()) for change in changes):
         return []
     tree = _tree(source, changes)
     kinds = {name: part.get("kind") if isinstance(part, dict) else None for name, part in tree.items()}
     try:
-        wanted = client_of(load("strategy", str(kinds.get("strategy", "fedavg"))))
+        wanted = client_of(load("strategy", str(kinds.get("strategy", default_kind("strategy")))))
     except ComponentError:
         return []  # told when the scenario is loaded
-    return [f"client.kind={wanted}"] if wanted is not None and kinds.get("client", "sgd") != wanted else []
+    return (
+        [f"client.kind={wanted}"]
+        if wanted is not None and kinds.get("client", default_kind("client")) != wanted
+        else []
+    )
 
 
 def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, Any]:
