@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fedmem.scenario.catalogue import field_names, load
+from fedmem.contracts.sampler import sampler_declaration
+from fedmem.scenario.catalogue import build, field_names
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Scenario
 
@@ -40,7 +41,7 @@ def sampled(kind: str) -> dict[str, Any]:
     sampler: dict[str, Any] = {"kind": kind}
     sampler |= {name: 2 for name in ("size", "expected") if name in (field_names("sampler", kind) or ())}
     sampler |= {"candidates": 4} if kind == "power_of_choice" else {}
-    return {"sampler": sampler, "roster": "pilot" if hasattr(load("sampler", kind), "needs") else "shared"}
+    return {"sampler": sampler, "roster": "pilot" if sampler_declaration(build("sampler", sampler)).needs else "shared"}
 
 
 def tiny(**changes: Any) -> Scenario:

@@ -125,9 +125,13 @@ def base_of(metric: str) -> str:
 
 
 def measures_of(component: object) -> tuple[Measure, ...]:
-    """The measures that a component declares; empty if it declares none."""
-    from fedmem.contracts.needs import needs_of
+    """The measures that a component or its class declares; empty if it declares none."""
+    from fedmem.contracts.declarations import class_value
+    from fedmem.contracts.needs import Needs, needs_of
 
+    if isinstance(component, type):
+        found: tuple[Measure, ...] = class_value(component, Needs, "measures")
+        return found
     return needs_of(component).measures
 
 

@@ -1,0 +1,30 @@
+"""A membership attack by the probability of the label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fedmem.contracts.attack import Signals
+from fedmem.contracts.types import FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confidence:
+    """Guesses that what has a likely label was trained on.
+
+    Fields: none.
+
+    >>> seen = Signals(margin=np.array([[0.0, 2.0]]), is_in=np.array([[True, False]]))
+    >>> Confidence().scores(seen).round(3).tolist()
+    [[0.5, 0.881]]
+    """
+
+    knows: ClassVar[str] = "the loss"
+    reads_coins: ClassVar[bool] = False
+
+    def scores(self, seen: Signals) -> FloatArray:
+        """Probabilities (R, m) from margins (R, m)."""
+        return np.exp(-seen.loss)

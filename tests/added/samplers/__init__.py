@@ -1,0 +1,1 @@
+"""Components that a test adds to a copy of the project."""
