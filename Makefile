@@ -3,17 +3,22 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart data test slow nightly memory lint types docs bench auto-table split clean
+.PHONY: quickstart schema data test slow nightly memory lint types docs bench auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/fedmem schema --out scenarios/scenario.schema.json
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(BIN)/fedmem
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
+
+# What editors complete scenarios from. It follows from the components, so it is made and not committed.
+schema: $(BIN)/fedmem
+	$(BIN)/fedmem schema --out scenarios/scenario.schema.json
 
 quickstart: $(BIN)/fedmem
 	$(BIN)/fedmem run scenarios/quickstart.yaml

@@ -211,6 +211,18 @@ class DatasetDeclaration(Declaration):
 
     Attributes:
         published: where its files are published, for `fedmem fetch`; see `fedmem/datasets/_published.py`.
+        fetched: whether it reads files that have to be fetched, and not some that ship.
     """
 
     published: Any = declared(None, "a Published")
+    fetched: bool = declared(True, "true or false")
+
+
+def dataset_declaration(dataset: object) -> DatasetDeclaration:
+    """The declarations of a data set.
+
+    >>> from fedmem.datasets.digits import Digits
+    >>> dataset_declaration(Digits()).published is None
+    True
+    """
+    return read(DatasetDeclaration, dataset)

@@ -90,17 +90,17 @@ class Shakespeare(Texts):
     )
 
     @property
-    def _fetched(self) -> bool:
+    def fetched(self) -> bool:
         """Whether it reads what is fetched, and not what ships."""
         return self.clients is None or self.clients > _SHIPPED_ROLES
 
     def _writers(self) -> list[Writer]:
         # a bundle of a Flower app may hold no such file; the same roles are the first of those that are fetched
-        there = not self._fetched and _SHIPPED.is_file()
+        there = not self.fetched and _SHIPPED.is_file()
         roles = json.loads(_shipped() if there else read(self.published, "roles.json"))
         return [
             Writer(name=f"{play}, {role}", text=text, attributes={"play": play})
-            for play, role, text in (roles if self._fetched else roles[:_SHIPPED_ROLES])
+            for play, role, text in (roles if self.fetched else roles[:_SHIPPED_ROLES])
         ]
 
 

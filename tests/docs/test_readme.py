@@ -55,14 +55,36 @@ def test_python_runs(code: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_strategy_of_the_readme_passes_the_projects_own_checks(tmp_path: Path) -> None:
-    """In a copy of the project, as if a reader had added the file: the contracts, its doctest, ruff."""
+ADDED = sorted(path for path in (ROOT / "tests" / "added").rglob("*.py") if path.stem != "__init__")
+"""Throwaway components of the folders of fedmem, beside the strategy of the README."""
+
+WALKERS = (
+    "tests/contracts/test_components.py",
+    "tests/contracts/test_members.py",
+    "tests/contracts/test_core.py",
+    *(
+        f"tests/contracts/test_{family}.py"
+        for family in ("strategies", "partitions", "samplers", "probes", "estimators")
+    ),
+    "tests/cli/test_main.py",
+    "tests/scenario/test_json_schema.py",
+)
+"""The tests that walk all components."""
+
+
+def test_components_added_as_one_file_each_pass_the_projects_own_checks(tmp_path: Path) -> None:
+    """In a copy of the project, as if a reader had added them: contracts, doctests, `list`, `show`, schema, ruff."""
     (code,) = [block for block in blocks("python") if "class Halfway" in block]
     for name in ("fedmem", "strategies", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    added = tmp_path / "strategies" / "halfway.py"
-    added.write_text(code, encoding="utf-8")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "added"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "scenarios").mkdir()
+    added = [tmp_path / "strategies" / "halfway.py"]
+    added[0].write_text(code, encoding="utf-8")
+    for path in ADDED:
+        added.append(tmp_path / "fedmem" / path.parent.name / path.name)
+        shutil.copy(path, added[-1])
 
     def passes(*command: str) -> str:
         done = subprocess.run(
@@ -76,11 +98,18 @@ def test_the_strategy_of_the_readme_passes_the_projects_own_checks(tmp_path: Pat
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    contracts = ("tests/contracts/test_strategies.py", "tests/contracts/test_components.py", str(added))
-    said = passes("pytest", *contracts, "-k", "halfway", "-n", "0", "-p", "no:cacheprovider")
-    assert int(re.findall(r"(\d+) passed", said)[-1]) >= 12
-    passes("ruff", "check", "--no-cache", "strategies/halfway.py")
-    passes("ruff", "format", "--check", "--no-cache", "strategies/halfway.py")
+    # a walker names a component by its kind, or by its class
+    names = [name for path in added for name in {path.stem, path.stem.title().replace("_", "")}]
+    chosen = " or ".join([*names, "names_no_kind", "no_attribute"])
+    files = [str(path) for path in added]
+    said = passes("pytest", *WALKERS, *files, "-k", chosen, "-n", "0", "-p", "no:cacheprovider")
+    assert int(re.findall(r"(\d+) passed", said)[-1]) >= 12 * len(added)
+    listed = {family: passes("fedmem", "list", family) for family in ("strategy", "partition", "probe")}
+    assert [name for name, text in listed.items() if re.search(r"^(halfway|alternating|weight_norm) ", text, re.M)] == [
+        *listed
+    ]
+    passes("ruff", "check", "--no-cache", *files)
+    passes("ruff", "format", "--check", "--no-cache", *files)
 
 
 def test_the_strategy_of_the_readme_goes_half_of_the_way() -> None:

@@ -12,10 +12,12 @@ import fedmem
 from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import PrivateAlgorithm, Schedule
+from fedmem.contracts.needs import needs_of
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.probes._cases import Scope, schedule_of
 from fedmem.probes._first_step import first_step_of
-from fedmem.scenario.catalogue import kinds, load
+from fedmem.scenario.catalogue import build, kinds, load
+from fedmem.scenario.describe import example
 from tests.declaring import Scheduled, Unscheduled
 from tests.lab import Lab
 from tests.tiny import tiny
@@ -81,10 +83,10 @@ def test_what_compares_nothing_is_not_refused() -> None:
 
 
 def test_the_shipped_probes_that_have_controls_say_so() -> None:
-    declared = {kind for kind in kinds("probe") if getattr(load("probe", kind), "compares_held_out", False)}
-    assert declared == {"leakage", "information", "extraction"}
-    gradients = {kind for kind in kinds("probe") if getattr(load("probe", kind), "reads_gradients", False)}
-    assert gradients == {"leakage", "information"}
+    needs = {kind: needs_of(build("probe", example("probe", kind))) for kind in kinds("probe")}
+    assert all(needs[kind].compares_held_out for kind in ("leakage", "information", "extraction"))
+    assert all(needs[kind].reads_gradients for kind in ("leakage", "information"))
+    assert not any(needs[kind].compares_held_out or needs[kind].reads_gradients for kind in ("utility", "client_gap"))
 
 
 # --- estimators over clients and canaries -----------------------------------------------------------------------------

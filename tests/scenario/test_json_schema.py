@@ -18,7 +18,6 @@ from fedmem.scenario.scenario import Scenario
 from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
-STORED = ROOT / "scenarios" / "scenario.schema.json"
 SHIPPED = sorted((ROOT / "scenarios").glob("*.yaml"))
 EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(family)]
 
@@ -36,12 +35,6 @@ def validator(schema):
 
 def messages(validator, value):
     return [jsonschema.exceptions.best_match([error]) for error in validator.iter_errors(value)]
-
-
-def test_the_stored_schema_is_up_to_date(schema):
-    stored = json.loads(STORED.read_text(encoding="utf-8"))
-    assert stored == schema, "write it again: fedmem schema --out scenarios/scenario.schema.json"
-    assert STORED.read_text(encoding="utf-8") == text_of_schema()
 
 
 def test_every_key_and_every_field_is_described(schema):
