@@ -198,10 +198,13 @@ def test_a_strategy_reads_what_it_declares_and_nothing_else(strategy: Any) -> No
         model, state = strategy.rule(strategy.state(round.before, 7), round)
         return [*model.values(), *state.values()]
 
+    declared = strategy_declaration(strategy).reads
+    if declared is None:
+        pytest.skip("declares nothing, so that it has no guarantee")
     plain = after(rounds_of())
     for word in ("rows", "loss", "steps", "lr"):
         changed = after(rounds_of(**{word: torch.arange(1, 8, dtype=torch.float64)[None]}))
-        assert all(map(torch.equal, plain, changed)) == (word not in strategy.reads)
+        assert all(map(torch.equal, plain, changed)) == (word not in declared)
 
 
 @pytest.mark.parametrize("kind", kinds("sampler"))
@@ -209,6 +212,8 @@ def test_a_sampler_reads_what_it_declares_and_nothing_else(kind: str) -> None:
     """By its cohorts, over fifty seeds, when one value of all clients changes."""
     sampler = tiny(**sampled(kind)).sampler
     reads = coverage.sampler_reads(sampler)
+    if "unknown" in reads:
+        pytest.skip("declares nothing, so that it has no guarantee")
     assert reads <= set(coverage.WORDS)
     seen = replace(
         History.start([10] * 5), last_loss=np.ones(5), last_norm=np.ones(5), last_round=np.zeros(5, np.int64)

@@ -11,6 +11,7 @@ from annotated_types import Ge
 
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.types import IntArray
+from fedmem.partitions._sizes import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,4 +32,5 @@ class Alternating:
 
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
+        require(len(rows), num_clients, 1, "")
         return [np.sort(rows[(client - self.start) % num_clients :: num_clients]) for client in range(num_clients)]
