@@ -230,7 +230,7 @@ class Attacked:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
-def attack(
+def attack(  # noqa: PLR0913 - options for users, all by name
     before: Params | Path,
     after: Params | Path,
     *,

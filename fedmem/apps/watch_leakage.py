@@ -70,7 +70,7 @@ class WatchLeakage:
     (True, False)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options for users, all by name
         self,
         *,
         model: nn.Module,

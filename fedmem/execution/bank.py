@@ -55,22 +55,21 @@ def gather(
     runs: Sequence[int] | None = None,
     watch: bool = True,
     lost: Lost | None = None,
-    workers: int | None = None,
     pilot: Pilot | None = None,
     executor: Executor | None = None,
 ) -> Simulated:
     """The same without summaries, which need all runs of the bank.
 
     What is `lost` is known to fail in another run and dropped in these: with it the runs are what they would be if all
-    had been trained together. `workers` is how many processes may train, by default as many as the scenario says.
+    had been trained together.
     `pilot` is that of the scenario, if it has one; by default it is trained here. `executor` trains and looks at
     models, and is closed by whoever made it; by default one is made here.
     """
-    pilot = pilot or pilot_of(scenario, federation, emit, workers, executor)
+    pilot = pilot or pilot_of(scenario, federation, emit, executor=executor)
     started = time.perf_counter()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
     state = process_state(scenario.speed.threads, flower=scenario.speed.engine != "flower")
-    with state, _executor(scenario, federation, workers, executor) as executor:
+    with state, _executor(scenario, federation, None, executor) as executor:
         waited = executor.waited
         work = LocalWork(federation, scenario.client, scenario.seed)
         observer = _Observer(scenario, federation, executor, work, chosen, emit)
@@ -125,7 +124,7 @@ def pilot_of(
         return None
     emit(TrainingStarted(what="pilot", rounds=scenario.rounds, runs=1))
     ended = partial(RoundFinished, rounds=scenario.rounds, first=0, last=0)
-    with process_state(scenario.speed.threads), _executor(scenario, federation, workers, executor) as executor:
+    with process_state(scenario.speed.threads), _executor(scenario, federation, None, executor) as executor:
         return follow(
             scenario,
             federation,

@@ -370,7 +370,7 @@ def _client_influence(summary: Summary, *, everything: bool) -> Section:
 
 def _utility(summary: Summary, *, everything: bool) -> Section:
     """What the models are good for, and how much better they know their own data."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for measure in summary.known.values():
         if measure.section == "utility":
             rows += _of_models(summary, measure, frozenset(), everything=everything)

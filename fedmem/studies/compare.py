@@ -70,7 +70,7 @@ class Compared:
         return pd.read_parquet(self.path / f"{name}.parquet")
 
 
-def compare(
+def compare(  # noqa: PLR0913 - options for users, all by name
     scenario: Path | str | Scenario,
     *,
     vary: Mapping[str, Sequence[Any]] | Sequence[str],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -87,7 +87,9 @@ def write_results(
         warnings.warn(f"{folder / 'README.md'} has intervals that no table has: {', '.join(stale)}", stacklevel=2)
 
 
-def new_figure(width: float, height: float, *, dpi: int = 110, layout: str | None = "constrained") -> Figure:
+def new_figure(
+    width: float, height: float, *, dpi: int = 110, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
     """An empty white figure that is drawn without a display; `width` and `height` in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
