@@ -56,7 +56,7 @@ def make_view(
     rank: FloatArray | None = None,
     references: int = 0,
     draws: int = 50,
-    setting: str = "",
+    place: str = "",
     level: Level = "global",
     round: int = 1,
     test: FloatArray | None = None,
@@ -76,7 +76,7 @@ def make_view(
     return View(
         round=round,
         level=level,
-        setting=setting,
+        place=place,
         audit=audit,
         loss=loss,
         margin=cube,

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
-from fedmem.contracts.measurement import FINAL, Measurement
+from fedmem.contracts.measurement import FINAL, Labels, Measurement
 from fedmem.estimation.estimates import estimate
 from tests.banks import coins, make_audit
 
@@ -76,13 +76,13 @@ def bank(law: Law, *, runs: int, examples: int, seed: int) -> Bank:
     return Bank(audit=audit, evidence=tuple(evidence), references=tuple(ranks), participation=(), seed=seed)
 
 
-Key = tuple[str, str, str, str]
+Key = tuple[str, str, str, Labels]
 
 
 def rows(found: Sequence[Measurement]) -> dict[Key, tuple[float, float, float]]:
-    """Value and interval of every row of a kind at FINAL, by metric, level, subject and setting."""
+    """Value and interval of every row of a kind at FINAL, by metric, level, subject and labels."""
     return {
-        (row.reading.metric, row.level, row.reading.subject, row.reading.setting): (
+        (row.reading.metric, row.level, row.reading.subject, row.reading.labels): (
             row.reading.value,
             row.reading.low,
             row.reading.high,

@@ -92,22 +92,23 @@ def until(stop: int) -> list[str]:
 def accuracies(run: Run) -> pd.Series:
     """Test accuracy of the aggregate by observed round from 1 on, the mean over the runs of a bank."""
     rows = run.measurements
-    rows = rows[(rows.metric == "test_accuracy") & (rows.level == "global") & (rows.run == -1) & (rows["round"] >= 1)]
+    rows = rows[
+        (rows.metric == "test_accuracy") & (rows.level == "global") & (rows.scope == "round") & (rows["round"] >= 1)
+    ]
     return rows.set_index("round").value.sort_index()
 
 
 def values(run: Run) -> pd.DataFrame:
     """What a bank shows at its end, one row for each quantity, and from which value on it is saturated."""
     rows = run.measurements
-    rows = rows[rows.metric.isin(MEASURES) & (rows["round"] == -1) & (rows.run == -1) & (rows.client == -1)]
+    rows = rows[rows.metric.isin(MEASURES) & (rows.scope == "summary") & (rows.client == -1)]
     rows = rows[rows.subject.isin(["", *run.audit.kind])]
     found: list[dict[str, Any]] = []
-    for row in rows.itertuples():
-        words = [word for word in str(row.setting).split(",") if word]
-        if "others" in words:
-            continue
+    for row in rows[rows.place != "others"].itertuples():
         top = zone_of_metric(row.metric, run.reference_counts.get(row.subject, ())).top
-        place = {"metric": row.metric, "with": " ".join(word for word in words if word != "owner")}
+        fpr = "" if pd.isna(row.fpr) else f"fpr={row.fpr:.4g}"
+        words = (row.attack, fpr, row.statistic)
+        place = {"metric": row.metric, "with": " ".join(word for word in words if word)}
         place |= {"kind": row.subject, "level": str(row.level)}
         found.append(place | {"value": row.value, "n": row.n, "saturated_from": top})
     return pd.DataFrame(found)

@@ -49,15 +49,14 @@ def of_run(found: Run, *, throughout: bool = False) -> pd.DataFrame:
     `saturated_from` is the value from which on a measure is too near its ceiling to be compared.
     """
     rows, kinds = found.measurements, set(found.audit.kind)
-    round = FINAL if throughout else int(rows["round"].max())
-    last = rows[(rows["round"] == round) & rows.metric.isin(METRICS) & rows.subject.isin(kinds)].copy()
-    setting = last.setting.str.split(",").str[0].where(last.setting.str.startswith(("owner", "others")), "")
-    last["place"] = [PLACES.get(key, "") for key in zip(last.level, setting, strict=True)]
+    at_end = rows.scope.str.endswith("summary") if throughout else rows["round"] == rows["round"].max()
+    last = rows[at_end & rows.metric.isin(METRICS) & rows.subject.isin(kinds)].copy()
+    last["place"] = [PLACES.get(key, "") for key in zip(last.level, last.place, strict=True)]
     # one run alone: runs of a seed share their secrets, so their p are no independent trials
     wanted = (last.place != "") & ((last.metric != "exposure_p") | (last.run == 0))
-    use = rows[(rows.metric == "test_accuracy") & (rows["round"] == FINAL) & (rows.level == "global")]
-    parts = [last[wanted], use[use.run < 0].assign(place="global")]
-    values = pd.concat(parts)[["metric", "subject", "setting", "place", "value", "n"]]
+    use = rows[(rows.metric == "test_accuracy") & (rows.scope == "summary") & (rows.level == "global")]
+    parts = [last[wanted], use.assign(place="global")]
+    values = pd.concat(parts)[["metric", "subject", "statistic", "place", "value", "n"]]
     counts = found.reference_counts
     tops = [zone_of_metric(row.metric, counts.get(row.subject, ())).top for row in values.itertuples()]
     return values.assign(saturated_from=tops).rename(columns={"subject": "kind"})
@@ -66,10 +65,8 @@ def of_run(found: Run, *, throughout: bool = False) -> pd.DataFrame:
 def over_rounds(found: Run, bank: Bank) -> pd.DataFrame:
     """What each observed round shows of the aggregate: exposure and its gain, and the loss on the test set in nats."""
     rows = found.measurements
-    wanted = rows.metric.isin(["exposure", "exposure_gain"]) & (rows.level == "global") & (rows.run < 0)
-    picked = rows[wanted & (rows["round"] >= 0) & rows.subject.isin(set(found.audit.kind))][
-        ["round", "metric", "subject", "value"]
-    ]
+    wanted = rows.metric.isin(["exposure", "exposure_gain"]) & (rows.level == "global") & (rows.scope == "round")
+    picked = rows[wanted & rows.subject.isin(set(found.audit.kind))][["round", "metric", "subject", "value"]]
     losses = [
         {"round": part.round, "metric": "test_loss", "subject": "", "value": float(part.loss.mean())}
         for part in bank.evidence
@@ -118,7 +115,7 @@ def table(values: pd.DataFrame) -> pd.DataFrame:
 
     `saturated` and `reference_saturated` say that a mean, or that of FedAvg, is too near its ceiling to be compared.
     """
-    keys = ["data", "metric", "kind", "setting", "place"]
+    keys = ["data", "metric", "kind", "statistic", "place"]
     rows = []
     for key, own in values[values.metric != "exposure_p"].groupby(keys, sort=False):
         top = own.saturated_from.min()

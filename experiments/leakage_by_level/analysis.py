@@ -8,14 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.measurement import EVERYWHERE, FINAL
 from fedmem.probes._clusters import mean_interval
 from fedmem.results.read import Run
 
 LEVELS = ("local", "sum of 2", "sum of 5", "sum of 10", "global")
 KEYS = ["stage", "level", "kind"]
-ABOUT = r"^(?:sum=(?P<size>\d+),)?(?P<between>in-out,)?view=\w+.*?(?P<out>,coin=out)?(?:,holder=(?P<holder>\d+))?"
-ABOUT += r"(?:,gallery=(?P<gallery>\d+),peers=(?P<peers>\d+))?(?:,kind=.*)?$"
 
 
 def results(run: Run, rounds: int) -> pd.DataFrame:
@@ -26,23 +23,23 @@ def results(run: Run, rounds: int) -> pd.DataFrame:
     level; `n` victims from `runs` runs; the `gallery`, how many in it are `peers`; test `accuracy` of the aggregate.
     """
     rows = told(run.measurements, run.audit, rounds)
-    summed, single = rows[rows.run == EVERYWHERE], rows[rows.run != EVERYWHERE]
+    summed, single = rows[rows.scope == "round"], rows[rows.scope == "run"]
     found = pd.DataFrame(index=pd.MultiIndex.from_frame(summed[KEYS].drop_duplicates()))
     for metric in ("identified", "margin"):
         for suffix, chosen in (
-            ("", summed[(summed.metric == metric) & summed.out.isna()]),
-            ("_out", summed[(summed.metric == metric) & summed.out.notna()]),
+            ("", summed[(summed.metric == metric) & (summed.coin != "out")]),
+            ("_out", summed[(summed.metric == metric) & (summed.coin == "out")]),
             ("_gain", summed[summed.metric == f"{metric}.difference"]),
         ):
             part = chosen.set_index(KEYS)[["value", "low", "high"]]
             found = found.join(part.set_axis([f"{metric}{suffix}{end}" for end in ("", "_low", "_high")], axis=1))
-    first = summed[(summed.metric == "identified") & summed.out.isna()].set_index(KEYS)
+    first = summed[(summed.metric == "identified") & (summed.coin != "out")].set_index(KEYS)
     found = found.join(first[["n", "gallery", "peers"]].apply(pd.to_numeric))
-    found["beats_prior"] = summed[(summed.metric == "beats_prior") & summed.out.isna()].set_index(KEYS).value
-    found = found.join(falls(single[single.out.isna() & (single.metric == "margin")]))
+    found["beats_prior"] = summed[(summed.metric == "beats_prior") & (summed.coin != "out")].set_index(KEYS).value
+    found = found.join(falls(single[(single.coin != "out") & (single.metric == "margin")]))
     found["runs"] = run.scenario["runs"]
-    accuracy = run.measurements.query("metric == 'test_accuracy' and level == 'global' and run == -1")
-    # accuracy is measured before the first round too, and repeated for the end
+    accuracy = run.measurements.query("metric == 'test_accuracy' and level == 'global' and scope == 'round'")
+    # accuracy is measured before the first round, too
     accuracy = accuracy[accuracy["round"].isin(rows["round"])]
     by_stage = accuracy.assign(stage=stages(accuracy["round"], rounds)).groupby("stage").value.first()
     found["accuracy"] = by_stage.reindex(found.index.get_level_values("stage")).to_numpy()
@@ -52,12 +49,11 @@ def results(run: Run, rounds: int) -> pd.DataFrame:
 
 
 def told(measurements: pd.DataFrame, audit: pd.DataFrame, rounds: int) -> pd.DataFrame:
-    """The rows of the probe with their stage, level and kind, and what their setting says."""
-    rows = measurements[(measurements.source == "leakage") & (measurements["round"] != FINAL)]
+    """The rows of the probe with their stage, level and kind, and the labels of all of them."""
+    rows = measurements[(measurements.source == "leakage") & (measurements.scope != "summary")]
     rows = rows[rows.subject != ""]
-    rows = pd.concat([rows, rows.setting.str.extract(ABOUT)], axis=1)
     kinds = dict(zip(audit.subject.astype(str), audit.kind, strict=True))
-    sizes = "sum of " + rows["size"].fillna("")
+    sizes = "sum of " + rows["clients"].astype(str)
     return rows.assign(
         stage=stages(rows["round"], rounds),
         level=rows.level.astype(str).where(rows.level != "sum", sizes),
@@ -72,12 +68,12 @@ def stages(when: pd.Series, rounds: int) -> pd.Series:
 
 def falls(single: pd.DataFrame) -> pd.DataFrame:
     """By level and kind the mean of local minus this level's value over the victims seen at both, and its interval."""
-    own = single.pivot_table(index=["stage", "kind", "run", "holder", "subject"], columns="level", values="value")
+    own = single.pivot_table(index=["stage", "kind", "run", "owner", "subject"], columns="level", values="value")
     rows = []
     for (stage, kind), part in own.groupby(level=["stage", "kind"]):
         for level in part.columns.difference(["local"], sort=False):
             pairs = part[["local", level]].dropna().reset_index()
-            value, low, high = paired(pairs["local"] - pairs[level], pairs.holder.tolist(), pairs.run.tolist())
+            value, low, high = paired(pairs["local"] - pairs[level], pairs.owner.tolist(), pairs.run.tolist())
             rows.append((stage, level, kind, value, low, high))
     columns = [*KEYS, "fall", "fall_low", "fall_high"]
     return pd.DataFrame(rows, columns=columns).set_index(KEYS)

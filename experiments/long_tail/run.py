@@ -79,7 +79,7 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
     folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*chosen, *second]), out=out)
     injected = per_example(read_bank(folder))
     measured = fedmem.read(folder).measurements
-    measured = measured[measured.setting.isin(["probability", "owner,probability"])]
+    measured = measured[(measured.statistic == "probability") & (measured.place != "others")]
     wanted = measured.metric.isin(["cross_pairs_helped", "cross_pairs_harmed"])
     pairs = measured[wanted][["level", "subject", "metric", "value"]]
 
@@ -103,7 +103,7 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
         third += [f"seed={1000 + draws * seed + nth}", "probes=[{kind: utility}]"]
         folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*DATA[data], *settings, *third]), out=out)
         measured = fedmem.read(folder).measurements
-        final = measured[(measured.metric == "test_accuracy") & (measured["round"] == FINAL)]
+        final = measured[(measured.metric == "test_accuracy") & measured.scope.str.endswith("summary")]
         accuracies.append(final[["level", "value"]].assign(arm=arm, share=share))
     path.unlink()
     print(f"{data}, seed {seed}: done", flush=True)
@@ -115,10 +115,10 @@ def per_example(bank: Bank) -> pd.DataFrame:
     """Memorisation and cross-influence of each audit example by probability, at its holder and at the aggregate."""
     parts = []
     for view in views(bank, redeal(bank.audit, 1, np.random.default_rng(0))):
-        if view.round == FINAL and view.setting != "others":
+        if view.round == FINAL and view.place != "others":
             found: dict[str, list[pd.Series]] = {}
             for estimate in (*Memorisation().estimate(view), *CrossInfluence().estimate(view)):
-                if estimate.setting == "probability":
+                if estimate.labels.get("statistic") == "probability":
                     found.setdefault(estimate.metric, []).append(pd.Series(estimate.per_example, estimate.examples))
             frame = pd.DataFrame({metric: pd.concat(series) for metric, series in found.items()})
             parts.append(frame.assign(level=view.level, kind=bank.audit.kind[frame.index]))

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.measurement import EVERYWHERE, FINAL
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import contrast, mean_of
@@ -24,19 +23,19 @@ def readings(run: Run) -> pd.DataFrame:
     `epsilon` is what the run promises for its own unit, infinite without noise. Columns metric, kind, level, value,
     null, the value that no memorisation gives, and `saturated_from`, from which on a value is too near its ceiling.
     """
-    last = run.measurements[(run.measurements["round"] == FINAL) & (run.measurements.run == EVERYWHERE)]
+    last = run.measurements[run.measurements.scope == "summary"]
     rows: list[tuple[str, str, str, float, float]] = []
     accuracy = last[(last.metric == "test_accuracy") & (last.level == "global")]
     rows.append(("accuracy", "", "global", float(accuracy.value.iloc[0]), math.nan))
     kinds = list(dict.fromkeys(run.audit.kind))
-    own = last[last.subject.isin(kinds) & (last.setting.str.split(",").str[0] != "others")]
+    own = last[last.subject.isin(kinds) & (last.place != "others")]
     for metric in MEASURES:
-        part = own[(own.metric == metric) & own.setting.isin(["", "owner", "lira", "owner,lira"])]
-        null = own[own.metric == f"{metric}.null"].set_index(["subject", "level", "setting"]).value
+        part = own[(own.metric == metric) & (own.statistic == "") & own.attack.isin(["", "lira"])]
+        null = own[own.metric == f"{metric}.null"].set_index(["subject", "level", "statistic", "attack"]).value
         for row in part.itertuples():
-            at = float(null.loc[row.subject, row.level, row.setting])
+            at = float(null.loc[row.subject, row.level, row.statistic, row.attack])
             rows.append((metric, row.subject, str(row.level), float(row.value), at))
-    messages = own[(own.source == "leakage") & own.metric.isin(LEAKS) & ~own.setting.str.contains("coin=out")]
+    messages = own[(own.source == "leakage") & own.metric.isin(LEAKS) & (own.get("coin") != "out")]
     rows += [(row.metric, row.subject, "message", float(row.value), math.nan) for row in messages.itertuples()]
     found = pd.DataFrame(rows, columns=[*QUANTITY, "value", "null"])
     tops = [zone_of_metric(row.metric, run.reference_counts.get(row.kind, ())).top for row in found.itertuples()]

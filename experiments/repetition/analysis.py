@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.measurement import FINAL
 from fedmem.contracts.types import FloatArray
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
@@ -36,9 +35,9 @@ def of_run(found: Run) -> pd.DataFrame:
     """
     rows = found.measurements
     times = SECRETS | PASSAGES
-    wanted = rows.metric.isin(["exposure", "memorisation"]) & rows.subject.isin(times) & (rows["round"] == FINAL)
+    wanted = rows.metric.isin(["exposure", "memorisation"]) & rows.subject.isin(times) & (rows.scope == "summary")
     # of memorisation that of correctness, as Zhang et al. define it
-    last = rows[wanted & rows.setting.isin(["", "owner"]) & (rows.run < 0)]
+    last = rows[wanted & (rows.statistic == "") & (rows.place != "others")]
     last = last[["metric", "level", "subject", "value", "n"]]
     tops = [zone_of_metric(row.metric, found.reference_counts.get(row.subject, ())).top for row in last.itertuples()]
     return last.assign(

@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.declarations import declared, read
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence
-from fedmem.contracts.measurement import Level, Reading
+from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
 from fedmem.contracts.needs import YES_OR_NO, Needs
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
@@ -109,7 +109,7 @@ class RankEvidence:
 class View:
     """What one place shows of every audit example in every run, at one round.
 
-    A place is (level, setting): (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with
+    It is at a level and a place: (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with
     Q models at that place (1 for owner and global), NaN where there is none: the holder was not in the cohort, or
     the model is not one of the others. `rank` = 1 + smaller + ties/2 among `references` (m,) fresh ones, NaN for
     examples that are no canaries. `round` is FINAL for the summary. Where a run leaves the holder out as a client, its
@@ -121,7 +121,7 @@ class View:
 
     round: int
     level: Level
-    setting: str
+    place: str
     audit: AuditSet
     loss: FloatArray
     margin: FloatArray
@@ -155,7 +155,7 @@ class Estimate:
     bounds: tuple[float, float] = (-math.inf, math.inf)
     p: float = math.nan
     redeals: int = 0
-    setting: str = ""
+    labels: Labels = NO_LABELS
     examples: IntArray | None = None
     per_example: FloatArray | None = None
     per_example_low: FloatArray | None = None
@@ -187,7 +187,7 @@ class EpsilonAudit(Protocol):
 
     It declares `bounds_epsilon: ClassVar[bool] = True`. `way` says what is counted (`one_run` or `over_runs`), `of` the
     kind of audit example, `level` which models are read, `run` whose coins are guessed, `alarm` whether a bound above
-    what is permitted is an alarm, and `words` how the rows of this audit are marked.
+    what is permitted is an alarm, and `labels_of_rows` how the rows of this audit are marked.
     """
 
     bounds_epsilon: ClassVar[bool]
@@ -207,7 +207,7 @@ class EpsilonAudit(Protocol):
     @property
     def alarm(self) -> bool: ...
     @property
-    def words(self) -> str: ...
+    def labels_of_rows(self) -> Labels: ...
 
 
 @dataclass(frozen=True, kw_only=True)

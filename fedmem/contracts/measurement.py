@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Level = Literal["local", "sum", "global"]
 """Where a model was read: at one client, summed over some, or after aggregation."""
@@ -18,6 +19,147 @@ EVERYWHERE = -1
 """The client (or run) of a value that belongs to no single client (or run)."""
 
 
+LabelValue = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label that a component gives its readings: a column of `measurements.parquet`.
+
+    Attributes:
+        name: the column, a name in lower case.
+        kind: `text`, `whole` for whole numbers, `number`, or `yes` for what is either there or not.
+        means: what it says, in one line.
+        titles: values of it that tables call by another name.
+
+    Examples:
+        >>> Label("layer", "text", "the layer of the network").fits("fc1")
+        True
+    """
+
+    name: str
+    kind: Literal["text", "whole", "number", "yes"]
+    means: str
+    titles: tuple[tuple[str, str], ...] = ()
+
+    def fits(self, value: object) -> bool:
+        """Whether a value is of the kind of this label."""
+        return type(value) in _PYTHON[self.kind]
+
+
+_PYTHON: Mapping[str, tuple[type, ...]] = {
+    "text": (str,),
+    "whole": (int,),
+    "number": (float, int),
+    "yes": (bool,),
+}
+
+
+LABELS: Mapping[str, Label] = {
+    one.name: one
+    for one in (
+        Label("place", "text", "whose model is read at a client: that of the owner, or the others"),
+        Label("statistic", "text", "what is read, where a measure has several variants"),
+        Label("attack", "text", "the kind of the membership attack"),
+        Label("options", "text", "the fields of the attack that are not at their default"),
+        Label("fpr", "number", "the false positive rate at which a true positive rate was taken"),
+        Label("contrast", "text", "what a difference compares: levels, kinds or coins"),
+        Label("minus", "text", "what a difference subtracts: the aggregate, a kind of example, or held-out examples"),
+        Label("of", "text", "the measure that a retention is of"),
+        Label("over", "text", "what a retention pools: all rounds"),
+        Label("resolved", "text", "no: the local effect is not significant, so that there is no retention"),
+        Label("clients", "whole", "the number of clients in a sum"),
+        Label("coin", "text", "out: the run did not train on the example"),
+        Label("owner", "whole", "the client that owns the example"),
+        Label("kind", "text", "the kind of audit example"),
+        Label("claim", "text", "what a value is: a bound, an estimate, a proxy, or dependent on the data"),
+        Label("way", "text", "how an audit counts"),
+        Label("unit", "text", "what neighbouring data sets differ in: a record or a client"),
+        Label("adjacency", "text", "how neighbouring data sets differ"),
+        Label("delta", "number", "the delta of an epsilon"),
+        Label("part", "text", "the part of the scenario that gives a guarantee"),
+    )
+}
+"""The labels that every component may use. A component declares further ones: `labels: ClassVar[tuple[Label, ...]]`."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What tells readings of one measure apart, by name. Equal labels are equal and hash alike, in any order.
+
+    This is the only writer and reader of labels. No text is split into words.
+
+    Examples:
+        >>> labels = Labels.of(place="owner", attack="lira", fpr=None)
+        >>> labels.get("attack"), labels.get("fpr"), str(labels)
+        ('lira', None, 'attack=lira, place=owner')
+        >>> labels.without("place") == Labels.of(attack="lira")
+        True
+    """
+
+    items: tuple[tuple[str, LabelValue], ...] = ()
+
+    @staticmethod
+    def of(values: Mapping[str, LabelValue | None] | None = None, **more: LabelValue | None) -> Labels:
+        """Labels from names and values; None and empty texts are no labels."""
+        given = {**(values or {}), **more}
+        return Labels(
+            tuple(sorted((name, value) for name, value in given.items() if value is not None and value != ""))
+        )
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a label, or the default."""
+        return next((value for known, value in self.items if known == name), default)
+
+    def plus(self, **more: LabelValue | None) -> Labels:
+        """These labels and others, which replace those of the same name; None takes a label away."""
+        return Labels.of({**dict(self.items), **more})
+
+    def without(self, *names: str) -> Labels:
+        """These labels but for some."""
+        return Labels(tuple(item for item in self.items if item[0] not in names))
+
+    def only(self, names: Iterable[str]) -> Labels:
+        """Those of these labels that have such names."""
+        wanted = frozenset(names)
+        return Labels(tuple(item for item in self.items if item[0] in wanted))
+
+    def has(self, other: Labels) -> bool:
+        """Whether all of the other labels are among these."""
+        return set(other.items) <= set(self.items)
+
+    def words(self) -> tuple[str, ...]:
+        """Short words for titles: texts by their value, all others with their name.
+
+        >>> Labels.of(attack="lira", fpr=0.01).words()
+        ('lira', 'fpr=0.01')
+        """
+        return tuple(value if isinstance(value, str) else f"{name}={written(value)}" for name, value in self.items)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={written(value)}" for name, value in self.items)
+
+
+def written(value: LabelValue) -> str:
+    """A value of a label as text.
+
+    >>> written(0.0078125), written(1e-05), written(True)
+    ('0.007812', '1e-05', 'yes')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+NO_LABELS = Labels()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """One measured number. The observer adds run, round, level, client and source, so that nobody can mislabel it."""
@@ -28,12 +170,26 @@ class Reading:
     high: float = math.nan
     n: int = 1
     subject: str = ""
-    setting: str = ""
+    labels: Labels = NO_LABELS
+
+
+Scope = Literal["run", "round", "run_summary", "summary"]
+"""What a row is about.
+
+- `run`: one run at one observed round;
+- `round`: all runs at one observed round;
+- `run_summary`: one run, each example at the last observed round in which its owner took part;
+- `summary`: the same over all runs.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A reading with its place: one row of `measurements.parquet`. Run and client are -1 where they do not apply."""
+    """A reading with its place: one row of `measurements.parquet`. The client is -1 where it does not apply.
+
+    In memory `run` is EVERYWHERE and `round` is FINAL where they do not apply; files have no value there. `scope` says
+    which of the two apply.
+    """
 
     run: int
     round: int
@@ -41,3 +197,10 @@ class Measurement:
     client: int
     source: str
     reading: Reading
+
+    @property
+    def scope(self) -> Scope:
+        """Which of run and round the row has."""
+        if self.round == FINAL:
+            return "summary" if self.run == EVERYWHERE else "run_summary"
+        return "round" if self.run == EVERYWHERE else "run"

@@ -9,8 +9,8 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, Influence
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measure import Measure, base_of
-from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
+from fedmem.contracts.measure import Declared, base_of
+from fedmem.contracts.measurement import EVERYWHERE, Labels, Measurement, Reading
 from fedmem.contracts.types import FloatArray
 from fedmem.contracts.validation import a_kind, count_of, cut_text, is_number, is_whole
 from fedmem.guards.guarding import Guard
@@ -34,10 +34,9 @@ def by_run(guard: Guard, name: str, given: object, lead: tuple[int, ...]) -> dic
 
 
 def readings_of(
-    guard: Guard, given: Iterable[Any], shown: Sequence[Transition], measures: Sequence[Measure]
+    guard: Guard, given: Iterable[Any], shown: Sequence[Transition], declared: Declared
 ) -> list[tuple[Transition, Reading]]:
     """Readings of declared measures, each with one of the transitions that the probe was shown."""
-    names = _names(measures)
     known = {id(transition) for transition in shown}
     places = {(transition.run, transition.client) for transition in shown}
     # with personal layers the shown models are those of owners, and the aggregate itself is of nobody
@@ -58,27 +57,33 @@ def readings_of(
             guard.wrong(
                 f"it returned a reading about run {transition.run}, client {transition.client}, which it was not shown"
             )
-        _reading(guard, reading, names)
+        _reading(guard, reading, declared)
         found.append((transition, reading))
     return found
 
 
-def _names(measures: Sequence[Measure]) -> frozenset[str]:
-    """The names of declared measures."""
-    return frozenset(one.name for one in measures)
-
-
-def _declared(guard: Guard, metric: str, names: frozenset[str]) -> None:
-    """Refuses a measure that the component does not declare."""
-    if base_of(metric) not in names:
-        listed = f"it declares {', '.join(sorted(names))}" if names else "it declares none"
+def _check_declared(guard: Guard, metric: str, labels: object, declared: Declared) -> None:
+    """Refuses a measure or a label that the component does not declare."""
+    if base_of(metric) not in declared.measures:
+        listed = f"it declares {', '.join(sorted(declared.measures))}" if declared.measures else "it declares none"
         guard.wrong(
             f"it returned the measure {metric!r}, which it does not declare ({listed}); add Measure(name="
             f"{base_of(metric)!r}, title=..., means=...) to its class attribute `measures`"
         )
+    if not isinstance(labels, Labels):
+        guard.wrong(f"labels of {cut_text(metric)} are {a_kind(labels)}, should be Labels.of(name=value, ...)")
+    for name, value in labels.items:
+        label = declared.labels.get(name)
+        if label is None:
+            guard.wrong(
+                f"it gave {cut_text(metric)} the label {name!r}, which it does not declare; add Label({name!r}, "
+                f"'text', means) to its class attribute `labels`, or use one of {', '.join(sorted(declared.labels))}"
+            )
+        if not label.fits(value):
+            guard.wrong(f"label {name} of {cut_text(metric)} is {cut_text(value)}, should be of the kind {label.kind}")
 
 
-def _reading(guard: Guard, reading: object, names: frozenset[str]) -> None:
+def _reading(guard: Guard, reading: object, declared: Declared) -> None:
     if not isinstance(reading, Reading):
         guard.wrong(f"it returned {a_kind(reading)}, should be a fedmem.contracts.measurement.Reading")
     for name in ("value", "low", "high"):
@@ -88,34 +93,30 @@ def _reading(guard: Guard, reading: object, names: frozenset[str]) -> None:
             f"{name} of the reading {cut_text(reading.metric)} is {cut_text(value)}, should be a number",
         )
     count_of(guard, reading.n)
-    for name in ("metric", "subject", "setting"):
+    for name in ("metric", "subject"):
         text = getattr(reading, name)
         guard.require(isinstance(text, str), f"{name} of a reading is {cut_text(text)}, should be text")
-    _declared(guard, reading.metric, names)
+    _check_declared(guard, reading.metric, reading.labels, declared)
 
 
-def measurements_of(guard: Guard, given: Iterable[Any], measures: Sequence[Measure]) -> list[Measurement]:
+def measurements_of(guard: Guard, given: Iterable[Any], declared: Declared) -> list[Measurement]:
     """Summaries of a probe over all runs, of declared measures."""
-    names = _names(measures)
     found = []
     for one in given:
         if not isinstance(one, Measurement):
             guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.measurement.Measurement")
-        _reading(guard, one.reading, names)
+        _reading(guard, one.reading, declared)
         found.append(one)
     return found
 
 
-def estimates_of(
-    guard: Guard, given: Iterable[Any], shape: tuple[int, int], measures: Sequence[Measure]
-) -> list[Estimate]:
+def estimates_of(guard: Guard, given: Iterable[Any], shape: tuple[int, int], declared: Declared) -> list[Estimate]:
     """Estimates of declared measures, each with contributions of (R, m) pairs."""
-    names = _names(measures)
     found = []
     for one in given:
         if not isinstance(one, Estimate):
             guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.estimator.Estimate")
-        _declared(guard, one.metric, names)
+        _check_declared(guard, one.metric, one.labels, declared)
         for name in ("value", "null"):
             value = getattr(one, name)
             guard.require(
@@ -151,16 +152,13 @@ def _per_example(guard: Guard, one: Estimate) -> None:
             )
 
 
-def run_readings_of(
-    guard: Guard, given: Iterable[Any], runs: int, measures: Sequence[Measure]
-) -> list[tuple[int, Reading]]:
+def run_readings_of(guard: Guard, given: Iterable[Any], runs: int, declared: Declared) -> list[tuple[int, Reading]]:
     """Readings of declared measures, of single runs or over all of them (-1)."""
-    names = _names(measures)
     found = []
     for one in given:
         if not isinstance(one, tuple) or len(one) != 2 or not is_whole(one[0]) or not -1 <= one[0] < runs:
             guard.wrong(f"it returned {cut_text(one)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
-        _reading(guard, one[1], names)
+        _reading(guard, one[1], declared)
         found.append((int(one[0]), one[1]))
     return found
 

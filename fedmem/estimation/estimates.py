@@ -1,25 +1,27 @@
 """From a bank and its estimators to rows: values with intervals, differences, and what aggregation keeps.
 
-Every row has client −1 and, but for tests of single runs, run −1; `source` is the kind of the estimator. Its `setting`
-joins, by commas and in this order, what the row compares, the place (`owner`, `others`, nothing at level `global`)
-and the setting of the estimate itself (`probability`, `lira`, `lira,fpr=0.0078`, …), empty parts left out.
+Every row has client −1 and, but for tests of single runs, run −1; `source` is the kind of the estimator. Its labels are
+those of the estimate (`statistic`, `attack`, `fpr`, …), its `place` (`owner`, `others`, none at level `global`), and
+for rows that compare what the table says.
 
-======================  ===========  ==========================  ==============  ====================================
-metric                  level        subject                     setting starts  rounds
-======================  ===========  ==========================  ==============  ====================================
-M                       each         kind                        place           observed and FINAL
-M                       each         number of an audit example  place           FINAL
-M.null                  each         kind                        place           FINAL; the value without memorisation
-M.p                     each         kind                        place           FINAL; that of no memorisation
-M.difference            global       kind                        local-global    observed from 1 on and FINAL
-M.difference            each         kind A                      A-B             observed and FINAL, A before B
-retention               global       kind                        M               FINAL
-retention               global       kind                        M,…,all rounds  FINAL; rounds from 1 on, pooled
-exposure_p, ..rejected  each         kind of canary              place           observed and FINAL; run r, run −1
-skewnormal_..           each         kind of canary              place           FINAL; run −1
-cross_..                each         kind, or number of example  place           FINAL; run −1
-client_influence        global       client k, empty: the mean   what is read    FINAL; run −1
-======================  ===========  ==========================  ==============  ====================================
+======================  ===========  ==========================  ===================  =================================
+metric                  level        subject                     further labels       rounds
+======================  ===========  ==========================  ===================  =================================
+M                       each         kind                                             observed and FINAL
+M                       each         number of an audit example                       FINAL
+M.null                  each         kind                                             FINAL; the value without it
+M.p                     each         kind                                             FINAL; that of no memorisation
+M.difference            global       kind                        contrast=levels,     observed from 1 on and FINAL
+                                                                 minus=global
+M.difference            each         kind A                      contrast=kinds,      observed and FINAL, A before B
+                                                                 minus=B
+retention               global       kind                        of=M                 FINAL
+retention               global       kind                        of=M, over=rounds    FINAL; rounds from 1 on, pooled
+exposure_p, ..rejected  each         kind of canary                                   observed and FINAL; run r, run −1
+skewnormal_..           each         kind of canary                                   FINAL; run −1
+cross_..                each         kind, or number of example                       FINAL; run −1
+client_influence        global       client k, empty: the mean                        FINAL; run −1
+======================  ===========  ==========================  ===================  =================================
 
 M stands for `memorisation`, `exposure`, `exposure_gain`, `exposure_extrapolated`, `cross_influence`, `auc`, `tpr`, and
 what other estimators name. The last four lines are rows of `tests`, which their estimators describe. `n` counts audit
@@ -31,10 +33,10 @@ row of a single example (for a `tests` row, what the estimator says).
   round M(owner) − M(global) need not equal the difference; at FINAL it does, unless a
   kind has examples that nobody holds.
 - retention = Σ(global − null) / Σ(local − null) over all examples of the kind, whatever their local value. Where the
-  interval of the denominator is not above 0 there is no memorisation to keep: the value is NaN and the setting ends in
-  `not resolved`. Over all rounds an AUC or rate of a round counts with its number of examples; a rate whose threshold
-  changes between rounds has no such row. A sum of effects of both signs (`Estimate.signed`) has no retention: gains
-  and losses cancel differently at the two levels, so that the ratio is no share of anything.
+  interval of the denominator is not above 0 there is no memorisation to keep: the value is NaN and the label
+  `resolved` is `no`. Over all rounds an AUC or rate of a round counts with its number of examples; a rate whose
+  threshold changes between rounds has no such row. A sum of effects of both signs (`Estimate.signed`) has no retention:
+  gains and losses cancel differently at the two levels, so that the ratio is no share of anything.
 - All intervals are 95 % intervals from two-way clusters, runs and examples (`twoway`); differences and ratios are
   paired, as far as they are over the same examples and runs. Those of single examples are the estimator's own, or NaN.
 - `M.p` says whether there is any memorisation, exactly, from re-dealt coins (`redealing`); its `n` counts them. The
@@ -54,8 +56,8 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
-from fedmem.contracts.measure import Measure, measures_of
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measure import Measure, declared_by
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Level, Measurement, Reading
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
@@ -124,7 +126,7 @@ class _Sums:
         self.rounds |= other.rounds
 
 
-_Key = tuple[str, str, str]
+_Key = tuple[str, Labels, str]
 
 
 class _Kept:
@@ -139,7 +141,7 @@ class _Kept:
     def add(self, round: int, pair: _Pair) -> None:
         """One pair of one round."""
         local = pair.local
-        key, sums = (local.metric, local.setting, local.kind), _Sums.of(round, pair)
+        key, sums = (local.metric, local.labels, local.kind), _Sums.of(round, pair)
         self.order[key] = None
         if round == FINAL:
             self.final[key] = sums
@@ -153,12 +155,12 @@ class _Kept:
     def rows(self, source: str) -> Iterator[Measurement]:
         """Retention of every key, at the last rounds and over all of them."""
         for key in self.order:
-            metric, setting, kind = key
+            metric, labels, kind = key
             if key in self.final:
-                yield _retention(self.final[key], kind, _join(metric, setting), source)
+                yield _retention(self.final[key], kind, labels.plus(of=metric), source)
             rounds = self.rounds.get((metric, kind), set())
             if rounds and key in self.pooled and rounds == self.pooled[key].rounds:
-                yield _retention(self.pooled[key], kind, _join(metric, setting, "all rounds"), source)
+                yield _retention(self.pooled[key], kind, labels.plus(of=metric, over="rounds"), source)
 
 
 def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Measurement]:
@@ -200,7 +202,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
 def _estimated(estimator: Estimator, view: View) -> list[Estimate]:
     """What an estimator finds in a view."""
     with Guard("estimator", estimator, "estimate", **_at(view)) as guard:
-        return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, measures_of(estimator))
+        return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
 
 
 def _at(view: View) -> dict[str, Any]:
@@ -213,8 +215,9 @@ def _source(component: object) -> str:
     return type(component).__module__.rpartition(".")[2]
 
 
-def _join(*parts: str) -> str:
-    return ",".join(part for part in parts if part)
+def _placed(view: View, labels: Labels) -> Labels:
+    """The labels of what a view shows, with its place."""
+    return labels.plus(place=view.place)
 
 
 def _row(round: int, level: Level, source: str, reading: Reading, run: int = EVERYWHERE) -> Measurement:
@@ -224,16 +227,16 @@ def _row(round: int, level: Level, source: str, reading: Reading, run: int = EVE
 def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[Measurement]:
     """The kinds, and at FINAL their nulls, their p and the single examples."""
     for e in estimates:
-        setting = _join(view.setting, e.setting)
+        labels = _placed(view, e.labels)
         low, high = interval(e.value, e.influence, _clusters(view, e), e.bounds)
-        reading = Reading(metric=e.metric, value=e.value, low=low, high=high, n=e.n, subject=e.kind, setting=setting)
+        reading = Reading(metric=e.metric, value=e.value, low=low, high=high, n=e.n, subject=e.kind, labels=labels)
         yield _row(view.round, view.level, source, reading)
         if view.round != FINAL:
             continue
-        null = Reading(metric=f"{e.metric}.null", value=e.null, n=e.n, subject=e.kind, setting=setting)
+        null = Reading(metric=f"{e.metric}.null", value=e.null, n=e.n, subject=e.kind, labels=labels)
         yield _row(view.round, view.level, source, null)
         if not math.isnan(e.p):
-            p = Reading(metric=f"{e.metric}.p", value=e.p, n=e.redeals, subject=e.kind, setting=setting)
+            p = Reading(metric=f"{e.metric}.p", value=e.p, n=e.redeals, subject=e.kind, labels=labels)
             yield _row(view.round, view.level, source, p)
         if e.examples is None or e.per_example is None:
             continue
@@ -242,9 +245,7 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
         counts = np.ones(len(e.examples), np.int64) if e.per_example_n is None else e.per_example_n
         columns = (column.tolist() for column in (e.examples, e.per_example, lows, highs, counts))
         for example, value, low, high, n in zip(*columns, strict=True):
-            single = Reading(
-                metric=e.metric, value=value, low=low, high=high, n=n, subject=str(example), setting=setting
-            )
+            single = Reading(metric=e.metric, value=value, low=low, high=high, n=n, subject=str(example), labels=labels)
             yield _row(view.round, view.level, source, single)
 
 
@@ -258,36 +259,36 @@ def _clusters(view: View, e: Estimate) -> int:
     return min(int(answered.sum()), e.n)
 
 
-def _difference(a: Estimate, b: Estimate, setting: str, n: int, clusters: int) -> Reading:
+def _difference(a: Estimate, b: Estimate, labels: Labels, n: int, clusters: int) -> Reading:
     """a − b with its interval, paired; `n` examples stand behind it."""
     value = a.value - b.value
     found = combined([(1.0, a.influence), (-1.0, b.influence)])
     bounds = (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0])
     low, high = interval(value, found, clusters, bounds, scale=max(abs(a.value), abs(b.value)))
     metric = f"{a.metric}.difference"
-    return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=a.kind, setting=setting)
+    return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=a.kind, labels=labels)
 
 
 def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[Measurement]:
     """Every kind less every later one, in the order of the scenario."""
     for a, b in combinations(estimates, 2):
-        if (a.metric, a.setting) == (b.metric, b.setting):
-            setting = _join(f"{a.kind}-{b.kind}", view.setting, a.setting)
+        if (a.metric, a.labels) == (b.metric, b.labels):
+            labels = _placed(view, a.labels).plus(contrast="kinds", minus=b.kind)
             clusters = min(_clusters(view, a), _clusters(view, b))
-            yield _row(view.round, view.level, source, _difference(a, b, setting, a.n + b.n, clusters))
+            yield _row(view.round, view.level, source, _difference(a, b, labels, a.n + b.n, clusters))
 
 
 def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measurement]:
     with Guard("estimator", estimator, "tests", **_at(view)) as guard:
-        found = run_readings_of(guard, estimator.tests(view), view.audit.runs, measures_of(estimator))
+        found = run_readings_of(guard, estimator.tests(view), view.audit.runs, declared_by(estimator))
     for run, reading in found:
-        placed = replace(reading, setting=_join(view.setting, reading.setting))
+        placed = replace(reading, labels=_placed(view, reading.labels))
         yield _row(view.round, view.level, source, placed, run)
 
 
 def _paired(estimator: Estimator, found: Sequence[tuple[View, Sequence[Estimate]]]) -> Iterator[_Pair]:
     """What one round shows both at the holders and after aggregation, over the same examples."""
-    places = {(view.level, view.setting): (view, estimates) for view, estimates in found}
+    places = {(view.level, view.place): (view, estimates) for view, estimates in found}
     if ("local", "owner") not in places or ("global", "") not in places:
         return
     owner, local = places["local", "owner"]
@@ -298,26 +299,26 @@ def _paired(estimator: Estimator, found: Sequence[tuple[View, Sequence[Estimate]
         correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
         view = replace(view, loss=loss, margin=margin, correct=correct, rank=rank)
         whole = _estimated(estimator, view)
-    by_key = {(e.metric, e.setting, e.kind): e for e in whole}
+    by_key = {(e.metric, e.labels, e.kind): e for e in whole}
     for e in local:
-        other = by_key.get((e.metric, e.setting, e.kind))
+        other = by_key.get((e.metric, e.labels, e.kind))
         if other is not None:
             yield _Pair(e, other, min(_clusters(owner, e), _clusters(view, other)))
 
 
 def _between_levels(round: int, pair: _Pair, source: str) -> Measurement:
     local = pair.local
-    setting = _join("local-global", local.setting)
-    return _row(round, "global", source, _difference(local, pair.whole, setting, local.n, pair.clusters))
+    labels = local.labels.plus(contrast="levels", minus="global")
+    return _row(round, "global", source, _difference(local, pair.whole, labels, local.n, pair.clusters))
 
 
-def _retention(sums: _Sums, kind: str, setting: str, source: str) -> Measurement:
+def _retention(sums: _Sums, kind: str, labels: Labels, source: str) -> Measurement:
     """The ratio of sums over pairs of (round, example)."""
     clusters, n = sums.clusters, sums.n
     if not sums.local - half_width(sums.local, sums.of_local, clusters) > 0:
-        reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, setting=_join(setting, "not resolved"))
+        reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, labels=labels.plus(resolved="no"))
         return _row(FINAL, "global", source, reading)
     low, high = ratio_interval((sums.whole, sums.of_whole), (sums.local, sums.of_local), clusters)
     value = sums.whole / sums.local
-    reading = Reading(metric="retention", value=value, low=low, high=high, n=n, subject=kind, setting=setting)
+    reading = Reading(metric="retention", value=value, low=low, high=high, n=n, subject=kind, labels=labels)
     return _row(FINAL, "global", source, reading)

@@ -1,6 +1,6 @@
 """From stored evidence to views: what each place shows of every audit example in every run.
 
-A place is (level, setting). At an observed round there are up to three:
+A place is (level, place). At an observed round there are up to three:
 
 - (`global`, ``): the aggregate, for every example; where layers are personal, completed by those of its holder (and
   for no example that nobody holds);
@@ -66,13 +66,13 @@ def views(bank: Bank, redeals: Redeals) -> Iterator[View]:
     names = tuple(dict.fromkeys(part.set for part in bank.evidence))
 
     def view(round: int, place: _Place, shown: _Shown) -> View:
-        level, setting = place
+        level, whose = place
         blocks = {name: tuple(e for e in bank.evidence if (e.set, e.level) == (name, level)) for name in names}
         ranks = tuple(ranked for ranked in bank.references if ranked.level == level)
         return View(
             round=round,
             level=level,
-            setting=setting,
+            place=whose,
             audit=audit,
             references=references,
             redeals=redeals,

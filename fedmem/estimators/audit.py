@@ -13,7 +13,7 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Level, Reading
+from fedmem.contracts.measurement import FINAL, Label, Labels, Level, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.privacy.epsilon_bounds import Audited, Finding, epsilon_by_split, epsilon_over_thresholds, guess, one_run
 from fedmem.privacy.epsilon_estimates import gaussian_estimate
@@ -39,7 +39,7 @@ class Audit:
 
     Metrics, in nats: `epsilon_hat`, at least 0, which lies below the true epsilon with probability `confidence`;
     `epsilon_hat.ceiling`, what it would be had every trial gone right: where the two are near, trials were too few. n
-    counts trials. The setting says claim, way, unit, neighbours, copies, delta. No bound holds for the largest of
+    counts trials. The labels say claim, way, unit, adjacency, copies, delta. No bound holds for the largest of
     several readings, nor for the sum over rounds. Never at FINAL, which picks the round by who took part.
 
     Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is what that promises to the same
@@ -98,6 +98,11 @@ class Audit:
             order=10,
         ),
     )
+    labels: ClassVar[tuple[Label, ...]] = (
+        Label("guesses", "number", "the share of the examples that are guessed"),
+        Label("thresholds", "whole", "the number of thresholds declared beforehand"),
+        Label("copies", "whole", "the copies of an example that one coin decides"),
+    )
     min_runs: ClassVar[int] = 1
     compares_held_out: ClassVar[bool] = True
     bounds_epsilon: ClassVar[bool] = True
@@ -119,11 +124,10 @@ class Audit:
         return (self.level,)
 
     @property
-    def words(self) -> str:
-        """How it counts, as its settings say."""
-        if self.way == "one_run":
-            return f"one_run,guesses={self.guesses:g}"
-        return f"over_runs,thresholds={len(self.thresholds)}" if self.thresholds else "over_runs"
+    def labels_of_rows(self) -> Labels:
+        """What tells the rows of this audit from those of others: how it counts, and its delta."""
+        counted = {"guesses": self.guesses} if self.way == "one_run" else {"thresholds": len(self.thresholds) or None}
+        return Labels.of(counted, way=self.way, delta=_rounded(self.delta))
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """None: bounds have no contributions, and no difference of two of them is one."""
@@ -132,7 +136,7 @@ class Audit:
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """Findings of every kind, and of every example where each has trials of its own."""
         place = {"global": ("global", ""), "local": ("local", "owner")}.get(self.level)
-        if (view.level, view.setting) != place or view.round in (0, FINAL):
+        if (view.level, view.place) != place or view.round in (0, FINAL):
             return ()
         found: list[tuple[int, Reading]] = []
         for kind in view.audit.kinds:
@@ -214,7 +218,6 @@ class Audit:
         found = gaussian_estimate(
             hits, inside, alarms, outside, audited=audited, delta=self.delta, confidence=self.confidence
         )
-        setting = self._setting(found)
         return Reading(
             metric="epsilon_gdp",
             value=found.epsilon,
@@ -222,20 +225,25 @@ class Audit:
             high=found.high,
             n=found.trials,
             subject=kind,
-            setting=setting,
+            labels=self._labels_of(found),
         )
 
     def _readings(self, finding: Finding, subject: str) -> Iterator[Reading]:
         """A finding and its ceiling."""
         for metric, value in (("epsilon_hat", finding.epsilon), ("epsilon_hat.ceiling", finding.ceiling)):
-            setting = self._setting(finding)
-            yield Reading(metric=metric, value=value, n=finding.trials, subject=subject, setting=setting)
+            labels = self._labels_of(finding)
+            yield Reading(metric=metric, value=value, n=finding.trials, subject=subject, labels=labels)
 
-    def _setting(self, finding: Finding) -> str:
-        """In words, the same for every reading of one audit."""
+    def _labels_of(self, finding: Finding) -> Labels:
+        """The same for every reading of one audit of a kind."""
         audited = finding.audited
-        words = (finding.claim, self.words, audited.unit, audited.adjacency, f"copies={audited.copies}")
-        return ",".join((*words, f"delta={finding.delta:g}"))
+        about = {"unit": audited.unit, "adjacency": audited.adjacency, "copies": audited.copies}
+        return self.labels_of_rows.plus(claim=finding.claim, **about)
+
+
+def _rounded(delta: float) -> float:
+    """A delta as labels give it, to six digits."""
+    return float(f"{delta:g}")
 
 
 def _both(margins: FloatArray, is_in: BoolArray) -> bool:

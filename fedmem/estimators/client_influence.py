@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, SetEvidence, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.measurement import FINAL, Label, Labels, Reading
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.statistics import jackknife, mean, means_by_coin, student
 
@@ -25,14 +25,13 @@ class ClientInfluence:
     weight: this estimates the Banzhaf value of a client (Wang and Jia, 2023), and not what is lost by removing it from
     a full federation.
 
-    Metric `client_influence`, at FINAL, at level `global`, run −1. Subject `client k`, by setting:
+    Metric `client_influence`, in the summary, at level `global`, over all runs. Subject `client k`, by `statistic`:
 
     - `accuracy`, `loss`: of the last aggregate on the test set; a useful client has a positive accuracy and a negative
-      loss. −1 to 1, and nats;
-    - `class=c`: accuracy on test examples of class c;
+      loss. −1 to 1, and nats. With the label `target` accuracy on test examples of that class;
     - `own`: correctness on the client's own audit examples, in or out, at the last observed aggregate: how much better
       the aggregate answers what belongs to this client because it took part. Members and non-members are half each;
-    - `own in`: the same over the examples whose coin is in. A client that is missing has trained on none of them, so
+    - `own_in`: the same over the examples whose coin is in. A client that is missing has trained on none of them, so
       this is the memorisation of the client's examples together with all that its other rows teach about them.
 
     Intervals (95 %) are Welch's, over runs; n counts runs. They hold for one client each: of 20 clients without any
@@ -67,6 +66,20 @@ class ClientInfluence:
             ),
         ),
     )
+    labels: ClassVar[tuple[Label, ...]] = (
+        Label(
+            "statistic",
+            "text",
+            "what the aggregate is read at",
+            (
+                ("accuracy", "test accuracy"),
+                ("loss", "test loss, nats"),
+                ("own", "own examples"),
+                ("own_in", "own examples that are in"),
+            ),
+        ),
+        Label("target", "whole", "the class of the test examples that are read"),
+    )
     min_runs: ClassVar[int] = 4
     compares_clients: ClassVar[bool] = True
 
@@ -75,30 +88,33 @@ class ClientInfluence:
         return ()
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
-        """Every client and their mean, setting by setting."""
+        """Every client and their mean, statistic by statistic."""
         there = view.audit.client_in
         if view.round != FINAL or view.level != "global" or there is None:
             return ()
         found: list[tuple[int, Reading]] = []
-        for setting, values in _measured(view, there.shape[1]):
-            found += [(-1, reading) for reading in _compared(setting, values, there)]
+        for labels, values in _measured(view, there.shape[1]):
+            found += [(-1, reading) for reading in _compared(labels, values, there)]
         return found
 
 
-def _measured(view: View, clients: int) -> Iterator[tuple[str, FloatArray]]:
+def _measured(view: View, clients: int) -> Iterator[tuple[Labels, FloatArray]]:
     """What is compared: values (R, N) of every run, for each client; NaN where there is none."""
     test, audit = view.sets.get("test"), view.sets.get("audit")
     if test is not None and test.size:
         loss, correct = _last(test)
-        for setting, values in (("accuracy", correct), ("loss", loss)):
-            yield setting, _for_all(values.mean(1), clients)
+        for statistic, values in (("accuracy", correct), ("loss", loss)):
+            yield Labels.of(statistic=statistic), _for_all(values.mean(1), clients)
         for label in np.unique(test.targets).tolist():
-            yield f"class={label}", _for_all(correct[:, test.targets == label].mean(1), clients)
+            yield (
+                Labels.of(statistic="accuracy", target=label),
+                _for_all(correct[:, test.targets == label].mean(1), clients),
+            )
     if audit is not None and audit.size:
         _, correct = _last(audit)
-        for setting, values in (("own", correct), ("own in", np.where(view.audit.is_in, correct, np.nan))):
+        for statistic, values in (("own", correct), ("own_in", np.where(view.audit.is_in, correct, np.nan))):
             owned = [mean(values[:, own], axis=1) for own in view.audit.holds(range(clients))]
-            yield setting, np.stack(owned, axis=1)
+            yield Labels.of(statistic=statistic), np.stack(owned, axis=1)
 
 
 def _last(found: SetEvidence) -> tuple[FloatArray, FloatArray]:
@@ -113,7 +129,7 @@ def _for_all(values: FloatArray, clients: int) -> FloatArray:
     return np.repeat(values[:, None], clients, axis=1)
 
 
-def _compared(setting: str, values: FloatArray, there: BoolArray) -> Iterator[Reading]:
+def _compared(labels: Labels, values: FloatArray, there: BoolArray) -> Iterator[Reading]:
     """With less without, client by client and on average."""
     told = ~np.isnan(values).all(1)
     if not told.any():
@@ -126,11 +142,11 @@ def _compared(setting: str, values: FloatArray, there: BoolArray) -> Iterator[Re
         own, coin = values[:, client], there[:, client]
         gap, low, high = student(own[coin], own[~coin])
         n, subject = int((~np.isnan(own)).sum()), f"client {client}"
-        yield Reading(metric=_METRIC, value=gap, low=low, high=high, n=n, subject=subject, setting=setting)
+        yield Reading(metric=_METRIC, value=gap, low=low, high=high, n=n, subject=subject, labels=labels)
     if len(listed):
         means = (inside - outside)[:, listed].mean(1)
         low, high = jackknife(float(means[0]), means[1:]) if len(there) >= len(listed) else (math.nan, math.nan)
-        yield Reading(metric=_METRIC, value=float(means[0]), low=low, high=high, n=len(listed), setting=setting)
+        yield Reading(metric=_METRIC, value=float(means[0]), low=low, high=high, n=len(listed), labels=labels)
 
 
 _METRIC = "client_influence"

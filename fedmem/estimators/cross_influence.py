@@ -12,7 +12,7 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.measurement import FINAL, Labels, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import (
@@ -30,9 +30,9 @@ class CrossInfluence:
     """Influence of audit example j on test example i after Feldman and Zhang (2020), with federations as trainings.
 
     infl(j, i) = mean over in runs of M_i − mean over out runs of M_i, the coins being those of j. M_i is correctness
-    (setting empty) or the probability of the label (setting `probability`, less noisy). From −1 to 1; above 0, j helps
-    i. Only at FINAL, at the aggregate and at the holder: the model of each j is the one that its memorisation is read
-    from, so all measures are of the same pairs.
+    (no label) or the probability of the label (label `statistic` = `probability`, less noisy). From −1 to 1; above 0, j
+    helps i. Only at FINAL, at the aggregate and at the holder: the model of each j is the one that its memorisation is
+    read from, so all measures are of the same pairs.
 
     `cross_influence`, per kind and per example: Σ_i infl(j, i), the test examples that the models gain (+) or lose (−)
     by training on j, null 0, with the interval of every estimate. Useful examples lie above 0, noise below. Gains and
@@ -178,22 +178,22 @@ class CrossInfluence:
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, the test examples gained, by correctness and by probability."""
         found: list[Estimate] = []
-        for setting in _settings(view):
+        for statistic in _statistics(view):
             gained = np.full(view.audit.is_in.shape, np.nan)
-            for examples, values, seen in _groups(view, setting):
+            for examples, values, seen in _groups(view, statistic):
                 gained[:, examples] = np.where(seen, values.sum(1)[:, None], np.nan)
-            found += _by_kind(view, gained, setting)
+            found += _by_kind(view, gained, statistic)
         return found
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """Significant pairs, the strongest influences, and total help and harm against their nulls."""
         found: list[tuple[int, Reading]] = []
-        for setting in _settings(view):
-            parts = list(_influences(view, setting))
+        for statistic in _statistics(view):
+            parts = list(_influences(view, statistic))
             for kind in view.audit.kinds:
                 own = [part.of(view.audit.kind[part.examples] == kind) for part in parts]
                 readings = [*_pairs(own, self.rate), *_sizes(own, view)]
-                found += [(-1, _named(reading, kind, setting)) for reading in readings]
+                found += [(-1, _named(reading, kind, statistic)) for reading in readings]
         return found
 
 
@@ -214,19 +214,19 @@ class _Part:
         )
 
 
-def _settings(view: View) -> tuple[str, ...]:
+def _statistics(view: View) -> tuple[str, ...]:
     """What is measured at this view: nothing but at the summary, with a test set, at a single model per run."""
     test = view.sets.get("test")
-    some = view.round == FINAL and view.margin.shape[1] == 1 and view.setting != "others" and test is not None
+    some = view.round == FINAL and view.margin.shape[1] == 1 and view.place != "others" and test is not None
     return ("", "probability") if some and test is not None and test.size else ()
 
 
-def _groups(view: View, setting: str) -> Iterator[tuple[IntArray, FloatArray, BoolArray]]:
+def _groups(view: View, statistic: str) -> Iterator[tuple[IntArray, FloatArray, BoolArray]]:
     """Examples that share a model, what it says of the test set (R, n), and in which runs they count (R, c)."""
     test = view.sets["test"]
     of = test.models.of[0]
     for pair in np.unique(of[of >= 0]).tolist():
-        values = np.exp(-test.loss(pair)) if setting else test.correct(pair)
+        values = np.exp(-test.loss(pair)) if statistic else test.correct(pair)
         told = ~np.isnan(test.loss(pair)).any(1, keepdims=True)  # a model that has diverged says nothing
         examples = np.flatnonzero(of == pair)
         seen = told & ~np.isnan(view.margin[:, 0, examples])
@@ -234,9 +234,9 @@ def _groups(view: View, setting: str) -> Iterator[tuple[IntArray, FloatArray, Bo
             yield examples, values, seen
 
 
-def _influences(view: View, setting: str) -> Iterator[_Part]:
+def _influences(view: View, statistic: str) -> Iterator[_Part]:
     """p-values, sides and sizes of all pairs, group by group."""
-    for examples, values, seen in _groups(view, setting):
+    for examples, values, seen in _groups(view, statistic):
         is_in = view.audit.is_in[:, examples]
         ins, outs = (is_in & seen).sum(0), (~is_in & seen).sum(0)
         some = (ins > 0) & (outs > 0)
@@ -248,7 +248,7 @@ def _influences(view: View, setting: str) -> Iterator[_Part]:
         for k in range(patterns.shape[1]):
             own, runs = np.flatnonzero(which.ravel() == k), np.flatnonzero(patterns[:, k])
             coins, shown = is_in[np.ix_(runs, own)], values[runs]
-            p[own], side[own] = (_by_ranks if setting else _by_tables)(coins, shown)
+            p[own], side[own] = (_by_ranks if statistic else _by_tables)(coins, shown)
             sizes[:, 0, own] = _totals(_influence(coins, shown))
             for s, shuffle in enumerate(view.redeals.shuffles, 1):
                 order = np.argsort(np.argsort(shuffle)[runs])
@@ -319,7 +319,7 @@ def _alike(coins: BoolArray) -> Iterator[tuple[int, IntArray]]:
         yield chosen, np.flatnonzero(coins.sum(0) == chosen)
 
 
-def _by_kind(view: View, gained: FloatArray, setting: str) -> Iterator[Estimate]:
+def _by_kind(view: View, gained: FloatArray, statistic: str) -> Iterator[Estimate]:
     """The test examples gained per kind from the number of right answers of each run (R, m)."""
     audit = view.audit
     inside, outside = (side[0] for side in means_by_coin(gained, audit.is_in, np.ones((1, audit.runs))))
@@ -331,7 +331,7 @@ def _by_kind(view: View, gained: FloatArray, setting: str) -> Iterator[Estimate]
             yield Estimate(
                 metric="cross_influence",
                 kind=kind,
-                setting=setting,
+                labels=Labels.of(statistic=statistic),
                 value=float(net.mean()),
                 influence=placed(of_difference(gained[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                 null=0.0,
@@ -377,7 +377,7 @@ def _sizes(parts: Sequence[_Part], view: View) -> Iterator[Reading]:
                 yield Reading(metric=metric, value=value, n=n, subject=str(example))
 
 
-def _named(reading: Reading, kind: str, setting: str) -> Reading:
+def _named(reading: Reading, kind: str, statistic: str) -> Reading:
     """The same about a kind, unless it is about a single example."""
     return Reading(
         metric=reading.metric,
@@ -386,5 +386,5 @@ def _named(reading: Reading, kind: str, setting: str) -> Reading:
         high=reading.high,
         n=reading.n,
         subject=reading.subject or kind,
-        setting=setting,
+        labels=Labels.of(statistic=statistic),
     )

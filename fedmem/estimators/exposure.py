@@ -136,7 +136,7 @@ class Exposure:
         """The combined p-value of every run and kind, and the share of runs in which it is below 0.05."""
         from scipy.stats import chi2
 
-        if view.setting == "others":  # the mean of several exposures is not distributed as one
+        if view.place == "others":  # the mean of several exposures is not distributed as one
             return ()
         audit = view.audit
         bits = np.where(audit.is_in, mean(_bits(view), axis=1), np.nan)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.measurement import FINAL, Label, Labels, Reading
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin, student_mean
@@ -40,7 +40,7 @@ class ExposureSkewnormal:
       whose every in run fits poorly is left out;
     - tests, at run −1, by kind: `skewnormal_fitted`, the share of models that count, `skewnormal_distance`, the mean
       Kolmogorov-Smirnov distance with its interval over canaries. n counts fits, one for each canary and run. Where
-      no canary is left, `exposure_extrapolated` is NaN with the setting `poor fit`.
+      no canary is left, `exposure_extrapolated` is NaN with the label `fit` = `poor`.
 
     Fields:
         scale: fit losses (nats), as in the paper, or margins, log p − log(1 − p). A loss ends at 0: near it a law
@@ -89,6 +89,10 @@ class ExposureSkewnormal:
             section="none",
         ),
     )
+    labels: ClassVar[tuple[Label, ...]] = (
+        Label("scale", "text", "the scale of the fitted law", (("margin", "from margins"),)),
+        Label("fit", "text", "poor: no fit of a model counts"),
+    )
     min_runs: ClassVar[int] = 1
     needs_canaries: ClassVar[bool] = True
 
@@ -111,7 +115,7 @@ class ExposureSkewnormal:
                     Estimate(
                         metric="exposure_extrapolated",
                         kind=kind,
-                        setting=self._setting,
+                        labels=self._labels,
                         value=float(inside[rows].mean()),
                         influence=placed(of_ins(bits[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                         null=math.log2(math.e),
@@ -132,8 +136,8 @@ class ExposureSkewnormal:
         return () if fitted is None else [(-1, reading) for reading in self._fits(view, fitted)]
 
     @property
-    def _setting(self) -> str:
-        return "" if self.scale == "loss" else self.scale
+    def _labels(self) -> Labels:
+        return Labels.of(scale="" if self.scale == "loss" else self.scale)
 
     def _fits(self, view: View, fitted: _Fitted) -> Iterator[Reading]:
         for kind in view.audit.kinds:
@@ -146,21 +150,21 @@ class ExposureSkewnormal:
             enough = min(view.audit.runs, int(tried.any(0).sum())) >= FEWEST
             low, high = student_mean(means) if enough else (math.nan, math.nan)
             n, good = int(tried.sum()), fitted.good[:, rows] & tried
-            setting = self._setting
+            labels = self._labels
             value = float(np.nanmean(means))
-            yield Reading(metric="skewnormal_fitted", value=float(good.sum()) / n, n=n, subject=kind, setting=setting)
+            yield Reading(metric="skewnormal_fitted", value=float(good.sum()) / n, n=n, subject=kind, labels=labels)
             yield Reading(
-                metric="skewnormal_distance", value=value, low=low, high=high, n=n, subject=kind, setting=setting
+                metric="skewnormal_distance", value=value, low=low, high=high, n=n, subject=kind, labels=labels
             )
             if not (good & view.audit.is_in[:, rows]).any():
-                words = ",".join(filter(None, [setting, "poor fit"]))
-                yield Reading(metric="exposure_extrapolated", value=math.nan, n=0, subject=kind, setting=words)
+                poor = labels.plus(fit="poor")
+                yield Reading(metric="exposure_extrapolated", value=math.nan, n=0, subject=kind, labels=poor)
 
     def _fitted(self, view: View) -> _Fitted | None:
         """Bits, distances and quality of every canary in every run; None where there is nothing to fit."""
         ranked, shown = view.ranked, view.margin[:, 0]
         canaries = np.flatnonzero(~np.isnan(view.rank[:, 0]).all(0))
-        if view.round != FINAL or view.setting == "others" or ranked is None or not len(canaries):
+        if view.round != FINAL or view.place == "others" or ranked is None or not len(canaries):
             return None
         # references of passages are compared by the sums over their tokens
         asked = view.audit.examples.asked

@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.attack import MembershipAttack, Signals, attack_declaration
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.measurement import FINAL, Labels, Reading
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.contracts.validation_of_measures import scores_of
 from fedmem.estimation.randomisation import areas, of_auc, of_statistic, two_sided
@@ -32,10 +32,10 @@ _FEW = 21
 class Membership:
     """AUC and true positive rates of a membership attack, over all examples of a kind and all runs at once.
 
-    - `auc`: probability that a member scores above a non-member, ties half; 0.5 is chance. Setting: the attack, with
-      the fields that are not at their default;
+    - `auc`: probability that a member scores above a non-member, ties half; 0.5 is chance. Labels: `attack`, and
+      `options`, its fields that are not at their default;
     - `tpr`: share of members found at a false positive rate: 10 %, 1 % and 0.1 % as far as ten of the n outs are as
-      many, and the smallest that the data support, 10 / n. Setting: the attack, then `fpr=…`. Left out with fewer than
+      many, and the smallest that the data support, 10 / n. Label: `fpr`. Left out with fewer than
       ten outs. With k outs allowed, a member is found if it scores above the k + 1-th highest out, so the null is
       (k + 1) / (n + 1); equal scores are refused together, so with all scores tied nobody is found.
 
@@ -103,7 +103,7 @@ class Membership:
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, `auc` and, where the data support them, `tpr`."""
-        audit, label = view.audit, _label(self.attack)
+        audit, label = view.audit, _labels(self.attack)
         found = []
         for kind in audit.kinds:
             rows = np.flatnonzero(audit.kind == kind)
@@ -120,16 +120,16 @@ class Membership:
             null, p, deals = self._under_deals(view, rows, signals, scores)
             results = [("auc", label, area, null, p)]
             results += [
-                ("tpr", f"{label},fpr={fpr:.4g}", tpr(scores, is_in, fpr), null_tpr(n_out, fpr), math.nan)
+                ("tpr", label.plus(fpr=float(f"{fpr:.4g}")), tpr(scores, is_in, fpr), null_tpr(n_out, fpr), math.nan)
                 for fpr in rates(n_out)
             ]
             observed = rows[seen.any(0)]
-            for metric, setting, rated, null, p in results:
+            for metric, labels, rated, null, p in results:
                 found.append(
                     Estimate(
                         metric=metric,
                         kind=kind,
-                        setting=setting,
+                        labels=labels,
                         value=rated.value,
                         influence=placed(influence(rated.weights, rated.shares), rows, len(audit)),
                         null=null,
@@ -156,7 +156,7 @@ class Membership:
         self, view: View, rows: IntArray, signals: Sequence[Signals], scores: FloatArray
     ) -> tuple[float, float, int]:
         """Of the AUC under re-dealt coins: its mean, the p of the coins as they fell, and from how many deals."""
-        others, final = view.setting == "others", view.round == FINAL
+        others, final = view.place == "others", view.round == FINAL
         declared = attack_declaration(self.attack)
         chance = declared.chance
         if not declared.reads_coins:
@@ -200,8 +200,8 @@ def _signals(view: View, rows: IntArray, q: int) -> Signals:
     return Signals(margin=margin, is_in=is_in, population=np.stack(losses), model=model)
 
 
-def _label(attack: MembershipAttack) -> str:
-    """The kind of the attack and what differs from its defaults, as in `lira variance=pooled`."""
+def _labels(attack: MembershipAttack) -> Labels:
+    """The kind of the attack, and its fields that are not at their default, as in `variance=pooled`."""
     kind = type(attack).__module__.rpartition(".")[2]
     changed = [f.name for f in fields(attack) if getattr(attack, f.name) != f.default]  # type: ignore[arg-type]
-    return " ".join([kind, *(f"{name}={getattr(attack, name)}" for name in changed)])
+    return Labels.of(attack=kind, options=" ".join(f"{name}={getattr(attack, name)}" for name in changed))

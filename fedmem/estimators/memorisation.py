@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.measurement import FINAL, Labels, Reading
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
@@ -22,12 +22,12 @@ from fedmem.estimation.two_way import of_difference, placed
 class Memorisation:
     """Self-influence after Feldman and Zhang (2020), with whole federations as the trainings.
 
-    mem_j = mean over in runs of M − mean over out runs of M. M is correctness (setting empty, the definition of the
-    paper) or the probability of the label (setting `probability`, less noisy). Of a passage, correctness is the share
-    of its tokens that are predicted, which makes this the counterfactual memorisation of Zhang et al. (2023), and the
-    probability is the geometric mean over its tokens. From −1 to 1, 0 without memorisation; the value of a kind is the
-    mean over its examples. Coins are fair, so it is the effect under half of the audit set.
-    With `exclusion: replace` it is the influence of the example less that of the row that stands in for it.
+    mem_j = mean over in runs of M − mean over out runs of M. M is correctness (no label, the definition of the paper)
+    or the probability of the label (label `statistic` = `probability`, less noisy). Of a passage, correctness is the
+    share of its tokens that are predicted, which makes this the counterfactual memorisation of Zhang et al. (2023), and
+    the probability is the geometric mean over its tokens. From −1 to 1, 0 without memorisation; the value of a kind is
+    the mean over its examples. Coins are fair, so it is the effect under half of the audit set. With `exclusion:
+    replace` it is the influence of the example less that of the row that stands in for it.
 
     - M is averaged over the models of a place (the others) before runs are compared;
     - an example without an observed in run or without an observed out run is left out and lowers `n`;
@@ -66,8 +66,8 @@ class Memorisation:
         with np.errstate(invalid="ignore"):  # NaN in, NaN out
             probability = np.exp(-np.logaddexp(0.0, -view.margin))  # the margin is the log odds of the label
         found: list[Estimate] = []
-        for setting, values in (("", view.correct), ("probability", probability)):
-            found.extend(_by_kind(view, mean(values, axis=1), setting))
+        for statistic, values in (("", view.correct), ("probability", probability)):
+            found.extend(_by_kind(view, mean(values, axis=1), statistic))
         return found
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
@@ -75,7 +75,7 @@ class Memorisation:
         return ()
 
 
-def _by_kind(view: View, values: FloatArray, setting: str) -> Sequence[Estimate]:
+def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimate]:
     """Self-influence from one value per run and example (R, m)."""
     audit = view.audit
     inside, outside = (side[0] for side in means_by_coin(values, audit.is_in, np.ones((1, audit.runs))))
@@ -88,13 +88,13 @@ def _by_kind(view: View, values: FloatArray, setting: str) -> Sequence[Estimate]
         seen = ~np.isnan(values[:, rows])
         ins, outs = (seen & audit.is_in[:, rows]).sum(0), (seen & ~audit.is_in[:, rows]).sum(0)
         low = high = None
-        if not setting:
+        if not statistic:
             low, high = newcombe(inside[rows] * ins, ins, outside[rows] * outs, outs)
         found.append(
             Estimate(
                 metric="memorisation",
                 kind=kind,
-                setting=setting,
+                labels=Labels.of(statistic=statistic),
                 value=float(influence[rows].mean()),
                 influence=placed(of_difference(values[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                 null=0.0,

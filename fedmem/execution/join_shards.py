@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Simulated
 from fedmem.contracts.families import sources
-from fedmem.contracts.measure import measures_of
+from fedmem.contracts.measure import declared_by
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.validation_of_measures import measurements_of
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard
-from fedmem.privacy.secure_aggregation import again, by_size
+from fedmem.privacy.secure_aggregation import by_size, with_size
 
 _LEVELS: tuple[Level, ...] = ("local", "sum", "global")
 
@@ -44,10 +44,10 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
     measured = _ordered(parts, sources(probes))
     for probe, source in zip(probes, sources(probes), strict=True):
         # a probe without readings is asked as well, so that one that cannot sum up is no less of a failure
-        for word, own in [*by_size([one for one in measured if one.source == source])] or [("", [])]:
+        for size, own in [*by_size([one for one in measured if one.source == source])] or [(None, [])]:
             with Guard("probe", probe, "summarise") as guard:
-                said = measurements_of(guard, probe.summarise(own, seed), measures_of(probe))
-            measured += [again(one, word) for one in said]
+                said = measurements_of(guard, probe.summarise(own, seed), declared_by(probe))
+            measured += [with_size(one, size) for one in said]
     return Simulated(
         bank=replace(
             first.bank,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 METRIC = "epsilon_hat.control"
-"""What the audit finds without noise, after the last round, with the setting of its `epsilon_hat.permitted`."""
+"""What the audit finds without noise, after the last round, with the labels of its `epsilon_hat.permitted`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def told_again(told: Mapping[str, Any], rows: Sequence[Measurement]) -> dict[str
     permitted = [
         row.reading.value
         for row in rows
-        if (row.reading.metric, row.reading.setting) == ("epsilon_hat.permitted", own.setting)
+        if (row.reading.metric, row.reading.labels) == ("epsilon_hat.permitted", own.labels)
         and row.reading.subject == own.subject
     ]
     most = permitted[0] if permitted else math.nan
@@ -131,7 +131,7 @@ def control(
     ]
     if not found:
         return None
-    reading = replace(found[0].reading, metric=METRIC, setting=permitted.reading.setting)
+    reading = replace(found[0].reading, metric=METRIC, labels=permitted.reading.labels)
     return Control(
         row=replace(found[0], reading=reading),
         permitted=permitted.reading.value,

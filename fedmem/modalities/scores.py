@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
@@ -26,6 +25,8 @@ def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
     >>> margins(np.log(np.array([[0.75, 0.125, 0.125]]))).round(6).tolist()
     [[1.098612, -1.94591, -1.94591]]
     """
+    import torch
+
     z = torch.from_numpy(np.array(logits, dtype=np.float64))
     largest = z.argmax(dim=-1, keepdim=True)
     others = z.scatter(-1, largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
@@ -94,6 +95,8 @@ def _of_places(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolA
 
     Each margin needs one sum, of all powers or of the others, so that half of the work of `margins` is enough.
     """
+    import torch
+
     z = torch.from_numpy(np.array(logits, dtype=np.float64))
     # any class stands where nothing is asked
     label = torch.from_numpy(np.where(targets == UNASKED, 0, targets))[..., None].expand(*z.shape[:-1], 1)

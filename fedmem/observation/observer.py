@@ -12,7 +12,7 @@ from fedmem.contracts.events import Emit, ReadingsTaken, silent
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
 from fedmem.contracts.families import sources
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measure import measures_of
+from fedmem.contracts.measure import declared_by
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.strategy import strategy_declaration
@@ -129,7 +129,7 @@ class _Observer:
     def _probe(self, probe: Probe, source: str, context: _Context, transitions: list[Transition]) -> None:
         first = transitions[0]
         with Guard("probe", probe, "observe", whole=True, round=first.round, level=first.level) as guard:
-            readings = readings_of(guard, probe.observe(transitions, context), transitions, measures_of(probe))
+            readings = readings_of(guard, probe.observe(transitions, context), transitions, declared_by(probe))
         taken = tuple(
             Measurement(
                 run=transition.run,

@@ -7,13 +7,19 @@ from typing import Any
 
 from fedmem.contracts.client import PrivateAlgorithm, ScheduledClient
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.measurement import FINAL, Measurement
+from fedmem.contracts.measurement import FINAL, Labels, Measurement
 from fedmem.contracts.probe import MechanismTest
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
 
 METRIC = "mechanism_p"
-"""The p-value of a test of the mechanism, by `setting`; `all` is that of all tests together."""
+"""The p-value of a test of the mechanism, by its labels; that of all tests together has `test` = `all`."""
+
+
+def name_of(test: Labels) -> str:
+    """What a test of the mechanism is called: what it tests, and where."""
+    where = test.without("test")
+    return f"{test.get('test')}{', ' * bool(where)}{where}"
 
 
 def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) -> Iterator[Problem]:
@@ -56,12 +62,12 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
         own = [one for one in rows if one.reading.metric == METRIC and one.round == FINAL]
         for level in dict.fromkeys(one.level for one in own):
             tests = [one.reading for one in own if one.level == level]
-            (whole,) = [one for one in tests if one.setting.startswith("all,")]
+            (whole,) = [one for one in tests if one.labels.get("test") == "all"]
             if whole.value > probe.level:
                 continue
             worst = min((one for one in tests if one is not whole), key=lambda one: one.value)
             found.append(
-                f"mechanism, {level}: {worst.setting.replace(',', ', ')} contradicts the stated mechanism (p "
+                f"mechanism, {level}: {name_of(worst.labels)} contradicts the stated mechanism (p "
                 f"{worst.value:.2g}; {whole.n} tests at level {probe.level:g} together); the noise, the clipping or "
                 "the batches are wrong"
             )

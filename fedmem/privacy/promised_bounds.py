@@ -60,8 +60,8 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
         subjects = _subjects(bank.audit, reading.subject)
         allowed = promises.to(subjects, row.level, estimator.delta, drawn=drawn)
         if allowed is not None:
-            value, setting = allowed.guarantee.epsilon, f"{reading.setting},{allowed.part}"
-            yield replace(row, reading=replace(reading, metric=PERMITTED, value=value, setting=setting))
+            value, labels = allowed.guarantee.epsilon, reading.labels.plus(part=allowed.part)
+            yield replace(row, reading=replace(reading, metric=PERMITTED, value=value, labels=labels))
 
 
 def of_canary_clients(scenario: Any, rows: Sequence[Measurement]) -> Iterator[Measurement]:
@@ -73,9 +73,8 @@ def of_canary_clients(scenario: Any, rows: Sequence[Measurement]) -> Iterator[Me
         reading = row.reading
         if reading.metric != ONE_SHOT or row.round != scenario.rounds:
             continue
-        words = reading.setting.split(",")
-        adjacency: Adjacency = "zero_out" if "zero_out" in words else "add_remove"
-        delta = float(words[-1].removeprefix("delta="))
+        adjacency: Adjacency = reading.labels.get("adjacency")
+        delta: float = reading.labels.get("delta")
         for one in of_scenario(scenario):
             if one.part == "strategy":
                 promised = permitted(Audited(unit="client", adjacency=adjacency), replace(one.releases, delta=delta))
@@ -90,7 +89,7 @@ ONE_SHOT = "epsilon_one_shot"
 def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
     """The largest value of each measure that the promise leaves possible, beside every value of a kind at FINAL.
 
-    For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same setting, at
+    For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same labels, at
     the scenario's delta. Nothing where no promise covers what was read. Means over examples are bounded by the worst
     of them. As measured, who took part is known: runs share a roster, and FINAL looks where the holder had just been.
     """
@@ -98,11 +97,9 @@ def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[M
     bounded = {one.name: one for part in scenario.estimators for one in measures_of(part) if one.bound}
     for row in rows:
         reading = row.reading
-        place = (row.level, "owner" in reading.setting.split(","))
-        plain = row.round == FINAL and row.run == EVERYWHERE and place in (("global", False), ("local", True))
+        place = (row.level, reading.labels.get("place", ""))
+        plain = row.round == FINAL and row.run == EVERYWHERE and place in (("global", ""), ("local", "owner"))
         if not plain or reading.metric not in bounded or reading.subject not in bank.audit.kinds:
-            continue
-        if "others" in reading.setting.split(","):
             continue
         subjects = np.flatnonzero(bank.audit.kind == reading.subject)
         allowed = promises.to(subjects, row.level, scenario.privacy.delta, drawn=bank.roster == "own")
@@ -113,7 +110,7 @@ def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[M
                 value=most,
                 n=reading.n,
                 subject=reading.subject,
-                setting=reading.setting,
+                labels=reading.labels,
             )
             yield replace(row, source=SOURCE, reading=bound)
 
@@ -125,8 +122,7 @@ def _most(measure: Measure, reading: Reading, guarantee: Guarantee, bank: Bank, 
             max(ranks.count for ranks in bank.references if np.isin(subjects, ranks.subjects).any())
         )
     if measure.bound == "tpr":
-        (fpr,) = (word for word in reading.setting.split(",") if word.startswith("fpr="))
-        return float(guarantee.tpr(float(fpr.removeprefix("fpr="))))
+        return float(guarantee.tpr(reading.labels.get("fpr")))
     return guarantee.auc if measure.bound == "auc" else guarantee.memorisation
 
 
@@ -149,7 +145,7 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
         if proven.value > most.value:
             found.append(
                 f"{ALARM}{estimator.of}: epsilon is at least {proven.value:.4g} (confidence "
-                f"{estimator.confidence:g}, {proven.n} trials; {most.setting}), but {most.value:.4g} is promised; the "
+                f"{estimator.confidence:g}, {proven.n} trials; {most.labels}), but {most.value:.4g} is promised; the "
                 "noise, the clipping or the accounting is wrong"
             )
     return found
@@ -335,8 +331,12 @@ def is_of(row: Measurement, estimator: EpsilonAudit) -> bool:
     """Whether a row is a bound of this audit, or about it."""
     if row.source != "audit" or row.level != estimator.level:
         return False
-    words = {*estimator.words.split(","), f"delta={estimator.delta:g}", "bound"}
-    return words <= set(row.reading.setting.split(",")) and row.run in (EVERYWHERE, estimator.run)
+    labels = row.reading.labels
+    return (
+        labels.get("claim") == "bound"
+        and labels.has(estimator.labels_of_rows)
+        and row.run in (EVERYWHERE, estimator.run)
+    )
 
 
 def _subjects(audit: AuditSet, subject: str) -> IntArray:

@@ -17,9 +17,6 @@ from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
 from fedmem.contracts.types import IntArray, Params
 from fedmem.seeding import Streams
 
-_WORD = "sum="
-"""How the setting of every reading of a sum begins; the number of its clients follows."""
-
 
 def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: AuditSet) -> IntArray:
     """The clients of a cohort in the order in which sums take them, the first s of them for a sum of s.
@@ -96,25 +93,26 @@ def _sum(members: Sequence[Transition], weighting: str) -> Transition:
 
 
 def labelled(reading: Reading, transition: Transition) -> Reading:
-    """A reading with the number of clients in its setting, where it is about a sum: no probe has to say it."""
+    """A reading with the number of clients as a label if it is about a sum, so that no probe has to give it."""
     if transition.level != "sum":
         return reading
-    word = f"{_WORD}{len(transition.clients)}"
-    return replace(reading, setting=f"{word},{reading.setting}" if reading.setting else word)
+    return replace(reading, labels=reading.labels.plus(clients=len(transition.clients)))
 
 
-def by_size(measurements: Sequence[Measurement]) -> Iterator[tuple[str, list[Measurement]]]:
-    """Measurements of sums of one size apart, without the word in their setting, and all of other levels together."""
-    groups: dict[str, list[Measurement]] = {}
+def by_size(measurements: Sequence[Measurement]) -> Iterator[tuple[int | None, list[Measurement]]]:
+    """Measurements of sums of one size apart, without the label of the size, and all of other levels together."""
+    groups: dict[int | None, list[Measurement]] = {}
     for one in measurements:
-        word, rest = "", one.reading.setting
-        if one.level == "sum":
-            word, _, rest = rest.partition(",")
-        groups.setdefault(word, []).append(replace(one, reading=replace(one.reading, setting=rest)))
+        labels = one.reading.labels
+        size = labels.get("clients") if one.level == "sum" else None
+        plain = one if size is None else replace(one, reading=replace(one.reading, labels=labels.without("clients")))
+        groups.setdefault(size, []).append(plain)
     yield from groups.items()
 
 
-def again(measurement: Measurement, word: str) -> Measurement:
-    """A summary of sums of one size with their word again."""
-    setting = ",".join(filter(None, (word, measurement.reading.setting)))
-    return replace(measurement, reading=replace(measurement.reading, setting=setting))
+def with_size(measurement: Measurement, size: int | None) -> Measurement:
+    """A summary of sums of one size with the label of the size."""
+    if size is None:
+        return measurement
+    labels = measurement.reading.labels.plus(clients=size)
+    return replace(measurement, reading=replace(measurement.reading, labels=labels))

@@ -11,7 +11,7 @@ from typing import Any
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.privacy.accounting import Adjacency, Promise, Releases, promise
 from fedmem.privacy.mechanisms import _UPDATES, Mechanism, mechanisms
@@ -40,6 +40,16 @@ MEASURES = (
     ),
 )
 """The measures of the rows that this module writes."""
+
+
+ROW_LABELS = (
+    Label("sampling", "text", "how clients or records are sampled"),
+    Label("rate", "number", "the sampling rate that amplifies the guarantee"),
+    Label("pause", "whole", "the rounds between two participations of a client"),
+    Label("same_rows", "yes", "the guarantee compares clients with the same number of rows"),
+    Label("accountant", "text", "the accountant that gives the epsilon"),
+)
+"""The further labels of these rows."""
 
 
 SAYS = (
@@ -166,12 +176,19 @@ def participations(bank: Bank, until: int) -> Mapping[int, int]:
 
 def _row(round: int, client: int, one: Mechanism, given: Promise, count: int) -> Measurement:
     releases = given.releases
-    rate = "" if releases.sampling == "everyone" else f"rate={releases.rate:.4g}"
-    rate = rate if one.pause is None else f"pause={one.pause}"
-    same = "same_rows" if one.same_rows and releases.unit == "client" else ""
-    words = (one.part, releases.unit, releases.adjacency, releases.sampling, rate, same, f"delta={releases.delta:g}")
-    setting = ",".join(filter(None, (*words, given.accountant)))
-    reading = Reading(metric="epsilon", value=given.epsilon, n=count, setting=setting)
+    credited = one.pause is None and releases.sampling != "everyone"
+    labels = Labels.of(
+        part=one.part,
+        unit=releases.unit,
+        adjacency=releases.adjacency,
+        sampling=releases.sampling,
+        rate=float(f"{releases.rate:.4g}") if credited else None,
+        pause=one.pause,
+        same_rows=True if one.same_rows and releases.unit == "client" else None,
+        delta=float(f"{releases.delta:g}"),
+        accountant=given.accountant,
+    )
+    reading = Reading(metric="epsilon", value=given.epsilon, n=count, labels=labels)
     level: Level = "global" if one.part == "strategy" else "local"
     return Measurement(run=EVERYWHERE, round=round, level=level, client=client, source=SOURCE, reading=reading)
 

@@ -11,7 +11,7 @@ from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.client import PersonalClient, Schedule, ScheduledClient
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measurement import EVERYWHERE, Level
+from fedmem.contracts.measurement import EVERYWHERE, Labels, Level
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import BoolArray, IntArray, Params
 from fedmem.errors import ComponentError
@@ -67,9 +67,9 @@ class Case:
         return clients_of(self.transition)
 
     @property
-    def setting(self) -> str:
+    def labels(self) -> Labels:
         """The view and what its adversary knows, for every reading."""
-        return f"view={self.view},knows={self.target.knows}"
+        return Labels.of(view=self.view, knows=self.target.knows)
 
     @property
     def name(self) -> str:

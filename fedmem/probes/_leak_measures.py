@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import Label
 from fedmem.modalities.numbers import CAP
 
 _HELD_OUT = "in − held back"
@@ -129,3 +130,20 @@ INFORMATION = (
            is_not="It is a proxy: nothing is rebuilt, so it is no leakage.", unit="bits", range=(-math.inf, 1.0)),
 )  # fmt: skip
 """The measures of the probe `information`."""
+
+ATTACK_LABELS = (
+    Label(
+        "view",
+        "text",
+        "which update is attacked",
+        (
+            ("message", "a client's real message"),
+            ("aggregate", "the aggregate"),
+            ("first_step", "a client's first step alone, which no server sees"),
+        ),
+    ),
+    Label("knows", "text", "what the adversary knows besides the model before and after"),
+    Label("gallery", "whole", "the size of the gallery that an example is identified in"),
+    Label("peers", "whole", "how many of the gallery are exchangeable with the example"),
+)
+"""The further labels of the probes that read an update as a gradient."""

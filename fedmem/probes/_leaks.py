@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fedmem.contracts.measure import Measure, base_of, by_name
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Level, Measurement, Reading
 from fedmem.contracts.types import FloatArray
 from fedmem.estimation.statistics import newcombe, wilson
 from fedmem.probes._clusters import difference_interval, mean_interval
-from fedmem.probes._measures import CONTROL
+from fedmem.probes._measures import OUT
 
-_ABOUT = re.compile(
-    r",holder=(?P<holder>-?\d+)(?:,gallery=(?P<gallery>\d+),peers=(?P<peers>\d+))?,kind=(?P<kind>.*)", re.S
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """The parts of a setting: what values are grouped by, and whose this one is."""
-
-    setting: str
-    holder: int | None = None
-    kind: str = ""
-    gallery: int = 0
-    peers: int = 0
-
-
-def parsed(setting: str) -> Said:
-    """The parts of a setting that a probe has written; the kind is all that follows its name.
-
-    >>> parsed("view=message,knows=lr,coin=out,holder=3,kind=a, b")
-    Said(setting='view=message,knows=lr,coin=out', holder=3, kind='a, b', gallery=0, peers=0)
-    """
-    about = _ABOUT.search(setting)
-    if about is None:
-        return Said(setting=setting)
-    return Said(
-        setting=setting[: about.start()],
-        holder=int(about["holder"]),
-        kind=about["kind"],
-        gallery=int(about["gallery"] or 0),
-        peers=int(about["peers"] or 0),
-    )
+WHOSE = ("owner", "kind", "gallery", "peers")
+"""The labels that say whose a value is. Values are grouped by all others and by the kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,27 +37,29 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
     interval does not leave.
     """
     declared = by_name(measures)
-    groups: dict[tuple[str, int, Level, str, str, str], list[_Scored]] = {}
+    groups: dict[tuple[str, int, Level, str, Labels, str], list[_Scored]] = {}
     for one in measurements:
-        said = parsed(one.reading.setting)
+        labels = one.reading.labels
         scored = _Scored(
             value=one.reading.value,
-            holder=one.client if said.holder is None else said.holder,
+            holder=labels.get("owner", one.client),
             run=one.run,
-            gallery=said.gallery,
-            peers=said.peers,
+            gallery=labels.get("gallery", 0),
+            peers=labels.get("peers", 0),
         )
         for round in (one.round, FINAL):
-            key = (one.source, round, one.level, one.reading.metric, said.setting, said.kind)
+            key = (one.source, round, one.level, one.reading.metric, labels.without(*WHOSE), labels.get("kind", ""))
             groups.setdefault(key, []).append(scored)
     groups = {key: [one for one in members if not math.isnan(one.value)] for key, members in groups.items()}
     found = []
-    for (source, round, level, metric, setting, kind), members in groups.items():
+    for (source, round, level, metric, labels, kind), members in groups.items():
         measure = declared[base_of(metric)]
-        readings = [_mean(measure, metric, members, kind, setting)]
-        controls = groups.get((source, round, level, metric, setting + CONTROL, kind))
+        readings = [_mean(measure, metric, members, kind, labels)]
+        controls = (
+            groups.get((source, round, level, metric, labels.plus(coin=OUT), kind)) if "coin" not in labels else None
+        )
         if members and controls:
-            readings.append(_difference(measure, metric, members, controls, kind, setting))
+            readings.append(_difference(measure, metric, members, controls, kind, labels))
         found += [
             Measurement(run=EVERYWHERE, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
             for reading in readings
@@ -113,16 +84,16 @@ def _trials(members: Sequence[_Scored]) -> int:
     return min(len(set(_holders(members))), len(set(_runs(members))))
 
 
-def _among(members: Sequence[_Scored]) -> str:
-    """The smallest gallery and the fewest peers, where there are any."""
+def _among(members: Sequence[_Scored]) -> dict[str, int | None]:
+    """The smallest gallery and the fewest peers as labels, where there are any."""
     gallery, peers = (min(getattr(one, name) for one in members) for name in ("gallery", "peers"))
-    return f",gallery={gallery},peers={peers}" if gallery else ""
+    return {"gallery": gallery, "peers": peers} if gallery else {}
 
 
-def _mean(measure: Measure, metric: str, members: Sequence[_Scored], kind: str, setting: str) -> Reading:
+def _mean(measure: Measure, metric: str, members: Sequence[_Scored], kind: str, labels: Labels) -> Reading:
     """The mean of one metric, with an interval that clusters by holder and by run."""
     if not members:
-        return Reading(metric=metric, value=math.nan, n=0, subject=kind, setting=setting)
+        return Reading(metric=metric, value=math.nan, n=0, subject=kind, labels=labels)
     values = _values(members)
     value = float(values.mean())
     low, high = mean_interval(values, _holders(members), _runs(members))
@@ -131,12 +102,12 @@ def _mean(measure: Measure, metric: str, members: Sequence[_Scored], kind: str, 
         trials = _trials(members)
         low, high = (float(end) for end in wilson(value * trials, trials))
     low, high = _within(measure.range_of(metric), low, high)
-    about = setting + _among(members)
-    return Reading(metric=metric, value=value, low=low, high=high, n=len(values), subject=kind, setting=about)
+    about = labels.plus(**_among(members))
+    return Reading(metric=metric, value=value, low=low, high=high, n=len(values), subject=kind, labels=about)
 
 
 def _difference(
-    measure: Measure, metric: str, ins: Sequence[_Scored], outs: Sequence[_Scored], kind: str, setting: str
+    measure: Measure, metric: str, ins: Sequence[_Scored], outs: Sequence[_Scored], kind: str, labels: Labels
 ) -> Reading:
     """How much higher victims are than controls."""
     first, second = _values(ins), _values(outs)
@@ -148,10 +119,10 @@ def _difference(
         # An interval of NaN, of one cluster, leaves the other one alone.
         low, high = float(np.fmin(low, least)), float(np.fmax(high, most))
     value, n = float(first.mean() - second.mean()), len(first) + len(second)
-    about = f"in-out,{setting}{_among([*ins, *outs])}"
+    about = labels.plus(contrast="coins", minus=OUT, **_among([*ins, *outs]))
     name = f"{metric}.difference"
     low, high = _within(measure.range_of(name), low, high)
-    return Reading(metric=name, value=value, low=low, high=high, n=n, subject=kind, setting=about)
+    return Reading(metric=name, value=value, low=low, high=high, n=n, subject=kind, labels=about)
 
 
 def _within(ends: tuple[float, float], low: float, high: float) -> tuple[float, float]:

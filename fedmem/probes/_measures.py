@@ -13,8 +13,8 @@ from fedmem.errors import RunError
 from fedmem.probes._cases import Case
 from fedmem.probes._victims import Victim
 
-CONTROL = ",coin=out"
-"""The word in the setting of readings of controls."""
+OUT = "out"
+"""The label `coin` of readings of controls."""
 
 
 def checked(case: Case, found: Reconstruction) -> Reconstruction:
@@ -29,16 +29,12 @@ def checked(case: Case, found: Reconstruction) -> Reconstruction:
 
 
 def of_victim(victim: Victim) -> list[Reading]:
-    """Readings of one victim or control, the telling ones first.
-
-    The kind comes last in the setting, because a label may hold anything.
-    """
-    coin = CONTROL if victim.control else ""
-    about, kind = f"{victim.case.setting}{coin},holder={victim.holder}", f",kind={victim.kind}"
-    among = {"identified": f",gallery={victim.gallery},peers={victim.peers}"}
+    """Readings of one victim or control, the telling ones first."""
+    about = victim.case.labels.plus(coin=OUT if victim.control else None, owner=victim.holder, kind=victim.kind)
+    among = {"identified": about.plus(gallery=victim.gallery, peers=victim.peers)}
     asked = {} if math.isnan(victim.identified) else {"identified": victim.identified}
     return [
-        Reading(metric=metric, value=value, subject=str(victim.subject), setting=about + among.get(metric, "") + kind)
+        Reading(metric=metric, value=value, subject=str(victim.subject), labels=among.get(metric, about))
         for metric, value in {**asked, **victim.values}.items()
     ]
 
@@ -56,4 +52,4 @@ def of_attack(case: Case, found: Reconstruction, context: Context) -> list[Readi
         "distance": found.distance,
         "coverage": len(found.inputs) / len(truth),
     }
-    return [Reading(metric=metric, value=float(value), setting=case.setting) for metric, value in values.items()]
+    return [Reading(metric=metric, value=float(value), labels=case.labels) for metric, value in values.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import Label
 
 MEASURES = (
     Measure(
@@ -58,3 +59,15 @@ MEASURES = (
         section="none",
     ),
 )
+"""Those of the readings, and of the tests that follow from them."""
+
+TEST_LABELS = (
+    Label("test", "text", "what is tested"),
+    Label("release", "text", "what is read: a release of the server, a local step, or a batch"),
+    Label("step", "whole", "the number of the local step"),
+    Label("array", "text", "the array of parameters"),
+    Label("direction", "text", "sum or excess: the direction along which the noise is read"),
+    Label("j", "whole", "the number of the random signs"),
+    Label("alpha", "number", "the level of all tests together"),
+)
+"""The further labels."""

@@ -144,7 +144,7 @@ def sheet(victims: Sequence[Victim], federation: Federation) -> dict[str, NDArra
         **federation.modality.stored(parts, [v.values for v in kept]),
         "modality": np.full(len(kept), federation.modality.kind),
         "kind": np.array([v.kind for v in kept]),
-        "setting": np.array([v.case.setting for v in kept]),
+        "labels": np.array([str(v.case.labels) for v in kept]),
         "subject": np.array([v.subject for v in kept]),
         "run": np.array([v.case.transition.run for v in kept]),
         "identified": np.array([v.identified for v in kept]),

@@ -12,7 +12,7 @@ from annotated_types import Gt, Lt
 
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, Label, Labels, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, Params
 from fedmem.privacy.canary_clients import CanaryClients as Directions
@@ -32,18 +32,19 @@ class CanaryClients:
     with u_j, which without the client is N(0, 1/d) whatever else was trained. For each run, each observed round
     r and each j
 
-    - `canary_cosine`, `final,canary=j`: cos(u_j, w_r - w_0), what an adversary has who sees the model of round r alone;
-    - `step,canary=j`, and `step,fresh=j` of as many directions that nobody has: cos(u_j, w_r - w_(r-1)), where every
-      round is observed.
+    - `canary_cosine`, with `shown` = `final` and `canary` = j: cos(u_j, w_r - w_0), what an adversary has who sees the
+      model of round r alone;
+    - `shown` = `step` and `canary` = j, or `fresh` = j of as many directions that nobody has: cos(u_j, w_r - w_(r-1)),
+      where every round is observed.
 
     `summarise` fits a normal distribution to the cosines of all runs, and tells the epsilon between it and the null
 
     - `epsilon_one_shot`, at least 0, in nats, with `low` and `high`: the smallest and largest where mean and spread are
-      moved by two standard errors. `estimate,one_shot,final,...` of the model of a round, and where every round is
-      observed `...,iterates,...` of the largest cosine of all rounds so far, against that of fresh directions;
+      moved by two standard errors. `shown` = `final` is of the model of a round, and where every round is observed
+      `shown` = `iterates` of the largest cosine of all rounds so far, against that of fresh directions;
     - `epsilon_one_shot.ceiling`: where every canary client pointed just where the model went.
 
-    n counts canary clients of all runs. The setting says claim, unit, neighbours, how many in a run, d and delta.
+    n counts canary clients of all runs. The labels say claim, unit, adjacency, how many in a run, d and delta.
 
     Guarantees:
 
@@ -93,6 +94,18 @@ class CanaryClients:
             section="none",
         ),
     )
+    labels: ClassVar[tuple[Label, ...]] = (
+        Label(
+            "shown",
+            "text",
+            "what an adversary sees",
+            (("final", "last model"), ("iterates", "models of all rounds")),
+        ),
+        Label("canary", "whole", "the number of the canary client"),
+        Label("fresh", "whole", "the number of a direction that nobody has"),
+        Label("canaries", "whole", "the number of canary clients in a run"),
+        Label("dimensions", "whole", "the number of parameters"),
+    )
     canary_clients: ClassVar[bool] = True
 
     delta: Annotated[float, Gt(0), Lt(1)] = 1e-5
@@ -115,34 +128,42 @@ class CanaryClients:
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """The estimates of each round, over all runs."""
-        cosines: dict[tuple[int, str], dict[tuple[int, str], float]] = {}
+        cosines: dict[tuple[int, str], dict[tuple[int, int], float]] = {}
         about: dict[int, Measurement] = {}
         for one in measurements:
-            what, who, _ = one.reading.setting.split(",")
-            cosines.setdefault((one.round, f"{what},{who.split('=')[0]}"), {})[one.run, who] = one.reading.value
+            labels = one.reading.labels
+            whose = "canary" if "canary" in labels else "fresh"
+            key = one.round, f"{labels.get('shown')} {whose}"
+            cosines.setdefault(key, {})[one.run, labels.get(whose)] = one.reading.value
             about[one.round] = one
         found: list[Measurement] = []
         largest: dict[str, FloatArray] = {}
         for round, last in sorted(about.items()):
-            audited = Audited(unit="client", adjacency=_neighbours(last.reading.setting))
+            audited = Audited(unit="client", adjacency=last.reading.labels.get("adjacency"))
             known = {
                 who: np.array([value for _, value in sorted(cosines[round, who].items())])
-                for who in ("final,canary", "step,canary", "step,fresh")
+                for who in ("final canary", "step canary", "step fresh")
                 if (round, who) in cosines
             }
-            for who in known.keys() - {"final,canary"}:
+            for who in known.keys() - {"final canary"}:
                 largest[who] = np.fmax(largest.get(who, known[who]), known[who])
-            runs = len({run for run, _ in cosines[round, "final,canary"]})
-            words = (
-                f"client,{audited.adjacency},canaries={len(known['final,canary']) // runs},dimensions={last.reading.n}"
-            )
-            given = {"final": self._final(known["final,canary"], last.reading.n, audited)}
+            runs = len({run for run, _ in cosines[round, "final canary"]})
+            given = {"final": self._final(known["final canary"], last.reading.n, audited)}
             if len(largest) == 2:
-                given["iterates"] = self._iterates(largest["step,canary"], largest["step,fresh"], audited)
-            for what, finding in given.items():
-                setting = f"estimate,one_shot,{what},{words},delta={self.delta:g}"
+                given["iterates"] = self._iterates(largest["step canary"], largest["step fresh"], audited)
+            for shown, finding in given.items():
+                labels = Labels.of(
+                    claim="estimate",
+                    way="one_shot",
+                    shown=shown,
+                    unit="client",
+                    adjacency=audited.adjacency,
+                    canaries=len(known["final canary"]) // runs,
+                    dimensions=last.reading.n,
+                    delta=float(f"{self.delta:g}"),
+                )
                 found += (
-                    replace(last, run=EVERYWHERE, client=EVERYWHERE, reading=replace(reading, setting=setting))
+                    replace(last, run=EVERYWHERE, client=EVERYWHERE, reading=replace(reading, labels=labels))
                     for reading in _readings(finding)
                 )
         return found
@@ -167,19 +188,16 @@ def _cosines(canaries: Directions, one: Transition, initial: Params, every_round
         for j, direction in enumerate(canaries.directions(one.run, shapes, fresh=fresh)):
             for what, movement in moved.items():
                 if what == "step" or not fresh:
-                    setting = f"{what},{'fresh' if fresh else 'canary'}={j},{canaries.adjacency}"
+                    number = {"fresh" if fresh else "canary": j}
+                    labels = Labels.of(number, shown=what, adjacency=canaries.adjacency)
                     value = float(direction @ movement)
-                    yield Reading(metric=_COSINE, value=value, n=len(after), setting=setting)
+                    yield Reading(metric=_COSINE, value=value, n=len(after), labels=labels)
 
 
 def _unit(vector: FloatArray) -> FloatArray:
     """The same of length one; NaN where nothing moved, or not to a number."""
     length = np.sqrt(vector @ vector)
     return vector / length if 0 < length < np.inf else np.full_like(vector, np.nan)
-
-
-def _neighbours(setting: str) -> Literal["add_remove", "zero_out"]:
-    return "zero_out" if setting.endswith("zero_out") else "add_remove"
 
 
 def _readings(finding: Finding | None) -> Iterator[Reading]:

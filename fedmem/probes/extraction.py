@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Lt
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.measurement import Label, Labels, LabelValue, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import BoolArray, IntArray
 from fedmem.errors import ComponentError
@@ -21,7 +21,7 @@ from fedmem.modalities.text.language_model import CausalModel, causal
 from fedmem.modalities.text.shortest_path import likeliest
 from fedmem.probes._leak_measures import EXTRACTED
 from fedmem.probes._leaks import summed_up
-from fedmem.probes._measures import CONTROL
+from fedmem.probes._measures import OUT
 from fedmem.probes._secrets import Question, questions
 
 DRAWS = "draws_needed"
@@ -44,9 +44,9 @@ class Extraction:
       of `personal` these are the values of the field: with `members: 1` that is attribute inference.
 
     All are about single models. Some are right by chance, such as a model that writes digits where digits stand: so
-    each secret is asked for in runs whose coin left it out, too. `setting` says whose model it is (`owner` holds the
-    secret, `others` do not; `aggregate`), what is counted, `chance`, where it is known, that of who guesses among the
-    members of the template with as many guesses, and `coin=out` for secrets that the run did not train on.
+    each secret is asked for in runs whose coin left it out, too. The label `place` says whose model it is (`owner`
+    holds the secret, `others` do not), further labels what is counted. `chance`, where it is known, is that of as many
+    guesses among the members of the template. `coin` = `out` marks secrets that the run did not train on.
 
     `summarise` gives, for each round and at FINAL over all, by kind the share of secrets with its interval (95 %, by
     holder and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets
@@ -82,6 +82,17 @@ class Extraction:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = EXTRACTED
+    labels: ClassVar[tuple[Label, ...]] = (
+        Label("chance", "number", "the odds of as many guesses among the members of the template"),
+        Label("distance", "whole", "the most edits of a near match"),
+        Label("width", "whole", "the texts that a beam holds"),
+        Label("p", "number", "the probability with which so many draws should do"),
+        Label("top_k", "text", "the tokens that are drawn from"),
+        Label("temperature", "number", "what logits are divided by before drawing"),
+        Label("draws", "whole", "the most draws of what counts as discoverable"),
+        Label("members", "whole", "how many members a search finds"),
+        Label("calls", "whole", "the tokens that a search may read"),
+    )
     compares_held_out: ClassVar[bool] = True
 
     width: Annotated[int, Gt(0)] = 5
@@ -149,44 +160,57 @@ class Extraction:
         found = self._counted(model, question, rests, [question.number[i] for i in shown] if question.space else [])
         for i, place in enumerate(shown):
             subject = question.subjects[place]
-            whose = "aggregate" if transition.level == "global" else "owner" if holds[subject] else "others"
-            out = "" if audit.is_in[run, subject] else CONTROL
-            about = f",holder={audit.holder[subject]},kind={audit.kind[subject]}"
-            for metric, (words, values) in found.items():
-                setting = f"{whose},{words}{out}{about}"
-                yield Reading(metric=metric, value=float(values[i]), subject=str(subject), setting=setting)
+            place_of = None if transition.level == "global" else "owner" if holds[subject] else "others"
+            about = {
+                "place": place_of,
+                "coin": None if audit.is_in[run, subject] else OUT,
+                "owner": int(audit.holder[subject]),
+                "kind": str(audit.kind[subject]),
+            }
+            for metric, (counted, values) in found.items():
+                labels = Labels.of({**counted, **about})
+                yield Reading(metric=metric, value=float(values[i]), subject=str(subject), labels=labels)
 
     def _counted(
         self, model: CausalModel, question: Question, rests: IntArray, numbers: Sequence[int]
-    ) -> dict[str, tuple[str, Sequence[float]]]:
-        """By metric the words of its setting and a value for each of these secrets."""
+    ) -> dict[str, tuple[_Counted, Sequence[float]]]:
+        """By metric its labels and a value for each of these secrets."""
         texts = beam(model, question.given, rests.shape[1], self.width).tokens
         greedy = texts[:1] if self.width == 1 else beam(model, question.given, rests.shape[1]).tokens
         away = np.array([[edit_distance(text, rest) for text in (*greedy, *texts)] for rest in rests])
         size = question.space.size if question.space else 0
-        near = f"distance={self.distance}"
+        near: _Counted = {"distance": self.distance}
+        width: _Counted = {"width": self.width}
         logs = log_chances(model, question.given, rests, Sampling(top_k=self.top_k, temperature=self.temperature))
         needed = [draws_needed(log, self.likely) for log in logs.tolist()]
-        scheme = f"p={self.likely:g},top_k={self.top_k or 'all'},temperature={self.temperature:g}"
-        found: dict[str, tuple[str, Sequence[float]]] = {
-            "greedy": (f"verbatim{_chance(1, size)}", (away[:, 0] == 0).tolist()),
+        scheme: _Counted = {
+            "p": float(f"{self.likely:g}"),
+            "top_k": str(self.top_k or "all"),
+            "temperature": float(f"{self.temperature:g}"),
+        }
+        found: dict[str, tuple[_Counted, Sequence[float]]] = {
+            "greedy": (_chance(1, size), (away[:, 0] == 0).tolist()),
             "greedy_near": (near, (away[:, 0] <= self.distance).tolist()),
-            "beam": (f"width={self.width}{_chance(self.width, size)}", (away[:, 1:].min(axis=1) == 0).tolist()),
-            "beam_near": (f"width={self.width},{near}", (away[:, 1:].min(axis=1) <= self.distance).tolist()),
+            "beam": ({**width, **_chance(self.width, size)}, (away[:, 1:].min(axis=1) == 0).tolist()),
+            "beam_near": ({**width, **near}, (away[:, 1:].min(axis=1) <= self.distance).tolist()),
             DRAWS: (scheme, needed),
-            "discoverable": (f"draws={self.draws},{scheme}", [n <= self.draws for n in needed]),
+            "discoverable": ({"draws": self.draws, **scheme}, [n <= self.draws for n in needed]),
         }
         if question.space and self.calls:
             best = likeliest(model, question.space, self.members, calls=self.calls, at_once=32)
-            words = f"members={self.members},calls={self.calls}{_chance(self.members, size)}"
+            words = {"members": self.members, "calls": self.calls, **_chance(self.members, size)}
             found["searched"] = (words, [number in best.numbers for number in numbers])
         return found
 
 
-def _chance(guesses: int, size: int) -> str:
-    """The odds of so many different guesses among the members of a template, where there is one.
+_Counted = dict[str, LabelValue | None]
+"""Labels that say what is counted."""
+
+
+def _chance(guesses: int, size: int) -> _Counted:
+    """The odds of so many different guesses among the members of a template, as a label, where there is one.
 
     >>> _chance(5, 10**6), _chance(1, 0)
-    (',chance=5e-06', '')
+    ({'chance': 5e-06}, {})
     """
-    return f",chance={min(1.0, guesses / size):.3g}" if size else ""
+    return {"chance": float(f"{min(1.0, guesses / size):.3g}")} if size else {}

@@ -13,7 +13,7 @@ from annotated_types import Gt, Lt
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.privacy.accounting import epsilon_of_spent
 from fedmem.probes._clusters import mean_over_runs
@@ -68,6 +68,8 @@ class IndividualPrivacy:
         ),
     )
 
+    labels: ClassVar[tuple[Label, ...]] = (Label("record", "text", "mean or most: which record of the client"),)
+
     delta: Annotated[float, Gt(0), Lt(1)] = 1e-5
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local",)
@@ -86,20 +88,20 @@ class IndividualPrivacy:
         found = []
         for which, values in spent.items():
             epsilon = epsilon_of_spent(values, client.per_example.noise_multiplier, self.delta)
-            setting = f"record={which},delta={self.delta:g},data_dependent"
+            labels = Labels.of(record=which, delta=float(f"{self.delta:g}"), claim="data_dependent")
             for one, value in zip(there, epsilon.tolist(), strict=True):
-                reading = Reading(metric="individual_epsilon", value=value, n=one.num_examples, setting=setting)
+                reading = Reading(metric="individual_epsilon", value=value, n=one.num_examples, labels=labels)
                 found.append((one, reading))
         return found
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """The means of each round, and those of the last once more, as FINAL."""
-        groups: dict[tuple[int, str], list[Measurement]] = {}
+        groups: dict[tuple[int, Labels], list[Measurement]] = {}
         for one in measurements:
-            groups.setdefault((one.round, one.reading.setting), []).append(one)
+            groups.setdefault((one.round, one.reading.labels), []).append(one)
         means = []
-        for (_, setting), rows in groups.items():
-            mean = replace(mean_over_runs(rows, "individual_epsilon", bounds=(0.0, np.inf)), setting=setting)
+        for (_, labels), rows in groups.items():
+            mean = replace(mean_over_runs(rows, "individual_epsilon", bounds=(0.0, np.inf)), labels=labels)
             means.append(replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean))
         last = max((one.round for one in means), default=0)
         return [*means, *(replace(one, round=FINAL) for one in means if one.round == last)]

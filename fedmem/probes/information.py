@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import mean_loss
 from fedmem.probes._cases import VIEWS, Case, Scope, stands
 from fedmem.probes._clusters import mean_interval
-from fedmem.probes._leak_measures import INFORMATION
-from fedmem.probes._leaks import parsed, summed_up
-from fedmem.probes._measures import CONTROL
+from fedmem.probes._leak_measures import ATTACK_LABELS, INFORMATION
+from fedmem.probes._leaks import WHOSE, summed_up
+from fedmem.probes._measures import OUT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class Information:
     """Proxies for what the part of an update that belongs to one layer says about single audit examples.
 
-    Nothing is rebuilt, so neither number is leakage: `setting` begins with `proxy`, and names the view and the `layer`
-    (a module that has parameters of its own). The update is read as a mean gradient `g` of n examples, as the probe
+    Nothing is rebuilt, so neither number is leakage: the labels are `claim` = `proxy`, the `view` and the `layer` (a
+    module that has parameters of its own). The update is read as a mean gradient `g` of n examples, as the probe
     `leakage` reads it, and so are who is looked at: victims, which are in and in the batch, and controls, which a coin
     left out. With `g_l` the part of layer l, and `h_l(x)` that of the gradient of the example's own loss at the model
     before:
@@ -42,7 +42,7 @@ class Information:
       input, relative to its length, for one unit of the input; higher is more. The Frobenius norm is estimated from
       random directions, `|J|_F^2 = E |J v|^2` with signs v, without bias in the square; it is exact where the input
       has no more numbers than `directions`;
-    - `alignment`: the cosine of `g_l` and `h_l(x)`, -1..1, of victims and of controls (`coin=out`).
+    - `alignment`: the cosine of `g_l` and `h_l(x)`, -1..1, of victims and of controls (label `coin` = `out`).
 
     Of texts there is no `sensitivity`, since a token cannot be moved by a little; an example is a whole row, whose own
     loss is the mean over all tokens that are asked for where it is trained on.
@@ -78,6 +78,7 @@ class Information:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = INFORMATION
+    labels: ClassVar[tuple[Label, ...]] = (*ATTACK_LABELS, Label("layer", "text", "the module whose part is read"))
     compares_held_out: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = True
 
@@ -123,8 +124,13 @@ class Information:
             length = float(np.linalg.norm(part)) or math.nan
             for i, subject in enumerate(subjects.tolist()):
                 victim = subject not in case.controls
-                about = f"proxy,{case.setting},layer={layer}{'' if victim else CONTROL}"
-                about += f",holder={audit.holder[subject]},kind={audit.kind[subject]}"
+                about = case.labels.plus(
+                    claim="proxy",
+                    layer=layer,
+                    coin=None if victim else OUT,
+                    owner=int(audit.holder[subject]),
+                    kind=str(audit.kind[subject]),
+                )
                 gradient = _flat({name: own[name][i] for name in names}, names)
                 values = {
                     "alignment": float(part @ gradient) / (length * (float(np.linalg.norm(gradient)) or math.nan))
@@ -133,7 +139,7 @@ class Information:
                     squares = sum(moved[name][i] for name in names)
                     values["sensitivity"] = float(np.sqrt(squares)) / (len(case.rows) * length)
                 readings += [
-                    Reading(metric=metric, value=value, subject=str(subject), setting=about)
+                    Reading(metric=metric, value=value, subject=str(subject), labels=about)
                     for metric, value in values.items()
                 ]
         return readings
@@ -200,18 +206,17 @@ def _flat(params: Params, names: Sequence[str]) -> FloatArray:
 
 def _usable(measurements: Sequence[Measurement]) -> list[Measurement]:
     """What the alignments say about the coins, by round, level, layer and kind, and over all rounds."""
-    groups: dict[tuple[int, Level, str, str], list[tuple[float, bool, int, int]]] = {}
+    groups: dict[tuple[int, Level, Labels, str], list[tuple[float, bool, int, int]]] = {}
     for one in measurements:
         if one.reading.metric == "alignment" and math.isfinite(one.reading.value):
-            said = parsed(one.reading.setting)
-            assert said.holder is not None
-            out = said.setting.endswith(CONTROL)
-            entry = (one.reading.value, not out, said.holder, one.run)
+            labels = one.reading.labels
+            out = labels.get("coin") == OUT
+            entry = (one.reading.value, not out, labels.get("owner"), one.run)
             for round in (one.round, FINAL):
-                key = (round, one.level, said.setting.removesuffix(CONTROL), said.kind)
+                key = (round, one.level, labels.without(*WHOSE, "coin"), labels.get("kind"))
                 groups.setdefault(key, []).append(entry)
     found = []
-    for (round, level, setting, kind), rows in groups.items():
+    for (round, level, labels, kind), rows in groups.items():
         bits, kept = pointwise_information(*(np.array(column) for column in zip(*rows, strict=True)))
         low = high = math.nan
         if kept.any():
@@ -225,7 +230,7 @@ def _usable(measurements: Sequence[Measurement]) -> list[Measurement]:
             high=float(np.minimum(high, 1.0)),  # a coin is one bit
             n=int(kept.sum()),
             subject=kind,
-            setting=setting,
+            labels=labels,
         )
         place = replace(measurements[0], run=EVERYWHERE, client=EVERYWHERE, round=round, level=level, reading=reading)
         found.append(place)

@@ -11,11 +11,11 @@ from annotated_types import Gt
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.measurement import Label, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.validation_of_measures import reconstructed
 from fedmem.probes._cases import VIEWS, Case, Scope
-from fedmem.probes._leak_measures import ATTACKED
+from fedmem.probes._leak_measures import ATTACK_LABELS, ATTACKED
 from fedmem.probes._leaks import summed_up
 from fedmem.probes._measures import checked, of_attack, of_victim
 from fedmem.probes._victims import Victim, score, sheet
@@ -25,7 +25,7 @@ from fedmem.probes._victims import Victim, score, sheet
 class Leakage:
     """Attacks updates and scores how well the audit examples behind them come back, against the best prior.
 
-    Four views, named in the `setting` of every reading together with what the adversary knows:
+    Four views, named by the label `view` of every reading; the label `knows` says what the adversary knows:
 
     - `message` (level local): what a client sent; `g ~ -(sent - before) / (lr * steps)`, which is a gradient only if
       there was one step, and otherwise an approximation that the attack has to live with;
@@ -35,7 +35,7 @@ class Leakage:
     - `first_step` (level local): the gradient of the same client's first batch alone, before any defence. Nobody in the
       federation sees it: a stronger adversary, and an upper bound on `message`.
 
-    Attacks are granted what they declare to know and no more, and `knows` in the setting says it.
+    Attacks are granted what they declare to know and no more, and the label `knows` says it.
 
     Victims are the audit examples that are in, in the batch in question (of a message: in any batch of the round), and
     held by the clients attacked. The n true images of a batch are paired with the m images rebuilt by the Hungarian
@@ -45,12 +45,12 @@ class Leakage:
     - `identified`: 1 where some rebuilt image is strictly nearer to the victim than any rebuilt image is to any image
       of the gallery, else 0. Nothing is matched on the truth first, so where the victim is exchangeable with its G
       peers in the gallery, chance is at most 1 / (G + 1), and just that where the gallery has peers alone and
-      none can tie, which texts can, and identifies nobody. `setting`
-      states `gallery` and `peers`. Canaries have the fresh references of their family, exactly their peers. Other
-      examples have real images that are in no batch of the clients attacked: population, test set, rows of other
-      clients. They count as peers of examples of the role `typical`, which is about right if clients see rows as they
-      are (where they do not, only canaries are identified). The peers of any other kind are the examples of the same
-      kind that other clients hold; without any it is not identified;
+      none can tie, which texts can, and identifies nobody. The
+      labels `gallery` and `peers` say how many. Canaries have the fresh references of their family, exactly their
+      peers. Other examples have real images that are in no batch of the clients attacked: population, test set, rows of
+      other clients. They count as peers of examples of the role `typical`, which is about right if clients see rows as
+      they are (where they do not, only canaries are identified). The peers of any other kind are the examples of the
+      same kind that other clients hold; without any it is not identified;
     - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update gave away more than was known before;
       below 0 it may have given away something all the same, since the prior is picked by the truth;
     - `beats_prior`: 1 where the margin is above 0, else 0;
@@ -75,12 +75,12 @@ class Leakage:
     that: the usual tokens, place by place, of each canary family and of the population, m random rows of each, and m
     rows of the population's tokens in proportion. The labels of `label_accuracy` are the next tokens.
 
-    Controls are the out examples of the same clients, scored in the same way and marked `coin=out`: each takes the
-    places of its fill-ins in the true batch, together with whatever would be trained on beside it under the same coin
-    (copies, near copies), all else being equal, so that the batch in which an example is sought does not depend on its
-    coin. (In a batch of more than 256 rows all controls take their places at once, which is faster; other controls are
-    then the only difference.) Only a coin decides who is a victim and who a control, so without leakage the difference
-    between them has mean 0, whatever the attack, the pairing and the priors.
+    Controls are the out examples of the same clients, scored in the same way and labelled `coin` = `out`: each takes
+    the places of its fill-ins in the true batch, together with whatever would be trained on beside it under the same
+    coin (copies, near copies), all else being equal, so that the batch in which an example is sought does not depend on
+    its coin. (In a batch of more than 256 rows all controls take their places at once, which is faster; other controls
+    are then the only difference.) Only a coin decides who is a victim and who a control, so without leakage the
+    difference between them has mean 0, whatever the attack, the pairing and the priors.
 
     Without fill-ins (`exclusion: remove`) each control takes the places of as many base rows of its holder, drawn once
     for each run. The difference is then only about 0: the batch of a control has one row less (or as many as the
@@ -99,12 +99,12 @@ class Leakage:
     references.
 
     `summarise` gives for each attacked round and at FINAL over all of them, by kind: the mean of each metric over
-    victims, the mean over controls (`coin=out`), and their difference (`<metric>.difference`, whose setting begins with
-    `in-out`; without leakage 0, see above). Intervals (95 %) are Student's over two kinds of clusters: holders, since
-    one example attacked in several runs or rounds, and the examples of one client, are not independent; and runs, since
-    the examples of one run are not independent either. Shares have Wilson's interval with as many trials as there are
-    clusters of the scarcer sort, and their difference at least Newcombe's. One cluster has no interval (NaN) but for
-    shares: `identified`, `beats_prior`, `verbatim`.
+    victims, the mean over controls (`coin=out`), and their difference (`<metric>.difference`, with the label
+    `contrast` = `coins`; without leakage 0, see above). Intervals (95 %) are Student's over two kinds of clusters:
+    holders, since one example attacked in several runs or rounds, and the examples of one client, are not independent;
+    and runs, since the examples of one run are not independent either. Shares have Wilson's interval with as many
+    trials as there are clusters of the scarcer sort, and their difference at least Newcombe's. One cluster has no
+    interval (NaN) but for shares: `identified`, `beats_prior`, `verbatim`.
 
     Fields
 
@@ -134,6 +134,7 @@ class Leakage:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = ATTACKED
+    labels: ClassVar[tuple[Label, ...]] = ATTACK_LABELS
     compares_held_out: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = True
 

@@ -14,7 +14,7 @@ from annotated_types import Gt, Lt
 from fedmem.contracts.client import PrivateAlgorithm, ScheduledClient, client_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import BoolArray, FloatArray, Params
@@ -29,7 +29,7 @@ from fedmem.privacy.mechanism_tests import (
     p_of_variance,
     projections,
 )
-from fedmem.probes._mechanism_measures import MEASURES
+from fedmem.probes._mechanism_measures import MEASURES, TEST_LABELS
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,14 @@ AT_ONCE = 1 << 22
 
 _STEPS = 2
 """Local steps of a client that are looked at in a round."""
+
+SERVER = Labels.of(release="server")
+"""The labels of releases of the server."""
+
+
+def _step(step: int) -> Labels:
+    """The labels of a local step."""
+    return Labels.of(release="step", step=step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +59,19 @@ class Mechanism:
     sum. Under the stated mechanism the rest is normal noise of standard deviation z S. From round 1 on, in each
     observed round:
 
-    - `noise_variance`, `WHO,array=NAME`: the mean square of the noise in units of (z S)^2; 1 is expected. WHO is
-      `server`, or `step=1` and `step=2` of a client with `dp_sgd`;
-    - `noise_along`, `WHO,direction=sum` and `direction=excess`: the noise along the sum of clipped contributions, and
+    - `noise_variance`, by `array`: the mean square of the noise in units of (z S)^2; 1 is expected. The label `release`
+      is `server`, or `step` with the labels `step` 1 and 2 of a client with `dp_sgd`;
+    - `noise_along`, with `direction` = `sum` and `excess`: the noise along the sum of clipped contributions, and
       along what clipping takes away from it: standard normal, unless contributions are not clipped as stated;
-    - `noise_in_span`, `WHO`: the mean square of the noise within the span of the contributions, n its dimension;
-    - `projection`, `WHO,j=0` to `j=31`: sums of the noise with random signs, the same signs in each round;
-    - `batches`, `size`, `spread`, `overlap`, and `projection` of `batch`: standard scores of the batches of `dp_sgd`,
-      which hold each row by itself with a fixed probability.
+    - `noise_in_span`: the mean square of the noise within the span of the contributions, n its dimension;
+    - `projection`, with `j` from 0 to 31: sums of the noise with random signs, the same signs in each round;
+    - `batches`, with `statistic` = `size`, `spread` and `overlap`, and `projection` of `release` = `batch`: standard
+      scores of the batches of `dp_sgd`, which hold each row by itself with a fixed probability.
 
     `summarise` gives one `mechanism_p` for each test, over all rounds and runs, at FINAL: the variance of each array,
     both directions, correlation between `rounds`, `steps`, `clients` and `runs`, and the batches. The smallest p times
-    the number of tests is `mechanism_p` of `all`. With `alarm` a value at or below `level` is an alarm of the run.
+    the number of tests is the `mechanism_p` whose label `test` is `all`. With `alarm` a value at or below `level` is an
+    alarm of the run.
 
     Guarantees:
 
@@ -92,6 +101,7 @@ class Mechanism:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = MEASURES
+    labels: ClassVar[tuple[Label, ...]] = TEST_LABELS
     tests_mechanism: ClassVar[bool] = True
 
     clients: Annotated[int, Gt(0)] = 2
@@ -124,9 +134,10 @@ class Mechanism:
             if not tests:
                 continue
             last = replace(own[-1], run=EVERYWHERE, client=EVERYWHERE, round=FINAL)
+            whole = Labels.of(test="all", alpha=float(f"{self.level:g}"))
             smallest = min(1.0, len(tests) * min(value for _, value, _ in tests))
-            for name, value, n in (*tests, (f"all,level={self.level:g}", smallest, len(tests))):
-                reading = Reading(metric="mechanism_p", value=value, n=n, setting=name)
+            for labels, value, n in (*tests, (whole, smallest, len(tests))):
+                reading = Reading(metric="mechanism_p", value=value, n=n, labels=labels)
                 found.append(replace(last, reading=reading))
         return found
 
@@ -166,10 +177,10 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
     )
     if not known:
         release = _with_clip(release, stated["noise"])
-    yield from _read(release, "server", context, known=known)
+    yield from _read(release, SERVER, context, known=known)
     for name, value in stated.items():
         if name in ("place", "deviation", "new") or name.startswith("left:"):
-            yield Reading(metric="tree", value=value, n=1, setting=f"server,{name}")
+            yield Reading(metric="tree", value=value, n=1, labels=SERVER.plus(statistic=name))
 
 
 def _canaries(one: Transition, context: Context) -> FloatArray | None:
@@ -198,11 +209,11 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
     rows = context.rows(one.run, one.client, one.round)
     members = _members(batches, rows)
     for name, value in batch_statistics(members, client.rate(len(rows))).items():
-        yield Reading(metric="batches", value=value, n=len(members), setting=name)
+        yield Reading(metric="batches", value=value, n=len(members), labels=Labels.of(statistic=name))
     rate = client.rate(len(rows))
     if 0 < rate < 1 and len(members):
         centred = (members[0] - rate) / math.sqrt(rate * (1 - rate))
-        yield from _projected(centred, "batch", context)
+        yield from _projected(centred, Labels.of(release="batch"), context)
     if not how.noise_multiplier:
         return
     assert isinstance(client, ScheduledClient)
@@ -220,7 +231,7 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
             scale=how.noise_multiplier * how.clip,
             arrays={name: before[name].numel() for name in sorted(before)},
         )
-        yield from _read(release, f"step={step + 1}", context)
+        yield from _read(release, _step(step + 1), context)
         before, velocity = after, moved
 
 
@@ -267,7 +278,7 @@ def _members(batches: np.ndarray, rows: np.ndarray) -> BoolArray:
 
 def _read(
     release: Release,
-    who: str,
+    who: Labels,
     context: Context,
     *,
     known: bool = True,
@@ -278,19 +289,19 @@ def _read(
     for name, value in mean_squares(noise, release.arrays).items():
         if known or name != largest:
             n = release.arrays[name]
-            yield Reading(metric="noise_variance", value=value, n=n, setting=f"{who},array={name}")
+            yield Reading(metric="noise_variance", value=value, n=n, labels=who.plus(array=name))
     for name, direction in release.directions.items():
         value = float(noise @ direction)
-        yield Reading(metric="noise_along", value=value, n=len(noise), setting=f"{who},direction={name}")
+        yield Reading(metric="noise_along", value=value, n=len(noise), labels=who.plus(direction=name))
     if known:
         inside, dimension = release.in_span(context.stream("span"))
-        yield Reading(metric="noise_in_span", value=inside, n=dimension, setting=who)
+        yield Reading(metric="noise_in_span", value=inside, n=dimension, labels=who)
     yield from _projected(noise, who, context)
 
 
-def _projected(values: FloatArray, who: str, context: Context) -> Iterator[Reading]:
+def _projected(values: FloatArray, who: Labels, context: Context) -> Iterator[Reading]:
     for j, value in enumerate(projections(values, context.stream("signs")).tolist()):
-        yield Reading(metric="projection", value=value, n=len(values), setting=f"{who},j={j}")
+        yield Reading(metric="projection", value=value, n=len(values), labels=who.plus(j=j))
 
 
 def _is_weight(name: str, value: torch.Tensor) -> bool:
@@ -301,34 +312,34 @@ def _is_weight(name: str, value: torch.Tensor) -> bool:
 
 # --- what follows -----------------------------------------------------------------------------------------------------
 
-Test = tuple[str, float, int]
+Test = tuple[Labels, float, int]
 """What is tested, its p, and how many numbers it stands on."""
 
 
-def _grouped(rows: Sequence[Measurement], metric: str) -> Mapping[str, list[Reading]]:
-    found: dict[str, list[Reading]] = {}
+def _grouped(rows: Sequence[Measurement], metric: str) -> Mapping[Labels, list[Reading]]:
+    found: dict[Labels, list[Reading]] = {}
     for one in rows:
         if one.reading.metric == metric and not math.isnan(one.reading.value):
-            found.setdefault(one.reading.setting, []).append(one.reading)
+            found.setdefault(one.reading.labels, []).append(one.reading)
     return found
 
 
 def _variances(rows: Sequence[Measurement]) -> Iterator[Test]:
     """One for each array, and one for the span of the contributions, over all rounds, clients and runs."""
     for metric, what in (("noise_variance", "noise variance"), ("noise_in_span", "noise in the span of updates")):
-        for setting, own in _grouped(rows, metric).items():
+        for labels, own in _grouped(rows, metric).items():
             counts = [one.n for one in own]
-            yield f"{what},{setting}", p_of_variance([one.value for one in own], counts), sum(counts)
+            yield labels.plus(test=what), p_of_variance([one.value for one in own], counts), sum(counts)
 
 
 def _scores(rows: Sequence[Measurement]) -> Iterator[Test]:
     """Means of standard scores: the noise along the contributions, and what is drawn for batches."""
     for metric, what in (("noise_along", "noise along"), ("batches", "batches")):
-        for setting, own in _grouped(rows, metric).items():
-            yield f"{what},{setting}", p_of_mean(np.array([one.value for one in own])), len(own)
+        for labels, own in _grouped(rows, metric).items():
+            yield labels.plus(test=what), p_of_mean(np.array([one.value for one in own])), len(own)
 
 
-Releases = dict[tuple[str, int, int, int], FloatArray]
+Releases = dict[tuple[Labels, int, int, int], FloatArray]
 """Projections (J,) of the noise by who released it, run, client and round."""
 
 
@@ -342,8 +353,8 @@ def _of_new_draws(releases: Releases, rows: Sequence[Measurement]) -> Releases:
     trees: dict[tuple[int, int], dict[str, float]] = {}
     for one in rows:
         if one.reading.metric == "tree":
-            trees.setdefault((one.run, one.round), {})[one.reading.setting.partition(",")[2]] = one.reading.value
-    found = {key: value for key, value in releases.items() if (key[1], key[3]) not in trees or key[0] != "server"}
+            trees.setdefault((one.run, one.round), {})[one.reading.labels.get("statistic")] = one.reading.value
+    found = {key: value for key, value in releases.items() if (key[1], key[3]) not in trees or key[0] != SERVER}
     prefixes: dict[int, FloatArray] = {}
     for key in sorted(releases.keys() - found.keys(), key=lambda key: (key[1], key[3])):
         tree = trees[key[1], key[3]]
@@ -363,28 +374,29 @@ def _of_new_draws(releases: Releases, rows: Sequence[Measurement]) -> Releases:
 
 def _correlations(rows: Sequence[Measurement]) -> Iterator[Test]:
     """Between releases that should know nothing of each other."""
-    vectors: dict[tuple[str, int, int, int], list[float]] = {}
+    vectors: dict[tuple[Labels, int, int, int], list[float]] = {}
     for one in rows:
         if one.reading.metric == "projection":
-            who = one.reading.setting.rpartition(",")[0]
+            who = one.reading.labels.without("j")
             vectors.setdefault((who, one.run, one.client, one.round), []).append(one.reading.value)
     releases = {key: np.array(value) for key, value in vectors.items() if not np.isnan(value).any()}
     releases = _of_new_draws(releases, rows)
-    pairs: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
+    pairs: dict[Labels, list[tuple[FloatArray, FloatArray]]] = {}
     # each release with the one before it: of the round before, the run before, the client before
     for place, name in ((3, "rounds"), (1, "runs"), (2, "clients")):
-        chains: dict[tuple[str | int, ...], list[tuple[int, FloatArray]]] = {}
+        chains: dict[tuple[Labels, tuple[int, ...]], list[tuple[int, FloatArray]]] = {}
         for key, value in releases.items():
-            chains.setdefault((*key[:place], *key[place + 1 :]), []).append((int(key[place]), value))
-        for others, chain in chains.items():
+            others = tuple(one for at, one in enumerate(key[1:], start=1) if at != place)
+            chains.setdefault((key[0], others), []).append((key[place], value))
+        for (who, _), chain in chains.items():
             ordered = [value for _, value in sorted(chain, key=lambda pair: pair[0])]
-            pairs.setdefault(f"correlation of {name},{others[0]}", []).extend(
+            pairs.setdefault(who.plus(test=f"correlation of {name}"), []).extend(
                 (b, a) for a, b in pairwise(ordered) if len(a) == len(b)
             )
-    first = {key[1:]: value for key, value in releases.items() if key[0] == "step=1"}
-    second = {key[1:]: value for key, value in releases.items() if key[0] == "step=2"}
-    pairs["correlation of steps,step=2"] = [(second[key], first[key]) for key in second if key in first]
-    for name, own in pairs.items():
+    first = {key[1:]: value for key, value in releases.items() if key[0] == _step(1)}
+    second = {key[1:]: value for key, value in releases.items() if key[0] == _step(2)}
+    pairs[_step(2).plus(test="correlation of steps")] = [(second[key], first[key]) for key in second if key in first]
+    for labels, own in pairs.items():
         if own:
             left, right = (np.concatenate([pair[side] for pair in own]) for side in (0, 1))
-            yield name, p_of_pairs(left, right), len(left)
+            yield labels, p_of_pairs(left, right), len(left)

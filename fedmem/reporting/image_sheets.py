@@ -13,7 +13,7 @@ import numpy as np
 from fedmem.modalities.modality import Modality, of_kind
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import number
-from fedmem.reporting.measures import VIEWS
+from fedmem.reporting.measures import titled
 from fedmem.results.folder import put
 from fedmem.results.read import Run, read
 
@@ -118,7 +118,7 @@ def _place(place: tuple[str, str]) -> tuple[int, str, int]:
 def _named(view: str) -> str:
     """A view in words."""
     kind, _, size = view.rpartition("_")
-    return f"the {kind} of {size} clients" if size.isdigit() else VIEWS.get(view, view)
+    return f"the {kind} of {size} clients" if size.isdigit() else titled("view", view)
 
 
 def _came_of(identified: float, gain_over_prior: float, unit: str) -> str:

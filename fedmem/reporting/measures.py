@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.measure import Measure, base_of, by_name, from_json, measures_of, to_json
+from fedmem.contracts.measure import Measure, base_of, by_name, declared_by, from_json, measures_of, to_json
+from fedmem.contracts.measurement import NO_LABELS, Labels, LabelValue, written
 from fedmem.estimation import estimates
 from fedmem.estimation.saturation import MARK, Zone, zone_of
 from fedmem.privacy import spending
@@ -44,6 +45,31 @@ def shipped_by() -> Mapping[str, Mapping[str, Measure]]:
     """The measures of each estimator and probe of the catalogue, by its kind and their names."""
     classes = {kind: load(family, kind) for family in MEASURING for kind in kinds(family)}
     return {kind: {one.name: one for one in measures_of(cls)} for kind, cls in classes.items()}
+
+
+@cache
+def label_titles() -> Mapping[str, Mapping[str, str]]:
+    """Label -> value -> what tables call it, as the components of the catalogue declare it.
+
+    >>> label_titles()["view"]["aggregate"]
+    'the aggregate'
+    """
+    classes = [load(family, kind) for family in MEASURING for kind in kinds(family)]
+    found: dict[str, dict[str, str]] = {}
+    for label in (one for cls in classes for one in declared_by(cls).labels.values()):
+        found.setdefault(label.name, {}).update(label.titles)
+    return found
+
+
+def titled(name: str, value: LabelValue) -> str:
+    """What tables call a label with this value.
+
+    >>> titled("scale", "margin"), titled("place", "owner"), titled("step", 2)
+    ('from margins', 'owner', 'step 2')
+    """
+    if isinstance(value, str):
+        return label_titles().get(name, {}).get(value, value)
+    return f"{name} {written(value)}"
 
 
 def measures_of_scenario(scenario: Scenario) -> dict[str, tuple[str, ...]]:
@@ -113,12 +139,12 @@ def attack_names() -> Mapping[str, AttackName]:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A measure as one run has it, with the words that tell it from its other variants, such as the attack.
+    """A measure as one run has it, with the labels that tell it from its other variants, such as the attack.
 
     Attributes:
         measure: its declaration.
-        parts: the words of its setting, apart from the place.
-        title: its title with these words.
+        labels: its labels, apart from the place.
+        title: its title with these labels.
         null: the value without memorisation; NaN where it is not the same for all kinds.
         nulls: those of all kinds, sorted, where they differ.
         headline: whether it is in the short table.
@@ -127,7 +153,7 @@ class Variant:
     measure: Measure
     title: str
     null: float
-    parts: frozenset[str] = frozenset()
+    labels: Labels = NO_LABELS
     nulls: tuple[float, ...] = ()
     headline: bool = True
 
@@ -154,7 +180,7 @@ class Variant:
     @property
     def slug(self) -> str:
         """A name for files."""
-        words = "_".join([*sorted(self.parts), self.metric])
+        words = "_".join([*self.labels.words(), self.metric])
         return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in words)
 
     @property
@@ -176,14 +202,6 @@ class Variant:
             return "that FPR" if math.isnan(self.null) else rate(self.null)
         ends = (self.nulls[0], self.nulls[-1]) if self.nulls else (self.null,)
         return "" if any(map(math.isnan, ends)) else " to ".join(dict.fromkeys(f"{end:.3g}" for end in ends))
-
-
-VIEWS = {
-    "message": "a client's real message",
-    "aggregate": "the aggregate",
-    "first_step": "a client's first step alone, which no server sees",
-}
-"""The views of an update that a reconstruction is made from, in the order of the table."""
 
 
 TABLE_TERMS: Mapping[str, str] = {

@@ -64,13 +64,13 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
         is_not = f" <em>{text(measure.is_not)}</em>" if measure.is_not else ""
         yield f"<dt>{text(_entry(measure))}</dt><dd>{text(measure.means)}{is_not}</dd>"
     yield "</dl><h2>Every summary</h2><details><summary>All estimates and summaries of probes</summary><table>"
-    columns = ("source", "metric", "subject", "level", "setting", "n", "value")
+    columns = ("source", "metric", "subject", "level", "labels", "n", "value")
     yield "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
     for row in summary.rows:
         reading = row.reading
         if row.round == FINAL and not reading.subject.isdecimal():
             value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(4)
-            cells = (row.source, reading.metric, reading.subject, row.level, reading.setting, str(reading.n), value)
+            cells = (row.source, reading.metric, reading.subject, row.level, str(reading.labels), str(reading.n), value)
             yield "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in cells) + "</tr>"
     yield f"</table></details><p>Files: <code>{text(run.path.name)}</code></p></body></html>\n"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Measurement
+from fedmem.contracts.measure import Measure, base_of
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement
 from fedmem.privacy.accounting import sampling_text
-from fedmem.privacy.mechanism_alarms import METRIC
+from fedmem.privacy.mechanism_alarms import METRIC, name_of
 from fedmem.reporting.cells import Section, Value, number
-from fedmem.reporting.measures import measure_of, measures_of_run
+from fedmem.reporting.measures import measure_of, measures_of_run, titled
 from fedmem.results.read import Run
 
 
@@ -62,12 +62,12 @@ def bounds(rows: Sequence[Measurement], known: Mapping[str, Measure]) -> Section
     lines: dict[tuple[str, str], dict[str, str]] = {}
     counts: dict[tuple[str, str], set[int]] = {}
     above = []
-    for (level, metric, subject, setting), bound in values.items():
+    for (level, metric, subject, labels), bound in values.items():
         if not metric.endswith(".bound"):
             continue
-        measure = metric.removesuffix(".bound")
-        reading = values[level, measure, subject, setting]
-        words = [word for word in setting.split(",") if word and word != "owner"]
+        measure = base_of(metric)
+        reading = values[level, measure, subject, labels]
+        words = labels.without("place").words()
         line = (" ".join([_titled(measure_of(measure, known)), *words]), subject)
         lines.setdefault(line, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
         counts.setdefault(line, set()).add(reading.n)
@@ -99,24 +99,22 @@ def audits(rows: Sequence[Measurement]) -> Section:
     last = max((row.round for row in own), default=0)
     values = {(row.run, *_key(row)): row.reading for row in own if row.round == last}
     found, notes = [], []
-    for (run, level, metric, subject, setting), reading in values.items():
+    for (run, level, metric, subject, labels), reading in values.items():
         if metric != "epsilon_hat":
             continue
-        ceiling = values[run, level, "epsilon_hat.ceiling", subject, setting].value
+        ceiling = values[run, level, "epsilon_hat.ceiling", subject, labels].value
         allowed, quiet = (
             [
                 other.value
-                for (where, there, name, about, words), other in values.items()
+                for (where, there, name, about, given), other in values.items()
                 if (where, there, name, about) == (run, level, f"epsilon_hat.{wanted}", subject)
-                and words.startswith(f"{setting},")
+                and given.without("part") == labels
             ]
             for wanted in ("permitted", "control")
         )
         if quiet and allowed:
             notes.append(_power(subject, quiet[0], allowed[0]))
-        words = setting.split(",")
-        way = words[words.index("bound") + 1].replace("_", " ")
-        unit, neighbours, copies, delta = words[-4:]
+        way = labels.get("way").replace("_", " ")
         found.append(
             (
                 f"{subject}, {level}, {way}",
@@ -125,7 +123,7 @@ def audits(rows: Sequence[Measurement]) -> Section:
                 _epsilon(ceiling),
                 _epsilon(allowed[0]) if allowed else "–",
                 _epsilon(quiet[0]) if quiet else "–",
-                f"{unit}, {neighbours}, {copies.replace('=', ' ')}, {delta.replace('=', ' ')}",
+                _about(labels, "copies", "delta"),
             )
         )
     columns = ("", "n", "epsilon at least", "ceiling", "permitted", "without noise", "about")
@@ -157,11 +155,11 @@ def mechanism(rows: Sequence[Measurement]) -> Section:
     found, notes = [], []
     for level in dict.fromkeys(row.level for row in own):
         tests = [row.reading for row in own if row.level == level]
-        (whole,) = [one for one in tests if one.setting.startswith("all,")]
+        (whole,) = [one for one in tests if one.labels.get("test") == "all"]
         others = sorted((one for one in tests if one is not whole), key=lambda one: one.value)
-        wanted = float(whole.setting.partition("=")[2])
+        wanted: float = whole.labels.get("alpha")
         for one in (whole, *others[:SHOWN]):
-            name = f"all {whole.n} tests together" if one is whole else one.setting.replace(",", ", ")
+            name = f"all {whole.n} tests together" if one is whole else name_of(one.labels)
             found.append((f"{level}: {name}", str(one.n), f"{one.value:.2g}"))
         if whole.value <= wanted:
             notes.append(f"The {level} mechanism is not the stated one: p {whole.value:.2g}, at level {wanted:g}.")
@@ -183,31 +181,30 @@ _REMOVED = (
 
 def canary_clients(rows: Sequence[Measurement]) -> Section:
     """What clients of random direction show at the last round, beside what is promised; said where it is above that."""
-    own = [row for row in rows if row.reading.metric.partition(".")[0] == "epsilon_one_shot"]
+    own = [row for row in rows if base_of(row.reading.metric) == "epsilon_one_shot"]
     last = max((row.round for row in own), default=0)
-    # several probes may ask at several deltas, which settings tell
-    values = {(row.reading.metric, row.reading.setting): row.reading for row in own if row.round == last}
-    shown = {"final": "last model", "iterates": "models of all rounds"}
+    # several probes may ask at several deltas, which labels tell
+    values = {(row.reading.metric, row.reading.labels): row.reading for row in own if row.round == last}
     found, above = [], []
-    for (metric, setting), reading in values.items():
+    for (metric, labels), reading in values.items():
         if metric != "epsilon_one_shot":
             continue
-        _, _, what, unit, neighbours, *rest = setting.split(",")
-        allowed = values.get(("epsilon_one_shot.permitted", setting))
+        shown = titled("shown", labels.get("shown"))
+        allowed = values.get(("epsilon_one_shot.permitted", labels))
         if allowed and reading.low > allowed.value:
             above.append(
-                f"Above what is permitted: by the {shown[what]} epsilon is about {number(reading.value, 2)}, at least "
+                f"Above what is permitted: by the {shown} epsilon is about {number(reading.value, 2)}, at least "
                 f"{number(reading.low, 2)}, and {_epsilon(allowed.value)} is permitted. Noise, clipping or accounting "
                 "may be wrong; this is an estimate, and raises no alarm."
             )
         found.append(
             (
-                shown[what],
+                shown,
                 str(reading.n),
                 Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(2),
-                _epsilon(values["epsilon_one_shot.ceiling", setting].value),
+                _epsilon(values["epsilon_one_shot.ceiling", labels].value),
                 _epsilon(allowed.value) if allowed else "–",
-                ", ".join((unit, neighbours, *(word.replace("=", " ") for word in rest))),
+                _about(labels, "canaries", "dimensions", "delta"),
             )
         )
     columns = ("", "n", "epsilon about", "ceiling", "permitted", "about")
@@ -215,5 +212,16 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
     return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(found)),), notes=tuple(above))
 
 
-def _key(row: Measurement) -> tuple[str, str, str, str]:
-    return row.level, row.reading.metric, row.reading.subject, row.reading.setting
+def _about(labels: Labels, *names: str) -> str:
+    """The neighbours that a value is about, and further labels with their names."""
+    return ", ".join(
+        [labels.get("unit"), labels.get("adjacency"), *(f"{one} {_short(labels.get(one))}" for one in names)]
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:g}"
+
+
+def _key(row: Measurement) -> tuple[str, str, str, Labels]:
+    return row.level, row.reading.metric, row.reading.subject, row.reading.labels

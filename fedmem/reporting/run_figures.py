@@ -32,9 +32,9 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             found = {
                 ("local, holder", "local"): summary.local_series(measure, kind),
                 ("local, other clients", "others"): summary.series(
-                    measure.metric, "local", kind, *measure.parts, "others"
+                    measure.metric, "local", kind, measure.labels.plus(place="others")
                 ),
-                ("global", "global"): summary.series(measure.metric, "global", kind, *measure.parts),
+                ("global", "global"): summary.series(measure.metric, "global", kind, measure.labels),
             }
             if any(found.values()):
                 drawn_of_kind = _lines(found, rates=measure.is_rate)
@@ -130,8 +130,8 @@ def _slug(name: str) -> str:
 def _limits(summary: Summary, measure: Variant, kind: str, rounds: Sequence[int]) -> list[drawing.Line]:
     """What the promise bounds of a measure, as level lines; a rate's own bound changes with its threshold."""
     found = []
-    for level, place in (("local", ("owner",)), ("global", ())):
-        value = summary.value(f"{measure.metric}.bound", level, kind, *measure.parts, *place)
+    for level, place in (("local", "owner"), ("global", None)):
+        value = summary.value(f"{measure.metric}.bound", level, kind, measure.labels.plus(place=place))
         if value is not None and measure.measure.bound != "tpr" and math.isfinite(value.value):
             ends, values = (min(rounds), max(rounds)), [value.value] * 2
             style = f"{level} bound"

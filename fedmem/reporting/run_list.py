@@ -118,7 +118,7 @@ def _numbers(summary: Summary) -> Iterator[str]:
         yield f"global test accuracy {accuracy.text(3)} (n {accuracy.n})"
     measures = sorted(summary.measures, key=lambda measure: measure.metric != "memorisation")
     for measure in measures[:1]:
-        found = [(kind, summary.value(measure.metric, "global", kind, *measure.parts)) for kind in summary.kinds]
+        found = [(kind, summary.value(measure.metric, "global", kind, measure.labels)) for kind in summary.kinds]
         said = [f"{kind} {value.text(measure.digits)} (n {value.n})" for kind, value in found if value]
         if said:
             yield f"global {measure.title.partition(' (')[0]}: {', '.join(said)}"

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
 from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Section, Value, number, rate
-from fedmem.reporting.measures import VIEWS, Variant, terms_of
-from fedmem.reporting.summary import Summary, _of
+from fedmem.reporting.measures import Variant, label_titles, terms_of
+from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
 
@@ -41,7 +42,9 @@ def also(summary: Summary) -> str:
     """What has been measured too but is left to the report; empty where that is nothing."""
     names = [measure.title.partition(" AUC")[0] for measure in summary.measures if not measure.headline]
     found = [name for name in names if " TPR" not in name]
-    if any("others" in parts for measure in summary.measures for _, _, parts, _ in summary.settings(measure.metric)):
+    if any(
+        labels.get("place") == "others" for one in summary.measures for _, _, labels, _ in summary.entries(one.metric)
+    ):
         found.append("the other clients' models")
     return f"Also measured, in the report: {'; '.join(found)}." if found else ""
 
@@ -90,8 +93,8 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
         rows = []
         for kind in summary.kinds:
             owner = summary.local(measure, kind)
-            elsewhere = summary.value(measure.metric, "local", kind, *measure.parts, "others")
-            everywhere = summary.value(measure.metric, "global", kind, *measure.parts)
+            elsewhere = summary.value(measure.metric, "local", kind, measure.labels.plus(place="others"))
+            everywhere = summary.value(measure.metric, "global", kind, measure.labels)
             if owner or everywhere:
                 shown = (owner, everywhere, elsewhere) if others else (owner, everywhere)
                 rows.append((kind, _count(*shown), *(_cell(value, measure) for value in shown)))
@@ -100,7 +103,7 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
                     for place, value in (("local", owner), ("global", everywhere))
                     if value is not None and _parted(value, measure, summary.null_of(measure, place, kind))
                 ]
-            released = summary.value(measure.metric, "global", kind, *measure.parts, round=summary.last_round)
+            released = summary.value(measure.metric, "global", kind, measure.labels, round=summary.last_round)
             if released and everywhere and (released.value, released.n) != (everywhere.value, everywhere.n):
                 blank = ("",) if others else ()
                 rows.append((f"{kind}, released", _count(released), "", _cell(released, measure), *blank))
@@ -135,18 +138,18 @@ def _reconstruction(
     summary: Summary, source: str, *, others: bool
 ) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
     """What one attack rebuilt, over the best prior and over examples held back, and each view in words."""
-    own = {_of(source)} if source in summary.leaks[1:] else set()
+    own = Labels.of(source=source if source in summary.leaks[1:] else None)
     sizes = sorted(
         {
-            int(word.removeprefix("sum="))
+            labels.get("clients")
             for gain in summary.gains
-            for _, _, words, _ in summary.settings(gain, "view=sum", *own)
-            for word in words
-            if word.startswith("sum=")
+            for _, _, labels, _ in summary.entries(gain, own.plus(view="sum"))
+            if "clients" in labels
         }
     )
-    places: dict[tuple[str, ...], str] = {(view,): name for view, name in VIEWS.items()}
-    places |= {("sum", f"sum={size}"): f"the sum of {size} clients" for size in sizes}
+    views = label_titles().get("view", {})
+    places = {Labels.of(view=view): name for view, name in views.items()}
+    places |= {Labels.of(view="sum", clients=size): f"the sum of {size} clients" for size in sizes}
     blocks, found = [], {}
     for metric, heading in _rebuilt_headings(summary).items():
         values = {
@@ -154,7 +157,7 @@ def _reconstruction(
         }
         rows = []
         for kind in summary.kinds:
-            message, aggregate, first = (values[kind, (view,)] for view in VIEWS)
+            message, aggregate, first = (values[kind, Labels.of(view=view)] for view in views)
             blank = ("",) if others else ()
             if message or aggregate:
                 cells = (_cell(message), _cell(aggregate))
@@ -162,7 +165,7 @@ def _reconstruction(
             if first:
                 rows.append((f"{kind}, first step", _count(first), _cell(first), "", *blank))
             for size in sizes:
-                value = values[kind, ("sum", f"sum={size}")]
+                value = values[kind, Labels.of(view="sum", clients=size)]
                 if value:
                     rows.append((f"{kind}, sum of {size}", _count(value), "", _cell(value), *blank))
         if rows:  # pictures and texts have measures of their own
@@ -196,10 +199,10 @@ def _rebuilt_headings(summary: Summary) -> dict[str, str]:
     return headings | differences
 
 
-def _rebuilt(summary: Summary, metric: str, kind: str, place: tuple[str, ...], own: set[str]) -> Value | None:
+def _rebuilt(summary: Summary, metric: str, kind: str, place: Labels, own: Labels) -> Value | None:
     """A value of one attack about a kind, from one view."""
-    for _, about, words, value in summary.settings(metric, f"view={place[0]}", *place[1:], *own):
-        if about == kind and "coin=out" not in words and {word for word in words if word.startswith("source=")} == own:
+    for _, about, labels, value in summary.entries(metric, place.plus(**dict(own.items))):
+        if about == kind and "coin" not in labels and labels.only(["source"]) == own:
             return value
     return None
 
@@ -230,11 +233,13 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
     for measure in measures:
         rows = []
         for kind in summary.kinds:
-            for _, about, parts, value in summary.settings("retention", measure.metric, *measure.parts):
-                if about == kind and parts - {"not resolved"} == measure.parts | {measure.metric}:
-                    local = summary.value(measure.metric, "local", kind, *measure.parts, "owner")
+            wanted = measure.labels.plus(of=measure.metric)
+            for _, about, labels, value in summary.entries("retention", wanted):
+                if about == kind and labels.without("resolved") == wanted:
+                    local = summary.value(measure.metric, "local", kind, measure.labels.plus(place="owner"))
                     value = replace(value, saturated=local is not None and local.saturated)
-                    rows.append((kind, str(value.n), "not resolved" if "not resolved" in parts else value.text(2)))
+                    text = "not resolved" if labels.get("resolved") == "no" else value.text(2)
+                    rows.append((kind, str(value.n), text))
         blocks.append((measure.title, tuple(rows)))
     note = (
         "Not resolved: the interval of the local effect contains its null, or there is none, so there is nothing to "
@@ -251,13 +256,15 @@ def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
     blocks = []
     for measure in measures:
         rows: dict[str, list[tuple[str, ...]]] = {": local − global": [], ", local": [], ", global": []}
-        for level, subject, parts, value in summary.settings(f"{measure.metric}.difference", *measure.parts):
-            rest = parts - measure.parts - {"owner"}
+        for level, subject, labels, value in summary.entries(f"{measure.metric}.difference", measure.labels):
+            contrast, other = labels.get("contrast"), labels.get("minus")
+            if labels.without("contrast", "minus", "place") != measure.labels or labels.get("place") == "others":
+                continue
             cells = (str(value.n), value.text(measure.digits))
-            if rest == {"local-global"}:
+            if contrast == "levels":
                 sides = _sides(summary, measure, ("local", subject), ("global", subject))
                 rows[": local − global"].append((subject, *cells, _direction(value, "local", sides)))
-            elif len(rest) == 1 and (other := min(rest).removeprefix(f"{subject}-")) in summary.kinds:
+            elif contrast == "kinds" and other in summary.kinds:
                 sides = _sides(summary, measure, (level, subject), (level, other))
                 rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first", sides)))
         name = measure.title
@@ -268,7 +275,7 @@ def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
 def _sides(summary: Summary, measure: Variant, *places: tuple[str, str]) -> list[Value]:
     """The values that are compared, each at a level and of a kind, as far as they are there."""
     found = [
-        summary.value(measure.metric, level, kind, *measure.parts, *(("owner",) if level == "local" else ()))
+        summary.value(measure.metric, level, kind, measure.labels.plus(place="owner" if level == "local" else None))
         for level, kind in places
     ]
     return [value for value in found if value is not None]
@@ -287,8 +294,8 @@ def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
 def _cross_influence(summary: Summary, *, everything: bool) -> Section:
     """Which test examples gain or lose by audit examples: sums, what noise alone gives, and pairs that stand out."""
     blocks = []
-    for setting in ((), ("probability",)) if everything else ((),):
-        unit = "test examples, by probability of the label" if setting else "test examples"
+    for statistic in (None, "probability") if everything else (None,):
+        unit = "test examples, by probability of the label" if statistic else "test examples"
         headings = {
             "cross_influence": f"gained by training on one example, {unit} (without influence: 0)",
             "cross_help": f"helped by one example, {unit}",
@@ -297,7 +304,7 @@ def _cross_influence(summary: Summary, *, everything: bool) -> Section:
         for metric, heading in headings.items():
             rows = []
             for kind in summary.kinds:
-                places = (("local", kind, "owner", *setting), ("global", kind, *setting))
+                places = _both_levels(kind, statistic)
                 found = [summary.value(metric, *place) for place in places]
                 nulls = [summary.value(f"{metric}.null", *place) for place in places]
                 chances = [summary.value(f"{metric}_p", *place) for place in places]
@@ -309,7 +316,7 @@ def _cross_influence(summary: Summary, *, everything: bool) -> Section:
             blocks.append((heading, tuple(rows)))
         rows = []
         for kind in summary.kinds:
-            places = (("local", kind, "owner", *setting), ("global", kind, *setting))
+            places = _both_levels(kind, statistic)
             helped, harmed = (
                 [summary.value(f"cross_pairs_{side}", *place) for place in places] for side in ("helped", "harmed")
             )
@@ -320,9 +327,15 @@ def _cross_influence(summary: Summary, *, everything: bool) -> Section:
                 )
                 rows.append((kind, _count(*helped), *cells))
         blocks.append(
-            (f"significant pairs, helped / harmed; n counts pairs{', by probability' * bool(setting)}", tuple(rows))
+            (f"significant pairs, helped / harmed; n counts pairs{', by probability' * bool(statistic)}", tuple(rows))
         )
     return Section(title="CROSS-INFLUENCE", columns=("", "n", "local", "global"), blocks=tuple(blocks))
+
+
+def _both_levels(kind: str, statistic: str | None) -> tuple[tuple[str, str, Labels], ...]:
+    """Level, kind and labels at the owning client and at the aggregate."""
+    labels = Labels.of(statistic=statistic)
+    return ("local", kind, labels.plus(place="owner")), ("global", kind, labels)
 
 
 def _noise(null: Value | None, chance: Value | None) -> str:
@@ -330,31 +343,23 @@ def _noise(null: Value | None, chance: Value | None) -> str:
     return f"{number(null.value, 2)}, p {chance.value:.2g}" if null and chance else "–"
 
 
-_READ_AT_CLIENTS = {
-    "accuracy": "test accuracy",
-    "loss": "test loss, nats",
-    "own": "own examples",
-    "own in": "own examples that are in",
-}
-"""What the influence of a client is read at, in the order of the table."""
-
-
 def _client_influence(summary: Summary, *, everything: bool) -> Section:
     """What whole clients are worth to the aggregate: their mean, the lowest and the highest, and how many stand out."""
     rows: list[tuple[str, ...]] = []
     notes = []
-    for setting, name in _READ_AT_CLIENTS.items():
+    for statistic, name in label_titles().get("statistic", {}).items():
+        wanted = Labels.of(statistic=statistic)
         found = {
             subject: value
-            for _, subject, parts, value in summary.settings("client_influence", setting)
-            if parts == {setting}
+            for _, subject, labels, value in summary.entries("client_influence", wanted)
+            if labels == wanted
         }
         mean = found.pop("", None)
         if mean is None:
             continue
         rows.append((f"{name}, mean", str(mean.n), mean.text(3)))
         ordered = sorted(found, key=lambda subject: (found[subject].value, subject))
-        told = ordered if everything else ordered[:1] + ordered[-1:] if setting == "accuracy" else []
+        told = ordered if everything else ordered[:1] + ordered[-1:] if statistic == "accuracy" else []
         rows += [
             (f"{name}, {subject}", str(found[subject].n), found[subject].text(3)) for subject in dict.fromkeys(told)
         ]
@@ -373,22 +378,20 @@ def _utility(summary: Summary, *, everything: bool) -> Section:
     rows: list[tuple[str, ...]] = []
     for measure in summary.known.values():
         if measure.section == "utility":
-            rows += _of_models(summary, measure, frozenset(), everything=everything)
+            rows += _of_models(summary, measure, NO_LABELS, everything=everything)
     block = ("means over models; n counts models, local/global", tuple(rows))
     return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=(block,))
 
 
-def _of_models(
-    summary: Summary, measure: Measure, parts: frozenset[str], *, everything: bool
-) -> Iterator[tuple[str, ...]]:
+def _of_models(summary: Summary, measure: Measure, labels: Labels, *, everything: bool) -> Iterator[tuple[str, ...]]:
     """Local beside global of what is about no kind: the mean, and with `everything` single clients as well."""
     subjects = [""]
     if everything:
-        found = {about for _, about, _, _ in summary.settings(measure.name) if about} - {*summary.kinds}
+        found = {about for _, about, _, _ in summary.entries(measure.name) if about} - {*summary.kinds}
         subjects += sorted((about for about in found if not about.isdigit()), key=lambda about: (len(about), about))
-    name = ", ".join(filter(None, (measure.title, *sorted(parts), measure.shown_unit)))
+    name = ", ".join(filter(None, (measure.title, *labels.words(), measure.shown_unit)))
     for subject in subjects:
-        values = [summary.value(measure.name, level, subject, *parts) for level in ("local", "global")]
+        values = [summary.value(measure.name, level, subject, labels) for level in ("local", "global")]
         if any(values):
             cells = (value.text(measure.digits) if value else "–" for value in values)
             yield (f"{name}{', ' * bool(subject)}{subject}", _count(*values), *cells)
@@ -399,9 +402,9 @@ def _others(summary: Summary, *, everything: bool) -> Section:
     rows: list[tuple[str, ...]] = []
     for measure in summary.known.values():
         if not measure.section and (measure.headline or everything):
-            found = dict.fromkeys(parts for _, about, parts, _ in summary.settings(measure.name) if not about)
-            for parts in found:
-                rows += _of_models(summary, measure, parts, everything=everything)
+            found = dict.fromkeys(labels for _, about, labels, _ in summary.entries(measure.name) if not about)
+            for labels in found:
+                rows += _of_models(summary, measure, labels, everything=everything)
     block = ("n counts what the component says", tuple(rows))
     return Section(title="OTHER MEASURES", columns=("", "n", "local", "global"), blocks=(block,))
 

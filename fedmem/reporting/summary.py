@@ -13,15 +13,12 @@ from functools import cached_property
 from typing import Any
 
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, NO_LABELS, Labels
 from fedmem.estimation.roc import USUAL
 from fedmem.estimation.saturation import NOWHERE, Zone, zone_of
 from fedmem.reporting.cells import Value, rate
-from fedmem.reporting.measures import AttackName, Variant, attack_names, measure_of, measures_of_run
+from fedmem.reporting.measures import AttackName, Variant, attack_names, measure_of, measures_of_run, titled
 from fedmem.results.read import Run
-
-_RATE = "fpr="
-"""How the word of a setting begins that says at which false positive rate a true positive rate is."""
 
 _AT_NULL = 0.005
 """A null that is so near to the one that the measure declares is called that."""
@@ -36,22 +33,21 @@ class Summary:
         self.kinds: tuple[str, ...] = tuple(dict.fromkeys(run.audit["kind"].tolist()))
         self.rows = [row for row in run.rows() if row.run == row.client == EVERYWHERE]
         self.leaks = tuple(dict.fromkeys(row.source for row in self.rows if row.reading.metric in self.gains))
-        self._values: dict[tuple[int, str, str, str, frozenset[str]], Value] = {}
+        self._values: dict[tuple[int, str, str, str, Labels], Value] = {}
         for row in self.rows:
             reading = row.reading
-            words = frozenset(filter(None, reading.setting.split(",")))
+            labels = reading.labels
             if row.source in self.leaks[1:]:
-                words |= {_of(row.source)}
-            rates = [float(word.removeprefix(_RATE)) for word in words if word.startswith(_RATE)]
-            parts = frozenset(word for word in words if not word.startswith(_RATE))
+                labels = labels.plus(source=row.source)
             place = (row.round, reading.metric, row.level, reading.subject)
-            fpr = min(rates, default=math.nan)
+            fpr = labels.get("fpr", math.nan)
             value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n, fpr=fpr)
             value = replace(value, saturated=self.zone(reading.metric, reading.subject).holds(reading.value))
-            if (*place, parts) not in self._values or fpr < self._values[*place, parts].fpr:
-                self._values[*place, parts] = value
-            if rates:
-                self._values[*place, words] = value
+            smallest = (*place, labels.without("fpr"))
+            if smallest not in self._values or fpr < self._values[smallest].fpr:
+                self._values[smallest] = value
+            if "fpr" in labels:
+                self._values[*place, labels] = value
         for (when, metric, *where), value in list(self._values.items()):
             chance = self._values.get((when, f"{metric}.p", *where))  # type: ignore[arg-type]
             if chance is not None:
@@ -74,37 +70,34 @@ class Summary:
         """The last observed round, whose aggregate is released; 0 where nothing was observed."""
         return max((key[0] for key in self._values), default=0)
 
-    def value(self, metric: str, level: str, subject: str, *words: str, round: int = FINAL) -> Value | None:
-        """The row with exactly these words in its setting; of several false positive rates the smallest.
-
-        With `fpr=…` among the words it is the row at that rate.
-        """
-        return self._values.get((round, metric, level, subject, frozenset(words)))
+    def value(
+        self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS, *, round: int = FINAL
+    ) -> Value | None:
+        """The row with exactly these labels; without `fpr` that at the smallest of several false positive rates."""
+        return self._values.get((round, metric, level, subject, labels))
 
     def local(self, measure: Variant, kind: str, round: int = FINAL) -> Value | None:
         """The value at the owning client; of a measure that tells no owning client from others the local one."""
-        owner = self.value(measure.metric, "local", kind, *measure.parts, "owner", round=round)
-        return owner or self.value(measure.metric, "local", kind, *measure.parts, round=round)
+        owner = self.value(measure.metric, "local", kind, measure.labels.plus(place="owner"), round=round)
+        return owner or self.value(measure.metric, "local", kind, measure.labels, round=round)
 
-    def settings(self, metric: str, *words: str, round: int = FINAL) -> list[tuple[str, str, frozenset[str], Value]]:
-        """Level, subject, setting and value of every row of a metric whose setting has these words among others.
+    def entries(
+        self, metric: str, labels: Labels = NO_LABELS, *, round: int = FINAL
+    ) -> list[tuple[str, str, Labels, Value]]:
+        """Level, subject, labels and value of every row of a metric that has these labels among others.
 
         As for `value`, a row at one of several false positive rates counts if its rate is asked for.
         """
-        rates = {word for word in words if word.startswith(_RATE)}
         return [
-            (level, subject, parts, value)
-            for (when, name, level, subject, parts), value in self._values.items()
-            if when == round
-            and name == metric
-            and parts.issuperset(words)
-            and {word for word in parts if word.startswith(_RATE)} == rates
+            (level, subject, own, value)
+            for (when, name, level, subject, own), value in self._values.items()
+            if when == round and name == metric and own.has(labels) and own.get("fpr") == labels.get("fpr")
         ]
 
-    def series(self, metric: str, level: str, subject: str, *words: str) -> list[tuple[int, Value]]:
+    def series(self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS) -> list[tuple[int, Value]]:
         """A value over the observed rounds."""
         rounds = sorted({key[0] for key in self._values} - {FINAL})
-        found = [(round, self.value(metric, level, subject, *words, round=round)) for round in rounds]
+        found = [(round, self.value(metric, level, subject, labels, round=round)) for round in rounds]
         return [(round, value) for round, value in found if value is not None]
 
     def local_series(self, measure: Variant, kind: str) -> list[tuple[int, Value]]:
@@ -127,9 +120,8 @@ class Summary:
         rounds = sorted({key[0] for key in self._values} - {FINAL})
         found = []
         for round in rounds:
-            rows = self.settings(f"{self.gain}.difference", f"view={view}", round=round)
-            further = {_of(source) for source in self.leaks}
-            own = [value for _, about, parts, value in rows if about == kind and parts.isdisjoint(further)]
+            rows = self.entries(f"{self.gain}.difference", Labels.of(view=view), round=round)
+            own = [value for _, about, labels, value in rows if about == kind and "source" not in labels]
             found += [(round, value) for value in own[:1]]
         return found
 
@@ -137,20 +129,20 @@ class Summary:
         """For each kind the local and the global values of the examples that have both."""
         pairs: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in self.kinds}
         for subject, kind in zip(self.run.audit["subject"].tolist(), self.run.audit["kind"].tolist(), strict=True):
-            local = self.value(measure.metric, "local", str(subject), *measure.parts, "owner")
-            everywhere = self.value(measure.metric, "global", str(subject), *measure.parts)
+            local = self.value(measure.metric, "local", str(subject), measure.labels.plus(place="owner"))
+            everywhere = self.value(measure.metric, "global", str(subject), measure.labels)
             if local and everywhere and math.isfinite(local.value) and math.isfinite(everywhere.value):
                 pairs[kind][0].append(local.value)
                 pairs[kind][1].append(everywhere.value)
         return pairs
 
-    def _nulls(self, metric: str, *words: str) -> tuple[float, ...]:
-        return tuple(sorted({value.value for _, _, _, value in self.settings(f"{metric}.null", *words)}))
+    def _nulls(self, metric: str, labels: Labels) -> tuple[float, ...]:
+        return tuple(sorted({value.value for _, _, _, value in self.entries(f"{metric}.null", labels)}))
 
     def null_of(self, measure: Variant, level: str, kind: str) -> float:
         """The value without memorisation of one kind at one level, as it was found."""
-        place = ("owner",) if level == "local" else ()
-        found = self.value(f"{measure.metric}.null", level, kind, *measure.parts, *place)
+        labels = measure.labels.plus(place="owner" if level == "local" else None)
+        found = self.value(f"{measure.metric}.null", level, kind, labels)
         return measure.null if found is None else found.value
 
     @cached_property
@@ -161,71 +153,57 @@ class Summary:
             if measure.section:
                 continue
             variants = self._variants(measure)
-            attacks = {self._attack_of(parts) for parts in variants}
+            attacks = {_attack_of(labels) for labels in variants}
             first = min((name.precedence for name in attacks if name), default=1)
-            for parts in variants:
-                attack = self._attack_of(parts)
+            for labels in variants:
+                attack = _attack_of(labels)
                 headline = measure.headline and (attack is None or attack.precedence == first)
-                key = (
-                    measure.order,
-                    *((attack.precedence, attack.title) if attack else (-1, "")),
-                    sorted(parts),
-                    place,
-                )
-                variant = self._variant(measure, parts, attack, headline)
+                rank = (attack.precedence, attack.title) if attack else (-1, "")
+                variant = self._variant(measure, labels, attack, headline)
+                key = (measure.order, *rank, labels.words(), place)
                 found.append((key, variant))
                 found += [(key, one) for one in self._usual_rates(variant)]
         return tuple(variant for _, variant in sorted(found, key=lambda pair: pair[0]))
 
-    def _variants(self, measure: Measure) -> list[frozenset[str]]:
-        """The words, apart from the place, that tell the variants of a measure of kinds apart."""
-        found = [
-            parts - {"owner", "others"} for _, about, parts, _ in self.settings(measure.name) if about in self.kinds
-        ]
-        return [parts for parts in dict.fromkeys(found) if not parts & {"probability", "poor fit"}]
+    def _variants(self, measure: Measure) -> list[Labels]:
+        """The labels, apart from the place, that tell the variants of a measure of kinds apart."""
+        found = [labels.without("place") for _, about, labels, _ in self.entries(measure.name) if about in self.kinds]
+        return [labels for labels in dict.fromkeys(found) if "statistic" not in labels and "fit" not in labels]
 
-    @staticmethod
-    def _attack_of(parts: frozenset[str]) -> AttackName | None:
-        """The attack among the words of a variant, with the fields that are not at their default."""
-        for part in parts:
-            kind, _, changed = part.partition(" ")
-            if (name := attack_names().get(kind)) is not None:
-                return replace(name, title=f"{name.title} {changed}".strip())
-        return None
-
-    def _variant(self, measure: Measure, parts: frozenset[str], attack: AttackName | None, headline: bool) -> Variant:
+    def _variant(self, measure: Measure, labels: Labels, attack: AttackName | None, headline: bool) -> Variant:
         """One variant with its title and its value without memorisation."""
         metric = measure.name
-        rates = {value.fpr for _, _, _, value in self.settings(metric, *parts)} - {math.nan}
-        rates = {one for one in rates if not math.isnan(one)}
-        nulls = self._nulls(metric, *parts)
+        rates = {value.fpr for _, _, _, value in self.entries(metric, labels) if not math.isnan(value.fpr)}
+        nulls = self._nulls(metric, labels)
         if math.isnan(measure.null):
             null = nulls[0] if len(nulls) == 1 else math.nan
         else:
             # an attack that reads coins has a null of its own in each place
             null, nulls = measure.null, tuple(one for one in nulls if abs(one - measure.null) >= _AT_NULL)
         words = [attack.title] if attack else []
-        words += [measure.title, *(f"from {part}s" for part in sorted(parts) if not attack)]
+        further = labels.without("attack", "options").items if attack else labels.items
+        words += [measure.title, *(titled(name, value) for name, value in further)]
         if rates:
             one = len(rates) == 1 and not math.isnan(null)
             words.append(f"at {f'FPR {rate(min(rates))}' if one else 'the smallest FPR that the data support'}")
-        return Variant(measure=measure, title=" ".join(words), null=null, parts=parts, nulls=nulls, headline=headline)
+        return Variant(measure=measure, title=" ".join(words), null=null, labels=labels, nulls=nulls, headline=headline)
 
     def _usual_rates(self, variant: Variant) -> Iterator[Variant]:
         """The same at the usual false positive rates, where these are not the smallest of all kinds."""
-        smallest = {value.fpr for _, _, _, value in self.settings(variant.metric, *variant.parts)}
+        smallest = {value.fpr for _, _, _, value in self.entries(variant.metric, variant.labels)}
         for usual in USUAL:
-            word = f"{_RATE}{usual:.4g}"
-            if self.settings(variant.metric, *variant.parts, word) and smallest != {usual}:
-                nulls = self._nulls(variant.metric, *variant.parts, word)
+            labels = variant.labels.plus(fpr=usual)
+            if self.entries(variant.metric, labels) and smallest != {usual}:
+                nulls = self._nulls(variant.metric, labels)
                 yield replace(
                     variant,
                     title=f"{variant.title.partition(' at ')[0]} at FPR {usual:.4g}",
                     null=nulls[0] if len(nulls) == 1 else math.nan,
-                    parts=variant.parts | {word},
+                    labels=labels,
                 )
 
 
-def _of(source: str) -> str:
-    """The word that keeps the rows of a further probe of the same kind apart."""
-    return f"source={source}"
+def _attack_of(labels: Labels) -> AttackName | None:
+    """The attack of a variant, with the fields that are not at their default in its title."""
+    name = attack_names().get(labels.get("attack", ""))
+    return name and replace(name, title=" ".join(filter(None, (name.title, labels.get("options")))))

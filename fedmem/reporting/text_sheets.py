@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from fedmem.reporting.measures import VIEWS
+from fedmem.reporting.measures import titled
 from fedmem.results.read import Run
 
 PER_KIND = 3
@@ -32,7 +32,7 @@ def rebuilt(run: Run) -> list[tuple[str, ...]]:
         if int(match[2]) != last[source]:
             continue
         base = match[0].removesuffix("original_text")
-        named = f"{level}: {VIEWS.get(view, view.replace('_', ' of '))}" + (f" ({source})" if len(last) > 1 else "")
+        named = f"{level}: {titled('view', view).replace('_', ' of ')}" + (f" ({source})" if len(last) > 1 else "")
         for i, kind in enumerate(kept[f"{base}kind"].tolist()):
             shown[source, level, view, kind] = shown.get((source, level, view, kind), 0) + 1
             if shown[source, level, view, kind] > PER_KIND:

@@ -3,7 +3,9 @@
     runs/<scenario name>/<id>/
       scenario.yaml         as resolved, every default written out
       manifest.json         versions, seed, executor, rows and values that are not finite; keys sorted
-      measurements.parquet  run, round, level, client, subject, source, setting, metric, value, low, high, n
+      measurements.parquet  scope (run, round, run_summary, summary), run and round (missing where the scope has none),
+                            level, client, subject, source, metric, value, low, high, n, and a column for each label
+                            (place, statistic, attack, fpr, ...; empty or missing where a row has none)
       evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
       references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
       audit.parquet         subject, injection, kind, role, holder, copies, start, stop (first and last round of
@@ -46,8 +48,9 @@ from fedmem.results.tables import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-RESULTS_SCHEMA = 2
+RESULTS_SCHEMA = 3
 """Version of the files above; raised when a file or a column changes its name or its meaning."""
 
 
@@ -150,11 +153,23 @@ class Run:
         import pyarrow.parquet as pq
 
         with _whole(self.path / f"{name}.parquet") as file:
-            frame: pd.DataFrame = pq.read_table(file).to_pandas()
+            table = pq.read_table(file)
+            frame: pd.DataFrame = table.to_pandas()
             _counted(len(frame), self.manifest["rows"][name])
+        if name == "measurements":
+            return measurement_frame(table)
         if name in ("evidence", "references"):  # millions of rows: text stays categorical there
             return frame
         return frame.astype({column: str for column in frame.columns if frame[column].dtype == "category"})
+
+
+def measurement_frame(table: pa.Table) -> pd.DataFrame:
+    """Rows of measurements as a frame: texts as text, and whole numbers of which some are missing as `Int32` or so."""
+    frame: pd.DataFrame = table.to_pandas()
+    whole = {item.name: str(item.type).capitalize() for item in table.schema if str(item.type).startswith("int")}
+    types: dict[str, Any] = {column: kind for column, kind in whole.items() if table[column].null_count}
+    types |= {column: str for column in frame.columns if frame[column].dtype == "category"}
+    return frame.astype(types)
 
 
 def read(path: Path | str) -> Run:

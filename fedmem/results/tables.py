@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
-from fedmem.contracts.measurement import Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, LabelValue, Measurement, Reading
 from fedmem.results.arrow import Column, Lists, Maybe, Text, column, numbers, there
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _LAYOUT = b"fedmem.layout"
 _COLUMNS: Mapping[str, str] = {
-    "measurements": "run:int32 round:int32 level:text client:int32 subject:text source:text setting:text metric:text "
+    "measurements": "scope:text run:int32 round:int32 level:text client:int32 subject:text source:text metric:text "
     "value:float64 low:float64 high:float64 n:int64",
     "evidence": "run:int32 round:int32 level:text client:int32 set:text subject:int32 "
     "loss:float64 margin:float64 correct:bool",
@@ -44,46 +44,80 @@ _COLUMNS: Mapping[str, str] = {
 def write_readings(folder: Path, bank: Bank, measurements: Sequence[Measurement]) -> None:
     """The tables of what was read of the runs of a bank: measurements, evidence, references, participation."""
     layout: Any = [evidence_layout(block) for block in bank.evidence]
-    write_table(folder, "measurements", [measurement_rows(measurements)])
+    write_measurements(folder, measurements)
     columns = _columns_of(bank.evidence[0]) if bank.evidence else "evidence"
-    write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout, columns=columns)
+    write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout, schema=_schema(_COLUMNS[columns]))
     layout = [reference_layout(block) for block in bank.references]
     write_table(folder, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
     write_table(folder, "participation", [participation_rows(bank.participation)])
 
 
+ALWAYS: Mapping[str, str] = {"place": "text", "statistic": "text", "attack": "text", "fpr": "float64"}
+"""The labels that have a column in every file, also where no row has them, with its type."""
+
+
 def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
-    """One row per measurement, in the order given."""
+    """One row per measurement, in the order given, with a column for each label that any of them has."""
     readings = [row.reading for row in measurements]
-    return _table(
-        "measurements",
-        {
-            "run": np.array([row.run for row in measurements], dtype=np.int32),
-            "round": np.array([row.round for row in measurements], dtype=np.int32),
-            "level": Text.of([row.level for row in measurements]),
-            "client": np.array([row.client for row in measurements], dtype=np.int32),
-            "subject": Text.of([reading.subject for reading in readings]),
-            "source": Text.of([row.source for row in measurements]),
-            "setting": Text.of([reading.setting for reading in readings]),
-            "metric": Text.of([reading.metric for reading in readings]),
-            "value": np.array([reading.value for reading in readings], dtype=np.float64),
-            "low": np.array([reading.low for reading in readings], dtype=np.float64),
-            "high": np.array([reading.high for reading in readings], dtype=np.float64),
-            "n": np.array([reading.n for reading in readings], dtype=np.int64),
-        },
-    )
+    columns: dict[str, Column] = {
+        "scope": Text.of([row.scope for row in measurements]),
+        "run": _some([row.run if row.run != EVERYWHERE else None for row in measurements]),
+        "round": _some([row.round if row.round != FINAL else None for row in measurements]),
+        "level": Text.of([row.level for row in measurements]),
+        "client": np.array([row.client for row in measurements], dtype=np.int32),
+        "subject": Text.of([reading.subject for reading in readings]),
+        "source": Text.of([row.source for row in measurements]),
+        "metric": Text.of([reading.metric for reading in readings]),
+        "value": np.array([reading.value for reading in readings], dtype=np.float64),
+        "low": np.array([reading.low for reading in readings], dtype=np.float64),
+        "high": np.array([reading.high for reading in readings], dtype=np.float64),
+        "n": np.array([reading.n for reading in readings], dtype=np.int64),
+    }
+    values: dict[str, list[LabelValue | None]] = {name: [None] * len(readings) for name in ALWAYS}
+    for row, reading in enumerate(readings):
+        for name, value in reading.labels.items:
+            values.setdefault(name, [None] * len(readings))[row] = value
+    spec = [_COLUMNS["measurements"]]
+    for name in (*ALWAYS, *sorted(values.keys() - ALWAYS.keys())):
+        kind = _type_of(name, values[name]) or ALWAYS[name]
+        columns[name] = Text.of([str(value or "") for value in values[name]]) if kind == "text" else _some(values[name])
+        spec.append(f"{name}:{kind}")
+    return _table(_schema(" ".join(spec)), columns)
+
+
+def _type_of(name: str, values: Sequence[LabelValue | None]) -> str:
+    """The type of the column that holds the values of a label; empty without any."""
+    present = {type(value) for value in values if value is not None}
+    for kinds, column_type in (({str}, "text"), ({bool}, "bool"), ({int}, "int64"), ({int, float}, "float64")):
+        if present and present <= kinds:
+            return column_type
+    if present:
+        raise TypeError(f"the label {name} has values of the types {sorted(one.__name__ for one in present)}")
+    return ""
+
+
+def _some(values: Sequence[LabelValue | None]) -> Maybe:
+    """Numbers of which some are missing."""
+    missing = np.array([value is None for value in values], dtype=bool)
+    return Maybe(values=np.array([value or 0 for value in values]), missing=missing)
 
 
 def read_measurements(path: Path) -> list[Measurement]:
     """The rows of `measurements.parquet`, in its order."""
     table, _ = _read(path)
     column = {name: table.column(name).to_pylist() for name in table.column_names}
-    place = ("run", "round", "level", "client", "source")
-    reading = ("metric", "value", "low", "high", "n", "subject", "setting")
+    fixed = {part.partition(":")[0] for part in _COLUMNS["measurements"].split()}
+    labels = [name for name in table.column_names if name not in fixed]
+    reading = ("metric", "value", "low", "high", "n", "subject")
     return [
         Measurement(
-            **{name: column[name][i] for name in place},
-            reading=Reading(**{name: column[name][i] for name in reading}),
+            run=EVERYWHERE if column["run"][i] is None else column["run"][i],
+            round=FINAL if column["round"][i] is None else column["round"][i],
+            **{name: column[name][i] for name in ("level", "client", "source")},
+            reading=Reading(
+                **{name: column[name][i] for name in reading},
+                labels=Labels.of({name: column[name][i] for name in labels}),
+            ),
         )
         for i in range(table.num_rows)
     ]
@@ -293,8 +327,8 @@ def read_participation(path: Path) -> list[Participation]:
     return [Participation(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
-def _schema(name: str) -> pa.Schema:
-    """The Arrow schema of a table."""
+def _schema(columns: str) -> pa.Schema:
+    """The Arrow schema of columns, each written as `name:type`."""
     import pyarrow as pa
 
     def field(text: str) -> pa.Field:
@@ -305,27 +339,35 @@ def _schema(name: str) -> pa.Schema:
             return pa.field(column, pa.list_(pa.type_for_alias(kind.strip("[]"))))
         return pa.field(column, pa.type_for_alias(kind))
 
-    return pa.schema([field(text) for text in _COLUMNS[name].split()])
+    return pa.schema([field(text) for text in columns.split()])
 
 
-def _table(name: str, columns: Mapping[str, Column]) -> pa.Table:
+def _table(schema: pa.Schema | str, columns: Mapping[str, Column]) -> pa.Table:
     """An Arrow table; NaN stays NaN."""
     import pyarrow as pa
 
-    schema = _schema(name)
+    schema = _schema(_COLUMNS[schema]) if isinstance(schema, str) else schema
     assert list(columns) == schema.names
     return pa.Table.from_arrays([column(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def write_table(folder: Path, name: str, tables: Iterable[pa.Table], layout: Any = None, *, columns: str = "") -> None:
-    """Writes tables of these columns (those of `name`) below each other, one row group each.
+def write_measurements(folder: Path, measurements: Sequence[Measurement]) -> None:
+    """Writes `measurements.parquet`, with a column for each label."""
+    table = measurement_rows(measurements)
+    write_table(folder, "measurements", [table], schema=table.schema)
+
+
+def write_table(
+    folder: Path, name: str, tables: Iterable[pa.Table], layout: Any = None, *, schema: pa.Schema | None = None
+) -> None:
+    """Writes tables of this schema (that of `name`) below each other, one row group each.
 
     Floats are split by byte: exact, and it packs them best.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(columns or name).with_metadata({_LAYOUT: json.dumps(layout)})
+    schema = (schema or _schema(_COLUMNS[name])).with_metadata({_LAYOUT: json.dumps(layout)})
     paths = {f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name: field for field in schema}
     floats = [path for path, field in paths.items() if "float" in str(field.type) or "double" in str(field.type)]
     with pq.ParquetWriter(

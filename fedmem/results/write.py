@@ -22,7 +22,7 @@ from fedmem.results.folder import _alive, _explaining_full_disk, _sync, writing
 from fedmem.results.read import RESULTS_SCHEMA, read
 from fedmem.results.tables import (
     audit_rows,
-    measurement_rows,
+    write_measurements,
     write_readings,
     write_table,
 )
@@ -130,7 +130,7 @@ def replace_measurements(
     partial.mkdir()
     try:
         with _explaining_full_disk(partial):
-            write_table(partial, "measurements", [measurement_rows(measurements)])
+            write_measurements(partial, measurements)
             _write_manifest(partial, {**run.manifest, **(changes or {})}, measurements)
             for name in ("measurements.parquet", "manifest.json"):
                 _sync(partial / name)

@@ -177,12 +177,12 @@ class Comparison:
             if one.quantity.level in ("local", "global")
             and (one.quantity.metric in self.measures if self.measures else one.quantity.headline)
         ]
-        measures = list(dict.fromkeys((one.quantity.metric, one.quantity.parts) for one in wanted))
+        measures = list(dict.fromkeys((one.quantity.metric, one.quantity.labels) for one in wanted))
         kinds = list(dict.fromkeys(one.quantity.kind for one in self.series))
 
         def place(one: Series) -> tuple[int, int, bool]:
             quantity = one.quantity
-            measure = measures.index((quantity.metric, quantity.parts))
+            measure = measures.index((quantity.metric, quantity.labels))
             return measure, kinds.index(quantity.kind), quantity.level != "local"
 
         return tuple(sorted(wanted, key=place))

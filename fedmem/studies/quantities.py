@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import Labels
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.saturation import NOWHERE, Zone
-from fedmem.reporting.measures import VIEWS, Variant, measure_of
+from fedmem.reporting.measures import Variant, measure_of, titled
 from fedmem.reporting.summary import Summary
 from fedmem.studies.contrasts import (
     Contrast,
@@ -24,13 +25,13 @@ from fedmem.studies.contrasts import (
 class Quantity:
     """One number that every run gives: of a measure, for a kind of audit example (empty: none), at a level.
 
-    `parts` are the words of the setting, the place and the false positive rate apart. A difference times `scale` is in
-    `unit`. `range` are its smallest and largest value. `useful` says that it is what models are good for, on the other
-    side of every trade.
+    `labels` tell variants of a measure apart; they are without the place and the false positive rate. A difference
+    times `scale` is in `unit`. `range` are its smallest and largest value. `useful` says that it is what models are
+    good for, on the other side of every trade.
     """
 
     metric: str
-    parts: tuple[str, ...]
+    labels: Labels
     kind: str
     level: str
     title: str
@@ -40,6 +41,11 @@ class Quantity:
     headline: bool = False
     range: tuple[float, float] = (-math.inf, math.inf)
     useful: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The labels in short words."""
+        return self.labels.words()
 
     @property
     def most(self) -> float:
@@ -93,7 +99,7 @@ class Series:
 
 def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]:
     """Every summary of a run that is about a kind or about all, with its numbers."""
-    known = {(measure.metric, measure.parts): measure for measure in summary.measures}
+    known = {(variant.metric, variant.labels): variant for variant in summary.measures}
     about = {"", *summary.kinds}
     for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
         if metric.endswith((".null", ".guess", ".p")) or metric == "retention":
@@ -102,29 +108,30 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
         against_held_out = metric.endswith(".difference")
         if against_held_out and not (measure.difference and measure.headline):
             continue
-        for level, kind, parts, value in summary.settings(metric):
-            if kind not in about or "coin=out" in parts:
+        for level, kind, own, value in summary.entries(metric):
+            if kind not in about or own.get("coin") == "out":
                 continue
-            words = frozenset(parts - _PLACES.keys())
-            place = next((_PLACES[word] for word in parts & _PLACES.keys()), level)
-            null = summary.value(f"{metric}.null", level, kind, *parts)
-            whole = summary.value(f"{metric}.null", "global", kind, *words)
-            apart = summary.value(f"{metric}.difference", "global", kind, "local-global", *words)
+            labels = own.without("place")
+            place = _PLACES.get(own.get("place"), level)
+            null = summary.value(f"{metric}.null", level, kind, own)
+            whole = summary.value(f"{metric}.null", "global", kind, labels)
+            between = labels.plus(contrast="levels", minus="global")
+            apart = summary.value(f"{metric}.difference", "global", kind, between)
             # a run has no retention of sums whose effects cancel
-            kept = any(about == kind for _, about, _, _ in summary.settings("retention", metric, *words))
-            variant = known.get((metric, words))
-            headline = variant.headline if variant else measure.headline and not kind and not words
+            kept = any(about == kind for _, about, _, _ in summary.entries("retention", labels.plus(of=metric)))
+            variant = known.get((metric, labels))
+            headline = variant.headline if variant else measure.headline and not kind and not labels
             yield (
                 Quantity(
                     metric=metric,
-                    parts=tuple(sorted(words)),
+                    labels=labels,
                     kind=kind,
                     level=place,
-                    title=_short_title(variant) if variant else _title(measure, metric, words),
+                    title=_short_title(variant) if variant else _title(measure, metric, labels),
                     unit=measure.shown_unit if against_held_out else measure.difference_unit,
                     scale=1.0 if against_held_out else measure.scale,
                     digits=measure.digits,
-                    headline=bool(words & _REAL) if against_held_out else headline,
+                    headline=labels.get("view") in _REAL if against_held_out else headline,
                     range=measure.range_of(metric),
                     useful=measure.direction == "higher is better" and measure.headline,
                 ),
@@ -147,31 +154,31 @@ def _short_title(variant: Variant) -> str:
     title, at, _ = variant.title.partition(" at ")
     if not at:
         return title
-    fpr = next((word.removeprefix("fpr=") for word in sorted(variant.parts) if word.startswith("fpr=")), "")
-    return f"{title} at FPR {fpr}" if fpr else f"{title} at the smallest FPR"
+    fpr = variant.labels.get("fpr")
+    return f"{title} at FPR {fpr:.4g}" if fpr else f"{title} at the smallest FPR"
 
 
 def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, float]]:
     """The values of a quantity at each observed round."""
     level = quantity.level.partition(",")[0]
-    places = [word for word, place in _PLACES.items() if place == quantity.level and quantity.kind]
-    for words in ([*quantity.parts, *places[:1]], quantity.parts):
-        if found := summary.series(quantity.metric, level, quantity.kind, *words):
+    places = [own for own, place in _PLACES.items() if place == quantity.level and quantity.kind]
+    for labels in (quantity.labels.plus(place=places[0] if places else None), quantity.labels):
+        if found := summary.series(quantity.metric, level, quantity.kind, labels):
             yield from ((round, value.value) for round, value in found)
             return
 
 
 _PLACES = {"owner": "local", "others": "local, others"}
-"""The place in a setting -> the level of a quantity."""
+"""The label `place` -> the level of a quantity."""
 
-_REAL = {"view=message", "view=aggregate"}
+_REAL = ("message", "aggregate")
 """The views of an update that a server has."""
 
 
-def _title(measure: Measure, metric: str, words: frozenset[str]) -> str:
-    """The title of what is no measure of a kind at a place, with the words of its setting."""
+def _title(measure: Measure, metric: str, labels: Labels) -> str:
+    """The title of what is no measure of a kind at a place, with its labels."""
     if metric.endswith(".difference"):
-        views = [VIEWS.get(word.removeprefix("view="), word) for word in words if word.startswith("view=")]
-        return f"reconstruction from {' '.join(views)}, in − held back"
+        view = labels.get("view", "")
+        return f"reconstruction from {titled('view', view)}, in − held back"
     name = measure.title if measure.headline else metric.replace("_", " ")
-    return " ".join([name, *sorted(words)])
+    return " ".join([name, *labels.words()])

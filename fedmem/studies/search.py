@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.events import Listener
+from fedmem.contracts.measurement import written
 from fedmem.errors import Problem, RunError, ScenarioError
 from fedmem.reporting.naming import check_metric
 from fedmem.results.folder import one_at_a_time
@@ -193,16 +194,17 @@ def objectives(comparison: Comparison, wanted: Mapping[str, str]) -> list[float]
 
 
 def quantity_of(comparison: Comparison, text: str) -> Series:
-    """The one quantity that these words mean: its metric, then its kind, level and words of its setting.
+    """The one quantity that these words mean: its metric, then its kind, level and labels.
 
-    Without a level that of the aggregate; of several settings the one without words, if there is one.
+    A label is written as its value or as `name=value`. Without a level that of the aggregate; of several variants the
+    one without labels, if there is one.
     """
     metric, *words = (part.strip() for part in text.split(","))
     found = [
         series
         for series in comparison.series
         if (q := series.quantity).metric == metric
-        and set(words) <= {q.kind, q.level, *q.parts}
+        and set(words) <= {q.kind, q.level, *q.parts, *(f"{name}={written(value)}" for name, value in q.labels.items)}
         and (q.level in words or q.level == "global")
     ]
     plain = [series for series in found if not set(series.quantity.parts) - set(words)]

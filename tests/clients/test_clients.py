@@ -224,9 +224,7 @@ def test_the_aggregate_is_read_with_the_layers_of_each_holder(server: str) -> No
     executor = OneByOne(federation.model, scenario.client, federation.store)
     assert (audit.holder >= 0).all()
     shown = {
-        (v.round, v.level): v
-        for v in views(simulated.bank, redeal(audit, 20, np.random.default_rng(0)))
-        if not v.setting
+        (v.round, v.level): v for v in views(simulated.bank, redeal(audit, 20, np.random.default_rng(0))) if not v.place
     }
     differ = 0
     for round in (4, 5):

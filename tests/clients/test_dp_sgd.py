@@ -368,18 +368,18 @@ def test_individual_epsilons_grow_with_the_rounds_and_say_what_they_are() -> Non
     scenario = tiny(client=SGD, runs=2, rounds=3, sampler={"kind": "everyone"}, **watching)
     found = simulate(scenario, build(scenario))
     rows = [row for row in found.measurements if row.reading.metric == "individual_epsilon"]
-    assert all("data_dependent" in row.reading.setting for row in rows)
+    assert all(row.reading.labels.get("claim") == "data_dependent" for row in rows)
     for run in (0, 1):
         for which in ("mean", "most"):
-            own = [r for r in rows if r.run == run and r.client == 2 and f"record={which}" in r.reading.setting]
+            own = [r for r in rows if r.run == run and r.client == 2 and r.reading.labels.get("record") == which]
             values = [row.reading.value for row in sorted(own, key=lambda row: row.round)]
             assert len(values) == 3
             assert 0 < values[0] < values[1] < values[2]
-    last = {r.reading.setting.split(",")[0]: r.reading for r in rows if r.round == FINAL}
-    assert last["record=mean"].value < last["record=most"].value
+    last = {r.reading.labels.get("record"): r.reading for r in rows if r.round == FINAL}
+    assert last["mean"].value < last["most"].value
     # at the clip in every step of every round it would be that of nine releases
     every = epsilon_of_spent(np.array([9.0]), 1.0, 1e-5)[0]
-    assert last["record=most"].value <= every
+    assert last["most"].value <= every
     # watching changes nothing, and stacks agree with one by one
     quiet = tiny(client=SGD, runs=2, rounds=3, sampler={"kind": "everyone"}, observe={})
     for one, other in zip(simulate(quiet, build(quiet)).params, found.params, strict=True):

@@ -76,7 +76,7 @@ def test_is_a_component(estimator):
 def test_estimates_are_complete_and_repeatable(estimator):
     for view in all_views(make_bank()):
         found = estimator.estimate(view)
-        keys = [(e.metric, e.setting, e.kind) for e in found]
+        keys = [(e.metric, e.labels, e.kind) for e in found]
         assert len(set(keys)) == len(keys)
         for e, again in zip(found, estimator.estimate(view), strict=True):
             assert e.kind in view.audit.kinds
@@ -110,10 +110,10 @@ def test_sees_a_large_effect_and_not_a_missing_one(estimator):
             low, high = interval(e.value, e.influence, clusters, e.bounds, level=0.99)
             if math.isnan(low):  # all right, all beyond the references, or all tied: no spread, and no interval
                 low, high = e.value, math.nan
-            if (view.level, view.setting) == ("local", "owner"):
-                assert low > e.null, (e.metric, e.setting, e.kind)
+            if (view.level, view.place) == ("local", "owner"):
+                assert low > e.null, (e.metric, e.labels, e.kind)
             elif view.round == FINAL and not math.isnan(high):
-                assert low < e.null < high, (view.level, view.setting, e.metric, e.setting, e.kind)
+                assert low < e.null < high, (view.level, view.place, e.metric, e.labels, e.kind)
 
 
 @every_estimator
@@ -132,9 +132,9 @@ def test_does_not_change_the_view_and_leaves_out_what_is_not_there(estimator):
 @every_estimator
 def test_kinds_do_not_influence_one_another(estimator):
     for view in all_views(make_bank(rounds=(0, 1))):
-        whole = {(e.metric, e.setting, e.kind): e.value for e in estimator.estimate(view)}
+        whole = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(view)}
         for kind in view.audit.kinds:
             hidden = view.audit.kind != kind
             arrays = {n: np.where(hidden, np.nan, getattr(view, n)) for n in ("loss", "margin", "correct", "rank")}
-            alone = {(e.metric, e.setting, e.kind): e.value for e in estimator.estimate(replace(view, **arrays))}
+            alone = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(replace(view, **arrays))}
             assert alone == {key: value for key, value in whole.items() if key[2] == kind}

@@ -23,33 +23,39 @@ from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.seeding import stream
 from tests.banks import make_bank
+from tests.labelling import labels
 
 ALL = (Memorisation(), Exposure(), Membership(attack=Lira()), Membership(attack=LossThreshold()))
 
 
 ESTIMATORS = {
-    ("memorisation", "probability"): ALL[0],
+    ("memorisation", "statistic=probability"): ALL[0],
     ("exposure", ""): ALL[1],
-    ("auc", "lira"): ALL[2],
-    ("auc", "loss_threshold"): ALL[3],
+    ("auc", "attack=lira"): ALL[2],
+    ("auc", "attack=loss_threshold"): ALL[3],
 }
 
 
-def pick(rows, metric, subject, setting, round=FINAL, level="global", run=-1):
+def pick(rows, metric, subject, about, round=FINAL, level="global", run=-1):
     (found,) = [
         r.reading
         for r in rows
-        if (r.reading.metric, r.reading.subject, r.reading.setting, r.round, r.level, r.run)
-        == (metric, subject, setting, round, level, run)
+        if (r.reading.metric, r.reading.subject, r.reading.labels, r.round, r.level, r.run)
+        == (metric, subject, labels(about), round, level, run)
     ]
     return found
 
 
-def estimates_at(bank, round, level, setting, estimator, draws):
+def at(place):
+    """A place as a label."""
+    return f"place={place}" if place else ""
+
+
+def estimates_at(bank, round, level, place, estimator, draws):
     redeals = redeal(bank.audit, draws, stream(bank.seed, "redeals"))
-    (view,) = [v for v in views(bank, redeals) if (v.round, v.level, v.setting) == (round, level, setting)]
-    # the first metric of a setting: exposure before its gain
-    return view, {(e.kind, e.setting): e for e in reversed(estimator.estimate(view))}
+    (view,) = [v for v in views(bank, redeals) if (v.round, v.level, v.place) == (round, level, place)]
+    # the first metric of these labels: exposure before its gain
+    return view, {(e.kind, e.labels): e for e in reversed(estimator.estimate(view))}
 
 
 def test_same_bank_same_rows_whatever_the_order_of_the_evidence():
@@ -64,21 +70,24 @@ def test_same_bank_same_rows_whatever_the_order_of_the_evidence():
 def test_no_two_rows_say_they_are_the_same_thing():
     rows = estimate(make_bank(), ALL, 10)
     keys = Counter(
-        (r.run, r.round, r.level, r.source, r.reading.metric, r.reading.subject, r.reading.setting) for r in rows
+        (r.run, r.round, r.level, r.source, r.reading.metric, r.reading.subject, r.reading.labels) for r in rows
     )
     assert max(keys.values()) == 1
     assert {r.client for r in rows} == {-1}
     assert {r.source for r in rows} == {"memorisation", "exposure", "membership"}
 
 
-def test_settings_say_the_place_first():
+def test_labels_say_place_and_variant():
     rows = estimate(make_bank(), ALL, 10)
     at_final = {
-        (r.level, r.reading.setting) for r in rows if r.round == FINAL and r.reading.metric in ("memorisation", "auc")
+        (r.level, r.reading.labels) for r in rows if r.round == FINAL and r.reading.metric in ("memorisation", "auc")
     }
     assert at_final == {
-        *[("global", s) for s in ("", "probability", "lira", "loss_threshold")],
-        *[("local", f"{p}{s}") for p in ("owner", "others") for s in ("", ",probability", ",lira", ",loss_threshold")],
+        *[
+            (level, labels(f"{place}{variant}"))
+            for level, place in (("global", ""), ("local", "place=owner "), ("local", "place=others "))
+            for variant in ("", "statistic=probability", "attack=lira", "attack=loss_threshold")
+        ],
     }
 
 
@@ -87,8 +96,8 @@ def test_kind_rows_carry_value_interval_and_number():
     rows = estimate(bank, [Memorisation()], 40)
     for round, level, place in ((2, "global", ""), (2, "local", "owner"), (FINAL, "local", "others")):
         _, found = estimates_at(bank, round, level, place, Memorisation(), 40)
-        e = found["typical", ""]
-        row = pick(rows, "memorisation", "typical", place, round, level)
+        e = found["typical", labels()]
+        row = pick(rows, "memorisation", "typical", at(place), round, level)
         assert (row.value, row.n) == (e.value, e.n)
         np.testing.assert_equal((row.low, row.high), interval(e.value, e.influence, min(8, e.n), (-1.0, 1.0)))
         assert math.isnan(row.low) or row.low < row.value < row.high
@@ -140,8 +149,8 @@ def test_too_few_runs_with_answers_have_values_without_intervals(lost):
 def test_runs_without_answers_are_no_degrees_of_freedom():
     bank = without(make_bank(runs=16, per_client=4, cohort=6, local=3.0, whole=2.0), np.arange(5))
     _, estimates = estimates_at(bank, FINAL, "global", "", Memorisation(), 2)
-    one = estimates["typical", "probability"]
-    found = pick(estimate(bank, [Memorisation()], 2), "memorisation", "typical", "probability")
+    one = estimates["typical", labels("statistic=probability")]
+    found = pick(estimate(bank, [Memorisation()], 2), "memorisation", "typical", "statistic=probability")
     assert one.n == 24
     assert (found.low, found.high) == interval(one.value, one.influence, 11, one.bounds)
     assert (found.low, found.high) != interval(one.value, one.influence, 16, one.bounds)
@@ -154,11 +163,11 @@ def test_single_examples_have_rows_at_final_only_with_newcombes_interval():
     assert {r.round for r in single} == {FINAL}
     view, _ = estimates_at(bank, FINAL, "local", "owner", Memorisation(), 10)
     hit, coin = view.correct[:, 0, 5], bank.audit.is_in[:, 5]
-    row = pick(rows, "memorisation", "5", "owner", level="local")
+    row = pick(rows, "memorisation", "5", "place=owner", level="local")
     low, high = newcombe(hit[coin].sum(), 4, hit[~coin].sum(), 4)
     assert row.value == pytest.approx(hit[coin].mean() - hit[~coin].mean())
     assert (row.low, row.high, row.n) == (pytest.approx(float(low)), pytest.approx(float(high)), 8)
-    exposed = pick(rows, "exposure", "5", "owner", level="local")
+    exposed = pick(rows, "exposure", "5", "place=owner", level="local")
     assert math.isnan(exposed.low)
     assert exposed.n == 4
     assert not [r for r in single if r.source == "exposure" and bank.audit.role[int(r.reading.subject)] != "canary"]
@@ -167,23 +176,23 @@ def test_single_examples_have_rows_at_final_only_with_newcombes_interval():
 def test_nulls_are_printed_at_final():
     rows = estimate(make_bank(references=1000), ALL, 10)
     assert pick(rows, "exposure.null", "random_pattern", "").value == pytest.approx(1.436, abs=5e-4)
-    assert pick(rows, "auc.null", "typical", "loss_threshold").value == 0.5
-    assert pick(rows, "auc.null", "typical", "lira").value == pytest.approx(0.5, abs=0.05)
+    assert pick(rows, "auc.null", "typical", "attack=loss_threshold").value == 0.5
+    assert pick(rows, "auc.null", "typical", "attack=lira").value == pytest.approx(0.5, abs=0.05)
     assert {r.round for r in rows if r.reading.metric.endswith(".null")} == {FINAL}
 
 
 def test_p_stands_beside_its_null_at_final_and_counts_deals():
     rows = estimate(make_bank(runs=16, clients=6, per_client=3), ALL, 60)
-    for metric, kind, setting, n in (
-        ("memorisation", "typical", "probability", 60),
-        ("auc", "typical", "lira", 60),
-        ("auc", "mislabelled", "loss_threshold", 60),
+    for metric, kind, about, n in (
+        ("memorisation", "typical", "statistic=probability", 60),
+        ("auc", "typical", "attack=lira", 60),
+        ("auc", "mislabelled", "attack=loss_threshold", 60),
         ("exposure", "random_pattern", "", 60),
     ):
-        local = pick(rows, f"{metric}.p", kind, ",".join(filter(None, ["owner", setting])), level="local")
+        local = pick(rows, f"{metric}.p", kind, f"place=owner {about}", level="local")
         assert (local.value, local.n) == (pytest.approx(2 / 61), n), "the effect is there, and p is never 0"
         assert math.isnan(local.low)
-        assert 0 < pick(rows, f"{metric}.p", kind, setting).value <= 1
+        assert 0 < pick(rows, f"{metric}.p", kind, about).value <= 1
     found = [r for r in rows if r.reading.metric.endswith(".p")]
     assert {r.round for r in found} == {FINAL}
     assert not [r for r in found if r.reading.metric.startswith("tpr")]
@@ -191,19 +200,19 @@ def test_p_stands_beside_its_null_at_final_and_counts_deals():
 
 def test_rates_have_rows_at_the_usual_false_positive_rates():
     rows = estimate(make_bank(runs=16, clients=6, per_client=4), [ALL[3]], 20)  # 24 of a kind in 16 runs: 192 outs
-    told = {r.reading.setting for r in rows if r.round == FINAL and r.level == "global" and r.reading.metric == "tpr"}
-    assert told == {"loss_threshold,fpr=0.1", "loss_threshold,fpr=0.05208"}
-    row = pick(rows, "tpr", "typical", "loss_threshold,fpr=0.1")
+    told = {r.reading.labels for r in rows if r.round == FINAL and r.level == "global" and r.reading.metric == "tpr"}
+    assert told == {labels(f"attack=loss_threshold fpr={fpr}") for fpr in (0.1, 0.05208)}
+    row = pick(rows, "tpr", "typical", "attack=loss_threshold fpr=0.1")
     assert 0 <= row.low < row.value < row.high <= 1
-    assert pick(rows, "tpr.null", "typical", "loss_threshold,fpr=0.1").value == 20 / 193
+    assert pick(rows, "tpr.null", "typical", "attack=loss_threshold fpr=0.1").value == 20 / 193
 
 
 def test_level_difference_at_final_is_the_difference_of_the_printed_values():
     rows = estimate(make_bank(), ALL, 40)
-    for metric, kind, setting in (("memorisation", "typical", ""), ("auc", "mislabelled", "lira")):
-        owner = pick(rows, metric, kind, ",".join(filter(None, ["owner", setting])), level="local").value
-        whole = pick(rows, metric, kind, setting).value
-        row = pick(rows, f"{metric}.difference", kind, ",".join(filter(None, ["local-global", setting])))
+    for metric, kind, about in (("memorisation", "typical", ""), ("auc", "mislabelled", "attack=lira")):
+        owner = pick(rows, metric, kind, f"place=owner {about}", level="local").value
+        whole = pick(rows, metric, kind, about).value
+        row = pick(rows, f"{metric}.difference", kind, f"contrast=levels minus=global {about}")
         assert row.value == pytest.approx(owner - whole)
         assert row.low < row.value < row.high
 
@@ -212,19 +221,19 @@ def test_level_difference_at_a_round_is_over_the_same_examples():
     bank = make_bank()
     rows = estimate(bank, [Memorisation()], 40)
     _, found = estimates_at(bank, 1, "local", "owner", Memorisation(), 40)
-    local = found["typical", ""]
+    local = found["typical", labels()]
     assert 0 < local.n < (bank.audit.kind == "typical").sum()
     whole_view, _ = estimates_at(bank, 1, "global", "", Memorisation(), 40)
     values, coin = whole_view.correct[:, 0], bank.audit.is_in
     influence = [values[coin[:, j], j].mean() - values[~coin[:, j], j].mean() for j in local.examples]
-    row = pick(rows, "memorisation.difference", "typical", "local-global", round=1)
+    row = pick(rows, "memorisation.difference", "typical", "contrast=levels minus=global", round=1)
     assert row.value == pytest.approx(local.value - np.mean(influence))
     assert row.n == local.n
     assert pick(rows, "memorisation", "typical", "", round=1).n == (bank.audit.kind == "typical").sum()
     # Paired: contributions of both levels are subtracted, over the examples that the holders show.
     hidden = np.isnan(estimates_at(bank, 1, "local", "owner", Memorisation(), 40)[0].margin).all((0, 1))
     same = replace(whole_view, correct=np.where(hidden, np.nan, whole_view.correct))
-    whole = next(e for e in Memorisation().estimate(same) if (e.kind, e.setting) == ("typical", ""))
+    whole = next(e for e in Memorisation().estimate(same) if (e.kind, e.labels) == ("typical", labels()))
     apart = combined([(1.0, local.influence), (-1.0, whole.influence)])
     np.testing.assert_allclose((row.low, row.high), interval(row.value, apart, min(8, local.n), (-2.0, 2.0)))
 
@@ -234,9 +243,9 @@ def test_kinds_are_compared_at_each_place():
     rows = estimate(bank, [Memorisation()], 40)
     for level, place in (("global", ""), ("local", "owner"), ("local", "others")):
         _, found = estimates_at(bank, FINAL, level, place, Memorisation(), 40)
-        a, b = found["random_pattern", "probability"], found["typical", "probability"]
-        setting = ",".join(filter(None, ["random_pattern-typical", place, "probability"]))
-        row = pick(rows, "memorisation.difference", "random_pattern", setting, level=level)
+        a, b = (found[kind, labels("statistic=probability")] for kind in ("random_pattern", "typical"))
+        about = f"contrast=kinds minus=typical {at(place)} statistic=probability"
+        row = pick(rows, "memorisation.difference", "random_pattern", about, level=level)
         assert row.value == a.value - b.value
         apart = combined([(1.0, a.influence), (-1.0, b.influence)])
         np.testing.assert_equal((row.low, row.high), interval(row.value, apart, min(8, a.n, b.n), (-2.0, 2.0)))
@@ -246,25 +255,25 @@ def test_kinds_are_compared_at_each_place():
 def test_retention_is_the_ratio_of_sums_of_pairs():
     bank = make_bank(runs=16, local=3.0, whole=1.5, per_client=4)
     rows = estimate(bank, ALL, 60)
-    for metric, kind, setting, null in (
-        ("memorisation", "typical", "probability", 0.0),
-        ("auc", "typical", "lira", None),
-        ("auc", "typical", "loss_threshold", 0.5),
+    for metric, kind, about, null in (
+        ("memorisation", "typical", "statistic=probability", 0.0),
+        ("auc", "typical", "attack=lira", None),
+        ("auc", "typical", "attack=loss_threshold", 0.5),
         ("exposure", "random_pattern", "", None),
     ):
-        owner = pick(rows, metric, kind, ",".join(filter(None, ["owner", setting])), level="local")
-        whole = pick(rows, metric, kind, setting)
-        null = pick(rows, f"{metric}.null", kind, setting).value if null is None else null
-        below = pick(rows, f"{metric}.null", kind, ",".join(filter(None, ["owner", setting])), level="local").value
-        row = pick(rows, "retention", kind, ",".join(filter(None, [metric, setting])))
+        owner = pick(rows, metric, kind, f"place=owner {about}", level="local")
+        whole = pick(rows, metric, kind, about)
+        null = pick(rows, f"{metric}.null", kind, about).value if null is None else null
+        below = pick(rows, f"{metric}.null", kind, f"place=owner {about}", level="local").value
+        row = pick(rows, "retention", kind, f"of={metric} {about}")
         assert row.value == pytest.approx((whole.value - null) / (owner.value - below))
         assert row.low < row.value < row.high
         assert row.n == owner.n
-        _, locals_ = estimates_at(bank, FINAL, "local", "owner", ESTIMATORS[metric, setting], 60)
-        _, wholes = estimates_at(bank, FINAL, "global", "", ESTIMATORS[metric, setting], 60)
+        _, locals_ = estimates_at(bank, FINAL, "local", "owner", ESTIMATORS[metric, about], 60)
+        _, wholes = estimates_at(bank, FINAL, "global", "", ESTIMATORS[metric, about], 60)
         sides = [
             (e.n * (e.value - e.null), combined([(e.n, e.influence)]))
-            for e in (wholes[kind, setting], locals_[kind, setting])
+            for e in (wholes[kind, labels(about)], locals_[kind, labels(about)])
         ]
         assert (row.low, row.high) == pytest.approx(ratio_interval(*sides, 16))
 
@@ -275,22 +284,22 @@ def test_retention_over_all_rounds_pools_pairs():
     kind, top, bottom, n = "mislabelled", 0.0, 0.0, 0
     for round in (1, 2, 3):
         _, found = estimates_at(bank, round, "local", "owner", Memorisation(), 1)
-        local = found[kind, ""]
-        gap = pick(rows, "memorisation.difference", kind, "local-global", round=round).value
+        local = found[kind, labels()]
+        gap = pick(rows, "memorisation.difference", kind, "contrast=levels minus=global", round=round).value
         bottom += local.n * local.value
         top += local.n * (local.value - gap)
         n += local.n
-    row = pick(rows, "retention", kind, "memorisation,all rounds")
+    row = pick(rows, "retention", kind, "of=memorisation over=rounds")
     assert row.value == pytest.approx(top / bottom)
     assert row.n == n
 
 
 def test_retention_without_a_local_effect_is_not_resolved():
     rows = estimate(make_bank(local=0.0, whole=0.0, spread=0.0), [Memorisation()], 200)
-    row = pick(rows, "retention", "typical", "memorisation,not resolved")
+    row = pick(rows, "retention", "typical", "of=memorisation resolved=no")
     assert math.isnan(row.value)
     assert math.isnan(row.low)
-    assert not [r for r in rows if (r.reading.metric, r.reading.setting) == ("retention", "memorisation")]
+    assert not [r for r in rows if (r.reading.metric, r.reading.labels) == ("retention", labels("of=memorisation"))]
 
 
 def test_retention_of_a_constant_learner_is_not_resolved():
@@ -299,23 +308,23 @@ def test_retention_of_a_constant_learner_is_not_resolved():
     rows = estimate(replace(bank, evidence=flat), [Memorisation(), Membership(attack=Lira())], 50)
     kept = [r.reading for r in rows if r.reading.metric == "retention"]
     assert kept
-    assert all(math.isnan(r.value) and r.setting.endswith("not resolved") for r in kept)
-    auc = pick(rows, "auc", "typical", "lira")
+    assert all(math.isnan(r.value) and r.labels.get("resolved") == "no" for r in kept)
+    auc = pick(rows, "auc", "typical", "attack=lira")
     assert auc.value == 0.5
     assert math.isnan(auc.low), "values that are all alike are no certainty"
-    assert pick(rows, "auc.p", "typical", "lira").value == 1.0
+    assert pick(rows, "auc.p", "typical", "attack=lira").value == 1.0
 
 
 def test_a_rate_whose_threshold_changes_is_not_pooled_over_rounds():
     bank = make_bank(runs=16, clients=6, per_client=3, local=4.0, whole=3.0)
-    alike = {r.reading.setting for r in estimate(bank, [ALL[3]], 50) if r.reading.metric == "retention"}
-    assert "auc,loss_threshold,all rounds" in alike
+    alike = {r.reading.labels for r in estimate(bank, [ALL[3]], 50) if r.reading.metric == "retention"}
+    assert labels("of=auc attack=loss_threshold over=rounds") in alike
     holder = bank.audit.holder.copy()
     holder[holder == int(next(e for e in bank.evidence if e.level == "local").client[0])] = -1
     uneven = replace(bank, audit=replace(bank.audit, holder=holder))
-    rows = [r.reading.setting for r in estimate(uneven, [ALL[3]], 50) if r.reading.metric == "retention"]
-    assert any(s.startswith("auc") and "all rounds" in s for s in rows)
-    assert not any(s.startswith("tpr") and "all rounds" in s for s in rows)
+    rows = [r.reading.labels for r in estimate(uneven, [ALL[3]], 50) if r.reading.metric == "retention"]
+    assert any(own.has(labels("of=auc over=rounds")) for own in rows)
+    assert not any(own.has(labels("of=tpr over=rounds")) for own in rows)
 
 
 def test_combined_tests_carry_run_and_place():
@@ -325,16 +334,16 @@ def test_combined_tests_carry_run_and_place():
         runs = [r.run for r in rows if (r.reading.metric, r.round, r.level) == ("exposure_p", 2, level)]
         assert set(runs) <= set(range(8))
         assert len(runs) > 4
-        share = pick(rows, "exposure_rejected", "random_pattern", place, 2, level)
+        share = pick(rows, "exposure_rejected", "random_pattern", at(place), 2, level)
         assert share.n == len(runs)
         assert math.isnan(share.low)
-    assert pick(rows, "exposure_rejected", "random_pattern", "owner", FINAL, "local").value == 1.0
+    assert pick(rows, "exposure_rejected", "random_pattern", "place=owner", FINAL, "local").value == 1.0
 
 
 def test_own_rosters_have_no_local_rows_and_no_retention():
     rows = estimate(make_bank(roster="own"), ALL, 10)
     assert {r.level for r in rows} == {"global"}
-    assert not [r for r in rows if r.reading.metric == "retention" or "local-global" in r.reading.setting]
+    assert not [r for r in rows if r.reading.metric == "retention" or r.reading.labels.get("contrast") == "levels"]
 
 
 def test_too_few_runs_are_refused_with_the_remedy():
@@ -355,7 +364,7 @@ def test_one_run_has_exposures_and_nothing_that_needs_outs():
         references=tuple(first_run(r, "less", "ties", "quantiles") for r in bank.references),
     )
     rows = estimate(alone, [Exposure()], 50)
-    row = pick(rows, "exposure", "random_pattern", "owner", level="local")
+    row = pick(rows, "exposure", "random_pattern", "place=owner", level="local")
     assert row.value > 0
     assert math.isnan(row.low), "one run says nothing about other runs"
     assert not [r for r in rows if "gain" in r.reading.metric]
@@ -409,10 +418,10 @@ def test_levels_are_compared_on_the_same_examples_and_runs():
     bank = replace(bank, evidence=tuple(changed if e is whole else e for e in bank.evidence))
     rows = estimate(bank, [Memorisation()], 40)
     sides = [
-        pick(rows, "memorisation", "typical", place, 1, level)
-        for level, place in (("local", "owner,probability"), ("global", "probability"))
+        pick(rows, "memorisation", "typical", about, 1, level)
+        for level, about in (("local", "place=owner statistic=probability"), ("global", "statistic=probability"))
     ]
-    row = pick(rows, "memorisation.difference", "typical", "local-global,probability", 1)
+    row = pick(rows, "memorisation.difference", "typical", "contrast=levels minus=global statistic=probability", 1)
     assert row.value == pytest.approx(sides[0].value - sides[1].value)
     widths = [side.high - side.low for side in sides]
     assert 0 < row.high - row.low < min(widths) / 4
@@ -429,7 +438,11 @@ def test_levels_that_differ_by_rounding_alone_have_no_interval_of_no_width(apart
     changed = replace(whole, margin=margin, loss=np.logaddexp(0, -margin) + apart, correct=margin > 0)
     bank = replace(bank, evidence=tuple(changed if e is whole else e for e in bank.evidence))
     row = pick(
-        estimate(bank, [Memorisation()], 40), "memorisation.difference", "typical", "local-global,probability", 1
+        estimate(bank, [Memorisation()], 40),
+        "memorisation.difference",
+        "typical",
+        "contrast=levels minus=global statistic=probability",
+        1,
     )
     assert abs(row.value) < 1e-15
     assert np.isnan([row.low, row.high]).all()
@@ -457,11 +470,16 @@ class Offset:
 def test_retention_takes_off_each_levels_own_null():
     bank = make_bank(runs=16, local=4.0, whole=4.0, per_client=4)
     rows = estimate(bank, [Offset()], 60)
-    local = pick(rows, "memorisation", "typical", "owner,probability", level="local").value
-    whole = pick(rows, "memorisation", "typical", "probability").value
-    row = pick(rows, "retention", "typical", "memorisation,probability")
+    local = pick(rows, "memorisation", "typical", "place=owner statistic=probability", level="local").value
+    whole = pick(rows, "memorisation", "typical", "statistic=probability").value
+    row = pick(rows, "retention", "typical", "of=memorisation statistic=probability")
     assert row.value == pytest.approx((whole - 0.25) / local)
     assert row.low < row.value < row.high
-    several = pick(rows, "retention", "typical", "memorisation,probability,all rounds")
-    plain = pick(estimate(bank, [Memorisation()], 60), "retention", "typical", "memorisation,probability,all rounds")
+    several = pick(rows, "retention", "typical", "of=memorisation statistic=probability over=rounds")
+    plain = pick(
+        estimate(bank, [Memorisation()], 60),
+        "retention",
+        "typical",
+        "of=memorisation statistic=probability over=rounds",
+    )
     assert several.value < plain.value - 0.2

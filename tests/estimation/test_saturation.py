@@ -26,7 +26,8 @@ from fedmem.studies.contrasts import holm
 from fedmem.studies.figures import drawn
 from fedmem.studies.quantities import Quantity, Series
 from fedmem.studies.report import Table, page, saturated
-from tests.reporting.test_page import SCENARIO, printed, row
+from tests.labelling import labels
+from tests.reporting.test_page import SCENARIO, at, printed, row
 from tests.results.test_read import bank, write
 
 CEILING = math.log2(10)
@@ -69,12 +70,12 @@ def levels(metric: str, local: float, whole: float, *, digits: str = "") -> list
     kind, nothing = "pattern", {"low": math.nan, "high": math.nan}
     found = []
     for level, place, value in (("local", "owner", local), ("global", "", whole)):
-        setting = ",".join(filter(None, (place, digits)))
-        found.append(row(metric, value, kind, setting, level=level))
-        found.append(row(f"{metric}.null", 1.15, kind, setting, level=level, **nothing))
-    difference = ",".join(filter(None, ("local-global", digits)))
+        about = f"{at(place)} {digits}"
+        found.append(row(metric, value, kind, about, level=level))
+        found.append(row(f"{metric}.null", 1.15, kind, about, level=level, **nothing))
+    difference = f"contrast=levels minus=global {digits}"
     found.append(row(f"{metric}.difference", local - whole, kind, difference))
-    found.append(row("retention", 0.9, kind, ",".join(filter(None, (metric, digits)))))
+    found.append(row("retention", 0.9, kind, f"of={metric} {digits}"))
     return found
 
 
@@ -106,9 +107,13 @@ def test_what_is_not_saturated_is_not_marked(tmp_path: Path) -> None:
 def test_kinds_are_compared_by_their_own_values(tmp_path: Path) -> None:
     rows = []
     for kind, value in (("pattern", 0.995), ("typical-own", 1.0)):
-        rows.append(row("auc", value, kind, "lira"))
-        rows.append(row("auc.null", 0.5, kind, "lira"))
-    rows.append(row("auc.difference", -0.005, "pattern", "pattern-typical-own,lira", low=-0.008, high=-0.002))
+        rows.append(row("auc", value, kind, "attack=lira"))
+        rows.append(row("auc.null", 0.5, kind, "attack=lira"))
+    rows.append(
+        row(
+            "auc.difference", -0.005, "pattern", "contrast=kinds minus=typical-own attack=lira", low=-0.008, high=-0.002
+        )
+    )
     text = printed(stored(tmp_path, rows))
     assert re.search(r"pattern − typical-own +80 +−0\.005 \[[^]]*\] +both saturated\n", text)
 
@@ -168,7 +173,7 @@ def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("fedmem.reporting.drawing.over_rounds", drawn_with)
     monkeypatch.setattr("fedmem.reporting.drawing.local_against_global", drawn_with)
     rows = [
-        row("exposure", 3.0, "pattern", place, level=level, round=round)
+        row("exposure", 3.0, "pattern", at(place), level=level, round=round)
         for round in (0, 5, -1)
         for level, place in (("local", "owner"), ("global", ""))
     ]
@@ -179,7 +184,7 @@ def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pyte
 def compared(values: Sequence[Sequence[float]], zone: Zone, level: str = "global") -> Comparison:
     """Two settings over the seeds of these values, in one quantity."""
     quantity = Quantity(
-        metric="exposure", parts=(), kind="canary", level=level, title="exposure", unit="bits", headline=True
+        metric="exposure", labels=labels(), kind="canary", level=level, title="exposure", unit="bits", headline=True
     )
     array = np.array(values)
     ones = np.full_like(array, 1.0)

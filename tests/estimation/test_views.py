@@ -13,7 +13,7 @@ from tests.banks import make_bank
 
 def all_views(bank):
     sample = redeal(bank.audit, 5, np.random.default_rng(0))
-    return {(v.round, v.level, v.setting): v for v in views(bank, sample)}
+    return {(v.round, v.level, v.place): v for v in views(bank, sample)}
 
 
 def evidence_at(bank, level, round):
@@ -130,7 +130,7 @@ def test_others_are_of_unequal_number_at_final():
 @pytest.mark.parametrize("change", [{"roster": "own"}, {"levels": ("global",)}])
 def test_without_local_models_final_is_the_last_round(change):
     shown = all_views(make_bank(rounds=(0, 1, 3), **change))
-    assert {(level, setting) for _, level, setting in shown} == {("global", "")}
+    assert {(level, place) for _, level, place in shown} == {("global", "")}
     np.testing.assert_array_equal(shown[FINAL, "global", ""].margin, shown[3, "global", ""].margin)
 
 

@@ -11,6 +11,7 @@ from fedmem.contracts.evidence import Evidence
 from fedmem.contracts.measurement import FINAL
 from fedmem.estimators.client_influence import ClientInfluence
 from tests.banks import coins, make_view
+from tests.labelling import labels
 
 
 def seen(loss, there):
@@ -18,7 +19,7 @@ def seen(loss, there):
     test = -np.log(np.expm1(np.repeat(loss[:, None], 3, axis=1)))
     is_in = coins(len(loss), 1, np.random.default_rng(0))
     view = make_view(np.zeros((len(loss), 1)), is_in, test=test, round=FINAL, client_in=there)
-    return {r.subject: r for _, r in ClientInfluence().tests(view) if r.setting == "loss"}
+    return {r.subject: r for _, r in ClientInfluence().tests(view) if r.labels == labels("statistic=loss")}
 
 
 def gap(loss, there):
@@ -92,7 +93,7 @@ def seen_at(blocks, is_in, holder, there):
         for name in {block.set for block in blocks}
     }
     audit = replace(view.audit, holder=np.array(holder, np.int32))
-    return {(r.subject, r.setting): r.value for _, r in ClientInfluence().tests(replace(view, audit=audit, sets=sets))}
+    return {(r.subject, r.labels): r.value for _, r in ClientInfluence().tests(replace(view, audit=audit, sets=sets))}
 
 
 THERE = np.array([[True, True], [True, False], [False, True], [False, False]] * 2)
@@ -108,9 +109,9 @@ def test_influence_is_read_at_the_last_aggregate():
     ]
     is_in = np.repeat(np.array([[True], [False]] * 4), 4, axis=1)
     found = seen_at(blocks, is_in, [0, 0, 1, 1], THERE)
-    for setting in ("accuracy", "class=0", "own"):
-        assert (found["client 0", setting], found["client 1", setting]) == (1.0, 0.0)
-    assert (found["client 0", "loss"], found["client 1", "loss"]) == (-1.0, 0.0)
+    for about in ("statistic=accuracy", "statistic=accuracy target=0", "statistic=own"):
+        assert (found["client 0", labels(about)], found["client 1", labels(about)]) == (1.0, 0.0)
+    assert (found["client 0", labels("statistic=loss")], found["client 1", labels("statistic=loss")]) == (-1.0, 0.0)
 
 
 def test_own_in_reads_what_is_in_and_own_reads_all():
@@ -118,7 +119,7 @@ def test_own_in_reads_what_is_in_and_own_reads_all():
     is_in = np.array([[True, False]] * 4 + [[False, True]] * 4)
     correct = (THERE[:, :1] & is_in).astype(float)
     found = seen_at([evidence(9, correct)], is_in, [0, 0], THERE)
-    assert (found["client 0", "own in"], found["client 0", "own"]) == (1.0, 0.5)
+    assert (found["client 0", labels("statistic=own_in")], found["client 0", labels("statistic=own")]) == (1.0, 0.5)
 
 
 def test_a_run_whose_last_model_has_diverged_is_no_wrong_one():
@@ -131,4 +132,6 @@ def test_a_run_whose_last_model_has_diverged_is_no_wrong_one():
         correct=block.correct & (np.arange(8)[:, None] != 0),
     )
     found = seen_at([broken], is_in, [0, 0], THERE)
-    assert found["client 0", "own"] == 0.0, "all that is known is right, with the client and without it"
+    assert found["client 0", labels("statistic=own")] == 0.0, (
+        "all that is known is right, with the client and without it"
+    )

@@ -43,16 +43,16 @@ def planted(runs=16, m=6, n=12, effect=0.0, seed=0):
 def readings(view, **fields):
     found = CrossInfluence(**fields).tests(view)
     assert {run for run, _ in found} <= {-1}
-    return {(r.metric, r.subject, r.setting): r for _, r in found}
+    return {(r.metric, r.subject, r.labels.get("statistic", "")): r for _, r in found}
 
 
 def test_test_examples_gained_are_the_sum_of_influences():
     view, is_in, test = planted(effect=1.0)
-    found = {(e.kind, e.setting): e for e in CrossInfluence().estimate(view)}
-    for setting, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
+    found = {(e.kind, e.labels.get("statistic", "")): e for e in CrossInfluence().estimate(view)}
+    for statistic, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
         influence = naive(values, is_in)
         for kind, rows in (("a", [0]), ("b", [1, 2, 3, 4, 5])):
-            e = found[kind, setting]
+            e = found[kind, statistic]
             np.testing.assert_allclose(e.per_example, influence[rows].sum(1))
             assert e.value == pytest.approx(influence[rows].sum(1).mean())
             assert (e.null, e.n, e.per_example_n.tolist()) == (0, len(rows), [16] * len(rows))
@@ -64,18 +64,18 @@ def test_test_examples_gained_are_the_sum_of_influences():
 def test_help_harm_and_the_strongest_are_those_of_the_loops():
     view, is_in, test = planted(effect=1.0)
     found = readings(view)
-    for setting, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
+    for statistic, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
         influence = naive(values, is_in)
         for j in range(6):
-            help_, harm = (found[metric, str(j), setting] for metric in ("cross_help", "cross_harm"))
+            help_, harm = (found[metric, str(j), statistic] for metric in ("cross_help", "cross_harm"))
             assert help_.value == pytest.approx(influence[j][influence[j] > 0].sum())
             assert harm.value == pytest.approx(influence[j][influence[j] < 0].sum())
             assert help_.n == 16
-        assert found["cross_strongest", "b", setting].value == pytest.approx(influence[1:].max(1).mean())
-        assert found["cross_strongest", "b", setting].n == 5
+        assert found["cross_strongest", "b", statistic].value == pytest.approx(influence[1:].max(1).mean())
+        assert found["cross_strongest", "b", statistic].n == 5
         rng = np.random.default_rng(3)
         shuffled = [naive(values, is_in[rng.permutation(16)])[1:].max(1).mean() for _ in range(200)]
-        null = found["cross_strongest.null", "b", setting].value
+        null = found["cross_strongest.null", "b", statistic].value
         assert null == pytest.approx(np.mean(shuffled), abs=4 * np.std(shuffled) / np.sqrt(100))
         assert null > 0.1  # noise alone is not at 0
 
@@ -83,19 +83,19 @@ def test_help_harm_and_the_strongest_are_those_of_the_loops():
 def test_pairs_are_those_of_exact_tests_and_benjamini_hochberg():
     view, is_in, test = planted(runs=24, effect=1.5)
     found = readings(view, rate=0.1)
-    for setting, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
+    for statistic, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
         influence, p = naive(values, is_in), np.empty((6, 12))
         for j, coin in enumerate(is_in.T):
             for i, column in enumerate(values.T):
                 inside, outside = column[coin], column[~coin]
-                if setting:
+                if statistic:
                     p[j, i] = mannwhitneyu(inside, outside, method="exact").pvalue
                 else:
                     table = [[inside.sum(), 12 - inside.sum()], [outside.sum(), 12 - outside.sum()]]
                     p[j, i] = fisher_exact(table).pvalue
         for kind, rows in (("a", slice(0, 1)), ("b", slice(1, 6))):
             good = benjamini_hochberg(p[rows].ravel(), 0.1).reshape(p[rows].shape)
-            helped, harmed = (found[f"cross_pairs_{name}", kind, setting] for name in ("helped", "harmed"))
+            helped, harmed = (found[f"cross_pairs_{name}", kind, statistic] for name in ("helped", "harmed"))
             assert helped.value == (good & (influence[rows] > 0)).sum()
             assert harmed.value == (good & (influence[rows] < 0)).sum()
             assert helped.n == p[rows].size
@@ -174,7 +174,9 @@ def test_runs_without_the_example_and_diverged_runs_do_not_count():
     assert found["cross_help", "0", "probability"].value == pytest.approx(expected[0][expected[0] > 0].sum())
     assert found["cross_help", "0", "probability"].n == 15
     assert found["cross_help", "1", "probability"].n == 19
-    e = next(e for e in CrossInfluence().estimate(seen) if (e.kind, e.setting) == ("a", "probability"))
+    e = next(
+        e for e in CrossInfluence().estimate(seen) if (e.kind, e.labels.get("statistic", "")) == ("a", "probability")
+    )
     assert e.value == pytest.approx(expected[0].sum())
 
 
@@ -182,7 +184,7 @@ def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set():
     view, is_in, _ = planted()
     for other in (
         replace(view, round=3),
-        replace(view, setting="others", level="local"),
+        replace(view, place="others", level="local"),
         make_view(np.zeros((16, 6)), is_in, round=FINAL),
     ):
         assert list(CrossInfluence().estimate(other)) == []
@@ -192,14 +194,14 @@ def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set():
 def test_each_example_is_read_at_the_last_round_of_its_holder():
     bank = make_bank(clients=5, cohort=3, rounds=(0, 1, 2, 3), seed=2)
     sample = redeal(bank.audit, 5, np.random.default_rng(0))
-    shown = {(v.round, v.level, v.setting): v for v in views(bank, sample)}
+    shown = {(v.round, v.level, v.place): v for v in views(bank, sample)}
     blocks = {(e.round, e.level): e for e in bank.evidence if e.set == "test"}
     for level, place in (("global", ""), ("local", "owner")):
         final, checked = shown[FINAL, level, place], set()
         per_example = {
             int(j): value
             for e in CrossInfluence().estimate(final)
-            if not e.setting
+            if not e.labels
             for j, value in zip(e.examples, e.per_example, strict=True)
         }
         for j, value in per_example.items():

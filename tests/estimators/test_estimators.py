@@ -18,10 +18,11 @@ from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
 from tests.banks import coins, make_view
+from tests.labelling import labels
 
 
 def by_key(estimates):
-    return {(e.metric, e.setting, e.kind): e for e in estimates}
+    return {(e.metric, " ".join(e.labels.words()), e.kind): e for e in estimates}
 
 
 # Memorisation
@@ -163,7 +164,7 @@ def test_combined_test_is_fishers_by_run_and_over_in_canaries():
 
 def test_no_combined_test_at_the_others():
     is_in = np.array([[True], [False]])
-    view = exposure_view(np.ones((2, 1)), is_in, level="local", setting="others")
+    view = exposure_view(np.ones((2, 1)), is_in, level="local", place="others")
     assert Exposure().tests(view) == ()
 
 
@@ -176,13 +177,13 @@ def test_membership_gives_auc_and_tpr_of_a_kind():
     margin = rng.normal(size=(8, 20)) + 3 * is_in
     view = make_view(margin, is_in, kind=["a"] * 10 + ["b"] * 10)
     found = by_key(Membership(attack=Lira()).estimate(view))
-    assert set(found) == {(m, s, k) for m, s in (("auc", "lira"), ("tpr", "lira,fpr=0.25")) for k in "ab"}
+    assert set(found) == {(m, s, k) for m, s in (("auc", "lira"), ("tpr", "lira fpr=0.25")) for k in "ab"}
     auc = found["auc", "lira", "a"]
     assert auc.value > 0.9
     assert (auc.n, auc.per_example) == (10, None)
     assert auc.null == pytest.approx(0.5, abs=0.05)
     assert (auc.p, auc.bounds) == (pytest.approx(math.nan, nan_ok=True), (0.0, 1.0)), "p is given at FINAL"
-    assert found["tpr", "lira,fpr=0.25", "a"].null == 11 / 41, "the eleventh of 40 outs is the threshold"
+    assert found["tpr", "lira fpr=0.25", "a"].null == 11 / 41, "the eleventh of 40 outs is the threshold"
 
 
 def test_no_tpr_below_ten_outs():
@@ -198,10 +199,10 @@ def test_rates_are_told_at_the_usual_ones_and_the_smallest():
     is_in = coins(16, 150, rng)  # 1200 outs
     view = make_view(rng.normal(size=(16, 150)) + is_in, is_in)
     found = by_key(Membership(attack=LossThreshold()).estimate(view))
-    told = {setting.partition("fpr=")[2]: e for (metric, setting, _), e in found.items() if metric == "tpr"}
-    assert list(told) == ["0.1", "0.01", "0.008333"]
+    told = {e.labels.get("fpr"): e for (metric, _, _), e in found.items() if metric == "tpr"}
+    assert list(told) == [0.1, 0.01, 0.008333]
     assert [e.null for e in told.values()] == [121 / 1201, 13 / 1201, 11 / 1201]
-    assert told["0.1"].value > told["0.01"].value > told["0.008333"].value > 0
+    assert told[0.1].value > told[0.01].value > told[0.008333].value > 0
 
 
 def test_the_null_of_lira_is_that_of_redealt_coins_and_of_a_threshold_one_half():
@@ -232,7 +233,7 @@ def test_p_finds_members_by_any_attack_and_is_told_at_the_summary_only():
             p = Membership(attack=attack).estimate(view)[0].p
             assert (p <= 0.05) == some
             assert math.isnan(p) != some
-    others = make_view(margin, is_in, draws=99, round=FINAL, level="local", setting="others")
+    others = make_view(margin, is_in, draws=99, round=FINAL, level="local", place="others")
     assert math.isnan(Membership(attack=Lira()).estimate(others)[0].p)
 
 
@@ -277,11 +278,13 @@ def test_an_attack_sees_one_kind_at_a_time_and_one_model_at_a_time():
     assert [e.value for e in found] == pytest.approx([e.value for e in averaged])
 
 
-def test_setting_names_the_attack_and_what_is_not_default():
+def test_labels_name_the_attack_and_what_is_not_default():
     rng = np.random.default_rng(7)
     view = make_view(rng.normal(size=(8, 2)), coins(8, 2, rng))
-    assert Membership(attack=Lira(variance="per_example")).estimate(view)[0].setting == "lira variance=per_example"
-    assert Membership(attack=Lira(variance="auto")).estimate(view)[0].setting == "lira"
+    assert Membership(attack=Lira(variance="per_example")).estimate(view)[0].labels == labels(
+        "attack=lira options=variance=per_example"
+    )
+    assert Membership(attack=Lira(variance="auto")).estimate(view)[0].labels == labels("attack=lira")
 
 
 def test_min_runs_comes_from_the_attack():
@@ -296,7 +299,7 @@ def test_exposure_is_a_mean_of_bits_over_runs_models_and_canaries():
     over_runs = exposure_view([[1, 1], [16, 16], [4, 4], [4, 4]], is_in, references=15)
     over_canaries = exposure_view([[1, 16], [1, 16], [4, 4], [4, 4]], is_in, references=15)
     ranks = np.array([[[1, 1], [16, 16]]] * 2 + [[[4, 4], [4, 4]]] * 2, float)  # of two other clients
-    over_models = make_view(np.zeros((4, 2, 2)), is_in, rank=ranks, references=15, level="local", setting="others")
+    over_models = make_view(np.zeros((4, 2, 2)), is_in, rank=ranks, references=15, level="local", place="others")
     for view in (over_runs, over_canaries, over_models):
         found = by_key(Exposure().estimate(view))
         assert found["exposure", "", "random_pattern"].value == pytest.approx(2.0)
@@ -309,8 +312,8 @@ def test_the_smallest_rate_has_ten_false_positives_of_those_that_are_seen():
     margin = np.random.default_rng(11).normal(size=(16, 10))
     margin[12:] = np.nan
     found = by_key(Membership(attack=LossThreshold()).estimate(make_view(margin, is_in)))
-    (setting,) = [setting for metric, setting, _ in found if metric == "tpr"]
-    assert setting == "loss_threshold,fpr=0.25"
+    (words,) = [words for metric, words, _ in found if metric == "tpr"]
+    assert words == "loss_threshold fpr=0.25"
 
 
 def test_a_model_without_a_number_is_not_seen():

@@ -15,6 +15,7 @@ from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
 from tests.banks import coins, make_view
+from tests.labelling import labels
 
 
 def law(location, scale, shape, size=1):
@@ -142,7 +143,7 @@ def test_poor_fits_do_not_count_and_are_marked():
     assert list(ExposureSkewnormal().estimate(none)) == []
     marked = {r.metric: r for _, r in ExposureSkewnormal().tests(none)}["exposure_extrapolated"]
     assert math.isnan(marked.value)
-    assert marked.setting == "poor fit"
+    assert marked.labels == labels("fit=poor")
     constant = canaries(loss, is_in, np.full((2, 256), 6.0), 1000)
     assert {r.metric: r.value for _, r in ExposureSkewnormal().tests(constant)}["skewnormal_fitted"] == 0
 
@@ -179,7 +180,7 @@ def test_margins_may_be_fitted_instead():
     ordered = np.logaddexp(0, -margin)[:, ::-1][:, positions(1000)]
     view = canaries(np.logaddexp(0, -np.full((2, 1), 7.0)), is_in, ordered, 1000)
     (e,) = ExposureSkewnormal(scale="margin").estimate(view)
-    assert e.setting == "margin"
+    assert e.labels == labels("scale=margin")
     assert e.value == pytest.approx(-log_ndtr(-7.0) / math.log(2), rel=0.3)
 
 
@@ -188,7 +189,7 @@ def test_only_canaries_at_the_summary():
     view = canaries(np.full((2, 1), 4.0), is_in, np.tile(exact_quantiles(0, 6, 1, 100), (2, 1)), 100)
     for other in (
         replace(view, round=2),
-        replace(view, setting="others"),
+        replace(view, place="others"),
         replace(view, ranked=None),
         replace(view, rank=np.full((2, 1, 1), np.nan)),
     ):

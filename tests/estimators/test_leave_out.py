@@ -28,7 +28,7 @@ def banks():
 
 
 def shown(bank):
-    return {(v.round, v.level, v.setting): v for v in views(bank, redeal(bank.audit, 5, np.random.default_rng(0)))}
+    return {(v.round, v.level, v.place): v for v in views(bank, redeal(bank.audit, 5, np.random.default_rng(0)))}
 
 
 # Coins
@@ -111,7 +111,7 @@ def test_estimates_count_the_runs_that_they_have(banks):
     single = {
         int(r.reading.subject): r.reading.n
         for r in rows
-        if r.reading.subject.isdigit() and r.level == "global" and not r.reading.setting
+        if r.reading.subject.isdigit() and r.level == "global" and not r.reading.labels
     }
     for j, n in single.items():
         assert n == federation.audit.holder_in[:, j].sum()
@@ -153,7 +153,7 @@ def test_it_is_stored_and_measured_again_to_the_last_bit(tmp_path):
     before = read(folder).rows()
     assert repr(read(measure(folder)).rows()) == repr(before)
     assert {row.source for row in before} == {estimator["kind"] for estimator in EVERY_ESTIMATOR}
-    keys = [(r.run, r.round, r.level, r.source, r.reading.metric, r.reading.subject, r.reading.setting) for r in before]
+    keys = [(r.run, r.round, r.level, r.source, r.reading.metric, r.reading.subject, r.reading.labels) for r in before]
     assert len(set(keys)) == len(keys)
 
 
@@ -170,8 +170,14 @@ def test_probes_bear_with_clients_that_are_missing(tmp_path):
 # Client influence
 
 
+def _read_at(reading):
+    """What an influence is read at; of one class its number."""
+    target = reading.labels.get("target")
+    return reading.labels.get("statistic") if target is None else f"class={target}"
+
+
 def influences(view):
-    return {(r.subject, r.setting): r for _, r in ClientInfluence().tests(view)}
+    return {(r.subject, _read_at(r)): r for _, r in ClientInfluence().tests(view)}
 
 
 def test_client_influence_is_the_difference_of_the_means(banks):
@@ -195,11 +201,11 @@ def test_client_influence_is_the_difference_of_the_means(banks):
             "accuracy": gap(correct.mean(1)),
             "loss": gap(loss.mean(1)),
             "own": gap(audited[:, held].mean(1)),
-            "own in": gap([audited[r, held & audit.is_in[r]].mean() for r in range(8)]),
+            "own_in": gap([audited[r, held & audit.is_in[r]].mean() for r in range(8)]),
             **{f"class={c}": gap(correct[:, labels == c].mean(1)) for c in np.unique(labels)},
         }
-        for setting, value in expected.items():
-            row = found[f"client {client}", setting]
+        for read_at, value in expected.items():
+            row = found[f"client {client}", read_at]
             assert row.value == pytest.approx(value)
             assert row.n == 8
             # where all runs agree there is no spread to take an interval from
@@ -216,8 +222,8 @@ def test_client_influence_needs_no_audit_example(tmp_path):
     bank = read_bank(run(scenario, out=tmp_path))
     rows = estimate(bank, [ClientInfluence()], 20)
     assert {(r.round, r.level, r.source) for r in rows} == {(FINAL, "global", "client_influence")}
-    assert {"accuracy", "loss"} <= {r.reading.setting for r in rows}
-    assert not any(r.reading.setting.startswith("own") for r in rows)
+    assert {"accuracy", "loss"} <= {r.reading.labels.get("statistic") for r in rows}
+    assert not any(r.reading.labels.get("statistic").startswith("own") for r in rows)
 
 
 def test_without_coins_of_clients_there_is_nothing_to_say(banks):

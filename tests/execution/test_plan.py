@@ -1,7 +1,6 @@
 """What is planned against what really happens, counted in real runs; and the formulas of precision against draws."""
 
 import math
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -108,7 +107,7 @@ def test_the_smallest_rate_and_the_examples_are_those_of_the_estimates(changes):
     assert len(rows) == len(planned) == 3
     for reading in rows:
         one = planned[reading.subject]
-        assert float(re.search(r"fpr=([\d.]+)", reading.setting)[1]) == pytest.approx(one.fpr, rel=1e-3)
+        assert reading.labels.get("fpr") == pytest.approx(one.fpr, rel=1e-3)
         assert reading.n == one.examples
 
 

@@ -31,7 +31,7 @@ def made(modules: SimpleNamespace, rng: np.random.Generator, *, seeds: int = 6, 
                 copies = np.log2(analysis.COPIES.get(kind, 16)) + np.log2(analysis.HOLDERS.get(kind, 1))
                 for place in ("local", "global"):
                     value = NULL + own + sign * (1 + shift * (place == "global") + copies) + rng.normal(0, 0.1)
-                    row = {"data": "d", "arm": arm, "seed": seed, "kind": kind, "place": place, "setting": ""}
+                    row = {"data": "d", "arm": arm, "seed": seed, "kind": kind, "place": place, "statistic": ""}
                     row["saturated_from"] = 12.8
                     rows.append({**row, "metric": "exposure", "value": value, "n": 10})
                     p = {**row, "metric": "exposure_p", "value": rng.uniform(0.001, 0.05) if sign > 0 else rng.random()}

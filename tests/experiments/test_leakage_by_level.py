@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedmem.contracts.measurement import FINAL, Measurement, Reading
-from fedmem.privacy.secure_aggregation import again, by_size
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement, Reading
+from fedmem.privacy.secure_aggregation import by_size, with_size
 from fedmem.probes._leak_measures import ATTACKED
 from fedmem.probes._leaks import summed_up
+from fedmem.results.read import measurement_frame
+from fedmem.results.tables import measurement_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "leakage_by_level"
@@ -29,32 +31,35 @@ def made() -> list[Measurement]:
     for run in range(8):
         for subject in range(8):
             own = rng.normal(0, 1)
-            out = ",coin=out" if subject >= 4 else ""
+            out = "out" if subject >= 4 else None
             for level, size, view, value in (
-                ("local", "", "message", 5.0), ("sum", "sum=2,", "sum", 3.0), ("global", "", "aggregate", 1.0),
+                ("local", None, "message", 5.0), ("sum", 2, "sum", 3.0), ("global", None, "aggregate", 1.0),
             ):  # fmt: skip
                 margin = -4.0 + own if out else value + own + rng.normal(0, 0.1)
-                who = f"view={view},knows=lr+steps+count{out},holder={subject % 4}"
+                who = Labels.of(
+                    view=view, knows="lr+steps+count", coin=out, owner=subject % 4, clients=size, kind="typical"
+                )
                 for metric, found, among in (
-                    ("identified", float(margin > 2), ",gallery=900,peers=40"),
-                    ("margin", margin, ""),
-                    ("beats_prior", float(margin > 0), ""),
+                    ("identified", float(margin > 2), {"gallery": 900, "peers": 40}),
+                    ("margin", margin, {}),
+                    ("beats_prior", float(margin > 0), {}),
                 ):
                     about: dict[str, Any] = {"metric": metric, "value": found, "subject": str(subject)}
-                    reading = Reading(**about, setting=f"{size}{who}{among},kind=typical")
+                    reading = Reading(**about, labels=who.plus(**among))
                     client = subject % 4 if level == "local" else -1
                     place: dict[str, Any] = {"run": run, "round": 1, "level": level, "client": client}
                     rows.append(Measurement(**place, source="leakage", reading=reading))
-    return [*rows, *(again(one, word) for word, own in by_size(rows) for one in summed_up(own, ATTACKED))]
+    return [*rows, *(with_size(one, size) for size, own in by_size(rows) for one in summed_up(own, ATTACKED))]
 
 
 def frame(rows: list[Measurement]) -> pd.DataFrame:
-    names = ("run", "round", "level", "client", "source")
-    told = [{name: getattr(one, name) for name in names} | vars(one.reading) for one in rows]
-    accuracy = {"run": -1, "level": "global", "client": -1, "source": "utility"}
-    accuracy |= {"metric": "test_accuracy", "subject": "", "setting": ""}
+    place: dict[str, Any] = {"run": EVERYWHERE, "level": "global", "client": -1, "source": "utility"}
     values = {0: 0.1, 1: 0.5, 15: 0.6, 30: 0.7, FINAL: 0.7}
-    return pd.DataFrame([*told, *({**accuracy, "round": round, "value": value} for round, value in values.items())])
+    accuracy = [
+        Measurement(**place, round=round, reading=Reading(metric="test_accuracy", value=value))
+        for round, value in values.items()
+    ]
+    return measurement_frame(measurement_rows([*rows, *accuracy]))
 
 
 @pytest.fixture(scope="module")

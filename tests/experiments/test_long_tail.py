@@ -147,10 +147,11 @@ def test_a_part_of_the_runs_is_a_bank_of_its_own(modules: SimpleNamespace, tmp_p
     bank = read_bank(folder)
     whole = modules.run.per_example(bank)
     stored = fedmem.read(folder).measurements
-    stored = stored[(stored["round"] == -1) & (stored["run"] == -1) & stored["subject"].str.isdigit()]
+    stored = stored[(stored.scope == "summary") & stored["subject"].str.isdigit()]
     for metric in ("memorisation", "cross_influence"):
-        for level, setting in (("local", "owner,probability"), ("global", "probability")):
-            rows = stored[(stored.metric == metric) & (stored.level == level) & (stored.setting == setting)]
+        for level, place in (("local", "owner"), ("global", "")):
+            rows = stored[(stored.metric == metric) & (stored.level == level) & (stored.place == place)]
+            rows = rows[rows.statistic == "probability"]
             expected = rows.set_index(rows.subject.astype(int))["value"].sort_index()
             np.testing.assert_array_equal(whole.xs(level, level="level")[metric].sort_index(), expected)
 

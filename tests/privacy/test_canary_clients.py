@@ -16,7 +16,7 @@ import torch
 
 import fedmem
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measurement import Measurement, Reading
+from fedmem.contracts.measurement import Labels, Measurement, Reading
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.execution.bank import gather, simulate
 from fedmem.execution.join_shards import join
@@ -37,6 +37,7 @@ from strategies.dp_adaptive import DpAdaptive
 from strategies.dp_fedavg import DpFedAvg
 from strategies.dp_ftrl import DpFtrl
 from tests.broken_mechanisms import broken
+from tests.labelling import labels
 from tests.tiny import tiny
 
 SHAPES = {"w": (6, 20), "b": (6,)}
@@ -310,15 +311,18 @@ def test_cosines_are_those_of_the_movement() -> None:
     context: Any = SimpleNamespace(
         canaries=canaries, observed_rounds=(0, 1, 2), federation=SimpleNamespace(initial_of=lambda run: start)
     )
-    found = {r.setting: r.value for _, r in probe.CanaryClients().observe([transition(middle, end, 2)], context)}
+    found = {
+        str(r.labels.without("adjacency")): r.value
+        for _, r in probe.CanaryClients().observe([transition(middle, end, 2)], context)
+    }
     assert len(found) == 12
     for j in range(4):
         for what, before in (("final", start), ("step", middle)):
             moved = flat(end) - flat(before)
             cosine = directions[j] @ moved / np.linalg.norm(moved)
-            assert found[f"{what},canary={j},add_remove"] == pytest.approx(cosine)
+            assert found[f"canary={j}, shown={what}"] == pytest.approx(cosine)
         moved = flat(end) - flat(middle)
-        assert found[f"step,fresh={j},add_remove"] == pytest.approx(fresh[j] @ moved / np.linalg.norm(moved))
+        assert found[f"fresh={j}, shown=step"] == pytest.approx(fresh[j] @ moved / np.linalg.norm(moved))
     # without every round there is no largest of all; nothing is told of the first model, nor where nothing moved
     context.observed_rounds = (0, 2)
     assert len(probe.CanaryClients().observe([transition(middle, end, 2)], context)) == 4
@@ -330,6 +334,9 @@ def test_cosines_are_those_of_the_movement() -> None:
     assert not probe.CanaryClients().observe([transition(middle, end, 2)], context)
 
 
+ONE_SHOT = "claim=estimate way=one_shot unit=client"
+
+
 def rows_of(cosines: Any, what: str, round: int, run: int = 0, neighbours: str = "add_remove") -> list[Measurement]:
     return [
         Measurement(
@@ -338,7 +345,12 @@ def rows_of(cosines: Any, what: str, round: int, run: int = 0, neighbours: str =
             level="global",
             client=-1,
             source="canary_clients",
-            reading=Reading(metric="canary_cosine", value=value, n=900, setting=f"{what}={j},{neighbours}"),
+            reading=Reading(
+                metric="canary_cosine",
+                value=value,
+                n=900,
+                labels=Labels.of({what.partition(" ")[2]: j}, shown=what.partition(" ")[0], adjacency=neighbours),
+            ),
         )
         for j, value in enumerate(np.asarray(cosines).tolist())
     ]
@@ -347,18 +359,18 @@ def rows_of(cosines: Any, what: str, round: int, run: int = 0, neighbours: str =
 def estimates(rows: list[Measurement], delta: float = 1e-5) -> dict[tuple[int, str, str], Reading]:
     found = probe.CanaryClients(delta=delta).summarise(rows, 0)
     assert all((one.run, one.client, one.source) == (-1, -1, "canary_clients") for one in found)
-    return {(one.round, one.reading.setting.split(",")[2], one.reading.metric): one.reading for one in found}
+    return {(one.round, one.reading.labels.get("shown"), one.reading.metric): one.reading for one in found}
 
 
 def test_the_cosines_of_all_runs_are_one_estimate() -> None:
     rng = np.random.default_rng(1)
     cosines = rng.normal(0.1, 1 / 30, size=(2, 50))
-    found = estimates([row for run in (0, 1) for row in rows_of(cosines[run], "final,canary", 3, run, "zero_out")])
+    found = estimates([row for run in (0, 1) for row in rows_of(cosines[run], "final canary", 3, run, "zero_out")])
     whole = one_shot(cosines.ravel(), 900, audited=CLIENT, delta=1e-5)
     hat, ceiling = found[3, "final", "epsilon_one_shot"], found[3, "final", "epsilon_one_shot.ceiling"]
     assert (hat.value, hat.low, hat.high, hat.n) == (whole.epsilon, whole.low, whole.high, 100)
     assert (ceiling.value, ceiling.n) == (whole.ceiling, 100)
-    assert hat.setting == "estimate,one_shot,final,client,zero_out,canaries=50,dimensions=900,delta=1e-05"
+    assert hat.labels == labels(f"{ONE_SHOT} shown=final adjacency=zero_out canaries=50 dimensions=900 delta=1e-05")
     assert len(found) == 2
 
 
@@ -367,8 +379,8 @@ def test_all_models_show_the_largest_cosine_of_all_rounds_so_far() -> None:
     inside, outside = rng.normal(0.03, 1 / 30, size=(3, 80)), rng.normal(0, 1 / 30, size=(3, 80))
     rows = []
     for round in (1, 2, 3):
-        rows += rows_of(inside[round - 1], "final,canary", round)
-        rows += rows_of(inside[round - 1], "step,canary", round) + rows_of(outside[round - 1], "step,fresh", round)
+        rows += rows_of(inside[round - 1], "final canary", round)
+        rows += rows_of(inside[round - 1], "step canary", round) + rows_of(outside[round - 1], "step fresh", round)
     found = estimates(rows)
     for round in (1, 2, 3):
         sides = inside[:round].max(0), outside[:round].max(0)
@@ -380,15 +392,15 @@ def test_all_models_show_the_largest_cosine_of_all_rounds_so_far() -> None:
 def test_what_is_not_known_is_left_out_and_too_little_is_no_estimate() -> None:
     cosines = np.random.default_rng(3).normal(0.1, 1 / 30, size=20)
     some = np.where(np.arange(20) < 5, np.nan, cosines)
-    found = estimates(rows_of(some, "final,canary", 1))
+    found = estimates(rows_of(some, "final canary", 1))
     assert found[1, "final", "epsilon_one_shot"].n == 15
     assert (
         found[1, "final", "epsilon_one_shot"].value
-        == estimates(rows_of(cosines[5:], "final,canary", 1))[1, "final", "epsilon_one_shot"].value
+        == estimates(rows_of(cosines[5:], "final canary", 1))[1, "final", "epsilon_one_shot"].value
     )
     lost = np.full(20, np.nan)
     found = estimates(
-        rows_of(lost, "final,canary", 1) + rows_of(lost, "step,canary", 1) + rows_of(lost, "step,fresh", 1)
+        rows_of(lost, "final canary", 1) + rows_of(lost, "step canary", 1) + rows_of(lost, "step fresh", 1)
     )
     assert len(found) == 4
     assert all(math.isnan(one.value) and one.n == 0 for one in found.values())
@@ -416,11 +428,8 @@ def test_a_run_tells_estimate_ceiling_and_what_is_permitted(tmp_path: Path) -> N
     folder = compute(scenario, build(scenario), tmp_path / "run", 0.0, force=False)
     stored = fedmem.read(folder)
     last = [row for row in stored.rows() if row.round == 2 and row.reading.metric.startswith("epsilon_one_shot")]
-    settings = {
-        f"estimate,one_shot,{what},client,add_remove,canaries=40,dimensions=556,delta=1e-05"
-        for what in ("final", "iterates")
-    }
-    assert {row.reading.setting for row in last} == settings
+    about = f"{ONE_SHOT} adjacency=add_remove canaries=40 dimensions=556 delta=1e-05"
+    assert {row.reading.labels for row in last} == {labels(about, shown=what) for what in ("final", "iterates")}
     releases = Releases(noise_multiplier=1.0, sampling="poisson", rate=0.5, count=2, delta=1e-5, unit="client")
     allowed = [row for row in last if row.reading.metric == "epsilon_one_shot.permitted"]
     assert {(row.source, row.reading.value) for row in allowed} == {("privacy", permitted(CLIENT, releases).epsilon)}
@@ -443,9 +452,9 @@ def test_a_promise_is_that_at_the_delta_and_to_the_neighbours_of_the_estimate() 
         privacy={"adjacency": "replace"},
         rounds=3,
     )
-    setting = "estimate,one_shot,final,client,zero_out,canaries=40,dimensions=556,delta=0.001"
-    reading = Reading(metric="epsilon_one_shot", value=1.0, low=0.5, high=2.0, n=80, setting=setting)
-    row = replace(rows_of([0.0], "final,canary", 3)[0], run=-1, reading=reading)
+    own = labels(f"{ONE_SHOT} shown=final adjacency=zero_out canaries=40 dimensions=556 delta=0.001")
+    reading = Reading(metric="epsilon_one_shot", value=1.0, low=0.5, high=2.0, n=80, labels=own)
+    row = replace(rows_of([0.0], "final canary", 3)[0], run=-1, reading=reading)
     (beside,) = of_canary_clients(scenario, [row, replace(row, round=2)])
     releases = Releases(
         noise_multiplier=1.0,
@@ -503,8 +512,8 @@ def test_a_missing_or_wrong_clip_is_found_in_a_whole_run(name: str, tmp_path: Pa
     with broken(name):
         finished = fedmem.read(fedmem.run(made(probes=[{"kind": "canary_clients"}]), out=tmp_path))
     last = [row.reading for row in finished.rows() if row.round == 4]
-    (estimate,) = [r for r in last if r.metric == "epsilon_one_shot" and ",final," in r.setting]
-    (permitted,) = [r for r in last if r.metric == "epsilon_one_shot.permitted" and ",final," in r.setting]
+    (estimate,) = [r for r in last if r.metric == "epsilon_one_shot" and r.labels.get("shown") == "final"]
+    (permitted,) = [r for r in last if r.metric == "epsilon_one_shot.permitted" and r.labels.get("shown") == "final"]
     assert (estimate.low > permitted.value) == (name != "healthy")
     notes = [note for section in privacy_sections(finished) for note in section.notes]
     above = [note for note in notes if note.startswith("Above what is permitted: by the last model")]

@@ -291,7 +291,7 @@ def test_without_credit_each_client_pays_for_its_own_rounds():
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 2, 3: 1, 4: 1}
     one = promise(replace(only(scenario), count=1)).epsilon
     assert own[3].value == one < own[0].value
-    assert all("zero_out" in row.reading.setting.split(",") for row in rows)
+    assert all(row.reading.labels.get("adjacency") == "zero_out" for row in rows)
     last = next(row for row in rows if row.round == 4)
     assert (last.client, last.reading.n, last.level) == (EVERYWHERE, 4, "global")
     assert last.reading.value > own[0].value
@@ -306,14 +306,9 @@ def test_a_run_says_what_it_promises(tmp_path):
     assert rows["round"].tolist() == [2, 4]
     assert rows.value.is_monotonic_increasing
     assert rows.value.iloc[-1] == told["epsilon"]
-    assert set(rows.setting.iloc[0].split(",")) >= {
-        "strategy",
-        "client",
-        "add_remove",
-        "poisson",
-        "rate=0.5",
-        "delta=1e-05",
-    }
+    about = rows.iloc[0]
+    assert (about["part"], about["unit"], about["adjacency"]) == ("strategy", "client", "add_remove")
+    assert (about["sampling"], about["rate"], about["delta"]) == ("poisson", 0.5, 1e-5)
     before = finished.measurements
     # what an earlier version stored is replaced when it is measured again
     stored = json.loads((folder / "manifest.json").read_text())

@@ -23,6 +23,7 @@ from fedmem.privacy.epsilon_bounds import Audited, Counts, epsilon_of_counts, on
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.reporting.page import report
 from tests.banks import coins, make_view
+from tests.labelling import labels
 from tests.tiny import tiny
 
 RECORD = Audited(unit="record", adjacency="replace")
@@ -49,7 +50,9 @@ def test_one_run_counts_right_guesses_at_both_ends():
     hat, ceiling = found["epsilon_hat", "canary"], found["epsilon_hat.ceiling", "canary"]
     assert (hat.value, hat.n, ceiling.value) == (expected.epsilon, 20, expected.ceiling)
     assert 0.5 < hat.value <= ceiling.value
-    assert hat.setting == "bound,one_run,guesses=0.5,record,replace,copies=1,delta=1e-05"
+    assert hat.labels == labels(
+        "claim=bound way=one_run guesses=0.5 unit=record adjacency=replace copies=1 delta=1e-05"
+    )
     # who scores the wrong way round proves nothing, and neither does a score that says nothing
     assert readings(Audit(run=1), -margin, is_in)["epsilon_hat", "canary"].value == 0
     assert readings(Audit(run=1), np.zeros_like(margin), is_in)["epsilon_hat", "canary"].value == 0
@@ -71,8 +74,8 @@ def test_what_diverged_is_passed_over_and_what_is_not_there_does_not_count():
     assert not readings(Audit(guesses=0.01), np.where(is_in, 1.0, -1.0), is_in)
     assert not readings(Audit(of="other"), margin, is_in)
     assert not readings(Audit(), margin, is_in, round=FINAL)
-    assert not readings(Audit(), margin, is_in, level="local", setting="owner")
-    assert readings(Audit(level="local"), margin, is_in, level="local", setting="owner")
+    assert not readings(Audit(), margin, is_in, level="local", place="owner")
+    assert readings(Audit(level="local"), margin, is_in, level="local", place="owner")
 
 
 def test_over_runs_each_example_has_trials_of_its_own():
@@ -93,9 +96,9 @@ def test_over_runs_each_example_has_trials_of_its_own():
     split = readings(Audit(way="over_runs"), margin, is_in)
     half = epsilon_of_counts(Counts(50, 50, 0, 50), audited=RECORD, delta=1e-5)
     assert split["epsilon_hat", "0"].value == half.epsilon
-    assert "bound,over_runs,record" in split["epsilon_hat", "0"].setting
+    assert split["epsilon_hat", "0"].labels.has(labels("claim=bound way=over_runs unit=record"))
     gdp = split["epsilon_gdp", "canary"]
-    assert gdp.setting.startswith("estimate,over_runs")
+    assert gdp.labels.has(labels("claim=estimate way=over_runs"))
     assert gdp.low <= gdp.value <= gdp.high
     wrong = readings(Audit(way="over_runs"), -margin, is_in)
     # by the other tail: a test that is always wrong tells as much, turned round
@@ -264,8 +267,8 @@ def loud(strategy: str) -> Any:
 
 def assert_bounds(finished: Any) -> None:
     """Those of the client's promise to neighbours with other data, for a holder in all four rounds."""
-    last = finished.measurements[finished.measurements["round"] == FINAL]
-    bounds = last[last.metric.str.endswith(".bound")].set_index(["metric", "setting"])
+    last = finished.measurements[finished.measurements.scope == "summary"]
+    bounds = last[last.metric.str.endswith(".bound")].set_index(["metric", "statistic", "attack"])
     # only the aggregate is protected
     assert set(bounds.level) == {"global"}
     assert set(bounds.source) == {"privacy"}
@@ -273,12 +276,12 @@ def assert_bounds(finished: Any) -> None:
         noise_multiplier=100.0, sampling="everyone", count=4, delta=1e-5, unit="client", adjacency="replace"
     )
     promised = Guarantee(epsilon=promise(made).epsilon, delta=1e-5)
-    assert bounds.loc[("memorisation.bound", ""), "value"] == promised.memorisation
-    assert bounds.loc[("exposure.bound", ""), "value"] == promised.exposure(50)
-    assert bounds.loc[("auc.bound", "loss_threshold"), "value"] == promised.auc
+    assert bounds.loc[("memorisation.bound", "", ""), "value"].item() == promised.memorisation
+    assert bounds.loc[("exposure.bound", "", ""), "value"].item() == promised.exposure(50)
+    assert bounds.loc[("auc.bound", "", "loss_threshold"), "value"].item() == promised.auc
     rates = bounds.loc["tpr.bound"]
-    for setting, bound in rates.value.items():
-        assert bound == float(promised.tpr(float(setting.partition("fpr=")[2])))
+    for fpr, bound in zip(rates.fpr, rates.value, strict=True):
+        assert bound == float(promised.tpr(fpr))
 
 
 def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path):
@@ -291,12 +294,12 @@ def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path):
     finished = fedmem.read(folder)
     (alarm,) = finished.manifest["alarms"]
     rows = finished.measurements[finished.measurements.source == "audit"]
-    last = rows[(rows["round"] == 4) & rows.setting.str.contains("guesses=0.5")].set_index("metric").value
+    last = rows[(rows["round"] == 4) & (rows.guesses == 0.5)].set_index("metric").value
     assert last["epsilon_hat.permitted"] < last["epsilon_hat"] <= last["epsilon_hat.ceiling"]
     assert f"{last['epsilon_hat']:.4g}" in alarm
     assert f"{last['epsilon_hat.permitted']:.4g} is promised" in alarm
     # the other audit is compared as well, once
-    other = rows[(rows.metric == "epsilon_hat.permitted") & rows.setting.str.contains("guesses=0.2")]
+    other = rows[(rows.metric == "epsilon_hat.permitted") & (rows.guesses == 0.2)]
     assert other.value.tolist() == [last["epsilon_hat.permitted"]]
     page = (folder / "report.html").read_text()
     assert "ALARM: audit of" in page

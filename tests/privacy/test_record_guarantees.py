@@ -17,6 +17,7 @@ from fedmem.privacy.accounting import promise
 from fedmem.privacy.epsilon_bounds import Audited, permitted
 from fedmem.reporting.cells import Section
 from fedmem.reporting.privacy_sections import audits as audit_section
+from tests.labelling import labels
 from tests.neighbours import Mixture, epsilon_at_least, subsampled_sum, turned
 from tests.tiny import tiny
 
@@ -131,9 +132,9 @@ def _bank() -> Any:
 
 
 def _audited(adjacency: str, allowed: bool) -> Section:
-    setting = f"bound,one_run,guesses=0.5,record,{adjacency},copies=1,delta=1e-05"
-    metrics = [("epsilon_hat", setting), ("epsilon_hat.ceiling", setting)]
-    metrics += [("epsilon_hat.permitted", f"{setting},client")] if allowed else []
+    about = labels(f"claim=bound way=one_run guesses=0.5 unit=record adjacency={adjacency} copies=1 delta=1e-05")
+    metrics = [("epsilon_hat", about), ("epsilon_hat.ceiling", about)]
+    metrics += [("epsilon_hat.permitted", about.plus(part="client"))] if allowed else []
     rows = [
         Measurement(
             run=0,
@@ -141,9 +142,9 @@ def _audited(adjacency: str, allowed: bool) -> Section:
             level="global",
             client=-1,
             source="audit",
-            reading=Reading(metric=metric, value=1.0, n=6, subject="canary", setting=setting),
+            reading=Reading(metric=metric, value=1.0, n=6, subject="canary", labels=own),
         )
-        for metric, setting in metrics
+        for metric, own in metrics
     ]
     return audit_section(rows)
 

@@ -10,16 +10,17 @@ import torch
 
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Reading
+from fedmem.contracts.measurement import EVERYWHERE, Level, Reading
 from fedmem.execution.bank import simulate
 from fedmem.execution.run import run
 from fedmem.federation.build import build
-from fedmem.privacy.secure_aggregation import again, by_size, in_order, labelled, sums_of
+from fedmem.privacy.secure_aggregation import by_size, in_order, labelled, sums_of, with_size
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.scenario import Scenario
 from strategies.fedavg import FedAvg
 from tests.lab import Lab, measured
+from tests.labelling import labels
 from tests.tiny import tiny
 
 LEVELS = ["local", "sum", "global"]
@@ -93,18 +94,21 @@ def test_sums_of_each_size_are_summed_up_apart() -> None:
             run=0, round=2, level="sum", client=-1, before={}, sent={}, kept={}, num_examples=1,
             clients=tuple(range(size)),
         )  # fmt: skip
-        pairs.append((about, labelled(Reading(metric="m", value=value, setting="view=x" if size == 5 else ""), about)))
-    assert [reading.setting for _, reading in pairs] == ["sum=2", "sum=5,view=x"]
+        pairs.append(
+            (about, labelled(Reading(metric="m", value=value, labels=labels("view=x" if size == 5 else "")), about))
+        )
+    assert [reading.labels for _, reading in pairs] == [labels("clients=2"), labels("clients=5 view=x")]
     everywhere = replace(pairs[0][0], level="global")
-    reading = Reading(metric="m", value=2.0, setting="a,b")
+    reading = Reading(metric="m", value=2.0, labels=labels("view=a"))
     assert labelled(reading, everywhere) is reading
     groups = dict(by_size(measured([*pairs, (everywhere, reading)])))
-    assert {word: [one.reading.setting for one in own] for word, own in groups.items()} == {
-        "sum=2": [""],
-        "sum=5": ["view=x"],
-        "": ["a,b"],
+    assert {size: [one.reading.labels for one in own] for size, own in groups.items()} == {
+        2: [labels()],
+        5: [labels("view=x")],
+        None: [labels("view=a")],
     }
-    assert [again(own[0], word).reading.setting for word, own in groups.items()] == ["sum=2", "sum=5,view=x", "a,b"]
+    again = [with_size(own[0], size).reading.labels for size, own in groups.items()]
+    assert again == [labels("clients=2"), labels("clients=5 view=x"), labels("view=a")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +146,12 @@ def test_in_a_run_the_sum_over_the_whole_cohort_is_the_aggregate() -> None:
         for place in range(4):
             for round in (2, 4):
                 own = [m for m in rows if (m.run, m.round) == (place, round)]
-                (whole,) = [m for m in own if m.level == "sum" and m.reading.setting == "sum=3"]
+                (whole,) = [m for m in own if m.level == "sum" and m.reading.labels.get("clients") == 3]
                 (aggregate,) = [m for m in own if m.level == "global"]
                 assert whole.reading.value == pytest.approx(aggregate.reading.value, rel=1e-4)
                 assert whole.reading.subject == aggregate.reading.subject
                 assert whole.client == EVERYWHERE
-                (pair,) = [m for m in own if m.level == "sum" and m.reading.setting == "sum=2"]
+                (pair,) = [m for m in own if m.level == "sum" and m.reading.labels.get("clients") == 2]
                 assert abs(pair.reading.value / aggregate.reading.value - 1) > 1e-3
 
 
@@ -173,17 +177,17 @@ def test_readings_of_sums_are_written_and_summed_up_for_each_size(tmp_path: Path
     scenario = tiny(probes=probes, observe={"every": 2, "levels": LEVELS, "sums": [2, 3]})
     frame = read(run(scenario, out=tmp_path)).measurements
     own = frame[(frame.level == "sum") & (frame.source == "utility") & (frame.metric == "test_accuracy")]
-    assert set(own.setting) == {"sum=2", "sum=3"}
-    singles = own[own.run >= 0]
+    assert set(own.clients) == {2, 3}
+    singles = own[own.scope == "run"]
     assert len(singles) == 4 * 2 * 2, "runs, rounds and sizes; round 0 has nobody to sum"
-    for size in ("sum=2", "sum=3"):
-        final = own[(own["round"] == FINAL) & (own.setting == size)]
-        last = singles[(singles["round"] == 4) & (singles.setting == size)]
+    for size in (2, 3):
+        final = own[(own.scope == "summary") & (own.clients == size)]
+        last = singles[(singles["round"] == 4) & (singles.clients == size)]
         assert final.value.item() == pytest.approx(last.value.mean())
         assert final.n.item() == 4
-    gaps = frame[(frame.level == "sum") & (frame.source == "client_gap") & (frame["round"] == FINAL)]
-    assert set(gaps.setting) == {"sum=2", "sum=3"}
-    keys = ["run", "round", "level", "client", "subject", "source", "setting", "metric"]
+    gaps = frame[(frame.level == "sum") & (frame.source == "client_gap") & (frame.scope == "summary")]
+    assert set(gaps.clients) == {2, 3}
+    keys = ["run", "round", "level", "client", "subject", "source", "metric", "clients"]
     assert not frame.duplicated(keys).any()
 
 

@@ -19,6 +19,7 @@ from fedmem.probes import extraction
 from fedmem.probes._secrets import questions
 from fedmem.probes.extraction import Extraction
 from tests.lab import Lab, measured
+from tests.labelling import labels
 from tests.language import VOCABULARY, Written, digits, text_federation
 
 PROBE = Extraction(calls=500, members=5, top_k=3, width=4, draws=20)
@@ -61,19 +62,18 @@ def test_readings_are_those_of_the_parts(lab: Lab, local: list[Transition]) -> N
             assert found["searched"].value == (space.index(text) in likeliest(reader, space, 5).numbers)
 
 
-def test_the_setting_says_whose_model_it_is_and_whether_the_secret_was_there(lab: Lab, local: list[Transition]) -> None:
+def test_labels_say_whose_model_it_is_and_whether_the_secret_was_there(lab: Lab, local: list[Transition]) -> None:
     audit = lab.federation.audit
     for about, reading in PROBE.observe(local, lab):
-        words = reading.setting.split(",")
         subject = int(reading.subject)
-        assert words[0] == ("owner" if audit.holder[subject] == about.client else "others")
-        assert ("coin=out" in words) == (not audit.is_in[about.run, subject])
+        assert reading.labels.get("place") == ("owner" if audit.holder[subject] == about.client else "others")
+        assert (reading.labels.get("coin") == "out") == (not audit.is_in[about.run, subject])
     for _, reading in PROBE.observe(lab.aggregated(local), lab):
-        assert reading.setting.startswith("aggregate,")
-    settings = {one.metric: one.setting for _, one in PROBE.observe(local, lab)}
-    assert "chance=0.008" in settings["greedy"]  # one of 5^3
-    assert "chance=0.032" in settings["beam"]
-    assert "chance=0.04" in settings["searched"]
+        assert "place" not in reading.labels
+    chances = {one.metric: one.labels.get("chance") for _, one in PROBE.observe(local, lab)}
+    assert chances["greedy"] == 0.008  # one of 5^3
+    assert chances["beam"] == 0.032
+    assert chances["searched"] == 0.04
 
 
 def test_a_model_that_knows_the_secret_gives_it_away_in_every_way(
@@ -108,9 +108,9 @@ def test_a_model_that_knows_the_secret_gives_it_away_in_every_way(
             assert right["greedy"] == 0
             assert found["draws_needed"].value == math.inf or found["draws_needed"].value >= 19
     summary = {
-        (one.reading.metric, one.reading.setting.split(",")[0]): one.reading
+        (one.reading.metric, one.reading.labels.get("place")): one.reading
         for one in PROBE.summarise(measured([(t, r) for t, r in pairs if r.subject == "0"]), 0)
-        if one.round == -1 and "coin=out" not in one.reading.setting and "in-out" not in one.reading.setting
+        if one.scope == "summary" and not one.reading.labels.only(["coin", "contrast"])
     }
     assert (summary["greedy", "owner"].value, summary["greedy", "owner"].n) == (1.0, len(knowing))
     assert summary["greedy", "others"].value == 0.0
@@ -129,7 +129,7 @@ def rows(values: list[float], coins: list[bool]) -> list[Measurement]:
                 metric="beam",
                 value=value,
                 subject=str(i),
-                setting=f"owner,width=5{'' if coin else ',coin=out'},holder={i % 5},kind=secret",
+                labels=labels("place=owner width=5 kind=secret", owner=i % 5, coin=None if coin else "out"),
             ),
         )
         for i, (value, coin) in enumerate(zip(values, coins, strict=True))
@@ -139,9 +139,9 @@ def rows(values: list[float], coins: list[bool]) -> list[Measurement]:
 def test_shares_have_intervals_counts_and_controls() -> None:
     found = Extraction().summarise(rows([1, 1, 1, 0, 0, 0, 0, 1], [True] * 4 + [False] * 4), 0)
     final = {
-        (one.reading.metric, "out" in one.reading.setting.split("=")[-1]): one.reading
+        (one.reading.metric, one.reading.labels.get("coin") == "out"): one.reading
         for one in found
-        if one.round == -1
+        if one.scope == "summary"
     }
     share, control = final["beam", False], final["beam", True]
     difference = next(one.reading for one in found if one.reading.metric == "beam.difference" and one.round == -1)
@@ -197,5 +197,5 @@ def test_levels_runs_and_layers_of_holders(lab: Lab, local: list[Transition]) ->
     subjects = {(t.client, int(r.subject)) for t, r in Extraction().observe(completed, lab)}
     assert subjects == {(k, 2 * k + i) for k in range(3) for i in range(2)}
     summed = [replace(aggregate, level="sum", clients=(0, 1))]
-    whose = {int(r.subject): r.setting.split(",")[0] for _, r in Extraction().observe(summed, lab)}
+    whose = {int(r.subject): r.labels.get("place") for _, r in Extraction().observe(summed, lab)}
     assert whose == {0: "owner", 1: "owner", 2: "owner", 3: "owner", 4: "others", 5: "others"}

@@ -14,6 +14,7 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import FINAL, Measurement, Reading
 from fedmem.probes.information import Information, pointwise_information
 from tests.lab import Lab, federation, measured, parameters
+from tests.labelling import labels
 
 
 def softmax_lab(seed: int = 0) -> Lab:
@@ -64,10 +65,10 @@ def test_both_are_their_closed_form_for_softmax_regression() -> None:
         sensitivity, alignment = closed_form(lab, about, int(reading.subject))
         expected = {"sensitivity": sensitivity, "alignment": alignment}[reading.metric]
         assert reading.value == pytest.approx(expected, rel=2e-4)
-        assert reading.setting.startswith("proxy,view=message,")
-        assert ",layer=1" in reading.setting
+        assert reading.labels.has(labels("claim=proxy view=message"))
+        assert reading.labels.get("layer") == "1"
         is_in = lab.federation.audit.is_in[about.run, int(reading.subject)]
-        assert is_in != (",coin=out," in reading.setting)
+        assert is_in != (reading.labels.get("coin") == "out")
         assert is_in or reading.metric == "alignment"
         seen += 1
     assert seen > 10
@@ -92,14 +93,10 @@ def test_in_a_larger_sum_each_example_moves_the_update_less_and_layers_are_apart
     local = lab.local()
     alone = Information(victims=3).observe(local, lab)
     together = Information(victims=3).observe(lab.aggregated(local), lab)
-    assert {r.setting.partition(",layer=")[2].split(",")[0] for _, r in alone} == {"1", "3"}
+    assert {r.labels.get("layer") for _, r in alone} == {"1", "3"}
 
     def by_place(readings: Any) -> dict[tuple[int, str, str], float]:
-        return {
-            (t.run, r.subject, r.setting.partition(",layer=")[2]): r.value
-            for t, r in readings
-            if r.metric == "sensitivity"
-        }
+        return {(t.run, r.subject, r.labels.get("layer")): r.value for t, r in readings if r.metric == "sensitivity"}
 
     first, second = by_place(alone), by_place(together)
     assert first.keys() == second.keys()
@@ -124,13 +121,13 @@ def test_an_example_without_a_gradient_does_not_spoil_the_mean_of_the_others() -
     local = lab.local(runs=(0, 1))
     readings = list(Information().observe(local, lab))
     whole = Information().summarise(measured(readings), 0)
-    lost = next(r for _, r in readings if r.metric == "alignment" and ",coin=out" not in r.setting)
-    kind = lost.setting.rpartition("kind=")[2]
+    lost = next(r for _, r in readings if r.metric == "alignment" and "coin" not in r.labels)
+    kind = lost.labels.get("kind")
     spoilt = [(t, replace(r, value=math.nan) if r is lost else r) for t, r in readings]
     for before, after in zip(whole, Information().summarise(measured(spoilt), 0), strict=True):
         assert math.isfinite(after.reading.value)
         hit = before.reading.metric.startswith("alignment") and before.reading.subject == kind
-        hit = hit and ",coin=out" not in before.reading.setting and ",layer=1" in before.reading.setting
+        hit = hit and "coin" not in before.reading.labels and before.reading.labels.get("layer") == "1"
         if before.reading.metric != "usable_information":
             assert after.reading.n == before.reading.n - hit
 
@@ -163,13 +160,13 @@ def test_usable_information_is_that_of_two_normals_and_none_without_a_difference
 
 def test_summaries_have_means_differences_and_usable_information() -> None:
     values, coins, holders, runs = coins_and_values(3.0)
-    said = "proxy,view=message,knows=lr,layer=1"
+    said = "claim=proxy view=message knows=lr layer=1"
     rows = [
         Measurement(
             run=int(run), round=2, level="local", client=int(holder), source="information",
             reading=Reading(
                 metric="alignment", value=float(value), subject="1",
-                setting=f"{said}{'' if coin else ',coin=out'},holder={holder},kind=typical",
+                labels=labels(f"{said} kind=typical", owner=int(holder), coin=None if coin else "out"),
             ),
         )
         for value, coin, holder, run in zip(values, coins, holders, runs, strict=True)
@@ -177,7 +174,7 @@ def test_summaries_have_means_differences_and_usable_information() -> None:
     found = {(m.round, m.reading.metric): m.reading for m in Information().summarise(rows, 0)}
     assert found[FINAL, "alignment.difference"].value == pytest.approx(3.0, abs=0.3)
     bits = found[2, "usable_information"]
-    assert bits.setting == "proxy,view=message,knows=lr,layer=1"
+    assert bits.labels == labels(said)
     assert (bits.n, bits.subject) == (480, "typical")
     assert 0.5 < bits.low < bits.value < bits.high < 1.0
     assert found[FINAL, "usable_information"].value == bits.value

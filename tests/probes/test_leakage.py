@@ -19,7 +19,7 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Measurement, Reading
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError, RunError
@@ -39,6 +39,7 @@ from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from tests.lab import Lab, digits, federation, gradient_of, transition
+from tests.labelling import labels
 from tests.tiny import tiny
 
 QUICK = InvertingGradients(steps=40)
@@ -97,11 +98,16 @@ def near_copies(inputs: NDArray[np.float32], rng: np.random.Generator) -> NDArra
 
 
 def ins(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:
-    return [reading for _, reading in readings if reading.subject and ",coin=out," not in reading.setting]
+    return [reading for _, reading in readings if reading.subject and "coin" not in reading.labels]
+
+
+def _among(reading: Reading) -> tuple[int, int, str]:
+    """The size of the gallery, the peers in it, and the kind."""
+    return tuple(reading.labels.get(name) for name in ("gallery", "peers", "kind"))  # type: ignore[return-value]
 
 
 def outs(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:
-    return [reading for _, reading in readings if ",coin=out," in reading.setting]
+    return [reading for _, reading in readings if reading.labels.get("coin") == "out"]
 
 
 def test_readings_name_view_kind_and_knowledge() -> None:
@@ -111,34 +117,37 @@ def test_readings_name_view_kind_and_knowledge() -> None:
     assert {reading.metric for _, reading in victims} == METRICS
     first = [reading.metric for _, reading in readings][:2]
     assert first == ["identified", "margin"], "the telling ones come first"
-    assert {reading.setting.split(",")[0] for _, reading in victims} == {"view=message", "view=first_step"}
+    assert {reading.labels.get("view") for _, reading in victims} == {"message", "first_step"}
     audit = lab.federation.audit
     for about, reading in victims:
         assert about is not None
         subject = int(reading.subject)
-        assert audit.is_in[about.run, subject] != (",coin=out," in reading.setting), "an out example is a control"
+        assert audit.is_in[about.run, subject] != (reading.labels.get("coin") == "out"), "an out example is a control"
         assert audit.holder[subject] == about.client
         among = reading.metric == "identified"
-        holder = f",holder={about.client}"
-        assert (f"{holder},gallery=" if among else f"{holder},kind=") in reading.setting
-        assert reading.setting.endswith(f",kind={audit.kind[subject]}")
-        assert "knows=lr+" in reading.setting
-    gallery = {r.setting.partition(",gallery=")[2] for _, r in victims if r.metric == "identified"}
+        assert ("gallery" in reading.labels) == ("peers" in reading.labels) == among
+        assert reading.labels.has(labels(owner=about.client, kind=str(audit.kind[subject])))
+        assert reading.labels.get("knows").startswith("lr+")
+    gallery = {_among(r) for _, r in victims if r.metric == "identified"}
     # 40 of the population, 60 of the test set and the 24 base rows of the two other clients
-    assert gallery == {"124,peers=124,kind=typical", "50,peers=50,kind=noise"}
+    assert gallery == {(124, 124, "typical"), (50, 50, "noise")}
 
 
 def test_first_step_victims_are_those_of_the_batch() -> None:
     lab = Lab()
     local = lab.local()
     readings = Leakage(attack=QUICK, victims=3).observe(local, lab)
-    first = [(t.run, int(r.subject), r.setting) for t, r in readings if t and r.subject and "first_step" in r.setting]
+    first = [
+        (t.run, int(r.subject), r.labels.get("coin"))
+        for t, r in readings
+        if t and r.subject and r.labels.get("view") == "first_step"
+    ]
     audit, start = lab.federation.audit, lab.federation.audit_start
     rows = {t.run: np.concatenate([lab.first_step(u)[1] for u in local if u.run == t.run]) for t in local}
     expected = {(run, j) for run in rows for j in range(len(audit)) if start + j in rows[run]}
-    assert {(run, j) for run, j, setting in first if "coin=out" not in setting} == expected
+    assert {(run, j) for run, j, coin in first if coin is None} == expected
     stood_in = {(run, j) for run in rows for j in range(len(audit)) if lab.federation.fill[run, j] in rows[run]}
-    assert {(run, j) for run, j, setting in first if "coin=out" in setting} == stood_in
+    assert {(run, j) for run, j, coin in first if coin == "out"} == stood_in
     assert expected
     assert stood_in
 
@@ -184,8 +193,8 @@ def test_the_message_of_a_single_small_batch_is_its_first_step_in_a_whole_run(tm
     }
     client = {"kind": "sgd", "lr": 0.2, "steps": 1, "batch_size": 6}
     frame = read(run(tiny(client=client, probes=[probe]), out=tmp_path)).measurements
-    seen = frame[(frame.metric == "label_accuracy") & (frame["round"] == FINAL)].set_index("setting").value
-    message, first = (seen[[name for name in seen.index if view in name]] for view in ("view=message", "first_step"))
+    seen = frame[(frame.metric == "label_accuracy") & (frame.scope == "summary")].set_index("view").value
+    message, first = (seen[seen.index == view] for view in ("message", "first_step"))
     assert len(message) == len(first) == 1
     assert message.iloc[0] == first.iloc[0]
 
@@ -228,7 +237,7 @@ def test_aggregate_and_message_are_scored_on_the_same_victims() -> None:
     lab = Lab()
     probe = Leakage(attack=QUICK, victims=2)
     local = lab.local()
-    of_message = {(t.run, r.subject) for t, r in probe.observe(local, lab) if t and "view=message" in r.setting}
+    of_message = {(t.run, r.subject) for t, r in probe.observe(local, lab) if t and r.labels.get("view") == "message"}
     of_aggregate = {(t.run, r.subject) for t, r in probe.observe(lab.aggregated(local), lab) if t}
     assert of_message == of_aggregate
     holders = {
@@ -247,7 +256,7 @@ def test_declared_rounds_runs_and_caps() -> None:
     assert probe.observe(lab.local(round=3), lab) == []
     readings = Leakage(attack=QUICK, runs=1, max_images=4).observe(lab.local(), lab)
     assert {t.run for t, _ in readings if t} == {0}
-    coverage = {r.value for _, r in readings if r.metric == "coverage" and "view=message" in r.setting}
+    coverage = {r.value for _, r in readings if r.metric == "coverage" and r.labels.get("view") == "message"}
     assert coverage == {4 / 15}
 
 
@@ -264,11 +273,11 @@ def test_a_perfect_attack_is_capped_identified_and_above_every_prior() -> None:
     local = lab.local(runs=(0,), clients=(0,))
     truth = lab.federation.store.inputs[lab.rows(0, 0)][::-1].copy()
     found = Leakage(attack=Answers(truth)).observe(local, lab)
-    readings = [r for r in ins(found) if "view=message" in r.setting]
+    readings = [r for r in ins(found) if r.labels.get("view") == "message"]
     assert {r.value for r in readings if r.metric == "psnr"} == {100.0}
     assert {r.value for r in readings if r.metric == "identified"} == {1.0}
     assert all(r.value > 50 for r in readings if r.metric == "margin")
-    others = [r for r in outs(found) if "view=message" in r.setting]
+    others = [r for r in outs(found) if r.labels.get("view") == "message"]
     assert max(r.value for r in others if r.metric == "psnr") < 40
     assert max(r.value for r in others if r.metric == "identified") == 0.0
 
@@ -280,7 +289,7 @@ def test_an_attack_that_offers_a_prior_has_no_margin_over_it() -> None:
     margins = [r for _, r in Leakage(attack=Answers(grey)).observe(local, lab) if r.metric == "margin"]
     assert max(r.value for r in margins) <= 0
     # the canaries are fair coins: grey is as good as their family's mean, up to that mean's own noise
-    assert all(r.value == pytest.approx(0, abs=0.2) for r in margins if r.setting.endswith("noise"))
+    assert all(r.value == pytest.approx(0, abs=0.2) for r in margins if r.labels.get("kind") == "noise")
 
 
 def test_many_real_images_are_a_prior_and_not_a_success() -> None:
@@ -299,7 +308,7 @@ def test_the_population_itself_has_no_margin_over_the_population() -> None:
     size = len(Lab().rows(0, 0))
     lab = Lab(federation=federation(population=size))
     attack = Answers(lab.federation.population.inputs[::-1].copy())
-    readings = [r for _, r in Leakage(attack=attack).observe(lab.local(), lab) if "view=message" in r.setting]
+    readings = [r for _, r in Leakage(attack=attack).observe(lab.local(), lab) if r.labels.get("view") == "message"]
     margins = [r.value for r in readings if r.metric == "margin"]
     assert max(margins) == 0.0, "the same images, paired in the same way, are as near"
 
@@ -313,7 +322,9 @@ def test_copies_count_with_the_best() -> None:
     assert len(twice) == 2
     images[twice[0]] = 0.0
     readings = Leakage(attack=Answers(images)).observe(local, lab)
-    values = [r.value for _, r in readings if r.subject == "0" and r.metric == "psnr" and "view=message" in r.setting]
+    values = [
+        r.value for _, r in readings if r.subject == "0" and r.metric == "psnr" and r.labels.get("view") == "message"
+    ]
     assert values == [100.0]
 
 
@@ -321,13 +332,13 @@ def test_no_population_means_fewer_priors_and_a_smaller_gallery() -> None:
     lab = Lab(federation=federation(population=0))
     readings = Leakage(attack=QUICK).observe(lab.local(), lab)
     identified = [r for _, r in readings if r.metric == "identified"]
-    assert {r.setting.partition(",gallery=")[2] for r in identified} == {
-        "84,peers=84,kind=typical",
-        "50,peers=50,kind=noise",
+    assert {_among(r) for r in identified} == {
+        (84, 84, "typical"),
+        (50, 50, "noise"),
     }
     bare = replace(lab.federation, test=lab.federation.test.take(np.arange(0)))
     together = Leakage(attack=QUICK).observe(lab.aggregated(lab.local()), Lab(federation=bare))
-    kinds = {r.setting.rpartition("=")[2] for _, r in together if r.metric == "identified"}
+    kinds = {r.labels.get("kind") for _, r in together if r.metric == "identified"}
     assert kinds == {"noise"}, "all clients are attacked, so that no real image is left"
     assert all(math.isfinite(r.value) for _, r in readings if r.metric == "margin")
 
@@ -341,7 +352,7 @@ def test_the_sheet_is_kept_and_bounded() -> None:
     assert max(kinds.count(kind) for kind in kinds) <= 4
     for key in ("original", "reconstruction", "prior"):
         assert lab.kept[f"{prefix}/{key}"].shape == (len(kinds), 1, 8, 8)
-    assert lab.kept[f"{prefix}/setting"].dtype.kind == "U"
+    assert lab.kept[f"{prefix}/labels"].dtype.kind == "U"
     own = squared_errors(lab.kept[f"{prefix}/reconstruction"], lab.kept[f"{prefix}/original"]).diagonal()
     assert psnr(own) == pytest.approx(lab.kept[f"{prefix}/psnr"])
     prior = squared_errors(lab.kept[f"{prefix}/prior"], lab.kept[f"{prefix}/original"]).diagonal()
@@ -387,8 +398,8 @@ def test_an_attack_that_returns_nonsense_is_refused(images: NDArray[Any]) -> Non
 def victim(
     run: int, round: int, value: float, metric: str = "margin", kind: str = "typical", holder: int = 0, coin: str = "in"
 ) -> Measurement:
-    about = f"{',coin=out' if coin == 'out' else ''},holder={holder},kind={kind}"
-    reading = Reading(metric=metric, value=value, subject="3", setting=f"view=aggregate,knows=lr{about}")
+    own = Labels.of(view="aggregate", knows="lr", coin="out" if coin == "out" else None, owner=holder, kind=kind)
+    reading = Reading(metric=metric, value=value, subject="3", labels=own)
     return Measurement(run=run, round=round, level="global", client=-1, source="leakage", reading=reading)
 
 
@@ -401,7 +412,7 @@ def test_summaries_by_kind_round_and_final() -> None:
     assert found.keys() == {(2, "typical"), (4, "typical"), (FINAL, "typical"), (4, "a, b"), (FINAL, "a, b")}
     final = found[FINAL, "typical"]
     assert (final.run, final.client, final.level, final.source) == (-1, -1, "global", "leakage")
-    assert final.reading.setting == "view=aggregate,knows=lr"
+    assert final.reading.labels == labels("view=aggregate knows=lr")
     assert (final.reading.value, final.reading.n) == (4.0, 4)
     assert final.reading.low < 4.0 < final.reading.high
     assert (found[2, "typical"].reading.value, found[2, "typical"].reading.n) == (3.0, 3)
@@ -438,16 +449,17 @@ def test_the_difference_by_hand() -> None:
         victim(0, 2, 1.0), victim(0, 2, 5.0, holder=1),
         victim(0, 2, 0.0, coin="out"), victim(0, 2, 2.0, holder=1, coin="out"),
     ]  # fmt: skip
-    found = {(m.reading.metric, m.reading.setting): m.reading for m in Leakage(attack=QUICK).summarise(rows, 0)}
-    setting = "view=aggregate,knows=lr"
+    found = {(m.reading.metric, m.reading.labels): m.reading for m in Leakage(attack=QUICK).summarise(rows, 0)}
+    about = labels("view=aggregate knows=lr")
+    difference_of = about.plus(contrast="coins", minus="out")
     assert set(found) == {
-        ("margin", setting),
-        ("margin", f"{setting},coin=out"),
-        ("margin.difference", f"in-out,{setting}"),
+        ("margin", about),
+        ("margin", about.plus(coin="out")),
+        ("margin.difference", difference_of),
     }
-    assert found["margin", setting].value == 3.0
-    assert found["margin", f"{setting},coin=out"].value == 1.0
-    difference = found["margin.difference", f"in-out,{setting}"]
+    assert found["margin", about].value == 3.0
+    assert found["margin", about.plus(coin="out")].value == 1.0
+    difference = found["margin.difference", difference_of]
     assert (difference.value, difference.n, difference.subject) == (2.0, 4, "typical")
     assert difference.high - 2.0 == pytest.approx(12.7062 * 1.0, rel=1e-4)
     assert 2.0 - difference.low == pytest.approx(12.7062 * 1.0, rel=1e-4)
@@ -492,7 +504,9 @@ def test_an_example_is_sought_in_the_same_batch_whatever_its_coin(subject: int, 
         found = Leakage(attack=attack, victims=3, levels=("local", "global"))
         readings = [*found.observe(local, lab), *found.observe(lab.aggregated(local), lab)]
         chosen = outs(readings) if not is_in else ins(readings)
-        values.append([(r.metric, r.value) for r in chosen if r.subject == str(subject) and "first" not in r.setting])
+        values.append(
+            [(r.metric, r.value) for r in chosen if r.subject == str(subject) and r.labels.get("view") != "first_step"]
+        )
     assert values[0] == values[1]
     assert len(values[0]) == 4 * len(METRICS), "two runs, two views"
 
@@ -545,7 +559,7 @@ def test_controls_of_a_large_batch_take_their_places_at_once(alone: int, monkeyp
     local = lab.local(runs=(0,), clients=(0,))
     truth = lab.federation.store.inputs[lab.rows(0, 0)]
     found = Leakage(attack=Answers(truth)).observe(local, lab)
-    assert {r.value for r in ins(found) if r.metric == "psnr" and "message" in r.setting} == {100.0}
+    assert {r.value for r in ins(found) if r.metric == "psnr" and r.labels.get("view") == "message"} == {100.0}
     assert max(r.value for r in outs(found) if r.metric == "psnr") < 40
     (case,) = Leakage(attack=QUICK)._cases("message", local, lab)
     assert [int(case.rows[control.places].item()) for control in case.controls.values()] == [
@@ -633,15 +647,15 @@ def test_noise_identifies_no_kind_more_often_than_chance_among_its_peers(monkeyp
     def identified() -> dict[str, list[Reading]]:
         found: dict[str, list[Reading]] = {}
         for _, reading in probe.observe(local, lab):
-            if reading.metric == "identified" and "view=message" in reading.setting:
-                found.setdefault(reading.setting.rpartition("=")[2], []).append(reading)
+            if reading.metric == "identified" and reading.labels.get("view") == "message":
+                found.setdefault(reading.labels.get("kind"), []).append(reading)
         return found
 
     honest = identified()
     assert honest.keys() == set(kinds)
     for kind, readings in honest.items():
         assert len(readings) == 20
-        among = {reading.setting.partition(",gallery=")[2].partition(",kind=")[0] for reading in readings}
+        among = {f"{gallery},peers={peers}" for gallery, peers, _ in map(_among, readings)}
         peers = {"typical": "1[0-9]{3}", "random_pattern": "100"}.get(kind, "8")
         assert all(re.fullmatch(rf"(100|1\d{{3}}),peers={peers}", one) for one in among), among
         identified_by_chance = sum(reading.value for reading in readings)
@@ -657,10 +671,10 @@ def test_noise_identifies_no_kind_more_often_than_chance_among_its_peers(monkeyp
 def test_label_accuracy_stands_beside_the_uniform_guess() -> None:
     lab = Lab()
     found = Leakage(attack=QUICK).observe(lab.local(runs=(0,), clients=(0,)), lab)
-    (guess,) = [r.value for _, r in found if r.metric == "label_accuracy.guess" and "view=message" in r.setting]
-    labels = lab.federation.store.targets[lab.rows(0, 0)]
+    (guess,) = [r.value for _, r in found if r.metric == "label_accuracy.guess" and r.labels.get("view") == "message"]
+    truth = lab.federation.store.targets[lab.rows(0, 0)]
     # fifteen images: two of each of the first five classes, one of each other
-    counts = np.bincount(labels, minlength=10)
+    counts = np.bincount(truth, minlength=10)
     assert guess == np.minimum(counts, [2] * 5 + [1] * 5).sum() / 15
     assert guess < 1
 
@@ -678,7 +692,7 @@ def test_two_attacks_in_one_scenario_are_kept_apart(tmp_path: Path) -> None:
     assert set(frame.source) == {"leakage", "leakage_2", "utility"}
     first, second = (frame[frame.source == source].reset_index(drop=True) for source in ("leakage", "leakage_2"))
     assert (first.metric == second.metric).all()
-    assert (first.setting == second.setting).all()
+    assert (first["view"] == second["view"]).all()
     pictures = read(folder).reconstructions()
     names = {name.partition("/")[2] for name in pictures if name.startswith("leakage/")}
     assert names
@@ -786,10 +800,8 @@ def test_an_attack_is_shown_what_it_declares_and_its_readings_say_so() -> None:
     local = lab.local(runs=(0,), clients=(1,))
     shy, bold = Asks((), []), Asks(words, [])
     first, second = (Leakage(attack=attack).observe(local, lab) for attack in (shy, bold))
-    assert {r.setting.partition("knows=")[2].split(",")[0] for _, r in first if "message" in r.setting} == {
-        "lr+steps+count"
-    }
-    assert {r.setting.partition("knows=")[2].split(",")[0] for _, r in second if "message" in r.setting} == {
+    assert {r.labels.get("knows") for _, r in first if r.labels.get("view") == "message"} == {"lr+steps+count"}
+    assert {r.labels.get("knows") for _, r in second if r.labels.get("view") == "message"} == {
         "lr+steps+count+labels+algorithm+batches+population"
     }
     assert all(getattr(target, word) is None for target in shy.shown for word in words)
@@ -893,13 +905,15 @@ def test_sums_are_attacked_on_the_victims_of_their_clients() -> None:
     local = lab.local(runs=(0, 1))
     probe = Leakage(attack=QUICK, victims=2, levels=("local", "sum"))
     sums = sums_of(local, (2, 3), "size", lab.seed, lab.federation.audit)
-    of_message = {(t.run, r.subject) for t, r in probe.observe(local, lab) if r.subject and "view=message" in r.setting}
+    of_message = {
+        (t.run, r.subject) for t, r in probe.observe(local, lab) if r.subject and r.labels.get("view") == "message"
+    }
     readings = probe.observe(sums, lab)
     for size in (2, 3):
         of_sum = {(t.run, r.subject) for t, r in readings if r.subject and len(t.clients) == size}
         assert of_sum == of_message, "those attacked alone are first in every sum"
     assert {name.split("/")[2] for name in lab.kept if "/sum/" in name} == {"sum_2", "sum_3"}
-    assert {r.setting.split(",")[0] for _, r in readings} == {"view=sum"}
+    assert {r.labels.get("view") for _, r in readings} == {"sum"}
     (case, *_) = probe._cases("sum", sums, lab)
     assert sorted(case.rows) == sorted(np.concatenate([lab.used(0, client) for client in case.clients]))
     assert case.target.clients == 2
@@ -908,7 +922,7 @@ def test_sums_are_attacked_on_the_victims_of_their_clients() -> None:
 def test_first_steps_are_left_alone_where_that_is_said() -> None:
     lab = Lab()
     both, alone = (Leakage(attack=QUICK, first_step=wanted).observe(lab.local(), lab) for wanted in (True, False))
-    assert repr([r for _, r in both if "first_step" not in r.setting]) == repr([r for _, r in alone])
+    assert repr([r for _, r in both if r.labels.get("view") != "first_step"]) == repr([r for _, r in alone])
     assert len(alone) < len(both)
 
 
@@ -934,7 +948,9 @@ def test_rows_of_tables_are_scored_cell_by_cell_against_the_usual_row() -> None:
     truth = store.inputs[lab.rows(0, 0)]
     wrong = np.concatenate([truth[:, :1], np.roll(truth[:, 1:], 1, axis=1)], axis=1)
     for offered in (truth, wrong):
-        readings = [r for r in ins(Leakage(attack=Answers(offered)).observe(local, lab)) if "message" in r.setting]
+        readings = [
+            r for r in ins(Leakage(attack=Answers(offered)).observe(local, lab)) if r.labels.get("view") == "message"
+        ]
         values = {(r.metric, r.subject): r.value for r in readings}
         found = [value for (metric, _), value in values.items() if metric == "cells"]
         assert set(found) == {1.0} if offered is truth else np.mean(found) < 0.9

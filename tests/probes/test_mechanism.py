@@ -14,7 +14,7 @@ from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.privacy import mechanism_alarms
 from fedmem.privacy.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections
-from fedmem.probes.mechanism import _of_new_draws
+from fedmem.probes.mechanism import SERVER, _of_new_draws
 from fedmem.reporting.privacy_sections import mechanism
 from strategies._rule import ServerRule
 from strategies.dp_ftrl import DpFtrl
@@ -168,9 +168,9 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
             assert stated["noise"] == pytest.approx(0.5 * stated["deviation"])
             assert np.mean(changed**2) == pytest.approx(expected, rel=0.1)
             now = after
-            releases["server", 0, -1, number] = changed[:, 0] / expected**0.5
+            releases[SERVER, 0, -1, number] = changed[:, 0] / expected**0.5
             for name in ("place", "deviation", "new", *(name for name in stated if name.startswith("left:"))):
-                reading = Reading(metric="tree", value=stated[name], n=1, setting=f"server,{name}")
+                reading = Reading(metric="tree", value=stated[name], n=1, labels=SERVER.plus(statistic=name))
                 rows.append(
                     Measurement(run=0, round=number, level="global", client=-1, source="mechanism", reading=reading)
                 )
@@ -250,7 +250,7 @@ def test_summaries_are_at_the_end_and_of_all_tests() -> None:
     _, rows = outcome(made(client=PRIVATE), "healthy")
     own = [row for row in rows if row.reading.metric == mechanism_alarms.METRIC]
     assert {row.round for row in own} == {FINAL}
-    whole = [row for row in own if row.reading.setting.startswith("all,")]
+    whole = [row for row in own if row.reading.labels.get("test") == "all"]
     assert [row.reading.n for row in whole] == [len(own) - 1]
     smallest = min(row.reading.value for row in own if row not in whole)
     assert whole[0].reading.value == pytest.approx(min(1.0, smallest * (len(own) - 1)))

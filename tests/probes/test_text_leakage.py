@@ -271,7 +271,7 @@ def readings(built: Federation, answer: IntArray, run: int = 0, client: int = 0)
 
 
 def values(found: Sequence[Reading], metric: str, *, out: bool = False) -> list[float]:
-    return [r.value for r in found if r.metric == metric and r.subject and (",coin=out," in r.setting) == out]
+    return [r.value for r in found if r.metric == metric and r.subject and (r.labels.get("coin") == "out") == out]
 
 
 def test_a_perfect_attack_gives_away_every_text_and_no_control() -> None:
@@ -285,9 +285,9 @@ def test_a_perfect_attack_gives_away_every_text_and_no_control() -> None:
     assert values(found, "identified", out=True) == values(found, "verbatim", out=True) == [0.0]
     (accuracy,) = [r.value for r in found if r.metric == "label_accuracy"]
     assert accuracy == 1.0
-    assert {r.setting.partition(",gallery=")[2] for r in found if r.metric == "identified"} == {
-        f"{peers},peers={peers},kind=secret"
-    }
+    assert {
+        tuple(r.labels.get(name) for name in ("gallery", "peers", "kind")) for r in found if r.metric == "identified"
+    } == {(peers, peers, "secret")}
 
 
 def test_an_attack_that_offers_the_usual_tokens_has_no_gain_over_them() -> None:
@@ -369,8 +369,8 @@ def test_alignment_of_texts_is_a_cosine_by_hand_and_nothing_is_sensitive() -> No
     (local,) = lab.local(runs=(0,), clients=(0,))
     found = [reading for _, reading in Information(victims=3).observe([local], lab)]
     assert {reading.metric for reading in found} == {"alignment"}
-    shown = [r for r in found if ",layer=head" in r.setting]
-    assert {(",coin=out," in r.setting) for r in shown} == {True, False}
+    shown = [r for r in found if r.labels.get("layer") == "head"]
+    assert {(r.labels.get("coin") == "out") for r in shown} == {True, False}
     update = {name: (local.before[name] - value).double() for name, value in local.sent.items()}
     for reading in shown:
         row = built.trained[[int(reading.subject)]]

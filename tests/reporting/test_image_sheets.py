@@ -76,7 +76,7 @@ def test_it_shows_every_level_and_what_was_identified(folder: Path, monkeypatch:
         for picture in group:
             subject = picture.label.partition("#")[2]
             own = rows[(rows["round"] == 4) & (rows.level == level) & (rows.subject == subject) & (rows.run >= 0)]
-            own = own[own.setting.str.contains(f"view={view}") & ~own.setting.str.contains("coin=out")]
+            own = own[(own["view"] == view) & (own.coin != "out")]
             (where,) = {
                 run for run in own.run if any(
                     np.array_equal(image, picture.reconstruction)

@@ -89,7 +89,7 @@ THROWAWAY = {
             )
 
             def estimate(self, view):
-                return [replace(one, metric="trace") for one in Memorisation().estimate(view) if not one.setting]
+                return [replace(one, metric="trace") for one in Memorisation().estimate(view) if not one.labels]
 
             def tests(self, view):
                 return ()

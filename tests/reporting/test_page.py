@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedmem.contracts.measurement import FINAL, Measurement, Reading
+from fedmem.contracts.measurement import FINAL, Labels, Measurement, Reading
 from fedmem.errors import RunError
 from fedmem.reporting.cells import Value, number
 from fedmem.reporting.drawing import Picture
@@ -25,65 +25,73 @@ from fedmem.reporting.table import NO_LIMIT, table
 from fedmem.results.read import read
 from fedmem.results.write import replace_measurements
 from fedmem.studies.quantities import _quantities
+from tests.labelling import labels
 from tests.results.test_read import bank, write
 
 KINDS = ("pattern", "typical-own")
 SCENARIO = "name: 'a <b>bold</b> $name [red]'\nruns: 4\nrounds: 10\nclients: 3\nreferences: 9\n"
 
 
-def row(metric: str, value: float, subject: str = "", setting: str = "", **place: Any) -> Measurement:
+def row(metric: str, value: float, subject: str = "", about: str | Labels = "", **place: Any) -> Measurement:
     """A row of the conventions of fedmem.estimation.estimates; the interval is ± 0.1 unless given."""
     low, high = place.pop("low", value - 0.1), place.pop("high", value + 0.1)
-    reading = Reading(
-        metric=metric, value=value, low=low, high=high, n=place.pop("n", 80), subject=subject, setting=setting
-    )
+    own = labels(about) if isinstance(about, str) else about
+    reading = Reading(metric=metric, value=value, low=low, high=high, n=place.pop("n", 80), subject=subject, labels=own)
     everywhere: dict[str, Any] = {"run": -1, "round": FINAL, "level": "global", "client": -1, "source": "some"}
     return Measurement(**everywhere | place, reading=reading)
+
+
+def at(place: str) -> str:
+    """A place as a label."""
+    return f"place={place}" if place else ""
 
 
 def rows(kinds: tuple[str, ...] = KINDS) -> list[Measurement]:
     found = []
     for round in (0, 5, 10, FINAL):
         for i, kind in enumerate(kinds):
-            for metric, setting, value in (
-                ("memorisation", "", 0.5), ("memorisation", "probability", 0.6), ("auc", "lira", 0.8),
-                ("auc", "loss_threshold", 0.6), ("tpr", f"lira,fpr={0.0078 if round == FINAL else 0.0156}", 0.3),
+            for metric, variant, value in (
+                ("memorisation", "", 0.5), ("memorisation", "statistic=probability", 0.6), ("auc", "attack=lira", 0.8),
+                ("auc", "attack=loss_threshold", 0.6),
+                ("tpr", f"attack=lira fpr={0.0078 if round == FINAL else 0.0156}", 0.3),
                 *((("exposure", "", 4.0),) if i == 0 else ()),
             ):  # fmt: skip
                 for level, place in (("local", "owner"), ("local", "others"), ("global", "")):
                     if round == 0 and level == "local":
                         continue
                     shown = value + (0.25 if place == "owner" else 0) - 0.3 * i
-                    setting_here = ",".join(filter(None, (place, setting)))
-                    found.append(row(metric, shown, kind, setting_here, level=level, round=round))
+                    here = f"{at(place)} {variant}"
+                    found.append(row(metric, shown, kind, here, level=level, round=round))
                     null = {"exposure": 1.155, "auc": 0.5, "tpr": 0.0078}.get(metric, 0.0)
                     if round == FINAL:
                         nothing = {"low": math.nan, "high": math.nan}
-                        found.append(row(f"{metric}.null", null, kind, setting_here, level=level, **nothing))
+                        found.append(row(f"{metric}.null", null, kind, here, level=level, **nothing))
         for level in ("local", "global"):
             found.append(row("test_accuracy", 0.9, level=level, round=round, n=320 if level == "local" else 32))
             found.append(row("generalisation_gap", 0.01, level=level, round=round, n=32, low=-0.01, high=0.03))
     first, second = kinds
     found += [
-        row("memorisation.difference", 0.25, first, "local-global"),
-        row("memorisation.difference", -0.25, second, "local-global"),
-        row("memorisation.difference", 0.05, first, f"{first}-{second}", low=-0.02, high=0.12),
-        row("auc.difference", 0.3, first, f"{first}-{second},owner,lira", level="local"),
-        row("retention", 0.67, first, "memorisation"),
-        row("retention", math.nan, second, "memorisation,not resolved", low=math.nan, high=math.nan),
-        row("retention", 0.99, first, "memorisation,all rounds"),
+        row("memorisation.difference", 0.25, first, "contrast=levels minus=global"),
+        row("memorisation.difference", -0.25, second, "contrast=levels minus=global"),
+        row("memorisation.difference", 0.05, first, f"contrast=kinds minus={second}", low=-0.02, high=0.12),
+        row("auc.difference", 0.3, first, f"contrast=kinds minus={second} place=owner attack=lira", level="local"),
+        row("retention", 0.67, first, "of=memorisation"),
+        row("retention", math.nan, second, "of=memorisation resolved=no", low=math.nan, high=math.nan),
+        row("retention", 0.99, first, "of=memorisation over=rounds"),
     ]
     for view, level, value, difference in (
         ("message", "local", -2.0, 1.5), ("aggregate", "global", -4.0, 0.05), ("first_step", "local", 3.0, -0.7),
     ):  # fmt: skip
-        setting = f"view={view},knows=lr+steps,labels=inferred"
-        found.append(row("margin", value, first, setting, level=level, n=7))
-        found.append(row("margin", value - difference, first, f"{setting},coin=out", level=level, n=6))
-        found.append(row("margin.difference", difference, first, f"in-out,{setting}", level=level, n=13))
-    found.append(row("margin", -1.0, second, "view=message,knows=lr+steps,labels=inferred", level="local", n=7))
+        about = f"view={view} knows=lr+steps"
+        found.append(row("margin", value, first, about, level=level, n=7))
+        found.append(row("margin", value - difference, first, f"{about} coin=out", level=level, n=6))
+        found.append(
+            row("margin.difference", difference, first, f"contrast=coins minus=out {about}", level=level, n=13)
+        )
+    found.append(row("margin", -1.0, second, "view=message knows=lr+steps", level="local", n=7))
     for i in range(6):
-        for level, setting in (("local", "owner"), ("global", "")):
-            found.append(row("memorisation", i / 7, str(i), setting, level=level, n=4, low=math.nan, high=math.nan))
+        for level, place in (("local", "owner"), ("global", "")):
+            found.append(row("memorisation", i / 7, str(i), at(place), level=level, n=4, low=math.nan, high=math.nan))
     return found
 
 
@@ -171,14 +179,14 @@ def test_the_sheet_shows_the_first_victims_whichever_runs_they_are_of(
         kept |= {name.replace("run_0", f"run_{run}"): value for name, value in parts.items()}
     shown: list[str] = []
     monkeypatch.setattr(
-        "fedmem.reporting.drawing.sheet", lambda title, groups, subtitle: shown.extend(labels(groups)) or b"png"
+        "fedmem.reporting.drawing.sheet", lambda title, groups, subtitle: shown.extend(captions(groups)) or b"png"
     )
     write(tmp_path / "run", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=kept)
     report(tmp_path / "run")
     assert shown == 2 * ["pattern\n#0", "pattern\n#1", "pattern\n#2", "typical-own\n#4"]
 
 
-def labels(groups: dict[str, list[Picture]]) -> list[str]:
+def captions(groups: dict[str, list[Picture]]) -> list[str]:
     return [picture.label for group in groups.values() for picture in group]
 
 
@@ -189,8 +197,8 @@ def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:
         name.replace("leakage/", "leakage_2/"): value[::-1] if "/reconstruction" in name else value
         for name, value in pictures().items()
     }
-    setting = "view=message,knows=lr+steps,labels=inferred"
-    other = row("margin", 9.0, KINDS[0], setting, level="local", source="leakage_2")
+    about = "view=message knows=lr+steps"
+    other = row("margin", 9.0, KINDS[0], about, level="local", source="leakage_2")
     write(tmp_path / "run", bank(), measurements=[*rows(), other], scenario_yaml=SCENARIO, reconstructions=kept)
     text = " ".join(report(tmp_path / "run").read_text(encoding="utf-8").split())
     first, second = ((tmp_path / "run" / f"reconstructions{number}.png").read_bytes() for number in ("", "_2"))
@@ -252,7 +260,7 @@ def test_the_legend_has_the_words_that_are_used_and_no_others(folder: Path, tmp_
 @pytest.mark.parametrize("name", ["priority_customers", "prior", "ceiling"])
 def test_names_of_kinds_put_no_words_into_the_legend(tmp_path: Path, name: str) -> None:
     kinds = (name, "typical-own")
-    own = [row("memorisation", 0.5, kind, place, level=level) for kind in kinds for level, place in PLACES]
+    own = [row("memorisation", 0.5, kind, at(place), level=level) for kind in kinds for level, place in PLACES]
     whole = bank()
     renamed = np.where(whole.audit.kind == "pattern", name, "typical-own")
     labelled = replace(whole, audit=replace(whole.audit, kind=renamed))
@@ -268,8 +276,8 @@ PLACES = (("local", "owner"), ("global", ""))
 
 def test_a_rate_that_is_hardly_known_does_not_look_exact(tmp_path: Path) -> None:
     some = [
-        row("auc", 0.51234, "pattern", "lira", low=0.21, high=0.82),
-        row("auc", 0.51234, "typical-own", "lira", low=0.31, high=0.8),
+        row("auc", 0.51234, "pattern", "attack=lira", low=0.21, high=0.82),
+        row("auc", 0.51234, "typical-own", "attack=lira", low=0.31, high=0.8),
         row("memorisation", 0.51234, "pattern", low=-0.2, high=0.9),
     ]
     write(tmp_path / "run", bank(), measurements=some, scenario_yaml=SCENARIO)
@@ -283,7 +291,7 @@ def test_a_rate_that_is_hardly_known_does_not_look_exact(tmp_path: Path) -> None
 def test_a_point_that_is_hardly_known_is_hollow(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in report(folder).parent.iterdir()}
     uncertain = [
-        row("auc", one.reading.value, one.reading.subject, one.reading.setting, level=one.level, round=one.round,
+        row("auc", one.reading.value, one.reading.subject, one.reading.labels, level=one.level, round=one.round,
             low=one.reading.low - 0.3, high=one.reading.high + 0.3)
         if one.reading.metric == "auc" else one
         for one in rows()
@@ -316,9 +324,12 @@ def test_what_is_missing_is_a_dash_and_never_a_zero(tmp_path: Path) -> None:
 
 def test_rates_that_differ_stand_with_each_value(tmp_path: Path) -> None:
     mixed = [
-        *(row("auc", 0.7, kind, "lira") for kind in KINDS),
-        *(row("tpr", 0.3, kind, f"lira,fpr={rate}") for kind, rate in zip(KINDS, (0.01, 0.05), strict=True)),
-        *(row("tpr.null", rate, kind, f"lira,fpr={rate}") for kind, rate in zip(KINDS, (0.01, 0.05), strict=True)),
+        *(row("auc", 0.7, kind, "attack=lira") for kind in KINDS),
+        *(row("tpr", 0.3, kind, f"attack=lira fpr={rate}") for kind, rate in zip(KINDS, (0.01, 0.05), strict=True)),
+        *(
+            row("tpr.null", rate, kind, f"attack=lira fpr={rate}")
+            for kind, rate in zip(KINDS, (0.01, 0.05), strict=True)
+        ),
     ]
     write(tmp_path / "run", bank(), measurements=mixed, scenario_yaml=SCENARIO)
     text = printed(tmp_path / "run")

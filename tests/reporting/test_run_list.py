@@ -63,8 +63,8 @@ def test_runs_are_listed_by_name_with_what_sets_them_apart(folder):
     ]
     assert all(one.seconds > 0 for one in found)
     value = read(found[1].run.path).measurements
-    shown = value[(value.metric == "memorisation") & (value["round"] == -1) & (value.level == "global")]
-    (mean,) = shown[(shown.subject == "typical") & (shown.setting == "")].value
+    shown = value[(value.metric == "memorisation") & (value.scope == "summary") & (value.level == "global")]
+    (mean,) = shown[(shown.subject == "typical") & (shown.statistic == "") & (shown.place == "")].value
     assert f"typical {mean:.3f}".replace("-", "−") in found[1].numbers[1]
     assert "test accuracy" in found[1].numbers[0]
     assert all("[" in text and "(n " in text for text in found[1].numbers), "no number without interval and n"

@@ -13,7 +13,7 @@ from fedmem.reporting.page import report
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
-from tests.reporting.test_page import SCENARIO, lines, printed, row
+from tests.reporting.test_page import SCENARIO, at, lines, printed, row
 from tests.results.test_read import bank, write
 
 NOTHING = {"low": math.nan, "high": math.nan}
@@ -22,34 +22,35 @@ NOTHING = {"low": math.nan, "high": math.nan}
 def newer() -> list[Measurement]:
     found = []
     for level, place in (("local", "owner"), ("global", "")):
-        for extra, shift in (("", 0.0), ("probability", 10.0)):
-            setting = ",".join(filter(None, (place, extra)))
+        for extra, shift in (("", 0.0), ("statistic=probability", 10.0)):
+            about = f"{at(place)} {extra}"
             more = {"level": level, "n": 20}
             for kind, net in (("pattern", 1.5), ("typical-own", -2.5)):
                 found += [
-                    row("cross_influence", net + shift, kind, setting, **more),
-                    row("cross_influence.null", 0.0, kind, setting, **more, **NOTHING),
-                    row("cross_help", 3.0 + shift, kind, setting, **more),
-                    row("cross_help.null", 2.75 + shift, kind, setting, **more, **NOTHING),
-                    row("cross_help_p", 0.04, kind, setting, level=level, n=200, **NOTHING),
-                    row("cross_harm", -4.0 - shift, kind, setting, **more),
-                    row("cross_harm.null", -3.9 - shift, kind, setting, **more, **NOTHING),
-                    row("cross_harm_p", 0.6, kind, setting, level=level, n=200, **NOTHING),
-                    row("cross_pairs_helped", 1234, kind, setting, level=level, n=9000, **NOTHING),
-                    row("cross_pairs_harmed", 5, kind, setting, level=level, n=9000, **NOTHING),
+                    row("cross_influence", net + shift, kind, about, **more),
+                    row("cross_influence.null", 0.0, kind, about, **more, **NOTHING),
+                    row("cross_help", 3.0 + shift, kind, about, **more),
+                    row("cross_help.null", 2.75 + shift, kind, about, **more, **NOTHING),
+                    row("cross_help_p", 0.04, kind, about, level=level, n=200, **NOTHING),
+                    row("cross_harm", -4.0 - shift, kind, about, **more),
+                    row("cross_harm.null", -3.9 - shift, kind, about, **more, **NOTHING),
+                    row("cross_harm_p", 0.6, kind, about, level=level, n=200, **NOTHING),
+                    row("cross_pairs_helped", 1234, kind, about, level=level, n=9000, **NOTHING),
+                    row("cross_pairs_harmed", 5, kind, about, level=level, n=9000, **NOTHING),
                 ]
-        for scale in ("", "margin"):
-            setting = ",".join(filter(None, (place, scale)))
+        for scale in ("", "scale=margin"):
+            about = f"{at(place)} {scale}"
             bits = 12.0 if scale else 11.0
-            found.append(row("exposure_extrapolated", bits, "pattern", setting, level=level))
-            found.append(row("exposure_extrapolated.null", 1.4427, "pattern", setting, level=level, **NOTHING))
+            found.append(row("exposure_extrapolated", bits, "pattern", about, level=level))
+            found.append(row("exposure_extrapolated.null", 1.4427, "pattern", about, level=level, **NOTHING))
         for subject, gap in (("", 0.2), ("client 2", 0.3), ("client 10", 0.4)):
             found.append(row("client_accuracy_gap", gap, subject, level=level, n=12))
-    for setting in ("accuracy", "loss", "own", "own in", "class=3"):
-        found.append(row("client_influence", 0.05, "", setting, n=3, low=0.01, high=0.09))
+    for read_at in ("accuracy", "loss", "own", "own_in", "accuracy target=3"):
+        about = f"statistic={read_at}"
+        found.append(row("client_influence", 0.05, "", about, n=3, low=0.01, high=0.09))
         for client, (value, half) in enumerate(((0.3, 0.1), (-0.2, 0.1), (0.05, 0.2))):
             some = {"low": value - half, "high": value + half, "n": 12}
-            found.append(row("client_influence", value, f"client {client}", setting, **some))
+            found.append(row("client_influence", value, f"client {client}", about, **some))
     return found
 
 
@@ -84,10 +85,10 @@ def test_the_table_tells_them_in_short(folder: Path) -> None:
 def test_kinds_that_are_ranked_among_more_have_a_null_of_their_own(tmp_path: Path) -> None:
     found = []
     for kind, bits, null in (("secret", 9.0, 1.4427), ("pattern", 3.0, 1.4154)):
-        for setting in ("owner", ""):
-            level = "local" if setting else "global"
-            found.append(row("exposure", bits, kind, setting, level=level))
-            found.append(row("exposure.null", null, kind, setting, level=level, **NOTHING))
+        for about in ("place=owner", ""):
+            level = "local" if about else "global"
+            found.append(row("exposure", bits, kind, about, level=level))
+            found.append(row("exposure.null", null, kind, about, level=level, **NOTHING))
     write(tmp_path / "run", bank(), measurements=found, scenario_yaml=SCENARIO)
     text = printed(tmp_path / "run")
     assert "exposure, bits (without memorisation: 1.42 to 1.44)" in text

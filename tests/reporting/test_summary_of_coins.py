@@ -12,7 +12,8 @@ from fedmem.reporting.page import report
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
-from tests.reporting.test_page import SCENARIO, printed, row
+from tests.labelling import labels
+from tests.reporting.test_page import SCENARIO, at, printed, row
 from tests.results.test_read import bank, write
 
 NOTHING = {"low": math.nan, "high": math.nan}
@@ -21,15 +22,15 @@ NOTHING = {"low": math.nan, "high": math.nan}
 def measured() -> list[Measurement]:
     found = []
     for level, place, value in (("local", "owner", 0.5), ("global", "", 0.05)):
-        more = {"level": level, **NOTHING}
+        more, here = {"level": level, **NOTHING}, at(place)
         # of pattern at the aggregate p tells an effect that the interval [−0.05, 0.15] does not
         for kind, p in (("pattern", 0.004), ("typical-own", 0.4)):
             found += [
-                row("memorisation", value, kind, place, level=level),
-                row("memorisation.null", 0.0, kind, place, **more),
-                row("memorisation.p", p if kind == "pattern" or level == "global" else 0.002, kind, place, **more),
+                row("memorisation", value, kind, here, level=level),
+                row("memorisation.null", 0.0, kind, here, **more),
+                row("memorisation.p", p if kind == "pattern" or level == "global" else 0.002, kind, here, **more),
             ]
-            lira = ",".join(filter(None, (place, "lira")))
+            lira = f"{here} attack=lira"
             found += [
                 row("auc", 0.5 + value, kind, lira, level=level),
                 row("auc.null", 0.478 if kind == "pattern" else 0.484, kind, lira, **more),
@@ -37,8 +38,8 @@ def measured() -> list[Measurement]:
             ]
             for fpr, rate in (("0.1", 0.6), ("0.01", 0.31), ("0.0078", 0.22)):
                 found += [
-                    row("tpr", rate, kind, f"{lira},fpr={fpr}", level=level),
-                    row("tpr.null", float(fpr) + 0.0007, kind, f"{lira},fpr={fpr}", **more),
+                    row("tpr", rate, kind, f"{lira} fpr={fpr}", level=level),
+                    row("tpr.null", float(fpr) + 0.0007, kind, f"{lira} fpr={fpr}", **more),
                 ]
     # at the last round the aggregate has forgotten pattern, and typical-own is the same
     found.append(row("memorisation", 0.013, "pattern", "", round=10, n=90))
@@ -96,9 +97,9 @@ def test_rates_are_told_at_the_smallest_and_at_the_usual_rates(folder: Path) -> 
     for title, rate in zip(titles, ("0.220", "0.600", "0.310"), strict=True):
         assert found[title]["pattern"][1].startswith(rate)
     summary = Summary(read(folder))
-    at_tenth = summary.value("tpr", "global", "pattern", "lira", "fpr=0.1")
-    smallest = summary.value("tpr", "global", "pattern", "lira")
+    at_tenth = summary.value("tpr", "global", "pattern", labels("attack=lira fpr=0.1"))
+    smallest = summary.value("tpr", "global", "pattern", labels("attack=lira"))
     assert at_tenth is not None
     assert smallest is not None
     assert (at_tenth.value, smallest.value, smallest.fpr) == (0.6, 0.22, 0.0078)
-    assert {value.fpr for _, _, _, value in summary.settings("tpr", "lira")} == {0.0078}
+    assert {value.fpr for _, _, _, value in summary.entries("tpr", labels("attack=lira"))} == {0.0078}

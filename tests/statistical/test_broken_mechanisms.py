@@ -15,6 +15,7 @@ from fedmem.privacy.epsilon_bounds import Audited, permitted
 from strategies._rule import Round
 from strategies.dp_fedavg import DpFedAvg
 from tests.banks import make_view
+from tests.labelling import labels
 
 pytestmark = pytest.mark.statistical
 
@@ -57,7 +58,7 @@ def alarms(view: View, noise: float, counted: int) -> float:
     raised = []
     for run in range(view.audit.runs):
         found = {reading.metric: reading for _, reading in Audit(run=run, guesses=0.25).tests(view)}
-        assert ",record,add_remove," in found["epsilon_hat"].setting
+        assert found["epsilon_hat"].labels.has(labels("unit=record adjacency=add_remove"))
         raised.append(found["epsilon_hat"].value > promised)
     return float(np.mean(raised))
 

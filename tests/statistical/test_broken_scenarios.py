@@ -71,7 +71,7 @@ def test_canary_clients_of_broken_mechanisms(name: str, tmp_path: Path) -> None:
         made = load_scenario(FOLDER / "canary_clients.yaml", [f"seed={FIRST}"])
         finished = fedmem.read(run(made, out=tmp_path))
     last = [row.reading for row in finished.rows() if row.round == made.rounds]
-    permitted = {r.setting: r.value for r in last if r.metric == "epsilon_one_shot.permitted"}
-    above = any(r.low > permitted[r.setting] for r in last if r.metric == "epsilon_one_shot")
+    permitted = {r.labels: r.value for r in last if r.metric == "epsilon_one_shot.permitted"}
+    above = any(r.low > permitted[r.labels] for r in last if r.metric == "epsilon_one_shot")
     assert above == (name not in ("healthy", "same_noise"))
     assert bool(finished.manifest["alarms"]) == (name != "healthy")

@@ -43,10 +43,10 @@ def truth_of(law: Law, keys: list[Key]) -> dict[Key, float]:
         return {}
     known = {}
     for key in keys:
-        metric, _, _, setting = key
+        metric, _, _, labels = key
         if metric in ("memorisation", "exposure_gain") or metric.endswith(".difference"):
             known[key] = 0.0
-        elif metric == "auc" and "loss_threshold" in setting:
+        elif metric == "auc" and labels.get("attack") == "loss_threshold":
             known[key] = 0.5
         elif metric == "exposure":
             known[key] = null_mean(REFERENCES)
@@ -56,11 +56,10 @@ def truth_of(law: Law, keys: list[Key]) -> dict[Key, float]:
 def by_measure(found: dict[Key, Coverage]) -> dict[str, list[Coverage]]:
     """Rows of one measure together: levels, kinds and false positive rates; retention only where most banks have it."""
     groups = defaultdict(list)
-    for (metric, _, _, setting), one in found.items():
-        if "all rounds" in setting or one.unbounded > 0.2 * one.banks:
+    for (metric, _, _, labels), one in found.items():
+        if "over" in labels or one.unbounded > 0.2 * one.banks:
             continue
-        attack = next((name for name in ("lira", "loss_threshold") if name in setting), "")
-        of = setting.partition(",")[0] if metric == "retention" else ""
+        attack, of = labels.get("attack", ""), labels.get("of", "")
         groups[" ".join(filter(None, (metric, of, attack)))].append(one)
     return groups
 
@@ -113,15 +112,15 @@ def test_p_holds_its_level_for_every_measure_and_finds_what_is_planted(runs):
     for name in ("null, shared weights", "null, ties", "planted, shared weights"):
         alarms = defaultdict(list)
         for seed in range(300):
-            for (metric, level, kind, setting), (value, _, _) in rows(
+            for (metric, level, kind, labels), (value, _, _) in rows(
                 estimate(bank(LAWS[name], runs=runs, examples=24, seed=seed), ESTIMATORS, 99)
             ).items():
                 if metric.endswith(".p") and kind == "random_pattern":
-                    alarms[metric, level, setting].append(value <= 0.05)
+                    alarms[metric, level, labels].append(value <= 0.05)
         rejected[name] = {key: float(np.mean(values)) for key, values in alarms.items()}
         print(f"\n{name}, {runs} runs: p <= .05 in")
         for key, share in rejected[name].items():
-            print(f"  {' '.join(key):44s} {share:.3f}")
+            print(f"  {' '.join(map(str, key)):44s} {share:.3f}")
     for name in ("null, shared weights", "null, ties"):
         assert max(rejected[name].values()) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
     local = {key: share for key, share in rejected["planted, shared weights"].items() if key[1] == "local"}

@@ -79,7 +79,7 @@ def shown(
     found = []
     for run in runs:
         last = [one.reading for one in probe.CanaryClients().summarise(readings[run], 0) if one.round == rounds]
-        found.append({r.setting.split(",")[2]: r for r in last if r.metric == "epsilon_one_shot"})
+        found.append({r.labels.get("shown"): r for r in last if r.metric == "epsilon_one_shot"})
     return found
 
 

@@ -16,6 +16,7 @@ from fedmem.estimation.roc import auc, tpr
 from fedmem.estimators.exposure import Exposure, null_mean
 from fedmem.estimators.memorisation import Memorisation
 from tests.banks import coins, make_audit, make_view, signals
+from tests.labelling import labels
 
 pytestmark = pytest.mark.statistical
 
@@ -235,8 +236,10 @@ def test_retention_is_recovered_and_shortcuts_are_not():
     for seed in range(150):
         rows = estimate(retained(0.5, seed), [Memorisation()], 200)
         final = [r for r in rows if r.round == FINAL]
-        at_place = [r for r in final if r.reading.subject.isdigit() and r.reading.setting in ("", "owner")]
-        (kept,) = [r.reading for r in final if (r.reading.metric, r.reading.setting) == ("retention", "memorisation")]
+        at_place = [r for r in final if r.reading.subject.isdigit() and not r.reading.labels.without("place")]
+        (kept,) = [
+            r.reading for r in final if (r.reading.metric, r.reading.labels) == ("retention", labels("of=memorisation"))
+        ]
         ratios.append(kept.value)
         covered += kept.low <= 0.5 <= kept.high
         single = {

@@ -20,6 +20,7 @@ from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
 from tests.banks import coins, make_view, signals
 from tests.estimators.test_exposure_skewnormal import canaries
+from tests.labelling import labels
 
 pytestmark = pytest.mark.statistical
 
@@ -92,7 +93,9 @@ def test_pairs_are_not_found_where_there_are_none_and_are_where_normal_p_values_
     for seed in range(repetitions):
         view, is_in, test = unrelated(seed)
         rows = {
-            (r.metric, r.setting): r.value for _, r in CrossInfluence().tests(view) if r.subject == "random_pattern"
+            (r.metric, r.labels.get("statistic", "")): r.value
+            for _, r in CrossInfluence().tests(view)
+            if r.subject == "random_pattern"
         }
         for setting in ("", "probability"):
             found[setting] += rows["cross_pairs_helped", setting] + rows["cross_pairs_harmed", setting] > 0
@@ -121,7 +124,9 @@ def test_planted_pairs_are_found_and_few_others():
             test[:, 2 * j : 2 * j + 2] += 2.5 * is_in[:, j : j + 1]
         view = make_view(np.zeros((32, 10)), is_in, test=test, round=FINAL, draws=5)
         rows = {
-            (r.metric, r.setting): r.value for _, r in CrossInfluence().tests(view) if r.subject == "random_pattern"
+            (r.metric, r.labels.get("statistic", "")): r.value
+            for _, r in CrossInfluence().tests(view)
+            if r.subject == "random_pattern"
         }
         found, harmed = (rows[f"cross_pairs_{side}", "probability"] for side in ("helped", "harmed"))
         right, wrong, missed = right + min(found, 20), wrong + max(found - 20, 0) + harmed, missed + max(20 - found, 0)
@@ -193,7 +198,7 @@ def test_welch_intervals_of_clients_cover_their_influence_and_normal_ones_do_not
         loss = 5 - there @ truth + 0.3 * rng.normal(size=runs)
         test = -np.log(np.expm1(np.repeat(loss[:, None], 4, axis=1)))
         view = make_view(np.zeros((runs, 1)), coins(runs, 1, rng), test=test, round=FINAL, client_in=there, draws=5)
-        rows = {r.subject: r for _, r in ClientInfluence().tests(view) if r.setting == "loss"}
+        rows = {r.subject: r for _, r in ClientInfluence().tests(view) if r.labels == labels("statistic=loss")}
         for k in range(clients):
             row = rows[f"client {k}"]
             covered += row.low <= -truth[k] <= row.high
@@ -217,7 +222,9 @@ def test_intervals_of_the_mean_over_clients_hold_zero_and_those_of_a_bootstrap_d
         loss = 5 + 0.3 * rng.normal(size=runs)
         test = -np.log(np.expm1(np.repeat(loss[:, None], 4, axis=1)))
         view = make_view(np.zeros((runs, 1)), coins(runs, 1, rng), test=test, round=FINAL, client_in=there, draws=200)
-        (row,) = [r for _, r in ClientInfluence().tests(view) if (r.subject, r.setting) == ("", "loss")]
+        (row,) = [
+            r for _, r in ClientInfluence().tests(view) if (r.subject, r.labels) == ("", labels("statistic=loss"))
+        ]
         missed += not row.low <= 0 <= row.high
         shifted += not row.low <= 0.15 <= row.high
         drawn = np.random.default_rng(7).multinomial(runs, np.full(runs, 1 / runs), size=200).astype(float)

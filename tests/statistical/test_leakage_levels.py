@@ -13,7 +13,6 @@ from fedmem.errors import ComponentError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.probes._clusters import mean_interval
-from fedmem.probes._leaks import parsed
 from fedmem.scenario.loading import parse_scenario
 
 pytestmark = pytest.mark.statistical
@@ -51,9 +50,14 @@ def readings() -> pd.DataFrame:
         pytest.skip(f"fedmem fetch fashion_mnist first: {error}")
     rows = []
     for one in simulate(scenario, federation).measurements:
-        said = parsed(one.reading.setting)
-        if one.run >= 0 and said.kind and "coin=out" not in said.setting:
-            place = {"run": one.run, "subject": one.reading.subject, "holder": said.holder, "kind": said.kind}
+        labels = one.reading.labels
+        if one.run >= 0 and "kind" in labels and "coin" not in labels:
+            place = {
+                "run": one.run,
+                "subject": one.reading.subject,
+                "holder": labels.get("owner"),
+                "kind": labels.get("kind"),
+            }
             rows.append({**place, "metric": one.reading.metric, "level": one.level, "value": one.reading.value})
     frame = pd.DataFrame(rows)
     return frame.pivot(index=["kind", "run", "holder", "subject"], columns=["metric", "level"], values="value")

@@ -17,31 +17,33 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     scenario = fedmem.load_scenario(ROOT / "scenarios" / "quickstart.yaml")
     folder = fedmem.run(scenario, out=tmp_path_factory.mktemp("runs"))
     measurements: pd.DataFrame = fedmem.read(folder).measurements
-    return measurements[measurements["round"] == -1]
+    return measurements[measurements.scope == "summary"]
 
 
-def low(frame: pd.DataFrame, metric: str, level: str, subject: str, setting: str) -> float:
+def low(frame: pd.DataFrame, metric: str, level: str, subject: str, **labels: str) -> float:
     rows = frame[
-        (frame.metric == metric) & (frame.level == level) & (frame.subject == subject) & (frame.setting == setting)
+        (frame.metric == metric) & (frame.level == level) & (frame.subject == subject) & (frame.statistic == "")
     ]
+    for name, value in labels.items():
+        rows = rows[rows[name] == value]
     assert len(rows) == 1
     return float(rows.low.iloc[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("level", "subject", "setting"),
+    ("level", "subject", "labels"),
     [
-        ("local", "random_pattern", "random_pattern-mislabelled,owner"),
-        ("global", "random_pattern", "random_pattern-mislabelled"),
-        ("local", "mislabelled", "mislabelled-typical,owner"),
-        ("global", "random_pattern", "local-global"),
+        ("local", "random_pattern", {"minus": "mislabelled", "place": "owner"}),
+        ("global", "random_pattern", {"minus": "mislabelled"}),
+        ("local", "mislabelled", {"minus": "typical", "place": "owner"}),
+        ("global", "random_pattern", {"minus": "global"}),
     ],
 )
 def test_the_differences_that_the_quickstart_promises(
-    frame: pd.DataFrame, level: str, subject: str, setting: str
+    frame: pd.DataFrame, level: str, subject: str, labels: dict[str, str]
 ) -> None:
-    assert low(frame, "memorisation.difference", level, subject, setting) > 0
+    assert low(frame, "memorisation.difference", level, subject, **labels) > 0
 
 
 @pytest.mark.slow

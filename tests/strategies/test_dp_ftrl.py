@@ -24,6 +24,7 @@ from strategies._tree import moved_by_one
 from strategies.dp_fedavg import DpFedAvg
 from strategies.dp_ftrl import DpFtrl
 from tests.cohorts import by_rule, cohort, drawn, flat, models, stacked
+from tests.labelling import labels
 from tests.tiny import tiny
 
 SIZE = 20_000
@@ -269,7 +270,7 @@ def test_epsilon_by_round_and_by_turns() -> None:
     values = [reading.value for _, reading in sorted(by_round.items())]
     assert values == sorted(values)
     assert by_round[8].value == promise(only(scenario).releases).epsilon
-    assert "tree,pause=5" in by_round[8].setting
+    assert by_round[8].labels.has(labels("sampling=tree", pause=5))
     own = {row.client: row.reading for row in rows if row.round == FINAL}
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 1}
     assert own[2].value == pytest.approx(gaussian_epsilon(2.0, 1e-5))

@@ -76,20 +76,20 @@ def rows_of(made: Compared, setting: int) -> list[pd.DataFrame]:
     frames = []
     for outcome in made.outcomes[setting * SEEDS : (setting + 1) * SEEDS]:
         frame = read(outcome.folder).measurements
-        frames.append(frame[(frame.run == -1) & (frame.client == -1) & (frame["round"] == -1)])
+        frames.append(frame[(frame.scope == "summary") & (frame.client == -1)])
     return frames
 
 
 def one(frame: pd.DataFrame, **place: str) -> float:
     """The value at one place of one run."""
-    for name, wanted in place.items():
+    for name, wanted in {"statistic": "", **place}.items():
         frame = frame[frame[name] == wanted]
     (value,) = frame.value
     return float(value)
 
 
 def test_differences_are_those_of_the_runs(made: Compared) -> None:
-    place = {"metric": "exposure", "level": "global", "subject": "random_pattern", "setting": ""}
+    place = {"metric": "exposure", "level": "global", "subject": "random_pattern", "place": ""}
     settings = [np.array([one(frame, **place) for frame in rows_of(made, setting)]) for setting in range(4)]
     table = made.differences
     chosen = table[(table.metric == "exposure") & (table.level == "global") & (table["with"] == "")]
@@ -113,7 +113,7 @@ def test_points_are_hundredths(made: Compared) -> None:
 
 
 def test_local_values_are_those_of_the_holder(made: Compared) -> None:
-    place = {"metric": "exposure", "level": "local", "subject": "random_pattern", "setting": "owner"}
+    place = {"metric": "exposure", "level": "local", "subject": "random_pattern", "place": "owner"}
     expected = [one(frame, **place) for frame in rows_of(made, 1)]
     table = made.values
     chosen = table[
@@ -134,9 +134,9 @@ def test_retention_is_the_ratio_of_sums_over_seeds(made: Compared) -> None:
     about = {"metric": "exposure", "subject": "random_pattern"}
     for setting in range(4):
         frames = rows_of(made, setting)
-        local = np.array([one(frame, level="local", setting="owner", **about) for frame in frames])
-        whole = np.array([one(frame, level="global", setting="", **about) for frame in frames])
-        null = one(frames[0], metric="exposure.null", level="local", setting="owner", subject="random_pattern")
+        local = np.array([one(frame, level="local", place="owner", **about) for frame in frames])
+        whole = np.array([one(frame, level="global", place="", **about) for frame in frames])
+        null = one(frames[0], metric="exposure.null", level="local", place="owner", subject="random_pattern")
         table = made.retention
         found = table[(table.metric == "exposure") & (table["with"] == "")].retention.tolist()[setting]
         if mean_of(local - null).low > 0:
@@ -171,7 +171,9 @@ def test_rounds_and_trades_are_those_of_the_runs(made: Compared) -> None:
     chosen = table[(table.metric == "exposure") & (table.level == "global") & (table["with"] == "")]
     assert sorted(set(chosen["round"])) == [0, 2, 4]
     frame = read(made.outcomes[0].folder).measurements
-    frame = frame[(frame.run == -1) & (frame["round"] == 2) & (frame.metric == "exposure") & (frame.level == "global")]
+    frame = frame[
+        (frame.scope == "round") & (frame["round"] == 2) & (frame.metric == "exposure") & (frame.level == "global")
+    ]
     assert chosen[(chosen["round"] == 2) & (chosen.seed == 0)].value.tolist()[0] == frame.value.tolist()[0]
     trades = made.trades
     accuracy = [one(frame, metric="test_accuracy", level="global", subject="") for frame in rows_of(made, 3)]

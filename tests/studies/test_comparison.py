@@ -16,11 +16,12 @@ from fedmem.execution.run import run
 from fedmem.reporting.measures import Variant, shipped
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.quantities import Quantity, Series, _short_title
+from tests.labelling import labels
 from tests.tiny import tiny
 
 SEEDS = 6
 SCATTER = np.array([-1.0, 1.0, -0.5, 0.5, -0.2, 0.2])
-EXPOSURE = Quantity(metric="exposure", parts=(), kind="canary", level="global", title="exposure", headline=True)
+EXPOSURE = Quantity(metric="exposure", labels=labels(), kind="canary", level="global", title="exposure", headline=True)
 
 
 def series(quantity: Quantity, values: FloatArray, **more: FloatArray) -> Series:
@@ -76,7 +77,7 @@ def test_the_null_of_a_comparison_is_that_of_the_aggregate_at_the_aggregate(tmp_
     nulls = {
         (row.level, row.reading.subject): row.reading.value
         for row in found.rows()
-        if row.reading.metric == "auc.null" and row.round == FINAL and row.reading.setting in ("owner,lira", "lira")
+        if row.reading.metric == "auc.null" and row.round == FINAL and row.reading.labels.get("place") != "others"
     }
     local = [one for one in comparison.series if (one.quantity.metric, one.quantity.level) == ("auc", "local")]
     assert local
@@ -104,10 +105,10 @@ def test_a_difference_of_retentions_counts_every_example() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "title"),
-    [({"lira"}, "LiRA TPR at the smallest FPR"), ({"lira", "fpr=0.1"}, "LiRA TPR at FPR 0.1")],
+    ("about", "title"),
+    [("attack=lira", "LiRA TPR at the smallest FPR"), ("attack=lira fpr=0.1", "LiRA TPR at FPR 0.1")],
 )
-def test_true_positive_rates_are_told_apart_by_their_false_positive_rate(parts: set[str], title: str) -> None:
-    measure = Variant(measure=shipped()["tpr"], title="LiRA TPR at FPR 0.0078", null=0.1, parts=frozenset(parts))
+def test_true_positive_rates_are_told_apart_by_their_false_positive_rate(about: str, title: str) -> None:
+    measure = Variant(measure=shipped()["tpr"], title="LiRA TPR at FPR 0.0078", null=0.1, labels=labels(about))
     assert _short_title(measure) == title
     assert _short_title(replace(measure, title="LiRA AUC")) == "LiRA AUC"
