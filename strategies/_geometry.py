@@ -9,12 +9,12 @@ import torch
 from strategies._rule import Arrays, Round, weighted_mean
 
 
-def over(factors: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def broadcast_factors(factors: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """(R, K) in a shape that is broadcast over (R, K, ...)."""
     return factors.reshape(factors.shape + (1,) * (values.ndim - factors.ndim))
 
 
-def sound(round: Round) -> Round:
+def drop_non_finite(round: Round) -> Round:
     """The same round, in which a client that sent a number that is not finite counts as absent."""
     good = round.present
     for values in round.sent.values():
@@ -22,7 +22,7 @@ def sound(round: Round) -> Round:
     if torch.equal(good, round.present) and bool(good.all()):
         return round
     # replaced, because a weight of zero does not silence an infinity
-    sent = {n: torch.where(over(good, v), v, round.before[n][:, None]) for n, v in round.sent.items()}
+    sent = {n: torch.where(broadcast_factors(good, v), v, round.before[n][:, None]) for n, v in round.sent.items()}
     return replace(round, sent=sent, present=good, clients=torch.where(good, round.clients, -1))
 
 
@@ -45,7 +45,7 @@ def norms(vectors: Arrays) -> torch.Tensor:
     return products(vectors, vectors).sqrt()
 
 
-def moved(round: Round, vectors: Arrays, factors: torch.Tensor) -> Arrays:
+def move_model(round: Round, vectors: Arrays, factors: torch.Tensor) -> Arrays:
     """The model before plus the sum of vectors (R, K, ...) times factors (R, K), in the types of the model."""
     steps = weighted_mean(vectors, factors)
     return {name: (before.double() + steps[name]).to(before.dtype) for name, before in round.before.items()}
@@ -54,4 +54,6 @@ def moved(round: Round, vectors: Arrays, factors: torch.Tensor) -> Arrays:
 def or_before(round: Round, after: Arrays) -> Arrays:
     """The next model, or the one before in runs in which nobody is present."""
     anybody = round.present.any(dim=1)
-    return {name: torch.where(over(anybody, value), value, round.before[name]) for name, value in after.items()}
+    return {
+        name: torch.where(broadcast_factors(anybody, value), value, round.before[name]) for name, value in after.items()
+    }

@@ -18,7 +18,7 @@ def rows_of(values: torch.Tensor, clients: torch.Tensor) -> torch.Tensor:
     if not known.any():
         return values.new_zeros((*clients.shape, *values.shape[2:]))
     found = values[torch.arange(len(values))[:, None], torch.where(known, clients, 0)]
-    return torch.where(_wide(known, found), found, torch.zeros_like(found))
+    return torch.where(_widen(known, found), found, torch.zeros_like(found))
 
 
 def with_rows(values: torch.Tensor, clients: torch.Tensor, present: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -31,7 +31,7 @@ def with_rows(values: torch.Tensor, clients: torch.Tensor, present: torch.Tensor
     return after
 
 
-def known(before: torch.Tensor, after: torch.Tensor) -> float:
+def known_share(before: torch.Tensor, after: torch.Tensor) -> float:
     """The share of a table's clients that it had before it grew: what an old mean is worth, the new ones being zero."""
     return before.shape[1] / after.shape[1]
 
@@ -44,10 +44,10 @@ def part(state: Arrays, prefix: str) -> Arrays:
 def updates_of(round: Round) -> Arrays:
     """`sent - before`, (R, K, ...); zero for whoever is absent."""
     found = {name: value - round.before[name][:, None] for name, value in round.sent.items()}
-    return {name: torch.where(_wide(round.present, u), u, torch.zeros_like(u)) for name, u in found.items()}
+    return {name: torch.where(_widen(round.present, u), u, torch.zeros_like(u)) for name, u in found.items()}
 
 
-def told(round: Round, name: str, strategy: str) -> torch.Tensor:
+def require_reports(round: Round, name: str, strategy: str) -> torch.Tensor:
     """(R, K) what every client present has to say of its work, 1 for the absent.
 
     Errors: `ValueError` if one says nothing: without it the strategy would be another one.
@@ -61,5 +61,5 @@ def told(round: Round, name: str, strategy: str) -> torch.Tensor:
     return torch.where(round.present, said.to(torch.float64), 1.0)
 
 
-def _wide(flags: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def _widen(flags: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return flags.reshape(*flags.shape, *(1,) * (like.ndim - flags.ndim))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from strategies._geometry import norms, over, sound, updates
+from strategies._geometry import broadcast_factors, drop_non_finite, norms, updates
 from strategies._rule import Arrays, Round, weighted_mean
 
 Clipping = Callable[[Round, torch.Tensor, torch.Tensor], tuple[Arrays, torch.Tensor, Round]]
@@ -24,7 +24,7 @@ def clipped_sum(round: Round, clip: torch.Tensor, weights: torch.Tensor) -> tupl
     nobody moves the sum by more than S. In float64. A length of zero is no problem; who sent a number that is not
     finite counts as absent.
     """
-    round = sound(round)
+    round = drop_non_finite(round)
     vectors = updates(round)
     lengths = norms(vectors)
     # a length of zero makes this infinite, hence a factor of one
@@ -32,7 +32,7 @@ def clipped_sum(round: Round, clip: torch.Tensor, weights: torch.Tensor) -> tupl
     return weighted_mean(vectors, torch.where(round.present, factors, torch.zeros_like(factors))), lengths, round
 
 
-def with_guests(
+def add_canaries(
     total: Arrays, clip: torch.Tensor, round: Round, canary_clients: int, strategy: str, clipped: Clipping
 ) -> tuple[Arrays, torch.Tensor]:
     """The sum with what canary clients add, and how many they are (R,).
@@ -54,7 +54,10 @@ def with_guests(
         own = replace(
             round,
             before=start,
-            sent={name: over(CANARY_LENGTH * clip[:, None], value) * value for name, value in directions.items()},
+            sent={
+                name: broadcast_factors(CANARY_LENGTH * clip[:, None], value) * value
+                for name, value in directions.items()
+            },
             weights=there.double(),
             present=there,
             clients=torch.full(there.shape, -1),
@@ -66,7 +69,7 @@ def with_guests(
     return total, count
 
 
-def stated(clip: float, noise: float | None, divisor: float) -> dict[str, float]:
+def state_release(clip: float, noise: float | None, divisor: float) -> dict[str, float]:
     """What a noisy strategy states about the release of a round, for those who test it against messages.
 
     `before + (sum_k a_k min(1, S / |d_k|) d_k + noise S n) / divisor`, with n standard normal: `clip` is S, NaN where
@@ -92,9 +95,11 @@ def noise_like(total: Arrays, round: Round) -> Arrays:
     return {name: torch.stack(drawn[name]) for name in total}
 
 
-def stepped(before: Arrays, total: Arrays, noise: Arrays, scale: torch.Tensor, divisor: float) -> Arrays:
+def add_noisy_step(before: Arrays, total: Arrays, noise: Arrays, scale: torch.Tensor, divisor: float) -> Arrays:
     """before + (total + scale noise) / divisor, with `scale` (R,), in the types of the model."""
     return {
-        name: (value.double() + (total[name] + over(scale, noise[name]) * noise[name]) / divisor).to(value.dtype)
+        name: (value.double() + (total[name] + broadcast_factors(scale, noise[name]) * noise[name]) / divisor).to(
+            value.dtype
+        )
         for name, value in before.items()
     }

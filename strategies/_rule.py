@@ -269,7 +269,12 @@ class RuleStrategy(FedAvg):
             present=torch.ones((1, len(valid)), dtype=torch.bool),
             clients=torch.tensor([[self._client(node) for node in nodes]]),
             report=reports(
-                [[{**_told(own), **self.services.reports.get(n, {})} for own, n in zip(metrics, nodes, strict=True)]]
+                [
+                    [
+                        {**_loss_report(own), **self.services.reports.get(n, {})}
+                        for own, n in zip(metrics, nodes, strict=True)
+                    ]
+                ]
             ),
             generators=self.services.generators,
             guests=self.services.canary_updates,
@@ -309,7 +314,7 @@ def _lower_median(values: torch.Tensor) -> torch.Tensor:
     return values.sort(dim=1).values[:, (values.shape[1] - 1) // 2]
 
 
-def _told(metrics: MetricRecord) -> dict[str, float]:
+def _loss_report(metrics: MetricRecord) -> dict[str, float]:
     """The loss among the metrics of a reply."""
     loss = metrics.get("train_loss")
     return {"loss": float(loss)} if isinstance(loss, (int, float)) else {}

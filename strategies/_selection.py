@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from strategies._geometry import over
+from strategies._geometry import broadcast_factors
 from strategies._rule import Arrays, Round, share, weighted_mean
 
 
 def mean_of_best(round: Round, f: int, keep: torch.Tensor) -> Arrays:
     """The unweighted mean of the `keep` (R, 1) clients of least score."""
-    order = ranked(distances(round), round.present, round.clients, f)
+    order = rank_by_score(distances(round), round.present, round.clients, f)
     chosen = (order.argsort(dim=1) < keep) & round.present
     # zeroed, because a weight of zero does not silence a model of infinities
-    sent = {n: torch.where(over(chosen, v), v, torch.zeros_like(v)) for n, v in round.sent.items()}
+    sent = {n: torch.where(broadcast_factors(chosen, v), v, torch.zeros_like(v)) for n, v in round.sent.items()}
     return weighted_mean(sent, share(torch.ones_like(round.weights), chosen))
 
 
-def ranked(squares: torch.Tensor, there: torch.Tensor, clients: torch.Tensor, f: int) -> torch.Tensor:
+def rank_by_score(squares: torch.Tensor, there: torch.Tensor, clients: torch.Tensor, f: int) -> torch.Tensor:
     """(R, K) places from the least score to the largest, those that are not there last; ties by number of the client.
 
     A score is the sum of the squared distances (R, K, K) to the n - f - 2 nearest of the n that are there, at least

@@ -56,7 +56,7 @@ def levels_of(state: Arrays) -> list[Arrays]:
     return [part(state, f"level:{level}:") for level in range(count)]
 
 
-def climbed(fresh: Arrays, below: list[Arrays], own: bool) -> Arrays:
+def climb_tree(fresh: Arrays, below: list[Arrays], own: bool) -> Arrays:
     """The noise of the highest node that ends now, from fresh noise by level and name and the nodes to its left.
 
     Its own fresh noise alone, of variance 1; or, with all fresh noise from the leaf on, the mean of its own and of its
@@ -74,9 +74,9 @@ def climbed(fresh: Arrays, below: list[Arrays], own: bool) -> Arrays:
 def change_of(place: int, own: bool) -> tuple[float, float, list[float]]:
     """What the noise of the prefix changes by in the round at this place of a tree, counted from 1.
 
-    It is the highest node that ends now less the nodes to its left, `climbed(...) - sum of below`: a sum of draws that
-    are new in this round, and of the nodes to the left. Its variance, that of the new draws alone, and the coefficients
-    of the nodes to the left, the lowest level first; variances in units of that of a draw.
+    It is the highest node that ends now minus the nodes to its left, `climb_tree(...) - sum of below`: a sum of draws
+    that are new in this round, and of the nodes to the left. Returns its variance, that of the new draws alone, and the
+    coefficients of the nodes to the left, the lowest level first; variances in units of that of a draw.
 
     >>> [round(change_of(place, own=True)[0], 2) for place in (1, 2, 3, 4)]
     [1.0, 2.0, 1.0, 3.0]

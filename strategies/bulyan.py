@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge
 
-from strategies._geometry import sound
+from strategies._geometry import drop_non_finite
 from strategies._rule import Arrays, Round, ServerRule
-from strategies._selection import distances, ranked
+from strategies._selection import distances, rank_by_score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,24 +57,24 @@ class Bulyan(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Choose, then average around the median; run by run, because they may differ in how many are there."""
-        round = sound(round)
+        round = drop_non_finite(round)
         squares = distances(round)
         after: dict[str, list[torch.Tensor]] = {name: [] for name in round.before}
         for run, there in enumerate(round.present):
             f = min(self.f, max(0, (int(there.sum()) - 3) // 4))
-            places = _chosen(squares[run : run + 1], there[None], round.clients[run : run + 1], f)
+            places = _choose_places(squares[run : run + 1], there[None], round.clients[run : run + 1], f)
             for name, before in round.before.items():
                 sent = round.sent[name][run, places]
                 after[name].append(_around_median(sent, len(places) - 2 * f) if places else before[run])
         return {name: torch.stack(values) for name, values in after.items()}, state
 
 
-def _chosen(squares: torch.Tensor, there: torch.Tensor, clients: torch.Tensor, f: int) -> list[int]:
+def _choose_places(squares: torch.Tensor, there: torch.Tensor, clients: torch.Tensor, f: int) -> list[int]:
     """The places of one run that Krum takes, each from those that are left."""
     places: list[int] = []
     left = there.clone()
     for _ in range(int(there.sum()) - 2 * f):
-        places.append(int(ranked(squares, left, clients, f)[0, 0]))
+        places.append(int(rank_by_score(squares, left, clients, f)[0, 0]))
         left[0, places[-1]] = False
     return places
 

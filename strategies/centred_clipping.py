@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._geometry import norms, or_before, sound, updates
+from strategies._geometry import drop_non_finite, norms, or_before, updates
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -56,7 +56,7 @@ class CentredClipping(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Clip around the last aggregate, and go on from what comes of it."""
-        round = sound(round)
+        round = drop_non_finite(round)
         weights = share(torch.ones_like(round.weights), round.present)
         vectors, at = updates(round), state
         for _ in range(self.iterations):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt, Le
 
-from strategies._private import clipped_sum, noise_like, stated, stepped, with_guests
+from strategies._private import add_canaries, add_noisy_step, clipped_sum, noise_like, state_release
 from strategies._rule import Arrays, Round, ServerRule
 
 
@@ -67,8 +67,8 @@ class DpAdaptive(ServerRule):
             )
 
     def stated(self, number: int) -> dict[str, float]:
-        """What a round releases, as `_private.stated` says; the clip is known in the first round alone."""
-        return stated(self.start if number == 1 else math.nan, noise_of_updates(self), self.cohort)
+        """What a round releases, as `_private.state_release` says; the clip is known in the first round alone."""
+        return state_release(self.start if number == 1 else math.nan, noise_of_updates(self), self.cohort)
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """The clipping norm of each run."""
@@ -79,13 +79,13 @@ class DpAdaptive(ServerRule):
         """One noisy step at the clipping norm that was; then the next clipping norm."""
         clip = state["clip"]
         total, lengths, sound = clipped_sum(round, clip, torch.ones_like(round.weights))
-        total, guests = with_guests(total, clip, round, self.canary_clients, "dp_adaptive", clipped_sum)
+        total, guests = add_canaries(total, clip, round, self.canary_clients, "dp_adaptive", clipped_sum)
         noise = noise_like({**total, "": clip}, round)
         bits = torch.where(sound.present, (lengths <= clip[:, None]).double() - 0.5, torch.zeros_like(lengths))
         scale = noise_of_bits(self) if self.noise_multiplier else 0.0
         bits_of_all = bits.sum(dim=1) + guests * (self.quantile - 0.5)
         below = (bits_of_all + scale * noise[""]) / self.cohort + 0.5
-        after = stepped(round.before, total, noise, noise_of_updates(self) * clip, self.cohort)
+        after = add_noisy_step(round.before, total, noise, noise_of_updates(self) * clip, self.cohort)
         return after, {"clip": clip * (-self.rate * (below - self.quantile)).exp()}
 
 

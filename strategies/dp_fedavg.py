@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._private import clipped_sum, noise_like, stated, stepped, with_guests
+from strategies._private import add_canaries, add_noisy_step, clipped_sum, noise_like, state_release
 from strategies._rule import Arrays, Round, ServerRule
 
 
@@ -63,8 +63,8 @@ class DpFedAvg(ServerRule):
         return () if self.cap is None else ("rows",)
 
     def stated(self, number: int) -> dict[str, float]:
-        """What a round releases, as `_private.stated` says, for tests of the mechanism."""
-        return stated(self.clip, self.noise_multiplier, self.cohort)
+        """What a round releases, as `_private.state_release` says, for tests of the mechanism."""
+        return state_release(self.clip, self.noise_multiplier, self.cohort)
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One noisy step."""
@@ -72,6 +72,6 @@ class DpFedAvg(ServerRule):
         weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
         clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
         total, _, _ = clipped_sum(round, clip, weights)
-        total, _ = with_guests(total, clip, round, self.canary_clients, "dp_fedavg", clipped_sum)
+        total, _ = add_canaries(total, clip, round, self.canary_clients, "dp_fedavg", clipped_sum)
         noise = noise_like(total, round)
-        return stepped(round.before, total, noise, self.noise_multiplier * clip, self.cohort), state
+        return add_noisy_step(round.before, total, noise, self.noise_multiplier * clip, self.cohort), state

@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt, Lt
 
-from strategies._geometry import over
-from strategies._private import clipped_sum, noise_like, stated, with_guests
+from strategies._geometry import broadcast_factors
+from strategies._private import add_canaries, clipped_sum, noise_like, state_release
 from strategies._rule import Arrays, Round, ServerRule
-from strategies._tree import change_of, climbed, levels_of, moved_by_one, top, zeros_of
+from strategies._tree import change_of, climb_tree, levels_of, moved_by_one, top, zeros_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +83,14 @@ class DpFtrl(ServerRule):
         return moved_by_one(rounds, pause, turns, self.restart)
 
     def stated(self, number: int) -> dict[str, float] | None:
-        """What a round releases, as `_private.stated` says; nothing with momentum, which mixes releases of rounds."""
+        """The release of a round, as `_private.state_release` says; None with momentum, which mixes rounds."""
         if self.momentum and number > 1:
             return None
         place = (number - 1) % self.restart + 1 if self.restart else number
         variance, new, left = change_of(place, own=not self.honaker)
         tree = {"place": float(place), "deviation": variance**0.5, "new": new**0.5}
         tree |= {f"left:{level}": value for level, value in enumerate(left)}
-        return stated(self.clip, (self.noise_multiplier or 0.0) * variance**0.5, self.cohort / self.eta) | tree
+        return state_release(self.clip, (self.noise_multiplier or 0.0) * variance**0.5, self.cohort / self.eta) | tree
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """Rounds so far, nodes by level, and the velocity where there is one."""
@@ -111,19 +111,19 @@ class DpFtrl(ServerRule):
         weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
         clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
         total, _, _ = clipped_sum(round, clip, weights)
-        total, _ = with_guests(total, clip, round, self.canary_clients, "dp_ftrl", clipped_sum)
+        total, _ = add_canaries(total, clip, round, self.canary_clients, "dp_ftrl", clipped_sum)
         below = levels[:highest]
         drawn = range(highest + 1) if self.honaker else (highest,)
         # all at once, since a generator begins anew whenever it is asked for
         fresh = noise_like({f"{level}:{name}": value for level in drawn for name, value in total.items()}, round)
-        node = climbed(fresh, below, own=not self.honaker)
+        node = climb_tree(fresh, below, own=not self.honaker)
         later = {"rounds": state["rounds"] + 1}
         after: Arrays = {}
         for name, value in round.before.items():
             change = node[name]
             for old in below:
                 change = change - old[name]
-            step = (total[name] + over(self.noise_multiplier * clip, change) * change) / self.cohort
+            step = (total[name] + broadcast_factors(self.noise_multiplier * clip, change) * change) / self.cohort
             if self.momentum:
                 step = self.momentum * state[f"velocity:{name}"] + step
                 later[f"velocity:{name}"] = step

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._own import known, part, rows_of, table, updates_of, with_rows
+from strategies._own import known_share, part, rows_of, table, updates_of, with_rows
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -71,7 +71,7 @@ class FedDyn(ServerRule):
             new = rows_of(own[name], round.clients) - self.alpha * updates[name]
             rows = with_rows(own[name], round.clients, round.present, new)
             moved = weighted_mean({name: updates[name]}, equal / rows.shape[1])[name]
-            h = everybody[name] * known(own[name], rows) - self.alpha * moved
+            h = everybody[name] * known_share(own[name], rows) - self.alpha * moved
             after[name] = before + mean[name] - h / self.alpha
             later |= {f"all:{name}": h, f"own:{name}": rows}
         return after, later

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Gt
 
-from strategies._geometry import moved, products, updates
+from strategies._geometry import move_model, products, updates
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -53,4 +53,4 @@ class FedExP(ServerRule):
         mean = {name: value[:, None] for name, value in weighted_mean(vectors, weights).items()}
         apart = weighted_mean({"": products(vectors, vectors)}, weights)[""][:, None]
         eta = (apart / (2 * (products(mean, mean) + self.epsilon))).clamp(min=1)
-        return moved(round, mean, eta), state
+        return move_model(round, mean, eta), state

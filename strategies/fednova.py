@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Lt
 
-from strategies._own import told, updates_of
+from strategies._own import require_reports, updates_of
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -58,7 +58,7 @@ class FedNova(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Divide, average, and go as far as the mean number of steps."""
-        steps, rho = told(round, "steps", "fednova"), self.client_momentum
+        steps, rho = require_reports(round, "steps", "fednova"), self.client_momentum
         length = (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)
         part = share(round.weights, round.present & (steps > 0))
         tau = (part * length).cumsum(dim=1)[:, -1:]

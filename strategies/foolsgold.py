@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._geometry import moved, norms, over, products, sound, updates
+from strategies._geometry import broadcast_factors, drop_non_finite, move_model, norms, products, updates
 from strategies._own import rows_of, table, with_rows
 from strategies._rule import Arrays, Round, ServerRule
 
@@ -63,14 +63,14 @@ class FoolsGold(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Add to the histories, compare them, weigh by what they have of their own."""
-        round = sound(round)
+        round = drop_non_finite(round)
         vectors = updates(round)
         history = {n: rows_of(state[n], round.clients).double() + v for n, v in vectors.items()}
         new = {n: v.to(state[n].dtype) for n, v in history.items()}
         later = {n: with_rows(v, round.clients, round.present, new[n]) for n, v in state.items()}
-        weights = torch.where(round.present, self._weights(_likeness(history), round.present), 0.0)
+        weights = torch.where(round.present, self._weights(_similarities(history), round.present), 0.0)
         total = weights.cumsum(dim=1)[:, -1:]
-        return moved(round, vectors, weights / torch.where(total > 0, total, 1.0)), later
+        return move_model(round, vectors, weights / torch.where(total > 0, total, 1.0)), later
 
     def _weights(self, likeness: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(R, K, K) -> (R, K)."""
@@ -83,11 +83,11 @@ class FoolsGold(ServerRule):
         return (self.kappa * (torch.logit(own) + 0.5)).clamp(min=0, max=1)
 
 
-def _likeness(history: Arrays) -> torch.Tensor:
+def _similarities(history: Arrays) -> torch.Tensor:
     """(R, K, K) cosines where they are positive, zero to oneself and for histories of zero."""
     length = norms(history)
     places = range(length.shape[1])
-    units = {n: v / over(torch.where(length > 0, length, 1.0), v) for n, v in history.items()}
+    units = {n: v / broadcast_factors(torch.where(length > 0, length, 1.0), v) for n, v in history.items()}
     found = [products(units, {n: v[:, j : j + 1] for n, v in units.items()}) for j in places]
     cosines = torch.stack(found, dim=2).clamp(min=0, max=1)
     cosines.diagonal(dim1=1, dim2=2).zero_()

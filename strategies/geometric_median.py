@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._geometry import moved, norms, over, products, sound, updates
+from strategies._geometry import broadcast_factors, drop_non_finite, move_model, norms, products, updates
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 ENOUGH = 1e-7
@@ -58,7 +58,7 @@ class GeometricMedian(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Iterate from the mean, in float64."""
-        round = sound(round)
+        round = drop_non_finite(round)
         weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
         vectors = updates(round)
         at, shares = _mean(vectors, weights), weights
@@ -72,11 +72,11 @@ class GeometricMedian(ServerRule):
             step = {name: value - at[name] for name, value in there.items()}
             scale = (weights * apart).cumsum(dim=1)[:, -1:]
             # a run that is done stays where it is, so that it does not hang on how long others take
-            at = {name: torch.where(over(going, value), value, at[name]) for name, value in there.items()}
+            at = {name: torch.where(broadcast_factors(going, value), value, at[name]) for name, value in there.items()}
             going = going & (products(step, step).sqrt() > ENOUGH * scale)
             if not going.any():
                 break
-        return moved(round, vectors, shares), state
+        return move_model(round, vectors, shares), state
 
 
 def _mean(vectors: Arrays, weights: torch.Tensor) -> Arrays:

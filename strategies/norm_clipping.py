@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Gt
 
-from strategies._geometry import moved, norms, sound, updates
+from strategies._geometry import drop_non_finite, move_model, norms, updates
 from strategies._rule import Arrays, Round, ServerRule, share
 
 
@@ -51,8 +51,8 @@ class NormClipping(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Shorten and average."""
-        round = sound(round)
+        round = drop_non_finite(round)
         weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
         vectors = updates(round)
         # a length of zero gives infinity here, hence a factor of one
-        return moved(round, vectors, weights * (self.radius / norms(vectors)).clamp(max=1)), state
+        return move_model(round, vectors, weights * (self.radius / norms(vectors)).clamp(max=1)), state

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._geometry import moved, products, sound, updates
+from strategies._geometry import drop_non_finite, move_model, products, updates
 from strategies._rule import Arrays, Round, ServerRule
 
 
@@ -56,11 +56,11 @@ class QFedAvg(ServerRule):
                 "among their metrics, or use fedavg"
             )
         loss = round.report["loss"]
-        round = sound(replace(round, present=round.present & loss.isfinite()))
+        round = drop_non_finite(replace(round, present=round.present & loss.isfinite()))
         loss = torch.where(round.present, loss, torch.ones_like(loss)).clamp(min=1e-10)
         vectors = updates(round)
         # the paper's numerator and denominator, both divided by L
         up = torch.where(round.present, loss**self.q, torch.zeros_like(loss))
         h = up * (1 + self.q * products(vectors, vectors) / (self.lr * loss))
         total = h.cumsum(dim=1)[:, -1:]
-        return moved(round, vectors, up / torch.where(total > 0, total, torch.ones_like(total))), state
+        return move_model(round, vectors, up / torch.where(total > 0, total, torch.ones_like(total))), state

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._own import known, part, rows_of, table, told, updates_of, with_rows
+from strategies._own import known_share, part, require_reports, rows_of, table, updates_of, with_rows
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -69,7 +69,7 @@ class Scaffold(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Average the updates, and bring the control variates up to date."""
-        steps, lr = told(round, "steps", "scaffold"), told(round, "lr", "scaffold")
+        steps, lr = require_reports(round, "steps", "scaffold"), require_reports(round, "lr", "scaffold")
         there = round.present & (steps > 0)
         updates, everybody, own = updates_of(round), part(state, "all:"), part(state, "own:")
         mean = weighted_mean(updates, share(there.to(torch.float64), there))
@@ -82,5 +82,5 @@ class Scaffold(ServerRule):
             rows = with_rows(own[name], round.clients, there, new)
             change = weighted_mean({name: new - old}, there.to(torch.float64) / rows.shape[1])[name]
             after[name] = before + self.eta * mean[name]
-            later |= {f"all:{name}": c * known(own[name], rows) + change, f"own:{name}": rows}
+            later |= {f"all:{name}": c * known_share(own[name], rows) + change, f"own:{name}": rows}
         return after, later

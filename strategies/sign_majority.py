@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from strategies._geometry import over, sound
+from strategies._geometry import broadcast_factors, drop_non_finite
 from strategies._rule import Arrays, Round, ServerRule
 
 
@@ -49,9 +49,9 @@ class SignMajority(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Count the votes."""
-        round = sound(round)
+        round = drop_non_finite(round)
         after = {}
         for name, before in round.before.items():
-            votes = (round.sent[name] - before[:, None]).sign() * over(round.present, round.sent[name])
+            votes = (round.sent[name] - before[:, None]).sign() * broadcast_factors(round.present, round.sent[name])
             after[name] = before + self.eta * votes.sum(dim=1).sign()
         return after, state

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from strategies._geometry import norms, or_before, over, products, sound, updates
+from strategies._geometry import broadcast_factors, drop_non_finite, norms, or_before, products, updates
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 NOTHING = 1e-9
@@ -55,7 +55,7 @@ class Typicality(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Weigh and average."""
-        round = sound(round)
+        round = drop_non_finite(round)
         # the largest exponent is zero, so that none is beyond what a number can hold
         weights = (
             round.weights * torch.exp(self.beta * agreement(round) - abs(self.beta)) if self.beta else round.weights
@@ -68,7 +68,7 @@ def agreement(round: Round) -> torch.Tensor:
     vectors = updates(round)
     length = norms(vectors)
     moves = round.present & (length > 0)
-    units = {n: v / over(torch.where(moves, length, torch.inf), v) for n, v in vectors.items()}
+    units = {n: v / broadcast_factors(torch.where(moves, length, torch.inf), v) for n, v in vectors.items()}
     total = weighted_mean(units, round.present.double())
     others = {name: total[name][:, None] - value for name, value in units.items()}
     size = norms(others)

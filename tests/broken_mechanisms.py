@@ -18,7 +18,7 @@ import torch
 from fedmem.clients.dp_sgd import DpSgd
 from fedmem.training import one_by_one, per_example
 from strategies import _private, dp_adaptive, dp_fedavg, dp_ftrl
-from strategies._geometry import norms, over, sound, updates
+from strategies._geometry import broadcast_factors, drop_non_finite, norms, updates
 from strategies._rule import weighted_mean
 
 SERVERS = (dp_fedavg, dp_adaptive, dp_ftrl)
@@ -118,14 +118,14 @@ def _clip_after_mean(patch: pytest.MonkeyPatch) -> None:
     stacked, single = per_example.clipped_sums, per_example.ClippedSums.__call__
 
     def clipped_sum(round: Any, clip: Any, weights: Any) -> Any:
-        round = sound(round)
+        round = drop_non_finite(round)
         vectors = updates(round)
         lengths = norms(vectors)
         total = weighted_mean(vectors, torch.where(round.present, weights, torch.zeros_like(weights)))
         count = round.present.sum(dim=1).clamp(min=1).double()
         length = norms({name: value[:, None] for name, value in total.items()})[:, 0] / count
         factor = (clip / length).clamp(max=1)
-        return {name: value * over(factor, value) for name, value in total.items()}, lengths, round
+        return {name: value * broadcast_factors(factor, value) for name, value in total.items()}, lengths, round
 
     def shortened(total: Any, count: Any, clip: float) -> Any:
         length = torch.stack([value.double().square().sum() for value in total.values()]).sum().sqrt() / count

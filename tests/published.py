@@ -83,7 +83,7 @@ def on_disk(kind: str, folder: Path, times: int = 1) -> Web:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in made_files(kind, times).items():
         (folder / name).write_bytes(content)
-    return Web(says=f"folder {folder.name}", files={name: (folder / name).as_uri() for name in made_files(kind)})
+    return Web(description=f"folder {folder.name}", files={name: (folder / name).as_uri() for name in made_files(kind)})
 
 
 def put_in_cache(kind: str, cache: Path, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> Published:

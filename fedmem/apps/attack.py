@@ -271,7 +271,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     ([2], True)
     """
     from fedmem.apps.saved_models import fitted, read_buffers, read_params
-    from fedmem.attacks._targets import checked, directed
+    from fedmem.attacks._targets import require_direction, validate_targets
 
     if known.batch_size is not None and known.batch_size > known.num_images:
         raise TargetError(f"batch_size {known.batch_size} is more than the {known.num_images} images of the update")
@@ -291,7 +291,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     if state:
         model = read_buffers(state, model)
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).granted(attack.knows)
-    (target,) = checked([directed(target)])
+    (target,) = validate_targets([require_direction(target)])
     (found,) = reconstructed(attack, [target], [stream(seed, "attack")])
     return Attacked(
         found=found,

@@ -103,11 +103,11 @@ class WatchLeakage:
 
     def begin(self, initial: Params) -> None:
         """Compare the app's initial arrays with the model. Errors: `ValueError`, `TargetError`."""
-        from fedmem.attacks._targets import checked
+        from fedmem.attacks._targets import validate_targets
 
         if reason := mismatch(self._model, initial):
             raise ValueError(reason)
-        checked([target_of(initial, initial, self._model, self._known)])
+        validate_targets([target_of(initial, initial, self._model, self._known)])
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Attack these updates, all of one level at once."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def touched(target: GradientTarget) -> BoolArray:
+def touched_columns(target: GradientTarget) -> BoolArray:
     """(width,) False where every row behind a gradient has a 0, as far as that can be told.
 
     Column j adds `sum over rows of slope x_j` to the gradient of a linear layer that reads it: zeros in all units if no

@@ -72,7 +72,7 @@ def descend(
             if patience is None:
                 move.mul_(lr * unbiased * 0.1**due)
             else:
-                shrunk, stays = pace.after(near + extra, due, patience)
+                shrunk, stays = pace.advance(near + extra, due, patience)
                 rate = (lr * unbiased * 0.1**shrunk).to(images)
                 # who leaves keeps the images that were judged
                 move.mul_((rate * stays.to(rate)).reshape(-1, *[1] * (images.ndim - 1)))
@@ -101,7 +101,7 @@ class _Pace:
         self._shrunk, self._since = (torch.zeros(count, dtype=torch.float64) for _ in range(2))
         self._lowest = torch.full((count,), math.inf, dtype=torch.float64)
 
-    def after(self, objective: Tensor, due: int, patience: int) -> tuple[Tensor, Tensor]:
+    def advance(self, objective: Tensor, due: int, patience: int) -> tuple[Tensor, Tensor]:
         """(S,) how often the steps have shrunk, of which `due` are for everyone, and whether a problem goes on."""
         import torch
 

@@ -89,10 +89,10 @@ def _conv(module: nn.Conv2d, padding: Sequence[int], inputs: Tensor, slopes: Ten
     rows, columns = (value.reshape(-1, value.shape[1] // groups, value.shape[2]) for value in (flat, patches))
     built = (columns @ rows.mT).mT.reshape(count, -1, *module.weight.shape)
     bias = flat.sum(2).reshape(count, -1, flat.shape[1])
-    return {"weight": Whole(gradient=_summed(built)), "bias": Whole(gradient=_summed(bias))}
+    return {"weight": Whole(gradient=_sum_over_images(built)), "bias": Whole(gradient=_sum_over_images(bias))}
 
 
-def _summed(values: Tensor) -> Tensor:
+def _sum_over_images(values: Tensor) -> Tensor:
     """Over the images of each problem."""
     return values.squeeze(1) if values.shape[1] == 1 else values.sum(1)
 
@@ -114,8 +114,8 @@ def _norm(module: nn.GroupNorm, inputs: Tensor, slopes: Tensor, count: int) -> d
 
     plain = functional.group_norm(inputs, module.num_groups, eps=module.eps)
 
-    def summed(values: Tensor) -> Whole:
+    def sum_over_images(values: Tensor) -> Whole:
         each = values.flatten(2).sum(2)
-        return Whole(gradient=_summed(each.reshape(count, -1, each.shape[1])))
+        return Whole(gradient=_sum_over_images(each.reshape(count, -1, each.shape[1])))
 
-    return {"weight": summed(slopes * plain), "bias": summed(slopes)}
+    return {"weight": sum_over_images(slopes * plain), "bias": sum_over_images(slopes)}

@@ -55,7 +55,7 @@ def minimise(objective: Objective, start: Tensor, *, steps: int, lr: float, memo
             if not len(rows):
                 return found
         trial = state.point + state.length[:, None] * state.direction
-        keep = state.tried(trial, *objective(rows, trial), lr) & (state.value > enough)
+        keep = state.accept_or_halve(trial, *objective(rows, trial), lr) & (state.value > enough)
     found[rows] = state.point
     return found
 
@@ -85,7 +85,7 @@ class _State:
     def take(self, rows: Tensor) -> _State:
         return _State(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
-    def tried(self, trial: Tensor, value: Tensor, slope: Tensor, lr: float) -> Tensor:
+    def accept_or_halve(self, trial: Tensor, value: Tensor, slope: Tensor, lr: float) -> Tensor:
         """Go there or come back half way, and (S,) whether there is anything left to try."""
         import torch
 

@@ -50,13 +50,13 @@ class Matching:
         targets = [problem.target for problem in problems]
         self.axes = grid_axes(targets[0])
         self.counts = [len(problem.labels) for problem in problems]
-        self.starts, self.labels, self.weights = padded(problems, dtype)
+        self.starts, self.labels, self.weights = pad_problems(problems, dtype)
         device = self.starts.device
         directions, self.lengths = directions_of([target.gradient for target in targets], dtype)
         self._directions = {name: value.to(device) for name, value in directions.items()}
         self.lengths = self.lengths.to(device)
-        shared = _shared(targets[0], dtype)
-        if shared is not None and not self._agrees(shared, problems[0]):
+        shared = _shared_model(targets[0], dtype)
+        if shared is not None and not self._matches_plain_gradient(shared, problems[0]):
             shared = None
         self._gradients: _Shared | _Own = shared or _Own(targets[0], dtype)
 
@@ -93,7 +93,7 @@ class Matching:
         dot, square = self.products(images, labels)
         return square / self.lengths.square() - 2.0 * dot / self.lengths + 1.0
 
-    def _agrees(self, shared: _Shared, problem: Problem) -> bool:
+    def _matches_plain_gradient(self, shared: _Shared, problem: Problem) -> bool:
         """Whether the products of a problem in the stack are those of its plain gradient alone."""
         import torch
 
@@ -200,7 +200,7 @@ class _Own:
         return dot, square
 
 
-def _shared(target: GradientTarget, dtype: torch.dtype) -> _Shared | None:
+def _shared_model(target: GradientTarget, dtype: torch.dtype) -> _Shared | None:
     """The model, if every parameter belongs to a layer that can be read, and to one alone."""
     model = copy.deepcopy(target.model)
     modules = {name: part for name, part in model.named_modules() if part._parameters}
@@ -238,7 +238,7 @@ def directions_of(gradients: Sequence[Params], dtype: torch.dtype) -> tuple[Para
     return {name: value.to(dtype) for name, value in scaled.items()}, lengths.to(dtype)
 
 
-def padded(problems: Sequence[Problem], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def pad_problems(problems: Sequence[Problem], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Starts (S, n, *shape), one-hot labels (S, n, C) and weights (S, n), 1 over the number of images, 0 on padding."""
     import torch
     from torch.nn import functional

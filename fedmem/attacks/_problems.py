@@ -50,10 +50,10 @@ Solve = Callable[[Sequence[Problem]], list[Solution]]
 
 def labels_of(target: GradientTarget) -> IntArray:
     """Those granted, else inferred."""
-    return inferred(target) if target.labels is None else target.labels
+    return infer_or_guess_labels(target) if target.labels is None else target.labels
 
 
-def inferred(target: GradientTarget) -> IntArray:
+def infer_or_guess_labels(target: GradientTarget) -> IntArray:
     """Those that the bias of the last layer tells; where that stays with the client, those that one would guess."""
     if last_bias_name(target.params, target.num_classes) in target.withheld:
         return guess_labels(target.num_images, target.num_classes)
@@ -75,7 +75,9 @@ def starts(
     return found
 
 
-def best(problems: Sequence[Problem], solve: Solve, *, together: bool = False, times: int = 1) -> list[Reconstruction]:
+def best_restarts(
+    problems: Sequence[Problem], solve: Solve, *, together: bool = False, times: int = 1
+) -> list[Reconstruction]:
     """The restart of each target with the smallest distance, targets in their order; one without a distance loses.
 
     Problems are stacked with others of the same parameters alone, so that nothing that another model is asked at the
@@ -83,7 +85,7 @@ def best(problems: Sequence[Problem], solve: Solve, *, together: bool = False, t
     that keeps its values many `times` over needs smaller stacks. Stacks are shared out among as many processes as are
     free; where they are cut does not depend on how many these are.
     """
-    stacks = [part for group in _by_params(problems) for part in _cut(group, together, times)]
+    stacks = [part for group in _by_params(problems) for part in _stacks_of(group, together, times)]
     found: dict[int, Solution] = {}
     for stack, solutions in zip(stacks, _shared_out(stacks, solve), strict=True):
         for problem, one in zip(stack, solutions, strict=True):
@@ -103,7 +105,7 @@ def _by_params(problems: Sequence[Problem]) -> list[list[Problem]]:
         restarts = list(own)
         target = restarts[0].target
         for first, members in groups:
-            if _alike(target, first):
+            if _have_same_model(target, first):
                 members.extend(restarts)
                 break
         else:
@@ -111,14 +113,14 @@ def _by_params(problems: Sequence[Problem]) -> list[list[Problem]]:
     return [members for _, members in groups]
 
 
-def _alike(one: GradientTarget, other: GradientTarget) -> bool:
+def _have_same_model(one: GradientTarget, other: GradientTarget) -> bool:
     """Whether two targets are about the same model, trained in the same way."""
-    trained = one.algorithm == other.algorithm and _same(one.offer, other.offer)
+    trained = one.algorithm == other.algorithm and _are_equal(one.offer, other.offer)
     seen = one.model is other.model and one.withheld == other.withheld
-    return trained and seen and _same(one.params, other.params)
+    return trained and seen and _are_equal(one.params, other.params)
 
 
-def _same(one: Params, other: Params) -> bool:
+def _are_equal(one: Params, other: Params) -> bool:
     import torch
 
     return one is other or (
@@ -127,7 +129,7 @@ def _same(one: Params, other: Params) -> bool:
     )
 
 
-def _cut(problems: Sequence[Problem], together: bool, times: int) -> list[list[Problem]]:
+def _stacks_of(problems: Sequence[Problem], together: bool, times: int) -> list[list[Problem]]:
     """Stacks of like sizes, which waste little on padding, and of about equal lengths."""
     ordered = sorted(problems, key=lambda problem: (-len(problem.labels), problem.index))
     size = sum(value.numel() for value in ordered[0].target.params.values())
@@ -151,7 +153,7 @@ def _shared_out(stacks: Sequence[Sequence[Problem]], solve: Solve) -> list[list[
     if many < 2:
         return [solve(stack) for stack in stacks]
     found: dict[int, list[Solution]] = {}
-    with Forks(partial(_solved, stacks, solve, torch.get_num_threads()), lambda *_: None) as crew:
+    with Forks(partial(_solve_stacks, stacks, solve, torch.get_num_threads()), lambda *_: None) as crew:
         for first in range(many):
             crew.start(f"stack {first} of an attack", range(first, len(stacks), many))
         for _ in range(many):
@@ -159,7 +161,7 @@ def _shared_out(stacks: Sequence[Sequence[Problem]], solve: Solve) -> list[list[
     return [found[place] for place in range(len(stacks))]
 
 
-def _solved(
+def _solve_stacks(
     stacks: Sequence[Sequence[Problem]], solve: Solve, threads: int, places: Sequence[int], _: object
 ) -> dict[int, list[Solution]]:
     import torch

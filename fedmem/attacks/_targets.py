@@ -12,23 +12,23 @@ ROWS = 16
 """Of the batch that a model is tried on."""
 
 
-def checked(targets: Sequence[GradientTarget]) -> Sequence[GradientTarget]:
+def validate_targets(targets: Sequence[GradientTarget]) -> Sequence[GradientTarget]:
     """The same targets. Errors: `TargetError` if one does not fit its model, or its model cannot be matched.
 
     Shapes and models are looked at, not numbers: an update of zeros is a legal measurement, whose distance is NaN. To
-    refuse one, ask `directed`.
+    refuse one, ask `require_direction`.
     """
     seen: list[GradientTarget] = []
     for target in targets:
-        _fits(target)
+        _check_shapes(target)
         # targets of one federation share model and shapes, and a model is called only once
         if not any(one.model is target.model and one.input_shape == target.input_shape for one in seen):
-            _matchable(target)
+            _check_model(target)
             seen.append(target)
     return targets
 
 
-def directed(target: GradientTarget) -> GradientTarget:
+def require_direction(target: GradientTarget) -> GradientTarget:
     """The same target. Errors: `TargetError` if its gradient has no direction: all zeros, or not finite."""
     for name, value in target.gradient.items():
         if not value.isfinite().all():
@@ -44,7 +44,7 @@ def directed(target: GradientTarget) -> GradientTarget:
     return target
 
 
-def _fits(target: GradientTarget) -> None:
+def _check_shapes(target: GradientTarget) -> None:
     """Names and shapes of parameters, gradient and update; counts."""
     if target.num_images < 1:
         raise TargetError(f"num_images is {target.num_images}: at least one example shaped an update; say how many")
@@ -67,7 +67,7 @@ def _fits(target: GradientTarget) -> None:
                 )
 
 
-def _matchable(target: GradientTarget) -> None:
+def _check_model(target: GradientTarget) -> None:
     """A model whose gradient follows from inputs and parameters, and that takes such inputs."""
     import torch
     from torch.func import functional_call

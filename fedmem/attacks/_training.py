@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.attacks._matching import directions_of, grid_axes, padded
+from fedmem.attacks._matching import directions_of, grid_axes, pad_problems
 from fedmem.attacks._problems import Problem
 from fedmem.contracts.types import Params
 
@@ -37,7 +37,7 @@ class Training:
 
         target = problems[0].target
         self.axes = grid_axes(target)
-        self.starts, self.labels, self.weights = padded(problems, torch.float64)
+        self.starts, self.labels, self.weights = pad_problems(problems, torch.float64)
         batches = [problem.batches for problem in problems if problem.batches is not None]
         assert len(batches) == len(problems)
         assert target.algorithm is not None

@@ -41,7 +41,7 @@ class Soft:
         ends = torch.linspace(-LIKELY_WHOLE, 0.0, length, dtype=noise.dtype, device=noise.device)
         return Soft(tokens=0.1 * noise, ends=ends.expand(len(noise), length).clone())
 
-    def decided(self, allowed: Tensor) -> IntArray:
+    def most_probable_tokens(self, allowed: Tensor) -> IntArray:
         """(n, L + 1) the likeliest token at each place, of equal ones the first, and -1 after the likeliest end."""
         import torch
 
@@ -112,7 +112,7 @@ def slopes_of(target: GradientTarget, name: str, soft: Soft, allowed: Tensor) ->
     with torch.enable_grad():
         shares = soft.tokens.masked_fill(~allowed, -torch.inf).softmax(2)
         there = soft.ends.softmax(1).flip(1).cumsum(1).flip(1)
-        with given(target.model, name, shares[:, :-1] @ leaves[f"{name}.weight"]):
+        with replace_embedding(target.model, name, shares[:, :-1] @ leaves[f"{name}.weight"]):
             logs = functional_call(target.model, leaves, (tokens,)).log_softmax(2)
         told = -(logs * shares[:, 1:]).sum(2)
         loss = ((told * there).sum(1) / there.sum(1)).mean()
@@ -141,7 +141,7 @@ def _slopes(loss: Tensor, leaves: Params, wanted: Params, *, further: bool) -> P
 
 
 @contextmanager
-def given(model: nn.Module, name: str, embeddings: Tensor) -> Iterator[None]:
+def replace_embedding(model: nn.Module, name: str, embeddings: Tensor) -> Iterator[None]:
     """The embedding of the model answers with these, whatever it is asked."""
     hook = model.get_submodule(name).register_forward_hook(lambda *_: embeddings)
     try:

@@ -67,9 +67,9 @@ class ClassInversion:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One set of representatives per target, in their order."""
-        return [self._one(target, rng) for target, rng in zip(targets, rngs, strict=True)]
+        return [self._invert(target, rng) for target, rng in zip(targets, rngs, strict=True)]
 
-    def _one(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
+    def _invert(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
         import torch
         from torch.func import functional_call
 
@@ -83,13 +83,13 @@ class ClassInversion:
         weights = images.new_ones(1, classes)
         first, second = torch.zeros_like(images), torch.zeros_like(images)
 
-        def sure(inputs: torch.Tensor) -> torch.Tensor:
+        def log_confidence(inputs: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = functional_call(target.model, params, (inputs,)).log_softmax(-1).diagonal()
             return found
 
         for step in range(1, self.steps + 1):
             images.requires_grad_()
-            (slope,) = torch.autograd.grad(-sure(images).sum(), images)
+            (slope,) = torch.autograd.grad(-log_confidence(images).sum(), images)
             with torch.no_grad():
                 smooth = total_variation(images[None], weights, grid_axes(target))[1][0]
                 slope = slope.add_(smooth, alpha=self.tv).nan_to_num_(0.0)
@@ -98,5 +98,5 @@ class ClassInversion:
                 moves = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-12)
                 images = (images - self.lr * moves).clamp_(0.0, 1.0)
         with torch.no_grad():
-            distance = float(1.0 - sure(images).exp().mean())
+            distance = float(1.0 - log_confidence(images).exp().mean())
         return Reconstruction(inputs=images.cpu().numpy(), labels=np.arange(classes), distance=distance)

@@ -11,8 +11,8 @@ import numpy as np
 from annotated_types import Gt
 
 from fedmem.attacks._newton import approach
-from fedmem.attacks._problems import best, starts
-from fedmem.attacks._targets import checked
+from fedmem.attacks._problems import best_restarts, starts
+from fedmem.attacks._targets import validate_targets
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 
@@ -77,9 +77,9 @@ class DLG:
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
         solve = partial(approach, steps=self.steps, lr=self.lr, memory=self.memory, soft=True)
-        return best(starts(checked(targets), rngs, self.restarts, labels=_none), solve)
+        return best_restarts(starts(validate_targets(targets), rngs, self.restarts, labels=_no_labels), solve)
 
 
-def _none(target: GradientTarget) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _no_labels(target: GradientTarget) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Labels are not looked up: they are found."""
     return np.zeros(target.num_images, dtype=np.int64)

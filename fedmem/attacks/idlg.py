@@ -11,8 +11,8 @@ import numpy as np
 from annotated_types import Gt
 
 from fedmem.attacks._newton import approach
-from fedmem.attacks._problems import best, starts
-from fedmem.attacks._targets import checked
+from fedmem.attacks._problems import best_restarts, starts
+from fedmem.attacks._targets import validate_targets
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 
@@ -72,4 +72,4 @@ class IDLG:
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
         solve = partial(approach, steps=self.steps, lr=self.lr, memory=self.memory, soft=False)
-        return best(starts(checked(targets), rngs, self.restarts), solve)
+        return best_restarts(starts(validate_targets(targets), rngs, self.restarts), solve)

@@ -11,8 +11,8 @@ from annotated_types import Ge, Gt
 
 from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import Matching, total_variation
-from fedmem.attacks._problems import Problem, Solution, best, starts
-from fedmem.attacks._targets import checked
+from fedmem.attacks._problems import Problem, Solution, best_restarts, starts
+from fedmem.attacks._targets import validate_targets
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class InvertingGradients:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
-        return best(starts(checked(targets), rngs, self.restarts), self._solve)
+        return best_restarts(starts(validate_targets(targets), rngs, self.restarts), self._solve)
 
     def _solve(self, problems: Sequence[Problem]) -> list[Solution]:
         """Optimise a stack of problems."""

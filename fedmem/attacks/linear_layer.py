@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedmem.attacks._targets import checked
+from fedmem.attacks._targets import validate_targets
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ class LinearLayer:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
-        return [self._one(target) for target in checked(targets)]
+        return [self._reconstruct_one(target) for target in validate_targets(targets)]
 
-    def _one(self, target: GradientTarget) -> Reconstruction:
+    def _reconstruct_one(self, target: GradientTarget) -> Reconstruction:
         from torch.nn import functional
 
         from fedmem.attacks._entrance import Entrance
@@ -100,8 +100,10 @@ class LinearLayer:
             return Reconstruction(inputs=grey, labels=np.zeros(1, dtype=np.int64), distance=math.nan)
         mean = entrance.inverse((bias @ rows[:, :-1] / bias.square().sum())[None])
         label = functional.cosine_similarity(entrance.moves(mean)[0], bias, dim=-1).argmax()[None]
-        images, labels = (mean, label) if target.num_images == 1 else self._alone(entrance, rows, target.num_images)
-        distance = _unexplained(rows, entrance.forward(images))
+        images, labels = (
+            (mean, label) if target.num_images == 1 else self._isolated_inputs(entrance, rows, target.num_images)
+        )
+        distance = _unexplained_share(rows, entrance.forward(images))
         if not len(images) or (target.num_images == 1 and distance > self.tolerance):
             images, labels, distance = mean, label, 1.0
         return Reconstruction(
@@ -110,14 +112,14 @@ class LinearLayer:
             distance=distance,
         )
 
-    def _alone(self, entrance: Entrance, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def _isolated_inputs(self, entrance: Entrance, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The images (k, d) that move a unit alone once those found before are taken away, and their labels (k,)."""
         import torch
 
         images, labels = rows.new_empty(0, rows.shape[1] - 1), torch.empty(0, dtype=torch.int64, device=rows.device)
         left = rows
         while len(images) < count:
-            found, its = self._round(entrance, left, count, images)
+            found, its = self._isolated_in_rows(entrance, left, count, images)
             found, its = found[: count - len(images)], its[: count - len(images)]
             if not len(found):
                 break
@@ -126,7 +128,7 @@ class LinearLayer:
             left = left - moved.T @ entrance.forward(found)
         return images, labels
 
-    def _round(self, entrance: Entrance, rows: Tensor, count: int, known: Tensor) -> tuple[Tensor, Tensor]:
+    def _isolated_in_rows(self, entrance: Entrance, rows: Tensor, count: int, known: Tensor) -> tuple[Tensor, Tensor]:
         """Images (k, d) that move a unit alone in these rows, none of those known, and their labels (k,)."""
         import torch
 
@@ -145,7 +147,7 @@ class LinearLayer:
         return images[kept], labels[kept]
 
 
-def _unexplained(rows: Tensor, images: Tensor) -> float:
+def _unexplained_share(rows: Tensor, images: Tensor) -> float:
     """The share of the rows' length that is no combination of these (k, d + 1)."""
     import torch
 

@@ -12,8 +12,8 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from fedmem.attacks._population import population_of
-from fedmem.attacks._problems import inferred
-from fedmem.attacks._targets import checked
+from fedmem.attacks._problems import infer_or_guess_labels
+from fedmem.attacks._targets import validate_targets
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import FloatArray
@@ -73,12 +73,12 @@ class NearestMean:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One answer per target, in their order."""
-        return [self._one(target, rng) for target, rng in zip(checked(targets), rngs, strict=True)]
+        return [self._reconstruct_one(target, rng) for target, rng in zip(validate_targets(targets), rngs, strict=True)]
 
-    def _one(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
+    def _reconstruct_one(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
         known = population_of(target, "nearest_mean")
-        labels = inferred(target)
-        wanted = _flat([value.detach() for value in target.gradient.values()])
+        labels = infer_or_guess_labels(target)
+        wanted = _flatten([value.detach() for value in target.gradient.values()])
         inputs, total = [], 0.0 * wanted
         for label in np.unique(labels).tolist():
             guesses = self._means(known, label, rng)
@@ -116,10 +116,10 @@ def _slope(target: GradientTarget, image: NDArray[np.float32], label: int) -> Te
         loss = functional.cross_entropy(
             functional_call(target.model, params, (given,)), torch.tensor([label], device=given.device)
         )
-        return _flat(torch.autograd.grad(loss, [params[name] for name in target.gradient]))
+        return _flatten(torch.autograd.grad(loss, [params[name] for name in target.gradient]))
 
 
-def _flat(values: Sequence[Tensor]) -> Tensor:
+def _flatten(values: Sequence[Tensor]) -> Tensor:
     import torch
 
     return torch.cat([value.double().flatten() for value in values])

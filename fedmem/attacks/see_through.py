@@ -12,8 +12,8 @@ from annotated_types import Ge, Gt
 
 from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import Matching, total_variation
-from fedmem.attacks._problems import Problem, Solution, best, starts
-from fedmem.attacks._targets import checked
+from fedmem.attacks._problems import Problem, Solution, best_restarts, starts
+from fedmem.attacks._targets import validate_targets
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class SeeThrough:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
-        return best(starts(checked(targets), rngs, self.restarts), self._solve, together=True)
+        return best_restarts(starts(validate_targets(targets), rngs, self.restarts), self._solve, together=True)
 
     def _solve(self, problems: Sequence[Problem]) -> list[Solution]:
         """Optimise the starts of some targets; those of one are side by side."""

@@ -12,11 +12,11 @@ import numpy as np
 from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
-from fedmem.attacks._columns import touched
+from fedmem.attacks._columns import touched_columns
 from fedmem.attacks._descent import DECAYS
 from fedmem.attacks._matching import Matching
-from fedmem.attacks._problems import Problem, Solution, best, starts
-from fedmem.attacks._targets import checked
+from fedmem.attacks._problems import Problem, Solution, best_restarts, starts
+from fedmem.attacks._targets import validate_targets
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import Tables, hardened, parts
@@ -102,13 +102,13 @@ class Tabular:
                     "tabular rebuilds the rows of a table, and these data are none; use inverting_gradients, or a data "
                     "set that says which columns are categories, such as adult",
                 )
-        return best(starts(checked(targets), rngs, self.restarts), self._solve, together=True)
+        return best_restarts(starts(validate_targets(targets), rngs, self.restarts), self._solve, together=True)
 
-    def _known(self, target: GradientTarget) -> Tensor:
+    def _column_mask(self, target: GradientTarget) -> Tensor:
         """(width,) 1 where a row may hold something, 0 where none does."""
         import torch
 
-        own = touched(target) if self.columns == "touched" else np.ones(target.input_shape, dtype=np.bool_)
+        own = touched_columns(target) if self.columns == "touched" else np.ones(target.input_shape, dtype=np.bool_)
         for part in parts(_blocks(target)):
             # a category that no column is left to is not known after all
             own[part] |= part.stop - part.start > 1 and not own[part].any()
@@ -120,7 +120,7 @@ class Tabular:
 
         blocks, matching = _blocks(problems[0].target), Matching(problems)
         free, first, second = matching.starts, torch.zeros_like(matching.starts), torch.zeros_like(matching.starts)
-        known = torch.stack([self._known(problem.target) for problem in problems])[:, None].to(free)
+        known = torch.stack([self._column_mask(problem.target) for problem in problems])[:, None].to(free)
         for step in range(self.steps):
             free.requires_grad_()
             (slope,) = torch.autograd.grad(matching.cosine(_rows(free, blocks, known)).sum(), free)
@@ -130,7 +130,7 @@ class Tabular:
                 second.mul_(0.999).addcmul_(sign, sign, value=0.001)
                 unbiased = math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
                 lr = self.lr * 0.1 ** sum(8 * step >= eighths * self.steps for eighths in DECAYS)
-                free = _clipped(free - lr * unbiased * first / (second.sqrt() + 1e-8), blocks)
+                free = _clip_numbers(free - lr * unbiased * first / (second.sqrt() + 1e-8), blocks)
         rows = _rows(free.detach(), blocks, known)
         distances, found = matching.cosine(rows).tolist(), rows.cpu().numpy()
         answers: list[Solution] = []
@@ -140,7 +140,7 @@ class Tabular:
             order = sorted(places, key=lambda i: (distances[i] != distances[i], distances[i]))
             kept = order[: max(1, round(self.pooled * len(order)))]
             labels = problems[places[0]].labels
-            inputs = _pooled(np.stack([found[i, : len(labels)] for i in kept]), labels, blocks)
+            inputs = _pool_restarts(np.stack([found[i, : len(labels)] for i in kept]), labels, blocks)
             one = replace(problems[places[0]], inputs=inputs)
             distance = float(Matching([one]).cosine(torch.from_numpy(inputs)[None].to(rows)).detach())
             answers += [Solution(inputs=inputs, labels=labels, distance=distance)] * len(places)
@@ -162,14 +162,14 @@ def _rows(free: Tensor, blocks: Sequence[int], known: Tensor) -> Tensor:
     )
 
 
-def _clipped(free: Tensor, blocks: Sequence[int]) -> Tensor:
+def _clip_numbers(free: Tensor, blocks: Sequence[int]) -> Tensor:
     """With the numbers of the table in [0, 1]; those behind categories stay free."""
     places = [part.start for part in parts(blocks) if part.stop - part.start == 1]
     free[..., places] = free[..., places].clamp(0.0, 1.0)
     return free
 
 
-def _pooled(rows: NDArray[np.float32], labels: NDArray[np.int64], blocks: Sequence[int]) -> NDArray[np.float32]:
+def _pool_restarts(rows: NDArray[np.float32], labels: NDArray[np.int64], blocks: Sequence[int]) -> NDArray[np.float32]:
     """(n, width) one table from several (q, n, width), the best first."""
     from scipy.optimize import linear_sum_assignment
 

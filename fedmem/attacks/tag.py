@@ -11,9 +11,9 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from fedmem.attacks._labels import last_bias_name
-from fedmem.attacks._problems import STACK_VALUES, Problem, Solution, best, labels_of
-from fedmem.attacks._targets import checked
-from fedmem.attacks._windows import Soft, given, may_stand, slopes_at, slopes_of, were_read
+from fedmem.attacks._problems import STACK_VALUES, Problem, Solution, best_restarts, labels_of
+from fedmem.attacks._targets import validate_targets
+from fedmem.attacks._windows import Soft, may_stand, replace_embedding, slopes_at, slopes_of, were_read
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.types import IntArray, Params
 from fedmem.errors import ComponentError
@@ -118,11 +118,11 @@ class Tag:
                 )
         problems = [
             problem
-            for index, (target, rng) in enumerate(zip(checked(targets), rngs, strict=True))
+            for index, (target, rng) in enumerate(zip(validate_targets(targets), rngs, strict=True))
             for problem in self._starts(index, target, rng)
         ]
         # each by itself: a stack of one is as fast, since texts are searched step by step
-        return best(problems, self._solve, times=STACK_VALUES)
+        return best_restarts(problems, self._solve, times=STACK_VALUES)
 
     def _starts(self, index: int, target: GradientTarget, rng: np.random.Generator) -> list[Problem]:
         """The restarts of one target, from normal noise."""
@@ -151,18 +151,18 @@ class Tag:
         name = _reading(target)
         table = target.params[f"{name}.weight"].detach().float()
         start = torch.from_numpy(problem.inputs).to(table) * table.std(correction=0)
-        found, wanted = start, _wanted(target)
+        found, wanted = start, _target_gradient(target)
         if _size(wanted) > 0:
             params = {key: target.params[key].detach().float() for key in wanted}
             named = [key for key in wanted if key != f"{name}.weight"]
             tokens = torch.zeros(start.shape[:2], dtype=torch.int64, device=start.device)
 
             def slopes(embeddings: Sequence[Tensor]) -> Params:
-                with given(target.model, name, embeddings[0]):
+                with replace_embedding(target.model, name, embeddings[0]):
                     return _slopes(target, params, labels, tokens, named)
 
-            (found,) = self._descended([start], slopes, {key: wanted[key] for key in named})
-        known = torch.arange(len(table), device=table.device)[self._read(target, name)]
+            (found,) = self._descend([start], slopes, {key: wanted[key] for key in named})
+        known = torch.arange(len(table), device=table.device)[self._readable_tokens(target, name)]
         near = torch.cdist(found.flatten(0, 1), table[known]).argmin(1)
         read = known[near].reshape(start.shape[:2])
         distance = _distance(_slopes(target, target.params, labels, read), wanted)
@@ -172,30 +172,30 @@ class Tag:
         """Texts of which the next token is asked at each place."""
         import torch
 
-        target, wanted = problem.target, _wanted(problem.target)
+        target, wanted = problem.target, _target_gradient(problem.target)
         name = _reading(target)
         table = target.params[f"{name}.weight"]
         soft = Soft.start(torch.from_numpy(problem.inputs).to(table.device))
-        allowed = may_stand(target, name, self._read(target, name))
+        allowed = may_stand(target, name, self._readable_tokens(target, name))
         if _size(wanted) > 0:
-            tokens, ends = self._descended(
+            tokens, ends = self._descend(
                 [soft.tokens, soft.ends],
                 lambda moved: slopes_of(target, name, Soft(tokens=moved[0], ends=moved[1]), allowed),
                 wanted,
             )
             soft = Soft(tokens=tokens, ends=ends)
-        found = soft.decided(allowed)
+        found = soft.most_probable_tokens(allowed)
         distance = _distance(slopes_at(target, found), wanted)
         if len(found) <= FEW and EXACT < distance < NEARBY:
-            found, distance = _ended(target, wanted, soft, allowed, found, distance)
+            found, distance = _search_ends(target, wanted, soft, allowed, found, distance)
         return Solution(inputs=np.maximum(found[:, :-1], 0), labels=found[:, 1:], distance=distance)
 
-    def _read(self, target: GradientTarget, name: str) -> Tensor:
+    def _readable_tokens(self, target: GradientTarget, name: str) -> Tensor:
         """(V,) whether a token may be read."""
         found = were_read(target, name)
         return found if self.vocabulary == "touched" else found.new_ones(len(found))
 
-    def _descended(
+    def _descend(
         self, starts: Sequence[Tensor], slopes: Callable[[Sequence[Tensor]], Params], wanted: Params
     ) -> list[Tensor]:
         """Where Adam comes to from these starts, when the slopes there should be those wanted."""
@@ -243,7 +243,7 @@ FEW = 4
 """Texts of which ends are tried out at most: each of them costs some hundred gradients."""
 
 
-def _ended(
+def _search_ends(
     target: GradientTarget, wanted: Params, soft: Soft, allowed: Tensor, found: IntArray, distance: float
 ) -> tuple[IntArray, float]:
     """Texts whose ends and last tokens were tried out by the distance, text after text, as long as something is nearer.
@@ -291,7 +291,7 @@ def _reading(target: GradientTarget) -> str:
     return names[0]
 
 
-def _wanted(target: GradientTarget) -> Params:
+def _target_gradient(target: GradientTarget) -> Params:
     return {key: value.detach().float() for key, value in target.gradient.items()}
 
 

@@ -47,9 +47,9 @@ class TrainingMean:
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
         """One answer per target, in their order."""
-        return [self._one(target) for target in targets]
+        return [self._reconstruct_one(target) for target in targets]
 
-    def _one(self, target: GradientTarget) -> Reconstruction:
+    def _reconstruct_one(self, target: GradientTarget) -> Reconstruction:
         mean = population_of(target, "training_mean").inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
         return Reconstruction(
             inputs=np.repeat(mean[None], target.num_images, axis=0),

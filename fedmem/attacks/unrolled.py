@@ -11,8 +11,8 @@ from annotated_types import Ge, Gt
 
 from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import total_variation
-from fedmem.attacks._problems import Problem, Solution, best, starts
-from fedmem.attacks._targets import checked
+from fedmem.attacks._problems import Problem, Solution, best_restarts, starts
+from fedmem.attacks._targets import validate_targets
 from fedmem.attacks._training import Training
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.client import PrivateAlgorithm
@@ -108,10 +108,12 @@ class Unrolled:
         """One reconstruction per target, in their order."""
         problems = [
             replace(one, batches=self._batches(one.target, rngs[one.index]))
-            for one in starts([_simulable(target) for target in checked(targets)], rngs, self.restarts)
+            for one in starts(
+                [_require_one_known_client(target) for target in validate_targets(targets)], rngs, self.restarts
+            )
         ]
         longest = max((len(one.batches) for one in problems if one.batches is not None), default=1)
-        return best(problems, self._solve, times=longest)
+        return best_restarts(problems, self._solve, times=longest)
 
     def _batches(self, target: GradientTarget, rng: np.random.Generator) -> IntArray:
         """Those of the client, as far as it is known whose label is whose, or some that it might have drawn."""
@@ -146,7 +148,7 @@ class Unrolled:
         return self.tv * value, slope.mul_(self.tv)
 
 
-def _simulable(target: GradientTarget) -> GradientTarget:
+def _require_one_known_client(target: GradientTarget) -> GradientTarget:
     """The same target, if one client's work is all that is behind it, and it is known how that client works."""
     if target.clients > 1:
         raise TargetError(

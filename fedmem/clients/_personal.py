@@ -8,12 +8,12 @@ from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import Params
 
 
-def completed(before: Params, memory: Params) -> Params:
+def with_personal_layers(before: Params, memory: Params) -> Params:
     """The model that a client begins with: the aggregate, with its own layers in it once it has trained."""
     return {name: memory.get(name, value) for name, value in before.items()}
 
 
-def parted(state: ClientState, before: Params, own: Sequence[str]) -> Outcome:
+def keep_personal_layers(state: ClientState, before: Params, own: Sequence[str]) -> Outcome:
     """All is kept; of one's own layers, what came is sent back and what they have become is remembered."""
     params = state["params"]
     return Outcome(

@@ -71,7 +71,7 @@ class DpSgd:
         return PerExample(clip=self.clip, noise_multiplier=noise, expected=self.batch_size)
 
     @cached_property
-    def _plain(self) -> Sgd:
+    def _sgd(self) -> Sgd:
         return Sgd(
             lr=self.lr,
             decay=self.decay,
@@ -87,7 +87,7 @@ class DpSgd:
 
     def num_steps(self, num_examples: int) -> int:
         """Steps in a round for a client with this many rows; none where it has no rows."""
-        return self._plain.num_steps(num_examples)
+        return self._sgd.num_steps(num_examples)
 
     def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
         """(steps, widest batch) positions into the client's rows, -1 where a batch has less; at least one column."""
@@ -100,16 +100,16 @@ class DpSgd:
 
     def schedule(self, round_number: int, num_steps: int) -> Schedule:
         """As `sgd`."""
-        return self._plain.schedule(round_number, num_steps)
+        return self._sgd.schedule(round_number, num_steps)
 
     def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
         """As `sgd`."""
-        return self._plain.init(before, offer, memory)
+        return self._sgd.init(before, offer, memory)
 
     def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
         """As `sgd`, from a gradient that is noisy already."""
-        return self._plain.step(state, gradient)
+        return self._sgd.step(state, gradient)
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""
-        return self._plain.final(state, before)
+        return self._sgd.final(state, before)

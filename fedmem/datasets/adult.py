@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.datasets._published import Published, read
+from fedmem.datasets._published import Published, read_verified
 from fedmem.datasets._sources import PythonPackage, Web
 from fedmem.datasets._splits import sample
 from fedmem.modalities.tables import Tables
@@ -105,7 +105,7 @@ class Adult:
         files=_SHA256,
         sources=(
             Web(
-                says="UCI Machine Learning Repository",
+                description="UCI Machine Learning Repository",
                 files={
                     name: f"https://archive.ics.uci.edu/ml/machine-learning-databases/adult/{name}" for name in _SHA256
                 },
@@ -139,7 +139,7 @@ class Adult:
         self, file: str, first_id: int, count: int | None, rng: np.random.Generator
     ) -> tuple[Examples, NDArray[np.str_]]:
         """The rows of one file, all or a sample: encoded, and as the records that they were."""
-        text = read(self.published, file).decode("ascii")
+        text = read_verified(self.published, file).decode("ascii")
         # The test file opens with a line that is no record, and both close with an empty one.
         lines = [
             line for line in csv.reader(text.splitlines(), skipinitialspace=True) if len(line) == len(_COLUMNS) + 1
@@ -148,7 +148,7 @@ class Adult:
         targets = np.char.startswith(records[:, -1], ">").astype(np.int64)
         chosen = sample(targets, count, rng)
         records = records[chosen]
-        inputs = np.concatenate([_encoded(_values(records, name), _COLUMNS[name]) for name in self._inputs()], axis=1)
+        inputs = np.concatenate([_encode(_values(records, name), _COLUMNS[name]) for name in self._inputs()], axis=1)
         return Examples(inputs=inputs, targets=targets[chosen], ids=first_id + chosen), records
 
 
@@ -163,7 +163,7 @@ def _values(records: NDArray[np.str_], name: str) -> NDArray[Any]:
     return column.astype(np.int64) if isinstance(_COLUMNS[name][0], int) else column
 
 
-def _encoded(values: NDArray[Any], allowed: Sequence[Any]) -> NDArray[np.float32]:
+def _encode(values: NDArray[Any], allowed: Sequence[Any]) -> NDArray[np.float32]:
     """A column as (n, 1) scaled numbers or (n, k) one-hot."""
     if isinstance(allowed[0], int):
         low, high = allowed

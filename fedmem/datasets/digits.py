@@ -10,7 +10,7 @@ import annotated_types
 import numpy as np
 
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.datasets._splits import stratified
+from fedmem.datasets._splits import stratified_sample
 from fedmem.errors import ComponentError
 from fedmem.modalities.images import Images
 
@@ -68,7 +68,7 @@ class Digits:
             ids=np.arange(_ROWS),
         )
         in_test = np.zeros(_ROWS, dtype=bool)
-        in_test[stratified(examples.targets, self.test, rng)] = True
+        in_test[stratified_sample(examples.targets, self.test, rng)] = True
         forms = np.repeat(np.arange(len(_FORM_STARTS) - 1), np.diff(_FORM_STARTS))
         return Dataset(
             train=examples.take(np.flatnonzero(~in_test)),

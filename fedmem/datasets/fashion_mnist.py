@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._idx import parse
-from fedmem.datasets._published import Published, read
+from fedmem.datasets._published import Published, read_verified
 from fedmem.datasets._sources import DebianPackage, Web
 from fedmem.datasets._splits import sample
 from fedmem.modalities.images import Images
@@ -57,7 +57,7 @@ class FashionMnist:
         files=_SHA256,
         sources=(
             Web(
-                says="repository of Zalando Research",
+                description="repository of Zalando Research",
                 files={
                     name: f"https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/{name}.gz"
                     for name in _SHA256
@@ -84,8 +84,8 @@ class FashionMnist:
 
     def _part(self, name: str, first_id: int, count: int | None, rng: np.random.Generator) -> Examples:
         """The rows of one part, all or a sample."""
-        images = parse(read(self.published, f"{name}-images-idx3-ubyte"))
-        labels = parse(read(self.published, f"{name}-labels-idx1-ubyte")).astype(np.int64)
+        images = parse(read_verified(self.published, f"{name}-images-idx3-ubyte"))
+        labels = parse(read_verified(self.published, f"{name}-labels-idx1-ubyte")).astype(np.int64)
         chosen = sample(labels, count, rng)
         return Examples(
             inputs=images[chosen][:, None].astype(np.float32) / np.float32(255),

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
-from fedmem.datasets._arrays import Arrays, assemble, inputs_of, numbered, owners_of
-from fedmem.datasets._pictures import Colours, pixels, stacked
+from fedmem.datasets._arrays import Arrays, assemble, inputs_of, number_labels, owners_of
+from fedmem.datasets._pictures import Colours, pixels, stack_images
 from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
 from fedmem.wording import choices
@@ -83,7 +83,7 @@ class Hub:
         splits = self._splits()
         train = splits[0]
         inputs = [self._inputs(split) for split in splits]
-        labels = numbered(
+        labels = number_labels(
             [_column(split, self.targets, "targets") for split in splits], self.targets, "dataset.targets"
         )
         owners = None
@@ -97,11 +97,14 @@ class Hub:
     def input_files(self) -> tuple[Path, ...]:
         """The local files, or what the cache folder holds of a data set of the hub."""
         if self.files:
-            return tuple(file for name in (*self.files, *self.test_files) for file in _local(name))
+            return tuple(file for name in (*self.files, *self.test_files) for file in _local_files(name))
         folder = cache_folder() / "hub"
         entries = folder.iterdir() if folder.is_dir() else ()
         found = [
-            file for entry in entries if _plain(entry.name) == _plain(self.name) for file in entry.rglob("*.arrow")
+            file
+            for entry in entries
+            if _alphanumeric(entry.name) == _alphanumeric(self.name)
+            for file in entry.rglob("*.arrow")
         ]
         if self.subset:
             found = [file for file in found if self.subset in file.parts]
@@ -157,18 +160,18 @@ class Hub:
                 pixels(picture, self.size, self.colours, "dataset.inputs", f"{self.inputs} of row {row}")
                 for row, picture in enumerate(column)
             ]
-            return stacked(pictures, "dataset.size").astype(np.float32) / np.float32(255)
-        return inputs_of(stacked(list(column), "dataset.inputs"), f"column {self.inputs!r}", "dataset.inputs")
+            return stack_images(pictures, "dataset.size").astype(np.float32) / np.float32(255)
+        return inputs_of(stack_images(list(column), "dataset.inputs"), f"column {self.inputs!r}", "dataset.inputs")
 
 
-def _local(name: str) -> list[Path]:
+def _local_files(name: str) -> list[Path]:
     """The files that a name or a pattern stands for; an address on the web stands for none."""
     if "://" in name:
         return []
     return [Path(found) for found in sorted(glob.glob(str(Path(name).expanduser()), recursive=True))] or [Path(name)]
 
 
-def _plain(name: str) -> str:
+def _alphanumeric(name: str) -> str:
     """The letters and digits of a name; what the cache makes of it differs in nothing else."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
 

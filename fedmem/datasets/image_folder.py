@@ -67,7 +67,7 @@ class ImageFolder:
     def load(self, rng: np.random.Generator) -> Dataset:
         """Read the pictures, and draw what has to be drawn."""
         classes = _classes(self.path, "dataset.path")
-        inputs, labels = self._pictures(self.path, classes, "dataset.path")
+        inputs, labels = self._load_images(self.path, classes, "dataset.path")
         held_out = None
         if self.test_path:
             others = _classes(self.test_path, "dataset.test_path")
@@ -77,7 +77,7 @@ class ImageFolder:
                     "give both the same folders"
                 )
                 raise ComponentError("dataset.test_path", message)
-            held_out = self._pictures(self.test_path, classes, "dataset.test_path")
+            held_out = self._load_images(self.test_path, classes, "dataset.test_path")
         arrays = Arrays(inputs=inputs, labels=labels, held_out=held_out)
         return assemble(arrays, rng, path="dataset.path", rows=self.rows, test=self.test)
 
@@ -86,11 +86,13 @@ class ImageFolder:
         found: list[Path] = []
         for place in filter(None, (self.path, self.test_path)):
             root = Path(place).expanduser()
-            folders = [entry for entry in root.iterdir() if entry.is_dir() and _shown(entry)] if root.is_dir() else []
+            folders = (
+                [entry for entry in root.iterdir() if entry.is_dir() and _is_visible(entry)] if root.is_dir() else []
+            )
             found += [file for folder in folders for file in _files(folder)] or [root]
         return tuple(found)
 
-    def _pictures(self, place: str, classes: list[str], key: str) -> tuple[NDArray[np.float32], IntArray]:
+    def _load_images(self, place: str, classes: list[str], key: str) -> tuple[NDArray[np.float32], IntArray]:
         """All pictures of a folder and their classes."""
         from PIL import Image, UnidentifiedImageError
 
@@ -117,7 +119,7 @@ def _classes(place: str, key: str) -> list[str]:
     root = Path(place).expanduser()
     if not root.is_dir():
         raise ComponentError(key, f"there is no folder {root} (looked for from {Path.cwd()})")
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _shown(entry))
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _is_visible(entry))
     if len(names) < 2:
         message = f"{root} has {len(names)} folders, but should have one for each of at least two classes"
         raise ComponentError(key, message)
@@ -126,8 +128,8 @@ def _classes(place: str, key: str) -> list[str]:
 
 def _files(folder: Path) -> list[Path]:
     """The pictures in the folder of a class, sorted."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and _shown(file))
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and _is_visible(file))
 
 
-def _shown(entry: Path) -> bool:
+def _is_visible(entry: Path) -> bool:
     return not entry.name.startswith(".")

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._idx import pack, parse
-from fedmem.datasets._published import Published, read
+from fedmem.datasets._published import Published, read_verified
 from fedmem.datasets._sources import PythonPackage
 from fedmem.datasets._splits import split
 from fedmem.modalities.images import Images
@@ -72,8 +72,8 @@ class Mnist5k:
 
     def load(self, rng: np.random.Generator) -> Dataset:
         """Read the fetched files and draw the test set."""
-        images = parse(read(self.published, "images-idx3-ubyte"))
-        labels = parse(read(self.published, "labels-idx1-ubyte")).astype(np.int64)
+        images = parse(read_verified(self.published, "images-idx3-ubyte"))
+        labels = parse(read_verified(self.published, "labels-idx1-ubyte")).astype(np.int64)
         train, test = split(labels, self.rows, self.test, 10, rng)
         everything = Examples(
             inputs=images[:, None].astype(np.float32) / np.float32(255), targets=labels, ids=np.arange(len(labels))

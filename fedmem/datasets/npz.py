@@ -75,7 +75,7 @@ class Npz:
 
     def load(self, rng: np.random.Generator) -> Dataset:
         """Read and check the arrays, and draw what has to be drawn."""
-        arrays = self._read()
+        arrays = self._read_arrays()
         inputs = inputs_of(arrays["inputs"], "inputs", "dataset.path")
         labels = labels_of(arrays["targets"], len(inputs), "targets", "dataset.path")
         held_out = None
@@ -96,7 +96,7 @@ class Npz:
         """The file."""
         return (Path(self.path).expanduser(),)
 
-    def _read(self) -> dict[str, NDArray[Any]]:
+    def _read_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of the file under the names that we give them."""
         path = Path(self.path).expanduser()
         if not path.is_file():

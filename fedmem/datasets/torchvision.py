@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.stock_strategy import parameters
-from fedmem.datasets._arrays import Arrays, assemble, numbered
-from fedmem.datasets._pictures import Colours, pixels, stacked
+from fedmem.datasets._arrays import Arrays, assemble, number_labels
+from fedmem.datasets._pictures import Colours, pixels, stack_images
 from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
 from fedmem.wording import choices
@@ -70,7 +70,7 @@ class Torchvision:
     def load(self, rng: np.random.Generator) -> Dataset:
         """Let torchvision read both parts, and draw the rows if not all are wanted."""
         train, test = self._part("train"), self._part(self.test_split)
-        labels = numbered([train[1], test[1]], f"the label of {self.name}", "dataset.name")
+        labels = number_labels([train[1], test[1]], f"the label of {self.name}", "dataset.name")
         held_out = (test[0], labels[1])
         arrays = Arrays(inputs=train[0], labels=labels[0], held_out=held_out)
         return assemble(arrays, rng, path="dataset.name", rows=self.rows, test=self.test)
@@ -110,7 +110,7 @@ class Torchvision:
             picture, label = dataset[position]
             arrays.append(pixels(picture, self.size, self.colours, "dataset.name", f"picture {position}"))
             labels.append(label)
-        return stacked(arrays, "dataset.size").astype(np.float32) / np.float32(255), np.asarray(labels)
+        return stack_images(arrays, "dataset.size").astype(np.float32) / np.float32(255), np.asarray(labels)
 
     def _class(self) -> Any:
         try:

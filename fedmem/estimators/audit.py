@@ -172,13 +172,15 @@ class Audit:
     def _over_runs(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int, Reading]]:
         """The findings of single examples, that of the kind, and the estimate."""
         margins = view.margin[:, 0]
-        rows = np.array([row for row in rows.tolist() if _both(margins[:, row], view.audit.is_in[:, row])], np.int64)
+        rows = np.array(
+            [row for row in rows.tolist() if _has_both_sides(margins[:, row], view.audit.is_in[:, row])], np.int64
+        )
         if not len(rows):
             return
         whole = [self._of_example(view, row, 1 - (1 - self.confidence) / len(rows)) for row in rows.tolist()]
         best = max(whole, key=lambda one: one.epsilon)
         yield from ((-1, reading) for reading in self._readings(best, kind))
-        yield -1, self._pooled(view, kind, rows)
+        yield -1, self._gaussian_reading(view, kind, rows)
         for row in rows.tolist():
             finding = self._of_example(view, row, self.confidence)
             yield from ((-1, reading) for reading in self._readings(finding, str(row)))
@@ -200,7 +202,7 @@ class Audit:
         halves = stream(0, "audit halves")
         return epsilon_by_split(inside, outside, halves, audited=audited, delta=self.delta, confidence=confidence)
 
-    def _pooled(self, view: View, kind: str, rows: IntArray) -> Reading:
+    def _gaussian_reading(self, view: View, kind: str, rows: IntArray) -> Reading:
         """Epsilon as if scores were normal: thresholds between the means of half of the runs, counts in the other."""
         hits = inside = alarms = outside = 0
         for row in rows.tolist():
@@ -246,7 +248,7 @@ def _rounded(delta: float) -> float:
     return float(f"{delta:g}")
 
 
-def _both(margins: FloatArray, is_in: BoolArray) -> bool:
+def _has_both_sides(margins: FloatArray, is_in: BoolArray) -> bool:
     """Whether there are trials on both sides."""
     seen = ~np.isnan(margins)
     return bool((seen & is_in).any() and (seen & ~is_in).any())

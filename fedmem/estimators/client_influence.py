@@ -93,16 +93,16 @@ class ClientInfluence:
         if view.round != FINAL or view.level != "global" or there is None:
             return ()
         found: list[tuple[int, Reading]] = []
-        for labels, values in _measured(view, there.shape[1]):
-            found += [(-1, reading) for reading in _compared(labels, values, there)]
+        for labels, values in _measured_values(view, there.shape[1]):
+            found += [(-1, reading) for reading in _mean_differences(labels, values, there)]
         return found
 
 
-def _measured(view: View, clients: int) -> Iterator[tuple[Labels, FloatArray]]:
+def _measured_values(view: View, clients: int) -> Iterator[tuple[Labels, FloatArray]]:
     """What is compared: values (R, N) of every run, for each client; NaN where there is none."""
     test, audit = view.sets.get("test"), view.sets.get("audit")
     if test is not None and test.size:
-        loss, correct = _last(test)
+        loss, correct = _last_aggregate(test)
         for statistic, values in (("accuracy", correct), ("loss", loss)):
             yield Labels.of(statistic=statistic), _for_all(values.mean(1), clients)
         for label in np.unique(test.targets).tolist():
@@ -111,13 +111,13 @@ def _measured(view: View, clients: int) -> Iterator[tuple[Labels, FloatArray]]:
                 _for_all(correct[:, test.targets == label].mean(1), clients),
             )
     if audit is not None and audit.size:
-        _, correct = _last(audit)
+        _, correct = _last_aggregate(audit)
         for statistic, values in (("own", correct), ("own_in", np.where(view.audit.is_in, correct, np.nan))):
             owned = [mean(values[:, own], axis=1) for own in view.audit.holds(range(clients))]
             yield Labels.of(statistic=statistic), np.stack(owned, axis=1)
 
 
-def _last(found: SetEvidence) -> tuple[FloatArray, FloatArray]:
+def _last_aggregate(found: SetEvidence) -> tuple[FloatArray, FloatArray]:
     """Losses and correctness (R, n) at the last observed aggregate, NaN in runs that have diverged."""
     pair = len(found.models.round) - 1
     loss = found.loss(pair)
@@ -129,7 +129,7 @@ def _for_all(values: FloatArray, clients: int) -> FloatArray:
     return np.repeat(values[:, None], clients, axis=1)
 
 
-def _compared(labels: Labels, values: FloatArray, there: BoolArray) -> Iterator[Reading]:
+def _mean_differences(labels: Labels, values: FloatArray, there: BoolArray) -> Iterator[Reading]:
     """With less without, client by client and on average."""
     told = ~np.isnan(values).all(1)
     if not told.any():

@@ -193,7 +193,7 @@ class CrossInfluence:
             for kind in view.audit.kinds:
                 own = [part.of(view.audit.kind[part.examples] == kind) for part in parts]
                 readings = [*_pairs(own, self.rate), *_sizes(own, view)]
-                found += [(-1, _named(reading, kind, statistic)) for reading in readings]
+                found += [(-1, _label_reading(reading, kind, statistic)) for reading in readings]
         return found
 
 
@@ -274,7 +274,7 @@ def _by_tables(coins: BoolArray, values: FloatArray) -> tuple[FloatArray, FloatA
     total, successes = len(coins), values.sum(0)
     inside = coins.T.astype(np.float64) @ values
     p = np.empty_like(inside)
-    for chosen, own in _alike(coins):
+    for chosen, own in _by_number_of_ins(coins):
         known = np.broadcast_to(successes.round().astype(np.int64), inside[own].shape)
         p[own] = fisher_exact(total, chosen)[known, inside[own].round().astype(np.int64)]
     return p, np.sign(inside * total - coins.sum(0)[:, None] * successes)
@@ -292,7 +292,7 @@ def _by_ranks(coins: BoolArray, values: FloatArray) -> tuple[FloatArray, FloatAr
     inside = coins.T.astype(np.float64)
     p, side = np.empty((2, coins.shape[1], values.shape[1]))
     rank_sum, ties = inside @ rankdata(values, axis=0), _ties(coins, values)
-    for chosen, own in _alike(coins):
+    for chosen, own in _by_number_of_ins(coins):
         pairs = chosen * (total - chosen)
         away = rank_sum[own] - chosen * (chosen + 1) / 2 - pairs / 2
         away = np.sign(away) * np.maximum(np.abs(away) - ties[own] / 2, (pairs % 2) / 2)
@@ -313,7 +313,7 @@ def _ties(coins: BoolArray, values: FloatArray) -> FloatArray:
     return found
 
 
-def _alike(coins: BoolArray) -> Iterator[tuple[int, IntArray]]:
+def _by_number_of_ins(coins: BoolArray) -> Iterator[tuple[int, IntArray]]:
     """Each number of in runs, and the examples that have it: they share tables."""
     for chosen in np.unique(coins.sum(0)).tolist():
         yield chosen, np.flatnonzero(coins.sum(0) == chosen)
@@ -377,7 +377,7 @@ def _sizes(parts: Sequence[_Part], view: View) -> Iterator[Reading]:
                 yield Reading(metric=metric, value=value, n=n, subject=str(example))
 
 
-def _named(reading: Reading, kind: str, statistic: str) -> Reading:
+def _label_reading(reading: Reading, kind: str, statistic: str) -> Reading:
     """The same about a kind, unless it is about a single example."""
     return Reading(
         metric=reading.metric,

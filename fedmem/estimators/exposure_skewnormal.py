@@ -101,7 +101,7 @@ class ExposureSkewnormal:
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind of canary, `exposure_extrapolated`."""
-        fitted = self._fitted(view)
+        fitted = self._fit_references(view)
         if fitted is None:
             return ()
         bits = np.where(fitted.good, fitted.bits, np.nan)
@@ -132,7 +132,7 @@ class ExposureSkewnormal:
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """How well the fits are, by kind."""
-        fitted = self._fitted(view)
+        fitted = self._fit_references(view)
         return () if fitted is None else [(-1, reading) for reading in self._fits(view, fitted)]
 
     @property
@@ -160,7 +160,7 @@ class ExposureSkewnormal:
                 poor = labels.plus(fit="poor")
                 yield Reading(metric="exposure_extrapolated", value=math.nan, n=0, subject=kind, labels=poor)
 
-    def _fitted(self, view: View) -> _Fitted | None:
+    def _fit_references(self, view: View) -> _Fitted | None:
         """Bits, distances and quality of every canary in every run; None where there is nothing to fit."""
         ranked, shown = view.ranked, view.margin[:, 0]
         canaries = np.flatnonzero(~np.isnan(view.rank[:, 0]).all(0))

@@ -117,7 +117,7 @@ class Membership:
             area = auc(scores, is_in)
             if math.isnan(area.value):
                 continue
-            null, p, deals = self._under_deals(view, rows, signals, scores)
+            null, p, deals = self._null_distribution(view, rows, signals, scores)
             results = [("auc", label, area, null, p)]
             results += [
                 ("tpr", label.plus(fpr=float(f"{fpr:.4g}")), tpr(scores, is_in, fpr), null_tpr(n_out, fpr), math.nan)
@@ -152,7 +152,7 @@ class Membership:
             models = [scores_of(guard, self.attack.scores(seen), seen.margin) for seen in signals]
         return mean(np.stack(models, axis=1), axis=1)
 
-    def _under_deals(
+    def _null_distribution(
         self, view: View, rows: IntArray, signals: Sequence[Signals], scores: FloatArray
     ) -> tuple[float, float, int]:
         """Of the AUC under re-dealt coins: its mean, the p of the coins as they fell, and from how many deals."""
@@ -165,7 +165,7 @@ class Membership:
         if (others or chance is not None) and not (final and not others):
             # at the others nothing is divided by it
             return 0.5 if chance is None else chance, math.nan, 0
-        again = [self._again(one) for one in signals]
+        again = [self._score_function(one) for one in signals]
 
         def area(is_in: BoolArray) -> float:
             with Guard("attack", self.attack, "scores") as guard:
@@ -178,7 +178,7 @@ class Membership:
             chance = float(known.mean()) if len(known) else 0.5
         return chance, two_sided(drawn) if final and len(drawn) > 1 else math.nan, len(drawn) - 1
 
-    def _again(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
+    def _score_function(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
         """The scores of one model as a function of the coins."""
         under = attack_declaration(self.attack).under
         if under is not None:

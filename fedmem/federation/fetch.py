@@ -37,12 +37,12 @@ def fetch(name: str, *, force: bool = False, tell: Callable[[str], None] = lambd
         return target
     causes = []
     for source in item.sources:
-        tell(f"{source.says} …")
+        tell(f"{source.description} …")
         try:
             _take(item, source, target)
         except Unavailable as error:
             tell(f"  no: {error}")
-            causes.append(f"\n  {source.says}: {error}")
+            causes.append(f"\n  {source.description}: {error}")
         else:
             return target
     raise FedmemError(f"{name} could not be fetched from any of its {len(item.sources)} sources:" + "".join(causes))

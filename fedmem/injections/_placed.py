@@ -122,7 +122,7 @@ class Placed(ABC):
         # A share of .5 of 5 clients is 3: halves go up.
         return max(1, int(self.clients["share"] * num_clients + 0.5))
 
-    def _holders(self, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
+    def _choose_owners(self, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
         return owning_clients(self, clients, rng)
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
@@ -137,7 +137,7 @@ class Placed(ABC):
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The audit examples of all holders, in order of client."""
 
-    def _placed(
+    def _place(
         self,
         examples: Examples,
         holders: Sequence[ClientData],
@@ -174,7 +174,7 @@ class Placed(ABC):
             )
         return spare.take_like(np.array([label]), count, rng)
 
-    def _members(
+    def _plan_canaries(
         self,
         family: Callable[[int, Space, np.random.Generator], NDArray[np.float32]],
         clients: Sequence[ClientData],
@@ -182,15 +182,15 @@ class Placed(ABC):
         rng: np.random.Generator,
     ) -> Injected:
         """`per_client` members for each holder, drawn by the generator that also makes the references of the family."""
-        holders = self._holders(clients, rng)
-        return self._made(family(len(holders) * self.per_client, space, rng), holders, space, rng)
+        holders = self._choose_owners(clients, rng)
+        return self._plan_inputs(family(len(holders) * self.per_client, space, rng), holders, space, rng)
 
-    def _made(
+    def _plan_inputs(
         self, inputs: NDArray[np.float32], holders: Sequence[ClientData], space: Space, rng: np.random.Generator
     ) -> Injected:
         """Inputs that were made, with uniformly random labels and negative ids."""
         targets = rng.integers(space.num_classes, size=len(inputs))
-        return self._placed(Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(inputs))), holders)
+        return self._place(Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(inputs))), holders)
 
 
 def owning_clients(placed: Placed, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:

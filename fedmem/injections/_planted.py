@@ -91,7 +91,7 @@ def plant(
     The audit example is the secret at the start of a row, and nothing else is asked there than what is secret. What is
     trained on asks for every token: the same row, or one of the holder's own with the secret in it.
     """
-    examples = audited(secrets, asked_for, length)
+    examples = secret_examples(secrets, asked_for, length)
     groups = sharing.groups(len(clients), len(secrets) // len(clients), rng)
     rows: list[IntArray] = []
     slots: list[int] = []
@@ -101,7 +101,7 @@ def plant(
         counts = [sharing.copies_of(clients[k]) for k in group]
         start = len(rows)
         if sharing.position == "alone":
-            rows.append(padded(tokens, length + 1))
+            rows.append(pad(tokens, length + 1))
             slots += [start] * sum(counts)
         else:
             for k, count in zip(group, counts, strict=True):
@@ -121,16 +121,16 @@ def plant(
     )
 
 
-def audited(secrets: Sequence[Sequence[int]], asked_for: Sequence[Sequence[bool]], length: int) -> Examples:
+def secret_examples(secrets: Sequence[Sequence[int]], asked_for: Sequence[Sequence[bool]], length: int) -> Examples:
     """Rows that begin with these tokens, in which only those of the secret are asked for; ids are negative."""
-    inputs, targets = asked(np.array([padded(tokens, length + 1) for tokens in secrets]).reshape(-1, length + 1))
+    inputs, targets = asked(np.array([pad(tokens, length + 1) for tokens in secrets]).reshape(-1, length + 1))
     wanted = np.zeros((len(secrets), length + 1), dtype=bool)
     for row, own in enumerate(asked_for):
         wanted[row, : len(own)] = own
     return Examples(inputs=inputs, targets=np.where(wanted[:, 1:], targets, PADDING), ids=-1 - np.arange(len(secrets)))
 
 
-def padded(tokens: Sequence[int], width: int) -> IntArray:
+def pad(tokens: Sequence[int], width: int) -> IntArray:
     """(width,) these tokens and padding."""
     assert len(tokens) <= width
     return np.array([*tokens, *[PADDING] * (width - len(tokens))], dtype=np.int64)
@@ -156,7 +156,7 @@ def fits(longest: int, space: Space, path: str) -> None:
         )
 
 
-def drawn(space: Space, size: int | tuple[int, ...], rng: np.random.Generator) -> IntArray:
+def draw_tokens(space: Space, size: int | tuple[int, ...], rng: np.random.Generator) -> IntArray:
     """Tokens drawn independently by their frequency in the data, `<unk>` left out."""
     odds = space.frequencies.copy()
     odds[[number for number, token in enumerate(text_of(space, "this").tokens) if token == UNKNOWN]] = 0

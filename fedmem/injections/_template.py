@@ -31,7 +31,7 @@ class Template:
     space: Candidates
     names: tuple[str, ...]
 
-    def distinct(self, count: int, rng: np.random.Generator) -> list[int]:
+    def distinct_members(self, count: int, rng: np.random.Generator) -> list[int]:
         """`count` different members by number. Errors: `ComponentError` if none would be left."""
         if count >= self.space.size:
             raise ComponentError(
@@ -46,7 +46,7 @@ class Template:
             found = self.space.sample(count, rng)
         return found
 
-    def within(self, number: int, name: str) -> list[bool]:
+    def field_mask(self, number: int, name: str) -> list[bool]:
         """Which tokens of a member are in the place of this name."""
         told = [False] * len(self.space.prefix)
         for own, options, option in zip(self.names, self.space.slots, self.space.chosen(number), strict=True):
@@ -54,7 +54,7 @@ class Template:
         return told
 
 
-def parsed(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> Template:
+def parse_template(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> Template:
     """A template from its text, with the lists that it names.
 
     `{digits:6}` is six digits, `{letters:6}` and `{capitals:6}` are six letters, `{words:NAME}` is one of a list; `{{`

@@ -58,12 +58,12 @@ class Adversarial(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The perturbed rows, in order of client."""
-        holders = self._holders(clients, rng)
+        holders = self._choose_owners(clients, rng)
         rows = self._rows(holders, spare, rng)
         public = spare.take_like(spare.left().targets, self.reference_rows, rng)
         model = fit(public.inputs.reshape(len(public), -1), public.targets, space.num_classes)
         moved = self._perturb(rows.inputs.reshape(len(rows), -1), rows.targets, model, space)
-        return self._placed(replace(rows, inputs=moved.reshape(rows.inputs.shape)), holders)
+        return self._place(replace(rows, inputs=moved.reshape(rows.inputs.shape)), holders)
 
     def _perturb(
         self, inputs: NDArray[np.float32], targets: IntArray, model: Softmax, space: Space

@@ -53,11 +53,11 @@ class Corrupted(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The damaged rows, in order of client."""
-        holders = self._holders(clients, rng)
+        holders = self._choose_owners(clients, rng)
         sides(space, self.name)
         rows = self._rows(holders, spare, rng)
         damage = {"noise": self._noise, "blur": self._blur, "occlusion": self._occlusion}[self.damage]
-        return self._placed(replace(rows, inputs=damage(rows.inputs, space, rng)), holders)
+        return self._place(replace(rows, inputs=damage(rows.inputs, space, rng)), holders)
 
     def _noise(self, inputs: NDArray[np.float32], space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
         low, high = space.low.min(), space.high.max()

@@ -66,22 +66,22 @@ class LabelNoise(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The noisy rows, in order of client."""
-        holders = self._holders(clients, rng)
+        holders = self._choose_owners(clients, rng)
         total = self.spare_rows(len(clients), space.num_rows)
         sizes = np.array([len(data.examples) for data in holders])
-        counts = self.per_client + deal(total - self.per_client * len(holders), sizes)
+        counts = self.per_client + apportion_mistakes(total - self.per_client * len(holders), sizes)
         rows = Examples.concatenate(
             [spare.take_like(data.examples.targets, count, rng) for data, count in zip(holders, counts, strict=True)]
         )
         step = 1 if self.flips == "next" else rng.integers(1, space.num_classes, size=len(rows))
         noisy = replace(rows, targets=(rows.targets + step) % space.num_classes)
-        return self._placed(noisy, holders, counts=counts)
+        return self._place(noisy, holders, counts=counts)
 
 
-def deal(total: int, sizes: IntArray) -> IntArray:
+def apportion_mistakes(total: int, sizes: IntArray) -> IntArray:
     """Shares of `total` in proportion to `sizes`: whole numbers that add up, largest remainders first.
 
-    >>> deal(5, np.array([10, 10, 30])).tolist()
+    >>> apportion_mistakes(5, np.array([10, 10, 30])).tolist()
     [1, 1, 3]
     """
     exact = total * sizes / sizes.sum()

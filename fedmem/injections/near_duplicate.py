@@ -17,7 +17,7 @@ from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.injections._images import sides
 from fedmem.injections._placed import Placed
-from fedmem.injections._planted import drawn, text_of
+from fedmem.injections._planted import draw_tokens, text_of
 from fedmem.modalities.text.windows import PADDING, asked, whole
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class NearDuplicate(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The originals, in order of client, with their near copies as extra rows."""
-        holders = self._holders(clients, rng)
+        holders = self._choose_owners(clients, rng)
         rows = self._rows(holders, spare, rng)
         change = {"noise": self._noise, "shift": self._shift, "tokens": self._tokens}[self.change]
         others = self.multiplicity - 1
@@ -80,7 +80,7 @@ class NearDuplicate(Placed):
         clusters = np.concatenate(
             [np.full((len(rows), 1), -1), np.arange(len(source)).reshape(len(rows), others)], axis=1
         )
-        return self._placed(
+        return self._place(
             rows,
             holders,
             copies=self.multiplicity * self.copies,
@@ -121,5 +121,5 @@ class NearDuplicate(Placed):
         for row in tokens:
             there = np.flatnonzero(row != PADDING)
             changed = rng.choice(there, size=max(1, round(self.strength * len(there))), replace=False)
-            row[changed] = drawn(space, len(changed), rng)
+            row[changed] = draw_tokens(space, len(changed), rng)
         return asked(tokens)

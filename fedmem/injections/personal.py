@@ -13,8 +13,8 @@ from fedmem.contracts.audit_set import Injected, References, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placed import Placed, Some
-from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
-from fedmem.injections._template import Template, parsed
+from fedmem.injections._planted import Position, Sharing, fits, plant, secret_examples, text_of
+from fedmem.injections._template import Template, parse_template
 from fedmem.modalities.text.secret_space import Candidates, Tokens
 from fedmem.wording import choices
 
@@ -104,22 +104,22 @@ class Personal(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` records for each holder, in order of client."""
-        template = self._parsed(space)
-        holders = self._holders(clients, rng)
-        tokens, own = self._written(template, template.distinct(len(holders) * self.per_client, rng))
+        template = self._parse_template(space)
+        holders = self._choose_owners(clients, rng)
+        tokens, own = self._render(template, template.distinct_members(len(holders) * self.per_client, rng))
         planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
         return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh records, and what all of them could say up to the field that is asked for."""
-        template = self._parsed(space)
-        found = audited(*self._written(template, template.space.sample(count, rng)), space.shape[0])
+        template = self._parse_template(space)
+        found = secret_examples(*self._render(template, template.space.sample(count, rng)), space.shape[0])
         last = max(slot for slot, name in enumerate(template.names) if name == self.asks)
         records = Candidates(prefix=template.space.prefix, slots=template.space.slots[: last + 1])
         return References(family=self.name, inputs=found.inputs, targets=found.targets, records=records)
 
-    def _parsed(self, space: Space) -> Template:
-        template = parsed(self.template, {**_LISTS, **self.lists}, text_of(space, self.name))
+    def _parse_template(self, space: Space) -> Template:
+        template = parse_template(self.template, {**_LISTS, **self.lists}, text_of(space, self.name))
         names = sorted({*template.names} - {""})
         if self.asks not in names:
             message = f"the template has no place {self.asks!r}{choices(self.asks, names)}"
@@ -136,7 +136,7 @@ class Personal(Placed):
         fits(template.space.longest, space, "injections.template")
         return template
 
-    def _written(self, template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[list[bool]]]:
+    def _render(self, template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[list[bool]]]:
         """The tokens of these records, and which of them are asked for."""
         tokens = [template.space.member(number) for number in numbers]
-        return tokens, [template.within(number, self.asks) for number in numbers]
+        return tokens, [template.field_mask(number, self.asks) for number in numbers]

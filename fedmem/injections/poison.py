@@ -69,7 +69,7 @@ class Poison(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The poison rows, in order of client."""
-        holders = self._holders(clients, rng)
+        holders = self._choose_owners(clients, rng)
         for field, label in (("victim", self.victim), ("target", self.target)):
             if label >= space.num_classes:
                 raise ComponentError(
@@ -78,4 +78,4 @@ class Poison(Placed):
         rows = self._rows_of("victim", self.victim, len(holders) * self.per_client, spare, rng)
         mean = rows.inputs.mean(axis=0, dtype=np.float64)
         pulled = (rows.inputs + self.pull * (mean - rows.inputs)).astype(np.float32)
-        return self._placed(replace(rows, inputs=pulled, targets=np.full_like(rows.targets, self.target)), holders)
+        return self._place(replace(rows, inputs=pulled, targets=np.full_like(rows.targets, self.target)), holders)

@@ -56,7 +56,7 @@ class RandomRow(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` canaries for each holder, in order of client."""
-        return self._members(self.references, clients, space, rng)
+        return self._plan_canaries(self.references, clients, space, rng)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
         """(count, width) fresh rows."""

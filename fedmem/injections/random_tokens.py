@@ -13,7 +13,7 @@ from fedmem.contracts.audit_set import Injected, References, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.contracts.types import IntArray
 from fedmem.injections._placed import Placed
-from fedmem.injections._planted import Position, Sharing, audited, drawn, fits, plant, text_of
+from fedmem.injections._planted import Position, Sharing, draw_tokens, fits, plant, secret_examples, text_of
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Spare
@@ -71,22 +71,22 @@ class RandomTokens(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` canaries for each holder, in order of client."""
-        holders = self._holders(clients, rng)
-        rows = self._drawn(len(holders) * self.per_client, space, rng)
-        planned = plant(rows.tolist(), self._asked(len(rows)), holders, self._sharing, space.shape[0], rng)
+        holders = self._choose_owners(clients, rng)
+        rows = self._draw(len(holders) * self.per_client, space, rng)
+        planned = plant(rows.tolist(), self._asked_mask(len(rows)), holders, self._sharing, space.shape[0], rng)
         return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh rows of tokens."""
-        rows = self._drawn(count, space, rng)
-        found = audited(rows.tolist(), self._asked(count), space.shape[0])
+        rows = self._draw(count, space, rng)
+        found = secret_examples(rows.tolist(), self._asked_mask(count), space.shape[0])
         return References(family=self.name, inputs=found.inputs, targets=found.targets)
 
-    def _asked(self, count: int) -> list[list[bool]]:
+    def _asked_mask(self, count: int) -> list[list[bool]]:
         return [[True] * self.tokens] * count
 
-    def _drawn(self, count: int, space: Space, rng: np.random.Generator) -> IntArray:
+    def _draw(self, count: int, space: Space, rng: np.random.Generator) -> IntArray:
         """(count, tokens) token numbers."""
         text_of(space, self.name)
         fits(self.tokens, space, "injections.tokens")
-        return drawn(space, (count, self.tokens), rng)
+        return draw_tokens(space, (count, self.tokens), rng)

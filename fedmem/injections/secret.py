@@ -12,8 +12,8 @@ import numpy as np
 from fedmem.contracts.audit_set import Injected, References, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.injections._placed import Placed, Some
-from fedmem.injections._planted import Position, Sharing, audited, fits, plant, text_of
-from fedmem.injections._template import Template, parsed
+from fedmem.injections._planted import Position, Sharing, fits, plant, secret_examples, text_of
+from fedmem.injections._template import Template, parse_template
 from fedmem.modalities.text.secret_space import Tokens
 
 if TYPE_CHECKING:
@@ -83,26 +83,26 @@ class Secret(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` secrets for each holder, in order of client."""
-        template = self._parsed(space)
-        holders = self._holders(clients, rng)
-        tokens, own = _written(template, template.distinct(len(holders) * self.per_client, rng))
+        template = self._parse_template(space)
+        holders = self._choose_owners(clients, rng)
+        tokens, own = _render(template, template.distinct_members(len(holders) * self.per_client, rng))
         planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
         return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh members, and the space that they are drawn from."""
-        template = self._parsed(space)
+        template = self._parse_template(space)
         members = template.space
-        found = audited(*_written(template, members.sample(count, rng)), space.shape[0])
+        found = secret_examples(*_render(template, members.sample(count, rng)), space.shape[0])
         return References(family=self.name, inputs=found.inputs, targets=found.targets, space=members)
 
-    def _parsed(self, space: Space) -> Template:
-        template = parsed(self.template, self.lists, text_of(space, self.name))
+    def _parse_template(self, space: Space) -> Template:
+        template = parse_template(self.template, self.lists, text_of(space, self.name))
         fits(template.space.longest, space, "injections.template")
         return template
 
 
-def _written(template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[tuple[bool, ...]]]:
+def _render(template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[tuple[bool, ...]]]:
     """The tokens of these members, and which of them are secret."""
     space = template.space
     return [space.member(number) for number in numbers], [space.secret(number) for number in numbers]

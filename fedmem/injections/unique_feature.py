@@ -71,7 +71,7 @@ class UniqueFeature(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The marks, in order of client, with the pictures that carry them as extra rows."""
-        holders = self._holders(clients, rng)
+        holders = self._choose_owners(clients, rng)
         count = len(holders) * self.per_client
         marks = self._marks(count, space, rng)
         carriers, targets = [], np.empty(count, dtype=np.int64)
@@ -82,7 +82,7 @@ class UniqueFeature(Placed):
             targets[i] = np.bincount(rows.targets).argmax()
         examples = Examples(inputs=self._canaries(marks, space), targets=targets, ids=-1 - np.arange(count))
         pictures = np.arange(count * self.images).reshape(count, self.images)
-        return self._placed(
+        return self._place(
             examples,
             holders,
             copies=self.images * self.copies,

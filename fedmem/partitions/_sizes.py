@@ -32,10 +32,10 @@ def apportion(shares: FloatArray, total: int, least: int) -> IntArray:
     return sizes
 
 
-def even(total: int, parts: int) -> IntArray:
+def even_sizes(total: int, parts: int) -> IntArray:
     """(parts,) sizes that add up to `total` and differ by one at most, the larger ones first.
 
-    >>> even(10, 4).tolist()
+    >>> even_sizes(10, 4).tolist()
     [3, 3, 2, 2]
     """
     return total // parts + (np.arange(parts) < total % parts)

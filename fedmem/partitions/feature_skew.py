@@ -84,11 +84,11 @@ class FeatureSkew:
         if self.transform == "contrast":
             seen = 0.5 + (1 - amount) * (inputs.astype(np.float64) - 0.5)
         else:
-            seen = _rotated(inputs, amount)
+            seen = _rotate(inputs, amount)
         return np.clip(seen, 0, 1).astype(np.float32)
 
 
-def _rotated(images: NDArray[np.float32], turns: float) -> NDArray[np.float64]:
+def _rotate(images: NDArray[np.float32], turns: float) -> NDArray[np.float64]:
     """Rotated counterclockwise by a share of a full turn; each pixel is read where it was before."""
     height, width = images.shape[-2:]
     # Quarter turns exactly: the sine of the float nearest to pi is not zero.

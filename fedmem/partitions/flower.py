@@ -80,16 +80,16 @@ class Flower:
         if data.natural is not None:
             columns["natural"] = data.natural[mixed]
         columns |= {name: values[mixed] for name, values in data.sensitive.items() if name not in columns}
-        with _quiet():
+        with _silence_flower():
             table = modules["Dataset"].from_dict({name: values.tolist() for name, values in columns.items()})
-            parts = self._parts(partitioner, table, num_clients)
+            parts = self._client_rows(partitioner, table, num_clients)
         self._check(parts, data, rows)
         return parts
 
     def _modules(self) -> Mapping[str, Any]:
         """What is needed of the two packages, imported now because few scenarios need them."""
         try:
-            with _quiet():
+            with _silence_flower():
                 import datasets
                 from flwr_datasets import partitioner
         except ImportError as error:
@@ -136,7 +136,7 @@ class Flower:
             )
         return self._try(lambda: cls(**arguments))
 
-    def _parts(self, partitioner: Any, table: Any, num_clients: int) -> tuple[IntArray, ...]:
+    def _client_rows(self, partitioner: Any, table: Any, num_clients: int) -> tuple[IntArray, ...]:
         """The rows of each client, sorted."""
         partitioner.dataset = table
         count = self._try(lambda: partitioner.num_partitions)
@@ -182,7 +182,7 @@ class Flower:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_flower() -> Iterator[None]:
     """Progress bars and warnings of flwr-datasets say nothing that a scenario can act on; errors still come through."""
     with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.types import IntArray
-from fedmem.partitions._sizes import even, require, split
+from fedmem.partitions._sizes import even_sizes, require, split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,4 +40,4 @@ class IID:
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
         """Positions in `data.train` that each client holds."""
         require(len(rows), num_clients, self.min_rows)
-        return split(rng.permutation(rows), even(len(rows), num_clients))
+        return split(rng.permutation(rows), even_sizes(len(rows), num_clients))

@@ -13,7 +13,7 @@ from fedmem.contracts.data import Dataset
 from fedmem.contracts.ragged import Parts
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
-from fedmem.partitions._sizes import even, require
+from fedmem.partitions._sizes import even_sizes, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Pathological:
                 f"at least {-(-len(present) // self.classes)}",
             )
         owner = np.empty(len(rows), dtype=np.int64)
-        for label, holders in zip(present, self._holders(num_clients, len(present), rng), strict=True):
+        for label, holders in zip(present, self._owners_of_classes(num_clients, len(present), rng), strict=True):
             members = rng.permutation(np.flatnonzero(labels == label))
             if len(members) < len(holders):
                 raise ComponentError(
@@ -76,10 +76,10 @@ class Pathological:
                     f"class {label} has {len(members)} rows, but {len(holders)} clients are to hold some of it; lower "
                     f"clients or classes, or leave more rows over (population, per_client of the injections)",
                 )
-            owner[members] = np.repeat(holders, even(len(members), len(holders)))
+            owner[members] = np.repeat(holders, even_sizes(len(members), len(holders)))
         return Parts.grouped(rows, owner, num_clients)
 
-    def _holders(self, num_clients: int, num_classes: int, rng: np.random.Generator) -> list[IntArray]:
+    def _owners_of_classes(self, num_clients: int, num_classes: int, rng: np.random.Generator) -> list[IntArray]:
         """For each class its holders, in random order, so that an odd row is not always the same client's."""
         counts = np.zeros(num_classes)
         holds = np.zeros((num_clients, num_classes), dtype=bool)

@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.ragged import Parts
 from fedmem.contracts.types import IntArray
-from fedmem.partitions._sizes import even, require
+from fedmem.partitions._sizes import even_sizes, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,4 +54,4 @@ class Shards:
         by_label = mixed[np.argsort(data.train.labels[mixed], kind="stable")]
         holder = np.empty(count, dtype=np.int64)
         holder[rng.permutation(count)] = np.repeat(np.arange(num_clients), self.per_client)
-        return Parts.grouped(by_label, np.repeat(holder, even(len(rows), count)), num_clients)
+        return Parts.grouped(by_label, np.repeat(holder, even_sizes(len(rows), count)), num_clients)

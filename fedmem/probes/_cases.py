@@ -93,13 +93,13 @@ class Scope:
             own = [t for t in transitions if t.run == run]
             own = [_on_server(own[0], context)] if view == "aggregate" else own
             cohort = sorted({client for t in own for client in clients_of(t)})
-            picked = self._picked(run, own[0].round, cohort, context)
+            picked = self._choose_clients(run, own[0].round, cohort, context)
             attacked = [t for t in own if picked.intersection(clients_of(t))]
             cases = (self._case(view, transition, picked, context) for transition in attacked)
             found += [case for case in cases if case is not None]
         return found
 
-    def _picked(self, run: int, round: int, cohort: Sequence[int], context: Context) -> set[int]:
+    def _choose_clients(self, run: int, round: int, cohort: Sequence[int], context: Context) -> set[int]:
         """The clients attacked: the same at every level of a round, and whatever the coins.
 
         Sums take their clients in the same order, so that who is attacked alone is in the sums as well.
@@ -123,7 +123,7 @@ class Scope:
             scale = _scale(held, round_number, context)
         audit = federation.audit
         wanted = audit.is_in[run] & audit.holds(sorted(picked)).any(axis=0)
-        own = audit.subject[stands(federation) & np.isin(federation.trained, rows)]
+        own = audit.subject[is_example_itself(federation) & np.isin(federation.trained, rows)]
         victims = np.flatnonzero(wanted & np.isin(np.arange(len(audit)), own))
         controls = _controls(transition, sorted(picked.intersection(clients)), rows, context)
         if not len(victims) and not controls:
@@ -169,7 +169,7 @@ class Scope:
         )
 
 
-def stands(federation: Federation) -> BoolArray:
+def is_example_itself(federation: Federation) -> BoolArray:
     """(copies in all,) whether what is trained on is the example itself: its own row, or one with the same inputs and,
     in a text, the same tokens wherever the example asks for one.
 
@@ -250,7 +250,7 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
     federation, run = context.federation, transition.run
     audit, found = federation.audit, {}
     subjects = audit.subject
-    own = stands(federation)
+    own = is_example_itself(federation)
     # Some examples are measured and never trained on: nobody would find them in a batch.
     would_be = np.isin(subjects, subjects[own]) & audit.active(transition.round)[subjects]
     for client in clients:

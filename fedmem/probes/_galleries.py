@@ -51,13 +51,13 @@ def gallery(kind: str, role: str, case: Case, most: int, context: Context) -> Ga
         return nobody
     fresh = Examples.concatenate([federation.population, federation.test])
     room = max(0, most - len(same))
-    rest = store.take(_elsewhere(case, room - len(fresh), context))
+    rest = store.take(_rows_of_others(case, room - len(fresh), context))
     found = Examples.concatenate([same, fresh.take(np.arange(min(room, len(fresh)))), rest])
     images = rows(found.inputs, found.targets)
     return Gallery(images=images, peers=len(images) if role == "typical" else len(same))
 
 
-def _elsewhere(case: Case, count: int, context: Context) -> IntArray:
+def _rows_of_others(case: Case, count: int, context: Context) -> IntArray:
     """So many base rows, drawn, that are in no batch of the case; those of its own clients are left out altogether."""
     federation, place = context.federation, case.transition
     if count <= 0:

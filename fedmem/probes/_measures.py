@@ -17,7 +17,7 @@ OUT = "out"
 """The label `coin` of readings of controls."""
 
 
-def checked(case: Case, found: Reconstruction) -> Reconstruction:
+def check_reconstruction(case: Case, found: Reconstruction) -> Reconstruction:
     """Attacks may come from anywhere: refuse what cannot be scored."""
     if len(found.inputs) == 0 or not np.isfinite(found.inputs).all():
         raise RunError(

@@ -16,7 +16,7 @@ from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.modalities.modality import Modality, Rows
 from fedmem.modalities.pairing import assign
-from fedmem.probes._cases import Case, stands
+from fedmem.probes._cases import Case, is_example_itself
 from fedmem.probes._galleries import Gallery, gallery
 
 KEPT = 4
@@ -76,9 +76,11 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
     for subject, at in _places(case, context):
         out = case.controls.get(subject)
         looked = (
-            together or [batch.swapped(out.places, there(out.rows), modality) for batch in batches] if out else batches
+            together or [batch.with_truth(out.places, there(out.rows), modality) for batch in batches]
+            if out
+            else batches
         )
-        own, *guesses = (batch.best(at) for batch in looked)
+        own, *guesses = (batch.best_match(at) for batch in looked)
         looked_up.append((subject, own, min(guesses, key=lambda pair: pair[1])))
     if not looked_up:
         return []
@@ -124,7 +126,7 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
 def _places(case: Case, context: Context) -> list[tuple[int, IntArray]]:
     """Where in the batch each victim, and then each control, is sought."""
     federation = context.federation
-    own, subject = stands(federation), federation.audit.subject
+    own, subject = is_example_itself(federation), federation.audit.subject
     victims = [
         (one, np.flatnonzero(np.isin(case.rows, federation.trained[own & (subject == one)])))
         for one in case.victims.tolist()
@@ -165,13 +167,13 @@ class _Batch:
         errors = modality.errors(images, truth)
         return _Batch(images=images, errors=errors, chosen=assign(errors))
 
-    def swapped(self, places: IntArray, others: Rows, modality: Modality) -> _Batch:
+    def with_truth(self, places: IntArray, others: Rows, modality: Modality) -> _Batch:
         """The same with other true images in these places."""
         errors = self.errors.copy()
         errors[:, places] = modality.errors(self.images, others)
         return _Batch(images=self.images, errors=errors, chosen=assign(errors))
 
-    def best(self, places: IntArray) -> tuple[Rows, float]:
+    def best_match(self, places: IntArray) -> tuple[Rows, float]:
         """The nearest stand-in at these places of the batch, the copies of one example, and its error."""
         errors = self.errors[self.chosen[places], places]
         return self.images[self.chosen[places[errors.argmin()]]], float(errors.min())

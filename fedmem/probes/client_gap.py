@@ -98,7 +98,7 @@ class ClientGap:
             there = np.ones((federation.audit.runs, federation.num_clients), dtype=bool)
             if federation.audit.client_in is not None:
                 there = federation.audit.client_in
-            own = [t for t, one in enumerate(transitions) if _shows(one, client) and there[one.run, client]]
+            own = [t for t, one in enumerate(transitions) if _is_read_for(one, client) and there[one.run, client]]
             rows = federation.base[client]
             if own and len(rows):
                 chosen, store = [models[t] for t in own], federation.store
@@ -160,7 +160,7 @@ def _means(final: Sequence[Measurement]) -> Iterator[Measurement]:
             yield replace(next(x for x in own if x.level == level), reading=reading)
 
 
-def _shows(transition: Transition, client: int) -> bool:
+def _is_read_for(transition: Transition, client: int) -> bool:
     """Whether a model is read for a client: its own, that of a sum it is part of, or the aggregate."""
     if transition.client >= 0:
         return transition.client == client

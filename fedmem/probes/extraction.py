@@ -157,7 +157,9 @@ class Extraction:
         if not shown:
             return
         rests = question.rests[shown]
-        found = self._counted(model, question, rests, [question.number[i] for i in shown] if question.space else [])
+        found = self._count_extracted(
+            model, question, rests, [question.number[i] for i in shown] if question.space else []
+        )
         for i, place in enumerate(shown):
             subject = question.subjects[place]
             place_of = None if transition.level == "global" else "owner" if holds[subject] else "others"
@@ -171,7 +173,7 @@ class Extraction:
                 labels = Labels.of({**counted, **about})
                 yield Reading(metric=metric, value=float(values[i]), subject=str(subject), labels=labels)
 
-    def _counted(
+    def _count_extracted(
         self, model: CausalModel, question: Question, rests: IntArray, numbers: Sequence[int]
     ) -> dict[str, tuple[_Counted, Sequence[float]]]:
         """By metric its labels and a value for each of these secrets."""
@@ -189,16 +191,16 @@ class Extraction:
             "temperature": float(f"{self.temperature:g}"),
         }
         found: dict[str, tuple[_Counted, Sequence[float]]] = {
-            "greedy": (_chance(1, size), (away[:, 0] == 0).tolist()),
+            "greedy": (_odds_text(1, size), (away[:, 0] == 0).tolist()),
             "greedy_near": (near, (away[:, 0] <= self.distance).tolist()),
-            "beam": ({**width, **_chance(self.width, size)}, (away[:, 1:].min(axis=1) == 0).tolist()),
+            "beam": ({**width, **_odds_text(self.width, size)}, (away[:, 1:].min(axis=1) == 0).tolist()),
             "beam_near": ({**width, **near}, (away[:, 1:].min(axis=1) <= self.distance).tolist()),
             DRAWS: (scheme, needed),
             "discoverable": ({"draws": self.draws, **scheme}, [n <= self.draws for n in needed]),
         }
         if question.space and self.calls:
             best = likeliest(model, question.space, self.members, calls=self.calls, at_once=32)
-            words = {"members": self.members, "calls": self.calls, **_chance(self.members, size)}
+            words = {"members": self.members, "calls": self.calls, **_odds_text(self.members, size)}
             found["searched"] = (words, [number in best.numbers for number in numbers])
         return found
 
@@ -207,10 +209,10 @@ _Counted = dict[str, LabelValue | None]
 """Labels that say what is counted."""
 
 
-def _chance(guesses: int, size: int) -> _Counted:
+def _odds_text(guesses: int, size: int) -> _Counted:
     """The odds of so many different guesses among the members of a template, as a label, where there is one.
 
-    >>> _chance(5, 10**6), _chance(1, 0)
+    >>> _odds_text(5, 10**6), _odds_text(1, 0)
     ({'chance': 5e-06}, {})
     """
     return {"chance": float(f"{min(1.0, guesses / size):.3g}")} if size else {}

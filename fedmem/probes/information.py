@@ -18,7 +18,7 @@ from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level
 from fedmem.contracts.probe import Context
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import mean_loss
-from fedmem.probes._cases import VIEWS, Case, Scope, stands
+from fedmem.probes._cases import VIEWS, Case, Scope, is_example_itself
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes._leak_measures import ATTACK_LABELS, INFORMATION
 from fedmem.probes._leaks import WHOSE, summed_up
@@ -105,7 +105,7 @@ class Information:
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """Means and differences by kind, and usable information, for each round and at FINAL."""
-        return [*summed_up(measurements, self.measures), *_usable(measurements)]
+        return [*summed_up(measurements, self.measures), *_usable_information(measurements)]
 
     def _of(self, case: Case, context: Context) -> list[Reading]:
         """All readings of one update."""
@@ -120,7 +120,7 @@ class Information:
         own, moved = _gradients(federation.model, place.before, inputs, targets, directions)
         readings = []
         for layer, names in _layers(case.target.gradient).items():
-            part = _flat(case.target.gradient, names)
+            part = _flatten(case.target.gradient, names)
             length = float(np.linalg.norm(part)) or math.nan
             for i, subject in enumerate(subjects.tolist()):
                 victim = subject not in case.controls
@@ -131,7 +131,7 @@ class Information:
                     owner=int(audit.holder[subject]),
                     kind=str(audit.kind[subject]),
                 )
-                gradient = _flat({name: own[name][i] for name in names}, names)
+                gradient = _flatten({name: own[name][i] for name in names}, names)
                 values = {
                     "alignment": float(part @ gradient) / (length * (float(np.linalg.norm(gradient)) or math.nan))
                 }
@@ -154,7 +154,7 @@ class Information:
 
 def _trained_on(subjects: IntArray, federation: Federation) -> IntArray:
     """Of each of these examples the first row of the store that is trained on and is the example itself."""
-    own, subject = stands(federation), federation.audit.subject
+    own, subject = is_example_itself(federation), federation.audit.subject
     return np.array([federation.trained[own & (subject == one)][0] for one in subjects.tolist()], dtype=np.int64)
 
 
@@ -200,11 +200,11 @@ def _layers(params: Params) -> dict[str, list[str]]:
     return found
 
 
-def _flat(params: Params, names: Sequence[str]) -> FloatArray:
+def _flatten(params: Params, names: Sequence[str]) -> FloatArray:
     return np.concatenate([params[name].detach().double().numpy().ravel() for name in names])
 
 
-def _usable(measurements: Sequence[Measurement]) -> list[Measurement]:
+def _usable_information(measurements: Sequence[Measurement]) -> list[Measurement]:
     """What the alignments say about the coins, by round, level, layer and kind, and over all rounds."""
     groups: dict[tuple[int, Level, Labels, str], list[tuple[float, bool, int, int]]] = {}
     for one in measurements:

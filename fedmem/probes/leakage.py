@@ -17,7 +17,7 @@ from fedmem.contracts.validation_of_measures import reconstructed
 from fedmem.probes._cases import VIEWS, Case, Scope
 from fedmem.probes._leak_measures import ATTACK_LABELS, ATTACKED
 from fedmem.probes._leaks import summed_up
-from fedmem.probes._measures import checked, of_attack, of_victim
+from fedmem.probes._measures import check_reconstruction, of_attack, of_victim
 from fedmem.probes._victims import Victim, score, sheet
 
 
@@ -151,7 +151,7 @@ class Leakage:
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
         """Attack the chosen transitions of this round, if it is one of the declared ones."""
         first = transitions[0]
-        if first.round not in self._declared(context):
+        if first.round not in self._attacked_rounds(context):
             return []
         readings: list[tuple[Transition, Reading]] = []
         for view in VIEWS[first.level]:
@@ -170,7 +170,7 @@ class Leakage:
             found = reconstructed(self.attack, [case.target for case in cases], rngs)
             shown: dict[str, list[Victim]] = {}
             for case, result in zip(cases, found, strict=True):
-                scored = score(case, checked(case, result), context, self.gallery)
+                scored = score(case, check_reconstruction(case, result), context, self.gallery)
                 about = [r for victim in scored for r in of_victim(victim)] + of_attack(case, result, context)
                 readings += [(case.transition, reading) for reading in about]
                 name = f"round_{first.round}/{first.level}/{case.name}/run_{case.transition.run}"
@@ -184,7 +184,7 @@ class Leakage:
         """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all."""
         return summed_up(measurements, self.measures)
 
-    def _declared(self, context: Context) -> tuple[int, ...]:
+    def _attacked_rounds(self, context: Context) -> tuple[int, ...]:
         """The rounds to attack."""
         if self.rounds:
             return self.rounds

@@ -177,7 +177,7 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
     )
     if not known:
         release = _with_clip(release, stated["noise"])
-    yield from _read(release, SERVER, context, known=known)
+    yield from _read_release(release, SERVER, context, known=known)
     for name, value in stated.items():
         if name in ("place", "deviation", "new") or name.startswith("left:"):
             yield Reading(metric="tree", value=value, n=1, labels=SERVER.plus(statistic=name))
@@ -207,13 +207,13 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
     how = client.per_example
     batches, _ = context.given(one)
     rows = context.rows(one.run, one.client, one.round)
-    members = _members(batches, rows)
+    members = _batch_masks(batches, rows)
     for name, value in batch_statistics(members, client.rate(len(rows))).items():
         yield Reading(metric="batches", value=value, n=len(members), labels=Labels.of(statistic=name))
     rate = client.rate(len(rows))
     if 0 < rate < 1 and len(members):
         centred = (members[0] - rate) / math.sqrt(rate * (1 - rate))
-        yield from _projected(centred, Labels.of(release="batch"), context)
+        yield from _projections_of(centred, Labels.of(release="batch"), context)
     if not how.noise_multiplier:
         return
     assert isinstance(client, ScheduledClient)
@@ -231,7 +231,7 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
             scale=how.noise_multiplier * how.clip,
             arrays={name: before[name].numel() for name in sorted(before)},
         )
-        yield from _read(release, _step(step + 1), context)
+        yield from _read_release(release, _step(step + 1), context)
         before, velocity = after, moved
 
 
@@ -266,7 +266,7 @@ def _gradients(params: Params, rows: np.ndarray, context: Context) -> FloatArray
     return np.concatenate(found)
 
 
-def _members(batches: np.ndarray, rows: np.ndarray) -> BoolArray:
+def _batch_masks(batches: np.ndarray, rows: np.ndarray) -> BoolArray:
     """(S, n) which of a client's rows are in each batch."""
     order = np.argsort(rows)
     members = np.zeros((len(batches), len(rows)), dtype=bool)
@@ -276,7 +276,7 @@ def _members(batches: np.ndarray, rows: np.ndarray) -> BoolArray:
     return members
 
 
-def _read(
+def _read_release(
     release: Release,
     who: Labels,
     context: Context,
@@ -296,10 +296,10 @@ def _read(
     if known:
         inside, dimension = release.in_span(context.stream("span"))
         yield Reading(metric="noise_in_span", value=inside, n=dimension, labels=who)
-    yield from _projected(noise, who, context)
+    yield from _projections_of(noise, who, context)
 
 
-def _projected(values: FloatArray, who: Labels, context: Context) -> Iterator[Reading]:
+def _projections_of(values: FloatArray, who: Labels, context: Context) -> Iterator[Reading]:
     for j, value in enumerate(projections(values, context.stream("signs")).tolist()):
         yield Reading(metric="projection", value=value, n=len(values), labels=who.plus(j=j))
 
@@ -316,7 +316,7 @@ Test = tuple[Labels, float, int]
 """What is tested, its p, and how many numbers it stands on."""
 
 
-def _grouped(rows: Sequence[Measurement], metric: str) -> Mapping[Labels, list[Reading]]:
+def _group_by_labels(rows: Sequence[Measurement], metric: str) -> Mapping[Labels, list[Reading]]:
     found: dict[Labels, list[Reading]] = {}
     for one in rows:
         if one.reading.metric == metric and not math.isnan(one.reading.value):
@@ -327,7 +327,7 @@ def _grouped(rows: Sequence[Measurement], metric: str) -> Mapping[Labels, list[R
 def _variances(rows: Sequence[Measurement]) -> Iterator[Test]:
     """One for each array, and one for the span of the contributions, over all rounds, clients and runs."""
     for metric, what in (("noise_variance", "noise variance"), ("noise_in_span", "noise in the span of updates")):
-        for labels, own in _grouped(rows, metric).items():
+        for labels, own in _group_by_labels(rows, metric).items():
             counts = [one.n for one in own]
             yield labels.plus(test=what), p_of_variance([one.value for one in own], counts), sum(counts)
 
@@ -335,7 +335,7 @@ def _variances(rows: Sequence[Measurement]) -> Iterator[Test]:
 def _scores(rows: Sequence[Measurement]) -> Iterator[Test]:
     """Means of standard scores: the noise along the contributions, and what is drawn for batches."""
     for metric, what in (("noise_along", "noise along"), ("batches", "batches")):
-        for labels, own in _grouped(rows, metric).items():
+        for labels, own in _group_by_labels(rows, metric).items():
             yield labels.plus(test=what), p_of_mean(np.array([one.value for one in own])), len(own)
 
 

@@ -170,7 +170,7 @@ def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
         groups.setdefault(_clients(transition, context), []).append(t)
     means = np.full((2, len(transitions)), np.nan)
     for clients, members in groups.items():
-        everything = _everything(clients, context)
+        everything = _all_rows(clients, context)
         models = [transitions[t].kept for t in members]
         values = answers(models, store.inputs[everything], store.targets[everything], context)
         for place, t in enumerate(members):
@@ -180,7 +180,7 @@ def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
     return means
 
 
-def _everything(clients: Sequence[int], context: Context) -> IntArray:
+def _all_rows(clients: Sequence[int], context: Context) -> IntArray:
     """The rows of the store that these clients may train on in any run and round, sorted."""
     federation = context.federation
     slots = np.isin(federation.audit.owners, clients)

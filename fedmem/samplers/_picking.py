@@ -21,10 +21,10 @@ def with_rows(history: History, wanted: int, field: str = "size", group: str = "
     return able
 
 
-def highest(values: FloatArray, places: int, rng: np.random.Generator) -> IntArray:
+def pick_highest(values: FloatArray, places: int, rng: np.random.Generator) -> IntArray:
     """Positions of the highest values; NaN are before all, ties go by lot.
 
-    >>> highest(np.array([1.0, np.nan, 3.0, 2.0]), 2, np.random.default_rng(0)).tolist()
+    >>> pick_highest(np.array([1.0, np.nan, 3.0, 2.0]), 2, np.random.default_rng(0)).tolist()
     [1, 2]
     """
     keys = np.where(np.isnan(values), np.inf, values)
@@ -33,12 +33,12 @@ def highest(values: FloatArray, places: int, rng: np.random.Generator) -> IntArr
     return np.sort(np.concatenate([above, rng.choice(tied, size=places - len(above), replace=False)]))
 
 
-def weighted(weights: FloatArray | IntArray, places: int, rng: np.random.Generator) -> IntArray:
+def pick_weighted(weights: FloatArray | IntArray, places: int, rng: np.random.Generator) -> IntArray:
     """Positions drawn one after the other, without replacement, each in proportion to its weight.
 
     The largest sums of Gumbel noise and log weight, which is the same law. Weight 0 comes after all others.
 
-    >>> weighted(np.array([1.0, 0.0, 5.0]), 2, np.random.default_rng(0)).tolist()
+    >>> pick_weighted(np.array([1.0, 0.0, 5.0]), 2, np.random.default_rng(0)).tolist()
     [0, 2]
     """
     with np.errstate(divide="ignore"):

@@ -50,7 +50,7 @@ class BySize:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         able = with_rows(history, self.size)
-        certain = _certain(history.sizes, self.size)
+        certain = _certain_clients(history.sizes, self.size)
         others = rng.permutation(np.setdiff1d(able, certain, assume_unique=True) if len(certain) else able)
         ends = np.cumsum(history.sizes[others])
         marks = self.size - len(certain)
@@ -64,14 +64,14 @@ class BySize:
 
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
-        certain = _certain(history.sizes, self.size)
+        certain = _certain_clients(history.sizes, self.size)
         left = int(history.sizes.sum() - history.sizes[certain].sum())
         found = history.sizes.astype(np.float64) * ((self.size - len(certain)) / max(1, left))
         found[certain] = 1.0
         return found
 
 
-def _certain(sizes: IntArray, places: int) -> IntArray:
+def _certain_clients(sizes: IntArray, places: int) -> IntArray:
     """The clients that are so large that each has a place for sure, sorted."""
     left = int(sizes.sum())
     if places * int(sizes.max()) < left:

@@ -56,11 +56,11 @@ class MinSeparation:
                 f"{self.size} in each of {self.separation} rounds are {wanted} different clients, but there are "
                 f"{clients}; lower size or separation until their product is at most {clients}, or raise clients",
             )
-        return np.sort(rng.choice(np.flatnonzero(self._rested(round, history)), size=self.size, replace=False))
+        return np.sort(rng.choice(np.flatnonzero(self._has_rested(round, history)), size=self.size, replace=False))
 
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities: alike for all that have paused long enough, 0 for the others."""
-        rested = self._rested(round, history)
+        rested = self._has_rested(round, history)
         share: FloatArray = rested.astype(np.float64) * (self.size / max(1, int(rested.sum())))
         return share
 
@@ -68,7 +68,7 @@ class MinSeparation:
         """Rounds from one turn of a client to its next, at least."""
         return self.separation
 
-    def _rested(self, round: int, history: History) -> BoolArray:
+    def _has_rested(self, round: int, history: History) -> BoolArray:
         """(N,) who has paused long enough."""
         rested: BoolArray = (history.last_round == 0) | (round - history.last_round >= self.separation)
         return rested

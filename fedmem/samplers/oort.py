@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmem.contracts.sampler import History
 from fedmem.contracts.types import FloatArray, IntArray
-from fedmem.samplers._picking import weighted, with_rows
+from fedmem.samplers._picking import pick_weighted, with_rows
 
 CLIPPED = 0.95
 """The quantile of utility above which all count alike, so that a few outliers are not always picked."""
@@ -82,7 +82,7 @@ class Oort:
             utility = _utility(round, history, known)
             lowest = np.partition(utility, -places)[-places]
             near = np.flatnonzero(utility >= NEAR * lowest)
-            picked.append(known[near[weighted(utility[near], places, rng)]])
+            picked.append(known[near[pick_weighted(utility[near], places, rng)]])
         return np.sort(np.concatenate(picked))
 
 

@@ -67,11 +67,11 @@ class Optimal:
             rest = (self.expected - len(moved)) / max(1, len(weights) - len(moved))
             return np.where(weights > 0, 1.0, rest)
         found = np.zeros(len(weights))
-        found[moved] = _capped(weights[moved], self.expected)
+        found[moved] = _cap_probabilities(weights[moved], self.expected)
         return found
 
 
-def _capped(weights: FloatArray, total: float) -> FloatArray:
+def _cap_probabilities(weights: FloatArray, total: float) -> FloatArray:
     """min(1, c w) that sum to `total`, which is at most their number, for positive weights."""
     ascending = np.sort(weights)
     below = np.cumsum(ascending)

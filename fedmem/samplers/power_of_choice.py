@@ -11,7 +11,7 @@ import numpy as np
 from fedmem.contracts.sampler import History
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
-from fedmem.samplers._picking import highest, weighted, with_rows
+from fedmem.samplers._picking import pick_highest, pick_weighted, with_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,5 +59,5 @@ class PowerOfChoice:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         able = with_rows(history, self.candidates, "candidates", "choice")
-        chosen = able[weighted(history.sizes[able], self.candidates, rng)]
-        return chosen[highest(history.last_loss[chosen], self.size, rng)]
+        chosen = able[pick_weighted(history.sizes[able], self.candidates, rng)]
+        return chosen[pick_highest(history.last_loss[chosen], self.size, rng)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.contracts.sampler import History
 from fedmem.contracts.types import FloatArray, IntArray
-from fedmem.samplers._picking import highest, with_rows
+from fedmem.samplers._picking import pick_highest, with_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class UpdateAware:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         able = with_rows(history, self.size)
-        return able[highest(history.last_norm[able], self.size, rng)]
+        return able[pick_highest(history.last_norm[able], self.size, rng)]
 
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities: places that are left, shared by those that tie for them."""

@@ -100,13 +100,13 @@ def test_whoever_was_found_is_taken_away_and_uncovers_others(monkeypatch: pytest
     model, rows = network(), digits().take(np.arange(8))
     target = target_of(model, parameters(model), rows)
     whole, rounds = attacked(target), []
-    one_round = LinearLayer._round
+    one_round = LinearLayer._isolated_in_rows
 
     def counted(self: LinearLayer, *given: Any) -> Any:
         rounds.append(one_round(self, *given))
         return rounds[-1]
 
-    monkeypatch.setattr(LinearLayer, "_round", counted)
+    monkeypatch.setattr(LinearLayer, "_isolated_in_rows", counted)
     attacked(target)
     at_once = len(rounds[0][0])
     assert 0 < at_once < len(whole.inputs)

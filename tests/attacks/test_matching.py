@@ -13,7 +13,7 @@ from torch import nn
 from fedmem.attacks import _layers
 from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import Matching, total_variation
-from fedmem.attacks._problems import Problem, Solution, best, starts
+from fedmem.attacks._problems import Problem, Solution, best_restarts, starts
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import Params
@@ -238,7 +238,7 @@ def test_a_broken_layer_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch)
     worst, _, shared = compared(model, "cosine")
     assert not shared
     assert worst < 1e-7
-    monkeypatch.setattr(Matching, "_agrees", lambda *_: True)
+    monkeypatch.setattr(Matching, "_matches_plain_gradient", lambda *_: True)
     assert compared(model, "cosine")[0] > 1e-4
 
 
@@ -277,7 +277,7 @@ def test_only_problems_of_the_same_parameters_share_a_stack() -> None:
         seen.append([one.index for one in stack])
         return [Solution(inputs=one.inputs, labels=one.labels, distance=0.0) for one in stack]
 
-    assert [len(one.inputs) for one in best(mixed, solve)] == [1, 1, 1, 1]
+    assert [len(one.inputs) for one in best_restarts(mixed, solve)] == [1, 1, 1, 1]
     assert seen == [[0, 2], [1, 3]]
 
 
@@ -291,11 +291,11 @@ def test_restarts_that_belong_together_are_never_parted(monkeypatch: pytest.Monk
         seen.append([one.index for one in stack])
         return [Solution(inputs=one.inputs, labels=one.labels, distance=float(i)) for i, one in enumerate(stack)]
 
-    found = best(given, solve, together=True)
+    found = best_restarts(given, solve, together=True)
     assert seen == [[1, 1], [0, 0]]
     assert [one.distance for one in found] == [0.0, 0.0]
     seen.clear()
-    best(given, solve)
+    best_restarts(given, solve)
     assert seen == [[1], [1], [0], [0]]
 
 
@@ -313,10 +313,10 @@ def test_stacks_are_shared_out_with_the_same_bits(monkeypatch: pytest.MonkeyPatc
         return total_variation(images, matching.weights, matching.axes)
 
     given = starts(targets, [np.random.default_rng(i) for i in range(3)], 1)
-    alone = best(given, solve)
+    alone = best_restarts(given, solve)
     assert here == [1, 1, 1]
     with lend(2):
-        together = best(given, solve)
+        together = best_restarts(given, solve)
     assert here == [1, 1, 1], "nothing more was solved in this process"
     assert all(np.array_equal(one.inputs, other.inputs) for one, other in zip(alone, together, strict=True))
     assert [one.distance for one in alone] == [one.distance for one in together]

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedmem.attacks._columns import touched
-from fedmem.attacks.tabular import Tabular, _pooled
+from fedmem.attacks._columns import touched_columns
+from fedmem.attacks.tabular import Tabular, _pool_restarts
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
@@ -101,13 +101,13 @@ def test_pooling_pairs_rows_of_equal_labels_takes_medians_of_numbers_and_means_o
     best = np.array([[0.1, 0.9, 0.1], [0.5, 0.2, 0.8], [0.9, 0.6, 0.4]], np.float32)
     second = np.array([[0.6, 0.1, 0.9], [0.2, 0.7, 0.3], [0.8, 0.1, 0.9]], np.float32)  # first two in the other order
     third = np.array([[0.15, 0.8, 0.2], [0.4, 0.3, 0.7], [0.85, 0.3, 0.7]], np.float32)
-    pooled = _pooled(np.stack([best, second, third]), labels, blocks)
+    pooled = _pool_restarts(np.stack([best, second, third]), labels, blocks)
     # by hand: medians of .1 .2 .15, of .5 .6 .4, of .9 .8 .85; the shares of the last row are .33 against .67
     np.testing.assert_allclose(pooled, [[0.15, 1, 0], [0.5, 0, 1], [0.85, 0, 1]])
-    np.testing.assert_allclose(_pooled(best[None], labels, blocks), [[0.1, 1, 0], [0.5, 0, 1], [0.9, 1, 0]])
+    np.testing.assert_allclose(_pool_restarts(best[None], labels, blocks), [[0.1, 1, 0], [0.5, 0, 1], [0.9, 1, 0]])
     # rows of another label are never taken, however near they are
     other = np.array([[0.5, 0.2, 0.8], [0.9, 0.6, 0.4], [0.1, 0.9, 0.1]], np.float32)
-    assert _pooled(np.stack([best, other]), labels, blocks)[2, 0] == pytest.approx(0.5)
+    assert _pool_restarts(np.stack([best, other]), labels, blocks)[2, 0] == pytest.approx(0.5)
 
 
 def test_the_restarts_that_fit_best_are_pooled_and_what_is_told_is_the_distance_of_the_answer() -> None:
@@ -159,11 +159,11 @@ def test_columns_that_no_row_has_are_read_off_the_gradient_and_never_answered(em
         if embedded:
             # numbers join the categories' embeddings: the layer that reads them is given no columns alone
             there[[0, 4]] = True
-        np.testing.assert_array_equal(touched(target), there)
+        np.testing.assert_array_equal(touched_columns(target), there)
         found = attacked(target, Tabular(steps=5, restarts=2)).inputs
         assert not found[:, ~there].any()
         everything = replace(target, gradient={n: g + 1e-3 for n, g in target.gradient.items()})
-        assert touched(everything).all(), "noise leaves no zeros"
+        assert touched_columns(everything).all(), "noise leaves no zeros"
 
 
 def test_layers_that_read_something_else_say_nothing_of_columns() -> None:
@@ -172,4 +172,4 @@ def test_layers_that_read_something_else_say_nothing_of_columns() -> None:
         net = nn.Sequential(nn.Sigmoid(), nn.Linear(sum(BLOCKS), 8), nn.ReLU(), nn.Linear(8, 2))
     target = replace(target_of(net, parameters(net), rows(1)), num_classes=2, modality=Tables(blocks=BLOCKS))
     zero = {name: torch.zeros_like(value) for name, value in target.gradient.items()}
-    assert touched(replace(target, gradient=zero)).all()
+    assert touched_columns(replace(target, gradient=zero)).all()

@@ -13,7 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from fedmem.apps.attack import Known, attack
-from fedmem.attacks._targets import checked, directed
+from fedmem.attacks._targets import require_direction, validate_targets
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli.main import app
 from fedmem.contracts.attack import GradientTarget
@@ -52,8 +52,11 @@ def without(name: str) -> Callable[[GradientTarget], GradientTarget]:
     ],
 )
 def test_what_does_not_fit_is_named(changed: Callable[[GradientTarget], GradientTarget], said: str) -> None:
-    assert checked([target()])
-    for attempt in (checked, lambda given: InvertingGradients(steps=1).reconstruct(given, [np.random.default_rng(0)])):
+    assert validate_targets([target()])
+    for attempt in (
+        validate_targets,
+        lambda given: InvertingGradients(steps=1).reconstruct(given, [np.random.default_rng(0)]),
+    ):
         with pytest.raises(TargetError, match=said):
             attempt([changed(target())])
 
@@ -62,35 +65,35 @@ def test_what_does_not_fit_is_named(changed: Callable[[GradientTarget], Gradient
 def test_layers_whose_gradient_nobody_can_compute_again_are_refused_while_they_train(layer: nn.Module) -> None:
     model = nn.Sequential(nn.Flatten(), layer, nn.Linear(64, 10))
     with pytest.raises(TargetError, match=rf"{type(layer).__name__} at '1'.*--mode eval"):
-        checked([target(model)])
+        validate_targets([target(model)])
     model.eval()
-    assert checked([target(model)])
+    assert validate_targets([target(model)])
     batch_statistics = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64, track_running_stats=False), nn.Linear(64, 10))
     with pytest.raises(TargetError, match="statistics of batches"):
-        checked([target(batch_statistics.eval())])
-    assert checked([target(nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(64, 10)))])
+        validate_targets([target(batch_statistics.eval())])
+    assert validate_targets([target(nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(64, 10)))])
 
 
 def test_every_target_is_looked_at() -> None:
     good, other = target(), target(network(seed=1))
     with pytest.raises(TargetError):
-        checked([good, replace(other, num_classes=9)])
+        validate_targets([good, replace(other, num_classes=9)])
 
 
 @pytest.mark.parametrize(("value", "said"), [(0.0, "zero everywhere"), (np.nan, "not finite"), (np.inf, "not finite")])
 def test_an_update_without_a_direction_is_refused_where_it_is_the_only_one(value: float, said: str) -> None:
     one = target()
     blank = replace(one, gradient={name: torch.full_like(part, value) for name, part in one.gradient.items()})
-    assert directed(one) is one
+    assert require_direction(one) is one
     with pytest.raises(TargetError, match=said):
-        directed(blank)
-    assert checked([blank]), "in a federation it is a measurement like any other"
+        require_direction(blank)
+    assert validate_targets([blank]), "in a federation it is a measurement like any other"
     partly = replace(one, gradient={**one.gradient, "1.bias": torch.full((64,), value)})
     if value == 0:
-        assert directed(partly)
+        assert require_direction(partly)
     else:
         with pytest.raises(TargetError, match=r"'1\.bias'"):
-            directed(partly)
+            require_direction(partly)
     model, before = one.model, one.params
     after = {name: part + value for name, part in before.items()}
     known = Known(input_shape=(1, 8, 8), num_classes=10, num_images=2, lr=0.1)

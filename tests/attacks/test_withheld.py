@@ -10,7 +10,7 @@ import torch
 
 from fedmem.attacks._labels import guess_labels
 from fedmem.attacks._problems import labels_of
-from fedmem.attacks._targets import checked
+from fedmem.attacks._targets import validate_targets
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.attacks.nearest_mean import NearestMean
@@ -44,7 +44,7 @@ def test_an_image_is_found_without_the_head_but_not_under_a_head_of_zeros(
     network_can_be_read: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not network_can_be_read:
-        monkeypatch.setattr("fedmem.attacks._matching._shared", lambda *_: None)
+        monkeypatch.setattr("fedmem.attacks._matching._shared_model", lambda *_: None)
     targets = [whole(), without_head(whole()), zeros_for_head(whole())]
     attack = InvertingGradients(steps=150, labels="known", tv=0.0)
     full, body, zeros = attack.reconstruct(targets, [np.random.default_rng(0) for _ in targets])
@@ -65,11 +65,11 @@ def test_labels_are_guessed_where_the_bias_that_tells_them_was_not_sent() -> Non
 
 def test_names_that_are_missing_without_a_word_are_still_a_mistake() -> None:
     target = without_head(whole())
-    checked([target])
+    validate_targets([target])
     with pytest.raises(TargetError, match=r"gradient: '3\.bias' is amiss, only the model has one"):
-        checked([replace(target, withheld=("3.weight",))])
+        validate_targets([replace(target, withheld=("3.weight",))])
     with pytest.raises(TargetError, match=r"gradient: '3\.bias' is amiss, the model has none"):
-        checked([replace(whole(), withheld=("3.bias",))])
+        validate_targets([replace(whole(), withheld=("3.bias",))])
 
 
 def test_who_needs_what_was_not_sent_says_so() -> None:

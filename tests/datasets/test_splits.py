@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.datasets._splits import sample, split, stratified
+from fedmem.datasets._splits import sample, split, stratified_sample
 from fedmem.errors import ComponentError
 
 labels = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
@@ -14,7 +14,7 @@ labels = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
 @given(targets=labels, share=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
 def test_every_class_has_its_share(targets, share, seed):
     count = max(1, round(share * len(targets)))
-    chosen = stratified(targets, count, np.random.default_rng(seed))
+    chosen = stratified_sample(targets, count, np.random.default_rng(seed))
     assert len(chosen) == count
     assert np.all(np.diff(chosen) > 0)
     exact = np.bincount(targets) * count / len(targets)
@@ -40,7 +40,7 @@ def test_each_row_of_a_class_is_as_likely():
     rng = np.random.default_rng(0)
     hits = np.zeros(300)
     for _ in range(2000):
-        hits[stratified(targets, 30, rng)] += 1
+        hits[stratified_sample(targets, 30, rng)] += 1
     assert hits.sum() == 60_000
     assert np.abs(hits - 200).max() < 5 * np.sqrt(200 * 0.9)
 

@@ -154,7 +154,7 @@ def test_shakespeare_needs_nothing_fetched(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path))
     data = load(Shakespeare(clients=3))
     assert len(np.unique(data.natural)) == 3
-    assert any("To be, or not to be" in writer.text for writer in Shakespeare()._writers())
+    assert any("To be, or not to be" in writer.text for writer in Shakespeare()._authors())
     with pytest.raises(ComponentError, match="fedmem fetch shakespeare"):
         load(Shakespeare(clients=101))
 
@@ -171,19 +171,19 @@ def test_what_ships_is_the_beginning_of_what_is_fetched():
     folder = _published.cache_folder() / "shakespeare"
     if not (folder / "roles.json").is_file():
         pytest.skip("shakespeare is not fetched here")
-    roles = json.loads(_published.read(Shakespeare.published, "roles.json"))
-    assert shakespeare._packed(roles[:100]) == shakespeare._shipped()
+    roles = json.loads(_published.read_verified(Shakespeare.published, "roles.json"))
+    assert shakespeare._pack(roles[:100]) == shakespeare._packaged_roles()
 
 
 def test_without_the_file_that_ships_the_same_roles_are_read_of_those_fetched(tmp_path, monkeypatch):
     folder = tmp_path / "shakespeare"
     folder.mkdir()
     roles = [["play", f"Role {i}", f"words of role {i} " * 40] for i in range(103)]
-    (folder / "roles.json").write_bytes(shakespeare._packed(roles))
-    monkeypatch.setattr(shakespeare, "read", lambda published, name: (folder / name).read_bytes())
+    (folder / "roles.json").write_bytes(shakespeare._pack(roles))
+    monkeypatch.setattr(shakespeare, "read_verified", lambda published, name: (folder / name).read_bytes())
     monkeypatch.setattr(shakespeare, "_SHIPPED", tmp_path / "nothing.xz")
-    assert [writer.name for writer in Shakespeare(clients=3)._writers()] == [f"play, Role {i}" for i in range(100)]
-    assert len(Shakespeare(clients=101)._writers()) == 103
+    assert [writer.name for writer in Shakespeare(clients=3)._authors()] == [f"play, Role {i}" for i in range(100)]
+    assert len(Shakespeare(clients=101)._authors()) == 103
 
 
 def test_speeches_are_found_and_directions_left_out(tmp_path):

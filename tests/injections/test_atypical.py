@@ -19,7 +19,7 @@ from fedmem.federation.build import build
 from fedmem.injections._softmax import PENALTY, Softmax, fit
 from fedmem.injections.adversarial import Adversarial
 from fedmem.injections.corrupted import Corrupted
-from fedmem.injections.label_noise import LabelNoise, deal
+from fedmem.injections.label_noise import LabelNoise, apportion_mistakes
 from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.out_of_distribution import OutOfDistribution
 from fedmem.injections.poison import Poison
@@ -193,7 +193,7 @@ def test_label_noise_counts_rows_that_no_client_holds() -> None:
 
 @given(st.integers(0, 500), st.lists(st.integers(1, 1000), min_size=1, max_size=20))
 def test_dealing_adds_up_and_is_off_by_less_than_one(total: int, sizes: list[int]) -> None:
-    counts = deal(total, np.array(sizes))
+    counts = apportion_mistakes(total, np.array(sizes))
     assert counts.sum() == total
     assert np.all(np.abs(counts - total * np.array(sizes) / sum(sizes)) < 1)
 

@@ -44,7 +44,7 @@ def test_holders_are_as_many_as_announced_sorted_and_different(
     injection = Typical(clients=clients, per_client=per_client, copies=2)
     assert found == sorted(set(found))
     assert set(found) <= set(range(count))
-    assert len(found) == injection.num_holders(count) >= 1
+    assert len(found) == injection._num_holders(count) >= 1
     assert injection.spare_rows(count, 900) == len(found) * per_client
     assert injection.total_copies(count, 900) == 2 * len(found) * per_client
     if isinstance(clients, tuple):
@@ -53,7 +53,7 @@ def test_holders_are_as_many_as_announced_sorted_and_different(
 
 @pytest.mark.parametrize(("share", "count", "expected"), [(0.3, 20, 6), (0.5, 5, 3), (0.01, 20, 1), (1.0, 7, 7)])
 def test_a_share_is_rounded_to_whole_clients(share: float, count: int, expected: int) -> None:
-    assert Typical(clients={"share": share}).num_holders(count) == expected
+    assert Typical(clients={"share": share})._num_holders(count) == expected
 
 
 def test_every_client_is_drawn_equally_often() -> None:

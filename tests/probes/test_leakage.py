@@ -249,10 +249,10 @@ def test_aggregate_and_message_are_scored_on_the_same_victims() -> None:
 def test_declared_rounds_runs_and_caps() -> None:
     lab = Lab(observed_rounds=(0, 2, 3, 4))
     probe = Leakage(attack=QUICK, victims=3)
-    assert probe._declared(lab) == (2, 4)
-    assert Leakage(attack=QUICK, every=3)._declared(lab) == (3, 4)
-    assert Leakage(attack=QUICK, rounds=(3,))._declared(lab) == (3,)
-    assert Leakage(attack=QUICK)._declared(Lab(observed_rounds=(0,))) == ()
+    assert probe._attacked_rounds(lab) == (2, 4)
+    assert Leakage(attack=QUICK, every=3)._attacked_rounds(lab) == (3, 4)
+    assert Leakage(attack=QUICK, rounds=(3,))._attacked_rounds(lab) == (3,)
+    assert Leakage(attack=QUICK)._attacked_rounds(Lab(observed_rounds=(0,))) == ()
     assert probe.observe(lab.local(round=3), lab) == []
     readings = Leakage(attack=QUICK, runs=1, max_images=4).observe(lab.local(), lab)
     assert {t.run for t, _ in readings if t} == {0}

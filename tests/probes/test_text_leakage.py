@@ -28,7 +28,7 @@ from fedmem.modalities.text.windows import asked, texts
 from fedmem.modalities.texts import Texts
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
-from fedmem.probes._cases import stands
+from fedmem.probes._cases import is_example_itself
 from fedmem.probes.information import Information
 from fedmem.probes.leakage import Leakage
 from fedmem.reporting.page import report
@@ -105,7 +105,7 @@ def test_shares_that_are_decided_have_the_gradient_of_training() -> None:
     ends[torch.arange(3), torch.from_numpy((truth >= 0).sum(1) - 2)] = 1e4
     soft = Soft(tokens=tokens, ends=ends)
     everything = torch.ones((L + 1, V), dtype=torch.bool)
-    np.testing.assert_array_equal(soft.decided(everything), truth)
+    np.testing.assert_array_equal(soft.most_probable_tokens(everything), truth)
     for found in (slopes_of(target, "tokens", soft, everything), slopes_at(target, truth)):
         for name, value in target.gradient.items():
             torch.testing.assert_close(found[name].detach(), value, rtol=1e-4, atol=1e-6)
@@ -347,14 +347,14 @@ def with_copies(built: Federation, change: int) -> Federation:
 
 def test_a_secret_whose_copies_ask_for_more_is_sought_in_them_and_one_over_other_tokens_is_not() -> None:
     built = text_federation()
-    assert stands(built).all()
+    assert is_example_itself(built).all()
     copies, hosts = with_copies(built, 0), with_copies(built, 1)
-    assert stands(copies).all()
-    assert not stands(hosts).any()
+    assert is_example_itself(copies).all()
+    assert not is_example_itself(hosts).any()
     # another last token, which no input reads, is another text
     ends = copies.store.targets.copy()
     ends[-len(copies.trained) :][:, [2]] = (ends[-len(copies.trained) :][:, [2]] + 1) % VOCABULARY
-    assert not stands(replace(copies, store=replace(copies.store, targets=ends))).any()
+    assert not is_example_itself(replace(copies, store=replace(copies.store, targets=ends))).any()
     rows = copies.rows(0, 0, 2)
     found = readings(copies, texts(copies.store.inputs[rows], copies.store.targets[rows]))
     assert values(found, "verbatim") == [1.0]
