@@ -17,10 +17,10 @@ M.difference            each         kind A                      contrast=kinds,
                                                                  minus=B
 retention               global       kind                        of=M                 FINAL
 retention               global       kind                        of=M, over=rounds    FINAL; rounds from 1 on, pooled
-exposure_p, ..rejected  each         kind of canary                                   observed and FINAL; run r, run −1
-skewnormal_..           each         kind of canary                                   FINAL; run −1
-cross_..                each         kind, or number of example                       FINAL; run −1
-client_influence        global       client k, empty: the mean                        FINAL; run −1
+exposure_p, ..rejected  each         kind of canary                                   observed, FINAL; run r, all runs
+skewnormal_..           each         kind of canary                                   FINAL; over all runs
+cross_..                each         kind, or number of example                       FINAL; over all runs
+client_influence        global       client k, empty: the mean                        FINAL; over all runs
 ======================  ===========  ==========================  ===================  =================================
 
 M stands for `memorisation`, `exposure`, `exposure_gain`, `exposure_extrapolated`, `cross_influence`, `auc`, `tpr`, and

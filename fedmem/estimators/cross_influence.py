@@ -38,7 +38,7 @@ class CrossInfluence:
     by training on j, null 0, with the interval of every estimate. Useful examples lie above 0, noise below. Gains and
     losses cancel in this sum, so there is no retention of it.
 
-    Tests, at run −1, by kind:
+    Tests, over all runs, by kind:
 
     - `cross_pairs_helped`, `cross_pairs_harmed`: pairs (j, i) in which i is answered significantly better and worse in
       the in runs. The p-value of a pair is exact, because only coins decided: Fisher's test for correctness, the rank

@@ -32,8 +32,8 @@ class Exposure:
 
     Tests, by run and kind, not at the others: under the null T = 2 ln 2 Σ exposure over the c in canaries of a run
     has a χ² distribution with 2c degrees of freedom; `exposure_p` is its upper tail (Fisher's method), n = c.
-    `exposure_rejected` (run −1) is the share of runs with p < 0.05. It has no interval: runs share canaries and the
-    initial model, so they are no independent trials.
+    `exposure_rejected` (over all runs) is the share of runs with p < 0.05. It has no interval: runs share canaries and
+    the initial model, so they are no independent trials.
 
     All canaries and runs share the N references, and intervals take them as they are. Use several times as many
     references as canaries: the intervals of 100 canaries in 8 runs held the null in 94 % of simulations with 200

@@ -38,9 +38,9 @@ class ExposureSkewnormal:
     - a fit counts only where the Kolmogorov-Smirnov p of the references is at least `least_p`. The parameters are
       fitted to the same references, so the true p is smaller: the test rejects too little, never too much. A canary
       whose every in run fits poorly is left out;
-    - tests, at run −1, by kind: `skewnormal_fitted`, the share of models that count, `skewnormal_distance`, the mean
-      Kolmogorov-Smirnov distance with its interval over canaries. n counts fits, one for each canary and run. Where
-      no canary is left, `exposure_extrapolated` is NaN with the label `fit` = `poor`.
+    - tests, over all runs, by kind: `skewnormal_fitted`, the share of models that count, `skewnormal_distance`, the
+      mean Kolmogorov-Smirnov distance with its interval over canaries. n counts fits, one for each canary and run.
+      Where no canary is left, `exposure_extrapolated` is NaN with the label `fit` = `poor`.
 
     Fields:
         scale: fit losses (nats), as in the paper, or margins, log p − log(1 − p). A loss ends at 0: near it a law

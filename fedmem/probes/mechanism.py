@@ -386,8 +386,9 @@ def _correlations(rows: Sequence[Measurement]) -> Iterator[Test]:
     for place, name in ((3, "rounds"), (1, "runs"), (2, "clients")):
         chains: dict[tuple[Labels, tuple[int, ...]], list[tuple[int, FloatArray]]] = {}
         for key, value in releases.items():
-            others = tuple(one for at, one in enumerate(key[1:], start=1) if at != place)
-            chains.setdefault((key[0], others), []).append((key[place], value))
+            numbers = key[1:]
+            others = tuple(one for at, one in enumerate(numbers, start=1) if at != place)
+            chains.setdefault((key[0], others), []).append((numbers[place - 1], value))
         for (who, _), chain in chains.items():
             ordered = [value for _, value in sorted(chain, key=lambda pair: pair[0])]
             pairs.setdefault(who.plus(test=f"correlation of {name}"), []).extend(
