@@ -9,7 +9,7 @@ from fedmem.scenario.catalogue import kinds, load
 KINDS = {name: label.kind for name, label in LABELS.items()}
 for _family in MEASURING:
     for _kind in kinds(_family):
-        _own: tuple[Label, ...] = getattr(load(_family, _kind), "labels", ())
+        _own: tuple[Label, ...] = getattr(load(_family, _kind), "row_labels", ())
         KINDS |= {label.name: label.kind for label in _own}
 
 

@@ -140,7 +140,7 @@ def declared_by(component: object) -> Declared:
     >>> sorted(declared_by(None).labels)[:2]
     ['adjacency', 'attack']
     """
-    own: tuple[Label, ...] = _declaration(component, "labels")
+    own: tuple[Label, ...] = _declaration(component, "row_labels")
     return Declared({one.name: one for one in measures_of(component)}, {**LABELS, **{one.name: one for one in own}})
 
 

@@ -80,7 +80,8 @@ LABELS: Mapping[str, Label] = {
         Label("part", "text", "the part of the scenario that gives a guarantee"),
     )
 }
-"""The labels that every component may use. A component declares further ones: `labels: ClassVar[tuple[Label, ...]]`."""
+"""The labels that every component may use. A component declares further ones as
+`row_labels: ClassVar[tuple[Label, ...]]`."""
 
 
 @dataclass(frozen=True)

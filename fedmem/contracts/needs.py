@@ -17,7 +17,7 @@ class Needs(Declaration):
 
     Attributes:
         measures: the measures that it yields. A reading of another measure fails the run.
-        labels: the labels that its readings have beside `fedmem.contracts.measurement.LABELS`.
+        row_labels: the labels that its readings have beside `fedmem.contracts.measurement.LABELS`.
         min_runs: number of runs without which its result has no meaning.
         needs_population: whether it compares examples with a population that nobody trains on.
         needs_canaries: whether it ranks canaries among fresh references.
@@ -28,7 +28,7 @@ class Needs(Declaration):
     """
 
     measures: tuple[Measure, ...] = declared((), "a tuple of fedmem.contracts.measure.Measure")
-    labels: tuple[Label, ...] = declared((), "a tuple of fedmem.contracts.measurement.Label")
+    row_labels: tuple[Label, ...] = declared((), "a tuple of fedmem.contracts.measurement.Label")
     min_runs: int = declared(1, "a number of runs")
     needs_population: bool = declared(False, YES_OR_NO)
     needs_canaries: bool = declared(False, YES_OR_NO)

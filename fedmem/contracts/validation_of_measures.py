@@ -77,7 +77,8 @@ def _check_declared(guard: Guard, metric: str, labels: object, declared: Declare
         if label is None:
             guard.wrong(
                 f"it gave {cut_text(metric)} the label {name!r}, which it does not declare; add Label({name!r}, "
-                f"'text', means) to its class attribute `labels`, or use one of {', '.join(sorted(declared.labels))}"
+                f"'text', means) to its class attribute `row_labels`, or use one of "
+                f"{', '.join(sorted(declared.labels))}"
             )
         if not label.fits(value):
             guard.wrong(f"label {name} of {cut_text(metric)} is {cut_text(value)}, should be of the kind {label.kind}")

@@ -98,7 +98,7 @@ class Audit:
             order=10,
         ),
     )
-    labels: ClassVar[tuple[Label, ...]] = (
+    row_labels: ClassVar[tuple[Label, ...]] = (
         Label("guesses", "number", "the share of the examples that are guessed"),
         Label("thresholds", "whole", "the number of thresholds declared beforehand"),
         Label("copies", "whole", "the copies of an example that one coin decides"),

@@ -66,7 +66,7 @@ class ClientInfluence:
             ),
         ),
     )
-    labels: ClassVar[tuple[Label, ...]] = (
+    row_labels: ClassVar[tuple[Label, ...]] = (
         Label(
             "statistic",
             "text",

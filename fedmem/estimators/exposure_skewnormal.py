@@ -89,7 +89,7 @@ class ExposureSkewnormal:
             section="none",
         ),
     )
-    labels: ClassVar[tuple[Label, ...]] = (
+    row_labels: ClassVar[tuple[Label, ...]] = (
         Label("scale", "text", "the scale of the fitted law", (("margin", "from margins"),)),
         Label("fit", "text", "poor: no fit of a model counts"),
     )

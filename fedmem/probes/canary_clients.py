@@ -94,7 +94,7 @@ class CanaryClients:
             section="none",
         ),
     )
-    labels: ClassVar[tuple[Label, ...]] = (
+    row_labels: ClassVar[tuple[Label, ...]] = (
         Label(
             "shown",
             "text",

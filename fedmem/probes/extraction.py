@@ -82,7 +82,7 @@ class Extraction:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = EXTRACTED
-    labels: ClassVar[tuple[Label, ...]] = (
+    row_labels: ClassVar[tuple[Label, ...]] = (
         Label("chance", "number", "the odds of as many guesses among the members of the template"),
         Label("distance", "whole", "the most edits of a near match"),
         Label("width", "whole", "the texts that a beam holds"),

@@ -68,7 +68,7 @@ class IndividualPrivacy:
         ),
     )
 
-    labels: ClassVar[tuple[Label, ...]] = (Label("record", "text", "mean or most: which record of the client"),)
+    row_labels: ClassVar[tuple[Label, ...]] = (Label("record", "text", "mean or most: which record of the client"),)
 
     delta: Annotated[float, Gt(0), Lt(1)] = 1e-5
     every: Annotated[int, Gt(0)] | None = None

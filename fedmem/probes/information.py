@@ -78,7 +78,7 @@ class Information:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = INFORMATION
-    labels: ClassVar[tuple[Label, ...]] = (*ATTACK_LABELS, Label("layer", "text", "the module whose part is read"))
+    row_labels: ClassVar[tuple[Label, ...]] = (*ATTACK_LABELS, Label("layer", "text", "the module whose part is read"))
     compares_held_out: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = True
 

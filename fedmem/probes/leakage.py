@@ -134,7 +134,7 @@ class Leakage:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = ATTACKED
-    labels: ClassVar[tuple[Label, ...]] = ATTACK_LABELS
+    row_labels: ClassVar[tuple[Label, ...]] = ATTACK_LABELS
     compares_held_out: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = True
 

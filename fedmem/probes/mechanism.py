@@ -101,7 +101,7 @@ class Mechanism:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = MEASURES
-    labels: ClassVar[tuple[Label, ...]] = TEST_LABELS
+    row_labels: ClassVar[tuple[Label, ...]] = TEST_LABELS
     tests_mechanism: ClassVar[bool] = True
 
     clients: Annotated[int, Gt(0)] = 2
