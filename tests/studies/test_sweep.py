@@ -107,7 +107,9 @@ def test_a_grid_gives_one_tidy_frame_and_goes_on_where_it_was(write: Write, tmp_
     assert dict(cell.setting) == {"client.lr": "0.3", "clients": "5", "sampler.size": "3"}
     assert cell.scenario.bootstrap == 30
     measured = read(tmp_path / "tiny" / cell.scenario.id).measurements
-    chosen = measured[(measured.metric == "test_accuracy") & (measured.level == "global") & (measured["round"] == -1)]
+    chosen = measured[
+        (measured.metric == "test_accuracy") & (measured.level == "global") & (measured.scope == "summary")
+    ]
     own = frame[
         (frame.setting == label_of(cell.setting)) & (frame.metric == "test_accuracy") & (frame.level == "global")
     ]
