@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
@@ -24,12 +23,17 @@ from fedmem.privacy.mechanism_tests import (
     Release,
     batch_statistics,
     mean_squares,
-    p_of_mean,
-    p_of_pairs,
-    p_of_variance,
     projections,
 )
 from fedmem.probes._mechanism_measures import MEASURES, TEST_LABELS
+from fedmem.probes._release_tests import (
+    SERVER,
+    correlation_tests,
+    direction_scores,
+    is_weight,
+    step_labels,
+    variance_tests,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -39,14 +43,6 @@ AT_ONCE = 1 << 22
 
 _STEPS = 2
 """Local steps of a client that are looked at in a round."""
-
-SERVER = Labels.of(release="server")
-"""The labels of releases of the server."""
-
-
-def _step(step: int) -> Labels:
-    """The labels of a local step."""
-    return Labels.of(release="step", step=step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +126,7 @@ class Mechanism:
         found: list[Measurement] = []
         for level in self.levels:
             own = [one for one in measurements if one.level == level]
-            tests = [*_variances(own), *_scores(own), *_correlations(own)]
+            tests = [*variance_tests(own), *direction_scores(own), *correlation_tests(own)]
             if not tests:
                 continue
             last = replace(own[-1], run=EVERYWHERE, client=EVERYWHERE, round=FINAL)
@@ -151,7 +147,7 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
     stated = declared.stated(one.round) if declared.stated is not None else None
     if not stated or not stated["noise"]:
         return
-    names = sorted(name for name, value in one.before.items() if _is_weight(name, value))
+    names = sorted(name for name, value in one.before.items() if is_weight(name, value))
     before, after = ({name: model[name] for name in names} for model in (one.before, one.sent))
     senders = context.senders(one)
     contributions = np.zeros((len(senders), sum(value.numel() for value in before.values())))
@@ -187,7 +183,7 @@ def _canaries(one: Transition, context: Context) -> FloatArray | None:
     """The sum of the directions of those canary clients that came; None where there are none."""
     if context.canaries is None or not strategy_declaration(context.strategy).canary_clients:
         return None
-    like = {name: value[None] for name, value in one.before.items() if _is_weight(name, value)}
+    like = {name: value[None] for name, value in one.before.items() if is_weight(name, value)}
     sums, _ = context.canaries.sums([one.run], one.round, like)
     return flat({name: value[0] for name, value in sums.items()})
 
@@ -231,7 +227,7 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
             scale=how.noise_multiplier * how.clip,
             arrays={name: before[name].numel() for name in sorted(before)},
         )
-        yield from _read_release(release, _step(step + 1), context)
+        yield from _read_release(release, step_labels(step + 1), context)
         before, velocity = after, moved
 
 
@@ -304,100 +300,4 @@ def _projections_of(values: FloatArray, who: Labels, context: Context) -> Iterat
         yield Reading(metric="projection", value=value, n=len(values), labels=who.plus(j=j))
 
 
-def _is_weight(name: str, value: torch.Tensor) -> bool:
-    """Whether strategies clip it and add noise to it: not to counters and to what normalisation layers collect."""
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    return value.dtype.is_floating_point and not name.endswith(statistics)
-
-
 # --- what follows -----------------------------------------------------------------------------------------------------
-
-Test = tuple[Labels, float, int]
-"""What is tested, its p, and how many numbers it stands on."""
-
-
-def _group_by_labels(rows: Sequence[Measurement], metric: str) -> Mapping[Labels, list[Reading]]:
-    found: dict[Labels, list[Reading]] = {}
-    for one in rows:
-        if one.reading.metric == metric and not math.isnan(one.reading.value):
-            found.setdefault(one.reading.labels, []).append(one.reading)
-    return found
-
-
-def _variances(rows: Sequence[Measurement]) -> Iterator[Test]:
-    """One for each array, and one for the span of the contributions, over all rounds, clients and runs."""
-    for metric, what in (("noise_variance", "noise variance"), ("noise_in_span", "noise in the span of updates")):
-        for labels, own in _group_by_labels(rows, metric).items():
-            counts = [one.n for one in own]
-            yield labels.plus(test=what), p_of_variance([one.value for one in own], counts), sum(counts)
-
-
-def _scores(rows: Sequence[Measurement]) -> Iterator[Test]:
-    """Means of standard scores: the noise along the contributions, and what is drawn for batches."""
-    for metric, what in (("noise_along", "noise along"), ("batches", "batches")):
-        for labels, own in _group_by_labels(rows, metric).items():
-            yield labels.plus(test=what), p_of_mean(np.array([one.value for one in own])), len(own)
-
-
-Releases = dict[tuple[Labels, int, int, int], FloatArray]
-"""Projections (J,) of the noise by who released it, run, client and round."""
-
-
-def _of_new_draws(releases: Releases, rows: Sequence[Measurement]) -> Releases:
-    """The same, where the noise is that of a tree, of the draws that are new in each round: these are independent.
-
-    The change of the prefix in a round is a sum of new draws and of the nodes to the left, which differences of earlier
-    prefixes give: the node of level l to the left of place t is `N(t - 2^l) - N(t - 2^(l + 1))`. Rounds of a tree after
-    one that was not observed are left out.
-    """
-    trees: dict[tuple[int, int], dict[str, float]] = {}
-    for one in rows:
-        if one.reading.metric == "tree":
-            trees.setdefault((one.run, one.round), {})[one.reading.labels.get("statistic")] = one.reading.value
-    found = {key: value for key, value in releases.items() if (key[1], key[3]) not in trees or key[0] != SERVER}
-    prefixes: dict[int, FloatArray] = {}
-    for key in sorted(releases.keys() - found.keys(), key=lambda key: (key[1], key[3])):
-        tree = trees[key[1], key[3]]
-        place, change = int(tree["place"]), releases[key] * tree["deviation"]
-        if place == 1:
-            prefixes = {0: np.zeros_like(change)}
-        if place - 1 not in prefixes:
-            prefixes = {}
-            continue
-        prefixes[place] = prefixes[place - 1] + change
-        for level in range(sum(name.startswith("left:") for name in tree)):
-            node = prefixes[place - 2**level] - prefixes[place - 2 ** (level + 1)]
-            change = change - tree[f"left:{level}"] * node
-        found[key] = change / tree["new"]
-    return found
-
-
-def _correlations(rows: Sequence[Measurement]) -> Iterator[Test]:
-    """Between releases that should know nothing of each other."""
-    vectors: dict[tuple[Labels, int, int, int], list[float]] = {}
-    for one in rows:
-        if one.reading.metric == "projection":
-            who = one.reading.labels.without("j")
-            vectors.setdefault((who, one.run, one.client, one.round), []).append(one.reading.value)
-    releases = {key: np.array(value) for key, value in vectors.items() if not np.isnan(value).any()}
-    releases = _of_new_draws(releases, rows)
-    pairs: dict[Labels, list[tuple[FloatArray, FloatArray]]] = {}
-    # each release with the one before it: of the round before, the run before, the client before
-    for place, name in ((3, "rounds"), (1, "runs"), (2, "clients")):
-        chains: dict[tuple[Labels, tuple[int, ...]], list[tuple[int, FloatArray]]] = {}
-        for key, value in releases.items():
-            numbers = key[1:]
-            others = tuple(one for at, one in enumerate(numbers, start=1) if at != place)
-            chains.setdefault((key[0], others), []).append((numbers[place - 1], value))
-        for (who, _), chain in chains.items():
-            ordered = [value for _, value in sorted(chain, key=lambda pair: pair[0])]
-            pairs.setdefault(who.plus(test=f"correlation of {name}"), []).extend(
-                (b, a) for a, b in pairwise(ordered) if len(a) == len(b)
-            )
-    first = {key[1:]: value for key, value in releases.items() if key[0] == _step(1)}
-    second = {key[1:]: value for key, value in releases.items() if key[0] == _step(2)}
-    pairs[_step(2).plus(test="correlation of steps")] = [(second[key], first[key]) for key in second if key in first]
-    for labels, own in pairs.items():
-        if own:
-            left, right = (np.concatenate([pair[side] for pair in own]) for side in (0, 1))
-            yield labels, p_of_pairs(left, right), len(left)

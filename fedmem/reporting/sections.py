@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
 from fedmem.reporting import privacy_sections
-from fedmem.reporting.cells import Section, Value, number, rate
-from fedmem.reporting.measures import Variant, label_titles, terms_of
+from fedmem.reporting.cells import Section, Value
+from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
+from fedmem.reporting.measures import Variant, terms_of
+from fedmem.reporting.reconstruction_section import reconstruction_section
+from fedmem.reporting.row_cells import count_cell, value_cell
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
@@ -31,8 +34,8 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _levels(summary, measures, others=everything)
     yield _retention(summary, measures)
     yield _differences(summary, measures)
-    yield _cross_influence(summary, everything=everything)
-    yield _client_influence(summary, everything=everything)
+    yield cross_influence_section(summary, everything=everything)
+    yield client_influence_section(summary, everything=everything)
     yield _utility(summary, everything=everything)
     yield _others(summary, everything=everything)
     yield from privacy_sections.sections(summary.run)
@@ -97,7 +100,7 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
             everywhere = summary.value(measure.metric, "global", kind, measure.labels)
             if owner or everywhere:
                 shown = (owner, everywhere, elsewhere) if others else (owner, everywhere)
-                rows.append((kind, _count(*shown), *(_cell(value, measure) for value in shown)))
+                rows.append((kind, count_cell(*shown), *(value_cell(value, measure) for value in shown)))
                 parted += [
                     f"{measure.title} of {kind}, {place}"
                     for place, value in (("local", owner), ("global", everywhere))
@@ -106,14 +109,14 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
             released = summary.value(measure.metric, "global", kind, measure.labels, round=summary.last_round)
             if released and everywhere and (released.value, released.n) != (everywhere.value, everywhere.n):
                 blank = ("",) if others else ()
-                rows.append((f"{kind}, released", _count(released), "", _cell(released, measure), *blank))
+                rows.append((f"{kind}, released", count_cell(released), "", value_cell(released, measure), *blank))
         blocks.append((measure.heading, tuple(rows)))
     notes: list[str] = []
     if parted:
         more = f" and {len(parted) - 3} more" if len(parted) > 3 else ""
         notes.append(f"p and interval differ for {'; '.join(parted[:3])}{more}: {_WHY_PARTED}.")
     for source in summary.leaks:
-        found, said = _reconstruction(summary, source, others=others)
+        found, said = reconstruction_section(summary, source, others=others)
         # With several attacks every block says whose it is.
         whose = f"{source}: " if len(summary.leaks) > 1 else ""
         blocks += [(whose + heading, block) for heading, block in found]
@@ -132,99 +135,6 @@ def _parted(value: Value, measure: Variant, null: float) -> bool:
     if math.isnan(value.p) or math.isnan(value.low + value.high) or math.isnan(null):
         return False
     return (value.p <= 0.05) != (value.low > null or value.high < null)
-
-
-def _reconstruction(
-    summary: Summary, source: str, *, others: bool
-) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
-    """What one attack rebuilt, over the best prior and over examples held back, and each view in words."""
-    own = Labels.of(source=source if source in summary.leaks[1:] else None)
-    sizes = sorted(
-        {
-            labels.get("clients")
-            for gain in summary.gains
-            for _, _, labels, _ in summary.entries(gain, own.plus(view="sum"))
-            if "clients" in labels
-        }
-    )
-    views = label_titles().get("view", {})
-    places = {Labels.of(view=view): name for view, name in views.items()}
-    places |= {Labels.of(view="sum", clients=size): f"the sum of {size} clients" for size in sizes}
-    blocks, found = [], {}
-    for metric, heading in _rebuilt_headings(summary).items():
-        values = {
-            (kind, place): _rebuilt(summary, metric, kind, place, own) for kind in summary.kinds for place in places
-        }
-        rows = []
-        for kind in summary.kinds:
-            message, aggregate, first = (values[kind, Labels.of(view=view)] for view in views)
-            blank = ("",) if others else ()
-            if message or aggregate:
-                cells = (_cell(message), _cell(aggregate))
-                rows.append((kind, _count(message, aggregate), *cells, *blank))
-            if first:
-                rows.append((f"{kind}, first step", _count(first), _cell(first), "", *blank))
-            for size in sizes:
-                value = values[kind, Labels.of(view="sum", clients=size)]
-                if value:
-                    rows.append((f"{kind}, sum of {size}", _count(value), "", _cell(value), *blank))
-        if rows:  # pictures and texts have measures of their own
-            blocks.append((heading, tuple(rows)))
-        found[metric] = values
-    notes = []
-    for place, name in places.items():
-        differences, margins = (
-            {
-                kind: value
-                for metric in summary.gains
-                for kind in summary.kinds
-                if (value := found[metric + of][kind, place])
-            }
-            for of in (".difference", "")
-        )
-        if differences or margins:
-            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
-    return blocks, notes
-
-
-def _rebuilt_headings(summary: Summary) -> dict[str, str]:
-    """What is shown of an attack, and how it is headed: its measures, then the same less that of held-out examples."""
-    measures = [one for one in summary.known.values() if one.section == "reconstruction"]
-    headings = {one.name: f"reconstruction, {one.title}{f' ({one.aside})' if one.aside else ''}" for one in measures}
-    differences = {
-        f"{one.name}.difference": f"reconstruction, {one.difference} (without leakage: 0)"
-        for one in measures
-        if one.difference
-    }
-    return headings | differences
-
-
-def _rebuilt(summary: Summary, metric: str, kind: str, place: Labels, own: Labels) -> Value | None:
-    """A value of one attack about a kind, from one view."""
-    for _, about, labels, value in summary.entries(metric, place.plus(**dict(own.items))):
-        if about == kind and "coin" not in labels and labels.only(["source"]) == own:
-            return value
-    return None
-
-
-def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> str:
-    """What one view says about each kind, in words: first against examples held back, then against the best prior."""
-    against_held_back = _sorted(differences, "gives away {}", "further off than examples held back for {}")
-    missing = [kind for kind in margins if kind not in differences]
-    if missing:
-        against_held_back.append(f"no example held back to compare with for {', '.join(missing)}")
-    against_prior = _sorted(margins, "better for {}", "worse for {}")
-    prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
-    return "; ".join(against_held_back) + prior
-
-
-def _sorted(values: Mapping[str, Value], above: str, below: str) -> list[str]:
-    """The kinds whose value is above 0, below 0 and not told from 0, each in a phrase."""
-    phrases: dict[str, list[str]] = {above: [], below: [], "not resolved for {}": []}
-    for kind, value in values.items():
-        phrase = list(phrases)[(0 if value.low > 0 else 1) if value.resolved else 2]
-        phrases[phrase].append(kind)
-    return [phrase.format(", ".join(kinds)) for phrase, kinds in phrases.items() if kinds]
 
 
 def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
@@ -291,88 +201,6 @@ def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
     return f"{first} {'higher' if value.low > 0 else 'lower'}{', capped' * any(at_end)}"
 
 
-def _cross_influence(summary: Summary, *, everything: bool) -> Section:
-    """Which test examples gain or lose by audit examples: sums, what noise alone gives, and pairs that stand out."""
-    blocks = []
-    for statistic in (None, "probability") if everything else (None,):
-        unit = "test examples, by probability of the label" if statistic else "test examples"
-        headings = {
-            "cross_influence": f"gained by training on one example, {unit} (without influence: 0)",
-            "cross_help": f"helped by one example, {unit}",
-            "cross_harm": f"harmed by one example, {unit}",
-        }
-        for metric, heading in headings.items():
-            rows = []
-            for kind in summary.kinds:
-                places = _both_levels(kind, statistic)
-                found = [summary.value(metric, *place) for place in places]
-                nulls = [summary.value(f"{metric}.null", *place) for place in places]
-                chances = [summary.value(f"{metric}_p", *place) for place in places]
-                if any(found):
-                    rows.append((kind, _count(*found), *(_cell(value) for value in found)))
-                if any(nulls) and any(chances):
-                    cells = (_noise(*pair) for pair in zip(nulls, chances, strict=True))
-                    rows.append((f"{kind}, by noise", _count(*found), *cells))
-            blocks.append((heading, tuple(rows)))
-        rows = []
-        for kind in summary.kinds:
-            places = _both_levels(kind, statistic)
-            helped, harmed = (
-                [summary.value(f"cross_pairs_{side}", *place) for place in places] for side in ("helped", "harmed")
-            )
-            if any(helped):
-                cells = (
-                    f"{up.value:,.0f} / {down.value:,.0f}" if up and down else "–"
-                    for up, down in zip(helped, harmed, strict=True)
-                )
-                rows.append((kind, _count(*helped), *cells))
-        blocks.append(
-            (f"significant pairs, helped / harmed; n counts pairs{', by probability' * bool(statistic)}", tuple(rows))
-        )
-    return Section(title="CROSS-INFLUENCE", columns=("", "n", "local", "global"), blocks=tuple(blocks))
-
-
-def _both_levels(kind: str, statistic: str | None) -> tuple[tuple[str, str, Labels], ...]:
-    """Level, kind and labels at the owning client and at the aggregate."""
-    labels = Labels.of(statistic=statistic)
-    return ("local", kind, labels.plus(place="owner")), ("global", kind, labels)
-
-
-def _noise(null: Value | None, chance: Value | None) -> str:
-    """What noise alone gives, and how often it is as far out as the value."""
-    return f"{number(null.value, 2)}, p {chance.value:.2g}" if null and chance else "–"
-
-
-def _client_influence(summary: Summary, *, everything: bool) -> Section:
-    """What whole clients are worth to the aggregate: their mean, the lowest and the highest, and how many stand out."""
-    rows: list[tuple[str, ...]] = []
-    notes = []
-    for statistic, name in label_titles().get("statistic", {}).items():
-        wanted = Labels.of(statistic=statistic)
-        found = {
-            subject: value
-            for _, subject, labels, value in summary.entries("client_influence", wanted)
-            if labels == wanted
-        }
-        mean = found.pop("", None)
-        if mean is None:
-            continue
-        rows.append((f"{name}, mean", str(mean.n), mean.text(3)))
-        ordered = sorted(found, key=lambda subject: (found[subject].value, subject))
-        told = ordered if everything else ordered[:1] + ordered[-1:] if statistic == "accuracy" else []
-        rows += [
-            (f"{name}, {subject}", str(found[subject].n), found[subject].text(3)) for subject in dict.fromkeys(told)
-        ]
-        up, down = (sum(v.resolved and (v.low > 0) == above for v in found.values()) for above in (True, False))
-        notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(found)} clients.")
-    heading = "runs with the client less runs without it; n: runs; in rows called mean: clients"
-    notes = notes if everything else notes[:1]
-    if notes and not everything:
-        notes.append("The lowest and the highest are picked by their values: their intervals do not say so.")
-    title = "CLIENT INFLUENCE"
-    return Section(title=title, columns=("", "n", "global"), blocks=((heading, tuple(rows)),), notes=tuple(notes))
-
-
 def _utility(summary: Summary, *, everything: bool) -> Section:
     """What the models are good for, and how much better they know their own data."""
     rows: list[tuple[str, ...]] = []
@@ -394,7 +222,7 @@ def _of_models(summary: Summary, measure: Measure, labels: Labels, *, everything
         values = [summary.value(measure.name, level, subject, labels) for level in ("local", "global")]
         if any(values):
             cells = (value.text(measure.digits) if value else "–" for value in values)
-            yield (f"{name}{', ' * bool(subject)}{subject}", _count(*values), *cells)
+            yield (f"{name}{', ' * bool(subject)}{subject}", count_cell(*values), *cells)
 
 
 def _others(summary: Summary, *, everything: bool) -> Section:
@@ -407,24 +235,6 @@ def _others(summary: Summary, *, everything: bool) -> Section:
                 rows += _of_models(summary, measure, labels, everything=everything)
     block = ("n counts what the component says", tuple(rows))
     return Section(title="OTHER MEASURES", columns=("", "n", "local", "global"), blocks=(block,))
-
-
-def _cell(value: Value | None, measure: Variant | None = None) -> str:
-    """A value as text, with its false positive rate where the heading does not have it."""
-    if value is None:
-        return "–"
-    own = measure is not None and math.isnan(measure.null) and not math.isnan(value.fpr)
-    if measure is not None and measure.is_rate and value.wide:
-        text = f"≈{value.text(1)}"
-    else:
-        text = value.text(measure.digits if measure else 2)
-    return text + (f" @ {rate(value.fpr)}" if own else "")
-
-
-def _count(*values: Value | None) -> str:
-    """How many stand behind the values of a row: one number, or one for each."""
-    counts = [str(value.n) for value in values if value is not None]
-    return counts[0] if len(set(counts)) == 1 else "/".join(counts)
 
 
 def headline(run: Run) -> str:

@@ -14,7 +14,7 @@ from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.privacy import mechanism_alarms
 from fedmem.privacy.mechanism_tests import Release, batch_statistics, p_of_mean, p_of_pairs, p_of_variance, projections
-from fedmem.probes.mechanism import SERVER, _of_new_draws
+from fedmem.probes._release_tests import SERVER, new_draws_of_tree
 from fedmem.reporting.privacy_sections import mechanism
 from strategies._rule import ServerRule
 from strategies.dp_ftrl import DpFtrl
@@ -174,7 +174,7 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
                 rows.append(
                     Measurement(run=0, round=number, level="global", client=-1, source="mechanism", reading=reading)
                 )
-        drawn = np.array([value for _, value in sorted(_of_new_draws(releases, rows).items())])
+        drawn = np.array([value for _, value in sorted(new_draws_of_tree(releases, rows).items())])
         # standard normal and independent, which the changes themselves are not
         assert np.corrcoef(drawn) == pytest.approx(np.eye(8), abs=0.08)
         assert (drawn**2).mean(axis=1) == pytest.approx(np.ones(8), rel=0.1)

@@ -1,0 +1,91 @@
+"""The sections CROSS-INFLUENCE and CLIENT INFLUENCE of a table."""
+
+from __future__ import annotations
+
+from fedmem.contracts.measurement import Labels
+from fedmem.reporting.cells import Section, Value, number
+from fedmem.reporting.measures import label_titles
+from fedmem.reporting.row_cells import count_cell, value_cell
+from fedmem.reporting.summary import Summary
+
+
+def cross_influence_section(summary: Summary, *, everything: bool) -> Section:
+    """Which test examples gain or lose by audit examples: sums, what noise alone gives, and pairs that stand out."""
+    blocks = []
+    for statistic in (None, "probability") if everything else (None,):
+        unit = "test examples, by probability of the label" if statistic else "test examples"
+        headings = {
+            "cross_influence": f"gained by training on one example, {unit} (without influence: 0)",
+            "cross_help": f"helped by one example, {unit}",
+            "cross_harm": f"harmed by one example, {unit}",
+        }
+        for metric, heading in headings.items():
+            rows = []
+            for kind in summary.kinds:
+                places = _both_levels(kind, statistic)
+                found = [summary.value(metric, *place) for place in places]
+                nulls = [summary.value(f"{metric}.null", *place) for place in places]
+                chances = [summary.value(f"{metric}_p", *place) for place in places]
+                if any(found):
+                    rows.append((kind, count_cell(*found), *(value_cell(value) for value in found)))
+                if any(nulls) and any(chances):
+                    cells = (_noise(*pair) for pair in zip(nulls, chances, strict=True))
+                    rows.append((f"{kind}, by noise", count_cell(*found), *cells))
+            blocks.append((heading, tuple(rows)))
+        rows = []
+        for kind in summary.kinds:
+            places = _both_levels(kind, statistic)
+            helped, harmed = (
+                [summary.value(f"cross_pairs_{side}", *place) for place in places] for side in ("helped", "harmed")
+            )
+            if any(helped):
+                cells = (
+                    f"{up.value:,.0f} / {down.value:,.0f}" if up and down else "–"
+                    for up, down in zip(helped, harmed, strict=True)
+                )
+                rows.append((kind, count_cell(*helped), *cells))
+        blocks.append(
+            (f"significant pairs, helped / harmed; n counts pairs{', by probability' * bool(statistic)}", tuple(rows))
+        )
+    return Section(title="CROSS-INFLUENCE", columns=("", "n", "local", "global"), blocks=tuple(blocks))
+
+
+def _both_levels(kind: str, statistic: str | None) -> tuple[tuple[str, str, Labels], ...]:
+    """Level, kind and labels at the owning client and at the aggregate."""
+    labels = Labels.of(statistic=statistic)
+    return ("local", kind, labels.plus(place="owner")), ("global", kind, labels)
+
+
+def _noise(null: Value | None, chance: Value | None) -> str:
+    """What noise alone gives, and how often it is as far out as the value."""
+    return f"{number(null.value, 2)}, p {chance.value:.2g}" if null and chance else "–"
+
+
+def client_influence_section(summary: Summary, *, everything: bool) -> Section:
+    """What whole clients are worth to the aggregate: their mean, the lowest and the highest, and how many stand out."""
+    rows: list[tuple[str, ...]] = []
+    notes = []
+    for statistic, name in label_titles().get("statistic", {}).items():
+        wanted = Labels.of(statistic=statistic)
+        found = {
+            subject: value
+            for _, subject, labels, value in summary.entries("client_influence", wanted)
+            if labels == wanted
+        }
+        mean = found.pop("", None)
+        if mean is None:
+            continue
+        rows.append((f"{name}, mean", str(mean.n), mean.text(3)))
+        ordered = sorted(found, key=lambda subject: (found[subject].value, subject))
+        told = ordered if everything else ordered[:1] + ordered[-1:] if statistic == "accuracy" else []
+        rows += [
+            (f"{name}, {subject}", str(found[subject].n), found[subject].text(3)) for subject in dict.fromkeys(told)
+        ]
+        up, down = (sum(v.resolved and (v.low > 0) == above for v in found.values()) for above in (True, False))
+        notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(found)} clients.")
+    heading = "runs with the client less runs without it; n: runs; in rows called mean: clients"
+    notes = notes if everything else notes[:1]
+    if notes and not everything:
+        notes.append("The lowest and the highest are picked by their values: their intervals do not say so.")
+    title = "CLIENT INFLUENCE"
+    return Section(title=title, columns=("", "n", "global"), blocks=((heading, tuple(rows)),), notes=tuple(notes))

@@ -1,0 +1,104 @@
+"""The section RECONSTRUCTION of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedmem.contracts.measurement import Labels
+from fedmem.reporting.cells import Value
+from fedmem.reporting.measures import label_titles
+from fedmem.reporting.row_cells import count_cell, value_cell
+from fedmem.reporting.summary import Summary
+
+
+def reconstruction_section(
+    summary: Summary, source: str, *, others: bool
+) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
+    """What one attack rebuilt, over the best prior and over examples held back, and each view in words."""
+    own = Labels.of(source=source if source in summary.leaks[1:] else None)
+    sizes = sorted(
+        {
+            labels.get("clients")
+            for gain in summary.gains
+            for _, _, labels, _ in summary.entries(gain, own.plus(view="sum"))
+            if "clients" in labels
+        }
+    )
+    views = label_titles().get("view", {})
+    places = {Labels.of(view=view): name for view, name in views.items()}
+    places |= {Labels.of(view="sum", clients=size): f"the sum of {size} clients" for size in sizes}
+    blocks, found = [], {}
+    for metric, heading in _rebuilt_headings(summary).items():
+        values = {
+            (kind, place): _rebuilt(summary, metric, kind, place, own) for kind in summary.kinds for place in places
+        }
+        rows = []
+        for kind in summary.kinds:
+            message, aggregate, first = (values[kind, Labels.of(view=view)] for view in views)
+            blank = ("",) if others else ()
+            if message or aggregate:
+                cells = (value_cell(message), value_cell(aggregate))
+                rows.append((kind, count_cell(message, aggregate), *cells, *blank))
+            if first:
+                rows.append((f"{kind}, first step", count_cell(first), value_cell(first), "", *blank))
+            for size in sizes:
+                value = values[kind, Labels.of(view="sum", clients=size)]
+                if value:
+                    rows.append((f"{kind}, sum of {size}", count_cell(value), "", value_cell(value), *blank))
+        if rows:  # pictures and texts have measures of their own
+            blocks.append((heading, tuple(rows)))
+        found[metric] = values
+    notes = []
+    for place, name in places.items():
+        differences, margins = (
+            {
+                kind: value
+                for metric in summary.gains
+                for kind in summary.kinds
+                if (value := found[metric + of][kind, place])
+            }
+            for of in (".difference", "")
+        )
+        if differences or margins:
+            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
+    return blocks, notes
+
+
+def _rebuilt_headings(summary: Summary) -> dict[str, str]:
+    """What is shown of an attack, and how it is headed: its measures, then the same less that of held-out examples."""
+    measures = [one for one in summary.known.values() if one.section == "reconstruction"]
+    headings = {one.name: f"reconstruction, {one.title}{f' ({one.aside})' if one.aside else ''}" for one in measures}
+    differences = {
+        f"{one.name}.difference": f"reconstruction, {one.difference} (without leakage: 0)"
+        for one in measures
+        if one.difference
+    }
+    return headings | differences
+
+
+def _rebuilt(summary: Summary, metric: str, kind: str, place: Labels, own: Labels) -> Value | None:
+    """A value of one attack about a kind, from one view."""
+    for _, about, labels, value in summary.entries(metric, place.plus(**dict(own.items))):
+        if about == kind and "coin" not in labels and labels.only(["source"]) == own:
+            return value
+    return None
+
+
+def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> str:
+    """What one view says about each kind, in words: first against examples held back, then against the best prior."""
+    against_held_back = _sorted(differences, "gives away {}", "further off than examples held back for {}")
+    missing = [kind for kind in margins if kind not in differences]
+    if missing:
+        against_held_back.append(f"no example held back to compare with for {', '.join(missing)}")
+    against_prior = _sorted(margins, "better for {}", "worse for {}")
+    prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
+    return "; ".join(against_held_back) + prior
+
+
+def _sorted(values: Mapping[str, Value], above: str, below: str) -> list[str]:
+    """The kinds whose value is above 0, below 0 and not told from 0, each in a phrase."""
+    phrases: dict[str, list[str]] = {above: [], below: [], "not resolved for {}": []}
+    for kind, value in values.items():
+        phrase = list(phrases)[(0 if value.low > 0 else 1) if value.resolved else 2]
+        phrases[phrase].append(kind)
+    return [phrase.format(", ".join(kinds)) for phrase, kinds in phrases.items() if kinds]
