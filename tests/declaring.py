@@ -14,7 +14,7 @@ from fedmem.contracts.client import ClientState, Outcome, Schedule
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Level, Measurement, Reading
+from fedmem.contracts.measurement import Label, Level, Measurement, Reading
 from fedmem.contracts.types import IntArray, Params
 from fedmem.estimators.client_influence import ClientInfluence
 
@@ -67,6 +67,7 @@ class OverClients:
     """An estimator over clients that are left out."""
 
     measures: ClassVar[tuple[Measure, ...]] = ClientInfluence.measures
+    row_labels: ClassVar[tuple[Label, ...]] = ClientInfluence.row_labels
     min_runs: ClassVar[int] = 4
     compares_clients: ClassVar[bool] = True
 

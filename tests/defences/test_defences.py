@@ -19,6 +19,7 @@ from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.training.defended_updates import Outgoing, Place
+from fedmem.training.executor import Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked
 from tests.engines.test_seams import Everything, watched
@@ -162,7 +163,7 @@ def test_the_server_is_sent_what_is_clipped_and_the_client_keeps_what_it_trained
 
     work = LocalWork(federation, scenario.client, scenario.seed)
     out = Outgoing(scenario.defences, scenario.seed)
-    trainer = executor(federation.model, scenario.client, federation.store, outgoing=out)
+    trainer = executor(federation.model, scenario.client, federation.store, Settings(outgoing=out))
     finished = Lockstep(scenario, federation, trainer, work, seen).train(range(4), server)
     undefended = watched(tiny(rounds=2), server, executor)[1].local
     for place, transition in seen.local.items():

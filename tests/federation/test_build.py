@@ -159,7 +159,7 @@ def test_every_row_has_one_place(
     for i, injection in enumerate(made):
         mine = audit.kind == f"kind{i}"
         assert set(audit.injection[mine].tolist()) == {i}
-        assert len(np.unique(audit.holder[mine])) == injection.num_holders(clients)
+        assert len(np.unique(audit.holder[mine])) == injection._num_holders(clients)
         assert audit.copies[mine].sum() == injection.total_copies(clients, 1200)
         assert set(audit.start[mine].tolist()) == {0 if injection.start in (None, 1) else injection.start}
         assert set(audit.stop[mine].tolist()) == {FOREVER if injection.stop is None else injection.stop}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fedmem.errors import RunError, ScenarioError
-from fedmem.execution import memory_plan
+from fedmem.execution import memory_budget
 from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.plan import plan
 from fedmem.execution.run import run
@@ -454,7 +454,7 @@ def test_a_part_that_cannot_be_made_is_a_mistake_in_the_scenario(how: str) -> No
 def test_a_batch_that_cannot_fit_into_memory_is_refused(
     executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_plan, "memory_bytes", lambda device: 64e6)
+    monkeypatch.setattr(memory_budget, "memory_bytes", lambda device: 64e6)
     for check in (lambda scenario: run(scenario, out=tmp_path), plan):
         with pytest.raises(ScenarioError, match=r"client\.batch_size: a batch of \d+ rows takes .* MB") as caught:
             check(tiny(client={"kind": "sgd", "batch_size": 10**7}, speed={"executor": executor}))

@@ -406,7 +406,7 @@ def test_the_restriction_stands_wherever_epsilon_does(tmp_path) -> None:
     assert said["same_rows"] is True
     rows = finished.measurements[finished.measurements.source == "privacy"]
     assert len(rows)
-    assert all("same_rows" in setting.split(",") for setting in rows.setting)
+    assert rows.same_rows.tolist() == [True] * len(rows)
     console = Console(width=300)
     with console.capture() as captured:
         console.print(table(folder))

@@ -708,7 +708,7 @@ def test_two_attacks_in_one_scenario_are_kept_apart(tmp_path: Path) -> None:
     }
     assert [heading.partition(":")[0] for heading in blocks] == ["leakage"] * 4 + ["leakage_2"] * 4
     names = [heading.partition(": ")[2].split(" (")[0] for heading in blocks]
-    assert names[0].startswith("reconstruction, identified: share"), "what tells most comes first"
+    assert names[0].startswith("reconstruction, identified"), "what tells most comes first"
     assert names[1] == "reconstruction, dB of PSNR over the best prior"
     first_rows, second_rows = (
         [rows for heading, rows in blocks.items() if heading.startswith(f"{w}:")] for w in SOURCES

@@ -105,6 +105,7 @@ def pictures() -> dict[str, np.ndarray]:
         kept |= {f"{base}/kind": np.array(["pattern"] * 4 + ["typical-own"]), f"{base}/subject": np.arange(5)}
         kept |= {f"{base}/psnr": np.arange(5.0), f"{base}/prior_psnr": np.full(5, 7.0)}
         kept[f"{base}/identified"] = np.array([0.0, 1.0, 0.0, 1.0, np.nan])
+        kept[f"{base}/modality"] = np.array(["images"] * 5)
     return kept
 
 
@@ -417,7 +418,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_reconstruction_is_drawn_over_the_attacked_rounds_of_the_first_probe(tmp_path):
     """Ins against outs, round by round; rows of a further probe and of other kinds stay out of the line."""
-    said = "in-out,view=message,knows=lr+steps,labels=inferred"
+    said = "contrast=coins minus=out view=message knows=lr+steps"
     extra = [
         row("margin.difference", value, KINDS[0], said, level="local", n=9, source=source, round=round)
         for round, value, source in ((2, 3.0, "leakage"), (4, 1.5, "leakage"), (2, 8.0, "leakage_2"))

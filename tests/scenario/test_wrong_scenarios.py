@@ -87,7 +87,7 @@ EDITS = [
     ("name: good", "name: ..", "name", "letters, digits"),
     ("name: good", "name: 7", "name", "should be text"),
     ("dataset: {kind: digits}", "dataset: digits", "dataset", "{kind: digits}"),
-    ("dataset: {kind: digits}", "dataset: {}", "dataset.kind", "choose from: adult, digits"),
+    ("dataset: {kind: digits}", "dataset: {}", "dataset.kind", "choose from: adult, "),
     ("dataset: {kind: digits}", "dataset: {kind: nowhere.at_all:Data}", "dataset.kind", "No module named 'nowhere'"),
     ("dataset: {kind: digits}", "dataset: !!python/name:os.system {}", "", "tag"),
     ("hidden: [8]", "hidden: 8", "model.hidden", "list"),

@@ -49,11 +49,11 @@ class Adapter:
     """A network of which only the last layer is trained."""
 
     stackable: ClassVar[bool] = True
-    trained: ClassVar[bool] = False
+    _trained: ClassVar[bool] = False
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         network = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), 8), nn.Linear(8, num_classes))
-        network[1].requires_grad_(self.trained)
+        network[1].requires_grad_(self._trained)
         return network
 
 
@@ -61,7 +61,7 @@ class Adapter:
 class Whole(Adapter):
     """The same, with everything trained."""
 
-    trained: ClassVar[bool] = True
+    _trained: ClassVar[bool] = True
 
 
 def test_a_model_with_frozen_parameters_is_refused_when_a_scenario_is_checked(tmp_path: Path) -> None:
