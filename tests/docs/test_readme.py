@@ -151,10 +151,21 @@ def test_every_option_that_the_readme_names_exists() -> None:
             assert option in said, (command, option)
 
 
+def there(name: str) -> bool:
+    """Whether a file exists, and the heading of it that follows `#`."""
+    file, _, anchor = name.partition("#")
+    if not anchor or not (ROOT / file).is_file():
+        return not anchor and (ROOT / file).exists()
+    headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text("utf-8") if file else README, flags=re.MULTILINE)
+    return anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 def test_every_file_that_the_readme_names_exists() -> None:
+    assert there("docs/how-a-round-runs.md#listening-to-a-run")
+    assert not there("docs/how-a-round-runs.md#nothing-of-the-kind")
     named = set(re.findall(r"`((?:fedmem|strategies|scenarios|docs|tests)/[\w./-]+\.\w+)`", README))
     named |= set(re.findall(r"\]\(((?!http)[^)]+)\)", README))
-    missing = sorted(name for name in named if not (ROOT / name).exists() and name != "strategies/halfway.py")
+    missing = sorted(name for name in named if not there(name) and name != "strategies/halfway.py")
     assert not missing
     listed = re.search(r"^fedmem/\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     assert listed
