@@ -98,14 +98,15 @@ def until_gone(group: int) -> None:
         time.sleep(0.02)
 
 
-def test_killed_at_twenty_moments_it_ends_with_the_same_bytes(
-    file: Path, whole: tuple[Path, float], tmp_path: Path
+@pytest.mark.parametrize("moments", [6, pytest.param(20, marks=pytest.mark.nightly)])
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(
+    moments: int, file: Path, whole: tuple[Path, float], tmp_path: Path
 ) -> None:
     folder, seconds = whole
     out, rng = tmp_path / "runs", random.Random(0)
     place, kept = out / "killed" / folder.name, [0]
     kills = 0
-    while kills < 20:
+    while kills < moments:
         process = started_command(file, out)
         try:
             # the more is kept, the sooner it would be done
