@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from fedmem.contracts.measurement import LABELS, Label
-
 Direction = Literal["higher is worse", "higher is better", "neither"]
 """What a high value means: more memorisation or leakage, a better model, or neither."""
 
@@ -124,40 +122,6 @@ def base_of(metric: str) -> str:
     """
     base, _, ending = metric.rpartition(".")
     return base if base and ending in DERIVED else metric
-
-
-@dataclass(frozen=True)
-class Declared:
-    """The measures and further labels that a component declares, by name."""
-
-    measures: Mapping[str, Measure]
-    labels: Mapping[str, Label]
-
-
-def declared_by(component: object) -> Declared:
-    """What a component or its class declares, and the labels that every component may use.
-
-    >>> sorted(declared_by(None).labels)[:2]
-    ['adjacency', 'attack']
-    """
-    own: tuple[Label, ...] = _declaration(component, "row_labels")
-    return Declared({one.name: one for one in measures_of(component)}, {**LABELS, **{one.name: one for one in own}})
-
-
-def measures_of(component: object) -> tuple[Measure, ...]:
-    """The measures that a component or its class declares; empty if it declares none."""
-    found: tuple[Measure, ...] = _declaration(component, "measures")
-    return found
-
-
-def _declaration(component: object, name: str) -> Any:
-    """What a component or its class declares under a name."""
-    from fedmem.contracts.declarations import class_value
-    from fedmem.contracts.needs import Needs, needs_of
-
-    if isinstance(component, type):
-        return class_value(component, Needs, name)
-    return getattr(needs_of(component), name)
 
 
 def by_name(measures: Iterable[Measure]) -> dict[str, Measure]:

@@ -1,12 +1,14 @@
-"""What probes, estimators and attacks may declare that a scenario must have for them."""
+"""What probes, estimators and attacks may declare: what a scenario must have for them, and what they yield."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from fedmem.contracts.declarations import Declaration, declared, read
+from fedmem.contracts.declarations import Declaration, class_value, declared, read
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Label
+from fedmem.contracts.measurement import LABELS, Label
 
 YES_OR_NO = "true or false"
 
@@ -44,3 +46,34 @@ def needs_of(component: object) -> Needs:
     8
     """
     return read(Needs, component)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The measures and further labels that a component declares, by name."""
+
+    measures: Mapping[str, Measure]
+    labels: Mapping[str, Label]
+
+
+def declared_by(component: object) -> Declared:
+    """What a component or its class declares, and the labels that every component may use.
+
+    >>> sorted(declared_by(None).labels)[:2]
+    ['adjacency', 'attack']
+    """
+    own: tuple[Label, ...] = _declaration(component, "row_labels")
+    return Declared({one.name: one for one in measures_of(component)}, {**LABELS, **{one.name: one for one in own}})
+
+
+def measures_of(component: object) -> tuple[Measure, ...]:
+    """The measures that a component or its class declares; empty if it declares none."""
+    found: tuple[Measure, ...] = _declaration(component, "measures")
+    return found
+
+
+def _declaration(component: object, name: str) -> Any:
+    """What a component or its class declares under a name."""
+    if isinstance(component, type):
+        return class_value(component, Needs, name)
+    return getattr(needs_of(component), name)

@@ -1,4 +1,4 @@
-"""The small frozen records that the parts exchange.
+"""Types of arrays and of parameters.
 
 Letters everywhere: N clients, K in the cohort, R runs, m audit examples, C classes, P parameters, T transitions.
 """

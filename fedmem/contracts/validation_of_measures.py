@@ -9,8 +9,9 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, Influence
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measure import Declared, base_of
+from fedmem.contracts.measure import base_of
 from fedmem.contracts.measurement import EVERYWHERE, Labels, Measurement, Reading
+from fedmem.contracts.needs import Declared
 from fedmem.contracts.types import FloatArray
 from fedmem.contracts.validation import a_kind, count_of, cut_text, is_number, is_whole
 from fedmem.guards.guarding import Guard

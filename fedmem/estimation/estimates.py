@@ -56,9 +56,9 @@ import numpy as np
 
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
-from fedmem.contracts.measure import Measure, declared_by
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Level, Measurement, Reading
-from fedmem.contracts.needs import needs_of
+from fedmem.contracts.needs import declared_by, needs_of
 from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
 from fedmem.estimation.randomisation import redeal

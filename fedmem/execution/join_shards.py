@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Simulated
 from fedmem.contracts.families import sources
-from fedmem.contracts.measure import declared_by
 from fedmem.contracts.measurement import Level, Measurement
+from fedmem.contracts.needs import declared_by
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.validation_of_measures import measurements_of
 from fedmem.errors import RunError

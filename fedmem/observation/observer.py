@@ -12,8 +12,8 @@ from fedmem.contracts.events import Emit, ReadingsTaken, silent
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
 from fedmem.contracts.families import sources
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measure import declared_by
 from fedmem.contracts.measurement import Level, Measurement
+from fedmem.contracts.needs import declared_by
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.validation_of_measures import readings_of

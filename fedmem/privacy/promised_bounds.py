@@ -16,8 +16,9 @@ from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.estimator import EpsilonAudit
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.measure import Measure, measures_of
+from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.needs import measures_of
 from fedmem.contracts.probe import probe_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.types import IntArray

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.measure import Measure, base_of, by_name, declared_by, from_json, measures_of, to_json
+from fedmem.contracts.measure import Measure, base_of, by_name, from_json, to_json
 from fedmem.contracts.measurement import NO_LABELS, Labels, LabelValue, written
+from fedmem.contracts.needs import declared_by, measures_of
 from fedmem.estimation import estimates
 from fedmem.estimation.saturation import MARK, Zone, zone_of
 from fedmem.privacy import spending
