@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fedmem.cli.app import Debug, File, Folder, Overrides, app
+from fedmem.cli.app import Debug, File, Folder, Overrides, Quiet, app
 from fedmem.cli.errors import command_line, reporting
 from fedmem.cli.options import options
 from fedmem.cli.terminal import show_results, wrapped
@@ -26,7 +26,7 @@ class RunOptions:
     engine: Annotated[str | None, typer.Option(help="the same as --set speed.engine=…")] = None
     out: Annotated[Path, typer.Option(help="where the folder of the run goes, as NAME/ID")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again although the folder exists")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")] = False
+    quiet: Quiet = False
     debug: Debug = False
 
 

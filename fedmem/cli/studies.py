@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fedmem.cli.app import Debug, File, Overrides, app
+from fedmem.cli.app import Debug, File, Overrides, Quiet, app
 from fedmem.cli.errors import command_line, print_errors, reporting
 from fedmem.cli.options import options
 from fedmem.cli.terminal import console
@@ -42,7 +42,7 @@ class CompareOptions:
     jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None
     out: Annotated[Path, typer.Option(help="where runs and the comparison go, in NAME/")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")] = False
+    quiet: Quiet = False
     debug: Debug = False
 
 

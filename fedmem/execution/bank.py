@@ -14,7 +14,7 @@ from fedmem.contracts.sampler import Pilot
 from fedmem.engines._cohort_work import Finished
 from fedmem.engines.lockstep import Lockstep
 from fedmem.execution.auto import server_of
-from fedmem.execution.executors import _executor
+from fedmem.execution.executors import executor_in_use
 from fedmem.execution.join_shards import join
 from fedmem.execution.pilot import follow
 from fedmem.execution.process_state import process_state
@@ -41,7 +41,7 @@ def simulate(
     With `watch=False` nothing is observed; the final parameters are the same to the last bit. `emit` passes on what
     happens. For `executor` see `gather`.
     """
-    pilot = pilot_of(scenario, federation, emit, executor=executor)
+    pilot = pilot_of(scenario, federation, emit, executor)
     emit(TrainingStarted(rounds=scenario.rounds, runs=scenario.runs if runs is None else len(runs)))
     gathered = gather(scenario, federation, emit=emit, runs=runs, watch=watch, pilot=pilot, executor=executor)
     return join([gathered], scenario.probes if watch else (), scenario.seed)
@@ -61,15 +61,14 @@ def gather(
     """The same without summaries, which need all runs of the bank.
 
     What is `lost` is known to fail in another run and dropped in these: with it the runs are what they would be if all
-    had been trained together.
-    `pilot` is that of the scenario, if it has one; by default it is trained here. `executor` trains and looks at
-    models, and is closed by whoever made it; by default one is made here.
+    had been trained together. `pilot` is that of the scenario, if it has one; by default it is trained here. `executor`
+    trains and evaluates models, and its maker closes it; by default one is made here.
     """
-    pilot = pilot or pilot_of(scenario, federation, emit, executor=executor)
+    pilot = pilot or pilot_of(scenario, federation, emit, executor)
     started = time.perf_counter()
     chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
     state = process_state(scenario.speed.threads, flower=scenario.speed.engine != "flower")
-    with state, _executor(scenario, federation, None, executor) as executor:
+    with state, executor_in_use(scenario, federation, executor) as executor:
         waited = executor.waited
         work = LocalWork(federation, scenario.client, scenario.seed)
         observer = _Observer(scenario, federation, executor, work, chosen, emit)
@@ -113,7 +112,6 @@ def pilot_of(
     scenario: Scenario,
     federation: Federation,
     emit: Emit = silent,
-    workers: int | None = None,
     executor: Executor | None = None,
 ) -> Pilot | None:
     """Train the run by which the cohorts of all others are picked; None where a scenario has none.
@@ -124,7 +122,7 @@ def pilot_of(
         return None
     emit(TrainingStarted(what="pilot", rounds=scenario.rounds, runs=1))
     ended = partial(RoundFinished, rounds=scenario.rounds, first=0, last=0)
-    with process_state(scenario.speed.threads), _executor(scenario, federation, None, executor) as executor:
+    with process_state(scenario.speed.threads), executor_in_use(scenario, federation, executor) as executor:
         return follow(
             scenario,
             federation,

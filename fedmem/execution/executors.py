@@ -46,11 +46,9 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
 
 
 @contextmanager
-def _executor(
-    scenario: Scenario, federation: Federation, workers: int | None, given: Executor | None
-) -> Iterator[Executor]:
+def executor_in_use(scenario: Scenario, federation: Federation, given: Executor | None) -> Iterator[Executor]:
     """The one that is given, or one that is made and closed here."""
-    executor = given or executor_of(scenario, federation, workers)
+    executor = given or executor_of(scenario, federation)
     try:
         yield executor
     finally:

@@ -82,7 +82,7 @@ def train(
     division = Division(shards=sizes, resumed=len(plan) - len(missing), workers=workers)
     pilot = shards.pilot()
     if missing and pilot is None:
-        pilot = pilot_of(scenario, federation, emit, executor=executor)
+        pilot = pilot_of(scenario, federation, emit, executor)
         if pilot is not None:
             shards.keep_pilot(pilot)
     for line in refused:
