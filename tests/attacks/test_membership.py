@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from math import log1p
 
 import numpy as np
@@ -11,11 +12,12 @@ from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
 from fedmem.contracts.attack import MembershipAttack, Signals
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.roc import auc
 from tests.banks import coins, signals
 
 
-def naive_lira(margin, is_in, pooled):
+def naive_lira(margin: FloatArray, is_in: BoolArray, pooled: bool) -> FloatArray:
     """Online LiRA with loops: for each target run, all statistics from the other runs."""
     runs, m = margin.shape
     scores = np.full((runs, m), np.nan)
@@ -49,13 +51,13 @@ def naive_lira(margin, is_in, pooled):
     return scores
 
 
-def everything(scores, is_in):
+def everything(scores: FloatArray, is_in: BoolArray) -> float:
     return auc(scores, is_in).value
 
 
 @pytest.mark.parametrize("variance", ["pooled", "per_example"])
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_lira_equals_a_naive_loop(variance, missing):
+def test_lira_equals_a_naive_loop(variance: str, missing: float) -> None:
     rng = np.random.default_rng(0)
     is_in = coins(10, 7, rng)
     margin = rng.normal(size=(10, 7)) * rng.gamma(2, size=7) + 3 * rng.normal(size=7) + is_in
@@ -64,7 +66,7 @@ def test_lira_equals_a_naive_loop(variance, missing):
     np.testing.assert_allclose(got, naive_lira(margin, is_in, variance == "pooled"), rtol=1e-9, atol=1e-9)
 
 
-def test_auto_pools_below_64_runs():
+def test_auto_pools_below_64_runs() -> None:
     rng = np.random.default_rng(1)
     for runs, variance in ((62, "pooled"), (64, "per_example")):
         is_in = coins(runs, 5, rng)
@@ -74,7 +76,7 @@ def test_auto_pools_below_64_runs():
         )
 
 
-def test_the_target_run_enters_no_statistic():
+def test_the_target_run_enters_no_statistic() -> None:
     rng = np.random.default_rng(2)
     is_in, margin = coins(8, 4, rng), rng.normal(size=(8, 4))
     moved = margin.copy()
@@ -84,7 +86,7 @@ def test_the_target_run_enters_no_statistic():
     assert not np.allclose(after[2, 0], before[2, 0])
 
 
-def test_lira_is_one_sided():
+def test_lira_is_one_sided() -> None:
     rng = np.random.default_rng(3)
     is_in = coins(16, 30, rng)
     margin = rng.normal(size=(16, 30)) + 2 * is_in
@@ -95,7 +97,7 @@ def test_lira_is_one_sided():
         assert Lira().scores(signals(target, is_in))[0, 0] < -2
 
 
-def test_identical_margins_are_exact_ties_and_never_infinite():
+def test_identical_margins_are_exact_ties_and_never_infinite() -> None:
     rng = np.random.default_rng(4)
     is_in = coins(8, 6, rng)
     margin = np.tile(rng.normal(size=6) / 3, (8, 1))
@@ -107,7 +109,7 @@ def test_identical_margins_are_exact_ties_and_never_infinite():
     assert everything(scores, is_in) == 1.0
 
 
-def test_too_few_runs_give_nan():
+def test_too_few_runs_give_nan() -> None:
     is_in = np.array([[True], [False], [False]])
     margin = np.array([[1.0], [0.0], [0.5]])
     scores = Lira().scores(signals(margin, is_in))
@@ -118,7 +120,7 @@ def test_too_few_runs_give_nan():
     ).all()  # one left has no spread
 
 
-def test_a_column_never_observed_harms_no_other():
+def test_a_column_never_observed_harms_no_other() -> None:
     rng = np.random.default_rng(5)
     is_in, margin = coins(8, 3, rng), rng.normal(size=(8, 3))
     margin[:, 2] = np.nan
@@ -127,20 +129,20 @@ def test_a_column_never_observed_harms_no_other():
     np.testing.assert_allclose(scores[:, :2], Lira().scores(signals(margin[:, :2], is_in[:, :2])))
 
 
-def test_large_offsets_do_not_cost_precision():
+def test_large_offsets_do_not_cost_precision() -> None:
     rng = np.random.default_rng(6)
     is_in, margin = coins(8, 4, rng), rng.integers(-8, 8, size=(8, 4)) / 8
     shifted = margin + np.array([0.0, 2.0**20, -(2.0**24), 2.0**10])
     np.testing.assert_array_equal(Lira().scores(signals(shifted, is_in)), Lira().scores(signals(margin, is_in)))
 
 
-def test_loss_threshold_is_the_negative_loss():
+def test_loss_threshold_is_the_negative_loss() -> None:
     margin = np.array([[0.0, 3.0, -800.0, np.nan, 40.0]])
     scores = LossThreshold().scores(signals(margin, np.zeros_like(margin, bool)))
     np.testing.assert_allclose(scores, [[-math.log(2), -log1p(math.exp(-3)), -800.0, np.nan, -math.exp(-40)]])
 
 
-def test_loss_threshold_misses_what_lira_finds():
+def test_loss_threshold_misses_what_lira_finds() -> None:
     rng = np.random.default_rng(7)
     is_in = coins(16, 60, rng)
     margin = 20 * rng.normal(size=60) + rng.normal(size=(16, 60)) + 2 * is_in
@@ -148,13 +150,15 @@ def test_loss_threshold_misses_what_lira_finds():
     assert everything(LossThreshold().scores(signals(margin, is_in)), is_in) < 0.6
 
 
-def naive_rmia(margin, is_in, population, online, gamma, a):
+def naive_rmia(
+    margin: FloatArray, is_in: BoolArray, population: FloatArray, online: bool, gamma: float, a: float
+) -> FloatArray:
     """The formulas of the paper with loops and plain probabilities; population (R, n) losses."""
     p, q = 1 / (1 + np.exp(-margin)), np.exp(-population)
     runs, m = p.shape
     scores = np.full((runs, m), np.nan)
 
-    def line(outs):
+    def line(outs: Sequence[float]) -> float:
         return ((1 + a) * np.mean(outs) + 1 - a) / 2
 
     for r in range(runs):
@@ -173,7 +177,9 @@ def naive_rmia(margin, is_in, population, online, gamma, a):
     return scores
 
 
-def rmia_case(seed, runs=10, m=7, n=40, effect=1.0):
+def rmia_case(
+    seed: int, runs: int = 10, m: int = 7, n: int = 40, effect: float = 1.0
+) -> tuple[FloatArray, BoolArray, FloatArray]:
     rng = np.random.default_rng(seed)
     is_in = coins(runs, m, rng)
     margin = rng.normal(size=(runs, m)) + 2 * rng.normal(size=m) + effect * is_in
@@ -183,7 +189,7 @@ def rmia_case(seed, runs=10, m=7, n=40, effect=1.0):
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
 @pytest.mark.parametrize("gamma", [1.0, 1.5])
-def test_rmia_equals_a_naive_loop(mode, gamma):
+def test_rmia_equals_a_naive_loop(mode: str, gamma: float) -> None:
     margin, is_in, population = rmia_case(0)
     margin[np.random.default_rng(1).random(margin.shape) < 0.1] = np.nan
     got = Rmia(mode=mode, gamma=gamma, a=0.4).scores(signals(margin, is_in, population))
@@ -198,7 +204,7 @@ def test_rmia_equals_a_naive_loop(mode, gamma):
         assert not np.allclose(got, wrong, equal_nan=True)
 
 
-def test_rmia_reads_the_population_of_the_right_model():
+def test_rmia_reads_the_population_of_the_right_model() -> None:
     margin, is_in, first = rmia_case(2)
     second = rmia_case(3)[2]
     model = np.array([0, 1, 1, 0, -1, 0, 1])
@@ -210,7 +216,7 @@ def test_rmia_reads_the_population_of_the_right_model():
     assert np.isnan(got[:, model < 0]).all()
 
 
-def test_rmia_within_one_model_orders_by_its_ratio():
+def test_rmia_within_one_model_orders_by_its_ratio() -> None:
     margin, is_in, population = rmia_case(4, m=30, n=500)
     population = np.sort(population, axis=1)
     p = 1 / (1 + np.exp(-margin))
@@ -222,21 +228,21 @@ def test_rmia_within_one_model_orders_by_its_ratio():
         assert (np.diff(scores[r, order]) >= 0).all()
 
 
-def test_rmia_without_an_effect_is_at_chance_exactly_when_coins_are_exchanged():
+def test_rmia_without_an_effect_is_at_chance_exactly_when_coins_are_exchanged() -> None:
     margin, is_in, population = rmia_case(5, effect=0.0)
     both = [everything(Rmia().scores(signals(margin, coin, population)), coin) for coin in (is_in, ~is_in)]
     assert sum(both) == pytest.approx(1.0)
     assert both[0] != 0.5
 
 
-def test_rmia_counts_equality_and_ties():
+def test_rmia_counts_equality_and_ties() -> None:
     margin, is_in = np.zeros((6, 2)), coins(6, 2, np.random.default_rng(0))
     population = np.full((6, 5), math.log(2))
     assert (Rmia().scores(signals(margin, is_in, population)) == 1).all()
     assert (Rmia(gamma=1.0 + 1e-6).scores(signals(margin, is_in, population)) == 0).all()
 
 
-def test_rmia_survives_probabilities_near_nothing():
+def test_rmia_survives_probabilities_near_nothing() -> None:
     margin, is_in, population = rmia_case(6)
     scores = Rmia().scores(signals(margin - 2000, is_in, population + 3000))
     assert np.isfinite(scores).all()
@@ -247,7 +253,7 @@ def test_rmia_survives_probabilities_near_nothing():
     assert np.isfinite(np.delete(Rmia().scores(signals(margin, is_in, diverged)), 3, axis=0)).all()
 
 
-def test_rmia_ties_small_effects_above_gamma_1_and_offline_does_not_see_what_is_improbable():
+def test_rmia_ties_small_effects_above_gamma_1_and_offline_does_not_see_what_is_improbable() -> None:
     """The two limits in its docstring."""
     rng = np.random.default_rng(9)
     is_in = coins(16, 40, rng)
@@ -263,14 +269,14 @@ def test_rmia_ties_small_effects_above_gamma_1_and_offline_does_not_see_what_is_
     assert everything(Rmia().scores(improbable), is_in) > 0.85
 
 
-def test_rmia_needs_a_population():
+def test_rmia_needs_a_population() -> None:
     margin, is_in, population = rmia_case(7)
     assert np.isnan(Rmia().scores(signals(margin, is_in))).all()
     assert np.isnan(Rmia().scores(signals(margin, is_in, population[:, :0]))).all()
 
 
 @pytest.mark.parametrize("attack", [Lira(), LossThreshold(), Rmia(), Rmia(mode="offline")])
-def test_contract(attack):
+def test_contract(attack: MembershipAttack) -> None:
     rng = np.random.default_rng(8)
     is_in, margin = coins(8, 9, rng), rng.normal(size=(8, 9))
     margin[2, 3] = np.nan

@@ -11,7 +11,7 @@ import torch
 
 from fedmem.attacks.nearest_mean import NearestMean
 from fedmem.attacks.training_mean import TrainingMean
-from fedmem.contracts.attack import GradientTarget, ReconstructionAttack
+from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
 from fedmem.modalities.numbers import squared_errors
@@ -25,7 +25,7 @@ def granted(rows: Examples, population: Examples | None = POPULATION) -> Gradien
     return replace(target_of(model, parameters(model), rows), population=population)
 
 
-def one(attack: ReconstructionAttack, target: GradientTarget, seed: int = 0):  # type: ignore[no-untyped-def]
+def one(attack: ReconstructionAttack, target: GradientTarget, seed: int = 0) -> Reconstruction:
     (found,) = attack.reconstruct([target], [np.random.default_rng(seed)])
     return found
 

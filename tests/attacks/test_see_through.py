@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from fedmem.attacks._matching import Matching, total_variation
-from fedmem.attacks._problems import Problem, starts
+from fedmem.attacks._problems import Problem, Solution, starts
 from fedmem.attacks.see_through import SeeThrough
 from fedmem.contracts.attack import GradientTarget
 from fedmem.modalities.numbers import psnr, squared_errors
@@ -56,7 +57,12 @@ def test_starts_come_together_only_if_they_are_a_group(monkeypatch: pytest.Monke
         attack = SeeThrough(steps=60, group=group, restarts=3)
         solve = SeeThrough._solve
 
-        def watched(self: SeeThrough, problems: list[Problem], solve=solve, group=group):  # type: ignore[no-untyped-def]
+        def watched(
+            self: SeeThrough,
+            problems: list[Problem],
+            solve: Callable[[SeeThrough, list[Problem]], list[Solution]] = solve,
+            group: float = group,
+        ) -> list[Solution]:
             found = solve(self, problems)
             ends[group] = float(np.stack([one.inputs for one in found]).std(axis=0).mean())
             return found

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = "import sys; sys.argv[0] = 'fedmem'; from fedmem.cli.main import main; main()"
 
 
-def ask(typed, folder, shell="bash"):
+def ask(typed: Sequence[str], folder: Path, shell: str = "bash") -> list[str]:
     """What a shell offers after these words, the last of which is being typed."""
     words = ["fedmem", *typed]
     protocol = {
@@ -36,7 +37,7 @@ def ask(typed, folder, shell="bash"):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "scenarios").mkdir()
     for name in ("a.yaml", "scenarios/b.yaml", "scenarios/c.txt"):
         (tmp_path / name).write_text("")
@@ -65,30 +66,30 @@ def folder(tmp_path):
         (["measure", "runs/a/"], ["runs/a/0123"]),
     ],
 )
-def test_bash(folder, typed, offered):
+def test_bash(folder: Path, typed: list[str], offered: list[str]) -> None:
     assert ask(typed, folder) == offered
 
 
-def test_other_shells_are_told_what_kinds_are(folder):
+def test_other_shells_are_told_what_kinds_are(folder: Path) -> None:
     assert any(
         "uniform" in line and "A cohort of fixed size." in line for line in ask(["show", "sampler", "u"], folder, "zsh")
     )
     assert any("A cohort of fixed size." in line for line in ask(["show", "sampler", "u"], folder, "fish"))
 
 
-def test_the_script_for_a_shell_names_the_program(folder):
+def test_the_script_for_a_shell_names_the_program(folder: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "_FEDMEM_COMPLETE": "source_bash"}
     done = subprocess.run([sys.executable, "-c", CODE], cwd=folder, env=env, capture_output=True, text=True)
     assert "_FEDMEM_COMPLETE=complete_bash" in done.stdout
 
 
-def test_folders_that_cannot_be_read_offer_nothing(tmp_path):
+def test_folders_that_cannot_be_read_offer_nothing(tmp_path: Path) -> None:
     assert completion.scenarios(f"{tmp_path}/nowhere/") == completion.runs(f"{tmp_path}/nowhere/x") == []
     (tmp_path / "s.yaml").write_text("")
     assert completion.scenarios(f"{tmp_path}/s") == [f"{tmp_path}/s.yaml"]
 
 
-def test_help_answers_quickly_and_loads_nothing_to_complete_with(folder):
+def test_help_answers_quickly_and_loads_nothing_to_complete_with(folder: Path) -> None:
     code = f"{CODE[:-6]}import atexit; atexit.register(lambda: print(sorted(m for m in sys.modules if m in wrong)))"
     code += "; wrong = {'numpy', 'pydantic', 'fedmem.cli.completion', 'fedmem.scenario.catalogue'}; main()"
     before = os.times()

@@ -6,17 +6,21 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
 from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
+from fedmem.execution.bank import Simulated
 from fedmem.reporting.sections import alarms
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.loading import parse_scenario
@@ -41,23 +45,25 @@ estimators:
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch):
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(SMALL)
     return tmp_path
 
 
-def call(*arguments):
+def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def outside(*arguments, code="from fedmem.cli.main import main; main()"):
+def outside(
+    *arguments: str, code: str = "from fedmem.cli.main import main; main()"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("module", ["fedmem", "fedmem.cli.main"])
-def test_the_command_is_a_module_too(small, module):
-    def answer(*words):
+def test_the_command_is_a_module_too(small: Path, module: str) -> None:
+    def answer(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True)
 
     good = answer("check", "small.yaml")
@@ -71,7 +77,7 @@ def test_the_command_is_a_module_too(small, module):
 # Names and start
 
 
-def test_help_imports_nothing_heavy():
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom fedmem.cli.main import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
@@ -81,7 +87,7 @@ def test_help_imports_nothing_heavy():
     assert outside(code=code).stdout.strip() == "[]"
 
 
-def test_importing_the_package_imports_nothing_and_its_names_are_there_when_asked():
+def test_importing_the_package_imports_nothing_and_its_names_are_there_when_asked() -> None:
     code = "import sys, fedmem\nprint(sorted(m for m in sys.modules if m.startswith('fedmem')))"
     assert outside(code=code).stdout.strip() == "['fedmem']"
     assert dir(fedmem) == sorted(fedmem.__all__)
@@ -90,7 +96,7 @@ def test_importing_the_package_imports_nothing_and_its_names_are_there_when_aske
 
 
 @pytest.mark.parametrize("first", ["run", "measure", "Observed"])
-def test_names_are_functions_and_classes_in_whatever_order_they_are_asked_for(first):
+def test_names_are_functions_and_classes_in_whatever_order_they_are_asked_for(first: str) -> None:
     code = (
         f"import fedmem\nfedmem.{first}\n"
         "print([name for name in fedmem.__all__ if name[0] != '_' and not callable(getattr(fedmem, name))])"
@@ -98,11 +104,11 @@ def test_names_are_functions_and_classes_in_whatever_order_they_are_asked_for(fi
     assert outside(code=code).stdout.strip() == "[]"
 
 
-def test_version():
+def test_version() -> None:
     assert call("--version").stdout.strip() == metadata.version("fedmem") == fedmem.__version__
 
 
-def test_every_command_has_help():
+def test_every_command_has_help() -> None:
     for command in ("run", "measure", "report", "runs", "check", "list", "show", "schema", "fetch"):
         done = call(command, "--help")
         assert done.exit_code == 0
@@ -112,7 +118,7 @@ def test_every_command_has_help():
 # list and show
 
 
-def test_list_names_every_kind_of_every_family():
+def test_list_names_every_kind_of_every_family() -> None:
     said = call("list").stdout
     for family in FAMILIES:
         assert re.search(rf"^{family}$", said, re.MULTILINE)
@@ -120,7 +126,7 @@ def test_list_names_every_kind_of_every_family():
             assert re.search(rf"^  {kind} +\S", said, re.MULTILINE)
 
 
-def test_a_file_that_says_nothing_is_described_by_its_class(tmp_path, monkeypatch):
+def test_a_file_that_says_nothing_is_described_by_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "folder", lambda family: tmp_path)
     (tmp_path / "bare.py").write_text(
         'class _Part:\n    """No."""\n\nclass Bare:\n    """Says it.\n\n    More.\n    """\n'
@@ -130,11 +136,11 @@ def test_a_file_that_says_nothing_is_described_by_its_class(tmp_path, monkeypatc
     assert [describe.summary("sampler", kind) for kind in ("bare", "mute", "told")] == ["Says it.", "", "Of the file."]
 
 
-def test_list_of_one_family():
+def test_list_of_one_family() -> None:
     assert [line.split()[0] for line in call("list", "sampler").stdout.splitlines()] == list(catalogue.kinds("sampler"))
 
 
-def test_list_of_an_unknown_family():
+def test_list_of_an_unknown_family() -> None:
     done = call("list", "samplers")
     assert done.exit_code == 2
     assert "did you mean 'sampler'?" in done.stderr
@@ -151,14 +157,14 @@ def test_list_of_an_unknown_family():
         ("strategy", "flwr.serverapp.strategy:FedProx", ["proximal_mu"]),
     ],
 )
-def test_show_explains_fields_and_gives_an_example(family, kind, says):
+def test_show_explains_fields_and_gives_an_example(family: str, kind: str, says: list[str]) -> None:
     done = call("show", family, kind)
     assert done.exit_code == 0, done.stderr
     for text in says:
         assert text in done.stdout
 
 
-def test_the_example_of_show_is_yaml_that_builds_the_component():
+def test_the_example_of_show_is_yaml_that_builds_the_component() -> None:
     line = call("show", "partition", "dirichlet").stdout.strip().splitlines()[-1]
     read = yaml_source.read_text(line, "x").value
     assert catalogue.dump(catalogue.build("partition", read["partition"])) == read["partition"]
@@ -167,7 +173,7 @@ def test_the_example_of_show_is_yaml_that_builds_the_component():
 EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(family)]
 
 
-def wrong_places(text):
+def wrong_places(text: str) -> set[str]:
     try:
         parse_scenario(text)
     except ScenarioError as error:
@@ -176,7 +182,7 @@ def wrong_places(text):
 
 
 @pytest.mark.parametrize(("family", "kind"), EVERY, ids="/".join)
-def test_what_show_prints_can_be_pasted_into_a_scenario(family, kind):
+def test_what_show_prints_can_be_pasted_into_a_scenario(family: str, kind: str) -> None:
     """Its last paragraph is a key of a scenario, whose component is of this kind or holds one."""
     said = call("show", family, kind)
     assert said.exit_code == 0, said.stderr
@@ -206,7 +212,7 @@ def test_what_show_prints_can_be_pasted_into_a_scenario(family, kind):
 
 
 @pytest.mark.parametrize(("family", "kind"), EVERY, ids="/".join)
-def test_show_explains_every_field_in_lines_that_fit(family, kind):
+def test_show_explains_every_field_in_lines_that_fit(family: str, kind: str) -> None:
     said = call("show", family, kind).stdout
     for name, meaning in catalogue.explain(catalogue.load(family, kind)).items():
         assert name in said
@@ -214,7 +220,7 @@ def test_show_explains_every_field_in_lines_that_fit(family, kind):
     assert [line for line in said.splitlines() if len(line) > 100 and not line.startswith((">>>", "..."))] == []
 
 
-def test_text_is_wrapped_but_examples_and_lists_keep_their_lines():
+def test_text_is_wrapped_but_examples_and_lists_keep_their_lines() -> None:
     text = "A first line that is\nbroken.\n\n- `one`: item that is longer\n  than this;\n- two.\n\n>>> f(\n...  1)\n2\n"
     assert describe.wrapped(text, 24).splitlines() == [
         "A first line that is",
@@ -235,7 +241,7 @@ def test_text_is_wrapped_but_examples_and_lists_keep_their_lines():
     ]
 
 
-def test_show_of_an_unknown_kind():
+def test_show_of_an_unknown_kind() -> None:
     done = call("show", "sampler", "unifrom")
     assert done.exit_code == 2
     assert "did you mean 'uniform'?" in done.stderr
@@ -244,7 +250,7 @@ def test_show_of_an_unknown_kind():
 # check
 
 
-def test_check_says_what_will_happen_and_where_every_row_goes(small):
+def test_check_says_what_will_happen_and_where_every_row_goes(small: Path) -> None:
     done = call("check", "small.yaml", "--set", "runs=4")
     assert done.exit_code == 0, done.stderr
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
@@ -258,7 +264,7 @@ def test_check_says_what_will_happen_and_where_every_row_goes(small):
     assert not (small / "runs").exists()
 
 
-def test_check_counts_what_the_manifest_of_the_run_counts(small):
+def test_check_counts_what_the_manifest_of_the_run_counts(small: Path) -> None:
     wanted = ("--set", "injections=[{kind: random_pattern}]", "--set", "sampler={kind: poisson, rate: 0.6}")
     wanted = (*wanted, "--set", "client={kind: sgd, steps: 7}", "--set", "estimators=[]", "--set", "runs=4")
     said = " ".join(call("check", "small.yaml", *wanted, "--set", "dataset={kind: digits}").stdout.split())
@@ -272,8 +278,10 @@ def test_check_counts_what_the_manifest_of_the_run_counts(small):
     assert "needs 8 runs or more" in said
 
 
-def test_check_draws_the_cohorts_and_places_what_a_sampler_refuses(small, monkeypatch):
-    def refuse(*_):
+def test_check_draws_the_cohorts_and_places_what_a_sampler_refuses(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
         raise ComponentError("sampler.size", "too many; use 1")
 
     monkeypatch.setattr("fedmem.samplers.uniform.Uniform.cohort", refuse)
@@ -283,7 +291,7 @@ def test_check_draws_the_cohorts_and_places_what_a_sampler_refuses(small, monkey
     assert done.stderr == "huge.yaml:14  sampler.size: too many; use 1\n"
 
 
-def test_check_goes_through_all_files_and_fails_if_one_is_wrong(small):
+def test_check_goes_through_all_files_and_fails_if_one_is_wrong(small: Path) -> None:
     Path("wrong.yaml").write_text(SMALL.replace("runs: 2", "runs: 3"))
     done = call("check", "wrong.yaml", "small.yaml", "no.yaml")
     assert done.exit_code == 2
@@ -295,7 +303,7 @@ def test_check_goes_through_all_files_and_fails_if_one_is_wrong(small):
 # run, measure, report
 
 
-def test_run_report_and_measure_from_file_to_table(small):
+def test_run_report_and_measure_from_file_to_table(small: Path) -> None:
     done = call("run", "small.yaml", "--seed", "3", "--out", "results", "--set", "observe.every=1")
     assert done.exit_code == 0, done.stderr
     (folder,) = (small / "results" / "small").iterdir()
@@ -309,7 +317,7 @@ def test_run_report_and_measure_from_file_to_table(small):
     assert (folder / "measurements.parquet").read_bytes() == before
 
 
-def test_quiet_prints_the_folder_only(small):
+def test_quiet_prints_the_folder_only(small: Path) -> None:
     done = call("run", "small.yaml", "--quiet")
     assert done.exit_code == 0, done.stderr
     assert done.stderr == ""
@@ -317,11 +325,11 @@ def test_quiet_prints_the_folder_only(small):
 
 
 @pytest.fixture
-def failing(small, monkeypatch):
+def failing(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result]:
     """Make `fedmem.execution.run.run` raise; gives a function that says what."""
 
-    def raising(error):
-        def run(*_, **__):
+    def raising(error: BaseException) -> Result:
+        def run(*_: object, **__: object) -> None:
             raise error
 
         monkeypatch.setattr(importlib.import_module("fedmem.execution.run"), "run", run)
@@ -330,19 +338,23 @@ def failing(small, monkeypatch):
     return raising
 
 
-def test_a_failed_run_is_one_message_and_exit_code_1(failing):
+def test_a_failed_run_is_one_message_and_exit_code_1(failing: Callable[[BaseException], Result]) -> None:
     done = failing(RunError("round 3, client 2: the loss is NaN; lower client.lr"))
     assert done.exit_code == 1
     assert done.stderr == "error: round 3, client 2: the loss is NaN; lower client.lr\n"
 
 
-def test_what_a_component_finds_out_late_gets_its_line_and_exit_code_2(failing):
+def test_what_a_component_finds_out_late_gets_its_line_and_exit_code_2(
+    failing: Callable[[BaseException], Result],
+) -> None:
     done = failing(ComponentError("injections[0].per_client", "too many; use 1"))
     assert done.exit_code == 2
     assert done.stderr == "small.yaml:11  injections[0].per_client: too many; use 1\n"
 
 
-def test_an_interrupted_run_says_how_to_start_again(failing, monkeypatch):
+def test_an_interrupted_run_says_how_to_start_again(
+    failing: Callable[[BaseException], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["/bin/fedmem", "run", "a file.yaml", "--seed", "3"])
     done = failing(KeyboardInterrupt())
     assert done.exit_code == 1
@@ -354,12 +366,12 @@ SHARDED = ("--set", "speed.shard=1", "--set", "speed.workers=1")
 
 
 @pytest.fixture
-def stopping(small, monkeypatch):
+def stopping(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Make the second run of the scenario end with an error; gives a function that says with which."""
     from fedmem.execution import bank, sharding
 
-    def stop(error, *more):
-        def gather(*words, **options):
+    def stop(error: BaseException, *more: str) -> Result:
+        def gather(*words: Any, **options: Any) -> Simulated:
             if list(options["runs"]) == [1]:
                 raise error
             return bank.gather(*words, **options)
@@ -372,7 +384,7 @@ def stopping(small, monkeypatch):
     return stop
 
 
-def test_an_interrupted_run_says_that_the_same_command_continues(stopping):
+def test_an_interrupted_run_says_that_the_same_command_continues(stopping: Callable[..., Result]) -> None:
     done = stopping(KeyboardInterrupt())
     assert done.exit_code == 1
     said = "interrupted; kept 1 of 2 runs. The same command continues: fedmem run small.yaml --set speed.shard=1"
@@ -383,21 +395,21 @@ def test_an_interrupted_run_says_that_the_same_command_continues(stopping):
     assert "1 run stored already; training 1 run in 1 shard" in done.stderr
 
 
-def test_a_run_that_was_begun_anew_is_continued_without_force(stopping):
+def test_a_run_that_was_begun_anew_is_continued_without_force(stopping: Callable[..., Result]) -> None:
     assert (
         "fedmem run small.yaml --set speed.shard=1 --set speed.workers=1\n"
         in stopping(KeyboardInterrupt(), "--force").stderr
     )
 
 
-def test_with_force_in_place_of_old_results_nothing_can_be_continued(stopping):
+def test_with_force_in_place_of_old_results_nothing_can_be_continued(stopping: Callable[..., Result]) -> None:
     assert call("run", "small.yaml", "--quiet").exit_code == 0
     assert "nothing was kept" in stopping(KeyboardInterrupt(), "--force").stderr
     assert call("run", "small.yaml", "--quiet").exit_code == 0
     assert [path.name.startswith(".") for path in Path("runs/small").iterdir()] == [False]
 
 
-def test_a_failed_run_says_what_is_kept(stopping):
+def test_a_failed_run_says_what_is_kept(stopping: Callable[..., Result]) -> None:
     done = stopping(RunError("round 2: no"))
     assert done.exit_code == 1
     first, second = done.stderr.splitlines()[-2:]
@@ -413,7 +425,7 @@ def test_a_failed_run_says_what_is_kept(stopping):
         ValueError("Maximum allowed dimension exceeded"),
     ],
 )
-def test_too_little_memory_is_one_message(failing, error):
+def test_too_little_memory_is_one_message(failing: Callable[[BaseException], Result], error: Exception) -> None:
     done = failing(error)
     assert done.exit_code == 1
     assert len(done.stderr.splitlines()) == 1
@@ -421,13 +433,15 @@ def test_too_little_memory_is_one_message(failing, error):
     assert "lower" in done.stderr
 
 
-def test_a_file_that_cannot_be_written_is_one_message(failing):
+def test_a_file_that_cannot_be_written_is_one_message(failing: Callable[[BaseException], Result]) -> None:
     done = failing(PermissionError(13, "Permission denied", "/somewhere/file"))
     assert (done.exit_code, done.stderr) == (1, "error: /somewhere/file: Permission denied\n")
 
 
-def test_ctrl_c_while_figures_are_drawn_says_that_the_run_is_finished(small, monkeypatch):
-    def interrupt(_):
+def test_ctrl_c_while_figures_are_drawn_says_that_the_run_is_finished(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fedmem.reporting.page.report", interrupt)
@@ -442,8 +456,8 @@ def test_ctrl_c_while_figures_are_drawn_says_that_the_run_is_finished(small, mon
     assert "nothing was kept" in call("run", "small.yaml", "--force").stderr
 
 
-def test_figures_that_cannot_be_written_leave_the_table(small, monkeypatch):
-    def full(*_):
+def test_figures_that_cannot_be_written_leave_the_table(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     assert call("run", "small.yaml", "--quiet").exit_code == 0
@@ -456,7 +470,7 @@ def test_figures_that_cannot_be_written_leave_the_table(small, monkeypatch):
     assert done.stderr == f"error: the figures cannot be written to {folder}: No space left on device\n"
 
 
-def test_an_alarm_stands_above_every_number_in_table_and_report(small):
+def test_an_alarm_stands_above_every_number_in_table_and_report(small: Path) -> None:
     done = call(
         "run",
         "small.yaml",
@@ -472,12 +486,12 @@ def test_an_alarm_stands_above_every_number_in_table_and_report(small):
     assert page.index("ALARM: round 2") < page.index("before aggregation")
 
 
-def test_of_many_alarms_the_table_shows_three_and_counts_the_rest():
+def test_of_many_alarms_the_table_shows_three_and_counts_the_rest() -> None:
     run = SimpleNamespace(manifest={"alarms": [f"round {round}" for round in range(9)]})
     assert alarms(run) == [*(f"ALARM: round {round}" for round in range(3)), "ALARM: and 6 more, all in manifest.json"]
 
 
-def test_a_place_that_cannot_be_written_is_exit_code_2_and_leaves_nothing(small):
+def test_a_place_that_cannot_be_written_is_exit_code_2_and_leaves_nothing(small: Path) -> None:
     Path("file").write_text("mine")
     done = call("run", "small.yaml", "--out", "file")
     assert done.exit_code == 2
@@ -486,7 +500,7 @@ def test_a_place_that_cannot_be_written_is_exit_code_2_and_leaves_nothing(small)
 
 
 @pytest.mark.parametrize("command", ["measure", "report"])
-def test_a_damaged_run_is_one_message(small, command):
+def test_a_damaged_run_is_one_message(small: Path, command: str) -> None:
     assert call("run", "small.yaml", "--quiet").exit_code == 0
     (folder,) = Path("runs/small").iterdir()
     (folder / "audit.parquet").write_bytes(b"PAR1")
@@ -496,7 +510,7 @@ def test_a_damaged_run_is_one_message(small, command):
     assert isinstance(done.exception, SystemExit)
 
 
-def test_output_that_cannot_be_written_is_one_message(small):
+def test_output_that_cannot_be_written_is_one_message(small: Path) -> None:
     command = [sys.executable, "-c", "from fedmem.cli.main import main; main()", "check", "small.yaml"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
@@ -535,17 +549,17 @@ main()
 
 
 @pytest.mark.parametrize(("where", "how"), [("typer", "open"), ("pydantic", "open"), ("pydantic", "hidden")])
-def test_ctrl_c_during_imports_shows_no_trace(small, where, how):
+def test_ctrl_c_during_imports_shows_no_trace(small: Path, where: str, how: str) -> None:
     done = outside(where, how, "check", "small.yaml", code=CTRL_C)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
 
 
-def test_our_own_mistakes_show_their_trace(failing):
+def test_our_own_mistakes_show_their_trace(failing: Callable[[BaseException], Result]) -> None:
     assert isinstance(failing(AssertionError("bug")).exception, AssertionError)
 
 
-def test_a_folder_that_is_no_run_gets_one_answer_from_both_commands(small):
+def test_a_folder_that_is_no_run_gets_one_answer_from_both_commands(small: Path) -> None:
     (small / "scenario").mkdir()
     Path("scenario/scenario.yaml").write_text(SMALL)  # a folder that looks like a run, but is none
     for folder in ("nowhere", "scenario", "small.yaml"):
@@ -555,7 +569,7 @@ def test_a_folder_that_is_no_run_gets_one_answer_from_both_commands(small):
         assert said.startswith(f"error: {folder} is no finished run")
 
 
-def test_generated_audit_examples_are_told_apart_from_rows_of_the_data(small):
+def test_generated_audit_examples_are_told_apart_from_rows_of_the_data(small: Path) -> None:
     text = SMALL.replace(
         "  - {kind: typical, per_client: 1}", "  - {kind: typical}\n  - {kind: random_pattern, copies: 3}"
     )
@@ -569,9 +583,9 @@ def test_generated_audit_examples_are_told_apart_from_rows_of_the_data(small):
     assert "generated" not in call("check", "small.yaml").stdout
 
 
-def test_a_misspelt_command_is_suggested_once():
+def test_a_misspelt_command_is_suggested_once() -> None:
     assert CliRunner().invoke(app, ["lst"]).stderr.count("Did you mean") == 1
 
 
-def test_the_attack_to_copy_is_the_usual_one():
+def test_the_attack_to_copy_is_the_usual_one() -> None:
     assert "kind: inverting_gradients" in CliRunner().invoke(app, ["show", "probe", "leakage"]).stdout

@@ -19,12 +19,12 @@ EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(famil
 
 
 @pytest.fixture(params=EVERY, ids="/".join)
-def member(request):
+def member(request: pytest.FixtureRequest) -> tuple[str, str, type]:
     family, kind = request.param
     return family, kind, catalogue.load(family, kind)
 
 
-def test_is_a_frozen_keyword_only_dataclass(member):
+def test_is_a_frozen_keyword_only_dataclass(member: tuple[str, str, type]) -> None:
     _, _, cls = member
     assert dataclasses.is_dataclass(cls)
     assert cls.__dataclass_params__.frozen
@@ -37,19 +37,19 @@ def test_is_a_frozen_keyword_only_dataclass(member):
         assert base.__module__.rpartition(".")[2].startswith("_"), "what a family has in common is private to it"
 
 
-def test_class_has_the_name_of_its_kind(member):
+def test_class_has_the_name_of_its_kind(member: tuple[str, str, type]) -> None:
     _, kind, cls = member
     assert cls.__name__.lower() == kind.replace("_", "")
 
 
-def test_keeps_the_contract_of_its_family(member):
+def test_keeps_the_contract_of_its_family(member: tuple[str, str, type]) -> None:
     family, kind, cls = member
     assert any(catalogue.satisfies(cls, protocol) for protocol in members.PROTOCOLS[family])
     instance = catalogue.build(family, describe.example(family, kind))
     assert any(isinstance(instance, protocol) for protocol in members.PROTOCOLS[family])
 
 
-def test_methods_take_the_arguments_of_the_contract_by_the_same_names(member):
+def test_methods_take_the_arguments_of_the_contract_by_the_same_names(member: tuple[str, str, type]) -> None:
     family, _, cls = member
     protocol = next(item for item in members.PROTOCOLS[family] if catalogue.satisfies(cls, item))
     for name, asked in vars(protocol).items():
@@ -58,21 +58,21 @@ def test_methods_take_the_arguments_of_the_contract_by_the_same_names(member):
             assert list(inspect.signature(given).parameters) == list(inspect.signature(asked).parameters), name
 
 
-def test_docstring_explains_every_field_and_has_an_example(member):
+def test_docstring_explains_every_field_and_has_an_example(member: tuple[str, str, type]) -> None:
     _, _, cls = member
     assert set(catalogue.explain(cls)) == {item.name for item in dataclasses.fields(cls)}
     assert all(meaning for meaning in catalogue.explain(cls).values())
     assert doctest.DocTestParser().get_examples(cls.__doc__)
 
 
-def test_file_says_what_it_is_in_one_sentence(member):
+def test_file_says_what_it_is_in_one_sentence(member: tuple[str, str, type]) -> None:
     family, kind, _ = member
     line = describe.summary(family, kind)
     assert line.endswith(".")
     assert len(line) <= 120
 
 
-def test_yaml_builds_it_and_comes_back_the_same(member):
+def test_yaml_builds_it_and_comes_back_the_same(member: tuple[str, str, type]) -> None:
     family, kind, cls = member
     mapping = describe.example(family, kind)
     instance = catalogue.build(family, mapping)
@@ -83,14 +83,14 @@ def test_yaml_builds_it_and_comes_back_the_same(member):
     assert hash(instance) == hash(catalogue.build(family, mapping))
 
 
-def test_refuses_what_it_does_not_know(member):
+def test_refuses_what_it_does_not_know(member: tuple[str, str, type]) -> None:
     family, kind, _ = member
     with pytest.raises(ScenarioError, match="unknown key") as caught:
         catalogue.build(family, {**describe.example(family, kind), "no_such_field": 1})
     assert [problem.path for problem in caught.value.problems] == ["no_such_field"]
 
 
-def test_refuses_numbers_that_are_not_numbers(member):
+def test_refuses_numbers_that_are_not_numbers(member: tuple[str, str, type]) -> None:
     family, kind, cls = member
     hints = typing.get_type_hints(cls, localns=catalogue._NAMES)
     numbers = [item.name for item in dataclasses.fields(cls) if hints[item.name] in (int, float)]
@@ -100,7 +100,7 @@ def test_refuses_numbers_that_are_not_numbers(member):
         assert caught.value.problems[0].path == name
 
 
-def test_can_be_shown(member):
+def test_can_be_shown(member: tuple[str, str, type]) -> None:
     family, kind, cls = member
     facts = describe.field_facts(family, kind)
     assert [fact.name for fact in facts] == [item.name for item in dataclasses.fields(cls)]
@@ -108,7 +108,7 @@ def test_can_be_shown(member):
     assert "kind" not in {fact.name for fact in facts}
 
 
-def test_loading_all_but_strategies_imports_nothing_heavy():
+def test_loading_all_but_strategies_imports_nothing_heavy() -> None:
     # Strategies are Flower's, which imports what it likes; the rest must not slow `fedmem check` down.
     light = [pair for pair in EVERY if pair[0] != "strategy"]
     code = (

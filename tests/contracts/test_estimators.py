@@ -6,7 +6,9 @@ import importlib
 import inspect
 import math
 import pkgutil
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ import pytest
 import fedmem.attacks
 import fedmem.estimators
 from fedmem.contracts.attack import MembershipAttack
-from fedmem.contracts.estimator import Estimator, estimator_declaration
+from fedmem.contracts.estimator import Estimator, View, estimator_declaration
+from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.two_way import interval
@@ -22,7 +25,7 @@ from fedmem.estimation.views import views
 from tests.banks import make_bank
 
 
-def public_class(package, name):
+def public_class(package: ModuleType, name: str) -> type:
     module = importlib.import_module(f"{package.__name__}.{name}")
     (found,) = [
         c for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__ and n[0] != "_"
@@ -30,11 +33,11 @@ def public_class(package, name):
     return found
 
 
-def kinds(package):
+def kinds(package: ModuleType) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
 
-def instances():
+def instances() -> Iterator[object]:
     attacks = [public_class(fedmem.attacks, kind) for kind in kinds(fedmem.attacks)]
     membership = [attack() for attack in attacks if attacks_membership(attack)]
     for kind in kinds(fedmem.estimators):
@@ -46,11 +49,11 @@ def instances():
             yield pytest.param(cls(), id=kind)
 
 
-def attacks_membership(cls):
+def attacks_membership(cls) -> bool:
     return hasattr(cls, "scores") and hasattr(cls, "knows") and not hasattr(cls, "reconstruct")
 
 
-def all_views(bank, draws=20):
+def all_views(bank: Bank, draws: int = 20) -> list[View]:
     return list(views(bank, redeal(bank.audit, draws, np.random.default_rng(0))))
 
 
@@ -58,7 +61,7 @@ every_estimator = pytest.mark.parametrize("estimator", list(instances()))
 
 
 @every_estimator
-def test_is_a_component(estimator):
+def test_is_a_component(estimator: Estimator) -> None:
     cls = type(estimator)
     assert is_dataclass(cls)
     assert cls.__dataclass_params__.frozen
@@ -73,7 +76,7 @@ def test_is_a_component(estimator):
 
 
 @every_estimator
-def test_estimates_are_complete_and_repeatable(estimator):
+def test_estimates_are_complete_and_repeatable(estimator: Estimator) -> None:
     for view in all_views(make_bank()):
         found = estimator.estimate(view)
         keys = [(e.metric, e.labels, e.kind) for e in found]
@@ -102,7 +105,7 @@ def test_estimates_are_complete_and_repeatable(estimator):
 
 
 @every_estimator
-def test_sees_a_large_effect_and_not_a_missing_one(estimator):
+def test_sees_a_large_effect_and_not_a_missing_one(estimator: Estimator) -> None:
     """The sign, and that the null is where no memorisation is."""
     for view in all_views(make_bank(runs=16, local=5.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200):
         for e in estimator.estimate(view):
@@ -117,7 +120,7 @@ def test_sees_a_large_effect_and_not_a_missing_one(estimator):
 
 
 @every_estimator
-def test_does_not_change_the_view_and_leaves_out_what_is_not_there(estimator):
+def test_does_not_change_the_view_and_leaves_out_what_is_not_there(estimator: Estimator) -> None:
     (view,) = all_views(make_bank(rounds=(0,)))[:1]
     before = view.margin.copy()
     estimator.estimate(view)
@@ -130,7 +133,7 @@ def test_does_not_change_the_view_and_leaves_out_what_is_not_there(estimator):
 
 
 @every_estimator
-def test_kinds_do_not_influence_one_another(estimator):
+def test_kinds_do_not_influence_one_another(estimator: Estimator) -> None:
     for view in all_views(make_bank(rounds=(0, 1))):
         whole = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(view)}
         for kind in view.audit.kinds:

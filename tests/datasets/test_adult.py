@@ -1,23 +1,29 @@
 """The census table: what each record becomes, and that no row tells of another."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from fedmem.contracts.data import Dataset
+from fedmem.contracts.types import FloatArray
 from fedmem.datasets import adult
 from fedmem.datasets.adult import Adult
 from tests.published import put_in_cache
 
 
 @pytest.fixture(autouse=True)
-def made(tmp_path, monkeypatch):
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in_cache("adult", tmp_path, monkeypatch)
 
 
-def load(**fields):
+def load(**fields: Any) -> Dataset:
     return Adult(**fields).load(np.random.default_rng(0))
 
 
-def decoded(row, names, blocks):
+def decoded(row: FloatArray, names: Sequence[str], blocks: Sequence[int]) -> dict[str, int | str]:
     """The record of an input row, by hand."""
     found = {}
     for name, start, size in zip(names, np.cumsum((0, *blocks)), blocks, strict=False):
@@ -27,7 +33,7 @@ def decoded(row, names, blocks):
     return found
 
 
-def test_records_come_back_from_their_rows():
+def test_records_come_back_from_their_rows() -> None:
     data = load(include_sensitive=True)
     assert data.train.inputs.shape == (60, 108)
     names = list(adult._COLUMNS)
@@ -39,7 +45,7 @@ def test_records_come_back_from_their_rows():
     np.testing.assert_array_equal(data.train.inputs[:3], data.test.inputs[:3])
 
 
-def test_sensitive_attributes_are_apart():
+def test_sensitive_attributes_are_apart() -> None:
     data = load()
     assert data.train.inputs.shape == (60, 93)
     assert data.modality.blocks == (9, 1, 16, 1, 15, 6, 1, 1, 1, 42)
@@ -51,25 +57,25 @@ def test_sensitive_attributes_are_apart():
     assert drawn.sensitive["age"].tolist() == [[39, 52, 17][k % 3] for k in drawn.train.ids]
 
 
-def test_a_row_is_the_same_whatever_else_is_drawn():
+def test_a_row_is_the_same_whatever_else_is_drawn() -> None:
     """Ranges are fixed: were they those of the rows at hand, a row would tell of the largest and smallest of others."""
     whole, few = load(), load(rows=10)
     at = np.searchsorted(whole.train.ids, few.train.ids)
     np.testing.assert_array_equal(whole.train.inputs[at], few.train.inputs)
 
 
-def test_numbers_beyond_their_range_are_clipped():
+def test_numbers_beyond_their_range_are_clipped() -> None:
     scaled = adult._encode(np.array([0, 17, 90, 120]), (17, 90))
     assert scaled[:, 0].tolist() == [0, 0, 1, 1]
 
 
-def test_every_column_is_described_once():
+def test_every_column_is_described_once() -> None:
     assert len(adult._COLUMNS) == 14
     for allowed in adult._COLUMNS.values():
         assert len(set(allowed)) == len(allowed) >= 2
 
 
-def test_the_small_draw_is_stratified():
+def test_the_small_draw_is_stratified() -> None:
     data = load(rows=30, test=12)
     assert np.bincount(data.train.targets).tolist() == [20, 10]
     assert np.bincount(data.test.targets).tolist() == [8, 4]

@@ -2,12 +2,16 @@
 
 import importlib.util
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from fedmem.contracts.data import Dataset
+from fedmem.contracts.types import FloatArray
 from fedmem.datasets.hub import Hub
 from fedmem.errors import ComponentError
 
@@ -16,7 +20,7 @@ WORDS = ["nein", "ja"] * 10
 
 
 @pytest.fixture
-def table(tmp_path, monkeypatch):
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, FloatArray]:
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path / "cache"))
     values = np.random.default_rng(0).random((20, 3))
     frame = pd.DataFrame({"x": list(values), "y": WORDS, "who": [f"w{k % 4}" for k in range(20)], "n": range(20)})
@@ -25,12 +29,12 @@ def table(tmp_path, monkeypatch):
     return str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet"), values
 
 
-def load(**fields):
+def load(**fields: Any) -> Dataset:
     return Hub(**{"name": "parquet", "inputs": "x", "targets": "y"} | fields).load(np.random.default_rng(0))
 
 
 @needs_datasets
-def test_columns_become_rows(table):
+def test_columns_become_rows(table: tuple[str, str, FloatArray]) -> None:
     train, test, values = table
     data = load(files=(train,), test_files=(test,), clients="who")
     np.testing.assert_allclose(data.train.inputs, values.astype(np.float32))
@@ -40,7 +44,7 @@ def test_columns_become_rows(table):
 
 
 @needs_datasets
-def test_without_a_test_split_one_is_drawn(table):
+def test_without_a_test_split_one_is_drawn(table: tuple[str, str, FloatArray]) -> None:
     data = load(files=(table[0],), rows=8, test=4, clients="who")
     assert (len(data.train), len(data.test)) == (8, 4)
     assert not set(data.train.ids.tolist()) & set(data.test.ids.tolist())
@@ -49,7 +53,7 @@ def test_without_a_test_split_one_is_drawn(table):
 
 
 @needs_datasets
-def test_pictures_with_class_names(tmp_path, monkeypatch):
+def test_pictures_with_class_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path / "cache"))
@@ -76,7 +80,9 @@ def test_pictures_with_class_names(tmp_path, monkeypatch):
         ({"files": ("none.parquet",)}, "dataset.files", "cannot be loaded"),
     ],
 )
-def test_mistakes_are_answered_with_their_remedy(table, fields, path, says):
+def test_mistakes_are_answered_with_their_remedy(
+    table: tuple[str, str, FloatArray], fields: dict[str, Any], path: str, says: str
+) -> None:
     with pytest.raises(ComponentError, match=says) as caught:
         load(**{"files": (table[0],)} | fields)
     assert caught.value.path == path
@@ -86,7 +92,9 @@ def test_mistakes_are_answered_with_their_remedy(table, fields, path, says):
 @pytest.mark.parametrize(
     ("fields", "path"), [({}, "dataset.test_split"), ({"train_split": "all"}, "dataset.train_split")]
 )
-def test_a_split_that_is_not_there(table, monkeypatch, fields, path):
+def test_a_split_that_is_not_there(
+    table: tuple[str, str, FloatArray], monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], path: str
+) -> None:
     import datasets
 
     loaded = datasets.DatasetDict({"train": datasets.Dataset.from_parquet(table[0], cache_dir=table[0] + ".cache")})
@@ -100,7 +108,7 @@ def test_a_split_that_is_not_there(table, monkeypatch, fields, path):
     assert len(load(name="some/data", test_split="").train) == 16
 
 
-def test_without_the_library_the_command_to_install_it_is_named(monkeypatch):
+def test_without_the_library_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ComponentError, match=r"pip install 'fedmem\[hub\]'"):
         load()

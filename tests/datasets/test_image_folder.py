@@ -1,15 +1,19 @@
 """Pictures from folders: classes, pixels, sizes, and what every mistake is answered with."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from fedmem.contracts.data import Dataset
 from fedmem.datasets.image_folder import ImageFolder
 from fedmem.errors import ComponentError
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def pictures(tmp_path: Path) -> Path:
     """Two classes of five plain pictures, class and number told by their grey level."""
     for label, name in enumerate(("cat", "dog")):
         (tmp_path / "all" / name).mkdir(parents=True)
@@ -21,11 +25,11 @@ def pictures(tmp_path):
     return tmp_path / "all"
 
 
-def load(folder, **fields):
+def load(folder: Path, **fields: Any) -> Dataset:
     return ImageFolder(path=str(folder), **fields).load(np.random.default_rng(0))
 
 
-def test_every_picture_has_its_class_its_number_and_its_pixels(pictures):
+def test_every_picture_has_its_class_its_number_and_its_pixels(pictures: Path) -> None:
     data = load(pictures, size=8)
     for rows in (data.train, data.test):
         assert rows.inputs.shape[1:] == (1, 8, 8)
@@ -35,7 +39,7 @@ def test_every_picture_has_its_class_its_number_and_its_pixels(pictures):
     assert np.bincount(data.test.targets).tolist() == [1, 1]
 
 
-def test_the_middle_is_kept_and_left_stays_left(tmp_path):
+def test_the_middle_is_kept_and_left_stays_left(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         picture = np.zeros((4, 8, 3), np.uint8)
@@ -48,7 +52,7 @@ def test_the_middle_is_kept_and_left_stays_left(tmp_path):
     assert inputs[0, 1:].max() == 0
 
 
-def test_a_camera_held_sideways_is_turned(pictures):
+def test_a_camera_held_sideways_is_turned(pictures: Path) -> None:
     picture = np.zeros((8, 8), np.uint8)
     picture[0] = 255
     image = Image.fromarray(picture)
@@ -62,7 +66,7 @@ def test_a_camera_held_sideways_is_turned(pictures):
     assert turned[:, :-1].max() == 0
 
 
-def test_test_pictures_of_their_own(pictures, tmp_path):
+def test_test_pictures_of_their_own(pictures: Path, tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "held" / name).mkdir(parents=True)
         Image.new("L", (8, 8), 250).save(tmp_path / "held" / name / "x.jpg")
@@ -71,7 +75,7 @@ def test_test_pictures_of_their_own(pictures, tmp_path):
     assert data.test.inputs.min() > 0.95
 
 
-def test_mistakes_are_answered_with_their_remedy(pictures, tmp_path):
+def test_mistakes_are_answered_with_their_remedy(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(ComponentError, match="there is no folder"):
         load(tmp_path / "none")
     with pytest.raises(ComponentError, match="has 1 folders, but should have one for each of at least two classes"):

@@ -1,10 +1,16 @@
 """A user's own arrays: what is read, and what every mistake is answered with."""
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy import generic
+from numpy.typing import NDArray
 
+from fedmem.contracts.data import Dataset
 from fedmem.datasets.npz import Npz
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import Tables
@@ -14,15 +20,15 @@ Y = np.arange(20) % 2
 
 
 @pytest.fixture
-def load(tmp_path):
-    def write_and_load(rng=0, *, fields=None, **arrays):
+def load(tmp_path: Path) -> Callable[..., Dataset]:
+    def write_and_load(rng: int = 0, *, fields: dict[str, Any] | None = None, **arrays: NDArray[Any]) -> Dataset:
         np.savez(tmp_path / "mine.npz", **arrays)
         return Npz(path=str(tmp_path / "mine.npz"), **(fields or {})).load(np.random.default_rng(rng))
 
     return write_and_load
 
 
-def test_values_labels_and_numbers_are_those_of_the_file(load):
+def test_values_labels_and_numbers_are_those_of_the_file(load: Callable[..., Dataset]) -> None:
     data = load(inputs=X, targets=Y)
     assert (len(data.train), len(data.test), data.num_classes, data.natural, data.modality) == (
         16,
@@ -46,7 +52,9 @@ def test_values_labels_and_numbers_are_those_of_the_file(load):
         ((20, 4, 3), np.float16, (1, 4, 3)),
     ],
 )
-def test_shapes_and_types(load, shape, dtype, becomes):
+def test_shapes_and_types(
+    load: Callable[..., Dataset], shape: tuple[int, ...], dtype: type[generic], becomes: tuple[int, ...]
+) -> None:
     raw = np.random.default_rng(0).random(shape)
     raw = (raw * 255).astype(dtype) if dtype is np.uint8 else raw.astype(dtype)
     data = load(x=raw, y=Y)
@@ -55,7 +63,7 @@ def test_shapes_and_types(load, shape, dtype, becomes):
     np.testing.assert_allclose(data.train.inputs, expected.astype(np.float64), rtol=1e-6)
 
 
-def test_test_rows_of_the_file_are_the_test_set(load):
+def test_test_rows_of_the_file_are_the_test_set(load: Callable[..., Dataset]) -> None:
     data = load(x_train=X, y_train=Y, x_test=X[:6] / 2, y_test=Y[:6])
     assert (len(data.train), data.test.ids.tolist()) == (20, [20, 21, 22, 23, 24, 25])
     np.testing.assert_array_equal(data.test.inputs, X[:6] / 2)
@@ -63,13 +71,13 @@ def test_test_rows_of_the_file_are_the_test_set(load):
     assert (np.bincount(data.train.targets).tolist(), np.bincount(data.test.targets).tolist()) == ([5, 5], [1, 1])
 
 
-def test_owners_follow_their_rows(load):
+def test_owners_follow_their_rows(load: Callable[..., Dataset]) -> None:
     names = np.array([f"person {k % 5}" for k in range(20)])
     data = load(x=X, y=Y, clients=names)
     assert [f"person {k}" for k in data.natural] == names[data.train.ids].tolist()
 
 
-def test_blocks_describe_the_columns(load):
+def test_blocks_describe_the_columns(load: Callable[..., Dataset]) -> None:
     table = np.concatenate([X, np.eye(4)[np.arange(20) % 4]], axis=1)
     assert load(x=table, y=Y, blocks=[1, 1, 1, 4]).modality.blocks == (1, 1, 1, 4)
 
@@ -106,28 +114,30 @@ def test_blocks_describe_the_columns(load):
         ({"x": np.array([None] * 20), "y": Y}, "not as Python objects"),
     ],
 )
-def test_mistakes_are_answered_with_their_remedy(load, arrays, says):
+def test_mistakes_are_answered_with_their_remedy(
+    load: Callable[..., Dataset], arrays: dict[str, Any], says: str
+) -> None:
     with pytest.raises(ComponentError, match=says) as caught:
         load(**arrays)
     assert caught.value.path == "dataset.path"
 
 
-def test_a_class_that_the_draw_loses_is_named(load):
+def test_a_class_that_the_draw_loses_is_named(load: Callable[..., Dataset]) -> None:
     rare = np.where(np.arange(20) == 7, 2, Y)
     with pytest.raises(ComponentError, match="no training row is left of class 2"):  # noqa: PT012 (one of the draws)
         for seed in range(40):
             assert 2 in load(seed, x=X, y=rare).train.targets
 
 
-def test_more_rows_than_there_are(load):
+def test_more_rows_than_there_are(load: Callable[..., Dataset]) -> None:
     with pytest.raises(ComponentError, match="30 exceeds the 20 rows") as caught:
         load(x=X, y=Y, x_test=X, y_test=Y, fields={"rows": 30})
     assert caught.value.path == "dataset.rows"
 
 
-def test_pickles_are_never_opened(tmp_path):
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
     class Bomb:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
             return (open, (str(tmp_path / "exploded"), "w"))
 
     np.savez(tmp_path / "mine.npz", x=np.array([Bomb()], dtype=object), y=[0])
@@ -136,7 +146,7 @@ def test_pickles_are_never_opened(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_no_file_and_a_file_of_another_kind(tmp_path):
+def test_no_file_and_a_file_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(ComponentError, match=r"there is no file .*mine\.npz"):
         Npz(path=str(tmp_path / "mine.npz")).load(np.random.default_rng(0))
     np.save(tmp_path / "mine.npy", X)
@@ -144,7 +154,7 @@ def test_no_file_and_a_file_of_another_kind(tmp_path):
         Npz(path=str(tmp_path / "mine.npy")).load(np.random.default_rng(0))
 
 
-def test_a_checksum_pins_the_file(load, tmp_path):
+def test_a_checksum_pins_the_file(load: Callable[..., Dataset], tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x=X, y=Y)
     right = hashlib.sha256((tmp_path / "mine.npz").read_bytes()).hexdigest()
     assert len(load(x=X, y=Y, fields={"sha256": right}).train) == 16

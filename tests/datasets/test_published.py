@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from fedmem.cli.main import app
@@ -35,16 +37,16 @@ from tests.published import made_files, on_disk, pretend, put_in_cache
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def everything_in(folder):
+def everything_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def changed(source, folder, file):
+def changed(source: Web, folder: Path, file: str) -> Web:
     """The same source with one bit of one file flipped."""
     content = bytearray((folder / file).read_bytes())
     content[len(content) // 2] ^= 1
@@ -55,7 +57,9 @@ def changed(source, folder, file):
 # One source after the other
 
 
-def test_the_first_source_that_has_it_is_the_last_that_is_asked(cache, tmp_path, monkeypatch):
+def test_the_first_source_that_has_it_is_the_last_that_is_asked(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = Web(description="nowhere", files={name: (tmp_path / "no" / name).as_uri() for name in made_files("mnist5k")})
     good, never = on_disk("mnist5k", tmp_path / "good"), on_disk("mnist5k", tmp_path / "never")
     pretend("mnist5k", monkeypatch, bad, good, never)
@@ -68,7 +72,7 @@ def test_the_first_source_that_has_it_is_the_last_that_is_asked(cache, tmp_path,
     assert everything_in(cache) == sorted(f"mnist5k/{name}" for name in made_files("mnist5k"))
 
 
-def test_when_all_fail_each_says_why(cache, tmp_path, monkeypatch):
+def test_when_all_fail_each_says_why(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Web(description="nowhere", files={name: (tmp_path / name).as_uri() for name in made_files("adult")})
     wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.test")
     item = pretend("adult", monkeypatch, missing, wrong)
@@ -80,7 +84,9 @@ def test_when_all_fail_each_says_why(cache, tmp_path, monkeypatch):
     assert _published.state(item) == "missing"
 
 
-def test_a_source_that_forgets_a_file_is_no_source(cache, tmp_path, monkeypatch):
+def test_a_source_that_forgets_a_file_is_no_source(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = on_disk("mnist5k", tmp_path / "some")
     some = replace(whole, files={"images-idx3-ubyte": whole.files["images-idx3-ubyte"]})
     pretend("mnist5k", monkeypatch, some)
@@ -88,7 +94,7 @@ def test_a_source_that_forgets_a_file_is_no_source(cache, tmp_path, monkeypatch)
         fetch.fetch("mnist5k")
 
 
-def test_an_unknown_name_is_told_what_there_is():
+def test_an_unknown_name_is_told_what_there_is() -> None:
     with pytest.raises(ScenarioError, match="did you mean 'mnist5k'"):
         fetch.fetch("mnist5")
 
@@ -102,13 +108,13 @@ class Breaking:
     description = "a bad line"
     files = dict.fromkeys(made_files("fashion_mnist"), "")
 
-    def download(self, folder):
+    def download(self, folder: Path) -> None:
         name, content = next(iter(made_files("fashion_mnist").items()))
         (folder / name).write_bytes(content)
         raise KeyboardInterrupt
 
 
-def test_an_interrupted_download_leaves_nothing(cache, monkeypatch):
+def test_an_interrupted_download_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     item = pretend("fashion_mnist", monkeypatch, Breaking())
     with pytest.raises(KeyboardInterrupt):
         fetch.fetch("fashion_mnist")
@@ -118,7 +124,7 @@ def test_an_interrupted_download_leaves_nothing(cache, monkeypatch):
         FashionMnist().load(np.random.default_rng(0))
 
 
-def test_a_process_that_is_killed_leaves_nothing_that_looks_whole(cache):
+def test_a_process_that_is_killed_leaves_nothing_that_looks_whole(cache: Path) -> None:
     code = (
         "import os, pathlib\nfrom fedmem.datasets import _published as fetching\n"
         "from fedmem.datasets.adult import Adult\n"
@@ -132,11 +138,11 @@ def test_a_process_that_is_killed_leaves_nothing_that_looks_whole(cache):
     assert not (cache / "adult").exists()
 
 
-def test_a_stop_between_two_files_is_seen(cache, tmp_path, monkeypatch):
+def test_a_stop_between_two_files_is_seen(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     item = pretend("adult", monkeypatch, on_disk("adult", tmp_path / "good"))
     move, moved = os.replace, []
 
-    def once(source, target):
+    def once(source: Path, target: Path) -> None:
         if moved:
             raise KeyboardInterrupt
         moved.append(target)
@@ -148,7 +154,7 @@ def test_a_stop_between_two_files_is_seen(cache, tmp_path, monkeypatch):
     assert _published.state(item) == "missing"
 
 
-def test_a_failed_second_fetch_keeps_the_first(cache, tmp_path, monkeypatch):
+def test_a_failed_second_fetch_keeps_the_first(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in_cache("adult", cache, monkeypatch)
     wrong = changed(on_disk("adult", tmp_path / "wrong"), tmp_path / "wrong", "adult.data")
     item = pretend("adult", monkeypatch, wrong)
@@ -161,7 +167,9 @@ def test_a_failed_second_fetch_keeps_the_first(cache, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["adult", "fashion_mnist", "mnist5k"])
-def test_one_flipped_bit_in_any_file_is_refused_and_mended(kind, cache, tmp_path, monkeypatch):
+def test_one_flipped_bit_in_any_file_is_refused_and_mended(
+    kind: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from fedmem.scenario import catalogue
 
     put_in_cache(kind, cache, monkeypatch)
@@ -177,11 +185,11 @@ def test_one_flipped_bit_in_any_file_is_refused_and_mended(kind, cache, tmp_path
         fetch.fetch(kind, force=True)
 
 
-def test_after_the_fetch_nothing_is_asked(cache, tmp_path, monkeypatch):
+def test_after_the_fetch_nothing_is_asked(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend("mnist5k", monkeypatch, on_disk("mnist5k", tmp_path / "good"))
     fetch.fetch("mnist5k")
 
-    def refuse(*_, **__):
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("loading must not ask for anything")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
@@ -194,7 +202,7 @@ def test_after_the_fetch_nothing_is_asked(cache, tmp_path, monkeypatch):
 # Kinds of sources
 
 
-def test_packed_files_are_unpacked_and_a_torn_one_is_no_file(tmp_path):
+def test_packed_files_are_unpacked_and_a_torn_one_is_no_file(tmp_path: Path) -> None:
     packed = gzip.compress(b"content" * 1000)
     (tmp_path / "a.gz").write_bytes(packed)
     source = Web(description="", files={"a": (tmp_path / "a.gz").as_uri()})
@@ -207,12 +215,14 @@ def test_packed_files_are_unpacked_and_a_torn_one_is_no_file(tmp_path):
 
 
 @pytest.fixture
-def clients(monkeypatch):
+def clients(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
     """Package clients that put a file where they are called, or fail; gives the calls that were made."""
     calls = []
 
-    def install(leave=None, *, status=0, says=""):
-        def run(command, cwd, **_):
+    def install(
+        leave: Callable[[list[str], Path], object] | None = None, *, status: int = 0, says: str = ""
+    ) -> list[list[str]]:
+        def run(command: list[str], cwd: str, **_: object) -> subprocess.CompletedProcess[str]:
             calls.append(command)
             if leave is not None:
                 leave(command, Path(cwd))
@@ -224,8 +234,8 @@ def clients(monkeypatch):
     return install
 
 
-def test_a_wheel_is_read_and_not_installed(tmp_path, clients):
-    def leave(_, place):
+def test_a_wheel_is_read_and_not_installed(tmp_path: Path, clients: Callable[..., list[list[str]]]) -> None:
+    def leave(_: object, place: Path) -> None:
         with zipfile.ZipFile(place / "thing-1-py3-none-any.whl", "w") as wheel:
             wheel.writestr("thing/data.csv.gz", gzip.compress(b"1,2"))
 
@@ -237,14 +247,16 @@ def test_a_wheel_is_read_and_not_installed(tmp_path, clients):
     assert calls[0][-1] == "thing==1"
 
 
-def test_a_wheel_without_the_file_is_no_source(tmp_path, clients):
+def test_a_wheel_without_the_file_is_no_source(tmp_path: Path, clients: Callable[..., list[list[str]]]) -> None:
     clients(lambda _, place: zipfile.ZipFile(place / "thing-1-py3-none-any.whl", "w").close())
     with pytest.raises(Unavailable, match=r"data\.csv"):
         PythonPackage(requirement="thing==1", files={"data.csv": "thing/data.csv"}).download(tmp_path)
 
 
-def test_a_debian_package_is_unpacked_where_it_was_downloaded(tmp_path, clients):
-    def leave(command, place):
+def test_a_debian_package_is_unpacked_where_it_was_downloaded(
+    tmp_path: Path, clients: Callable[..., list[list[str]]]
+) -> None:
+    def leave(command: list[str], place: Path) -> None:
         if command[0] == "apt-get":
             (place / "thing_1_all.deb").write_bytes(b"")
         else:
@@ -257,10 +269,12 @@ def test_a_debian_package_is_unpacked_where_it_was_downloaded(tmp_path, clients)
     assert [call[0] for call in calls] == ["apt-get", "dpkg-deb"]
 
 
-def test_source_archives_are_brought_whole_and_pip_has_their_checksum(tmp_path, clients):
+def test_source_archives_are_brought_whole_and_pip_has_their_checksum(
+    tmp_path: Path, clients: Callable[..., list[list[str]]]
+) -> None:
     wanted = []
 
-    def leave(command, place):
+    def leave(command: list[str], place: Path) -> None:
         wanted.append((place / command[-1]).read_text())
         (place / "thing-1.tar.gz").write_bytes(b"packed")
 
@@ -273,7 +287,9 @@ def test_source_archives_are_brought_whole_and_pip_has_their_checksum(tmp_path, 
     assert set(source.files) == {"thing.tar.gz"}
 
 
-def test_npm_packages_are_brought_whole_and_run_nothing(tmp_path, clients):
+def test_npm_packages_are_brought_whole_and_run_nothing(
+    tmp_path: Path, clients: Callable[..., list[list[str]]]
+) -> None:
     calls = clients(lambda _, place: (place / "scope-thing-1.2.3.tgz").write_bytes(b"packed"))
     source = NpmPackage(package="@scope/thing@1.2.3", archive="thing.tgz")
     source.download(tmp_path)
@@ -283,7 +299,7 @@ def test_npm_packages_are_brought_whole_and_run_nothing(tmp_path, clients):
     assert "@scope/thing@1.2.3" in source.description
 
 
-def packed(path, **files):
+def packed(path: Path, **files: bytes) -> Path:
     with tarfile.open(path, "w:gz") as archive:
         for name, content in files.items():
             item = tarfile.TarInfo(name)
@@ -292,7 +308,7 @@ def packed(path, **files):
     return path
 
 
-def test_members_come_in_order_and_nothing_is_written(tmp_path):
+def test_members_come_in_order_and_nothing_is_written(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.tgz", **{"../b.txt": b"2", "a.txt": b"1", "c.bin": b"3"})
     assert list(archive_files(path, ".txt")) == [("../b.txt", b"2"), ("a.txt", b"1")]
     assert everything_in(tmp_path) == ["a.tgz"]
@@ -301,19 +317,19 @@ def test_members_come_in_order_and_nothing_is_written(tmp_path):
         list(archive_files(tmp_path / "bad.tgz", ".txt"))
 
 
-def test_a_client_that_fails_is_quoted(tmp_path, clients):
+def test_a_client_that_fails_is_quoted(tmp_path: Path, clients: Callable[..., list[list[str]]]) -> None:
     clients(status=100, says="Reading...\nE: Unable to locate package thing\n")
     with pytest.raises(Unavailable, match=r"apt-get: E: Unable to locate package thing \(.*apt-get update"):
         DebianPackage(package="thing", files={}).download(tmp_path)
 
 
-def test_a_client_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_a_client_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="there is no apt-get on this machine"):
         DebianPackage(package="thing", files={}).download(tmp_path)
 
 
-def test_the_table_of_mnist5k_becomes_images_and_labels(tmp_path):
+def test_the_table_of_mnist5k_becomes_images_and_labels(tmp_path: Path) -> None:
     pixels = np.arange(784 * 3, dtype=np.int64).reshape(3, 784) % 256
     rows = np.concatenate([pixels, [[7], [0], [9]]], axis=1)
     (tmp_path / "mnist_5k.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
@@ -325,7 +341,9 @@ def test_the_table_of_mnist5k_becomes_images_and_labels(tmp_path):
     assert (tmp_path / "images-idx3-ubyte").read_bytes()[:16].hex() == "00000803" + "00000003" + "0000001c" * 2
 
 
-def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatch):
+def test_a_table_that_cannot_be_converted_is_a_cause(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "t.csv").write_text("not,numbers")
     source = Web(description="text", files={"mnist_5k.csv": (tmp_path / "t.csv").as_uri()})
     item = replace(pretend("mnist5k", monkeypatch, source), convert=mnist5k._convert)
@@ -337,7 +355,7 @@ def test_a_table_that_cannot_be_converted_is_a_cause(cache, tmp_path, monkeypatc
 # The table of what can be fetched
 
 
-def test_every_published_data_set_is_found_by_its_kind():
+def test_every_published_data_set_is_found_by_its_kind() -> None:
     from fedmem.scenario import catalogue
 
     for name, item in fetch.published().items():
@@ -352,11 +370,13 @@ def test_every_published_data_set_is_found_by_its_kind():
 # The command
 
 
-def call(*arguments):
+def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["fetch", *arguments])
 
 
-def test_fetch_prints_the_folder_and_the_list_says_what_is_there(cache, tmp_path, monkeypatch):
+def test_fetch_prints_the_folder_and_the_list_says_what_is_there(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend("mnist5k", monkeypatch, on_disk("mnist5k", tmp_path / "good"))
     assert re.search(r"mnist5k +missing +CC BY-SA 3.0", call().stdout)
     done = call("mnist5k")
@@ -371,7 +391,7 @@ def test_fetch_prints_the_folder_and_the_list_says_what_is_there(cache, tmp_path
     assert "folder good …" in call("mnist5k", "--force").stderr
 
 
-def test_fetch_fails_with_one_message(cache, tmp_path, monkeypatch):
+def test_fetch_fails_with_one_message(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend("mnist5k", monkeypatch)
     assert call("mnist5k").exit_code == 1
     assert call("mnist").exit_code == 2
@@ -383,7 +403,7 @@ def test_fetch_fails_with_one_message(cache, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "shape"), [("fashion_mnist", (1, 28, 28)), ("mnist5k", (1, 28, 28)), ("adult", (93,))]
 )
-def test_real_files_where_they_have_been_fetched(kind, shape):
+def test_real_files_where_they_have_been_fetched(kind: str, shape: tuple[int, ...]) -> None:
     from fedmem.scenario import catalogue
 
     cls = catalogue.load("dataset", kind)

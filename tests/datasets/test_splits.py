@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmem.contracts.types import IntArray
 from fedmem.datasets._splits import sample, split, stratified_sample
 from fedmem.errors import ComponentError
 
@@ -12,7 +13,7 @@ labels = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
 
 
 @given(targets=labels, share=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
-def test_every_class_has_its_share(targets, share, seed):
+def test_every_class_has_its_share(targets: IntArray, share: float, seed: int) -> None:
     count = max(1, round(share * len(targets)))
     chosen = stratified_sample(targets, count, np.random.default_rng(seed))
     assert len(chosen) == count
@@ -23,7 +24,7 @@ def test_every_class_has_its_share(targets, share, seed):
 
 
 @given(targets=labels, data=st.data(), seed=st.integers(0, 2**32 - 1))
-def test_train_and_test_share_no_row(targets, data, seed):
+def test_train_and_test_share_no_row(targets: IntArray, data: st.DataObject, seed: int) -> None:
     test = data.draw(st.integers(1, len(targets) - 1))
     rows = data.draw(st.none() | st.integers(1, len(targets) - test))
     if rows is None and len(targets) - test < 1:
@@ -34,7 +35,7 @@ def test_train_and_test_share_no_row(targets, data, seed):
     assert not set(train.tolist()) & set(tests.tolist())
 
 
-def test_each_row_of_a_class_is_as_likely():
+def test_each_row_of_a_class_is_as_likely() -> None:
     """300 rows in order; a sample that favoured early rows would show in the mean position."""
     targets = np.arange(300) % 3
     rng = np.random.default_rng(0)
@@ -45,14 +46,14 @@ def test_each_row_of_a_class_is_as_likely():
     assert np.abs(hits - 200).max() < 5 * np.sqrt(200 * 0.9)
 
 
-def test_all_rows_need_no_draw():
+def test_all_rows_need_no_draw() -> None:
     rng = np.random.default_rng(0)
     assert sample(np.zeros(5, np.int64), None, rng).tolist() == [0, 1, 2, 3, 4]
     assert rng.random() == np.random.default_rng(0).random()
 
 
 @pytest.mark.parametrize(("rows", "test", "path"), [(90, 20, "dataset.rows"), (None, 98, "dataset.test")])
-def test_more_than_there_is_is_refused_with_the_numbers(rows, test, path):
+def test_more_than_there_is_is_refused_with_the_numbers(rows: int | None, test: int, path: str) -> None:
     with pytest.raises(ComponentError, match=f"{test} test rows are more than the 100 rows") as caught:
         split(np.arange(100) % 10, rows, test, 10, np.random.default_rng(0))
     assert caught.value.path == path

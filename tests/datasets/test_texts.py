@@ -2,11 +2,15 @@
 
 import json
 import lzma
+from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fedmem.contracts.data import Dataset, DatasetLoader, Examples
 from fedmem.datasets import _published, shakespeare, sotu
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.datasets.sotu import Sotu
@@ -19,18 +23,18 @@ from tests.datasets.test_published import packed
 from tests.published import put_in_cache, said
 
 
-def load(loader, seed=0):
+def load(loader: DatasetLoader, seed: int = 0) -> Dataset:
     return loader.load(np.random.default_rng(seed))
 
 
-def written(rows, vocabulary):
+def written(rows: Examples, vocabulary: Vocabulary) -> list[str]:
     """The text of each row."""
     return [vocabulary.decode(row[row >= 0]) for row in whole(rows.inputs, rows.targets)]
 
 
 @pytest.fixture
-def table(tmp_path):
-    def write(rows, name="said.csv", **fields):
+def table(tmp_path: Path) -> Callable[..., Table]:
+    def write(rows: Sequence[Sequence[str | None]], name: str = "said.csv", **fields: Any) -> Table:
         import pandas as pd
 
         frame = pd.DataFrame(rows, columns=["client", "text", "party"])
@@ -45,7 +49,9 @@ PEOPLE = [("b", "the cat sat on the mat " * 4, "x"), ("a", "a dog ate the cat " 
 
 
 @pytest.mark.parametrize("name", ["said.csv", "said.parquet"])
-def test_rows_are_the_text_of_their_client_and_train_and_test_share_no_place(table, name):
+def test_rows_are_the_text_of_their_client_and_train_and_test_share_no_place(
+    table: Callable[..., Table], name: str
+) -> None:
     data = load(table(PEOPLE, name, attributes=("party",)))
     vocabulary = Vocabulary.of(data.modality.vocabulary)
     texts = ["a dog ate the cat " * 9, "the cat sat on the mat " * 4 + "\nand slept"]
@@ -60,7 +66,7 @@ def test_rows_are_the_text_of_their_client_and_train_and_test_share_no_place(tab
     assert together == texts[0][: len(texts[0]) // 10 * 10] + texts[1][: len(together) - len(texts[0]) // 10 * 10]
 
 
-def test_words_that_only_clients_use_are_unknown(table):
+def test_words_that_only_clients_use_are_unknown(table: Callable[..., Table]) -> None:
     """The vocabulary would tell that somebody wrote a word, if it were learnt from what is trained on."""
     own = ["".join(letters) for letters in product("uvwxyz", repeat=3)]
     people = [("a", " ".join(own), "x"), ("b", "public words " * 30, "x")]
@@ -75,7 +81,7 @@ def test_words_that_only_clients_use_are_unknown(table):
     assert known == {"public", "words"} | tested
 
 
-def test_the_longest_become_clients_and_only_their_beginning_is_used(table):
+def test_the_longest_become_clients_and_only_their_beginning_is_used(table: Callable[..., Table]) -> None:
     people = [(name, name * size, "x") for name, size in (("a", 100), ("b", 300), ("c", 200), ("d", 19))]
     data = load(table(people, clients=2, most=150))
     assert {text[0] for text in written(data.train, Vocabulary.of(data.modality.vocabulary))} == {"b", "c"}
@@ -97,7 +103,9 @@ def test_the_longest_become_clients_and_only_their_beginning_is_used(table):
         ([*PEOPLE, (None, "more", "x")], {}, "dataset.client", "row 4 of .* says no client"),
     ],
 )
-def test_wrong_tables_are_told(table, rows, fields, path, said):
+def test_wrong_tables_are_told(
+    table: Callable[..., Table], rows: list[tuple[str | None, str, str]], fields: dict[str, Any], path: str, said: str
+) -> None:
     with pytest.raises(ComponentError, match=said) as caught:
         load(table(rows, **fields))
     assert caught.value.path == path
@@ -112,7 +120,7 @@ def test_wrong_tables_are_told(table, rows, fields, path, said):
         ("a.parquet", b"PAR1", "cannot be read as parquet"),
     ],
 )
-def test_files_that_are_no_tables_are_told(tmp_path, name, content, said):
+def test_files_that_are_no_tables_are_told(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ComponentError, match=said) as caught:
@@ -120,7 +128,7 @@ def test_files_that_are_no_tables_are_told(tmp_path, name, content, said):
     assert caught.value.path == "dataset.path"
 
 
-def test_a_file_is_what_one_client_wrote(tmp_path):
+def test_a_file_is_what_one_client_wrote(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfbee\r\n" * 20)
     (tmp_path / "a.txt").write_text("ay " * 40)
     for other in (".hidden.txt", "c.md"):
@@ -141,7 +149,7 @@ def test_a_file_is_what_one_client_wrote(tmp_path):
         ({"a.txt": b"ok" * 40 + b"\xff"}, "is not UTF-8 at byte 80"),
     ],
 )
-def test_wrong_folders_are_told(tmp_path, files, said):
+def test_wrong_folders_are_told(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ComponentError, match=said):
@@ -150,7 +158,7 @@ def test_wrong_folders_are_told(tmp_path, files, said):
         load(TextFolder(path=str(tmp_path / "nowhere")))
 
 
-def test_shakespeare_needs_nothing_fetched(tmp_path, monkeypatch):
+def test_shakespeare_needs_nothing_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path))
     data = load(Shakespeare(clients=3))
     assert len(np.unique(data.natural)) == 3
@@ -159,7 +167,7 @@ def test_shakespeare_needs_nothing_fetched(tmp_path, monkeypatch):
         load(Shakespeare(clients=101))
 
 
-def test_a_damaged_package_is_told(tmp_path, monkeypatch):
+def test_a_damaged_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "shakespeare.json.xz"
     path.write_bytes(lzma.compress(b"[]"))
     monkeypatch.setattr(shakespeare, "_SHIPPED", path)
@@ -167,7 +175,7 @@ def test_a_damaged_package_is_told(tmp_path, monkeypatch):
         load(Shakespeare())
 
 
-def test_what_ships_is_the_beginning_of_what_is_fetched():
+def test_what_ships_is_the_beginning_of_what_is_fetched() -> None:
     folder = _published.cache_folder() / "shakespeare"
     if not (folder / "roles.json").is_file():
         pytest.skip("shakespeare is not fetched here")
@@ -175,7 +183,9 @@ def test_what_ships_is_the_beginning_of_what_is_fetched():
     assert shakespeare._pack(roles[:100]) == shakespeare._packaged_roles()
 
 
-def test_without_the_file_that_ships_the_same_roles_are_read_of_those_fetched(tmp_path, monkeypatch):
+def test_without_the_file_that_ships_the_same_roles_are_read_of_those_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "shakespeare"
     folder.mkdir()
     roles = [["play", f"Role {i}", f"words of role {i} " * 40] for i in range(103)]
@@ -186,7 +196,7 @@ def test_without_the_file_that_ships_the_same_roles_are_read_of_those_fetched(tm
     assert len(Shakespeare(clients=101)._authors()) == 103
 
 
-def test_speeches_are_found_and_directions_left_out(tmp_path):
+def test_speeches_are_found_and_directions_left_out(tmp_path: Path) -> None:
     speeches = ["ACT I.", "Ham.\nTo be, [Aside.] or\nnot.", "Enter Ghost.\nx", "Ghost.\nMark me.", "Ham.\nI will."]
     play = "\n\n".join(speeches).replace("\n", "\r\n").encode()
     packed(tmp_path / "shakespeare.tar.gz", **{"a/hamlet_gut.txt": play, "a/hamlet_gut_f.txt": b"Ham.\nno"})
@@ -197,7 +207,7 @@ def test_speeches_are_found_and_directions_left_out(tmp_path):
     ]
 
 
-def test_addresses_of_a_president_are_joined_by_year(tmp_path):
+def test_addresses_of_a_president_are_joined_by_year(tmp_path: Path) -> None:
     one = {"name": "B", "party": "none"}
     files = {f"package/data/{y}.json": json.dumps({**one, "year": y, "text": f"\x02in {y}"}) for y in (1791, 1790)}
     files["package/package.json"] = "{}"
@@ -206,7 +216,7 @@ def test_addresses_of_a_president_are_joined_by_year(tmp_path):
     assert json.loads((tmp_path / "presidents.json").read_bytes()) == [["B", "none", "in 1790\nin 1791"]]
 
 
-def test_presidents_have_a_party(tmp_path, monkeypatch):
+def test_presidents_have_a_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in_cache("sotu", tmp_path, monkeypatch)
     data = load(Sotu(most=2000))
     assert len(np.unique(data.natural)) == 20

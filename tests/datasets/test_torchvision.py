@@ -2,10 +2,13 @@
 
 import importlib.util
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fedmem.contracts.data import Dataset
 from fedmem.datasets._idx import pack
 from fedmem.datasets.torchvision import Torchvision
 from fedmem.errors import ComponentError
@@ -19,12 +22,12 @@ IMAGES = {
 LABELS = {name: (np.arange(len(images)) % 10).astype(np.uint8) for name, images in IMAGES.items()}
 
 
-def load(name, root, **fields):
+def load(name: str, root: Path, **fields: Any) -> Dataset:
     return Torchvision(name=name, root=str(root), **fields).load(np.random.default_rng(0))
 
 
 @pytest.fixture
-def mnist(tmp_path):
+def mnist(tmp_path: Path) -> Path:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part, name in (("train", "train"), ("test", "t10k")):
@@ -34,7 +37,7 @@ def mnist(tmp_path):
 
 
 @needs_torchvision
-def test_mnist_is_what_the_files_say(mnist):
+def test_mnist_is_what_the_files_say(mnist: Path) -> None:
     data = load("MNIST", mnist)
     np.testing.assert_array_equal(data.train.inputs[:, 0] * np.float32(255), IMAGES["train"].astype(np.float32))
     np.testing.assert_array_equal(data.train.targets, LABELS["train"])
@@ -46,7 +49,7 @@ def test_mnist_is_what_the_files_say(mnist):
 
 
 @needs_torchvision
-def test_emnist_needs_its_version_and_letters_count_from_0(tmp_path):
+def test_emnist_needs_its_version_and_letters_count_from_0(tmp_path: Path) -> None:
     raw = tmp_path / "EMNIST" / "raw"
     raw.mkdir(parents=True)
     for part in ("train", "test"):
@@ -59,7 +62,7 @@ def test_emnist_needs_its_version_and_letters_count_from_0(tmp_path):
 
 
 @needs_torchvision
-def test_a_class_with_split_instead_of_train(tmp_path):
+def test_a_class_with_split_instead_of_train(tmp_path: Path) -> None:
     from scipy.io import savemat
 
     for part in ("train", "test"):
@@ -86,13 +89,17 @@ def test_a_class_with_split_instead_of_train(tmp_path):
         ("SVHN", {"split": "extra"}, "dataset.split", "no training and test part"),
     ],
 )
-def test_mistakes_are_answered_with_their_remedy(tmp_path, name, fields, path, says):
+def test_mistakes_are_answered_with_their_remedy(
+    tmp_path: Path, name: str, fields: dict[str, str], path: str, says: str
+) -> None:
     with pytest.raises(ComponentError, match=says) as caught:
         load(name, tmp_path, **fields)
     assert caught.value.path == path
 
 
-def test_without_torchvision_the_command_to_install_it_is_named(tmp_path, monkeypatch):
+def test_without_torchvision_the_command_to_install_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     with pytest.raises(ComponentError, match=r"pip install 'fedmem\[torchvision\]'"):
         load("MNIST", tmp_path)

@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
-from fedmem.contracts.estimator import Influence
-from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.measurement import FINAL, Labels, Level, Measurement, Reading
+from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.randomisation import redeal
@@ -36,7 +40,15 @@ ESTIMATORS = {
 }
 
 
-def pick(rows, metric, subject, about, round=FINAL, level="global", run=-1):
+def pick(
+    rows: Sequence[Measurement],
+    metric: str,
+    subject: str,
+    about: str,
+    round: int = FINAL,
+    level: Level = "global",
+    run: int = -1,
+) -> Reading:
     (found,) = [
         r.reading
         for r in rows
@@ -46,19 +58,21 @@ def pick(rows, metric, subject, about, round=FINAL, level="global", run=-1):
     return found
 
 
-def at(place):
+def at(place: str) -> str:
     """A place as a label."""
     return f"place={place}" if place else ""
 
 
-def estimates_at(bank, round, level, place, estimator, draws):
+def estimates_at(
+    bank: Bank, round: int, level: Level, place: str, estimator: Estimator, draws: int
+) -> tuple[View, dict[tuple[str, Labels], Estimate]]:
     redeals = redeal(bank.audit, draws, stream(bank.seed, "redeals"))
     (view,) = [v for v in views(bank, redeals) if (v.round, v.level, v.place) == (round, level, place)]
     # the first metric of these labels: exposure before its gain
     return view, {(e.kind, e.labels): e for e in reversed(estimator.estimate(view))}
 
 
-def test_same_bank_same_rows_whatever_the_order_of_the_evidence():
+def test_same_bank_same_rows_whatever_the_order_of_the_evidence() -> None:
     bank = make_bank()
     rows = estimate(bank, ALL, 30)
     assert repr(rows) == repr(estimate(bank, ALL, 30))
@@ -67,7 +81,7 @@ def test_same_bank_same_rows_whatever_the_order_of_the_evidence():
     assert repr(rows) != repr(estimate(replace(bank, seed=1), ALL, 30))
 
 
-def test_no_two_rows_say_they_are_the_same_thing():
+def test_no_two_rows_say_they_are_the_same_thing() -> None:
     rows = estimate(make_bank(), ALL, 10)
     keys = Counter(
         (r.run, r.round, r.level, r.source, r.reading.metric, r.reading.subject, r.reading.labels) for r in rows
@@ -77,7 +91,7 @@ def test_no_two_rows_say_they_are_the_same_thing():
     assert {r.source for r in rows} == {"memorisation", "exposure", "membership"}
 
 
-def test_labels_say_place_and_variant():
+def test_labels_say_place_and_variant() -> None:
     rows = estimate(make_bank(), ALL, 10)
     at_final = {
         (r.level, r.reading.labels) for r in rows if r.round == FINAL and r.reading.metric in ("memorisation", "auc")
@@ -91,7 +105,7 @@ def test_labels_say_place_and_variant():
     }
 
 
-def test_kind_rows_carry_value_interval_and_number():
+def test_kind_rows_carry_value_interval_and_number() -> None:
     bank = make_bank()
     rows = estimate(bank, [Memorisation()], 40)
     for round, level, place in ((2, "global", ""), (2, "local", "owner"), (FINAL, "local", "others")):
@@ -106,7 +120,7 @@ def test_kind_rows_carry_value_interval_and_number():
     assert row.low < row.value < row.high
 
 
-def test_fewer_than_eight_runs_or_examples_have_values_without_intervals():
+def test_fewer_than_eight_runs_or_examples_have_values_without_intervals() -> None:
     for bank, whole in (
         (make_bank(runs=4, clients=6, per_client=3), False),
         (make_bank(clients=6, per_client=3), True),
@@ -120,7 +134,7 @@ def test_fewer_than_eight_runs_or_examples_have_values_without_intervals():
         assert bool(bounded) == whole
 
 
-def without(bank, runs):
+def without(bank: Bank, runs: IntArray) -> Bank:
     """The bank with no answers of these runs, as when they diverged."""
     evidence, ranks = [], []
     for part in bank.evidence:
@@ -134,7 +148,7 @@ def without(bank, runs):
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_too_few_runs_with_answers_have_values_without_intervals(lost):
+def test_too_few_runs_with_answers_have_values_without_intervals(lost: int) -> None:
     """With 6 of 8 runs lost, intervals with 7 degrees of freedom held the truth in 76 of 100 simulations."""
     bank = make_bank(runs=8, per_client=4, cohort=6, local=3.0, whole=2.0)
     rows = estimate(without(bank, np.arange(lost)), [Memorisation(), Exposure()], 40)
@@ -146,7 +160,7 @@ def test_too_few_runs_with_answers_have_values_without_intervals(lost):
     )
 
 
-def test_runs_without_answers_are_no_degrees_of_freedom():
+def test_runs_without_answers_are_no_degrees_of_freedom() -> None:
     bank = without(make_bank(runs=16, per_client=4, cohort=6, local=3.0, whole=2.0), np.arange(5))
     _, estimates = estimates_at(bank, FINAL, "global", "", Memorisation(), 2)
     one = estimates["typical", labels("statistic=probability")]
@@ -156,7 +170,7 @@ def test_runs_without_answers_are_no_degrees_of_freedom():
     assert (found.low, found.high) != interval(one.value, one.influence, 16, one.bounds)
 
 
-def test_single_examples_have_rows_at_final_only_with_newcombes_interval():
+def test_single_examples_have_rows_at_final_only_with_newcombes_interval() -> None:
     bank = make_bank(runs=8)
     rows = estimate(bank, [Memorisation(), Exposure()], 10)
     single = [r for r in rows if r.reading.subject.isdigit()]
@@ -173,7 +187,7 @@ def test_single_examples_have_rows_at_final_only_with_newcombes_interval():
     assert not [r for r in single if r.source == "exposure" and bank.audit.role[int(r.reading.subject)] != "canary"]
 
 
-def test_nulls_are_printed_at_final():
+def test_nulls_are_printed_at_final() -> None:
     rows = estimate(make_bank(references=1000), ALL, 10)
     assert pick(rows, "exposure.null", "random_pattern", "").value == pytest.approx(1.436, abs=5e-4)
     assert pick(rows, "auc.null", "typical", "attack=loss_threshold").value == 0.5
@@ -181,7 +195,7 @@ def test_nulls_are_printed_at_final():
     assert {r.round for r in rows if r.reading.metric.endswith(".null")} == {FINAL}
 
 
-def test_p_stands_beside_its_null_at_final_and_counts_deals():
+def test_p_stands_beside_its_null_at_final_and_counts_deals() -> None:
     rows = estimate(make_bank(runs=16, clients=6, per_client=3), ALL, 60)
     for metric, kind, about, n in (
         ("memorisation", "typical", "statistic=probability", 60),
@@ -198,7 +212,7 @@ def test_p_stands_beside_its_null_at_final_and_counts_deals():
     assert not [r for r in found if r.reading.metric.startswith("tpr")]
 
 
-def test_rates_have_rows_at_the_usual_false_positive_rates():
+def test_rates_have_rows_at_the_usual_false_positive_rates() -> None:
     rows = estimate(make_bank(runs=16, clients=6, per_client=4), [ALL[3]], 20)  # 24 of a kind in 16 runs: 192 outs
     told = {r.reading.labels for r in rows if r.round == FINAL and r.level == "global" and r.reading.metric == "tpr"}
     assert told == {labels(f"attack=loss_threshold fpr={fpr}") for fpr in (0.1, 0.05208)}
@@ -207,7 +221,7 @@ def test_rates_have_rows_at_the_usual_false_positive_rates():
     assert pick(rows, "tpr.null", "typical", "attack=loss_threshold fpr=0.1").value == 20 / 193
 
 
-def test_level_difference_at_final_is_the_difference_of_the_printed_values():
+def test_level_difference_at_final_is_the_difference_of_the_printed_values() -> None:
     rows = estimate(make_bank(), ALL, 40)
     for metric, kind, about in (("memorisation", "typical", ""), ("auc", "mislabelled", "attack=lira")):
         owner = pick(rows, metric, kind, f"place=owner {about}", level="local").value
@@ -217,7 +231,7 @@ def test_level_difference_at_final_is_the_difference_of_the_printed_values():
         assert row.low < row.value < row.high
 
 
-def test_level_difference_at_a_round_is_over_the_same_examples():
+def test_level_difference_at_a_round_is_over_the_same_examples() -> None:
     bank = make_bank()
     rows = estimate(bank, [Memorisation()], 40)
     _, found = estimates_at(bank, 1, "local", "owner", Memorisation(), 40)
@@ -238,7 +252,7 @@ def test_level_difference_at_a_round_is_over_the_same_examples():
     np.testing.assert_allclose((row.low, row.high), interval(row.value, apart, min(8, local.n), (-2.0, 2.0)))
 
 
-def test_kinds_are_compared_at_each_place():
+def test_kinds_are_compared_at_each_place() -> None:
     bank = make_bank()
     rows = estimate(bank, [Memorisation()], 40)
     for level, place in (("global", ""), ("local", "owner"), ("local", "others")):
@@ -252,7 +266,7 @@ def test_kinds_are_compared_at_each_place():
         assert row.n == a.n + b.n
 
 
-def test_retention_is_the_ratio_of_sums_of_pairs():
+def test_retention_is_the_ratio_of_sums_of_pairs() -> None:
     bank = make_bank(runs=16, local=3.0, whole=1.5, per_client=4)
     rows = estimate(bank, ALL, 60)
     for metric, kind, about, null in (
@@ -278,7 +292,7 @@ def test_retention_is_the_ratio_of_sums_of_pairs():
         assert (row.low, row.high) == pytest.approx(ratio_interval(*sides, 16))
 
 
-def test_retention_over_all_rounds_pools_pairs():
+def test_retention_over_all_rounds_pools_pairs() -> None:
     bank = make_bank(runs=16, local=3.0, whole=1.5, per_client=4)
     rows = estimate(bank, [Memorisation()], 60)
     kind, top, bottom, n = "mislabelled", 0.0, 0.0, 0
@@ -294,7 +308,7 @@ def test_retention_over_all_rounds_pools_pairs():
     assert row.n == n
 
 
-def test_retention_without_a_local_effect_is_not_resolved():
+def test_retention_without_a_local_effect_is_not_resolved() -> None:
     rows = estimate(make_bank(local=0.0, whole=0.0, spread=0.0), [Memorisation()], 200)
     row = pick(rows, "retention", "typical", "of=memorisation resolved=no")
     assert math.isnan(row.value)
@@ -302,7 +316,7 @@ def test_retention_without_a_local_effect_is_not_resolved():
     assert not [r for r in rows if (r.reading.metric, r.reading.labels) == ("retention", labels("of=memorisation"))]
 
 
-def test_retention_of_a_constant_learner_is_not_resolved():
+def test_retention_of_a_constant_learner_is_not_resolved() -> None:
     bank = make_bank()
     flat = tuple(replace(e, margin=np.full_like(e.margin, 0.3), correct=np.ones_like(e.correct)) for e in bank.evidence)
     rows = estimate(replace(bank, evidence=flat), [Memorisation(), Membership(attack=Lira())], 50)
@@ -315,7 +329,7 @@ def test_retention_of_a_constant_learner_is_not_resolved():
     assert pick(rows, "auc.p", "typical", "attack=lira").value == 1.0
 
 
-def test_a_rate_whose_threshold_changes_is_not_pooled_over_rounds():
+def test_a_rate_whose_threshold_changes_is_not_pooled_over_rounds() -> None:
     bank = make_bank(runs=16, clients=6, per_client=3, local=4.0, whole=3.0)
     alike = {r.reading.labels for r in estimate(bank, [ALL[3]], 50) if r.reading.metric == "retention"}
     assert labels("of=auc attack=loss_threshold over=rounds") in alike
@@ -327,7 +341,7 @@ def test_a_rate_whose_threshold_changes_is_not_pooled_over_rounds():
     assert not any(own.has(labels("of=tpr over=rounds")) for own in rows)
 
 
-def test_combined_tests_carry_run_and_place():
+def test_combined_tests_carry_run_and_place() -> None:
     bank = make_bank(local=5.0, whole=0.0)
     rows = estimate(bank, [Exposure()], 10)
     for level, place in (("global", ""), ("local", "owner")):
@@ -340,21 +354,21 @@ def test_combined_tests_carry_run_and_place():
     assert pick(rows, "exposure_rejected", "random_pattern", "place=owner", FINAL, "local").value == 1.0
 
 
-def test_own_rosters_have_no_local_rows_and_no_retention():
+def test_own_rosters_have_no_local_rows_and_no_retention() -> None:
     rows = estimate(make_bank(roster="own"), ALL, 10)
     assert {r.level for r in rows} == {"global"}
     assert not [r for r in rows if r.reading.metric == "retention" or r.reading.labels.get("contrast") == "levels"]
 
 
-def test_too_few_runs_are_refused_with_the_remedy():
+def test_too_few_runs_are_refused_with_the_remedy() -> None:
     with pytest.raises(ComponentError, match=r"estimators\[1\]: membership needs at least 8 runs and the bank has 4"):
         estimate(make_bank(runs=4), [Memorisation(), Membership(attack=Lira())], 10)
 
 
-def test_one_run_has_exposures_and_nothing_that_needs_outs():
+def test_one_run_has_exposures_and_nothing_that_needs_outs() -> None:
     bank = make_bank(runs=2)
 
-    def first_run(part, *names):
+    def first_run(part: Any, *names: str) -> Any:
         return replace(part, **{name: getattr(part, name)[part.run == 0] for name in ("run", "client", *names)})
 
     alone = replace(
@@ -370,7 +384,7 @@ def test_one_run_has_exposures_and_nothing_that_needs_outs():
     assert not [r for r in rows if "gain" in r.reading.metric]
 
 
-def test_nothing_observed_nothing_said():
+def test_nothing_observed_nothing_said() -> None:
     assert estimate(replace(make_bank(), evidence=(), references=()), ALL, 10) == []
     assert estimate(make_bank(), [], 10) == []
 
@@ -380,14 +394,14 @@ class Signed:
 
     measures = Memorisation.measures
 
-    def estimate(self, view):
+    def estimate(self, view: View) -> list[Estimate]:
         return [replace(found, signed=True) for found in Memorisation().estimate(view)]
 
-    def tests(self, view):
+    def tests(self, view: View) -> list[tuple[int, Reading]]:
         return ()
 
 
-def test_sums_of_effects_of_both_signs_have_differences_and_no_retention():
+def test_sums_of_effects_of_both_signs_have_differences_and_no_retention() -> None:
     bank = make_bank(runs=16, local=3.0, whole=1.5, per_client=4)
     plain, signed = estimate(bank, [Memorisation()], 60), estimate(bank, [Signed()], 60)
     assert [r.reading for r in plain if r.reading.metric == "retention"]
@@ -396,14 +410,14 @@ def test_sums_of_effects_of_both_signs_have_differences_and_no_retention():
     assert [str(r.reading) for r in plain if r.reading.metric != "retention"] == [str(r.reading) for r in signed]
 
 
-def test_cross_influence_is_such_a_sum():
+def test_cross_influence_is_such_a_sum() -> None:
     """Its sum over test examples is what is gained less what is lost."""
     rows = estimate(make_bank(runs=16, local=3.0, whole=1.5), [CrossInfluence()], 60)
     assert [r for r in rows if r.reading.metric == "cross_influence.difference" and r.level == "global"]
     assert not [r for r in rows if r.reading.metric == "retention"]
 
 
-def test_levels_are_compared_on_the_same_examples_and_runs():
+def test_levels_are_compared_on_the_same_examples_and_runs() -> None:
     """What varies from example to example and from run to run at both levels is no uncertainty of their difference."""
     bank = make_bank(runs=16, clients=6, per_client=4, local=2.0, whole=2.0, rounds=(0, 1), cohort=6, spread=2.0)
     local = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "local"}["audit"]
@@ -428,7 +442,7 @@ def test_levels_are_compared_on_the_same_examples_and_runs():
 
 
 @pytest.mark.parametrize("apart", [0.0, 1e-17])
-def test_levels_that_differ_by_rounding_alone_have_no_interval_of_no_width(apart):
+def test_levels_that_differ_by_rounding_alone_have_no_interval_of_no_width(apart: float) -> None:
     bank = make_bank(runs=16, clients=6, per_client=4, local=2.0, whole=2.0, rounds=(0, 1), cohort=6, spread=2.0)
     local = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "local"}["audit"]
     whole = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "global"}["audit"]
@@ -448,7 +462,7 @@ def test_levels_that_differ_by_rounding_alone_have_no_interval_of_no_width(apart
     assert np.isnan([row.low, row.high]).all()
 
 
-def test_less_than_rounding_errors_of_what_was_subtracted_is_no_variation():
+def test_less_than_rounding_errors_of_what_was_subtracted_is_no_variation() -> None:
     noise = Influence(examples=np.tile([1e-17, -1e-17], 5), cells=np.zeros((10, 10)))
     assert np.isnan(interval(3e-17, noise, 10, scale=0.5)).all()
     assert np.isfinite(interval(3e-17, noise, 10)).all()
@@ -459,15 +473,15 @@ class Offset:
 
     measures = Memorisation.measures
 
-    def estimate(self, view):
+    def estimate(self, view: View) -> list[Estimate]:
         null = 0.0 if view.level == "local" else 0.25
         return [replace(found, null=null) for found in Memorisation().estimate(view)]
 
-    def tests(self, view):
+    def tests(self, view: View) -> list[tuple[int, Reading]]:
         return ()
 
 
-def test_retention_takes_off_each_levels_own_null():
+def test_retention_takes_off_each_levels_own_null() -> None:
     bank = make_bank(runs=16, local=4.0, whole=4.0, per_client=4)
     rows = estimate(bank, [Offset()], 60)
     local = pick(rows, "memorisation", "typical", "place=owner statistic=probability", level="local").value

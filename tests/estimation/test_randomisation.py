@@ -6,23 +6,25 @@ import math
 import numpy as np
 import pytest
 
+from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import Redeals
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.randomisation import areas, of_auc, of_means, redeal, two_sided
 from fedmem.estimation.roc import auc
 from tests.banks import coins, make_audit
 
 
-def audit_of(is_in):
+def audit_of(is_in: BoolArray) -> AuditSet:
     return make_audit(["a"] * is_in.shape[1], [0] * is_in.shape[1], is_in)
 
 
-def every_deal(runs, m):
+def every_deal(runs: int, m: int) -> BoolArray:
     """All ways to put half of the runs in for each of m examples, (P, R, m)."""
     column = [np.isin(np.arange(runs), chosen) for chosen in itertools.combinations(range(runs), runs // 2)]
     return np.array([np.stack(columns, axis=1) for columns in itertools.product(column, repeat=m)])
 
 
-def statistic(values, is_in, gap=True):
+def statistic(values: FloatArray, is_in: BoolArray, gap: bool = True) -> float:
     """By the definition, with loops; examples without a side are left out."""
     found = []
     for j in range(values.shape[1]):
@@ -33,7 +35,7 @@ def statistic(values, is_in, gap=True):
     return np.mean(found) if found else math.nan
 
 
-def test_deals_permute_every_column_by_itself_and_the_first_are_the_coins():
+def test_deals_permute_every_column_by_itself_and_the_first_are_the_coins() -> None:
     is_in = coins(8, 5, np.random.default_rng(0))
     redeals = redeal(audit_of(is_in), 300, np.random.default_rng(1))
     assert redeals.coins.shape == (301, 8, 5)
@@ -48,7 +50,7 @@ def test_deals_permute_every_column_by_itself_and_the_first_are_the_coins():
     assert len(np.unique(redeals.shuffles, axis=0)) > 190
 
 
-def test_p_of_all_deals_is_the_share_of_those_as_far_out():
+def test_p_of_all_deals_is_the_share_of_those_as_far_out() -> None:
     rng = np.random.default_rng(2)
     for gap in (True, False):
         for own in (0, 7, 35):
@@ -61,7 +63,7 @@ def test_p_of_all_deals_is_the_share_of_those_as_far_out():
             assert of_means(values, np.arange(2), redeals, gap=gap) == pytest.approx(min(1, 2 * min(high, low)))
 
 
-def test_p_leaves_out_what_was_not_seen():
+def test_p_leaves_out_what_was_not_seen() -> None:
     rng = np.random.default_rng(3)
     values = rng.normal(size=(6, 4))
     values[:, 3] = np.nan
@@ -73,7 +75,7 @@ def test_p_leaves_out_what_was_not_seen():
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
-def test_areas_are_those_of_each_deal(levels):
+def test_areas_are_those_of_each_deal(levels: int) -> None:
     rng = np.random.default_rng(4)
     scores = rng.integers(levels, size=(6, 5)).astype(float)
     scores[rng.random(scores.shape) < 0.15] = np.nan
@@ -83,7 +85,7 @@ def test_areas_are_those_of_each_deal(levels):
     assert of_auc(scores, np.arange(5), redeals) == pytest.approx(two_sided(expected))
 
 
-def test_equal_values_are_no_evidence_and_one_run_has_no_p():
+def test_equal_values_are_no_evidence_and_one_run_has_no_p() -> None:
     redeals = redeal(audit_of(coins(8, 5, np.random.default_rng(5))), 99, np.random.default_rng(6))
     assert of_means(np.full((8, 5), 0.1), np.arange(5), redeals) == 1.0
     assert of_auc(np.full((8, 5), 0.1), np.arange(5), redeals) == 1.0
@@ -93,14 +95,14 @@ def test_equal_values_are_no_evidence_and_one_run_has_no_p():
     assert math.isnan(of_means(np.ones((8, 5)), np.arange(5), none))
 
 
-def test_two_sided_counts_rounding_as_a_tie_and_nothing_known_as_far_out():
+def test_two_sided_counts_rounding_as_a_tie_and_nothing_known_as_far_out() -> None:
     assert two_sided(np.array([0.3, 0.3 + 1e-12, 0.1, 0.2])) == pytest.approx(1.0)
     assert two_sided(np.array([3.0, 0.0, 1.0, 2.0, 0.5])) == pytest.approx(0.4)
     assert two_sided(np.array([-3.0, 0.0, 1.0, 2.0, 0.5])) == pytest.approx(0.4)
     assert two_sided(np.array([3.0, np.nan, 1.0, 2.0, 0.5])) == pytest.approx(0.8)
 
 
-def test_p_holds_its_level_with_effects_of_runs_and_examples_and_finds_an_effect():
+def test_p_holds_its_level_with_effects_of_runs_and_examples_and_finds_an_effect() -> None:
     """Eight runs that share their initial weights, and what a run does to all of its examples."""
     null, planted = [], []
     for seed in range(400):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.estimation.roc import auc, null_tpr, rates, smallest_fpr, tpr
+from fedmem.contracts.types import BoolArray, FloatArray
+from fedmem.estimation.roc import Rated, auc, null_tpr, rates, smallest_fpr, tpr
 from fedmem.estimation.two_way import influence, variance
 from tests.banks import coins
 
 
-def naive_auc(scores, is_in):
+def naive_auc(scores: FloatArray, is_in: BoolArray) -> float:
     """Every pair of a member and a non-member that are different examples, one by one."""
     won = total = 0.0
     for i in np.argwhere(is_in & ~np.isnan(scores)):
@@ -26,7 +28,7 @@ def naive_auc(scores, is_in):
     return won / total if total else math.nan
 
 
-def naive_tpr(scores, is_in, fpr):
+def naive_tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> float:
     """Every threshold, one by one."""
     ok = ~np.isnan(scores)
     all_in, all_out = (is_in & ok).sum(), (~is_in & ok).sum()
@@ -41,7 +43,7 @@ def naive_tpr(scores, is_in, fpr):
 
 
 @given(seed=st.integers(0, 10**6), levels=st.sampled_from([2, 5, 1000]), fpr=st.sampled_from([0.0, 0.05, 0.25, 1.0]))
-def test_auc_and_tpr_equal_the_naive_loops(seed, levels, fpr):
+def test_auc_and_tpr_equal_the_naive_loops(seed: int, levels: int, fpr: float) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(levels, size=(6, 5)).astype(float)
     scores[rng.random(scores.shape) < 0.1] = np.nan
@@ -51,7 +53,7 @@ def test_auc_and_tpr_equal_the_naive_loops(seed, levels, fpr):
 
 
 @given(seed=st.integers(0, 10**6), levels=st.sampled_from([3, 1000]))
-def test_shares_and_weights_add_up_to_the_value(seed, levels):
+def test_shares_and_weights_add_up_to_the_value(seed: int, levels: int) -> None:
     rng = np.random.default_rng(seed)
     scores, is_in = rng.integers(levels, size=(8, 6)).astype(float), coins(8, 6, rng)
     scores[rng.random(scores.shape) < 0.1] = np.nan
@@ -66,14 +68,14 @@ def test_shares_and_weights_add_up_to_the_value(seed, levels):
     assert -(area.weights * area.shares)[area.weights < 0].sum() == pytest.approx(1 - area.value)
 
 
-def without_each(statistic, scores, is_in):
+def without_each(statistic: Callable[[FloatArray, BoolArray], Rated], scores: FloatArray, is_in: BoolArray) -> float:
     """The variance that leaving out example after example gives (jackknife)."""
     m = scores.shape[1]
     left = np.array([statistic(np.delete(scores, j, 1), np.delete(is_in, j, 1)).value for j in range(m)])
     return (m - 1) / m * np.square(left - left.mean()).sum()
 
 
-def test_contributions_of_examples_are_those_of_leaving_them_out():
+def test_contributions_of_examples_are_those_of_leaving_them_out() -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         is_in = coins(16, 40, rng)
@@ -93,7 +95,7 @@ def test_contributions_of_examples_are_those_of_leaving_them_out():
     assert 0.6 < np.median(slopes) < 1.4
 
 
-def test_a_threshold_that_moves_is_part_of_the_error_of_a_rate():
+def test_a_threshold_that_moves_is_part_of_the_error_of_a_rate() -> None:
     rng = np.random.default_rng(0)
     is_in, scores = coins(16, 40, rng), rng.normal(size=(16, 40))
     found = tpr(scores, is_in, 0.1)
@@ -103,19 +105,19 @@ def test_a_threshold_that_moves_is_part_of_the_error_of_a_rate():
     assert variance(influence(found.weights, found.shares)) != pytest.approx(variance(alone), rel=0.01)
 
 
-def test_auc_of_all_ties_is_a_half_and_tpr_is_nothing():
+def test_auc_of_all_ties_is_a_half_and_tpr_is_nothing() -> None:
     scores, is_in = np.zeros((4, 3)), np.arange(12).reshape(4, 3) % 2 == 0
     assert auc(scores, is_in).value == 0.5
     assert tpr(scores, is_in, 0.5).value == 0.0
     assert tpr(scores, is_in, 1.0).value == 1.0
 
 
-def test_auc_of_one_example_is_unknown():
+def test_auc_of_one_example_is_unknown() -> None:
     """An example against itself in another run is another question than member against non-member."""
     assert math.isnan(auc(np.array([[1.0], [0.0]]), np.array([[True], [False]])).value)
 
 
-def test_auc_of_a_hard_and_an_easy_example_is_not_drawn_to_one_by_pairs_with_themselves():
+def test_auc_of_a_hard_and_an_easy_example_is_not_drawn_to_one_by_pairs_with_themselves() -> None:
     """d = 1 within examples of very different difficulty: Phi(d / sqrt(2 (sd^2 + noise^2))) between examples."""
     rng, found, with_self = np.random.default_rng(3), [], []
     for _ in range(100):
@@ -129,14 +131,14 @@ def test_auc_of_a_hard_and_an_easy_example_is_not_drawn_to_one_by_pairs_with_the
     assert np.mean(with_self) - truth > 5 * error
 
 
-def test_auc_and_tpr_without_one_side_are_nan():
+def test_auc_and_tpr_without_one_side_are_nan() -> None:
     for side in (True, False):
         is_in = np.full((2, 2), side)
         assert math.isnan(auc(np.zeros((2, 2)), is_in).value)
         assert math.isnan(tpr(np.zeros((2, 2)), is_in, 0.1).value)
 
 
-def test_tpr_accepts_exactly_the_allowed_number_of_outs():
+def test_tpr_accepts_exactly_the_allowed_number_of_outs() -> None:
     scores = np.concatenate([np.arange(100.0), np.arange(100.0) + 0.5])[None]  # each member just above its out
     is_in = np.arange(200)[None] >= 100
     # Ten outs may be accepted: those from 90 up; the members above out 89 are 89.5, 90.5, ..., 99.5.
@@ -144,7 +146,7 @@ def test_tpr_accepts_exactly_the_allowed_number_of_outs():
     assert tpr(scores, is_in, 0.0).value == 0.01
 
 
-def test_smallest_fpr_is_ten_outs():
+def test_smallest_fpr_is_ten_outs() -> None:
     assert smallest_fpr(10) == 1.0
     assert smallest_fpr(1000) == 0.01
     assert math.isnan(smallest_fpr(9))
@@ -155,12 +157,12 @@ def test_smallest_fpr_is_ten_outs():
     ("outs", "expected"),
     [(9, ()), (10, (1.0,)), (50, (0.2,)), (100, (0.1,)), (640, (0.1, 10 / 640)), (20_000, (0.1, 0.01, 0.001, 0.0005))],
 )
-def test_rates_are_the_usual_ones_down_to_ten_false_positives(outs, expected):
+def test_rates_are_the_usual_ones_down_to_ten_false_positives(outs: int, expected: tuple[float, ...]) -> None:
     assert rates(outs) == expected
     assert all(rate * outs >= 10 for rate in rates(outs))
 
 
-def test_the_null_of_a_rate_is_what_guessing_has():
+def test_the_null_of_a_rate_is_what_guessing_has() -> None:
     rng = np.random.default_rng(6)
     for fpr in (0.1, 10 / 240):
         found = []

@@ -22,12 +22,12 @@ from fedmem.estimation.statistics import (
 from tests.banks import coins
 
 
-def test_mean_leaves_nan_out():
+def test_mean_leaves_nan_out() -> None:
     values = np.array([[1.0, np.nan, np.nan], [2.0, 4.0, np.nan]])
     np.testing.assert_array_equal(mean(values, axis=0), [1.5, 4.0, np.nan])
 
 
-def test_means_by_coin_equal_a_loop():
+def test_means_by_coin_equal_a_loop() -> None:
     rng = np.random.default_rng(3)
     values, is_in = rng.normal(size=(6, 4)), coins(6, 4, rng)
     values[0, 0] = np.nan
@@ -43,7 +43,7 @@ def test_means_by_coin_equal_a_loop():
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (1, 1), (3, 8), (50, 100)])
-def test_proportion_intervals_agree_with_scipy(k, n):
+def test_proportion_intervals_agree_with_scipy(k: int, n: int) -> None:
     from scipy.stats import binomtest
 
     for method, ours in (("wilson", wilson(k, n)), ("exact", clopper_pearson(k, n))):
@@ -51,7 +51,7 @@ def test_proportion_intervals_agree_with_scipy(k, n):
         assert [float(x) for x in ours] == pytest.approx([theirs.low, theirs.high], abs=1e-12)
 
 
-def test_proportion_intervals_without_trials_know_nothing():
+def test_proportion_intervals_without_trials_know_nothing() -> None:
     assert [float(x) for x in wilson(0, 0)] == [0.0, 1.0]
     assert clopper_pearson(0, 0) == (0.0, 1.0)
     low, high = newcombe([0, 3], [0, 4], [2, 0], [4, 0])
@@ -59,7 +59,7 @@ def test_proportion_intervals_without_trials_know_nothing():
     assert high.tolist() == [1, 1]
 
 
-def test_newcombe_reproduces_the_table_of_the_paper():
+def test_newcombe_reproduces_the_table_of_the_paper() -> None:
     # Newcombe (1998), table II, method 10, rows a, c, e and h.
     low, high = newcombe([56, 9, 10, 10], [70, 10, 10, 10], [48, 3, 0, 0], [80, 10, 20, 10])
     np.testing.assert_allclose(low, [0.0524, 0.1705, 0.6791, 0.6075], atol=5e-5)
@@ -70,7 +70,7 @@ def test_newcombe_reproduces_the_table_of_the_paper():
 
 
 @pytest.mark.parametrize(("total", "chosen"), [(8, 4), (9, 3), (20, 10)])
-def test_fisher_and_rank_sum_equal_scipy(total, chosen):
+def test_fisher_and_rank_sum_equal_scipy(total: int, chosen: int) -> None:
     table = fisher_exact(total, chosen)
     for k in range(total + 1):
         for x in range(max(0, k - total + chosen), min(k, chosen) + 1):
@@ -84,14 +84,14 @@ def test_fisher_and_rank_sum_equal_scipy(total, chosen):
         assert tails[int(found.statistic)] == pytest.approx(found.pvalue)
 
 
-def test_rank_sums_of_many_runs_are_normal():
+def test_rank_sums_of_many_runs_are_normal() -> None:
     exact, normal = rank_sum_exact(200, 100), rank_sum_exact(202, 101)
     away = 600
     assert normal[101 * 101 // 2 + away] == pytest.approx(exact[5000 + away], rel=0.05)
     assert exact.shape == (10_001,)
 
 
-def test_benjamini_hochberg_is_its_definition():
+def test_benjamini_hochberg_is_its_definition() -> None:
     rng = np.random.default_rng(1)
     for _ in range(50):
         p = np.round(rng.beta(0.5, 2, size=30), 2)
@@ -104,7 +104,7 @@ def test_benjamini_hochberg_is_its_definition():
     assert not benjamini_hochberg(np.array([np.nan]), 0.05).any()
 
 
-def test_student_is_welchs():
+def test_student_is_welchs() -> None:
     rng = np.random.default_rng(2)
     one, other = rng.normal(size=9), 3 * rng.normal(size=4)
     gap, low, high = student(one, np.append(other, np.nan))
@@ -126,7 +126,7 @@ def test_student_is_welchs():
     assert math.isnan(student(np.array([]), other)[0])
 
 
-def test_jackknife_of_a_mean_is_students_and_has_nothing_to_say_of_nothing():
+def test_jackknife_of_a_mean_is_students_and_has_nothing_to_say_of_nothing() -> None:
     values = np.random.default_rng(3).normal(size=7)
     without = np.array([np.delete(values, r).mean() for r in range(7)])
     found = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
@@ -136,7 +136,7 @@ def test_jackknife_of_a_mean_is_students_and_has_nothing_to_say_of_nothing():
         assert np.isnan(jackknife(0.5, nothing)).all()
 
 
-def test_student_of_a_mean_is_students_and_has_nothing_to_say_of_equal_values():
+def test_student_of_a_mean_is_students_and_has_nothing_to_say_of_equal_values() -> None:
     values = np.random.default_rng(4).normal(size=9)
     found = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert student_mean(np.append(values, np.nan)) == pytest.approx((found.low, found.high))
@@ -144,7 +144,7 @@ def test_student_of_a_mean_is_students_and_has_nothing_to_say_of_equal_values():
         assert np.isnan(student_mean(nothing)).all()
 
 
-def test_what_is_not_seen_is_in_no_mean():
+def test_what_is_not_seen_is_in_no_mean() -> None:
     values = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 7.0], [np.nan, 9.0], [8.0, np.nan]])
     is_in = np.array([[True, True], [True, True], [False, False], [False, False], [False, False]])
     inside, outside = means_by_coin(values, is_in, np.ones((1, 5)))
@@ -152,7 +152,7 @@ def test_what_is_not_seen_is_in_no_mean():
     assert outside.tolist() == [[6.5, 8.0]]
 
 
-def test_the_rank_sums_nearest_to_the_middle_are_no_evidence_at_all():
+def test_the_rank_sums_nearest_to_the_middle_are_no_evidence_at_all() -> None:
     """All ways to choose the runs are at least as far out, so p is 1: by counting, and by the normal law as well."""
     for total, chosen in ((10, 5), (202, 101), (302, 151)):
         p, middle = rank_sum_exact(total, chosen), chosen * (total - chosen) // 2

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from fedmem.contracts.estimator import Influence
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.roc import tpr
 from fedmem.estimation.two_way import (
     FEWEST,
@@ -26,7 +27,7 @@ from fedmem.estimation.two_way import (
 from tests.banks import coins
 
 
-def naive_variance(values, is_in):
+def naive_variance(values: FloatArray, is_in: BoolArray) -> tuple[float, float]:
     """V_examples + V_runs − V_pairs of a mean of differences, by loops, before the floor."""
     runs, m = values.shape
     half = runs / 2
@@ -46,7 +47,7 @@ def naive_variance(values, is_in):
     return by_example, by_run - by_pair
 
 
-def test_the_variance_is_that_of_cameron_gelbach_and_miller():
+def test_the_variance_is_that_of_cameron_gelbach_and_miller() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         is_in = coins(10, 9, rng)
@@ -58,7 +59,7 @@ def test_the_variance_is_that_of_cameron_gelbach_and_miller():
 
 
 @given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.0, 0.2]))
-def test_contributions_are_measured_from_their_means(seed, missing):
+def test_contributions_are_measured_from_their_means(seed: int, missing: float) -> None:
     rng = np.random.default_rng(seed)
     is_in, values = coins(8, 6, rng), rng.normal(size=(8, 6))
     values[rng.random((8, 6)) < missing] = np.nan
@@ -70,7 +71,7 @@ def test_contributions_are_measured_from_their_means(seed, missing):
     assert (of_ins(values, is_in).cells[~is_in] == 0).all()
 
 
-def test_what_an_example_does_whatever_its_coin_is_no_variance_of_a_difference():
+def test_what_an_example_does_whatever_its_coin_is_no_variance_of_a_difference() -> None:
     rng = np.random.default_rng(1)
     is_in, values = coins(8, 12, rng), rng.normal(size=(8, 12))
     moved = values + 100 * rng.normal(size=12)
@@ -78,7 +79,7 @@ def test_what_an_example_does_whatever_its_coin_is_no_variance_of_a_difference()
     assert variance(of_ins(moved, is_in)) > 100 * variance(of_ins(values, is_in))
 
 
-def test_deviations_that_runs_share_are_counted_in_full():
+def test_deviations_that_runs_share_are_counted_in_full() -> None:
     """A run that memorises more does so for all examples: V tends to the variance of the mean over runs."""
     found = []
     for seed in range(400):
@@ -88,7 +89,7 @@ def test_deviations_that_runs_share_are_counted_in_full():
     assert np.mean(found) == pytest.approx(1 / 8, rel=0.1)
 
 
-def test_a_negative_covariance_of_runs_leaves_half_of_what_examples_say():
+def test_a_negative_covariance_of_runs_leaves_half_of_what_examples_say() -> None:
     examples = np.array([0.1, -0.1] * 4)
     cells = np.zeros((2, 8))
     cells[0], cells[1] = [0.3, -0.3] * 4, [-0.3, 0.3] * 4
@@ -100,13 +101,13 @@ def test_a_negative_covariance_of_runs_leaves_half_of_what_examples_say():
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.7, 1e6])
-def test_values_that_are_all_alike_have_no_interval(value):
+def test_values_that_are_all_alike_have_no_interval(value: float) -> None:
     is_in = coins(10, 12, np.random.default_rng(0))
     for found in (of_difference(np.full((10, 12), value), is_in), of_ins(np.full((10, 12), value), is_in)):
         assert np.isnan(interval(value, found, 10)).all()
 
 
-def test_too_few_clusters_have_no_interval_and_one_example_no_error():
+def test_too_few_clusters_have_no_interval_and_one_example_no_error() -> None:
     rng = np.random.default_rng(2)
     is_in, values = coins(FEWEST, FEWEST, rng), rng.normal(size=(FEWEST, FEWEST))
     found = of_difference(values, is_in)
@@ -121,14 +122,14 @@ def test_too_few_clusters_have_no_interval_and_one_example_no_error():
     value=st.floats(0, 1),
     half=st.floats(1e-6, 1e3),
 )
-def test_an_interval_holds_its_value_and_nothing_impossible(value, half):
+def test_an_interval_holds_its_value_and_nothing_impossible(value: float, half: float) -> None:
     low, high = around(value, half, (0.0, 1.0))
     assert 0 <= low <= value + 1e-12
     assert value - 1e-12 <= high <= 1
     assert high > low
 
 
-def test_around_is_symmetric_without_bounds_and_leans_inwards_within():
+def test_around_is_symmetric_without_bounds_and_leans_inwards_within() -> None:
     assert around(0.3, 0.2) == pytest.approx((0.1, 0.5))
     assert around(0.3, 0.5, (0.0, math.inf)) == pytest.approx((0.0, 0.8))
     low, high = around(0.9, 0.08, (0.0, 1.0))
@@ -138,7 +139,7 @@ def test_around_is_symmetric_without_bounds_and_leans_inwards_within():
     assert np.isnan(around(0.3, math.nan, (0.0, 1.0))).all()
 
 
-def test_differences_are_paired_and_kinds_are_not():
+def test_differences_are_paired_and_kinds_are_not() -> None:
     rng = np.random.default_rng(3)
     is_in, values = coins(10, 16, rng), rng.normal(size=(10, 16))
     one = of_difference(values, is_in)
@@ -154,12 +155,12 @@ def test_differences_are_paired_and_kinds_are_not():
     assert np.isnan(interval(0.0, combined([(1.0, one), (-1.0, one)]), 10)).all(), "the same twice has no interval"
 
 
-def examples_only(values):
+def examples_only(values: FloatArray) -> Influence:
     m = len(values)
     return Influence(examples=(values - values.mean()) / m * math.sqrt(m / (m - 1)), cells=np.zeros((FEWEST, m)))
 
 
-def test_the_interval_of_a_ratio_is_fiellers():
+def test_the_interval_of_a_ratio_is_fiellers() -> None:
     rng = np.random.default_rng(4)
     local = 2 + 0.4 * rng.normal(size=30)
     whole = 0.5 * local + 0.3 * rng.normal(size=30)
@@ -174,7 +175,7 @@ def test_the_interval_of_a_ratio_is_fiellers():
     assert swapped[1] - swapped[0] > 1.05 * (high - low), "it is paired"
 
 
-def test_a_ratio_without_a_denominator_or_without_spread_has_no_interval():
+def test_a_ratio_without_a_denominator_or_without_spread_has_no_interval() -> None:
     rng = np.random.default_rng(5)
     noise, steady = examples_only(rng.normal(size=30)), examples_only(1 + 0.1 * rng.normal(size=30))
     assert np.isnan(ratio_interval((1.0, steady), (0.1, noise), 30)).all()
@@ -184,14 +185,14 @@ def test_a_ratio_without_a_denominator_or_without_spread_has_no_interval():
     )
 
 
-def test_weights_that_count_nothing_say_nothing():
+def test_weights_that_count_nothing_say_nothing() -> None:
     found = influence(np.zeros((8, 3)), np.full((8, 3), np.nan))
     assert variance(found) == 0
     assert np.isnan(interval(0.5, found, 8)).all()
 
 
 @pytest.mark.parametrize(("end", "place"), [(0.0, 0.85), (1.0, 0.93)])
-def test_a_rate_at_its_end_has_no_interval_though_its_threshold_varies(end, place):
+def test_a_rate_at_its_end_has_no_interval_though_its_threshold_varies(end: float, place: float) -> None:
     """The threshold alone gave 1.0 [0.9992, 1.0], and intervals at 1 held the rate in 6 of 100 simulations."""
     rng = np.random.default_rng(3)
     is_in = coins(16, 64, rng)

@@ -1,27 +1,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.estimator import View
+from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.measurement import FINAL, Level
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from tests.banks import make_bank
 
 
-def all_views(bank):
+def all_views(bank: Bank) -> dict[tuple[int, str, str], View]:
     sample = redeal(bank.audit, 5, np.random.default_rng(0))
     return {(v.round, v.level, v.place): v for v in views(bank, sample)}
 
 
-def evidence_at(bank, level, round):
+def evidence_at(bank: Bank, level: Level, round: int) -> Evidence:
     (found,) = [e for e in bank.evidence if (e.level, e.round, e.set) == (level, round, "audit")]
     return found
 
 
-def test_places_and_their_order():
+def test_places_and_their_order() -> None:
     bank = make_bank(rounds=(0, 2, 4))
     assert list(all_views(bank)) == [
         (0, "global", ""),
@@ -29,7 +32,7 @@ def test_places_and_their_order():
     ]
 
 
-def test_every_value_is_where_the_evidence_says():
+def test_every_value_is_where_the_evidence_says() -> None:
     bank = make_bank(runs=4, rounds=(0, 1, 2))
     shown = all_views(bank)
     for round in (1, 2):
@@ -58,7 +61,7 @@ def test_every_value_is_where_the_evidence_says():
                     assert owner.rank[run, 0, j] == 1 + ranks.less[t, c]
 
 
-def test_rank_counts_ties_half_and_only_canaries_have_one():
+def test_rank_counts_ties_half_and_only_canaries_have_one() -> None:
     bank = make_bank()
     tied = tuple(replace(r, ties=np.full_like(r.ties, 3)) for r in bank.references)
     before, after = all_views(bank)[1, "global", ""], all_views(replace(bank, references=tied))[1, "global", ""]
@@ -68,13 +71,13 @@ def test_rank_counts_ties_half_and_only_canaries_have_one():
     assert after.references.tolist() == np.where(canary, 100, 0).tolist()
 
 
-def test_negative_counts_mean_not_ranked():
+def test_negative_counts_mean_not_ranked() -> None:
     bank = make_bank(levels=("global",))
     gone = tuple(replace(r, less=np.full_like(r.less, -1)) for r in bank.references)
     assert np.isnan(all_views(replace(bank, references=gone))[1, "global", ""].rank).all()
 
 
-def test_final_shows_the_last_round_of_the_holder_at_every_place():
+def test_final_shows_the_last_round_of_the_holder_at_every_place() -> None:
     bank = make_bank(clients=6, cohort=2, rounds=(0, 1, 2, 3), seed=3)
     shown = all_views(bank)
     final = {place: shown[FINAL, *place] for place in (("global", ""), ("local", "owner"), ("local", "others"))}
@@ -92,12 +95,12 @@ def test_final_shows_the_last_round_of_the_holder_at_every_place():
     assert never, "the bank should hold a client that never takes part"
 
 
-def test_a_holder_absent_in_one_run_is_not_shown_locally():
+def test_a_holder_absent_in_one_run_is_not_shown_locally() -> None:
     bank = make_bank(runs=4, rounds=(0, 1))
     local = evidence_at(bank, "local", 1)
     client = int(local.client[0])
 
-    def without(part, *names):
+    def without(part: Any, *names: str) -> Any:
         kept = ~((part.client == client) & (part.run == 2))
         return replace(part, **{name: getattr(part, name)[kept] for name in ("run", "client", *names)})
 
@@ -114,7 +117,7 @@ def test_a_holder_absent_in_one_run_is_not_shown_locally():
     assert np.isnan(shown[FINAL, "global", ""].margin[:, :, mine]).all()
 
 
-def test_others_are_of_unequal_number_at_final():
+def test_others_are_of_unequal_number_at_final() -> None:
     bank = make_bank(clients=5, cohort=2, rounds=(0, 1), seed=1)
     wider = make_bank(clients=5, cohort=4, rounds=(0, 2), seed=1)
     joined = replace(
@@ -128,19 +131,19 @@ def test_others_are_of_unequal_number_at_final():
 
 
 @pytest.mark.parametrize("change", [{"roster": "own"}, {"levels": ("global",)}])
-def test_without_local_models_final_is_the_last_round(change):
+def test_without_local_models_final_is_the_last_round(change: dict[str, Any]) -> None:
     shown = all_views(make_bank(rounds=(0, 1, 3), **change))
     assert {(level, place) for _, level, place in shown} == {("global", "")}
     np.testing.assert_array_equal(shown[FINAL, "global", ""].margin, shown[3, "global", ""].margin)
 
 
-def test_local_models_alone_have_a_summary_too():
+def test_local_models_alone_have_a_summary_too() -> None:
     shown = all_views(make_bank(levels=("local",), rounds=(1, 2)))
     assert (FINAL, "global", "") not in shown
     assert (FINAL, "local", "owner") in shown
 
 
-def test_pairs_need_both_levels_where_both_were_observed():
+def test_pairs_need_both_levels_where_both_were_observed() -> None:
     bank = make_bank(clients=3, cohort=3, rounds=(0, 1, 2))
     without = replace(bank, evidence=tuple(e for e in bank.evidence if (e.level, e.round) != ("global", 2)))
     without = replace(without, references=())
@@ -148,7 +151,7 @@ def test_pairs_need_both_levels_where_both_were_observed():
     np.testing.assert_array_equal(shown[FINAL, "local", "owner"].margin, shown[1, "local", "owner"].margin)
 
 
-def test_examples_that_nobody_holds_are_only_global():
+def test_examples_that_nobody_holds_are_only_global() -> None:
     bank = make_bank(rounds=(0, 1, 2))
     holder = bank.audit.holder.copy()
     holder[:2] = -1
@@ -160,7 +163,7 @@ def test_examples_that_nobody_holds_are_only_global():
     np.testing.assert_array_equal(shown[FINAL, "global", ""].margin[:, :, :2], shown[2, "global", ""].margin[:, :, :2])
 
 
-def test_evidence_may_come_in_parts_and_of_other_sets():
+def test_evidence_may_come_in_parts_and_of_other_sets() -> None:
     bank = make_bank(runs=4, rounds=(0, 1))
     parts = []
     for e in bank.evidence:
@@ -173,11 +176,11 @@ def test_evidence_may_come_in_parts_and_of_other_sets():
         np.testing.assert_array_equal(view.margin, split[key].margin)
 
 
-def test_an_empty_bank_has_no_views():
+def test_an_empty_bank_has_no_views() -> None:
     assert all_views(replace(make_bank(), evidence=(), references=())) == {}
 
 
-def test_whoever_else_holds_an_example_is_no_other():
+def test_whoever_else_holds_an_example_is_no_other() -> None:
     """Shared by two clients, it is read at its holder, and the model of the second is left out of the others."""
     bank = make_bank(runs=4, clients=4, cohort=4, rounds=(0, 1))
     audit = bank.audit
@@ -196,7 +199,7 @@ def test_whoever_else_holds_an_example_is_no_other():
         np.testing.assert_array_equal(after.margin[:, rest, j], before.margin[:, rest, j])
 
 
-def test_who_holds_what():
+def test_who_holds_what() -> None:
     bank = make_bank(runs=4, clients=4, per_client=1, kinds=("typical",))
     assert bank.audit.holds([2, -1]).tolist() == [[False, False, True, False], [False] * 4]
     owner = np.array([0, 2, 1, 1, 2, 0, 3, 3], np.int32)
@@ -209,10 +212,10 @@ def test_who_holds_what():
     ]
 
 
-def test_a_model_that_has_diverged_is_right_and_wrong_about_nothing():
+def test_a_model_that_has_diverged_is_right_and_wrong_about_nothing() -> None:
     bank = make_bank()
 
-    def diverged(part):
+    def diverged(part: Evidence) -> Evidence:
         margin = np.where((part.run == 1)[:, None], np.nan, part.margin)
         # as the evidence has it: no margin, and no correct answer
         return replace(part, margin=margin, loss=np.where(np.isnan(margin), np.nan, part.loss), correct=margin > 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +9,14 @@ from scipy.special import stdtrit
 
 from fedmem.contracts.estimator import Models, SetEvidence
 from fedmem.contracts.evidence import Evidence
-from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.measurement import FINAL, Labels, Reading
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimators.client_influence import ClientInfluence
 from tests.banks import coins, make_view
 from tests.labelling import labels
 
 
-def seen(loss, there):
+def seen(loss: FloatArray, there: BoolArray) -> dict[str, Reading]:
     """What is said of the test loss when the models of R runs have these losses."""
     test = -np.log(np.expm1(np.repeat(loss[:, None], 3, axis=1)))
     is_in = coins(len(loss), 1, np.random.default_rng(0))
@@ -22,13 +24,13 @@ def seen(loss, there):
     return {r.subject: r for _, r in ClientInfluence().tests(view) if r.labels == labels("statistic=loss")}
 
 
-def gap(loss, there):
+def gap(loss: FloatArray, there: BoolArray) -> float:
     """The mean over clients by the definition."""
     return np.mean([loss[coin].mean() - loss[~coin].mean() for coin in there.T])
 
 
 @pytest.mark.parametrize("broken", [(), (2,)])
-def test_the_mean_has_the_interval_of_a_jackknife_over_runs(broken):
+def test_the_mean_has_the_interval_of_a_jackknife_over_runs(broken: tuple[int, ...]) -> None:
     rng = np.random.default_rng(1)
     there, loss = coins(12, 5, rng), 5 + rng.normal(size=12)
     diverged = np.isin(np.arange(12), broken)
@@ -44,7 +46,7 @@ def test_the_mean_has_the_interval_of_a_jackknife_over_runs(broken):
 
 
 @pytest.mark.parametrize(("runs", "clients", "some"), [(8, 8, True), (8, 9, False), (4, 3, True)])
-def test_with_fewer_runs_than_clients_the_mean_has_no_interval(runs, clients, some):
+def test_with_fewer_runs_than_clients_the_mean_has_no_interval(runs: int, clients: int, some: bool) -> None:
     rng = np.random.default_rng(2)
     there = coins(runs, clients, rng)
     found = seen(5 + rng.normal(size=runs), there)
@@ -53,18 +55,18 @@ def test_with_fewer_runs_than_clients_the_mean_has_no_interval(runs, clients, so
     assert np.isfinite([found[""].value, *(found[f"client {k}"].low for k in range(clients))]).all()
 
 
-def test_where_nothing_varies_nothing_is_certain():
+def test_where_nothing_varies_nothing_is_certain() -> None:
     there = coins(8, 3, np.random.default_rng(3))
     for row in seen(np.full(8, 0.3), there).values():
         assert row.value == 0
         assert np.isnan([row.low, row.high]).all()
 
 
-def test_runs_that_have_all_diverged_say_nothing():
+def test_runs_that_have_all_diverged_say_nothing() -> None:
     assert seen(np.full(8, np.nan), coins(8, 3, np.random.default_rng(4))) == {}
 
 
-def evidence(round, correct, set="audit"):
+def evidence(round: int, correct: FloatArray, set: str = "audit") -> Evidence:
     """Aggregates of one round that are right where this says so, (R, n)."""
     return Evidence(
         round=round,
@@ -78,7 +80,9 @@ def evidence(round, correct, set="audit"):
     )
 
 
-def seen_at(blocks, is_in, holder, there):
+def seen_at(
+    blocks: Sequence[Evidence], is_in: BoolArray, holder: Sequence[int], there: BoolArray
+) -> dict[tuple[str, Labels], float]:
     """All that is said of aggregates that were observed at several rounds, the last of them read."""
     view = make_view(np.zeros(is_in.shape), is_in, round=FINAL, client_in=there)
     models = Models(
@@ -99,7 +103,7 @@ def seen_at(blocks, is_in, holder, there):
 THERE = np.array([[True, True], [True, False], [False, True], [False, False]] * 2)
 
 
-def test_influence_is_read_at_the_last_aggregate():
+def test_influence_is_read_at_the_last_aggregate() -> None:
     """The first aggregate is the worse for client 0, the last the better; client 1 does nothing at either."""
     helped = np.repeat(THERE[:, :1], 4, axis=1).astype(float)
     blocks = [
@@ -114,7 +118,7 @@ def test_influence_is_read_at_the_last_aggregate():
     assert (found["client 0", labels("statistic=loss")], found["client 1", labels("statistic=loss")]) == (-1.0, 0.0)
 
 
-def test_own_in_reads_what_is_in_and_own_reads_all():
+def test_own_in_reads_what_is_in_and_own_reads_all() -> None:
     """Where a client is there, what is in is answered, what is out is not: 1 of what is in, half of all."""
     is_in = np.array([[True, False]] * 4 + [[False, True]] * 4)
     correct = (THERE[:, :1] & is_in).astype(float)
@@ -122,7 +126,7 @@ def test_own_in_reads_what_is_in_and_own_reads_all():
     assert (found["client 0", labels("statistic=own_in")], found["client 0", labels("statistic=own")]) == (1.0, 0.5)
 
 
-def test_a_run_whose_last_model_has_diverged_is_no_wrong_one():
+def test_a_run_whose_last_model_has_diverged_is_no_wrong_one() -> None:
     is_in = np.repeat(np.array([[True], [False]] * 4), 2, axis=1)
     correct = np.ones((8, 2))
     block = evidence(9, correct)

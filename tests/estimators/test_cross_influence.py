@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact, mannwhitneyu
 
-from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.estimator import View
+from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.statistics import benjamini_hochberg, rank_sum_exact
 from fedmem.estimation.two_way import variance
@@ -16,11 +19,11 @@ from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks, _by_tab
 from tests.banks import coins, make_bank, make_view
 
 
-def probability(margin):
+def probability(margin: FloatArray) -> FloatArray:
     return 1 / (1 + np.exp(-margin))
 
 
-def naive(values, is_in):
+def naive(values: FloatArray, is_in: BoolArray) -> FloatArray:
     """By the definition, with loops: (m, n)."""
     found = np.empty((is_in.shape[1], values.shape[1]))
     for j, coin in enumerate(is_in.T):
@@ -29,7 +32,9 @@ def naive(values, is_in):
     return found
 
 
-def planted(runs=16, m=6, n=12, effect=0.0, seed=0):
+def planted(
+    runs: int = 16, m: int = 6, n: int = 12, effect: float = 0.0, seed: int = 0
+) -> tuple[View, BoolArray, FloatArray]:
     """Example 0 helps test examples 0 to 2 and harms 3; the others do nothing."""
     rng = np.random.default_rng(seed)
     is_in = coins(runs, m, rng)
@@ -40,13 +45,13 @@ def planted(runs=16, m=6, n=12, effect=0.0, seed=0):
     return view, is_in, test
 
 
-def readings(view, **fields):
+def readings(view: View, **fields: Any) -> dict[tuple[str, str, str], Reading]:
     found = CrossInfluence(**fields).tests(view)
     assert {run for run, _ in found} <= {-1}
     return {(r.metric, r.subject, r.labels.get("statistic", "")): r for _, r in found}
 
 
-def test_test_examples_gained_are_the_sum_of_influences():
+def test_test_examples_gained_are_the_sum_of_influences() -> None:
     view, is_in, test = planted(effect=1.0)
     found = {(e.kind, e.labels.get("statistic", "")): e for e in CrossInfluence().estimate(view)}
     for statistic, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
@@ -61,7 +66,7 @@ def test_test_examples_gained_are_the_sum_of_influences():
             assert not np.allclose(e.per_example, influence[rows].mean(1))
 
 
-def test_help_harm_and_the_strongest_are_those_of_the_loops():
+def test_help_harm_and_the_strongest_are_those_of_the_loops() -> None:
     view, is_in, test = planted(effect=1.0)
     found = readings(view)
     for statistic, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
@@ -80,7 +85,7 @@ def test_help_harm_and_the_strongest_are_those_of_the_loops():
         assert null > 0.1  # noise alone is not at 0
 
 
-def test_pairs_are_those_of_exact_tests_and_benjamini_hochberg():
+def test_pairs_are_those_of_exact_tests_and_benjamini_hochberg() -> None:
     view, is_in, test = planted(runs=24, effect=1.5)
     found = readings(view, rate=0.1)
     for statistic, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
@@ -108,7 +113,7 @@ def test_pairs_are_those_of_exact_tests_and_benjamini_hochberg():
     "values",
     [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2], [3, 3, 1, 4, 5, 6, 7, 8], [2] * 8],
 )
-def test_p_of_ranks_is_never_too_small_with_ties_and_exact_without(values):
+def test_p_of_ranks_is_never_too_small_with_ties_and_exact_without(values: list[int]) -> None:
     """Over all ways in which the coins could have fallen."""
     for chosen in (3, 4):
         coin = np.array([[i in some for i in range(8)] for some in combinations(range(8), chosen)]).T
@@ -131,7 +136,7 @@ def test_p_of_ranks_is_never_too_small_with_ties_and_exact_without(values):
         assert (rounded <= 0.35).mean() > 0.4
 
 
-def test_the_side_of_a_pair_is_that_of_its_test_and_not_of_the_mean():
+def test_the_side_of_a_pair_is_that_of_its_test_and_not_of_the_mean() -> None:
     coin = np.arange(16)[:, None] < 8
     values = np.append(np.arange(7) / 1e3, [10.0, *(1 + np.arange(8) / 1e3)])[:, None]
     p, side = _by_ranks(coin, values)
@@ -143,7 +148,7 @@ def test_the_side_of_a_pair_is_that_of_its_test_and_not_of_the_mean():
     assert _by_tables(coin, np.ones((16, 1)))[1] == 0
 
 
-def test_too_few_examples_or_runs_have_no_interval():
+def test_too_few_examples_or_runs_have_no_interval() -> None:
     for runs, m, some in ((16, 6, False), (6, 12, False), (16, 13, True)):
         found = readings(planted(runs=runs, m=m)[0])
         for metric in ("cross_strongest", "cross_help", "cross_harm"):
@@ -152,7 +157,7 @@ def test_too_few_examples_or_runs_have_no_interval():
             assert np.isnan(row.low) != some
 
 
-def test_equal_models_have_no_influence_at_all():
+def test_equal_models_have_no_influence_at_all() -> None:
     rng = np.random.default_rng(0)
     test = np.tile(rng.normal(size=20), (8, 1))
     view = make_view(np.zeros((8, 3)), coins(8, 3, rng), test=test, round=FINAL)
@@ -161,7 +166,7 @@ def test_equal_models_have_no_influence_at_all():
         assert reading.value == (1.0 if metric.endswith("_p") else 0.0), metric
 
 
-def test_runs_without_the_example_and_diverged_runs_do_not_count():
+def test_runs_without_the_example_and_diverged_runs_do_not_count() -> None:
     view, is_in, test = planted(runs=20)
     margin, broken = view.margin.copy(), test.copy()
     margin[:4, :, 0] = np.nan
@@ -180,7 +185,7 @@ def test_runs_without_the_example_and_diverged_runs_do_not_count():
     assert e.value == pytest.approx(expected[0].sum())
 
 
-def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set():
+def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set() -> None:
     view, is_in, _ = planted()
     for other in (
         replace(view, round=3),
@@ -191,7 +196,7 @@ def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set():
         assert list(CrossInfluence().tests(other)) == []
 
 
-def test_each_example_is_read_at_the_last_round_of_its_holder():
+def test_each_example_is_read_at_the_last_round_of_its_holder() -> None:
     bank = make_bank(clients=5, cohort=3, rounds=(0, 1, 2, 3), seed=2)
     sample = redeal(bank.audit, 5, np.random.default_rng(0))
     shown = {(v.round, v.level, v.place): v for v in views(bank, sample)}
@@ -217,7 +222,7 @@ def test_each_example_is_read_at_the_last_round_of_its_holder():
         assert len(checked) > 1, "the bank should hold examples of different last rounds"
 
 
-def test_no_p_is_smaller_than_one_in_all_orders_that_were_looked_at():
+def test_no_p_is_smaller_than_one_in_all_orders_that_were_looked_at() -> None:
     """The coins as they fell are one of 201 orders, so an effect beyond all others is known to 1 in 201, not to 0."""
     for effect, metrics in ((20.0, ("cross_help", "cross_strongest")), (-20.0, ("cross_harm",))):
         view, _, _ = planted(effect=effect, n=4)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from scipy.stats import chi2, norm
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
+from fedmem.contracts.attack import Signals
+from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.statistics import newcombe
 from fedmem.estimation.two_way import variance
 from fedmem.estimators.exposure import Exposure, null_mean
@@ -21,19 +25,19 @@ from tests.banks import coins, make_view
 from tests.labelling import labels
 
 
-def by_key(estimates):
+def by_key(estimates: Sequence[Estimate]) -> dict[tuple[str, str, str], Estimate]:
     return {(e.metric, " ".join(e.labels.words()), e.kind): e for e in estimates}
 
 
 # Memorisation
 
 
-def self_influence(values, is_in):
+def self_influence(values: FloatArray, is_in: BoolArray) -> FloatArray:
     """By the definition, with loops; (m,)."""
     return np.array([values[c, j].mean() - values[~c, j].mean() for j, c in enumerate(is_in.T)])
 
 
-def test_memorisation_is_the_definition():
+def test_memorisation_is_the_definition() -> None:
     rng = np.random.default_rng(0)
     is_in, margin = coins(8, 6, rng), rng.normal(size=(8, 6))
     kinds = ["a"] * 2 + ["b"] * 4
@@ -48,7 +52,7 @@ def test_memorisation_is_the_definition():
             assert (e.n, e.null, e.examples.tolist(), e.per_example_n.tolist()) == (len(rows), 0, rows, [8] * len(rows))
 
 
-def test_memorisation_of_constant_and_lookup_learners():
+def test_memorisation_of_constant_and_lookup_learners() -> None:
     rng = np.random.default_rng(1)
     runs, m, classes = 200, 50, 10
     is_in = coins(runs, m, rng)
@@ -62,7 +66,7 @@ def test_memorisation_of_constant_and_lookup_learners():
     assert Memorisation().estimate(make_view(np.zeros((runs, m)), is_in, correct=np.ones((runs, m))))[0].value == 0
 
 
-def test_memorisation_bounds_single_examples_by_newcombe_on_correctness():
+def test_memorisation_bounds_single_examples_by_newcombe_on_correctness() -> None:
     is_in = np.arange(8)[:, None] < np.array([4, 4])
     margin = np.where(is_in, 1.0, -1.0)
     margin[0, 1] = -1.0
@@ -73,7 +77,7 @@ def test_memorisation_bounds_single_examples_by_newcombe_on_correctness():
     assert probability.per_example_low is None
 
 
-def test_memorisation_leaves_out_what_was_not_observed():
+def test_memorisation_leaves_out_what_was_not_observed() -> None:
     rng = np.random.default_rng(2)
     is_in, margin = coins(8, 4, rng), rng.normal(size=(8, 4))
     margin[:, 0] = np.nan  # never observed
@@ -86,7 +90,7 @@ def test_memorisation_leaves_out_what_was_not_observed():
     assert Memorisation().estimate(make_view(np.full((8, 4), np.nan), is_in)) == []
 
 
-def test_memorisation_averages_over_models():
+def test_memorisation_averages_over_models() -> None:
     rng = np.random.default_rng(3)
     is_in, margin = coins(8, 3, rng), rng.normal(size=(8, 4, 3))
     margin[:, 1, 0] = np.nan
@@ -99,18 +103,18 @@ def test_memorisation_averages_over_models():
 
 
 @pytest.mark.parametrize(("references", "expected"), [(10, 1.16), (100, 1.40), (1000, 1.436), (10_000, 1.442)])
-def test_null_mean_is_the_mean_over_ranks(references, expected):
+def test_null_mean_is_the_mean_over_ranks(references: int, expected: float) -> None:
     ranks = np.arange(1, references + 2)
     exact = np.log2((references + 1) / ranks).mean()
     assert null_mean(references) == pytest.approx(exact, rel=1e-9)
     assert null_mean(references) == pytest.approx(expected, abs=0.005)
 
 
-def exposure_view(rank, is_in, references=9, **more):
+def exposure_view(rank: FloatArray, is_in: BoolArray, references: int = 9, **more: Any) -> View:
     return make_view(np.zeros(is_in.shape), is_in, rank=np.asarray(rank, float), references=references, **more)
 
 
-def test_exposure_of_planted_ranks():
+def test_exposure_of_planted_ranks() -> None:
     is_in = np.array([[True, True], [True, False], [False, True], [False, False]])
     rank = np.array([[1, 10], [2, 5], [10, 5], [5, 10]])  # among 9 references: from first to last
     found = by_key(Exposure().estimate(exposure_view(rank, is_in)))
@@ -128,7 +132,7 @@ def test_exposure_of_planted_ranks():
     assert gain.per_example_n.tolist() == [4, 4]
 
 
-def test_exposure_of_a_canary_that_ties_with_everything():
+def test_exposure_of_a_canary_that_ties_with_everything() -> None:
     # rank 1 + 9/2 of ten places: below the null, not at the top
     is_in = np.array([[True], [False]])
     e = Exposure().estimate(exposure_view(np.full((2, 1), 5.5), is_in))[0]
@@ -136,19 +140,19 @@ def test_exposure_of_a_canary_that_ties_with_everything():
     assert e.value < e.null
 
 
-def test_exposure_needs_no_out_run_but_its_gain_does():
+def test_exposure_needs_no_out_run_but_its_gain_does() -> None:
     is_in = np.ones((1, 3), bool)
     assert [e.metric for e in Exposure().estimate(exposure_view(np.ones((1, 3)), is_in))] == ["exposure"]
 
 
-def test_exposure_of_what_is_no_canary_does_not_exist():
+def test_exposure_of_what_is_no_canary_does_not_exist() -> None:
     is_in = coins(4, 3, np.random.default_rng(0))
     view = make_view(np.zeros((4, 3)), is_in)
     assert Exposure().estimate(view) == []
     assert Exposure().tests(view) == []
 
 
-def test_combined_test_is_fishers_by_run_and_over_in_canaries():
+def test_combined_test_is_fishers_by_run_and_over_in_canaries() -> None:
     is_in = np.array([[True, True, False], [False, False, True], [False, False, False]])
     rank = np.array([[1, 2, 1], [1, 1, 4], [1, 1, 1]])
     rows = Exposure().tests(exposure_view(rank, is_in))
@@ -162,7 +166,7 @@ def test_combined_test_is_fishers_by_run_and_over_in_canaries():
     assert math.isnan(rejected.low)
 
 
-def test_no_combined_test_at_the_others():
+def test_no_combined_test_at_the_others() -> None:
     is_in = np.array([[True], [False]])
     view = exposure_view(np.ones((2, 1)), is_in, level="local", place="others")
     assert Exposure().tests(view) == ()
@@ -171,7 +175,7 @@ def test_no_combined_test_at_the_others():
 # Membership
 
 
-def test_membership_gives_auc_and_tpr_of_a_kind():
+def test_membership_gives_auc_and_tpr_of_a_kind() -> None:
     rng = np.random.default_rng(5)
     is_in = coins(8, 20, rng)
     margin = rng.normal(size=(8, 20)) + 3 * is_in
@@ -186,7 +190,7 @@ def test_membership_gives_auc_and_tpr_of_a_kind():
     assert found["tpr", "lira fpr=0.25", "a"].null == 11 / 41, "the eleventh of 40 outs is the threshold"
 
 
-def test_no_tpr_below_ten_outs():
+def test_no_tpr_below_ten_outs() -> None:
     rng = np.random.default_rng(6)
     for m, expected in ((2, ["auc"]), (3, ["auc", "tpr"])):  # 8 or 12 outs
         is_in = coins(8, m, rng)
@@ -194,7 +198,7 @@ def test_no_tpr_below_ten_outs():
         assert [e.metric for e in found] == expected
 
 
-def test_rates_are_told_at_the_usual_ones_and_the_smallest():
+def test_rates_are_told_at_the_usual_ones_and_the_smallest() -> None:
     rng = np.random.default_rng(8)
     is_in = coins(16, 150, rng)  # 1200 outs
     view = make_view(rng.normal(size=(16, 150)) + is_in, is_in)
@@ -205,7 +209,7 @@ def test_rates_are_told_at_the_usual_ones_and_the_smallest():
     assert told[0.1].value > told[0.01].value > told[0.008333].value > 0
 
 
-def test_the_null_of_lira_is_that_of_redealt_coins_and_of_a_threshold_one_half():
+def test_the_null_of_lira_is_that_of_redealt_coins_and_of_a_threshold_one_half() -> None:
     """Examples and runs that differ make LiRA's AUC less than a half with few runs, whatever was trained on."""
     rng = np.random.default_rng(9)
     nulls, values = [], []
@@ -223,7 +227,7 @@ def test_the_null_of_lira_is_that_of_redealt_coins_and_of_a_threshold_one_half()
     assert abs(np.mean(values) - np.mean(nulls)) < 3 * np.std(np.subtract(values, nulls)) / math.sqrt(60)
 
 
-def test_p_finds_members_by_any_attack_and_is_told_at_the_summary_only():
+def test_p_finds_members_by_any_attack_and_is_told_at_the_summary_only() -> None:
     rng = np.random.default_rng(10)
     is_in = coins(8, 20, rng)
     margin = rng.normal(size=(8, 20)) + 3 * is_in
@@ -237,7 +241,7 @@ def test_p_finds_members_by_any_attack_and_is_told_at_the_summary_only():
     assert math.isnan(Membership(attack=Lira()).estimate(others)[0].p)
 
 
-def test_p_of_memorisation_and_exposure_agree_with_what_is_planted():
+def test_p_of_memorisation_and_exposure_agree_with_what_is_planted() -> None:
     rng = np.random.default_rng(11)
     is_in = coins(8, 20, rng)
     for effect in (0.0, 3.0):
@@ -249,20 +253,20 @@ def test_p_of_memorisation_and_exposure_agree_with_what_is_planted():
         assert all(e.redeals == 99 for e in found)
 
 
-def test_membership_without_members_or_non_members_does_not_exist():
+def test_membership_without_members_or_non_members_does_not_exist() -> None:
     margin = np.zeros((4, 3))
     for side in (True, False):
         assert Membership(attack=LossThreshold()).estimate(make_view(margin, np.full((4, 3), side))) == []
 
 
-def test_an_attack_sees_one_kind_at_a_time_and_one_model_at_a_time():
+def test_an_attack_sees_one_kind_at_a_time_and_one_model_at_a_time() -> None:
     shapes = []
 
     @dataclass(frozen=True, kw_only=True)
     class Spy:
         knows: ClassVar[str] = "nothing"
 
-        def scores(self, seen):
+        def scores(self, seen: Signals) -> FloatArray:
             shapes.append(seen.margin.shape)
             return seen.margin
 
@@ -278,7 +282,7 @@ def test_an_attack_sees_one_kind_at_a_time_and_one_model_at_a_time():
     assert [e.value for e in found] == pytest.approx([e.value for e in averaged])
 
 
-def test_labels_name_the_attack_and_what_is_not_default():
+def test_labels_name_the_attack_and_what_is_not_default() -> None:
     rng = np.random.default_rng(7)
     view = make_view(rng.normal(size=(8, 2)), coins(8, 2, rng))
     assert Membership(attack=Lira(variance="per_example")).estimate(view)[0].labels == labels(
@@ -287,13 +291,13 @@ def test_labels_name_the_attack_and_what_is_not_default():
     assert Membership(attack=Lira(variance="auto")).estimate(view)[0].labels == labels("attack=lira")
 
 
-def test_min_runs_comes_from_the_attack():
+def test_min_runs_comes_from_the_attack() -> None:
     assert Membership(attack=Lira()).min_runs == 8
     assert Membership(attack=LossThreshold()).min_runs == 2
     assert [Membership(attack=Rmia(mode=mode)).min_runs for mode in ("online", "offline")] == [4, 8]
 
 
-def test_exposure_is_a_mean_of_bits_over_runs_models_and_canaries():
+def test_exposure_is_a_mean_of_bits_over_runs_models_and_canaries() -> None:
     """Of ranks 1 and 16 among 15 references: 4 bits and 0 are 2 bits, not the 0.9 bits of their mean rank."""
     is_in = np.array([[True, True], [True, True], [False, False], [False, False]])
     over_runs = exposure_view([[1, 1], [16, 16], [4, 4], [4, 4]], is_in, references=15)
@@ -306,7 +310,7 @@ def test_exposure_is_a_mean_of_bits_over_runs_models_and_canaries():
         assert found["exposure_gain", "", "random_pattern"].value == pytest.approx(0.0)
 
 
-def test_the_smallest_rate_has_ten_false_positives_of_those_that_are_seen():
+def test_the_smallest_rate_has_ten_false_positives_of_those_that_are_seen() -> None:
     """Of ten examples, outs are seen in 4 runs and ins in 8: ten of 40 outs, not of 80 ins, are a quarter."""
     is_in = np.repeat(np.arange(16)[:, None] < 8, 10, axis=1)
     margin = np.random.default_rng(11).normal(size=(16, 10))
@@ -316,7 +320,7 @@ def test_the_smallest_rate_has_ten_false_positives_of_those_that_are_seen():
     assert words == "loss_threshold fpr=0.25"
 
 
-def test_a_model_without_a_number_is_not_seen():
+def test_a_model_without_a_number_is_not_seen() -> None:
     """A run that has diverged changes no estimate: neither as a wrong answer nor as an unlikely one."""
     rng = np.random.default_rng(12)
     is_in, margin = coins(8, 6, rng), rng.normal(size=(8, 6))

@@ -8,9 +8,10 @@ import pytest
 from scipy.special import log_ndtr
 from scipy.stats import kstest, skewnorm
 
-from fedmem.contracts.estimator import Models, RankEvidence
+from fedmem.contracts.estimator import Models, RankEvidence, View
 from fedmem.contracts.evidence import ReferenceEvidence
 from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
@@ -18,15 +19,17 @@ from tests.banks import coins, make_view
 from tests.labelling import labels
 
 
-def law(location, scale, shape, size=1):
+def law(location: float, scale: float, shape: float, size: int = 1) -> SkewNormal:
     return SkewNormal(*(np.full(size, float(value)) for value in (location, scale, shape)))
 
 
-def exact_quantiles(shape, location, scale, count):
+def exact_quantiles(shape: float, location: float, scale: float, count: int) -> FloatArray:
     return skewnorm.ppf((positions(count) + 0.625) / (count + 0.25), shape, location, scale)
 
 
-def canaries(loss, is_in, quantiles, count, rank=None):
+def canaries(
+    loss: FloatArray, is_in: BoolArray, quantiles: FloatArray, count: int, rank: FloatArray | None = None
+) -> View:
     """A view of canaries with these losses (R, m), all ranked among references with these quantiles (R, 256)."""
     runs, m = loss.shape
     rank = np.ones(loss.shape) if rank is None else rank
@@ -52,12 +55,12 @@ def canaries(loss, is_in, quantiles, count, rank=None):
 
 
 @pytest.mark.parametrize("shape", [-20.0, -3.0, 0.0, 0.5, 4.0, 30.0])
-def test_log_cdf_agrees_with_scipy_where_scipy_has_digits(shape):
+def test_log_cdf_agrees_with_scipy_where_scipy_has_digits(shape: float) -> None:
     x = skewnorm.ppf(np.array([1e-3, 0.01, 0.3, 0.9, 0.999]), shape, 1.5, 2.0)
     np.testing.assert_allclose(log_cdf(x, law(1.5, 2.0, shape)), skewnorm.logcdf(x, shape, 1.5, 2.0), rtol=1e-7)
 
 
-def test_log_cdf_has_its_closed_forms_in_the_deep():
+def test_log_cdf_has_its_closed_forms_in_the_deep() -> None:
     z = np.array([-200.0, -38.0, -12.0, -6.0, -4.0, -3.0, -1.0])
     np.testing.assert_allclose(log_cdf(z, law(0, 1, 0)), log_ndtr(z), rtol=1e-10)
     np.testing.assert_allclose(log_cdf(z, law(0, 1, 1)), 2 * log_ndtr(z), rtol=1e-10)  # F = Φ²
@@ -67,7 +70,7 @@ def test_log_cdf_has_its_closed_forms_in_the_deep():
 
 
 @pytest.mark.parametrize("shape", [-8.0, -2.0, 1.0, 3.0, 10.0])
-def test_quantiles_of_a_skew_normal_give_it_back(shape):
+def test_quantiles_of_a_skew_normal_give_it_back(shape: float) -> None:
     for count in (300, 1000, 10_000):
         found = fit(exact_quantiles(shape, 3.0, 0.7, count)[None], count)
         assert found.location[0] == pytest.approx(3.0, abs=0.005)
@@ -75,7 +78,7 @@ def test_quantiles_of_a_skew_normal_give_it_back(shape):
         assert found.shape[0] == pytest.approx(shape, rel=0.02)
 
 
-def test_fits_of_many_samples_are_those_of_each():
+def test_fits_of_many_samples_are_those_of_each() -> None:
     rng = np.random.default_rng(0)
     ordered = np.sort(rng.gamma(3, size=(6, 500)), axis=1)[:, positions(500)]
     together = fit(ordered, 500)
@@ -87,7 +90,7 @@ def test_fits_of_many_samples_are_those_of_each():
     np.testing.assert_allclose(moved.shape, together.shape)
 
 
-def test_what_cannot_be_fitted_has_no_law():
+def test_what_cannot_be_fitted_has_no_law() -> None:
     line = np.linspace(0, 1, 256)
     ordered = np.stack([np.zeros(256), np.full(256, np.nan), np.append(line[:-1], np.inf), line])
     assert np.isnan(fit(ordered, 256).shape).tolist() == [True, True, True, False]
@@ -96,7 +99,7 @@ def test_what_cannot_be_fitted_has_no_law():
 # The estimator
 
 
-def test_extrapolated_exposure_is_the_closed_form():
+def test_extrapolated_exposure_is_the_closed_form() -> None:
     count, shape = 1000, 3.0
     is_in = np.array([[True] * 4, [False] * 4])
     quantiles = np.tile(exact_quantiles(shape, 6.0, 1.0, count), (2, 1))
@@ -113,7 +116,7 @@ def test_extrapolated_exposure_is_the_closed_form():
     assert abs(exact[-1] * math.log(2) - e.per_example[-1]) > 5
 
 
-def test_in_the_bulk_it_is_the_exposure_by_rank():
+def test_in_the_bulk_it_is_the_exposure_by_rank() -> None:
     rng = np.random.default_rng(1)
     runs, m, count = 8, 40, 2000
     is_in = coins(runs, m, rng)
@@ -127,7 +130,7 @@ def test_in_the_bulk_it_is_the_exposure_by_rank():
     assert np.corrcoef(by_rank, extrapolated)[0, 1] > 0.99
 
 
-def test_poor_fits_do_not_count_and_are_marked():
+def test_poor_fits_do_not_count_and_are_marked() -> None:
     rng = np.random.default_rng(2)
     is_in = np.array([[True, True], [True, False]])
     good = np.sort(6 + rng.normal(size=1000))[positions(1000)]
@@ -148,7 +151,7 @@ def test_poor_fits_do_not_count_and_are_marked():
     assert {r.metric: r.value for _, r in ExposureSkewnormal().tests(constant)}["skewnormal_fitted"] == 0
 
 
-def test_the_distance_is_that_of_kolmogorov_and_smirnov():
+def test_the_distance_is_that_of_kolmogorov_and_smirnov() -> None:
     rng = np.random.default_rng(3)
     count = 256  # every reference is stored
     references = np.sort(6 + rng.gumbel(size=(2, count)), axis=1)
@@ -162,7 +165,7 @@ def test_the_distance_is_that_of_kolmogorov_and_smirnov():
     assert row.value == pytest.approx(np.mean(expected), abs=1e-5)
 
 
-def test_the_distance_has_an_interval_where_there_are_enough_canaries():
+def test_the_distance_has_an_interval_where_there_are_enough_canaries() -> None:
     rng = np.random.default_rng(5)
     for runs, m, some in ((8, 7, False), (6, 12, False), (8, 12, True)):
         quantiles = np.sort(6 + rng.normal(size=(runs, 500)), axis=1)[:, positions(500)]
@@ -174,7 +177,7 @@ def test_the_distance_has_an_interval_where_there_are_enough_canaries():
         assert np.isnan(row.low) != some
 
 
-def test_margins_may_be_fitted_instead():
+def test_margins_may_be_fitted_instead() -> None:
     rng = np.random.default_rng(4)
     is_in, margin = np.array([[True], [False]]), np.sort(-rng.normal(size=(2, 1000)))  # normal margins
     ordered = np.logaddexp(0, -margin)[:, ::-1][:, positions(1000)]
@@ -184,7 +187,7 @@ def test_margins_may_be_fitted_instead():
     assert e.value == pytest.approx(-log_ndtr(-7.0) / math.log(2), rel=0.3)
 
 
-def test_only_canaries_at_the_summary():
+def test_only_canaries_at_the_summary() -> None:
     is_in = np.array([[True], [False]])
     view = canaries(np.full((2, 1), 4.0), is_in, np.tile(exact_quantiles(0, 6, 1, 100), (2, 1)), 100)
     for other in (

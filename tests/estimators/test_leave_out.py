@@ -1,40 +1,46 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.estimator import View
+from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.memorisation import Memorisation
-from fedmem.execution.bank import simulate
+from fedmem.execution.bank import Simulated, simulate
 from fedmem.execution.run import measure, run
 from fedmem.federation import build as federations
 from fedmem.results.read import read, read_bank
+from fedmem.scenario.scenario import Scenario
 from tests.tiny import tiny
 
 LEFT = {"clients": [1, 3]}
 
 
 @pytest.fixture(scope="module")
-def banks():
+def banks() -> tuple[Scenario, Federation, Simulated]:
     scenario = tiny(runs=8, leave_out=LEFT, sampler={"kind": "everyone"})
     federation = federations.build(scenario)
     return scenario, federation, simulate(scenario, federation)
 
 
-def shown(bank):
+def shown(bank: Bank) -> dict[tuple[int, str, str], View]:
     return {(v.round, v.level, v.place): v for v in views(bank, redeal(bank.audit, 5, np.random.default_rng(0)))}
 
 
 # Coins
 
 
-def test_coins_are_balanced_and_only_of_the_clients_listed(banks):
+def test_coins_are_balanced_and_only_of_the_clients_listed(banks: tuple[Scenario, Federation, Simulated]) -> None:
     _, federation, _ = banks
     there = federation.audit.client_in
     assert there[:, [1, 3]].sum(0).tolist() == [4, 4]
@@ -42,12 +48,12 @@ def test_coins_are_balanced_and_only_of_the_clients_listed(banks):
 
 
 @pytest.mark.parametrize(("clients", "listed"), [("all", 5), (2, 2), (0, 0), ([], 0), ([4], 1)])
-def test_who_has_a_coin(clients, listed):
+def test_who_has_a_coin(clients: str | int | list[int], listed: int) -> None:
     there = federations.build(tiny(leave_out={"clients": clients})).audit.client_in
     assert (0 if there is None else int((~there.all(0)).sum())) == listed
 
 
-def test_coins_of_clients_change_nothing_else():
+def test_coins_of_clients_change_nothing_else() -> None:
     with_, without = (federations.build(tiny(leave_out=leave)) for leave in ({"clients": "all"}, {}))
     np.testing.assert_array_equal(with_.audit.is_in, without.audit.is_in)
     np.testing.assert_array_equal(with_.fill, without.fill)
@@ -58,7 +64,7 @@ def test_coins_of_clients_change_nothing_else():
 
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
-def test_a_client_that_is_out_takes_part_in_no_round_and_nobody_in_its_place(server):
+def test_a_client_that_is_out_takes_part_in_no_round_and_nobody_in_its_place(server: str) -> None:
     scenario = tiny(runs=4, leave_out={"clients": "all"}, speed={"server": server})
     federation = federations.build(scenario)
     done = simulate(scenario, federation).bank.participation
@@ -69,7 +75,7 @@ def test_a_client_that_is_out_takes_part_in_no_round_and_nobody_in_its_place(ser
     assert len(expected) < len(everybody)
 
 
-def test_both_paths_agree_when_clients_are_missing():
+def test_both_paths_agree_when_clients_are_missing() -> None:
     params = []
     for server in ("messages", "rule"):
         scenario = tiny(runs=2, leave_out={"clients": "all"}, speed={"server": server})
@@ -79,21 +85,21 @@ def test_both_paths_agree_when_clients_are_missing():
             np.testing.assert_array_equal(value.numpy(), other[name].numpy())
 
 
-def test_nobody_trains_on_the_rows_of_a_client_that_is_out(banks):
+def test_nobody_trains_on_the_rows_of_a_client_that_is_out(banks: tuple[Scenario, Federation, Simulated]) -> None:
     _, federation, _ = banks
     for r, row in enumerate(federation.audit.client_in):
         for client, there in enumerate(row):
             assert (len(federation.rows(r, client, 1)) > 0) == there
 
 
-def test_it_changes_the_id_only_where_it_is_asked_for():
+def test_it_changes_the_id_only_where_it_is_asked_for() -> None:
     assert tiny().id == tiny(leave_out={}).id != tiny(leave_out=LEFT).id
 
 
 # What is read
 
 
-def test_examples_are_read_only_where_their_holder_exists(banks):
+def test_examples_are_read_only_where_their_holder_exists(banks: tuple[Scenario, Federation, Simulated]) -> None:
     _, federation, done = banks
     holder_in = federation.audit.holder_in
     for (round, level, place), view in shown(done.bank).items():
@@ -105,7 +111,7 @@ def test_examples_are_read_only_where_their_holder_exists(banks):
     np.testing.assert_array_equal(~np.isnan(owner.margin[:, 0]), holder_in)
 
 
-def test_estimates_count_the_runs_that_they_have(banks):
+def test_estimates_count_the_runs_that_they_have(banks: tuple[Scenario, Federation, Simulated]) -> None:
     _, federation, done = banks
     rows = estimate(done.bank, [Memorisation()], 20)
     single = {
@@ -118,11 +124,13 @@ def test_estimates_count_the_runs_that_they_have(banks):
     assert {4, 8} == set(single.values())
 
 
-def test_a_holder_that_exists_but_was_not_observed_is_not_read_locally(banks):
+def test_a_holder_that_exists_but_was_not_observed_is_not_read_locally(
+    banks: tuple[Scenario, Federation, Simulated],
+) -> None:
     _, federation, done = banks
     run_in = int(np.flatnonzero(federation.audit.client_in[:, 1])[0])
 
-    def without(part):
+    def without(part: Evidence) -> Evidence:
         keep = ~((part.run == run_in) & (part.client == 1))
         return replace(part, **{n: getattr(part, n)[keep] for n in ("run", "client", "loss", "margin", "correct")})
 
@@ -144,7 +152,7 @@ EVERY_ESTIMATOR = [
 ]
 
 
-def test_it_is_stored_and_measured_again_to_the_last_bit(tmp_path):
+def test_it_is_stored_and_measured_again_to_the_last_bit(tmp_path: Path) -> None:
     scenario = tiny(runs=8, leave_out={"clients": "all"}, estimators=EVERY_ESTIMATOR)
     folder = run(scenario, out=tmp_path)
     bank, federation = read_bank(folder), federations.build(scenario)
@@ -157,7 +165,7 @@ def test_it_is_stored_and_measured_again_to_the_last_bit(tmp_path):
     assert len(set(keys)) == len(keys)
 
 
-def test_probes_bear_with_clients_that_are_missing(tmp_path):
+def test_probes_bear_with_clients_that_are_missing(tmp_path: Path) -> None:
     probes = [
         {"kind": "utility"},
         {"kind": "client_gap"},
@@ -170,17 +178,17 @@ def test_probes_bear_with_clients_that_are_missing(tmp_path):
 # Client influence
 
 
-def _read_at(reading):
+def _read_at(reading: Reading) -> str | None:
     """What an influence is read at; of one class its number."""
     target = reading.labels.get("target")
     return reading.labels.get("statistic") if target is None else f"class={target}"
 
 
-def influences(view):
+def influences(view: View) -> dict[tuple[str, str | None], Reading]:
     return {(r.subject, _read_at(r)): r for _, r in ClientInfluence().tests(view)}
 
 
-def test_client_influence_is_the_difference_of_the_means(banks):
+def test_client_influence_is_the_difference_of_the_means(banks: tuple[Scenario, Federation, Simulated]) -> None:
     _, federation, done = banks
     audit, there = federation.audit, federation.audit.client_in
     found = influences(shown(done.bank)[FINAL, "global", ""])
@@ -192,7 +200,7 @@ def test_client_influence_is_the_difference_of_the_means(banks):
     for client in (1, 3):
         coin, held = there[:, client], audit.holder == client
 
-        def gap(values, coin=coin):
+        def gap(values: FloatArray, coin: BoolArray = coin) -> float:
             return np.mean([v for v, c in zip(values, coin, strict=True) if c]) - np.mean(
                 [v for v, c in zip(values, coin, strict=True) if not c]
             )
@@ -217,7 +225,7 @@ def test_client_influence_is_the_difference_of_the_means(banks):
     assert found["client 1", "loss"].value != pytest.approx(-found["client 1", "loss"].value)
 
 
-def test_client_influence_needs_no_audit_example(tmp_path):
+def test_client_influence_needs_no_audit_example(tmp_path: Path) -> None:
     scenario = tiny(leave_out=LEFT, injections=[], estimators=[{"kind": "client_influence"}])
     bank = read_bank(run(scenario, out=tmp_path))
     rows = estimate(bank, [ClientInfluence()], 20)
@@ -226,7 +234,7 @@ def test_client_influence_needs_no_audit_example(tmp_path):
     assert not any(r.reading.labels.get("statistic").startswith("own") for r in rows)
 
 
-def test_without_coins_of_clients_there_is_nothing_to_say(banks):
+def test_without_coins_of_clients_there_is_nothing_to_say(banks: tuple[Scenario, Federation, Simulated]) -> None:
     _, _, done = banks
     bank = replace(done.bank, audit=replace(done.bank.audit, client_in=None))
     assert all(ClientInfluence().tests(view) == () for view in shown(bank).values())

@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation import roster
 from fedmem.scenario.catalogue import kinds
+from fedmem.training.client_work import Work
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked
 from tests.tiny import TINY, sampled, tiny
@@ -38,14 +40,14 @@ VARIANTS = {
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """What the executors were really asked to train."""
     tasks = []
 
-    def spy(cls):
+    def spy(cls) -> None:
         original = cls.attempt_all
 
-        def attempt_all(self, work):
+        def attempt_all(self, work: Work) -> Any:
             tasks.extend(
                 SimpleNamespace(
                     run=int(work.run[i]),
@@ -65,7 +67,7 @@ def trained(monkeypatch):
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
-def test_counts_are_those_of_the_run(trained, changes):
+def test_counts_are_those_of_the_run(trained: list[SimpleNamespace], changes: dict[str, Any]) -> None:
     scenario = tiny(**changes)
     planned = plan(scenario)
     assert not trained, "planning trains nothing"
@@ -82,7 +84,7 @@ def test_counts_are_those_of_the_run(trained, changes):
 
 
 @pytest.mark.parametrize("kind", kinds("sampler"))
-def test_cohorts_of_every_sampler_are_the_ones_that_are_drawn(trained, kind):
+def test_cohorts_of_every_sampler_are_the_ones_that_are_drawn(trained: list[SimpleNamespace], kind: str) -> None:
     scenario = tiny(**sampled(kind), probes=[], references=1)
     simulate(scenario, federations.build(scenario), watch=False)
     planned = plan(scenario)
@@ -94,7 +96,7 @@ def test_cohorts_of_every_sampler_are_the_ones_that_are_drawn(trained, kind):
 @pytest.mark.parametrize(
     "changes", [{}, {"leave_out": {"clients": 3}}, {"roster": "own"}, {"observe": {"levels": ["global"]}}]
 )
-def test_the_smallest_rate_and_the_examples_are_those_of_the_estimates(changes):
+def test_the_smallest_rate_and_the_examples_are_those_of_the_estimates(changes: dict[str, Any]) -> None:
     attack = {"kind": "membership", "attack": {"kind": "loss_threshold"}}
     scenario = tiny(runs=8, sampler={"kind": "uniform", "size": 2}, estimators=[attack], **changes)
     planned = {one.kind: one for one in plan(scenario).precision}
@@ -111,13 +113,13 @@ def test_the_smallest_rate_and_the_examples_are_those_of_the_estimates(changes):
         assert reading.n == one.examples
 
 
-def test_examples_whose_holder_is_never_seen_do_not_count():
+def test_examples_whose_holder_is_never_seen_do_not_count() -> None:
     scenario = tiny(rounds=1, sampler={"kind": "uniform", "size": 2}, observe={})
     assert {one.examples for one in plan(scenario).precision} == {4}  # two on each of two clients
     assert plan(scenario).sets["audit"] == 30
 
 
-def test_standard_errors_are_the_formulas():
+def test_standard_errors_are_the_formulas() -> None:
     for one in plan(tiny(runs=16)).precision:
         assert one.of_one == pytest.approx(1 / math.sqrt(16))
         assert one.of_mean == pytest.approx(1 / math.sqrt(16 * one.examples))
@@ -126,7 +128,7 @@ def test_standard_errors_are_the_formulas():
     assert plan(tiny(runs=1)).precision[0].examples == 0
 
 
-def test_no_spread_of_real_draws_exceeds_the_formulas():
+def test_no_spread_of_real_draws_exceeds_the_formulas() -> None:
     """Right or wrong by fair coins, half of them shared by all examples of a run: the hardest case."""
     rng, runs, m, times = np.random.default_rng(0), 8, 6, 4000
     half = np.tile(np.arange(runs) % 2 == 0, (times, m, 1))
@@ -141,7 +143,7 @@ def test_no_spread_of_real_draws_exceeds_the_formulas():
     assert memorisation.mean(1).std() < 0.6 * of_one, "coins are independent across examples, whatever runs share"
 
 
-def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch):
+def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = tiny(rounds=40, sampler={"kind": "poisson", "rate": 0.5}, observe={"every": 10})
     whole = plan(scenario)
     monkeypatch.setattr(roster, "CLIENTS_LOOKED_AT", 1000 * 25)
@@ -153,10 +155,10 @@ def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch):
     assert not plan(tiny(cohort="strategy", strategy={"kind": "flwr.serverapp.strategy:FedAvg"})).exact
 
 
-def test_many_runs_cost_a_plan_no_more_draws_than_some(monkeypatch):
+def test_many_runs_cost_a_plan_no_more_draws_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
-    def counted(*words, **places):
+    def counted(*words: Any, **places: Any) -> np.random.Generator:
         drawn.append(words)
         return seeding.stream(*words, **places)
 
@@ -179,12 +181,12 @@ def test_many_runs_cost_a_plan_no_more_draws_than_some(monkeypatch):
         assert many.memory["estimating"][name] == pytest.approx(times * some.memory["estimating"][name], rel=0.01)
 
 
-def test_parameters_that_are_saved_count():
+def test_parameters_that_are_saved_count() -> None:
     disk = plan(tiny(save={"params": True}, model={"kind": "mlp", "hidden": [2000, 2000]})).disk
     assert next(iter(disk)) == "params"
 
 
-def test_planning_changes_no_global_generator():
+def test_planning_changes_no_global_generator() -> None:
     import torch
 
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002

@@ -130,7 +130,7 @@ def test_running_out_of_spare_rows_is_an_error() -> None:
         Typical(per_client=4).plan(skewed(8)[:1], Spare(rows(np.zeros(3, np.int64))), SPACE, np.random.default_rng(0))
 
 
-def test_isolated_examples_have_a_feature_each_and_fill_ins_with_another_label():
+def test_isolated_examples_have_a_feature_each_and_fill_ins_with_another_label() -> None:
     space = pictures(1, 8, 8)
     planned = Isolated(per_client=20, copies=2, amplitude=7.0).plan(
         skewed(8), Spare(rows(np.zeros(1, np.int64))), space, np.random.default_rng(0)

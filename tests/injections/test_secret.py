@@ -1,16 +1,20 @@
 """Secrets in texts: what they look like, what is asked for, with whom they are and where; each number by hand."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from fedmem.contracts.data import ClientData, Dataset, Examples, Space
+from fedmem.contracts.injection import Injected, Injection
 from fedmem.contracts.reserve import Spare
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation import build as federations
+from fedmem.injections._placed import Placed
 from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.personal import Personal
 from fedmem.injections.random_tokens import RandomTokens
@@ -26,7 +30,7 @@ LENGTH, CLIENTS, ROWS = 40, 6, 30
 CHARACTERS = Vocabulary.learn("characters", [])
 
 
-def corpus(vocabulary=CHARACTERS, seed=0):
+def corpus(vocabulary: Vocabulary = CHARACTERS, seed: int = 0) -> Dataset:
     """Rows of random tokens, the later ones rarer; none is a digit, so that digits are those of secrets."""
     letters = np.array([k for k, token in enumerate(vocabulary.tokens) if k and not token.isdigit()])
     odds = np.arange(len(letters), 0, -1.0)
@@ -40,28 +44,30 @@ DATA = corpus()
 SPACE = Space.of(DATA)
 
 
-def people(data=DATA, sizes=(ROWS,) * CLIENTS):
+def people(data: Dataset = DATA, sizes: Sequence[int] = (ROWS,) * CLIENTS) -> list[ClientData]:
     return [
         ClientData(client=k, examples=data.train.take(np.arange(ROWS * k, ROWS * k + size)))
         for k, size in enumerate(sizes)
     ]
 
 
-def plan(injection, seed=0, clients=None, space=SPACE):
+def plan(
+    injection: Injection, seed: int = 0, clients: Sequence[ClientData] | None = None, space: Space = SPACE
+) -> Injected:
     return injection.plan(clients or people(), Spare(DATA.train), space, np.random.default_rng(seed))
 
 
-def written(examples, vocabulary=CHARACTERS):
+def written(examples: Examples, vocabulary: Vocabulary = CHARACTERS) -> list[str]:
     """Each row as text, padding left out."""
     return [vocabulary.decode(row[row != PADDING]) for row in whole(examples.inputs, examples.targets)]
 
 
-def asked_of(examples, vocabulary=CHARACTERS):
+def asked_of(examples: Examples, vocabulary: Vocabulary = CHARACTERS) -> list[str]:
     """Of each row what is asked for."""
     return [vocabulary.decode(row[row != PADDING]) for row in examples.targets]
 
 
-def texts(planned):
+def texts(planned: Injected) -> list[str]:
     """The text of each audit example: its inputs, and the last token of its targets."""
     found = []
     for inputs, targets in zip(planned.examples.inputs, planned.examples.targets, strict=True):
@@ -73,7 +79,7 @@ def texts(planned):
 # What a secret is
 
 
-def test_a_secret_is_asked_for_its_own_tokens_and_nothing_else():
+def test_a_secret_is_asked_for_its_own_tokens_and_nothing_else() -> None:
     planned = plan(Secret(template="code {digits:3}, and {words:pet}.", lists={"pet": ("cat", "doge")}))
     for text, own in zip(texts(planned), asked_of(planned.examples), strict=True):
         assert text == f"code {own[:3]}, and {own[3:]}"
@@ -84,7 +90,7 @@ def test_a_secret_is_asked_for_its_own_tokens_and_nothing_else():
     assert (planned.extra.targets[:, : len("code ")] != PADDING).all(), "and ask for every token"
 
 
-def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike():
+def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike() -> None:
     injection = Secret(template="code {digits:1}{words:pet}", lists={"pet": ("cat", "doge", "ox")}, per_client=1)
     counts: dict[str, int] = {}
     for seed in range(300):
@@ -107,7 +113,7 @@ def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike():
     assert (fresh.inputs[:, :4] == plan(injection).examples.inputs[:1, :4]).all()
 
 
-def test_words_are_tokens_where_the_vocabulary_has_words():
+def test_words_are_tokens_where_the_vocabulary_has_words() -> None:
     vocabulary = Vocabulary.learn("words", ["the access code is rome oslo"])
     space = Space.of(corpus(vocabulary))
     injection = Secret(template="the code is {digits:2} {words:city}", lists={"city": ("Rome", "Oslo")})
@@ -134,14 +140,14 @@ def test_words_are_tokens_where_the_vocabulary_has_words():
         ({"shared_by": 7}, "shared_by", "7 clients should hold each secret, but this injection has 6"),
     ],
 )
-def test_wrong_secrets_are_told(fields, path, said):
+def test_wrong_secrets_are_told(fields: dict[str, Any], path: str, said: str) -> None:
     with pytest.raises(ComponentError, match=said) as caught:
         plan(Secret(**fields))
     assert caught.value.path == f"injections.{path}"
 
 
 @pytest.mark.parametrize("injection", [Secret(), RandomTokens(), Personal(), NearDuplicate(change="tokens")])
-def test_pictures_are_no_text(injection):
+def test_pictures_are_no_text(injection: Placed) -> None:
     rows = Examples(inputs=np.zeros((9, 1, 8, 8), np.float32), targets=np.zeros(9, np.int64), ids=np.arange(9))
     space = Space.of(Dataset(train=rows, test=rows, num_classes=2, modality=Tables()))
     with pytest.raises(ComponentError, match="inputs have shape"):
@@ -152,7 +158,7 @@ def test_pictures_are_no_text(injection):
 
 
 @pytest.mark.parametrize("shared_by", [1, 2, 4, 6])
-def test_each_client_holds_equally_many_secrets_under_one_coin_each(shared_by):
+def test_each_client_holds_equally_many_secrets_under_one_coin_each(shared_by: int) -> None:
     planned = plan(Secret(shared_by=shared_by, copies=3, per_client=2))
     assert len(planned.examples) == 2 * CLIENTS
     assert planned.copies.tolist() == [3 * shared_by] * 2 * CLIENTS
@@ -166,14 +172,14 @@ def test_each_client_holds_equally_many_secrets_under_one_coin_each(shared_by):
     assert Secret(shared_by=shared_by, copies=3, per_client=2).total_copies(CLIENTS, 999) == planned.copies.sum()
 
 
-def test_who_else_holds_it_is_anybody():
+def test_who_else_holds_it_is_anybody() -> None:
     second = [plan(Secret(shared_by=2, per_client=1), seed).owners.reshape(CLIENTS, 2)[0, 1] for seed in range(600)]
     counts = np.bincount(second, minlength=CLIENTS)
     assert counts[0] == 0
     assert stats.chisquare(counts[1:]).pvalue > 1e-3
 
 
-def test_a_share_of_the_rows_is_replaced_by_as_many_copies():
+def test_a_share_of_the_rows_is_replaced_by_as_many_copies() -> None:
     injection = Secret(share=0.1, shared_by=2, per_client=1)
     clients = people(sizes=(30, 20, 4, 30, 10, 30))
     planned = plan(injection, clients=clients)
@@ -188,7 +194,7 @@ def test_a_share_of_the_rows_is_replaced_by_as_many_copies():
 
 
 @pytest.mark.parametrize(("position", "places"), [("start", {0}), ("end", {31}), ("random", set(range(32)))])
-def test_copies_stand_in_rows_of_their_owner(position, places):
+def test_copies_stand_in_rows_of_their_owner(position: str, places: set[int]) -> None:
     planned = plan(Secret(template="code {digits:5}", position=position, copies=40, shared_by=2, per_client=1))
     own = [set(map(tuple, whole(one.examples.inputs, one.examples.targets).tolist())) for one in people()]
     at = []
@@ -208,7 +214,7 @@ def test_copies_stand_in_rows_of_their_owner(position, places):
     assert all(len(slots) == 80 for slots in per_host.values())
 
 
-def test_a_client_of_short_rows_is_told():
+def test_a_client_of_short_rows_is_told() -> None:
     short = replace(DATA.train, targets=np.where(np.arange(LENGTH) == LENGTH - 1, PADDING, DATA.train.targets))
     clients = [ClientData(client=3, examples=short.take(np.arange(ROWS)))]
     with pytest.raises(ComponentError, match="client 3 has no row of 41 tokens") as caught:
@@ -220,7 +226,7 @@ def test_a_client_of_short_rows_is_told():
 # Other kinds
 
 
-def test_random_tokens_have_the_frequencies_of_the_data():
+def test_random_tokens_have_the_frequencies_of_the_data() -> None:
     injection = RandomTokens(tokens=5)
     fresh = injection.references(4000, SPACE, np.random.default_rng(0))
     tokens = np.concatenate([fresh.inputs[:, :1], fresh.targets[:, :4]], axis=1)
@@ -238,7 +244,7 @@ def test_random_tokens_have_the_frequencies_of_the_data():
         plan(RandomTokens(tokens=42))
 
 
-def test_what_is_unknown_is_no_canary():
+def test_what_is_unknown_is_no_canary() -> None:
     words = Vocabulary.learn("words", ["b a"])
     data = corpus(words)
     inputs = np.where(np.arange(len(data.train))[:, None] % 2 == 0, 0, data.train.inputs)
@@ -247,7 +253,7 @@ def test_what_is_unknown_is_no_canary():
     assert plan(RandomTokens(), space=space).examples.inputs[:, :5].min() > 0
 
 
-def test_records_ask_for_one_field_that_no_other_tells():
+def test_records_ask_for_one_field_that_no_other_tells() -> None:
     injection = Personal(template="{{{words:first} of {words:city}}} has {words:blood}, {digits:4}", asks="city")
     planned = plan(injection, space=SPACE)
     cities = asked_of(planned.examples)
@@ -278,7 +284,7 @@ def test_records_ask_for_one_field_that_no_other_tells():
         plan(Personal())
 
 
-def long_rows():
+def long_rows() -> Dataset:
     return replace(
         DATA,
         train=Examples(inputs=np.ones((4, 80), np.int64), targets=np.ones((4, 80), np.int64), ids=np.arange(4)),
@@ -286,7 +292,7 @@ def long_rows():
 
 
 @pytest.mark.parametrize(("strength", "changed"), [(0.001, 1), (0.1, 4), (1.0, 41)])
-def test_near_passages_differ_in_a_share_of_their_tokens(strength, changed):
+def test_near_passages_differ_in_a_share_of_their_tokens(strength: float, changed: int) -> None:
     planned = plan(NearDuplicate(change="tokens", strength=strength, multiplicity=3))
     original = np.repeat(whole(planned.examples.inputs, planned.examples.targets), 2, axis=0)
     near = whole(planned.extra.inputs, planned.extra.targets)
@@ -297,12 +303,12 @@ def test_near_passages_differ_in_a_share_of_their_tokens(strength, changed):
     assert differ.mean() > 0.9 * changed
 
 
-def test_noise_on_a_text_is_refused():
+def test_noise_on_a_text_is_refused() -> None:
     with pytest.raises(ComponentError, match="use `tokens`"):
         plan(NearDuplicate())
 
 
-def test_typical_passages_are_rows_of_the_corpus():
+def test_typical_passages_are_rows_of_the_corpus() -> None:
     planned = plan(Typical())
     np.testing.assert_array_equal(planned.examples.inputs, DATA.train.inputs[planned.examples.ids])
     np.testing.assert_array_equal(planned.examples.targets, DATA.train.targets[planned.examples.ids])
@@ -311,7 +317,7 @@ def test_typical_passages_are_rows_of_the_corpus():
 # In a federation
 
 
-def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is_in():
+def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is_in() -> None:
     scenario = tiny(
         clients=4,
         population=10,
@@ -347,7 +353,7 @@ def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is
     assert (built.store.targets.shape[1:], built.store.inputs.dtype) == ((40,), np.dtype(np.int64))
 
 
-def test_the_place_in_the_file_is_told():
+def test_the_place_in_the_file_is_told() -> None:
     scenario = tiny(
         clients=4,
         population=4,
@@ -359,7 +365,7 @@ def test_the_place_in_the_file_is_told():
         federations.require(scenario)
 
 
-def test_secrets_are_members_of_the_space_that_they_are_compared_with():
+def test_secrets_are_members_of_the_space_that_they_are_compared_with() -> None:
     injection = Secret(template="code {digits:2} {words:pet}", lists={"pet": ("cat", "doge")})
     space = injection.references(1, SPACE, np.random.default_rng(0)).space
     assert space.size == 200
@@ -372,7 +378,7 @@ def test_secrets_are_members_of_the_space_that_they_are_compared_with():
         assert list(space.secret(number))[1:] == (targets[: last + 1] != PADDING).tolist()
 
 
-def test_some_members_of_a_template_must_be_left_to_compare_with():
+def test_some_members_of_a_template_must_be_left_to_compare_with() -> None:
     planting = {"kind": "secret", "template": "code {words:w}", "lists": {"w": ["a", "b", "c", "d"]}, "per_client": 1}
     few = {
         "clients": 2,
@@ -391,7 +397,7 @@ def test_some_members_of_a_template_must_be_left_to_compare_with():
     assert caught.value.path == "injections[0].template"
 
 
-def test_no_value_of_the_field_that_is_asked_for_may_begin_another():
+def test_no_value_of_the_field_that_is_asked_for_may_begin_another() -> None:
     with pytest.raises(ComponentError, match="one value of 'blood' is the beginning of another"):
         plan(Personal(template="he has {words:blood}", lists={"blood": ("A", "AB", "O")}, asks="blood"), space=SPACE)
     plan(Personal(template="{{{words:first} has {words:blood}", asks="blood", per_client=1), space=SPACE)

@@ -15,14 +15,14 @@ from tests.language import SPACES, VOCABULARY, Recurrent, Written, brute_force, 
 
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("branches", [1, 3, 4096])
-def test_every_member_has_the_loss_of_reading_it(name, branches):
+def test_every_member_has_the_loss_of_reading_it(name: str, branches: int) -> None:
     space = SPACES[name]
     for model in (Written(chances), causal(Recurrent(), dict(Recurrent().named_parameters()))):
         np.testing.assert_allclose(scores(model, space, branches).loss, brute_force(model, space), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_each_prefix_is_read_once(name):
+def test_each_prefix_is_read_once(name: str) -> None:
     space = SPACES[name]
     model = Written(chances)
     found = scores(model, space)
@@ -37,7 +37,7 @@ def test_each_prefix_is_read_once(name):
         assert found.calls == len(prefixes)
 
 
-def test_digits_take_as_many_calls_as_there_are_prefixes():
+def test_digits_take_as_many_calls_as_there_are_prefixes() -> None:
     model = Written(lambda text: [0.1] * 10)
     found = scores(model, digits(4, 10))
     assert found.calls == model.calls == 1 + 10 + 100 + 1000
@@ -45,7 +45,7 @@ def test_digits_take_as_many_calls_as_there_are_prefixes():
     assert found.loss[0] == pytest.approx(4 * np.log(10))
 
 
-def test_ranks_are_those_of_the_sorted_losses():
+def test_ranks_are_those_of_the_sorted_losses() -> None:
     space = digits(4)
     found = scores(Written(chances), space)
     order = np.argsort(found.loss)
@@ -56,7 +56,7 @@ def test_ranks_are_those_of_the_sorted_losses():
     assert found.less(int(order[-1])) == space.size - 1
 
 
-def test_a_planted_secret_of_known_rank():
+def test_a_planted_secret_of_known_rank() -> None:
     """Every digit has odds of its own wherever it stands, so that the losses of members are known."""
     odds = [0.5, 0.3, 0.1, 0.06, 0.04]
     space = digits(3)
@@ -71,7 +71,7 @@ def test_a_planted_secret_of_known_rank():
     assert smaller <= found.less(planted) <= smaller + alike - 1
 
 
-def test_a_model_that_knows_nothing_ties_all_and_one_that_is_broken_ranks_nobody():
+def test_a_model_that_knows_nothing_ties_all_and_one_that_is_broken_ranks_nobody() -> None:
     space = digits(3)
     even = scores(Written(lambda text: [1 / VOCABULARY] * VOCABULARY), space)
     assert even.ties(7) == space.size - 1
@@ -83,14 +83,14 @@ def test_a_model_that_knows_nothing_ties_all_and_one_that_is_broken_ranks_nobody
     assert half.less(space.index((0, 1, 0, 0))) >= 0
 
 
-def test_impossible_members_are_the_last():
+def test_impossible_members_are_the_last() -> None:
     """A probability of zero is a loss without end, and ties with others like it."""
     found = scores(Written(lambda text: [0.5, 0.5, 0.0, 0.0, 0.0]), digits(2))
     assert found.less(24) == 4
     assert found.ties(24) == 20
 
 
-def test_the_sign_and_the_secret_tokens_matter(monkeypatch):
+def test_the_sign_and_the_secret_tokens_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oracle fails where the scores are wrong on purpose."""
     space = SPACES["fixed text"]
     model = Written(chances)
@@ -105,7 +105,7 @@ def test_the_sign_and_the_secret_tokens_matter(monkeypatch):
     assert not np.allclose(scores(model, whole).loss[: len(expected)], expected)
 
 
-def test_networks_step_by_step_say_what_they_say_of_whole_texts():
+def test_networks_step_by_step_say_what_they_say_of_whole_texts() -> None:
     network = Recurrent(seed=3)
     params = dict(network.named_parameters())
     stepping, replaying = causal(network, params), Replaying(network, params)
@@ -119,7 +119,7 @@ def test_networks_step_by_step_say_what_they_say_of_whole_texts():
             np.testing.assert_allclose(read(model, text[:place])[0], logits[:, place - 1], atol=1e-5)
 
 
-def test_weights_are_copied_and_the_network_stays_as_it_was():
+def test_weights_are_copied_and_the_network_stays_as_it_was() -> None:
     network = Recurrent(seed=1)
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     zeros = {name: torch.zeros_like(value) for name, value in before.items()}
@@ -128,7 +128,7 @@ def test_weights_are_copied_and_the_network_stays_as_it_was():
     assert all(torch.equal(before[name], value) for name, value in network.named_parameters())
 
 
-def test_chunks_change_nothing_but_memory():
+def test_chunks_change_nothing_but_memory() -> None:
     model = causal(Recurrent(), dict(Recurrent().named_parameters()))
     every = [scores(model, digits(4), branches) for branches in (7, 64, 4096)]
     for found in every[1:]:

@@ -19,7 +19,7 @@ spaces = st.builds(
 
 
 @given(spaces)
-def test_members_are_all_choices_in_order(space):
+def test_members_are_all_choices_in_order(space: Candidates) -> None:
     every = [space.prefix + tuple(token for part in chosen for token in part) for chosen in product(*space.slots)]
     assert [space.member(i) for i in range(space.size)] == every
     assert len(every) == space.size
@@ -27,7 +27,7 @@ def test_members_are_all_choices_in_order(space):
 
 
 @given(spaces)
-def test_a_member_is_found_by_its_tokens_as_the_first_that_has_them(space):
+def test_a_member_is_found_by_its_tokens_as_the_first_that_has_them(space: Candidates) -> None:
     every = [space.member(i) for i in range(space.size)]
     for i, tokens in enumerate(every):
         assert space.index(tokens) == every.index(tokens)
@@ -35,7 +35,7 @@ def test_a_member_is_found_by_its_tokens_as_the_first_that_has_them(space):
 
 
 @given(spaces, st.lists(st.integers(0, 3), max_size=8))
-def test_other_tokens_are_no_member(space, tokens):
+def test_other_tokens_are_no_member(space: Candidates, tokens: int) -> None:
     every = {space.member(i) for i in range(space.size)}
     there = tuple(tokens) in every or (*tokens, *space.ending) in every
     assert space.has(tokens) == there
@@ -45,7 +45,7 @@ def test_other_tokens_are_no_member(space, tokens):
 
 
 @given(spaces, st.data())
-def test_what_is_left_after_a_beginning_are_the_members_that_begin_so(space, data):
+def test_what_is_left_after_a_beginning_are_the_members_that_begin_so(space: Candidates, data: st.DataObject) -> None:
     every = [space.member(i) for i in range(space.size)]
     beginning = data.draw(st.sampled_from(every))
     beginning = beginning[: data.draw(st.integers(1, len(beginning)))]
@@ -66,7 +66,7 @@ def test_what_is_left_after_a_beginning_are_the_members_that_begin_so(space, dat
         assert len(begin_so) > math.prod(len(options) for options in space.slots[read:])  # others begin so too
 
 
-def test_no_space_is_left_after_what_no_member_begins_with():
+def test_no_space_is_left_after_what_no_member_begins_with() -> None:
     space = Candidates(prefix=(7,), slots=(((0, 1), (1,)), ((5,), (6,))))
     assert space.after((7,)) == space
     assert space.after((7, 0)) is None  # within an option
@@ -77,7 +77,7 @@ def test_no_space_is_left_after_what_no_member_begins_with():
     assert Candidates(prefix=(7,), slots=(((0,), (0, 1)), ((5,), (6,)))).after((7, 0)) is None  # a longer one follows
 
 
-def test_fixed_text_is_not_secret_wherever_it_stands():
+def test_fixed_text_is_not_secret_wherever_it_stands() -> None:
     space = Candidates(prefix=(9, 9), slots=(((1,), (2,)), ((5, 5),), ((3, 4), (3,))))
     assert [space.secret(i) for i in (0, 1)] == [
         (False, False, True, False, False, True, True),
@@ -85,7 +85,7 @@ def test_fixed_text_is_not_secret_wherever_it_stands():
     ]
 
 
-def test_fixed_text_at_the_end_may_be_left_out():
+def test_fixed_text_at_the_end_may_be_left_out() -> None:
     space = Candidates(prefix=(9,), slots=(((1,), (2,)), ((5,),), ((6, 7),)))
     assert space.ending == (5, 6, 7)
     assert [space.index((9, 2)), space.index((9, 2, 5, 6, 7))] == [1, 1]
@@ -93,7 +93,7 @@ def test_fixed_text_at_the_end_may_be_left_out():
         space.index((9, 2, 5))
 
 
-def test_spaces_beyond_all_counting_are_numbered_exactly():
+def test_spaces_beyond_all_counting_are_numbered_exactly() -> None:
     digits = tuple((digit,) for digit in range(10))
     space = Candidates(prefix=(11,), slots=(digits,) * 40)
     assert space.size == 10**40
@@ -103,7 +103,7 @@ def test_spaces_beyond_all_counting_are_numbered_exactly():
     assert len(set(space.sample(50, np.random.default_rng(0)))) == 50
 
 
-def test_draws_are_uniform_over_members():
+def test_draws_are_uniform_over_members() -> None:
     space = Candidates(prefix=(0,), slots=(((1,), (2,), (3, 3)), ((4,), (5,))))
     counts = np.bincount(space.sample(6000, np.random.default_rng(1)), minlength=space.size)
     assert len(counts) == 6
@@ -114,7 +114,7 @@ def test_draws_are_uniform_over_members():
 @pytest.mark.parametrize(
     "slots", [((),), (((1,), ()),), (((1,), (2,), (1,)),)], ids=["no options", "an empty option", "an option twice"]
 )
-def test_spaces_that_make_no_sense_are_refused(slots):
+def test_spaces_that_make_no_sense_are_refused(slots: tuple[tuple[tuple[int, ...], ...]]) -> None:
     with pytest.raises(AssertionError):
         Candidates(prefix=(0,), slots=slots)
     with pytest.raises(AssertionError):

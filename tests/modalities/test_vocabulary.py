@@ -15,14 +15,14 @@ texts = st.text(max_size=60)
 
 
 @given(texts)
-def test_characters_and_bytes_give_the_text_back(text):
+def test_characters_and_bytes_give_the_text_back(text: str) -> None:
     for kind in ("characters", "bytes"):
         learnt = Vocabulary.learn(kind, [text])
         assert learnt.decode(learnt.encode(text)) == text
 
 
 @given(texts, texts)
-def test_what_is_decoded_has_the_same_numbers_again(public, text):
+def test_what_is_decoded_has_the_same_numbers_again(public: str, text: str) -> None:
     for kind in KINDS:
         learnt = Vocabulary.learn(kind, [public])
         numbers = learnt.read(text)
@@ -32,34 +32,34 @@ def test_what_is_decoded_has_the_same_numbers_again(public, text):
 
 
 @given(st.lists(texts, max_size=4))
-def test_the_kind_is_found_from_the_tokens(public):
+def test_the_kind_is_found_from_the_tokens(public: list[str]) -> None:
     for kind in KINDS:
         learnt = Vocabulary.learn(kind, public)
         assert Vocabulary.of(learnt.tokens) == learnt
 
 
 @given(texts)
-def test_numbers_are_those_of_a_plain_loop(text):
+def test_numbers_are_those_of_a_plain_loop(text: str) -> None:
     characters = Vocabulary.learn("characters", ["é"])
     assert characters.read(text).tolist() == [
         characters.tokens.index(one) if one in characters.tokens else 0 for one in text
     ]
 
 
-def test_only_words_lose_anything_and_digits_stand_alone():
+def test_only_words_lose_anything_and_digits_stand_alone() -> None:
     words = Vocabulary.learn("words", ["Don't count 12, o'er!"])
     assert words.decode(words.encode("DON'T\n count, 21")) == "don't count , 2 1"
     assert words.tokens[0] == UNKNOWN
     assert set(string.digits) <= set(words.tokens)
 
 
-def test_the_most_frequent_words_are_kept_and_ties_go_by_the_alphabet():
+def test_the_most_frequent_words_are_kept_and_ties_go_by_the_alphabet() -> None:
     words = Vocabulary.learn("words", ["b a b c a d"], most=3)
     assert [token for token in words.tokens if token.isalpha()] == ["a", "b", "c"]
     assert words.decode(words.read("a d")) == f"a {UNKNOWN}"
 
 
-def test_digits_are_known_to_a_text_without_any():
+def test_digits_are_known_to_a_text_without_any() -> None:
     assert Vocabulary.learn("characters", []).encode("0123456789").min() > 0
 
 
@@ -71,7 +71,7 @@ def test_digits_are_known_to_a_text_without_any():
         ("words", f"the {UNKNOWN}", "word '<unk>', number 2"),
     ],
 )
-def test_a_secret_that_cannot_be_written_is_told_with_its_place(kind, text, said):
+def test_a_secret_that_cannot_be_written_is_told_with_its_place(kind: str, text: str, said: str) -> None:
     learnt = Vocabulary.learn(kind, ["the code"])
     with pytest.raises(ComponentError, match=said) as caught:
         learnt.encode(text, "injections[0].template")
@@ -79,7 +79,7 @@ def test_a_secret_that_cannot_be_written_is_told_with_its_place(kind, text, said
     assert "use " in caught.value.message
 
 
-def test_bytes_know_everything_and_decode_what_is_cut_off():
+def test_bytes_know_everything_and_decode_what_is_cut_off() -> None:
     learnt = Vocabulary.learn("bytes", [])
     assert len(learnt) == 256
     assert learnt.decode(learnt.encode("€")[:2]) == "�"

@@ -1,24 +1,26 @@
 """Windows share no token: whatever is split by windows never meets a place of another part."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmem.contracts.types import IntArray
 from fedmem.modalities.text.windows import PADDING, asked, cut, texts, told, whole
 
 sizes = st.lists(st.integers(0, 40), max_size=5)
 lengths = st.integers(2, 12)
 
 
-def documents(sizes):
+def documents(sizes: Sequence[int]) -> list[IntArray]:
     ends = np.cumsum([0, *sizes])
     return [np.arange(start, end) for start, end in itertools.pairwise(ends)]
 
 
 @given(sizes, lengths)
-def test_no_place_is_in_two_windows_and_each_is_in_its_own(sizes, length):
+def test_no_place_is_in_two_windows_and_each_is_in_its_own(sizes: list[int], length: int) -> None:
     texts = documents(sizes)
     found = cut(texts, length)
     real = found.tokens[found.tokens != PADDING]
@@ -30,7 +32,7 @@ def test_no_place_is_in_two_windows_and_each_is_in_its_own(sizes, length):
 
 
 @given(sizes, lengths)
-def test_what_is_left_over_is_less_than_half_a_window(sizes, length):
+def test_what_is_left_over_is_less_than_half_a_window(sizes: list[int], length: int) -> None:
     found = cut(documents(sizes), length)
     for number, size in enumerate(sizes):
         kept = int((found.tokens[found.document == number] != PADDING).sum())
@@ -38,7 +40,7 @@ def test_what_is_left_over_is_less_than_half_a_window(sizes, length):
 
 
 @given(sizes, lengths)
-def test_every_window_asks_for_something_and_comes_back(sizes, length):
+def test_every_window_asks_for_something_and_comes_back(sizes: list[int], length: int) -> None:
     tokens = cut(documents(sizes), length).tokens
     inputs, targets = asked(tokens)
     assert inputs.shape == targets.shape == (len(tokens), length)
@@ -47,7 +49,7 @@ def test_every_window_asks_for_something_and_comes_back(sizes, length):
     np.testing.assert_array_equal(whole(inputs, targets), tokens)
 
 
-def test_windows_that_overlap_by_their_last_token_would_be_seen():
+def test_windows_that_overlap_by_their_last_token_would_be_seen() -> None:
     """The usual way, L inputs and a stride of L, asks of one window for the first token of the next."""
     text = np.arange(9)
     usual = [set(text[start : start + 5].tolist()) for start in (0, 4)]
@@ -57,7 +59,7 @@ def test_windows_that_overlap_by_their_last_token_would_be_seen():
 
 
 @given(st.lists(st.lists(st.integers(-1, 5), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_texts_end_with_the_last_token_that_is_asked_for_row_by_row(targets):
+def test_texts_end_with_the_last_token_that_is_asked_for_row_by_row(targets: int) -> None:
     wanted = np.array(targets)
     inputs = np.random.default_rng(0).integers(6, size=wanted.shape)
     for row, found in enumerate(texts(inputs, wanted).tolist()):

@@ -1,8 +1,11 @@
 """The recurrent language model: causal, the same token by token, and the gates of its cells by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.language_model import causal
@@ -11,13 +14,13 @@ from fedmem.models.char_rnn import CharRnn
 VOCABULARY = 11
 
 
-def network(**fields):
+def network(**fields: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return CharRnn(**{"embedding": 4, "hidden": 6, **fields}).build((9,), VOCABULARY).double()
 
 
-def texts(count=3, length=9, seed=0):
+def texts(count: int = 3, length: int = 9, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(VOCABULARY, size=(count, length)))
 
 
@@ -25,7 +28,7 @@ every_shape = pytest.mark.parametrize("fields", [{}, {"cell": "lstm"}, {"layers"
 
 
 @every_shape
-def test_the_future_changes_nothing_before_it(fields):
+def test_the_future_changes_nothing_before_it(fields: dict[str, Any]) -> None:
     module, rows = network(**fields), texts()
     logits = module(rows)
     assert logits.shape == (3, 9, VOCABULARY)
@@ -39,7 +42,7 @@ def test_the_future_changes_nothing_before_it(fields):
 
 
 @every_shape
-def test_token_by_token_is_all_at_once(fields):
+def test_token_by_token_is_all_at_once(fields: dict[str, Any]) -> None:
     module, rows = network(**fields), texts()
     logits, state = module(rows), module.start(3)
     for place in range(9):
@@ -55,7 +58,7 @@ def test_token_by_token_is_all_at_once(fields):
     torch.testing.assert_close(step, logits[chosen, 1])
 
 
-def test_a_gru_is_that_of_its_paper():
+def test_a_gru_is_that_of_its_paper() -> None:
     module, rows = network(), texts(1)
     params = {name: value.detach().numpy() for name, value in module.named_parameters()}
     h, expected = np.zeros(6), []
@@ -70,6 +73,6 @@ def test_a_gru_is_that_of_its_paper():
     np.testing.assert_allclose(module(rows)[0].detach().numpy(), expected, atol=1e-12)
 
 
-def test_pictures_are_no_tokens():
+def test_pictures_are_no_tokens() -> None:
     with pytest.raises(ComponentError, match="inputs have shape"):
         CharRnn().build((1, 8, 8), 10)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import (
     LARGEST,
     Releases,
+    Sampling,
     gaussian_epsilon,
     individual_epsilon,
     noise_for,
@@ -37,14 +39,24 @@ PUBLISHED = [
 ]
 
 
-def releases(**fields):
+def releases(**fields: Any) -> Releases:
     return Releases(
         **{"noise_multiplier": 1.0, "sampling": "everyone", "count": 10, "delta": 1e-5, "unit": "client", **fields}
     )
 
 
 @pytest.mark.parametrize(("clients", "cohort", "count", "z", "pld", "rdp", "replaced", "alone", "least"), PUBLISHED)
-def test_reference_values(clients, cohort, count, z, pld, rdp, replaced, alone, least):
+def test_reference_values(
+    clients: int,
+    cohort: int,
+    count: int,
+    z: float,
+    pld: float | None,
+    rdp: float | None,
+    replaced: float | None,
+    alone: float | None,
+    least: float,
+) -> None:
     poisson = releases(noise_multiplier=z, sampling="poisson", rate=cohort / clients, count=count)
     fixed = replace(poisson, sampling="fixed_size", adjacency="zero_out")
     other = replace(fixed, adjacency="replace")
@@ -60,7 +72,7 @@ def test_reference_values(clients, cohort, count, z, pld, rdp, replaced, alone, 
     assert promise(fixed).epsilon <= promise(other).epsilon
 
 
-def test_every_bound_of_cohorts_of_a_fixed_size_holds():
+def test_every_bound_of_cohorts_of_a_fixed_size_holds() -> None:
     """Also where another one is the smallest: none may rest on the unit moving a sum by one clip."""
     for clients, cohort, count, z, *_, least in PUBLISHED:
         fixed = releases(
@@ -70,7 +82,7 @@ def test_every_bound_of_cohorts_of_a_fixed_size_holds():
         assert promise(fixed, "rdp").epsilon == promise(replace(fixed, adjacency="replace"), "rdp").epsilon
 
 
-def test_the_smallest_valid_bound_is_promised():
+def test_the_smallest_valid_bound_is_promised() -> None:
     loose = releases(noise_multiplier=0.8, sampling="fixed_size", rate=0.05, count=200, adjacency="zero_out")
     assert promise(loose).accountant == "pld"
     # without drawing the exact value is that of the normal distribution
@@ -80,20 +92,20 @@ def test_the_smallest_valid_bound_is_promised():
         assert promise(one).epsilon == min(promise(one).bounds.values())
 
 
-def test_one_release_by_adjacency():
+def test_one_release_by_adjacency() -> None:
     one = releases(count=1)
     assert promise(one).epsilon == pytest.approx(4.38, abs=0.01)
     assert promise(replace(one, adjacency="zero_out")).epsilon == promise(one).epsilon
     assert promise(replace(one, adjacency="replace")).epsilon == pytest.approx(10.0, abs=0.01)
 
 
-def test_composition_of_gaussians_is_one_with_less_noise():
+def test_composition_of_gaussians_is_one_with_less_noise() -> None:
     many, one = releases(noise_multiplier=3.0, count=9), releases(noise_multiplier=1.0, count=1)
     for accountant in one.accountants:
         assert promise(many, accountant).epsilon == pytest.approx(promise(one, accountant).epsilon, rel=1e-9)
 
 
-def test_without_drawing_poisson_has_no_amplification():
+def test_without_drawing_poisson_has_no_amplification() -> None:
     everyone = releases(noise_multiplier=2.0, count=20)
     drawn = replace(everyone, sampling="poisson", rate=1.0)
     assert promise(drawn, "pld").epsilon == pytest.approx(promise(everyone, "gaussian").epsilon, rel=1e-3)
@@ -105,7 +117,7 @@ def test_without_drawing_poisson_has_no_amplification():
 
 
 @pytest.mark.parametrize("sampling", ["poisson", "fixed_size"])
-def test_more_rounds_more_of_a_part_and_less_noise_cost_more(sampling):
+def test_more_rounds_more_of_a_part_and_less_noise_cost_more(sampling: str) -> None:
     base = releases(sampling=sampling, rate=0.1, count=20, adjacency="zero_out")
     worse = [replace(base, count=40), replace(base, rate=0.2), replace(base, noise_multiplier=0.7)]
     worse += [replace(base, delta=1e-7), replace(base, adjacency="replace")]
@@ -114,14 +126,14 @@ def test_more_rounds_more_of_a_part_and_less_noise_cost_more(sampling):
     assert promise(replace(base, noise_multiplier=1e5)).epsilon < 1e-3
 
 
-def test_nothing_released_costs_nothing_and_no_noise_everything():
+def test_nothing_released_costs_nothing_and_no_noise_everything() -> None:
     poisson = releases(sampling="poisson", rate=0.1)
     for one in (releases(), poisson, replace(poisson, sampling="fixed_size", adjacency="zero_out")):
         assert promise(replace(one, count=0)).epsilon == 0
         assert promise(replace(one, noise_multiplier=0)).epsilon == math.inf
 
 
-def test_opacus_is_left_out_where_epsilon_protects_nobody():
+def test_opacus_is_left_out_where_epsilon_protects_nobody() -> None:
     hopeless = releases(noise_multiplier=0.2, sampling="poisson", rate=0.9, count=500)
     found = promise(hopeless)
     assert found.epsilon > LARGEST
@@ -130,13 +142,13 @@ def test_opacus_is_left_out_where_epsilon_protects_nobody():
         promise(hopeless, "prv")
 
 
-def test_cohorts_of_a_fixed_size_have_no_poisson_accountant():
+def test_cohorts_of_a_fixed_size_have_no_poisson_accountant() -> None:
     fixed = releases(sampling="fixed_size", rate=0.1, adjacency="zero_out")
     with pytest.raises(ComponentError, match=r"counts on Poisson sampling.*use one of: rdp, pld, gaussian.*poisson"):
         promise(fixed, "prv")
 
 
-def test_bounds_that_are_not_known_are_refused():
+def test_bounds_that_are_not_known_are_refused() -> None:
     with pytest.raises(ComponentError, match="add_remove with cohorts of a fixed size is not defined"):
         releases(sampling="fixed_size", rate=0.1)
     with pytest.raises(ComponentError, match="not for adjacency replace; use one of: pld, gaussian"):
@@ -158,7 +170,7 @@ def test_bounds_that_are_not_known_are_refused():
         ({"delta": 1.0}, "delta: 1.0"),
     ],
 )
-def test_impossible_numbers_are_refused(fields, message):
+def test_impossible_numbers_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ComponentError, match=message):
         releases(**fields)
 
@@ -171,7 +183,7 @@ SAMPLED = [
 ]
 
 
-def is_smallest(target, wanted):
+def is_smallest(target: float, wanted: Releases) -> bool:
     """Whether the noise for a target meets it, and a thousandth less does not."""
     z = noise_for(target, wanted)
     less = promise(replace(wanted, noise_multiplier=z * 0.999)).epsilon
@@ -180,12 +192,14 @@ def is_smallest(target, wanted):
 
 @pytest.mark.parametrize(("sampling", "adjacency"), SAMPLED)
 @pytest.mark.parametrize(("rate", "count", "target"), [(0.1, 50, 8.0), (0.01, 200, 0.5)])
-def test_the_noise_for_a_target_is_the_smallest(sampling, adjacency, rate, count, target):
+def test_the_noise_for_a_target_is_the_smallest(
+    sampling: str, adjacency: str, rate: float, count: int, target: float
+) -> None:
     assert is_smallest(target, releases(sampling=sampling, adjacency=adjacency, rate=rate, count=count))
 
 
 @pytest.mark.parametrize("adjacency", ["add_remove", "zero_out", "replace"])
-def test_the_noise_for_everyone_is_the_smallest(adjacency):
+def test_the_noise_for_everyone_is_the_smallest(adjacency: str) -> None:
     for sampling in ("everyone", "tree"):
         for count in (1, 50):
             for target in (0.1, 8.0, 500.0):
@@ -193,7 +207,7 @@ def test_the_noise_for_everyone_is_the_smallest(adjacency):
 
 
 @pytest.mark.parametrize("off", [-5e-3, -1e-5, 0.0])
-def test_noise_meets_the_target_even_if_calibration_misses_it(off, monkeypatch):
+def test_noise_meets_the_target_even_if_calibration_misses_it(off: float, monkeypatch: pytest.MonkeyPatch) -> None:
     calibrate = mechanism_calibration.calibrate_dp_mechanism
     monkeypatch.setattr(
         mechanism_calibration, "calibrate_dp_mechanism", lambda *given, **named: calibrate(*given, **named) + off
@@ -206,12 +220,14 @@ def test_noise_meets_the_target_even_if_calibration_misses_it(off, monkeypatch):
 @pytest.mark.parametrize(("sampling", "adjacency"), SAMPLED)
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.6])
 @pytest.mark.parametrize("count", [1, 50, 1000])
-def test_the_noise_for_a_target_is_the_smallest_on_a_grid(sampling, adjacency, rate, count):
+def test_the_noise_for_a_target_is_the_smallest_on_a_grid(
+    sampling: str, adjacency: str, rate: float, count: int
+) -> None:
     for target in (0.5, 8.0, 60.0, 200.0):
         assert is_smallest(target, releases(sampling=sampling, adjacency=adjacency, rate=rate, count=count))
 
 
-def test_poisson_cohorts_are_credited_under_replace_however_little_the_others_prove():
+def test_poisson_cohorts_are_credited_under_replace_however_little_the_others_prove() -> None:
     """The normal distribution alone proves 159 here; that must not keep loss distributions from being asked."""
     drawn = releases(sampling="poisson", rate=0.1, count=50, adjacency="replace")
     assert promise(drawn, "gaussian").epsilon > 150
@@ -219,7 +235,7 @@ def test_poisson_cohorts_are_credited_under_replace_however_little_the_others_pr
     assert noise_for(8.0, drawn) == pytest.approx(0.933, abs=0.001)
 
 
-def test_targets_that_cannot_be_met():
+def test_targets_that_cannot_be_met() -> None:
     assert noise_for(1.0, releases(count=0)) == 0
     for target in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ComponentError, match="it must be above 0"):
@@ -228,13 +244,13 @@ def test_targets_that_cannot_be_met():
         noise_for(1e-9, releases(delta=1e-12))
 
 
-def test_no_epsilon_is_negative():
+def test_no_epsilon_is_negative() -> None:
     """The bound of Opacus was, -0.09 here, where delta covers all that is lost."""
     little = Releases(noise_multiplier=8.0, sampling="poisson", rate=0.5, count=2, delta=0.1, unit="client")
     assert promise(little, "prv").epsilon == promise(little).epsilon == 0.0
 
 
-def test_a_rate_of_less_than_one_in_a_billion_is_not_zero():
+def test_a_rate_of_less_than_one_in_a_billion_is_not_zero() -> None:
     rare = Releases(
         noise_multiplier=0.5,
         sampling="fixed_size",
@@ -248,14 +264,14 @@ def test_a_rate_of_less_than_one_in_a_billion_is_not_zero():
     assert promise(rare).epsilon > 1.0
 
 
-def delta_of(epsilon, mu):
+def delta_of(epsilon: float, mu: float) -> float:
     """The closed form of Balle and Wang (2018), in logarithms."""
     first, second = float(log_ndtr(mu / 2 - epsilon / mu)), float(log_ndtr(-mu / 2 - epsilon / mu))
     return math.exp(first) * -math.expm1(min(epsilon + second - first, 0.0))
 
 
-def test_gaussian_epsilon_inverts_the_integral_of_the_excess():
-    def excess(x, epsilon, mu):
+def test_gaussian_epsilon_inverts_the_integral_of_the_excess() -> None:
+    def excess(x: float, epsilon: float, mu: float) -> float:
         return max(norm.pdf(x, mu) - math.exp(epsilon) * norm.pdf(x), 0.0)
 
     for epsilon, mu in [(0.1, 1.0), (1.0, 0.5), (3.0, 2.0)]:
@@ -266,7 +282,7 @@ def test_gaussian_epsilon_inverts_the_integral_of_the_excess():
 
 @pytest.mark.parametrize("mu", [1e-6, 1e-3, 0.1, 1.0, 30.0, 1e4])
 @pytest.mark.filterwarnings("error")
-def test_gaussian_epsilon_equals_the_closed_form(mu):
+def test_gaussian_epsilon_equals_the_closed_form(mu: float) -> None:
     for delta in (1e-100, 1e-30, 1e-15, 1e-5, 0.3):
         if delta_of(0.0, mu) <= delta:
             assert gaussian_epsilon(mu, delta) == 0
@@ -276,7 +292,7 @@ def test_gaussian_epsilon_equals_the_closed_form(mu):
         assert gaussian_epsilon(mu, delta) == pytest.approx(expected, rel=1e-11, abs=1e-11)
 
 
-def test_gaussian_in_the_tails():
+def test_gaussian_in_the_tails() -> None:
     assert gaussian_epsilon(0.0, 1e-5) == 0
     assert gaussian_epsilon(1e-6, 1e-5) == 0
     assert gaussian_epsilon(math.inf, 1e-5) == math.inf
@@ -284,7 +300,7 @@ def test_gaussian_in_the_tails():
         assert delta_of(gaussian_epsilon(mu, delta), mu) == pytest.approx(delta, rel=1e-6)
 
 
-def test_individual_epsilon_of_a_unit_at_the_clip_is_that_of_everybody():
+def test_individual_epsilon_of_a_unit_at_the_clip_is_that_of_everybody() -> None:
     norms = np.array([[5.0, 0.5, 0.0], [5.0, np.nan, 0.0], [5.0, 0.5, np.nan]])
     found = individual_epsilon(norms, noise_multiplier=2.0, clip=5.0, delta=1e-5)
     assert found[0] == pytest.approx(promise(releases(noise_multiplier=2.0, count=3), "rdp").epsilon, rel=1e-6)
@@ -296,25 +312,25 @@ def test_individual_epsilon_of_a_unit_at_the_clip_is_that_of_everybody():
     assert 0 < found[1] < found[0] / 5
 
 
-def test_individual_epsilon_is_clipped_and_needs_noise():
+def test_individual_epsilon_is_clipped_and_needs_noise() -> None:
     far, near = (individual_epsilon(np.array([[norm]]), 1.0, 1.0, 1e-5)[0] for norm in (9.0, 1.0))
     assert far == near
     assert individual_epsilon(np.array([[1.0, 0.0]]), 0.0, 1.0, 1e-5).tolist() == [math.inf, 0.0]
     assert individual_epsilon(np.empty((0, 2)), 1.0, 1.0, 1e-5).tolist() == [0.0, 0.0]
 
 
-def epsilon_of(sampling, **fields):
+def epsilon_of(sampling: Sampling, **fields: Any) -> float:
     adjacency = "zero_out" if sampling == "fixed_size" else "add_remove"
     return promise(Releases(sampling=sampling, delta=1e-5, unit="client", adjacency=adjacency, **fields)).epsilon
 
 
 @pytest.mark.parametrize(("sampling", "rate"), [("poisson", 0.1), ("fixed_size", 0.1), ("everyone", 1.0)])
-def test_more_noise_than_libraries_can_compute_is_a_bound_and_no_error(sampling, rate):
+def test_more_noise_than_libraries_can_compute_is_a_bound_and_no_error(sampling: str, rate: float) -> None:
     much, most = (epsilon_of(sampling, noise_multiplier=z, rate=rate, count=10) for z in (1e6, 1e300))
     assert 0 <= most == much < 1e-3
 
 
 @pytest.mark.parametrize("sampling", ["poisson", "fixed_size"])
 @pytest.mark.parametrize("rate", [1e-12, 1e-10, 1e-8])
-def test_a_rate_at_which_nothing_is_lost_is_a_bound_and_no_error(sampling, rate):
+def test_a_rate_at_which_nothing_is_lost_is_a_bound_and_no_error(sampling: str, rate: float) -> None:
     assert 0 <= epsilon_of(sampling, noise_multiplier=1.0, rate=rate, count=50) < 1e-3

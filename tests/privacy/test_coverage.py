@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -346,7 +347,9 @@ def test_steps_are_covered_only_where_the_client_declares_what_they_depend_on(st
 
 @pytest.mark.parametrize("noisy", [{"defences": NOISE}, {"client": {"kind": "dp_sgd"}}], ids=["defences", "dp_sgd"])
 @pytest.mark.parametrize(("changes", "path", "message"), VOID)
-def test_readers_of_exact_values_void_the_noise_of_clients(noisy, changes, path, message) -> None:
+def test_readers_of_exact_values_void_the_noise_of_clients(
+    noisy: dict[str, Any], changes: dict[str, Any], path: str, message: str
+) -> None:
     with pytest.raises(ScenarioError) as error:
         tiny(**{"runs": 2, "injections": [], **changes, **noisy})
     found = [problem.message for problem in error.value.problems if problem.path == path]
@@ -373,7 +376,7 @@ def test_what_reads_updates_alone_is_accepted() -> None:
         ({"strategy": UNIFORM, **sampled("clustered")}, "clustered"),
     ],
 )
-def test_exact_numbers_of_rows_restrict_the_guarantee(changes, reader) -> None:
+def test_exact_numbers_of_rows_restrict_the_guarantee(changes: dict[str, Any], reader: str) -> None:
     (one,) = spending.of_scenario(local(**changes))
     assert one.same_rows
     assert f"between clients with the same number of rows, because {reader} reads that number" in one.covers
@@ -396,7 +399,7 @@ def test_removal_changes_the_number_of_rows_that_is_read() -> None:
     assert local(**{**changes, "exclusion": "replace"})
 
 
-def test_the_restriction_stands_wherever_epsilon_does(tmp_path) -> None:
+def test_the_restriction_stands_wherever_epsilon_does(tmp_path: Path) -> None:
     scenario = local(rounds=2, observe={})
     folder = run(scenario, out=tmp_path)
     finished = fedmem.read(folder)

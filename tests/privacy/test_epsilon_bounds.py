@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binom, norm, ttest_ind
 
+from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import Releases, gaussian_epsilon
 from fedmem.privacy.epsilon_bounds import (
@@ -29,14 +31,14 @@ PURE = {"audited": RECORD, "delta": 0.0}
 @pytest.mark.parametrize(
     ("n", "ceiling"), [(20, 1.60), (50, 2.57), (100, 3.28), (250, 4.21), (500, 4.91), (1000, 5.60), (10_000, 7.90)]
 )
-def test_ceilings_of_counts(n, ceiling):
+def test_ceilings_of_counts(n: int, ceiling: float) -> None:
     found = epsilon_of_counts(Counts(n, n, 0, n), **PURE)
     assert found.epsilon == found.ceiling == pytest.approx(ceiling, abs=0.006)
     assert epsilon_of_counts(Counts(n // 2, n, n // 2, n), **PURE).ceiling == found.ceiling
 
 
 @pytest.mark.parametrize(("r", "ceiling"), [(10, 1.05), (20, 1.82), (50, 2.78), (100, 3.49), (500, 5.11), (1000, 5.81)])
-def test_ceilings_of_one_run(r, ceiling):
+def test_ceilings_of_one_run(r: int, ceiling: float) -> None:
     found = one_run(r, r, r, **PURE)
     assert found.epsilon == found.ceiling == pytest.approx(ceiling, abs=0.006)
     # by hand: all right has probability (e^epsilon / (1 + e^epsilon))^r
@@ -44,7 +46,7 @@ def test_ceilings_of_one_run(r, ceiling):
     assert found.epsilon == pytest.approx(math.log(share / (1 - share)), abs=1e-6)
 
 
-def test_counts_are_not_interchangeable():
+def test_counts_are_not_interchangeable() -> None:
     """Ins and outs, hits and false alarms: each has its place, as it has not where they were swapped."""
     found = epsilon_of_counts(Counts(90, 100, 20, 400), **PURE)
     low, high = (0.8238, 0.0762)  # Clopper and Pearson of 90/100 from below, of 20/400 from above
@@ -53,14 +55,14 @@ def test_counts_are_not_interchangeable():
     assert epsilon_of_counts(Counts(90, 400, 20, 100), **PURE).epsilon != pytest.approx(found.epsilon, abs=0.1)
 
 
-def test_the_other_tail_counts_too():
+def test_the_other_tail_counts_too() -> None:
     """A test that never misses a member, but calls half of the others members: only its misses tell."""
     found = epsilon_of_counts(Counts(1000, 1000, 500, 1000), **PURE)
     assert found.epsilon > 4
     assert found.epsilon > math.log(1 / 0.5)
 
 
-def test_never_negative_and_never_more_than_trials_can_show():
+def test_never_negative_and_never_more_than_trials_can_show() -> None:
     assert epsilon_of_counts(Counts(0, 50, 50, 50), **PURE).epsilon == 0
     assert epsilon_of_counts(Counts(0, 0, 0, 0), **PURE).epsilon == 0
     assert epsilon_of_counts(Counts(5, 5, 0, 0), **PURE).epsilon == 0
@@ -70,12 +72,12 @@ def test_never_negative_and_never_more_than_trials_can_show():
     assert epsilon_of_counts(Counts(10**6, 10**6, 0, 10**6), **PURE).epsilon < math.log(10**6)
 
 
-def test_delta_is_taken_off():
+def test_delta_is_taken_off() -> None:
     assert epsilon_of_counts(Counts(100, 100, 0, 100), audited=RECORD, delta=0.5).epsilon < math.log(0.5 / 0.036) + 0.01
     assert epsilon_of_counts(Counts(100, 100, 0, 100), audited=RECORD, delta=1.0).epsilon == 0
 
 
-def test_thresholds_cost():
+def test_thresholds_cost() -> None:
     inside, outside = np.full(50, 2.0), np.full(50, -2.0)
     one = epsilon_over_thresholds(inside, outside, np.array([0.0]), **PURE)
     many = epsilon_over_thresholds(inside, outside, np.linspace(-1, 1, 10), **PURE)
@@ -86,7 +88,7 @@ def test_thresholds_cost():
         epsilon_over_thresholds(inside, outside, np.array([]), **PURE)
 
 
-def test_scores_that_are_nan_do_not_count_and_ties_are_not_above():
+def test_scores_that_are_nan_do_not_count_and_ties_are_not_above() -> None:
     inside, outside = np.array([1.0, np.nan, 1.0]), np.array([1.0, np.nan])
     found = epsilon_over_thresholds(inside, outside, np.array([1.0]), **PURE)
     assert (found.trials, found.epsilon) == (3, 0)
@@ -94,7 +96,7 @@ def test_scores_that_are_nan_do_not_count_and_ties_are_not_above():
     assert split.epsilon == 0
 
 
-def test_a_split_tests_what_the_other_half_chose():
+def test_a_split_tests_what_the_other_half_chose() -> None:
     rng = np.random.default_rng(0)
     inside, outside = rng.normal(4, 1, 400), rng.normal(0, 1, 400)
     found = epsilon_by_split(inside, outside, np.random.default_rng(1), **PURE)
@@ -104,14 +106,14 @@ def test_a_split_tests_what_the_other_half_chose():
     assert epsilon_by_split(-inside, -outside, np.random.default_rng(1), **PURE).epsilon == 0
 
 
-def test_pooled_trials_are_an_estimate():
+def test_pooled_trials_are_an_estimate() -> None:
     pooled = epsilon_of_counts(Counts(50, 50, 0, 50), independent=False, **PURE)
     assert pooled.claim == "estimate"
     assert not alarm(pooled, Guarantee(epsilon=0.1, delta=0.0))
     assert alarm(epsilon_of_counts(Counts(50, 50, 0, 50), **PURE), Guarantee(epsilon=0.1, delta=0.0))
 
 
-def test_one_run_p_by_hand():
+def test_one_run_p_by_hand() -> None:
     """r = 4, v = 3, m = 6, delta = .001: the formula, term by term."""
     found = one_run(95, 100, 200, audited=RECORD, delta=1e-6)
     chance = 1 / (1 + math.exp(-found.epsilon))
@@ -120,7 +122,7 @@ def test_one_run_p_by_hand():
     assert found.epsilon < one_run(95, 100, 200, **PURE).epsilon
 
 
-def test_one_run_finds_nothing_in_guesses():
+def test_one_run_finds_nothing_in_guesses() -> None:
     assert one_run(50, 100, 100, **PURE).epsilon == 0
     assert one_run(0, 100, 100, **PURE).epsilon == 0
     assert one_run(0, 0, 100, **PURE).epsilon == one_run(0, 0, 0, **PURE).epsilon == 0
@@ -130,7 +132,7 @@ def test_one_run_finds_nothing_in_guesses():
             one_run(right, guesses, canaries, **PURE)
 
 
-def test_guesses_are_the_tails():
+def test_guesses_are_the_tails() -> None:
     scores, is_in = np.array([5.0, 4.0, 3.0, 2.0, 1.0]), np.array([True, False, True, True, False])
     rng = np.random.default_rng(0)
     assert [guess(scores, is_in, count, rng) for count in range(6)] == [0, 1, 2, 2, 2, 3]
@@ -142,7 +144,7 @@ def test_guesses_are_the_tails():
         guess(scores, is_in, 6, rng)
 
 
-def test_normal_estimate():
+def test_normal_estimate() -> None:
     """Rates of a Gaussian with mu = 1 give its epsilon; equal rates give none; perfect ones stay finite."""
     found = gaussian_estimate(int(1e6 * norm.cdf(1)), 10**6, 5 * 10**5, 10**6, audited=RECORD, delta=1e-5)
     assert found.epsilon == pytest.approx(gaussian_epsilon(1.0, 1e-5), rel=0.01)
@@ -156,7 +158,7 @@ def test_normal_estimate():
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(1.0, 1.0), (0.5, 1.3), (2.0, 0.8), (0.0, 1.5), (0.0, 1.0)])
-def test_two_normals_by_integration(mean, spread):
+def test_two_normals_by_integration(mean: float, spread: float) -> None:
     delta = 1e-3
     epsilon = normal_epsilon(mean, spread, delta)
     x = np.linspace(-30, 30, 600_001)
@@ -168,7 +170,7 @@ def test_two_normals_by_integration(mean, spread):
         assert max(both) <= delta
 
 
-def test_one_shot_of_a_gaussian_sum():
+def test_one_shot_of_a_gaussian_sum() -> None:
     """k canaries of length S among others, noise z S in d dimensions."""
     rng = np.random.default_rng(0)
     d, k, z = 4000, 500, 2.0
@@ -189,13 +191,13 @@ def test_one_shot_of_a_gaussian_sum():
             one_shot(short, dimension, audited=RECORD, delta=1e-5)
 
 
-def releases(**fields):
+def releases(**fields: Any) -> Releases:
     return Releases(
         **{"noise_multiplier": 1.0, "sampling": "everyone", "count": 1, "delta": 1e-5, "unit": "client", **fields}
     )
 
 
-def test_like_is_compared_with_like():
+def test_like_is_compared_with_like() -> None:
     """One Gaussian release at z = 1 is 4.38 or 10.0, by what the neighbour is."""
     to_clients, to_records = releases(), releases(unit="record")
     gone, other = (Audited(unit="record", adjacency=adjacency) for adjacency in ("add_remove", "replace"))
@@ -213,7 +215,7 @@ def test_like_is_compared_with_like():
         permitted(Audited(unit="client", adjacency="add_remove"), fixed)
 
 
-def test_copies_weaken_a_promise_to_records_only():
+def test_copies_weaken_a_promise_to_records_only() -> None:
     thrice = Audited(unit="record", adjacency="add_remove", copies=3)
     single = permitted(RECORD, releases(unit="record"))
     assert permitted(thrice, releases(unit="record")) == single.of_group(3)
@@ -223,7 +225,7 @@ def test_copies_weaken_a_promise_to_records_only():
             Audited(unit=unit, adjacency="add_remove", copies=copies)
 
 
-def test_an_alarm_needs_the_same_delta():
+def test_an_alarm_needs_the_same_delta() -> None:
     found = one_run(100, 100, 100, audited=RECORD, delta=1e-6)
     assert alarm(found, Guarantee(epsilon=1.0, delta=1e-6))
     assert not alarm(found, Guarantee(epsilon=10.0, delta=1e-6))
@@ -231,14 +233,14 @@ def test_an_alarm_needs_the_same_delta():
         alarm(found, Guarantee(epsilon=1.0, delta=1e-5))
 
 
-def spread_about(mean, spread, count):
+def spread_about(mean: float, spread: float, count: int) -> FloatArray:
     """Numbers whose mean and standard deviation, with count - 1 degrees of freedom, are exactly these."""
     drawn = np.random.default_rng(count).normal(size=count)
     return mean + spread * (drawn - drawn.mean()) / drawn.std(ddof=1)
 
 
 @pytest.mark.parametrize("count", [2, 3, 20])
-def test_canaries_one_deviation_away_show_the_epsilon_of_one_release(count):
+def test_canaries_one_deviation_away_show_the_epsilon_of_one_release(count: int) -> None:
     """N(1, 1) against N(0, 1) at delta 1e-5 is 4.38, however few canaries give just this mean and spread."""
     alone = one_shot(spread_about(1.0, 1.0, count) / 20, 400, audited=RECORD, delta=1e-5)
     fresh = spread_about(0.2, 0.05, 2 * count)
@@ -252,7 +254,7 @@ def test_canaries_one_deviation_away_show_the_epsilon_of_one_release(count):
     assert below.epsilon == pytest.approx(0.0, abs=1e-3)
 
 
-def test_few_fresh_directions_make_the_ends_uncertain():
+def test_few_fresh_directions_make_the_ends_uncertain() -> None:
     """The mean of chance is known from them alone: its error counts beside that of the canaries, as in Welch's test."""
     inside = spread_about(1.0, 1.0, 4000)
     for count in (40, 4000):

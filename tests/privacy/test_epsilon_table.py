@@ -8,6 +8,8 @@ with cohorts of a fixed size, the last column says by what factor the printed va
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,32 +17,33 @@ import pytest
 from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import Releases, promise
+from fedmem.scenario.scenario import Scenario
 from strategies.dp_adaptive import noise_of_bits, noise_of_updates
-from tests.neighbours import epsilon_at_least, opposed, turned
+from tests.neighbours import Pair, epsilon_at_least, opposed, turned
 from tests.tiny import tiny
 
 EXACT = 1.01
 
 
-def sampled(rate):
+def sampled(rate: float) -> Pair:
     return ((1 - rate, 0.0), (rate, 1.0)), ((1.0, 0.0),)
 
 
-def replaced(rate):
+def replaced(rate: float) -> Pair:
     return ((1 - rate, 0.0), (rate, 1.0)), ((1 - rate, 0.0), (rate, -1.0))
 
 
-def alike(rate):
+def alike(rate: float) -> Pair:
     """All others of a cohort of a fixed size send what the unit may send."""
     return ((1.0, 1.0),), ((1 - rate, 1.0), (rate, 0.0))
 
 
-def across(rate):
+def across(rate: float) -> Pair:
     """All others send -1, and the unit 1, or -1 as they do."""
     return ((1 - rate, -1.0), (rate, 1.0)), ((1.0, -1.0),)
 
 
-def pairs(sampling, adjacency, rate):
+def pairs(sampling: str, adjacency: str, rate: float) -> list[Pair]:
     """Explicit neighbours; each is looked at in both directions."""
     if sampling == "fixed_size":
         return [across(rate)] if adjacency == "replace" else [opposed(rate), alike(rate)]
@@ -49,7 +52,7 @@ def pairs(sampling, adjacency, rate):
     return [sampled(rate)]
 
 
-def truth(neighbours, noise, count, delta, printed):
+def truth(neighbours: Sequence[Pair], noise: float, count: int, delta: float, printed: float) -> float:
     """The largest epsilon that explicit pairs have, from below by at most three parts in a thousand."""
     interval = min(1e-3, 6e-3 * max(printed, 0.05) / count)
     both = [pair for one in neighbours for pair in (one, turned(one))]
@@ -108,8 +111,8 @@ TABLE = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampling", "adjacency", "rate", "count", "noise", "delta", "factor"), TABLE)
 def test_the_printed_epsilon_lies_between_explicit_pairs_and_the_exact_value(
-    sampling, adjacency, rate, count, noise, delta, factor
-):
+    sampling: str, adjacency: str, rate: float, count: int, noise: float, delta: float, factor: float
+) -> None:
     printed = promise(
         Releases(
             noise_multiplier=noise,
@@ -125,7 +128,7 @@ def test_the_printed_epsilon_lies_between_explicit_pairs_and_the_exact_value(
     assert least <= printed <= factor * least
 
 
-def epsilon_of(**changes):
+def epsilon_of(**changes: Any) -> tuple[Scenario, float]:
     """What a scenario of five clients and four rounds says at its end, of its strategy or of its clients."""
     scenario = tiny(**{"injections": [], **changes})
     (one,) = spending.of_scenario(scenario)
@@ -148,7 +151,14 @@ UNIFORM, POISSON, EVERYONE = {"kind": "uniform", "size": 2}, {"kind": "poisson",
     ],
 )
 @pytest.mark.parametrize("kind", ["dp_fedavg", "dp_adaptive"])
-def test_strategies_print_what_explicit_pairs_have(kind, sampler, adjacency, cohort, neighbours, factor):
+def test_strategies_print_what_explicit_pairs_have(
+    kind: str,
+    sampler: dict[str, Any],
+    adjacency: str | None,
+    cohort: float,
+    neighbours: list[tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]],
+    factor: float,
+) -> None:
     """Of `dp_adaptive` one client moves updates by a clip and bits by a half, each with noise of its own."""
     strategy = {"kind": kind, "noise_multiplier": 1.5, "cohort": cohort}
     chosen = {} if adjacency is None else {"privacy": {"adjacency": adjacency}}
@@ -160,7 +170,7 @@ def test_strategies_print_what_explicit_pairs_have(kind, sampler, adjacency, coh
     assert least <= printed <= factor * least
 
 
-def nodes_moved(rounds, turns):
+def nodes_moved(rounds: int, turns: Sequence[int]) -> int:
     """By how many clips, squared, a client moves the nodes of a binary tree over rounds, one node at a time."""
     return sum(
         sum(start <= turn < start + size for turn in turns) ** 2
@@ -169,7 +179,7 @@ def nodes_moved(rounds, turns):
     )
 
 
-def test_a_tree_prints_what_the_busiest_client_has():
+def test_a_tree_prints_what_the_busiest_client_has() -> None:
     strategy = {"kind": "dp_ftrl", "noise_multiplier": 4.0, "cohort": 5.0}
     scenario, printed = epsilon_of(sampler=EVERYONE, strategy=strategy)
     moved = math.sqrt(nodes_moved(scenario.rounds, range(1, scenario.rounds + 1)))
@@ -177,7 +187,7 @@ def test_a_tree_prints_what_the_busiest_client_has():
     assert least <= printed <= EXACT * least
 
 
-def test_noise_at_clients_prints_what_other_data_have():
+def test_noise_at_clients_prints_what_other_data_have() -> None:
     defences = [{"kind": "clip", "norm": 0.5}, {"kind": "noise", "multiplier": 6.0, "norm": 0.5}]
     scenario, printed = epsilon_of(defences=defences)
     # noise of standard deviation 3 on what is clipped to a half
@@ -186,7 +196,10 @@ def test_noise_at_clients_prints_what_other_data_have():
 
 
 @pytest.mark.parametrize(("adjacency", "neighbours"), [(None, sampled(0.4)), ("replace", replaced(0.4))])
-def test_records_print_what_explicit_batches_have(adjacency, neighbours):
+def test_records_print_what_explicit_batches_have(
+    adjacency: str | None,
+    neighbours: tuple[tuple[tuple[float, float], tuple[float, float]], tuple[tuple[float, float], ...]],
+) -> None:
     """A record is in each of two batches a round with probability 8 / 20; who takes part is known."""
     client = {"kind": "dp_sgd", "batch_size": 8, "steps": 2, "noise_multiplier": 2.0}
     chosen = {} if adjacency is None else {"privacy": {"adjacency": adjacency}}
@@ -198,7 +211,7 @@ def test_records_print_what_explicit_batches_have(adjacency, neighbours):
     assert least <= printed <= EXACT * least
 
 
-def test_the_table_would_find_a_bound_that_ignores_who_takes_the_place_of_a_client():
+def test_the_table_would_find_a_bound_that_ignores_who_takes_the_place_of_a_client() -> None:
     """The bound that was printed once: Wang, Balle and Kasiviswanathan (2019) at z instead of half of it."""
     from dp_accounting import GaussianDpEvent, NeighboringRelation, SampledWithoutReplacementDpEvent
     from dp_accounting.rdp import RdpAccountant

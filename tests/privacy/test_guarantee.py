@@ -14,12 +14,12 @@ from fedmem.privacy.guarantee import Guarantee
 PROMISES = [(0.0, 0.0), (0.0, 0.2), (1.0, 0.0), (1.0, 0.01), (3.0, 1e-5), (math.inf, 0.0)]
 
 
-def guarantee(epsilon, delta=0.0):
+def guarantee(epsilon: float, delta: float = 0.0) -> Guarantee:
     return Guarantee(epsilon=epsilon, delta=delta)
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), PROMISES)
-def test_the_bounds_agree_with_one_another(epsilon, delta):
+def test_the_bounds_agree_with_one_another(epsilon: float, delta: float) -> None:
     one, rates = guarantee(epsilon, delta), np.linspace(0, 1, 100_001)
     curve = one.tpr(rates)
     assert one.advantage == pytest.approx((curve - rates).max(), abs=1e-4)
@@ -28,7 +28,7 @@ def test_the_bounds_agree_with_one_another(epsilon, delta):
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
-def test_randomised_response_reaches_every_bound(epsilon):
+def test_randomised_response_reaches_every_bound(epsilon: float) -> None:
     """One bit, told rightly with probability e^epsilon / (1 + e^epsilon)."""
     told = math.exp(epsilon) / (1 + math.exp(epsilon))
     one = guarantee(epsilon)
@@ -37,7 +37,7 @@ def test_randomised_response_reaches_every_bound(epsilon):
     assert one.auc == pytest.approx(told * told + (1 - told) * told * 0.5 * 2)
 
 
-def test_a_gaussian_stays_below_and_touches():
+def test_a_gaussian_stays_below_and_touches() -> None:
     mu, mechanism = 1.0, GaussianPrivacyLoss(standard_deviation=1.0)
     rates = np.linspace(1e-4, 1 - 1e-4, 999)
     real = norm.sf(norm.isf(rates) - mu)
@@ -49,7 +49,7 @@ def test_a_gaussian_stays_below_and_touches():
     assert min(gaps) < 1e-6
 
 
-def test_no_promise_of_privacy_bounds_nothing_and_a_perfect_one_leaves_chance():
+def test_no_promise_of_privacy_bounds_nothing_and_a_perfect_one_leaves_chance() -> None:
     nothing, perfect = guarantee(math.inf), guarantee(0.0)
     assert (nothing.advantage, nothing.auc, perfect.advantage, perfect.auc) == (1, 1, 0, 0.5)
     assert nothing.tpr(np.array([0.1, 1.0])).tolist() == [1, 1]
@@ -58,7 +58,7 @@ def test_no_promise_of_privacy_bounds_nothing_and_a_perfect_one_leaves_chance():
     assert nothing.exposure(1023) == pytest.approx(10)
 
 
-def test_exposure_is_reached_by_the_most_telling_rank():
+def test_exposure_is_reached_by_the_most_telling_rank() -> None:
     """By linear programming: the law of the rank that is likely to be small, within epsilon of uniform both ways."""
     from scipy.optimize import linprog
 
@@ -71,7 +71,7 @@ def test_exposure_is_reached_by_the_most_telling_rank():
     assert one.exposure(references) >= -best.fun - 1e-9
 
 
-def test_groups():
+def test_groups() -> None:
     one = guarantee(0.5, 1e-3)
     assert one.of_group(1) == one
     three = one.of_group(3)
@@ -82,6 +82,6 @@ def test_groups():
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(-1.0, 0.0), (math.nan, 0.0), (1.0, 1.5), (1.0, -0.1)])
-def test_no_promise(epsilon, delta):
+def test_no_promise(epsilon: float, delta: float) -> None:
     with pytest.raises(ComponentError, match="is no promise"):
         guarantee(epsilon, delta)

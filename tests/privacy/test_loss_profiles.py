@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+from fedmem.contracts.types import FloatArray
 from fedmem.privacy.loss_profiles import Profile, composed_epsilon, profile
-from tests.neighbours import divergence, epsilon_at_least, opposed, turned
+from tests.neighbours import Pair, divergence, epsilon_at_least, opposed, turned
 
 EPSILONS = np.array([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0])
 
 
-def disc(rng, count):
+def disc(rng: np.random.Generator, count: int) -> FloatArray:
     """Contributions of length at most 1 in a plane, half of them as long as that."""
     length = np.where(rng.random(count) < 0.5, 1.0, np.sqrt(rng.random(count)))
     angle = rng.uniform(0, 2 * np.pi, count)
     return length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def plane(noise):
+def plane(noise: float) -> tuple[FloatArray, float]:
     """Points of a grid, and the area of each; sums over it are right to 3 in a thousand."""
     line = np.linspace(-2.5 - 6 * noise, 2.5 + 6 * noise, 201)
     return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1), (line[1] - line[0]) ** 2
 
 
-def density(points, means, weights, noise):
+def density(points: FloatArray, means: Sequence[FloatArray], weights: Sequence[float], noise: float) -> FloatArray:
     found = np.zeros(points.shape[:2])
     for mean, weight in zip(means, weights, strict=True):
         found += weight * np.exp(-np.square(points - mean).sum(-1) / (2 * noise**2))
     return found / (2 * np.pi * noise**2)
 
 
-def excess(first, second, epsilon, area):
+def excess(first: FloatArray, second: FloatArray, epsilon: float, area: float) -> float:
     return float(np.maximum(first - math.exp(epsilon) * second, 0).sum() * area)
 
 
-def cohort(rng, rate):
+def cohort(
+    rng: np.random.Generator, rate: float
+) -> dict[str, tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray], list[float]]]:
     """(D, D') for one drawn cohort: with whom the unit changes places, what it sends, and what it sends in D'."""
     other, unit, instead = disc(rng, 3)
     zero = np.zeros(2)
@@ -52,7 +56,7 @@ def cohort(rng, rate):
 
 
 @pytest.mark.parametrize("pair", ["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"])
-def test_no_neighbours_in_a_plane_exceed_the_profile(pair):
+def test_no_neighbours_in_a_plane_exceed_the_profile(pair: str) -> None:
     rng = np.random.default_rng(3)
     for noise, rate in [(0.8, 0.3), (2.0, 0.05), (1.0, 0.9)]:
         one, (points, area) = profile(pair, noise, rate), plane(noise)
@@ -66,7 +70,7 @@ def test_no_neighbours_in_a_plane_exceed_the_profile(pair):
             assert (turned_round <= 1.003 * backward + 1e-9).all()
 
 
-def test_no_drawn_cohorts_exceed_the_profile():
+def test_no_drawn_cohorts_exceed_the_profile() -> None:
     """Every subset of six units, three at a time, with contributions of any kind, and with the worst."""
     rng, noise = np.random.default_rng(4), 1.0
     subsets = list(combinations(range(6), 3))
@@ -79,7 +83,7 @@ def test_no_drawn_cohorts_exceed_the_profile():
             assert (divergence(turned(both), noise, EPSILONS, 2000) <= one.backward(EPSILONS) + 1e-9).all()
 
 
-def extreme(pair, rate):
+def extreme(pair: str, rate: float) -> tuple[Pair, Pair]:
     """The pairs by name, forward and backward."""
     absent, there = 1 - rate, rate
     sampled = ((absent, 0.0), (there, 1.0)), ((1.0, 0.0),)
@@ -95,13 +99,13 @@ def extreme(pair, rate):
 
 @pytest.mark.parametrize("pair", ["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"])
 @pytest.mark.parametrize(("noise", "rate"), [(1.0, 0.1), (0.5, 0.6), (3.0, 1.0), (2.0, 0.001)])
-def test_the_extreme_pair_attains_the_profile(pair, noise, rate):
+def test_the_extreme_pair_attains_the_profile(pair: str, noise: float, rate: float) -> None:
     one = profile(pair, noise, rate)
     for function, neighbours in zip((one.forward, one.backward), extreme(pair, rate), strict=True):
         assert divergence(neighbours, noise, EPSILONS) == pytest.approx(function(EPSILONS), rel=1e-5, abs=1e-12)
 
 
-def test_profiles_stay_sound_at_the_edges_of_floating_point():
+def test_profiles_stay_sound_at_the_edges_of_floating_point() -> None:
     far = np.array([0.0, 1.0, 50.0, 700.0, 1e5])
     with np.errstate(all="raise", under="ignore"):
         for pair in ("poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"):
@@ -113,7 +117,7 @@ def test_profiles_stay_sound_at_the_edges_of_floating_point():
                         assert (np.diff(found) <= 1e-15).all()
 
 
-def test_rounds_of_different_neighbours_stay_below_the_composition():
+def test_rounds_of_different_neighbours_stay_below_the_composition() -> None:
     """Who the others are may change from round to round, and with what was released before."""
     noise, rate, delta = 1.0, 0.1, 1e-5
     bound = composed_epsilon(profile("fixed_zero_out", noise, rate), 12, delta, 64.0)
@@ -132,7 +136,7 @@ def test_rounds_of_different_neighbours_stay_below_the_composition():
 
 
 @pytest.mark.parametrize(("noise", "rate", "count"), [(1.0, 0.1, 50), (0.8, 0.05, 200), (3.0, 0.5, 10)])
-def test_poisson_profiles_compose_like_those_of_the_library(noise, rate, count):
+def test_poisson_profiles_compose_like_those_of_the_library(noise: float, rate: float, count: int) -> None:
     from dp_accounting import NeighboringRelation as Relation
     from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 
@@ -144,7 +148,7 @@ def test_poisson_profiles_compose_like_those_of_the_library(noise, rate, count):
         assert composed_epsilon(profile(pair, noise, rate), count, 1e-5, 64.0) == pytest.approx(theirs, rel=2e-3)
 
 
-def test_a_coarse_grid_gives_a_bound_too():
+def test_a_coarse_grid_gives_a_bound_too() -> None:
     one = profile("fixed_zero_out", 1.0, 0.1)
     fine = composed_epsilon(one, 50, 1e-5, 64.0)
     coarse = composed_epsilon(one, 50, 1e-5, 0.0)
@@ -154,7 +158,7 @@ def test_a_coarse_grid_gives_a_bound_too():
 
 
 @pytest.mark.parametrize("pair", ["poisson", "fixed_zero_out"])
-def test_either_neighbour_may_come_first(pair):
+def test_either_neighbour_may_come_first(pair: str) -> None:
     """Which of two neighbours is called D is nobody's choice, so the bound is that of the worse order."""
     one = profile(pair, 1.0, 0.3)
     other = Profile(forward=one.backward, backward=one.forward)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,8 @@ from fedmem.cli.plan_text import check_file, told
 from fedmem.contracts.evidence import Participation
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import EVERYWHERE, FINAL
-from fedmem.contracts.sampler import History
+from fedmem.contracts.sampler import History, Sampler
+from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.execution.run import measure, run
 from fedmem.privacy import mechanisms, spending
@@ -36,7 +38,7 @@ from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Privacy
-from strategies._rule import Round
+from strategies._rule import Round, ServerRule
 from strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
 from strategies.dp_fedavg import DpFedAvg
 from tests.neighbours import epsilon_at_least, opposed
@@ -65,19 +67,21 @@ def only(scenario: Any) -> Releases:
         ({"kind": "cyclic", "size": 2}, 2.0, "everyone", 1.0, "zero_out"),
     ],
 )
-def test_samplers_are_credited_with_what_is_proven(sampler, cohort, sampling, rate, adjacency):
+def test_samplers_are_credited_with_what_is_proven(
+    sampler: dict[str, Any], cohort: float, sampling: str, rate: float, adjacency: str
+) -> None:
     found = only(private(sampler=sampler, strategy={**NOISY, "cohort": cohort}))
     assert (found.sampling, found.rate, found.adjacency) == (sampling, rate, adjacency)
     assert (found.count, found.unit, found.delta, found.noise_multiplier) == (4, "client", 1e-5, 1.0)
 
 
-def test_the_neighbours_asked_for():
+def test_the_neighbours_asked_for() -> None:
     assert only(private(privacy={"adjacency": "replace"})).adjacency == "replace"
     assert not spending.of_scenario(tiny())
     assert spending.spent(tiny(), type("Bank", (), {"participation": []})) is None
 
 
-def test_noise_on_bits_that_is_too_little_for_the_target_is_told():
+def test_noise_on_bits_that_is_too_little_for_the_target_is_told() -> None:
     adaptive = {"kind": "dp_adaptive", "cohort": 2.5, "bit_noise": 0.4}
     with pytest.raises(ScenarioError, match=r"strategy: privacy.target_epsilon 1 takes .* raise bit_noise above"):
         private(strategy={**adaptive, "noise_multiplier": None}, privacy={"target_epsilon": 1.0})
@@ -85,7 +89,7 @@ def test_noise_on_bits_that_is_too_little_for_the_target_is_told():
     assert only(private(strategy={**adaptive, "noise_multiplier": 0.5})).noise_multiplier == 0.5
 
 
-def test_noise_is_found_before_training_and_written_down():
+def test_noise_is_found_before_training_and_written_down() -> None:
     scenario = private(strategy={**NOISY, "noise_multiplier": None}, privacy={"target_epsilon": 8.0})
     assert 7.9 < promise(only(scenario)).epsilon <= 8
     again = parse_scenario(scenario.to_yaml())
@@ -93,7 +97,7 @@ def test_noise_is_found_before_training_and_written_down():
     assert again.id == scenario.id
 
 
-def test_noise_for_cohorts_of_a_fixed_size_holds_for_clients_who_send_the_opposite():
+def test_noise_for_cohorts_of_a_fixed_size_holds_for_clients_who_send_the_opposite() -> None:
     """All others send minus the clip; the client sends the clip, or nothing. Who is not drawn is replaced."""
     chosen = private(
         clients=100,
@@ -130,14 +134,16 @@ def test_noise_for_cohorts_of_a_fixed_size_holds_for_clients_who_send_the_opposi
         ({"cohort": "strategy"}, "cohort", "how strategy dp_fedavg would pick clients is not known"),
     ],
 )
-def test_what_promises_nothing_is_refused(changes, path, message):
+def test_what_promises_nothing_is_refused(changes: dict[str, Any], path: str, message: str) -> None:
     with pytest.raises(ScenarioError) as error:
         private(**changes)
     found = {problem.path: problem.message for problem in error.value.problems}
     assert message in found[path]
 
 
-def mechanism_of(strategy, sampler, adjacency=None, clients=10, rounds=1):
+def mechanism_of(
+    strategy: Any, sampler: Sampler, adjacency: str | None = None, clients: int = 10, rounds: int = 1
+) -> Releases:
     """What a strategy guarantees, without a scenario around it."""
     chosen = SimpleNamespace(delta=1e-5, adjacency=adjacency)
     (one,) = mechanisms.mechanisms(strategy, (), sampler, chosen, clients, rounds)
@@ -151,7 +157,9 @@ DISPLACING = [CYCLIC, SPACED, Availability(size=1, arrive=1.0, leave=0.0), Dropo
 
 @pytest.mark.parametrize("sampler", [*DISPLACING, OneOf(samplers=(Everyone(), CYCLIC)), Outspoken()], ids=kind_of)
 @pytest.mark.parametrize("strategy", [SMALL, DpAdaptive(cohort=1)], ids=kind_of)
-def test_one_client_more_is_no_neighbour_where_it_takes_the_place_of_another(strategy, sampler):
+def test_one_client_more_is_no_neighbour_where_it_takes_the_place_of_another(
+    strategy: ServerRule, sampler: Sampler
+) -> None:
     """All others send minus the clip, an eleventh client the clip: 4.377 was printed."""
     more = (((10 / 11, -1.0), (1 / 11, 1.0)), ((1.0, -1.0),))
     assert epsilon_at_least([(more, 1.0, 1)], 1e-5, 1e-4) == pytest.approx(6.431, abs=2e-3)
@@ -161,7 +169,7 @@ def test_one_client_more_is_no_neighbour_where_it_takes_the_place_of_another(str
 
 
 @pytest.mark.parametrize("sampler", [Poisson(rate=0.1), Everyone(), Dropout(sampler=Poisson(rate=0.1)), Dropout()])
-def test_one_client_more_is_a_neighbour_where_it_changes_nothing_for_the_others(sampler):
+def test_one_client_more_is_a_neighbour_where_it_changes_nothing_for_the_others(sampler: Sampler) -> None:
     assert mechanism_of(SMALL, sampler).adjacency == mechanism_of(SMALL, sampler, "add_remove").adjacency
     assert mechanism_of(SMALL, sampler).adjacency == "add_remove"
 
@@ -169,11 +177,11 @@ def test_one_client_more_is_a_neighbour_where_it_changes_nothing_for_the_others(
 class NoNoise:
     """A generator of zeros."""
 
-    def standard_normal(self, shape):
+    def standard_normal(self, shape: tuple[int, ...]) -> FloatArray:
         return np.zeros(shape)
 
 
-def released(strategy, update):
+def released(strategy: DpAdaptive, update: list[float] | None) -> FloatArray:
     """What one client adds to the two sums of dp_adaptive, in standard deviations of their noise; None: it is away."""
     before = {"w": torch.zeros((1, 2), dtype=torch.float64)}
     there = torch.full((1, 1), update is not None)
@@ -190,7 +198,7 @@ def released(strategy, update):
 
 
 @pytest.mark.parametrize(("bit_noise", "zero"), [(None, 4.836), (0.51, 9.817)])
-def test_the_empty_place_of_a_client_is_no_update_of_zero(bit_noise, zero):
+def test_the_empty_place_of_a_client_is_no_update_of_zero(bit_noise: float | None, zero: float) -> None:
     """The bit of a zero update is 1 away from that of a long one, that of nobody 1/2: 4.377 holds for nobody alone."""
     strategy = DpAdaptive(start=1.0, cohort=10, bit_noise=bit_noise)
     long, nothing, nobody, back = (released(strategy, one) for one in ([5.0, 0.0], [0.0, 0.0], None, [-1.0, 0.0]))
@@ -209,7 +217,7 @@ def test_the_empty_place_of_a_client_is_no_update_of_zero(bit_noise, zero):
     assert "place stays empty" in dict(terms_of(shipped()))["zero_out"]
 
 
-def test_probabilities_are_no_declaration():
+def test_probabilities_are_no_declaration() -> None:
     """All send the clip. Rows of one client decide whether the sum is always 5, or 0 or 10: 9.997 was printed."""
     together = (((0.5, 0.0), (0.5, 10.0)), ((1.0, 5.0),))
     assert epsilon_at_least([(together, 1.0, 1)], 1e-5, 1e-3) >= 32.41
@@ -225,7 +233,7 @@ def test_probabilities_are_no_declaration():
         mechanism_of(strategy, OneOf(samplers=(Uniform(size=5), BySize(size=5))), "replace")
 
 
-def test_a_sampler_of_ones_own_is_credited_only_where_it_declares_what_it_reads():
+def test_a_sampler_of_ones_own_is_credited_only_where_it_declares_what_it_reads() -> None:
     """Nothing is known of one that does not say how it picks: it might look at rows."""
     tree = {"kind": "dp_ftrl", "cohort": 2.0}
     for strategy in (NOISY, tree):
@@ -255,17 +263,17 @@ def test_a_sampler_of_ones_own_is_credited_only_where_it_declares_what_it_reads(
         ({"sampler": {"kind": "oort", "size": 2}, "roster": "pilot"}, "sampler"),
     ],
 )
-def test_losses_of_private_clients_have_no_noise_and_are_read_by_nobody(changes, path):
+def test_losses_of_private_clients_have_no_noise_and_are_read_by_nobody(changes: dict[str, Any], path: str) -> None:
     with pytest.raises(ScenarioError, match=f"{path}: .* reads the losses of clients, which have no noise"):
         tiny(client={"kind": "dp_sgd"}, **changes)
     assert tiny(**changes)
 
 
-def test_a_cap_makes_the_divisor_a_choice():
+def test_a_cap_makes_the_divisor_a_choice() -> None:
     assert only(private(strategy={**NOISY, "cohort": 1.0, "cap": 20})).noise_multiplier == 1
 
 
-def test_clients_that_add_noise_themselves_hide_from_the_server():
+def test_clients_that_add_noise_themselves_hide_from_the_server() -> None:
     defences = [{"kind": "clip", "norm": 2.0}, {"kind": "noise", "norm": 2.0, "multiplier": 3.0}]
     found = only(tiny(defences=defences))
     assert (found.sampling, found.adjacency, found.unit, found.noise_multiplier) == ("everyone", "replace", "client", 3)
@@ -277,7 +285,7 @@ def test_clients_that_add_noise_themselves_hide_from_the_server():
     assert not spending.of_scenario(tiny(defences=defences[:1]))
 
 
-def test_without_credit_each_client_pays_for_its_own_rounds():
+def test_without_credit_each_client_pays_for_its_own_rounds() -> None:
     scenario = private(sampler={"kind": "cyclic", "size": 2}, strategy={**NOISY, "cohort": 2.0}, rounds=4)
     there = [(0, 1), (1, 1), (2, 2), (3, 2), (4, 3), (0, 3), (1, 4), (2, 4)]
     parts = [
@@ -297,7 +305,7 @@ def test_without_credit_each_client_pays_for_its_own_rounds():
     assert last.reading.value > own[0].value
 
 
-def test_a_run_says_what_it_promises(tmp_path):
+def test_a_run_says_what_it_promises(tmp_path: Path) -> None:
     folder = run(private(estimators=[], probes=[{"kind": "utility"}]), out=tmp_path)
     finished = fedmem.read(folder)
     (told,) = finished.manifest["privacy"]["mechanisms"]
@@ -332,11 +340,11 @@ def test_a_run_says_what_it_promises(tmp_path):
     ("epsilon", "said"),
     [(0.0001, "0.0001"), (0.0343, "0.034"), (0.0, "0.00"), (11.476, "11.48"), (1234.5, "1234.50"), (math.inf, "∞")],
 )
-def test_a_small_epsilon_is_never_shown_as_nothing(epsilon, said):
+def test_a_small_epsilon_is_never_shown_as_nothing(epsilon: float, said: str) -> None:
     assert _epsilon(epsilon) == said
 
 
-def test_a_check_says_what_is_promised(tmp_path):
+def test_a_check_says_what_is_promised(tmp_path: Path) -> None:
     file = tmp_path / "private.yaml"
     chosen = private(strategy={**NOISY, "noise_multiplier": None}, privacy={"target_epsilon": 8.0})
     file.write_text(chosen.to_yaml())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def readings(audit: Audit, margin: Any, is_in: Any, **changes: Any) -> dict[tupl
     return {(metric, subject): reading for metric, subject, reading in found}
 
 
-def test_one_run_counts_right_guesses_at_both_ends():
+def test_one_run_counts_right_guesses_at_both_ends() -> None:
     rng = np.random.default_rng(0)
     is_in = coins(2, 40, rng)
     margin = 3.0 * is_in + rng.normal(size=is_in.shape)
@@ -58,7 +59,7 @@ def test_one_run_counts_right_guesses_at_both_ends():
     assert readings(Audit(run=1), np.zeros_like(margin), is_in)["epsilon_hat", "canary"].value == 0
 
 
-def test_what_diverged_is_passed_over_and_what_is_not_there_does_not_count():
+def test_what_diverged_is_passed_over_and_what_is_not_there_does_not_count() -> None:
     is_in = coins(2, 40, np.random.default_rng(1))
     margin = np.where(is_in, 1.0, -1.0)
     margin[:, :10] = np.nan
@@ -78,7 +79,7 @@ def test_what_diverged_is_passed_over_and_what_is_not_there_does_not_count():
     assert readings(Audit(level="local"), margin, is_in, level="local", place="owner")
 
 
-def test_over_runs_each_example_has_trials_of_its_own():
+def test_over_runs_each_example_has_trials_of_its_own() -> None:
     rng = np.random.default_rng(2)
     is_in = coins(200, 3, rng)
     # the first example is told without fail, the others not at all
@@ -105,7 +106,7 @@ def test_over_runs_each_example_has_trials_of_its_own():
     assert wrong["epsilon_hat", "1"].value < 0.5
 
 
-def test_over_runs_without_trials_on_both_sides_there_is_nothing():
+def test_over_runs_without_trials_on_both_sides_there_is_nothing() -> None:
     is_in = np.array([[True, False], [False, True]])
     margin = np.where(is_in, 1.0, -1.0)
     margin[0] = np.nan
@@ -137,7 +138,7 @@ def allowed(scenario: Any, level: str = "global", subject: int = 0, drawn: bool 
     return math.nan if found is None else found.guarantee.epsilon
 
 
-def test_like_is_compared_with_like():
+def test_like_is_compared_with_like() -> None:
     scenario = tiny(sampler=POISSON, strategy=NOISY)
     client = Releases(
         noise_multiplier=2.0, sampling="poisson", rate=0.5, count=4, delta=1e-5, unit="client", adjacency="replace"
@@ -157,7 +158,7 @@ def test_like_is_compared_with_like():
     assert math.isnan(allowed(tiny()))
 
 
-def test_records_of_private_clients_and_their_copies():
+def test_records_of_private_clients_and_their_copies() -> None:
     client = {"kind": "dp_sgd", "batch_size": 8, "epochs": 1, "noise_multiplier": 6.0}
     scenario = tiny(client=client)
     made = Releases(
@@ -177,7 +178,7 @@ def test_records_of_private_clients_and_their_copies():
     assert allowed(scenario, subject=1, copies=np.full(5, 2, np.int32)) > 2 * one
 
 
-def test_records_have_the_credit_of_their_batches():
+def test_records_have_the_credit_of_their_batches() -> None:
     """Of a client with dp_sgd at epsilon 4 nothing like 137 may be permitted, nor a bound that rounds to 1."""
     wanted = Releases(
         noise_multiplier=0.0,
@@ -196,7 +197,7 @@ def test_records_have_the_credit_of_their_batches():
     assert Guarantee(epsilon=one, delta=1e-5).memorisation < 0.999
 
 
-def test_a_group_of_clients_is_promised_less():
+def test_a_group_of_clients_is_promised_less() -> None:
     scenario = tiny(sampler={"kind": "everyone"}, strategy={**NOISY, "cohort": 5.0, "noise_multiplier": 20.0})
     copies, owner = np.array([2, 1, 1, 1, 1], np.int32), np.array([0, 3, 1, 2, 3, 4], np.int32)
     assert allowed(scenario, copies=copies, owner=owner) > 2 * allowed(scenario)
@@ -224,7 +225,9 @@ def test_a_group_of_clients_is_promised_less():
         ({"way": "over_runs"}, {"runs": 2}, "way", "raise runs, or use one_run"),
     ],
 )
-def test_audits_that_mean_nothing_are_refused(audit, changes, path, message):
+def test_audits_that_mean_nothing_are_refused(
+    audit: dict[str, Any], changes: dict[str, Any], path: str, message: str
+) -> None:
     with pytest.raises(ScenarioError) as error:
         audited(audit, **changes)
     assert any(
@@ -242,7 +245,7 @@ def audited(*many: dict[str, Any], **changes: Any) -> Any:
     )
 
 
-def test_one_audit_of_a_run_may_raise_the_alarm():
+def test_one_audit_of_a_run_may_raise_the_alarm() -> None:
     chosen = {"alarm": True, "of": "random_pattern"}
     with pytest.raises(ScenarioError, match=r"estimators\[1\].alarm: another audit may raise the alarm already"):
         audited(chosen, {**chosen, "guesses": 0.2}, strategy=NOISY, sampler=POISSON)
@@ -284,7 +287,7 @@ def assert_bounds(finished: Any) -> None:
         assert bound == float(promised.tpr(fpr))
 
 
-def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path):
+def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path: Path) -> None:
     file = tmp_path / "loud.yaml"
     file.write_text(loud("tests.toys:Boastful").to_yaml())
     done = CliRunner().invoke(app, ["run", str(file), "--out", str(tmp_path / "runs")])
@@ -313,7 +316,7 @@ def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path):
     assert fedmem.read(folder).measurements.equals(before)
 
 
-def test_an_honest_mechanism_raises_none(tmp_path):
+def test_an_honest_mechanism_raises_none(tmp_path: Path) -> None:
     folder = run(loud("dp_fedavg"), out=tmp_path)
     finished = fedmem.read(folder)
     assert_bounds(finished)

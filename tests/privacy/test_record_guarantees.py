@@ -50,7 +50,9 @@ def printed(scenario: Any, rows: int) -> float:
 @pytest.mark.parametrize(
     ("rows", "batch", "noise", "steps", "truth"), [(165, 40, 4.0, 40, 1.80), (165, 40, 12.0, 200, 2.05)]
 )
-def test_one_record_more_or_less_has_no_guarantee(rows, batch, noise, steps, truth):
+def test_one_record_more_or_less_has_no_guarantee(
+    rows: int, batch: int, noise: float, steps: int, truth: float
+) -> None:
     """All others contribute -C and are drawn less often where there is one row more."""
     printed_zero_out = printed(private(batch, noise, steps), rows)
     more = subsampled_sum(rows - 1, batch / rows, -1.0, own=1.0)
@@ -61,7 +63,7 @@ def test_one_record_more_or_less_has_no_guarantee(rows, batch, noise, steps, tru
         private(batch, noise, steps, "add_remove")
 
 
-def test_one_row_more_can_mean_one_noisy_step_more():
+def test_one_row_more_can_mean_one_noisy_step_more() -> None:
     """Against steps of a fixed number, the number of steps tells 40 from 41 rows with certainty."""
     client = DpSgd(epochs=1, batch_size=20)
     assert (client.num_steps(40), client.num_steps(41)) == (2, 3)
@@ -84,7 +86,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("rows", "batch", "noise", "steps"), SETTINGS)
-def test_no_permitted_setting_prints_less_than_the_truth(rows, batch, noise, steps):
+def test_no_permitted_setting_prints_less_than_the_truth(rows: int, batch: int, noise: float, steps: int) -> None:
     """At least the truth of explicit pairs, and under zero_out at most three per cent more."""
     rate = min(1.0, batch / rows)
     for adjacency, other in ((None, None), ("zero_out", None), ("replace", -1.0)):
@@ -103,7 +105,7 @@ def test_no_permitted_setting_prints_less_than_the_truth(rows, batch, noise, ste
         assert other is not None or epsilon <= 1.03 * max(true)
 
 
-def test_records_are_zeroed_out_unless_something_else_is_asked_for():
+def test_records_are_zeroed_out_unless_something_else_is_asked_for() -> None:
     """Also beside noise at the server, whose own default stays."""
     assert spending.record_neighbours(private(20, 1.0, 2)) == "zero_out"
     assert spending.record_neighbours(private(20, 1.0, 2, "replace")) == "replace"
@@ -112,7 +114,7 @@ def test_records_are_zeroed_out_unless_something_else_is_asked_for():
     assert (server.releases.adjacency, spending.record_neighbours(both)) == ("add_remove", "zero_out")
 
 
-def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records():
+def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records() -> None:
     """n rows against n - 1 are no neighbours of zero_out: nothing is permitted, and no alarm may be raised."""
     with pytest.raises(ScenarioError, match=r"alarm: exclusion: remove compares n rows with n - 1"):
         private(20, 1.0, 2, injections=CANARIES, estimators=[ALARM], exclusion="remove")
@@ -149,14 +151,14 @@ def _audited(adjacency: str, allowed: bool) -> Section:
     return audit_section(rows)
 
 
-def test_the_table_says_what_an_audit_by_removal_compares():
+def test_the_table_says_what_an_audit_by_removal_compares() -> None:
     removed = _audited("add_remove", allowed=False)
     assert "compare n rows with n - 1 (exclusion: remove)" in removed.notes[0]
     assert not _audited("add_remove", allowed=True).notes
     assert not _audited("replace", allowed=False).notes
 
 
-def test_bounds_of_measures_follow_the_same_rule():
+def test_bounds_of_measures_follow_the_same_rule() -> None:
     """Nothing bounds what runs by removal show of records."""
     rng = np.random.default_rng(0)
     from tests.banks import coins, make_view

@@ -1,28 +1,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Measurement, Reading
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.types import IntArray, Params
 from fedmem.probes.client_gap import ClientGap, _final
 from tests.lab import Lab, federation, measured
 from tests.probes.test_utility import Asked, naive, trained
 
 
-def means(transitions, lab, round=2):
+def means(transitions: Sequence[Transition], lab: Lab, round: int = 2) -> list[Measurement]:
     """What is summarised of one round."""
     rows = ClientGap().summarise(measured(ClientGap().observe(transitions, lab), round=round), 0)
     return [row for row in rows if row.round != FINAL]
 
 
-def values(transitions, lab):
+def values(transitions: Sequence[Transition], lab: Lab) -> dict[tuple[str, str], Reading]:
     return {(row.reading.metric, row.reading.subject): row.reading for row in means(transitions, lab)}
 
 
-def loss(lab, model, inputs, targets):
+def loss(lab: Lab, model: Params, inputs: NDArray[np.float32], targets: IntArray) -> float:
     """Mean cross-entropy, row by row."""
     total = []
     for x, y in zip(inputs, targets, strict=True):
@@ -31,7 +35,7 @@ def loss(lab, model, inputs, targets):
     return float(np.mean(total))
 
 
-def test_against_a_naive_loop_at_both_levels():
+def test_against_a_naive_loop_at_both_levels() -> None:
     lab = Lab()
     local = trained(lab)
     store, test, base = lab.federation.store, lab.federation.test, lab.federation.base
@@ -58,14 +62,14 @@ def test_against_a_naive_loop_at_both_levels():
         assert min(row.value for row in found.values()) > 0  # a wrong sign of either would show
 
 
-def test_a_client_fits_its_own_rows_better_than_the_aggregate_does():
+def test_a_client_fits_its_own_rows_better_than_the_aggregate_does() -> None:
     lab = Lab()
     local = trained(lab)
     here, there = (values(t, lab)["client_loss_gap", ""].value for t in (local, lab.aggregated(local)))
     assert here > there
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     local = lab.local()
     whole = ClientGap().observe(local, lab)
@@ -75,7 +79,7 @@ def test_chunks_change_nothing(monkeypatch):
         assert one.value == pytest.approx(other.value, abs=1e-6)
 
 
-def test_a_model_is_asked_the_same_whoever_is_asked_beside_it(monkeypatch):
+def test_a_model_is_asked_the_same_whoever_is_asked_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedmem.probes._pieces.LOGITS", 400)
     local = Lab().local()
     for transitions in (local, Lab().aggregated(local)):
@@ -86,7 +90,7 @@ def test_a_model_is_asked_the_same_whoever_is_asked_beside_it(monkeypatch):
         assert together.asked == alone.asked
 
 
-def test_without_rows_there_is_nothing_to_read():
+def test_without_rows_there_is_nothing_to_read() -> None:
     base = federation()
     bare = Lab(federation=replace(base, test=base.test.take(np.arange(0))))
     assert ClientGap().observe(bare.local(), bare) == ()
@@ -98,7 +102,7 @@ def test_without_rows_there_is_nothing_to_read():
     assert math.isnan(alone.low)
 
 
-def test_a_diverged_model_is_not_seen():
+def test_a_diverged_model_is_not_seen() -> None:
     lab = Lab()
     (t, *_) = lab.local()
     broken = replace(t, kept={name: value * math.nan for name, value in t.kept.items()})
@@ -108,7 +112,7 @@ def test_a_diverged_model_is_not_seen():
             assert (math.isnan(some[metric].value), some[metric].n) == (True, 0)
 
 
-def test_final_is_the_last_round_of_each_client():
+def test_final_is_the_last_round_of_each_client() -> None:
     """With a single level, whose clients all count."""
     lab = Lab()
     shown = ((2, lab.local()), (4, lab.local(clients=(1,))))
@@ -130,22 +134,22 @@ def test_final_is_the_last_round_of_each_client():
         assert (mean.low, mean.high) == pytest.approx(np.mean([(r.low, r.high) for r in own], axis=0))
 
 
-def reading(value, subject, metric="client_loss_gap", width=1.0):
+def reading(value: float, subject: str, metric: str = "client_loss_gap", width: float = 1.0) -> Reading:
     return Reading(metric=metric, value=value, low=value - width, high=value + width, n=4, subject=subject)
 
 
-def summary(reading, round):
+def summary(reading: Reading, round: int) -> Measurement:
     return Measurement(run=-1, round=round, level="global", client=-1, source="probe", reading=reading)
 
 
-def table(rows, level):
+def table(rows: Sequence[tuple[int, int, float]], level: Level) -> list[Measurement]:
     """Rows (round, client, value) at a level, with a mean of each round, which must not matter."""
     found = [summary(reading(value, f"client {client}"), r) for r, client, value in rows]
     found += [summary(reading(99.0, ""), r) for r in {r for r, *_ in rows}]
     return [replace(one, level=level) for one in found]
 
 
-def test_final_compares_the_levels_in_the_same_rounds_and_over_the_same_clients():
+def test_final_compares_the_levels_in_the_same_rounds_and_over_the_same_clients() -> None:
     local = table([(1, 0, 5.0), (1, 1, 6.0), (2, 0, 7.0), (3, 3, 2.0)], "local")
     # The aggregate is observed for all clients, and later; client 3 is never seen at both levels in one round.
     whole = table([(r, c, 10.0 * r + c) for r in (1, 2, 4) for c in range(4)], "global")
@@ -168,7 +172,7 @@ def test_final_compares_the_levels_in_the_same_rounds_and_over_the_same_clients(
     assert all(values["global", f"client {client}"] != value for client, value in late.items())
 
 
-def test_final_leaves_out_of_the_means_who_is_unknown_at_one_level():
+def test_final_leaves_out_of_the_means_who_is_unknown_at_one_level() -> None:
     local = table([(1, 0, 5.0), (1, 1, math.nan)], "local")
     whole = table([(1, 0, 3.0), (1, 1, 4.0)], "global")
     means = {m.level: m.reading for m in _final([*local, *whole]) if not m.reading.subject}

@@ -416,7 +416,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         report(tmp_path)
 
 
-def test_reconstruction_is_drawn_over_the_attacked_rounds_of_the_first_probe(tmp_path):
+def test_reconstruction_is_drawn_over_the_attacked_rounds_of_the_first_probe(tmp_path: Path) -> None:
     """Ins against outs, round by round; rows of a further probe and of other kinds stay out of the line."""
     said = "contrast=coins minus=out view=message knows=lr+steps"
     extra = [

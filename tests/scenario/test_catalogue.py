@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +74,7 @@ class Lost:
 
 
 @pytest.fixture
-def theirs(tmp_path, monkeypatch):
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of somebody else's, importable as `theirs`."""
     (tmp_path / "theirs.py").write_text(THEIRS)
     (tmp_path / "broken.py").write_text("import there_is_no_such_module_anywhere\n")
@@ -81,28 +83,28 @@ def theirs(tmp_path, monkeypatch):
     sys.modules.pop("theirs", None)
 
 
-def problems(family, mapping):
+def problems(family: str, mapping: Any) -> dict[str, str]:
     with pytest.raises(ScenarioError) as caught:
         catalogue.build(family, mapping)
     return {problem.path: problem.message for problem in caught.value.problems}
 
 
-def python(code, **variables):
+def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables or None)
 
 
-def test_kinds_are_the_files_that_do_not_start_with_an_underscore():
+def test_kinds_are_the_files_that_do_not_start_with_an_underscore() -> None:
     folder = Path(fedmem.__file__).parent / "partitions"
     assert catalogue.kinds("partition") == tuple(sorted(p.stem for p in folder.glob("*.py") if p.stem[0] != "_"))
     assert "_rule" not in catalogue.kinds("strategy")
 
 
-def test_an_unknown_family_is_told_the_families():
+def test_an_unknown_family_is_told_the_families() -> None:
     with pytest.raises(ScenarioError, match=r"'partitions' \(did you mean 'partition'\?\); choose from: dataset, "):
         catalogue.kinds("partitions")
 
 
-def test_listing_imports_nothing_and_loading_imports_one_module():
+def test_listing_imports_nothing_and_loading_imports_one_module() -> None:
     code = (
         "import sys\nfrom fedmem.scenario import catalogue\nfrom fedmem.contracts.families import FAMILIES\n"
         "for family in FAMILIES: catalogue.kinds(family)\n"
@@ -112,7 +114,7 @@ def test_listing_imports_nothing_and_loading_imports_one_module():
     assert python(code).stdout.split("\n")[:2] == ["[]", "['fedmem.samplers.uniform']"]
 
 
-def test_another_package_called_strategies_is_an_error_that_names_both(tmp_path):
+def test_another_package_called_strategies_is_an_error_that_names_both(tmp_path: Path) -> None:
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "__init__.py").write_text("")
     code = (
@@ -125,7 +127,7 @@ def test_another_package_called_strategies_is_an_error_that_names_both(tmp_path)
     assert str(Path(fedmem.__file__).parent.parent / "strategies") in said
 
 
-def test_an_unknown_kind_is_told_the_nearest_and_all():
+def test_an_unknown_kind_is_told_the_nearest_and_all() -> None:
     said = problems("partition", {"kind": "dirichelt"})["kind"]
     assert said.startswith(
         "unknown kind 'dirichelt' (did you mean 'dirichlet'?); choose from: dirichlet, feature_skew, flower, iid"
@@ -133,12 +135,12 @@ def test_an_unknown_kind_is_told_the_nearest_and_all():
 
 
 @pytest.mark.parametrize("given", [None, 3, "uniform", ["uniform"], {}])
-def test_what_is_no_component_is_told_the_kinds(given):
+def test_what_is_no_component_is_told_the_kinds(given: object) -> None:
     said = " ".join(problems("sampler", given).values())
     assert "uniform" in said or f"kind: {catalogue.kinds('sampler')[0]}" in said
 
 
-def test_all_fields_are_checked_at_once():
+def test_all_fields_are_checked_at_once() -> None:
     said = problems("client", {"kind": "sgd", "lr": 0, "epochs": 2.5, "steps": "x", "momentum": True, "epoch": 3})
     assert set(said) == {"lr", "epochs", "steps", "momentum", "epoch"}
     assert said["lr"] == "should be greater than 0, got 0"
@@ -148,28 +150,28 @@ def test_all_fields_are_checked_at_once():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_must_be_finite(value):
+def test_numbers_must_be_finite(value: float) -> None:
     assert "finite" in problems("client", {"kind": "sgd", "momentum": value})["momentum"]
 
 
-def test_a_wrong_item_of_a_list_is_named_by_its_position():
+def test_a_wrong_item_of_a_list_is_named_by_its_position() -> None:
     assert set(problems("model", {"kind": "mlp", "hidden": [8, 0, "x"]})) == {"hidden[1]", "hidden[2]"}
 
 
-def test_a_nested_component_is_built_and_its_mistakes_have_full_paths():
+def test_a_nested_component_is_built_and_its_mistakes_have_full_paths() -> None:
     built = catalogue.build("estimator", {"kind": "membership", "attack": {"kind": "lira"}})
     assert families.kind_of(built.attack) == "lira"
     assert set(problems("estimator", {"kind": "membership", "attack": {"kind": "lira", "x": 1}})) == {"attack.x"}
     assert set(problems("estimator", {"kind": "membership"})) == {"attack"}
 
 
-def test_a_nested_component_of_the_wrong_contract_is_told_which_fit():
+def test_a_nested_component_of_the_wrong_contract_is_told_which_fit() -> None:
     said = problems("estimator", {"kind": "membership", "attack": {"kind": "inverting_gradients"}})["attack.kind"]
     assert said.startswith("'inverting_gradients' is no MembershipAttack")
     assert said.endswith("choose from: lira, loss_threshold, rmia")
 
 
-def test_components_nest_in_tuples_and_in_optional_fields(theirs):
+def test_components_nest_in_tuples_and_in_optional_fields(theirs: str) -> None:
     mapping = {"kind": "theirs:Ensemble", "attacks": [{"kind": "lira"}, {"kind": "loss_threshold"}], "fallback": None}
     built = catalogue.build("estimator", mapping)
     assert [families.kind_of(attack) for attack in built.attacks] == ["lira", "loss_threshold"]
@@ -182,7 +184,7 @@ def test_components_nest_in_tuples_and_in_optional_fields(theirs):
     assert catalogue.nested_family(type(built), "fallback") == "attack"
 
 
-def test_somebody_elses_component_is_checked_like_ours(theirs):
+def test_somebody_elses_component_is_checked_like_ours(theirs: str) -> None:
     built = catalogue.build("partition", {"kind": "theirs:Halves", "share": 0.25})
     assert catalogue.dump(built) == {"kind": "theirs:Halves", "share": 0.25}
     assert set(problems("partition", {"kind": "theirs:Halves", "share": -1})) == {"share"}
@@ -204,33 +206,35 @@ def test_somebody_elses_component_is_checked_like_ours(theirs):
         ("sampler", "theirs:Lost", "cannot be resolved"),
     ],
 )
-def test_somebody_elses_mistakes_are_told(theirs, family, kind, says):
+def test_somebody_elses_mistakes_are_told(theirs: str, family: str, kind: str, says: str) -> None:
     assert says in problems(family, {"kind": kind})["kind"]
 
 
-def test_what_a_component_refuses_when_it_is_made_is_a_problem_of_the_scenario(theirs):
+def test_what_a_component_refuses_when_it_is_made_is_a_problem_of_the_scenario(theirs: str) -> None:
     assert problems("sampler", {"kind": "theirs:Picky", "size": 3}) == {"": "size 3 is odd; use 4"}
 
 
-def test_a_component_may_name_its_key_from_the_root_or_from_itself(theirs, monkeypatch):
+def test_a_component_may_name_its_key_from_the_root_or_from_itself(
+    theirs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cls = catalogue.load("sampler", "theirs:Picky")
     for path in ("size", "sampler.size"):
 
-        def refuse(self, path=path):
+        def refuse(self, path: str = path) -> None:
             raise ComponentError(path, "no")
 
         monkeypatch.setattr(cls, "__post_init__", refuse)
         assert problems("sampler", {"kind": "theirs:Picky"}) == {"size": "no"}
 
 
-def test_a_stock_strategy_trains_everyone_that_the_sampler_picked():
+def test_a_stock_strategy_trains_everyone_that_the_sampler_picked() -> None:
     made = catalogue.build("strategy", {"kind": "flwr.serverapp.strategy:FedAdam", "eta": 0.5}).make(3)
     assert (made.fraction_train, made.fraction_evaluate) == (1.0, 0.0)
     assert (made.min_train_nodes, made.min_evaluate_nodes, made.min_available_nodes) == (1, 0, 1)
     assert made.eta == 0.5
 
 
-def test_yaml_overrides_the_defaults_of_a_stock_strategy():
+def test_yaml_overrides_the_defaults_of_a_stock_strategy() -> None:
     mapping = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5, "fraction_evaluate": 0.5}
     built = catalogue.build("strategy", mapping)
     made = built.make(3)
@@ -240,22 +244,22 @@ def test_yaml_overrides_the_defaults_of_a_stock_strategy():
     assert hash(catalogue.build("strategy", mapping)) == hash(built)
 
 
-def test_a_stock_strategy_makes_a_new_object_each_time():
+def test_a_stock_strategy_makes_a_new_object_each_time() -> None:
     built = catalogue.build("strategy", {"kind": "flwr.serverapp.strategy:FedAvg"})
     assert built.make(1) is not built.make(1)
 
 
-def test_an_unknown_parameter_of_a_stock_strategy_is_told_all():
+def test_an_unknown_parameter_of_a_stock_strategy_is_told_all() -> None:
     said = problems("strategy", {"kind": "flwr.serverapp.strategy:FedProx", "proximal_nu": 1})["proximal_nu"]
     assert "did you mean 'proximal_mu'?" in said
     assert "fraction_train" in said
 
 
-def test_parameters_follow_keywords_to_the_class_that_takes_them(theirs):
+def test_parameters_follow_keywords_to_the_class_that_takes_them(theirs: str) -> None:
     from flwr.serverapp.strategy import FedAvg
 
     class Inner(FedAvg):
-        def __init__(self, alpha: float = 1.0, **kwargs):
+        def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
             super().__init__(**kwargs)
 
     class Plain:
@@ -269,20 +273,20 @@ def test_parameters_follow_keywords_to_the_class_that_takes_them(theirs):
     assert parameters(catalogue.load("strategy", "theirs:Mine")) == ({"mu": True}, True)
 
 
-def test_a_strategy_that_takes_any_keyword_gets_the_defaults(theirs):
+def test_a_strategy_that_takes_any_keyword_gets_the_defaults(theirs: str) -> None:
     assert set(problems("strategy", {"kind": "theirs:Mine"})) == {"mu"}
     made = catalogue.build("strategy", {"kind": "theirs:Mine", "mu": 0.1, "extra": 2}).make(1)
     assert made.kwargs["min_train_nodes"] == 1
     assert made.kwargs["extra"] == 2
 
 
-def test_a_strategy_that_cannot_be_made_says_why():
+def test_a_strategy_that_cannot_be_made_says_why() -> None:
     stock = StockStrategy(kind="flwr.serverapp.strategy:FedAvg", fields={"weighted_by": "x"})
     with pytest.raises(ComponentError, match="unexpected keyword argument 'weighted_by'"):
         stock.make(1)
 
 
-def test_whatever_a_strategy_raises_when_it_is_made_is_told_with_its_type(theirs):
+def test_whatever_a_strategy_raises_when_it_is_made_is_told_with_its_type(theirs: str) -> None:
     with pytest.raises(ComponentError, match=r"strategy: theirs:Refuses cannot be made.*RuntimeError: out of luck"):
         catalogue.build("strategy", {"kind": "theirs:Refuses"}).make(1)
 
@@ -295,11 +299,11 @@ def test_whatever_a_strategy_raises_when_it_is_made_is_told_with_its_type(theirs
         ("theirs:Plain", "it has no start"),
     ],
 )
-def test_what_cannot_be_a_strategy_is_refused_before_anything_runs(theirs, kind, says):
+def test_what_cannot_be_a_strategy_is_refused_before_anything_runs(theirs: str, kind: str, says: str) -> None:
     assert says in problems("strategy", {"kind": kind})["kind"]
 
 
-def test_only_the_classes_of_a_module_are_offered(theirs):
+def test_only_the_classes_of_a_module_are_offered(theirs: str) -> None:
     said = problems("partition", {"kind": "theirs:Thirds"})["kind"]
     assert "choose from: Halves, Picky, Ensemble, Plain, Mine" in said
     assert "Gt" not in said
@@ -317,11 +321,11 @@ def test_only_the_classes_of_a_module_are_offered(theirs):
         ({"kind": "mlp", "hidden": [10**20]}, "hidden[0]", "less than or equal to 100000000"),
     ],
 )
-def test_lists_have_their_lengths_and_numbers_their_bounds(mapping, path, says):
+def test_lists_have_their_lengths_and_numbers_their_bounds(mapping: dict[str, Any], path: str, says: str) -> None:
     assert says in problems("model", mapping)[path]
 
 
-def test_every_whole_number_of_every_component_has_an_upper_end():
+def test_every_whole_number_of_every_component_has_an_upper_end() -> None:
     facts = [
         (family, kind, fact.name)
         for family in catalogue.FAMILIES
@@ -334,14 +338,14 @@ def test_every_whole_number_of_every_component_has_an_upper_end():
         assert "less than or equal to" in problems(family, {"kind": kind, name: 10**20})[name]
 
 
-def test_the_model_of_the_fields_keeps_bounds_and_defaults():
+def test_the_model_of_the_fields_keeps_bounds_and_defaults() -> None:
     model = catalogue.fields_model(catalogue.load("client", "sgd"))
     names = [item.name for item in fields(catalogue.load("client", "sgd"))]
     assert list(model.model_fields) == names
     assert model.model_validate({}).model_dump()["lr"] == 0.1
 
 
-def test_satisfies_counts_fields_without_a_default():
+def test_satisfies_counts_fields_without_a_default() -> None:
     from fedmem.contracts.probe import Probe
 
     @dataclass(frozen=True, kw_only=True)
@@ -349,18 +353,18 @@ def test_satisfies_counts_fields_without_a_default():
         every: int | None
         levels: tuple[str, ...]
 
-        def observe(self, transitions, context): ...
+        def observe(self, transitions: object, context: object) -> None: ...
 
-        def summarise(self, measurements, seed): ...
+        def summarise(self, measurements: object, seed: object) -> None: ...
 
     class Part:
-        def observe(self, transitions, context): ...
+        def observe(self, transitions: object, context: object) -> None: ...
 
     assert catalogue.satisfies(Whole, Probe)
     assert not catalogue.satisfies(Part, Probe)
 
 
-def test_fields_are_explained_in_either_layout_and_over_several_lines():
+def test_fields_are_explained_in_either_layout_and_over_several_lines() -> None:
     class Bullets:
         """What.
 

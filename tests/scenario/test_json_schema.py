@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -23,22 +24,22 @@ EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(famil
 
 
 @pytest.fixture(scope="module")
-def schema():
+def schema() -> dict[str, Any]:
     return scenario_schema()
 
 
 @pytest.fixture(scope="module")
-def validator(schema):
+def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
 
-def messages(validator, value):
+def messages(validator: jsonschema.Draft202012Validator, value: object) -> list[Any]:
     return [jsonschema.exceptions.best_match([error]) for error in validator.iter_errors(value)]
 
 
-def test_every_key_and_every_field_is_described(schema):
-    def walk(node, path):
+def test_every_key_and_every_field_is_described(schema: dict[str, Any]) -> None:
+    def walk(node: dict[str, Any], path: str) -> None:
         for name, inner in node.get("properties", {}).items():
             assert inner.get("description", "")[-1:] in (".", "?"), f"{path}.{name}"
             walk(inner, f"{path}.{name}")
@@ -51,7 +52,9 @@ def test_every_key_and_every_field_is_described(schema):
 
 
 @pytest.mark.parametrize(("family", "kind"), EVERY, ids="/".join)
-def test_every_kind_has_its_fields_with_defaults(schema, validator, family, kind):
+def test_every_kind_has_its_fields_with_defaults(
+    schema: dict[str, Any], validator: jsonschema.Draft202012Validator, family: str, kind: str
+) -> None:
     definition = schema["$defs"][f"{family}.{kind}"]
     cls = catalogue.load(family, kind)
     assert list(definition["properties"]) == ["kind", *(item.name for item in dataclasses.fields(cls))]
@@ -65,7 +68,7 @@ def test_every_kind_has_its_fields_with_defaults(schema, validator, family, kind
     assert list(one.iter_errors({**mapping, "no_such_field": 1}))
 
 
-def test_bounds_words_and_defaults_are_those_of_the_fields(schema):
+def test_bounds_words_and_defaults_are_those_of_the_fields(schema: dict[str, Any]) -> None:
     sgd = schema["$defs"]["client.sgd"]["properties"]
     assert sgd["momentum"] == {
         "minimum": 0,
@@ -81,14 +84,14 @@ def test_bounds_words_and_defaults_are_those_of_the_fields(schema):
     assert schema["properties"]["rounds"]["maximum"] == 10**6
 
 
-def test_a_field_takes_only_the_attacks_that_fit(schema):
+def test_a_field_takes_only_the_attacks_that_fit(schema: dict[str, Any]) -> None:
     kinds = [ref["$ref"].rpartition(".")[2] for ref in schema["$defs"]["attack.MembershipAttack"]["oneOf"][:-1]]
     assert "lira" in kinds
     assert "inverting_gradients" not in kinds
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_scenarios_carry_the_schema_and_keep_it(validator, path):
+def test_shipped_scenarios_carry_the_schema_and_keep_it(validator: jsonschema.Draft202012Validator, path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[1] == "# yaml-language-server: $schema=./scenario.schema.json"
     assert not messages(validator, yaml_source.read_file(path).value)
@@ -126,14 +129,18 @@ WRONG = {
 
 
 @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_is_refused_by_schema_and_by_fedmem(validator, value):
+def test_what_is_wrong_is_refused_by_schema_and_by_fedmem(
+    validator: jsonschema.Draft202012Validator, value: dict[str, Any]
+) -> None:
     assert messages(validator, value)
     with pytest.raises(Exception, match=r".") as caught:
         parse_scenario(json.dumps(value), name="wrong")
     assert type(caught.value).__name__ == "ScenarioError"
 
 
-def test_one_alternative_at_most_has_the_kind(schema, validator):
+def test_one_alternative_at_most_has_the_kind(
+    schema: dict[str, Any], validator: jsonschema.Draft202012Validator
+) -> None:
     """Alternatives are told apart by their kind, so that an editor can say what is wrong with this one."""
     (error,) = validator.iter_errors({**TINY, "sampler": {"kind": "uniform", "size": 0}})
     place = [ref.get("$ref") for ref in schema["$defs"]["sampler"]["oneOf"]].index("#/$defs/sampler.uniform")
@@ -142,14 +149,14 @@ def test_one_alternative_at_most_has_the_kind(schema, validator):
     assert [e.message for e in error.context if e.schema_path[0] == place] == ["0 is less than the minimum of 1"]
 
 
-def test_a_class_of_ones_own_is_accepted(validator):
+def test_a_class_of_ones_own_is_accepted(validator: jsonschema.Draft202012Validator) -> None:
     assert not messages(validator, TINY)
     stock = {"kind": "flwr.serverapp.strategy:FedYogi", "eta": 0.01}
     assert not messages(validator, {**TINY, "strategy": stock})
     assert set(FAMILY_OF_FIELD.values()) < set(FAMILIES)
 
 
-def test_the_command_prints_it_or_writes_it(tmp_path, schema):
+def test_the_command_prints_it_or_writes_it(tmp_path: Path, schema: dict[str, Any]) -> None:
     done = CliRunner().invoke(app, ["schema"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout) == schema

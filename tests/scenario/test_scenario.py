@@ -1,6 +1,7 @@
 """Reading, overriding, freezing and naming scenarios."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,13 @@ estimators:
 """
 
 
-def problems(text=SMALL, *overrides):
+def problems(text: str = SMALL, *overrides: str) -> tuple[Problem, ...]:
     with pytest.raises(ScenarioError) as caught:
         parse_scenario(text, "small", overrides)
     return caught.value.problems
 
 
-def test_the_quickstart_is_what_its_file_says():
+def test_the_quickstart_is_what_its_file_says() -> None:
     scenario = load_scenario(QUICKSTART)
     assert (scenario.name, scenario.runs, scenario.rounds, scenario.clients) == ("quickstart", 32, 40, 20)
     assert scenario.observed_rounds == (0, 5, 10, 15, 20, 25, 30, 35, 36, 37, 38, 39, 40)
@@ -48,7 +49,7 @@ def test_the_quickstart_is_what_its_file_says():
     assert QUICKSTART.read_text().startswith("# fedmem run scenarios/quickstart.yaml\n")
 
 
-def test_defaults_are_as_documented():
+def test_defaults_are_as_documented() -> None:
     scenario = parse_scenario("{rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}}", "x")
     assert scenario.dump() | {"dataset": None, "model": None} == {
         "name": "x",
@@ -95,14 +96,14 @@ def test_defaults_are_as_documented():
     assert scenario.observed_rounds == (0, 2)
 
 
-def test_every_field_is_described():
+def test_every_field_is_described() -> None:
     assert all(item.description for item in Scenario.model_fields.values())
     for name in ("observe", "tolerate", "save", "speed"):
         part = Scenario.model_fields[name].annotation
         assert all(item.description for item in part.model_fields.values())
 
 
-def test_a_scenario_cannot_be_changed():
+def test_a_scenario_cannot_be_changed() -> None:
     scenario = parse_scenario(SMALL)
     with pytest.raises(ValidationError, match="frozen"):
         scenario.rounds = 3
@@ -110,7 +111,7 @@ def test_a_scenario_cannot_be_changed():
         scenario.observe.every = 3
 
 
-def test_a_scenario_made_in_python_is_checked_too():
+def test_a_scenario_made_in_python_is_checked_too() -> None:
     fields = {"name": "x", "rounds": 2, "clients": 3, "dataset": {"kind": "synthetic"}, "model": {"kind": "mlp"}}
     assert Scenario(**fields) == parse_scenario(
         "{rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}}", "x"
@@ -124,7 +125,7 @@ def test_a_scenario_made_in_python_is_checked_too():
 # Identity and round trip
 
 
-def test_the_id_follows_what_decides_results_and_not_what_decides_speed():
+def test_the_id_follows_what_decides_results_and_not_what_decides_speed() -> None:
     base = parse_scenario(SMALL)
     same = [parse_scenario(SMALL, overrides=[text]) for text in ("speed.executor=one_by_one", "speed.threads=2")]
     other = [
@@ -136,7 +137,7 @@ def test_the_id_follows_what_decides_results_and_not_what_decides_speed():
     assert len(base.id) == 12
 
 
-def test_the_id_does_not_depend_on_how_the_file_is_written():
+def test_the_id_does_not_depend_on_how_the_file_is_written() -> None:
     flow = "{model: {hidden: [8], kind: mlp}, seed: 0, clients: 3, rounds: 6, dataset: {kind: synthetic}, runs: 2}"
     block = "runs: 2\nrounds: 6\nclients: 3\ndataset:\n  kind: synthetic\nmodel:\n  kind: mlp\n  hidden:\n  - 8\n"
     assert parse_scenario(flow).id == parse_scenario(block).id
@@ -144,7 +145,7 @@ def test_the_id_does_not_depend_on_how_the_file_is_written():
     assert whole.id == fraction.id
 
 
-def test_the_id_changes_with_the_version_of_results(monkeypatch):
+def test_the_id_changes_with_the_version_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
     before = parse_scenario(SMALL).id
     monkeypatch.setattr("fedmem.scenario.scenario.RESULTS_VERSION", 10**6)
     assert parse_scenario(SMALL).id != before
@@ -170,8 +171,20 @@ finite = st.floats(min_value=1e-9, max_value=1e9)
     more=st.booleans(),
 )
 def test_what_is_dumped_loads_to_the_same(
-    name, seed, runs, rounds, clients, lr, hidden, alpha, every, rate, failed, label, more
-):
+    name: str,
+    seed: int,
+    runs: int,
+    rounds: int,
+    clients: int,
+    lr: float,
+    hidden: int,
+    alpha: float,
+    every: int,
+    rate: float,
+    failed: float,
+    label: str,
+    more: bool,
+) -> None:
     scenario = Scenario(
         name=name,
         seed=seed,
@@ -195,7 +208,7 @@ def test_what_is_dumped_loads_to_the_same(
     assert again.to_yaml() == scenario.to_yaml()
 
 
-def test_strategies_of_others_come_back_the_same():
+def test_strategies_of_others_come_back_the_same() -> None:
     scenario = parse_scenario(SMALL, overrides=["strategy={kind: 'flwr.serverapp.strategy:FedProx', proximal_mu: 0.1}"])
     assert parse_scenario(scenario.to_yaml()) == scenario
     assert scenario.dump()["strategy"] == {"kind": "flwr.serverapp.strategy:FedProx", "proximal_mu": 0.1}
@@ -222,28 +235,28 @@ def test_strategies_of_others_come_back_the_same():
         ("estimators[0].attack.kind=loss_threshold", lambda s: len(s.estimators), 1),
     ],
 )
-def test_overrides_are_typed_as_yaml(override, read, value):
+def test_overrides_are_typed_as_yaml(override: str, read: Callable[[Scenario], object], value: object) -> None:
     assert read(parse_scenario(SMALL, overrides=[override])) == value
 
 
-def test_later_overrides_win():
+def test_later_overrides_win() -> None:
     assert parse_scenario(SMALL, overrides=["seed=1", "seed=2"]).seed == 2
 
 
-def test_another_kind_drops_what_it_does_not_know_and_keeps_what_it_does():
+def test_another_kind_drops_what_it_does_not_know_and_keeps_what_it_does() -> None:
     assert parse_scenario(SMALL, overrides=["strategy.kind=fedmedian"]).dump()["strategy"] == {"kind": "fedmedian"}
     text = SMALL.replace("kind: typical, per_client: 1", "kind: random_pattern, per_client: 3, values: uniform")
     scenario = parse_scenario(text, overrides=["injections[0].kind=mislabelled"])
     assert scenario.injections[0].per_client == 3
 
 
-def test_another_kind_inside_a_component_drops_too():
+def test_another_kind_inside_a_component_drops_too() -> None:
     text = SMALL.replace("runs: 4", "runs: 8").replace("kind: loss_threshold", "kind: lira, variance: pooled")
     scenario = parse_scenario(text, overrides=["estimators[0].attack.kind=loss_threshold"])
     assert scenario.dump()["estimators"][0]["attack"] == {"kind": "loss_threshold"}
 
 
-def test_what_was_set_for_the_old_kind_is_not_dropped_silently():
+def test_what_was_set_for_the_old_kind_is_not_dropped_silently() -> None:
     found = problems(SMALL, "strategy.beta_1=0.5", "strategy.kind=fedmedian")
     assert [(p.source, p.path) for p in found] == [("--set strategy.beta_1=0.5", "strategy.beta_1")]
 
@@ -268,20 +281,20 @@ def test_what_was_set_for_the_old_kind_is_not_dropped_silently():
         ("observe.rounds=[7]", "observe.rounds[0]", "never happens"),
     ],
 )
-def test_mistakes_in_overrides_name_the_override(override, path, says):
+def test_mistakes_in_overrides_name_the_override(override: str, path: str, says: str) -> None:
     found = problems(SMALL, override)
     assert [(problem.source, problem.path) for problem in found] == [(f"--set {override}", path)]
     assert says in found[0].message
 
 
-def test_the_file_is_blamed_for_the_rest_of_an_overridden_component():
+def test_the_file_is_blamed_for_the_rest_of_an_overridden_component() -> None:
     assert problems(SMALL.replace("lr: 0.1", "lr: -1"), "client.steps=4")[0].line == 8
 
 
 # Problems
 
 
-def test_all_problems_are_told_at_once_with_their_lines():
+def test_all_problems_are_told_at_once_with_their_lines() -> None:
     text = SMALL.replace("runs: 4", "runs: 5").replace("lr: 0.1", "lr: fast").replace("kind: typical", "kind: tipical")
     found = problems(text + "seeds: 3\nobserve: {rounds: [99]}\n")
     assert [(problem.path, problem.line) for problem in found] == [
@@ -293,13 +306,13 @@ def test_all_problems_are_told_at_once_with_their_lines():
     ]
 
 
-def test_a_mistake_in_one_field_does_not_make_others_wrong():
+def test_a_mistake_in_one_field_does_not_make_others_wrong() -> None:
     # The cohort cannot be compared with a number of clients that is not known.
     text = SMALL.replace("clients: 3", "clients: three") + "sampler: {kind: uniform, size: 9}\n"
     assert [problem.path for problem in problems(text)] == ["clients"]
 
 
-def test_problems_found_later_get_their_line():
+def test_problems_found_later_get_their_line() -> None:
     scenario = parse_scenario(SMALL, "small.yaml", ["client.lr=0.3"])
     line = scenario.place(Problem(path="injections[0].per_client", message="too many"))
     assert (line.source, line.line) == ("small.yaml", 11)
@@ -312,13 +325,13 @@ def test_problems_found_later_get_their_line():
 
 
 @pytest.mark.parametrize("stem", ["..", "a b", "-x", ".hidden", "ä", "x" * 101])
-def test_the_name_is_safe_as_a_folder(stem):
+def test_the_name_is_safe_as_a_folder(stem: str) -> None:
     assert [problem.path for problem in problems(SMALL + f"name: '{stem}'\n")] == ["name"]
     with pytest.raises(ScenarioError, match="letters, digits"):
         parse_scenario(SMALL, stem)
 
 
-def test_the_name_is_the_stem_of_the_file(tmp_path):
+def test_the_name_is_the_stem_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "my-study.v2.yaml").write_text(SMALL)
     assert load_scenario(tmp_path / "my-study.v2.yaml").name == "my-study.v2"
 
@@ -338,11 +351,11 @@ def test_the_name_is_the_stem_of_the_file(tmp_path):
         ("{rounds: [-1, -2, -6, -7]}", (0, 1, 5, 6)),
     ],
 )
-def test_observed_rounds_are_sorted_and_hold_first_and_last(observe, rounds):
+def test_observed_rounds_are_sorted_and_hold_first_and_last(observe: str, rounds: tuple[int, ...]) -> None:
     assert parse_scenario(SMALL + f"observe: {observe}\n").observed_rounds == rounds
 
 
-def test_rounds_from_the_end_are_resolved_when_read():
+def test_rounds_from_the_end_are_resolved_when_read() -> None:
     near_the_end = parse_scenario(SMALL + "observe: {rounds: [-3, -2]}\n")
     by_number = parse_scenario(SMALL + "observe: {rounds: [4, 5]}\n")
     assert near_the_end.observe.rounds == (4, 5)
@@ -356,7 +369,7 @@ def test_rounds_from_the_end_are_resolved_when_read():
 # YAML
 
 
-def test_yaml_values_follow_the_core_schema():
+def test_yaml_values_follow_the_core_schema() -> None:
     read = yaml_source.read_text("[1e-3, no, on, 0x10, 1:30, 2020-01-01, '7', ~, true, .inf, 010, -5, 1., '']", "x")
     assert read.value == [0.001, "no", "on", 16, "1:30", "2020-01-01", "7", None, True, math.inf, 10, -5, 1.0, ""]
 
@@ -381,13 +394,13 @@ def test_yaml_values_follow_the_core_schema():
         ("a: \x00", None, "not valid YAML"),
     ],
 )
-def test_yaml_that_is_not_what_it_looks_like_is_refused(text, line, says):
+def test_yaml_that_is_not_what_it_looks_like_is_refused(text: str, line: int | None, says: str) -> None:
     found = yaml_source.read_text(text, "x").problems
     assert found[0].line == line
     assert says in str(found[0])
 
 
-def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("ä: 1".encode("latin-1"))
     (tmp_path / "huge.yaml").write_bytes(b"a" * (yaml_source.MAX_BYTES + 1))
     for name, says in (
@@ -410,12 +423,12 @@ plain = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(plain)
-def test_whatever_is_written_reads_back(value):
+def test_whatever_is_written_reads_back(value: object) -> None:
     assert yaml_source.read_text(yaml_source.write([value]), "x").value == [value]
     assert yaml_source.read_value(yaml_source.write_flow([value])) == [value]
 
 
 @given(st.lists(st.one_of(st.integers(0, 99), st.from_regex(r"[a-z_]{1,9}", fullmatch=True)), min_size=1, max_size=5))
-def test_places_are_written_and_read_alike(parts):
+def test_places_are_written_and_read_alike(parts: int) -> None:
     place = ("a", *parts)
     assert yaml_source.place_parts(yaml_source.place_text(place)) == place

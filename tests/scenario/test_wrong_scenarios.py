@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -390,7 +391,7 @@ OPTIONS = [
 ]
 
 
-def refused(tmp_path, text, *options):
+def refused(tmp_path: Path, text: str, *options: str) -> tuple[str, Path]:
     """What the command says about a wrong scenario, with everything checked that holds for all of them."""
     file, out = tmp_path / "wrong.yaml", tmp_path / "out"
     file.write_text(text)
@@ -405,7 +406,7 @@ def refused(tmp_path, text, *options):
 
 
 @pytest.mark.parametrize(("old", "new", "path", "says"), EDITS, ids=[edit[1][:40] for edit in EDITS])
-def test_one_wrong_line_is_named_with_its_remedy(tmp_path, old, new, path, says):
+def test_one_wrong_line_is_named_with_its_remedy(tmp_path: Path, old: str, new: str, path: str, says: str) -> None:
     assert GOOD.count(old) == 1
     text = GOOD.replace(old, new)
     lines = [number for number, line in enumerate(text.splitlines(), 1) if new in line]
@@ -415,20 +416,20 @@ def test_one_wrong_line_is_named_with_its_remedy(tmp_path, old, new, path, says)
 
 
 @pytest.mark.parametrize(("text", "line", "says"), TEXTS)
-def test_a_wrong_file_is_named_with_its_remedy(tmp_path, text, line, says):
+def test_a_wrong_file_is_named_with_its_remedy(tmp_path: Path, text: str, line: int | None, says: str) -> None:
     said, file = refused(tmp_path, text)
     assert (f"{file}:{line} " if line else f"{file} ") in said
     assert says in said
 
 
 @pytest.mark.parametrize(("options", "source", "says"), OPTIONS, ids=lambda value: str(value)[:30])
-def test_a_wrong_option_is_named_with_its_remedy(tmp_path, options, source, says):
+def test_a_wrong_option_is_named_with_its_remedy(tmp_path: Path, options: list[str], source: str, says: str) -> None:
     said, _ = refused(tmp_path, GOOD, *options)
     assert source in said
     assert says in said
 
 
-def test_everything_wrong_is_told_in_one_go(tmp_path):
+def test_everything_wrong_is_told_in_one_go(tmp_path: Path) -> None:
     text = GOOD
     for old, new in (
         ("alpha: 1.0", "alpha: 0"),
@@ -456,7 +457,9 @@ def test_everything_wrong_is_told_in_one_go(tmp_path):
         ({"mislabelled, per_client: 2": "mislabelled, per_client: 300"}, ":10 injections", "need at most 1296"),
     ],
 )
-def test_too_few_rows_are_blamed_on_the_largest_that_was_written(tmp_path, change, place, says):
+def test_too_few_rows_are_blamed_on_the_largest_that_was_written(
+    tmp_path: Path, change: dict[str, str], place: str, says: str
+) -> None:
     text = GOOD
     for old, new in change.items():
         text = text.replace(old, new)
@@ -465,7 +468,7 @@ def test_too_few_rows_are_blamed_on_the_largest_that_was_written(tmp_path, chang
     assert says in said
 
 
-def test_a_name_that_comes_from_the_file_says_so(tmp_path):
+def test_a_name_that_comes_from_the_file_says_so(tmp_path: Path) -> None:
     (tmp_path / "my scenario.yaml").write_text(GOOD.replace("name: good\n", ""))
     done = CliRunner().invoke(app, ["check", str(tmp_path / "my scenario.yaml")])
     assert done.exit_code == 2
@@ -473,7 +476,7 @@ def test_a_name_that_comes_from_the_file_says_so(tmp_path):
     assert "write name: my_scenario in the file" in done.stderr
 
 
-def test_a_scenario_comes_from_standard_input_too(tmp_path):
+def test_a_scenario_comes_from_standard_input_too(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["check", "-"], input=GOOD.replace("name: good\n", ""))
     assert done.exit_code == 0, done.stderr
     assert "stdin/" in done.stdout
@@ -482,14 +485,14 @@ def test_a_scenario_comes_from_standard_input_too(tmp_path):
     assert "stdin:13 sampler.size" in " ".join(wrong.stderr.split())
 
 
-def test_a_stacked_executor_needs_a_model_that_stacks(tmp_path, monkeypatch):
+def test_a_stacked_executor_needs_a_model_that_stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedmem.models.mlp.MLP.stackable", False)
     said, file = refused(tmp_path, GOOD + "speed: {executor: stacked}\n")
     assert f"{file}:24 speed.executor" in said
     assert "one_by_one" in said
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["run", str(tmp_path / "no.yaml"), "--out", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "there is no such file" in done.stderr
@@ -499,7 +502,7 @@ def test_a_file_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     "old_new", [("dirichlet", "dirichelt"), ("per_client: 2", "per_client: 900"), ("runs: 8", "runs: [")]
 )
-def test_the_installed_command_does_the_same(tmp_path, old_new):
+def test_the_installed_command_does_the_same(tmp_path: Path, old_new: tuple[str, str]) -> None:
     (tmp_path / "wrong.yaml").write_text(GOOD.replace(*old_new))
     command = [sys.executable, "-c", "from fedmem.cli.main import main; main()", "run", "wrong.yaml", "--out", "out"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
@@ -509,7 +512,7 @@ def test_the_installed_command_does_the_same(tmp_path, old_new):
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.yaml"]
 
 
-def test_the_good_scenario_is_good(tmp_path):
+def test_the_good_scenario_is_good(tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(GOOD)
     done = CliRunner().invoke(app, ["check", str(tmp_path / "good.yaml")])
     assert done.exit_code == 0, done.stderr

@@ -27,7 +27,7 @@ REPEATS = 400
 
 
 @cache
-def by_counts(hits, inside, false_alarms, outside, delta, thresholds=1):
+def by_counts(hits: int, inside: int, false_alarms: int, outside: int, delta: float, thresholds: int = 1) -> float:
     found = epsilon_of_counts(
         Counts(hits, inside, false_alarms, outside), audited=RECORD, delta=delta, thresholds=thresholds
     )
@@ -35,12 +35,12 @@ def by_counts(hits, inside, false_alarms, outside, delta, thresholds=1):
 
 
 @cache
-def by_one_run(right, guesses, canaries, delta):
+def by_one_run(right: int, guesses: int, canaries: int, delta: float) -> float:
     return one_run(right, guesses, canaries, audited=RECORD, delta=delta).epsilon
 
 
 @pytest.mark.parametrize("z", [0.5, 1.0, 3.0])
-def test_a_gaussian_release_at_a_declared_threshold(z):
+def test_a_gaussian_release_at_a_declared_threshold(z: float) -> None:
     rng = np.random.default_rng(0)
     delta, n = 1e-5, 2000
     hits = (rng.normal(1, z, (REPEATS, n)) > 1 + z).sum(1)
@@ -52,7 +52,7 @@ def test_a_gaussian_release_at_a_declared_threshold(z):
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
-def test_randomised_response_is_tight(epsilon):
+def test_randomised_response_is_tight(epsilon: float) -> None:
     """Its epsilon is reached by the test that believes it: bounds are below in 95 %, and a tenth less is refuted."""
     rng = np.random.default_rng(1)
     n, told = 20_000, math.exp(epsilon) / (1 + math.exp(epsilon))
@@ -62,7 +62,7 @@ def test_randomised_response_is_tight(epsilon):
     assert (found > 0.85 * epsilon).mean() > 0.9
 
 
-def test_one_run_of_randomised_response_is_tight():
+def test_one_run_of_randomised_response_is_tight() -> None:
     rng = np.random.default_rng(2)
     epsilon, m = 1.0, 1000
     told = math.exp(epsilon) / (1 + math.exp(epsilon))
@@ -73,7 +73,7 @@ def test_one_run_of_randomised_response_is_tight():
     assert (found > 0.7 * epsilon).mean() > 0.8
 
 
-def test_one_run_of_gaussian_sums():
+def test_one_run_of_gaussian_sums() -> None:
     rng = np.random.default_rng(3)
     z, m, delta, guesses = 1.0, 1000, 1e-6, 100
     found = []
@@ -85,7 +85,7 @@ def test_one_run_of_gaussian_sums():
     assert np.mean(found) > 1
 
 
-def test_a_mechanism_that_betrays_a_whole_run():
+def test_a_mechanism_that_betrays_a_whole_run() -> None:
     """Epsilon 0 at delta .02: with that probability every canary is told. Pooled counts are no bound, one run's is."""
     rng = np.random.default_rng(4)
     delta, canaries, runs, repeats = 0.02, 200, 20, 200
@@ -102,7 +102,7 @@ def test_a_mechanism_that_betrays_a_whole_run():
     assert single / repeats <= 0.05
 
 
-def test_choosing_the_best_threshold_on_the_same_scores_is_what_the_others_avoid():
+def test_choosing_the_best_threshold_on_the_same_scores_is_what_the_others_avoid() -> None:
     rng = np.random.default_rng(5)
     n, repeats = 300, 120
     grid = np.linspace(-3, 3, 31)
@@ -120,7 +120,7 @@ def test_choosing_the_best_threshold_on_the_same_scores_is_what_the_others_avoid
 
 
 @pytest.mark.parametrize("z", [0.5, 1.0])
-def test_random_directions_in_one_gaussian_sum(z):
+def test_random_directions_in_one_gaussian_sum(z: float) -> None:
     """What canaries show of a plain sum, on average over sums: within a tenth of the exact epsilon."""
     rng = np.random.default_rng(6)
     d, canaries = 10_000, 4000

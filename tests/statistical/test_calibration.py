@@ -74,7 +74,7 @@ def width(told: list[Coverage]) -> float:
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", ["null, shared weights", "planted, own weights"])
-def test_intervals_of_eight_runs_hold_the_truth_and_are_not_needlessly_wide(name):
+def test_intervals_of_eight_runs_hold_the_truth_and_are_not_needlessly_wide(name: str) -> None:
     """A bootstrap over runs and examples was 1.3 to 4.6 times as wide as it should have been, or too narrow."""
     law = LAWS[name]
     found = simulate(law, ESTIMATORS, runs=8, examples=24, banks=40)
@@ -91,7 +91,7 @@ def test_intervals_of_eight_runs_hold_the_truth_and_are_not_needlessly_wide(name
 @pytest.mark.nightly
 @pytest.mark.parametrize("runs", [8, 16, 32])
 @pytest.mark.parametrize("name", list(LAWS))
-def test_every_measure_is_calibrated(name, runs):
+def test_every_measure_is_calibrated(name: str, runs: int) -> None:
     law, banks = LAWS[name], 400
     found = simulate(law, ESTIMATORS, runs=runs, examples=24, banks=banks)
     groups = by_measure(coverage(found, truth_of(law, list(found))))
@@ -107,7 +107,7 @@ def test_every_measure_is_calibrated(name, runs):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("runs", [8, 16])
-def test_p_holds_its_level_for_every_measure_and_finds_what_is_planted(runs):
+def test_p_holds_its_level_for_every_measure_and_finds_what_is_planted(runs: int) -> None:
     rejected = {}
     for name in ("null, shared weights", "null, ties", "planted, shared weights"):
         alarms = defaultdict(list)
@@ -129,7 +129,7 @@ def test_p_holds_its_level_for_every_measure_and_finds_what_is_planted(runs):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("null", [True, False])
-def test_banks_that_are_really_trained_are_calibrated(null):
+def test_banks_that_are_really_trained_are_calibrated(null: bool) -> None:
     """With coins that had nothing to do with the models the truth is known, else it is the mean over seeds."""
     banks = [trained(runs=8, seed=seed) for seed in range(150)]
     every = [rows(estimate(unrelated(one, seed) if null else one, ESTIMATORS, 99)) for seed, one in enumerate(banks)]
@@ -153,7 +153,7 @@ def test_banks_that_are_really_trained_are_calibrated(null):
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_seeds_as_replicates_cover_means_and_differences_of_skewed_values(seeds):
+def test_seeds_as_replicates_cover_means_and_differences_of_skewed_values(seeds: int) -> None:
     """Values of banks are means over many examples: of exponential bits over 12, mildly skewed."""
     rng = np.random.default_rng(seeds)
     one, other = rng.exponential(1.44, (2, 4000, seeds, 12)).mean(3)

@@ -11,6 +11,7 @@ from scipy.stats import norm
 from fedmem.attacks.lira import Lira
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.roc import auc, tpr
 from fedmem.estimators.exposure import Exposure, null_mean
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.statistical
 # Memorisation
 
 
-def nearest_neighbours(points=300, runs=2000, classes=4, flipped=30, seed=0):
+def nearest_neighbours(
+    points: int = 300, runs: int = 2000, classes: int = 4, flipped: int = 30, seed: int = 0
+) -> tuple[BoolArray, FloatArray, FloatArray]:
     """1-NN learners on half of the points, in complementary pairs: coins, correctness, and the exact self-influence."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(classes, size=points)
@@ -49,11 +52,11 @@ def nearest_neighbours(points=300, runs=2000, classes=4, flipped=30, seed=0):
     return is_in, correct, 1 - agrees[:, 1:] @ first
 
 
-def test_memorisation_of_nearest_neighbours_is_hypergeometric():
+def test_memorisation_of_nearest_neighbours_is_hypergeometric() -> None:
     is_in, correct, exact = nearest_neighbours()
     found = Memorisation().estimate(make_view(np.zeros(is_in.shape), is_in, correct=correct))[0].per_example
 
-    def error(values):
+    def error(values: FloatArray) -> float:
         return math.sqrt(np.mean((values - exact) ** 2))
 
     assert error(found) < 0.015
@@ -64,7 +67,7 @@ def test_memorisation_of_nearest_neighbours_is_hypergeometric():
     assert error(correct.mean(0)) > 0.2  # accuracy is no memorisation
 
 
-def test_newcombe_covers_the_nearest_neighbours():
+def test_newcombe_covers_the_nearest_neighbours() -> None:
     is_in, correct, exact = nearest_neighbours(runs=40)
     e = Memorisation().estimate(make_view(np.zeros(is_in.shape), is_in, correct=correct))[0]
     covered = (e.per_example_low <= exact) & (exact <= e.per_example_high)
@@ -78,13 +81,13 @@ def test_newcombe_covers_the_nearest_neighbours():
 # Exposure
 
 
-def uniform_ranks(runs, m, references, rng):
+def uniform_ranks(runs: int, m: int, references: int, rng: np.random.Generator) -> FloatArray:
     """Canaries that were never trained on: a uniform rank among references + 1 places."""
     return rng.integers(1, references + 2, size=(runs, m)).astype(float)
 
 
 @pytest.mark.parametrize(("references", "mean"), [(10, 1.16), (100, 1.40), (1000, 1.436)])
-def test_exposure_of_uniform_ranks_has_the_null_mean(references, mean):
+def test_exposure_of_uniform_ranks_has_the_null_mean(references: int, mean: float) -> None:
     rng = np.random.default_rng(0)
     runs, m = 200, 400
     is_in, rank = coins(runs, m, rng), uniform_ranks(runs, m, references, rng)
@@ -102,7 +105,7 @@ def test_exposure_of_uniform_ranks_has_the_null_mean(references, mean):
         assert null_mean(references) == pytest.approx(np.mean(np.log2(11 / np.arange(1, 12))))
 
 
-def test_combined_test_keeps_its_level_and_pooling_runs_does_not():
+def test_combined_test_keeps_its_level_and_pooling_runs_does_not() -> None:
     rng = np.random.default_rng(1)
     runs, m, references = 4000, 24, 1000
     is_in, rank = coins(runs, m, rng), uniform_ranks(runs, m, references, rng)
@@ -126,7 +129,7 @@ def test_combined_test_keeps_its_level_and_pooling_runs_does_not():
     assert rejected / 400 > 0.12
 
 
-def test_combined_test_finds_a_weak_effect():
+def test_combined_test_finds_a_weak_effect() -> None:
     rng = np.random.default_rng(2)
     runs, m, references = 400, 80, 1000
     is_in = coins(runs, m, rng)
@@ -139,22 +142,22 @@ def test_combined_test_finds_a_weak_effect():
 # Membership
 
 
-def gaussian(shift, runs, m, seed):
+def gaussian(shift: float, runs: int, m: int, seed: int) -> tuple[FloatArray, BoolArray]:
     """Margins with unit variance around means of their own; members are `shift` higher."""
     rng = np.random.default_rng(seed)
     is_in = coins(runs, m, rng)
     return 5 * rng.normal(size=m) + rng.normal(size=(runs, m)) + shift * is_in, is_in
 
 
-def area(scores, is_in):
+def area(scores: FloatArray, is_in: BoolArray) -> float:
     return auc(scores, is_in).value
 
 
-def rate(scores, is_in, fpr):
+def rate(scores: FloatArray, is_in: BoolArray, fpr: float) -> float:
     return tpr(scores, is_in, fpr).value
 
 
-def test_lira_reaches_the_gaussian_limit_and_mistakes_do_not():
+def test_lira_reaches_the_gaussian_limit_and_mistakes_do_not() -> None:
     margin, is_in = gaussian(1.0, runs=400, m=1000, seed=0)
     best = norm.cdf(1 / math.sqrt(2))
     scores = Lira(variance="pooled").scores(signals(margin, is_in))
@@ -176,7 +179,7 @@ def test_lira_reaches_the_gaussian_limit_and_mistakes_do_not():
     assert raw[is_in].mean() < 0.1
 
 
-def test_lira_with_few_runs_prefers_the_pooled_variance():
+def test_lira_with_few_runs_prefers_the_pooled_variance() -> None:
     margin, is_in = gaussian(1.5, runs=16, m=2000, seed=1)
     pooled, single = (Lira(variance=v).scores(signals(margin, is_in)) for v in ("pooled", "per_example"))
     assert area(pooled, is_in) > area(single, is_in) + 0.01
@@ -184,7 +187,7 @@ def test_lira_with_few_runs_prefers_the_pooled_variance():
 
 
 @pytest.mark.parametrize(("runs", "plain"), [(8, 0.475), (32, 0.497)])
-def test_lira_without_an_effect_is_at_chance(runs, plain):
+def test_lira_without_an_effect_is_at_chance(runs: int, plain: float) -> None:
     """Leaving the target out makes the side it came from noisier; without the widening that alone would show."""
     found: dict[str, list[float]] = {"lira": [], "plain": [], "with target": []}
     for seed in range(100):
@@ -208,7 +211,7 @@ def test_lira_without_an_effect_is_at_chance(runs, plain):
 # Retention
 
 
-def retained(share, seed, runs=32, m=240):
+def retained(share: float, seed: int, runs: int = 32, m: int = 240) -> Bank:
     """One client that always takes part: correctness rises by an effect of each example, at the server by a share."""
     rng = np.random.default_rng(seed)
     audit = make_audit(["random_pattern"] * m, [0] * m, coins(runs, m, rng))
@@ -231,7 +234,7 @@ def retained(share, seed, runs=32, m=240):
     return Bank(audit=audit, evidence=tuple(evidence), references=(), participation=(), seed=seed)
 
 
-def test_retention_is_recovered_and_shortcuts_are_not():
+def test_retention_is_recovered_and_shortcuts_are_not() -> None:
     ratios, covered, per_example, selected = [], 0, [], []
     for seed in range(150):
         rows = estimate(retained(0.5, seed), [Memorisation()], 200)

@@ -11,7 +11,10 @@ from scipy.stats import rankdata, skewnorm
 
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
+from fedmem.contracts.attack import Signals
+from fedmem.contracts.estimator import View
 from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.roc import auc
 from fedmem.estimation.statistics import benjamini_hochberg, mean, means_by_coin, rank_sum_exact
 from fedmem.estimators._skew_normal import fit, log_cdf, positions
@@ -25,14 +28,14 @@ from tests.labelling import labels
 pytestmark = pytest.mark.statistical
 
 
-def area(scores, is_in):
+def area(scores: FloatArray, is_in: BoolArray) -> float:
     return auc(scores, is_in).value
 
 
 # RMIA
 
 
-def attacked(seed, runs, effect, m=100, n=300):
+def attacked(seed: int, runs: int, effect: float, m: int = 100, n: int = 300) -> tuple[Signals, BoolArray]:
     """Examples and population of the same spread; members are `effect` higher."""
     rng = np.random.default_rng(seed)
     is_in = coins(runs, m, rng)
@@ -44,8 +47,8 @@ def attacked(seed, runs, effect, m=100, n=300):
 @pytest.mark.parametrize(
     ("mode", "runs"), [("online", 4), ("online", 8), ("online", 32), ("offline", 8), ("offline", 32)]
 )
-def test_rmia_without_an_effect_is_at_chance_and_with_a_small_one_is_not(mode, runs):
-    def areas(effect):
+def test_rmia_without_an_effect_is_at_chance_and_with_a_small_one_is_not(mode: str, runs: int) -> None:
+    def areas(effect: float) -> FloatArray:
         cases = [attacked(seed, runs, effect) for seed in range(150)]
         return np.array([area(Rmia(mode=mode).scores(seen), is_in) for seen, is_in in cases])
 
@@ -56,7 +59,7 @@ def test_rmia_without_an_effect_is_at_chance_and_with_a_small_one_is_not(mode, r
     assert some.mean() - none.mean() > 5 * spread
 
 
-def test_rmia_finds_members_and_its_mistakes_find_fewer():
+def test_rmia_finds_members_and_its_mistakes_find_fewer() -> None:
     areas: dict[str, list[float]] = {}
     for seed in range(30):
         seen, is_in = attacked(seed, 8, 1.5)
@@ -78,7 +81,9 @@ def test_rmia_finds_members_and_its_mistakes_find_fewer():
 # Cross-influence
 
 
-def unrelated(seed, runs=24, m=8, n=40, draws=20):
+def unrelated(
+    seed: int, runs: int = 24, m: int = 8, n: int = 40, draws: int = 20
+) -> tuple[View, BoolArray, FloatArray]:
     """Test margins that no coin moves, with a share of easy and of hard examples."""
     rng = np.random.default_rng(seed)
     is_in = coins(runs, m, rng)
@@ -86,7 +91,7 @@ def unrelated(seed, runs=24, m=8, n=40, draws=20):
     return make_view(np.zeros((runs, m)), is_in, test=test, round=FINAL, draws=draws), is_in, test
 
 
-def test_pairs_are_not_found_where_there_are_none_and_are_where_normal_p_values_are_used():
+def test_pairs_are_not_found_where_there_are_none_and_are_where_normal_p_values_are_used() -> None:
     found = {"": 0, "probability": 0, "normal": 0}
     helped = {"cross_help_p": 0, "cross_harm_p": 0, "cross_strongest_p": 0}
     repetitions = 200
@@ -114,7 +119,7 @@ def test_pairs_are_not_found_where_there_are_none_and_are_where_normal_p_values_
         assert 0.01 <= count / repetitions <= 0.1, name
 
 
-def test_planted_pairs_are_found_and_few_others():
+def test_planted_pairs_are_found_and_few_others() -> None:
     right = wrong = missed = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -135,7 +140,7 @@ def test_planted_pairs_are_found_and_few_others():
     assert wrong / (right + wrong) < 0.08
 
 
-def test_p_of_tied_probabilities_hold_their_level_and_rounded_mid_ranks_do_not():
+def test_p_of_tied_probabilities_hold_their_level_and_rounded_mid_ranks_do_not() -> None:
     """Runs whose probabilities take few values, as where a loss has reached 0 in some of them."""
     rng = np.random.default_rng(5)
     is_in = coins(12, 4000, rng)
@@ -154,7 +159,7 @@ def test_p_of_tied_probabilities_hold_their_level_and_rounded_mid_ranks_do_not()
 
 
 @pytest.mark.parametrize("shape", [-4.0, 0.0, 3.0])
-def test_extrapolation_of_skew_normal_references_is_right_and_of_normal_ones_taken_for_it_is_not(shape):
+def test_extrapolation_of_skew_normal_references_is_right_and_of_normal_ones_taken_for_it_is_not(shape: float) -> None:
     rng = np.random.default_rng(0)
     count, samples = 1000, 400
     ordered = np.sort(6 + skewnorm.rvs(shape, size=(samples, count), random_state=rng), axis=1)
@@ -168,7 +173,7 @@ def test_extrapolation_of_skew_normal_references_is_right_and_of_normal_ones_tak
         assert abs(np.median(-np.log2(ndtr(z))) - 20) > 3
 
 
-def test_null_of_extrapolated_exposure_and_the_fits_that_count():
+def test_null_of_extrapolated_exposure_and_the_fits_that_count() -> None:
     rng = np.random.default_rng(1)
     runs, m, count = 40, 50, 1000
     is_in = coins(runs, m, rng)
@@ -189,7 +194,7 @@ def test_null_of_extrapolated_exposure_and_the_fits_that_count():
 # Clients
 
 
-def test_welch_intervals_of_clients_cover_their_influence_and_normal_ones_do_not():
+def test_welch_intervals_of_clients_cover_their_influence_and_normal_ones_do_not() -> None:
     clients, runs, covered, plain, wrong_sign = 6, 8, 0, 0, 0
     truth = np.array([0.8, 0.4, 0.0, 0.0, -0.3, -0.6])
     for seed in range(250):
@@ -211,7 +216,7 @@ def test_welch_intervals_of_clients_cover_their_influence_and_normal_ones_do_not
     assert wrong_sign / 1500 < 0.85
 
 
-def test_intervals_of_the_mean_over_clients_hold_zero_and_those_of_a_bootstrap_do_not():
+def test_intervals_of_the_mean_over_clients_hold_zero_and_those_of_a_bootstrap_do_not() -> None:
     """What a run adds, it adds to all clients, which a bootstrap of runs takes for less than it is."""
     missed = before = shifted = 0
     cases = [(runs, clients, seed) for runs, clients in ((8, 6), (16, 6), (16, 12)) for seed in range(400)]

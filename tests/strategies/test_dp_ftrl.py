@@ -221,7 +221,9 @@ def test_one_turn_costs_the_height_of_the_tree() -> None:
         ({"kind": "dropout", "sampler": RESTING}, 1.0, 5, "zero_out"),
     ],
 )
-def test_the_pause_is_what_the_sampler_keeps(sampler, cohort_size, pause, adjacency) -> None:
+def test_the_pause_is_what_the_sampler_keeps(
+    sampler: dict[str, Any], cohort_size: float, pause: int, adjacency: str
+) -> None:
     found = only(private(sampler=sampler, strategy={**TREE, "cohort": cohort_size}))
     assert (found.pause, found.releases.adjacency) == (pause, adjacency)
     assert found.releases.count == moved_by_one(8, pause)
@@ -248,7 +250,9 @@ def test_noise_is_found_for_a_target_and_grows_with_the_turns() -> None:
         ({"strategy": {**TREE, "noise_multiplier": None}}, "strategy.noise_multiplier", "target_epsilon is not given"),
     ],
 )
-def test_where_the_bound_does_not_hold_it_is_refused(changes, path, message) -> None:
+def test_where_the_bound_does_not_hold_it_is_refused(
+    changes: dict[str, dict[str, Any]], path: str, message: str
+) -> None:
     with pytest.raises(ScenarioError) as error:
         private(**changes)
     found = {problem.path: problem.message for problem in error.value.problems}
