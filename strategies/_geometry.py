@@ -16,14 +16,14 @@ def broadcast_factors(factors: torch.Tensor, values: torch.Tensor) -> torch.Tens
 
 def drop_non_finite(round: Round) -> Round:
     """The same round, in which a client that sent a number that is not finite counts as absent."""
-    good = round.present
+    is_finite = round.present
     for values in round.sent.values():
-        good = good & values.isfinite().reshape(*good.shape, -1).all(dim=2)
-    if torch.equal(good, round.present) and bool(good.all()):
+        is_finite = is_finite & values.isfinite().reshape(*is_finite.shape, -1).all(dim=2)
+    if torch.equal(is_finite, round.present) and bool(is_finite.all()):
         return round
     # replaced, because a weight of zero does not silence an infinity
-    sent = {n: torch.where(broadcast_factors(good, v), v, round.before[n][:, None]) for n, v in round.sent.items()}
-    return replace(round, sent=sent, present=good, clients=torch.where(good, round.clients, -1))
+    sent = {n: torch.where(broadcast_factors(is_finite, v), v, round.before[n][:, None]) for n, v in round.sent.items()}
+    return replace(round, sent=sent, present=is_finite, clients=torch.where(is_finite, round.clients, -1))
 
 
 def updates(round: Round) -> Arrays:
@@ -31,11 +31,11 @@ def updates(round: Round) -> Arrays:
     return {name: values.double() - round.before[name].double()[:, None] for name, values in round.sent.items()}
 
 
-def products(one: Arrays, other: Arrays) -> torch.Tensor:
+def products(first: Arrays, other: Arrays) -> torch.Tensor:
     """(R, K) inner products of vectors (R, K, ...), each with its counterpart."""
-    runs, places = next(iter(one.values())).shape[:2]
+    runs, places = next(iter(first.values())).shape[:2]
     total = torch.zeros((runs, places), dtype=torch.float64)
-    for name, values in one.items():
+    for name, values in first.items():
         total = total + (values * other[name]).reshape(runs, places, -1).sum(dim=2)
     return total
 

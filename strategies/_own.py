@@ -13,12 +13,12 @@ def table(before: Arrays, num_clients: int) -> Arrays:
 
 
 def rows_of(values: torch.Tensor, clients: torch.Tensor) -> torch.Tensor:
-    """(R, N, ...), (R, K) -> (R, K, ...): the rows of these clients; zeros for -1 and for whoever is not in it yet."""
-    known = (clients >= 0) & (clients < values.shape[1])
-    if not known.any():
+    """(R, N, ...), (R, K) -> (R, K, ...): the rows of these clients; zeros for -1 and for clients without a row yet."""
+    has_row = (clients >= 0) & (clients < values.shape[1])
+    if not has_row.any():
         return values.new_zeros((*clients.shape, *values.shape[2:]))
-    found = values[torch.arange(len(values))[:, None], torch.where(known, clients, 0)]
-    return torch.where(_widen(known, found), found, torch.zeros_like(found))
+    rows = values[torch.arange(len(values))[:, None], torch.where(has_row, clients, 0)]
+    return torch.where(_widen(has_row, rows), rows, torch.zeros_like(rows))
 
 
 def with_rows(values: torch.Tensor, clients: torch.Tensor, present: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -42,9 +42,9 @@ def part(state: Arrays, prefix: str) -> Arrays:
 
 
 def updates_of(round: Round) -> Arrays:
-    """`sent - before`, (R, K, ...); zero for whoever is absent."""
-    found = {name: value - round.before[name][:, None] for name, value in round.sent.items()}
-    return {name: torch.where(_widen(round.present, u), u, torch.zeros_like(u)) for name, u in found.items()}
+    """`sent - before`, (R, K, ...); zero for absent clients."""
+    differences = {name: value - round.before[name][:, None] for name, value in round.sent.items()}
+    return {name: torch.where(_widen(round.present, u), u, torch.zeros_like(u)) for name, u in differences.items()}
 
 
 def require_reports(round: Round, name: str, strategy: str) -> torch.Tensor:
@@ -52,13 +52,13 @@ def require_reports(round: Round, name: str, strategy: str) -> torch.Tensor:
 
     Errors: `ValueError` if one says nothing: without it the strategy would be another one.
     """
-    said = round.report.get(name)
-    if said is None or bool((said.isnan() & round.present).any()):
+    values = round.report.get(name)
+    if values is None or bool((values.isnan() & round.present).any()):
         raise ValueError(
             f"{strategy} has to know the {name} of every client, but one does not report it; in a Flower app of one's "
             f"own, clients report scalars in a ConfigRecord named 'trace', and the strategy is watched by Observed"
         )
-    return torch.where(round.present, said.to(torch.float64), 1.0)
+    return torch.where(round.present, values.to(torch.float64), 1.0)
 
 
 def _widen(flags: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

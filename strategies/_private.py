@@ -50,22 +50,22 @@ def add_canaries(
             "of one's own write canary_clients=0"
         )
     count, start = torch.zeros_like(clip), {name: torch.zeros_like(value) for name, value in total.items()}
-    for directions, there in round.guests(total):
-        own = replace(
+    for directions, present in round.guests(total):
+        canary_round = replace(
             round,
             before=start,
             sent={
                 name: broadcast_factors(CANARY_LENGTH * clip[:, None], value) * value
                 for name, value in directions.items()
             },
-            weights=there.double(),
-            present=there,
-            clients=torch.full(there.shape, -1),
+            weights=present.double(),
+            present=present,
+            clients=torch.full(present.shape, -1),
             report={},
         )
-        part, _, _ = clipped(own, clip, torch.ones_like(own.weights))
+        part, _, _ = clipped(canary_round, clip, torch.ones_like(canary_round.weights))
         total = {name: value + part[name] for name, value in total.items()}
-        count = count + there.sum(dim=1)
+        count = count + present.sum(dim=1)
     return total, count
 
 
@@ -88,11 +88,11 @@ def state_release(clip: float, noise: float | None, divisor: float) -> dict[str,
 
 def noise_like(total: Arrays, round: Round) -> Arrays:
     """Standard normal noise for each of these arrays (R, ...), from the generator of each run, in float64."""
-    drawn: dict[str, list[torch.Tensor]] = {name: [] for name in total}
+    draws: dict[str, list[torch.Tensor]] = {name: [] for name in total}
     for generator in round.drawing:
         for name in sorted(total):
-            drawn[name].append(torch.as_tensor(generator.standard_normal(tuple(total[name].shape[1:]))))
-    return {name: torch.stack(drawn[name]) for name in total}
+            draws[name].append(torch.as_tensor(generator.standard_normal(tuple(total[name].shape[1:]))))
+    return {name: torch.stack(draws[name]) for name in total}
 
 
 def add_noisy_step(before: Arrays, total: Arrays, noise: Arrays, scale: torch.Tensor, divisor: float) -> Arrays:

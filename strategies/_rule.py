@@ -78,7 +78,7 @@ class Rule(Protocol):
 
 
 class ServerRule(ABC):
-    """What most strategies have in common: a rule behind messages, that remembers nothing and offers nothing."""
+    """What most strategies have in common: a rule behind messages, without memory and without a payload."""
 
     def make(self, cohort_size: int) -> Strategy:
         """The rule as a Flower strategy."""
@@ -127,11 +127,17 @@ def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
 
     Where all who are present weigh nothing, as clients without rows do, they weigh the same.
     """
-    kept = torch.where(present, weights, torch.zeros_like(weights))
-    kept = torch.where((kept > 0).any(dim=1, keepdim=True), kept, present.to(kept.dtype))
+    active_weights = torch.where(present, weights, torch.zeros_like(weights))
+    active_weights = torch.where(
+        (active_weights > 0).any(dim=1, keepdim=True), active_weights, present.to(active_weights.dtype)
+    )
     # summed in order, as Flower does, not by a tree
-    total = kept.cumsum(dim=1)[:, -1:]
-    return torch.where(total > 0, kept / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(kept))
+    total = active_weights.cumsum(dim=1)[:, -1:]
+    return torch.where(
+        total > 0,
+        active_weights / torch.where(total > 0, total, torch.ones_like(total)),
+        torch.zeros_like(active_weights),
+    )
 
 
 @dataclass(kw_only=True)
@@ -179,7 +185,7 @@ class RuleStrategy(FedAvg):
         if node in counted:
             return counted.index(node)
         if not self._clients and not counted:
-            self._clients = {one: client for client, one in enumerate(nodes)}
+            self._clients = {node_id: client for client, node_id in enumerate(nodes)}
         return self._clients.setdefault(node, len(counted) + len(self._clients))
 
     @property
@@ -233,7 +239,7 @@ class RuleStrategy(FedAvg):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Remember the model that the replies will be compared with; add what each client is offered."""
+        """Remember the model that the replies will be compared with; add the payload of each client."""
         self._begin(arrays)
         assert self._state is not None
         messages = list(super().configure_train(server_round, arrays, config, grid))
@@ -241,10 +247,10 @@ class RuleStrategy(FedAvg):
         for node in sorted(message.metadata.dst_node_id for message in messages):
             self._client(node)
         clients = torch.tensor([[self._client(message.metadata.dst_node_id) for message in messages]])
-        offer = self.rule.offer(self._state, clients)
-        for k, message in enumerate(messages if offer else ()):
-            own = ArrayRecord({name: Array(value[0, k].numpy()) for name, value in offer.items()})
-            message.content = RecordDict({**message.content, OFFER: own})
+        payload = self.rule.offer(self._state, clients)
+        for k, message in enumerate(messages if payload else ()):
+            record = ArrayRecord({name: Array(value[0, k].numpy()) for name, value in payload.items()})
+            message.content = RecordDict({**message.content, OFFER: record})
         return messages
 
     def aggregate_train(
@@ -271,8 +277,8 @@ class RuleStrategy(FedAvg):
             report=reports(
                 [
                     [
-                        {**_loss_report(own), **self.services.reports.get(n, {})}
-                        for own, n in zip(metrics, nodes, strict=True)
+                        {**_loss_report(metric_record), **self.services.reports.get(n, {})}
+                        for metric_record, n in zip(metrics, nodes, strict=True)
                     ]
                 ]
             ),
@@ -296,13 +302,14 @@ def wrong_models(after: Any, before: Arrays) -> Iterable[str]:
         yield f"the model is {type(after).__name__}, should be tensors by name"
         return
     for name, value in before.items():
-        given = after.get(name)
-        if not isinstance(given, torch.Tensor):
-            yield f"the model's {name!r} is {'missing' if given is None else type(given).__name__}, should be a tensor"
-        elif given.shape != value.shape:
-            yield f"the model's {name!r} has shape {tuple(given.shape)}, should be {tuple(value.shape)}"
-        elif not given.is_floating_point():
-            yield f"the model's {name!r} is {given.dtype}, should be {value.dtype}"
+        value_after = after.get(name)
+        if not isinstance(value_after, torch.Tensor):
+            kind = "missing" if value_after is None else type(value_after).__name__
+            yield f"the model's {name!r} is {kind}, should be a tensor"
+        elif value_after.shape != value.shape:
+            yield f"the model's {name!r} has shape {tuple(value_after.shape)}, should be {tuple(value.shape)}"
+        elif not value_after.is_floating_point():
+            yield f"the model's {name!r} is {value_after.dtype}, should be {value.dtype}"
 
 
 def _is_weight(name: str, values: torch.Tensor) -> bool:
@@ -320,13 +327,14 @@ def _loss_report(metrics: MetricRecord) -> dict[str, float]:
     return {"loss": float(loss)} if isinstance(loss, (int, float)) else {}
 
 
-def reports(told: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, torch.Tensor]:
+def reports(runs: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, torch.Tensor]:
     """What the clients of R runs say, by name (R, K) float64: NaN for silence, and to fill shorter cohorts up."""
-    places = max(len(run) for run in told)
-    names = sorted({name for run in told for said in run for name in said})
+    places = max(len(run) for run in runs)
+    names = sorted({name for run in runs for client_report in run for name in client_report})
     return {
         name: torch.tensor(
-            [[said.get(name, nan) for said in run] + [nan] * (places - len(run)) for run in told], dtype=torch.float64
+            [[client_report.get(name, nan) for client_report in run] + [nan] * (places - len(run)) for run in runs],
+            dtype=torch.float64,
         )
         for name in names
     }

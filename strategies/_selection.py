@@ -11,26 +11,26 @@ from strategies._rule import Arrays, Round, share, weighted_mean
 def mean_of_best(round: Round, f: int, keep: torch.Tensor) -> Arrays:
     """The unweighted mean of the `keep` (R, 1) clients of least score."""
     order = rank_by_score(distances(round), round.present, round.clients, f)
-    chosen = (order.argsort(dim=1) < keep) & round.present
+    selection = (order.argsort(dim=1) < keep) & round.present
     # zeroed, because a weight of zero does not silence a model of infinities
-    sent = {n: torch.where(broadcast_factors(chosen, v), v, torch.zeros_like(v)) for n, v in round.sent.items()}
-    return weighted_mean(sent, share(torch.ones_like(round.weights), chosen))
+    sent = {n: torch.where(broadcast_factors(selection, v), v, torch.zeros_like(v)) for n, v in round.sent.items()}
+    return weighted_mean(sent, share(torch.ones_like(round.weights), selection))
 
 
-def rank_by_score(squares: torch.Tensor, there: torch.Tensor, clients: torch.Tensor, f: int) -> torch.Tensor:
+def rank_by_score(squares: torch.Tensor, present: torch.Tensor, clients: torch.Tensor, f: int) -> torch.Tensor:
     """(R, K) places from the least score to the largest, those that are not there last; ties by number of the client.
 
     A score is the sum of the squared distances (R, K, K) to the n - f - 2 nearest of the n that are there, at least
     one and at most all others.
     """
-    count = there.sum(dim=1, keepdim=True)
+    count = present.sum(dim=1, keepdim=True)
     neighbours = torch.minimum((count - f - 2).clamp(min=1), count - 1)
-    near = torch.where(there[:, None], squares, torch.inf).sort(dim=2).values
+    near = torch.where(present[:, None], squares, torch.inf).sort(dim=2).values
     counted = torch.arange(near.shape[2]) < neighbours[:, :, None]
     score = torch.where(counted, near, torch.zeros_like(near)).sum(dim=2)
-    score = torch.where(there, score, torch.full_like(score, torch.inf))
+    score = torch.where(present, score, torch.full_like(score, torch.inf))
     # an absent place is -1 and would win a tie among infinite scores
-    number = torch.where(there, clients, torch.full_like(clients, torch.iinfo(torch.int64).max))
+    number = torch.where(present, clients, torch.full_like(clients, torch.iinfo(torch.int64).max))
     by_number = number.argsort(dim=1, stable=True)
     return by_number.gather(1, score.gather(1, by_number).argsort(dim=1, stable=True))
 
@@ -41,10 +41,10 @@ def distances(round: Round) -> torch.Tensor:
     squares = torch.full((runs, places, places), torch.inf, dtype=torch.float64)
     for i in range(places):
         for j in range(i):
-            apart = torch.zeros(runs, dtype=torch.float64)
+            distance = torch.zeros(runs, dtype=torch.float64)
             for values in round.sent.values():
                 difference = values[:, i].double() - values[:, j].double()
-                apart = apart + difference.square().reshape(runs, -1).sum(dim=1)
-            both = round.present[:, i] & round.present[:, j] & apart.isfinite()
-            squares[:, i, j] = squares[:, j, i] = torch.where(both, apart, torch.full_like(apart, torch.inf))
+                distance = distance + difference.square().reshape(runs, -1).sum(dim=1)
+            both = round.present[:, i] & round.present[:, j] & distance.isfinite()
+            squares[:, i, j] = squares[:, j, i] = torch.where(both, distance, torch.full_like(distance, torch.inf))
     return squares

@@ -22,31 +22,33 @@ def top(number: int) -> int:
     return (number & -number).bit_length() - 1
 
 
-def moved_by_one(rounds: int, pause: int, turns: int | None = None, restart: int | None = None) -> int:
+def moved_by_one(rounds: int, separation: int, participations: int | None = None, restart: int | None = None) -> int:
     """By how many clips, squared, one client moves all nodes together: an upper bound of sum_nodes c^2.
 
-    A node that holds c turns of the client moves by at most c clips. On each level the turns are put where they count
-    most: as many into one node as fit with `pause` rounds from one to the next, and as many nodes full as there are
-    turns. It is exact for one turn, and for a client that is there in every round.
+    A node that holds c participations of the client moves by at most c clips. On each level they are put where they
+    count most: as many into one node as fit with `separation` rounds from one to the next, and as many full nodes as
+    they fill. It is exact for one participation, and for a client that participates in every round.
 
-    - grows with rounds and turns, falls with the pause; 0 without turns;
-    - `turns` are at most ceil(rounds / pause), whatever is asked for; each tree has `restart` rounds, or there is one.
+    - grows with rounds and participations, falls with the separation; 0 without participations;
+    - `participations` are cut to ceil(rounds / separation); each tree has `restart` rounds, or there is one.
 
     >>> moved_by_one(16, 16), moved_by_one(16, 4), moved_by_one(4, 1)  # 5 levels; 4 4 4 8 16; 4 8 16
     (5, 36, 28)
     """
     assert rounds >= 0
-    assert pause >= 1
-    most = -(-rounds // pause) if turns is None else min(turns, -(-rounds // pause))
+    assert separation >= 1
+    max_participations = (
+        -(-rounds // separation) if participations is None else min(participations, -(-rounds // separation))
+    )
     length = min(rounds, restart or rounds)
-    if most == 0:
+    if max_participations == 0:
         return 0
     trees, rest = divmod(rounds, length)
     total = 0
     for size in (1 << level for level in range(length.bit_length())):
-        nodes, fit = trees * (length // size) + rest // size, min(most, -(-size // pause))
-        full = min(nodes, most // fit)
-        total += full * fit**2 + (most - full * fit) ** 2 * (full < nodes)
+        nodes, fit = trees * (length // size) + rest // size, min(max_participations, -(-size // separation))
+        full = min(nodes, max_participations // fit)
+        total += full * fit**2 + (max_participations - full * fit) ** 2 * (full < nodes)
     return total
 
 
@@ -64,10 +66,10 @@ def climb_tree(fresh: Arrays, below: list[Arrays], own: bool) -> Arrays:
     """
     highest = len(below)
     node, variance = part(fresh, f"{highest if own else 0}:"), 1.0
-    for level, left in enumerate(below if not own else ()):
+    for level, left_node in enumerate(below if not own else ()):
         variance = 2 * variance / (1 + 2 * variance)
         single = part(fresh, f"{level + 1}:")
-        node = {name: variance * single[name] + (1 - variance) * (left[name] + node[name]) for name in node}
+        node = {name: variance * single[name] + (1 - variance) * (left_node[name] + node[name]) for name in node}
     return node
 
 
@@ -88,16 +90,16 @@ def change_of(place: int, own: bool) -> tuple[float, float, list[float]]:
         return 1.0 + highest, 1.0, [-1.0] * highest
     # coefficients of the fresh draws, and of the nodes to the left, whose variances are known
     fresh, variance = [1.0], 1.0
-    left: list[float] = []
+    coefficients: list[float] = []
     variances: list[float] = []
     for _ in range(highest):
         variances.append(variance)
         variance = 2 * variance / (1 + 2 * variance)
         fresh = [(1 - variance) * value for value in fresh] + [variance]
-        left = [(1 - variance) * value for value in left] + [1 - variance]
-    left = [value - 1 for value in left]
+        coefficients = [(1 - variance) * value for value in coefficients] + [1 - variance]
+    coefficients = [value - 1 for value in coefficients]
     new = sum(value * value for value in fresh)
-    return new + sum(value * value * var for value, var in zip(left, variances, strict=True)), new, left
+    return new + sum(value * value * var for value, var in zip(coefficients, variances, strict=True)), new, coefficients
 
 
 def zeros_of(before: Arrays) -> Arrays:

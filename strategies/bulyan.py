@@ -60,22 +60,22 @@ class Bulyan(ServerRule):
         round = drop_non_finite(round)
         squares = distances(round)
         after: dict[str, list[torch.Tensor]] = {name: [] for name in round.before}
-        for run, there in enumerate(round.present):
-            f = min(self.f, max(0, (int(there.sum()) - 3) // 4))
-            places = _choose_places(squares[run : run + 1], there[None], round.clients[run : run + 1], f)
+        for run, present in enumerate(round.present):
+            f = min(self.f, max(0, (int(present.sum()) - 3) // 4))
+            places = _choose_places(squares[run : run + 1], present[None], round.clients[run : run + 1], f)
             for name, before in round.before.items():
                 sent = round.sent[name][run, places]
                 after[name].append(_around_median(sent, len(places) - 2 * f) if places else before[run])
         return {name: torch.stack(values) for name, values in after.items()}, state
 
 
-def _choose_places(squares: torch.Tensor, there: torch.Tensor, clients: torch.Tensor, f: int) -> list[int]:
+def _choose_places(squares: torch.Tensor, present: torch.Tensor, clients: torch.Tensor, f: int) -> list[int]:
     """The places of one run that Krum takes, each from those that are left."""
     places: list[int] = []
-    left = there.clone()
-    for _ in range(int(there.sum()) - 2 * f):
-        places.append(int(rank_by_score(squares, left, clients, f)[0, 0]))
-        left[0, places[-1]] = False
+    candidates = present.clone()
+    for _ in range(int(present.sum()) - 2 * f):
+        places.append(int(rank_by_score(squares, candidates, clients, f)[0, 0]))
+        candidates[0, places[-1]] = False
     return places
 
 

@@ -60,8 +60,8 @@ class CentredClipping(ServerRule):
         weights = share(torch.ones_like(round.weights), round.present)
         vectors, at = updates(round), state
         for _ in range(self.iterations):
-            apart = {name: value - at[name][:, None] for name, value in vectors.items()}
-            steps = weighted_mean(apart, weights * (self.radius / norms(apart)).clamp(max=1))
+            offsets = {name: value - at[name][:, None] for name, value in vectors.items()}
+            steps = weighted_mean(offsets, weights * (self.radius / norms(offsets)).clamp(max=1))
             at = {name: value + steps[name] for name, value in at.items()}
         after = {name: (before.double() + at[name]).to(before.dtype) for name, before in round.before.items()}
         return or_before(round, after), at

@@ -79,11 +79,11 @@ class DpAdaptive(ServerRule):
         """One noisy step at the clipping norm that was; then the next clipping norm."""
         clip = state["clip"]
         total, lengths, sound = clipped_sum(round, clip, torch.ones_like(round.weights))
-        total, guests = add_canaries(total, clip, round, self.canary_clients, "dp_adaptive", clipped_sum)
+        total, num_canaries = add_canaries(total, clip, round, self.canary_clients, "dp_adaptive", clipped_sum)
         noise = noise_like({**total, "": clip}, round)
         bits = torch.where(sound.present, (lengths <= clip[:, None]).double() - 0.5, torch.zeros_like(lengths))
         scale = noise_of_bits(self) if self.noise_multiplier else 0.0
-        bits_of_all = bits.sum(dim=1) + guests * (self.quantile - 0.5)
+        bits_of_all = bits.sum(dim=1) + num_canaries * (self.quantile - 0.5)
         below = (bits_of_all + scale * noise[""]) / self.cohort + 0.5
         after = add_noisy_step(round.before, total, noise, noise_of_updates(self) * clip, self.cohort)
         return after, {"clip": clip * (-self.rate * (below - self.quantile)).exp()}

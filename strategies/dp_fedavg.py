@@ -25,7 +25,7 @@ class DpFedAvg(ServerRule):
     - `a_k` is 1, or `min(rows / cap, 1)`, never a share of the cohort, which one client would change for all others;
     - a round without anybody is noise like any other: no noise would tell that nobody was there;
     - updates that are zero or not finite count as zero; arrays of integers stay as they are;
-    - whoever drops out is not made up for: the noise stays what it was;
+    - a client that drops out is not replaced: the noise stays what it was;
     - a canary client is one more, that sends 10 S along its direction as often as a real one comes, and is clipped
       like it; `cohort` counts it.
 

@@ -24,9 +24,9 @@ class DpFtrl(ServerRule):
     adds `r_t = (sum_k a_k clip(d_k) + z S (N_t - N_(t-1))) / cohort` to the velocity, `v = momentum v + r`, and
     `w = w + eta v`; without momentum that is the formula above.
 
-    Its promise needs no sampling: it counts in how many rounds a client may take part and how far these are apart,
-    which the sampler has to guarantee. A turn is in one node of each level, several turns may be in one, and together
-    they move the nodes by the square root of `moved(...)` clips.
+    Its privacy guarantee needs no sampling. It counts the participations of a client and their minimum separation,
+    which the sampler has to guarantee. A participation is in one node of each level, several may be in one node, and
+    together they move the nodes by the square root of `moved(...)` clips.
 
     Guarantees:
 
@@ -35,7 +35,7 @@ class DpFtrl(ServerRule):
     - a round without anybody is a leaf like any other; updates that are not finite count as zero; arrays of integers
       stay as they are;
     - momentum and `eta` use what is noisy already, and cost no privacy;
-    - a canary client is one more, that sends 10 S along its direction when it is its turn, and is clipped like it;
+    - a canary client is one more, that sends 10 S along its direction when it participates, and is clipped like it;
       `cohort` counts it.
 
     Fields:
@@ -52,7 +52,7 @@ class DpFtrl(ServerRule):
         canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
 
     >>> ftrl = DpFtrl()
-    >>> [ftrl.moved(rounds, pause=5) for rounds in (1, 5, 20)]  # of one turn after 5 rounds; of four after 20
+    >>> [ftrl.moved(rounds, pause=5) for rounds in (1, 5, 20)]  # one participation after 5 rounds; four after 20
     [1, 3, 36]
 
     Reference: Kairouz et al. (2021), practical and private (deep) learning without sampling or shuffling; Honaker
@@ -87,19 +87,19 @@ class DpFtrl(ServerRule):
         if self.momentum and number > 1:
             return None
         place = (number - 1) % self.restart + 1 if self.restart else number
-        variance, new, left = change_of(place, own=not self.honaker)
+        variance, new, coefficients = change_of(place, own=not self.honaker)
         tree = {"place": float(place), "deviation": variance**0.5, "new": new**0.5}
-        tree |= {f"left:{level}": value for level, value in enumerate(left)}
+        tree |= {f"left:{level}": value for level, value in enumerate(coefficients)}
         return state_release(self.clip, (self.noise_multiplier or 0.0) * variance**0.5, self.cohort / self.eta) | tree
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """Rounds so far, nodes by level, and the velocity where there is one."""
         runs = len(next(iter(before.values())))
-        found = {"rounds": torch.zeros(runs, dtype=torch.float64)}
-        found |= {f"level:0:{name}": value for name, value in zeros_of(before).items()}
+        arrays = {"rounds": torch.zeros(runs, dtype=torch.float64)}
+        arrays |= {f"level:0:{name}": value for name, value in zeros_of(before).items()}
         if self.momentum:
-            found |= {f"velocity:{name}": value for name, value in zeros_of(before).items()}
-        return found
+            arrays |= {f"velocity:{name}": value for name, value in zeros_of(before).items()}
+        return arrays
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """One step along the sum of this round and what the noise of the prefix changed by."""
@@ -113,9 +113,9 @@ class DpFtrl(ServerRule):
         total, _, _ = clipped_sum(round, clip, weights)
         total, _ = add_canaries(total, clip, round, self.canary_clients, "dp_ftrl", clipped_sum)
         below = levels[:highest]
-        drawn = range(highest + 1) if self.honaker else (highest,)
-        # all at once, since a generator begins anew whenever it is asked for
-        fresh = noise_like({f"{level}:{name}": value for level in drawn for name, value in total.items()}, round)
+        fresh_levels = range(highest + 1) if self.honaker else (highest,)
+        # all at once, since a generator starts again at every request
+        fresh = noise_like({f"{level}:{name}": value for level in fresh_levels for name, value in total.items()}, round)
         node = climb_tree(fresh, below, own=not self.honaker)
         later = {"rounds": state["rounds"] + 1}
         after: Arrays = {}
@@ -128,7 +128,9 @@ class DpFtrl(ServerRule):
                 step = self.momentum * state[f"velocity:{name}"] + step
                 later[f"velocity:{name}"] = step
             after[name] = (value.double() + self.eta * step).to(value.dtype)
-        kept = levels[highest + 1 :] if place > 1 else []
-        nodes = [zeros_of(round.before)] * highest + [node] + kept
-        later |= {f"level:{level}:{name}": value for level, one in enumerate(nodes) for name, value in one.items()}
+        upper_levels = levels[highest + 1 :] if place > 1 else []
+        nodes = [zeros_of(round.before)] * highest + [node] + upper_levels
+        later |= {
+            f"level:{level}:{name}": value for level, tree_node in enumerate(nodes) for name, value in tree_node.items()
+        }
         return after, later

@@ -19,7 +19,7 @@ class FedDyn(ServerRule):
     With its update `u_k`: `g_k = g_k - alpha u_k`, which at a minimum is its gradient there; over the N clients
     `h = h - alpha sum_S u_k / N`; and `w = mean_S w_k - h / alpha`. All g_k and h start at zero.
 
-    The server rebuilds g_k from the update; clients send no more than in `fedavg`, remember nothing, and are given
+    The server computes g_k from the update; clients send no more than in `fedavg`, remember nothing, and are given
     `-g_k` and alpha beside the model. It keeps N models in each run.
 
     Guarantees:
@@ -57,21 +57,21 @@ class FedDyn(ServerRule):
 
     def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """`-g_k`, which is added to every gradient, and the strength of the pull."""
-        linear = {f"linear:{name}": -rows_of(own, clients) for name, own in part(state, "own:").items()}
+        linear = {f"linear:{name}": -rows_of(pull, clients) for name, pull in part(state, "own:").items()}
         return linear | {"mu": torch.full(clients.shape, self.alpha, dtype=torch.float64)}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Average the models, and go on by what the clients that are away would pull."""
-        updates, everybody, own = updates_of(round), part(state, "all:"), part(state, "own:")
+        updates, everybody, client_pulls = updates_of(round), part(state, "all:"), part(state, "own:")
         equal = round.present.to(torch.float64)
         mean = weighted_mean(updates, share(equal, round.present))
         after: Arrays = {}
         later: Arrays = {}
         for name, before in round.before.items():
-            new = rows_of(own[name], round.clients) - self.alpha * updates[name]
-            rows = with_rows(own[name], round.clients, round.present, new)
-            moved = weighted_mean({name: updates[name]}, equal / rows.shape[1])[name]
-            h = everybody[name] * known_share(own[name], rows) - self.alpha * moved
+            new = rows_of(client_pulls[name], round.clients) - self.alpha * updates[name]
+            rows = with_rows(client_pulls[name], round.clients, round.present, new)
+            mean_change = weighted_mean({name: updates[name]}, equal / rows.shape[1])[name]
+            h = everybody[name] * known_share(client_pulls[name], rows) - self.alpha * mean_change
             after[name] = before + mean[name] - h / self.alpha
             later |= {f"all:{name}": h, f"own:{name}": rows}
         return after, later

@@ -51,6 +51,6 @@ class FedExP(ServerRule):
         weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
         vectors = updates(round)
         mean = {name: value[:, None] for name, value in weighted_mean(vectors, weights).items()}
-        apart = weighted_mean({"": products(vectors, vectors)}, weights)[""][:, None]
-        eta = (apart / (2 * (products(mean, mean) + self.epsilon))).clamp(min=1)
+        mean_square = weighted_mean({"": products(vectors, vectors)}, weights)[""][:, None]
+        eta = (mean_square / (2 * (products(mean, mean) + self.epsilon))).clamp(min=1)
         return move_model(round, mean, eta), state

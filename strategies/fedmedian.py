@@ -19,8 +19,8 @@ class FedMedian(ServerRule):
     - Ignores the numbers of examples.
     - Less than half of the cohort can not move any coordinate out of the range of the others.
     - An even number of clients gives the mean of the two middle values. Keeps no state.
-    - The message path is Flower's own class, which empties the replies that it aggregates: whoever watches has to
-      copy them first.
+    - The message path is Flower's own class, which empties the replies that it aggregates: a watcher has to copy
+      them first.
 
     Fields: none.
 

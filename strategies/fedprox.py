@@ -15,8 +15,8 @@ from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 class FedProx(ServerRule):
     """Each client adds `mu / 2 * |w - w_0|^2` to its loss, with `w_0` the model it was sent (Li et al., 2020).
 
-    The server averages by size, as `fedavg` does. `mu` reaches the clients in the strategy's offer; client `sgd`
-    honours it.
+    The server averages by size, as `fedavg` does. `mu` reaches the clients in the server payload; client `sgd`
+    understands it.
 
     Guarantees:
 

@@ -34,7 +34,7 @@ class FoolsGold(ServerRule):
     - not robust to a single wild client, which resembles nobody and has full weight.
 
     Atypical clients win: they keep full weight where alike, ordinary ones share theirs. Where all hold alike data
-    (`partition: iid`) ordinary clients look like one attacker, and who is heard is nearly chance.
+    (`partition: iid`) ordinary clients look like one attacker, and which clients count is nearly random.
 
     Keeps the history of every client: N models for each run. The paper has all clients in all rounds and adds up the
     weighted updates; here those of a round are compared and averaged. Its weights of single features are left out.
@@ -72,15 +72,19 @@ class FoolsGold(ServerRule):
         total = weights.cumsum(dim=1)[:, -1:]
         return move_model(round, vectors, weights / torch.where(total > 0, total, 1.0)), later
 
-    def _weights(self, likeness: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    def _weights(self, similarity: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(R, K, K) -> (R, K)."""
-        most = likeness.amax(dim=2)
-        pardon = torch.where(most[:, None] > most[:, :, None], most[:, :, None] / most[:, None], 1.0)
-        own = 1 - (likeness * pardon).amax(dim=2)
-        own = torch.where(own > NOTHING, own, 0.0)
-        best = torch.where(present, own, 0.0).amax(dim=1, keepdim=True)
-        own = torch.where(best > 0, own / torch.where(best > 0, best, 1.0), 0.0)
-        return (self.kappa * (torch.logit(own) + 0.5)).clamp(min=0, max=1)
+        max_similarity = similarity.amax(dim=2)
+        pardon = torch.where(
+            max_similarity[:, None] > max_similarity[:, :, None],
+            max_similarity[:, :, None] / max_similarity[:, None],
+            1.0,
+        )
+        weight = 1 - (similarity * pardon).amax(dim=2)
+        weight = torch.where(weight > NOTHING, weight, 0.0)
+        best = torch.where(present, weight, 0.0).amax(dim=1, keepdim=True)
+        weight = torch.where(best > 0, weight / torch.where(best > 0, best, 1.0), 0.0)
+        return (self.kappa * (torch.logit(weight) + 0.5)).clamp(min=0, max=1)
 
 
 def _similarities(history: Arrays) -> torch.Tensor:
@@ -88,7 +92,7 @@ def _similarities(history: Arrays) -> torch.Tensor:
     length = norms(history)
     places = range(length.shape[1])
     units = {n: v / broadcast_factors(torch.where(length > 0, length, 1.0), v) for n, v in history.items()}
-    found = [products(units, {n: v[:, j : j + 1] for n, v in units.items()}) for j in places]
-    cosines = torch.stack(found, dim=2).clamp(min=0, max=1)
+    columns = [products(units, {n: v[:, j : j + 1] for n, v in units.items()}) for j in places]
+    cosines = torch.stack(columns, dim=2).clamp(min=0, max=1)
     cosines.diagonal(dim1=1, dim2=2).zero_()
     return cosines

@@ -25,7 +25,7 @@ class GeometricMedian(ServerRule):
     Guarantees:
 
     - a convex combination of what the clients sent, in which a client far from the others counts by the inverse of
-      its distance: atypical clients are heard, but no louder than others;
+      its distance: atypical clients count, but no more than others;
     - while arbitrary clients hold a share s < 1/2 of the weights, the minimum is no further from any point c than
       2 (1 - s) / (1 - 2 s) times the distance from c of the farthest other client;
     - each run is iterated until its own steps are short, or `iterations` times, whatever the runs beside it do; a wild
@@ -62,19 +62,22 @@ class GeometricMedian(ServerRule):
         weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
         vectors = updates(round)
         at, shares = _mean(vectors, weights), weights
-        going = round.present.any(dim=1, keepdim=True)
+        is_running = round.present.any(dim=1, keepdim=True)
         for _ in range(self.iterations):
-            apart = norms({name: value - at[name] for name, value in vectors.items()})
-            pull = weights / apart.clamp(min=self.nu)
+            distances = norms({name: value - at[name] for name, value in vectors.items()})
+            pull = weights / distances.clamp(min=self.nu)
             total = pull.cumsum(dim=1)[:, -1:]
-            shares = torch.where(going, pull / torch.where(total > 0, total, 1.0), shares)
-            there = _mean(vectors, shares)
-            step = {name: value - at[name] for name, value in there.items()}
-            scale = (weights * apart).cumsum(dim=1)[:, -1:]
-            # a run that is done stays where it is, so that it does not hang on how long others take
-            at = {name: torch.where(broadcast_factors(going, value), value, at[name]) for name, value in there.items()}
-            going = going & (products(step, step).sqrt() > ENOUGH * scale)
-            if not going.any():
+            shares = torch.where(is_running, pull / torch.where(total > 0, total, 1.0), shares)
+            centre = _mean(vectors, shares)
+            step = {name: value - at[name] for name, value in centre.items()}
+            scale = (weights * distances).cumsum(dim=1)[:, -1:]
+            # a run that is done stays where it is, so that it does not depend on how long others take
+            at = {
+                name: torch.where(broadcast_factors(is_running, value), value, at[name])
+                for name, value in centre.items()
+            }
+            is_running = is_running & (products(step, step).sqrt() > ENOUGH * scale)
+            if not is_running.any():
                 break
         return move_model(round, vectors, shares), state
 

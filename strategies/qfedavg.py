@@ -34,9 +34,9 @@ class QFedAvg(ServerRule):
 
     >>> sent = {"w": torch.tensor([[[2.0], [0.0]]])}
     >>> there = torch.ones((1, 2), dtype=torch.bool)
-    >>> who, told = torch.arange(2)[None], {"loss": 2.0 * there.double()}
+    >>> who, report = torch.arange(2)[None], {"loss": 2.0 * there.double()}
     >>> start = {"w": torch.zeros(1, 1)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=who, present=there, clients=who, report=told)
+    >>> round = Round(number=1, before=start, sent=sent, weights=who, present=there, clients=who, report=report)
     >>> [QFedAvg(q=q, lr=1.0).rule({}, round)[0]["w"].item() for q in (0.0, 1.0)]
     [1.0, 0.5]
 

@@ -1,4 +1,4 @@
-"""Averaging that lets each client rest after it was heard."""
+"""Averaging that lets each client rest after a participation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class Rotate(ServerRule):
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Average those who have rested."""
         until = rows_of(state["until"], round.clients)
-        heard = replace(round, present=round.present & (round.number >= until))
-        after = or_before(heard, weighted_mean(heard.sent, share(heard.weights, heard.present)))
+        active_round = replace(round, present=round.present & (round.number >= until))
+        after = or_before(
+            active_round, weighted_mean(active_round.sent, share(active_round.weights, active_round.present))
+        )
         again = torch.full_like(until, round.number + self.rest + 1)
-        return after, {"until": with_rows(state["until"], round.clients, heard.present, again)}
+        return after, {"until": with_rows(state["until"], round.clients, active_round.present, again)}

@@ -21,7 +21,7 @@ class Scaffold(ServerRule):
     `c_k = c_k - c - u_k / (t l)`, the mean gradient that the client met; `w = w + eta mean_S u_k`;
     `c = c + sum_S (change of c_k) / N`. All control variates start at zero.
 
-    The server rebuilds c_k from the update, since it knows everything in it, so that clients send nothing more than in
+    The server computes c_k from the update, since it knows everything in it, so that clients send nothing more than in
     `fedavg` and remember nothing; what they are given beside the model is `c - c_k`. It keeps N models in each run.
 
     Guarantees:
@@ -31,7 +31,7 @@ class Scaffold(ServerRule):
     - a client that is absent, or has no rows, keeps its control variate;
     - c stays the mean of the c_k of all N clients.
 
-    A client's mean gradient of its last turn goes on acting through c, at all others, while it is away.
+    A client's mean gradient of its last participation goes on acting through c, at all others, while it is away.
 
     Errors: `ValueError` if a client does not report its `steps` and `lr`. A scenario whose client has momentum is
     refused, since its update is then no sum of gradients times l.
@@ -41,9 +41,9 @@ class Scaffold(ServerRule):
 
     >>> start = {"w": torch.zeros(1, 1)}
     >>> there, who = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)
-    >>> said = {"steps": torch.tensor([[4.0]]), "lr": torch.tensor([[0.5]])}
+    >>> report = {"steps": torch.tensor([[4.0]]), "lr": torch.tensor([[0.5]])}
     >>> sent = {"w": torch.tensor([[[-1.0]]])}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there, present=there, clients=who, report=said)
+    >>> round = Round(number=1, before=start, sent=sent, weights=there, present=there, clients=who, report=report)
     >>> after, state = Scaffold().rule(Scaffold().state(start, 2), round)
     >>> after["w"].tolist(), state["all:w"].tolist(), state["own:w"].tolist()
     ([[-1.0]], [[0.25]], [[[0.5], [0.0]]])
@@ -64,23 +64,23 @@ class Scaffold(ServerRule):
 
     def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """`c - c_k`, which is added to every gradient."""
-        everybody, own = part(state, "all:"), part(state, "own:")
-        return {f"linear:{name}": c[:, None] - rows_of(own[name], clients) for name, c in everybody.items()}
+        everybody, client_variates = part(state, "all:"), part(state, "own:")
+        return {f"linear:{name}": c[:, None] - rows_of(client_variates[name], clients) for name, c in everybody.items()}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Average the updates, and bring the control variates up to date."""
         steps, lr = require_reports(round, "steps", "scaffold"), require_reports(round, "lr", "scaffold")
-        there = round.present & (steps > 0)
-        updates, everybody, own = updates_of(round), part(state, "all:"), part(state, "own:")
-        mean = weighted_mean(updates, share(there.to(torch.float64), there))
+        has_trained = round.present & (steps > 0)
+        updates, everybody, client_variates = updates_of(round), part(state, "all:"), part(state, "own:")
+        mean = weighted_mean(updates, share(has_trained.to(torch.float64), has_trained))
         after: Arrays = {}
         later: Arrays = {}
         for name, before in round.before.items():
-            old, c = rows_of(own[name], round.clients), everybody[name]
-            scale = (1 / torch.where(there, steps * lr, 1.0)).to(before.dtype)
+            old, c = rows_of(client_variates[name], round.clients), everybody[name]
+            scale = (1 / torch.where(has_trained, steps * lr, 1.0)).to(before.dtype)
             new = old - c[:, None] - updates[name] * scale.reshape(*scale.shape, *(1,) * (before.ndim - 1))
-            rows = with_rows(own[name], round.clients, there, new)
-            change = weighted_mean({name: new - old}, there.to(torch.float64) / rows.shape[1])[name]
+            rows = with_rows(client_variates[name], round.clients, has_trained, new)
+            change = weighted_mean({name: new - old}, has_trained.to(torch.float64) / rows.shape[1])[name]
             after[name] = before + self.eta * mean[name]
-            later |= {f"all:{name}": c * known_share(own[name], rows) + change, f"own:{name}": rows}
+            later |= {f"all:{name}": c * known_share(client_variates[name], rows) + change, f"own:{name}": rows}
         return after, later

@@ -25,7 +25,7 @@ class TrimmedMean(ServerRule):
       not a number counts as the largest;
     - ties change nothing: equal values are interchangeable; nor does the order of the clients, to the last bit.
 
-    Adds up in float64 and in ascending order, so that a run's result does not hang on how it was sorted. Flower's
+    Adds up in float64 and in ascending order, so that a run's result does not depend on how it was sorted. Flower's
     FedTrimmedAvg adds up in float32 in the order that a partial sort happens to leave, and is no bitwise reference.
 
     Fields:
@@ -61,6 +61,6 @@ def _middle(values: torch.Tensor, present: torch.Tensor, count: torch.Tensor, cu
     ordered = torch.where(present.reshape(present.shape + ones), values, absent).sort(dim=1).values.double()
     total = torch.zeros_like(ordered[:, 0])
     for place in range(values.shape[1]):
-        kept = ((place >= cut) & (place < count - cut)).reshape((-1, *ones))
-        total = total + torch.where(kept, ordered[:, place], torch.zeros_like(total))
+        is_middle = ((place >= cut) & (place < count - cut)).reshape((-1, *ones))
+        total = total + torch.where(is_middle, ordered[:, place], torch.zeros_like(total))
     return (total / (count - 2 * cut).clamp(min=1).reshape((-1, *ones))).to(values.dtype)

@@ -31,7 +31,7 @@ class Typicality(ServerRule):
     - a client whose model is not finite counts as absent; with nobody left the model is kept. Keeps no state.
 
     What an atypical client alone has learnt, wrong labels and canaries among it, reaches the aggregate with its weight;
-    its own model, and what that gives away, is the same whatever `beta` is.
+    its own model, and what that leaks, is the same whatever `beta` is.
 
     Fields:
         beta: how much agreement counts; negative favours atypical clients.
@@ -72,5 +72,5 @@ def agreement(round: Round) -> torch.Tensor:
     total = weighted_mean(units, round.present.double())
     others = {name: total[name][:, None] - value for name, value in units.items()}
     size = norms(others)
-    found = products(units, others) / torch.where(size > NOTHING, size, torch.inf)
-    return found.clamp(min=-1, max=1)
+    cosines = products(units, others) / torch.where(size > NOTHING, size, torch.inf)
+    return cosines.clamp(min=-1, max=1)

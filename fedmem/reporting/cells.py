@@ -43,9 +43,9 @@ class Value:
             return "–"
         ends = ", ".join(_end(end, digits) for end in (self.low, self.high))
         mark = MARK if self.saturated else ""
-        chance = "" if math.isnan(self.p) else f" p {self.p:.2g}"
-        told = "no interval" if math.isnan(self.low + self.high) else ends
-        return f"{number(self.value, digits)} [{told}]{mark}{chance}"
+        p_text = "" if math.isnan(self.p) else f" p {self.p:.2g}"
+        interval = "no interval" if math.isnan(self.low + self.high) else ends
+        return f"{number(self.value, digits)} [{interval}]{mark}{p_text}"
 
     @property
     def resolved(self) -> bool:

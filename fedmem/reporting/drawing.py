@@ -1,7 +1,7 @@
 """Figures of a run, drawn from numbers that a report has read. Nothing here opens a file or keeps global state.
 
 Every function returns the bytes of a PNG. The same numbers give the same bytes. Colours are those of Okabe and Ito
-(2008), which colour-blind readers can tell apart; lines differ in dash and marker as well.
+(2008), which colour-blind readers can distinguish; lines differ in dash and marker as well.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     "local": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "global": {"color": ORANGE, "marker": "s", "linestyle": "-"},
     "others": {"color": GREEN, "marker": "^", "linestyle": "--"},
-    # what a promise leaves possible: of the same colour, without points
+    # what a privacy guarantee leaves possible: of the same colour, without points
     "local bound": {"color": BLUE, "marker": "", "linestyle": (0, (1, 1))},
     "global bound": {"color": ORANGE, "marker": "", "linestyle": (0, (4, 1, 1, 1))},
 }
@@ -123,29 +123,29 @@ def local_against_global(
 
     Points that coincide are drawn as one, larger; a key says how many. One colour, since colours mean levels.
     """
-    shown = {kind: pair for kind, pair in pairs.items() if len(pair[0])}
-    width = 3.4 * len(shown) + 0.8
+    panels = {kind: pair for kind, pair in pairs.items() if len(pair[0])}
+    width = 3.4 * len(panels) + 0.8
     height = 4.6 + LINE * len(broken(subtitle, width))
-    figure, grid = figure_with(width, height, 1, len(shown), sharey=True)
-    everything = np.concatenate([np.asarray(values) for pair in shown.values() for values in pair])
+    figure, grid = figure_with(width, height, 1, len(panels), sharey=True)
+    everything = np.concatenate([np.asarray(values) for pair in panels.values() for values in pair])
     low, high = min(float(everything.min()), null), max(float(everything.max()), null)
     margin = 0.06 * ((high - low) or 1.0)
-    most = 1
-    for axes, (kind, pair) in zip(grid, shown.items(), strict=True):
+    max_count = 1
+    for axes, (kind, pair) in zip(grid, panels.items(), strict=True):
         (x, y), counts = np.unique(np.array(pair), axis=1, return_counts=True)
         tidy(axes)
         axes.plot([low, high], [low, high], color=FAINT, linewidth=1, zorder=1)
         axes.axhline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.axvline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.scatter(x, y, s=_area(counts), zorder=3, **_POINT)
-        most = max(most, int(counts.max()))
+        max_count = max(max_count, int(counts.max()))
         axes.set_title(f"{plain(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
         axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
         shade(axes, zones.get(kind, NOWHERE), x=pair[0], y=pair[1])
         axes.set_xlabel(plain(f"local {unit}"))
     grid[0].set_ylabel(plain(f"global {unit}"))
-    if most > 1:
-        for count in sorted({1, max(2, round(most**0.5)), most}):
+    if max_count > 1:
+        for count in sorted({1, max(2, round(max_count**0.5)), max_count}):
             label = f"{count} example{'s' if count > 1 else ''}"
             grid[0].scatter([], [], s=_area(np.array(count)), label=label, **_POINT)
     finish(figure, title, subtitle, grid, foot=0.45)
@@ -189,16 +189,16 @@ class Picture:
     """How one of them is drawn, as its modality says."""
 
 
-def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) -> bytes:
+def sheet(title: str, groups: Mapping[str, Sequence[Picture]], subtitle: str) -> bytes:
     """Rows are groups of victims (a view); each victim is a column of original, reconstruction and prior."""
-    columns = max(len(group) for group in pictures.values())
+    columns = max(len(group) for group in groups.values())
     width = max(1.02 * columns + 1.5, _WIDTH)
     over = LINE * (len(broken(subtitle, width)) - 1)
-    lines = max(picture.caption.count("\n") for group in pictures.values() for picture in group)
+    lines = max(victim.caption.count("\n") for group in groups.values() for victim in group)
     band_height = 3.9 + LINE * lines
-    height = band_height * len(pictures) + 0.55 + over
+    height = band_height * len(groups) + 0.55 + over
     figure = _empty(width, height)
-    for band, (name, group) in enumerate(pictures.items()):
+    for band, (name, group) in enumerate(groups.items()):
         top = 1 - (1.15 + over + band_height * band) / height
         figure.text(0.12 / width, top + 0.5 / height, plain(name), fontsize=10, weight="bold", color=INK, va="top")
         grid = figure.add_gridspec(
@@ -211,23 +211,23 @@ def sheet(title: str, pictures: Mapping[str, Sequence[Picture]], subtitle: str) 
             wspace=0.08,
             hspace=0.08,
         )
-        for column, picture in enumerate(group):
+        for column, victim in enumerate(group):
             parts = {
-                "original": picture.original,
-                "reconstruction": picture.reconstruction,
-                "best prior": picture.prior,
+                "original": victim.original,
+                "reconstruction": victim.reconstruction,
+                "best prior": victim.prior,
             }
             for row, (part, image) in enumerate(parts.items()):
                 if image is None:
                     continue
                 axes = figure.add_subplot(grid[row, column])
-                picture.draw(axes, image)
+                victim.draw(axes, image)
                 if column == 0:
                     axes.set_ylabel(part, fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
-                if row == (picture.original is None):
-                    axes.set_title(plain(picture.label), fontsize=7, color=INK, pad=3)
+                if row == (victim.original is None):
+                    axes.set_title(plain(victim.label), fontsize=7, color=INK, pad=3)
                 if row == 2:
-                    axes.set_xlabel(plain(picture.caption), fontsize=7.5, color=INK, labelpad=3)
+                    axes.set_xlabel(plain(victim.caption), fontsize=7.5, color=INK, labelpad=3)
     _head(figure, title, subtitle)
     return png(figure)
 
@@ -262,10 +262,10 @@ def tidy(axes: Axes) -> None:
 def _head(figure: Figure, title: str, subtitle: str) -> None:
     """The title and below it, smaller, what is shown, both at the upper left."""
     inch = 1 / figure.get_figheight()
-    left = 0.12 / figure.get_figwidth()
-    figure.text(left, 1 - 0.1 * inch, plain(title), fontsize=12, weight="bold", color=INK, va="top")
+    left_edge = 0.12 / figure.get_figwidth()
+    figure.text(left_edge, 1 - 0.1 * inch, plain(title), fontsize=12, weight="bold", color=INK, va="top")
     for number, line in enumerate(broken(subtitle, figure.get_figwidth())):
-        figure.text(left, 1 - (0.34 + LINE * number) * inch, plain(line), fontsize=8.5, color="#555555", va="top")
+        figure.text(left_edge, 1 - (0.34 + LINE * number) * inch, plain(line), fontsize=8.5, color="#555555", va="top")
 
 
 def broken(subtitle: str, width: float) -> list[str]:
@@ -277,15 +277,15 @@ def finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot
     """Title, one legend for all panels, and the space for both."""
     _head(figure, title, subtitle)
     inch = 1 / figure.get_figheight()
-    named = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    columns = min(len(named), int(figure.get_figwidth() / 1.3))
-    if named:
-        foot += 0.2 * (math.ceil(len(named) / columns) - 1)
-        left = 0.05 / figure.get_figwidth()
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left, 0), "borderaxespad": 0.3}
-        figure.legend(list(named.values()), list(named), ncols=columns, frameon=False, fontsize=8.5, **place)
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    columns = min(len(handles), int(figure.get_figwidth() / 1.3))
+    if handles:
+        foot += 0.2 * (math.ceil(len(handles) / columns) - 1)
+        left_edge = 0.05 / figure.get_figwidth()
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left_edge, 0), "borderaxespad": 0.3}
+        figure.legend(list(handles.values()), list(handles), ncols=columns, frameon=False, fontsize=8.5, **place)
     head = 0.4 + LINE * len(broken(subtitle, figure.get_figwidth()))
-    figure.tight_layout(rect=(0, (foot if named else 0.1) * inch, 1, 1 - head * inch))
+    figure.tight_layout(rect=(0, (foot if handles else 0.1) * inch, 1, 1 - head * inch))
 
 
 def plain(text: str) -> str:
@@ -294,7 +294,7 @@ def plain(text: str) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The bytes of the picture, without the date and version that would make two runs differ."""
+    """The bytes of the PNG, without the date and version that would make two runs differ."""
     stored = io.BytesIO()
     figure.savefig(stored, format="png", metadata={"Software": None})
     return stored.getvalue()

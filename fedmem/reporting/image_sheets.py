@@ -30,7 +30,7 @@ _LEVELS = ("local", "sum", "global")
 
 
 def write_sheets(folder: Path | str) -> list[Path]:
-    """Draws the sheet of every probe that kept pictures into the folder of a finished run; nothing where none did."""
+    """Draws the sheet of every probe that stored images into the folder of a finished run, if there are any."""
     run = read(folder)
     written = []
     for name, (data, _) in sheets(run).items():
@@ -40,17 +40,17 @@ def write_sheets(folder: Path | str) -> list[Path]:
 
 
 def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
-    """PNG and description of the sheet of each probe that rebuilt images, by the name of its file.
+    """PNG and description of the sheet of each probe that reconstructed images, by the name of its file.
 
     The last round that a probe attacked, view by view: the first victims of each kind, not the best ones, each with its
     number, whether it was identified, and the margin over the best prior.
     """
-    kept = run.reconstructions()
+    arrays = run.reconstructions()
     kinds = tuple(dict.fromkeys(run.audit["kind"].tolist()))
-    found = {}
-    for place, source in enumerate(dict.fromkeys(match[1] for name in kept if (match := _KEPT.match(name))), 1):
-        modality = _modality(kept, source)
-        round, groups = _groups(kept, source, kinds, modality)
+    drawings = {}
+    for place, source in enumerate(dict.fromkeys(match[1] for name in arrays if (match := _KEPT.match(name))), 1):
+        modality = _modality(arrays, source)
+        round, groups = _groups(arrays, source, kinds, modality)
         subtitle = (
             f"The first victims of each kind, not the best ones. {modality.unit}: {modality.similarity.upper()} of the "
             "reconstruction − of the best prior, which is picked by the truth. Identified: a reconstruction is nearer "
@@ -58,29 +58,31 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
         )
         name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
         title = f"reconstruction of audit examples from updates, round {round}{whose}"
-        drawn = drawing.sheet(title, groups, subtitle)
-        found[name] = drawn, f"Originals, reconstructions and best priors{whose}"
-    return found
+        png = drawing.sheet(title, groups, subtitle)
+        drawings[name] = png, f"Originals, reconstructions and best priors{whose}"
+    return drawings
 
 
-def _modality(kept: Mapping[str, NDArray[Any]], source: str) -> type[Modality]:
+def _modality(arrays: Mapping[str, NDArray[Any]], source: str) -> type[Modality]:
     """The modality of what a probe stored."""
-    return of_kind(next(str(kept[name][0]) for name in kept if re.fullmatch(rf"{re.escape(source)}/.+/modality", name)))
+    return of_kind(
+        next(str(arrays[name][0]) for name in arrays if re.fullmatch(rf"{re.escape(source)}/.+/modality", name))
+    )
 
 
 def _groups(
-    kept: Mapping[str, NDArray[Any]], source: str, order: Sequence[str], modality: type[Modality]
+    arrays: Mapping[str, NDArray[Any]], source: str, order: Sequence[str], modality: type[Modality]
 ) -> tuple[int, dict[str, list[drawing.Picture]]]:
     """The last round that a probe attacked, and for each view its first victims of each kind."""
-    own = [match for name in kept if (match := _KEPT.match(name)) and match[1] == source]
-    last = max(int(match[2]) for match in own)
-    places = sorted({(match[3], match[4]) for match in own if int(match[2]) == last}, key=_place)
+    matches = [match for name in arrays if (match := _KEPT.match(name)) and match[1] == source]
+    last = max(int(match[2]) for match in matches)
+    places = sorted({(match[3], match[4]) for match in matches if int(match[2]) == last}, key=_place)
     groups, level_key = {}, modality.similarity
     for level, view in places:
-        runs = sorted(int(match[5]) for match in own if (int(match[2]), match[3], match[4]) == (last, level, view))
+        runs = sorted(int(match[5]) for match in matches if (int(match[2]), match[3], match[4]) == (last, level, view))
         base = f"{source}/round_{last}/{level}/{view}/run_"
         column = {
-            key: np.concatenate([kept[f"{base}{run}/{key}"] for run in runs])
+            key: np.concatenate([arrays[f"{base}{run}/{key}"] for run in runs])
             for key in (
                 "original",
                 "reconstruction",
@@ -94,7 +96,7 @@ def _groups(
         }
         gains = column[level_key] - column[f"prior_{level_key}"]
         kinds = column["kind"].tolist()
-        chosen = [i for kind in order for i in [j for j, one in enumerate(kinds) if one == kind][:_PER_KIND]]
+        victims = [i for kind in order for i in [j for j, row_kind in enumerate(kinds) if row_kind == kind][:_PER_KIND]]
         groups[f"{level}: from {_named(view)}"] = [
             drawing.Picture(
                 original=column["original"][i],
@@ -104,7 +106,7 @@ def _groups(
                 caption=_came_of(float(column["identified"][i]), float(gains[i]), modality.unit),
                 draw=modality.draw,
             )
-            for i in chosen
+            for i in victims
         ]
     return last, groups
 

@@ -23,14 +23,14 @@ def cross_influence_section(summary: Summary, *, everything: bool) -> Section:
             rows = []
             for kind in summary.kinds:
                 places = _both_levels(kind, statistic)
-                found = [summary.value(metric, *place) for place in places]
+                values = [summary.value(metric, *place) for place in places]
                 nulls = [summary.value(f"{metric}.null", *place) for place in places]
-                chances = [summary.value(f"{metric}_p", *place) for place in places]
-                if any(found):
-                    rows.append((kind, count_cell(*found), *(value_cell(value) for value in found)))
-                if any(nulls) and any(chances):
-                    cells = (_noise(*pair) for pair in zip(nulls, chances, strict=True))
-                    rows.append((f"{kind}, by noise", count_cell(*found), *cells))
+                p_values = [summary.value(f"{metric}_p", *place) for place in places]
+                if any(values):
+                    rows.append((kind, count_cell(*values), *(value_cell(value) for value in values)))
+                if any(nulls) and any(p_values):
+                    cells = (_noise(*pair) for pair in zip(nulls, p_values, strict=True))
+                    rows.append((f"{kind}, by noise", count_cell(*values), *cells))
             blocks.append((heading, tuple(rows)))
         rows = []
         for kind in summary.kinds:
@@ -56,9 +56,9 @@ def _both_levels(kind: str, statistic: str | None) -> tuple[tuple[str, str, Labe
     return ("local", kind, labels.plus(place="owner")), ("global", kind, labels)
 
 
-def _noise(null: Value | None, chance: Value | None) -> str:
+def _noise(null: Value | None, p_value: Value | None) -> str:
     """What noise alone gives, and how often it is as far out as the value."""
-    return f"{number(null.value, 2)}, p {chance.value:.2g}" if null and chance else "–"
+    return f"{number(null.value, 2)}, p {p_value.value:.2g}" if null and p_value else "–"
 
 
 def client_influence_section(summary: Summary, *, everything: bool) -> Section:
@@ -66,23 +66,24 @@ def client_influence_section(summary: Summary, *, everything: bool) -> Section:
     rows: list[tuple[str, ...]] = []
     notes = []
     for statistic, name in label_titles().get("statistic", {}).items():
-        wanted = Labels.of(statistic=statistic)
-        found = {
+        statistic_labels = Labels.of(statistic=statistic)
+        values = {
             subject: value
-            for _, subject, labels, value in summary.entries("client_influence", wanted)
-            if labels == wanted
+            for _, subject, labels, value in summary.entries("client_influence", statistic_labels)
+            if labels == statistic_labels
         }
-        mean = found.pop("", None)
+        mean = values.pop("", None)
         if mean is None:
             continue
         rows.append((f"{name}, mean", str(mean.n), mean.text(3)))
-        ordered = sorted(found, key=lambda subject: (found[subject].value, subject))
-        told = ordered if everything else ordered[:1] + ordered[-1:] if statistic == "accuracy" else []
+        ordered = sorted(values, key=lambda subject: (values[subject].value, subject))
+        subjects = ordered if everything else ordered[:1] + ordered[-1:] if statistic == "accuracy" else []
         rows += [
-            (f"{name}, {subject}", str(found[subject].n), found[subject].text(3)) for subject in dict.fromkeys(told)
+            (f"{name}, {subject}", str(values[subject].n), values[subject].text(3))
+            for subject in dict.fromkeys(subjects)
         ]
-        up, down = (sum(v.resolved and (v.low > 0) == above for v in found.values()) for above in (True, False))
-        notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(found)} clients.")
+        up, down = (sum(v.resolved and (v.low > 0) == above for v in values.values()) for above in (True, False))
+        notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(values)} clients.")
     heading = "runs with the client less runs without it; n: runs; in rows called mean: clients"
     notes = notes if everything else notes[:1]
     if notes and not everything:

@@ -33,19 +33,19 @@ WRITTEN = (*estimates.MEASURES, *spending.MEASURES)
 
 @cache
 def shipped() -> Mapping[str, Measure]:
-    """The measures of all estimators and probes of the catalogue, and of the writers of other rows, in order.
+    """The measures of all estimators and probes of the catalogue, and of other sources of rows, in order.
 
     >>> shipped()["auc"].title, shipped()["epsilon"].unit
     ('AUC', 'nats')
     """
-    return by_name([*(one for own in shipped_by().values() for one in own.values()), *WRITTEN])
+    return by_name([*(measure for measures in shipped_by().values() for measure in measures.values()), *WRITTEN])
 
 
 @cache
 def shipped_by() -> Mapping[str, Mapping[str, Measure]]:
     """The measures of each estimator and probe of the catalogue, by its kind and their names."""
     classes = {kind: load(family, kind) for family in MEASURING for kind in kinds(family)}
-    return {kind: {one.name: one for one in measures_of(cls)} for kind, cls in classes.items()}
+    return {kind: {measure.name: measure for measure in measures_of(cls)} for kind, cls in classes.items()}
 
 
 @cache
@@ -56,10 +56,10 @@ def label_titles() -> Mapping[str, Mapping[str, str]]:
     'the aggregate'
     """
     classes = [load(family, kind) for family in MEASURING for kind in kinds(family)]
-    found: dict[str, dict[str, str]] = {}
-    for label in (one for cls in classes for one in declared_by(cls).labels.values()):
-        found.setdefault(label.name, {}).update(label.titles)
-    return found
+    titles: dict[str, dict[str, str]] = {}
+    for label in (declared_label for cls in classes for declared_label in declared_by(cls).labels.values()):
+        titles.setdefault(label.name, {}).update(label.titles)
+    return titles
 
 
 def titled(name: str, value: LabelValue) -> str:
@@ -76,29 +76,40 @@ def titled(name: str, value: LabelValue) -> str:
 def measures_of_scenario(scenario: Scenario) -> dict[str, tuple[str, ...]]:
     """The names of the measures of each estimator and probe, by its kind."""
     parts = (*scenario.estimators, *scenario.probes)
-    return {kind_of(part): tuple(one.name for one in measures_of(part)) for part in parts}
+    return {kind_of(part): tuple(measure.name for measure in measures_of(part)) for part in parts}
 
 
 def measures_to_store(scenario: Scenario) -> list[dict[str, Any]]:
     """The measures of components that are not in the catalogue, for the manifest.
 
-    Whoever reads the folder then needs no module of the user's, and runs no code of theirs.
+    A reader of the folder then needs no module of the user, and runs no code of the user.
     """
     parts = (*scenario.estimators, *scenario.probes)
     foreign = [part for part in parts if ":" in kind_of(part)]
-    return [to_json(one) for one in by_name(one for part in foreign for one in measures_of(part)).values()]
+    return [
+        to_json(measure) for measure in by_name(measure for part in foreign for measure in measures_of(part)).values()
+    ]
 
 
 def measures_of_run(run: Run) -> Mapping[str, Measure]:
     """The measures that a run may have, by name in the order of tables: those of the catalogue and those it stores."""
-    stored = [from_json(one) for one in run.manifest.get("measures") or ()]
-    return by_name([*stored, *(one for name, one in shipped().items() if name not in {own.name for own in stored})])
+    stored = [from_json(entry) for entry in run.manifest.get("measures") or ()]
+    return by_name(
+        [
+            *stored,
+            *(
+                measure
+                for name, measure in shipped().items()
+                if name not in {stored_measure.name for stored_measure in stored}
+            ),
+        ]
+    )
 
 
-def measure_of(metric: str, known: Mapping[str, Measure]) -> Measure:
+def measure_of(metric: str, measures: Mapping[str, Measure]) -> Measure:
     """The declaration behind a row; of a measure that nobody declares just its name."""
     base = base_of(metric)
-    return known.get(base) or Measure(name=base, title=base.replace("_", " "), means="", section="none")
+    return measures.get(base) or Measure(name=base, title=base.replace("_", " "), means="", section="none")
 
 
 def zone_of_metric(metric: str, references: Iterable[int] = ()) -> Zone:
@@ -182,7 +193,7 @@ class Variant:
     def slug(self) -> str:
         """A name for files."""
         words = "_".join([*self.labels.words(), self.metric])
-        return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in words)
+        return "".join(character if character.isascii() and character.isalnum() else "_" for character in words)
 
     @property
     def named(self) -> str:
@@ -193,8 +204,8 @@ class Variant:
     def heading(self) -> str:
         """The title with its unit and the value that no memorisation gives."""
         null = self._null
-        named = f"{self.named}{f', {self.unit}' if self.unit else ''}"
-        return f"{named} (without memorisation: {null})" if null else named
+        title = f"{self.named}{f', {self.unit}' if self.unit else ''}"
+        return f"{title} (without memorisation: {null})" if null else title
 
     @property
     def _null(self) -> str:
@@ -218,24 +229,24 @@ TABLE_TERMS: Mapping[str, str] = {
     "unresolved": "the interval contains zero, or there is none, so the data do not tell how large it is",
     "no interval": "fewer than eight runs that did not diverge, fewer than eight examples, all values alike, or a rate "
     "of 0 or 1",
-    "at most": "what the promised epsilon leaves possible, whatever the attack",
+    "at most": "the largest value that the guaranteed epsilon allows, for any attack",
 }
 """What the other words of the table mean, one line each."""
 
 
-def terms_of(known: Mapping[str, Measure]) -> Iterator[tuple[str, str]]:
+def terms_of(measures: Mapping[str, Measure]) -> Iterator[tuple[str, str]]:
     """Every word of tables that needs a line in the legend, in the order of the table.
 
     First those of measures of kinds, with the attacks; then the words of the table itself; then all others.
     """
-    first = [one for one in known.values() if one.section in ("", "reconstruction")]
-    places = [place for place, one in enumerate(first) if one.bound in ("auc", "tpr")] or [len(first)]
-    for one in first[: places[0]]:
-        yield from one.terms
+    first = [measure for measure in measures.values() if measure.section in ("", "reconstruction")]
+    places = [place for place, measure in enumerate(first) if measure.bound in ("auc", "tpr")] or [len(first)]
+    for measure in first[: places[0]]:
+        yield from measure.terms
     yield from ((name.title, name.means) for name in attack_names().values() if name.means)
-    for one in first[places[0] :]:
-        yield from one.terms
+    for measure in first[places[0] :]:
+        yield from measure.terms
     yield from TABLE_TERMS.items()
-    for one in known.values():
-        if one.section not in ("", "reconstruction"):
-            yield from one.terms
+    for measure in measures.values():
+        if measure.section not in ("", "reconstruction"):
+            yield from measure.terms

@@ -23,14 +23,14 @@ def check_metric(name: str, scenarios: Sequence[Scenario], *, source: str = "", 
     by_kind: dict[str, tuple[str, ...]] = {}
     for scenario in scenarios:
         by_kind |= measures_of_scenario(scenario)
-    known = [one for names in by_kind.values() for one in names] + [one.name for one in WRITTEN]
+    metrics = [metric for names in by_kind.values() for metric in names] + [measure.name for measure in WRITTEN]
     base = base_of(name)
-    if base in known:
+    if base in metrics:
         return
     lacking = [kind for kind, names in shipped_by().items() if base in names]
     if lacking:
         message = f"{name} is measured by {' or '.join(lacking)}, which this scenario does not have; it has: "
-        message += ", ".join(known)
+        message += ", ".join(metrics)
     else:
-        message = f"{name} is measured by no component of this scenario{choices(base, known)}"
+        message = f"{name} is measured by no component of this scenario{choices(base, metrics)}"
     raise ScenarioError([Problem(path=path, message=message, source=source)])

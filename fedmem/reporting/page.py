@@ -26,15 +26,15 @@ def report(path: Path | str) -> Path:
     """
     run = read(path)
     summary = Summary(run)
-    pictures = {name: (data, text) for name, data, text in _figures(summary)}
-    for name, (data, _) in pictures.items():
+    figures = {name: (data, text) for name, data, text in _figures(summary)}
+    for name, (data, _) in figures.items():
         put(run.path / f"{name}.png", data)
     page = run.path / "report.html"
-    put(page, "".join(_page(summary, pictures)).encode())
+    put(page, "".join(_page(summary, figures)).encode())
     return page
 
 
-def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterator[str]:
+def _page(summary: Summary, figures: Mapping[str, tuple[bytes, str]]) -> Iterator[str]:
     """The page piece by piece; whatever comes from a file is escaped."""
     run, text = summary.run, html.escape
     name = f"{run.scenario['name']} · {run.path.name}"
@@ -46,14 +46,16 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
         yield f'<p class="alarm">{text(warning)}</p>'
     yield f"<p>{text(CAPTION)}</p>"
     yield f"<p>{text(picking(run))}</p>" if picking(run) else ""
-    shown = list(sections(summary, everything=True))
-    for section in shown:
+    page_sections = list(sections(summary, everything=True))
+    for section in page_sections:
         yield from section_html(section)
     yield from passages_html(run)
-    words = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(shown, summary))
+    words = "".join(
+        f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(page_sections, summary)
+    )
     yield f"<h2>Words of the tables</h2><dl>{words}</dl>" if words else ""
     yield "<h2>Figures</h2>"
-    for name, (data, caption) in pictures.items():
+    for name, (data, caption) in figures.items():
         image = base64.b64encode(data).decode()
         yield (
             f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{image}">'
@@ -77,14 +79,14 @@ def _page(summary: Summary, pictures: Mapping[str, tuple[bytes, str]]) -> Iterat
 
 def glossary(summary: Summary) -> Iterator[Measure]:
     """The measures that this run has, in the order of its tables."""
-    there = {base_of(row.reading.metric) for row in summary.rows}
-    yield from (measure for measure in summary.known.values() if measure.name in there and measure.means)
+    metrics = {base_of(row.reading.metric) for row in summary.rows}
+    yield from (measure for measure in summary.known.values() if measure.name in metrics and measure.means)
 
 
 def _entry(measure: Measure) -> str:
     """The title of a measure in the glossary, with its unit and its name in the files."""
-    named = f"{measure.title}{', ' * bool(measure.shown_unit)}{measure.shown_unit}"
-    return named if named == measure.name else f"{named} ({measure.name})"
+    title = f"{measure.title}{', ' * bool(measure.shown_unit)}{measure.shown_unit}"
+    return title if title == measure.name else f"{title} ({measure.name})"
 
 
 def section_html(section: Section) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The sections of a table that are about privacy: what is promised, what that bounds, and what audits have proven."""
+"""The sections of a table that are about privacy: guarantees, the bounds that follow, and what audits have proven."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedmem.results.read import Run
 
 
 def sections(run: Run) -> Iterator[Section]:
-    """What is promised, the bounds that follow, and audits; empty ones where there is nothing."""
+    """Guarantees, the bounds that follow, and audits; a section is empty without rows."""
     rows = run.rows()
     yield _promised(run)
     yield bounds(rows, measures_of_run(run))
@@ -25,38 +25,43 @@ def sections(run: Run) -> Iterator[Section]:
 
 
 def _promised(run: Run) -> Section:
-    """What is promised after all rounds, by each part that adds noise."""
-    told = run.manifest.get("privacy") or {}
+    """The privacy guarantee after all rounds of each part that adds noise."""
+    guarantee = run.manifest.get("privacy") or {}
     rows = []
-    for one in told.get("mechanisms", ()):
-        rate = "" if one["rate"] == 1 else f" {one['rate']:.3g}"
-        rate = rate if one.get("pause") is None else f", {one['pause']} rounds apart"
-        epsilon = math.inf if one["epsilon"] is None else one["epsilon"]
+    for entry in guarantee.get("mechanisms", ()):
+        rate = "" if entry["rate"] == 1 else f" {entry['rate']:.3g}"
+        rate = rate if entry.get("pause") is None else f", {entry['pause']} rounds apart"
+        epsilon = math.inf if entry["epsilon"] is None else entry["epsilon"]
         rows.append(
             (
-                f"{one['part']}: {one['against']}",
-                f"{one['unit']}, {one['adjacency']}",
-                f"{sampling_text(one['sampling'])}{rate}",
-                f"{one['noise_multiplier']:.3g}",
-                f"{one['delta']:.2g}",
-                f"{_epsilon(epsilon)} ({one['accountant']})",
+                f"{entry['part']}: {entry['against']}",
+                f"{entry['unit']}, {entry['adjacency']}",
+                f"{sampling_text(entry['sampling'])}{rate}",
+                f"{entry['noise_multiplier']:.3g}",
+                f"{entry['delta']:.2g}",
+                f"{_epsilon(epsilon)} ({entry['accountant']})",
             )
         )
     columns = ("", "neighbours differ in", "sampling", "noise / clip", "delta", "epsilon")
-    limits = [f"{one['part']} covers {one['covers']}." for one in told.get("mechanisms", ()) if one.get("covers")]
-    notes = (told["says"], *limits) if rows else ()
+    limits = [
+        f"{entry['part']} covers {entry['covers']}." for entry in guarantee.get("mechanisms", ()) if entry.get("covers")
+    ]
+    notes = (guarantee["says"], *limits) if rows else ()
     return Section(
-        title="PRIVACY", columns=columns, blocks=(("after all rounds, against whoever sees", tuple(rows)),), notes=notes
+        title="PRIVACY",
+        columns=columns,
+        blocks=(("after all rounds, against an observer of", tuple(rows)),),
+        notes=notes,
     )
 
 
 def _epsilon(value: float) -> str:
-    """Two decimals, or below 1 two digits: what is promised is never shown as if it were nothing."""
+    """Two decimals, or below 1 two digits: a small guarantee is never shown as zero."""
     return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
 
 
-def bounds(rows: Sequence[Measurement], known: Mapping[str, Measure]) -> Section:
-    """Every measure beside the largest value that the promise leaves possible; said where it is above that."""
+def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Section:
+    """Every measure beside the largest value that the guarantee allows; a note where it is larger."""
     last = [row for row in rows if row.round == FINAL and row.run == row.client == EVERYWHERE]
     values = {_key(row): row.reading for row in last}
     lines: dict[tuple[str, str], dict[str, str]] = {}
@@ -68,16 +73,16 @@ def bounds(rows: Sequence[Measurement], known: Mapping[str, Measure]) -> Section
         measure = base_of(metric)
         reading = values[level, measure, subject, labels]
         words = labels.without("place").words()
-        line = (" ".join([_titled(measure_of(measure, known)), *words]), subject)
+        line = (" ".join([_titled(measure_of(measure, measures)), *words]), subject)
         lines.setdefault(line, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
         counts.setdefault(line, set()).add(reading.n)
         value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n)
         if value.low > bound.value:
             above.append(
-                f"Above what is promised: {line[0]} of {subject}, {level}, is {value.text(3)}, of at most "
+                f"Above the guarantee: {line[0]} of {subject}, {level}, is {value.text(3)}, of at most "
                 f"{number(bound.value, 3)}. Noise, clipping or accounting may be wrong."
             )
-    found = tuple(
+    block_rows = tuple(
         (
             f"{name}, {subject}",
             "/".join(map(str, sorted(counts[name, subject]))),
@@ -85,8 +90,10 @@ def bounds(rows: Sequence[Measurement], known: Mapping[str, Measure]) -> Section
         )
         for (name, subject), cells in lines.items()
     )
-    heading = "at its last rounds, as whoever knows who took part"
-    return Section(title="BOUNDS", columns=("", "n", "local", "global"), blocks=((heading, found),), notes=tuple(above))
+    heading = "at its last rounds, for an observer who knows the cohorts"
+    return Section(
+        title="BOUNDS", columns=("", "n", "local", "global"), blocks=((heading, block_rows),), notes=tuple(above)
+    )
 
 
 def _titled(measure: Measure) -> str:
@@ -95,10 +102,10 @@ def _titled(measure: Measure) -> str:
 
 def audits(rows: Sequence[Measurement]) -> Section:
     """The bounds of kinds at the last round that audits have read."""
-    own = [row for row in rows if row.source == "audit" and not row.reading.subject.isdigit()]
-    last = max((row.round for row in own), default=0)
-    values = {(row.run, *_key(row)): row.reading for row in own if row.round == last}
-    found, notes = [], []
+    audit_rows = [row for row in rows if row.source == "audit" and not row.reading.subject.isdigit()]
+    last = max((row.round for row in audit_rows), default=0)
+    values = {(row.run, *_key(row)): row.reading for row in audit_rows if row.round == last}
+    lines, notes = [], []
     for (run, level, metric, subject, labels), reading in values.items():
         if metric != "epsilon_hat":
             continue
@@ -106,18 +113,18 @@ def audits(rows: Sequence[Measurement]) -> Section:
         allowed, quiet = (
             [
                 other.value
-                for (where, there, name, about, given), other in values.items()
-                if (where, there, name, about) == (run, level, f"epsilon_hat.{wanted}", subject)
-                and given.without("part") == labels
+                for (other_run, other_level, other_metric, other_subject, other_labels), other in values.items()
+                if (other_run, other_level, other_metric, other_subject) == (run, level, f"epsilon_hat.{part}", subject)
+                and other_labels.without("part") == labels
             ]
-            for wanted in ("permitted", "control")
+            for part in ("permitted", "control")
         )
         if quiet and allowed:
             notes.append(_power(subject, quiet[0], allowed[0]))
-        way = labels.get("way").replace("_", " ")
-        found.append(
+        method = labels.get("way").replace("_", " ")
+        lines.append(
             (
-                f"{subject}, {level}, {way}",
+                f"{subject}, {level}, {method}",
                 str(reading.n),
                 _epsilon(reading.value),
                 _epsilon(ceiling),
@@ -128,21 +135,22 @@ def audits(rows: Sequence[Measurement]) -> Section:
         )
     columns = ("", "n", "epsilon at least", "ceiling", "permitted", "without noise", "about")
     heading = "after the last round; n counts trials"
-    notes += [_REMOVED] if any("add_remove" in line[-1] and line[-3] == "–" for line in found) else []
-    return Section(title="AUDITS", columns=columns, blocks=((heading, tuple(found)),), notes=tuple(notes))
+    notes += [_REMOVED] if any("add_remove" in line[-1] and line[-3] == "–" for line in lines) else []
+    return Section(title="AUDITS", columns=columns, blocks=((heading, tuple(lines)),), notes=tuple(notes))
 
 
-def _power(subject: str, found: float, permitted: float) -> str:
+def _power(subject: str, epsilon: float, permitted: float) -> str:
     """What the positive control of an audit says."""
-    if found > permitted:
+    if epsilon > permitted:
         return (
-            f"Positive control of {subject}: the same scenario without noise gives epsilon >= {_epsilon(found)}, above "
-            f"the permitted {_epsilon(permitted)}, so that this audit raises the alarm on a mechanism without noise."
+            f"Positive control of {subject}: the same scenario without noise gives epsilon >= {_epsilon(epsilon)}, "
+            f"above the permitted {_epsilon(permitted)}, so that this audit raises the alarm on a mechanism without "
+            "noise."
         )
     if permitted == math.inf:
         return f"NO POWER: nothing bounds {subject}, so that no value is above what is permitted; add noise."
     return (
-        f"NO POWER: the same scenario without noise gives epsilon >= {_epsilon(found)} for {subject}, not above the "
+        f"NO POWER: the same scenario without noise gives epsilon >= {_epsilon(epsilon)} for {subject}, not above the "
         f"permitted {_epsilon(permitted)}. This audit cannot raise an alarm, and finding nothing says nothing; use the "
         "settings of scenarios/audit.yaml (dp_sgd) or scenarios/audit_clients.yaml (noise at the server), more "
         "examples, or probe mechanism."
@@ -151,21 +159,21 @@ def _power(subject: str, found: float, permitted: float) -> str:
 
 def mechanism(rows: Sequence[Measurement]) -> Section:
     """What direct tests of a mechanism say, the tests with the smallest p first."""
-    own = [row for row in rows if row.reading.metric == METRIC and row.round == FINAL]
-    found, notes = [], []
-    for level in dict.fromkeys(row.level for row in own):
-        tests = [row.reading for row in own if row.level == level]
-        (whole,) = [one for one in tests if one.labels.get("test") == "all"]
-        others = sorted((one for one in tests if one is not whole), key=lambda one: one.value)
-        wanted: float = whole.labels.get("alpha")
-        for one in (whole, *others[:SHOWN]):
-            name = f"all {whole.n} tests together" if one is whole else name_of(one.labels)
-            found.append((f"{level}: {name}", str(one.n), f"{one.value:.2g}"))
-        if whole.value <= wanted:
-            notes.append(f"The {level} mechanism is not the stated one: p {whole.value:.2g}, at level {wanted:g}.")
+    test_rows = [row for row in rows if row.reading.metric == METRIC and row.round == FINAL]
+    lines, notes = [], []
+    for level in dict.fromkeys(row.level for row in test_rows):
+        tests = [row.reading for row in test_rows if row.level == level]
+        (whole,) = [test for test in tests if test.labels.get("test") == "all"]
+        others = sorted((test for test in tests if test is not whole), key=lambda test: test.value)
+        alpha: float = whole.labels.get("alpha")
+        for test in (whole, *others[:SHOWN]):
+            name = f"all {whole.n} tests together" if test is whole else name_of(test.labels)
+            lines.append((f"{level}: {name}", str(test.n), f"{test.value:.2g}"))
+        if whole.value <= alpha:
+            notes.append(f"The {level} mechanism is not the stated one: p {whole.value:.2g}, at level {alpha:g}.")
     heading = "noise, clip and batches in messages, against what the guarantee states; n counts numbers"
     columns = ("", "n", "p")
-    return Section(title="MECHANISM", columns=columns, blocks=((heading, tuple(found)),), notes=tuple(notes))
+    return Section(title="MECHANISM", columns=columns, blocks=((heading, tuple(lines)),), notes=tuple(notes))
 
 
 SHOWN = 3
@@ -176,30 +184,30 @@ _REMOVED = (
     "These runs compare n rows with n - 1 (exclusion: remove). No guarantee of this run is for such neighbours, so "
     "that nothing is permitted or forbidden; exclusion: replace keeps the number of rows."
 )
-"""Said where an audit by removal has no guarantee to be compared with."""
+"""The note where no guarantee is comparable with an audit by removal."""
 
 
 def canary_clients(rows: Sequence[Measurement]) -> Section:
-    """What clients of random direction show at the last round, beside what is promised; said where it is above that."""
-    own = [row for row in rows if base_of(row.reading.metric) == "epsilon_one_shot"]
-    last = max((row.round for row in own), default=0)
+    """What clients of random direction show at the last round, beside the guarantee; a note where it is larger."""
+    estimate_rows = [row for row in rows if base_of(row.reading.metric) == "epsilon_one_shot"]
+    last = max((row.round for row in estimate_rows), default=0)
     # several probes may ask at several deltas, which labels tell
-    values = {(row.reading.metric, row.reading.labels): row.reading for row in own if row.round == last}
-    found, above = [], []
+    values = {(row.reading.metric, row.reading.labels): row.reading for row in estimate_rows if row.round == last}
+    lines, above = [], []
     for (metric, labels), reading in values.items():
         if metric != "epsilon_one_shot":
             continue
-        shown = titled("shown", labels.get("shown"))
+        view = titled("shown", labels.get("shown"))
         allowed = values.get(("epsilon_one_shot.permitted", labels))
         if allowed and reading.low > allowed.value:
             above.append(
-                f"Above what is permitted: by the {shown} epsilon is about {number(reading.value, 2)}, at least "
+                f"Above what is permitted: by the {view} epsilon is about {number(reading.value, 2)}, at least "
                 f"{number(reading.low, 2)}, and {_epsilon(allowed.value)} is permitted. Noise, clipping or accounting "
                 "may be wrong; this is an estimate, and raises no alarm."
             )
-        found.append(
+        lines.append(
             (
-                shown,
+                view,
                 str(reading.n),
                 Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(2),
                 _epsilon(values["epsilon_one_shot.ceiling", labels].value),
@@ -208,14 +216,14 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
             )
         )
     columns = ("", "n", "epsilon about", "ceiling", "permitted", "about")
-    heading = "as whoever sees these would estimate it, which is no bound; n counts canary clients of all runs"
-    return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(found)),), notes=tuple(above))
+    heading = "as an observer of these would estimate it, which is no bound; n counts canary clients of all runs"
+    return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(lines)),), notes=tuple(above))
 
 
 def _about(labels: Labels, *names: str) -> str:
     """The neighbours that a value is about, and further labels with their names."""
     return ", ".join(
-        [labels.get("unit"), labels.get("adjacency"), *(f"{one} {_short(labels.get(one))}" for one in names)]
+        [labels.get("unit"), labels.get("adjacency"), *(f"{name} {_short(labels.get(name))}" for name in names)]
     )
 
 

@@ -14,23 +14,25 @@ from fedmem.reporting.summary import Summary
 def reconstruction_section(
     summary: Summary, source: str, *, others: bool
 ) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
-    """What one attack rebuilt, over the best prior and over examples held back, and each view in words."""
-    own = Labels.of(source=source if source in summary.leaks[1:] else None)
+    """What one attack reconstructed, over the best prior and over held-out examples, and each view in words."""
+    source_labels = Labels.of(source=source if source in summary.leaks[1:] else None)
     sizes = sorted(
         {
             labels.get("clients")
             for gain in summary.gains
-            for _, _, labels, _ in summary.entries(gain, own.plus(view="sum"))
+            for _, _, labels, _ in summary.entries(gain, source_labels.plus(view="sum"))
             if "clients" in labels
         }
     )
     views = label_titles().get("view", {})
     places = {Labels.of(view=view): name for view, name in views.items()}
     places |= {Labels.of(view="sum", clients=size): f"the sum of {size} clients" for size in sizes}
-    blocks, found = [], {}
+    blocks, values_by_metric = [], {}
     for metric, heading in _rebuilt_headings(summary).items():
         values = {
-            (kind, place): _rebuilt(summary, metric, kind, place, own) for kind in summary.kinds for place in places
+            (kind, place): _rebuilt(summary, metric, kind, place, source_labels)
+            for kind in summary.kinds
+            for place in places
         }
         rows = []
         for kind in summary.kinds:
@@ -45,9 +47,9 @@ def reconstruction_section(
                 value = values[kind, Labels.of(view="sum", clients=size)]
                 if value:
                     rows.append((f"{kind}, sum of {size}", count_cell(value), "", value_cell(value), *blank))
-        if rows:  # pictures and texts have measures of their own
+        if rows:  # images and texts have measures of their own
             blocks.append((heading, tuple(rows)))
-        found[metric] = values
+        values_by_metric[metric] = values
     notes = []
     for place, name in places.items():
         differences, margins = (
@@ -55,7 +57,7 @@ def reconstruction_section(
                 kind: value
                 for metric in summary.gains
                 for kind in summary.kinds
-                if (value := found[metric + of][kind, place])
+                if (value := values_by_metric[metric + of][kind, place])
             }
             for of in (".difference", "")
         )
@@ -66,37 +68,40 @@ def reconstruction_section(
 
 def _rebuilt_headings(summary: Summary) -> dict[str, str]:
     """What is shown of an attack, and how it is headed: its measures, then the same less that of held-out examples."""
-    measures = [one for one in summary.known.values() if one.section == "reconstruction"]
-    headings = {one.name: f"reconstruction, {one.title}{f' ({one.aside})' if one.aside else ''}" for one in measures}
+    measures = [measure for measure in summary.known.values() if measure.section == "reconstruction"]
+    headings = {
+        measure.name: f"reconstruction, {measure.title}{f' ({measure.aside})' if measure.aside else ''}"
+        for measure in measures
+    }
     differences = {
-        f"{one.name}.difference": f"reconstruction, {one.difference} (without leakage: 0)"
-        for one in measures
-        if one.difference
+        f"{measure.name}.difference": f"reconstruction, {measure.difference} (without leakage: 0)"
+        for measure in measures
+        if measure.difference
     }
     return headings | differences
 
 
-def _rebuilt(summary: Summary, metric: str, kind: str, place: Labels, own: Labels) -> Value | None:
+def _rebuilt(summary: Summary, metric: str, kind: str, place: Labels, source_labels: Labels) -> Value | None:
     """A value of one attack about a kind, from one view."""
-    for _, about, labels, value in summary.entries(metric, place.plus(**dict(own.items))):
-        if about == kind and "coin" not in labels and labels.only(["source"]) == own:
+    for _, about, labels, value in summary.entries(metric, place.plus(**dict(source_labels.items))):
+        if about == kind and "coin" not in labels and labels.only(["source"]) == source_labels:
             return value
     return None
 
 
 def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> str:
-    """What one view says about each kind, in words: first against examples held back, then against the best prior."""
-    against_held_back = _sorted(differences, "gives away {}", "further off than examples held back for {}")
+    """What one view says about each kind, in words: first against held-out examples, then against the best prior."""
+    against_held_out = _sorted(differences, "leaks {}", "further off than held-out examples for {}")
     missing = [kind for kind in margins if kind not in differences]
     if missing:
-        against_held_back.append(f"no example held back to compare with for {', '.join(missing)}")
+        against_held_out.append(f"no held-out example to compare with for {', '.join(missing)}")
     against_prior = _sorted(margins, "better for {}", "worse for {}")
     prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
-    return "; ".join(against_held_back) + prior
+    return "; ".join(against_held_out) + prior
 
 
 def _sorted(values: Mapping[str, Value], above: str, below: str) -> list[str]:
-    """The kinds whose value is above 0, below 0 and not told from 0, each in a phrase."""
+    """The kinds whose value is above 0, below 0 and not significantly different from 0, each in a phrase."""
     phrases: dict[str, list[str]] = {above: [], below: [], "not resolved for {}": []}
     for kind, value in values.items():
         phrase = list(phrases)[(0 if value.low > 0 else 1) if value.resolved else 2]

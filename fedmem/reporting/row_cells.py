@@ -12,12 +12,12 @@ def value_cell(value: Value | None, measure: Variant | None = None) -> str:
     """A value as text, with its false positive rate where the heading does not have it."""
     if value is None:
         return "–"
-    own = measure is not None and math.isnan(measure.null) and not math.isnan(value.fpr)
+    with_rate = measure is not None and math.isnan(measure.null) and not math.isnan(value.fpr)
     if measure is not None and measure.is_rate and value.wide:
         text = f"≈{value.text(1)}"
     else:
         text = value.text(measure.digits if measure else 2)
-    return text + (f" @ {rate(value.fpr)}" if own else "")
+    return text + (f" @ {rate(value.fpr)}" if with_rate else "")
 
 
 def count_cell(*values: Value | None) -> str:

@@ -29,40 +29,42 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         rates: set[float] = set()
         varying = bounded = False
         for kind in summary.kinds:
-            found = {
-                ("local, holder", "local"): summary.local_series(measure, kind),
+            series_by_style = {
+                ("local, owner", "local"): summary.local_series(measure, kind),
                 ("local, other clients", "others"): summary.series(
                     measure.metric, "local", kind, measure.labels.plus(place="others")
                 ),
                 ("global", "global"): summary.series(measure.metric, "global", kind, measure.labels),
             }
-            if any(found.values()):
-                drawn_of_kind = _lines(found, rates=measure.is_rate)
-                limits = _limits(summary, measure, kind, [round for series in found.values() for round, _ in series])
+            if any(series_by_style.values()):
+                drawn_of_kind = _lines(series_by_style, rates=measure.is_rate)
+                limits = _limits(
+                    summary, measure, kind, [round for series in series_by_style.values() for round, _ in series]
+                )
                 bounded |= bool(limits)
-                panels[_counted(kind, found.values())] = [*drawn_of_kind, *limits]
-                zones[_counted(kind, found.values())] = summary.zone(measure.metric, kind)
-                varying |= len({value.n for series in found.values() for _, value in series}) > 1
-                rates |= {value.fpr for series in found.values() for _, value in series if value.fpr > 0}
+                panels[_counted(kind, series_by_style.values())] = [*drawn_of_kind, *limits]
+                zones[_counted(kind, series_by_style.values())] = summary.zone(measure.metric, kind)
+                varying |= len({value.n for series in series_by_style.values() for _, value in series}) > 1
+                rates |= {value.fpr for series in series_by_style.values() for _, value in series if value.fpr > 0}
         if panels:
             nulls, subtitle = list(measure.nulls) or [measure.null], "bands: 95 % intervals over runs and examples"
             if rates:
                 ends = [min(rates), max(rates)]
                 nulls = [null_tpr(10 / end) for end in ends]
-                shown = " to ".join(dict.fromkeys(rate(end) for end in ends))
+                rate_range = " to ".join(dict.fromkeys(rate(end) for end in ends))
                 subtitle += (
-                    f"; FPR: the smallest that each round supports, {shown}; dotted: TPR without memorisation at the "
-                    "smallest and the largest; equal scores are refused together"
+                    f"; FPR: the smallest that each round supports, {rate_range}; dotted: TPR without memorisation at "
+                    "the smallest and the largest; equal scores are refused together"
                 )
-            lines = [line for drawn in panels.values() for line in drawn]
+            lines = [line for panel_lines in panels.values() for line in panel_lines]
             if any(any(line.wide) for line in lines):
                 subtitle += "; hollow: the interval spans more than half of 0 to 1"
             if bounded:
-                subtitle += "; at most: what the promised epsilon leaves possible after all rounds, whatever the attack"
+                subtitle += "; at most: the bound by the guaranteed epsilon after all rounds, for any attack"
             if varying:
                 subtitle += (
-                    ". Local: only the n examples whose holder took part in the round, so the set of examples changes "
-                    "from round to round, and a curve can bend for that reason alone"
+                    ". Local: only the n examples whose owning client took part in the round, so the set of examples "
+                    "changes from round to round, and a curve can bend for that reason alone"
                 )
             title = measure.named.partition(" at ")[0]
             unit = measure.unit or measure.title.partition(" at ")[0]
@@ -77,19 +79,19 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             )
             subtitle = "one point for each example, larger where several coincide; dotted: without memorisation"
             zones = {kind: summary.zone(measure.metric, kind) for kind in pairs}
-            drawn = drawing.local_against_global(title, unit, pairs, measure.null, subtitle, zones=zones)
-            yield f"{measure.slug}_scatter", drawn, f"{title}; {subtitle}"
+            figure = drawing.local_against_global(title, unit, pairs, measure.null, subtitle, zones=zones)
+            yield f"{measure.slug}_scatter", figure, f"{title}; {subtitle}"
     panels = {}
     for kind in summary.kinds:
-        found = {(label, style): summary.leaked(view, kind) for label, style, view in _LEAKS}
-        if any(found.values()):
-            panels[_counted(kind, found.values())] = _lines(found)
+        series_by_style = {(label, style): summary.leaked(view, kind) for label, style, view in _LEAKS}
+        if any(series_by_style.values()):
+            panels[_counted(kind, series_by_style.values())] = _lines(series_by_style)
     if panels:
         subtitle = (
             "gain over the best prior: ins less outs of the same client; attacked rounds only; "
             "bands: 95 % intervals over clients or runs, the wider"
         )
-        drawn = drawing.over_rounds(
+        figure = drawing.over_rounds(
             "reconstruction",
             f"{summary.known[summary.gain].unit} over the best prior, in − out",
             panels,
@@ -97,25 +99,27 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             nulls=[0.0],
             null_label="without leakage",
         )
-        yield "reconstruction", drawn, f"Reconstruction over rounds, by kind of audit example; {subtitle}"
+        yield "reconstruction", figure, f"Reconstruction over rounds, by kind of audit example; {subtitle}"
     yield from _of_models(summary)
     yield from ((name, data, text) for name, (data, text) in sheets(summary.run).items())
 
 
 def _of_models(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     """Figures of what is about models, not about kinds: utility, and each measure that no other section shows."""
-    utility = [one for one in summary.known.values() if one.section == "utility"]
-    others = [one for one in summary.known.values() if not one.section and one.headline]
-    for name, measures in (("utility", utility), *((one.name, [one]) for one in others)):
-        found = {
-            one: {(level, level): summary.series(one.name, level, "") for level in ("local", "global")}
-            for one in measures
+    utility = [measure for measure in summary.known.values() if measure.section == "utility"]
+    others = [measure for measure in summary.known.values() if not measure.section and measure.headline]
+    for name, measures in (("utility", utility), *((measure.name, [measure]) for measure in others)):
+        series_by_measure = {
+            measure: {(level, level): summary.series(measure.name, level, "") for level in ("local", "global")}
+            for measure in measures
         }
-        drawn = {one: lines for one, series in found.items() if (lines := _lines(series))}
-        if drawn:
-            panels = {one.name.replace("_", " "): lines for one, lines in drawn.items()}
-            units = [one.unit or one.title for one in drawn]
-            nulls = [one.null for one in drawn if name != "utility" and not math.isnan(one.null)]
+        lines_by_measure = {
+            measure: lines for measure, series in series_by_measure.items() if (lines := _lines(series))
+        }
+        if lines_by_measure:
+            panels = {measure.name.replace("_", " "): lines for measure, lines in lines_by_measure.items()}
+            units = [measure.unit or measure.title for measure in lines_by_measure]
+            nulls = [measure.null for measure in lines_by_measure if name != "utility" and not math.isnan(measure.null)]
             title = "utility" if name == "utility" else measures[0].title
             subtitle = "mean over models; bands: 95 % intervals over runs"
             text = f"{title}; {subtitle}"
@@ -124,32 +128,34 @@ def _of_models(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
 
 def _slug(name: str) -> str:
     """A name for files."""
-    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name)
+    return "".join(character if character.isascii() and character.isalnum() else "_" for character in name)
 
 
 def _limits(summary: Summary, measure: Variant, kind: str, rounds: Sequence[int]) -> list[drawing.Line]:
-    """What the promise bounds of a measure, as level lines; a rate's own bound changes with its threshold."""
-    found = []
+    """The bounds of a measure by the guarantee, as level lines; the bound of a rate changes with its threshold."""
+    lines = []
     for level, place in (("local", "owner"), ("global", None)):
         value = summary.value(f"{measure.metric}.bound", level, kind, measure.labels.plus(place=place))
         if value is not None and measure.measure.bound != "tpr" and math.isfinite(value.value):
             ends, values = (min(rounds), max(rounds)), [value.value] * 2
             style = f"{level} bound"
-            found.append(
+            lines.append(
                 drawing.Line(
                     label=f"{level}, at most", style=style, rounds=ends, values=values, lows=values, highs=values
                 )
             )
-    return found
+    return lines
 
 
-def _counted(kind: str, found: Iterable[Sequence[tuple[int, Value]]]) -> str:
+def _counted(kind: str, curves: Iterable[Sequence[tuple[int, Value]]]) -> str:
     """The kind and how many examples stand behind its points."""
-    counts = sorted({value.n for series in found for _, value in series})
+    counts = sorted({value.n for series in curves for _, value in series})
     return f"{kind} (n = {counts[0]})" if len(counts) == 1 else f"{kind} (n = {counts[0]} to {counts[-1]})"
 
 
-def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]], *, rates: bool = False) -> list[drawing.Line]:
+def _lines(
+    series_by_style: Mapping[tuple[str, str], Sequence[tuple[int, Value]]], *, rates: bool = False
+) -> list[drawing.Line]:
     """Every series that is not empty as a line; rates with wide intervals are marked."""
     return [
         drawing.Line(
@@ -161,6 +167,6 @@ def _lines(found: Mapping[tuple[str, str], Sequence[tuple[int, Value]]], *, rate
             highs=[value.high for _, value in series],
             wide=[rates and value.wide for _, value in series],
         )
-        for (label, style), series in found.items()
+        for (label, style), series in series_by_style.items()
         if series
     ]

@@ -35,7 +35,7 @@ class Listed:
 def finished_runs(folder: Path | str = "runs", damaged: Callable[[RunError], None] | None = None) -> list[Listed]:
     """The finished runs in `folder`, in its folders, and in theirs; by name, the oldest first.
 
-    A run that was written in another schema is left out; so is a damaged one after `damaged` was told of it.
+    A run of another schema is left out; so is a damaged one, after `damaged` was called with its error.
 
     Errors: `FolderError` where there is no such folder, `RunError` for a damaged run without `damaged`.
     """
@@ -56,7 +56,7 @@ def finished_runs(folder: Path | str = "runs", damaged: Callable[[RunError], Non
             damaged(error)
             continue
         names.setdefault(name, []).append((run, numbers))
-    return [one for _, runs in sorted(names.items()) for one in _listed(runs)]
+    return [entry for _, runs in sorted(names.items()) for entry in _listed(runs)]
 
 
 def _listed(runs: Sequence[tuple[Run, tuple[str, ...]]]) -> Iterator[Listed]:
@@ -69,16 +69,16 @@ def _listed(runs: Sequence[tuple[Run, tuple[str, ...]]]) -> Iterator[Listed]:
 def labels_of(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each scenario has where they are not all alike, as it would be written after `--set`.
 
-    Where kinds differ only the kind is told, since the fields below it are no longer the same fields.
+    Where kinds differ only the kind is shown, since the fields below it are no longer the same fields.
 
     >>> labels_of([{"seed": 0, "strategy": {"kind": "fedavg"}}, {"seed": 0, "strategy": {"kind": "krum", "f": 1}}])
     ['strategy.kind=fedavg', 'strategy.kind=krum']
     >>> labels_of([{"seed": 0, "runs": 4}, {"seed": 1, "runs": 4}])
     ['seed=0', 'seed=1']
     """
-    chosen = [{key: value for key, value in one.items() if key not in _SAME} for one in scenarios]
-    told = [dict(part) for part in zip(*_differences("", chosen), strict=True)] or [{} for _ in scenarios]
-    return [" ".join(f"{path}={value}" for path, value in one.items()) for one in told]
+    settings = [{key: value for key, value in scenario.items() if key not in _SAME} for scenario in scenarios]
+    differences = [dict(part) for part in zip(*_differences("", settings), strict=True)] or [{} for _ in scenarios]
+    return [" ".join(f"{path}={value}" for path, value in difference.items()) for difference in differences]
 
 
 def _differences(path: str, values: Sequence[Any]) -> Iterator[list[tuple[str, str]]]:
@@ -105,7 +105,11 @@ def _differences(path: str, values: Sequence[Any]) -> Iterator[list[tuple[str, s
 def _short(value: Any) -> str:
     """A value in a few characters: of a component only its kind, of a list of components their kinds."""
     if isinstance(value, Mapping):
-        return str(value["kind"]) if "kind" in value else ",".join(f"{key}:{_short(one)}" for key, one in value.items())
+        return (
+            str(value["kind"])
+            if "kind" in value
+            else ",".join(f"{key}:{_short(field_value)}" for key, field_value in value.items())
+        )
     if isinstance(value, list):
         return f"[{','.join(_short(item) for item in value)}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
@@ -118,7 +122,7 @@ def _numbers(summary: Summary) -> Iterator[str]:
         yield f"global test accuracy {accuracy.text(3)} (n {accuracy.n})"
     measures = sorted(summary.measures, key=lambda measure: measure.metric != "memorisation")
     for measure in measures[:1]:
-        found = [(kind, summary.value(measure.metric, "global", kind, measure.labels)) for kind in summary.kinds]
-        said = [f"{kind} {value.text(measure.digits)} (n {value.n})" for kind, value in found if value]
-        if said:
-            yield f"global {measure.title.partition(' (')[0]}: {', '.join(said)}"
+        values = [(kind, summary.value(measure.metric, "global", kind, measure.labels)) for kind in summary.kinds]
+        texts = [f"{kind} {value.text(measure.digits)} (n {value.n})" for kind, value in values if value]
+        if texts:
+            yield f"global {measure.title.partition(' (')[0]}: {', '.join(texts)}"

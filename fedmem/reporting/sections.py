@@ -22,9 +22,9 @@ from fedmem.scenario.caveats import caveats_of_stored
 
 CAPTION = (
     "local: the model of the client that holds the example, after its own training and before aggregation; "
-    "global: the aggregate of the same round. Each example is read at the last observed round in which its holder "
-    "took part, so that global is the aggregate of that round; released is the last aggregate, read on all examples. "
-    "In brackets 95 % intervals; n counts audit examples."
+    "global: the aggregate of the same round. Each example is read at the last observed round in which its owning "
+    "client took part, so that global is the aggregate of that round; released is the last aggregate, read on all "
+    "examples. In brackets 95 % intervals; n counts audit examples."
 )
 
 
@@ -44,15 +44,17 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
 def also(summary: Summary) -> str:
     """What has been measured too but is left to the report; empty where that is nothing."""
     names = [measure.title.partition(" AUC")[0] for measure in summary.measures if not measure.headline]
-    found = [name for name in names if " TPR" not in name]
+    titles = [name for name in names if " TPR" not in name]
     if any(
-        labels.get("place") == "others" for one in summary.measures for _, _, labels, _ in summary.entries(one.metric)
+        labels.get("place") == "others"
+        for measure in summary.measures
+        for _, _, labels, _ in summary.entries(measure.metric)
     ):
-        found.append("the other clients' models")
-    return f"Also measured, in the report: {'; '.join(found)}." if found else ""
+        titles.append("the other clients' models")
+    return f"Also measured, in the report: {'; '.join(titles)}." if titles else ""
 
 
-def legend(shown: Sequence[Section], summary: Summary) -> list[tuple[str, str]]:
+def legend(table_sections: Sequence[Section], summary: Summary) -> list[tuple[str, str]]:
     """The words that these sections use, with what they mean.
 
     A word counts only as a whole word, and in cells and notes not where it is a name of a kind of audit example, which
@@ -60,7 +62,7 @@ def legend(shown: Sequence[Section], summary: Summary) -> list[tuple[str, str]]:
     """
     titles: list[str] = []
     free: list[str] = []
-    for section in shown:
+    for section in table_sections:
         blocks = [(heading, rows) for heading, rows in section.blocks if rows]
         if blocks:
             titles += [section.title.lower(), *section.columns]
@@ -99,8 +101,8 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
             elsewhere = summary.value(measure.metric, "local", kind, measure.labels.plus(place="others"))
             everywhere = summary.value(measure.metric, "global", kind, measure.labels)
             if owner or everywhere:
-                shown = (owner, everywhere, elsewhere) if others else (owner, everywhere)
-                rows.append((kind, count_cell(*shown), *(value_cell(value, measure) for value in shown)))
+                values = (owner, everywhere, elsewhere) if others else (owner, everywhere)
+                rows.append((kind, count_cell(*values), *(value_cell(value, measure) for value in values)))
                 parted += [
                     f"{measure.title} of {kind}, {place}"
                     for place, value in (("local", owner), ("global", everywhere))
@@ -116,11 +118,11 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
         more = f" and {len(parted) - 3} more" if len(parted) > 3 else ""
         notes.append(f"p and interval differ for {'; '.join(parted[:3])}{more}: {_WHY_PARTED}.")
     for source in summary.leaks:
-        found, said = reconstruction_section(summary, source, others=others)
+        source_blocks, source_notes = reconstruction_section(summary, source, others=others)
         # With several attacks every block says whose it is.
         whose = f"{source}: " if len(summary.leaks) > 1 else ""
-        blocks += [(whose + heading, block) for heading, block in found]
-        notes += [whose + note for note in said]
+        blocks += [(whose + heading, block) for heading, block in source_blocks]
+        notes += [whose + note for note in source_notes]
     columns = ("", "n", "local", "global", *(("local, others",) if others else ()))
     return Section(title="LOCAL AND GLOBAL", columns=columns, blocks=tuple(blocks), notes=tuple(notes))
 
@@ -143,9 +145,9 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
     for measure in measures:
         rows = []
         for kind in summary.kinds:
-            wanted = measure.labels.plus(of=measure.metric)
-            for _, about, labels, value in summary.entries("retention", wanted):
-                if about == kind and labels.without("resolved") == wanted:
+            metric_labels = measure.labels.plus(of=measure.metric)
+            for _, about, labels, value in summary.entries("retention", metric_labels):
+                if about == kind and labels.without("resolved") == metric_labels:
                     local = summary.value(measure.metric, "local", kind, measure.labels.plus(place="owner"))
                     value = replace(value, saturated=local is not None and local.saturated)
                     text = "not resolved" if labels.get("resolved") == "no" else value.text(2)
@@ -155,9 +157,12 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
         "Not resolved: the interval of the local effect contains its null, or there is none, so there is nothing to "
         "divide by."
     )
-    used = any(row[-1] == "not resolved" for _, rows in blocks for row in rows)
+    has_unresolved = any(row[-1] == "not resolved" for _, rows in blocks for row in rows)
     return Section(
-        title="RETENTION", columns=("", "n", "global / local"), blocks=tuple(blocks), notes=(note,) if used else ()
+        title="RETENTION",
+        columns=("", "n", "global / local"),
+        blocks=tuple(blocks),
+        notes=(note,) if has_unresolved else (),
     )
 
 
@@ -178,17 +183,17 @@ def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
                 sides = _sides(summary, measure, (level, subject), (level, other))
                 rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first", sides)))
         name = measure.title
-        blocks += [(f"{name}{what}", tuple(found)) for what, found in rows.items()]
+        blocks += [(f"{name}{what}", tuple(block_rows)) for what, block_rows in rows.items()]
     return Section(title="DIFFERENCES", columns=("", "n", "difference", ""), blocks=tuple(blocks))
 
 
 def _sides(summary: Summary, measure: Variant, *places: tuple[str, str]) -> list[Value]:
     """The values that are compared, each at a level and of a kind, as far as they are there."""
-    found = [
+    values = [
         summary.value(measure.metric, level, kind, measure.labels.plus(place="owner" if level == "local" else None))
         for level, kind in places
     ]
-    return [value for value in found if value is not None]
+    return [value for value in values if value is not None]
 
 
 def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
@@ -215,8 +220,10 @@ def _of_models(summary: Summary, measure: Measure, labels: Labels, *, everything
     """Local beside global of what is about no kind: the mean, and with `everything` single clients as well."""
     subjects = [""]
     if everything:
-        found = {about for _, about, _, _ in summary.entries(measure.name) if about} - {*summary.kinds}
-        subjects += sorted((about for about in found if not about.isdigit()), key=lambda about: (len(about), about))
+        all_subjects = {about for _, about, _, _ in summary.entries(measure.name) if about} - {*summary.kinds}
+        subjects += sorted(
+            (about for about in all_subjects if not about.isdigit()), key=lambda about: (len(about), about)
+        )
     name = ", ".join(filter(None, (measure.title, *labels.words(), measure.shown_unit)))
     for subject in subjects:
         values = [summary.value(measure.name, level, subject, labels) for level in ("local", "global")]
@@ -230,8 +237,8 @@ def _others(summary: Summary, *, everything: bool) -> Section:
     rows: list[tuple[str, ...]] = []
     for measure in summary.known.values():
         if not measure.section and (measure.headline or everything):
-            found = dict.fromkeys(labels for _, about, labels, _ in summary.entries(measure.name) if not about)
-            for labels in found:
+            label_sets = dict.fromkeys(labels for _, about, labels, _ in summary.entries(measure.name) if not about)
+            for labels in label_sets:
                 rows += _of_models(summary, measure, labels, everything=everything)
     block = ("n counts what the component says", tuple(rows))
     return Section(title="OTHER MEASURES", columns=("", "n", "local", "global"), blocks=(block,))
@@ -266,13 +273,13 @@ def picking(run: Run) -> str:
 
 def alarms(run: Run) -> list[str]:
     """What a reader has to know before any number; of many alarms the first three, then how many there are."""
-    told = [f"ALARM: {alarm}" for alarm in run.manifest.get("alarms") or []]
-    more = len(told) - 3
-    return told if more <= 0 else [*told[:3], f"ALARM: and {more} more, all in manifest.json"]
+    texts = [f"ALARM: {alarm}" for alarm in run.manifest.get("alarms") or []]
+    more = len(texts) - 3
+    return texts if more <= 0 else [*texts[:3], f"ALARM: and {more} more, all in manifest.json"]
 
 
 def warnings(run: Run) -> list[str]:
     """What a reader has to know of a run that is sound, beside its numbers."""
-    found = run.manifest.get("warnings")
-    texts = caveats_of_stored(run.scenario) if found is None else found
+    stored_texts = run.manifest.get("warnings")
+    texts = caveats_of_stored(run.scenario) if stored_texts is None else stored_texts
     return [f"WARNING: {text}" for text in texts]

@@ -49,9 +49,9 @@ class Summary:
             if "fpr" in labels:
                 self._values[*place, labels] = value
         for (when, metric, *where), value in list(self._values.items()):
-            chance = self._values.get((when, f"{metric}.p", *where))  # type: ignore[arg-type]
-            if chance is not None:
-                self._values[when, metric, *where] = replace(value, p=chance.value)  # type: ignore[index]
+            p_value = self._values.get((when, f"{metric}.p", *where))  # type: ignore[arg-type]
+            if p_value is not None:
+                self._values[when, metric, *where] = replace(value, p=p_value.value)  # type: ignore[index]
 
     def zone(self, metric: str, kind: str) -> Zone:
         """Which values of a measure of this kind are saturated; of exposure by the stored number of references."""
@@ -62,7 +62,7 @@ class Summary:
 
     @property
     def gains(self) -> tuple[str, ...]:
-        """The measures of what a reconstruction has over the best prior: of pictures and tables, and of texts."""
+        """The measures of what a reconstruction has over the best prior: of images and tables, and of texts."""
         return tuple(m.name for m in self.known.values() if m.section == "reconstruction" and m.headline)
 
     @cached_property
@@ -89,41 +89,44 @@ class Summary:
         As for `value`, a row at one of several false positive rates counts if its rate is asked for.
         """
         return [
-            (level, subject, own, value)
-            for (when, name, level, subject, own), value in self._values.items()
-            if when == round and name == metric and own.has(labels) and own.get("fpr") == labels.get("fpr")
+            (level, subject, row_labels, value)
+            for (when, name, level, subject, row_labels), value in self._values.items()
+            if when == round
+            and name == metric
+            and row_labels.has(labels)
+            and row_labels.get("fpr") == labels.get("fpr")
         ]
 
     def series(self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS) -> list[tuple[int, Value]]:
         """A value over the observed rounds."""
         rounds = sorted({key[0] for key in self._values} - {FINAL})
-        found = [(round, self.value(metric, level, subject, labels, round=round)) for round in rounds]
-        return [(round, value) for round, value in found if value is not None]
+        values = [(round, self.value(metric, level, subject, labels, round=round)) for round in rounds]
+        return [(round, value) for round, value in values if value is not None]
 
     def local_series(self, measure: Variant, kind: str) -> list[tuple[int, Value]]:
         """The value at the owning client over the observed rounds."""
         rounds = sorted({key[0] for key in self._values} - {FINAL})
-        found = [(round, self.local(measure, kind, round)) for round in rounds]
-        return [(round, value) for round, value in found if value is not None]
+        values = [(round, self.local(measure, kind, round)) for round in rounds]
+        return [(round, value) for round, value in values if value is not None]
 
     @property
     def gain(self) -> str:
         """The metric of what a reconstruction has over the best prior: that of texts only where there is no other."""
-        there = {row.reading.metric for row in self.rows}
-        return next((gain for gain in self.gains if gain in there), "")
+        metrics = {row.reading.metric for row in self.rows}
+        return next((gain for gain in self.gains if gain in metrics), "")
 
     def leaked(self, view: str, kind: str) -> list[tuple[int, Value]]:
-        """Over the attacked rounds: by how much ins are better rebuilt than outs, by the first probe of this kind.
+        """By how much ins are reconstructed better than outs, in each attacked round, by the first probe of this kind.
 
-        In dB, of texts in likeness: `gain` says which.
+        In dB, for texts in similarity: see `gain`.
         """
         rounds = sorted({key[0] for key in self._values} - {FINAL})
-        found = []
+        points = []
         for round in rounds:
             rows = self.entries(f"{self.gain}.difference", Labels.of(view=view), round=round)
-            own = [value for _, about, labels, value in rows if about == kind and "source" not in labels]
-            found += [(round, value) for value in own[:1]]
-        return found
+            values = [value for _, about, labels, value in rows if about == kind and "source" not in labels]
+            points += [(round, value) for value in values[:1]]
+        return points
 
     def examples(self, measure: Variant) -> dict[str, tuple[list[float], list[float]]]:
         """For each kind the local and the global values of the examples that have both."""
@@ -142,13 +145,13 @@ class Summary:
     def null_of(self, measure: Variant, level: str, kind: str) -> float:
         """The value without memorisation of one kind at one level, as it was found."""
         labels = measure.labels.plus(place="owner" if level == "local" else None)
-        found = self.value(f"{measure.metric}.null", level, kind, labels)
-        return measure.null if found is None else found.value
+        value = self.value(f"{measure.metric}.null", level, kind, labels)
+        return measure.null if value is None else value.value
 
     @cached_property
     def measures(self) -> tuple[Variant, ...]:
         """The measures of kinds of audit examples that this run has, with their variants, in the order of the table."""
-        found: list[tuple[tuple[Any, ...], Variant]] = []
+        keyed_variants: list[tuple[tuple[Any, ...], Variant]] = []
         for place, measure in enumerate(self.known.values()):
             if measure.section:
                 continue
@@ -161,14 +164,16 @@ class Summary:
                 rank = (attack.precedence, attack.title) if attack else (-1, "")
                 variant = self._variant(measure, labels, attack, headline)
                 key = (measure.order, *rank, labels.words(), place)
-                found.append((key, variant))
-                found += [(key, one) for one in self._usual_rates(variant)]
-        return tuple(variant for _, variant in sorted(found, key=lambda pair: pair[0]))
+                keyed_variants.append((key, variant))
+                keyed_variants += [(key, rate_variant) for rate_variant in self._usual_rates(variant)]
+        return tuple(variant for _, variant in sorted(keyed_variants, key=lambda pair: pair[0]))
 
     def _variants(self, measure: Measure) -> list[Labels]:
         """The labels, apart from the place, that tell the variants of a measure of kinds apart."""
-        found = [labels.without("place") for _, about, labels, _ in self.entries(measure.name) if about in self.kinds]
-        return [labels for labels in dict.fromkeys(found) if "statistic" not in labels and "fit" not in labels]
+        label_sets = [
+            labels.without("place") for _, about, labels, _ in self.entries(measure.name) if about in self.kinds
+        ]
+        return [labels for labels in dict.fromkeys(label_sets) if "statistic" not in labels and "fit" not in labels]
 
     def _variant(self, measure: Measure, labels: Labels, attack: AttackName | None, headline: bool) -> Variant:
         """One variant with its title and its value without memorisation."""
@@ -179,25 +184,28 @@ class Summary:
             null = nulls[0] if len(nulls) == 1 else math.nan
         else:
             # an attack that reads coins has a null of its own in each place
-            null, nulls = measure.null, tuple(one for one in nulls if abs(one - measure.null) >= _AT_NULL)
+            null, nulls = (
+                measure.null,
+                tuple(other_null for other_null in nulls if abs(other_null - measure.null) >= _AT_NULL),
+            )
         words = [attack.title] if attack else []
         further = labels.without("attack", "options").items if attack else labels.items
         words += [measure.title, *(titled(name, value) for name, value in further)]
         if rates:
-            one = len(rates) == 1 and not math.isnan(null)
-            words.append(f"at {f'FPR {rate(min(rates))}' if one else 'the smallest FPR that the data support'}")
+            single_rate = len(rates) == 1 and not math.isnan(null)
+            words.append(f"at {f'FPR {rate(min(rates))}' if single_rate else 'the smallest FPR that the data support'}")
         return Variant(measure=measure, title=" ".join(words), null=null, labels=labels, nulls=nulls, headline=headline)
 
     def _usual_rates(self, variant: Variant) -> Iterator[Variant]:
         """The same at the usual false positive rates, where these are not the smallest of all kinds."""
         smallest = {value.fpr for _, _, _, value in self.entries(variant.metric, variant.labels)}
-        for usual in USUAL:
-            labels = variant.labels.plus(fpr=usual)
-            if self.entries(variant.metric, labels) and smallest != {usual}:
+        for fpr in USUAL:
+            labels = variant.labels.plus(fpr=fpr)
+            if self.entries(variant.metric, labels) and smallest != {fpr}:
                 nulls = self._nulls(variant.metric, labels)
                 yield replace(
                     variant,
-                    title=f"{variant.title.partition(' at ')[0]} at FPR {usual:.4g}",
+                    title=f"{variant.title.partition(' at ')[0]} at FPR {fpr:.4g}",
                     null=nulls[0] if len(nulls) == 1 else math.nan,
                     labels=labels,
                 )

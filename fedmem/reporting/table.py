@@ -53,7 +53,7 @@ class _Table:
     def lines(self, width: int) -> Iterator[tuple[str, str]]:
         """Lines of at most this width, each with its style. Only the path is longer where it has to be."""
         summary = Summary(self.run)
-        shown = [section for section in sections(summary) if any(block for _, block in section.blocks)]
+        table_sections = [section for section in sections(summary) if any(block for _, block in section.blocks)]
         yield from prose(headline(self.run), width, "bold")
         for alarm in alarms(self.run):
             yield from prose(alarm, width, "bold red", hang=2)
@@ -61,14 +61,14 @@ class _Table:
             yield from prose(warning, width, "yellow", hang=2)
         yield from prose(CAPTION, width, "dim")
         yield from prose(picking(self.run), width, "dim")
-        grid = Grid.of(shown, width)
-        for section in shown:
+        grid = Grid.of(table_sections, width)
+        for section in table_sections:
             yield "", ""
             yield from grid.lines(section)
             for note in section.notes:
                 yield from prose(note, width, "yellow")
         yield "", ""
-        for term, meaning in legend(shown, summary):
+        for term, meaning in legend(table_sections, summary):
             yield from prose(f"{term}: {meaning}", width, "dim", hang=2)
         yield from prose(also(summary), width)
         yield f"Files: {self.run.path}", ""
@@ -102,10 +102,10 @@ class Grid:
     label: int
 
     @classmethod
-    def of(cls, shown: Sequence[Section], width: int) -> Grid:
+    def of(cls, table_sections: Sequence[Section], width: int) -> Grid:
         """Columns that hold every row of these sections."""
-        rows = [row for section in shown for _, block in section.blocks for row in block]
-        lines = [*rows, *(section.columns for section in shown)]
+        rows = [row for section in table_sections for _, block in section.blocks for row in block]
+        lines = [*rows, *(section.columns for section in table_sections)]
         heads, widths = [], []
         for i in range(2, max((len(line) for line in lines), default=2)):
             cells = [line[i] for line in lines if i < len(line)]
@@ -114,8 +114,8 @@ class Grid:
             heads.append(head)
             widths.append(max(head + 2 + tail, *map(len, cells)))
         count = max((len(row[1]) for row in rows), default=1)
-        room = width - 4 - count - sum(2 + taken for taken in widths)
-        longest = max([len(row[0]) for row in rows] + [len(section.title) - 2 for section in shown], default=0)
+        room = width - 4 - count - sum(2 + column_width for column_width in widths)
+        longest = max([len(row[0]) for row in rows] + [len(section.title) - 2 for section in table_sections], default=0)
         return cls(width=width, count=count, heads=heads, widths=widths, label=max(min(longest, room), 0))
 
     def lines(self, section: Section) -> Iterator[tuple[str, str]]:
@@ -123,8 +123,8 @@ class Grid:
         rows = [row for _, block in section.blocks for row in block]
         label = self.label
         if max(len(row[0]) for row in rows) > label:
-            taken = max(len(self._cells(row[1:])) for row in (*rows, section.columns))
-            label = max(min(max(len(row[0]) for row in rows), self.width - 4 - taken), label)
+            cells_width = max(len(self._cells(row[1:])) for row in (*rows, section.columns))
+            label = max(min(max(len(row[0]) for row in rows), self.width - 4 - cells_width), label)
         if label < min(
             _LEAST, max(len(row[0]) for row in rows)
         ):  # then all labels have their own line, not only the long ones
@@ -156,9 +156,9 @@ class Grid:
 
     def _cells(self, cells: Sequence[str]) -> str:
         """The cells after the label: n to the right, values at their bracket, words to the left."""
-        found = [cells[0].rjust(self.count)]
+        texts = [cells[0].rjust(self.count)]
         for cell, head, width in zip(cells[1:], self.heads, self.widths, strict=False):
             value, bracket, rest = cell.partition(" [")
             whole = f"{value.rjust(head)}{bracket}{rest}" if bracket or len(cell) <= head else cell
-            found.append(whole.ljust(width))
-        return "  ".join(found).rstrip()
+            texts.append(whole.ljust(width))
+        return "  ".join(texts).rstrip()

@@ -1,4 +1,4 @@
-"""What was rebuilt of texts, beside the true ones, for the page of a run."""
+"""Reconstructed texts beside the true ones, for the page of a run."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ _KEPT = re.compile(r"(.+)/round_(\d+)/(local|sum|global)/([^/]+)/run_(\d+)/origi
 
 
 def rebuilt(run: Run) -> list[tuple[str, ...]]:
-    """Rows of the last attacked round: place, kind, truth, what was rebuilt, the best prior, and what came of it.
+    """Rows of the last attacked round: place, kind, truth, reconstruction, the best prior, and the outcome.
 
     Of each probe, level and view the first victims of each kind, by run, as they are in the files.
     """
-    kept = run.reconstructions()
-    found = [match for name in kept if (match := _KEPT.fullmatch(name))]
-    last = {source: max(int(m[2]) for m in found if m[1] == source) for source in {m[1] for m in found}}
+    arrays = run.reconstructions()
+    matches = [match for name in arrays if (match := _KEPT.fullmatch(name))]
+    last = {source: max(int(m[2]) for m in matches if m[1] == source) for source in {m[1] for m in matches}}
     rows: list[tuple[str, ...]] = []
-    shown: dict[tuple[str, ...], int] = {}
-    for match in sorted(found, key=lambda m: (m[1], ("local", "sum", "global").index(m[3]), m[4], int(m[5]))):
+    counts: dict[tuple[str, ...], int] = {}
+    for match in sorted(matches, key=lambda m: (m[1], ("local", "sum", "global").index(m[3]), m[4], int(m[5]))):
         source, level, view = match[1], match[3], match[4]
         if int(match[2]) != last[source]:
             continue
         base = match[0].removesuffix("original_text")
-        named = f"{level}: {titled('view', view).replace('_', ' of ')}" + (f" ({source})" if len(last) > 1 else "")
-        for i, kind in enumerate(kept[f"{base}kind"].tolist()):
-            shown[source, level, view, kind] = shown.get((source, level, view, kind), 0) + 1
-            if shown[source, level, view, kind] > PER_KIND:
+        place = f"{level}: {titled('view', view).replace('_', ' of ')}" + (f" ({source})" if len(last) > 1 else "")
+        for i, kind in enumerate(arrays[f"{base}kind"].tolist()):
+            counts[source, level, view, kind] = counts.get((source, level, view, kind), 0) + 1
+            if counts[source, level, view, kind] > PER_KIND:
                 continue
-            texts = (str(kept[f"{base}{part}_text"][i]) for part in ("original", "reconstruction", "prior"))
-            alike, before, identified = (
-                float(kept[f"{base}{key}"][i]) for key in ("likeness", "prior_likeness", "identified")
+            texts = (str(arrays[f"{base}{part}_text"][i]) for part in ("original", "reconstruction", "prior"))
+            similarity, baseline, identified = (
+                float(arrays[f"{base}{key}"][i]) for key in ("likeness", "prior_likeness", "identified")
             )
-            said = "" if math.isnan(identified) else ", identified" if identified else ", not identified"
-            rows.append((named, kind, *texts, f"{alike:.2f} (prior {before:.2f}){said}"))
+            outcome = "" if math.isnan(identified) else ", identified" if identified else ", not identified"
+            rows.append((place, kind, *texts, f"{similarity:.2f} (prior {baseline:.2f}){outcome}"))
     return rows
 
 
 def passages_html(run: Run) -> Iterator[str]:
-    """The table of rebuilt texts, where there are any; whatever comes from a file is escaped."""
+    """The table of reconstructed texts, if there are any; whatever comes from a file is escaped."""
     rows = rebuilt(run)
     if not rows:
         return
     yield (
-        "<h2>Rebuilt texts</h2><p>The first victims of each kind in the last attacked round, not the best ones. The "
-        "best prior is picked by the truth. Likeness: mean of the shares of tokens and of places that are alike.</p>"
+        "<h2>Reconstructed texts</h2><p>The first victims of each kind in the last attacked round, not the best ones. "
+        "The best prior is picked by the truth. Similarity: mean of the shares of tokens and of places that agree.</p>"
     )
-    columns = ("from", "kind", "true text", "rebuilt", "best prior", "likeness")
+    columns = ("from", "kind", "true text", "reconstruction", "best prior", "similarity")
     yield "<table>" + "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
     for row in rows:
         cells = [f"<td>{html.escape(row[0])}</td>", f"<td>{html.escape(row[1])}</td>"]
@@ -70,4 +70,6 @@ def visible(text: str) -> str:
     >>> visible("a\\n b\\x00")
     'a\\\\n b\\\\x00'
     """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

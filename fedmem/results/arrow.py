@@ -88,10 +88,10 @@ def column(values: Column, kind: pa.DataType) -> pa.Array:
         return pa.Array.from_buffers(kind, len(values.sizes), buffers, children=[inner])
     numbers, missing = (values.values, values.missing) if isinstance(values, Maybe) else (values, None)
     if pa.types.is_boolean(kind):
-        held = np.packbits(numbers.astype(bool), bitorder="little")
+        data = np.packbits(numbers.astype(bool), bitorder="little")
     else:
-        held = np.ascontiguousarray(numbers, dtype=np.dtype(kind.to_pandas_dtype()))
-    return pa.Array.from_buffers(kind, len(numbers), [_valid(missing), pa.py_buffer(held)])
+        data = np.ascontiguousarray(numbers, dtype=np.dtype(kind.to_pandas_dtype()))
+    return pa.Array.from_buffers(kind, len(numbers), [_valid(missing), pa.py_buffer(data)])
 
 
 def _valid(missing: BoolArray | None) -> pa.Buffer | None:
@@ -103,7 +103,7 @@ def _valid(missing: BoolArray | None) -> pa.Buffer | None:
     return pa.py_buffer(np.packbits(~missing, bitorder="little"))
 
 
-def numbers(found: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
+def numbers(array: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     """The numbers of an Arrow array as numpy's, in the memory of Arrow where they are in one piece; read-only.
 
     >>> import pyarrow as pa
@@ -112,23 +112,23 @@ def numbers(found: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     """
     import pyarrow as pa
 
-    if isinstance(found, pa.ChunkedArray):
-        pieces = [numbers(piece) for piece in found.chunks] or [numbers(column(np.empty(0), found.type))]
+    if isinstance(array, pa.ChunkedArray):
+        pieces = [numbers(piece) for piece in array.chunks] or [numbers(column(np.empty(0), array.type))]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    held = found.buffers()[1]
-    if pa.types.is_boolean(found.type):
-        return _bits(held, found)
-    dtype = np.dtype(found.type.to_pandas_dtype())
-    return np.frombuffer(held, dtype, count=len(found), offset=found.offset * dtype.itemsize)
+    buffer = array.buffers()[1]
+    if pa.types.is_boolean(array.type):
+        return _bits(buffer, array)
+    dtype = np.dtype(array.type.to_pandas_dtype())
+    return np.frombuffer(buffer, dtype, count=len(array), offset=array.offset * dtype.itemsize)
 
 
-def there(found: pa.Array) -> BoolArray:
+def there(array: pa.Array) -> BoolArray:
     """(n,) what is not missing."""
-    held = found.buffers()[0]
-    return np.ones(len(found), dtype=bool) if held is None else _bits(held, found)
+    buffer = array.buffers()[0]
+    return np.ones(len(array), dtype=bool) if buffer is None else _bits(buffer, array)
 
 
-def _bits(held: pa.Buffer, found: pa.Array) -> BoolArray:
-    packed = np.frombuffer(held, np.uint8)
-    bits = np.unpackbits(packed, count=found.offset + len(found), bitorder="little")[found.offset :]
+def _bits(buffer: pa.Buffer, array: pa.Array) -> BoolArray:
+    packed = np.frombuffer(buffer, np.uint8)
+    bits = np.unpackbits(packed, count=array.offset + len(array), bitorder="little")[array.offset :]
     return bits.astype(bool)

@@ -79,7 +79,7 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
     """
     check_place(folder, force=force)
     parent = folder.parent
-    made = [place for place in (parent, *parent.parents) if not place.exists()]
+    new_parents = [place for place in (parent, *parent.parents) if not place.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     _clean(folder)
     mark = f"{os.getpid()}@{socket.gethostname()}"
@@ -96,7 +96,7 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
         if os.path.lexists(replaced) and not os.path.lexists(folder):
             replaced.rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
-        for place in made:
+        for place in new_parents:
             with suppress(OSError):  # not empty: somebody else writes there
                 place.rmdir()
         raise
@@ -140,7 +140,7 @@ def _put_in_place(partial: Path, folder: Path, replaced: Path, *, force: bool) -
 
 
 @contextmanager
-def _explaining_full_disk(place: Path, needed: int = 0) -> Iterator[None]:
+def _explaining_full_disk(place: Path, num_bytes: int = 0) -> Iterator[None]:
     """Turns the error of a full disk into a `RunError` that says how much is missing and what to do."""
     try:
         yield
@@ -150,9 +150,9 @@ def _explaining_full_disk(place: Path, needed: int = 0) -> Iterator[None]:
         written = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
         free = shutil.disk_usage(place if place.exists() else place.parent).free
         raise RunError(
-            f"the disk that holds {place.parent} is full: the results need about {max(needed, written) / 1e6:.1f} MB "
-            f"and {(free + written) / 1e6:.1f} MB are there. Nothing was left behind; free some space or choose "
-            "another disk with --out, then run the same command again"
+            f"the disk that holds {place.parent} is full: the results need about "
+            f"{max(num_bytes, written) / 1e6:.1f} MB and {(free + written) / 1e6:.1f} MB are there. Nothing was left "
+            "behind; free some space or choose another disk with --out, then run the same command again"
         ) from error
 
 

@@ -46,19 +46,19 @@ def imported_files(roots: Iterable[str], follow: Follow) -> dict[str, Path]:
     >>> sorted(found)
     ['fedmem.seeding']
     """
-    found: dict[str, Path] = {}
-    seen: set[str] = set()
+    files: dict[str, Path] = {}
+    read_names: set[str] = set()
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in read_names:
             continue
-        seen.add(name)
+        read_names.add(name)
         file = source_of(name)
         if file is not None and follow(name, file):
-            found[name] = file
+            files[name] = file
             waiting += _imports(file, _package_of(name, file), file.stat().st_mtime_ns, file.stat().st_size)
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def source_of(name: str) -> Path | None:
@@ -102,11 +102,11 @@ def _imports(file: Path, package: str, changed: int, size: int) -> tuple[str, ..
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
         return ()
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for name in _names(tree, package):
         parts = name.split(".")
-        found |= {".".join(parts[: end + 1]): None for end in range(len(parts))}
-    return tuple(found)
+        names |= {".".join(parts[: end + 1]): None for end in range(len(parts))}
+    return tuple(names)
 
 
 def _names(tree: ast.AST, package: str) -> Iterator[str]:
@@ -119,9 +119,9 @@ def _names(tree: ast.AST, package: str) -> Iterator[str]:
             yield from ([base] if base else [])
             yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names if alias.name != "*")
         elif isinstance(node, ast.Call) and _is_import(node.func) and node.args:
-            given = node.args[0]
-            if isinstance(given, ast.Constant) and isinstance(given.value, str):
-                yield given.value if not given.value.startswith(".") else f"{package}{given.value}"
+            argument = node.args[0]
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                yield argument.value if not argument.value.startswith(".") else f"{package}{argument.value}"
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:

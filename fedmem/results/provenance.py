@@ -41,18 +41,18 @@ def versions(engine: str = "lockstep") -> dict[str, str]:
 
 
 def code() -> str:
-    """A sha256 of all files of fedmem and its strategies, which a version under development does not tell apart.
+    """A sha256 of all files of fedmem and its strategies, which a version under development does not distinguish.
 
     >>> len(code())
     64
     """
     import strategies
 
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for package in (Path(__file__).parents[1], Path(strategies.__path__[0])):
         for file in sorted(package.rglob("*.py")):
-            found.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return found.hexdigest()
+            digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def components_of(scenario: Scenario) -> dict[str, str]:
@@ -65,10 +65,10 @@ def components_of(scenario: Scenario) -> dict[str, str]:
     >>> sorted(found)[:3], len(found["mlp"])
     (['everyone', 'fedavg', 'iid'], 64)
     """
-    found = {}
+    digests = {}
     for component in _components(scenario):
-        found[kind_of(component)] = digest_of(Path(inspect.getfile(_class_of(component))))
-    return dict(sorted(found.items()))
+        digests[kind_of(component)] = digest_of(Path(inspect.getfile(_class_of(component))))
+    return dict(sorted(digests.items()))
 
 
 def modules_of(scenario: Scenario) -> dict[str, str]:
@@ -117,12 +117,12 @@ def files_of(scenario: Scenario) -> dict[str, str]:
     >>> files_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
     {}
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for component in _components(scenario):
         files = _files(component)
         if files:
-            found[f"{kind_of(component)} ({_listed(files)})"] = _together(files)
-    return dict(sorted(found.items()))
+            digests[f"{kind_of(component)} ({_listed(files)})"] = _together(files)
+    return dict(sorted(digests.items()))
 
 
 def provenance_of(scenario: Scenario) -> dict[str, dict[str, str]]:
@@ -134,12 +134,12 @@ def changed(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
     """What is another than when this manifest was written: kinds, modules, and files with the kind that reads them."""
     now = provenance_of(scenario)
     then = {name: manifest.get(name, {}) for name in now}
-    found = [kind for kind, digest in now["components"].items() if then["components"].get(kind) != digest]
+    changes = [kind for kind, digest in now["components"].items() if then["components"].get(kind) != digest]
     for name in sorted(now["modules"].keys() | then["modules"].keys()):
         if now["modules"].get(name) != then["modules"].get(name):
-            found.append(name if name == "fedmem" else f"module {name}")
+            changes.append(name if name == "fedmem" else f"module {name}")
     differing = now["files"].items() ^ then["files"].items()
-    return [*found, *(f"the files of {name}" for name in dict.fromkeys(sorted(name for name, _ in differing)))]
+    return [*changes, *(f"the files of {name}" for name in dict.fromkeys(sorted(name for name, _ in differing)))]
 
 
 def commit() -> str | None:
@@ -152,17 +152,17 @@ def commit() -> str | None:
 
 
 def _git(here: Path, *words: str) -> str:
-    asked = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
-    return asked.stdout.strip()
+    process = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
+    return process.stdout.strip()
 
 
 def digest_of(file: Path) -> str:
     """The sha256 of a file; `missing` where there is none."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return "missing"
-    return _digest(file, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return _digest(file, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @lru_cache(maxsize=100_000)
@@ -223,8 +223,8 @@ def _class_of(component: Any) -> type:
     """The class that does the work of a component: of a Flower strategy its own."""
     if isinstance(component, StockStrategy):
         module, _, name = component.kind.partition(":")
-        found: type = getattr(importlib.import_module(module), name)
-        return found
+        cls: type = getattr(importlib.import_module(module), name)
+        return cls
     return type(component)
 
 

@@ -68,10 +68,10 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """What ran, on what, for how long."""
         with _whole(self.path / "manifest.json") as file:
-            found: Any = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(found, dict) or not isinstance(found.get("rows", {}), dict):
+            content: Any = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or not isinstance(content.get("rows", {}), dict):
                 raise ValueError("it is no manifest")
-            loaded: dict[str, Any] = found
+            loaded: dict[str, Any] = content
         return loaded
 
     @cached_property
@@ -126,9 +126,9 @@ class Run:
     def rows(self) -> list[Measurement]:
         """The measurements as records, in the order of the file."""
         with _whole(self.path / "measurements.parquet") as file:
-            found = read_measurements(file)
-            _counted(len(found), self.manifest["rows"]["measurements"])
-        return found
+            measurements = read_measurements(file)
+            _counted(len(measurements), self.manifest["rows"]["measurements"])
+        return measurements
 
     def reconstructions(self) -> dict[str, NDArray[Any]]:
         """The arrays that probes kept, by `name/key`; empty when there are none."""
@@ -182,9 +182,9 @@ def read(path: Path | str) -> Run:
     if not is_finished(folder):
         raise FolderError(f"{path} is no finished run: {_missing(folder)}")
     run = Run(path=folder)
-    if (found := run.manifest.get("schema")) != RESULTS_SCHEMA:
+    if (schema := run.manifest.get("schema")) != RESULTS_SCHEMA:
         raise FolderError(
-            f"{path} is written in schema {found}, this version reads {RESULTS_SCHEMA}; compute it again with: "
+            f"{path} is written in schema {schema}, this version reads {RESULTS_SCHEMA}; compute it again with: "
             f"fedmem run {path}/scenario.yaml --force"
         )
     return run
@@ -195,8 +195,8 @@ def _missing(folder: Path) -> str:
     if not os.path.lexists(folder):
         return "there is no such folder; give the folder runs/<scenario>/<id>, which `fedmem run` prints"
     near = [folder.parent] if folder.is_file() else [*folder.glob("*"), *folder.glob("*/*")]
-    found = [str(place) for place in sorted(near) if is_finished(place)]
-    meant = f", such as {found[0]}" if found else ""
+    runs = [str(place) for place in sorted(near) if is_finished(place)]
+    meant = f", such as {runs[0]}" if runs else ""
     if folder.is_file():
         return f"it is a file; give the folder of the run{meant or ' runs/<scenario>/<id>'}"
     return f"it holds no manifest.json; give the folder runs/<scenario>/<id>{meant}"
@@ -211,17 +211,17 @@ def _whole(file: Path) -> Iterator[Path]:
         raise
     except Exception as error:
         # Many libraries read our files, each with errors of its own.
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         what = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
         raise RunError(
-            f"{file} {what} ({type(error).__name__}: {said:.200}); put a copy of the file back, or run the scenario "
+            f"{file} {what} ({type(error).__name__}: {reason:.200}); put a copy of the file back, or run the scenario "
             "again with --force"
         ) from error
 
 
-def _counted(found: int, written: int) -> None:
-    if found != written:
-        raise ValueError(f"it has {found} rows, {written} were written")
+def _counted(num_rows: int, num_written: int) -> None:
+    if num_rows != num_written:
+        raise ValueError(f"it has {num_rows} rows, {num_written} were written")
 
 
 def read_bank(path: Path | str) -> Bank:
@@ -230,19 +230,19 @@ def read_bank(path: Path | str) -> Bank:
     with _whole(run.path / "manifest.json"):
         rows, settings = run.manifest["rows"], run.manifest["bank"]
         seed, roster, exclusion = settings["seed"], settings["roster"], settings["exclusion"]
-        wanted = [rows[name] for name in ("participation", "audit", "evidence", "references")]
+        row_counts = [rows[name] for name in ("participation", "audit", "evidence", "references")]
     with _whole(run.path / "participation.parquet") as file:
         participation = read_participation(file)
-        _counted(len(participation), wanted[0])
+        _counted(len(participation), row_counts[0])
     with _whole(run.path / "audit.parquet") as file:
         audit, targets = read_audit(file), read_targets(file)
-        _counted(len(audit), wanted[1])
+        _counted(len(audit), row_counts[1])
     with _whole(run.path / "evidence.parquet") as file:
         evidence = tuple(read_evidence(file))
-        _counted(sum(block.loss.size for block in evidence), wanted[2])
+        _counted(sum(block.loss.size for block in evidence), row_counts[2])
     with _whole(run.path / "references.parquet") as file:
         references = tuple(read_references(file, audit))
-        _counted(sum(len(block.run) * len(block.labels) for block in references), wanted[3])
+        _counted(sum(len(block.run) * len(block.labels) for block in references), row_counts[3])
     return Bank(
         audit=audit,
         evidence=evidence,

@@ -92,7 +92,9 @@ def _type_of(name: str, values: Sequence[LabelValue | None]) -> str:
         if present and present <= kinds:
             return column_type
     if present:
-        raise TypeError(f"the label {name} has values of the types {sorted(one.__name__ for one in present)}")
+        raise TypeError(
+            f"the label {name} has values of the types {sorted(value_type.__name__ for value_type in present)}"
+        )
     return ""
 
 
@@ -275,13 +277,13 @@ def read_audit(path: Path) -> AuditSet:
     table, layout = _read(path)
     column = {name: table.column(name).combine_chunks() for name in table.column_names}
     coins = numbers(column["is_in"].flatten())
-    asked = "asked" in layout
+    targets_in_layout = "asked" in layout
     # the numbers of tokens are few enough to be exact among float32
-    kind = np.int64 if asked else np.float32
+    kind = np.int64 if targets_in_layout else np.float32
     return AuditSet(
         examples=Examples(
             inputs=numbers(column["inputs"].flatten()).astype(kind).reshape(layout["inputs"]),
-            targets=np.array(layout["asked"], dtype=np.int64) if asked else numbers(column["target"]),
+            targets=np.array(layout["asked"], dtype=np.int64) if targets_in_layout else numbers(column["target"]),
             ids=numbers(column["id"]),
         ),
         kind=np.array(column["kind"].to_pylist(), dtype=np.str_),
@@ -306,14 +308,16 @@ def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
 def participation_rows(participation: Sequence[Participation]) -> pa.Table:
     """One row per client, round and run; no probability where it is not known."""
     names = ("run", "round", "client", "num_examples", "failed")
-    chances = [row.probability for row in participation]
+    probabilities = [row.probability for row in participation]
     return _table(
         "participation",
         {
             **{name: np.array([getattr(row, name) for row in participation]) for name in names},
             "probability": Maybe(
-                values=np.array([0.0 if chance is None else chance for chance in chances], dtype=np.float64),
-                missing=np.array([chance is None for chance in chances], dtype=np.bool_),
+                values=np.array(
+                    [0.0 if probability is None else probability for probability in probabilities], dtype=np.float64
+                ),
+                missing=np.array([probability is None for probability in probabilities], dtype=np.bool_),
             ),
         },
     )
@@ -376,9 +380,9 @@ def write_table(
         compression="zstd",
         use_dictionary=[path for path in paths if path not in floats],
         column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
-    ) as writer:
+    ) as parquet_file:
         for table in tables:
-            writer.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
+            parquet_file.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
 
 
 def _read(path: Path) -> tuple[pa.Table, Any]:

@@ -180,6 +180,6 @@ def _size(bank: Bank, reconstructions: Mapping[str, NDArray[Any]], params: Param
     """Bytes that the arrays take in memory: what the disk needs at most, give or take the short columns."""
     evidence = sum(block.loss.nbytes + block.margin.nbytes + block.correct.nbytes for block in bank.evidence)
     references = sum(block.less.nbytes + block.ties.nbytes + block.quantiles.nbytes for block in bank.references)
-    kept = sum(array.nbytes for array in reconstructions.values())
-    kept += sum(value.nbytes for value in params.values()) if params is not None else 0
-    return evidence + references + bank.audit.examples.inputs.nbytes + kept
+    further_bytes = sum(array.nbytes for array in reconstructions.values())
+    further_bytes += sum(value.nbytes for value in params.values()) if params is not None else 0
+    return evidence + references + bank.audit.examples.inputs.nbytes + further_bytes

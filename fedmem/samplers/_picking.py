@@ -9,13 +9,13 @@ from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
 
 
-def with_rows(history: History, wanted: int, field: str = "size", group: str = "cohort") -> IntArray:
+def with_rows(history: History, count: int, field: str = "size", group: str = "cohort") -> IntArray:
     """The clients that have rows, sorted. Errors: `ComponentError` at `field` where they are fewer than `wanted`."""
     able = np.flatnonzero(history.sizes > 0)
-    if wanted > len(able):
+    if count > len(able):
         raise ComponentError(
             f"sampler.{field}",
-            f"a {group} of {wanted}, but {len(able)} of {history.num_clients} clients have rows; "
+            f"a {group} of {count}, but {len(able)} of {history.num_clients} clients have rows; "
             f"use at most {len(able)}, or a partition that leaves nobody without rows",
         )
     return able

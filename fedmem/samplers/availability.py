@@ -62,11 +62,11 @@ class Availability:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         history.require(self.size)
-        there = np.flatnonzero(history.available)
-        return np.sort(rng.choice(there, size=min(self.size, len(there)), replace=False))
+        candidates = np.flatnonzero(history.available)
+        return np.sort(rng.choice(candidates, size=min(self.size, len(candidates)), replace=False))
 
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities, given who is there."""
-        there = history.available.astype(np.float64)
-        share: FloatArray = there * min(1.0, self.size / max(1.0, float(there.sum())))
+        is_available = history.available.astype(np.float64)
+        share: FloatArray = is_available * min(1.0, self.size / max(1.0, float(is_available.sum())))
         return share

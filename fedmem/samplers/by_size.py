@@ -59,27 +59,27 @@ class BySize:
         start = rng.integers(ends[-1])
         # Lengths times `marks` and spacing times n would be whole numbers; a length is above a mark if and only if it
         # is above the mark divided by `marks` and rounded down, so that nothing is rounded wrongly.
-        found = np.searchsorted(ends, (start + np.arange(marks) * ends[-1]) // marks, side="right")
-        return np.sort(np.concatenate([certain, others[found]]))
+        picks = np.searchsorted(ends, (start + np.arange(marks) * ends[-1]) // marks, side="right")
+        return np.sort(np.concatenate([certain, others[picks]]))
 
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         certain = _certain_clients(history.sizes, self.size)
-        left = int(history.sizes.sum() - history.sizes[certain].sum())
-        found = history.sizes.astype(np.float64) * ((self.size - len(certain)) / max(1, left))
-        found[certain] = 1.0
-        return found
+        other_rows = int(history.sizes.sum() - history.sizes[certain].sum())
+        probabilities = history.sizes.astype(np.float64) * ((self.size - len(certain)) / max(1, other_rows))
+        probabilities[certain] = 1.0
+        return probabilities
 
 
 def _certain_clients(sizes: IntArray, places: int) -> IntArray:
     """The clients that are so large that each has a place for sure, sorted."""
-    left = int(sizes.sum())
-    if places * int(sizes.max()) < left:
+    rows_left = int(sizes.sum())
+    if places * int(sizes.max()) < rows_left:
         return np.empty(0, dtype=np.int64)
     largest = np.argpartition(sizes, -places)[-places:]
     descending = largest[np.argsort(-sizes[largest], kind="stable")]
     for count, client in enumerate(descending):
-        if (places - count) * int(sizes[client]) < left:
+        if (places - count) * int(sizes[client]) < rows_left:
             return np.sort(descending[:count])
-        left -= int(sizes[client])
+        rows_left -= int(sizes[client])
     return np.sort(descending)

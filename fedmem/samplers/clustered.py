@@ -19,9 +19,9 @@ class Clustered:
 
     Within its cluster a client is drawn in proportion to the rows that it has there; one that lies across a border is
     in two clusters, one that is larger than a cluster fills some alone. So client k is drawn K n_k / n times in
-    expectation, as by K draws with replacement (MD sampling), but with less variance. Whoever is drawn twice takes part
-    once, so that it is in the cohort a little less often than that: `probabilities` are exact, for weights that make
-    up for it.
+    expectation, as by K draws with replacement (MD sampling), but with less variance. A client that is drawn twice
+    takes part once, so that it is in the cohort a little less often than that: `probabilities` are exact, for weights
+    that make up for it.
 
     Fields
 
@@ -62,10 +62,10 @@ class Clustered:
         first, last = starts // width, np.maximum(ends - 1, starts) // width
         missed = 1 - (np.minimum(ends, (first + 1) * width) - starts) / width
         missed = np.where(last > first, missed * (1 - (ends - last * width) / width), missed)
-        found = np.empty(history.num_clients)
-        # Whoever has a cluster between its first and its last one is the only client in it.
-        found[order] = np.where(last - first > 1, 1.0, 1 - missed)
-        return found
+        probabilities = np.empty(history.num_clients)
+        # A client that has a cluster between its first and its last one is the only client in it.
+        probabilities[order] = np.where(last - first > 1, 1.0, 1 - missed)
+        return probabilities
 
     def _laid_out(self, history: History) -> tuple[IntArray, IntArray, int]:
         """Clients by descending rows, where each ends if a row is `size` long, and how long a cluster is then."""

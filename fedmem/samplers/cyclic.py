@@ -27,7 +27,7 @@ class Cyclic:
 
     - sorted, distinct, always exactly `size` clients;
     - after T rounds every client has taken part floor(T K / N) or ceil(T K / N) times;
-    - two turns of a client are at least floor(N / K) rounds apart;
+    - two participations of a client are at least floor(N / K) rounds apart;
     - nothing is drawn: the order is random, and the same in every round.
 
     Errors: `ComponentError` if `size` exceeds the number of clients.
@@ -50,16 +50,16 @@ class Cyclic:
         return np.sort(history.order[self._places(round, history)])
 
     def probabilities(self, round: int, history: History) -> FloatArray:
-        """(N,) inclusion probabilities, given the order: 1 for those whose turn it is, 0 for all others."""
-        found = np.zeros(history.num_clients)
-        found[history.order[self._places(round, history)]] = 1.0
-        return found
+        """(N,) inclusion probabilities, given the order: 1 for the next `size` clients, 0 for all others."""
+        probabilities = np.zeros(history.num_clients)
+        probabilities[history.order[self._places(round, history)]] = 1.0
+        return probabilities
 
     def pause(self, num_clients: int) -> int:
         """Rounds from one turn of a client to its next, at least."""
         return max(1, num_clients // self.size)
 
     def _places(self, round: int, history: History) -> IntArray:
-        """Places of the order whose turn it is."""
+        """Places in the order of the clients of this round."""
         places: IntArray = ((round - 1) * self.size + np.arange(self.size)) % history.num_clients
         return places

@@ -21,7 +21,7 @@ class Dropout:
 
     p_k is `rate` for all, or with a `concentration` c a draw of Beta(c `rate`, c (1 - `rate`)) for each client, which
     it keeps in all rounds: the mean is `rate`, and the smaller c, the more clients are lost nearly always or nearly
-    never. Whoever is lost is not in the cohort, so that nothing waits for it, and nothing is tolerated or counted as
+    never. A lost client is not in the cohort, so that nothing waits for it, and nothing is tolerated or counted as
     failed; the picking sampler takes it for one that was not picked.
 
     Fields
@@ -64,11 +64,11 @@ class Dropout:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         try:
-            picked = self.sampler.cohort(round, history, rng)
+            cohort = self.sampler.cohort(round, history, rng)
         except ComponentError as error:
             # A sampler that is picked by another does not know where it stands.
             raise ComponentError(f"sampler.{error.path}", error.message) from error
-        return picked[rng.random(len(picked)) >= self._rates(history)[picked]]
+        return cohort[rng.random(len(cohort)) >= self._rates(history)[cohort]]
 
     def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray:
         """(N,) whom the picking sampler can reach."""
@@ -78,11 +78,11 @@ class Dropout:
 
     def probabilities(self, round: int, history: History) -> FloatArray | None:
         """(N,) inclusion probabilities, None where those of the picking sampler are not known."""
-        picked = self.sampler.probabilities(round, history) if isinstance(self.sampler, Chances) else None
-        return None if picked is None else picked * (1 - self._rates(history))
+        probabilities = self.sampler.probabilities(round, history) if isinstance(self.sampler, Chances) else None
+        return None if probabilities is None else probabilities * (1 - self._rates(history))
 
     def pause(self, num_clients: int) -> int | None:
-        """That of the picking sampler: whoever is lost has no turn."""
+        """That of the picking sampler: a lost client does not participate."""
         return self.sampler.pause(num_clients) if isinstance(self.sampler, Spaced) else None
 
     def _rates(self, history: History) -> FloatArray:
@@ -93,9 +93,9 @@ class Dropout:
 
 
 @lru_cache(maxsize=32)
-def _quantiles(mean: float, concentration: float, lots: bytes) -> FloatArray:
-    """Beta quantiles at these lots, which stay the same from round to round and take long for many clients."""
+def _quantiles(mean: float, concentration: float, uniforms: bytes) -> FloatArray:
+    """Beta quantiles at these uniforms, which stay the same from round to round and take long for many clients."""
     from scipy.special import betaincinv
 
-    found: FloatArray = betaincinv(mean * concentration, (1 - mean) * concentration, np.frombuffer(lots))
-    return found
+    quantiles: FloatArray = betaincinv(mean * concentration, (1 - mean) * concentration, np.frombuffer(uniforms))
+    return quantiles

@@ -1,4 +1,4 @@
-"""A pause between two turns of the same client."""
+"""A minimum number of rounds between two participations of the same client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MinSeparation:
     """A client picked in round r can be picked again from round r + `separation` on.
 
     Every set of `size` of the clients that have paused long enough is equally likely. This is the participation that
-    DP-FTRL and its successors assume, and what a server gets that lets a phone rest after a turn.
+    DP-FTRL and its successors assume, and what a server gets that lets a phone rest after a participation.
 
     Fields
 
@@ -28,7 +28,7 @@ class MinSeparation:
     Guarantees:
 
     - sorted, distinct, always exactly `size` clients;
-    - two turns of a client are at least `separation` rounds apart, so it has at most ceil(T / `separation`) in T;
+    - two participations of a client are at least `separation` rounds apart: at most ceil(T / `separation`) in T rounds;
     - with `size` times `separation` equal to N, each pass of `separation` rounds takes every client once.
 
     Errors: `ComponentError` if `size` times `separation` exceeds N: some round would find too few rested clients.
@@ -49,11 +49,11 @@ class MinSeparation:
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
-        wanted, clients = self.size * self.separation, history.num_clients
-        if wanted > clients:
+        min_clients, clients = self.size * self.separation, history.num_clients
+        if min_clients > clients:
             raise ComponentError(
                 "sampler.separation" if self.size <= clients else "sampler.size",
-                f"{self.size} in each of {self.separation} rounds are {wanted} different clients, but there are "
+                f"{self.size} in each of {self.separation} rounds are {min_clients} different clients, but there are "
                 f"{clients}; lower size or separation until their product is at most {clients}, or raise clients",
             )
         return np.sort(rng.choice(np.flatnonzero(self._has_rested(round, history)), size=self.size, replace=False))

@@ -30,7 +30,7 @@ class Oort:
     In round r the share max(`least`, `exploration` `decay`^(r-1)) of K, rounded, goes to clients that have not trained
     yet, uniformly. The others go to known clients: U_k = n_k l_k, with l_k the last mean loss, is clipped at its 95 %
     quantile, scaled to [0, 1] over the known ones, and sqrt(0.1 ln r / last round of k) is added, so that those of long
-    ago are looked at again. Whoever has at least 95 % of the lowest utility among the best is in the draw, without
+    ago are looked at again. A client with at least 95 % of the lowest utility among the best is in the draw, without
     replacement, in proportion to utility. Where there are too few new or known clients, the others fill up.
 
     What is left out: there is no clock, so that utility has no part of speed and there is no pacer; clients are not
@@ -73,25 +73,25 @@ class Oort:
         """Sorted client indices."""
         able = with_rows(history, self.size)
         trained = np.isfinite(history.last_loss[able])
-        known, new = able[trained], able[~trained]
+        trained_clients, new_clients = able[trained], able[~trained]
         share = max(self.least, self.exploration * self.decay ** (round - 1))
-        wanted = math.floor(share * self.size + 0.5)
-        explored = min(len(new), max(wanted, self.size - len(known)))
-        picked = [rng.choice(new, size=explored, replace=False)]
-        if places := self.size - explored:
-            utility = _utility(round, history, known)
+        num_to_explore = math.floor(share * self.size + 0.5)
+        num_explored = min(len(new_clients), max(num_to_explore, self.size - len(trained_clients)))
+        picks = [rng.choice(new_clients, size=num_explored, replace=False)]
+        if places := self.size - num_explored:
+            utility = _utility(round, history, trained_clients)
             lowest = np.partition(utility, -places)[-places]
             near = np.flatnonzero(utility >= NEAR * lowest)
-            picked.append(known[near[pick_weighted(utility[near], places, rng)]])
-        return np.sort(np.concatenate(picked))
+            picks.append(trained_clients[near[pick_weighted(utility[near], places, rng)]])
+        return np.sort(np.concatenate(picks))
 
 
-def _utility(round: int, history: History, known: IntArray) -> FloatArray:
+def _utility(round: int, history: History, clients: IntArray) -> FloatArray:
     """Of each known client; above 0 from the second round on."""
-    useful = history.sizes[known] * history.last_loss[known]
+    useful = history.sizes[clients] * history.last_loss[clients]
     useful = np.minimum(useful, np.quantile(useful, CLIPPED))
     spread = np.ptp(useful)
-    scaled = (useful - useful.min()) / spread if spread > 0 else np.zeros(len(known))
-    # Whoever has trained was picked; histories that are made by hand may not say so.
-    stale: FloatArray = np.sqrt(STALENESS * math.log(round) / np.maximum(history.last_round[known], 1))
+    scaled = (useful - useful.min()) / spread if spread > 0 else np.zeros(len(clients))
+    # A client that has trained was picked; histories that are made by hand may not say so.
+    stale: FloatArray = np.sqrt(STALENESS * math.log(round) / np.maximum(history.last_round[clients], 1))
     return scaled + stale

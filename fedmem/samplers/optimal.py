@@ -59,16 +59,16 @@ class Optimal:
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         norms = history.last_norm
-        known = np.isfinite(norms)
-        norms = np.where(known, norms, norms[known].mean() if known.any() else 1.0)
+        is_finite = np.isfinite(norms)
+        norms = np.where(is_finite, norms, norms[is_finite].mean() if is_finite.any() else 1.0)
         weights: FloatArray = norms * history.sizes
-        moved = np.flatnonzero(weights > 0)
-        if len(moved) < self.expected:
-            rest = (self.expected - len(moved)) / max(1, len(weights) - len(moved))
+        clients = np.flatnonzero(weights > 0)
+        if len(clients) < self.expected:
+            rest = (self.expected - len(clients)) / max(1, len(weights) - len(clients))
             return np.where(weights > 0, 1.0, rest)
-        found = np.zeros(len(weights))
-        found[moved] = _cap_probabilities(weights[moved], self.expected)
-        return found
+        probabilities = np.zeros(len(weights))
+        probabilities[clients] = _cap_probabilities(weights[clients], self.expected)
+        return probabilities
 
 
 def _cap_probabilities(weights: FloatArray, total: float) -> FloatArray:
@@ -76,7 +76,7 @@ def _cap_probabilities(weights: FloatArray, total: float) -> FloatArray:
     ascending = np.sort(weights)
     below = np.cumsum(ascending)
     # If all but the `count` smallest are certain, those share what is left; the largest of them must not exceed 1.
-    left = total - np.arange(len(weights) - 1, -1, -1)
-    count = np.flatnonzero((left > 0) & (left * ascending <= below))[-1]
-    shared: FloatArray = np.minimum(1.0, weights * (left[count] / below[count]))
+    budget = total - np.arange(len(weights) - 1, -1, -1)
+    count = np.flatnonzero((budget > 0) & (budget * ascending <= below))[-1]
+    shared: FloatArray = np.minimum(1.0, weights * (budget[count] / below[count]))
     return shared

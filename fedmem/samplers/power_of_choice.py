@@ -59,5 +59,5 @@ class PowerOfChoice:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         able = with_rows(history, self.candidates, "candidates", "choice")
-        chosen = able[pick_weighted(history.sizes[able], self.candidates, rng)]
-        return chosen[pick_highest(history.last_loss[chosen], self.size, rng)]
+        candidates = able[pick_weighted(history.sizes[able], self.candidates, rng)]
+        return candidates[pick_highest(history.last_loss[candidates], self.size, rng)]

@@ -79,8 +79,8 @@ class Component:
         except ScenarioError as error:
             raise PydanticCustomError("component", "wrong component", {"problems": error.problems}) from error
         except ComponentError as error:
-            found = [Problem(path=error.path, message=error.message)]
-            raise PydanticCustomError("component", "wrong component", {"problems": found}) from error
+            problems = [Problem(path=error.path, message=error.message)]
+            raise PydanticCustomError("component", "wrong component", {"problems": problems}) from error
 
 
 def kinds(family: str) -> tuple[str, ...]:
@@ -98,26 +98,26 @@ def folder(family: str) -> Path:
     """The folder of a family; an error where `strategies` is not the one that lies beside `fedmem`."""
     package = FAMILIES[family]
     spec = importlib.util.find_spec(package)
-    found = None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
-    wanted = Path(__file__).parents[2].joinpath(*package.split("."))
-    if found is None or found.resolve() != wanted.resolve():
+    location = None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
+    expected_folder = Path(__file__).parents[2].joinpath(*package.split("."))
+    if location is None or location.resolve() != expected_folder.resolve():
         raise FedmemError(
-            f"the package {package!r} must lie beside fedmem at {wanted}, but Python finds "
-            f"{'nothing' if found is None else found}; rename or remove that one, or install fedmem again"
+            f"the package {package!r} must lie beside fedmem at {expected_folder}, but Python finds "
+            f"{'nothing' if location is None else location}; rename or remove that one, or install fedmem again"
         )
-    return wanted
+    return expected_folder
 
 
 def load(family: str, kind: str) -> type:
     """The class of a kind; imports its module and no other. `ComponentError` with choices where there is none."""
     if ":" in kind:
-        found = imported(kind)
-        if not is_dataclass(found) and not is_stock(family, found):
+        cls = imported(kind)
+        if not is_dataclass(cls) and not is_stock(family, cls):
             raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
-        return found
-    known = kinds(family)
-    if kind not in known:
-        raise ComponentError("kind", f"unknown kind {kind!r}{choices(kind, known)}, or package.module:Class")
+        return cls
+    kind_names = kinds(family)
+    if kind not in kind_names:
+        raise ComponentError("kind", f"unknown kind {kind!r}{choices(kind, kind_names)}, or package.module:Class")
     module = importlib.import_module(f"{FAMILIES[family]}.{kind}")
     public = [
         value
@@ -136,23 +136,23 @@ def imported(kind: str) -> type:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(name), attribute, None)
+        cls = getattr(importlib.import_module(name), attribute, None)
     except NOT_OURS:
         raise
     except BaseException as error:
         # Somebody else's module can fail in any way; whatever it is, it is what the user has to mend.
         message = f"importing {name!r} failed: {type(error).__name__}: {error}; is it installed, or in this folder?"
         raise ComponentError("kind", message) from error
-    if not isinstance(found, type):
-        # Its own classes and those of its parts; what it imported from elsewhere is no offer.
+    if not isinstance(cls, type):
+        # Its own classes and those of its parts; what it imported from elsewhere is no choice.
         public = [
             key
             for key, value in vars(sys.modules[name]).items()
             if isinstance(value, type) and key[0] != "_" and f"{value.__module__}.".startswith(f"{name}.")
         ]
-        offer = choices(attribute, public) if public else "; it defines none"
-        raise ComponentError("kind", f"module {name!r} has no class {attribute!r}{offer}")
-    return found
+        choice_text = choices(attribute, public) if public else "; it defines none"
+        raise ComponentError("kind", f"module {name!r} has no class {attribute!r}{choice_text}")
+    return cls
 
 
 def hints(cls: type) -> dict[str, Any]:
@@ -166,8 +166,8 @@ def hints(cls: type) -> dict[str, Any]:
 
 def nested_family(cls: type, name: str) -> str | None:
     """The family of the component that this field takes, if it takes one."""
-    asked = contracts(hints(cls).get(name))
-    return FAMILY_OF[asked[0]] if asked else None
+    protocols = contracts(hints(cls).get(name))
+    return FAMILY_OF[protocols[0]] if protocols else None
 
 
 def contracts(annotation: Any) -> tuple[type, ...]:
@@ -175,7 +175,7 @@ def contracts(annotation: Any) -> tuple[type, ...]:
     if isinstance(annotation, type) and annotation in FAMILY_OF:
         return (annotation,)
     arguments = () if get_origin(annotation) is Literal else get_args(annotation)
-    return tuple(found for argument in arguments for found in contracts(argument))
+    return tuple(contract for argument in arguments for contract in contracts(argument))
 
 
 def fitting(family: str, protocols: Sequence[type]) -> list[str]:
@@ -187,8 +187,8 @@ def field_names(family: str, kind: str) -> tuple[str, ...] | None:
     """The YAML fields of a kind beside `kind`; None where it takes any."""
     cls = load(family, kind)
     if is_stock(family, cls):
-        known, others = parameters(cls)
-        return None if others else tuple(known)
+        names, others = parameters(cls)
+        return None if others else tuple(names)
     return tuple(item.name for item in fields(cls))
 
 
@@ -243,26 +243,28 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
     0.1
     """
     if not isinstance(mapping, Mapping):
-        known = kinds(family)
-        example = mapping if isinstance(mapping, str) and mapping in known else known[0] if known else "..."
+        kind_names = kinds(family)
+        example = (
+            mapping if isinstance(mapping, str) and mapping in kind_names else kind_names[0] if kind_names else "..."
+        )
         message = f"should be a mapping such as {{kind: {example}}}, got {mapping!r}"
         raise ScenarioError([Problem(path="", message=message)])
     kind = mapping.get("kind")
     if not isinstance(kind, str):
         message = "is missing" if kind is None else f"should be text, got {kind!r}"
         raise ScenarioError([Problem(path="kind", message=f"{message}{choices(kind, kinds(family))}")])
-    given = {key: value for key, value in mapping.items() if key != "kind"}
+    values = {key: value for key, value in mapping.items() if key != "kind"}
     try:
         cls = load(family, kind)
         if is_stock(family, cls):
-            return _stock(kind, cls, given)
+            return _stock(kind, cls, values)
         _of_contract(family, kind, cls, protocols or PROTOCOLS[family])
-        checked = fields_model(cls).model_validate(given)
+        checked = fields_model(cls).model_validate(values)
         component = cls(**{name: getattr(checked, name) for name in checked.model_fields_set})
         check_declarations(family, component)
         return component
     except ValidationError as error:
-        raise ScenarioError(problems_of(error, given, fields_model(cls), explain(cls), more=("kind",))) from error
+        raise ScenarioError(problems_of(error, values, fields_model(cls), explain(cls), more=("kind",))) from error
     except ComponentError as error:
         # A component names the key from the root ("partition.alpha") or from itself ("alpha").
         raise ScenarioError([Problem(path=error.path.removeprefix(f"{family}."), message=error.message)]) from error
@@ -285,15 +287,17 @@ def is_stock(family: str, cls: type) -> bool:
 def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -> None:
     if any(satisfies(cls, protocol) for protocol in protocols):
         return
-    wanted = " or ".join(protocol.__name__ for protocol in protocols)
-    lacking: list[set[str]] = sorted((required_members(one) - member_names(cls) for one in protocols), key=len)
+    contract_names = " or ".join(protocol.__name__ for protocol in protocols)
+    lacking: list[set[str]] = sorted(
+        (required_members(protocol) - member_names(cls) for protocol in protocols), key=len
+    )
     missing = ", ".join(sorted(lacking[0]))
     raise ComponentError(
-        "kind", f"{kind!r} is no {wanted}, for it has no {missing}{choices(kind, fitting(family, protocols))}"
+        "kind", f"{kind!r} is no {contract_names}, for it has no {missing}{choices(kind, fitting(family, protocols))}"
     )
 
 
-def _stock(kind: str, cls: type, given: Mapping[str, Any]) -> StockStrategy:
+def _stock(kind: str, cls: type, values: Mapping[str, Any]) -> StockStrategy:
     """A Flower strategy that knows nothing of fedmem, with its parameters checked against its signature."""
     missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
     if missing:
@@ -304,20 +308,20 @@ def _stock(kind: str, cls: type, given: Mapping[str, Any]) -> StockStrategy:
             f"{kind!r} is no Flower strategy: it has no start; derive it from one, or from "
             "flwr.serverapp.strategy:Strategy",
         )
-    known, others = parameters(cls)
-    found = [
-        Problem(path=key, message=f"{kind} takes no such parameter{choices(key, known)}")
-        for key in given
-        if key not in known and not others
+    signature, others = parameters(cls)
+    problems = [
+        Problem(path=key, message=f"{kind} takes no such parameter{choices(key, signature)}")
+        for key in values
+        if key not in signature and not others
     ]
-    found += [
+    problems += [
         Problem(path=key, message=f"is missing; {kind} cannot be made without it")
-        for key, required in known.items()
-        if required and key not in given
+        for key, required in signature.items()
+        if required and key not in values
     ]
-    if found:
-        raise ScenarioError(found)
-    return StockStrategy(kind=kind, fields=given)
+    if problems:
+        raise ScenarioError(problems)
+    return StockStrategy(kind=kind, fields=values)
 
 
 def dump(component: Any) -> dict[str, Any]:
@@ -353,15 +357,15 @@ def explain(cls: type) -> dict[str, str]:
 
 def _explained(docstring: str) -> dict[str, str]:
     """What one docstring says under `Fields`."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     lines = inspect.cleandoc(docstring).splitlines()
     start = next((i for i, line in enumerate(lines) if line in ("Fields", "Fields:")), len(lines))
     for line in filter(str.strip, lines[start + 1 :]):
         entry = re.match(r"(?:- `(\w+)`|    (\w+)): (.*)", line)
         if entry:
-            found[entry[1] or entry[2]] = entry[3].strip()
-        elif found and line.startswith("  "):
-            found[list(found)[-1]] += f" {line.strip()}"
+            texts[entry[1] or entry[2]] = entry[3].strip()
+        elif texts and line.startswith("  "):
+            texts[list(texts)[-1]] += f" {line.strip()}"
         else:
             break
-    return found
+    return texts

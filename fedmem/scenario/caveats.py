@@ -53,7 +53,7 @@ def _foreign_rows(partition: Any, audited: bool, central: str | None) -> Iterato
     ):
         yield (
             f"partition {families.kind_of(partition)} gives each client the rows of one owner, but real rows among "
-            "audit examples, their controls and their fill-ins are drawn from all owners. So a row that is called "
-            "typical is foreign to the client that holds it: its numbers are those of an outlier, and no control for "
+            "audit examples, their controls and their replacement rows are drawn from all owners. So a row that is "
+            "called typical is foreign to its owning client: its numbers are those of an outlier, and no control for "
             "a client's own rows."
         )

@@ -42,9 +42,9 @@ def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
 
 
 def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
-    made = any(injection.role == "atypical" for injection in injections)
+    has_atypical = any(injection.role == "atypical" for injection in injections)
     for path, part in nested(sampler, "sampler"):
-        if made or not sampler_declaration(part).prefers_atypical:
+        if has_atypical or not sampler_declaration(part).prefers_atypical:
             continue
         yield Problem(
             path=path,
@@ -78,38 +78,39 @@ def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterat
 
 
 def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
-    wanted = strategy_declaration(strategy).min_cohort
+    min_cohort = strategy_declaration(strategy).min_cohort
     # the cohorts of other samplers vary, and are not known before they are drawn
     declared = sampler_declaration(sampler)
     size = clients if declared.law == "everyone" else declared.size
-    if size is not None and size < wanted:
+    if size is not None and size < min_cohort:
         yield Problem(
             path="strategy",
-            message=f"{kind_of(strategy)} as it is set here needs cohorts of at least {wanted}, but they are of "
+            message=f"{kind_of(strategy)} as it is set here needs cohorts of at least {min_cohort}, but they are of "
             f"{size}; raise {'clients' if declared.law == 'everyone' else 'sampler.size'}, or assume less of "
             f"{kind_of(strategy)}",
         )
 
 
 def _left_out(leave_out: Any, clients: int, runs: int) -> Iterator[Problem]:
-    chosen = leave_out.clients
-    if isinstance(chosen, int) and chosen > clients:
+    selection = leave_out.clients
+    if isinstance(selection, int) and selection > clients:
         yield Problem(
             path="leave_out.clients",
-            message=f"{chosen} clients cannot be drawn from {clients}; use at most {clients}, or all, or raise clients",
+            message=f"{selection} clients cannot be drawn from {clients}; use at most {clients}, or all, "
+            "or raise clients",
         )
-    for position, client in enumerate(chosen if isinstance(chosen, tuple) else ()):
+    for position, client in enumerate(selection if isinstance(selection, tuple) else ()):
         if client >= clients:
             yield Problem(
                 path=f"leave_out.clients[{position}]",
                 message=f"client {client} does not exist, there are {clients}; use 0 to {clients - 1}, "
                 "or raise clients",
             )
-        elif client in chosen[:position]:
+        elif client in selection[:position]:
             yield Problem(
                 path=f"leave_out.clients[{position}]", message=f"client {client} is named twice; name it once"
             )
-    if chosen and runs < 2:
+    if selection and runs < 2:
         yield Problem(
             path="leave_out",
             message="a client is left out of half of the runs, but runs is 1; set runs to 4 or more, or leave it out",

@@ -20,11 +20,11 @@ def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Seq
         *(f"probe {kind_of(probe)}" for probe in probes if _compares_held_out(probe)),
         *(f"estimator {kind_of(estimator)}" for estimator in estimators if _compares_held_out(estimator)),
     ]
-    kept = [position for position, injection in enumerate(injections) if injection_declaration(injection).unmasked]
-    for position in kept if comparing else ():
+    positions = [position for position, injection in enumerate(injections) if injection_declaration(injection).unmasked]
+    for position in positions if comparing else ():
         yield Problem(
             path=f"injections[{position}].unmasked",
-            message=f"the {comparing[0]} compares with examples that a coin held back, and copies that no coin masks "
+            message=f"the {comparing[0]} compares with examples that a coin excluded, and copies that no coin masks "
             f"are trained on all the same; write unmasked: 0, or leave the {comparing[0].partition(' ')[0]} out",
         )
 
@@ -76,13 +76,13 @@ def _levels(observe: Any) -> Iterator[Problem]:
 
 def _enough_to_sum(observe: Any, sampler: Any, clients: int) -> Iterator[Problem]:
     size = sampler_declaration(sampler).size
-    most = clients if size is None else min(clients, size)
-    for position, wanted in enumerate(observe.sums):
-        if wanted > most:
+    max_count = clients if size is None else min(clients, size)
+    for position, count in enumerate(observe.sums):
+        if count > max_count:
             yield Problem(
                 path=f"observe.sums[{position}]",
-                message=f"no cohort has {wanted} clients to sum over, the largest has {most}; use at most {most}, or "
-                f"raise {'sampler.size' if most < clients else 'clients'}",
+                message=f"no cohort has {count} clients to sum over, the largest has {max_count}; use at most "
+                f"{max_count}, or raise {'sampler.size' if max_count < clients else 'clients'}",
             )
 
 
@@ -164,12 +164,12 @@ def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
         for path, component in reversed(list(nested(estimator, f"estimators[{position}]"))):
-            wanted = needs_of(component).min_runs
-            if runs < wanted:
+            min_runs = needs_of(component).min_runs
+            if runs < min_runs:
                 yield Problem(
                     path=path,
                     message=f"{kind_of(component)} compares runs with and without an example and needs at least "
-                    f"{wanted} runs, but runs is {runs}; set runs to {wanted} or more, or leave it out",
+                    f"{min_runs} runs, but runs is {runs}; set runs to {min_runs} or more, or leave it out",
                 )
                 break
 

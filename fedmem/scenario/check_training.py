@@ -34,12 +34,12 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
 
 def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
     declared = strategy_declaration(strategy)
-    wanted = declared.client
-    if wanted is not None and kind_of(client) != wanted:
+    client_kind = declared.client
+    if client_kind is not None and kind_of(client) != client_kind:
         yield Problem(
             path="client.kind",
-            message=f"{kind_of(client)} does not heed what strategy {kind_of(strategy)} offers its clients; "
-            f"use client: {{kind: {wanted}}}, or another strategy, such as fedavg",
+            message=f"{kind_of(client)} does not understand the server payload of strategy {kind_of(strategy)}; "
+            f"use client: {{kind: {client_kind}}}, or another strategy, such as fedavg",
         )
         return
     for name, value in declared.client_fields.items():
@@ -66,7 +66,7 @@ def _personal(client: Any, observe: Any, estimators: Sequence[Any]) -> Iterator[
             yield Problem(
                 path=f"estimators[{position}]",
                 message=f"{kind_of(estimator)} compares one aggregate for all, but with client {kind_of(client)} each "
-                "holder reads its own; use client: {kind: sgd}, or leave it out",
+                "owning client reads its own; use client: {kind: sgd}, or leave it out",
             )
 
 

@@ -55,12 +55,12 @@ from fedmem.scenario.check_training import (
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:
     """Every conflict between these fields of a scenario, in the order of the checks below."""
-    found: list[Problem] = []
+    conflicts: list[Problem] = []
     for check in CHECKS:
         names = inspect.signature(check).parameters
         if all(name in values for name in names):
-            found += check(**{name: values[name] for name in names})
-    return found
+            conflicts += check(**{name: values[name] for name in names})
+    return conflicts
 
 
 def _runs(runs: int) -> Iterator[Problem]:
@@ -74,7 +74,7 @@ def _runs(runs: int) -> Iterator[Problem]:
 
 def _names(injections: Sequence[Any]) -> Iterator[Problem]:
     counts = Counter(injection.name for injection in injections)
-    seen: set[str] = set()
+    earlier_names: set[str] = set()
     for position, injection in enumerate(injections):
         # names are joined by commas and hyphens in the settings of measurements
         if not re.fullmatch(r"[A-Za-z0-9_]+", injection.name):
@@ -83,30 +83,30 @@ def _names(injections: Sequence[Any]) -> Iterator[Problem]:
                 message=f"{injection.name!r} cannot name a kind; use letters, digits and underscores only, such as "
                 f"label: {re.sub(r'[^A-Za-z0-9]+', '_', injection.name).strip('_') or 'kind'}",
             )
-        if injection.name in seen:
+        if injection.name in earlier_names:
             yield Problem(
                 path=f"injections[{position}]",
-                message=f"{counts[injection.name]} injections are called {injection.name!r} and could not be told "
-                f"apart; give this one a label of its own, such as label: {injection.name}_{position}",
+                message=f"{counts[injection.name]} injections are called {injection.name!r} and could not be "
+                f"distinguished; give this one a label of its own, such as label: {injection.name}_{position}",
             )
-        seen.add(injection.name)
+        earlier_names.add(injection.name)
 
 
 def _holders(injections: Sequence[Any], clients: int) -> Iterator[Problem]:
     for position, injection in enumerate(injections):
-        path, chosen = f"injections[{position}].clients", injection_declaration(injection).clients
-        if isinstance(chosen, tuple):
-            for place, client in enumerate(chosen):
+        path, selection = f"injections[{position}].clients", injection_declaration(injection).clients
+        if isinstance(selection, tuple):
+            for place, client in enumerate(selection):
                 if client >= clients:
                     yield Problem(
                         path=f"{path}[{place}]",
                         message=f"client {client} does not exist, there are {clients}; use 0 to {clients - 1}, "
                         "or raise clients",
                     )
-        elif isinstance(chosen, Mapping) and chosen.get("count", 0) > clients:
+        elif isinstance(selection, Mapping) and selection.get("count", 0) > clients:
             yield Problem(
                 path=f"{path}.count",
-                message=f"{chosen['count']} clients cannot be drawn from {clients}; use at most {clients}, or all, "
+                message=f"{selection['count']} clients cannot be drawn from {clients}; use at most {clients}, or all, "
                 "or raise clients",
             )
 

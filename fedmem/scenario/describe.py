@@ -63,17 +63,17 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     """
     cls = catalogue.load(family, kind)
     if catalogue.is_stock(family, cls):
-        known, _ = parameters(cls)
+        is_required, _ = parameters(cls)
         return [
             FieldFacts(name=name, type="", default="" if required else "its own", allowed="", meaning="see its class")
-            for name, required in known.items()
+            for name, required in is_required.items()
         ]
     resolved, explained = catalogue.hints(cls), catalogue.explain(cls)
-    found = []
+    facts = []
     for item in fields(cls):
         words, allowed = _words(resolved[item.name])
         default = item.default if item.default_factory is MISSING else item.default_factory()
-        found.append(
+        facts.append(
             FieldFacts(
                 name=item.name,
                 type=words,
@@ -82,13 +82,13 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
                 meaning=explained.get(item.name, ""),
             )
         )
-    return found
+    return facts
 
 
 def _precedence(family: str, kind: str) -> int:
     """The place of a kind among those that an example may hold; smaller first, of equal ones the first by name."""
-    found: int = class_value(catalogue.load(family, kind), AttackDeclaration, "precedence")
-    return found
+    precedence: int = class_value(catalogue.load(family, kind), AttackDeclaration, "precedence")
+    return precedence
 
 
 def example(family: str, kind: str) -> dict[str, Any]:
@@ -101,13 +101,13 @@ def example(family: str, kind: str) -> dict[str, Any]:
     if catalogue.is_stock(family, cls):
         return {"kind": kind}
     resolved = catalogue.hints(cls)
-    given: dict[str, Any] = {"kind": kind}
+    mapping: dict[str, Any] = {"kind": kind}
     for item in fields(cls):
         inner = catalogue.nested_family(cls, item.name)
         if item.default is MISSING and item.default_factory is MISSING and inner is not None:
             fitting = catalogue.fitting(inner, catalogue.contracts(resolved[item.name]))
-            given[item.name] = example(inner, min(fitting, key=partial(_precedence, inner)))
-    return catalogue.dump(catalogue.build(family, given))
+            mapping[item.name] = example(inner, min(fitting, key=partial(_precedence, inner)))
+    return catalogue.dump(catalogue.build(family, mapping))
 
 
 def place_of(family: str, kind: str) -> dict[str, Any]:
@@ -118,18 +118,18 @@ def place_of(family: str, kind: str) -> dict[str, Any]:
     >>> place_of("attack", "loss_threshold")
     {'estimators': [{'kind': 'membership', 'attack': {'kind': 'loss_threshold'}}]}
     """
-    own = example(family, kind)
+    mapping = example(family, kind)
     for field, host in FAMILY_OF_FIELD.items():
         if host == family:
-            return {field: [own] if field.endswith("s") else own}
+            return {field: [mapping] if field.endswith("s") else mapping}
     cls = catalogue.load(family, kind)
     for field, host in FAMILY_OF_FIELD.items():
         for other in catalogue.kinds(host):
-            holder = catalogue.load(host, other)
-            for name, annotation in () if catalogue.is_stock(host, holder) else catalogue.hints(holder).items():
+            host_class = catalogue.load(host, other)
+            for name, annotation in () if catalogue.is_stock(host, host_class) else catalogue.hints(host_class).items():
                 if any(catalogue.satisfies(cls, protocol) for protocol in catalogue.contracts(annotation)):
-                    held = catalogue.dump(catalogue.build(host, {"kind": other, name: own}))
-                    return {field: [held] if field.endswith("s") else held}
+                    outer = catalogue.dump(catalogue.build(host, {"kind": other, name: mapping}))
+                    return {field: [outer] if field.endswith("s") else outer}
     raise AssertionError(f"no component of a scenario takes a {family} such as {kind}")
 
 
@@ -139,13 +139,13 @@ def wrapped(text: str, width: int) -> str:
     >>> print(wrapped("- an entry of\\n  a list", 80))
     - an entry of a list
     """
-    found: list[str] = []
+    paragraphs: list[str] = []
     for paragraph in re.split(r"\n[ \t]*\n", text):
         if re.match(r"\s*(>>>|={3})", paragraph):
-            found.append(paragraph)
+            paragraphs.append(paragraph)
         else:
-            found.append("\n".join(_filled(paragraph.splitlines(), width)))
-    return "\n\n".join(found)
+            paragraphs.append("\n".join(_filled(paragraph.splitlines(), width)))
+    return "\n\n".join(paragraphs)
 
 
 def _filled(lines: Sequence[str], width: int) -> Iterator[str]:
@@ -203,12 +203,12 @@ def _words(annotation: Any) -> tuple[str, str]:
         return f"list of {words}", f"each {allowed}" if allowed else ""
     if origin is not None and issubclass(origin, Mapping):
         return "mapping", ""
-    asked = catalogue.contracts(annotation)
-    if asked:
-        family = catalogue.FAMILY_OF[asked[0]]
-        return f"{family} component", ", ".join(catalogue.fitting(family, asked))
-    known = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
-    return known.get(annotation, getattr(annotation, "__name__", str(annotation))), ""
+    protocols = catalogue.contracts(annotation)
+    if protocols:
+        family = catalogue.FAMILY_OF[protocols[0]]
+        return f"{family} component", ", ".join(catalogue.fitting(family, protocols))
+    type_names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    return type_names.get(annotation, getattr(annotation, "__name__", str(annotation))), ""
 
 
 def _bound(constraint: object) -> str:

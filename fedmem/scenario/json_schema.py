@@ -39,7 +39,7 @@ def scenario_schema() -> dict[str, Any]:
     """The schema (draft 2020-12): every key of a scenario, every kind of every family with its fields.
 
     What it refuses, fedmem refuses too. The converse does not hold: what lies between two fields, or in the data, only
-    `fedmem check` can tell. A component is one alternative for each kind, told apart by `kind`, and the free form
+    `fedmem check` can decide. A component is one alternative for each kind, chosen by `kind`, and the free form
     `package.module:Class`, whose fields nobody knows here.
 
     >>> schema = scenario_schema()
@@ -48,14 +48,14 @@ def scenario_schema() -> dict[str, Any]:
     >>> schema["$defs"]["sampler.uniform"]["properties"]["size"]["minimum"]
     1
     """
-    found = _Definitions()
+    definitions = _Definitions()
     properties = {}
     for name, item in Scenario.model_fields.items():
         annotation: Any = Annotated[item.annotation, *item.metadata] if item.metadata else item.annotation
-        shown = found.of(annotation) | {"description": _sentence(item.description)}
+        property_schema = definitions.of(annotation) | {"description": _sentence(item.description)}
         if not item.is_required():
-            shown["default"] = _plain(item.get_default(call_default_factory=True))
-        properties[name] = shown
+            property_schema["default"] = _plain(item.get_default(call_default_factory=True))
+        properties[name] = property_schema
     # The name is the stem of the file where it is left out.
     required = [name for name, item in Scenario.model_fields.items() if item.is_required() and name != "name"]
     return {
@@ -66,7 +66,7 @@ def scenario_schema() -> dict[str, Any]:
         "properties": properties,
         "required": required,
         "additionalProperties": False,
-        "$defs": dict(sorted(found.known.items())),
+        "$defs": dict(sorted(definitions.known.items())),
     }
 
 
@@ -114,17 +114,17 @@ class _Definitions:
             return [self._placed(item) for item in schema]
         if not isinstance(schema, Mapping):
             return schema
-        kept = {key: value for key, value in schema.items() if key not in ("title", _ASKED, "default", "properties")}
-        found = {key: self._placed(value) for key, value in kept.items()}
+        items = {key: value for key, value in schema.items() if key not in ("title", _ASKED, "default", "properties")}
+        result = {key: self._placed(value) for key, value in items.items()}
         if "properties" in schema:  # whose keys are names
-            found["properties"] = {name: self._placed(value) for name, value in schema["properties"].items()}
+            result["properties"] = {name: self._placed(value) for name, value in schema["properties"].items()}
         if "default" in schema:
-            found["default"] = schema["default"]
+            result["default"] = schema["default"]
         if "description" in schema:
-            found["description"] = _sentence(schema["description"])
+            result["description"] = _sentence(schema["description"])
         if _ASKED in schema:
-            found["$ref"] = f"#/$defs/{self._family(*schema[_ASKED])}"
-        return found
+            result["$ref"] = f"#/$defs/{self._family(*schema[_ASKED])}"
+        return result
 
     def _family(self, family: str, protocols: Sequence[type]) -> str:
         """The definition of all kinds of a family that keep one of these contracts."""
@@ -133,10 +133,10 @@ class _Definitions:
         if name not in self.known:
             self.known[name] = {}  # a component may hold one of its own family
             members = catalogue.kinds(family) if whole else catalogue.fitting(family, protocols)
-            own = [{"$ref": f"#/$defs/{self._kind(family, kind)}"} for kind in members]
+            references = [{"$ref": f"#/$defs/{self._kind(family, kind)}"} for kind in members]
             self.known[name] = {
                 "description": f"One of the kinds that `fedmem list {family}` shows, or a class of your own.",
-                "oneOf": [*own, _FOREIGN],
+                "oneOf": [*references, _FOREIGN],
             }
         return name
 

@@ -49,18 +49,18 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
     if source.value is None and source.problems:
         raise ScenarioError(source.problems)
     if not isinstance(source.value, dict):
-        got = {list: "a list", type(None): "nothing"}.get(type(source.value), repr(source.value)[:40])
-        message = f"a scenario is a mapping of keys such as rounds: 40, got {got}"
+        description = {list: "a list", type(None): "nothing"}.get(type(source.value), repr(source.value)[:40])
+        message = f"a scenario is a mapping of keys such as rounds: 40, got {description}"
         raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
     if {"base", "axes"} <= source.value.keys():
         message = f"this is a sweep file, not a scenario; run it with: fedmem sweep {file}"
         raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
     tree, origin = source.value, Origin(file, source.lines)
-    found = [*source.problems, *override(tree, overrides, origin)]
-    named = "name" in tree
+    problems = [*source.problems, *override(tree, overrides, origin)]
+    has_name = "name" in tree
     tree.setdefault("name", stem)
     values, wrong = _fields(tree)
-    if not named and "name" not in values:
+    if not has_name and "name" not in values:
         # The text that is wrong stands in no line of the file.
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-")[:100] or "study"
         rest = [problem for problem in wrong if problem.path != "name"]
@@ -73,12 +73,12 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
             ),
         ]
     # A key given twice and the like is known already; do not report it again with another line.
-    known = {problem.path for problem in found if problem.path}
+    problem_paths = {problem.path for problem in problems if problem.path}
     with Rescuing():
         wrong += checks.problems(values)
-    found += [origin.locate_problem(problem) for problem in wrong if problem.path not in known]
-    if found:
-        raise ScenarioError(sorted(found, key=lambda problem: (problem.line is None, problem.line or 0)))
+    problems += [origin.locate_problem(problem) for problem in wrong if problem.path not in problem_paths]
+    if problems:
+        raise ScenarioError(sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0)))
     scenario = Scenario(**values)
     scenario._origin = origin
     return scenario
@@ -95,7 +95,7 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 def _fields(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """The fields that are right (defaults included), and what is wrong with the others."""
     values: dict[str, Any] = {}
-    found = [
+    problems = [
         Problem(path=yaml_source.place_text((key,)), message=f"unknown key{choices(key, Scenario.model_fields)}")
         for key in tree
         if key not in Scenario.model_fields
@@ -103,7 +103,7 @@ def _fields(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     for name, item in Scenario.model_fields.items():
         if name not in tree:
             if item.is_required():
-                found.append(Problem(path=name, message=f"is missing; give it: {item.description}"))
+                problems.append(Problem(path=name, message=f"is missing; give it: {item.description}"))
             else:
                 values[name] = item.get_default(call_default_factory=True)
             continue
@@ -112,5 +112,5 @@ def _fields(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         except ValidationError as error:
             annotation = item.annotation
             part = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Scenario
-            found += problems_of(error, tree[name], part, {}, prefix=name)
-    return values, found
+            problems += problems_of(error, tree[name], part, {}, prefix=name)
+    return values, problems

@@ -84,13 +84,13 @@ def override(tree: dict[str, Any], overrides: Sequence[str], origin: Origin) -> 
     >>> tree
     {'client': {'kind': 'sgd', 'lr': 0.001, 'steps': 5}}
     """
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for text in overrides:
         try:
             _apply(tree, text, origin)
         except ValueError as error:
-            found.append(Problem(path="", message=str(error), source=f"--set {text}"))
-    return found
+            problems.append(Problem(path="", message=str(error), source=f"--set {text}"))
+    return problems
 
 
 def _apply(tree: dict[str, Any], text: str, origin: Origin) -> None:
@@ -128,11 +128,11 @@ def _forget(tree: Any, component: dict[str, Any], place: Place, kind: str, origi
     """Drop what the file gave to the old kind and the new one does not know."""
     try:
         family = _family_at(tree, place)
-        known = None if family is None else field_names(family, kind)
+        names = None if family is None else field_names(family, kind)
     except ComponentError:
         return  # The kind itself is wrong, which is reported when the component is built.
     for key in list(component):
-        if known is not None and key not in (*known, "kind") and not origin.is_overridden((*place, key)):
+        if names is not None and key not in (*names, "kind") and not origin.is_overridden((*place, key)):
             del component[key]
 
 

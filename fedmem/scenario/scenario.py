@@ -125,10 +125,10 @@ class Tolerate(_Part):
 
 
 class Privacy(_Part):
-    """What is to be promised where a part of the scenario adds noise; see docs/privacy.md."""
+    """The privacy guarantee of the parts of the scenario that add noise; see docs/privacy.md."""
 
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=1e-5, description="with which probability the promise may fail; less than 1 / clients"
+        default=1e-5, description="probability with which the guarantee may fail; less than 1 / clients"
     )
     target_epsilon: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="finds strategy.noise_multiplier, where that is null, before training"
@@ -229,7 +229,7 @@ class Scenario(_Part):
         default="replace", description="an example that is out is replaced by a fresh row, or simply missing"
     )
     population: Annotated[int, Strict(), Field(ge=0, le=10**8)] = Field(
-        default=200, description="rows held back that no model ever trains on"
+        default=200, description="held-out rows that no model ever trains on"
     )
     references: Annotated[int, Strict(), Field(ge=1, le=10**7)] = Field(
         default=1000, description="fresh references for each family of canaries"
@@ -259,7 +259,7 @@ class Scenario(_Part):
         default=1000, description="how often coins are dealt again for a p of no memorisation"
     )
     privacy: Privacy = Field(
-        default=Privacy(), description="what is to be promised where a part of the scenario adds noise"
+        default=Privacy(), description="the privacy guarantee of the parts of the scenario that add noise"
     )
     tolerate: Tolerate = Field(default=Tolerate(), description="failures that do not end a run")
     save: Save = Field(default=Save(), description="what is kept beside the measurements")
@@ -276,10 +276,10 @@ class Scenario(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
-        found = checks.problems({name: getattr(self, name) for name in type(self).model_fields})
-        if found:
-            text = "\n".join(str(problem) for problem in found)
-            raise PydanticCustomError("inconsistent", "{text}", {"text": text, "problems": found})
+        problems = checks.problems({name: getattr(self, name) for name in type(self).model_fields})
+        if problems:
+            text = "\n".join(str(problem) for problem in problems)
+            raise PydanticCustomError("inconsistent", "{text}", {"text": text, "problems": problems})
         return self
 
     @model_validator(mode="after")

@@ -46,24 +46,24 @@ def problems_of(
 
     `more` are keys that stand beside the fields of the model.
     """
-    found: dict[str, list[str]] = {}
+    messages_by_path: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         place = _place(item["loc"], value, item["type"])
         path = join(prefix, place_text(place))
         if item["type"] == "component":
             for problem in item["ctx"]["problems"]:
-                found.setdefault(join(path, problem.path), []).append(problem.message)
+                messages_by_path.setdefault(join(path, problem.path), []).append(problem.message)
             continue
         if item["type"] == "extra_forbidden":
-            known = [*(more if len(place) == 1 else ()), *_keys(model, place[:-1])]
-            message = f"unknown key{choices(place[-1], known)}"
+            keys = [*(more if len(place) == 1 else ()), *_keys(model, place[:-1])]
+            message = f"unknown key{choices(place[-1], keys)}"
         elif item["type"] == "missing":
             meaning = explained.get(str(place[-1]), "")
             message = "is missing; give it" + (f": {meaning}" if meaning else "")
         else:
             message = f"{_sentence(item)}, got {item['input']!r}{_meant(item)}"
-        found.setdefault(path, []).append(message)
-    return [Problem(path=path, message=_merged(messages)) for path, messages in found.items()]
+        messages_by_path.setdefault(path, []).append(message)
+    return [Problem(path=path, message=_merged(messages)) for path, messages in messages_by_path.items()]
 
 
 def _place(location: tuple[int | str, ...], value: Any, kind: str) -> Place:
@@ -105,9 +105,9 @@ def _sentence(item: Mapping[str, Any]) -> str:
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
     if item["type"] in ("too_short", "too_long"):
-        most = item["type"] == "too_long"
-        count = item["ctx"]["max_length" if most else "min_length"]
-        return f"should have at {'most' if most else 'least'} {count} {'entry' if count == 1 else 'entries'}"
+        is_upper = item["type"] == "too_long"
+        count = item["ctx"]["max_length" if is_upper else "min_length"]
+        return f"should have at {'most' if is_upper else 'least'} {count} {'entry' if count == 1 else 'entries'}"
     text = str(item["msg"]).replace("Input should be", "should be")
     return _KINDS.get(item["type"], text[:1].lower() + text[1:])
 
@@ -121,7 +121,7 @@ def _meant(item: Mapping[str, Any]) -> str:
 
 
 def _merged(messages: list[str]) -> str:
-    """Alternatives joined; what was got is said once."""
+    """Alternatives joined; the value is named once."""
     if len(messages) == 1:
         return messages[0]
     parts = [message.rpartition(", got ")[0] or message for message in messages]

@@ -139,8 +139,8 @@ def read_text(text: str, name: str) -> Source:
         return _unusable(name, f"this is not valid YAML: {error}")
     except (ValueError, OverflowError):
         # PyYAML turns escapes into characters without looking at their size.
-        beyond = (found for found in _ESCAPE.finditer(text) if int(found[1], 16) > sys.maxunicode)
-        line = next((text.count("\n", 0, found.start()) + 1 for found in beyond), None)
+        beyond = (match for match in _ESCAPE.finditer(text) if int(match[1], 16) > sys.maxunicode)
+        line = next((text.count("\n", 0, match.start()) + 1 for match in beyond), None)
         return _unusable(name, "an escape names a character beyond Unicode; use one up to \\U0010FFFF", line)
     if node is None:
         return _unusable(name, "the file is empty; `fedmem list` shows what a scenario is made of")

@@ -109,20 +109,20 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     that fails is no error: see `Compared.failed`.
     """
     varied = parse_vary(vary) if not isinstance(vary, Mapping) else {path: _texts(them) for path, them in vary.items()}
-    chosen = parse_seeds(seeds) if isinstance(seeds, str) else parse_seeds(",".join(map(str, seeds)))
+    all_seeds = parse_seeds(seeds) if isinstance(seeds, str) else parse_seeds(",".join(map(str, seeds)))
     settings = settings_of(varied)
     if len(settings) < 2:
         message = "gives one setting, and there is nothing to compare it with; give several values, such as "
         raise ScenarioError([Problem(path="", message=f"{message}--vary strategy.kind=fedavg,krum", source="--vary")])
     _check_apart(varied, overrides)
     references = references_of(settings, reference)
-    cells = cross(scenario, settings, chosen, overrides)
+    cells = cross(scenario, settings, all_seeds, overrides)
     for name in measures:
         check_metric(name, [cell.scenario for cell in cells], source=f"--measure {name}")
     outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, listeners=listeners)
-    comparison = _compared(cells, outcomes, settings, references, chosen, measures)
-    told = [[cell.scenario.id, label_of(cell.setting)] for cell in cells]
-    text = json.dumps([told, references, list(measures)])
+    comparison = _compared(cells, outcomes, settings, references, all_seeds, measures)
+    cell_labels = [[cell.scenario.id, label_of(cell.setting)] for cell in cells]
+    text = json.dumps([cell_labels, references, list(measures)])
     folder = Path(out) / cells[0].scenario.name / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     _write(folder, cells, outcomes, comparison)
     return Compared(path=folder, outcomes=tuple(outcomes), cells=cells, comparison=comparison)
@@ -136,8 +136,15 @@ def _check_apart(varied: Mapping[str, Sequence[str]], overrides: Sequence[str]) 
         if path == "seed":
             message = "does nothing, since the seeds are those of --seeds; give them there, such as --seeds 3,4,5"
             problems.append(Problem(path="", message=message, source=f"--set {text}"))
-        elif other := next((one for one in varied if path == one or path.startswith((f"{one}.", f"{one}["))), None):
-            message = f"does nothing, since --vary {other} gives {other} anew in each setting; leave one of them out"
+        elif other := next(
+            (
+                varied_path
+                for varied_path in varied
+                if path == varied_path or path.startswith((f"{varied_path}.", f"{varied_path}["))
+            ),
+            None,
+        ):
+            message = f"does nothing, since --vary {other} sets {other} again in each setting; leave one of them out"
             problems.append(Problem(path="", message=message, source=f"--set {text}"))
     if problems:
         raise ScenarioError(problems)
@@ -162,16 +169,18 @@ def references_of(settings: Sequence[Setting], reference: Mapping[str, Any] | Se
     """
     if not isinstance(reference, Mapping):
         reference = {path: value for path, (value, *_) in parse_vary(list(reference)).items()}
-    wanted = {path: _texts([value])[0] for path, value in reference.items()} or dict(settings[0])
-    for path, value in wanted.items():
-        known = dict.fromkeys(dict(setting).get(path) for setting in settings)
-        if value not in known:
-            shown = f"{path} takes {', '.join(map(str, known))}" if None not in known else f"{path} does not vary"
+    targets = {path: _texts([value])[0] for path, value in reference.items()} or dict(settings[0])
+    for path, value in targets.items():
+        values = dict.fromkeys(dict(setting).get(path) for setting in settings)
+        if value not in values:
+            explanation = (
+                f"{path} takes {', '.join(map(str, values))}" if None not in values else f"{path} does not vary"
+            )
             raise ScenarioError(
-                [Problem(path="", message=f"is no setting: {shown}", source=f"--reference {path}={value}")]
+                [Problem(path="", message=f"is no setting: {explanation}", source=f"--reference {path}={value}")]
             )
     places = {setting: place for place, setting in enumerate(settings)}
-    return tuple(places[tuple((path, wanted.get(path, value)) for path, value in setting)] for setting in settings)
+    return tuple(places[tuple((path, targets.get(path, value)) for path, value in setting)] for setting in settings)
 
 
 def _compared(
@@ -190,12 +199,12 @@ def _compared(
         for cell, outcome in zip(cells, outcomes, strict=True)
         if outcome.error is None
     }
-    found = Comparison.of(runs, settings, references, seeds, measures)
-    known = sorted({one.quantity.metric for one in found.series})
-    if runs and (unknown := [name for name in measures if name not in known]):
-        message = f"{unknown[0]} is measured by no run; choose from: {', '.join(known)}"
+    comparison = Comparison.of(runs, settings, references, seeds, measures)
+    metrics = sorted({series.quantity.metric for series in comparison.series})
+    if runs and (unknown := [name for name in measures if name not in metrics]):
+        message = f"{unknown[0]} is measured by no run; choose from: {', '.join(metrics)}"
         raise ScenarioError([Problem(path="", message=message, source=f"--measure {unknown[0]}")])
-    return found
+    return comparison
 
 
 def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], comparison: Comparison) -> None:
@@ -223,7 +232,7 @@ def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], com
             for cell, outcome in zip(cells, outcomes, strict=True)
             if outcome.error is not None
         ]
-        text, pictures = page(comparison, f"{cells[0].scenario.name} · {folder.name}", failed)
+        text, figure_files = page(comparison, f"{cells[0].scenario.name} · {folder.name}", failed)
         (partial / "comparison.html").write_text(text, encoding="utf-8")
-        for name, data in pictures.items():
+        for name, data in figure_files.items():
             (partial / f"{name}.png").write_bytes(data)

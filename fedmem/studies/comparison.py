@@ -80,7 +80,7 @@ class Row:
 class Kept:
     """What aggregation retains of one measure and kind in a setting, and its difference to the reference.
 
-    `saturated` says that the value at the holder is at the end of the measure, so that the ratio is too high.
+    `saturated` says that the value at the owning client is at the end of the measure, so that the ratio is too high.
     """
 
     quantity: Quantity
@@ -94,7 +94,7 @@ class Kept:
 class Trade:
     """A setting between utility and one measure; `better` is a setting that has more of one and no less of the other.
 
-    `sure` says whether both differences to that setting are told from chance, unadjusted. `saturated` says that the
+    `sure` says whether both differences to that setting are significant, unadjusted. `saturated` says that the
     measure is at its end.
     """
 
@@ -134,25 +134,25 @@ class Comparison:
         Errors: those of reading a run.
         """
         shape = (len(settings), len(seeds))
-        found: dict[Quantity, dict[str, FloatArray]] = {}
+        arrays_by_quantity: dict[Quantity, dict[str, FloatArray]] = {}
         rounds: dict[Quantity, dict[int, FloatArray]] = {}
-        warned: dict[str, None] = {}
+        run_warnings: dict[str, None] = {}
         zones: dict[Quantity, Zone] = {}
         for place, run in sorted(runs.items()):
             summary = Summary(run)
-            warned |= dict.fromkeys(warnings(run))
+            run_warnings |= dict.fromkeys(warnings(run))
             for quantity, numbers in _quantities(summary):
-                arrays = found.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
+                arrays = arrays_by_quantity.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
                 for name, value in numbers.items():
                     arrays[name][place] = value
                 zone = summary.zone(quantity.metric, quantity.kind)
                 zones[quantity] = zones.get(quantity, zone).joined(zone)
                 over = rounds.setdefault(quantity, {})
-                for round, seen in _over_rounds(summary, quantity):
-                    over.setdefault(round, np.full(shape, np.nan))[place] = seen
+                for round, round_value in _over_rounds(summary, quantity):
+                    over.setdefault(round, np.full(shape, np.nan))[place] = round_value
         series = tuple(
             Series(quantity=quantity, rounds=dict(sorted(rounds[quantity].items())), zone=zones[quantity], **arrays)
-            for quantity, arrays in found.items()
+            for quantity, arrays in arrays_by_quantity.items()
         )
         return Comparison(
             settings=tuple(settings),
@@ -160,7 +160,7 @@ class Comparison:
             seeds=tuple(seeds),
             series=series,
             measures=tuple(measures),
-            warnings=tuple(warned),
+            warnings=tuple(run_warnings),
         )
 
     @cached_property
@@ -171,76 +171,82 @@ class Comparison:
     @cached_property
     def tested(self) -> tuple[Series, ...]:
         """What is tabled and tested: the headline, or the measures that were asked for."""
-        wanted = [
-            one
-            for one in self.series
-            if one.quantity.level in ("local", "global")
-            and (one.quantity.metric in self.measures if self.measures else one.quantity.headline)
+        selection = [
+            series
+            for series in self.series
+            if series.quantity.level in ("local", "global")
+            and (series.quantity.metric in self.measures if self.measures else series.quantity.headline)
         ]
-        measures = list(dict.fromkeys((one.quantity.metric, one.quantity.labels) for one in wanted))
-        kinds = list(dict.fromkeys(one.quantity.kind for one in self.series))
+        measures = list(dict.fromkeys((series.quantity.metric, series.quantity.labels) for series in selection))
+        kinds = list(dict.fromkeys(series.quantity.kind for series in self.series))
 
-        def place(one: Series) -> tuple[int, int, bool]:
-            quantity = one.quantity
+        def place(series: Series) -> tuple[int, int, bool]:
+            quantity = series.quantity
             measure = measures.index((quantity.metric, quantity.labels))
             return measure, kinds.index(quantity.kind), quantity.level != "local"
 
-        return tuple(sorted(wanted, key=place))
+        return tuple(sorted(selection, key=place))
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
         """Every setting in every tested quantity. Holm's adjustment is over all of these differences together."""
         drafts = []
-        for one in self.tested:
+        for series in self.tested:
             for setting in range(len(self.labels)):
                 other = self.reference[setting]
-                drafts.append((one, setting, None if other == setting else one.against(setting, other)))
-        adjusted = holm(np.array([math.nan if found is None else found.p for _, _, found in drafts]))
+                drafts.append((series, setting, None if other == setting else series.against(setting, other)))
+        adjusted = holm(np.array([math.nan if difference is None else difference.p for _, _, difference in drafts]))
         tests = max(1, int(np.count_nonzero(~np.isnan(adjusted))))
         return tuple(
             Row(
-                quantity=one.quantity,
+                quantity=series.quantity,
                 setting=setting,
-                mean=within(mean_of(one.values[setting]), *one.quantity.range),
-                contrast=None if found is None else within(found, -one.quantity.most, one.quantity.most),
+                mean=within(mean_of(series.values[setting]), *series.quantity.range),
+                contrast=None
+                if difference is None
+                else within(difference, -series.quantity.most, series.quantity.most),
                 adjusted=p,
-                detectable=math.nan if found is None else detectable(found.sd, found.n, tests),
-                seeds=0 if found is None else seeds_for(found.value, found.sd, tests),
-                other_rates=found is not None
-                and found.n == 0
-                and not one.alike(setting, self.reference[setting]).all(),
-                other_examples=bool(one.quantity.kind) and one.other_examples(setting, self.reference[setting]),
-                saturated=one.saturated(setting),
-                reference_saturated=one.saturated(self.reference[setting]),
+                detectable=math.nan if difference is None else detectable(difference.sd, difference.n, tests),
+                seeds=0 if difference is None else seeds_for(difference.value, difference.sd, tests),
+                other_rates=difference is not None
+                and difference.n == 0
+                and not series.alike(setting, self.reference[setting]).all(),
+                other_examples=bool(series.quantity.kind) and series.other_examples(setting, self.reference[setting]),
+                saturated=series.saturated(setting),
+                reference_saturated=series.saturated(self.reference[setting]),
             )
-            for (one, setting, found), p in zip(drafts, adjusted.tolist(), strict=True)
+            for (series, setting, difference), p in zip(drafts, adjusted.tolist(), strict=True)
         )
 
     @cached_property
     def retention(self) -> tuple[Kept, ...]:
         """What aggregation keeps of each tested measure that has a value without memorisation."""
-        found = []
-        for one in self.tested:
-            if one.quantity.level == "local" and not np.isnan(one.paired).all() and not np.isnan(one.null).all():
-                local, whole = _above(one.values, one.null), _above(one.paired, one.paired_null)
+        entries = []
+        for series in self.tested:
+            if (
+                series.quantity.level == "local"
+                and not np.isnan(series.paired).all()
+                and not np.isnan(series.null).all()
+            ):
+                local, whole = _above(series.values, series.null), _above(series.paired, series.paired_null)
                 for setting in range(len(self.labels)):
                     other = self.reference[setting]
-                    same = np.where(one.alike(setting, other), 1.0, math.nan)
-                    found.append(
+                    same = np.where(series.alike(setting, other), 1.0, math.nan)
+                    entries.append(
                         Kept(
-                            quantity=one.quantity,
+                            quantity=series.quantity,
                             setting=setting,
-                            ratio=retained(whole[setting], local[setting], one.n[setting]),
+                            ratio=retained(whole[setting], local[setting], series.n[setting]),
                             difference=None
                             if other == setting
                             else _ratio_contrast(
-                                (whole[setting] * same, local[setting], one.n[setting]),
-                                (whole[other], local[other], one.n[other]),
+                                (whole[setting] * same, local[setting], series.n[setting]),
+                                (whole[other], local[other], series.n[other]),
                             ),
-                            saturated=one.saturated(setting),
+                            saturated=series.saturated(setting),
                         )
                     )
-        return tuple(found)
+        return tuple(entries)
 
     @cached_property
     def trades(self) -> tuple[Trade, ...]:
@@ -255,70 +261,70 @@ class Comparison:
         )
         if use is None:
             return ()
-        found = []
-        for one in self.tested:
+        entries = []
+        for harm_series in self.tested:
             settings = range(len(self.labels))
-            if not all(one.alike(setting, other).all() for setting in settings for other in settings):
+            if not all(harm_series.alike(setting, other).all() for setting in settings for other in settings):
                 continue  # some have it at another false positive rate
-            if one.quantity.level == "global" and one.quantity.kind:
-                both = ~(np.isnan(use.values) | np.isnan(one.values))
-                there = both[both.any(axis=1)].all(axis=0)
+            if harm_series.quantity.level == "global" and harm_series.quantity.kind:
+                both = ~(np.isnan(use.values) | np.isnan(harm_series.values))
+                shared_seeds = both[both.any(axis=1)].all(axis=0)
                 uses, harms = (
-                    [within(mean_of(values[there]), *series.quantity.range) for values in series.values]
-                    for series in (use, one)
+                    [within(mean_of(values[shared_seeds]), *series.quantity.range) for values in series.values]
+                    for series in (use, harm_series)
                 )
                 best = dominated(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
                 for setting, better in enumerate(best):
                     if math.isnan(uses[setting].value) or math.isnan(harms[setting].value):
                         continue
                     sure = better >= 0 and all(
-                        contrast(series.values[better][there], series.values[setting][there]).p < LEVEL
-                        for series in (use, one)
+                        contrast(series.values[better][shared_seeds], series.values[setting][shared_seeds]).p < LEVEL
+                        for series in (use, harm_series)
                     )
-                    found.append(
+                    entries.append(
                         Trade(
-                            quantity=one.quantity,
+                            quantity=harm_series.quantity,
                             setting=setting,
                             use=uses[setting],
                             harm=harms[setting],
                             better=better,
                             sure=sure,
-                            saturated=one.zone.holds(harms[setting].value),
+                            saturated=harm_series.zone.holds(harms[setting].value),
                         )
                     )
-        return tuple(found)
+        return tuple(entries)
 
     @cached_property
     def without(self) -> tuple[int, ...]:
         """The settings of which no run has any value, because all of them failed."""
-        there = np.zeros(len(self.settings), dtype=bool)
-        for one in self.series:
-            there |= ~np.isnan(one.n).all(axis=1)
-        return tuple(np.flatnonzero(~there).tolist())
+        has_values = np.zeros(len(self.settings), dtype=bool)
+        for series in self.series:
+            has_values |= ~np.isnan(series.n).all(axis=1)
+        return tuple(np.flatnonzero(~has_values).tolist())
 
 
 def _above(values: FloatArray, null: FloatArray) -> FloatArray:
     """The effects; what differs from no memorisation by rounding only is none."""
-    apart = values - null
-    return np.where(np.abs(apart) <= 1e-12 * np.maximum(np.abs(values), np.abs(null)), 0.0, apart)
+    effects = values - null
+    return np.where(np.abs(effects) <= 1e-12 * np.maximum(np.abs(values), np.abs(null)), 0.0, effects)
 
 
 Effects = tuple[FloatArray, FloatArray, FloatArray]
-"""Of one setting: at the aggregate, at the holder, and over how many examples, by seed."""
+"""Of one setting: at the aggregate, at the owning client, and over how many examples, by seed."""
 
 
-def _ratio_contrast(one: Effects, other: Effects) -> Contrast:
+def _ratio_contrast(first: Effects, other: Effects) -> Contrast:
     """The difference of two ratios of sums over the seeds that both have, by the jackknife over seeds."""
-    parts = np.array([*one, *other])
+    parts = np.array([*first, *other])
     parts = parts[:, ~np.isnan(parts).any(axis=0)]
     n = parts.shape[1]
     if not (resolved(parts[1], parts[2]) and resolved(parts[4], parts[5])):
         return Contrast(value=math.nan, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
     parts = np.array([parts[0] * parts[2], parts[1] * parts[2], parts[3] * parts[5], parts[4] * parts[5]])
     sums = parts.sum(axis=1)
-    left = sums[:, None] - parts  # without each seed
+    sums_without = sums[:, None] - parts  # without each seed
     value = float(sums[0] / sums[1] - sums[2] / sums[3])
-    pseudo = n * value - (n - 1) * (left[0] / left[1] - left[2] / left[3])
-    found = contrast(pseudo, np.zeros(n))
-    half = (found.high - found.low) / 2
-    return Contrast(value=value, low=value - half, high=value + half, p=found.p, sd=found.sd, n=n)
+    pseudo = n * value - (n - 1) * (sums_without[0] / sums_without[1] - sums_without[2] / sums_without[3])
+    estimate = contrast(pseudo, np.zeros(n))
+    half = (estimate.high - estimate.low) / 2
+    return Contrast(value=value, low=value - half, high=value + half, p=estimate.p, sd=estimate.sd, n=n)

@@ -1,8 +1,8 @@
 """Settings against a reference over seeds: paired differences, Holm's adjustment, power, and retention as a ratio.
 
-A seed is a replicate: data, coins, canaries, weights and noise are drawn anew, and all settings of one seed share them.
-So differences are taken within seeds, and whatever is said of them has as many degrees of freedom as there are seeds,
-less one. All values are those of whole banks, means over many runs and examples, so that Student's t fits.
+A seed is a replicate: it draws data, coins, canaries, weights and noise, and all settings of one seed share them. So
+differences are taken within seeds. Their intervals and tests have as many degrees of freedom as there are seeds,
+minus one. All values are those of whole banks, means over many runs and examples, so that Student's t fits.
 """
 
 from __future__ import annotations
@@ -64,21 +64,23 @@ def mean_of(values: FloatArray) -> Mean:
     >>> round(found.low, 3), found.value, round(found.high, 3), found.n
     (-0.484, 2.0, 4.484, 3)
     """
-    found = contrast(values, np.zeros(len(values)))
-    return Mean(value=found.value, low=found.low, high=found.high, n=found.n)
+    difference = contrast(values, np.zeros(len(values)))
+    return Mean(value=difference.value, low=difference.low, high=difference.high, n=difference.n)
 
 
-Told = TypeVar("Told", Mean, Contrast)
+Estimate = TypeVar("Estimate", Mean, Contrast)
 
 
-def within(found: Told, least: float, most: float) -> Told:
+def within(estimate: Estimate, min_value: float, max_value: float) -> Estimate:
     """The same with an interval that holds nothing impossible.
 
     >>> within(Mean(value=0.9, low=0.7, high=1.1, n=3), 0.0, 1.0).high
     1.0
     """
-    low, high = (min(max(end, least), most) if not math.isnan(end) else end for end in (found.low, found.high))
-    return replace(found, low=low, high=high)
+    low, high = (
+        min(max(end, min_value), max_value) if not math.isnan(end) else end for end in (estimate.low, estimate.high)
+    )
+    return replace(estimate, low=low, high=high)
 
 
 def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
@@ -92,22 +94,22 @@ def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
     """
     from scipy.stats import ttest_1samp
 
-    apart = values - reference
-    apart = apart[~np.isnan(apart)]
-    n = len(apart)
-    value = float(apart.mean()) if n else math.nan
+    differences = values - reference
+    differences = differences[~np.isnan(differences)]
+    n = len(differences)
+    value = float(differences.mean()) if n else math.nan
     if n < 2:
         return Contrast(value=value, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
-    sd = float(apart.std(ddof=1))
-    if not sd > 1e-12 * np.abs(apart).max():
+    sd = float(differences.std(ddof=1))
+    if not sd > 1e-12 * np.abs(differences).max():
         return Contrast(value=value, low=math.nan, high=math.nan, p=math.nan, sd=0.0, n=n)
-    test = ttest_1samp(apart, 0.0)
+    test = ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(0.95)
     return Contrast(value=value, low=float(interval.low), high=float(interval.high), p=float(test.pvalue), sd=sd, n=n)
 
 
 def holm(p: FloatArray) -> FloatArray:
-    """Adjusted p, which keep the chance of any wrong rejection below the level, however the tests hang together.
+    """Adjusted p, which keep the probability of any wrong rejection below the level, for any dependence of the tests.
 
     The k-th smallest of m is multiplied by m − k + 1, and none is smaller than one before it (Holm, 1979). NaN stays
     NaN and does not count.
@@ -115,8 +117,8 @@ def holm(p: FloatArray) -> FloatArray:
     >>> holm(np.array([0.01, 0.04, 0.03, np.nan])).tolist()
     [0.03, 0.06, 0.06, nan]
     """
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
+    places = np.flatnonzero(~np.isnan(p))
+    order = places[np.argsort(p[places], kind="stable")]
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted = np.full(len(p), np.nan)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
@@ -166,12 +168,12 @@ def _noncentrality(n: int, level: float) -> float:
         # so far out that only the scatter of the standard error counts, and that nctdtr has no answer
         return critical * math.sqrt(float(chdtri(n - 1, 1 - POWER)) / (n - 1))
 
-    def missing(shift: float) -> float:
+    def power_gap(shift: float) -> float:
         # the other tail adds less than the level itself, and nothing where power is high
         return float(1 - nctdtr(n - 1, shift, critical)) - POWER
 
-    found: float = brentq(missing, 0.0, 2 * critical + 10)
-    return found
+    root: float = brentq(power_gap, 0.0, 2 * critical + 10)
+    return root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +187,7 @@ class Ratio:
 
 
 def resolved(local: FloatArray, weights: FloatArray) -> bool:
-    """Whether the weighted mean of effects over seeds (S,) is told to be above zero, by its own interval.
+    """Whether the weighted mean of effects over seeds (S,) is significantly above zero, by its own interval.
 
     It is the mean whose scatter counts, not that of the sums: seeds that have more examples than others are no scatter
     of the effect. Effects that are all alike have no interval and are not resolved.
@@ -201,7 +203,7 @@ def retained(whole: FloatArray, local: FloatArray, weights: FloatArray | None = 
 
     Args:
         whole: the mean effect at the aggregate in each seed.
-        local: that at the holder, over the same examples.
+        local: that at the owning client, over the same examples.
         weights: n, over how many examples each seed's means are; left out: as many in each.
 
     - a ratio of sums over all examples, never a mean of ratios, which small denominators would pull anywhere;
@@ -213,15 +215,15 @@ def retained(whole: FloatArray, local: FloatArray, weights: FloatArray | None = 
     (0.372, 0.517, 0.63)
     """
     weights = np.ones(len(local)) if weights is None else weights
-    known = ~np.isnan(np.array([whole, local, weights])).any(axis=0)
-    n, found = int(known.sum()), _base(np.array([whole, local]), weights)
-    if found is None:
+    is_complete = ~np.isnan(np.array([whole, local, weights])).any(axis=0)
+    n, base = int(is_complete.sum()), _base(np.array([whole, local]), weights)
+    if base is None:
         return Ratio(value=math.nan, low=math.nan, high=math.nan, n=n)
-    (a, b), (xx, xy, yy), t2 = found
+    (a, b), (xx, xy, yy), t2 = base
     # the roots of (a − ρ b)² = t² var(a − ρ b); the leading coefficient is positive, since b is resolved
-    two, one, zero = b * b - t2 * yy, a * b - t2 * xy, a * a - t2 * xx
-    half = math.sqrt(max(one * one - two * zero, 0.0))
-    return Ratio(value=a / b, low=(one - half) / two, high=(one + half) / two, n=n)
+    quadratic, linear, constant = b * b - t2 * yy, a * b - t2 * xy, a * a - t2 * xx
+    half = math.sqrt(max(linear * linear - quadratic * constant, 0.0))
+    return Ratio(value=a / b, low=(linear - half) / quadratic, high=(linear + half) / quadratic, n=n)
 
 
 def _base(
@@ -230,8 +232,8 @@ def _base(
     """Weighted means of both rows, their variances and covariance, and t²; None where the second is not resolved."""
     from scipy.special import stdtrit
 
-    known = ~np.isnan(effects).any(axis=0) & (weights > 0)
-    effects, weights = effects[:, known], weights[known]
+    is_complete = ~np.isnan(effects).any(axis=0) & (weights > 0)
+    effects, weights = effects[:, is_complete], weights[is_complete]
     n = effects.shape[1]
     if n < 2:
         return None
@@ -239,8 +241,8 @@ def _base(
     a, b = (float(mean) for mean in (weights * effects).mean(axis=1))
     (xx, xy), (_, yy) = (np.cov(weights * (effects - [[a], [b]])) / n).tolist()
     t2 = float(stdtrit(n - 1, 0.975)) ** 2
-    alike = math.sqrt(yy * n) <= 1e-12 * float(np.abs(effects[1]).max())
-    return None if alike or not b > math.sqrt(t2 * yy) else ((a, b), (xx, xy, yy), t2)
+    is_constant = math.sqrt(yy * n) <= 1e-12 * float(np.abs(effects[1]).max())
+    return None if is_constant or not b > math.sqrt(t2 * yy) else ((a, b), (xx, xy, yy), t2)
 
 
 def dominated(use: FloatArray, harm: FloatArray) -> list[int]:
@@ -251,12 +253,12 @@ def dominated(use: FloatArray, harm: FloatArray) -> list[int]:
     >>> dominated(np.array([0.9, 0.8, 0.95]), np.array([1.0, 2.0, 3.0]))
     [-1, 0, -1]
     """
-    found = []
+    dominators = []
     for i in range(len(use)):
         better = [
             j
             for j in range(len(use))
             if use[j] >= use[i] and harm[j] <= harm[i] and (use[j] > use[i] or harm[j] < harm[i])
         ]
-        found.append(min(better, key=lambda j: (-use[j], harm[j], j), default=-1))
-    return found
+        dominators.append(min(better, key=lambda j: (-use[j], harm[j], j), default=-1))
+    return dominators

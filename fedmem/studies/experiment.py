@@ -125,7 +125,7 @@ def verdict(low: float, high: float) -> str:
 
 def holm_by_family(table: pd.DataFrame, families: Sequence[str]) -> pd.Series:
     """Holm's adjusted `p` of each row within its family, the rows that agree in these columns; NaN is no test."""
-    return table.groupby(list(families))["p"].transform(lambda own: holm(own.to_numpy(dtype=np.float64)))
+    return table.groupby(list(families))["p"].transform(lambda p: holm(p.to_numpy(dtype=np.float64)))
 
 
 INTERVAL = re.compile(r"(-?[\d.]+)\s+\[(-?[\d.]+),\s+(-?[\d.]+)\]")
@@ -172,9 +172,9 @@ def unbound_intervals(page: str, tables: Iterable[pd.DataFrame]) -> list[str]:
     stored = np.concatenate([stored, -stored[:, [0, 2, 1]]])
     stored = np.concatenate([stored, 100 * stored])
     missing = []
-    for found in page_intervals(page):
+    for interval in page_intervals(page):
         # the rounding of the table, then that of the page, of which some numbers had fewer digits already
-        unit = 0.56 * 10.0 ** -len(found[0].partition(".")[2])
-        if not (np.abs(stored - np.array(found, dtype=np.float64)) <= unit).all(axis=1).any():
-            missing.append("{} [{}, {}]".format(*found))
+        unit = 0.56 * 10.0 ** -len(interval[0].partition(".")[2])
+        if not (np.abs(stored - np.array(interval, dtype=np.float64)) <= unit).all(axis=1).any():
+            missing.append("{} [{}, {}]".format(*interval))
     return missing

@@ -28,7 +28,7 @@ _TRADES = f"upper left is better; filled: no setting is better in one and no wor
 def drawn(comparison: Comparison) -> Iterator[tuple[str, bytes, str]]:
     """Every figure that the values can fill: name, PNG, and what it shows. Equal values give equal bytes."""
     for (metric, parts, title), group in groupby(
-        comparison.tested, key=lambda one: (one.quantity.metric, one.quantity.parts, one.quantity.title)
+        comparison.tested, key=lambda series: (series.quantity.metric, series.quantity.parts, series.quantity.title)
     ):
         listed = list(group)
         name = slug(" ".join([*parts, metric]))
@@ -40,23 +40,27 @@ def drawn(comparison: Comparison) -> Iterator[tuple[str, bytes, str]]:
             and local.quantity.kind == whole.quantity.kind
         ]
         if pairs:
-            text = f"{title}: the holder's model against the aggregate, by setting; {_SUBTITLE}"
+            text = f"{title}: the owner's model against the aggregate, by setting; {_SUBTITLE}"
             yield f"{name}_levels", _levels(comparison, title, pairs), text
-        lines = [one for one in listed if len(one.rounds) > 1]
+        lines = [series for series in listed if len(series.rounds) > 1]
         if lines:
             text = f"{title} over rounds, by setting; {_SUBTITLE}"
             yield f"{name}_rounds", _over_rounds(comparison, title, lines), text
-    kept: dict[Quantity, list[Any]] = {}
-    for one in comparison.retention:
-        kept.setdefault(one.quantity, []).append(one)
-    shown = {quantity: found for quantity, found in kept.items() if not all(math.isnan(o.ratio.value) for o in found)}
-    if shown:
-        text = f"retention: what the aggregate keeps of the effect at the holder, by setting; {_SUBTITLE}"
+    retention_by_quantity: dict[Quantity, list[Any]] = {}
+    for entry in comparison.retention:
+        retention_by_quantity.setdefault(entry.quantity, []).append(entry)
+    defined_retention = {
+        quantity: entries
+        for quantity, entries in retention_by_quantity.items()
+        if not all(math.isnan(o.ratio.value) for o in entries)
+    }
+    if defined_retention:
+        text = f"retention: what the aggregate keeps of the effect at the owning client, by setting; {_SUBTITLE}"
         panels = {
             f"{quantity.title}\n{quantity.kind}": [
-                Mean(value=o.ratio.value, low=o.ratio.low, high=o.ratio.high, n=o.ratio.n) for o in found
+                Mean(value=o.ratio.value, low=o.ratio.low, high=o.ratio.high, n=o.ratio.n) for o in entries
             ]
-            for quantity, found in shown.items()
+            for quantity, entries in defined_retention.items()
         }
         yield "retention", _dots(comparison, "retention, global / local (cut at −1 and 2)", panels, (0.0, 1.0)), text
     trades: dict[Quantity, list[Any]] = {}
@@ -77,8 +81,8 @@ def slug(text: str) -> str:
 
 def _style(setting: int) -> dict[str, Any]:
     """Colour and marker, which repeat only together after 64 settings."""
-    turn = setting // len(COLOURS)
-    return {"color": COLOURS[setting % len(COLOURS)], "marker": MARKERS[(setting + turn) % len(MARKERS)]}
+    cycle = setting // len(COLOURS)
+    return {"color": COLOURS[setting % len(COLOURS)], "marker": MARKERS[(setting + cycle) % len(MARKERS)]}
 
 
 def _canvas(
@@ -97,11 +101,11 @@ def _canvas(
     return figure, grid[:count]
 
 
-def _bars(found: Mean) -> list[list[float]]:
+def _bars(mean: Mean) -> list[list[float]]:
     """Lengths of an error bar to both sides; none where there is no interval."""
-    if math.isnan(found.low):
+    if math.isnan(mean.low):
         return [[0.0], [0.0]]
-    return [[found.value - found.low], [found.high - found.value]]
+    return [[mean.value - mean.low], [mean.high - mean.value]]
 
 
 def _finished(figure: Any, title: str, subtitle: str, grid: Sequence[Axes], labels: int) -> bytes:
@@ -115,11 +119,11 @@ def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Serie
     for axes, (kind, local, whole) in zip(grid, pairs, strict=True):
         axes.set_title(plain(kind or "all"), loc="left", fontsize=10, color=INK)
         for setting, label in enumerate(comparison.labels):
-            at_holder, at_aggregate = mean_of(local.values[setting]), mean_of(whole.values[setting])
+            at_owner, at_aggregate = mean_of(local.values[setting]), mean_of(whole.values[setting])
             axes.errorbar(
-                [at_holder.value],
+                [at_owner.value],
                 [at_aggregate.value],
-                xerr=_bars(at_holder),
+                xerr=_bars(at_owner),
                 yerr=_bars(at_aggregate),
                 label=plain(label),
                 linestyle="none",
@@ -129,7 +133,7 @@ def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Serie
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=FAINT, linewidth=1, zorder=1)
         x, y = ([mean_of(values).value for values in side.values] for side in (local, whole))
         shade(axes, local.zone, x=x, y=y)
-        axes.set_xlabel("local, holder")
+        axes.set_xlabel("local, owner")
     grid[0].set_ylabel(
         plain(f"global{', ' * bool(local.quantity.unit == 'bits')}{'bits' * (local.quantity.unit == 'bits')}")
     )
@@ -141,27 +145,29 @@ def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) ->
     from matplotlib.ticker import MaxNLocator
 
     figure, grid = _canvas(len(lines), _SUBTITLE, sharey=False, columns=2)
-    for axes, one in zip(grid, lines, strict=True):
-        axes.set_title(plain(", ".join(filter(None, (one.quantity.kind, one.quantity.level)))), loc="left", fontsize=10)
-        rounds = list(one.rounds)
+    for axes, series in zip(grid, lines, strict=True):
+        axes.set_title(
+            plain(", ".join(filter(None, (series.quantity.kind, series.quantity.level)))), loc="left", fontsize=10
+        )
+        rounds = list(series.rounds)
         means = []
         for setting, label in enumerate(comparison.labels):
-            found = [mean_of(one.rounds[round][setting]) for round in rounds]
-            means += [m.value for m in found]
+            setting_means = [mean_of(series.rounds[round][setting]) for round in rounds]
+            means += [m.value for m in setting_means]
             style = _style(setting)
-            lows, highs = [m.low for m in found], [m.high for m in found]
+            lows, highs = [m.low for m in setting_means], [m.high for m in setting_means]
             axes.fill_between(rounds, lows, highs, color=style["color"], alpha=0.12, linewidth=0)
             dash = DASHES[setting // len(COLOURS) % len(DASHES)]
             axes.plot(
                 rounds,
-                [m.value for m in found],
+                [m.value for m in setting_means],
                 label=plain(label),
                 linewidth=1.5,
                 markersize=4,
                 linestyle=dash,
                 **style,
             )
-        shade(axes, one.zone, y=means)
+        shade(axes, series.zone, y=means)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     return _finished(figure, f"{title} over rounds", _SUBTITLE, grid, len(comparison.labels))
@@ -171,9 +177,9 @@ def _dots(comparison: Comparison, title: str, panels: Mapping[str, Sequence[Mean
     """One panel each, one row a setting."""
     height = 0.8 + 0.24 * len(comparison.labels)
     figure, grid = _canvas(len(panels), _SUBTITLE, sharey=True, height=height)
-    for axes, (name, found) in zip(grid, panels.items(), strict=True):
+    for axes, (name, means) in zip(grid, panels.items(), strict=True):
         axes.set_title(plain(name), loc="left", fontsize=9, color=INK)
-        for setting, mean in enumerate(found):
+        for setting, mean in enumerate(means):
             axes.errorbar([mean.value], [setting], xerr=_bars(mean), linestyle="none", **_style(setting))
         for mark in marks:
             axes.axvline(mark, color=FAINT, linestyle=":", linewidth=1, zorder=1)
@@ -187,16 +193,16 @@ def _dots(comparison: Comparison, title: str, panels: Mapping[str, Sequence[Mean
 def _trades(comparison: Comparison, trades: Mapping[Quantity, Sequence[Any]]) -> bytes:
     """One panel a measure and kind; to the upper left is better: more accuracy, less memorisation."""
     figure, grid = _canvas(len(trades), _TRADES, sharey=True)
-    for axes, (quantity, found) in zip(grid, trades.items(), strict=True):
+    for axes, (quantity, entries) in zip(grid, trades.items(), strict=True):
         axes.set_title(plain(f"{quantity.title}\n{quantity.kind}"), loc="left", fontsize=9, color=INK)
-        for one in found:
-            fill = "full" if one.better < 0 else "none"
+        for trade in entries:
+            marker_style = "full" if trade.better < 0 else "none"
             axes.errorbar(
-                [one.harm.value], [one.use.value], xerr=_bars(one.harm), yerr=_bars(one.use), linestyle="none",
-                label=plain(comparison.labels[one.setting]), fillstyle=fill, **_style(one.setting),
+                [trade.harm.value], [trade.use.value], xerr=_bars(trade.harm), yerr=_bars(trade.use), linestyle="none",
+                label=plain(comparison.labels[trade.setting]), fillstyle=marker_style, **_style(trade.setting),
             )  # fmt: skip
-        zone = next(one.zone for one in comparison.series if one.quantity == quantity)
-        shade(axes, zone, x=[one.harm.value for one in found])
+        zone = next(series.zone for series in comparison.series if series.quantity == quantity)
+        shade(axes, zone, x=[trade.harm.value for trade in entries])
         axes.set_xlabel(plain(", ".join(filter(None, ("global", quantity.unit if quantity.scale == 1 else "")))))
     grid[0].set_ylabel("test accuracy")
     return _finished(figure, "utility against memorisation", _TRADES, grid, len(comparison.labels))

@@ -43,8 +43,8 @@ def label_of(setting: Setting) -> str:
 
 def _label(path: str, value: str) -> str:
     name = path.rpartition(".")[2]
-    if named := _CLASS.fullmatch(value):
-        return named[1]
+    if match := _CLASS.fullmatch(value):
+        return match[1]
     if value.startswith("{") and value.endswith("}"):
         kind = re.search(r"\bkind: *([\w.:]+)", value)
         rest = re.sub(r"\bkind: *[\w.:]+,? *", "", value[1:-1]).strip(", ").replace(": ", "=")
@@ -60,28 +60,28 @@ def parse_vary(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
     Errors: `ScenarioError` with everything that is wrong.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    values_by_path: dict[str, tuple[str, ...]] = {}
     problems = []
     for text in texts:
         path, equals, rest = (part.strip() for part in text.partition("="))
         values = tuple(_split(rest))
-        said = ""
+        message = ""
         if not equals or not path or not all(values):
-            said = "should be path=value,value such as strategy.kind=fedavg,fedmedian"
-        elif path in found:
-            said = f"{path} is varied twice; give all its values at once"
+            message = "should be path=value,value such as strategy.kind=fedavg,fedmedian"
+        elif path in values_by_path:
+            message = f"{path} is varied twice; give all its values at once"
         elif path.split(".")[0].split("[")[0] in ("name", "seed", "speed"):
-            said = f"{path} cannot be varied: " + (
+            message = f"{path} cannot be varied: " + (
                 "give seeds by --seeds, such as 0:10" if path == "seed" else "it changes no result"
             )
         elif twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
-            said = f"{twice[0]} is given twice; a setting is compared with others, not with itself"
-        if said:
-            problems.append(Problem(path="", message=said, source=f"--vary {text}"))
-        found[path] = values
+            message = f"{twice[0]} is given twice; a setting is compared with others, not with itself"
+        if message:
+            problems.append(Problem(path="", message=message, source=f"--vary {text}"))
+        values_by_path[path] = values
     if problems:
         raise ScenarioError(problems)
-    return found
+    return values_by_path
 
 
 def _split(text: str) -> list[str]:
@@ -91,19 +91,19 @@ def _split(text: str) -> list[str]:
     ['a', '[1, 2]', "'x,y'"]
     """
     parts, depth, quote = [""], 0, ""
-    for letter in text:
+    for character in text:
         if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        elif letter in "([{":
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in "([{":
             depth += 1
-        elif letter in ")]}":
+        elif character in ")]}":
             depth -= 1
-        if letter == "," and not depth and not quote:
+        if character == "," and not depth and not quote:
             parts.append("")
         else:
-            parts[-1] += letter
+            parts[-1] += character
     return [part.strip() for part in parts]
 
 
@@ -115,19 +115,19 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
     Errors: `ScenarioError`.
     """
-    found: list[int] = []
+    seeds: list[int] = []
     for part in text.split(","):
         if not (match := re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?", part)):
             raise _wrong_seeds(text, "should be a range such as 0:10 (0 to 9), or single seeds such as 1,2,5")
         first, stop = _seed(text, match[1]), _seed(text, match[2] or "0")
         if match[2] and stop - first > 10**5:
             raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
-        found += range(first, stop) if match[2] else [first]
-    if not found or len(set(found)) < len(found):
-        raise _wrong_seeds(text, f"names {'no seed' if not found else 'a seed twice'}; give each once, such as 0:10")
-    if max(found) >= 2**63 or len(found) > 10**5:
+        seeds += range(first, stop) if match[2] else [first]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise _wrong_seeds(text, f"names {'no seed' if not seeds else 'a seed twice'}; give each once, such as 0:10")
+    if max(seeds) >= 2**63 or len(seeds) > 10**5:
         raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
-    return tuple(found)
+    return tuple(seeds)
 
 
 def _seed(text: str, digits: str) -> int:
@@ -164,7 +164,7 @@ def cross(
 
     - all that does not depend on what varies is the same for one seed: data, coins, canaries, initial weights, and who
       takes part where the sampler does not vary;
-    - a strategy that names the client algorithm which heeds its offers gets it, unless the client is given or varied.
+    - a strategy that names the client algorithm of its payload gets it, unless the client is given or varied.
 
     Errors: one `ScenarioError` with everything that is wrong in any of them; where two are the same scenario.
     """
@@ -173,15 +173,18 @@ def cross(
     for setting in settings:
         changes = [*overrides, *(f"{path}={value}" for path, value in setting)]
         try:
-            wanted = wanted_client(source, changes)
+            client_changes = wanted_client(source, changes)
             cells += [
-                Cell(setting=setting, seed=seed, scenario=_loaded(source, [*changes, *wanted, f"seed={seed}"]))
+                Cell(setting=setting, seed=seed, scenario=_loaded(source, [*changes, *client_changes, f"seed={seed}"]))
                 for seed in seeds
             ]
         except ScenarioError as error:
-            given = {f"--set {path}={value}": f"--vary {path}={value}" for path, value in setting}
-            told = (replace(one, source=given.get(one.source, one.source)) for one in error.problems)
-            problems |= {str(problem): problem for problem in told}
+            vary_sources = {f"--set {path}={value}": f"--vary {path}={value}" for path, value in setting}
+            renamed_problems = (
+                replace(original, source=vary_sources.get(original.source, original.source))
+                for original in error.problems
+            )
+            problems |= {str(problem): problem for problem in renamed_problems}
     if problems:
         raise ScenarioError(list(problems.values()))
     first: dict[str, Setting] = {}
@@ -203,18 +206,18 @@ def wanted_client(source: Path | str | Scenario, changes: Sequence[str]) -> list
     tree = _tree(source, changes)
     kinds = {name: part.get("kind") if isinstance(part, dict) else None for name, part in tree.items()}
     try:
-        wanted = client_of(load("strategy", str(kinds.get("strategy", default_kind("strategy")))))
+        client_kind = client_of(load("strategy", str(kinds.get("strategy", default_kind("strategy")))))
     except ComponentError:
-        return []  # told when the scenario is loaded
+        return []  # reported when the scenario is loaded
     return (
-        [f"client.kind={wanted}"]
-        if wanted is not None and kinds.get("client", default_kind("client")) != wanted
+        [f"client.kind={client_kind}"]
+        if client_kind is not None and kinds.get("client", default_kind("client")) != client_kind
         else []
     )
 
 
 def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, Any]:
-    """The values of a scenario before they are checked; whatever is wrong is told when it is loaded."""
+    """The values of a scenario before they are checked; mistakes are reported when it is loaded."""
     from fedmem.scenario.overrides import Origin, override
     from fedmem.scenario.yaml_source import read_file, read_text
 

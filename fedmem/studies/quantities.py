@@ -63,7 +63,7 @@ class Quantity:
 class Series:
     """The values of a quantity (settings, seeds), the value that no memorisation gives, and n; NaN where a run failed.
 
-    `paired` is the value at the aggregate over just those examples that the holder's value is about, for local ones
+    `paired` is the value at the aggregate over just those examples that the owner's value is about, for local ones
     of which runs have a retention, and `paired_null` is what no memorisation gives there.
     `fpr` is the false positive rate at which a value was taken, NaN where there is none. `rounds` are the values at
     each observed round that has any. `zone` holds the values that are saturated, by the fewest references of any run.
@@ -81,8 +81,8 @@ class Series:
 
     def alike(self, setting: int, other: int) -> BoolArray:
         """(seeds,) whether both settings have this quantity at one false positive rate: other rates are other tests."""
-        one, two = self.fpr[setting], self.fpr[other]
-        return np.asarray(~(np.abs(one - two) > 1e-12))
+        rates, other_rates = self.fpr[setting], self.fpr[other]
+        return np.asarray(~(np.abs(rates - other_rates) > 1e-12))
 
     def other_examples(self, setting: int, other: int) -> bool:
         """Whether in some seed the two are means over different numbers of examples."""
@@ -99,7 +99,7 @@ class Series:
 
 def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]:
     """Every summary of a run that is about a kind or about all, with its numbers."""
-    known = {(variant.metric, variant.labels): variant for variant in summary.measures}
+    variants = {(variant.metric, variant.labels): variant for variant in summary.measures}
     about = {"", *summary.kinds}
     for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
         if metric.endswith((".null", ".guess", ".p")) or metric == "retention":
@@ -108,18 +108,20 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
         against_held_out = metric.endswith(".difference")
         if against_held_out and not (measure.difference and measure.headline):
             continue
-        for level, kind, own, value in summary.entries(metric):
-            if kind not in about or own.get("coin") == "out":
+        for level, kind, row_labels, value in summary.entries(metric):
+            if kind not in about or row_labels.get("coin") == "out":
                 continue
-            labels = own.without("place")
-            place = _PLACES.get(own.get("place"), level)
-            null = summary.value(f"{metric}.null", level, kind, own)
+            labels = row_labels.without("place")
+            place = _PLACES.get(row_labels.get("place"), level)
+            null = summary.value(f"{metric}.null", level, kind, row_labels)
             whole = summary.value(f"{metric}.null", "global", kind, labels)
             between = labels.plus(contrast="levels", minus="global")
-            apart = summary.value(f"{metric}.difference", "global", kind, between)
+            difference = summary.value(f"{metric}.difference", "global", kind, between)
             # a run has no retention of sums whose effects cancel
-            kept = any(about == kind for _, about, _, _ in summary.entries("retention", labels.plus(of=metric)))
-            variant = known.get((metric, labels))
+            has_retention = any(
+                about == kind for _, about, _, _ in summary.entries("retention", labels.plus(of=metric))
+            )
+            variant = variants.get((metric, labels))
             headline = variant.headline if variant else measure.headline and not kind and not labels
             yield (
                 Quantity(
@@ -141,7 +143,9 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     "n": value.n,
                     "fpr": value.fpr,
                     "paired_null": math.nan if (other := null if whole is None else whole) is None else other.value,
-                    "paired": value.value - apart.value if apart and kept and place == "local" else math.nan,
+                    "paired": value.value - difference.value
+                    if difference and has_retention and place == "local"
+                    else math.nan,
                 },
             )
 
@@ -161,10 +165,10 @@ def _short_title(variant: Variant) -> str:
 def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, float]]:
     """The values of a quantity at each observed round."""
     level = quantity.level.partition(",")[0]
-    places = [own for own, place in _PLACES.items() if place == quantity.level and quantity.kind]
+    places = [place_label for place_label, place in _PLACES.items() if place == quantity.level and quantity.kind]
     for labels in (quantity.labels.plus(place=places[0] if places else None), quantity.labels):
-        if found := summary.series(quantity.metric, level, quantity.kind, labels):
-            yield from ((round, value.value) for round, value in found)
+        if series := summary.series(quantity.metric, level, quantity.kind, labels):
+            yield from ((round, value.value) for round, value in series)
             return
 
 
@@ -179,6 +183,6 @@ def _title(measure: Measure, metric: str, labels: Labels) -> str:
     """The title of what is no measure of a kind at a place, with its labels."""
     if metric.endswith(".difference"):
         view = labels.get("view", "")
-        return f"reconstruction from {titled('view', view)}, in − held back"
+        return f"reconstruction from {titled('view', view)}, in − held out"
     name = measure.title if measure.headline else metric.replace("_", " ")
     return " ".join([name, *labels.words()])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 CAPTION = (
-    "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights anew, and all "
+    "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights, and all "
     "settings share them. Differences are paired by seeds. p is that of no difference, adjusted over all differences "
     "of this table together (Holm), so that the chance of any wrong call is at most 5 %."
 )
@@ -45,7 +45,7 @@ SATURATED = (
 def saturated(comparison: Comparison) -> str:
     """What the mark of saturated values means; empty where nothing is saturated."""
     marks = [row.saturated for row in comparison.rows]
-    marks += [kept.saturated for kept in comparison.retention]
+    marks += [entry.saturated for entry in comparison.retention]
     marks += [trade.saturated for trade in comparison.trades]
     return SATURATED if any(marks) else ""
 
@@ -54,8 +54,8 @@ def sections(comparison: Comparison) -> Iterator[Section]:
     """The table part by part: differences by measure, and what aggregation keeps."""
     others = set(comparison.reference)
     against = comparison.labels[others.pop()] if len(others) == 1 else "its reference"
-    for title, own in groupby(comparison.rows, key=lambda row: row.quantity.title):
-        listed = list(own)
+    for title, measure_rows in groupby(comparison.rows, key=lambda row: row.quantity.title):
+        listed = list(measure_rows)
         blocks = [
             (_heading(quantity), tuple(_row(comparison, row) for row in group))
             for quantity, group in groupby(listed, key=lambda row: row.quantity)
@@ -68,29 +68,29 @@ def sections(comparison: Comparison) -> Iterator[Section]:
             blocks=tuple(blocks),
             notes=_unlike(comparison, listed),
         )
-    kept = []
-    for quantity, group in groupby(comparison.retention, key=lambda one: one.quantity):
+    retention_blocks = []
+    for quantity, group in groupby(comparison.retention, key=lambda entry: entry.quantity):
         name = f"{quantity.title}, {quantity.kind}"
-        rows = [(one, _kept(one)) for one in group]
-        kept.append(
+        rows = [(entry, _kept(entry)) for entry in group]
+        retention_blocks.append(
             (
                 name,
                 tuple(
-                    (comparison.labels[one.setting], str(one.ratio.n), text, _text(one.difference, 2))
-                    for one, text in rows
+                    (comparison.labels[entry.setting], str(entry.ratio.n), text, _text(entry.difference, 2))
+                    for entry, text in rows
                 ),
             )
         )
     yield Section(
         title="WHAT AGGREGATION KEEPS",
         columns=("", "seeds", "global / local", f"less {against}"),
-        blocks=tuple(kept),
+        blocks=tuple(retention_blocks),
     )
 
 
-def _kept(one: Kept) -> str:
+def _kept(entry: Kept) -> str:
     """What aggregation keeps, as text."""
-    return "not resolved" if math.isnan(one.ratio.value) else _text(one.ratio, 2, saturated=one.saturated)
+    return "not resolved" if math.isnan(entry.ratio.value) else _text(entry.ratio, 2, saturated=entry.saturated)
 
 
 def _unlike(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -99,8 +99,8 @@ def _unlike(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
     if not names:
         return ()
     return (
-        f"Read over other examples than the reference's: {'; '.join(names)}. An example is read where its holder took "
-        "part, so a difference may be that of the examples.",
+        f"Read over other examples than the reference's: {'; '.join(names)}. An example is read where its owning "
+        "client took part, so a difference may be that of the examples.",
     )
 
 
@@ -111,16 +111,18 @@ def traded(comparison: Comparison) -> Section:
             quantity.name,
             tuple(
                 (
-                    comparison.labels[one.setting],
-                    str(one.harm.n),
-                    _text(one.use, 3),
-                    _text(one.harm, quantity.digits, saturated=one.saturated),
-                    "" if one.better < 0 else f"{comparison.labels[one.better]}{'' if one.sure else ' (unresolved)'}",
+                    comparison.labels[trade.setting],
+                    str(trade.harm.n),
+                    _text(trade.use, 3),
+                    _text(trade.harm, quantity.digits, saturated=trade.saturated),
+                    ""
+                    if trade.better < 0
+                    else f"{comparison.labels[trade.better]}{'' if trade.sure else ' (unresolved)'}",
                 )
-                for one in group
+                for trade in group
             ),
         )
-        for quantity, group in groupby(comparison.trades, key=lambda one: one.quantity)
+        for quantity, group in groupby(comparison.trades, key=lambda trade: trade.quantity)
     ]
     return Section(
         title="UTILITY AGAINST MEMORISATION",
@@ -131,10 +133,10 @@ def traded(comparison: Comparison) -> Section:
 
 def best(comparison: Comparison) -> Iterator[str]:
     """For each measure of the aggregate the settings than which none is better in one and no worse in the other."""
-    for quantity, group in groupby(comparison.trades, key=lambda one: one.quantity):
+    for quantity, group in groupby(comparison.trades, key=lambda trade: trade.quantity):
         trades = list(group)
-        names = [comparison.labels[one.setting] for one in trades if one.better < 0]
-        compared = {one.setting for one in trades} | set(comparison.without)
+        names = [comparison.labels[trade.setting] for trade in trades if trade.better < 0]
+        compared = {trade.setting for trade in trades} | set(comparison.without)
         absent = [label for setting, label in enumerate(comparison.labels) if setting not in compared]
         note = f" (without a value, so not compared: {'; '.join(absent)})" if absent else ""
         yield f"{quantity.title}, {quantity.kind}: {'; '.join(names)}{note}"
@@ -143,7 +145,7 @@ def best(comparison: Comparison) -> Iterator[str]:
 def excluded(comparison: Comparison) -> str:
     """Which settings are compared with nothing and on no front, since no run of them is finished; empty for none."""
     names = "; ".join(comparison.labels[setting] for setting in comparison.without)
-    return f"No run finished, so nothing is said of these settings, and they are on no front: {names}" if names else ""
+    return f"No run finished, so these settings have no values, and they are on no front: {names}" if names else ""
 
 
 def unresolved(comparison: Comparison) -> str:
@@ -152,27 +154,29 @@ def unresolved(comparison: Comparison) -> str:
     open_ = [row for row in rows if row.verdict == "unresolved"]
     if not rows or not open_:
         return ""
-    said = []
+    texts = []
     for title, group in groupby(open_, key=lambda row: row.quantity.title):
         listed = list(group)
-        known = [row for row in listed if not math.isnan(row.detectable)]
-        sizes = [row.detectable * row.quantity.scale for row in known if row.detectable <= row.quantity.most]
+        detectable_rows = [row for row in listed if not math.isnan(row.detectable)]
+        sizes = [row.detectable * row.quantity.scale for row in detectable_rows if row.detectable <= row.quantity.most]
         none = (
-            f"; {len(known) - len(sizes)} more than possible, more seeds" if sizes else "more than possible; more seeds"
+            f"; {len(detectable_rows) - len(sizes)} more than possible, more seeds"
+            if sizes
+            else "more than possible; more seeds"
         )
         unit = listed[0].quantity.unit
         if sizes:
             ends = dict.fromkeys(number(end, 2 if unit == "bits" else 1) for end in (min(sizes), max(sizes)))
-            beyond = none if len(sizes) < len(known) else ""
-            said.append(f"{title} {len(listed)} (detects {' to '.join(ends)}{unit and ' '}{unit}{beyond})")
-        elif known:
-            said.append(f"{title} {len(listed)} (detects {none})")
+            beyond = none if len(sizes) < len(detectable_rows) else ""
+            texts.append(f"{title} {len(listed)} (detects {' to '.join(ends)}{unit and ' '}{unit}{beyond})")
+        elif detectable_rows:
+            texts.append(f"{title} {len(listed)} (detects {none})")
         else:
-            said.append(f"{title} {len(listed)}")
+            texts.append(f"{title} {len(listed)}")
     seeds = len(comparison.seeds)
     if seeds == 1:
-        return ""  # said once, above all tables
-    return f"{len(open_)} of {len(rows)} differences are unresolved with {seeds} seeds: {'; '.join(said)}."
+        return ""  # reported once, above all tables
+    return f"{len(open_)} of {len(rows)} differences are unresolved with {seeds} seeds: {'; '.join(texts)}."
 
 
 def _heading(quantity: Quantity) -> str:
@@ -181,10 +185,10 @@ def _heading(quantity: Quantity) -> str:
 
 def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
     """Label, seeds, mean, difference as an effect, p, and what comes of it."""
-    quantity, found = row.quantity, row.contrast
+    quantity, contrast = row.quantity, row.contrast
     mean = _text(row.mean, quantity.digits, saturated=row.saturated)
     cells = (comparison.labels[row.setting], str(row.mean.n), mean)
-    if found is None:
+    if contrast is None:
         return (*cells, "reference", "", "")
     digits = quantity.digits if quantity.scale == 1 else 1
     p = "" if math.isnan(row.adjusted) else "< 0.001" if row.adjusted < 0.001 else f"{row.adjusted:.3f}"
@@ -195,14 +199,14 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
         seeds = str(row.seeds) if row.seeds else f"> {MOST_SEEDS}"
         size = number(row.detectable * quantity.scale, digits)
         verdict += f" (detects {size if row.detectable <= quantity.most else 'more than possible'}; seeds {seeds})"
-    return (*cells, _text(found, digits, quantity.scale), p, verdict)
+    return (*cells, _text(contrast, digits, quantity.scale), p, verdict)
 
 
-def _text(found: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0, *, saturated: bool = False) -> str:
-    if found is None:
+def _text(estimate: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0, *, saturated: bool = False) -> str:
+    if estimate is None:
         return ""
-    ends = found.value * scale, found.low * scale, found.high * scale
-    return Value(value=ends[0], low=ends[1], high=ends[2], n=found.n, saturated=saturated).text(digits)
+    ends = estimate.value * scale, estimate.low * scale, estimate.high * scale
+    return Value(value=ends[0], low=ends[1], high=ends[2], n=estimate.n, saturated=saturated).text(digits)
 
 
 @dataclass(frozen=True)
@@ -217,13 +221,13 @@ class Table:
 
     def lines(self, width: int) -> Iterator[tuple[str, str]]:
         """Lines of at most this width, each with its style."""
-        shown = [section for section in sections(self.comparison) if any(block for _, block in section.blocks)]
+        table_sections = [section for section in sections(self.comparison) if any(block for _, block in section.blocks)]
         yield from prose(headline(self.comparison), width, "bold")
         for warning in self.comparison.warnings:
             yield from prose(warning, width, "yellow", hang=2)
         yield from prose(CAPTION, width, "dim")
         yield from prose(saturated(self.comparison), width, "yellow")
-        for section in shown:
+        for section in table_sections:
             yield "", ""
             yield from Grid.of([section], width).lines(section)
             for note in section.notes:
@@ -253,23 +257,25 @@ def headline(comparison: Comparison) -> str:
 
 def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str, Mapping[str, bytes]]:
     """The page, which holds its figures and loads nothing, and these by name. Whatever came from a file is escaped."""
-    pictures = {name: (data, text) for name, data, text in figures.drawn(comparison)}
+    figure_files = {name: (data, text) for name, data, text in figures.drawn(comparison)}
     text = html.escape
     parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
-    parts += [f"<p>{text(said)}</p>" for said in (headline(comparison), CAPTION, saturated(comparison)) if said]
+    parts += [
+        f"<p>{text(paragraph)}</p>" for paragraph in (headline(comparison), CAPTION, saturated(comparison)) if paragraph
+    ]
     parts += [f'<p class="alarm">{text(warning)}</p>' for warning in comparison.warnings]
     parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failed]
-    parts += [f'<p class="alarm">{text(said)}</p>' for said in (excluded(comparison),) if said]
+    parts += [f'<p class="alarm">{text(paragraph)}</p>' for paragraph in (excluded(comparison),) if paragraph]
     for section in (*sections(comparison), traded(comparison)):
         parts += section_html(section)
-    parts += [f"<p>{text(said)}</p>" for said in (unresolved(comparison), POWER) if unresolved(comparison)]
+    parts += [f"<p>{text(paragraph)}</p>" for paragraph in (unresolved(comparison), POWER) if unresolved(comparison)]
     parts += [] if comparison.trades else [f"<p>{text(NO_UTILITY)}</p>"]
     parts.append("<h2>Figures</h2>")
-    for name, (data, caption) in pictures.items():
+    for name, (data, caption) in figure_files.items():
         image = base64.b64encode(data).decode()
         parts.append(
             f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{image}">'
             f"<figcaption>{text(caption)} ({text(name)}.png)</figcaption></figure>"
         )
     parts.append("</body></html>\n")
-    return "".join(parts), {name: data for name, (data, _) in pictures.items()}
+    return "".join(parts), {name: data for name, (data, _) in figure_files.items()}

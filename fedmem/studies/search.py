@@ -44,13 +44,13 @@ def search(
     any of them is known. A trial whose runs fail, or whose setting is no scenario, has failed and counts. Another
     process at the same search is waited for.
     """
-    wanted = plan.search
-    assert wanted is not None
+    search_options = plan.search
+    assert search_options is not None
     first = cross(
         base, [tuple(pair for axis in plan.axes for pair in axis.options()[0])], plan.all_seeds, plan.overrides
     )
     fixed = not any(axis.name.startswith(("estimators", "probes")) for axis in plan.axes)
-    for text in wanted.directions if fixed else ():
+    for text in search_options.directions if fixed else ():
         metric = text.partition(",")[0].strip()
         check_metric(metric, [cell.scenario for cell in first], path="search.directions")
     folder = folder_of(plan, first[0], out)
@@ -61,31 +61,31 @@ def search(
 
 def _tried(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, retry_failed: bool) -> Swept:
     """All trials, in the process that holds the study."""
-    wanted, out = plan.search, how["out"]
-    assert wanted is not None
+    search_options, out = plan.search, how["out"]
+    assert search_options is not None
     failures = Failures(folder)
-    study, storage = _study(folder, wanted)
+    study, storage = _study(folder, search_options)
     try:
         cells: dict[str, Cell] = {}
-        for trials in _batches(study, plan, wanted):
+        for trials in _batches(study, plan, search_options):
             settings = {trial.number: _setting(plan, trial.params) for trial in trials}
             crossed, wrong = _crossed(base, plan, settings)
             cells |= {cell.scenario.id: cell for batch in crossed.values() for cell in batch}
             # the same setting may be proposed twice
-            asked = {cell.scenario.id: cell for batch in crossed.values() for cell in batch}
-            run_cells(list(asked.values()), failures, **how, retry_failed=False)
+            unique_cells = {cell.scenario.id: cell for batch in crossed.values() for cell in batch}
+            run_cells(list(unique_cells.values()), failures, **how, retry_failed=False)
             if retry_failed:
-                run_cells(list(asked.values()), failures, **how, retry_failed=True)
+                run_cells(list(unique_cells.values()), failures, **how, retry_failed=True)
             for trial in trials:
                 values = None
                 if trial.number not in wrong and not any(
                     c.scenario.id in failures.known for c in crossed[trial.number]
                 ):
-                    values = objectives(compared(crossed[trial.number], out), wanted.directions)
+                    values = objectives(compared(crossed[trial.number], out), search_options.directions)
                 _tell(study, trial, values)
-        told = [_row(plan, trial) for trial in study.trials]
+        rows = [_row(plan, trial) for trial in study.trials]
         front = {trial.number for trial in study.best_trials}
-        put(folder, "trials", [{**row, "front": row["trial"] in front} for row in told])
+        put(folder, "trials", [{**row, "front": row["trial"] in front} for row in rows])
     finally:
         storage.engine.dispose()
     write_results(folder, list(cells.values()), out)
@@ -93,7 +93,7 @@ def _tried(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, ret
     return Swept(path=folder, cells=tuple(cells.values()), failed=failed)
 
 
-def _study(folder: Path, wanted: Search) -> tuple[Study, RDBStorage]:
+def _study(folder: Path, search_options: Search) -> tuple[Study, RDBStorage]:
     """The study in its file, and what holds the file open."""
     try:
         import optuna
@@ -101,36 +101,38 @@ def _study(folder: Path, wanted: Search) -> tuple[Study, RDBStorage]:
         raise RunError("a search needs Optuna; install it with: pip install 'fedmem[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(f"sqlite:///{(folder / 'study.db').resolve()}")
-    directions = list(wanted.directions.values())
-    study = optuna.create_study(storage=storage, study_name=wanted.study, directions=directions, load_if_exists=True)
+    directions = list(search_options.directions.values())
+    study = optuna.create_study(
+        storage=storage, study_name=search_options.study, directions=directions, load_if_exists=True
+    )
     return study, storage
 
 
-def _batches(study: Study, plan: Sweep, wanted: Search) -> Iterator[list[FrozenTrial]]:
+def _batches(study: Study, plan: Sweep, search_options: Search) -> Iterator[list[FrozenTrial]]:
     """The trials, batch by batch: known ones again, whose runs are there, and new ones until there are enough.
 
     A batch begins at a multiple of its size, so that where a search was interrupted changes nothing.
     """
     distributions = {axis.name: _distribution(axis) for axis in plan.axes}
-    for start in range(0, wanted.trials, wanted.batch):
-        numbers = range(start, min(start + wanted.batch, wanted.trials))
+    for start in range(0, search_options.trials, search_options.batch):
+        numbers = range(start, min(start + search_options.batch, search_options.trials))
         for number in numbers[max(0, len(study.trials) - start) :]:
-            study.sampler = _sampler(wanted, plan.all_seeds[0], number)
+            study.sampler = _sampler(search_options, plan.all_seeds[0], number)
             study.ask(fixed_distributions=distributions)
         yield [study.trials[number] for number in numbers]
 
 
-def _sampler(wanted: Search, seed: int, number: int) -> BaseSampler:
+def _sampler(search_options: Search, seed: int, number: int) -> BaseSampler:
     """A sampler of its own for each trial, so that what it draws does not depend on where the search began again."""
     import optuna
 
-    draw = int(stream(seed, f"search {wanted.study}", round=number).integers(2**31))
+    draw = int(stream(seed, f"search {search_options.study}", round=number).integers(2**31))
     kinds = {
         "tpe": optuna.samplers.TPESampler,
         "nsga2": optuna.samplers.NSGAIISampler,
         "random": optuna.samplers.RandomSampler,
     }
-    sampler: BaseSampler = kinds[wanted.sampler](seed=draw)
+    sampler: BaseSampler = kinds[search_options.sampler](seed=draw)
     return sampler
 
 
@@ -151,26 +153,26 @@ def _choice(setting: Setting) -> str:
 
 def _setting(plan: Sweep, params: Mapping[str, Any]) -> Setting:
     """What a trial changes."""
-    found: list[tuple[str, str]] = []
+    changes: list[tuple[str, str]] = []
     for axis in plan.axes:
         if axis.range is not None:
-            found.append((axis.name, axis.number(float(params[axis.name]))))
+            changes.append((axis.name, axis.number(float(params[axis.name]))))
         else:
-            found += next(setting for setting in axis.options() if _choice(setting) == params[axis.name])
-    return tuple(found)
+            changes += next(setting for setting in axis.options() if _choice(setting) == params[axis.name])
+    return tuple(changes)
 
 
 def _crossed(base: Path, plan: Sweep, settings: Mapping[int, Setting]) -> tuple[dict[int, tuple[Cell, ...]], set[int]]:
     """The cells of each trial, and those whose setting is no scenario."""
-    found: dict[int, tuple[Cell, ...]] = {}
+    cells_by_trial: dict[int, tuple[Cell, ...]] = {}
     wrong = set()
     for number, setting in settings.items():
         try:
-            found[number] = cross(base, [setting], plan.all_seeds, plan.overrides)
+            cells_by_trial[number] = cross(base, [setting], plan.all_seeds, plan.overrides)
         except ScenarioError:
-            found[number] = ()
+            cells_by_trial[number] = ()
             wrong.add(number)
-    return found, wrong
+    return cells_by_trial, wrong
 
 
 def _tell(study: Study, trial: FrozenTrial, values: Sequence[float] | None) -> None:
@@ -185,12 +187,12 @@ def _tell(study: Study, trial: FrozenTrial, values: Sequence[float] | None) -> N
         study.tell(trial.number, list(values))
 
 
-def objectives(comparison: Comparison, wanted: Mapping[str, str]) -> list[float]:
+def objectives(comparison: Comparison, directions: Mapping[str, str]) -> list[float]:
     """The mean over seeds of each objective, for a single setting.
 
     Errors: `ScenarioError` where an objective is not exactly one quantity of the runs.
     """
-    return [mean_of(quantity_of(comparison, text).values[0]).value for text in wanted]
+    return [mean_of(quantity_of(comparison, text).values[0]).value for text in directions]
 
 
 def quantity_of(comparison: Comparison, text: str) -> Series:
@@ -200,24 +202,24 @@ def quantity_of(comparison: Comparison, text: str) -> Series:
     one without labels, if there is one.
     """
     metric, *words = (part.strip() for part in text.split(","))
-    found = [
+    matches = [
         series
         for series in comparison.series
         if (q := series.quantity).metric == metric
         and set(words) <= {q.kind, q.level, *q.parts, *(f"{name}={written(value)}" for name, value in q.labels.items)}
         and (q.level in words or q.level == "global")
     ]
-    plain = [series for series in found if not set(series.quantity.parts) - set(words)]
-    chosen = plain if len(plain) == 1 else found
-    if len(chosen) != 1:
+    plain = [series for series in matches if not set(series.quantity.parts) - set(words)]
+    selection = plain if len(plain) == 1 else matches
+    if len(selection) != 1:
         meant = sorted(
             ", ".join(filter(None, (s.quantity.metric, s.quantity.kind, s.quantity.level, *s.quantity.parts)))
-            for s in found or comparison.series
+            for s in matches or comparison.series
         )
-        what = f"means {len(chosen)} quantities" if chosen else "means nothing that the runs measure"
+        what = f"means {len(selection)} quantities" if selection else "means nothing that the runs measure"
         message = f"{text!r} {what}; name one of: {'; '.join(meant[:12])}{'; …' * (len(meant) > 12)}"
         raise ScenarioError([Problem(path="search.directions", message=message)])
-    return chosen[0]
+    return selection[0]
 
 
 def _row(plan: Sweep, trial: FrozenTrial) -> dict[str, Any]:

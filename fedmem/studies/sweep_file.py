@@ -57,9 +57,9 @@ class Axis(_Part):
 
     @model_validator(mode="after")
     def _one(self) -> Axis:
-        given = [name for name in ("values", "range", "zip") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"should have one of values, range and zip, got {' and '.join(given) or 'none'}")
+        field_names = [name for name in ("values", "range", "zip") if getattr(self, name) is not None]
+        if len(field_names) != 1:
+            raise ValueError(f"should have one of values, range and zip, got {' and '.join(field_names) or 'none'}")
         if (self.path is None) != (self.zip is not None):
             raise ValueError("should name its path" if self.path is None else "should have no path beside zip")
         if self.range is not None and not (
@@ -184,11 +184,13 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
         sweep = Sweep.model_validate({"name": file.stem, **source.value})
     except ValidationError as error:
         explained = {name: str(item.description) for name, item in Sweep.model_fields.items()}
-        found = problems_of(error, source.value, Sweep, explained)
-        raise ScenarioError([*source.problems, *(_placed(one, source.lines, file) for one in found)]) from error
+        problems = problems_of(error, source.value, Sweep, explained)
+        raise ScenarioError(
+            [*source.problems, *(_placed(problem, source.lines, file) for problem in problems)]
+        ) from error
     except ScenarioError as error:
         raise ScenarioError(
-            [Problem(path="axes", message=one.message, source=str(file)) for one in error.problems]
+            [Problem(path="axes", message=problem.message, source=str(file)) for problem in error.problems]
         ) from error
     if source.problems:
         raise ScenarioError(source.problems)
@@ -201,27 +203,31 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
 
 @contextmanager
 def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
-    """What is wrong with a setting is told with the place in the sweep file that gives it."""
+    """Reports mistakes in a setting with the place in the sweep file that gives it."""
     try:
         yield
     except ScenarioError as error:
         file, lines = Path(path), read_file(Path(path)).lines
-        known: dict[str, str] = {f"--set {text}": f"set.{text.partition('=')[0]}" for text in plan.overrides}
+        places: dict[str, str] = {f"--set {text}": f"set.{text.partition('=')[0]}" for text in plan.overrides}
         for number, axis in enumerate(plan.axes):
             for setting in axis.options():
-                known |= {f"--vary {name}={value}": f"axes[{number}]" for name, value in setting}
-        found = []
-        for one in error.problems:
-            if one.source in known:
-                placed = _placed(replace(one, path=known[one.source]), lines, file)
-                given = one.source.partition(" ")[2]
-                said = one.message if given.startswith(f"{one.path}=") or not one.path else f"{one.path}: {one.message}"
-                found.append(replace(placed, path=given, message=said))
-            elif one.source in ("", "--vary"):
-                found.append(_placed(replace(one, path=one.path or "axes"), lines, file))
+                places |= {f"--vary {name}={value}": f"axes[{number}]" for name, value in setting}
+        problems = []
+        for problem in error.problems:
+            if problem.source in places:
+                placed = _placed(replace(problem, path=places[problem.source]), lines, file)
+                change = problem.source.partition(" ")[2]
+                message = (
+                    problem.message
+                    if change.startswith(f"{problem.path}=") or not problem.path
+                    else f"{problem.path}: {problem.message}"
+                )
+                problems.append(replace(placed, path=change, message=message))
+            elif problem.source in ("", "--vary"):
+                problems.append(_placed(replace(problem, path=problem.path or "axes"), lines, file))
             else:
-                found.append(one)
-        raise ScenarioError(found) from error
+                problems.append(problem)
+        raise ScenarioError(problems) from error
 
 
 def _placed(problem: Problem, lines: Mapping[Any, int], file: Path) -> Problem:

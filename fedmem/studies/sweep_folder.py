@@ -68,8 +68,8 @@ class Failures:
         self.known = self._read()
 
     def _read(self) -> dict[str, str]:
-        found = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
-        return {str(key): str(value) for key, value in found.items()}
+        content = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
+        return {str(key): str(value) for key, value in content.items()}
 
     def note(self, key: str, error: str | None) -> None:
         """This run has failed, or has not."""
@@ -111,10 +111,12 @@ def run_cells(
     """Run those that did not fail before, or only those that did."""
     if not force or retry_failed:
         _check_unchanged(cells, out)
-    known = set(failures.known)
-    chosen = [cell for cell in cells if (cell.scenario.id in known) == retry_failed]
-    noting = _FailureWriter(cells=chosen, failures=failures)
-    return run_all([cell.scenario for cell in chosen], out=out, force=force, jobs=jobs, listeners=[noting, *listeners])
+    failed_ids = set(failures.known)
+    cells_to_run = [cell for cell in cells if (cell.scenario.id in failed_ids) == retry_failed]
+    noting = _FailureWriter(cells=cells_to_run, failures=failures)
+    return run_all(
+        [cell.scenario for cell in cells_to_run], out=out, force=force, jobs=jobs, listeners=[noting, *listeners]
+    )
 
 
 def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:

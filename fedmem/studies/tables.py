@@ -20,37 +20,37 @@ def values(comparison: Comparison) -> Rows:
 
     `saturated`: the value is too near an end of the measure, at the top from `saturated_from` up.
     """
-    for one in comparison.series:
+    for series in comparison.series:
         for setting in range(len(comparison.settings)):
             for place, seed in enumerate(comparison.seeds):
-                if not math.isnan(one.n[setting, place]):
+                if not math.isnan(series.n[setting, place]):
                     yield {
                         **_setting(comparison, setting),
                         "seed": seed,
-                        **_quantity(one.quantity),
-                        "value": one.values[setting, place],
-                        "null": one.null[setting, place],
-                        "fpr": one.fpr[setting, place],
-                        "n": int(one.n[setting, place]),
-                        "saturated": one.zone.holds(float(one.values[setting, place])),
-                        "saturated_from": one.zone.top,
+                        **_quantity(series.quantity),
+                        "value": series.values[setting, place],
+                        "null": series.null[setting, place],
+                        "fpr": series.fpr[setting, place],
+                        "n": int(series.n[setting, place]),
+                        "saturated": series.zone.holds(float(series.values[setting, place])),
+                        "saturated_from": series.zone.top,
                     }
 
 
 def rounds(comparison: Comparison) -> Rows:
     """What is tabled, at each observed round."""
-    for one in comparison.tested:
-        for round, found in one.rounds.items():
+    for series in comparison.tested:
+        for round, round_values in series.rounds.items():
             for setting in range(len(comparison.settings)):
                 for place, seed in enumerate(comparison.seeds):
-                    if not math.isnan(found[setting, place]):
+                    if not math.isnan(round_values[setting, place]):
                         yield {
                             **_setting(comparison, setting),
                             "seed": seed,
-                            **_quantity(one.quantity),
+                            **_quantity(series.quantity),
                             "round": round,
-                            "value": found[setting, place],
-                            "saturated": one.zone.holds(float(found[setting, place])),
+                            "value": round_values[setting, place],
+                            "saturated": series.zone.holds(float(round_values[setting, place])),
                         }
 
 
@@ -64,16 +64,16 @@ def differences(comparison: Comparison) -> Rows:
     was seen (0: more than 1000, or not known).
     """
     for row in comparison.rows:
-        found, scale = row.contrast, row.quantity.scale
+        difference, scale = row.contrast, row.quantity.scale
         yield {
             **_setting(comparison, row.setting),
             **_quantity(row.quantity),
             **_numbers("mean", row.mean),
-            "reference": "" if found is None else comparison.labels[comparison.reference[row.setting]],
-            **_numbers("difference", found),
-            "effect": math.nan if found is None else found.value * scale,
+            "reference": "" if difference is None else comparison.labels[comparison.reference[row.setting]],
+            **_numbers("difference", difference),
+            "effect": math.nan if difference is None else difference.value * scale,
             "unit": row.quantity.unit,
-            "p": math.nan if found is None else found.p,
+            "p": math.nan if difference is None else difference.p,
             "p_adjusted": row.adjusted,
             "verdict": row.verdict,
             "other_examples": row.other_examples,
@@ -87,16 +87,16 @@ def differences(comparison: Comparison) -> Rows:
 def retention(comparison: Comparison) -> Rows:
     """What aggregation keeps of each measure; NaN where there is no local effect to keep.
 
-    `saturated`: the value at the holder is at the end of the measure, so that the ratio is too high.
+    `saturated`: the value at the owning client is at the end of the measure, so that the ratio is too high.
     """
-    for kept in comparison.retention:
+    for entry in comparison.retention:
         yield {
-            **_setting(comparison, kept.setting),
-            **_quantity(kept.quantity),
+            **_setting(comparison, entry.setting),
+            **_quantity(entry.quantity),
             "level": "global",
-            **_numbers("retention", kept.ratio),
-            **_numbers("difference", kept.difference),
-            "saturated": kept.saturated,
+            **_numbers("retention", entry.ratio),
+            **_numbers("difference", entry.difference),
+            "saturated": entry.saturated,
         }
 
 
@@ -151,8 +151,13 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
     }
 
 
-def _numbers(name: str, found: Mean | Contrast | Ratio | None) -> dict[str, Any]:
+def _numbers(name: str, estimate: Mean | Contrast | Ratio | None) -> dict[str, Any]:
     """Value, interval and seeds under this name."""
-    if found is None:
+    if estimate is None:
         return {name: math.nan, f"{name}_low": math.nan, f"{name}_high": math.nan, f"{name}_seeds": 0}
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_seeds": found.n}
+    return {
+        name: estimate.value,
+        f"{name}_low": estimate.low,
+        f"{name}_high": estimate.high,
+        f"{name}_seeds": estimate.n,
+    }

@@ -85,9 +85,9 @@ class Work:
         """Who client i is."""
         return Place(run=int(self.run[i]), round=self.round, client=int(self.client[i]))
 
-    def take(self, chosen: Sequence[int] | IntArray) -> Work:
+    def take(self, indices: Sequence[int] | IntArray) -> Work:
         """The work of these clients, in this order."""
-        places = np.asarray(chosen, dtype=np.int64)
+        places = np.asarray(indices, dtype=np.int64)
         return Work(
             round=self.round,
             run=self.run[places],
@@ -154,17 +154,17 @@ class Done:
                 report=pick(self.report, i),
             )
 
-    def take(self, chosen: IntArray) -> Done:
+    def take(self, indices: IntArray) -> Done:
         """Those of these clients."""
-        places = torch.from_numpy(np.asarray(chosen, dtype=np.int64))
+        places = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         sent = {name: value[places] for name, value in self.sent.items()}
         return Done(
-            work=self.work.take(chosen),
+            work=self.work.take(indices),
             sent=sent,
             kept=sent if self.kept is self.sent else {name: value[places] for name, value in self.kept.items()},
             memory={name: value[places] for name, value in self.memory.items()},
             report={name: value[places] for name, value in self.report.items()},
-            loss=self.loss[chosen],
+            loss=self.loss[indices],
         )
 
     def finite(self) -> BoolArray:
@@ -211,7 +211,7 @@ class LocalWork:
         client: IntArray,
         models: Params,
         model: IntArray,
-        offer: Mapping[str, Tensor] | None = None,
+        payload: Mapping[str, Tensor] | None = None,
         memory: tuple[Params, ...] = (),
     ) -> Work:
         """The work of T clients at once: the same rows and batches as `task` gives each of them."""
@@ -220,12 +220,12 @@ class LocalWork:
         streams = self._streams.each(run=runs, round=round, client=clients)
         positions: list[IntArray] = []
 
-        def where() -> dict[str, int]:
+        def index_of() -> dict[str, int]:
             return {"run": runs[len(positions)], "client": clients[len(positions)]}
 
-        with Guard("client", self._client, "batches", round=round, where=where) as guard:
-            for r, own, rng in zip(runs, rows, streams, strict=True):
-                positions.append(self._batches(guard, r, round, len(own), rng))
+        with Guard("client", self._client, "batches", round=round, where=index_of) as guard:
+            for r, client_rows, rng in zip(runs, rows, streams, strict=True):
+                positions.append(self._batches(guard, r, round, len(client_rows), rng))
         places, steps = _together(positions)
         self._check(round, runs, clients, rows, places)
         number = torch.full((len(runs),), float(round))
@@ -238,7 +238,7 @@ class LocalWork:
             rows=tuple(rows),
             batches=_rows_at(rows, places),
             steps=steps,
-            offer={**(offer or {}), "round": number},
+            offer={**(payload or {}), "round": number},
             memory=memory,
         )
 
@@ -247,25 +247,25 @@ class LocalWork:
 
         These are of the streams of the clients, so that one model meets what would have been met side by side.
         """
-        apart = self._federation.apart
-        if apart is None or not self._federation.by_client:
+        unpooled = self._federation.apart
+        if unpooled is None or not self._federation.by_client:
             return batches_of(guard, self._client.batches(count, rng))
-        clients = list(range(apart.num_clients))
-        sizes = [len(apart.rows(run, k, round)) for k in clients]
+        clients = list(range(unpooled.num_clients))
+        sizes = [len(unpooled.rows(run, k, round)) for k in clients]
         streams = self._streams.each(run=[run] * len(clients), round=round, client=clients)
-        own = [
+        client_batches = [
             batches_of(guard, self._client.batches(size, stream)) for size, stream in zip(sizes, streams, strict=True)
         ]
         starts = np.cumsum([0, *sizes[:-1]])
         return np.concatenate(
-            [np.where(batches >= 0, batches + start, -1) for batches, start in zip(own, starts, strict=True)]
+            [np.where(batches >= 0, batches + start, -1) for batches, start in zip(client_batches, starts, strict=True)]
         )
 
     def _check(
         self, round: int, runs: Sequence[int], clients: Sequence[int], rows: Sequence[IntArray], places: IntArray
     ) -> None:
         """No client trains on rows of another: its batches (T, S, B) hold positions among its own rows, or -1."""
-        sizes = np.fromiter((len(own) for own in rows), dtype=np.int64, count=len(rows))
+        sizes = np.fromiter((len(client_rows) for client_rows in rows), dtype=np.int64, count=len(rows))
         outside = (places.max(axis=(1, 2), initial=-1) >= sizes) | (places.min(axis=(1, 2), initial=-1) < -1)
         if not outside.any():
             return
@@ -286,7 +286,7 @@ class LocalWork:
 
     def forget(self, round: int) -> None:
         """Let go of the work of a round that has been looked at."""
-        self._kept = {place: kept for place, kept in self._kept.items() if place[1] != round}
+        self._kept = {place: work for place, work in self._kept.items() if place[1] != round}
 
 
 def stack(models: Sequence[Params]) -> Params:
@@ -319,7 +319,7 @@ def _together(positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
 
 def _rows_at(rows: Sequence[IntArray], batches: IntArray) -> IntArray:
     """The rows of the store at positions (T, S, B) among the rows of each client."""
-    starts = np.cumsum([0, *(len(own) for own in rows)])[:-1]
+    starts = np.cumsum([0, *(len(client_rows) for client_rows in rows)])[:-1]
     everything = np.concatenate([np.zeros(1, dtype=np.int64), *rows])
-    chosen = everything[np.where(batches >= 0, batches + starts[:, None, None] + 1, 0)]
-    return np.where(batches >= 0, chosen, -1)
+    store_rows = everything[np.where(batches >= 0, batches + starts[:, None, None] + 1, 0)]
+    return np.where(batches >= 0, store_rows, -1)

@@ -33,7 +33,7 @@ class Outgoing:
 
     Guarantees:
 
-    - one client by itself, or as part of a stack, is given the same draws, whoever else trains and on whatever engine;
+    - one client by itself, or as part of a stack, is given the same draws, with any other clients and on any engine;
     - parameters that are no floating numbers (counters) leave as they are;
     - without defences and guarantee nothing is touched: `sent` stays the same object;
     - where a guarantee rests on a clip, an update that is not finite becomes an update of zero before it. That is right
@@ -73,15 +73,15 @@ class Outgoing:
     def draws(self, model: Params, places: Sequence[Place]) -> Params:
         """What is drawn for these clients of one round: position of the defence -> (T, P) float32."""
         size = sum(value.numel() for value in model.values() if value.is_floating_point())
-        found: Params = {}
+        draws: Params = {}
         for position, streams in self._streams.items():
             rows = np.empty((len(places), size), dtype=np.float32)
             normal = self._defences[int(position)].draws == "normal"
             where = {"run": [place.run for place in places], "client": [place.client for place in places]}
             for row, rng in zip(rows, streams.each(**where, round=places[0].round), strict=True):
                 _fill(row, rng, normal)
-            found[position] = torch.from_numpy(rows)
-        return found
+            draws[position] = torch.from_numpy(rows)
+        return draws
 
     def sent(self, model: Params, before: Params, draws: Params) -> Params:
         """What one client sends instead of this model; a pure function. `draws` are its rows of `draws`."""

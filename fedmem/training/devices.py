@@ -24,10 +24,10 @@ def memory_bytes(device: str = "cpu") -> float:
             return float(torch.cuda.mem_get_info()[1])
         if device == "cuda":
             return math.inf
-    found = math.inf
+    size = math.inf
     with suppress(AttributeError, OSError, ValueError):
-        found = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        size = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for file in LIMITS:
         with suppress(OSError, ValueError):
-            found = min(found, float(Path(file).read_text(encoding="ascii")))
-    return found
+            size = min(size, float(Path(file).read_text(encoding="ascii")))
+    return size

@@ -109,7 +109,7 @@ class Executor(ABC):
 
     @property
     def waited(self) -> float:
-        """Seconds that whoever trains here has waited for others who train here too."""
+        """Seconds that this executor has waited for others that train in the same process."""
         return 0.0
 
     @abstractmethod
@@ -128,7 +128,7 @@ class Executor(ABC):
         return causal(self._model, params)
 
     def models_at_once(self, rows: int) -> int:
-        """Models whose logits on so many rows are worth holding at the same time, at least one."""
+        """Number of models whose logits on so many rows are computed at the same time, at least one."""
         return max(1, min(MODELS_AT_ONCE, self._forward_rows // max(1, rows)))
 
     def _batches(self, inputs: NDArray[np.float32]) -> Iterator[Tensor]:

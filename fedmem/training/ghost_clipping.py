@@ -35,19 +35,19 @@ class Layers:
         names = {f"{name}.{which}" for name, part in linear.items() for which, _ in part.named_parameters()}
         if names != {name for name, _ in model.named_parameters()} or len(names) != len(list(model.parameters())):
             return None
-        met: list[tuple[str, int]] = []
+        calls: list[tuple[str, int]] = []
 
-        def note(name: str, _: nn.Module, given: tuple[Tensor, ...], value: Tensor) -> None:
-            met.append((name, given[0].ndim))
+        def note(name: str, _: nn.Module, arguments: tuple[Tensor, ...], value: Tensor) -> None:
+            calls.append((name, arguments[0].ndim))
 
         with _hooked({name: partial(note, name) for name in linear}, linear), torch.no_grad():
             model(inputs)
-        if sorted(met) != sorted((name, 2) for name in linear):
+        if sorted(calls) != sorted((name, 2) for name in linear):
             return None
         biased = {name: part.bias is not None for name, part in linear.items()}
         layers = Layers(model, {name: part.out_features for name, part in linear.items()}, biased)
-        own = {name: value.detach() for name, value in model.named_parameters()}
-        return layers if all(layers._are_all(params, inputs) for params in (own, shaken(model))) else None
+        model_params = {name: value.detach() for name, value in model.named_parameters()}
+        return layers if all(layers._are_all(params, inputs) for params in (model_params, shaken(model))) else None
 
     def _are_all(self, params: Params, inputs: Tensor) -> bool:
         """Whether the gradient of each example (n, ...) is that of the layers, up to rounding, for made-up targets."""
@@ -57,15 +57,15 @@ class Layers:
         if targets.ndim > 2:
             return False
         stacked = {name: value[None] for name, value in params.items()}
-        _, given, slopes = self.passed(stacked, inputs[None], targets[None])
+        _, layer_inputs, slopes = self.passed(stacked, inputs[None], targets[None])
         for i in range(len(inputs)):
             plain = plain_gradients(self._model, params, inputs[i : i + 1], targets[i : i + 1])
-            found: Params = {}
+            layer_gradients: Params = {}
             for name, biased in self.biased.items():
-                found[f"{name}.weight"] = torch.outer(slopes[name][0, i], given[name][0, i])
+                layer_gradients[f"{name}.weight"] = torch.outer(slopes[name][0, i], layer_inputs[name][0, i])
                 if biased:
-                    found[f"{name}.bias"] = slopes[name][0, i]
-            off = norm_of({name: value.double() - found[name].double() for name, value in plain.items()})
+                    layer_gradients[f"{name}.bias"] = slopes[name][0, i]
+            off = norm_of({name: value.double() - layer_gradients[name].double() for name, value in plain.items()})
             if not off <= TOLERANCE * norm_of(plain) + 1e-6:
                 return False
         return True
@@ -80,21 +80,23 @@ class Layers:
                 for name, width in self._widths.items()
             }
 
-            def one(own: Params, batch: Tensor, labels: Tensor, added: Params) -> tuple[Tensor, Params]:
-                given: Params = {}
+            def single_pass(
+                client_params: Params, batch: Tensor, labels: Tensor, added: Params
+            ) -> tuple[Tensor, Params]:
+                layer_inputs: Params = {}
 
-                def note(name: str, _: nn.Module, met: tuple[Tensor, ...], value: Tensor) -> Tensor:
-                    given[name] = met[0]
+                def note(name: str, _: nn.Module, arguments: tuple[Tensor, ...], value: Tensor) -> Tensor:
+                    layer_inputs[name] = arguments[0]
                     return value + added[name]
 
                 with _hooked({name: partial(note, name) for name in linear}, linear):
-                    return example_losses(functional_call(self._model, own, (batch,)), labels), given
+                    return example_losses(functional_call(self._model, client_params, (batch,)), labels), layer_inputs
 
             detached = {name: value.detach() for name, value in params.items()}
-            losses, given = torch.vmap(one)(detached, inputs, targets, zeros)
+            losses, layer_inputs = torch.vmap(single_pass)(detached, inputs, targets, zeros)
             slopes = torch.autograd.grad(losses.sum(), list(zeros.values()))
-        found = {name: value.detach() for name, value in given.items()}
-        return losses.detach(), found, dict(zip(zeros, slopes, strict=True))
+        detached_inputs = {name: value.detach() for name, value in layer_inputs.items()}
+        return losses.detach(), detached_inputs, dict(zip(zeros, slopes, strict=True))
 
 
 @contextmanager
@@ -113,8 +115,8 @@ def plain_gradients(model: nn.Module, params: Params, inputs: Tensor, targets: T
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
     with torch.enable_grad():
         loss = example_losses(batch_outputs(model, leaves, inputs), targets).sum()
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, found, strict=True))
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True))
 
 
 def norm_of(values: Params) -> float:
@@ -124,5 +126,5 @@ def norm_of(values: Params) -> float:
 
 def batch_outputs(model: nn.Module, params: Params, batch: Tensor) -> Tensor:
     """Outputs of a model with these parameters on a batch."""
-    found: Tensor = functional_call(model, params, (batch,))
-    return found
+    outputs: Tensor = functional_call(model, params, (batch,))
+    return outputs

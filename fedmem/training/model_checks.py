@@ -80,37 +80,39 @@ def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str |
     batches = [rows, rows.flip(0)]
     if wild:
         batches.append(torch.cat([rows[:1], 10 * rows[1:] + 1]))
-    own: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
-    for params in (own, shaken(module)):
+    model_params: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
+    for params in (model_params, shaken(module)):
         with torch.no_grad():
-            together = [functional_call(module, params, (batch,)) for batch in batches]
-            if _differ(functional_call(module, params, (rows,)), together[0]):
+            outputs = [functional_call(module, params, (batch,)) for batch in batches]
+            if _differ(functional_call(module, params, (rows,)), outputs[0]):
                 return "gives two outputs for the same examples and parameters; its outputs must not be random"
             try:
-                alone = torch.cat([functional_call(module, params, (rows[i : i + 1],)) for i in range(len(rows))])
+                single_outputs = torch.cat(
+                    [functional_call(module, params, (rows[i : i + 1],)) for i in range(len(rows))]
+                )
             except (ValueError, RuntimeError):
                 return "cannot answer for a single example, although it answers for several"
-        wanted = [alone, alone.flip(0), alone[:1]]
-        for expected, found in zip(wanted, together, strict=False):
-            if _differ(expected, found[: len(expected)]):
+        expected_outputs = [single_outputs, single_outputs.flip(0), single_outputs[:1]]
+        for expected, output in zip(expected_outputs, outputs, strict=False):
+            if _differ(expected, output[: len(expected)]):
                 return "gives another output for an example when other examples of its batch change"
     return None
 
 
-def _differ(one: Tensor, other: Tensor) -> bool:
+def _differ(first: Tensor, other: Tensor) -> bool:
     """Whether two outputs differ by more than rounding; those that are not finite are compared by place."""
     import torch
 
-    if one.shape != other.shape:
+    if first.shape != other.shape:
         return True
-    one, other = one.double(), other.double()
-    both = one.isfinite() & other.isfinite()
-    if not torch.equal(one.isfinite(), other.isfinite()):
+    first, other = first.double(), other.double()
+    both = first.isfinite() & other.isfinite()
+    if not torch.equal(first.isfinite(), other.isfinite()):
         return True
     if not both.any():
         return False
-    one, other = one[both], other[both]
-    return bool((one - other).abs().max() > TOLERANCE * one.abs().max().clamp(min=1e-3))
+    first, other = first[both], other[both]
+    return bool((first - other).abs().max() > TOLERANCE * first.abs().max().clamp(min=1e-3))
 
 
 def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
@@ -123,10 +125,10 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
     >>> mismatch(layer, {"weight": layer.weight}).partition(";")[0]
     "the app's arrays lack 1 of the 2 parameters of the model, such as 'bias'"
     """
-    wanted = dict(module.named_parameters())
+    model_params = dict(module.named_parameters())
     buffers = {name for name, _ in module.named_buffers()}
-    unknown = sorted(arrays.keys() - wanted.keys())
-    missing = [name for name in wanted if name not in arrays]
+    unknown = sorted(arrays.keys() - model_params.keys())
+    missing = [name for name in model_params if name not in arrays]
     sent_buffers = [name for name in unknown if name in buffers]
     if sent_buffers:
         return (
@@ -138,14 +140,15 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
         odd = min([*unknown, *missing])
         return (
             f"the model and the app's arrays do not agree on parameter {odd!r}, which only "
-            f"{'the model has' if odd in wanted else 'the arrays have'}; give the architecture that the app trains"
+            f"{'the model has' if odd in model_params else 'the arrays have'}; give the architecture that the app "
+            "trains"
         )
     if missing:
         return (
-            f"the app's arrays lack {len(missing)} of the {len(wanted)} parameters of the model, such as "
+            f"the app's arrays lack {len(missing)} of the {len(model_params)} parameters of the model, such as "
             f"{missing[0]!r}; send all of them, or give the model whose parameters are those that are sent"
         )
-    for name, value in wanted.items():
+    for name, value in model_params.items():
         if tuple(arrays[name].shape) != tuple(value.shape):
             return (
                 f"parameter {name!r} has shape {tuple(arrays[name].shape)} in the app's arrays and "

@@ -40,35 +40,35 @@ class OneByOne(Executor):
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
-        found = [self._client_of(work, i) for i in range(len(work))]
-        return gathered(work, found)
+        results = [self._client_of(work, i) for i in range(len(work))]
+        return gathered(work, results)
 
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
         """See `Executor.attempt_all`; every client is trained once."""
-        found: dict[int, tuple[Outcome, float]] = {}
+        results: dict[int, tuple[Outcome, float]] = {}
         failed: dict[int, str] = {}
         for i in range(len(work)):
             try:
-                found[i] = self._client_of(work, i)
+                results[i] = self._client_of(work, i)
             except (*NOT_OURS, TimeLimitError):
                 raise
             except BaseException as error:  # the client's own code: whether the run may go on is decided elsewhere
                 failed[i] = describe(error, self._at_work, "its work")
         if not failed:
-            return gathered(work, list(found.values())), failed
-        return gathered(work.take(list(found)), list(found.values())) if found else None, failed
+            return gathered(work, list(results.values())), failed
+        return gathered(work.take(list(results)), list(results.values())) if results else None, failed
 
     def _client_of(self, work: Work, i: int) -> tuple[Outcome, float]:
         """What comes of client i, and its mean loss."""
-        given = (work.before(i), pick(work.offer, i), work.memory_of(i))
-        before, offer, memory = (self._here(part) for part in given)
-        return self._train_one(work.place(i), before, work.batches[i, : work.steps[i]], offer, memory)
+        parts = (work.before(i), pick(work.offer, i), work.memory_of(i))
+        before, payload, memory = (self._here(part) for part in parts)
+        return self._train_one(work.place(i), before, work.batches[i, : work.steps[i]], payload, memory)
 
     def _train_one(
-        self, place: Place, before: Params, batches: IntArray, offer: Params, memory: Params
+        self, place: Place, before: Params, batches: IntArray, payload: Params, memory: Params
     ) -> tuple[Outcome, float]:
         with self._guard("init"):
-            state = self._client.init(before, offer, memory)
+            state = self._client.init(before, payload, memory)
         losses: list[Tensor] = []
         shares: list[Tensor] = []
         size = sum(value.numel() for value in before.values())
@@ -78,13 +78,13 @@ class OneByOne(Executor):
         with self._guard("final") as guard:
             outcome = outcome_of(guard, self._client.final(state, before), before)
         if self._private:
-            told = np.zeros(batches.shape)
-            told[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
-            own = spent(batches, told, memory)
-            outcome = replace(outcome, memory={**outcome.memory, **own}, report={**outcome.report, **own})
+            share_array = np.zeros(batches.shape)
+            share_array[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
+            spending = spent(batches, share_array, memory)
+            outcome = replace(outcome, memory={**outcome.memory, **spending}, report={**outcome.report, **spending})
         if self._outgoing:
-            drawn = pick(self._here(self._outgoing.draws(before, [place])), 0)
-            outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, drawn))
+            draws = pick(self._here(self._outgoing.draws(before, [place])), 0)
+            outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, draws))
         return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
 
     def _steps(
@@ -129,10 +129,10 @@ class OneByOne(Executor):
         """The gradient of a batch, made of those of its examples; takes note of its loss, if any, and its shares."""
         assert self._sums is not None
         assert self._private is not None
-        met, own, total = self._sums(params, inputs, targets)
-        shares.append(own.cpu())
-        if len(met):
-            losses.append(met.mean())
+        batch_losses, batch_shares, total = self._sums(params, inputs, targets)
+        shares.append(batch_shares.cpu())
+        if len(batch_losses):
+            losses.append(batch_losses.mean())
         return noisy(total, noise.to(self._device), self._private)
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
@@ -150,20 +150,20 @@ def _nothing(params: Params) -> Params:
     return {name: torch.zeros_like(value) for name, value in params.items()}
 
 
-def gathered(work: Work, found: Sequence[tuple[Outcome, float]]) -> Done:
+def gathered(work: Work, results: Sequence[tuple[Outcome, float]]) -> Done:
     """Single outcomes as arrays."""
-    outcomes = [outcome for outcome, _ in found]
+    outcomes = [outcome for outcome, _ in results]
 
-    def together(part: Callable[[Outcome], Mapping[str, Tensor]]) -> Params:
+    def stack_part(part: Callable[[Outcome], Mapping[str, Tensor]]) -> Params:
         return {name: value.cpu() for name, value in stack([dict(part(outcome)) for outcome in outcomes]).items()}
 
-    sent = together(lambda outcome: outcome.sent)
-    alike = all(outcome.kept is outcome.sent for outcome in outcomes)
+    sent = stack_part(lambda outcome: outcome.sent)
+    is_same_model = all(outcome.kept is outcome.sent for outcome in outcomes)
     return Done(
         work=work,
         sent=sent,
-        kept=sent if alike else together(lambda outcome: outcome.kept),
-        memory=together(lambda outcome: outcome.memory),
-        report=together(lambda outcome: outcome.report),
-        loss=np.array([loss for _, loss in found], dtype=np.float64),
+        kept=sent if is_same_model else stack_part(lambda outcome: outcome.kept),
+        memory=stack_part(lambda outcome: outcome.memory),
+        report=stack_part(lambda outcome: outcome.report),
+        loss=np.array([loss for _, loss in results], dtype=np.float64),
     )

@@ -48,7 +48,7 @@ def by_ghost(model: nn.Module) -> bool:
 
 
 def one_by_one(model: nn.Module) -> bool:
-    """Whether examples go through the model one after the other, since their gradients cannot be told apart in it."""
+    """Whether examples go through the model one after the other, since their gradients cannot be separated in it."""
     return any(isinstance(part, nn.RNNBase) for part in model.modules())
 
 
@@ -57,7 +57,7 @@ class Noise:
 
     Guarantees:
 
-    - that of (seed, run, round, client), whoever else trains, on whatever executor and engine.
+    - that of (seed, run, round, client), with any other clients, on any executor and engine.
     """
 
     def __init__(self, seed: int) -> None:
@@ -72,12 +72,12 @@ class Noise:
 
 def noisy(total: Params, noise: Tensor, how: PerExample) -> Params:
     """(total + z S noise) / expected, with noise (P,) for all parameters in their order, in the types of `total`."""
-    scale, start, found = how.noise_multiplier * how.clip, 0, {}
+    scale, start, gradient = how.noise_multiplier * how.clip, 0, {}
     for name, value in total.items():
         part = noise[start : start + value.numel()].view(value.shape)
-        found[name] = ((value.double() + scale * part) / how.expected).to(value.dtype)
+        gradient[name] = ((value.double() + scale * part) / how.expected).to(value.dtype)
         start += value.numel()
-    return found
+    return gradient
 
 
 # --- one client -------------------------------------------------------------------------------------------------------
@@ -102,13 +102,13 @@ class ClippedSums:
         self.ghost, self.alone = by_ghost(model), one_by_one(model)
         if self.alone:
             return
-        own = deepcopy(model)
+        model_copy = deepcopy(model)
         self._wrapped: Any
         if self.ghost:
-            self._wrapped = GradSampleModuleFastGradientClipping(own, max_grad_norm=how.clip)
+            self._wrapped = GradSampleModuleFastGradientClipping(model_copy, max_grad_norm=how.clip)
         else:
-            self._wrapped = GradSampleModule(own)
-        self._params = dict(own.named_parameters())
+            self._wrapped = GradSampleModule(model_copy)
+        self._params = dict(model_copy.named_parameters())
         # of it only what sums up is used: steps are those of the client algorithm, and noise is from named streams
         self._optimizer: Any = (DPOptimizerFastGradientClipping if self.ghost else DPOptimizer)(
             torch.optim.SGD(self._wrapped.parameters(), lr=1.0),
@@ -129,17 +129,17 @@ class ClippedSums:
             probe.verify(inputs.cpu(), targets.cpu())
             self.alone = probe.alone
             return
-        own = {name: value.detach() for name, value in self._model.named_parameters()}
-        self.alone = not all(self._is_right(params, inputs, targets) for params in (own, shaken(self._model)))
+        model_params = {name: value.detach() for name, value in self._model.named_parameters()}
+        self.alone = not all(self._is_right(params, inputs, targets) for params in (model_params, shaken(self._model)))
 
     def _is_right(self, params: Params, inputs: Tensor, targets: Tensor) -> bool:
         """Whether norms and the sum of shortened gradients are those of plain gradients, up to rounding."""
         each = [plain_gradients(self._model, params, inputs[i : i + 1], targets[i : i + 1]) for i in range(len(inputs))]
-        lengths = [norm_of(one) for one in each]
+        lengths = [norm_of(gradient) for gradient in each]
         expected = {
             name: sum(
-                one[name].double() * min(1.0, self._clip / (length + 1e-6))
-                for one, length in zip(each, lengths, strict=True)
+                gradient[name].double() * min(1.0, self._clip / (length + 1e-6))
+                for gradient, length in zip(each, lengths, strict=True)
             )
             for name in params
         }
@@ -150,9 +150,9 @@ class ClippedSums:
                 _, norms, total = (self._by_ghost if self.ghost else self._by_hooks)(inputs, targets)
         except (AttributeError, RuntimeError, TypeError, ValueError):
             return False  # Opacus has no gradients of single examples for some parameter
-        wanted = torch.tensor(lengths, dtype=torch.float64)
+        expected_norms = torch.tensor(lengths, dtype=torch.float64)
         off = norm_of({name: total[name].double() - value for name, value in expected.items()})
-        near = bool(((norms.double() - wanted).abs() <= TOLERANCE * wanted + 1e-6).all())
+        near = bool(((norms.double() - expected_norms).abs() <= TOLERANCE * expected_norms + 1e-6).all())
         return near and off <= TOLERANCE * sum(min(length, self._clip) for length in lengths) + 1e-6
 
     def _set(self, params: Params) -> None:
@@ -180,10 +180,10 @@ class ClippedSums:
         if not is_finite(total):
             outputs = partial(batch_outputs, self._model)
             stacked = {name: value[None] for name, value in params.items()}
-            found = clipped_sums(
+            fallback = clipped_sums(
                 outputs, None, stacked, inputs[None], targets[None], losses.new_ones(1, len(losses)), self._clip
             )
-            total = {name: value[0] for name, value in found[2].items()}
+            total = {name: value[0] for name, value in fallback[2].items()}
         return losses, _shares(norms.double().square(), torch.ones_like(norms), self._clip), total
 
     def _by_one(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
@@ -194,11 +194,11 @@ class ClippedSums:
         for row in range(len(inputs)):
             with torch.enable_grad():
                 loss = example_losses(batch_outputs(self._model, leaves, inputs[row : row + 1]), targets[row : row + 1])
-                own = torch.autograd.grad(loss.sum(), list(leaves.values()))
-            square = torch.stack([value.double().square().sum() for value in own]).sum()
+                gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))
+            square = torch.stack([value.double().square().sum() for value in gradient]).sum()
             if bool(square.isfinite()):
                 factor = float(_factors(square, torch.ones_like(square), self._clip))
-                for value, part in zip(total.values(), own, strict=True):
+                for value, part in zip(total.values(), gradient, strict=True):
                     value += factor * part
             losses.append(loss.detach())
             squares.append(square)
@@ -247,17 +247,17 @@ def clipped_sums(
         factors = _factors(squares, mask, clip)  # type: ignore[arg-type]
         shares = _shares(squares, mask, clip)  # type: ignore[arg-type]
         return losses, shares, {name: _weighed(factors, value) for name, value in each.items()}
-    losses, given, slopes = layers.passed(params, inputs, targets)
+    losses, layer_inputs, slopes = layers.passed(params, inputs, targets)
     squares = torch.zeros(mask.shape, dtype=torch.float64)
     squares = squares.to(mask.device)
     for name, biased in layers.biased.items():
-        own = given[name].double().square().sum(dim=2) + float(biased)
-        squares = squares + own * slopes[name].double().square().sum(dim=2)
+        squared_inputs = layer_inputs[name].double().square().sum(dim=2) + float(biased)
+        squares = squares + squared_inputs * slopes[name].double().square().sum(dim=2)
     factors = _factors(squares, mask, clip)
     total: Params = {}
     for name, biased in layers.biased.items():
         shortened = _silent(factors, slopes[name]) * factors[..., None]
-        total[f"{name}.weight"] = torch.bmm(shortened.transpose(1, 2), _silent(factors, given[name]))
+        total[f"{name}.weight"] = torch.bmm(shortened.transpose(1, 2), _silent(factors, layer_inputs[name]))
         if biased:
             total[f"{name}.bias"] = torch.bmm(torch.ones_like(factors)[:, None], shortened)[:, 0]
     return losses, _shares(squares, mask, clip), {name: total[name] for name in params}
@@ -281,7 +281,7 @@ def _silent(factors: Tensor, values: Tensor) -> Tensor:
 
 
 def _weighed(factors: Tensor, each: Tensor) -> Tensor:
-    """(T, B), (T, B, ...) -> (T, ...): the weighed sum, as products, whose bits do not hang on the clients beside."""
+    """(T, B), (T, B, ...) -> (T, ...): the weighted sum, as products, whose bits do not depend on other clients."""
     flat = _silent(factors, each).flatten(2) if each.ndim > 2 else _silent(factors, each)[..., None]
     return torch.bmm(factors[:, None], flat)[:, 0].view(len(each), *each.shape[2:])
 
@@ -295,12 +295,12 @@ def _each(outputs: Outputs, params: Params, inputs: Tensor, targets: Tensor) -> 
             for name, value in params.items()
         }
 
-        def loss(own: Params, one: Tensor, target: Tensor) -> Tensor:
-            return example_losses(outputs(own, one[None]), target[None])[0]
+        def loss(example_params: Params, example_input: Tensor, target: Tensor) -> Tensor:
+            return example_losses(outputs(example_params, example_input[None]), target[None])[0]
 
         losses = torch.vmap(torch.vmap(loss))(leaves, inputs, targets)
-        found = torch.autograd.grad(losses.sum(), list(leaves.values()))
-    return losses.detach(), dict(zip(leaves, found, strict=True))
+        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+    return losses.detach(), dict(zip(leaves, gradients, strict=True))
 
 
 class PrivateGradient(torch.autograd.Function):
@@ -323,19 +323,19 @@ class PrivateGradient(torch.autograd.Function):
         layers: Layers | None,
         how: PerExample,
         names: Sequence[str],
-        *given: Tensor,
+        *tensors: Tensor,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """What a step tells (T, 1 + B), mean loss and shares of its examples, and the noisy gradients (T, ...)."""
         inputs, targets, mask, noise, *values = (
             value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
-            for value, place in zip(given, in_dims[4:], strict=True)
+            for value, place in zip(tensors, in_dims[4:], strict=True)
         )
         params = dict(zip(names, values, strict=True))
         losses, shares, total = clipped_sums(outputs, layers, params, inputs, targets, mask, how.clip)
         gradients = torch.vmap(partial(noisy, how=how))(total, noise)
         mean = torch.where(mask > 0, losses, torch.zeros_like(losses)).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        told = torch.cat((mean[:, None].double(), shares), dim=1)
-        return (told, *gradients.values()), (0,) * (1 + len(gradients))
+        loss_and_shares = torch.cat((mean[:, None].double(), shares), dim=1)
+        return (loss_and_shares, *gradients.values()), (0,) * (1 + len(gradients))
 
 
 # --- what examples spend ----------------------------------------------------------------------------------------------
@@ -346,13 +346,13 @@ over all of them, and a bound for each, the sum of what in each turn the largest
 
 
 def spent(batches: IntArray, shares: FloatArray, memory: Params) -> Params:
-    """`SPENT` after a turn with these batches (S, B), -1 for padding, and shares (S, B) of their examples.
+    """`SPENT` after a participation with these batches (S, B), -1 for padding, and shares (S, B) of their examples.
 
     Where a row of the store is there several times its copies count together, which is more than any of them has spent.
     """
-    there = batches >= 0
-    _, places = np.unique(batches[there], return_inverse=True)
-    own = np.bincount(places, weights=shares[there])
-    turn = (float(own.sum()), float(own.max(initial=0.0)))
+    is_row = batches >= 0
+    _, places = np.unique(batches[is_row], return_inverse=True)
+    share_of_row = np.bincount(places, weights=shares[is_row])
+    totals = (float(share_of_row.sum()), float(share_of_row.max(initial=0.0)))
     zero = torch.zeros((), dtype=torch.float64)
-    return {name: memory.get(name, zero).cpu() + value for name, value in zip(SPENT, turn, strict=True)}
+    return {name: memory.get(name, zero).cpu() + value for name, value in zip(SPENT, totals, strict=True)}

@@ -66,7 +66,7 @@ class Stacked(Executor):
             "defences": self._sent,
             "model": self._forward,
         }
-        return {name: one.reason for name, one in traced.items() if one.reason is not None}
+        return {name: function.reason for name, function in traced.items() if function.reason is not None}
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
@@ -79,11 +79,11 @@ class Stacked(Executor):
         order.sort(key=kind)
         size = sum(value[0].numel() * value.element_size() for value in work.models.values())
         parts: list[Done] = []
-        for (width, _), alike in groupby(order, key=kind):
-            members = list(alike)
-            most = max(1, self._stack_bytes // max(1, self._stack_size(size, width)))
+        for (width, _), group in groupby(order, key=kind):
+            members = list(group)
+            max_count = max(1, self._stack_bytes // max(1, self._stack_size(size, width)))
             # equal parts, so that none is nearly empty
-            chunk = -(-len(members) // -(-len(members) // most))
+            chunk = -(-len(members) // -(-len(members) // max_count))
             for start in range(0, len(members), chunk):
                 parts.append(self._train_chunk(_of_width(work.take(members[start : start + chunk]), width)))
         return _joined(work, parts, np.argsort(np.array(order, dtype=np.int64)))
@@ -101,18 +101,18 @@ class Stacked(Executor):
                 # no client fails alone: the stack is at fault
                 with self._guard("a stack of clients, which fails although each by itself does not"):
                     raise error
-            good = [i for i in range(len(work)) if i not in failed]
+            others = [i for i in range(len(work)) if i not in failed]
             with suppress(Exception):  # some algorithms cannot be stacked, with or without those
                 # the others as a stack again: that somebody else fails changes no bit of theirs
-                done = self.train_all(work.take(good)) if good else None
+                done = self.train_all(work.take(others)) if others else None
             return done, failed
 
     def _widths(self, work: Work) -> list[int]:
         """How wide the batches of each client are taken to be: as they are, or if they vary to a few sizes above."""
         if self._private is None:
             return [work.batches.shape[2]] * len(work)
-        widest = (work.batches >= 0).sum(axis=2).max(axis=1, initial=1)
-        return [_bucket(width) for width in widest.tolist()]
+        max_widths = (work.batches >= 0).sum(axis=2).max(axis=1, initial=1)
+        return [_bucket(width) for width in max_widths.tolist()]
 
     def _stack_size(self, size: int, width: int) -> int:
         """Bytes that a client takes in the cache: its model, and one for each example that has its own gradient."""
@@ -123,8 +123,8 @@ class Stacked(Executor):
         padded = work.take([*range(count), *[count - 1] * (size - count)]) if size > count else work
         places = torch.from_numpy(padded.model).to(self._device)
         before = {name: value.index_select(0, places) for name, value in self._here(padded.models).items()}
-        offer, memory = self._here(padded.offer), self._here(stack(padded.memory) if padded.memory else {})
-        state = self._init(before, offer, memory)
+        payload, memory = self._here(padded.offer), self._here(stack(padded.memory) if padded.memory else {})
+        state = self._init(before, payload, memory)
         with self._clock(count) as clock:
             state, totals, shares = self._all_steps(state, padded, clock)
         outcome = self._final(state, before)
@@ -136,12 +136,12 @@ class Stacked(Executor):
                     value.ndim == 1, f"report[{name!r}] has shape {tuple(value.shape[1:])}, should be a number"
                 )
         if self._private is not None:
-            own = stack([spent(padded.batches[i], shares[i], padded.memory_of(i)) for i in range(size)])
-            outcome |= {part: {**outcome[part], **own} for part in ("memory", "report")}
+            spending = stack([spent(padded.batches[i], shares[i], padded.memory_of(i)) for i in range(size)])
+            outcome |= {part: {**outcome[part], **spending} for part in ("memory", "report")}
         if self._outgoing:
-            drawn = self._here(self._outgoing.draws(padded.before(0), [padded.place(i) for i in range(size)]))
+            draws = self._here(self._outgoing.draws(padded.before(0), [padded.place(i) for i in range(size)]))
             outcome["kept"] = outcome["kept"] or outcome["sent"]
-            outcome["sent"] = self._sent(outcome["sent"], before, drawn)
+            outcome["sent"] = self._sent(outcome["sent"], before, draws)
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
         cut["kept"] = cut["kept"] or cut["sent"]
         with np.errstate(invalid="ignore"):
@@ -157,29 +157,31 @@ class Stacked(Executor):
         rows = torch.from_numpy(np.ascontiguousarray(work.batches.transpose(1, 0, 2))).to(self._device)
         masks = (rows >= 0).float()
         # masked places hold a row of the client's own, so that no other client's can make its loss infinite
-        own = torch.from_numpy(np.array([held[0] if len(held) else 0 for held in work.rows])).to(self._device)
-        rows = torch.where(rows < 0, own[:, None], rows)
+        first_rows = torch.from_numpy(
+            np.array([client_rows[0] if len(client_rows) else 0 for client_rows in work.rows])
+        ).to(self._device)
+        rows = torch.where(rows < 0, first_rows[:, None], rows)
         totals = torch.zeros(len(work), dtype=torch.float64, device=self._device)
         noise = self._noise_of(work)
         shares = np.zeros(work.batches.shape if self._private else (len(work), 0, 0))
         finished: list[ClientState] = []
-        there = len(work)
+        end = len(work)
         with torch.no_grad():
             for first, last, active in _phases(work.steps):
-                finished.append(_part(state, active, there))
-                there = active
+                finished.append(_part(state, active, end))
+                end = active
                 # in the places after `active` those who are done go on, to no effect
-                taken = min(_bucket(active), len(work))
+                width = min(_bucket(active), len(work))
                 state, losses = self._some_steps(
-                    _part(state, 0, taken), rows[first:last, :taken], masks[first:last, :taken], noise[:taken], clock
+                    _part(state, 0, width), rows[first:last, :width], masks[first:last, :width], noise[:width], clock
                 )
-                for step, told in enumerate(losses, start=first):
+                for step, step_losses in enumerate(losses, start=first):
                     if self._private is None:
-                        totals[:active] += told[:active]
+                        totals[:active] += step_losses[:active]
                     else:
-                        totals[:active] += told[:active, 0]
-                        shares[:active, step] = told[:active, 1:].cpu().numpy()
-        finished.append(_part(state, 0, there))
+                        totals[:active] += step_losses[:active, 0]
+                        shares[:active, step] = step_losses[:active, 1:].cpu().numpy()
+        finished.append(_part(state, 0, end))
         return _below(finished[::-1]), totals, shares
 
     def _noise_of(self, work: Work) -> list[Iterator[Tensor]]:
@@ -196,12 +198,12 @@ class Stacked(Executor):
         """These steps (S, T, B) for all clients, and the losses (T,) of each step."""
         batches: Iterator[tuple[Tensor, ...]] = zip(rows, masks, strict=True)
         if self._private is not None:
-            batches = ((*batch, torch.stack([next(own) for own in noise])) for batch in batches)
-        given = self._batch(*next(batches))
-        state, loss = self._one_step(state, *given)
+            batches = ((*batch, torch.stack([next(generator) for generator in noise])) for batch in batches)
+        first_batch = self._batch(*next(batches))
+        state, loss = self._one_step(state, *first_batch)
         losses = [loss]
         # what the first step gave is nobody else's
-        written = self._one_step.overwriting(state, *given) if len(rows) > 1 else None
+        written = self._one_step.overwriting(state, *first_batch) if len(rows) > 1 else None
         if written is None:
             for batch in batches:
                 clock.check()
@@ -226,40 +228,40 @@ class Stacked(Executor):
         return inputs, targets, *(part.to(self._device) for part in others)
 
     def _step(self, state: ClientState, inputs: Tensor, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
-        met: list[Tensor] = []
+        losses: list[Tensor] = []
 
         def gradient(params: Params) -> Params:
             value, *gradients = StackedGradient.apply(
                 self._outputs, tuple(params), inputs, targets, mask, *params.values()
             )  # type: ignore[no-untyped-call]
-            met.append(value)
+            losses.append(value)
             return dict(zip(params, gradients, strict=True))
 
         after = self._client.step(state, gradient)
         # in the order of what was given, since the next step may take them by their places
         after = {part: {name: after[part][name] for name in params} for part, params in state.items()}
-        return after, torch.stack(met).mean() if len(met) > 1 else met[0]
+        return after, torch.stack(losses).mean() if len(losses) > 1 else losses[0]
 
     def _private_step(
         self, state: ClientState, inputs: Tensor, targets: Tensor, mask: Tensor, noise: Tensor
     ) -> tuple[ClientState, Tensor]:
-        met: list[Tensor] = []
+        losses: list[Tensor] = []
 
         def gradient(params: Params) -> Params:
-            given = self._outputs, self._layers, self._private, tuple(params), inputs, targets, mask, noise
-            value, *gradients = PrivateGradient.apply(*given, *params.values())  # type: ignore[no-untyped-call]
-            met.append(value)
+            arguments = self._outputs, self._layers, self._private, tuple(params), inputs, targets, mask, noise
+            value, *gradients = PrivateGradient.apply(*arguments, *params.values())  # type: ignore[no-untyped-call]
+            losses.append(value)
             return dict(zip(params, gradients, strict=True))
 
         after = self._client.step(state, gradient)
         after = {part: {name: after[part][name] for name in params} for part, params in state.items()}
-        return after, met[0]
+        return after, losses[0]
 
     def _parts(self, state: ClientState, before: Params) -> dict[str, Params]:
         """The parts of the outcome; what is kept is left out where it is what is sent."""
         outcome = self._client.final(state, before)
-        kept = {} if outcome.kept is outcome.sent else outcome.kept
-        return {"sent": outcome.sent, "kept": kept, "memory": outcome.memory, "report": dict(outcome.report)}
+        kept_params = {} if outcome.kept is outcome.sent else outcome.kept
+        return {"sent": outcome.sent, "kept": kept_params, "memory": outcome.memory, "report": dict(outcome.report)}
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
@@ -280,12 +282,12 @@ class Stacked(Executor):
 
 def _of_width(work: Work, width: int) -> Work:
     """The same work, its batches so wide."""
-    there = work.batches.shape[2]
-    if there == width:
+    current_width = work.batches.shape[2]
+    if current_width == width:
         return work
     batches = work.batches[:, :, :width]
-    if there < width:
-        batches = np.pad(batches, ((0, 0), (0, 0), (0, width - there)), constant_values=-1)
+    if current_width < width:
+        batches = np.pad(batches, ((0, 0), (0, 0), (0, width - current_width)), constant_values=-1)
     return replace(work, batches=batches)
 
 
@@ -316,12 +318,12 @@ def _part(state: ClientState, first: int, last: int) -> ClientState:
 
 def _below(states: Sequence[ClientState]) -> ClientState:
     """The states of clients below each other; several parts may hold the same tensors, so nothing is written."""
-    there = [state for state in states if any(len(value) for params in state.values() for value in params.values())]
-    if len(there) < 2:
-        return (there or states)[0]
+    nonempty = [state for state in states if any(len(value) for params in state.values() for value in params.values())]
+    if len(nonempty) < 2:
+        return (nonempty or states)[0]
     return {
-        part: {name: torch.cat([state[part][name] for state in there]) for name in params}
-        for part, params in there[0].items()
+        part: {name: torch.cat([state[part][name] for state in nonempty]) for name in params}
+        for part, params in nonempty[0].items()
     }
 
 
@@ -331,16 +333,16 @@ def _joined(work: Work, parts: Sequence[Done], order: IntArray) -> Done:
         return parts[0]
     places = torch.from_numpy(order)
 
-    def together(name: str) -> Params:
+    def join_name(name: str) -> Params:
         first: Params = getattr(parts[0], name)
         return {key: torch.cat([getattr(part, name)[key] for part in parts]).index_select(0, places) for key in first}
 
-    sent = together("sent")
+    sent = join_name("sent")
     return Done(
         work=work,
         sent=sent,
-        kept=sent if all(part.kept is part.sent for part in parts) else together("kept"),
-        memory=together("memory"),
-        report=together("report"),
+        kept=sent if all(part.kept is part.sent for part in parts) else join_name("kept"),
+        memory=join_name("memory"),
+        report=join_name("report"),
         loss=np.concatenate([part.loss for part in parts])[order],
     )

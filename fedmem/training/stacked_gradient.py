@@ -29,22 +29,22 @@ class StackedGradient(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[int | None], outputs: Callable[..., Tensor], names: Sequence[str], *given: Tensor
+        info: Any, in_dims: Sequence[int | None], outputs: Callable[..., Tensor], names: Sequence[str], *tensors: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """The losses (T,), means over the examples that the mask counts, and the gradients (T, ...)."""
         inputs, targets, mask, *values = (
             value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
-            for value, place in zip(given, in_dims[2:], strict=True)
+            for value, place in zip(tensors, in_dims[2:], strict=True)
         )
         counts = mask.sum(dim=1).clamp(min=1)
         with torch.enable_grad():
             leaves = [value.detach().requires_grad_() for value in values]
-            told = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs)
-            logits = told.detach().requires_grad_()
-            found = log_likelihoods(logits, targets)
-            (slopes,) = torch.autograd.grad(_Sloped.apply(found, -(mask / counts[:, None])), logits)  # type: ignore[no-untyped-call]
-            gradients = torch.autograd.grad(_Sloped.apply(told, slopes.contiguous()), leaves)  # type: ignore[no-untyped-call]
-        losses = -(found.detach() * mask).sum(dim=1) / counts
+            raw_logits = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs)
+            logits = raw_logits.detach().requires_grad_()
+            likelihoods = log_likelihoods(logits, targets)
+            (slopes,) = torch.autograd.grad(_Sloped.apply(likelihoods, -(mask / counts[:, None])), logits)  # type: ignore[no-untyped-call]
+            gradients = torch.autograd.grad(_Sloped.apply(raw_logits, slopes.contiguous()), leaves)  # type: ignore[no-untyped-call]
+        losses = -(likelihoods.detach() * mask).sum(dim=1) / counts
         return (losses, *gradients), (0,) * (1 + len(gradients))
 
 

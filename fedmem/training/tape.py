@@ -91,14 +91,16 @@ class Tape:
         for place, value in self.constants.items():
             memory[place] = value
         for call in self.calls:
-            args, kwargs = (_changed(part, _Slot, lambda slot: memory[slot.place]) for part in (call.args, call.kwargs))
+            args, kwargs = (
+                _changed(part, _Slot, lambda register: memory[register.place]) for part in (call.args, call.kwargs)
+            )
             outcome = call.operation(*args, **kwargs)
-            for slot, value in zip(
+            for register, value in zip(
                 call.outcomes, outcome if isinstance(outcome, (tuple, list)) else (outcome,), strict=True
             ):
-                if slot is not None:
-                    memory[slot.place] = value
-        return tuple(memory[slot.place] for slot in self.results)
+                if register is not None:
+                    memory[register.place] = value
+        return tuple(memory[register.place] for register in self.results)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -124,10 +126,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return len(self._alive)
 
     def _new(self, value: Tensor) -> _Slot:
-        slot = _Slot(len(self._alive))
-        self._slots[id(value)] = slot
+        register = _Slot(len(self._alive))
+        self._slots[id(value)] = register
         self._alive.append(value)
-        return slot
+        return register
 
     def slot(self, value: Tensor) -> _Slot:
         """Where a tensor is; one that nobody has made is a constant."""
@@ -138,17 +140,17 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.writes |= func._schema.is_mutable
-        given = _changed(args, Tensor, self.slot), _changed(kwargs, Tensor, self.slot)
+        inputs = _changed(args, Tensor, self.slot), _changed(kwargs, Tensor, self.slot)
         outcome = func(*args, **kwargs)
-        found = outcome if isinstance(outcome, (tuple, list)) else (outcome,)
-        slots = tuple(self._again(value) if isinstance(value, Tensor) else None for value in found)
-        if not any(slots):
-            # a number has left the tensors, and what follows may hang on it
+        outputs = outcome if isinstance(outcome, (tuple, list)) else (outcome,)
+        registers = tuple(self._again(value) if isinstance(value, Tensor) else None for value in outputs)
+        if not any(registers):
+            # a number has left the tensors, and what follows may depend on it
             raise ValueError(f"{func} gives no tensor")
         if func in _ALIASES and outcome.shape == args[0].shape:
             func = torch.ops.aten.detach.default
-            given = given[0][:1], {}
-        self.calls.append(_Call(func, given[0], given[1], slots))
+            inputs = inputs[0][:1], {}
+        self.calls.append(_Call(func, inputs[0], inputs[1], registers))
         return outcome
 
     def _again(self, value: Tensor) -> _Slot:
@@ -204,36 +206,36 @@ def _without_idle(tape: Tape) -> Tape:
         else:
             calls.append(_Call(call.operation, args, _renamed(call.kwargs, same), call.outcomes))
     results = _renamed(tape.results, same)
-    needed = set(results)
-    kept: list[_Call] = []
+    live_registers = set(results)
+    live_calls: list[_Call] = []
     for call in reversed(calls):
-        if any(slot in needed for slot in call.outcomes):
-            kept.append(call)
-            needed |= set(_slots_of(call.args)) | set(_slots_of(call.kwargs))
-    return Tape(tuple(reversed(kept)), tape.constants, results, tape.size)
+        if any(register in live_registers for register in call.outcomes):
+            live_calls.append(call)
+            live_registers |= set(_slots_of(call.args)) | set(_slots_of(call.kwargs))
+    return Tape(tuple(reversed(live_calls)), tape.constants, results, tape.size)
 
 
 def _reordered(tape: Tape) -> Tape:
     """Differences of products and transposed products as single operations."""
     aten = torch.ops.aten
-    made = {call.outcomes[0]: call for call in tape.calls if len(call.outcomes) == 1}
+    makers = {call.outcomes[0]: call for call in tape.calls if len(call.outcomes) == 1}
     calls: list[_Call] = []
     size = tape.size
     for call in tape.calls:
         if call.operation is aten.sub.Tensor and not call.kwargs:
-            scaled = _maker(made, call.args[1], aten.mul.Tensor)
+            scaled = _maker(makers, call.args[1], aten.mul.Tensor)
             if scaled is not None and isinstance(scaled.args[1], float):
                 changed = {"alpha": scaled.args[1]}
                 calls.append(_Call(call.operation, (call.args[0], scaled.args[0]), changed, call.outcomes))
                 continue
         if call.operation is aten.transpose.int and tuple(call.args[1:]) == (1, 2):
-            product = _maker(made, call.args[0], aten.bmm.default)
-            left = None if product is None else _maker(made, product.args[0], aten.transpose.int)
-            if product is not None and left is not None and tuple(left.args[1:]) == (1, 2):
+            product = _maker(makers, call.args[0], aten.bmm.default)
+            left_call = None if product is None else _maker(makers, product.args[0], aten.transpose.int)
+            if product is not None and left_call is not None and tuple(left_call.args[1:]) == (1, 2):
                 turned = _Slot(size)
                 size += 1
                 calls.append(_Call(aten.transpose.int, (product.args[1], 1, 2), {}, (turned,)))
-                calls.append(_Call(aten.bmm.default, (turned, left.args[0]), {}, call.outcomes))
+                calls.append(_Call(aten.bmm.default, (turned, left_call.args[0]), {}, call.outcomes))
                 continue
         calls.append(call)
     return Tape(tuple(calls), tape.constants, tape.results, size)
@@ -251,17 +253,17 @@ def _in_place(tape: Tape) -> Tape:
     last = dict.fromkeys(tape.results, len(tape.calls))
     for number, call in reversed(list(enumerate(tape.calls))):
         shares = call.operation.is_view or call.operation is aten._unsafe_view.default
-        ends = max([number, *(last[slot] for slot in call.outcomes if shares and slot in last)])
-        for slot in (*_slots_of(call.args), *_slots_of(call.kwargs)):
-            last[slot] = max(last.get(slot, 0), ends)
+        ends = max([number, *(last[register] for register in call.outcomes if shares and register in last)])
+        for register in (*_slots_of(call.args), *_slots_of(call.kwargs)):
+            last[register] = max(last.get(register, 0), ends)
     calls = list(tape.calls)
     for number, call in enumerate(tape.calls):
         if call.operation is not aten.sub.Tensor or not isinstance(call.args[0], _Slot):
             continue
         place, (outcome,) = call.args[0].place, call.outcomes
-        given_back = [i for i, slot in enumerate(tape.results) if slot == outcome]
-        read = any(outcome == slot for other in tape.calls for slot in _slots_of((other.args, other.kwargs)))
-        if given_back == [place] and not read and last[call.args[0]] == number:
+        result_places = [i for i, register in enumerate(tape.results) if register == outcome]
+        is_read = any(outcome == register for other in tape.calls for register in _slots_of((other.args, other.kwargs)))
+        if result_places == [place] and not is_read and last[call.args[0]] == number:
             calls[number] = _Call(aten.sub_.Tensor, call.args, call.kwargs, call.outcomes)
     return Tape(tuple(calls), tape.constants, tape.results, tape.size)
 
@@ -273,25 +275,25 @@ def _over(written: _Written, leaves: Sequence[Tensor]) -> Play:
         return written.play
     try:
         play = _compiled(tape, [leaf.clone() for leaf in leaves])
-        got, expected = play(*(leaf.clone() for leaf in leaves)), written.play(*leaves)
+        outputs, expected = play(*(leaf.clone() for leaf in leaves)), written.play(*leaves)
     except Exception:  # a difference that does not fit into its place
         return written.play
-    same = all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    same = all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(outputs, expected, strict=True))
     return play if same else written.play
 
 
-def _maker(made: Mapping[_Slot | None, _Call], slot: Any, operation: Any) -> _Call | None:
+def _maker(makers: Mapping[_Slot | None, _Call], register: Any, operation: Any) -> _Call | None:
     """The call that made what is in a slot, if it is of this kind."""
-    call = made.get(slot) if isinstance(slot, _Slot) else None
+    call = makers.get(register) if isinstance(register, _Slot) else None
     return call if call is not None and call.operation is operation else None
 
 
 def _renamed(tree: Any, same: Mapping[_Slot, _Slot]) -> Any:
-    return _changed(tree, _Slot, lambda slot: same.get(slot, slot))
+    return _changed(tree, _Slot, lambda register: same.get(register, register))
 
 
 def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Play:
-    """The tape, played by torch's own interpreter where it still has one; on a GPU that might fuse and round anew."""
+    """The tape, played by torch's own interpreter where it has one; not on a GPU, where that might round otherwise."""
     if any(leaf.device.type != "cpu" for leaf in leaves):
         return tape
     with warnings.catch_warnings(), torch.no_grad():

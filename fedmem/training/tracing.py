@@ -43,7 +43,7 @@ class Traced:
     @property
     def count(self) -> int:
         """How many sets of shapes are traced."""
-        return sum(found is not None for found in self._written.values())
+        return sum(recording is not None for recording in self._written.values())
 
     def overwriting(self, *arguments: Tree) -> Play | None:
         """The same in less memory, to be fed with what it gives: outcomes may take the place of arguments.
@@ -53,12 +53,12 @@ class Traced:
         them any more.
         """
         leaves: list[Tensor] = []
-        found = self._written.get(_key(_layout(arguments, leaves), leaves))
-        if found is None:
+        recording = self._written.get(_key(_layout(arguments, leaves), leaves))
+        if recording is None:
             return None
-        if found.over is None:
-            found.over = _over(found, leaves)
-        return found.over
+        if recording.over is None:
+            recording.over = _over(recording, leaves)
+        return recording.over
 
     def __call__(self, *arguments: Tree) -> Any:
         """The value of the function."""
@@ -67,27 +67,27 @@ class Traced:
         key = _key(layout, leaves)
         if key not in self._written:
             self._written[key] = self._write_down(leaves, layout)
-        found = self._written[key]
-        if found is None:
+        recording = self._written[key]
+        if recording is None:
             return self._function(*arguments)
-        return _rebuilt(found.outcome, iter(found.play(*leaves)))
+        return _rebuilt(recording.outcome, iter(recording.play(*leaves)))
 
     def _write_down(self, leaves: list[Tensor], layout: Layout) -> _Written | None:
         shape: list[Layout] = []
 
-        def flat(*leaves: Tensor) -> list[Tensor]:
-            found: list[Tensor] = []
-            shape[:] = [_layout(self._function(*_rebuilt(layout, iter(leaves))), found)]
-            return found
+        def flatten_call(*leaves: Tensor) -> list[Tensor]:
+            outcomes: list[Tensor] = []
+            shape[:] = [_layout(self._function(*_rebuilt(layout, iter(leaves))), outcomes)]
+            return outcomes
 
         # one object for each argument, even where the caller gives the same tensor twice: next time they may differ
         leaves = [leaf.detach() for leaf in leaves]
         if layout not in self._sound:
-            self._sound[layout] = self._is_sound(flat, leaves)
+            self._sound[layout] = self._is_sound(flatten_call, leaves)
         if not self._sound[layout]:
             return None  # `reason` says why since the first time
         try:
-            tape = Tape.of(flat, leaves)
+            tape = Tape.of(flatten_call, leaves)
             play = _compiled(tape, leaves)
             play(*leaves)
         except Exception as error:  # whatever an algorithm does that cannot be written down, it can still be called
@@ -99,11 +99,11 @@ class Traced:
         """Whether a tape says what the function says."""
         expected = flat(*leaves)
         try:
-            got = Tape.of(flat, leaves)(*leaves)
+            outputs = Tape.of(flat, leaves)(*leaves)
         except Exception as error:
             self._refuse(error)
             return False
-        if all(_close(a, b) for a, b in zip(got, expected, strict=True)):
+        if all(_close(a, b) for a, b in zip(outputs, expected, strict=True)):
             return True
         self._refuse("called again, its operations give other values than the function")
         return False
@@ -115,14 +115,14 @@ class Traced:
         self.reason = self.reason or reason[:200]
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
+def _close(value: Tensor, other: Tensor) -> bool:
     """Alike but for rounding, relative to the largest value."""
-    if one.shape != other.shape or one.dtype != other.dtype:
+    if value.shape != other.shape or value.dtype != other.dtype:
         return False
-    if not one.is_floating_point():
-        return torch.equal(one, other)
+    if not value.is_floating_point():
+        return torch.equal(value, other)
     largest = float(other.nan_to_num(posinf=0, neginf=0).abs().max()) if other.numel() else 0.0
-    return torch.allclose(one, other, rtol=1e-4, atol=1e-5 * largest, equal_nan=True)
+    return torch.allclose(value, other, rtol=1e-4, atol=1e-5 * largest, equal_nan=True)
 
 
 def _key(layout: Layout, leaves: Sequence[Tensor]) -> Key:

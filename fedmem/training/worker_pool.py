@@ -49,7 +49,7 @@ class Spread(OneByOne):
 
     Guarantees:
 
-    - the same bits as one process, whatever the number of workers, and whoever is done first;
+    - the same bits as one process, for any number of workers, in any order of completion;
     - a client whose worker dies has failed, with the signal or exit code as the cause; another worker takes its place;
     - workers end with `close`, and when this process ends in any way.
 
@@ -108,41 +108,41 @@ class Spread(OneByOne):
             )
             for i in order
         ]
-        found: dict[int, tuple[Outcome, float]] = {}
+        results: dict[int, tuple[Outcome, float]] = {}
         failed: dict[int, str] = {}
         for place, answer in self._shared_out(jobs):
             if isinstance(answer, _Failure):
                 failed[place] = answer.remembered()
             else:
-                found[place] = answer
-        good = sorted(found)
-        if not good:
+                results[place] = answer
+        trained_places = sorted(results)
+        if not trained_places:
             return None, failed
-        return gathered(work if not failed else work.take(good), [found[i] for i in good]), failed
+        return gathered(work if not failed else work.take(trained_places), [results[i] for i in trained_places]), failed
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
         if len(models) < 2 or not models[0]:
             return super().logits(models, inputs)
-        given = {**stack(models), "": torch.from_numpy(inputs)}
-        self._prepare(given)
-        layout = self._models.put(given)
+        shared_tensors = {**stack(models), "": torch.from_numpy(inputs)}
+        self._prepare(shared_tensors)
+        layout = self._models.put(shared_tensors)
         jobs = [_Job(place=i, layout=layout, model=i) for i in range(len(models))]
-        found: dict[int, FloatArray] = {}
+        logits_by_place: dict[int, FloatArray] = {}
         for place, answer in self._shared_out(jobs):
             if isinstance(answer, _Failure):
                 raise with_trace(answer.error or RunError(answer.text), answer.remembered())
-            found[place] = answer
-        return np.stack([found[i] for i in range(len(models))])
+            logits_by_place[place] = answer
+        return np.stack([logits_by_place[i] for i in range(len(models))])
 
-    def _prepare(self, given: Params) -> None:
-        """Workers, and memory that is large enough; a crew that knows only smaller memory is replaced."""
-        needed = sum(_rounded(value.numel() * value.element_size()) for value in given.values())
-        if needed > self._models.size:
+    def _prepare(self, tensors: Params) -> None:
+        """Workers, and memory that is large enough; a pool that has only smaller memory is replaced."""
+        num_bytes = sum(_rounded(value.numel() * value.element_size()) for value in tensors.values())
+        if num_bytes > self._models.size:
             self.close()
-            self._models = _Shared(2 * needed)
+            self._models = _Shared(2 * num_bytes)
         while len(self._crew) < self._count:
-            size = sum(value.numel() * value.element_size() // len(value) for value in given.values() if len(value))
+            size = sum(value.numel() * value.element_size() // len(value) for value in tensors.values() if len(value))
             self._crew.append(self._hire(4 * size + ROOM))
 
     def _hire(self, size: int) -> _Worker:
@@ -165,10 +165,10 @@ class Spread(OneByOne):
                     answer = worker.take()
                 except EOFError:
                     answer = _Failure(worker.epitaph())
-                    place_in_crew = self._crew.index(worker)
-                    self._crew.pop(place_in_crew)
+                    index = self._crew.index(worker)
+                    self._crew.pop(index)
                     worker = self._hire(worker.outbox.size)
-                    self._crew.insert(place_in_crew, worker)
+                    self._crew.insert(index, worker)
                 yield place, answer
                 if waiting:
                     worker.give(waiting.pop())
@@ -182,10 +182,10 @@ class Spread(OneByOne):
             with Guard("model", self._model, "forward"):
                 return OneByOne.logits(self, [params], inputs.numpy())[0]
         before = models.get(job.layout, job.model)
-        offer, memory = (
+        payload, memory = (
             {name: torch.from_numpy(value) for name, value in (part or {}).items()} for part in (job.offer, job.memory)
         )
-        return self._train_one(job.whose, before, job.batches, offer, memory)
+        return self._train_one(job.whose, before, job.batches, payload, memory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,8 +235,8 @@ class _Shared:
 
     def get(self, layout: Layout, i: int | None = None) -> Params:
         """The tensors that are here, without copying; with `i`, what is at that place of their leading axis."""
-        found = {name: self._at(*place) for name, place in layout.items()}
-        return found if i is None else pick(found, i)
+        tensors = {name: self._at(*place) for name, place in layout.items()}
+        return tensors if i is None else pick(tensors, i)
 
     def _at(self, dtype: torch.dtype, shape: tuple[int, ...], start: int) -> torch.Tensor:
         count = int(np.prod(shape, dtype=np.int64))
@@ -264,11 +264,11 @@ class _Worker:
         others: Sequence[_Worker],
     ) -> _Worker:
         """Fork one."""
-        here, there = multiprocessing.Pipe()
-        strangers = [here, *(other.connection for other in others)]
-        process = fork(partial(_answer_all, answer, parts, models, outbox, there, threads), strangers)
-        there.close()
-        return _Worker(process, here, outbox)
+        parent_end, worker_end = multiprocessing.Pipe()
+        strangers = [parent_end, *(other.connection for other in others)]
+        process = fork(partial(_answer_all, answer, parts, models, outbox, worker_end, threads), strangers)
+        worker_end.close()
+        return _Worker(process, parent_end, outbox)
 
     def give(self, job: _Job) -> None:
         """Ask; if nobody is there any more, `take` will tell."""
@@ -331,13 +331,13 @@ def _answer_all(
         while True:
             job = connection.recv()
             try:
-                found = _packed(answer(job, models), outbox)
+                reply = _packed(answer(job, models), outbox)
             except TimeLimitError as error:
-                found = "late", error
+                reply = "late", error
             except BaseException as error:  # the client's own code
                 text = describe(error, parts, "its work")
-                found = "failed", _Failure(text, trace_of(text), error if isinstance(error, PartError) else None)
-            connection.send(found)
+                reply = "failed", _Failure(text, trace_of(text), error if isinstance(error, PartError) else None)
+            connection.send(reply)
 
 
 def _packed(answer: Any, outbox: _Shared) -> tuple[str, Any]:

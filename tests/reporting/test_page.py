@@ -135,12 +135,12 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
     assert re.search(r"pattern, first step +7 +3\.00 \[2\.90, 3\.10\]", text)
     words = " ".join(text.split())
     assert (
-        "a client's real message: gives away pattern; no example held back to compare with for typical-own (against "
+        "a client's real message: leaks pattern; no held-out example to compare with for typical-own (against "
         "the best prior, picked by the truth: worse for pattern, typical-own)." in words
     )
     assert "the aggregate: not resolved for pattern (against the best prior, picked by the truth: worse for" in words
     assert (
-        "a client's first step alone, which no server sees: further off than examples held back for pattern (against "
+        "a client's first step alone, which no server sees: further off than held-out examples for pattern (against "
         "the best prior, picked by the truth: better for pattern)." in words
     )
     assert "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)" in words
@@ -206,7 +206,7 @@ def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:
     assert first != second
     assert "some: reconstruction, gain over the best prior, in − held" in text
     assert "leakage_2: reconstruction, dB of PSNR" in text
-    assert "leakage_2: Reconstruction from a client&#x27;s real message: no example held back" in text
+    assert "leakage_2: Reconstruction from a client&#x27;s real message: no held-out example" in text
     assert "9.00 [8.90, 9.10]" in text
     assert "−2.00 [−2.10, −1.90]" in text
 
