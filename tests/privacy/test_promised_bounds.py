@@ -308,7 +308,7 @@ def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path: Path) -
     assert "ALARM: audit of" in page
     # what was memorised contradicts the promise as well, and that is said
     assert_bounds(finished)
-    assert "Above what is promised: memorisation of random_pattern, global, is" in page
+    assert "Above the guarantee: memorisation of random_pattern, global, is" in page
     assert "AUDITS" in done.output
     assert "BOUNDS" in done.output
     before = finished.measurements
@@ -320,6 +320,6 @@ def test_an_honest_mechanism_raises_none(tmp_path: Path) -> None:
     folder = run(loud("dp_fedavg"), out=tmp_path)
     finished = fedmem.read(folder)
     assert_bounds(finished)
-    assert "Above what is promised" not in report(folder).read_text()
+    assert "Above the guarantee" not in report(folder).read_text()
     assert not finished.manifest["alarms"]
     assert "epsilon_hat.permitted" in set(finished.measurements.metric)
