@@ -1,4 +1,4 @@
-"""Attacks on updates that were saved or seen anywhere: what a model before and after training gives away."""
+"""Attacks on updates that were saved or seen anywhere: what the difference between two models leaks."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _prepared(model: nn.Module, known: Known) -> nn.Module:
             f"the model has {reason}; their update is zero whatever the client trained on, and the attack would match "
             "it with a gradient; give a model that trains all its parameters"
         )
-    found = copy.deepcopy(model).train(known.mode == "train")
+    prepared = copy.deepcopy(model).train(known.mode == "train")
     if known.mean:
         channels = (-1, *[1] * (len(known.input_shape) - 1))
         mean, std = (torch.tensor(values, dtype=torch.float32).reshape(channels) for values in (known.mean, known.std))
@@ -149,14 +149,14 @@ def _prepared(model: nn.Module, known: Known) -> nn.Module:
             raise TargetError(
                 f"mean has {mean.numel()} numbers for inputs {known.input_shape}; give one for each channel"
             )
-        found.register_forward_pre_hook(lambda _, inputs: ((inputs[0] - mean.to(inputs[0])) / std.to(inputs[0]),))
+        prepared.register_forward_pre_hook(lambda _, inputs: ((inputs[0] - mean.to(inputs[0])) / std.to(inputs[0]),))
     # two inputs, since some layers refuse a batch of one while they train
     trial = torch.full((2, *known.input_shape), 0.5)
     try:
         with torch.no_grad():
-            shape = tuple(copy.deepcopy(found)(trial).shape)
+            shape = tuple(copy.deepcopy(prepared)(trial).shape)
     except (RuntimeError, ValueError, TypeError) as error:
-        if any(isinstance(part, torch.nn.Embedding) for part in found.modules()):
+        if any(isinstance(part, torch.nn.Embedding) for part in prepared.modules()):
             raise TargetError(
                 f"the model reads token numbers as whole numbers, as language models do ({error}); those are attacked "
                 "inside a scenario, by the probe leakage with the attack tag, which also scores texts; a model that "
@@ -165,16 +165,16 @@ def _prepared(model: nn.Module, known: Known) -> nn.Module:
         raise TargetError(f"the model cannot be called on inputs of shape {known.input_shape}: {error}") from error
     if shape != (2, known.num_classes):
         raise TargetError(f"the model gives outputs of shape {shape[1:]} for {known.num_classes} classes")
-    return found
+    return prepared
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """How near one true example came back.
 
-    `psnr` in dB, of the rebuilt image that stands for it, higher is nearer; `margin`, that minus the best prior's;
-    `identified`, 1 where some rebuilt image is strictly nearer to it than any is to the gallery, NaN without one;
-    `place` of the image that stands for it; `prior`, that best guess without the update.
+    `psnr` in dB, of the reconstruction that is assigned to it, higher is nearer; `margin`, that minus the best prior's;
+    `identified`, 1 where some reconstruction is strictly nearer to it than any is to the gallery, NaN without one;
+    `place` of the reconstruction that is assigned to it; `prior`, the best guess without the update.
     """
 
     psnr: float
@@ -184,33 +184,34 @@ class Score:
     prior: Images
 
 
-def scores(found: Images, truth: Images, gallery: Images, rng: np.random.Generator) -> list[Score]:
-    """Each true image with the one that stands for it (Hungarian method), against priors: grey, and of the gallery its
-    mean and as many of its images as were rebuilt.
+def scores(images: Images, truth: Images, gallery: Images, rng: np.random.Generator) -> list[Score]:
+    """Each true image with the reconstruction that is assigned to it (Hungarian method), against priors: grey, the mean
+    of the gallery, and as many images of the gallery as were reconstructed.
 
-    The best prior is picked by the truth, which favours the priors. Whoever is exchangeable with the G images of the
-    gallery is identified with a chance of 1 / (G + 1) without any leakage.
+    The best prior is picked by the truth, which favours the priors. An image that is exchangeable with the
+    G images of the gallery is identified with probability 1 / (G + 1) without any leakage.
     """
     guesses = [np.full((1, *truth.shape[1:]), 0.5, dtype=np.float32)]
     if len(gallery):
-        guesses += [gallery.mean(axis=0, keepdims=True), gallery[rng.permutation(len(gallery))[: len(found)]]]
-    errors = squared_errors(found, truth)
-    chosen = assign(errors)
+        guesses += [gallery.mean(axis=0, keepdims=True), gallery[rng.permutation(len(gallery))[: len(images)]]]
+    errors = squared_errors(images, truth)
+    assignment = assign(errors)
     priors = [(batch, squared_errors(batch, truth)) for batch in guesses]
     matched = [(batch, table, assign(table)) for batch, table in priors]
-    nearest = float(squared_errors(found, gallery).min()) if len(gallery) else np.nan
+    nearest = float(squared_errors(images, gallery).min()) if len(gallery) else np.nan
     result = []
     for j in range(len(truth)):
-        least, batch, place = min(
-            ((float(table[pick[j], j]), batch, int(pick[j])) for batch, table, pick in matched), key=lambda one: one[0]
+        lowest_error, batch, place = min(
+            ((float(table[pick[j], j]), batch, int(pick[j])) for batch, table, pick in matched),
+            key=lambda match: match[0],
         )
-        own = float(psnr(np.float64(errors[chosen[j], j])))
+        decibels = float(psnr(np.float64(errors[assignment[j], j])))
         result.append(
             Score(
-                psnr=own,
-                margin=own - float(psnr(np.float64(least))),
+                psnr=decibels,
+                margin=decibels - float(psnr(np.float64(lowest_error))),
                 identified=float(errors[:, j].min() < nearest) if len(gallery) else np.nan,
-                place=int(chosen[j]),
+                place=int(assignment[j]),
                 prior=batch[place],
             )
         )
@@ -248,7 +249,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
         before: parameters that training began with.
         after: parameters that it ended with, or with `gradient`, a gradient of the mean loss at `before`.
         model: the architecture; its loss is taken to be the mean cross-entropy of its outputs. It is not changed.
-        attack: how images are rebuilt, such as `InvertingGradients(steps=1000)`.
+        attack: how images are reconstructed, such as `InvertingGradients(steps=1000)`.
         known: what is known of the work behind the update.
         gradient: whether `after` is a gradient.
         truth: (n, *input_shape) true inputs in [0, 1], at most `num_images`, which only the scores see.
@@ -280,24 +281,26 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     origin: dict[str, Any] = {}
     pair = []
     state: Params = {}
-    for name, one in (("before", before), ("after", after)):
-        if isinstance(one, Path):
+    for name, source in (("before", before), ("after", after)):
+        if isinstance(source, Path):
             origin[name] = (
-                {"file": one.name, "sha256": hashlib.sha256(one.read_bytes()).hexdigest()} if one.is_file() else {}
+                {"file": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
+                if source.is_file()
+                else {}
             )
-            one = read_params(one)
-            state = state or one
-        pair.append(fitted(one, model, name))
+            source = read_params(source)
+            state = state or source
+        pair.append(fitted(source, model, name))
     if state:
         model = read_buffers(state, model)
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).granted(attack.knows)
     (target,) = validate_targets([require_direction(target)])
-    (found,) = reconstructed(attack, [target], [stream(seed, "attack")])
+    (reconstruction,) = reconstructed(attack, [target], [stream(seed, "attack")])
     return Attacked(
-        found=found,
+        found=reconstruction,
         knows=target.knows,
         clients=known.clients,
-        scores=scores(found.inputs, true, others, stream(seed, "attack gallery")) if len(true) else (),
+        scores=scores(reconstruction.inputs, true, others, stream(seed, "attack gallery")) if len(true) else (),
         truth=true if len(true) else None,
         gallery_size=len(others),
         origin=origin | {"seed": seed},
@@ -305,16 +308,16 @@ def attack(  # noqa: PLR0913 - options for users, all by name
 
 
 def _images(name: str, values: ArrayLike | None, shape: tuple[int, ...]) -> Images:
-    found = np.zeros((0, *shape), dtype=np.float32) if values is None else np.asarray(values, dtype=np.float32)
-    if values is not None and not found.size:
+    images = np.zeros((0, *shape), dtype=np.float32) if values is None else np.asarray(values, dtype=np.float32)
+    if values is not None and not images.size:
         raise TargetError(f"{name}: holds no inputs; leave it out, or give one at least")
-    if found.shape[1:] != shape:
-        raise TargetError(f"{name}: inputs have shape {found.shape[1:]}, the model's are {shape}")
-    if found.size and not (np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1):
+    if images.shape[1:] != shape:
+        raise TargetError(f"{name}: inputs have shape {images.shape[1:]}, the model's are {shape}")
+    if images.size and not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
         raise TargetError(
             f"{name}: inputs must lie in [0, 1]; give them before they are normalised, and mean and std apart"
         )
-    return found
+    return images
 
 
 def _apart(truth: Images, gallery: Images, known: Known) -> None:
@@ -325,8 +328,8 @@ def _apart(truth: Images, gallery: Images, known: Known) -> None:
             "and others as the gallery"
         )
     # adding 0 makes -0 the same as 0
-    places = {(one + 0).tobytes(): place for place, one in enumerate(gallery)}
-    twice = [(j, places[key]) for j, one in enumerate(truth) if (key := (one + 0).tobytes()) in places]
+    places = {(image + 0).tobytes(): place for place, image in enumerate(gallery)}
+    twice = [(j, places[key]) for j, image in enumerate(truth) if (key := (image + 0).tobytes()) in places]
     if twice:
         raise TargetError(
             f"gallery: holds {len(twice)} of the {len(truth)} true inputs (truth {twice[0][0]} is gallery "

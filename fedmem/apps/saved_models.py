@@ -39,13 +39,13 @@ def read_params(file: Path) -> Params:
     if not file.stat().st_size:
         raise FolderError(f"{file}: is empty; save it again")
     reader = {".safetensors": _safetensors, ".npz": _npz}.get(file.suffix, _torch)
-    found = reader(file)
-    if not found:
+    params = reader(file)
+    if not params:
         raise FolderError(f"{file}: holds no tensor; save the state dict of the whole model")
-    for name, value in found.items():
+    for name, value in params.items():
         if unusable := _unusable(value):
             raise FolderError(f"{file}: {name!r} is {unusable}; save plain tensors of real numbers")
-    return found
+    return params
 
 
 def _unusable(value: Any) -> str:
@@ -92,7 +92,7 @@ def _torch(file: Path) -> Params:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that are refused anyway
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # a damaged pickle fails in any way
         raise FolderError(
@@ -100,12 +100,14 @@ def _torch(file: Path) -> Params:
             "Save torch.save(model.state_dict(), file), or safetensors.torch.save_file(model.state_dict(), file)"
         ) from error
     wrong = (
-        sorted(str(key) for key, value in found.items() if not isinstance(value, torch.Tensor)) if _maps(found) else []
+        sorted(str(key) for key, value in content.items() if not isinstance(value, torch.Tensor))
+        if _maps(content)
+        else []
     )
-    if not _maps(found) or wrong:
-        what = f"its entry {wrong[0]!r} is no tensor" if wrong else f"it holds a {type(found).__name__}"
+    if not _maps(content) or wrong:
+        what = f"its entry {wrong[0]!r} is no tensor" if wrong else f"it holds a {type(content).__name__}"
         raise FolderError(f"{file}: is no state dict, {what}; save torch.save(model.state_dict(), file)")
-    return {str(key): value.detach() for key, value in found.items()}
+    return {str(key): value.detach() for key, value in content.items()}
 
 
 def _maps(value: Any) -> bool:
@@ -126,8 +128,8 @@ def fitted(params: Params, model: nn.Module, origin: str) -> Params:
         if len(names) != len(params):
             raise FolderError(f"{origin}: {len(params)} arrays for the {len(names)} parameters of the model")
         params = dict(zip(names, (params[name] for name in numbered), strict=True))
-    wanted = dict(model.named_parameters())
-    missing = [name for name in wanted if name not in params]
+    parameters = dict(model.named_parameters())
+    missing = [name for name in parameters if name not in params]
     if missing:
         raise FolderError(
             f"{origin}: the model's parameter {missing[0]!r} is missing; the file has {_some(params)}. "
@@ -135,27 +137,27 @@ def fitted(params: Params, model: nn.Module, origin: str) -> Params:
         )
     unknown = [name for name in params if name not in state]
     if unknown:
-        raise FolderError(f"{origin}: {unknown[0]!r} is no parameter of the model, which has {_some(wanted)}")
-    for name, value in wanted.items():
+        raise FolderError(f"{origin}: {unknown[0]!r} is no parameter of the model, which has {_some(parameters)}")
+    for name, value in parameters.items():
         if params[name].shape != value.shape:
             raise FolderError(
                 f"{origin}: {name!r} has shape {tuple(params[name].shape)}, in the model {tuple(value.shape)}; use the "
                 "model with the fields that it was trained with, such as --set model.hidden=[64]"
             )
-    return {name: params[name].to(value.dtype) for name, value in wanted.items()}
+    return {name: params[name].to(value.dtype) for name, value in parameters.items()}
 
 
 def read_buffers(params: Params, model: nn.Module) -> nn.Module:
     """A copy of the model with the buffers, such as running statistics, that were saved beside its parameters."""
     import copy
 
-    found = copy.deepcopy(model)
-    known = dict(found.named_buffers())
-    found.load_state_dict({name: value for name, value in params.items() if name in known}, strict=False)
-    return found
+    model_copy = copy.deepcopy(model)
+    buffers = dict(model_copy.named_buffers())
+    model_copy.load_state_dict({name: value for name, value in params.items() if name in buffers}, strict=False)
+    return model_copy
 
 
-def _some(names: Iterable[str], most: int = 6) -> str:
+def _some(names: Iterable[str], limit: int = 6) -> str:
     """The first names, and that there are more."""
     every = list(names)
-    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+    return ", ".join(every[:limit]) + (f" and {len(every) - limit} more" if len(every) > limit else "")

@@ -129,11 +129,16 @@ class Watch:
         return client if client <= _LARGEST_NUMBER else self._nodes.setdefault(client, len(self._nodes))
 
     def _exposure(
-        self, name: str, models: Sequence[Any], transitions: Sequence[Transition], examples: Examples, own: Evidence
+        self,
+        name: str,
+        models: Sequence[Any],
+        transitions: Sequence[Transition],
+        examples: Examples,
+        evidence: Evidence,
     ) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Bits, NaN without references; see Carlini et al. (2019)."""
         if name not in self._references:
-            return np.full(own.loss.shape, np.nan)
+            return np.full(evidence.loss.shape, np.nan)
         nobody = np.full(len(examples), -1, dtype=np.int32)
         audit = AuditSet(
             examples=examples,
@@ -143,9 +148,9 @@ class Watch:
             copies=np.ones(len(examples), dtype=np.int32),
             is_in=np.ones((1, len(examples)), dtype=bool),
         )
-        found = rank_of(models, transitions, self._references[name], audit, own, self._executor)
-        rank = np.where(found.less < 0, np.nan, 1 + found.less + found.ties / 2)
-        return np.asarray(np.log2((found.count + 1) / rank))
+        ranks = rank_of(models, transitions, self._references[name], audit, evidence, self._executor)
+        rank = np.where(ranks.less < 0, np.nan, 1 + ranks.less + ranks.ties / 2)
+        return np.asarray(np.log2((ranks.count + 1) / rank))
 
     def frame(self) -> pd.DataFrame:
         """Long format: round, level, client, node, set, subject, loss, margin, correct, exposure (bits).

@@ -37,13 +37,13 @@ class WatchLeakage:
 
     Args:
         model: the architecture; its parameter names have to be those that the app sends.
-        attack: how inputs are rebuilt, such as `InvertingGradients(steps=300)`.
+        attack: how inputs are reconstructed, such as `InvertingGradients(steps=300)`.
         known: of the clients' work, as for `fedmem.attack`; `num_images` is set by `images`.
         examples: name -> inputs (n, *shape) in [0, 1] that were planted with one client.
         references: name -> inputs drawn alike and planted nowhere: the gallery of that set.
         rounds: which rounds to attack; declare them before the run, not after it.
         levels: where to attack.
-        images: how many images to rebuild from an update of so many examples, by default as many, up to 64.
+        images: how many images to reconstruct from an update of so many examples, by default as many, up to 64.
         steps: local steps of a client with so many examples, where they differ; else those of `known`.
         seed: of the attack's starts.
         on_error: `raise` ends the training with the error; `warn` warns once, ends the watching, and lets the training
@@ -115,40 +115,42 @@ class WatchLeakage:
         if not attacked:
             return
         targets = []
-        for one in attacked:
-            count = max(len(one.clients), 1)
-            steps = self._known.steps if self._steps is None else self._steps(one.num_examples // count)
-            known = replace(
+        for transition in attacked:
+            count = max(len(transition.clients), 1)
+            steps = self._known.steps if self._steps is None else self._steps(transition.num_examples // count)
+            knowledge = replace(
                 self._known,
-                num_images=self._images(one.num_examples),
+                num_images=self._images(transition.num_examples),
                 clients=count,
                 steps=steps,
                 labels=None,
                 in_order=False,
             )
-            targets.append(target_of(one.before, one.sent, self._model, known).granted(self._attack.knows))
+            targets.append(
+                target_of(transition.before, transition.sent, self._model, knowledge).granted(self._attack.knows)
+            )
         # one model for all, so that they can be attacked as one stack
         targets = [replace(target, model=targets[0].model) for target in targets]
         rngs = [stream(self._seed, "attack", round=t.round, client=place) for place, t in enumerate(attacked)]
-        for place, (one, target, found) in enumerate(
+        for place, (transition, target, reconstruction) in enumerate(
             zip(attacked, targets, reconstructed(self._attack, targets, rngs), strict=True)
         ):
             for name, rows in self._sets.items():
                 gallery = self._references.get(name, rows[:0])
-                rng = stream(self._seed, f"attack gallery {name}", round=one.round, client=place)
-                for subject, score in enumerate(scores(found.inputs, rows, gallery, rng)):
+                rng = stream(self._seed, f"attack gallery {name}", round=transition.round, client=place)
+                for subject, score in enumerate(scores(reconstruction.inputs, rows, gallery, rng)):
                     self._rows.append(
                         {
-                            "round": one.round,
-                            "level": one.level,
-                            "client": one.client,
+                            "round": transition.round,
+                            "level": transition.level,
+                            "client": transition.client,
                             "clients": target.clients,
                             "set": name,
                             "subject": subject,
                             "identified": score.identified,
                             "margin": score.margin,
                             "psnr": score.psnr,
-                            "distance": found.distance,
+                            "distance": reconstruction.distance,
                             "gallery": len(gallery),
                             "knows": target.knows,
                         }
@@ -157,7 +159,7 @@ class WatchLeakage:
     def frame(self) -> pd.DataFrame:
         """Long format, one row for each attacked update and example.
 
-        `identified` (1: some rebuilt image is nearer to the example than any is to any reference), `margin` (dB over
+        `identified` (1: some reconstruction is nearer to the example than any is to any reference), `margin` (dB over
         the best prior), `psnr` (dB), the matching `distance` of the attack, the size of the `gallery`, what the
         adversary `knows`, and of how many `clients` the update is the work.
         """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def touched_columns(target: GradientTarget) -> BoolArray:
-    """(width,) False where every row behind a gradient has a 0, as far as that can be told.
+    """(width,) False where every row behind a gradient has a 0, as far as the gradient shows it.
 
     Column j adds `sum over rows of slope x_j` to the gradient of a linear layer that reads it: zeros in all units if no
     row has anything there, as in the columns of a category that does not occur. Read are layers that are given columns
@@ -26,14 +26,14 @@ def touched_columns(target: GradientTarget) -> BoolArray:
     import torch
     from torch import nn
 
-    found = np.ones(target.input_shape, dtype=np.bool_)
-    trial = torch.arange(1, found.size + 1, dtype=torch.float32).reshape(1, -1)
-    given: dict[str, Tensor] = {}
+    is_touched = np.ones(target.input_shape, dtype=np.bool_)
+    trial = torch.arange(1, is_touched.size + 1, dtype=torch.float32).reshape(1, -1)
+    inputs_by_layer: dict[str, Tensor] = {}
     model = copy.deepcopy(target.model)
 
     def note(name: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            given.setdefault(name, inputs[0].detach())
+            inputs_by_layer.setdefault(name, inputs[0].detach())
 
         return hook
 
@@ -42,10 +42,10 @@ def touched_columns(target: GradientTarget) -> BoolArray:
             part.register_forward_hook(note(name))
     with torch.no_grad():
         model(trial.to(next(model.parameters()).device))
-    for name, inputs in given.items():
+    for name, inputs in inputs_by_layer.items():
         gradient = target.gradient.get(f"{name}.weight".lstrip("."))
         columns = inputs.double().cpu().numpy().reshape(-1) - 1
-        # whoever is given the numbers of columns is given columns
-        if gradient is not None and len(inputs) == 1 and np.isin(columns, np.arange(found.size)).all():
-            found[columns.astype(np.int64)] &= (gradient.detach() != 0).any(0).cpu().numpy()
-    return found
+        # a layer whose inputs are the numbers of columns reads the columns themselves
+        if gradient is not None and len(inputs) == 1 and np.isin(columns, np.arange(is_touched.size)).all():
+            is_touched[columns.astype(np.int64)] &= (gradient.detach() != 0).any(0).cpu().numpy()
+    return is_touched

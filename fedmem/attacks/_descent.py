@@ -53,7 +53,7 @@ def descend(
     import torch
 
     matching = whole
-    images, found = whole.starts, whole.starts.clone()
+    images, final_images = whole.starts, whole.starts.clone()
     first, second = torch.zeros_like(images), torch.zeros_like(images)
     here, pace = torch.arange(len(problems)), _Pace(len(problems))
     for step in range(steps):
@@ -78,17 +78,17 @@ def descend(
                 move.mul_((rate * stays.to(rate)).reshape(-1, *[1] * (images.ndim - 1)))
             images = (images - move).clamp_(0.0, 1.0)
             if patience is not None and not bool(stays.all()):
-                found[here] = images
+                final_images[here] = images
                 here, images, first, second = (value[stays] for value in (here, images, first, second))
                 if not len(here):
                     break
                 matching, pace = matching.take(torch.nonzero(stays).flatten()), pace.take(stays)
-    found[here] = images.detach()
-    distances = distance(whole, found).tolist()
-    rebuilt = found.float().cpu().numpy()
+    final_images[here] = images.detach()
+    distances = distance(whole, final_images).tolist()
+    final_arrays = final_images.float().cpu().numpy()
     return [
-        Solution(inputs=rebuilt[i, : len(one.labels)].copy(), labels=one.labels, distance=distances[i])
-        for i, one in enumerate(problems)
+        Solution(inputs=final_arrays[i, : len(problem.labels)].copy(), labels=problem.labels, distance=distances[i])
+        for i, problem in enumerate(problems)
     ]
 
 
@@ -116,6 +116,6 @@ class _Pace:
         return self._shrunk.clamp(max=len(DECAYS)), stays
 
     def take(self, rows: Tensor) -> _Pace:
-        found = _Pace(0)
-        found._shrunk, found._since, found._lowest = self._shrunk[rows], self._since[rows], self._lowest[rows]
-        return found
+        pace = _Pace(0)
+        pace._shrunk, pace._since, pace._lowest = self._shrunk[rows], self._since[rows], self._lowest[rows]
+        return pace

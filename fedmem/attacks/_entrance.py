@@ -37,10 +37,10 @@ class Entrance:
         trial = torch.stack(
             [zeros, zeros + 1, zeros + torch.arange(zeros.numel()).reshape(zeros.shape) / zeros.numel()]
         )
-        seen: list[tuple[str, Tensor]] = []
+        layer_inputs: list[tuple[str, Tensor]] = []
         with suppress(RuntimeError), torch.no_grad():  # layers that want no such numbers, of tokens for example
-            self._call(trial, with_parameters, lambda name, inputs, _: seen.append((name, inputs.double())))
-        name, arrived = seen[0] if seen else ("", trial[:0])
+            self._call(trial, with_parameters, lambda name, inputs, _: layer_inputs.append((name, inputs.double())))
+        name, arrived = layer_inputs[0] if layer_inputs else ("", trial[:0])
         layer = target.model.get_submodule(name)
         straight = arrived.shape[:1] == trial.shape[:1] and arrived.numel() == trial.numel()
         if straight:
@@ -79,32 +79,32 @@ class Entrance:
 
     def moves(self, inputs: Tensor) -> Tensor:
         """(m, C, H) gradient of the loss of each input (m, d), under each of C labels, in the output of each unit."""
-        moved: list[Tensor] = []
+        outputs: list[Tensor] = []
 
         def watch(name: str, arrived: Tensor, output: Tensor) -> Tensor:
-            moved.append(output.detach().requires_grad_())
-            return moved[0]
+            outputs.append(output.detach().requires_grad_())
+            return outputs[0]
 
         images = inputs.reshape(-1, *self._target.input_shape)
         with torch.enable_grad():
             logits = self._call(images, [self._name], watch)
             classes = range(logits.shape[1])
-            parts = [torch.autograd.grad(logits[:, c].sum(), moved[0], retain_graph=True)[0] for c in classes]
+            parts = [torch.autograd.grad(logits[:, c].sum(), outputs[0], retain_graph=True)[0] for c in classes]
         slopes = torch.stack(parts, dim=1)
-        chances = logits.detach().softmax(-1)
-        return chances[:, None] @ slopes - slopes
+        probabilities = logits.detach().softmax(-1)
+        return probabilities[:, None] @ slopes - slopes
 
     def _call(self, inputs: Tensor, names: list[str], watch: Callable[[str, Tensor, Tensor], Any]) -> Tensor:
-        """Logits; on the way `watch` is told of these layers, and may put another output in the place of theirs."""
+        """Logits; `watch` is called for each of these layers, and may replace its output."""
         hooks = [
             self._target.model.get_submodule(name).register_forward_hook(
-                lambda _, given, output, name=name: watch(name, given[0].detach(), output)
+                lambda _, layer_inputs, output, name=name: watch(name, layer_inputs[0].detach(), output)
             )
             for name in names
         ]
         try:
-            found: Tensor = functional_call(self._target.model, self._state, (inputs,))
+            logits: Tensor = functional_call(self._target.model, self._state, (inputs,))
         finally:
             for hook in hooks:
                 hook.remove()
-        return found
+        return logits

@@ -12,8 +12,8 @@ from fedmem.errors import RunError
 
 def last_bias_name(params: Params, num_classes: int) -> str | None:
     """The classifier's bias: the last parameter that is called `bias` and has one entry a class; None without any."""
-    found = [n for n, v in params.items() if n.rpartition(".")[2] == "bias" and tuple(v.shape) == (num_classes,)]
-    return found[-1] if found else None
+    names = [n for n, v in params.items() if n.rpartition(".")[2] == "bias" and tuple(v.shape) == (num_classes,)]
+    return names[-1] if names else None
 
 
 def last_bias(gradient: Params, num_classes: int) -> FloatArray:
@@ -61,11 +61,11 @@ def infer_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArra
     if not len(present):
         return guess_labels(num_images, len(slope))
     shares = np.clip(1 / len(slope) - slope, 0.0, None)
-    wanted = num_images * shares / shares.sum()
+    expected_counts = num_images * shares / shares.sum()
     counts = np.zeros(len(slope), dtype=np.int64)
     counts[present[:num_images]] = 1
     while counts.sum() < num_images:
-        counts[(wanted - counts).argmax()] += 1
+        counts[(expected_counts - counts).argmax()] += 1
     return np.repeat(np.arange(len(slope)), counts)
 
 

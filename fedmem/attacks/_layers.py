@@ -21,13 +21,13 @@ class Outer:
     slopes: Tensor
     inputs: Tensor
 
-    def products(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def products(self, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Its inner products with what is wanted, in as many groups for each problem as there are, and with itself.
 
-        `wanted` (S, ...) has the entries of S problems; returns (S,) and (S,).
+        `directions` (S, ...) has the entries of S problems; returns (S,) and (S,).
         """
         (rows, width), outs = self.inputs.shape[1:], self.slopes.shape[2]
-        matrices = wanted.reshape(len(self.inputs), outs, width)
+        matrices = directions.reshape(len(self.inputs), outs, width)
         if rows * (width + outs) < width * outs:
             # Few rows: <D'A, W> is the sum of A * DW, and |D'A|² that of AA' * DD', so D'A need not be built.
             dot = ((self.slopes @ matrices) * self.inputs).flatten(1).sum(1)
@@ -35,7 +35,7 @@ class Outer:
         else:
             built = self.slopes.mT @ self.inputs
             dot, square = (built * matrices).flatten(1).sum(1), built.square().flatten(1).sum(1)
-        return dot.reshape(len(wanted), -1).sum(1), square.reshape(len(wanted), -1).sum(1)
+        return dot.reshape(len(directions), -1).sum(1), square.reshape(len(directions), -1).sum(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class Whole:
 
     gradient: Tensor
 
-    def products(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def products(self, directions: Tensor) -> tuple[Tensor, Tensor]:
         """(S,) inner products with what is wanted and with itself."""
-        return (self.gradient * wanted).flatten(1).sum(1), self.gradient.square().flatten(1).sum(1)
+        return (self.gradient * directions).flatten(1).sum(1), self.gradient.square().flatten(1).sum(1)
 
 
 Part = Outer | Whole
@@ -74,8 +74,8 @@ def reader(module: nn.Module) -> Reader | None:
 
 def _linear(inputs: Tensor, slopes: Tensor, count: int) -> dict[str, Part]:
     rows = slopes.reshape(count, -1, slopes.shape[-1])
-    found: dict[str, Part] = {"weight": Outer(slopes=rows, inputs=inputs.reshape(count, -1, inputs.shape[-1]))}
-    return found | {"bias": Whole(gradient=rows.sum(1))}
+    parts: dict[str, Part] = {"weight": Outer(slopes=rows, inputs=inputs.reshape(count, -1, inputs.shape[-1]))}
+    return parts | {"bias": Whole(gradient=rows.sum(1))}
 
 
 def _conv(module: nn.Conv2d, padding: Sequence[int], inputs: Tensor, slopes: Tensor, count: int) -> dict[str, Part]:

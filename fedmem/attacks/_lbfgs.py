@@ -16,7 +16,7 @@ Objective = Callable[["Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
 """Values (k,) and slopes (k, d) of the problems in rows (k,), at points (k, d)."""
 
 ARMIJO = 1e-4
-"""The share of what the slope promises by which a step has to come down."""
+"""The share of the decrease predicted by the slope that a step has to achieve."""
 
 SMALLEST = 1e-12
 """A step shorter than this share of its direction comes down no more."""
@@ -43,21 +43,21 @@ def minimise(objective: Objective, start: Tensor, *, steps: int, lr: float, memo
     """
     import torch
 
-    found = start.clone()
+    points = start.clone()
     rows = torch.arange(len(start))
     value, slope = objective(rows, start)
     state = _State.begin(start, value, slope, lr, memory)
     keep = value.isfinite() & (value > enough)
     for _ in range(steps - 1):
         if not keep.all():
-            found[rows[~keep]] = state.point[~keep]
+            points[rows[~keep]] = state.point[~keep]
             rows, state = rows[keep], state.take(keep)
             if not len(rows):
-                return found
+                return points
         trial = state.point + state.length[:, None] * state.direction
         keep = state.accept_or_halve(trial, *objective(rows, trial), lr) & (state.value > enough)
-    found[rows] = state.point
-    return found
+    points[rows] = state.point
+    return points
 
 
 @dataclass
@@ -89,11 +89,11 @@ class _State:
         """Go there or come back half way, and (S,) whether there is anything left to try."""
         import torch
 
-        promised = (self.slope * self.direction).sum(1) * self.length
+        predicted_change = (self.slope * self.direction).sum(1) * self.length
         finite = value.isfinite() & slope.isfinite().all(1)
-        down = finite & (value <= self.value + ARMIJO * promised)
-        excess = (value - self.value - promised).clamp(min=1e-300)
-        shorter = torch.where(finite, (-promised / (2 * excess)).clamp(0.1, 0.5), 0.1)
+        down = finite & (value <= self.value + ARMIJO * predicted_change)
+        excess = (value - self.value - predicted_change).clamp(min=1e-300)
+        shorter = torch.where(finite, (-predicted_change / (2 * excess)).clamp(0.1, 0.5), 0.1)
         self.length = torch.where(down, torch.full_like(self.length, lr), self.length * shorter)
         if down.any():
             self._move(down, trial[down], value[down], slope[down])
@@ -126,15 +126,15 @@ def _downhill(slope: Tensor, moves: Tensor, changes: Tensor, inverse: Tensor) ->
     """The inverse Hessian that the pairs suggest, times the slope: the two loops, for all problems."""
     import torch
 
-    left, shares = slope, []
+    remainder, shares = slope, []
     for i in reversed(range(moves.shape[1])):
-        share = inverse[:, i] * (moves[:, i] * left).sum(1)
-        left = left - share[:, None] * changes[:, i]
+        share = inverse[:, i] * (moves[:, i] * remainder).sum(1)
+        remainder = remainder - share[:, None] * changes[:, i]
         shares.append(share)
     last = changes[:, -1].square().sum(1)
     scale = torch.where(inverse[:, -1] > 0, 1.0 / (inverse[:, -1] * last).clamp(min=1e-300), 1.0)
-    found = scale[:, None] * left
+    direction = scale[:, None] * remainder
     for i, share in enumerate(reversed(shares)):
-        back = inverse[:, i] * (changes[:, i] * found).sum(1)
-        found = found + (share - back)[:, None] * moves[:, i]
-    return found
+        back = inverse[:, i] * (changes[:, i] * direction).sum(1)
+        direction = direction + (share - back)[:, None] * moves[:, i]
+    return direction

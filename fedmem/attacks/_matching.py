@@ -1,4 +1,4 @@
-"""How near the gradients of rebuilt examples are to those that were seen, for many problems at once."""
+"""How near the gradients of reconstructions are to those of the targets, for many problems at once."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ class Matching:
 
     def take(self, rows: Tensor) -> Matching:
         """These problems alone."""
-        found = copy.copy(self)
-        found.starts, found.weights, found.labels, found.lengths = (
+        subset = copy.copy(self)
+        subset.starts, subset.weights, subset.labels, subset.lengths = (
             value[rows] for value in (self.starts, self.weights, self.labels, self.lengths)
         )
-        found.counts = [self.counts[i] for i in rows.tolist()]
-        found._directions = {name: value[rows] for name, value in self._directions.items()}
-        return found
+        subset.counts = [self.counts[i] for i in rows.tolist()]
+        subset._directions = {name: value[rows] for name, value in self._directions.items()}
+        return subset
 
     def products(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(S,) <G, T> / |T| and (S,) <G, G>, at images (S, n, *shape) with label weights (S, n, C)."""
-        given = self.labels if labels is None else labels
-        return self._gradients.products(images, given, self.weights, self._directions)
+        label_weights = self.labels if labels is None else labels
+        return self._gradients.products(images, label_weights, self.weights, self._directions)
 
     def cosine(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """(S,) 1 - <G, T> / (|G| |T|), in 0..2; NaN without a direction."""
@@ -111,11 +111,11 @@ class Matching:
                 sum(plain[name].square().sum() for name in self._directions),  # type: ignore[list-item]
             ]
         )
-        found = torch.stack([dot[0], square[0]]).detach()
+        products = torch.stack([dot[0], square[0]]).detach()
         scale = expected[1].sqrt()
         # the product may be small beside the lengths
-        apart = (found - expected).abs() / torch.stack([scale, expected[1]]).clamp(min=1e-30)
-        return bool(((apart < 1e-3) | ~expected.isfinite()).all())
+        errors = (products - expected).abs() / torch.stack([scale, expected[1]]).clamp(min=1e-30)
+        return bool(((errors < 1e-3) | ~expected.isfinite()).all())
 
 
 class _Unknown(Exception):
@@ -146,24 +146,24 @@ class _Shared:
         further = images.requires_grad and torch.is_grad_enabled()
         self._seen.clear()
         with torch.enable_grad():
-            given = images if images.requires_grad else images.detach().requires_grad_()
-            outputs = self._model(given.flatten(0, 1))
-            seen = dict(self._seen)
-            if set(seen) != set(self._readers):
+            points = images if images.requires_grad else images.detach().requires_grad_()
+            outputs = self._model(points.flatten(0, 1))
+            arrivals = dict(self._seen)
+            if set(arrivals) != set(self._readers):
                 raise _Unknown
             # the slope of the cross-entropy at the outputs, in closed form
             given_labels = labels.flatten(0, 1)
             slope = (outputs.softmax(-1) * given_labels.sum(-1, keepdim=True) - given_labels) * weights.flatten()[
                 :, None
             ]
-            edges = [edge for _, edge in seen.values()]
+            edges = [edge for _, edge in arrivals.values()]
             slopes = torch.autograd.grad(outputs, edges, slope, create_graph=further)
             dots, squares = [], []
-            for (name, (inputs, _)), one in zip(seen.items(), slopes, strict=True):
-                for part, gradient in self._readers[name](inputs, one, len(images)).items():
-                    wanted = directions.get(f"{name}.{part}" if name else part)
-                    if wanted is not None:
-                        dot, square = gradient.products(wanted)
+            for (name, (inputs, _)), layer_slopes in zip(arrivals.items(), slopes, strict=True):
+                for part, gradient in self._readers[name](inputs, layer_slopes, len(images)).items():
+                    direction = directions.get(f"{name}.{part}" if name else part)
+                    if direction is not None:
+                        dot, square = gradient.products(direction)
                         dots.append(dot)
                         squares.append(square)
         self._seen.clear()
@@ -187,7 +187,9 @@ class _Own:
                 name: value.expand(len(images), *value.shape).clone().requires_grad_()
                 for name, value in self._params.items()
             }
-            outputs = torch.vmap(lambda own, x: functional_call(self._model, own, (x,)))(params, images)
+            outputs = torch.vmap(lambda problem_params, x: functional_call(self._model, problem_params, (x,)))(
+                params, images
+            )
             losses = -(outputs.log_softmax(-1) * labels).sum(-1)
             # Every problem has parameters of its own, so the gradient of the sum holds the gradient of each.
             gradients = torch.autograd.grad(
@@ -206,11 +208,11 @@ def _shared_model(target: GradientTarget, dtype: torch.dtype) -> _Shared | None:
     modules = {name: part for name, part in model.named_modules() if part._parameters}
     owned = [id(value) for part in modules.values() for value in part._parameters.values() if value is not None]
     readers = {name: reader(part) for name, part in modules.items()}
-    known = {name: read for name, read in readers.items() if read is not None}
-    if len(known) < len(readers) or len(owned) != len(set(owned)):
+    usable_readers = {name: read for name, read in readers.items() if read is not None}
+    if len(usable_readers) < len(readers) or len(owned) != len(set(owned)):
         return None
     model.load_state_dict(dict(target.params), strict=False)
-    return _Shared(model.to(dtype).requires_grad_(False), known)
+    return _Shared(model.to(dtype).requires_grad_(False), usable_readers)
 
 
 def _plain_gradient(target: GradientTarget, images: Tensor, labels: Tensor) -> Params:
@@ -223,8 +225,8 @@ def _plain_gradient(target: GradientTarget, images: Tensor, labels: Tensor) -> P
     with torch.enable_grad():
         outputs = functional_call(model, params, (images.detach(),))
         loss = -(outputs.log_softmax(-1) * labels).sum(-1).mean()
-        found = torch.autograd.grad(loss, list(params.values()))
-    return dict(zip(params, found, strict=True))
+        gradients = torch.autograd.grad(loss, list(params.values()))
+    return dict(zip(params, gradients, strict=True))
 
 
 def directions_of(gradients: Sequence[Params], dtype: torch.dtype) -> tuple[Params, Tensor]:

@@ -51,14 +51,14 @@ def approach(problems: Sequence[Problem], *, steps: int, lr: float, memory: int,
         (slope,) = torch.autograd.grad(values.sum(), points)
         return values.detach(), slope
 
-    found = minimise(objective, torch.cat(parts, dim=1), steps=steps, lr=lr, memory=memory, enough=ENOUGH)
-    images = found[:, :pixels].reshape(shape).nan_to_num(0.5).clamp(0.0, 1.0)
-    weights = labels_at(found, whole)
+    solved_points = minimise(objective, torch.cat(parts, dim=1), steps=steps, lr=lr, memory=memory, enough=ENOUGH)
+    images = solved_points[:, :pixels].reshape(shape).nan_to_num(0.5).clamp(0.0, 1.0)
+    weights = labels_at(solved_points, whole)
     distances = whole.euclid(images, weights).tolist()
-    rebuilt, heaviest = images.float().cpu().numpy(), weights.argmax(-1).cpu().numpy()
+    image_arrays, heaviest = images.float().cpu().numpy(), weights.argmax(-1).cpu().numpy()
     solutions = []
-    for i, one in enumerate(problems):
-        labels = heaviest[i, : len(one.labels)] if soft else one.labels
+    for i, problem in enumerate(problems):
+        labels = heaviest[i, : len(problem.labels)] if soft else problem.labels
         order = np.argsort(labels, kind="stable")
-        solutions.append(Solution(inputs=rebuilt[i][order], labels=labels[order], distance=distances[i]))
+        solutions.append(Solution(inputs=image_arrays[i][order], labels=labels[order], distance=distances[i]))
     return solutions

@@ -18,10 +18,10 @@ from fedmem.contracts.types import IntArray, Params
 from fedmem.processes import Forks, hands
 
 STACK_VALUES = 1 << 22
-"""Numbers that one stack may hold at once, as far as they can be told beforehand: what stays in a core's cache."""
+"""Numbers that one stack may hold at once, by an estimate made beforehand: what stays in a core's cache."""
 
 PER_INPUT = 128
-"""Numbers for each input of a rebuilt image: activations, slopes, patches, and what is kept to differentiate them."""
+"""Numbers for each input of a reconstruction: activations, slopes, patches, and what is kept for their gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +67,12 @@ def starts(
     labels: Callable[[GradientTarget], IntArray] = labels_of,
 ) -> list[Problem]:
     """The restarts of each target, from uniform noise of its own generator."""
-    found = []
+    problems = []
     for index, (target, rng) in enumerate(zip(targets, rngs, strict=True)):
-        own = labels(target)
+        target_labels = labels(target)
         noise = rng.random((restarts, target.num_images, *target.input_shape), dtype=np.float32)
-        found += [Problem(index=index, target=target, inputs=inputs, labels=own) for inputs in noise]
-    return found
+        problems += [Problem(index=index, target=target, inputs=inputs, labels=target_labels) for inputs in noise]
+    return problems
 
 
 def best_restarts(
@@ -86,23 +86,23 @@ def best_restarts(
     free; where they are cut does not depend on how many these are.
     """
     stacks = [part for group in _by_params(problems) for part in _stacks_of(group, together, times)]
-    found: dict[int, Solution] = {}
+    best: dict[int, Solution] = {}
     for stack, solutions in zip(stacks, _shared_out(stacks, solve), strict=True):
-        for problem, one in zip(stack, solutions, strict=True):
-            old = found.get(problem.index)
-            if old is None or one.distance < old.distance or math.isnan(old.distance):
-                found[problem.index] = one
+        for problem, solution in zip(stack, solutions, strict=True):
+            old = best.get(problem.index)
+            if old is None or solution.distance < old.distance or math.isnan(old.distance):
+                best[problem.index] = solution
     return [
-        Reconstruction(inputs=one.inputs, labels=one.labels, distance=one.distance)
-        for _, one in sorted(found.items(), key=lambda item: item[0])
+        Reconstruction(inputs=solution.inputs, labels=solution.labels, distance=solution.distance)
+        for _, solution in sorted(best.items(), key=lambda item: item[0])
     ]
 
 
 def _by_params(problems: Sequence[Problem]) -> list[list[Problem]]:
     """Problems of one model with the same parameters, in the order in which the first of each group came."""
     groups: list[tuple[GradientTarget, list[Problem]]] = []
-    for _, own in groupby(problems, key=lambda problem: problem.index):
-        restarts = list(own)
+    for _, group in groupby(problems, key=lambda problem: problem.index):
+        restarts = list(group)
         target = restarts[0].target
         for first, members in groups:
             if _have_same_model(target, first):
@@ -113,19 +113,19 @@ def _by_params(problems: Sequence[Problem]) -> list[list[Problem]]:
     return [members for _, members in groups]
 
 
-def _have_same_model(one: GradientTarget, other: GradientTarget) -> bool:
+def _have_same_model(first: GradientTarget, other: GradientTarget) -> bool:
     """Whether two targets are about the same model, trained in the same way."""
-    trained = one.algorithm == other.algorithm and _are_equal(one.offer, other.offer)
-    seen = one.model is other.model and one.withheld == other.withheld
-    return trained and seen and _are_equal(one.params, other.params)
+    same_training = first.algorithm == other.algorithm and _are_equal(first.offer, other.offer)
+    same_model = first.model is other.model and first.withheld == other.withheld
+    return same_training and same_model and _are_equal(first.params, other.params)
 
 
-def _are_equal(one: Params, other: Params) -> bool:
+def _are_equal(first: Params, other: Params) -> bool:
     import torch
 
-    return one is other or (
-        one.keys() == other.keys()
-        and all(value is other[name] or torch.equal(value, other[name]) for name, value in one.items())
+    return first is other or (
+        first.keys() == other.keys()
+        and all(value is other[name] or torch.equal(value, other[name]) for name, value in first.items())
     )
 
 
@@ -133,13 +133,13 @@ def _stacks_of(problems: Sequence[Problem], together: bool, times: int) -> list[
     """Stacks of like sizes, which waste little on padding, and of about equal lengths."""
     ordered = sorted(problems, key=lambda problem: (-len(problem.labels), problem.index))
     size = sum(value.numel() for value in ordered[0].target.params.values())
-    most = max(1, STACK_VALUES // (times * (size + PER_INPUT * ordered[0].inputs.size)))
+    limit = max(1, STACK_VALUES // (times * (size + PER_INPUT * ordered[0].inputs.size)))
     units = (
-        [list(own) for _, own in groupby(ordered, key=lambda problem: problem.index)]
+        [list(restarts) for _, restarts in groupby(ordered, key=lambda problem: problem.index)]
         if together
         else [[problem] for problem in ordered]
     )
-    per_stack = max(1, most // max(len(unit) for unit in units))
+    per_stack = max(1, limit // max(len(unit) for unit in units))
     count = -(-len(units) // per_stack)
     bounds = [len(units) * i // count for i in range(count + 1)]
     return [[problem for unit in units[start:stop] for problem in unit] for start, stop in pairwise(bounds)]
@@ -152,13 +152,13 @@ def _shared_out(stacks: Sequence[Sequence[Problem]], solve: Solve) -> list[list[
     many = min(hands(), len(stacks))
     if many < 2:
         return [solve(stack) for stack in stacks]
-    found: dict[int, list[Solution]] = {}
-    with Forks(partial(_solve_stacks, stacks, solve, torch.get_num_threads()), lambda *_: None) as crew:
+    solutions: dict[int, list[Solution]] = {}
+    with Forks(partial(_solve_stacks, stacks, solve, torch.get_num_threads()), lambda *_: None) as pool:
         for first in range(many):
-            crew.start(f"stack {first} of an attack", range(first, len(stacks), many))
+            pool.start(f"stack {first} of an attack", range(first, len(stacks), many))
         for _ in range(many):
-            found.update(crew.finished()[1])
-    return [found[place] for place in range(len(stacks))]
+            solutions.update(pool.finished()[1])
+    return [solutions[place] for place in range(len(stacks))]
 
 
 def _solve_stacks(

@@ -1,4 +1,4 @@
-"""Whether a target can be attacked at all: what cannot be matched is said before anything is optimised."""
+"""Whether a target can be attacked at all: a target that cannot be matched is refused before the optimisation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ def validate_targets(targets: Sequence[GradientTarget]) -> Sequence[GradientTarg
     Shapes and models are looked at, not numbers: an update of zeros is a legal measurement, whose distance is NaN. To
     refuse one, ask `require_direction`.
     """
-    seen: list[GradientTarget] = []
+    checked_targets: list[GradientTarget] = []
     for target in targets:
         _check_shapes(target)
         # targets of one federation share model and shapes, and a model is called only once
-        if not any(one.model is target.model and one.input_shape == target.input_shape for one in seen):
+        if not any(
+            other.model is target.model and other.input_shape == target.input_shape for other in checked_targets
+        ):
             _check_model(target)
-            seen.append(target)
+            checked_targets.append(target)
     return targets
 
 
@@ -50,20 +52,20 @@ def _check_shapes(target: GradientTarget) -> None:
         raise TargetError(f"num_images is {target.num_images}: at least one example shaped an update; say how many")
     if target.labels is not None and len(target.labels) != target.num_images:
         raise TargetError(f"{len(target.labels)} labels for {target.num_images} images; give as many")
-    own = {name: tuple(value.shape) for name, value in target.model.named_parameters()}
-    for what, given in (("params", target.params), ("gradient", target.gradient), ("update", target.update)):
-        if given is None:
+    model_shapes = {name: tuple(value.shape) for name, value in target.model.named_parameters()}
+    for what, values in (("params", target.params), ("gradient", target.gradient), ("update", target.update)):
+        if values is None:
             continue
-        shapes = {name: tuple(value.shape) for name, value in given.items()}
-        odd = sorted((own.keys() - (set() if what == "params" else set(target.withheld))) ^ shapes.keys())
+        shapes = {name: tuple(value.shape) for name, value in values.items()}
+        odd = sorted((model_shapes.keys() - (set() if what == "params" else set(target.withheld))) ^ shapes.keys())
         if odd:
-            holder = "the model has none" if odd[0] in shapes else "only the model has one"
-            raise TargetError(f"{what}: {odd[0]!r} is amiss, {holder}; give the architecture that was trained")
+            explanation = "the model has none" if odd[0] in shapes else "only the model has one"
+            raise TargetError(f"{what}: {odd[0]!r} is amiss, {explanation}; give the architecture that was trained")
         for name, shape in shapes.items():
-            if shape != own[name]:
+            if shape != model_shapes[name]:
                 raise TargetError(
-                    f"{what}: {name!r} has shape {shape}, the model's has {own[name]}; give the architecture that was "
-                    "trained, with the same sizes"
+                    f"{what}: {name!r} has shape {shape}, the model's has {model_shapes[name]}; give the architecture "
+                    "that was trained, with the same sizes"
                 )
 
 

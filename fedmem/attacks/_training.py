@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Training:
-    """S problems of one model, algorithm and offer, each with batches of its own; in float64.
+    """S problems of one model, algorithm and server payload, each with batches of its own; in float64.
 
     Every problem soon has weights of its own, so all of them are trained under `torch.vmap`. Problems with fewer steps
     than others, and batches with fewer images, are padded, without effect.
@@ -41,25 +41,25 @@ class Training:
         batches = [problem.batches for problem in problems if problem.batches is not None]
         assert len(batches) == len(problems)
         assert target.algorithm is not None
-        steps, width = (max(one.shape[axis] for one in batches) for axis in (0, 1))
+        steps, width = (max(batch.shape[axis] for batch in batches) for axis in (0, 1))
         places = np.full((len(batches), steps, width), -1, dtype=np.int64)
-        for own, one in zip(places, batches, strict=True):
-            own[: len(one), : one.shape[1]] = one
+        for row, batch in zip(places, batches, strict=True):
+            row[: len(batch), : batch.shape[1]] = batch
         self.batches = torch.from_numpy(places)
         updates = [problem.target.update for problem in problems]
-        self._directions, _ = directions_of([one for one in updates if one is not None], torch.float64)
+        self._directions, _ = directions_of([update for update in updates if update is not None], torch.float64)
         self._model = copy.deepcopy(target.model).double()
         self._before = {name: value.detach().double() for name, value in target.params.items()}
         self._algorithm, self._offer = target.algorithm, target.offer
 
     def take(self, rows: Tensor) -> Training:
         """These problems alone."""
-        found = copy.copy(self)
-        found.starts, found.weights, found.labels, found.batches = (
+        subset = copy.copy(self)
+        subset.starts, subset.weights, subset.labels, subset.batches = (
             value[rows] for value in (self.starts, self.weights, self.labels, self.batches)
         )
-        found._directions = {name: value[rows] for name, value in self._directions.items()}
-        return found
+        subset._directions = {name: value[rows] for name, value in self._directions.items()}
+        return subset
 
     def cosine(self, images: Tensor) -> Tensor:
         """(S,) one minus the cosine between the update that these images lead to and the one that was seen."""
@@ -79,18 +79,23 @@ class Training:
 
         state = self._algorithm.init(self._before, self._offer, {})
         for places in batches.unbind():
-            there = places >= 0
-            inputs, wanted = images[places.clamp(min=0)], labels[places.clamp(min=0)]
+            is_present = places >= 0
+            inputs, label_weights = images[places.clamp(min=0)], labels[places.clamp(min=0)]
 
-            def loss(params: Params, inputs: Tensor = inputs, wanted: Tensor = wanted, there: Tensor = there) -> Tensor:
+            def loss(
+                params: Params,
+                inputs: Tensor = inputs,
+                label_weights: Tensor = label_weights,
+                is_present: Tensor = is_present,
+            ) -> Tensor:
                 outputs: Tensor = functional_call(self._model, params, (inputs,))
-                losses = -(outputs.log_softmax(-1) * wanted).sum(-1)
-                return (losses * there).sum() / there.sum().clamp(min=1)
+                losses = -(outputs.log_softmax(-1) * label_weights).sum(-1)
+                return (losses * is_present).sum() / is_present.sum().clamp(min=1)
 
             after = self._algorithm.step(state, grad(loss))
             # who has no step left stays where it is
             state = {
-                part: {name: torch.where(there.any(), value, state[part][name]) for name, value in values.items()}
+                part: {name: torch.where(is_present.any(), value, state[part][name]) for name, value in values.items()}
                 for part, values in after.items()
             }
         sent = self._algorithm.final(state, self._before).sent

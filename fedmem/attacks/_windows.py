@@ -42,12 +42,12 @@ class Soft:
         return Soft(tokens=0.1 * noise, ends=ends.expand(len(noise), length).clone())
 
     def most_probable_tokens(self, allowed: Tensor) -> IntArray:
-        """(n, L + 1) the likeliest token at each place, of equal ones the first, and -1 after the likeliest end."""
+        """(n, L + 1) the modal token at each place, of equally probable ones the first; -1 after the modal end."""
         import torch
 
-        found = self.tokens.masked_fill(~allowed, -torch.inf).argmax(2).cpu().numpy()
+        tokens = self.tokens.masked_fill(~allowed, -torch.inf).argmax(2).cpu().numpy()
         last = self.ends.argmax(1).cpu().numpy() + 1
-        return np.where(np.arange(found.shape[1]) <= last[:, None], found, -1)
+        return np.where(np.arange(tokens.shape[1]) <= last[:, None], tokens, -1)
 
 
 ROUNDING = 2 * 2.0**-23
@@ -71,12 +71,12 @@ def were_read(target: GradientTarget, name: str) -> Tensor:
 
     weight = target.params[f"{name}.weight"].detach().double()
     sent = (target.gradient if target.update is None else target.update).get(f"{name}.weight")
-    found = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
+    all_tokens = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
     if sent is None:
-        return found
+        return all_tokens
     several = target.update is not None and target.clients > 1
-    moved = (sent.detach().double().abs() > (target.clients * ROUNDING * weight.abs() if several else 0.0)).any(1)
-    return moved if moved.any() else found
+    is_changed = (sent.detach().double().abs() > (target.clients * ROUNDING * weight.abs() if several else 0.0)).any(1)
+    return is_changed if is_changed.any() else all_tokens
 
 
 def may_stand(target: GradientTarget, name: str, read: Tensor) -> Tensor:
@@ -92,9 +92,9 @@ def may_stand(target: GradientTarget, name: str, read: Tensor) -> Tensor:
     """
     (length,) = target.input_shape
     bias = last_bias_name(target.gradient, target.num_classes)
-    asked = read.new_ones(len(read)) if bias is None else target.gradient[bias].detach() < 0
+    is_target = read.new_ones(len(read)) if bias is None else target.gradient[bias].detach() < 0
     allowed = read.new_ones((length + 1, len(read)))
-    allowed[0], allowed[1:-1] = read, read | asked
+    allowed[0], allowed[1:-1] = read, read | is_target
     return allowed
 
 
@@ -111,11 +111,11 @@ def slopes_of(target: GradientTarget, name: str, soft: Soft, allowed: Tensor) ->
     tokens = torch.zeros((count, width), dtype=torch.int64, device=soft.ends.device)
     with torch.enable_grad():
         shares = soft.tokens.masked_fill(~allowed, -torch.inf).softmax(2)
-        there = soft.ends.softmax(1).flip(1).cumsum(1).flip(1)
+        survival = soft.ends.softmax(1).flip(1).cumsum(1).flip(1)
         with replace_embedding(target.model, name, shares[:, :-1] @ leaves[f"{name}.weight"]):
             logs = functional_call(target.model, leaves, (tokens,)).log_softmax(2)
-        told = -(logs * shares[:, 1:]).sum(2)
-        loss = ((told * there).sum(1) / there.sum(1)).mean()
+        losses = -(logs * shares[:, 1:]).sum(2)
+        loss = ((losses * survival).sum(1) / survival.sum(1)).mean()
         return _slopes(loss, leaves, target.gradient, further=True)
 
 
@@ -132,12 +132,12 @@ def slopes_at(target: GradientTarget, windows: IntArray) -> Params:
     return _slopes(loss, leaves, target.gradient, further=False)
 
 
-def _slopes(loss: Tensor, leaves: Params, wanted: Params, *, further: bool) -> Params:
+def _slopes(loss: Tensor, leaves: Params, gradient: Params, *, further: bool) -> Params:
     """The slopes of a loss in the parameters of these names."""
     import torch
 
-    found = torch.autograd.grad(loss, [leaves[key] for key in wanted], create_graph=further, materialize_grads=True)
-    return dict(zip(wanted, found, strict=True))
+    slopes = torch.autograd.grad(loss, [leaves[key] for key in gradient], create_graph=further, materialize_grads=True)
+    return dict(zip(gradient, slopes, strict=True))
 
 
 @contextmanager

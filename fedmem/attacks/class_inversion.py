@@ -75,8 +75,8 @@ class ClassInversion:
 
         from fedmem.attacks._matching import grid_axes, total_variation
 
-        moved = target.update or {}
-        params = {n: (p.double() + moved[n] if n in moved else p.double()).float() for n, p in target.params.items()}
+        update = target.update or {}
+        params = {n: (p.double() + update[n] if n in update else p.double()).float() for n, p in target.params.items()}
         classes = target.num_classes
         noise = self.noise * rng.standard_normal((classes, *target.input_shape))
         images = torch.from_numpy(np.clip(0.5 + noise, 0.0, 1.0).astype(np.float32)).to(next(iter(params.values())))
@@ -84,8 +84,8 @@ class ClassInversion:
         first, second = torch.zeros_like(images), torch.zeros_like(images)
 
         def log_confidence(inputs: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = functional_call(target.model, params, (inputs,)).log_softmax(-1).diagonal()
-            return found
+            confidences: torch.Tensor = functional_call(target.model, params, (inputs,)).log_softmax(-1).diagonal()
+            return confidences
 
         for step in range(1, self.steps + 1):
             images.requires_grad_()

@@ -31,7 +31,7 @@ class DLG:
 
     - `steps`: evaluations of the objective, those of line searches included.
     - `lr`: first length of a step along the quasi-Newton direction.
-    - `memory`: pairs of moves and differences of slopes that the curvature is told from.
+    - `memory`: pairs of moves and differences of slopes from which the curvature is estimated.
     - `restarts`: independent starts for each target, images from uniform noise, labels even.
 
     Guarantees:

@@ -1,4 +1,4 @@
-"""Grey pictures: the control that looks at no gradient, against which every other attack has to be held."""
+"""Grey images: the control that reads no gradient, with which every other attack has to be compared."""
 
 from __future__ import annotations
 

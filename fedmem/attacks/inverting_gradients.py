@@ -39,7 +39,7 @@ class InvertingGradients:
     - `restarts`: independent starts for each target.
     - `labels`: whether labels are `inferred`, or `known` to the adversary.
     - `patience`: steps without a better objective (by a thousandth) after which the step of a problem shrinks before
-      its time; whoever stalls once it has shrunk three times is done. If left out, all `steps` are taken.
+      its time; a problem that stalls once it has shrunk three times is done. If left out, all `steps` are taken.
 
     Guarantees:
 

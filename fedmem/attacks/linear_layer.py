@@ -32,7 +32,7 @@ class LinearLayer:
       them are used, by least squares;
     - several: a quotient is taken for an example where it lies in [0, 1] and, sent through the model under one of the
       labels, moves its unit by `n dL/db_i`. That needs a true gradient: one step, of the right scale. What an example
-      adds to all units is then known and taken away, and whoever moves a unit alone in what is left is found next.
+      adds to all units is then known and subtracted, and an example that alone moves a unit of the rest is next.
 
     Returns the exact images, each once, as many as were found and at most `num_images`, so that the number of images
     says how much is exact; without any, the mean of the examples weighted by d_ik. Labels are those under which an
@@ -117,18 +117,20 @@ class LinearLayer:
         import torch
 
         images, labels = rows.new_empty(0, rows.shape[1] - 1), torch.empty(0, dtype=torch.int64, device=rows.device)
-        left = rows
+        residual = rows
         while len(images) < count:
-            found, its = self._isolated_in_rows(entrance, left, count, images)
-            found, its = found[: count - len(images)], its[: count - len(images)]
-            if not len(found):
+            new_images, new_labels = self._isolated_in_rows(entrance, residual, count, images)
+            new_images, new_labels = new_images[: count - len(images)], new_labels[: count - len(images)]
+            if not len(new_images):
                 break
-            images, labels = torch.cat([images, found]), torch.cat([labels, its])
-            moved = entrance.moves(found)[torch.arange(len(found)), its] / count
-            left = left - moved.T @ entrance.forward(found)
+            images, labels = torch.cat([images, new_images]), torch.cat([labels, new_labels])
+            slopes = entrance.moves(new_images)[torch.arange(len(new_images)), new_labels] / count
+            residual = residual - slopes.T @ entrance.forward(new_images)
         return images, labels
 
-    def _isolated_in_rows(self, entrance: Entrance, rows: Tensor, count: int, known: Tensor) -> tuple[Tensor, Tensor]:
+    def _isolated_in_rows(
+        self, entrance: Entrance, rows: Tensor, count: int, earlier_images: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Images (k, d) that move a unit alone in these rows, none of those known, and their labels (k,)."""
         import torch
 
@@ -138,13 +140,19 @@ class LinearLayer:
         images = entrance.inverse(rows[units, :-1] / rows[units, -1:])
         inside = ((images > -self.tolerance) & (images < 1 + self.tolerance)).all(1)
         units, images = units[inside], images[inside]
-        moved = entrance.moves(images)[torch.arange(len(units)), :, units]
-        errors, labels = (count * rows[units, -1:] / moved - 1).abs().nan_to_num(torch.inf).min(1)
-        kept: list[int] = []
+        slopes = entrance.moves(images)[torch.arange(len(units)), :, units]
+        errors, labels = (count * rows[units, -1:] / slopes - 1).abs().nan_to_num(torch.inf).min(1)
+        chosen_units: list[int] = []
         for i in (errors < self.tolerance).nonzero()[:, 0].tolist():
-            if (torch.cat([known, images[kept]]) - images[i]).abs().amax(1).gt(10 * self.tolerance).all():
-                kept.append(i)
-        return images[kept], labels[kept]
+            if (
+                (torch.cat([earlier_images, images[chosen_units]]) - images[i])
+                .abs()
+                .amax(1)
+                .gt(10 * self.tolerance)
+                .all()
+            ):
+                chosen_units.append(i)
+        return images[chosen_units], labels[chosen_units]
 
 
 def _unexplained_share(rows: Tensor, images: Tensor) -> float:

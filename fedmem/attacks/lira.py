@@ -55,15 +55,17 @@ class Lira:
 
     variance: Literal["auto", "pooled", "per_example"] = "auto"
 
-    def scores(self, seen: Signals) -> FloatArray:
+    def scores(self, signals: Signals) -> FloatArray:
         """Log likelihood ratios (R, m) from margins (R, m) and coins (R, m)."""
-        margin, known = seen.margin, ~np.isnan(seen.margin)
+        margin, is_measured = signals.margin, ~np.isnan(signals.margin)
         # Measured from the first value seen: a column of equal margins becomes exact zeros, and its scores exact ties.
-        first = margin[known.argmax(0), np.arange(margin.shape[1])]
-        value = np.where(known, margin - first, 0.0)
+        first = margin[is_measured.argmax(0), np.arange(margin.shape[1])]
+        value = np.where(is_measured, margin - first, 0.0)
         pooled = self.variance == "pooled" or (self.variance == "auto" and len(margin) < 64)
-        ratio = _log_density(value, known & seen.is_in, pooled) - _log_density(value, known & ~seen.is_in, pooled)
-        return np.where(known, ratio, np.nan)
+        ratio = _log_density(value, is_measured & signals.is_in, pooled) - _log_density(
+            value, is_measured & ~signals.is_in, pooled
+        )
+        return np.where(is_measured, ratio, np.nan)
 
 
 def _log_density(value: FloatArray, group: BoolArray, pooled: bool) -> FloatArray:
@@ -79,7 +81,7 @@ def _log_density(value: FloatArray, group: BoolArray, pooled: bool) -> FloatArra
     freedom = np.maximum(rest - 1, 0)
     if pooled:
         squares, freedom = squares.sum(1, keepdims=True), freedom.sum(1, keepdims=True)
-    known = (rest > 0) & (freedom > 0)
+    is_defined = (rest > 0) & (freedom > 0)
     variance = np.maximum(squares / np.maximum(freedom, 1), _FLOOR)
     standard = (value - mean_left) ** 2 / (variance * (1 + 1 / np.maximum(rest, 1)))
-    return np.where(known, -0.5 * (np.log(variance) + standard), np.nan)
+    return np.where(is_defined, -0.5 * (np.log(variance) + standard), np.nan)

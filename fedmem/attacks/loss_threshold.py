@@ -31,6 +31,6 @@ class LossThreshold:
     chance: ClassVar[float] = 0.5
     min_runs: ClassVar[int] = 2
 
-    def scores(self, seen: Signals) -> FloatArray:
+    def scores(self, signals: Signals) -> FloatArray:
         """Negative losses (R, m) from margins (R, m)."""
-        return -seen.loss
+        return -signals.loss

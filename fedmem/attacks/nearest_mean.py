@@ -1,4 +1,4 @@
-"""The public mean that explains a gradient best: the control that looks at the gradient, and rebuilds nothing."""
+"""The public mean that explains a gradient best: the control that reads the gradient, and reconstructs nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class NearestMean:
     mean of all. With one mean for each class, this is the guess from the labels alone.
 
     What it knows beyond the gradient is public, and it never leaves what is public: an attack that is no nearer than
-    this has told classes and styles apart, and found nobody.
+    this has distinguished classes and styles, but no examples.
 
     Returns `num_images` inputs, sorted labels, and as `distance` 1 - cos for the answers together, in 0..2, NaN if the
     gradient is zero or not finite.
@@ -76,27 +76,29 @@ class NearestMean:
         return [self._reconstruct_one(target, rng) for target, rng in zip(validate_targets(targets), rngs, strict=True)]
 
     def _reconstruct_one(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
-        known = population_of(target, "nearest_mean")
+        population = population_of(target, "nearest_mean")
         labels = infer_or_guess_labels(target)
-        wanted = _flatten([value.detach() for value in target.gradient.values()])
-        inputs, total = [], 0.0 * wanted
+        gradient = _flatten([value.detach() for value in target.gradient.values()])
+        inputs, total = [], 0.0 * gradient
         for label in np.unique(labels).tolist():
-            guesses = self._means(known, label, rng)
+            guesses = self._means(population, label, rng)
             slopes = [_slope(target, guess, label) for guess in guesses]
-            near = np.array([_cosine(slope, wanted) for slope in slopes])
+            near = np.array([_cosine(slope, gradient) for slope in slopes])
             order = np.argsort(-np.nan_to_num(near, nan=-2.0), kind="stable")
-            chosen = np.resize(order, int((labels == label).sum())).tolist()
-            inputs += [guesses[i] for i in chosen]
-            total = total + sum(slopes[i] for i in chosen)
-        return Reconstruction(inputs=np.stack(inputs), labels=labels, distance=1.0 - _cosine(total, wanted))
+            indices = np.resize(order, int((labels == label).sum())).tolist()
+            inputs += [guesses[i] for i in indices]
+            total = total + sum(slopes[i] for i in indices)
+        return Reconstruction(inputs=np.stack(inputs), labels=labels, distance=1.0 - _cosine(total, gradient))
 
-    def _means(self, known: Examples, label: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _means(self, population: Examples, label: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """(k, *shape) means of the groups of one class."""
         from sklearn.cluster import KMeans
 
-        rows = known.inputs[known.targets == label] if (known.targets == label).any() else known.inputs
+        rows = (
+            population.inputs[population.targets == label] if (population.targets == label).any() else population.inputs
+        )
         flat = rows.reshape(len(rows), -1).astype(np.float64)
-        count = 1 if rows is known.inputs else min(self.means, len(np.unique(flat, axis=0)))
+        count = 1 if rows is population.inputs else min(self.means, len(np.unique(flat, axis=0)))
         centres: FloatArray = flat.mean(axis=0, keepdims=True)
         if count > 1:
             seed = int(rng.integers(2**31))
@@ -111,10 +113,10 @@ def _slope(target: GradientTarget, image: NDArray[np.float32], label: int) -> Te
     from torch.nn import functional
 
     params = {name: value.detach().requires_grad_() for name, value in target.params.items()}
-    given = torch.from_numpy(image[None]).to(next(iter(params.values())))
+    inputs = torch.from_numpy(image[None]).to(next(iter(params.values())))
     with torch.enable_grad():
         loss = functional.cross_entropy(
-            functional_call(target.model, params, (given,)), torch.tensor([label], device=given.device)
+            functional_call(target.model, params, (inputs,)), torch.tensor([label], device=inputs.device)
         )
         return _flatten(torch.autograd.grad(loss, [params[name] for name in target.gradient]))
 
@@ -125,7 +127,7 @@ def _flatten(values: Sequence[Tensor]) -> Tensor:
     return torch.cat([value.double().flatten() for value in values])
 
 
-def _cosine(one: Tensor, other: Tensor) -> float:
+def _cosine(first: Tensor, other: Tensor) -> float:
     """NaN where one of them has no direction."""
-    lengths = float(one.norm() * other.norm())
-    return float(one @ other) / lengths if lengths else math.nan
+    lengths = float(first.norm() * other.norm())
+    return float(first @ other) / lengths if lengths else math.nan

@@ -77,39 +77,39 @@ class Rmia:
         """The AUC without memorisation, where nothing but the names of in and out tells them apart."""
         return 0.5 if self.mode == "online" else None
 
-    def scores(self, seen: Signals) -> FloatArray:
+    def scores(self, signals: Signals) -> FloatArray:
         """Shares of the population that are beaten (R, m)."""
-        return self.under(seen)(seen.is_in)
+        return self.under(signals)(signals.is_in)
 
-    def under(self, seen: Signals) -> Callable[[BoolArray], FloatArray]:
+    def under(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
         """The scores as a function of the coins (R, m): what is known of the population does not depend on them."""
-        if seen.population is None or seen.model is None or not seen.population.shape[2]:
-            return lambda is_in: np.full(seen.margin.shape, np.nan)
-        log_p, bars = -seen.loss, []
-        for model, losses in enumerate(seen.population):
+        if signals.population is None or signals.model is None or not signals.population.shape[2]:
+            return lambda is_in: np.full(signals.margin.shape, np.nan)
+        log_p, bars = -signals.loss, []
+        for model, losses in enumerate(signals.population):
             others = _mean_without(-losses, ~np.isnan(losses))
             sure = np.sort(-losses - (others if self.mode == "online" else self._line(others)), axis=1)
-            bars.append((np.flatnonzero(seen.model == model), sure, (~np.isnan(sure)).sum(1).tolist()))
+            bars.append((np.flatnonzero(signals.model == model), sure, (~np.isnan(sure)).sum(1).tolist()))
 
         def scores(is_in: BoolArray) -> FloatArray:
-            found, ratio = np.full(seen.margin.shape, np.nan), self._ratio(log_p, is_in)
+            shares, ratio = np.full(signals.margin.shape, np.nan), self._ratio(log_p, is_in)
             for examples, sure, counts in bars:
                 reach = ratio[:, examples] - np.log(self.gamma) + _ROUNDING
                 for run, usable in enumerate(counts):
                     if usable:  # NaN sorts last
-                        found[run, examples] = np.searchsorted(sure[run, :usable], reach[run], side="right") / usable
-            return np.where(np.isnan(ratio), np.nan, found)
+                        shares[run, examples] = np.searchsorted(sure[run, :usable], reach[run], side="right") / usable
+            return np.where(np.isnan(ratio), np.nan, shares)
 
         return scores
 
     def _ratio(self, log_p: FloatArray, is_in: BoolArray) -> FloatArray:
         """log ratio(x) (R, m)."""
-        seen = ~np.isnan(log_p)
-        outs = _mean_without(log_p, seen & ~is_in)
+        is_measured = ~np.isnan(log_p)
+        outs = _mean_without(log_p, is_measured & ~is_in)
         if self.mode == "offline":
             return log_p - self._line(outs)
         with np.errstate(invalid="ignore"):  # NaN in, NaN out
-            return np.asarray(log_p - np.logaddexp(_mean_without(log_p, seen & is_in), outs) + np.log(2))
+            return np.asarray(log_p - np.logaddexp(_mean_without(log_p, is_measured & is_in), outs) + np.log(2))
 
     def _line(self, outs: FloatArray) -> FloatArray:
         """log of ½ ((1 + a) p_out + 1 − a) from log p_out."""
@@ -126,7 +126,7 @@ _PART = 2**20
 
 def _mean_without(log_p: FloatArray, group: BoolArray) -> FloatArray:
     """log of the mean probability over the runs in `group`, without the row's own run (R, n); NaN without any."""
-    runs, found = len(log_p), np.full(log_p.shape, np.nan)
+    runs, means = len(log_p), np.full(log_p.shape, np.nan)
     step = max(1, _PART // max(runs * runs, 1))
     for start in range(0, log_p.shape[1], step):
         part = slice(start, start + step)
@@ -137,5 +137,5 @@ def _mean_without(log_p: FloatArray, group: BoolArray) -> FloatArray:
         top = np.where(np.isfinite(top), top, 0.0)
         with np.errstate(divide="ignore"):
             total = np.log(np.exp(used - top[:, None]).sum(1)) + top
-        found[:, part] = np.where(count > 0, total - np.log(np.maximum(count, 1)), np.nan)
-    return found
+        means[:, part] = np.where(count > 0, total - np.log(np.maximum(count, 1)), np.nan)
+    return means

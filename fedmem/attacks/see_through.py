@@ -93,7 +93,7 @@ class SeeThrough:
         """Optimise the starts of some targets; those of one are side by side."""
         import torch
 
-        groups = [list(own) for _, own in groupby(range(len(problems)), key=lambda i: problems[i].index)]
+        groups = [list(group) for _, group in groupby(range(len(problems)), key=lambda i: problems[i].index)]
 
         def prior(matching: Matching, images: Tensor) -> tuple[Tensor, Tensor]:
             return self._prior(groups, matching, images)
@@ -108,12 +108,12 @@ class SeeThrough:
 
         smooth, slope = total_variation(images, matching.weights, matching.axes)
         shares = (matching.weights / images[0, 0].numel()).reshape(*images.shape[:2], *[1] * (images.ndim - 2))
-        apart = torch.zeros_like(images)
+        deviations = torch.zeros_like(images)
         for rows in groups:
             labels = matching.labels[rows[0], : matching.counts[rows[0]]].argmax(-1)
             alone = torch.nonzero((labels[:, None] == labels).sum(1) == 1).flatten()
-            own = images[rows[0] : rows[-1] + 1, alone]
-            apart[rows[0] : rows[-1] + 1, alone] = own - own.mean(0)
-        extra = shares * (self.l2 * images.square() + self.group * apart.square())
-        slope = self.tv * slope + 2 * shares * (self.l2 * images + self.group * apart)
+            alone_images = images[rows[0] : rows[-1] + 1, alone]
+            deviations[rows[0] : rows[-1] + 1, alone] = alone_images - alone_images.mean(0)
+        extra = shares * (self.l2 * images.square() + self.group * deviations.square())
+        slope = self.tv * slope + 2 * shares * (self.l2 * images + self.group * deviations)
         return self.tv * smooth + extra.flatten(1).sum(1), slope

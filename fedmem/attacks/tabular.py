@@ -99,8 +99,8 @@ class Tabular:
             if not _blocks(target):
                 raise ComponentError(
                     "attack.kind",
-                    "tabular rebuilds the rows of a table, and these data are none; use inverting_gradients, or a data "
-                    "set that says which columns are categories, such as adult",
+                    "tabular reconstructs the rows of a table, and these data are none; use inverting_gradients, or a "
+                    "data set that says which columns are categories, such as adult",
                 )
         return best_restarts(starts(validate_targets(targets), rngs, self.restarts), self._solve, together=True)
 
@@ -108,11 +108,13 @@ class Tabular:
         """(width,) 1 where a row may hold something, 0 where none does."""
         import torch
 
-        own = touched_columns(target) if self.columns == "touched" else np.ones(target.input_shape, dtype=np.bool_)
+        is_allowed = (
+            touched_columns(target) if self.columns == "touched" else np.ones(target.input_shape, dtype=np.bool_)
+        )
         for part in parts(_blocks(target)):
             # a category that no column is left to is not known after all
-            own[part] |= part.stop - part.start > 1 and not own[part].any()
-        return torch.from_numpy(own.astype(np.float32))
+            is_allowed[part] |= part.stop - part.start > 1 and not is_allowed[part].any()
+        return torch.from_numpy(is_allowed.astype(np.float32))
 
     def _solve(self, problems: Sequence[Problem]) -> list[Solution]:
         """Optimise a stack of problems, and pool those of each target; all of them are given the same answer."""
@@ -120,10 +122,10 @@ class Tabular:
 
         blocks, matching = _blocks(problems[0].target), Matching(problems)
         free, first, second = matching.starts, torch.zeros_like(matching.starts), torch.zeros_like(matching.starts)
-        known = torch.stack([self._column_mask(problem.target) for problem in problems])[:, None].to(free)
+        mask = torch.stack([self._column_mask(problem.target) for problem in problems])[:, None].to(free)
         for step in range(self.steps):
             free.requires_grad_()
-            (slope,) = torch.autograd.grad(matching.cosine(_rows(free, blocks, known)).sum(), free)
+            (slope,) = torch.autograd.grad(matching.cosine(_rows(free, blocks, mask)).sum(), free)
             with torch.no_grad():
                 sign = slope.nan_to_num_(0.0).sign_()
                 first.mul_(0.9).add_(sign, alpha=0.1)
@@ -131,18 +133,18 @@ class Tabular:
                 unbiased = math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
                 lr = self.lr * 0.1 ** sum(8 * step >= eighths * self.steps for eighths in DECAYS)
                 free = _clip_numbers(free - lr * unbiased * first / (second.sqrt() + 1e-8), blocks)
-        rows = _rows(free.detach(), blocks, known)
-        distances, found = matching.cosine(rows).tolist(), rows.cpu().numpy()
+        rows = _rows(free.detach(), blocks, mask)
+        distances, arrays = matching.cosine(rows).tolist(), rows.cpu().numpy()
         answers: list[Solution] = []
-        for _, own in groupby(range(len(problems)), key=lambda i: problems[i].index):
-            places = list(own)
+        for _, group in groupby(range(len(problems)), key=lambda i: problems[i].index):
+            places = list(group)
             # a restart without a distance comes last
             order = sorted(places, key=lambda i: (distances[i] != distances[i], distances[i]))
-            kept = order[: max(1, round(self.pooled * len(order)))]
+            best = order[: max(1, round(self.pooled * len(order)))]
             labels = problems[places[0]].labels
-            inputs = _pool_restarts(np.stack([found[i, : len(labels)] for i in kept]), labels, blocks)
-            one = replace(problems[places[0]], inputs=inputs)
-            distance = float(Matching([one]).cosine(torch.from_numpy(inputs)[None].to(rows)).detach())
+            inputs = _pool_restarts(np.stack([arrays[i, : len(labels)] for i in best]), labels, blocks)
+            pooled_problem = replace(problems[places[0]], inputs=inputs)
+            distance = float(Matching([pooled_problem]).cosine(torch.from_numpy(inputs)[None].to(rows)).detach())
             answers += [Solution(inputs=inputs, labels=labels, distance=distance)] * len(places)
         return answers
 
@@ -152,13 +154,17 @@ def _blocks(target: GradientTarget) -> tuple[int, ...]:
     return target.modality.blocks if isinstance(target.modality, Tables) else ()
 
 
-def _rows(free: Tensor, blocks: Sequence[int], known: Tensor) -> Tensor:
-    """The rows that free numbers (S, n, width) stand for, with nothing where `known` (S, 1, width) is 0."""
+def _rows(free: Tensor, blocks: Sequence[int], mask: Tensor) -> Tensor:
+    """The rows that free numbers (S, n, width) stand for, with nothing where `mask` (S, 1, width) is 0."""
     import torch
 
-    pieces = zip(torch.split(free, list(blocks), dim=-1), torch.split(known, list(blocks), dim=-1), strict=True)
+    pieces = zip(torch.split(free, list(blocks), dim=-1), torch.split(mask, list(blocks), dim=-1), strict=True)
     return torch.cat(
-        [(piece + (own - 1) * 1e4).softmax(-1) if piece.shape[-1] > 1 else piece * own for piece, own in pieces], dim=-1
+        [
+            (piece + (piece_mask - 1) * 1e4).softmax(-1) if piece.shape[-1] > 1 else piece * piece_mask
+            for piece, piece_mask in pieces
+        ],
+        dim=-1,
     )
 
 
@@ -175,9 +181,9 @@ def _pool_restarts(rows: NDArray[np.float32], labels: NDArray[np.int64], blocks:
 
     beside = [rows[0]]
     for other in rows[1:]:
-        apart = np.square(other[:, None] - rows[0][None]).sum(-1) + 1e6 * (labels[:, None] != labels[None])
-        taken, place = linear_sum_assignment(apart)
-        beside.append(other[taken[np.argsort(place)]])
+        costs = np.square(other[:, None] - rows[0][None]).sum(-1) + 1e6 * (labels[:, None] != labels[None])
+        other_rows, place = linear_sum_assignment(costs)
+        beside.append(other[other_rows[np.argsort(place)]])
     stacked = np.stack(beside)
     categories = np.repeat(np.array(blocks) > 1, blocks)
     mean = np.where(categories, stacked.mean(axis=0), np.median(stacked, axis=0)).astype(np.float32)

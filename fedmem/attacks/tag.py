@@ -51,7 +51,7 @@ class Tag:
     - `l1`: weight of the absolute values beside the squares.
     - `restarts`: independent starts; the one with the smallest `distance` is taken.
     - `vocabulary`: whether `all` tokens are candidates, or those `touched`: plain descent changes the embeddings of no
-      others, so that the embedding's gradient gives away which tokens are read, if no other layer shares its weights.
+      others, so that the embedding's gradient leaks which tokens are read, if no other layer shares its weights.
       Of an update of several clients, only what moved by more than the rounding of their mean counts. Last tokens are
       not read: inside a row they may also be tokens whose output bias has a negative gradient, and at its end any.
       Noise and weight decay leave nothing untouched; servers with a memory add tokens of earlier rounds; pruning, also
@@ -141,7 +141,7 @@ class Tag:
         ]
 
     def _solve(self, problems: Sequence[Problem]) -> list[Solution]:
-        return [(self._windows if one.target.target_shape else self._classes)(one) for one in problems]
+        return [(self._windows if problem.target.target_shape else self._classes)(problem) for problem in problems]
 
     def _classes(self, problem: Problem) -> Solution:
         """Texts with a class each."""
@@ -151,81 +151,81 @@ class Tag:
         name = _reading(target)
         table = target.params[f"{name}.weight"].detach().float()
         start = torch.from_numpy(problem.inputs).to(table) * table.std(correction=0)
-        found, wanted = start, _target_gradient(target)
-        if _size(wanted) > 0:
-            params = {key: target.params[key].detach().float() for key in wanted}
-            named = [key for key in wanted if key != f"{name}.weight"]
+        points, gradient = start, _target_gradient(target)
+        if _size(gradient) > 0:
+            params = {key: target.params[key].detach().float() for key in gradient}
+            other_names = [key for key in gradient if key != f"{name}.weight"]
             tokens = torch.zeros(start.shape[:2], dtype=torch.int64, device=start.device)
 
             def slopes(embeddings: Sequence[Tensor]) -> Params:
                 with replace_embedding(target.model, name, embeddings[0]):
-                    return _slopes(target, params, labels, tokens, named)
+                    return _slopes(target, params, labels, tokens, other_names)
 
-            (found,) = self._descend([start], slopes, {key: wanted[key] for key in named})
-        known = torch.arange(len(table), device=table.device)[self._readable_tokens(target, name)]
-        near = torch.cdist(found.flatten(0, 1), table[known]).argmin(1)
-        read = known[near].reshape(start.shape[:2])
-        distance = _distance(_slopes(target, target.params, labels, read), wanted)
+            (points,) = self._descend([start], slopes, {key: gradient[key] for key in other_names})
+        token_numbers = torch.arange(len(table), device=table.device)[self._readable_tokens(target, name)]
+        near = torch.cdist(points.flatten(0, 1), table[token_numbers]).argmin(1)
+        read = token_numbers[near].reshape(start.shape[:2])
+        distance = _distance(_slopes(target, target.params, labels, read), gradient)
         return Solution(inputs=read.cpu().numpy().astype(np.float32), labels=labels, distance=distance)
 
     def _windows(self, problem: Problem) -> Solution:
         """Texts of which the next token is asked at each place."""
         import torch
 
-        target, wanted = problem.target, _target_gradient(problem.target)
+        target, gradient = problem.target, _target_gradient(problem.target)
         name = _reading(target)
         table = target.params[f"{name}.weight"]
         soft = Soft.start(torch.from_numpy(problem.inputs).to(table.device))
         allowed = may_stand(target, name, self._readable_tokens(target, name))
-        if _size(wanted) > 0:
+        if _size(gradient) > 0:
             tokens, ends = self._descend(
                 [soft.tokens, soft.ends],
-                lambda moved: slopes_of(target, name, Soft(tokens=moved[0], ends=moved[1]), allowed),
-                wanted,
+                lambda values: slopes_of(target, name, Soft(tokens=values[0], ends=values[1]), allowed),
+                gradient,
             )
             soft = Soft(tokens=tokens, ends=ends)
-        found = soft.most_probable_tokens(allowed)
-        distance = _distance(slopes_at(target, found), wanted)
-        if len(found) <= FEW and EXACT < distance < NEARBY:
-            found, distance = _search_ends(target, wanted, soft, allowed, found, distance)
-        return Solution(inputs=np.maximum(found[:, :-1], 0), labels=found[:, 1:], distance=distance)
+        texts = soft.most_probable_tokens(allowed)
+        distance = _distance(slopes_at(target, texts), gradient)
+        if len(texts) <= FEW and EXACT < distance < NEARBY:
+            texts, distance = _search_ends(target, gradient, soft, allowed, texts, distance)
+        return Solution(inputs=np.maximum(texts[:, :-1], 0), labels=texts[:, 1:], distance=distance)
 
     def _readable_tokens(self, target: GradientTarget, name: str) -> Tensor:
         """(V,) whether a token may be read."""
-        found = were_read(target, name)
-        return found if self.vocabulary == "touched" else found.new_ones(len(found))
+        is_read = were_read(target, name)
+        return is_read if self.vocabulary == "touched" else is_read.new_ones(len(is_read))
 
     def _descend(
-        self, starts: Sequence[Tensor], slopes: Callable[[Sequence[Tensor]], Params], wanted: Params
+        self, starts: Sequence[Tensor], slopes: Callable[[Sequence[Tensor]], Params], gradient: Params
     ) -> list[Tensor]:
         """Where Adam comes to from these starts, when the slopes there should be those wanted."""
         import torch
 
         squares, sizes = (
-            float(sum(measure(value).sum() for value in wanted.values())) + 1e-24
+            float(sum(measure(value).sum() for value in gradient.values())) + 1e-24
             for measure in (torch.square, torch.abs)
         )
-        found = list(starts)
-        first, second = ([torch.zeros_like(one) for one in starts] for _ in range(2))
+        points = list(starts)
+        first, second = ([torch.zeros_like(point) for point in starts] for _ in range(2))
         for step in range(1, self.steps + 1):
-            found = [one.detach().requires_grad_() for one in found]
-            at = slopes(found)
-            apart = [at[key] - value for key, value in wanted.items()]
-            objective = torch.stack([part.square().sum() for part in apart]).sum() / squares
-            objective = objective + self.l1 * torch.stack([part.abs().sum() for part in apart]).sum() / sizes
+            points = [point.detach().requires_grad_() for point in points]
+            at = slopes(points)
+            differences = [at[key] - value for key, value in gradient.items()]
+            objective = torch.stack([part.square().sum() for part in differences]).sum() / squares
+            objective = objective + self.l1 * torch.stack([part.abs().sum() for part in differences]).sum() / sizes
             lr = self.lr * (1 - (step - 1) / self.steps)
             with torch.no_grad():
-                for i, slope in enumerate(torch.autograd.grad(objective, found)):
+                for i, slope in enumerate(torch.autograd.grad(objective, points)):
                     slope.nan_to_num_(0.0)
                     first[i].mul_(0.9).add_(slope, alpha=0.1)
                     second[i].mul_(0.999).addcmul_(slope, slope, value=0.001)
                     moves = first[i] / (1 - 0.9**step) / ((second[i] / (1 - 0.999**step)).sqrt() + 1e-12)
-                    found[i] = found[i] - lr * moves
-        return [one.detach() for one in found]
+                    points[i] = points[i] - lr * moves
+        return [point.detach() for point in points]
 
 
 LAST = 3
-"""Tokens, the likeliest ones, that are tried at the end of a text."""
+"""The most probable tokens, so many, that are tried at the end of a text."""
 
 ASKED = 8
 """Tokens that are tried there beside them: those that the gradient of the output's bias says were asked for."""
@@ -244,7 +244,7 @@ FEW = 4
 
 
 def _search_ends(
-    target: GradientTarget, wanted: Params, soft: Soft, allowed: Tensor, found: IntArray, distance: float
+    target: GradientTarget, gradient: Params, soft: Soft, allowed: Tensor, texts: IntArray, distance: float
 ) -> tuple[IntArray, float]:
     """Texts whose ends and last tokens were tried out by the distance, text after text, as long as something is nearer.
 
@@ -253,28 +253,28 @@ def _search_ends(
     import torch
 
     name = last_bias_name(target.gradient, target.num_classes)
-    bias = wanted[name].cpu().numpy() if name else np.zeros(target.num_classes)
+    bias = gradient[name].cpu().numpy() if name else np.zeros(target.num_classes)
     order = np.argsort(bias, kind="stable")[:ASKED]
-    asked = order[bias[order] < 0].tolist()
+    last_tokens = order[bias[order] < 0].tolist()
     ranked = soft.tokens.masked_fill(~allowed, -torch.inf).argsort(dim=2, descending=True, stable=True).cpu().numpy()
-    width = found.shape[1]
+    width = texts.shape[1]
     for _ in range(PASSES):
         before = distance
-        for row in range(len(found)):
+        for row in range(len(texts)):
             if distance < EXACT:
-                return found, distance
-            first, length = found[row].copy(), int((found[row] >= 0).sum())
+                return texts, distance
+            first, length = texts[row].copy(), int((texts[row] >= 0).sum())
             for end in sorted({min(max(length + step, 2), width) for step in NEAR}):
-                for last in dict.fromkeys([*ranked[row, end - 1, :LAST].tolist(), *asked]):
-                    other = found.copy()
+                for last in dict.fromkeys([*ranked[row, end - 1, :LAST].tolist(), *last_tokens]):
+                    other = texts.copy()
                     other[row] = np.where(np.arange(width) < end, ranked[row, :, 0], -1)
                     other[row, : min(length, end) - 1] = first[: min(length, end) - 1]
                     other[row, end - 1] = last
-                    if (away := _distance(slopes_at(target, other), wanted)) < distance:
-                        found, distance = other, away
+                    if (away := _distance(slopes_at(target, other), gradient)) < distance:
+                        texts, distance = other, away
         if distance == before:
             break
-    return found, distance
+    return texts, distance
 
 
 def _reading(target: GradientTarget) -> str:
@@ -285,7 +285,7 @@ def _reading(target: GradientTarget) -> str:
     if not names or not target.modality.tokens:
         raise ComponentError(
             "attack.kind",
-            f"tag rebuilds sequences of tokens, (length,), that an embedding reads; the inputs have shape "
+            f"tag reconstructs sequences of tokens, (length,), that an embedding reads; the inputs have shape "
             f"{target.input_shape} and the model has {len(names)} layers torch.nn.Embedding; use inverting_gradients",
         )
     return names[0]
@@ -301,10 +301,10 @@ def _size(gradient: Params) -> float:
     return size if math.isfinite(size) else 0.0
 
 
-def _distance(slopes: Params, wanted: Params) -> float:
+def _distance(slopes: Params, gradient: Params) -> float:
     """The squared distance as a share of the squared length of what is wanted; NaN without one."""
-    away = sum((slopes[key].detach() - value).double().square().sum() for key, value in wanted.items())
-    return float(away) / size if (size := _size(wanted)) else math.nan
+    away = sum((slopes[key].detach() - value).double().square().sum() for key, value in gradient.items())
+    return float(away) / size if (size := _size(gradient)) else math.nan
 
 
 def _slopes(
@@ -320,5 +320,5 @@ def _slopes(
     with torch.enable_grad():
         outputs = functional_call(target.model, leaves, (tokens,))
         loss = functional.cross_entropy(outputs, torch.from_numpy(labels).to(outputs.device))
-        found = torch.autograd.grad(loss, [leaves[key] for key in names], create_graph=True, materialize_grads=True)
-    return dict(zip(names, found, strict=True))
+        slopes = torch.autograd.grad(loss, [leaves[key] for key in names], create_graph=True, materialize_grads=True)
+    return dict(zip(names, slopes, strict=True))

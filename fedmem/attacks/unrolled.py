@@ -1,4 +1,4 @@
-"""Reconstruction from an update of many steps, by doing the client's local training again with rebuilt images."""
+"""Reconstruction from an update of many steps, by doing the client's local training again with the reconstructions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Unrolled:
     """Finds images from which the client's own training leads where its update leads.
 
     Where a client took several steps its update is no gradient. Here its algorithm, with its learning rate, steps and
-    whatever else it does, is run on the rebuilt images from the same model, and all its steps are differentiated:
+    whatever else it does, is run on the reconstructions from the same model, and all its steps are differentiated:
     minimises `1 - cos(update(x, y), u) + tv * TV(x)` over images x in [0, 1], where u is what was sent less what was
     there before. The sign of the gradient in x goes into Adam, x is clipped after every step, and the step shrinks
     tenfold at 3/8, 5/8 and 7/8 of the way.
@@ -107,12 +107,12 @@ class Unrolled:
     ) -> Sequence[Reconstruction]:
         """One reconstruction per target, in their order."""
         problems = [
-            replace(one, batches=self._batches(one.target, rngs[one.index]))
-            for one in starts(
+            replace(problem, batches=self._batches(problem.target, rngs[problem.index]))
+            for problem in starts(
                 [_require_one_known_client(target) for target in validate_targets(targets)], rngs, self.restarts
             )
         ]
-        longest = max((len(one.batches) for one in problems if one.batches is not None), default=1)
+        longest = max((len(problem.batches) for problem in problems if problem.batches is not None), default=1)
         return best_restarts(problems, self._solve, times=longest)
 
     def _batches(self, target: GradientTarget, rng: np.random.Generator) -> IntArray:
@@ -123,7 +123,7 @@ class Unrolled:
         if target.batches is None:
             raise TargetError(
                 "batches: `order: known` needs the batches of the client, which are not known here (where fewer images "
-                "are rebuilt than were trained on, raise max_images); else use `order: drawn`"
+                "are reconstructed than were trained on, raise max_images); else use `order: drawn`"
             )
         if target.labels is not None:
             return target.batches

@@ -13,7 +13,7 @@ import typer.core
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; what is wrong with their arguments is said in a few lines."""
+    """The commands; errors in their arguments are reported in a few lines."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See click."""
@@ -50,15 +50,15 @@ app = typer.Typer(
 
 
 def complete(what: str) -> Callable[[typer.Context, str], list[Any]]:
-    """What a shell offers for an argument; loaded only when it asks."""
+    """Completions of an argument in a shell; loaded only when the shell asks for them."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[Any]:
         from fedmem.cli import completion
 
         if what == "kinds":
             return completion.kinds(ctx.params.get("family"), incomplete)
-        found: list[Any] = getattr(completion, what)(incomplete)
-        return found
+        completions: list[Any] = getattr(completion, what)(incomplete)
+        return completions
 
     return complete
 
@@ -77,9 +77,9 @@ debugging: list[bool] = []
 """Whether errors are shown with their traceback; one entry where they are."""
 
 
-def _debug(wanted: bool) -> bool:
-    debugging[:] = [True] * wanted
-    return wanted
+def _debug(is_on: bool) -> bool:
+    debugging[:] = [True] * is_on
+    return is_on
 
 
 Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="show the traceback of an error as well")]

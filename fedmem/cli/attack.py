@@ -47,16 +47,16 @@ class AttackOptions:
         typer.Option(help=".npz with inputs that were not trained on, drawn like the true ones", show_default=False),
     ] = None
     seed: Annotated[int, typer.Option(help="of the attack's starts")] = 0
-    out: Annotated[Path, typer.Option(help="folder for what was rebuilt")] = Path("attack")
+    out: Annotated[Path, typer.Option(help="folder for the reconstructions")] = Path("attack")
     force: Annotated[bool, typer.Option("--force", help="replace the folder if it exists")] = False
     debug: Debug = False
 
 
 @app.command("attack")
 @options(AttackOptions)
-def attack_saved(given: AttackOptions) -> None:
-    """Attack one saved update: what does the difference between two models give away?"""
+def attack_saved(chosen_options: AttackOptions) -> None:
+    """Attack one saved update: what does the difference between two models leak?"""
     with reporting():
         from fedmem.cli.attack_files import attack_files
 
-        typer.echo(attack_files(given))
+        typer.echo(attack_files(chosen_options))

@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from fedmem.cli.attack import AttackOptions
 
 
-def attack_files(given: AttackOptions) -> str:
+def attack_files(options: AttackOptions) -> str:
     """Attack two files, write the result to the folder `out`, and describe it in a few lines."""
     import torch
 
-    check_place(given.out, force=given.force)
-    if not 0 <= given.seed < 2**63:
-        raise ComponentError("--seed", f"should be from 0 to 2^63 - 1, got {given.seed}")
-    known = _known(given)
-    tree: dict[str, Any] = {"model": {"kind": given.model}, "attack": {"kind": given.attack}}
-    problems = override(tree, given.overrides or (), Origin("the command", {}))
+    check_place(options.out, force=options.force)
+    if not 0 <= options.seed < 2**63:
+        raise ComponentError("--seed", f"should be from 0 to 2^63 - 1, got {options.seed}")
+    knowledge = _known(options)
+    tree: dict[str, Any] = {"model": {"kind": options.model}, "attack": {"kind": options.attack}}
+    problems = override(tree, options.overrides or (), Origin("the command", {}))
     if problems:
         raise ScenarioError(problems)
     odd = sorted(set(tree) - {"model", "attack"})
@@ -55,43 +55,47 @@ def attack_files(given: AttackOptions) -> str:
     built = _attack(tree["attack"])
     with lend(max(1, cores() // torch.get_num_threads())):
         done = attacking.attack(
-            given.before,
-            given.after,
-            model=_model(tree["model"], known),
+            options.before,
+            options.after,
+            model=_model(tree["model"], knowledge),
             attack=built,
-            known=known,
-            gradient=given.gradient,
-            truth=_inputs(given.truth),
-            gallery=_inputs(given.gallery),
-            seed=given.seed,
+            known=knowledge,
+            gradient=options.gradient,
+            truth=_inputs(options.truth),
+            gallery=_inputs(options.gallery),
+            seed=options.seed,
         )
     settings = {
         "versions": versions(),
         "attack": catalogue.dump(built),
         "model": tree["model"],
-        "known": dataclasses.asdict(known),
-        "gradient": given.gradient,
-        **{name: _file(file) for name, file in (("truth", given.truth), ("others", given.gallery)) if file is not None},
+        "known": dataclasses.asdict(knowledge),
+        "gradient": options.gradient,
+        **{
+            name: _file(file)
+            for name, file in (("truth", options.truth), ("others", options.gallery))
+            if file is not None
+        },
     }
-    write(done, given.out, settings, force=given.force)
-    return told(done, given.out)
+    write(done, options.out, settings, force=options.force)
+    return told(done, options.out)
 
 
-def _known(given: AttackOptions) -> Known:
+def _known(options: AttackOptions) -> Known:
     """From text to numbers."""
     return Known(
-        input_shape=tuple(_whole("--shape", given.shape)),
-        num_classes=given.classes,
-        num_images=given.images,
-        lr=given.lr,
-        steps=given.steps,
-        batch_size=given.batch_size,
-        labels=None if given.labels is None else tuple(_whole("--labels", given.labels)),
-        in_order=given.in_order,
-        clients=given.clients,
-        mode=_mode(given.mode),
-        mean=_numbers("--mean", given.mean),
-        std=_numbers("--std", given.std),
+        input_shape=tuple(_whole("--shape", options.shape)),
+        num_classes=options.classes,
+        num_images=options.images,
+        lr=options.lr,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        labels=None if options.labels is None else tuple(_whole("--labels", options.labels)),
+        in_order=options.in_order,
+        clients=options.clients,
+        mode=_mode(options.mode),
+        mean=_numbers("--mean", options.mean),
+        std=_numbers("--std", options.std),
     )
 
 
@@ -103,14 +107,14 @@ def _mode(text: str) -> Any:
 
 def _whole(option: str, text: str) -> list[int]:
     try:
-        found = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise ComponentError(option, f"should be whole numbers with commas between, got {text!r}") from error
-    if option == "--shape" and min(found) < 1:
+    if option == "--shape" and min(numbers) < 1:
         raise ComponentError(option, f"sizes should be at least 1, got {text!r}")
-    if math.prod(max(1, abs(number)) for number in found if option == "--shape" or abs(number) > _MOST) > _MOST:
+    if math.prod(max(1, abs(number)) for number in numbers if option == "--shape" or abs(number) > _MOST) > _MOST:
         raise ComponentError(option, f"should stay below {_MOST}, in all where it is a shape, got {text!r}")
-    return found
+    return numbers
 
 
 _MOST = 10**7
@@ -127,17 +131,17 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...]:
 def _attack(tree: Mapping[str, Any]) -> ReconstructionAttack:
     """The attack that `--attack` and `--set attack.…` describe."""
     try:
-        found: ReconstructionAttack = catalogue.build("attack", tree, protocols=(ReconstructionAttack,))
+        attack: ReconstructionAttack = catalogue.build("attack", tree, protocols=(ReconstructionAttack,))
     except ScenarioError as error:
         raise _under("attack", error) from error
-    return found
+    return attack
 
 
 def _under(path: str, error: ScenarioError) -> ScenarioError:
     return ScenarioError([dataclasses.replace(p, path=f"{path}.{p.path}" if p.path else path) for p in error.problems])
 
 
-def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
+def _model(tree: Mapping[str, Any], knowledge: Known) -> nn.Module:
     """One of our models, or a torch module of the user's, made with the fields of `--set model.…`."""
     from torch import nn
 
@@ -162,7 +166,7 @@ def _model(tree: Mapping[str, Any], known: Known) -> nn.Module:
         raise _under("model", error) from error
     if isinstance(maker, TableModel) and not isinstance(maker, Model):
         raise ComponentError("model", f"{kind} needs to know the columns of a table; attack it inside a scenario")
-    built: nn.Module = maker.build(known.input_shape, known.num_classes)
+    built: nn.Module = maker.build(knowledge.input_shape, knowledge.num_classes)
     return built
 
 
@@ -206,66 +210,68 @@ def write(done: Attacked, folder: Path, settings: Mapping[str, Any], *, force: b
             json.dumps({**settings, **_facts(done)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
         )
         subtitle = f"granted: {done.knows}; clients: {done.clients}; matching distance {done.found.distance:.3g}"
-        picture = sheet("What the update gave away", {"": _pictures(done)[:MOST]}, subtitle)
-        (place / "sheet.png").write_bytes(picture)
+        image = sheet("What the update leaks", {"": _pictures(done)[:MOST]}, subtitle)
+        (place / "sheet.png").write_bytes(image)
     return folder
 
 
 def _facts(done: Attacked) -> dict[str, Any]:
     """All but images; what is no number is left out, since JSON has no word for it."""
-    scores = [{name: getattr(one, name) for name in ("identified", "margin", "psnr", "place")} for one in done.scores]
+    scores = [
+        {name: getattr(score, name) for name in ("identified", "margin", "psnr", "place")} for score in done.scores
+    ]
     return {
         "knows": done.knows,
         "clients": done.clients,
         "distance": done.found.distance if np.isfinite(done.found.distance) else None,
         "labels": done.found.labels.tolist(),
         "gallery": done.gallery_size,
-        "scores": [{name: value for name, value in one.items() if np.isfinite(value)} for one in scores],
+        "scores": [{name: value for name, value in score.items() if np.isfinite(value)} for score in scores],
         **done.origin,
     }
 
 
 def _pictures(done: Attacked) -> list[Picture]:
-    """With the truth beside what was rebuilt, where there is one."""
-    found, truth = done.found, done.truth
-    draw = undescribed(found.inputs.shape[1:]).draw
+    """The reconstructions, each beside its true image where that is known."""
+    reconstruction, truth = done.found, done.truth
+    draw = undescribed(reconstruction.inputs.shape[1:]).draw
     if truth is None:
-        grey = np.full(found.inputs.shape[1:], 0.5, dtype=np.float32)
+        grey = np.full(reconstruction.inputs.shape[1:], 0.5, dtype=np.float32)
         return [
             Picture(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="", draw=draw)
-            for image, label in zip(found.inputs, found.labels.tolist(), strict=True)
+            for image, label in zip(reconstruction.inputs, reconstruction.labels.tolist(), strict=True)
         ]
     return [
         Picture(
             original=truth[j],
-            reconstruction=found.inputs[one.place],
-            prior=one.prior,
+            reconstruction=reconstruction.inputs[score.place],
+            prior=score.prior,
             label=f"{j}",
-            caption=f"{one.psnr:.1f} dB ({one.margin:+.1f})",
+            caption=f"{score.psnr:.1f} dB ({score.margin:+.1f})",
             draw=draw,
         )
-        for j, one in enumerate(done.scores)
+        for j, score in enumerate(done.scores)
     ]
 
 
 def told(done: Attacked, out: Path) -> str:
     """What was granted, what was found, and how to read it, in a few lines."""
-    found = done.found
+    reconstruction = done.found
     lines = [
         f"granted to the adversary: {done.knows}, clients={done.clients}",
-        f"{len(found.inputs)} rebuilt, labels {', '.join(map(str, found.labels.tolist()))}; "
-        f"matching distance {found.distance:.3g}",
+        f"{len(reconstruction.inputs)} reconstructed, labels {', '.join(map(str, reconstruction.labels.tolist()))}; "
+        f"matching distance {reconstruction.distance:.3g}",
     ]
     if done.scores:
-        identified = [one.identified for one in done.scores if one.identified == one.identified]
-        better = sum(one.margin > 0 for one in done.scores)
+        identified = [score.identified for score in done.scores if score.identified == score.identified]
+        better = sum(score.margin > 0 for score in done.scores)
         if identified:
             lines.append(
                 f"identified {int(sum(identified))} of {len(identified)} among {done.gallery_size} others "
                 f"(by chance about {len(identified) / (done.gallery_size + 1):.2g})"
             )
         lines.append(f"nearer than the best prior: {better} of {len(done.scores)}")
-        margins, levels = ([getattr(one, name) for one in done.scores] for name in ("margin", "psnr"))
+        margins, levels = ([getattr(score, name) for score in done.scores] for name in ("margin", "psnr"))
         if not identified:
             lines.append("identified: not known without --gallery, inputs like the true ones that were not trained on")
         lines.append(f"margin over it {np.median(margins):+.1f} dB, PSNR {np.median(levels):.1f} dB (medians)")

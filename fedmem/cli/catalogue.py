@@ -30,8 +30,8 @@ def check(
 
                 checked = check_file(file, overrides or ())
                 with reporting(checked.scenario):
-                    said = told(checked, width())
-                typer.echo(f"{file}  ok\n{said}")
+                    text = told(checked, width())
+                typer.echo(f"{file}  ok\n{text}")
         except typer.Exit as error:
             codes.append(error.exit_code)
     raise typer.Exit(max(codes))
@@ -74,11 +74,11 @@ def list_kinds(
         from fedmem.scenario.describe import summary
 
         for name in FAMILIES if family is None else (family,):
-            known = kinds(name)
+            kind_names = kinds(name)
             if family is None:
                 typer.echo(name)
-            longest = max(map(len, known), default=0)
-            for kind in known:
+            longest = max(map(len, kind_names), default=0)
+            for kind in kind_names:
                 line = f"{'' if family else '  '}{kind:{longest}}  {summary(name, kind)}"
                 typer.echo(line if len(line) <= width() or not sys.stdout.isatty() else f"{line[: width() - 1]}…")
 

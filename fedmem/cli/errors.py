@@ -28,16 +28,16 @@ def reporting(scenario: Scenario | None = None) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         if scenario is not None:
-            raise  # whoever knows whether a run is finished says so
+            raise  # the command, which knows whether a run is finished, reports it
         typer.echo(f"interrupted; nothing was kept of what it did. Start again with: {command_line()}", err=True)
         raise typer.Exit(1) from None
     except (MemoryError, RuntimeError, ValueError) as error:
         if not _is_out_of_memory(error):
             raise
         _show_trace(error)
-        said = " ".join(str(error).split())
+        cause = " ".join(str(error).split())
         typer.echo(
-            f"error: the machine has too little memory for this ({said:.200}); lower what is large in the scenario: "
+            f"error: the machine has too little memory for this ({cause:.200}); lower what is large in the scenario: "
             "references, bootstrap, runs, clients, rows of the data, or the width of the model",
             err=True,
         )
@@ -49,12 +49,12 @@ def reporting(scenario: Scenario | None = None) -> Iterator[None]:
         raise typer.Exit(1) from None
     except FedmemError as error:
         _show_trace(error)
-        found: Sequence[Problem] = ()
+        problems: Sequence[Problem] = ()
         if isinstance(error, ScenarioError):
-            found = error.problems
+            problems = error.problems
         elif isinstance(error, ComponentError):
-            found = (Problem(path=error.path, message=error.message),)
-        messages = [str(problem if scenario is None else scenario.place(problem)) for problem in found]
+            problems = (Problem(path=error.path, message=error.message),)
+        messages = [str(problem if scenario is None else scenario.place(problem)) for problem in problems]
         print_errors(messages or [f"error: {error}"])
         raise typer.Exit(error.exit_code) from None
 

@@ -19,7 +19,7 @@ except KeyboardInterrupt:
     raise SystemExit(1) from None
 
 COMMANDS = (runs, studies, catalogue, attack)
-"""The modules whose commands are offered: importing them adds them to `app`."""
+"""The modules of the commands: importing them adds their commands to `app`."""
 
 
 def main() -> None:
@@ -33,12 +33,12 @@ def main() -> None:
         try:
             app()
         finally:
-            # here, where it can be told, and not when the interpreter ends
+            # here, where an error can be reported, and not when the interpreter ends
             sys.stdout.flush()
     except KeyboardInterrupt:
         _die("interrupted")
     except BrokenPipeError:
-        _die("")  # whoever read the output has seen enough
+        _die("")  # the reader of the output has seen enough
     except OSError as error:
         _die(f"error: the output cannot be written: {error.strerror or error}")
     finally:

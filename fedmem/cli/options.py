@@ -30,8 +30,8 @@ def options(record: type[Options]) -> Callable[[Callable[[Options], None]], Call
     """
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
-        def command(**given: Any) -> None:
-            function(record(**given))
+        def command(**arguments: Any) -> None:
+            function(record(**arguments))
 
         annotations = typing.get_type_hints(record, include_extras=True)
         parameters = [

@@ -104,9 +104,9 @@ class Progress:
         if self._quiet or (now - self._last_line < self._every_seconds and done < 1):
             return
         self._last_line = now
-        left = (now - self._started) / done * (1 - done) if done else 0.0
+        seconds_left = (now - self._started) / done * (1 - done) if done else 0.0
         accuracy_text = "" if accuracy is None else f", global accuracy {accuracy:.3f}"
-        self._line(f"{self.text()}{accuracy_text}, about {_duration(left)} left")
+        self._line(f"{self.text()}{accuracy_text}, about {_duration(seconds_left)} left")
 
     def _stage(self, text: str) -> None:
         """Something other than training begins."""
@@ -192,12 +192,12 @@ class Tallying:
 
     def text(self) -> str:
         """How it stands; without the time left as long as nothing is known of it."""
-        said = f"{self._done} of {self._total} done, {len(self._running)} running, {self._failed} failed"
+        text = f"{self._done} of {self._total} done, {len(self._running)} running, {self._failed} failed"
         behind = self._done - self._there + self._failed + sum(share.done for share in self._running.values())
-        left = self._total - self._there - behind
-        if behind > 0 and left > 0:
-            said += f", about {_duration((self._clock() - self._started) / behind * left)} left"
-        return said
+        work_left = self._total - self._there - behind
+        if behind > 0 and work_left > 0:
+            text += f", about {_duration((self._clock() - self._started) / behind * work_left)} left"
+        return text
 
     def __enter__(self) -> Tallying:
         return self

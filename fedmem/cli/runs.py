@@ -32,11 +32,11 @@ class RunOptions:
 
 @app.command()
 @options(RunOptions)
-def run(given: RunOptions) -> None:
+def run(run_options: RunOptions) -> None:
     """Run a scenario, measure it, draw its figures and print its table."""
     short = [
         f"{key}={value}"
-        for key, value in (("seed", given.seed), ("runs", given.runs), ("speed.engine", given.engine))
+        for key, value in (("seed", run_options.seed), ("runs", run_options.runs), ("speed.engine", run_options.engine))
         if value is not None
     ]
     with reporting():
@@ -47,31 +47,31 @@ def run(given: RunOptions) -> None:
         from fedmem.results.folder import finished
         from fedmem.scenario.loading import load_scenario
 
-        scenario = load_scenario(given.file, [*(given.overrides or ()), *short])
-        folder = folder_of(scenario, given.out)
+        scenario = load_scenario(run_options.file, [*(run_options.overrides or ()), *short])
+        folder = folder_of(scenario, run_options.out)
         before = finished(folder)
         try:
-            with reporting(scenario), Progress(quiet=given.quiet) as progress:
-                run_scenario(scenario, out=given.out, force=given.force, listeners=[progress])
-            if not given.force and before is not None:
+            with reporting(scenario), Progress(quiet=run_options.quiet) as progress:
+                run_scenario(scenario, out=run_options.out, force=run_options.force, listeners=[progress])
+            if not run_options.force and before is not None:
                 typer.echo(
                     "this scenario has been run already; these are its results, --force runs it again",
                     err=True,
                 )
-            show_results(folder, quiet=given.quiet)
+            show_results(folder, quiet=run_options.quiet)
         except typer.Exit as error:
-            kept = kept_runs(folder)
-            if error.exit_code == 1 and kept and finished(folder) is None:
-                told = f"kept {kept} of {scenario.runs} runs; the same command continues"
-                typer.echo(f"{told}: {command_line(force=False)}", err=True)
+            num_runs = kept_runs(folder)
+            if error.exit_code == 1 and num_runs and finished(folder) is None:
+                message = f"kept {num_runs} of {scenario.runs} runs; the same command continues"
+                typer.echo(f"{message}: {command_line(force=False)}", err=True)
             raise
         except KeyboardInterrupt:
-            kept = kept_runs(folder)
-            if kept and finished(folder) is None:
-                told = f"interrupted; kept {kept} of {scenario.runs} runs. The same command continues"
-                typer.echo(f"{told}: {command_line(force=False)}", err=True)
+            num_runs = kept_runs(folder)
+            if num_runs and finished(folder) is None:
+                message = f"interrupted; kept {num_runs} of {scenario.runs} runs. The same command continues"
+                typer.echo(f"{message}: {command_line(force=False)}", err=True)
                 raise typer.Exit(1) from None
-            if finished(folder) in (None, before if given.force else None):
+            if finished(folder) in (None, before if run_options.force else None):
                 raise
             again = shlex.join(["fedmem", "report", str(folder)])
             typer.echo(f"interrupted, but the run is finished; draw its figures and table with: {again}", err=True)
@@ -104,14 +104,18 @@ def list_runs(
         from fedmem.reporting.run_list import finished_runs
 
         damaged: list[RunError] = []
-        found = finished_runs(folder, damaged.append)
-        if not found and not damaged:
+        summaries = finished_runs(folder, damaged.append)
+        if not summaries and not damaged:
             typer.echo(f"no finished run in {folder}", err=True)
-        for one in found:
-            when, seconds = one.finished.strftime("%Y-%m-%d %H:%M"), f"{one.seconds:.0f} s"
-            place = one.run.path.relative_to(Path.cwd()) if one.run.path.is_relative_to(Path.cwd()) else one.run.path
+        for summary in summaries:
+            when, seconds = summary.finished.strftime("%Y-%m-%d %H:%M"), f"{summary.seconds:.0f} s"
+            place = (
+                summary.run.path.relative_to(Path.cwd())
+                if summary.run.path.is_relative_to(Path.cwd())
+                else summary.run.path
+            )
             typer.echo(f"{place}  {when}  {seconds}")
-            for text in filter(None, (one.label, *one.numbers)):
+            for text in filter(None, (summary.label, *summary.numbers)):
                 typer.echo(wrapped(text, "  "))
         for error in damaged:
             typer.echo(f"error: {error}", err=True)

@@ -36,7 +36,11 @@ class CompareOptions:
     ] = None
     measures: Annotated[
         list[str] | None,
-        typer.Option("--measure", metavar="NAME", help="table only these, e.g. exposure; fewer are told apart sooner"),
+        typer.Option(
+            "--measure",
+            metavar="NAME",
+            help="table only these, e.g. exposure; with fewer measures, smaller differences are significant",
+        ),
     ] = None
     overrides: Overrides = None
     jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None
@@ -48,26 +52,26 @@ class CompareOptions:
 
 @app.command()
 @options(CompareOptions)
-def compare(given: CompareOptions) -> None:
+def compare(compare_options: CompareOptions) -> None:
     """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice."""
     with reporting():
         from fedmem.cli.progress import Tallying
         from fedmem.studies.compare import compare as compare_settings
 
-        with _continuing(), Tallying(quiet=given.quiet) as tally:
+        with _continuing(), Tallying(quiet=compare_options.quiet) as tally:
             done = compare_settings(
-                given.file,
-                vary=given.vary,
-                seeds=given.seeds,
-                reference=given.reference or (),
-                measures=given.measures or (),
-                overrides=given.overrides or (),
-                out=given.out,
-                force=given.force,
-                jobs=given.jobs,
+                compare_options.file,
+                vary=compare_options.vary,
+                seeds=compare_options.seeds,
+                reference=compare_options.reference or (),
+                measures=compare_options.measures or (),
+                overrides=compare_options.overrides or (),
+                out=compare_options.out,
+                force=compare_options.force,
+                jobs=compare_options.jobs,
                 listeners=[tally],
             )
-        if given.quiet:
+        if compare_options.quiet:
             typer.echo(str(done.path))
         else:
             from fedmem.studies.report import Table
@@ -111,6 +115,6 @@ def _continuing() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        told = "interrupted; finished runs are kept. The same command continues"
-        typer.echo(f"{told}: {command_line(force=False)}", err=True)
+        message = "interrupted; finished runs are kept. The same command continues"
+        typer.echo(f"{message}: {command_line(force=False)}", err=True)
         raise typer.Exit(1) from None

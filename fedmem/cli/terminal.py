@@ -44,7 +44,7 @@ def show_results(folder: Path, *, quiet: bool) -> None:
     try:
         page = report(folder)
     except OSError as error:
-        # the numbers are there, whatever the disk says to pictures of them
+        # the numbers are stored, even where the figures cannot be
         trouble = f"error: the figures cannot be written to {folder}: {error.strerror or error}"
     if quiet:
         typer.echo(str(folder))

@@ -22,7 +22,7 @@ class LocalSgd(ABC):
     One step is `g = clipped(grad) + linear + mu * (w - w_0) + weight_decay * w`, `v = momentum * v + g`,
     `w = w - lr_r * v`, where `clipped(g) = g * min(1, clip / |g|)` with the norm over all parameters, `w_0` is the
     model that the round began with, and `lr_r = lr * decay ** (r - 1)` in round r. `mu` (`fedprox`, `feddyn`) and
-    `linear` (`scaffold`, `feddyn`) are what the strategy offers, else 0: a pull towards the model sent, and the
+    `linear` (`scaffold`, `feddyn`) are from the server payload, else 0: a pull towards the model sent, and the
     gradient of a linear term of the loss. The velocity starts at zero in every round.
 
     Fields:
@@ -69,30 +69,30 @@ class LocalSgd(ABC):
             order[:num_examples] = rng.permutation(num_examples)
             order[num_examples:] = -1
             return order.reshape(-1, width)
-        wanted = self.num_steps(num_examples)
+        num_steps = self.num_steps(num_examples)
         per_epoch = -(-num_examples // width) if num_examples else 1
-        padded = np.full((-(-wanted // per_epoch), per_epoch * width), -1, dtype=np.int64)
+        padded = np.full((-(-num_steps // per_epoch), per_epoch * width), -1, dtype=np.int64)
         for epoch in padded:
             epoch[:num_examples] = rng.permutation(num_examples)
-        return padded.reshape(-1, width)[:wanted]
+        return padded.reshape(-1, width)[:num_steps]
 
     def schedule(self, round_number: int, num_steps: int) -> Schedule:
         """The same learning rate in all steps of a round."""
         rate = self.lr * self.decay ** (round_number - 1)
         return Schedule(learning_rates=np.full(num_steps, rate), weight_decay=self.weight_decay)
 
-    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+    def init(self, before: Params, payload: Params, memory: Params) -> ClientState:
         """Start from the global model with a velocity of zero."""
         state: ClientState = {"params": before}
         if self.momentum:
             state["velocity"] = {name: value.new_zeros(value.shape) for name, value in before.items()}
         if self.decay != 1:
-            state["rate"] = {"lr": self.lr * self.decay ** (offer["round"].double() - 1)}
-        linear = {name: offer[f"linear:{name}"] for name in before if f"linear:{name}" in offer}
+            state["rate"] = {"lr": self.lr * self.decay ** (payload["round"].double() - 1)}
+        linear = {name: payload[f"linear:{name}"] for name in before if f"linear:{name}" in payload}
         if linear:
             state["linear"] = linear
-        if "mu" in offer:
-            state |= {"start": before, "pull": {"mu": offer["mu"]}}
+        if "mu" in payload:
+            state |= {"start": before, "pull": {"mu": payload["mu"]}}
         return state
 
     def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:

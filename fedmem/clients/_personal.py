@@ -1,4 +1,4 @@
-"""Layers that stay with a client: they begin as they ended its last turn, and nobody is sent them."""
+"""Layers that stay with a client: they begin as they ended its last participation, and are sent to nobody."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def with_personal_layers(before: Params, memory: Params) -> Params:
     return {name: memory.get(name, value) for name, value in before.items()}
 
 
-def keep_personal_layers(state: ClientState, before: Params, own: Sequence[str]) -> Outcome:
+def keep_personal_layers(state: ClientState, before: Params, personal_names: Sequence[str]) -> Outcome:
     """All is kept; of one's own layers, what came is sent back and what they have become is remembered."""
     params = state["params"]
     return Outcome(
-        sent={name: before[name] if name in own else value for name, value in params.items()},
+        sent={name: before[name] if name in personal_names else value for name, value in params.items()},
         kept=params,
-        memory={name: params[name] for name in own},
+        memory={name: params[name] for name in personal_names},
     )

@@ -33,7 +33,7 @@ class DpSgd:
       record (`replace`). The number of rows is public, since the sampling rate, `batch_size` / rows, and the steps in
       an epoch depend on it. So `add_remove` is refused: one record more changes how often all others are drawn;
     - clipping and noise are those of Opacus, to rounding;
-    - clients of few rows draw each with a larger probability, and so promise less: `privacy` has the worst of them.
+    - a client of few rows draws each with a larger probability, so its guarantee is weaker: `privacy` has the weakest.
 
     Fields:
         lr: learning rate of the first round.
@@ -91,20 +91,20 @@ class DpSgd:
 
     def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
         """(steps, widest batch) positions into the client's rows, -1 where a batch has less; at least one column."""
-        drawn = rng.random((self.num_steps(num_examples), num_examples)) < self.rate(num_examples)
-        width = max(1, int(drawn.sum(axis=1).max(initial=0)))
+        is_drawn = rng.random((self.num_steps(num_examples), num_examples)) < self.rate(num_examples)
+        width = max(1, int(is_drawn.sum(axis=1).max(initial=0)))
         # those that are drawn come first, in their order
-        order = np.argsort(~drawn, axis=1, kind="stable")[:, :width]
-        chosen = np.where(np.take_along_axis(drawn, order, axis=1), order, -1)
-        return chosen if chosen.shape[1] else np.full((len(drawn), 1), -1, dtype=np.int64)
+        order = np.argsort(~is_drawn, axis=1, kind="stable")[:, :width]
+        positions = np.where(np.take_along_axis(is_drawn, order, axis=1), order, -1)
+        return positions if positions.shape[1] else np.full((len(is_drawn), 1), -1, dtype=np.int64)
 
     def schedule(self, round_number: int, num_steps: int) -> Schedule:
         """As `sgd`."""
         return self._sgd.schedule(round_number, num_steps)
 
-    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+    def init(self, before: Params, payload: Params, memory: Params) -> ClientState:
         """As `sgd`."""
-        return self._sgd.init(before, offer, memory)
+        return self._sgd.init(before, payload, memory)
 
     def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
         """As `sgd`, from a gradient that is noisy already."""

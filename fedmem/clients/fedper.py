@@ -18,13 +18,13 @@ from fedmem.errors import ComponentError
 class FedPer(LocalSgd):
     """`sgd` with personal layers (Arivazhagan et al., 2019): the last ones are trained at each client and never sent.
 
-    A client begins its first turn with the initial values of its own layers, later ones with those that it ended its
-    last turn with. It sends them back as they came, so that any strategy leaves them alone, or nearly: a mean of equal
-    values is rounded. What labels alone teach, such as a wrong one, is mostly learned there.
+    A client begins its first participation with the initial values of its own layers, and later ones with the values
+    at the end of its last participation. It sends them back as they came. So any strategy leaves them alone, up to the
+    rounding of a mean of equal values. What labels alone teach, such as a wrong one, is mostly learned there.
 
-    At level local a model is read with its holder's layers, at level global the aggregate is: each audit example with
-    those of its holder, as they were when it last took part, and test data with those of each such holder in turn. The
-    aggregate that is saved has the initial ones.
+    At level local a model is read with its client's own layers. At level global the aggregate is completed: for an
+    audit example by the layers of its owning client, as they were at its last participation; for test data by
+    those of each such client, one after another. The aggregate that is saved has the initial ones.
 
     Guarantees:
 
@@ -50,19 +50,19 @@ class FedPer(LocalSgd):
 
     def own(self, params: Params) -> tuple[str, ...]:
         """The parameters of the last layers."""
-        known = list(dict.fromkeys(name.rpartition(".")[0] for name in params))
-        if self.layers >= len(known):
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in params))
+        if self.layers >= len(layers):
             raise ComponentError(
                 "client.layers",
-                f"{self.layers} layers stay with each client, but the network has {len(known)} with parameters, so "
-                f"that nothing would be shared; use at most {len(known) - 1}",
+                f"{self.layers} layers stay with each client, but the network has {len(layers)} with parameters, so "
+                f"that nothing would be shared; use at most {len(layers) - 1}",
             )
-        last = known[len(known) - self.layers :]
+        last = layers[len(layers) - self.layers :]
         return tuple(name for name in params if name.rpartition(".")[0] in last)
 
-    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+    def init(self, before: Params, payload: Params, memory: Params) -> ClientState:
         """As `sgd`, from the aggregate with one's own layers in it."""
-        return super().init(with_personal_layers(before, memory), offer, {})
+        return super().init(with_personal_layers(before, memory), payload, {})
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Keep all, send the rest."""

@@ -49,9 +49,9 @@ class LocalNorm(LocalSgd):
             )
         return tuple(name for name in params if name.rpartition(".")[0] in layers)
 
-    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+    def init(self, before: Params, payload: Params, memory: Params) -> ClientState:
         """As `sgd`, from the aggregate with one's own layers in it."""
-        return super().init(with_personal_layers(before, memory), offer, {})
+        return super().init(with_personal_layers(before, memory), payload, {})
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Keep all, send the rest."""

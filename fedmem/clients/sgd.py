@@ -14,8 +14,8 @@ from fedmem.contracts.types import Params
 class Sgd(LocalSgd):
     """Mini-batch SGD for a number of epochs or steps, each epoch in an order of its own (McMahan et al., 2017).
 
-    What is sent is what is kept. It heeds `mu` and `linear`, which strategies offer (`fedprox`, `scaffold`, `feddyn`),
-    and reports the learning rate of the round as `lr` where `linear` is offered.
+    What is sent is what is kept. It understands `mu` and `linear` of the server payload (`fedprox`, `scaffold`,
+    `feddyn`), and reports the learning rate of the round as `lr` where `linear` is in the payload.
 
     >>> Sgd(lr=0.1, epochs=2, batch_size=4).num_steps(10)
     6

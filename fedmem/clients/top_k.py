@@ -47,18 +47,18 @@ class TopK(LocalSgd):
 
     share: Annotated[float, Gt(0), Le(1)] = 0.1
 
-    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+    def init(self, before: Params, payload: Params, memory: Params) -> ClientState:
         """As `sgd`, with the residual of the client's last round."""
         residual = memory or {name: value.new_zeros(value.shape) for name, value in before.items()}
-        return {**super().init(before, offer, memory), "residual": residual}
+        return {**super().init(before, payload, memory), "residual": residual}
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the largest values, and remember the others."""
         params, residual = state["params"], state["residual"]
-        wanted = {name: value - before[name] + residual[name] for name, value in params.items()}
-        update = pruned(wanted, 1 - self.share)
+        full_update = {name: value - before[name] + residual[name] for name, value in params.items()}
+        update = pruned(full_update, 1 - self.share)
         return Outcome(
             sent={name: before[name] + value for name, value in update.items()},
             kept=params,
-            memory={name: value - update[name] for name, value in wanted.items()},
+            memory={name: value - update[name] for name, value in full_update.items()},
         )

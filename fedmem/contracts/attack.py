@@ -50,7 +50,7 @@ class MembershipAttack(Protocol):
 
     knows: ClassVar[str]
 
-    def scores(self, seen: Signals) -> FloatArray: ...
+    def scores(self, signals: Signals) -> FloatArray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class GradientTarget:
     them as the server does.
 
     Only what an attack declares is there, else None: `labels` (num_images,), sorted; `algorithm`, the client's, with
-    the `offer` it was given; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
+    its server payload `offer`; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
     batch, -1 for padding. Places go by sorted label where labels are granted, else by first use. `population` are
     examples of the adversary's own, drawn like those of the clients, on which nobody trains.
     """
@@ -89,17 +89,17 @@ class GradientTarget:
     batches: IntArray | None = None
     population: Examples | None = None
 
-    def granted(self, words: Sequence[str]) -> GradientTarget:
-        """The same without what is not in `words`, some of `GRANTS`; `knows` has the rest.
+    def granted(self, grants: Sequence[str]) -> GradientTarget:
+        """The same without what is not in `grants`, some of `GRANTS`; `knows` has the rest.
 
         An attack is shown no more than it declares, so that it cannot use what its report does not say. Places that go
-        by label would tell the labels of each batch, so without labels they are counted anew, by first use.
+        by label would leak the labels of each batch, so without labels they are numbered by first use.
         """
-        shown: dict[str, Any] = {word: getattr(self, word) if word in words else None for word in GRANTS}
-        if shown["batches"] is not None and shown["labels"] is None:
-            shown["batches"] = _by_first_use(shown["batches"])
-        shown["knows"] = "+".join([self.knows, *(word for word in GRANTS if shown[word] is not None)])
-        return replace(self, **shown, offer=self.offer if "algorithm" in words else {})
+        values: dict[str, Any] = {grant: getattr(self, grant) if grant in grants else None for grant in GRANTS}
+        if values["batches"] is not None and values["labels"] is None:
+            values["batches"] = _by_first_use(values["batches"])
+        values["knows"] = "+".join([self.knows, *(grant for grant in GRANTS if values[grant] is not None)])
+        return replace(self, **values, offer=self.offer if "algorithm" in grants else {})
 
 
 def _by_first_use(batches: IntArray) -> IntArray:
@@ -108,8 +108,8 @@ def _by_first_use(batches: IntArray) -> IntArray:
     >>> _by_first_use(np.array([[2, 0], [1, -1], [0, 2]])).tolist()
     [[0, 1], [2, -1], [1, 0]]
     """
-    met = dict.fromkeys(batches[batches >= 0].tolist())
-    number = {-1: -1} | {place: count for count, place in enumerate(met)}
+    places = dict.fromkeys(batches[batches >= 0].tolist())
+    number = {-1: -1} | {place: count for count, place in enumerate(places)}
     return np.array([[number[place] for place in batch] for batch in batches.tolist()], dtype=np.int64)
 
 
@@ -131,7 +131,7 @@ class Reconstruction:
 
 @runtime_checkable
 class ReconstructionAttack(Protocol):
-    """Rebuilds training examples from gradients or updates. Restarts are chosen by matching distance only.
+    """Reconstructs training examples from gradients or updates. Restarts are chosen by matching distance only.
 
     It may declare what `AttackDeclaration` lists. `knows` are the words of `GRANTS` that it uses; a class
     may make it depend on its fields. Each target has a generator of its own, so that what comes of it does not depend
@@ -154,11 +154,11 @@ class AttackDeclaration(Needs):
         title: its name in tables; None for its kind.
         legend: one line about it for the legend.
         precedence: of several attacks those of the smallest value are the headline, and the first is in examples.
-        texts: whether it rebuilds texts.
-        reads_coins: whether membership scores depend on the coins; if so, they are computed anew under re-dealt coins.
+        texts: whether it reconstructs texts.
+        reads_coins: whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.
         chance: the AUC without memorisation; None if it is not known.
-        under: `under(seen)`, the membership scores as a function of the coins (R, m); None to compute them anew.
+        under: `under(seen)`, the membership scores as a function of the coins (R, m); None to compute them again.
     """
 
     title: str | None = declared(None, "text")

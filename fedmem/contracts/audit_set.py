@@ -30,9 +30,9 @@ class Injected:
     `slots` (copies in all,), in the order of the examples, says what each copy is: -1 the example itself, otherwise a
     row of `extra`, which only stands for examples and is never measured; left out, every copy is the example itself.
     Of the copies of each example the last `unmasked` are trained on in every round of every run.
-    `owners` (copies in all,), likewise, says who trains on each copy where several clients hold one example; left out,
-    that is its holder, who is always one of them. `twins` (m,) are the fill-ins of the examples, in their order; left
-    out, fill-ins are drawn from the reserve.
+    `owners` (copies in all,) has the client that trains on each copy, in the same order, where several clients hold one
+    example; by default that is its owner, which is always one of them. `twins` (m,) are the replacement rows of the
+    examples, in their order; by default they are drawn from the reserve.
     """
 
     examples: Examples
@@ -76,9 +76,9 @@ class AuditSet:
     `start`, `stop` (m,) the first and the last round in which an in example is trained on (0 to FOREVER if left out);
     `injection` (m,) the position of its injection in the scenario (that of its kind if left out);
     `client_in` (R, N) whether a client exists in a run, decided by a coin of its own (None: every client in all).
-    `owner` (copies in all,) who trains on each copy, in audit order (None: the holder): an example that several clients
-    hold has one coin, and its holder is one of them, drawn at random. Outs are valid controls because only a coin
-    decided.
+    `owner` (copies in all,) the client that trains on each copy, in audit order (None: the owner). An example that
+    several clients hold has one coin, and its owner is one of them, drawn at random. Outs are valid controls because
+    only a coin decided.
     """
 
     examples: Examples
@@ -123,16 +123,16 @@ class AuditSet:
 
     def holds(self, clients: Sequence[int] | NDArray[Any]) -> BoolArray:
         """(C, m) whether each of these clients holds each example; nobody, -1, holds none."""
-        asked = np.asarray(clients)[:, None]
-        found: BoolArray = (asked == self.holder) & (asked >= 0)
+        client_numbers = np.asarray(clients)[:, None]
+        holds: BoolArray = (client_numbers == self.holder) & (client_numbers >= 0)
         if self.owner is not None:
-            client, copy = np.nonzero((asked == self.owner) & (asked >= 0))
-            found[client, self.subject[copy]] = True
-        return found
+            client, copy = np.nonzero((client_numbers == self.owner) & (client_numbers >= 0))
+            holds[client, self.subject[copy]] = True
+        return holds
 
     @property
     def holder_in(self) -> BoolArray:
-        """(R, m) whether the holder exists in a run, so that the coin of the example decides something there."""
+        """(R, m) whether the owning client exists in a run, so that the coin of the example decides something there."""
         if self.client_in is None:
             return np.ones(self.is_in.shape, dtype=bool)
         return self.client_in[:, self.holder] | (self.holder < 0)

@@ -35,8 +35,8 @@ class ClientAlgorithm(Protocol):
     """Local work as pure functions of tensors, written for one client and run one by one or under `vmap`.
 
     `batches` plans the epochs: (steps, batch_size) positions into the client's rows, -1 is padding.
-    `gradient(params)` is the gradient of the mean loss over the current batch. `offer` holds what the strategy gives
-    this client beside the model, and always a scalar `round`; `memory` is what its last `final` left, empty at first.
+    `gradient(params)` is the gradient of the mean loss over the current batch. `payload` is the server payload
+    of this client, and always has a scalar `round`; `memory` is what its last `final` left, empty at first.
     It may declare what `ClientDeclaration` lists.
     """
 
@@ -47,7 +47,7 @@ class ClientAlgorithm(Protocol):
 
     def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray: ...
 
-    def init(self, before: Params, offer: Params, memory: Params) -> ClientState: ...
+    def init(self, before: Params, payload: Params, memory: Params) -> ClientState: ...
 
     def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState: ...
 
@@ -58,7 +58,7 @@ class ClientAlgorithm(Protocol):
 class PersonalClient(ClientAlgorithm, Protocol):
     """A client that keeps some layers to itself: `own` names their parameters.
 
-    They are left in `sent` as they came and are complete in `kept`; at level global every holder reads the aggregate
+    They are left in `sent` as they came and are complete in `kept`; at level global every owner reads the aggregate
     with its own layers in it.
     """
 
@@ -92,7 +92,7 @@ class ScheduledClient(ClientAlgorithm, Protocol):
     """A client whose update an attack may read as a gradient, since it says how far its steps go.
 
     `schedule` is that of `num_steps` steps in the round `round_number` (1 is the first). Its learning rates depend on
-    nothing else, such as earlier participation or offers of the strategy. A client that does not have this method is
+    nothing else, such as earlier participation or the server payload. A client that does not have this method is
     refused by probes that read gradients.
     """
 

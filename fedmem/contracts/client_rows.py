@@ -27,7 +27,7 @@ class Holdings:
 
     Guarantees:
 
-    - asking costs what is asked for: nothing grows with N but an index of the copies by holder, made once;
+    - asking costs what is asked for: nothing grows with N but an index of the copies by client, made once;
     - arrays are shared and read-only; at most `KEPT_ROWS` row numbers are remembered.
     """
 
@@ -48,45 +48,45 @@ class Holdings:
         """What a client trains on in a round of a run; none where the run leaves it out."""
         if self.client_in is not None and not self.client_in[run, client]:
             return self.base[client][:0]
-        slots = self._held[client]
-        if not len(slots):
+        copies = self._held[client]
+        if not len(copies):
             return self.base[client]
         key = (run, client, self._window(round))
-        found = self._kept.get(key)
-        if found is None:
-            stand = np.where(self._present(run, slots, round), self.trained[slots], self.fill[run, slots])
-            found = np.concatenate([self.base[client], stand[stand >= 0]])
-            found.flags.writeable = False
-            self._kept.put(key, found)
-        return found
+        rows = self._kept.get(key)
+        if rows is None:
+            stand = np.where(self._present(run, copies, round), self.trained[copies], self.fill[run, copies])
+            rows = np.concatenate([self.base[client], stand[stand >= 0]])
+            rows.flags.writeable = False
+            self._kept.put(key, rows)
+        return rows
 
     def rows_of(self, runs: Ints, clients: Ints, round: int) -> Parts:
         """The rows of T pairs of a run and a client (T,), in their order: `rows` for all of them in a few steps."""
-        base, slots = _chosen(self.base, clients), _chosen(self._held, clients)
-        place = np.repeat(np.arange(len(clients)), slots.sizes)
+        base, copies = _chosen(self.base, clients), _chosen(self._held, clients)
+        place = np.repeat(np.arange(len(clients)), copies.sizes)
         pair_run = np.asarray(runs)[place]
-        present = self._present(pair_run, slots.rows, round)
-        stand = np.where(present, self.trained[slots.rows], self.fill[pair_run, slots.rows])
+        present = self._present(pair_run, copies.rows, round)
+        stand = np.where(present, self.trained[copies.rows], self.fill[pair_run, copies.rows])
         rows = np.concatenate([base.rows, stand])
         pair = np.concatenate([np.repeat(np.arange(len(clients)), base.sizes), place])
-        there = (rows >= 0) & self._exist(runs, clients)[pair]
-        rows, pair = rows[there], pair[there]
+        exists = (rows >= 0) & self._exist(runs, clients)[pair]
+        rows, pair = rows[exists], pair[exists]
         # Stable, so that base rows, which come first, stay in front of those that stand for examples.
         order = np.argsort(pair, kind="stable")
         return Parts.cut(rows[order], np.bincount(pair, minlength=len(clients)))
 
     def sizes_of(self, runs: Ints, clients: Ints, round: int) -> Ints:
         """(T,) how many rows these are."""
-        slots = _chosen(self._held, clients)
-        place = np.repeat(np.arange(len(clients)), slots.sizes)
+        copies = _chosen(self._held, clients)
+        place = np.repeat(np.arange(len(clients)), copies.sizes)
         pair_run = np.asarray(runs)[place]
-        there = self._present(pair_run, slots.rows, round) | (self.fill[pair_run, slots.rows] >= 0)
-        sizes: Ints = self.base.sizes[clients] + np.bincount(place[there], minlength=len(clients))
+        is_row = self._present(pair_run, copies.rows, round) | (self.fill[pair_run, copies.rows] >= 0)
+        sizes: Ints = self.base.sizes[clients] + np.bincount(place[is_row], minlength=len(clients))
         return np.where(self._exist(runs, clients), sizes, 0)
 
-    def _present(self, run: Ints | int, slots: Ints, round: int) -> Bools:
+    def _present(self, run: Ints | int, copies: Ints, round: int) -> Bools:
         """Which of these copies are trained on: their example is in, and the round within its window."""
-        subject = self._subject[slots]
+        subject = self._subject[copies]
         inside = (self.start[subject] <= round) & (round <= self.stop[subject])
         present: Bools = self.is_in[run, subject] & inside
         return present
@@ -94,8 +94,8 @@ class Holdings:
     def _exist(self, runs: Ints, clients: Ints) -> Bools:
         if self.client_in is None:
             return np.ones(len(clients), dtype=bool)
-        there: Bools = self.client_in[runs, clients]
-        return there
+        exists: Bools = self.client_in[runs, clients]
+        return exists
 
     @cached_property
     def _subject(self) -> Ints:
@@ -105,17 +105,17 @@ class Holdings:
     @cached_property
     def _held(self) -> Parts:
         """Client by client, the copies that it trains on, in audit order; those of nobody are left out."""
-        held = np.flatnonzero(self.owner >= 0)
-        return Parts.grouped(held, self.owner[held], len(self.base))
+        copies = np.flatnonzero(self.owner >= 0)
+        return Parts.grouped(copies, self.owner[copies], len(self.base))
 
     def _window(self, round: int) -> int:
         """A number that rounds with the same active examples share: few windows, many rounds."""
-        found = self._rounds.get(round)
-        if found is None:
+        window = self._rounds.get(round)
+        if window is None:
             starts, stops = self._windows
             active = ((starts <= round) & (round <= stops)).tobytes()
-            found = self._rounds[round] = self._seen.setdefault(active, len(self._seen))
-        return found
+            window = self._rounds[round] = self._seen.setdefault(active, len(self._seen))
+        return window
 
     @cached_property
     def _windows(self) -> tuple[Ints, Ints]:

@@ -187,8 +187,8 @@ class PartitionDeclaration(Declaration):
 
     Attributes:
         leave_out: whether rows may be left out, so that nobody trains on them.
-        by_owner: whether each client holds the rows of one owner. Audit examples, controls and fill-ins are drawn from
-            the rows of all owners, so that `fedmem check` and the report warn.
+        by_owner: whether each client holds the rows of one owner. Audit examples, controls and replacement rows are
+            drawn from the rows of all owners, so that `fedmem check` and the report warn.
     """
 
     leave_out: bool = declared(False, "true or false")

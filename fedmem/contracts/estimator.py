@@ -75,16 +75,16 @@ class SetEvidence:
         return self._gathered(pair, "loss")
 
     def correct(self, pair: int) -> FloatArray:
-        """(R, n) correctness, 0 or 1, likewise."""
+        """(R, n) correctness, 0 or 1, of the same examples."""
         return self._gathered(pair, "correct")
 
     def _gathered(self, pair: int, name: str) -> FloatArray:
-        found = np.full((self.models.runs, self.size), np.nan)
+        values = np.full((self.models.runs, self.size), np.nan)
         for block in self.blocks:
             if block.round == self.models.round[pair]:
                 rows = block.client == self.models.client[pair]
-                found[block.run[rows]] = getattr(block, name)[rows]
-        return found
+                values[block.run[rows]] = getattr(block, name)[rows]
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +96,13 @@ class RankEvidence:
 
     def quantiles(self, pair: int, family: str, label: int) -> FloatArray:
         """(R, 256) reference losses of one label at one pair of `models`, NaN where none are stored."""
-        found = np.full((self.models.runs, 256), np.nan)
+        quantiles = np.full((self.models.runs, 256), np.nan)
         for block in self.blocks:
             if (block.round, block.family) == (self.models.round[pair], family):
                 rows = block.client == self.models.client[pair]
                 for column in np.flatnonzero(block.labels == label):
-                    found[block.run[rows]] = block.quantiles[rows, column]
-        return found
+                    quantiles[block.run[rows]] = block.quantiles[rows, column]
+        return quantiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +110,9 @@ class View:
     """What one place shows of every audit example in every run, at one round.
 
     It is at a level and a place: (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with
-    Q models at that place (1 for owner and global), NaN where there is none: the holder was not in the cohort, or
+    Q models at that place (1 for owner and global), NaN where there is none: the owner was not in the cohort, or
     the model is not one of the others. `rank` = 1 + smaller + ties/2 among `references` (m,) fresh ones, NaN for
-    examples that are no canaries. `round` is FINAL for the summary. Where a run leaves the holder out as a client, its
+    examples that are no canaries. `round` is FINAL for the summary. Where a run leaves the owner out as a client, its
     examples are NaN at every place, since the coin of the example decides nothing there.
 
     `sets` says more of the same models, about whole sets of examples (`test`, `population`, and `audit` with nothing

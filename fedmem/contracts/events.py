@@ -191,7 +191,7 @@ Listener = Callable[[Event], object]
 """Receives every event of a call, in order, in the process of that call."""
 
 Emit = Callable[[Event], None]
-"""Passes an event on to whoever listens."""
+"""Passes an event on to the listeners."""
 
 
 class ListenerError(RunError):
@@ -230,8 +230,8 @@ def listener_name(listener: Listener) -> str:
     >>> listener_name(print)
     'builtins:print'
     """
-    named: Any = listener if isroutine(listener) else type(listener)
-    return f"{named.__module__}:{named.__qualname__}"
+    definition: Any = listener if isroutine(listener) else type(listener)
+    return f"{definition.__module__}:{definition.__qualname__}"
 
 
 class Share:

@@ -51,11 +51,11 @@ def nested(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for item in fields(value):
             yield from nested(getattr(value, item.name), f"{path}.{item.name}")
     elif isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from nested(one, f"{path}.{key}")
+        for key, element in value.items():
+            yield from nested(element, f"{path}.{key}")
     elif isinstance(value, (tuple, list, set, frozenset)):
-        for position, one in enumerate(value):
-            yield from nested(one, f"{path}[{position}]")
+        for position, element in enumerate(value):
+            yield from nested(element, f"{path}[{position}]")
 
 
 def sources(probes: Sequence[Probe]) -> tuple[str, ...]:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Federation:
     """Everything that a bank trains on and is measured with; built from a scenario without training.
 
-    `store` holds every row once, a fill-in once for each client that sees it in its own way; a run is index lists into
-    it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. Copy by copy in audit order,
-    `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
+    `store` holds every row once, a replacement row once for each client that sees it in its own way. A run is index
+    lists into it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. Copy by copy in
+    audit order, `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
     in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
     exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
     `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `modality` is
@@ -72,7 +72,7 @@ class Federation:
         return self.initials[run] if self.initials else self.initial
 
     def rows(self, run: int, client: int, round: int) -> IntArray:
-        """The rows of `store` that a client trains on in a round of a run: base rows, then in examples or fill-ins.
+        """Rows of `store` that a client trains on in a round of a run: base rows, then in examples or replacement rows.
 
         Outside its window an in example is treated as one that is out. Under `exclusion: replace` the number of rows
         depends on neither coins nor rounds. No rows where the run leaves the client out. The array is shared and

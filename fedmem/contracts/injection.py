@@ -22,7 +22,7 @@ class Injection(Protocol):
     """Adds audit examples. `name` labels the kind in every output.
 
     It may declare what `InjectionDeclaration` lists. Before partitioning, `spare_rows` is reserved for the examples and
-    `total_copies` (over all of them) for fill-ins; `num_rows` is the number of training rows of the data set.
+    `total_copies` (over all of them) for replacement rows; `num_rows` is the number of training rows of the data set.
     """
 
     role: ClassVar[Role]
@@ -46,7 +46,7 @@ class CanaryInjection(Injection, Protocol):
 
 @runtime_checkable
 class ClassInjection(Injection, Protocol):
-    """An injection that takes all its spare rows from one class; if `exclusive`, no client holds others of that class.
+    """An injection whose reserved rows are all of one class; if `exclusive`, no client holds others of that class.
 
     Test and population keep the class. Rows that are kept from the clients and not injected are trained on by nobody.
     """
@@ -66,7 +66,7 @@ class InjectionDeclaration(Declaration):
         start: first round in which its examples are trained on; None for the beginning.
         unmasked: number of copies of each example that no coin masks.
         texts: whether it can put its examples into texts.
-        own_fill_ins: whether its plans have `twins`, fill-ins of their own, so that no rows are reserved for these.
+        own_fill_ins: whether its plans have `twins`, replacement rows of their own, so that no rows are reserved.
         reserved_class: class that its rows are taken from, see `ClassInjection`.
         exclusive: whether no client holds other rows of that class.
     """

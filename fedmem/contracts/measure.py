@@ -131,10 +131,10 @@ def by_name(measures: Iterable[Measure]) -> dict[str, Measure]:
     >>> list(by_name([first, Measure(name="b", title="b", means="B.", order=1)]))
     ['b', 'a']
     """
-    found: dict[str, Measure] = {}
-    for one in sorted(measures, key=lambda one: one.order):
-        found.setdefault(one.name, one)
-    return found
+    measures_by_name: dict[str, Measure] = {}
+    for measure in sorted(measures, key=lambda measure: measure.order):
+        measures_by_name.setdefault(measure.name, measure)
+    return measures_by_name
 
 
 def to_json(measure: Measure) -> dict[str, Any]:
@@ -148,8 +148,8 @@ def to_json(measure: Measure) -> dict[str, Any]:
 
 def from_json(stored: Mapping[str, Any]) -> Measure:
     """The measure that `to_json` wrote; fields that this version does not have are left out."""
-    known = {item.name: item.type for item in fields(Measure)}
-    values: dict[str, Any] = {name: value for name, value in stored.items() if name in known}
+    field_types = {item.name: item.type for item in fields(Measure)}
+    values: dict[str, Any] = {name: value for name, value in stored.items() if name in field_types}
     for name in ("range", "saturated"):
         values[name] = tuple(float(end) for end in values[name])
     values["null"] = float(values["null"])
@@ -159,5 +159,5 @@ def from_json(stored: Mapping[str, Any]) -> Measure:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

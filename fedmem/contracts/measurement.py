@@ -12,7 +12,7 @@ Level = Literal["local", "sum", "global"]
 
 
 FINAL = -1
-"""The round of a summary: each example at the last observed round in which its holder took part."""
+"""The round of a summary: each example at the last observed round in which its owning client participated."""
 
 
 EVERYWHERE = -1
@@ -88,7 +88,7 @@ LABELS: Mapping[str, Label] = {
 class Labels:
     """What tells readings of one measure apart, by name. Equal labels are equal and hash alike, in any order.
 
-    This is the only writer and reader of labels. No text is split into words.
+    This module alone writes and reads labels. No text is split into words.
 
     Examples:
         >>> labels = Labels.of(place="owner", attack="lira", fpr=None)
@@ -103,14 +103,14 @@ class Labels:
     @staticmethod
     def of(values: Mapping[str, LabelValue | None] | None = None, **more: LabelValue | None) -> Labels:
         """Labels from names and values; None and empty texts are no labels."""
-        given = {**(values or {}), **more}
+        labels = {**(values or {}), **more}
         return Labels(
-            tuple(sorted((name, value) for name, value in given.items() if value is not None and value != ""))
+            tuple(sorted((name, value) for name, value in labels.items() if value is not None and value != ""))
         )
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a label, or the default."""
-        return next((value for known, value in self.items if known == name), default)
+        return next((value for label, value in self.items if label == name), default)
 
     def plus(self, **more: LabelValue | None) -> Labels:
         """These labels and others, which replace those of the same name; None takes a label away."""
@@ -122,8 +122,8 @@ class Labels:
 
     def only(self, names: Iterable[str]) -> Labels:
         """Those of these labels that have such names."""
-        wanted = frozenset(names)
-        return Labels(tuple(item for item in self.items if item[0] in wanted))
+        name_set = frozenset(names)
+        return Labels(tuple(item for item in self.items if item[0] in name_set))
 
     def has(self, other: Labels) -> bool:
         """Whether all of the other labels are among these."""

@@ -72,11 +72,11 @@ DECLARATIONS: Mapping[str, type[Declaration]] = {
 
 def required_members(protocol: type) -> set[str]:
     """The names of the members that a contract asks for."""
-    found: set[str] = set()
+    names: set[str] = set()
     for base in protocol.__mro__:
         if getattr(base, "_is_protocol", False) and base is not typing.Protocol:
-            found |= {name for name in {**vars(base), **vars(base).get("__annotations__", {})} if name[0] != "_"}
-    return found
+            names |= {name for name in {**vars(base), **vars(base).get("__annotations__", {})} if name[0] != "_"}
+    return names
 
 
 def member_names(cls: type) -> set[str]:
@@ -88,8 +88,8 @@ def member_names(cls: type) -> set[str]:
 def allowed_names(family: str) -> frozenset[str]:
     """The public names that a component of a family may have besides its fields."""
     contracts = (*PROTOCOLS[family], *OPTIONAL.get(family, ()), data.ReadsFiles)
-    found = {name for contract in contracts for name in required_members(contract)}
-    return frozenset(found) | names_of(DECLARATIONS[family])
+    names = {name for contract in contracts for name in required_members(contract)}
+    return frozenset(names) | names_of(DECLARATIONS[family])
 
 
 def undeclared_names(family: str, cls: type) -> list[str]:
@@ -101,8 +101,8 @@ def undeclared_names(family: str, cls: type) -> list[str]:
     >>> undeclared_names("strategy", FedProx), undeclared_names("strategy", Misspelt)
     ([], ['min_cohrt'])
     """
-    own = {item.name for item in fields(cls)} if is_dataclass(cls) else set()
-    return sorted(name for name in set(dir(cls)) - own - allowed_names(family) if not name.startswith("_"))
+    field_names = {item.name for item in fields(cls)} if is_dataclass(cls) else set()
+    return sorted(name for name in set(dir(cls)) - field_names - allowed_names(family) if not name.startswith("_"))
 
 
 def check_declarations(family: str, component: Any) -> None:

@@ -62,14 +62,16 @@ def declared_by(component: object) -> Declared:
     >>> sorted(declared_by(None).labels)[:2]
     ['adjacency', 'attack']
     """
-    own: tuple[Label, ...] = _declaration(component, "row_labels")
-    return Declared({one.name: one for one in measures_of(component)}, {**LABELS, **{one.name: one for one in own}})
+    row_labels: tuple[Label, ...] = _declaration(component, "row_labels")
+    return Declared(
+        {item.name: item for item in measures_of(component)}, {**LABELS, **{item.name: item for item in row_labels}}
+    )
 
 
 def measures_of(component: object) -> tuple[Measure, ...]:
     """The measures that a component or its class declares; empty if it declares none."""
-    found: tuple[Measure, ...] = _declaration(component, "measures")
-    return found
+    measures: tuple[Measure, ...] = _declaration(component, "measures")
+    return measures
 
 
 def _declaration(component: object, name: str) -> Any:

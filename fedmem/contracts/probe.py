@@ -66,7 +66,7 @@ class Context(Protocol):
         ...
 
     def given(self, transition: Transition) -> tuple[IntArray, Params]:
-        """Of a local transition the batches of its steps (S, B), as rows of the store and -1, and what was offered."""
+        """The batches of a local transition (S, B), as rows of the store and -1 for padding, and its server payload."""
         ...
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:

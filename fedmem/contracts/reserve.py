@@ -1,4 +1,4 @@
-"""The reserve of real rows, set aside before partitioning, that injections and fill-ins are drawn from."""
+"""The reserve of real rows, set aside before partitioning, from which injections and replacement rows are drawn."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Spare:
 
     Draws follow the labels of a client: each is a label drawn from `targets`, then a random free row of that label.
     Labels that have run out are drawn again from the others of `targets`; when none of these is left, any free row
-    serves. `fork` gives an independent copy, so that each run draws its own fill-ins from what the injections left.
+    serves. `fork` gives an independent copy, so that each run draws its own replacement rows from what is left.
     A draw from a large reserve costs what is drawn, however large it is.
 
     Errors: `ComponentError` if more rows are wanted than are left.
 
     >>> rows = Examples(inputs=np.zeros((4, 1), np.float32), targets=np.array([0, 0, 1, 1]), ids=np.arange(4))
-    >>> spare = Spare(rows)
-    >>> spare.take_like(np.array([1, 1]), 2, np.random.default_rng(0)).targets.tolist(), len(spare)
+    >>> reserve = Spare(rows)
+    >>> reserve.take_like(np.array([1, 1]), 2, np.random.default_rng(0)).targets.tolist(), len(reserve)
     ([1, 1], 2)
     """
 
@@ -50,20 +50,20 @@ class Spare:
     def positions_like(self, targets: IntArray, count: int, rng: np.random.Generator) -> IntArray:
         """`count` free rows, without replacement and in random order, with labels drawn like `targets`."""
         if count > len(self):
-            raise ComponentError("injections", f"{count} spare rows are wanted but {len(self)} are left")
+            raise ComponentError("injections", f"{count} rows of the reserve are needed but {len(self)} are left")
         width = max(self._width, 1 + int(targets.max(initial=0)))
         odds = np.bincount(targets, minlength=width).astype(np.float64)
-        taken: list[IntArray] = []
+        batches: list[IntArray] = []
         missing = count
         # One pass draws all labels at once; only labels found empty are drawn again, which is what drawing one row
         # after the other and rejecting empty labels would give.
         while missing:
-            chosen = self._pass(odds, missing, rng)
-            self._free[chosen] = False
-            self._count -= len(chosen)
-            taken.append(chosen)
-            missing -= len(chosen)
-        return rng.permutation(np.concatenate(taken)) if taken else np.empty(0, dtype=np.int64)
+            positions = self._pass(odds, missing, rng)
+            self._free[positions] = False
+            self._count -= len(positions)
+            batches.append(positions)
+            missing -= len(positions)
+        return rng.permutation(np.concatenate(batches)) if batches else np.empty(0, dtype=np.int64)
 
     def _pass(self, odds: FloatArray, missing: int, rng: np.random.Generator) -> IntArray:
         """At most `missing` free rows with labels by these odds, which lose the labels that have run out."""
@@ -71,29 +71,29 @@ class Spare:
             return self._popped(odds, missing, rng)
         free = rng.permutation(np.flatnonzero(self._free))
         labels = self._examples.labels[free]
-        stock = np.bincount(labels, minlength=len(odds))
-        odds[stock == 0] = 0
+        available = np.bincount(labels, minlength=len(odds))
+        odds[available == 0] = 0
         if odds.sum() == 0:
             return free[:missing]
-        wanted = rng.multinomial(missing, odds / odds.sum())
+        counts = rng.multinomial(missing, odds / odds.sum())
         order = np.argsort(labels, kind="stable")
-        place = np.arange(len(free)) - np.repeat(np.cumsum(stock) - stock, stock)
-        chosen: IntArray = free[order[place < wanted[labels[order]]]]
-        return chosen
+        place = np.arange(len(free)) - np.repeat(np.cumsum(available) - available, available)
+        positions: IntArray = free[order[place < counts[labels[order]]]]
+        return positions
 
     def _popped(self, odds: FloatArray, missing: int, rng: np.random.Generator) -> IntArray:
         """The same from stacks of each label in random order."""
         if self._stacks is None:
             self._stacks = _Stacks(self._examples.labels, np.flatnonzero(self._free), self._width, rng)
-        stock = np.zeros(len(odds), dtype=np.int64)
-        stock[: self._width] = self._stacks.sizes
-        odds[stock == 0] = 0
+        available = np.zeros(len(odds), dtype=np.int64)
+        available[: self._width] = self._stacks.sizes
+        odds[available == 0] = 0
         if odds.sum() == 0:
             # Any free row: a random subset of them has so many of each label.
-            wanted = rng.multivariate_hypergeometric(stock, missing)
+            counts = rng.multivariate_hypergeometric(available, missing)
         else:
-            wanted = np.minimum(rng.multinomial(missing, odds / odds.sum()), stock)
-        return self._stacks.pop(wanted)
+            counts = np.minimum(rng.multinomial(missing, odds / odds.sum()), available)
+        return self._stacks.pop(counts)
 
     def take_like(self, targets: IntArray, count: int, rng: np.random.Generator) -> Examples:
         """The rows themselves; see `positions_like`."""
@@ -109,11 +109,11 @@ class _Stacks:
         self.sizes = np.bincount(targets[rows], minlength=width)
         self._starts = np.cumsum(self.sizes) - self.sizes
 
-    def pop(self, wanted: IntArray) -> IntArray:
+    def pop(self, counts: IntArray) -> IntArray:
         """So many rows of each label, at most as many as there are."""
-        labels = np.flatnonzero(wanted)
-        self.sizes[labels] -= wanted[labels]
+        labels = np.flatnonzero(counts)
+        self.sizes[labels] -= counts[labels]
         ends = self._starts[labels] + self.sizes[labels]
         return np.concatenate(
-            [self._rows[end : end + count] for end, count in zip(ends.tolist(), wanted[labels].tolist(), strict=True)]
+            [self._rows[end : end + count] for end, count in zip(ends.tolist(), counts[labels].tolist(), strict=True)]
         )

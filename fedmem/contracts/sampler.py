@@ -20,9 +20,9 @@ class History:
     """What a sampler may look at before a round: N, and what is known of each client. Never a coin.
 
     `sizes`, `atypical` (N,): rows, and slots of atypical audit examples, whether in or out. `order` (N,): the clients
-    as they signed up, in random order. `lots` (N,): a number in [0, 1) that each was dealt once, for traits that stay
-    with it. `available` (N,): who can be reached in this round; everybody, unless the sampler is `Reaching`.
-    `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss and norm of the
+    as they signed up, in random order. `lots` (N,): uniforms in [0, 1), one for each client, drawn once, for
+    traits that stay with it. `available` (N,): clients that can be reached in this round; all, unless the sampler is
+    `Reaching`. `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss and norm of the
     update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run, or of the run
     itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster: shared`.
     Arrays are read-only, and say after each round what is known then.
@@ -47,7 +47,7 @@ class History:
     ) -> History:
         """Before the first round: nobody was picked, and everybody can be reached.
 
-        By default nobody holds atypical slots, the order is 0 .. N-1, and lots are evenly spaced in it.
+        By default nobody holds atypical slots, the order is 0 .. N-1, and uniforms are evenly spaced in it.
 
         >>> History.start([30, 20]).last_round.tolist()
         [0, 0]
@@ -87,8 +87,8 @@ class Chances(Sampler, Protocol):
     """A sampler whose inclusion probabilities are known.
 
     `probabilities` (N,): for each client the probability that `cohort` picks it, given all that `history` shows before
-    this round, over the draws of `rng` alone. So a client that has to rest has 0, and one whose turn it is has 1: what
-    is drawn before a round hides nobody in it. None where they are not known.
+    this round, over the draws of `rng` alone. So a client that has to rest has 0, and a client
+    that is certain to be picked has 1: draws before a round hide nobody in it. None where they are not known.
     """
 
     def probabilities(self, round: int, history: History) -> FloatArray | None: ...
@@ -96,10 +96,10 @@ class Chances(Sampler, Protocol):
 
 @runtime_checkable
 class Spaced(Sampler, Protocol):
-    """A sampler that keeps the turns of a client apart.
+    """A sampler with a minimum separation between the participations of a client.
 
-    `pause` is by how many rounds two turns of the same client are apart at least, whatever is drawn and whatever the
-    clients hold, in a federation of so many; 1 where it may take part in every round. None where nothing is promised.
+    `pause` is the minimum separation in rounds, whatever is drawn and whatever the clients hold, in a federation of so
+    many clients; 1 where a client may participate in every round. None where there is no minimum.
     """
 
     def pause(self, num_clients: int) -> int | None: ...
@@ -109,8 +109,8 @@ class Spaced(Sampler, Protocol):
 class Reaching(Sampler, Protocol):
     """A sampler that says who can be reached at all.
 
-    `reachable` (N,) is asked for once before each round; then `history.available` is what it said, while it is asked it
-    is what it said last.
+    `reachable` (N,) is asked for once before each round; then `history.available` is the answer. During the call it
+    is the answer of the round before.
     """
 
     def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray: ...
@@ -143,7 +143,7 @@ class Pilot:
     @property
     def clients(self) -> int:
         """How many different clients were picked at all."""
-        return len({client for picked in self.rounds for client in picked.clients})
+        return len({client for cohort in self.rounds for client in cohort.clients})
 
     def picked(self, round: int) -> Picked:
         """Of one round."""

@@ -44,23 +44,23 @@ class StockStrategy:
         """A new strategy object."""
         module, _, name = self.kind.partition(":")
         cls = getattr(importlib.import_module(module), name)
-        given = dict(self.fields)
+        arguments = dict(self.fields)
         defaults = {
             "fraction_train": 1.0,
             "fraction_evaluate": 0.0,
             "min_train_nodes": 1,
-            "min_evaluate_nodes": 1 if given.get("fraction_evaluate") else 0,
+            "min_evaluate_nodes": 1 if arguments.get("fraction_evaluate") else 0,
             "min_available_nodes": 1,
         }
-        known, others = parameters(cls)
-        taken = {key: value for key, value in defaults.items() if others or key in known}
+        names, others = parameters(cls)
+        usable_defaults = {key: value for key, value in defaults.items() if others or key in names}
         try:
-            return cls(**(taken | given))
+            return cls(**(usable_defaults | arguments))
         except NOT_OURS:
             raise
         except BaseException as error:
             # Somebody else's class can fail in any way; whatever it is, it is its parameters that the user can mend.
-            message = f"{self.kind} cannot be made from {given}: {type(error).__name__}: {error}"
+            message = f"{self.kind} cannot be made from {arguments}: {type(error).__name__}: {error}"
             raise ComponentError("strategy", message) from error
 
 
@@ -76,14 +76,14 @@ def parameters(cls: type) -> tuple[dict[str, bool], bool]:
     >>> parameters(Mine)
     ({'mu': True, 'fraction_train': False}, False)
     """
-    found: dict[str, bool] = {}
+    required_by_name: dict[str, bool] = {}
     makers = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base) and base is not object]
     for position, maker in enumerate(makers):
         signature = inspect.signature(maker).parameters.values()
         for item in list(signature)[1:]:
             if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY):
                 # The outermost class may itself give what an inner one requires.
-                found.setdefault(item.name, position == 0 and item.default is item.empty)
+                required_by_name.setdefault(item.name, position == 0 and item.default is item.empty)
         if not any(item.kind is item.VAR_KEYWORD for item in signature):
-            return found, False
-    return found, bool(makers)
+            return required_by_name, False
+    return required_by_name, bool(makers)

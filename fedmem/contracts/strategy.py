@@ -68,9 +68,9 @@ class StrategyDeclaration(Declaration):
         cap: number of rows from which a client has the full weight in a noisy sum.
         canary_clients: number of canary clients; None if it cannot have any.
         unit: what neighbouring data sets differ in.
-        moved: `moved(rounds, pause, turns=None)`, the squared number of clips by which one client moves all that is
-            released, with `turns` participations (None: as many as fit) at least `pause` rounds apart. Only for noise
-            that is not new in every round.
+        moved: `moved(rounds, pause, turns=None)`, the squared sensitivity of all that is released to one client, in
+            squared clips, with `turns` participations (None: as many as fit) at least `pause` rounds apart. Only for
+            noise that is not new in every round.
         stated: `stated(round_number)`, what a round releases, for tests of the mechanism; see `strategies/_private.py`.
         rule: the server step on stacked arrays; see `strategies/_rule.py`. None if there are only messages.
         state: the first state of the rule.
@@ -116,5 +116,5 @@ def strategy_declaration(strategy: StrategyMaker) -> StrategyDeclaration:
 
 def client_of(strategy: type) -> str | None:
     """The kind of client that a class of strategies declares."""
-    found: str | None = class_value(strategy, StrategyDeclaration, "client")
-    return found
+    kind: str | None = class_value(strategy, StrategyDeclaration, "client")
+    return kind

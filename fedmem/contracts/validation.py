@@ -72,10 +72,10 @@ def _rows(guard: Guard, name: str, rows: object, classes: int, *, tokens: bool) 
     """Inputs, targets and ids of some examples."""
     if not isinstance(rows, Examples):
         guard.wrong(f"{name} is {a_kind(rows)}, should be fedmem.contracts.data.Examples")
-    for field, wanted in (("inputs", np.int64 if tokens else np.float32), ("targets", np.int64), ("ids", np.int64)):
+    for field, dtype in (("inputs", np.int64 if tokens else np.float32), ("targets", np.int64), ("ids", np.int64)):
         array = getattr(rows, field)
-        if not isinstance(array, np.ndarray) or array.dtype != wanted:
-            guard.wrong(f"{name}.{field} is {a_kind(array)}, should be an array of {np.dtype(wanted)}")
+        if not isinstance(array, np.ndarray) or array.dtype != dtype:
+            guard.wrong(f"{name}.{field} is {a_kind(array)}, should be an array of {np.dtype(dtype)}")
     shape = rows.inputs.shape if tokens else rows.inputs.shape[:1]
     guard.require(
         rows.targets.shape == shape,
@@ -110,23 +110,23 @@ def finite(guard: Guard, name: str, values: NDArray[Any]) -> None:
 # --- partitions and injections -------------------------------------------------------------------------------------
 
 
-def parts_of(guard: Guard, held: object) -> Sequence[Any]:
+def parts_of(guard: Guard, rows_by_client: object) -> Sequence[Any]:
     """Arrays of whole numbers, one for each client; which rows they must be is checked where they are used."""
-    if not isinstance(held, Sequence):
-        guard.wrong(f"it returned {a_kind(held)}, should be one array of rows for each client")
-    for client, rows in enumerate(held):
+    if not isinstance(rows_by_client, Sequence):
+        guard.wrong(f"it returned {a_kind(rows_by_client)}, should be one array of rows for each client")
+    for client, rows in enumerate(rows_by_client):
         if not isinstance(rows, np.ndarray) or rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
             guard.wrong(f"the rows of client {client} are {a_kind(rows)}, should be whole numbers of shape (n,)")
-    return held
+    return rows_by_client
 
 
-def shifted_of(guard: Guard, shown: object, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+def shifted_of(guard: Guard, values: object, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Inputs as a client sees them: of the same type and shape, in [0, 1]."""
-    if not isinstance(shown, np.ndarray) or (shown.dtype, shown.shape) != (inputs.dtype, inputs.shape):
-        guard.wrong(f"it returned {a_kind(shown)}, should be {a_kind(inputs)}")
-    finite(guard, "it", shown)
-    guard.require(not shown.size or (shown.min() >= 0 and shown.max() <= 1), "it returned values outside of [0, 1]")
-    return shown
+    if not isinstance(values, np.ndarray) or (values.dtype, values.shape) != (inputs.dtype, inputs.shape):
+        guard.wrong(f"it returned {a_kind(values)}, should be {a_kind(inputs)}")
+    finite(guard, "it", values)
+    guard.require(not values.size or (values.min() >= 0 and values.max() <= 1), "it returned values outside of [0, 1]")
+    return values
 
 
 def count_of(guard: Guard, value: object) -> int:
@@ -139,7 +139,7 @@ def count_of(guard: Guard, value: object) -> int:
 def injected_of(
     guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], tokens: bool
 ) -> Injected:
-    """What an injection adds: examples like those of the data, each with a holder and copies."""
+    """What an injection adds: examples like those of the data, each with an owner and copies."""
     if not isinstance(planned, Injected):
         guard.wrong(f"it returned {a_kind(planned)}, should be fedmem.contracts.audit_set.Injected")
     for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
@@ -171,25 +171,27 @@ def injected_of(
     return planned
 
 
-def references_of(guard: Guard, made: object, name: str, *, count: int, like: NDArray[Any], tokens: bool) -> References:
+def references_of(
+    guard: Guard, references: object, name: str, *, count: int, like: NDArray[Any], tokens: bool
+) -> References:
     """Fresh members of a family, of the shape of the inputs."""
-    if isinstance(made, np.ndarray):
-        made = References(family=name, inputs=made)
-    if not isinstance(made, References):
+    if isinstance(references, np.ndarray):
+        references = References(family=name, inputs=references)
+    if not isinstance(references, References):
         guard.wrong(
-            f"it returned {a_kind(made)}, should be an array of inputs, or fedmem.contracts.audit_set.References"
+            f"it returned {a_kind(references)}, should be an array of inputs, or fedmem.contracts.audit_set.References"
         )
-    inputs: Any = made.inputs
-    wanted = np.dtype(np.int64 if tokens else np.float32)
-    if not isinstance(inputs, np.ndarray) or inputs.dtype != wanted or inputs.shape[1:] != like.shape:
-        guard.wrong(f"inputs are {a_kind(inputs)}, should be {wanted} of shape {(count, *like.shape)}")
+    inputs: Any = references.inputs
+    dtype = np.dtype(np.int64 if tokens else np.float32)
+    if not isinstance(inputs, np.ndarray) or inputs.dtype != dtype or inputs.shape[1:] != like.shape:
+        guard.wrong(f"inputs are {a_kind(inputs)}, should be {dtype} of shape {(count, *like.shape)}")
     guard.require(
         tokens or len(inputs) == count,
         f"it returned {len(inputs)} references, should be the {count} that were asked for",
     )
     if not tokens:
         finite(guard, "inputs", inputs)
-    return made
+    return references
 
 
 def _whole_numbers(guard: Guard, name: str, values: object, count: int) -> None:
@@ -200,49 +202,53 @@ def _whole_numbers(guard: Guard, name: str, values: object, count: int) -> None:
 # --- samplers ------------------------------------------------------------------------------------------------------
 
 
-def cohort_of(guard: Guard, picked: object, clients: int) -> IntArray:
+def cohort_of(guard: Guard, cohort: object, clients: int) -> IntArray:
     """Client numbers, sorted, each once."""
     try:
-        array = np.asarray(picked)
+        array = np.asarray(cohort)
     except ValueError:
         array = np.empty(1, dtype=object)
-    if picked is None or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        given = a_kind(picked) if array.dtype.kind in "OUS" else a_kind(array)
-        guard.wrong(f"it returned {given}, should be whole numbers of shape (n,): the clients of the round")
-    found = array.astype(np.int64)
-    outside = found[(found < 0) | (found >= clients)]
+    if cohort is None or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        description = a_kind(cohort) if array.dtype.kind in "OUS" else a_kind(array)
+        guard.wrong(f"it returned {description}, should be whole numbers of shape (n,): the clients of the round")
+    numbers = array.astype(np.int64)
+    outside = numbers[(numbers < 0) | (numbers >= clients)]
     if outside.size:
         guard.wrong(f"it returned client {outside[0]}, should be numbers from 0 to {clients - 1}")
-    steps = np.diff(found)
+    steps = np.diff(numbers)
     if (steps <= 0).any():
         place = int(np.flatnonzero(steps <= 0)[0])
-        one, other = found[place : place + 2].tolist()
-        said = f"client {one} twice" if one == other else f"client {one} before {other}"
-        guard.wrong(f"it returned {said}, should be sorted clients, each once")
-    return found
+        first, other = numbers[place : place + 2].tolist()
+        problem = f"client {first} twice" if first == other else f"client {first} before {other}"
+        guard.wrong(f"it returned {problem}, should be sorted clients, each once")
+    return numbers
 
 
-def reachable_of(guard: Guard, there: object, clients: int) -> BoolArray:
+def reachable_of(guard: Guard, is_reachable: object, clients: int) -> BoolArray:
     """Who can be reached."""
-    if not isinstance(there, np.ndarray) or there.dtype != np.bool_ or there.shape != (clients,):
-        guard.wrong(f"it returned {a_kind(there)}, should be bool of shape ({clients},)")
-    return there
+    if not isinstance(is_reachable, np.ndarray) or is_reachable.dtype != np.bool_ or is_reachable.shape != (clients,):
+        guard.wrong(f"it returned {a_kind(is_reachable)}, should be bool of shape ({clients},)")
+    return is_reachable
 
 
-def chances_of(guard: Guard, chances: object, picked: IntArray, clients: int) -> FloatArray | None:
+def chances_of(guard: Guard, probabilities: object, cohort: IntArray, clients: int) -> FloatArray | None:
     """Inclusion probabilities, above 0 for every client that was picked."""
-    if chances is None:
+    if probabilities is None:
         return None
-    if not isinstance(chances, np.ndarray) or chances.dtype.kind != "f" or chances.shape != (clients,):
-        guard.wrong(f"it returned {a_kind(chances)}, should be float64 of shape ({clients},)")
+    if (
+        not isinstance(probabilities, np.ndarray)
+        or probabilities.dtype.kind != "f"
+        or probabilities.shape != (clients,)
+    ):
+        guard.wrong(f"it returned {a_kind(probabilities)}, should be float64 of shape ({clients},)")
     # extremes first: nothing is made for each client where all is well, and NaN is in no range
-    if not (chances.min(initial=0.0) >= 0 and chances.max(initial=0.0) <= 1 + SLACK):
-        client = int(np.flatnonzero(~((chances >= 0) & (chances <= 1 + SLACK)))[0])
-        guard.wrong(f"it returned {chances[client]} for client {client}, should be a probability")
-    never = picked[chances[picked] == 0]
+    if not (probabilities.min(initial=0.0) >= 0 and probabilities.max(initial=0.0) <= 1 + SLACK):
+        client = int(np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1 + SLACK)))[0])
+        guard.wrong(f"it returned {probabilities[client]} for client {client}, should be a probability")
+    never = cohort[probabilities[cohort] == 0]
     if never.size:
         guard.wrong(f"it returned probability 0 for client {never[0]}, which the sampler has picked in this round")
-    return chances
+    return probabilities
 
 
 # --- clients and models --------------------------------------------------------------------------------------------
@@ -255,18 +261,18 @@ def batches_of(guard: Guard, batches: object) -> IntArray:
     return batches
 
 
-def tensors(guard: Guard, name: str, given: object, like: Params) -> None:
+def tensors(guard: Guard, name: str, values: object, like: Params) -> None:
     """Parameters with the names, shapes and types of others."""
-    if not isinstance(given, Mapping):
-        guard.wrong(f"{name} is {a_kind(given)}, should be tensors by name")
-    odd = sorted(set(given) ^ set(like), key=str)
+    if not isinstance(values, Mapping):
+        guard.wrong(f"{name} is {a_kind(values)}, should be tensors by name")
+    odd = sorted(set(values) ^ set(like), key=str)
     if odd:
         verb = "lacks" if odd[0] in like else "has an unknown"
         guard.wrong(f"{name} {verb} parameter {odd[0]!r}; it must have those of the model: {_few(like)}")
     for key, value in like.items():
-        one = given[key]
-        if getattr(one, "shape", None) != value.shape or getattr(one, "dtype", None) != value.dtype:
-            guard.wrong(f"{name}[{key!r}] is {a_kind(one)}, should be {a_kind(value)}")
+        tensor = values[key]
+        if getattr(tensor, "shape", None) != value.shape or getattr(tensor, "dtype", None) != value.dtype:
+            guard.wrong(f"{name}[{key!r}] is {a_kind(tensor)}, should be {a_kind(value)}")
 
 
 def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
@@ -283,15 +289,15 @@ def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
             guard.wrong(f"{name} is {a_kind(part)}, should be tensors by name")
         for key, value in part.items():
             if not hasattr(value, "numel") or (name == "report" and value.numel() != 1):
-                wanted = "a tensor of one number" if name == "report" else "a tensor"
-                guard.wrong(f"{name}[{key!r}] is {a_kind(value)}, should be {wanted}")
+                description = "a tensor of one number" if name == "report" else "a tensor"
+                guard.wrong(f"{name}[{key!r}] is {a_kind(value)}, should be {description}")
     return outcome
 
 
-def logits_of(guard: Guard, outputs: Any, wanted: tuple[int, ...]) -> None:
+def logits_of(guard: Guard, outputs: Any, shape: tuple[int, ...]) -> None:
     """Logits of the right shape, floating numbers."""
-    if not hasattr(outputs, "is_floating_point") or tuple(outputs.shape) != wanted or not outputs.is_floating_point():
-        guard.wrong(f"it returned {a_kind(outputs)}, should be floating logits of shape {wanted}")
+    if not hasattr(outputs, "is_floating_point") or tuple(outputs.shape) != shape or not outputs.is_floating_point():
+        guard.wrong(f"it returned {a_kind(outputs)}, should be floating logits of shape {shape}")
 
 
 # --- strategies ----------------------------------------------------------------------------------------------------
@@ -320,5 +326,5 @@ def cut_text(value: object) -> str:
 
 
 def _few(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+    all_names = list(names)
+    return ", ".join(all_names[:4]) + (f" and {len(all_names) - 4} more" if len(all_names) > 4 else "")

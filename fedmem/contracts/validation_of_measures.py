@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
 
 
-def by_run(guard: Guard, name: str, given: object, lead: tuple[int, ...]) -> dict[str, Tensor]:
+def by_run(guard: Guard, name: str, values: object, lead: tuple[int, ...]) -> dict[str, Tensor]:
     """Arrays by name whose first axes are these: runs, or runs and places in the cohort."""
     import torch
 
-    if not isinstance(given, Mapping):
-        guard.wrong(f"{name} is {a_kind(given)}, should be tensors by name")
-    for key, value in given.items():
+    if not isinstance(values, Mapping):
+        guard.wrong(f"{name} is {a_kind(values)}, should be tensors by name")
+    for key, value in values.items():
         if not isinstance(value, torch.Tensor) or tuple(value.shape[: len(lead)]) != lead:
             guard.wrong(f"{name}[{key!r}] is {a_kind(value)}, should be a tensor whose first axes are {lead}")
-    return dict(given)
+    return dict(values)
 
 
 def readings_of(
-    guard: Guard, given: Iterable[Any], shown: Sequence[Transition], declared: Declared
+    guard: Guard, pairs: Iterable[Any], transitions: Sequence[Transition], declared: Declared
 ) -> list[tuple[Transition, Reading]]:
     """Readings of declared measures, each with one of the transitions that the probe was shown."""
-    known = {id(transition) for transition in shown}
-    places = {(transition.run, transition.client) for transition in shown}
+    transition_ids = {id(transition) for transition in transitions}
+    places = {(transition.run, transition.client) for transition in transitions}
     # with personal layers the shown models are those of owners, and the aggregate itself is of nobody
-    places |= {(transition.run, EVERYWHERE) for transition in shown}
-    found = []
-    for one in given:
-        if not isinstance(one, tuple) or len(one) != 2:
-            guard.wrong(f"it returned {a_kind(one)}, should be pairs of a transition and a reading")
-        transition, reading = one
+    places |= {(transition.run, EVERYWHERE) for transition in transitions}
+    readings = []
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            guard.wrong(f"it returned {a_kind(pair)}, should be pairs of a transition and a reading")
+        transition, reading = pair
         if transition is None:
             guard.wrong(
                 "it returned a reading about no transition; runs may be trained apart, so what is about several of "
@@ -54,13 +54,13 @@ def readings_of(
             )
         if not isinstance(transition, Transition):
             guard.wrong(f"it returned a reading about {a_kind(transition)}, should be about a transition")
-        if id(transition) not in known and (transition.run, transition.client) not in places:
+        if id(transition) not in transition_ids and (transition.run, transition.client) not in places:
             guard.wrong(
                 f"it returned a reading about run {transition.run}, client {transition.client}, which it was not shown"
             )
         _reading(guard, reading, declared)
-        found.append((transition, reading))
-    return found
+        readings.append((transition, reading))
+    return readings
 
 
 def _check_declared(guard: Guard, metric: str, labels: object, declared: Declared) -> None:
@@ -101,68 +101,70 @@ def _reading(guard: Guard, reading: object, declared: Declared) -> None:
     _check_declared(guard, reading.metric, reading.labels, declared)
 
 
-def measurements_of(guard: Guard, given: Iterable[Any], declared: Declared) -> list[Measurement]:
+def measurements_of(guard: Guard, values: Iterable[Any], declared: Declared) -> list[Measurement]:
     """Summaries of a probe over all runs, of declared measures."""
-    found = []
-    for one in given:
-        if not isinstance(one, Measurement):
-            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.measurement.Measurement")
-        _reading(guard, one.reading, declared)
-        found.append(one)
-    return found
+    measurements = []
+    for measurement in values:
+        if not isinstance(measurement, Measurement):
+            guard.wrong(f"it returned {a_kind(measurement)}, should be fedmem.contracts.measurement.Measurement")
+        _reading(guard, measurement.reading, declared)
+        measurements.append(measurement)
+    return measurements
 
 
-def estimates_of(guard: Guard, given: Iterable[Any], shape: tuple[int, int], declared: Declared) -> list[Estimate]:
+def estimates_of(guard: Guard, values: Iterable[Any], shape: tuple[int, int], declared: Declared) -> list[Estimate]:
     """Estimates of declared measures, each with contributions of (R, m) pairs."""
-    found = []
-    for one in given:
-        if not isinstance(one, Estimate):
-            guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.estimator.Estimate")
-        _check_declared(guard, one.metric, one.labels, declared)
+    estimates = []
+    for estimate in values:
+        if not isinstance(estimate, Estimate):
+            guard.wrong(f"it returned {a_kind(estimate)}, should be fedmem.contracts.estimator.Estimate")
+        _check_declared(guard, estimate.metric, estimate.labels, declared)
         for name in ("value", "null"):
-            value = getattr(one, name)
+            value = getattr(estimate, name)
             guard.require(
-                is_number(value), f"{name} of {cut_text(one.metric)} is {cut_text(value)}, should be a number"
+                is_number(value), f"{name} of {cut_text(estimate.metric)} is {cut_text(value)}, should be a number"
             )
-        influence: Any = one.influence
+        influence: Any = estimate.influence
         if not isinstance(influence, Influence):
             guard.wrong(
-                f"influence of {cut_text(one.metric)} is {a_kind(influence)}, should be an Influence of "
+                f"influence of {cut_text(estimate.metric)} is {a_kind(influence)}, should be an Influence of "
                 "fedmem.contracts.estimator"
             )
         for name, expected in (("examples", shape[1:]), ("cells", shape)):
             part = getattr(influence, name)
             if not isinstance(part, np.ndarray) or part.shape != expected or part.dtype.kind != "f":
-                guard.wrong(f"{name} of {cut_text(one.metric)} are {a_kind(part)}, should be float64 of {expected}")
-            guard.require(bool(np.isfinite(part).all()), f"{name} of {cut_text(one.metric)} are not all finite")
-        count_of(guard, one.n)
-        _per_example(guard, one)
-        found.append(one)
-    return found
+                guard.wrong(
+                    f"{name} of {cut_text(estimate.metric)} are {a_kind(part)}, should be float64 of {expected}"
+                )
+            guard.require(bool(np.isfinite(part).all()), f"{name} of {cut_text(estimate.metric)} are not all finite")
+        count_of(guard, estimate.n)
+        _per_example(guard, estimate)
+        estimates.append(estimate)
+    return estimates
 
 
-def _per_example(guard: Guard, one: Estimate) -> None:
+def _per_example(guard: Guard, estimate: Estimate) -> None:
     """The values of single examples are as many as the examples."""
-    if one.examples is None:
+    if estimate.examples is None:
         return
     for name in ("per_example", "per_example_low", "per_example_high", "per_example_n"):
-        values = getattr(one, name)
-        if values is not None and np.shape(values) != np.shape(one.examples):
+        values = getattr(estimate, name)
+        if values is not None and np.shape(values) != np.shape(estimate.examples):
             guard.wrong(
-                f"{name} of {cut_text(one.metric)} is {a_kind(values)}, should have the shape {np.shape(one.examples)} "
-                "of examples"
+                f"{name} of {cut_text(estimate.metric)} is {a_kind(values)}, should have the shape "
+                f"{np.shape(estimate.examples)} of examples"
             )
 
 
-def run_readings_of(guard: Guard, given: Iterable[Any], runs: int, declared: Declared) -> list[tuple[int, Reading]]:
+def run_readings_of(guard: Guard, values: Iterable[Any], runs: int, declared: Declared) -> list[tuple[int, Reading]]:
     """Readings of declared measures, of single runs or over all of them (-1)."""
-    found = []
-    for one in given:
-        if not isinstance(one, tuple) or len(one) != 2 or not is_whole(one[0]) or not -1 <= one[0] < runs:
-            guard.wrong(f"it returned {cut_text(one)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
-        _reading(guard, one[1], declared)
-        found.append((int(one[0]), one[1]))
-    return found
+    readings = []
+    for pair in values:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not is_whole(pair[0]) or not -1 <= pair[0] < runs:
+            guard.wrong(f"it returned {cut_text(pair)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
+        _reading(guard, pair[1], declared)
+        readings.append((int(pair[0]), pair[1]))
+    return readings
 
 
 def scores_of(guard: Guard, scores: object, like: FloatArray) -> FloatArray:
@@ -179,19 +181,22 @@ def reconstructed(
     from fedmem.contracts.attack import Reconstruction
 
     with Guard("attack", attack, "reconstruct") as guard:
-        found = list(attack.reconstruct(targets, rngs))
+        reconstructions = list(attack.reconstruct(targets, rngs))
         guard.require(
-            len(found) == len(targets),
-            f"it returned {len(found)} reconstructions, should be one for each of {len(targets)}",
+            len(reconstructions) == len(targets),
+            f"it returned {len(reconstructions)} reconstructions, should be one for each of {len(targets)}",
         )
-        for target, one in zip(targets, found, strict=True):
-            if not isinstance(one, Reconstruction):
-                guard.wrong(f"it returned {a_kind(one)}, should be fedmem.contracts.attack.Reconstruction")
-            inputs: Any = one.inputs
-            labels: Any = one.labels
+        for target, reconstruction in zip(targets, reconstructions, strict=True):
+            if not isinstance(reconstruction, Reconstruction):
+                guard.wrong(f"it returned {a_kind(reconstruction)}, should be fedmem.contracts.attack.Reconstruction")
+            inputs: Any = reconstruction.inputs
+            labels: Any = reconstruction.labels
             if not isinstance(inputs, np.ndarray) or inputs.shape[1:] != tuple(target.input_shape):
                 guard.wrong(f"inputs are {a_kind(inputs)}, should be (n, *{tuple(target.input_shape)})")
             if not isinstance(labels, np.ndarray) or labels.shape[:1] != inputs.shape[:1]:
                 guard.wrong(f"labels are {a_kind(labels)}, should be one for each of {len(inputs)} inputs")
-            guard.require(is_number(one.distance), f"distance is {cut_text(one.distance)}, should be a number")
-    return found
+            guard.require(
+                is_number(reconstruction.distance),
+                f"distance is {cut_text(reconstruction.distance)}, should be a number",
+            )
+    return reconstructions

@@ -78,8 +78,8 @@ def number_labels(parts: Sequence[NDArray[Any]], name: str, path: str) -> list[I
                 f"{name} has shape {part.shape} and holds {part.dtype}; it should be one whole number or text a row"
             )
             raise ComponentError(path, f"{message}, so choose a data set (or a column) of single labels without gaps")
-    known = np.unique(np.concatenate(parts))
-    return [np.searchsorted(known, part).astype(np.int64) for part in parts]
+    classes = np.unique(np.concatenate(parts))
+    return [np.searchsorted(classes, part).astype(np.int64) for part in parts]
 
 
 def owners_of(raw: NDArray[Any], rows: int, name: str, path: str) -> IntArray:
@@ -125,46 +125,50 @@ def assemble(
     every = Examples(inputs=inputs, targets=labels, ids=ids)
     classes = _classes(labels if held_out is None else np.concatenate([labels, held_out[1]]), path)
     if held_out is None:
-        chosen, drawn = split(labels, rows, max(1, len(labels) // 5) if test is None else test, classes, rng)
-        tests = every.take(drawn)
+        train_positions, test_positions = split(
+            labels, rows, max(1, len(labels) // 5) if test is None else test, classes, rng
+        )
+        tests = every.take(test_positions)
     else:
         if held_out[0].shape[1:] != inputs.shape[1:]:
             message = (
                 f"test inputs have shape {held_out[0].shape[1:]}, training inputs {inputs.shape[1:]}; make them equal"
             )
             raise ComponentError(path, message)
-        for name, wanted, there in (("rows", rows, len(labels)), ("test", test, len(held_out[1]))):
-            if wanted is not None and wanted > there:
-                raise ComponentError(f"dataset.{name}", f"{wanted} exceeds the {there} rows there are; lower {name}")
-        chosen = sample(labels, rows, rng)
+        for name, count, size in (("rows", rows, len(labels)), ("test", test, len(held_out[1]))):
+            if count is not None and count > size:
+                raise ComponentError(f"dataset.{name}", f"{count} exceeds the {size} rows there are; lower {name}")
+        train_positions = sample(labels, rows, rng)
         tests = Examples(inputs=held_out[0], targets=held_out[1], ids=len(labels) + np.arange(len(held_out[1])))
         tests = tests.take(sample(held_out[1], test, rng))
-    absent = np.setdiff1d(np.arange(classes), labels[chosen])
+    absent = np.setdiff1d(np.arange(classes), labels[train_positions])
     if len(absent):
         message = f"no training row is left of class {_first_few(absent)}; raise rows, lower test, or drop rare classes"
         raise ComponentError(path, message)
     return Dataset(
-        train=every.take(chosen),
+        train=every.take(train_positions),
         test=tests,
         num_classes=classes,
-        natural=None if owners is None else owners[chosen],
+        natural=None if owners is None else owners[train_positions],
         modality=Tables(blocks=arrays.blocks) if arrays.blocks else undescribed(inputs.shape[1:]),
     )
 
 
 def _classes(labels: IntArray, path: str) -> int:
     """How many classes there are: at least two, and none left out."""
-    there = np.unique(labels)
-    absent = np.setdiff1d(np.arange(there[-1] + 1 if there[-1] < 2 * len(labels) else 0), there)
-    if len(absent) or len(there) <= there[-1]:
+    numbers = np.unique(labels)
+    absent = np.setdiff1d(np.arange(numbers[-1] + 1 if numbers[-1] < 2 * len(labels) else 0), numbers)
+    if len(absent) or len(numbers) <= numbers[-1]:
         missing = (
-            f"class {_first_few(absent)} has no row" if len(absent) else f"{len(there)} classes go up to {there[-1]}"
+            f"class {_first_few(absent)} has no row"
+            if len(absent)
+            else f"{len(numbers)} classes go up to {numbers[-1]}"
         )
         remedy = "renumber the classes, for example by np.unique(labels, return_inverse=True)[1]"
-        raise ComponentError(path, f"labels should be 0 to {len(there) - 1} without a gap, but {missing}; {remedy}")
-    if len(there) < 2:
+        raise ComponentError(path, f"labels should be 0 to {len(numbers) - 1} without a gap, but {missing}; {remedy}")
+    if len(numbers) < 2:
         raise ComponentError(path, "all rows are of one class, but there is nothing to learn from fewer than two")
-    return len(there)
+    return len(numbers)
 
 
 def _first_few(numbers: IntArray) -> str:

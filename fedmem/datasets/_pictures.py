@@ -1,4 +1,4 @@
-"""From pictures of any size and mode to arrays of one shape."""
+"""From images of any size and mode to arrays of one shape."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 Colours = Literal["grey", "rgb"]
 
 
-def pixels(picture: Picture, size: int | None, colours: Colours, path: str, name: str) -> NDArray[np.uint8]:
+def pixels(image: Picture, size: int | None, colours: Colours, path: str, name: str) -> NDArray[np.uint8]:
     """(1 or 3, height, width) bytes: upright, cut to the middle square and resized to size x size, None for as it is.
 
-    `name` is what the user calls the picture, `path` the YAML key that led to it.
+    `name` is the name of the image in messages, `path` the YAML key that led to it.
     """
     from PIL import Image, ImageOps
     from PIL.Image import Resampling
 
-    if not isinstance(picture, Image.Image):
-        raise ComponentError(path, f"{name} is no picture but {type(picture).__name__}; choose a data set of pictures")
-    if picture.mode[0] in "IF":
+    if not isinstance(image, Image.Image):
+        raise ComponentError(path, f"{name} is no image but {type(image).__name__}; choose a data set of images")
+    if image.mode[0] in "IF":
         # Pillow would cut off what exceeds a byte, without a word.
-        message = f"{name} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits first"
+        message = f"{name} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first"
         raise ComponentError(path, message)
-    upright = ImageOps.exif_transpose(picture).convert("L" if colours == "grey" else "RGB")
+    upright = ImageOps.exif_transpose(image).convert("L" if colours == "grey" else "RGB")
     if size is not None and upright.size != (size, size):
         upright = ImageOps.fit(upright, (size, size), method=Resampling.BILINEAR)
     array = np.asarray(upright, dtype=np.uint8)

@@ -57,11 +57,11 @@ def read_verified(item: Published, file: str) -> bytes:
         message = f"{item.name} is not fetched ({path} is missing); run: fedmem fetch {item.name}"
         raise ComponentError("dataset", message)
     content = path.read_bytes()
-    found = _sha256(content)
-    if found != item.files[file]:
+    digest = _sha256(content)
+    if digest != item.files[file]:
         raise ComponentError(
             "dataset",
-            f"{path} is damaged: its sha256 is {found}, that of the published file is {item.files[file]}; "
+            f"{path} is damaged: its sha256 is {digest}, that of the published file is {item.files[file]}; "
             f"run: fedmem fetch {item.name} --force",
         )
     return content
@@ -81,9 +81,9 @@ def _take(item: Published, source: Source, target: Path) -> None:
                 raise Unavailable(f"what it brought cannot be read: {error}") from error
         for file, expected in item.files.items():
             brought = folder / file
-            found = _sha256(brought.read_bytes()) if brought.is_file() else "of no file"
-            if found != expected:
-                raise Unavailable(f"its {file} is not the published one (sha256 {found}, expected {expected})")
+            digest = _sha256(brought.read_bytes()) if brought.is_file() else "of no file"
+            if digest != expected:
+                raise Unavailable(f"its {file} is not the published one (sha256 {digest}, expected {expected})")
         target.mkdir(exist_ok=True)
         for file in item.files:
             os.replace(folder / file, target / file)

@@ -199,10 +199,10 @@ def _write(stream: IO[bytes], origin: str, target: Path) -> None:
 
 def _only_file(place: Path, pattern: str) -> Path:
     """The one file of this pattern."""
-    found = sorted(place.glob(pattern))
-    if len(found) != 1:
-        raise Unavailable(f"the download left {len(found)} files {pattern} where there should be one")
-    return found[0]
+    files = sorted(place.glob(pattern))
+    if len(files) != 1:
+        raise Unavailable(f"the download left {len(files)} files {pattern} where there should be one")
+    return files[0]
 
 
 def _call(command: Sequence[str], place: Path, hint: str = "") -> None:
@@ -215,5 +215,5 @@ def _call(command: Sequence[str], place: Path, hint: str = "") -> None:
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{name} did not finish within {_SECONDS} seconds") from error
     if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise Unavailable(f"{name}: {words[-1]}" + (f" ({hint})" if hint else ""))
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise Unavailable(f"{name}: {lines[-1]}" + (f" ({hint})" if hint else ""))

@@ -41,5 +41,5 @@ def split(
         )
     in_test = np.zeros(total, dtype=bool)
     in_test[stratified_sample(targets, test, rng)] = True
-    left = np.flatnonzero(~in_test)
-    return left[sample(targets[left], rows, rng)], np.flatnonzero(in_test)
+    rest = np.flatnonzero(~in_test)
+    return rest[sample(targets[rest], rows, rng)], np.flatnonzero(in_test)

@@ -29,19 +29,19 @@ class Author:
 
 @dataclass(frozen=True, kw_only=True)
 class Texts(ABC):
-    """Texts with their writers: inputs (n, L) int64 token numbers, targets (n, L) int64 the token after each, or -1.
+    """Texts with their authors: inputs (n, L) int64 token numbers, targets (n, L) int64 the token after each, or -1.
 
     A row is a window of L + 1 tokens; windows do not overlap, so that no token of the test set, nor of a population
-    that is set aside, is trained on. `natural` is the writer, numbered by name. The vocabulary is learnt from what no
-    client trains on: the texts of those who are no clients, and the test set; so it tells nothing of clients.
+    that is set aside, is trained on. `natural` is the author, numbered by name. The vocabulary is learnt from what no
+    client trains on: the texts of other authors, and the test set; so it leaks nothing of clients.
 
     Fields
 
     - `tokens`: `characters`, `bytes` or `words`; see `fedmem.modalities.text.vocabulary`.
     - `words`: how many of the most frequent words have a number of their own, besides digits and punctuation.
     - `length`: L, tokens of a row.
-    - `clients`: how many writers become clients, those who have written most; null for all of them.
-    - `least`: characters that somebody must have written to become a client.
+    - `clients`: how many authors become clients, those with the longest texts; null for all of them.
+    - `least`: the fewest characters that an author must have written to become a client.
     - `most`: characters of a client that are used, from the first on; null for all.
     - `test`: share of the windows held out as the test set, alike of every client.
     """
@@ -60,14 +60,14 @@ class Texts(ABC):
 
     def load(self, rng: np.random.Generator) -> Dataset:
         """Choose the clients, draw the test set, learn the vocabulary, and number the tokens."""
-        clients, others = self._choose_clients(sorted(self._authors(), key=lambda writer: writer.name))
-        texts = [writer.text[: self.most] for writer in clients]
+        clients, others = self._choose_clients(sorted(self._authors(), key=lambda author: author.name))
+        texts = [author.text[: self.most] for author in clients]
         everything = Vocabulary.learn(self.tokens, texts)
         windows = cut([everything.read(text) for text in texts], self.length)
         self._require_two_windows(windows, clients)
         test = stratified_sample(windows.document, max(1, round(self.test * len(windows))), rng)
         held_out = [everything.decode(row[row >= 0]) for row in windows.tokens[test]]
-        public = Vocabulary.learn(self.tokens, [*(writer.text for writer in others), *held_out], self.words)
+        public = Vocabulary.learn(self.tokens, [*(author.text for author in others), *held_out], self.words)
         # Where a window ends does not depend on which tokens are known.
         inputs, targets = asked(cut([public.read(text) for text in texts], self.length).tokens)
         examples = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
@@ -80,27 +80,29 @@ class Texts(ABC):
             modality=texts_modality.Texts(vocabulary=public.tokens),
             natural=owner,
             sensitive={
-                name: np.array([writer.attributes[name] for writer in clients])[owner] for name in clients[0].attributes
+                name: np.array([author.attributes[name] for author in clients])[owner] for name in clients[0].attributes
             },
         )
 
-    def _choose_clients(self, writers: Sequence[Author]) -> tuple[list[Author], list[Author]]:
+    def _choose_clients(self, authors: Sequence[Author]) -> tuple[list[Author], list[Author]]:
         """The clients, by name, and everybody else."""
-        silent = next((writer.name for writer in writers if not writer.text.strip()), None)
+        silent = next((author.name for author in authors if not author.text.strip()), None)
         if silent is not None:
             raise ComponentError("dataset", f"client {silent!r} has no text; give it some, or take it out of the data")
-        order = sorted(writers, key=lambda writer: (-len(writer.text), writer.name))
-        able = [writer for writer in order if len(writer.text) >= self.least]
-        wanted = len(able) if self.clients is None else self.clients
-        if not able or len(able) < wanted:
+        order = sorted(authors, key=lambda author: (-len(author.text), author.name))
+        able = [author for author in order if len(author.text) >= self.least]
+        count = len(able) if self.clients is None else self.clients
+        if not able or len(able) < count:
             longest = f"; the longest text has {len(order[0].text)}" if order else ""
             raise ComponentError(
                 "dataset.clients" if able else "dataset.least",
-                f"{wanted or 'some'} clients are wanted, but {len(able)} of {len(order)} writers have {self.least} "
+                f"{count or 'some'} clients are needed, but {len(able)} of {len(order)} authors have {self.least} "
                 f"characters or more{longest}; lower clients or least",
             )
-        names = {writer.name for writer in able[:wanted]}
-        return [w for w in writers if w.name in names], [w for w in writers if w.name not in names]
+        names = {author.name for author in able[:count]}
+        return [author for author in authors if author.name in names], [
+            author for author in authors if author.name not in names
+        ]
 
     def _require_two_windows(self, windows: Windows, clients: Sequence[Author]) -> None:
         """Two windows of each client at least, one for the test set."""

@@ -146,10 +146,10 @@ class Adult:
         ]
         records = np.array(lines, dtype=np.str_)
         targets = np.char.startswith(records[:, -1], ">").astype(np.int64)
-        chosen = sample(targets, count, rng)
-        records = records[chosen]
+        positions = sample(targets, count, rng)
+        records = records[positions]
         inputs = np.concatenate([_encode(_values(records, name), _COLUMNS[name]) for name in self._inputs()], axis=1)
-        return Examples(inputs=inputs, targets=targets[chosen], ids=first_id + chosen), records
+        return Examples(inputs=inputs, targets=targets[positions], ids=first_id + positions), records
 
 
 def _width(name: str) -> int:

@@ -55,11 +55,11 @@ class Digits:
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
-        found = hashlib.sha256(images.astype(np.uint8).tobytes()).hexdigest()
-        if found != _IMAGES_SHA256:
+        digest = hashlib.sha256(images.astype(np.uint8).tobytes()).hexdigest()
+        if digest != _IMAGES_SHA256:
             raise ComponentError(
                 "dataset",
-                f"the digits of the installed scikit-learn are not the published ones (sha256 {found}, "
+                f"the digits of the installed scikit-learn are not the published ones (sha256 {digest}, "
                 f"expected {_IMAGES_SHA256}); reinstall scikit-learn",
             )
         examples = Examples(

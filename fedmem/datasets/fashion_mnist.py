@@ -1,4 +1,4 @@
-"""Fashion-MNIST: pictures of clothes in ten classes, the published split; run `fedmem fetch fashion_mnist` first."""
+"""Fashion-MNIST: images of clothes in ten classes, the published split; run `fedmem fetch fashion_mnist` first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHA256 = {
 
 @dataclass(frozen=True, kw_only=True)
 class FashionMnist:
-    """70 000 grey pictures of articles of clothing, 28x28 pixels in ten classes, as a shop shows them.
+    """70 000 grey images of articles of clothing, 28x28 pixels in ten classes, as a shop shows them.
 
     Inputs (n, 1, 28, 28) float32 are the grey levels 0..255 divided by 255; targets are 0 T-shirt, 1 trouser,
     2 pullover, 3 dress, 4 coat, 5 sandal, 6 shirt, 7 sneaker, 8 bag, 9 ankle boot. `ids` number the published rows,
@@ -86,9 +86,9 @@ class FashionMnist:
         """The rows of one part, all or a sample."""
         images = parse(read_verified(self.published, f"{name}-images-idx3-ubyte"))
         labels = parse(read_verified(self.published, f"{name}-labels-idx1-ubyte")).astype(np.int64)
-        chosen = sample(labels, count, rng)
+        positions = sample(labels, count, rng)
         return Examples(
-            inputs=images[chosen][:, None].astype(np.float32) / np.float32(255),
-            targets=labels[chosen],
-            ids=first_id + chosen,
+            inputs=images[positions][:, None].astype(np.float32) / np.float32(255),
+            targets=labels[positions],
+            ids=first_id + positions,
         )

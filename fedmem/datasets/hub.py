@@ -27,7 +27,7 @@ _FORMATS = ("parquet", "csv", "json", "arrow")
 class Hub:
     """What `datasets.load_dataset` gives for a name; federated sets are there too, FEMNIST is `flwrlabs/femnist`.
 
-    Inputs are float32 in [0, 1]: pictures (n, 1 or 3, height, width), which are divided by 255, or lists of numbers
+    Inputs are float32 in [0, 1]: images (n, 1 or 3, height, width), which are divided by 255, or lists of numbers
     of one shape. Targets number the labels that occur, in sorted order, be they numbers or text. `ids` number the rows
     of the training split, then those of the test split. Columns other than those named here are not read. What was
     downloaded once is found again without a network in the cache folder of fedmem.
@@ -41,11 +41,11 @@ class Hub:
     - `revision`: a commit or tag of the data set, which makes sure that it stays the same; empty for the newest.
     - `train_split`: the split to train on.
     - `test_split`: the test split; empty to draw a test set from the training split.
-    - `inputs`: the column of pictures or lists of numbers.
+    - `inputs`: the column of images or lists of numbers.
     - `targets`: the column of labels.
     - `clients`: the column of natural owners, such as `writer_id` of FEMNIST; empty for none.
-    - `size`: cut pictures to their middle square and resize them to this height and width; null to leave them.
-    - `colours`: of pictures: `grey` has one channel, `rgb` three.
+    - `size`: cut images to their middle square and resize them to this height and width; null to leave them.
+    - `colours`: of images: `grey` has one channel, `rgb` three.
     - `rows`: training rows, drawn from those there are; null for all.
     - `test`: test rows; null for all of the test split, or a fifth of the rows without one.
 
@@ -100,16 +100,16 @@ class Hub:
             return tuple(file for name in (*self.files, *self.test_files) for file in _local_files(name))
         folder = cache_folder() / "hub"
         entries = folder.iterdir() if folder.is_dir() else ()
-        found = [
+        files = [
             file
             for entry in entries
             if _alphanumeric(entry.name) == _alphanumeric(self.name)
             for file in entry.rglob("*.arrow")
         ]
         if self.subset:
-            found = [file for file in found if self.subset in file.parts]
-        pinned = [file for file in found if self.revision in file.parts]
-        return tuple(sorted(pinned or found)) or (folder / self.name,)
+            files = [file for file in files if self.subset in file.parts]
+        pinned = [file for file in files if self.revision in file.parts]
+        return tuple(sorted(pinned or files)) or (folder / self.name,)
 
     def _splits(self) -> list[Any]:
         """The training split, and the test split if there is one."""
@@ -118,37 +118,37 @@ class Hub:
         except ModuleNotFoundError as error:
             message = "the package datasets is not installed; run: pip install 'fedmem[hub]'"
             raise ComponentError("dataset.kind", message) from error
-        given: dict[str, Any] = {"cache_dir": str(cache_folder() / "hub")}
+        arguments: dict[str, Any] = {"cache_dir": str(cache_folder() / "hub")}
         if self.subset:
-            given["name"] = self.subset
+            arguments["name"] = self.subset
         if self.revision:
-            given["revision"] = self.revision
+            arguments["revision"] = self.revision
         names = [self.train_split, self.test_split] if self.test_split else [self.train_split]
         if self.files:
             if self.name not in _FORMATS:
                 message = f"{self.name!r} is no format of local files{choices(self.name, _FORMATS)}"
                 raise ComponentError("dataset.name", message)
-            given["data_files"] = {self.train_split: list(self.files)}
+            arguments["data_files"] = {self.train_split: list(self.files)}
             names = [self.train_split]
             if self.test_files:
                 test = self.test_split or "test"
-                given["data_files"][test] = list(self.test_files)
+                arguments["data_files"][test] = list(self.test_files)
                 names = [self.train_split, test]
         elif self.test_files:
             raise ComponentError("dataset.files", "is empty, but test_files is not; name the training files as well")
         try:
-            found = library.load_dataset(self.name, **given)
+            splits = library.load_dataset(self.name, **arguments)
         except Exception as error:
             # The library, and what it calls, fails in many ways; whatever it is, it is what the user has to mend.
             cause = f"{type(error).__name__}: {error}"
             message = f"{self.name!r} cannot be loaded ({cause}); check the name, and whether the hub can be reached"
             raise ComponentError("dataset.files" if self.files else "dataset.name", message) from error
         for key, name in zip(("train_split", "test_split"), names, strict=False):
-            if name not in found:
+            if name not in splits:
                 remedy = ", or leave it empty to draw a test set" if key == "test_split" else ""
-                message = f"{self.name} has no split {name!r}{choices(name, found)}{remedy}"
+                message = f"{self.name} has no split {name!r}{choices(name, splits)}{remedy}"
                 raise ComponentError(f"dataset.{key}", message)
-        return [found[name] for name in names]
+        return [splits[name] for name in names]
 
     def _inputs(self, split: Any) -> NDArray[np.float32]:
         """The column of inputs as one array in [0, 1]."""
@@ -156,11 +156,11 @@ class Hub:
         column = split[self.inputs]
         first = column[0] if len(column) else None
         if hasattr(first, "convert"):
-            pictures = [
-                pixels(picture, self.size, self.colours, "dataset.inputs", f"{self.inputs} of row {row}")
-                for row, picture in enumerate(column)
+            images = [
+                pixels(image, self.size, self.colours, "dataset.inputs", f"{self.inputs} of row {row}")
+                for row, image in enumerate(column)
             ]
-            return stack_images(pictures, "dataset.size").astype(np.float32) / np.float32(255)
+            return stack_images(images, "dataset.size").astype(np.float32) / np.float32(255)
         return inputs_of(stack_images(list(column), "dataset.inputs"), f"column {self.inputs!r}", "dataset.inputs")
 
 
@@ -168,12 +168,12 @@ def _local_files(name: str) -> list[Path]:
     """The files that a name or a pattern stands for; an address on the web stands for none."""
     if "://" in name:
         return []
-    return [Path(found) for found in sorted(glob.glob(str(Path(name).expanduser()), recursive=True))] or [Path(name)]
+    return [Path(path) for path in sorted(glob.glob(str(Path(name).expanduser()), recursive=True))] or [Path(name)]
 
 
 def _alphanumeric(name: str) -> str:
     """The letters and digits of a name; what the cache makes of it differs in nothing else."""
-    return "".join(letter for letter in name.lower() if letter.isalnum())
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _demand(split: Any, name: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of your own, in one folder for each class."""
+"""Images of your own, in one folder for each class."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder:
-    """A folder with a folder for each class, each with at least one picture; what starts with a dot is passed over.
+    """A folder with a folder for each class, each with at least one image; what starts with a dot is passed over.
 
-    Inputs (n, 1 or 3, size, size) float32 are the pixels divided by 255: each picture is turned upright as its camera
+    Inputs (n, 1 or 3, size, size) float32 are the pixels divided by 255: each image is turned upright as its camera
     noted, cut to the square in its middle and resized (bilinear). Targets number the classes in sorted order of the
-    names of their folders. `ids` number the pictures in sorted order of their paths, test pictures after the others.
+    names of their folders. `ids` number the images in sorted order of their paths, test images after the others.
     Resizing can differ in the last bit between versions of Pillow.
 
     Fields
 
     - `path`: the folder, from the folder in which fedmem is started.
-    - `test_path`: a folder of the same classes with the test pictures; empty to draw a test set.
+    - `test_path`: a folder of the same classes with the test images; empty to draw a test set.
     - `size`: height and width in pixels.
     - `colours`: `grey` has one channel, `rgb` three; transparency is dropped.
-    - `rows`: training pictures, drawn from those there are; null for all.
-    - `test`: test pictures; null for all in `test_path`, or a fifth of the pictures.
+    - `rows`: training images, drawn from those there are; null for all.
+    - `test`: test images; null for all in `test_path`, or a fifth of the images.
 
     Guarantees:
 
-    - whatever is drawn is stratified: every class has its exact share of pictures, rounded up or down;
-    - every class has a training picture.
+    - whatever is drawn is stratified: every class has its exact share of images, rounded up or down;
+    - every class has a training image.
 
-    Errors: `ComponentError` if there is no such folder, it has fewer than two classes, a class has no picture, a file
-    is no picture or has more than 8 bits a channel, or `test_path` has other classes.
+    Errors: `ComponentError` if there is no such folder, it has fewer than two classes, a class has no image, a file
+    is no image or has more than 8 bits a channel, or `test_path` has other classes.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -65,7 +65,7 @@ class ImageFolder:
     test: Annotated[int, annotated_types.Ge(1)] | None = None
 
     def load(self, rng: np.random.Generator) -> Dataset:
-        """Read the pictures, and draw what has to be drawn."""
+        """Read the images, and draw what has to be drawn."""
         classes = _classes(self.path, "dataset.path")
         inputs, labels = self._load_images(self.path, classes, "dataset.path")
         held_out = None
@@ -82,18 +82,18 @@ class ImageFolder:
         return assemble(arrays, rng, path="dataset.path", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:
-        """The pictures of all classes; a folder stands for itself where it is missing."""
-        found: list[Path] = []
+        """The images of all classes; a folder stands for itself where it is missing."""
+        files: list[Path] = []
         for place in filter(None, (self.path, self.test_path)):
             root = Path(place).expanduser()
             folders = (
                 [entry for entry in root.iterdir() if entry.is_dir() and _is_visible(entry)] if root.is_dir() else []
             )
-            found += [file for folder in folders for file in _files(folder)] or [root]
-        return tuple(found)
+            files += [file for folder in folders for file in _files(folder)] or [root]
+        return tuple(files)
 
     def _load_images(self, place: str, classes: list[str], key: str) -> tuple[NDArray[np.float32], IntArray]:
-        """All pictures of a folder and their classes."""
+        """All images of a folder and their classes."""
         from PIL import Image, UnidentifiedImageError
 
         arrays: list[NDArray[Any]] = []
@@ -102,14 +102,14 @@ class ImageFolder:
             folder = Path(place).expanduser() / name
             files = _files(folder)
             if not files:
-                message = f"class {name!r} has no picture ({', '.join(_SUFFIXES)}) in {folder}; add some, or remove it"
+                message = f"class {name!r} has no image ({', '.join(_SUFFIXES)}) in {folder}; add some, or remove it"
                 raise ComponentError(key, message)
             for file in files:
                 try:
-                    with Image.open(file) as picture:
-                        arrays.append(pixels(picture, self.size, self.colours, key, str(file)))
+                    with Image.open(file) as image:
+                        arrays.append(pixels(image, self.size, self.colours, key, str(file)))
                 except (UnidentifiedImageError, OSError, SyntaxError) as error:
-                    raise ComponentError(key, f"{file} cannot be read as a picture ({error}); remove it") from error
+                    raise ComponentError(key, f"{file} cannot be read as an image ({error}); remove it") from error
                 labels.append(label)
         return np.stack(arrays).astype(np.float32) / np.float32(255), np.array(labels, dtype=np.int64)
 
@@ -127,7 +127,7 @@ def _classes(place: str, key: str) -> list[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The pictures in the folder of a class, sorted."""
+    """The images in the folder of a class, sorted."""
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and _is_visible(file))
 
 

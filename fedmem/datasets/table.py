@@ -63,7 +63,7 @@ class Table(Texts):
 
     def _author(self, name: str, rows: Any) -> Author:
         """One client from its rows."""
-        known = {}
+        attributes = {}
         for column in self.attributes:
             values = sorted(set(rows[column].astype(str)))
             if len(values) > 1:
@@ -71,9 +71,9 @@ class Table(Texts):
                 raise ComponentError(
                     "dataset.attributes", f"{message}; make them alike in all rows of a client, or leave the column out"
                 )
-            known[column] = values[0]
+            attributes[column] = values[0]
         texts = [str(text) for text in rows[self.text].dropna() if str(text).strip()]
-        return Author(name=name, text="\n".join(texts), attributes=known)
+        return Author(name=name, text="\n".join(texts), attributes=attributes)
 
     def _frame(self) -> Any:
         """The table as it is in the file; every cell of a CSV is text."""

@@ -43,7 +43,7 @@ class TextFolder(Texts):
     most: Annotated[int, annotated_types.Ge(1)] | None = None
 
     def input_files(self) -> tuple[Path, ...]:
-        """The files of all writers; the folder stands for itself where it is missing."""
+        """The files of all authors; the folder stands for itself where it is missing."""
         return tuple(self._files()) or (Path(self.path).expanduser(),)
 
     def _authors(self) -> list[Author]:

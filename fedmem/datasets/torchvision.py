@@ -27,7 +27,7 @@ class Torchvision:
 
     Inputs (n, 1 or 3, height, width) float32 are the pixels divided by 255. Targets number the labels that occur in
     either part, in order: EMNIST's letters 1..26 become 0..25. `ids` number the rows of the training part, then those
-    of the test part. Works with every class that takes `train`, or a `split`, and gives a picture with one label.
+    of the test part. Works with every class that takes `train`, or a `split`, and gives an image with one label.
     Whether the files are the published ones is checked by torchvision, for most classes only when it downloads them.
 
     Fields
@@ -37,7 +37,7 @@ class Torchvision:
     - `download`: let torchvision download what is missing.
     - `split`: for a class that has several versions of its data beside `train`, which one: `balanced` of EMNIST.
     - `test_split`: what a class without `train` calls its test part, such as `val`.
-    - `size`: cut pictures to their middle square and resize them to this height and width; null to leave them.
+    - `size`: cut images to their middle square and resize them to this height and width; null to leave them.
     - `colours`: `grey` has one channel, `rgb` three.
     - `rows`: training rows, drawn from those there are; null for all.
     - `test`: test rows, drawn from those there are; null for all.
@@ -49,7 +49,7 @@ class Torchvision:
     - nothing is downloaded unless `download` is true.
 
     Errors: `ComponentError` if torchvision or the class is missing, the files are not there, the class has no test part
-    or no whole number as label, or the pictures differ in size and `size` is not given.
+    or no whole number as label, or the images differ in size and `size` is not given.
 
     >>> Torchvision(name="CIFAR10", colours="rgb").download
     False
@@ -93,7 +93,7 @@ class Torchvision:
         return Path(self.root).expanduser() if self.root else cache_folder() / "torchvision"
 
     def _part(self, part: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """The pictures and labels of one part."""
+        """The images and labels of one part."""
         cls = self._class()
         try:
             dataset = cls(**self._arguments(cls, part))
@@ -107,8 +107,8 @@ class Torchvision:
             raise ComponentError("dataset.root", message) from error
         arrays, labels = [], []
         for position in range(len(dataset)):
-            picture, label = dataset[position]
-            arrays.append(pixels(picture, self.size, self.colours, "dataset.name", f"picture {position}"))
+            image, label = dataset[position]
+            arrays.append(pixels(image, self.size, self.colours, "dataset.name", f"image {position}"))
             labels.append(label)
         return stack_images(arrays, "dataset.size").astype(np.float32) / np.float32(255), np.asarray(labels)
 
@@ -118,27 +118,27 @@ class Torchvision:
         except ModuleNotFoundError as error:
             message = "torchvision is not installed; run: pip install 'fedmem[torchvision]'"
             raise ComponentError("dataset.kind", message) from error
-        known = [name for name in module.__all__ if inspect.isclass(getattr(module, name))]
-        if self.name not in known:
-            message = f"torchvision has no data set {self.name!r}{choices(self.name, known)}"
+        names = [name for name in module.__all__ if inspect.isclass(getattr(module, name))]
+        if self.name not in names:
+            message = f"torchvision has no data set {self.name!r}{choices(self.name, names)}"
             raise ComponentError("dataset.name", message)
         return getattr(module, self.name)
 
     def _arguments(self, cls: Any, part: str) -> dict[str, Any]:
-        """What this class has to be told to give one part."""
-        taken, _ = parameters(cls)
-        given: dict[str, Any] = {"root": str(self._root())}
-        if "download" in taken:
-            given["download"] = self.download
-        if "train" in taken:
-            given["train"] = part == "train"
+        """The arguments with which this class gives one part."""
+        names, _ = parameters(cls)
+        arguments: dict[str, Any] = {"root": str(self._root())}
+        if "download" in names:
+            arguments["download"] = self.download
+        if "train" in names:
+            arguments["train"] = part == "train"
             if self.split:
-                given["split"] = self.split
-            elif taken.get("split"):
+                arguments["split"] = self.split
+            elif names.get("split"):
                 raise ComponentError("dataset.split", f"{self.name} has several versions; name one, such as balanced")
-        elif "split" in taken and not self.split:
-            given["split"] = part
+        elif "split" in names and not self.split:
+            arguments["split"] = part
         else:
             message = f"{self.name} has no training and test part to choose by `train` or `split`; use another class"
             raise ComponentError("dataset.split" if self.split else "dataset.name", message)
-        return given
+        return arguments

@@ -1,7 +1,7 @@
 """The clients of a scenario as a Flower `ClientApp`, for any process that Flower runs them in.
 
-A process builds the federation of a scenario once and keeps it. Which client a node is, its partition says; what is to
-be done, the message. What a client remembers between its turns waits in Flower's context.
+A process builds the federation of a scenario once and keeps it. The partition of a node says which client it is, and
+the message what is to be done. Flower's context stores client state between participations.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def _query(message: Message, context: Context) -> Message:
     """Who is this?"""
 
     def answer(work: Assignment) -> RecordDict:
-        known = {"client": int(context.node_config[PARTITION])} if PARTITION in context.node_config else {}
-        return RecordDict({TRACE: ConfigRecord({**known, "digest": _workplace(work.scenario).digest})})
+        identity = {"client": int(context.node_config[PARTITION])} if PARTITION in context.node_config else {}
+        return RecordDict({TRACE: ConfigRecord({**identity, "digest": _workplace(work.scenario).digest})})
 
     return _answered(message, answer)
 
@@ -187,11 +187,11 @@ def _threads(work: Assignment) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-# --- memory: by run and round, since the server may not accept the last turn ------------------------------------------
+# --- memory: by run and round, since the server may not accept the last one -------------------------------------------
 
 
 def _recalled(context: Context, work: Assignment) -> Params:
-    """What the client took away from the last turn that the server accepted."""
+    """The client state after the last participation that the server accepted."""
     if not work.remembers:
         return {}
     name = _name(work.run, work.remembers)
@@ -204,8 +204,8 @@ def _recalled(context: Context, work: Assignment) -> Params:
 
 def _remember(context: Context, work: Assignment, memory: Params) -> None:
     """Keep this turn's memory beside the accepted one, and let go of the others of the run."""
-    kept = {_name(work.run, work.remembers), _name(work.run, work.round)}
-    for name in [name for name in context.state if name.startswith(_name(work.run)) and name not in kept]:
+    names_to_keep = {_name(work.run, work.remembers), _name(work.run, work.round)}
+    for name in [name for name in context.state if name.startswith(_name(work.run)) and name not in names_to_keep]:
         del context.state[name]
     context.state[_name(work.run, work.round)] = record_of(memory)
 

@@ -73,20 +73,20 @@ class CohortWork:
     def show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
         """Build the transitions only where somebody wants them."""
         if self.wanted(round):
-            seen = transitions()
+            all_transitions = transitions()
             for watcher in self._parts.watchers:
                 if watcher.wants(round):
-                    watcher.see(seen)
+                    watcher.see(all_transitions)
 
     def work_of(
-        self, round: int, run: IntArray, client: IntArray, models: Params, model: IntArray, offer: Params
+        self, round: int, run: IntArray, client: IntArray, models: Params, model: IntArray, payload: Params
     ) -> Work:
-        """The work of these clients, with what the strategy offers them and what they remember."""
+        """The work of these clients, with the server payload and their client state."""
         memory: tuple[Params, ...] = ()
         if self._memory:
             places = zip(run.tolist(), client.tolist(), strict=True)
             memory = tuple(self._memory.get(place, {}) for place in places)
-        return self._parts.work.of(round, run, client, models, model, offer, memory)
+        return self._parts.work.of(round, run, client, models, model, payload, memory)
 
     def train(self, work: Work) -> tuple[Done | None, dict[int, str]]:
         """What came of the clients that did not fail, and why the others did, by their position in the work."""
@@ -102,19 +102,19 @@ class CohortWork:
         going = np.array([i for i in range(len(work)) if i not in failed], dtype=np.int64)
         if not len(going):
             return None, failed
-        done, met = self._parts.executor.attempt_all(work.take(going) if failed else work)
-        left = [i for i in range(len(going)) if i not in met]
+        done, causes = self._parts.executor.attempt_all(work.take(going) if failed else work)
+        successes = [i for i in range(len(going)) if i not in causes]
         if done is not None and not self._parts.scenario.tolerate.not_finite:
             wrong = np.flatnonzero(~done.finite()).tolist()
-            met |= {left[i]: str(not_finite(pick(done.sent, i))) for i in wrong}
-        failed |= {int(going[i]): cause for i, cause in met.items()}
-        for i in sorted(met):
+            causes |= {successes[i]: str(not_finite(pick(done.sent, i))) for i in wrong}
+        failed |= {int(going[i]): cause for i, cause in causes.items()}
+        for i in sorted(causes):
             at = int(going[i])
-            self.failures.add(round=work.round, run=int(work.run[at]), client=clients[at], cause=met[i])
-        if met:
+            self.failures.add(round=work.round, run=int(work.run[at]), client=clients[at], cause=causes[i])
+        if causes:
             failed |= self.failures.dropped(work.round, clients)
         if done is not None:
-            good = [place for place, i in enumerate(left) if int(going[i]) not in failed]
+            good = [place for place, i in enumerate(successes) if int(going[i]) not in failed]
             if len(good) < len(done):
                 done = done.take(np.array(good, dtype=np.int64)) if good else None
         return done, failed
@@ -125,8 +125,8 @@ class CohortWork:
         places = list(zip(work.run.tolist(), work.client.tolist(), strict=True))
         if done.memory:
             # copies, since a view would keep what all clients of the round remember
-            own = ({name: value.clone() for name, value in pick(done.memory, i).items()} for i in range(len(done)))
-            self._memory.update(zip(places, own, strict=True))
+            memories = ({name: value.clone() for name, value in pick(done.memory, i).items()} for i in range(len(done)))
+            self._memory.update(zip(places, memories, strict=True))
         if scenario.roster == "own":
             for i, (run, client) in enumerate(places):
                 self._rosters[run].trained(client, work.before(i), pick(done.sent, i), float(done.loss[i]))
@@ -135,10 +135,10 @@ class CohortWork:
             for (run, client), size in zip(places, work.sizes.tolist(), strict=True)
         ]
         self.participation += parts
-        chances = [part.probability for part in parts if part.probability is not None]
-        if len(chances) < len(parts):
+        probabilities = [part.probability for part in parts if part.probability is not None]
+        if len(probabilities) < len(parts):
             return done
-        return replace(done, report={**done.report, "probability": torch.tensor(chances, dtype=torch.float64)})
+        return replace(done, report={**done.report, "probability": torch.tensor(probabilities, dtype=torch.float64)})
 
 
 def reports(done: Done) -> dict[str, FloatArray]:

@@ -15,13 +15,13 @@ from fedmem.errors import RunError
 from fedmem.guards.guarding import with_trace
 
 
-def check_tolerated(round: int, failed: Mapping[int, str], asked: int, share: float) -> None:
+def check_tolerated(round: int, failed: Mapping[int, str], cohort_size: int, share: float) -> None:
     """Errors: `RunError` where more than this share of the clients that were asked failed.
 
     Args:
         round: of the failures.
         failed: client -> cause, the client to be named first.
-        asked: how many clients were asked to train.
+        cohort_size: how many clients were asked to train.
         share: largest share of them that may fail.
 
     >>> check_tolerated(3, {5: "no battery"}, 2, 0.5)
@@ -30,10 +30,10 @@ def check_tolerated(round: int, failed: Mapping[int, str], asked: int, share: fl
     fedmem.errors.RunError: round 3: 1 of 2 clients failed, first client 5: no battery. Set tolerate.failed to the \
 share of a cohort that may fail.
     """
-    if len(failed) > share * asked:
+    if len(failed) > share * cohort_size:
         first, cause = next(iter(failed.items()))
         text = (
-            f"round {round}: {len(failed)} of {asked} clients failed, first client {first}: {cause}. "
+            f"round {round}: {len(failed)} of {cohort_size} clients failed, first client {first}: {cause}. "
             "Set tolerate.failed to the share of a cohort that may fail."
         )
         raise with_trace(RunError(text), cause)

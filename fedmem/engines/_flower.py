@@ -39,7 +39,7 @@ def in_process() -> Iterator[None]:
     included. What exists already is therefore set aside from collection until the end. Within another such block
     nothing is done, so that banks that go on in step, and end out of order, are in one block around all of them.
     """
-    known: Any = ArrayRecord
+    record_class: Any = ArrayRecord
     from_array_dict = vars(ArrayRecord)["from_array_dict"]
     if getattr(from_array_dict, "__func__", None) is _from_arrays:
         yield
@@ -57,10 +57,10 @@ def in_process() -> Iterator[None]:
         gc.set_threshold(100_000, 50, 100)  # messages come by the thousand, and die by themselves
         for module in authors:
             module.Array = _Unserialised
-        known.from_array_dict = staticmethod(_from_arrays)
+        record_class.from_array_dict = staticmethod(_from_arrays)
         yield
     finally:
-        known.from_array_dict = from_array_dict
+        record_class.from_array_dict = from_array_dict
         for module in authors:
             module.Array = Array
         gc.set_threshold(*thresholds)
@@ -100,19 +100,19 @@ class LocalArray(Array):
 class _Unserialised:
     """Stands for `Array` in the modules of strategies: what they aggregate stays in the process as well."""
 
-    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
         """A copy, since a strategy may go on with its array; anything but one ndarray is left to Flower."""
-        if len(arguments) == 1 and not named and isinstance(arguments[0], np.ndarray):
+        if len(arguments) == 1 and not keywords and isinstance(arguments[0], np.ndarray):
             return LocalArray(arguments[0].copy())
-        return Array(*arguments, **named)
+        return Array(*arguments, **keywords)
 
 
 def _from_arrays(array_dict: dict[str, Array], *, keep_input: bool = True) -> ArrayRecord:
     """`ArrayRecord.from_array_dict`, which copies every `Array` by way of its bytes; those of this process stay."""
     record = ArrayRecord()
     for name, array in array_dict.items():
-        own = isinstance(array, LocalArray)
-        record[name] = array if own else Array(array.dtype, tuple(array.shape), array.stype, array.data)
+        is_local = isinstance(array, LocalArray)
+        record[name] = array if is_local else Array(array.dtype, tuple(array.shape), array.stype, array.data)
     if not keep_input:
         array_dict.clear()
     return record
@@ -127,7 +127,7 @@ def _modules_that_make_arrays() -> list[Any]:
 class LocalContent(RecordDict):
     """A `RecordDict` whose records are known to be of the right types.
 
-    Flower makes a view anew each time that records of one type are asked for, and checks every record in it once more,
+    Flower makes a new view each time that records of one type are read, and checks every record in it again,
     which costs more than training a small model. Here the same view is made without the checks, and kept until a record
     is put in or taken out.
     """
@@ -184,27 +184,27 @@ def local_reply(
     arrays: Mapping[str, NDArray[Any]], metrics: Mapping[str, float], trace: Mapping[str, float]
 ) -> LocalContent:
     """What a client of this process replies: its model, metrics, and under `TRACE` what is not for aggregation."""
-    told, traced = MetricRecord(), ConfigRecord()
-    told.__dict__["_data"].update(metrics)
-    traced.__dict__["_data"].update(trace)
-    return LocalContent({"arrays": local_record(arrays), "metrics": told, TRACE: traced})
+    metric_record, trace_record = MetricRecord(), ConfigRecord()
+    metric_record.__dict__["_data"].update(metrics)
+    trace_record.__dict__["_data"].update(trace)
+    return LocalContent({"arrays": local_record(arrays), "metrics": metric_record, TRACE: trace_record})
 
 
 def reply_to(message: Message, content: RecordDict) -> Message:
     """`Message(content, reply_to=message)`, without checks of what is known, and without asking for the time."""
-    asked = message.metadata
+    request = message.metadata
     metadata = Metadata(
-        run_id=asked.run_id,
+        run_id=request.run_id,
         message_id="",
-        src_node_id=asked.dst_node_id,
-        dst_node_id=asked.src_node_id,
-        reply_to_message_id=asked.message_id,
-        group_id=asked.group_id,
-        created_at=asked.created_at,
-        ttl=asked.ttl,
-        message_type=asked.message_type,
-        src_task_id=asked.dst_task_id,
-        dst_task_id=asked.src_task_id,
+        src_node_id=request.dst_node_id,
+        dst_node_id=request.src_node_id,
+        reply_to_message_id=request.message_id,
+        group_id=request.group_id,
+        created_at=request.created_at,
+        ttl=request.ttl,
+        message_type=request.message_type,
+        src_task_id=request.dst_task_id,
+        dst_task_id=request.src_task_id,
     )
     metadata.delivered_at = ""
     answer = object.__new__(Message)

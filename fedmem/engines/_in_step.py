@@ -49,7 +49,7 @@ def in_step(
 ) -> list[Params]:
     """Let `start(run, send)` go on in all runs at once; `answer` is given what all that still wait have sent.
 
-    `on_round` is told the last round that every run has finished.
+    `on_round` gets the last round that every run has finished.
     """
     scheduler = getcurrent()
 
@@ -74,10 +74,10 @@ def in_step(
         while waiting:
             # a run whose cohort was empty is rounds ahead, and waits, so that who fails in a round is known to all
             lowest = min(wait.round for wait in waiting.values())
-            asked = {run: wait for run, wait in waiting.items() if wait.round == lowest}
-            waiting = {run: wait for run, wait in waiting.items() if run not in asked}
-            replies = answer(asked)
-            for run in asked:
+            requests = {run: wait for run, wait in waiting.items() if wait.round == lowest}
+            waiting = {run: wait for run, wait in waiting.items() if run not in requests}
+            replies = answer(requests)
+            for run in requests:
                 advance(run, replies[run])
             on_round(min((wait.round for wait in waiting.values()), default=rounds + 1) - 1)
     finally:

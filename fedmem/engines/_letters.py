@@ -39,7 +39,7 @@ WORK = "fedmem"
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """What a client is told beside the model: all that it needs, so that its process may be any.
+    """What a client gets beside the model: all that it needs, so that its process may be any.
 
     `scenario` is the whole scenario as YAML; `remembers` the last round of the run whose work was accepted, 0 for
     none: that is whose memory counts; `watched` asks for what is kept and remembered; `seconds` is how long the work
@@ -78,28 +78,30 @@ def model_in(content: RecordDict) -> ArrayRecord:
 
 def offered(content: RecordDict, follows: Mapping[str, str]) -> Params:
     """What a message gives its client beside the model; stock strategies of Flower write theirs into a config."""
-    offer: Params = {}
+    payload: Params = {}
     for name, record in content.items():
         if name == OFFER and isinstance(record, ArrayRecord):
-            offer |= params_of(record)
+            payload |= params_of(record)
         elif name != WORK and isinstance(record, ConfigRecord):
-            offer |= {
+            payload |= {
                 follows[key]: torch.tensor(value, dtype=torch.float64)
                 for key, value in record.items()
                 if key in follows
             }
-    return offer
+    return payload
 
 
 def followed(client: ClientAlgorithm) -> Mapping[str, str]:
-    """The instructions in a config that a client algorithm heeds, and as which offer."""
+    """Instructions in a config that a client algorithm understands -> their names in the server payload."""
     return client_declaration(client).follows
 
 
 def check_instructions(client: ClientAlgorithm, round: int, content: RecordDict) -> None:
     """A strategy may instruct its clients; an instruction that nobody follows would make it another strategy."""
-    asked = {key for config in content.values() if isinstance(config, ConfigRecord) for key in config} - {ROUND_KEY}
-    unheard = sorted(asked - set(followed(client)))
+    instructions = {key for config in content.values() if isinstance(config, ConfigRecord) for key in config} - {
+        ROUND_KEY
+    }
+    unheard = sorted(instructions - set(followed(client)))
     if unheard:
         raise RunError(
             f"round {round}: the strategy instructs its clients by {unheard[0]!r}, which the client algorithm "

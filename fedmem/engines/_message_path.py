@@ -51,11 +51,11 @@ class MessagePath:
         self._cohorts.participation += failed
         return params
 
-    def _answer(self, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
+    def _answer(self, requests: Mapping[int, Waiting]) -> dict[int, list[Message]]:
         """Replies to everything that waits: training of all runs as one batch, evaluation in passing."""
-        replies: dict[int, list[Message]] = {run: [None] * len(wait.messages) for run, wait in asked.items()}  # type: ignore[list-item]
+        replies: dict[int, list[Message]] = {run: [None] * len(wait.messages) for run, wait in requests.items()}  # type: ignore[list-item]
         batches: dict[tuple[int, tuple[str, ...]], list[_Order]] = {}
-        for run, wait in asked.items():
+        for run, wait in requests.items():
             round = wait.round
             read: dict[int, _Order] = {}
             models: dict[int, Params] = {}
@@ -63,8 +63,8 @@ class MessagePath:
                 # a strategy gives many clients the same content, and most give all of them the same model
                 if id(message.content) not in read:
                     read[id(message.content)] = self._read(run, round, message, models)
-                known = read[id(message.content)]
-                order = _Order(run, place, message, known.before, known.offer)
+                content = read[id(message.content)]
+                order = _Order(run, place, message, content.before, content.offer)
                 if message.metadata.message_type == MessageType.TRAIN:
                     batches.setdefault((round, tuple(sorted(order.offer))), []).append(order)
                 else:
@@ -118,10 +118,10 @@ class MessagePath:
 
     def _contents(self, done: Done) -> Iterator[RecordDict]:
         """What each client replies."""
-        sizes, told = done.work.sizes.tolist(), {name: values.tolist() for name, values in reports(done).items()}
+        sizes, metrics = done.work.sizes.tolist(), {name: values.tolist() for name, values in reports(done).items()}
         arrays = {name: value.numpy() for name, value in done.sent.items()}
         for i, client in enumerate(done.work.client.tolist()):
-            report = {name: values[i] for name, values in told.items()}
+            report = {name: values[i] for name, values in metrics.items()}
             yield local_reply(
                 {name: value[i] for name, value in arrays.items()},
                 # some strategies weigh by the loss, which Flower's examples call train_loss

@@ -34,7 +34,7 @@ class Post:
 
     def meet(self, federation: Federation, work: Assignment) -> None:
         """Ask every node which client it is, and whether its process has built the same federation."""
-        expected, own = federation.num_clients, digest(federation)
+        expected, local_digest = federation.num_clients, digest(federation)
         nodes = sorted(self._grid.get_node_ids())
         if len(nodes) < expected:
             raise RunError(
@@ -45,32 +45,32 @@ class Post:
         answers = self.exchange(
             [(place, RecordDict({WORK: work.record()}), MessageType.QUERY) for place in self._nodes]
         )
-        found: dict[int, int] = {}
+        node_by_client: dict[int, int] = {}
         for node, answer in zip(nodes, answers, strict=True):
-            found.setdefault(_client_of(answer, own), node)
-        missing = sorted(set(range(expected)) - set(found))
+            node_by_client.setdefault(_client_of(answer, local_digest), node)
+        missing = sorted(set(range(expected)) - set(node_by_client))
         if missing:
             raise RunError(f"no node has partition-id {missing[0]}; clients are the partitions 0 to {expected - 1}.")
-        self._nodes = found
+        self._nodes = node_by_client
 
-    def exchange(self, letters: Sequence[Sealed]) -> list[Message]:
+    def exchange(self, requests: Sequence[Sealed]) -> list[Message]:
         """The answers, in the order of the letters (client, content, type of message)."""
         queues: dict[int, deque[int]] = {}
-        for i, (client, _, _) in enumerate(letters):
+        for i, (client, _, _) in enumerate(requests):
             queues.setdefault(client, deque()).append(i)
         underway: dict[str, int] = {}
         answers: dict[int, Message] = {}
         free = list(queues)
-        while len(answers) < len(letters):
-            underway |= self._push([queues[client].popleft() for client in free if queues[client]], letters)
-            arrived = {underway.pop(m.metadata.reply_to_message_id): m for m in self._pull(underway, letters)}
+        while len(answers) < len(requests):
+            underway |= self._push([queues[client].popleft() for client in free if queues[client]], requests)
+            arrived = {underway.pop(m.metadata.reply_to_message_id): m for m in self._pull(underway, requests)}
             answers |= arrived
-            free = [letters[i][0] for i in arrived]
-        return [answers[i] for i in range(len(letters))]
+            free = [requests[i][0] for i in arrived]
+        return [answers[i] for i in range(len(requests))]
 
-    def _pull(self, underway: Mapping[str, int], letters: Sequence[Sealed]) -> list[Message]:
+    def _pull(self, underway: Mapping[str, int], requests: Sequence[Sealed]) -> list[Message]:
         """The next answers, at least one. A client may take too long twice; beyond that the runtime itself hangs."""
-        patience = STUCK_SECONDS + 2 * max(_seconds(letters[i]) for i in underway.values())
+        patience = STUCK_SECONDS + 2 * max(_seconds(requests[i]) for i in underway.values())
         started = time.monotonic()
         while True:
             arrived = list(self._grid.pull_messages(list(underway)))
@@ -78,39 +78,39 @@ class Post:
                 return arrived
             self._check()
             if time.monotonic() - started > patience:
-                waiting = sorted(letters[i][0] for i in underway.values())
+                waiting = sorted(requests[i][0] for i in underway.values())
                 raise RunError(f"no client answered for {patience:.0f} seconds; still waiting for clients {waiting}.")
             time.sleep(PULL_SECONDS)
 
-    def _push(self, chosen: Sequence[int], letters: Sequence[Sealed]) -> dict[str, int]:
-        messages = [Message(letters[i][1], self._nodes[letters[i][0]], letters[i][2]) for i in chosen]
+    def _push(self, positions: Sequence[int], requests: Sequence[Sealed]) -> dict[str, int]:
+        messages = [Message(requests[i][1], self._nodes[requests[i][0]], requests[i][2]) for i in positions]
         numbers = list(self._grid.push_messages(messages))
         if len(numbers) != len(messages):
             raise RunError("Flower's runtime took only part of the messages; the node of a client is gone.")
-        return dict(zip(numbers, chosen, strict=True))
+        return dict(zip(numbers, positions, strict=True))
 
 
 def _client_of(answer: Message, expected: str) -> int:
     """Which client has answered a query, if it works on the same federation."""
     if answer.has_error():
         raise RunError(f"a client's process could not build the federation: {cause_of(answer.error)}")
-    told = answer.content.config_records[TRACE]
-    if told["digest"] != expected:
+    record = answer.content.config_records[TRACE]
+    if record["digest"] != expected:
         raise RunError(
             "a client's process built another federation than the server from the same scenario; data and versions of "
             "packages must be the same wherever clients run."
         )
-    if "client" not in told:
+    if "client" not in record:
         raise RunError(
             "a node has no partition-id, so that nobody knows which client it is; start it with "
             "--node-config 'partition-id=0' and so on."
         )
-    return int(told["client"])  # type: ignore[arg-type]
+    return int(record["client"])  # type: ignore[arg-type]
 
 
-def _seconds(letter: Sealed) -> float:
+def _seconds(request: Sealed) -> float:
     """How long the work of a letter may take."""
-    return Assignment.of(letter[1]).seconds
+    return Assignment.of(request[1]).seconds
 
 
 def cause_of(error: Error) -> str:

@@ -50,7 +50,7 @@ class RulePath:
             cohorts = [self._rosters[run].cohort(round) for run in runs]
             clients = _places(cohorts)
             with Guard("strategy", strategy, "offer", round=round) as guard:
-                offer = by_run(guard, "it", strategy.offer(state, clients), tuple(clients.shape))
+                payload = by_run(guard, "it", strategy.offer(state, clients), tuple(clients.shape))
             run, place = (clients >= 0).nonzero(as_tuple=True)
             done: Done | None = None
             if len(run):
@@ -60,7 +60,7 @@ class RulePath:
                     clients[run, place].numpy(),
                     before,
                     run.numpy(),
-                    {name: value[run, place] for name, value in offer.items()},
+                    {name: value[run, place] for name, value in payload.items()},
                 )
                 done, failed = self._cohorts.train(work)
                 self._check_failures(work, failed)
@@ -68,10 +68,10 @@ class RulePath:
             after = before
             # an empty cohort never reaches most strategies: such a run keeps its model and its state
             if len(run) or declared.noisy:
-                drawn = partial(self._generators, runs, round)
-                guests = None if canaries is None else partial(canaries.updates, runs, round)
-                given = _stacked_round(round, before, done, clients, runs, drawn)
-                after, later = self._next_models(strategy, state, replace(given, guests=guests), runs)
+                generators = partial(self._generators, runs, round)
+                canary_updates = None if canaries is None else partial(canaries.updates, runs, round)
+                server_round = _stacked_round(round, before, done, clients, runs, generators)
+                after, later = self._next_models(strategy, state, replace(server_round, guests=canary_updates), runs)
                 anybody = (clients >= 0).any(dim=1)
                 if not anybody.all() and not declared.noisy:
                     after = {name: _where(anybody, after[name], value) for name, value in before.items()}
@@ -82,19 +82,21 @@ class RulePath:
             self._parts.on_round(round)
         return [pick(before, i) for i in range(len(runs))]
 
-    def _next_models(self, strategy: Any, state: Params, given: Round, runs: Sequence[int]) -> tuple[Params, Params]:
+    def _next_models(
+        self, strategy: Any, state: Params, server_round: Round, runs: Sequence[int]
+    ) -> tuple[Params, Params]:
         """The next models and the next state, by the strategy's rule."""
-        with Guard("strategy", strategy, "rule", round=given.number) as guard:
-            result = strategy.rule(state, given)
+        with Guard("strategy", strategy, "rule", round=server_round.number) as guard:
+            result = strategy.rule(state, server_round)
             if not isinstance(result, tuple) or len(result) != 2:
                 guard.wrong(f"it returned {a_kind(result)}, should be the next models and the next state")
-            moved, later = result[0], by_run(guard, "the state", result[1], (len(runs),))
-            for text in wrong_models(moved, given.before):
+            models, later = result[0], by_run(guard, "the state", result[1], (len(runs),))
+            for text in wrong_models(models, server_round.before):
                 guard.wrong(text)
-        after = {name: moved[name].to(value.dtype) for name, value in given.before.items()}
+        after = {name: models[name].to(value.dtype) for name, value in server_round.before.items()}
         if not self._parts.scenario.tolerate.not_finite:
             for i in (~finite_models(after)).nonzero().flatten().tolist():
-                with Guard("strategy", strategy, "rule", round=given.number, run=runs[i]) as guard:
+                with Guard("strategy", strategy, "rule", round=server_round.number, run=runs[i]) as guard:
                     guard.wrong(str(not_finite(pick(after, i))))
         return after, later
 
@@ -107,8 +109,8 @@ class RulePath:
         for run in np.unique(work.run[list(failed)]).tolist() if failed else ():
             causes = {int(work.client[i]): failed[i] for i in sorted(failed) if work.run[i] == run}
             self._cohorts.participation += [self._rosters[run].failure(work.round, client) for client in causes]
-            asked = int(np.count_nonzero(work.run == run))
-            check_tolerated(work.round, causes, asked, self._parts.scenario.tolerate.failed)
+            cohort_size = int(np.count_nonzero(work.run == run))
+            check_tolerated(work.round, causes, cohort_size, self._parts.scenario.tolerate.failed)
 
 
 def _at_clients(done: Done | None) -> list[Transition]:

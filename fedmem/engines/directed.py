@@ -180,10 +180,10 @@ class Directed(Strategy):
         return messages
 
     def _check_cohort(self, messages: Sequence[Message]) -> None:
-        asked = sorted(message.metadata.dst_node_id for message in messages)
-        if asked != sorted(self._clients):
+        receivers = sorted(message.metadata.dst_node_id for message in messages)
+        if receivers != sorted(self._clients):
             raise RunError(
-                f"round {self.round}: strategy {self._name} trains {len(asked)} clients where the sampler chose "
+                f"round {self.round}: strategy {self._name} trains {len(receivers)} clients where the sampler chose "
                 f"{len(self._clients)}. Give it fraction_train: 1.0, or say `cohort: strategy` in the scenario to let "
                 "the strategy choose among the sampler's cohort."
             )
@@ -227,10 +227,10 @@ class Directed(Strategy):
         if odd:
             guard.wrong(f"its model {'lacks the' if odd[0] in self._like else 'has an unknown'} parameter {odd[0]!r}")
         for name, value in self._like.items():
-            given = after[name]
+            tensor = after[name]
             # some strategies of Flower widen what they are given
-            if given.shape != value.shape or given.is_floating_point() != value.is_floating_point():
-                guard.wrong(f"its parameter {name!r} is {a_kind(given)}, should be {a_kind(value)}")
+            if tensor.shape != value.shape or tensor.is_floating_point() != value.is_floating_point():
+                guard.wrong(f"its parameter {name!r} is {a_kind(tensor)}, should be {a_kind(value)}")
         after = {name: after[name].to(value.dtype) for name, value in self._like.items()}
         wrong = not_finite(after) if self._demands.finite else None
         if wrong is not None:
@@ -266,9 +266,9 @@ class Directed(Strategy):
         # a strategy that picks its own cohort picks the same in every run, so that no coin decides who takes part
         run = 0 if step == "configure" and self._demands.same_cohorts else self._run + 1
         (rng,) = self._streams[step].each(run=[run], round=self.round, client=[0])
-        words = rng.integers(2**32, size=2).tolist()
-        random.seed(words[0])
-        np.random.seed(words[1])  # noqa: NPY002
+        seeds = rng.integers(2**32, size=2).tolist()
+        random.seed(seeds[0])
+        np.random.seed(seeds[1])  # noqa: NPY002
 
     @property
     def _name(self) -> str:

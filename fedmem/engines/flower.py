@@ -135,9 +135,9 @@ class FlowerRuntime:
 
     def _serve(self, runs: Sequence[int], grid: Grid, check: Callable[[], None]) -> list[Params]:
         """What a server does on a grid: it meets its clients, then lets the strategies of all runs start."""
-        post = Post(grid, check)
-        post.meet(self._federation, self._letter())
-        answer = partial(self._answer, post)
+        transport = Post(grid, check)
+        transport.meet(self._federation, self._letter())
+        answer = partial(self._answer, transport)
         return in_step(runs, self._one_run, answer, self._on_round, self._scenario.rounds)
 
     @contextmanager
@@ -174,22 +174,23 @@ class FlowerRuntime:
         self._participation += failed
         return params
 
-    def _answer(self, post: Post, asked: Mapping[int, Waiting]) -> dict[int, list[Message]]:
+    def _answer(self, transport: Post, waiting: Mapping[int, Waiting]) -> dict[int, list[Message]]:
         """Replies to everything that waits, from the clients' processes."""
-        letters = [letter for run, wait in asked.items() for letter in self._letters(run, wait)]
-        sent = [letter for letter in letters if self._cause_of(letter) is None]
-        answers = post.exchange([(letter.client, letter.content, letter.kind) for letter in sent])
+        requests = [request for run, wait in waiting.items() for request in self._letters(run, wait)]
+        sent = [request for request in requests if self._cause_of(request) is None]
+        answers = transport.exchange([(request.client, request.content, request.kind) for request in sent])
         outcomes = self._without_dropped(
-            letters, {id(letter): self._outcome(letter, answer) for letter, answer in zip(sent, answers, strict=True)}
+            requests,
+            {id(request): self._outcome(request, answer) for request, answer in zip(sent, answers, strict=True)},
         )
-        replies: dict[int, list[Message]] = {run: [] for run in asked}
-        for letter, outcome in zip(letters, outcomes, strict=True):
+        replies: dict[int, list[Message]] = {run: [] for run in waiting}
+        for request, outcome in zip(requests, outcomes, strict=True):
             if isinstance(outcome, str):
-                reply = Message(Error(FAILED, outcome), reply_to=letter.message)
+                reply = Message(Error(FAILED, outcome), reply_to=request.message)
             else:
-                content = self._accepted(letter, outcome) if isinstance(outcome, Trained) else outcome
-                reply = Message(content, reply_to=letter.message)
-            replies[letter.work.run].append(reply)
+                content = self._accepted(request, outcome) if isinstance(outcome, Trained) else outcome
+                reply = Message(content, reply_to=request.message)
+            replies[request.work.run].append(reply)
         return replies
 
     def _letters(self, run: int, wait: Waiting) -> Iterator[_Letter]:
@@ -218,68 +219,70 @@ class FlowerRuntime:
                 content[OFFER] = message.content[OFFER]
             yield _Letter(message=message, client=client, kind=kind, before=before, work=work, content=content)
 
-    def _outcome(self, letter: _Letter, answer: Message) -> Trained | str | RecordDict:
+    def _outcome(self, request: _Letter, answer: Message) -> Trained | str | RecordDict:
         """What came of a letter: a client's work or the cause of its failure; the metrics of an evaluation."""
-        if letter.kind == MessageType.EVALUATE:
+        if request.kind == MessageType.EVALUATE:
             if answer.has_error():
                 raise RunError(
-                    f"round {letter.work.round}: client {letter.client} failed to evaluate: {cause_of(answer.error)}"
+                    f"round {request.work.round}: client {request.client} failed to evaluate: {cause_of(answer.error)}"
                 )
             return answer.content
         if answer.has_error():
             return cause_of(answer.error)
-        sent = params_of(answer.content.array_records[ARRAYS], letter.before)
+        sent = params_of(answer.content.array_records[ARRAYS], request.before)
         if not self._scenario.tolerate.not_finite:
             cause = not_finite(sent)
             if cause is not None:
                 return cause
         report = {name: float(value) for name, value in answer.content[TRACE].items() if name != "client"}  # type: ignore[arg-type]
         records = answer.content.array_records
-        kept = params_of(records[KEPT]) if KEPT in records else sent
+        kept_params = params_of(records[KEPT]) if KEPT in records else sent
         return Trained(
-            task=self._task(letter, records.get(MEMORY)),
-            outcome=Outcome(sent=sent, kept=kept, report=_tensors(report)),
+            task=self._task(request, records.get(MEMORY)),
+            outcome=Outcome(sent=sent, kept=kept_params, report=_tensors(report)),
             loss=report["loss"],
         )
 
-    def _task(self, letter: _Letter, memory: ArrayRecord | None) -> Task:
+    def _task(self, request: _Letter, memory: ArrayRecord | None) -> Task:
         """The client's task, as its process was given it."""
-        work = letter.work
-        task = self._work.task(work.run, work.round, letter.client, letter.before)
+        work = request.work
+        task = self._work.task(work.run, work.round, request.client, request.before)
         return replace(
             task,
-            offer={**task.offer, **offered(letter.message.content, followed(self._scenario.client))},
+            offer={**task.offer, **offered(request.message.content, followed(self._scenario.client))},
             memory={} if memory is None else params_of(memory),
         )
 
-    def _cause_of(self, letter: _Letter) -> str | None:
+    def _cause_of(self, request: _Letter) -> str | None:
         """Why the client of a letter is dropped, None where it is not."""
-        if letter.kind != MessageType.TRAIN:
+        if request.kind != MessageType.TRAIN:
             return None
-        return self._failures.dropped(letter.work.round, [letter.client]).get(0)
+        return self._failures.dropped(request.work.round, [request.client]).get(0)
 
     def _without_dropped(
-        self, letters: Sequence[_Letter], outcomes: Mapping[int, Trained | str | RecordDict]
+        self, requests: Sequence[_Letter], outcomes: Mapping[int, Trained | str | RecordDict]
     ) -> list[Trained | str | RecordDict]:
         """What came of all letters, once the failures among them are noted."""
-        for letter in letters:
-            outcome = outcomes.get(id(letter))
+        for request in requests:
+            outcome = outcomes.get(id(request))
             if isinstance(outcome, str):
-                work = letter.work
-                self._failures.add(round=work.round, run=work.run, client=letter.client, cause=outcome)
-        causes = [self._cause_of(letter) for letter in letters]
-        return [outcomes[id(letter)] if cause is None else cause for letter, cause in zip(letters, causes, strict=True)]
+                work = request.work
+                self._failures.add(round=work.round, run=work.run, client=request.client, cause=outcome)
+        causes = [self._cause_of(request) for request in requests]
+        return [
+            outcomes[id(request)] if cause is None else cause for request, cause in zip(requests, causes, strict=True)
+        ]
 
-    def _accepted(self, letter: _Letter, outcome: Trained) -> RecordDict:
+    def _accepted(self, request: _Letter, outcome: Trained) -> RecordDict:
         """Take note of a client's work, and make of it what the strategy is given."""
-        task, work = outcome.task, letter.work
-        self._remembers[work.run, letter.client] = work.round
+        task, work = outcome.task, request.work
+        self._remembers[work.run, request.client] = work.round
         if work.watched:
-            self._kept[work.run, letter.client] = outcome.outcome.kept
+            self._kept[work.run, request.client] = outcome.outcome.kept
             self._work.keep(Work.of([task]))
-        self._rosters[work.run].trained(letter.client, task.before, outcome.outcome.sent, outcome.loss)
+        self._rosters[work.run].trained(request.client, task.before, outcome.outcome.sent, outcome.loss)
         rows = len(task.rows)
-        part = self._rosters[work.run].participation(work.round, letter.client, rows)
+        part = self._rosters[work.run].participation(work.round, request.client, rows)
         self._participation.append(part)
         report = {name: float(value) for name, value in outcome.outcome.report.items()}
         report |= {} if part.probability is None else {"probability": part.probability}
@@ -288,7 +291,7 @@ class FlowerRuntime:
                 "arrays": local_record(outcome.outcome.sent),
                 # some strategies weigh by the loss, which Flower's examples call train_loss
                 "metrics": MetricRecord({"num-examples": rows, "train_loss": outcome.loss}),
-                TRACE: ConfigRecord({"client": letter.client, **report}),
+                TRACE: ConfigRecord({"client": request.client, **report}),
             }
         )
 

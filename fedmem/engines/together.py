@@ -39,9 +39,9 @@ class Seat(Executor):
     `seconds` is the bank's share of the time that was spent on training, by its share of the clients.
     """
 
-    def __init__(self, own: Executor, store: Examples, hand_over: Callable[[Work], Attempt]) -> None:
-        self.own = own
-        self.name = own.name
+    def __init__(self, executor: Executor, store: Examples, hand_over: Callable[[Work], Attempt]) -> None:
+        self.own = executor
+        self.name = executor.name
         self.store = store
         self.seconds = 0.0
         self.shared: Executor | None = None
@@ -115,7 +115,7 @@ def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor])
     Guarantees:
 
     - every bank gets the outcomes that its own executor would have given it, to the last bit on one thread;
-    - where training fails as a whole, each bank tries alone, so that whoever is at fault is the one that fails.
+    - where training fails as a whole, each bank tries alone, so that only the bank at fault fails.
     """
     pool = _Pool(members, stack)
     scheduler = getcurrent()
@@ -126,7 +126,7 @@ def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor])
             raise answer
         return answer
 
-    seats = [Seat(member.own, member.store, hand_over) for member in members]
+    executors = [Seat(member.own, member.store, hand_over) for member in members]
     coroutines = [greenlet(member.start) for member in members]
     waiting: dict[int, Work] = {}
     ended: dict[int, Any] = {}
@@ -146,13 +146,13 @@ def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor])
 
     with in_process():
         try:
-            for place, seat in enumerate(seats):
-                advance(place, seat)
+            for place, executor in enumerate(executors):
+                advance(place, executor)
             while waiting:
-                asked = dict(sorted(waiting.items()))
+                requests = dict(sorted(waiting.items()))
                 waiting.clear()
-                for group in _alike(asked):
-                    for place, answer in pool.train({place: asked[place] for place in group}, seats):
+                for group in _alike(requests):
+                    for place, answer in pool.train({place: requests[place] for place in group}, executors):
                         advance(place, answer)
         finally:
             for coroutine in coroutines:
@@ -176,43 +176,45 @@ class _Pool:
             self._starts = [dict(zip(stores, firsts, strict=True))]
             self._stacks = [stack(Examples.concatenate([member.store for member in stores.values()]))]
 
-    def train(self, asked: Mapping[int, Work], seats: Sequence[Seat]) -> Iterator[tuple[int, Attempt | Exception]]:
+    def train(
+        self, requests: Mapping[int, Work], executors: Sequence[Seat]
+    ) -> Iterator[tuple[int, Attempt | Exception]]:
         """What comes of the work of these banks, each its own."""
         for starts, stack in zip(self._starts, self._stacks, strict=True):
-            here = [place for place in asked if id(seats[place].store) in starts]
+            here = [place for place in requests if id(executors[place].store) in starts]
             if not here:
                 continue
             if len(here) == 1:
-                yield here[0], _alone(seats[here[0]], asked[here[0]])
+                yield here[0], _alone(executors[here[0]], requests[here[0]])
                 continue
-            works = [asked[place] for place in here]
+            works = [requests[place] for place in here]
             begun = time.perf_counter()
             try:
-                done, failed = stack.attempt_all(joined(works, [starts[id(seats[place].store)] for place in here]))
+                done, failed = stack.attempt_all(joined(works, [starts[id(executors[place].store)] for place in here]))
             except Exception:
-                yield from ((place, _alone(seats[place], asked[place])) for place in here)
+                yield from ((place, _alone(executors[place], requests[place])) for place in here)
                 continue
             each = (time.perf_counter() - begun) / sum(map(len, works))
             for place, work, answer in zip(here, works, parted(works, done, failed), strict=True):
-                seats[place].seconds += each * len(work)
-                seats[place].shared = stack
+                executors[place].seconds += each * len(work)
+                executors[place].shared = stack
                 yield place, answer
 
 
-def _alone(seat: Seat, work: Work) -> Attempt | Exception:
+def _alone(executor: Seat, work: Work) -> Attempt | Exception:
     begun = time.perf_counter()
     try:
-        return seat.own.attempt_all(work)
+        return executor.own.attempt_all(work)
     except Exception as error:
         return error
     finally:
-        seat.seconds += time.perf_counter() - begun
+        executor.seconds += time.perf_counter() - begun
 
 
-def _alike(asked: Mapping[int, Work]) -> list[list[int]]:
+def _alike(requests: Mapping[int, Work]) -> list[list[int]]:
     """Who can be in one stack: with the same arrays beside the model, and batches as wide."""
     groups: dict[Any, list[int]] = {}
-    for place, work in asked.items():
+    for place, work in requests.items():
         arrays = [
             (name, value.dtype, value.shape[1:]) for part in (work.models, work.offer) for name, value in part.items()
         ]
@@ -254,15 +256,15 @@ def parted(works: Sequence[Work], done: Done | None, failed: Mapping[int, str]) 
     """
     start = first = 0
     for work in works:
-        own = {place - start: why for place, why in failed.items() if start <= place < start + len(work)}
-        good = [i for i in range(len(work)) if i not in own]
+        causes = {place - start: why for place, why in failed.items() if start <= place < start + len(work)}
+        good = [i for i in range(len(work)) if i not in causes]
         start += len(work)
         if done is None or not good:
-            yield None, own
+            yield None, causes
             continue
         # a copy: a view would keep what all banks have sent, and lie elsewhere in memory than its bank's own would
         part = done.take(np.arange(first, first + len(good)))
-        yield replace(part, work=work.take(good) if own else work), own
+        yield replace(part, work=work.take(good) if causes else work), causes
         first += len(good)
 
 

@@ -28,8 +28,8 @@ what other estimators name. The last four lines are rows of `tests`, which their
 examples: pairs of them for retention over all rounds, both kinds together for differences of kinds, and runs for the
 row of a single example (for a `tests` row, what the estimator says).
 
-- Local and global are compared at the holder's model (`owner`) and over the same examples: where a round shows some of
-  them only globally, the global side of a difference or a retention is estimated anew without those. So at an observed
+- Local and global are compared at the owner's model (`owner`) and over the same examples: where a round shows some of
+  them only globally, the global side of a difference or a retention is estimated again without those. So at an observed
   round M(owner) − M(global) need not equal the difference; at FINAL it does, unless a
   kind has examples that nobody holds.
 - retention = Σ(global − null) / Σ(local − null) over all examples of the kind, whatever their local value. Where the
@@ -71,8 +71,8 @@ MEASURES = (
     Measure(
         name="retention",
         title="retention",
-        means="The effect at the aggregate as a share of the effect at the holder, both summed over all examples of a "
-        "kind above the value without memorisation: 1 means that aggregation keeps everything, 0 nothing.",
+        means="The effect at the aggregate as a share of the effect at the owning client, both summed over all examples "
+        "of a kind above the value without memorisation: 1 means that aggregation keeps everything, 0 nothing.",
         is_not="It is not an average of ratios of single examples, and has no value where the local effect is not "
         "resolved.",
         digits=2,
@@ -85,7 +85,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class _Pair:
-    """One estimate at the holder and after aggregation, over the same examples."""
+    """One estimate at the owner and after aggregation, over the same examples."""
 
     local: Estimate
     whole: Estimate
@@ -94,7 +94,7 @@ class _Pair:
 
 @dataclass
 class _Sums:
-    """Σ n (value − null) over rounds, at the holder and after aggregation, with what they owe to whom."""
+    """Σ n (value − null) over rounds, at the owner and after aggregation, with the contributions to both."""
 
     local: float
     whole: float
@@ -180,22 +180,22 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
             )
     redeals = redeal(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []
-    kept = [_Kept() for _ in estimators]
+    retentions = [_Kept() for _ in estimators]
     for round, group in groupby(views(bank, redeals), key=lambda view: view.round):
         places = list(group)
-        for estimator, known in zip(estimators, kept, strict=True):
+        for estimator, retention in zip(estimators, retentions, strict=True):
             source = _source(estimator)
-            found = [(view, _estimated(estimator, view)) for view in places]
-            for view, estimates in found:
+            view_estimates = [(view, _estimated(estimator, view)) for view in places]
+            for view, estimates in view_estimates:
                 rows += _values(view, estimates, source)
                 rows += _between_kinds(view, estimates, source)
                 rows += _tests(view, estimator, source)
-            for pair in _paired(estimator, found):
+            for pair in _paired(estimator, view_estimates):
                 rows.append(_between_levels(round, pair, source))
                 if not pair.local.signed:
-                    known.add(round, pair)
-    for estimator, known in zip(estimators, kept, strict=True):
-        rows += known.rows(_source(estimator))
+                    retention.add(round, pair)
+    for estimator, retention in zip(estimators, retentions, strict=True):
+        rows += retention.rows(_source(estimator))
     return rows
 
 
@@ -262,9 +262,9 @@ def _clusters(view: View, e: Estimate) -> int:
 def _difference(a: Estimate, b: Estimate, labels: Labels, n: int, clusters: int) -> Reading:
     """a − b with its interval, paired; `n` examples stand behind it."""
     value = a.value - b.value
-    found = combined([(1.0, a.influence), (-1.0, b.influence)])
+    influence = combined([(1.0, a.influence), (-1.0, b.influence)])
     bounds = (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0])
-    low, high = interval(value, found, clusters, bounds, scale=max(abs(a.value), abs(b.value)))
+    low, high = interval(value, influence, clusters, bounds, scale=max(abs(a.value), abs(b.value)))
     metric = f"{a.metric}.difference"
     return Reading(metric=metric, value=value, low=low, high=high, n=n, subject=a.kind, labels=labels)
 
@@ -280,15 +280,15 @@ def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> It
 
 def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measurement]:
     with Guard("estimator", estimator, "tests", **_at(view)) as guard:
-        found = run_readings_of(guard, estimator.tests(view), view.audit.runs, declared_by(estimator))
-    for run, reading in found:
+        readings = run_readings_of(guard, estimator.tests(view), view.audit.runs, declared_by(estimator))
+    for run, reading in readings:
         placed = replace(reading, labels=_placed(view, reading.labels))
         yield _row(view.round, view.level, source, placed, run)
 
 
-def _paired(estimator: Estimator, found: Sequence[tuple[View, Sequence[Estimate]]]) -> Iterator[_Pair]:
-    """What one round shows both at the holders and after aggregation, over the same examples."""
-    places = {(view.level, view.place): (view, estimates) for view, estimates in found}
+def _paired(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequence[Estimate]]]) -> Iterator[_Pair]:
+    """What one round shows both at the owners and after aggregation, over the same examples."""
+    places = {(view.level, view.place): (view, estimates) for view, estimates in view_estimates}
     if ("local", "owner") not in places or ("global", "") not in places:
         return
     owner, local = places["local", "owner"]

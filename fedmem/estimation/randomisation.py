@@ -36,7 +36,7 @@ def redeal(audit: AuditSet, count: int, rng: np.random.Generator) -> Redeals:
     return Redeals(coins=np.concatenate([audit.is_in[None], again]), shuffles=shuffles)
 
 
-def two_sided(drawn: FloatArray) -> float:
+def two_sided(statistics: FloatArray) -> float:
     """Twice the smaller tail of the first of P + 1 values among all, at most 1; NaN where they are all alike.
 
     Values that differ by rounding alone are equal; those that are NaN count as far out.
@@ -44,9 +44,9 @@ def two_sided(drawn: FloatArray) -> float:
     >>> two_sided(np.array([5.0, 1.0, 2.0, 3.0])), two_sided(np.array([2.0, 1.0, 2.0, 3.0]))
     (0.5, 1.0)
     """
-    slack = 1e-9 * max(float(np.nanmax(np.abs(drawn), initial=0.0)), 1e-300)
-    unknown = np.isnan(drawn)
-    high, low = (unknown | (side * (drawn - drawn[0]) >= -slack) for side in (1, -1))
+    slack = 1e-9 * max(float(np.nanmax(np.abs(statistics), initial=0.0)), 1e-300)
+    unknown = np.isnan(statistics)
+    high, low = (unknown | (side * (statistics - statistics[0]) >= -slack) for side in (1, -1))
     return min(1.0, 2 * min(float(high.mean()), float(low.mean())))
 
 
@@ -56,19 +56,22 @@ def of_means(values: FloatArray, rows: IntArray, redeals: Redeals, *, gap: bool 
     `values` (R, m) of all examples, NaN where there is none; the statistic is over the examples `rows`. NaN where no
     deal changes it, as with a single run.
     """
-    own = values[:, rows]
-    seen = ~np.isnan(own)
-    known = np.where(seen, own, 0.0)
-    total, count = known.sum(0), seen.sum(0)
-    found = []
+    columns = values[:, rows]
+    is_measured = ~np.isnan(columns)
+    zero_filled = np.where(is_measured, columns, 0.0)
+    total, count = zero_filled.sum(0), is_measured.sum(0)
+    means = []
     for coins in _parts(redeals, rows):
-        inside, n = np.einsum("prm,rm->pm", coins, known), np.einsum("prm,rm->pm", coins, seen.astype(np.float64))
+        inside, n = (
+            np.einsum("prm,rm->pm", coins, zero_filled),
+            np.einsum("prm,rm->pm", coins, is_measured.astype(np.float64)),
+        )
         rest = count - n
         usable = (n > 0) & ((rest > 0) if gap else True)
         with np.errstate(divide="ignore", invalid="ignore"):
-            apart = inside / n - ((total - inside) / rest if gap else 0.0)
-            found.append(np.where(usable, apart, 0.0).sum(1) / usable.sum(1))
-    return _p(np.concatenate(found), redeals)
+            differences = inside / n - ((total - inside) / rest if gap else 0.0)
+            means.append(np.where(usable, differences, 0.0).sum(1) / usable.sum(1))
+    return _p(np.concatenate(means), redeals)
 
 
 def of_auc(scores: FloatArray, rows: IntArray, redeals: Redeals) -> float:
@@ -84,13 +87,13 @@ def areas(scores: FloatArray, coins: FloatArray) -> FloatArray:
     >>> areas(np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([[[1.0, 1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0, 1.0]]])).tolist()
     [0.875, 0.125]
     """
-    seen = ~np.isnan(scores)
-    shown = seen.astype(np.float64)
-    apart = np.where(seen, _ranks(scores.reshape(-1, 1)).reshape(scores.shape) - _ranks(scores), 0.0)
-    inside = np.einsum("prm,rm->pm", coins, shown)
+    is_measured = ~np.isnan(scores)
+    weights = is_measured.astype(np.float64)
+    rank_gaps = np.where(is_measured, _ranks(scores.reshape(-1, 1)).reshape(scores.shape) - _ranks(scores), 0.0)
+    inside = np.einsum("prm,rm->pm", coins, weights)
     n = inside.sum(1)
-    won = np.einsum("prm,rm->p", coins, apart) - n * (n + 1) / 2 + (inside * (inside + 1) / 2).sum(1)
-    pairs = n * (seen.sum() - n) - (inside * (seen.sum(0) - inside)).sum(1)
+    won = np.einsum("prm,rm->p", coins, rank_gaps) - n * (n + 1) / 2 + (inside * (inside + 1) / 2).sum(1)
+    pairs = n * (is_measured.sum() - n) - (inside * (is_measured.sum(0) - inside)).sum(1)
     return np.asarray(np.where(pairs > 0, won / np.where(pairs > 0, pairs, 1.0), np.nan))
 
 
@@ -106,17 +109,17 @@ def _ranks(scores: FloatArray) -> FloatArray:
             starts = np.concatenate([[0], np.flatnonzero(~equal[:, column]) + 1, [len(scores)]])
             sizes = np.diff(starts)
             places[:, column] = np.repeat(starts[:-1] + (sizes + 1) / 2, sizes)
-    found = np.empty(scores.shape)
-    np.put_along_axis(found, order, places, axis=0)
-    return found
+    ranks = np.empty(scores.shape)
+    np.put_along_axis(ranks, order, places, axis=0)
+    return ranks
 
 
-def of_statistic(statistic: Callable[[BoolArray], float], rows: IntArray, redeals: Redeals, most: int) -> FloatArray:
-    """What a statistic of the coins (R, n) of some examples is under the first deals, those that fell first: (≤ most,).
+def of_statistic(statistic: Callable[[BoolArray], float], rows: IntArray, redeals: Redeals, limit: int) -> FloatArray:
+    """(≤ limit,) values of a statistic of the coins (R, n) of some examples, under the first deals.
 
-    For what has to be computed anew for each deal, such as an attack that reads coins.
+    For statistics that are computed again for each deal, such as an attack that reads coins.
     """
-    return np.array([statistic(coins[:, rows]) for coins in redeals.coins[:most]])
+    return np.array([statistic(coins[:, rows]) for coins in redeals.coins[:limit]])
 
 
 def _parts(redeals: Redeals, rows: IntArray) -> Iterator[FloatArray]:
@@ -126,6 +129,6 @@ def _parts(redeals: Redeals, rows: IntArray) -> Iterator[FloatArray]:
         yield redeals.coins[start : start + step][:, :, rows].astype(np.float64)
 
 
-def _p(drawn: FloatArray, redeals: Redeals) -> float:
+def _p(statistics: FloatArray, redeals: Redeals) -> float:
     """`two_sided`, but NaN where no deal can change a coin: there are none, or there is a single run."""
-    return two_sided(drawn) if min(len(drawn), redeals.coins.shape[1]) > 1 else float("nan")
+    return two_sided(statistics) if min(len(statistics), redeals.coins.shape[1]) > 1 else float("nan")

@@ -36,7 +36,7 @@ def smallest_fpr(n_out: int) -> float:
 
 
 USUAL = (0.1, 0.01, 0.001)
-"""The false positive rates at which true positive rates are usually told."""
+"""The false positive rates at which true positive rates are usually reported."""
 
 
 def rates(n_out: int) -> tuple[float, ...]:
@@ -46,8 +46,8 @@ def rates(n_out: int) -> tuple[float, ...]:
     ((0.1, 0.01, 0.0078125), (0.1,), ())
     """
     smallest = smallest_fpr(n_out)
-    usual = tuple(rate for rate in USUAL if rate >= smallest)
-    return usual if math.isnan(smallest) or smallest in usual else (*usual, smallest)
+    common_rates = tuple(rate for rate in USUAL if rate >= smallest)
+    return common_rates if math.isnan(smallest) or smallest in common_rates else (*common_rates, smallest)
 
 
 def null_tpr(n_out: float, fpr: float | None = None) -> float:
@@ -76,8 +76,8 @@ def auc(scores: FloatArray, is_in: BoolArray) -> Rated:
     >>> auc(scores, is_in).value
     0.875
     """
-    seen = ~np.isnan(scores)
-    ins, outs = is_in & seen, ~is_in & seen
+    is_scored = ~np.isnan(scores)
+    ins, outs = is_in & is_scored, ~is_in & is_scored
     beaten, pairs = np.zeros(scores.shape), np.zeros(scores.shape)
     for side, other in ((ins, outs), (outs, ins)):
         # those of the other side below a score, less those of the same example
@@ -93,24 +93,24 @@ def auc(scores: FloatArray, is_in: BoolArray) -> Rated:
     return Rated(value=min(max(value, 0.0), 1.0), weights=weights, shares=shares)
 
 
-def _below(scores: FloatArray, chosen: BoolArray) -> FloatArray:
+def _below(scores: FloatArray, is_counted: BoolArray) -> FloatArray:
     """(R, m) how many of the chosen scores lie below each score, those that equal it counted half; 0 for NaN."""
-    ordered = np.sort(scores[chosen])
+    ordered = np.sort(scores[is_counted])
     flat = np.nan_to_num(scores)
     below = np.searchsorted(ordered, flat, "left") + np.searchsorted(ordered, flat, "right")
     return np.where(np.isnan(scores), 0.0, below / 2)
 
 
-def _below_alike(scores: FloatArray, chosen: BoolArray) -> FloatArray:
+def _below_alike(scores: FloatArray, is_counted: BoolArray) -> FloatArray:
     """The same within each column."""
-    found = np.empty(scores.shape)
+    counts = np.empty(scores.shape)
     step = max(1, _PART // max(len(scores) ** 2, 1))
     for start in range(0, scores.shape[1], step):
-        own = scores[:, start : start + step]
-        others = np.where(chosen[:, start : start + step], own, np.nan)
-        less, equal = others[None] < own[:, None], others[None] == own[:, None]
-        found[:, start : start + step] = less.sum(1) + 0.5 * equal.sum(1)
-    return found
+        block = scores[:, start : start + step]
+        others = np.where(is_counted[:, start : start + step], block, np.nan)
+        less, equal = others[None] < block[:, None], others[None] == block[:, None]
+        counts[:, start : start + step] = less.sum(1) + 0.5 * equal.sum(1)
+    return counts
 
 
 def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> Rated:
@@ -124,22 +124,22 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> Rated:
     >>> [tpr(scores, is_in, fpr).value for fpr in (0.4, 0.5, 1.0)]
     [0.5, 1.0, 1.0]
     """
-    seen = ~np.isnan(scores)
-    ins, outs = is_in & seen, ~is_in & seen
+    is_scored = ~np.isnan(scores)
+    ins, outs = is_in & is_scored, ~is_in & is_scored
     n_in, n_out = int(ins.sum()), int(outs.sum())
     if not n_in or not n_out:
         return Rated(value=math.nan, weights=np.zeros(scores.shape), shares=np.zeros(scores.shape))
     inside, outside = np.sort(scores[ins]), np.sort(scores[outs])[::-1]
 
-    def found(accepted: int) -> int:
+    def members_above(accepted: int) -> int:
         """Members above the lowest threshold that accepts at most so many outs."""
         refused = outside[accepted] if accepted < n_out else -math.inf
         return n_in - int(np.searchsorted(inside, refused, "right"))
 
     allowed = min(math.floor(fpr * n_out * (1 + 1e-12)), n_out)
     fewer, more = allowed // 2, min(2 * allowed, n_out)
-    slope = (found(more) - found(fewer)) / n_in / ((more - fewer) / n_out) if more > fewer else 0.0
+    slope = (members_above(more) - members_above(fewer)) / n_in / ((more - fewer) / n_out) if more > fewer else 0.0
     threshold = outside[allowed] if allowed < n_out else -math.inf
-    above = np.where(seen, scores, -math.inf) > threshold
+    above = np.where(is_scored, scores, -math.inf) > threshold
     weights = np.where(ins, 1 / n_in, np.where(outs, -1 / n_out, 0.0))
-    return Rated(value=found(allowed) / n_in, weights=weights, shares=np.where(ins, above, slope * above))
+    return Rated(value=members_above(allowed) / n_in, weights=weights, shares=np.where(ins, above, slope * above))

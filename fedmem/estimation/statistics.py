@@ -17,8 +17,8 @@ def mean(values: FloatArray, axis: int) -> FloatArray:
     >>> mean(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0).tolist()
     [2.0, nan]
     """
-    seen = ~np.isnan(values)
-    return _ratio(np.where(seen, values, 0.0).sum(axis), seen.sum(axis))
+    is_measured = ~np.isnan(values)
+    return _ratio(np.where(is_measured, values, 0.0).sum(axis), is_measured.sum(axis))
 
 
 def means_by_coin(values: FloatArray, is_in: BoolArray, runs: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -26,11 +26,11 @@ def means_by_coin(values: FloatArray, is_in: BoolArray, runs: FloatArray) -> tup
 
     NaN values do not count; an example that a weighting shows in no in (or out) run is NaN there.
     """
-    seen = ~np.isnan(values)
+    is_measured = ~np.isnan(values)
     # Measured from the first value seen, the means of equal values are equal to the last bit, whatever the weights.
-    first = values[seen.argmax(0), np.arange(values.shape[1])]
+    first = values[is_measured.argmax(0), np.arange(values.shape[1])]
     both = []
-    for coin in (is_in & seen, ~is_in & seen):
+    for coin in (is_in & is_measured, ~is_in & is_measured):
         both.append(first + _ratio(runs @ np.where(coin, values - first, 0.0), runs @ coin.astype(np.float64)))
     return both[0], both[1]
 
@@ -70,10 +70,10 @@ def newcombe(
     k1, n1, k2, n2 = (np.asarray(x, np.float64) for x in (successes, trials, control_successes, control_trials))
     (low1, high1), (low2, high2) = wilson(k1, n1, level), wilson(k2, n2, level)
     share1, share2 = k1 / np.maximum(n1, 1), k2 / np.maximum(n2, 1)
-    known, between = (n1 > 0) & (n2 > 0), share1 - share2
-    low = between - np.hypot(share1 - low1, high2 - share2)
-    high = between + np.hypot(high1 - share1, share2 - low2)
-    return np.where(known, low, -1.0), np.where(known, high, 1.0)
+    is_defined, difference = (n1 > 0) & (n2 > 0), share1 - share2
+    low = difference - np.hypot(share1 - low1, high2 - share2)
+    high = difference + np.hypot(high1 - share1, share2 - low2)
+    return np.where(is_defined, low, -1.0), np.where(is_defined, high, 1.0)
 
 
 def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -122,11 +122,11 @@ def student_mean(values: FloatArray, level: float = 0.95) -> tuple[float, float]
     >>> [round(end, 3) for end in student_mean(np.array([1.0, 2.0, 3.0]))]
     [-0.484, 4.484]
     """
-    known = values[~np.isnan(values)]
-    if len(known) < 2:
+    numbers = values[~np.isnan(values)]
+    if len(numbers) < 2:
         return math.nan, math.nan
-    middle = float(known.mean())
-    return jackknife(middle, (known.sum() - known) / (len(known) - 1), level)
+    middle = float(numbers.mean())
+    return jackknife(middle, (numbers.sum() - numbers) / (len(numbers) - 1), level)
 
 
 def jackknife(value: float, without: FloatArray, level: float = 0.95) -> tuple[float, float]:
@@ -149,10 +149,10 @@ def jackknife(value: float, without: FloatArray, level: float = 0.95) -> tuple[f
     return value - half, value + half
 
 
-def fisher_exact(total: int, chosen: int) -> FloatArray:
-    """Two-sided p of Fisher's exact test for every table: (total + 1, chosen + 1).
+def fisher_exact(total: int, num_in: int) -> FloatArray:
+    """Two-sided p of Fisher's exact test for every table: (total + 1, num_in + 1).
 
-    Of `total` runs `chosen` are in; entry [k, x] belongs to k successes, x of them in. It is the share of all ways to
+    Of `total` runs `num_in` are in; entry [k, x] belongs to k successes, x of them in. It is the share of all ways to
     choose the runs that give a table as improbable or more so: exact where coins were dealt, whatever the outcomes.
 
     >>> fisher_exact(8, 4)[4, 4].round(4).item()  # 2 of 70 ways
@@ -160,14 +160,14 @@ def fisher_exact(total: int, chosen: int) -> FloatArray:
     """
     from scipy.stats import hypergeom
 
-    successes, inside = np.arange(total + 1)[:, None], np.arange(chosen + 1)[None]
-    mass = np.asarray(hypergeom.pmf(inside, total, successes, chosen))
+    successes, inside = np.arange(total + 1)[:, None], np.arange(num_in + 1)[None]
+    mass = np.asarray(hypergeom.pmf(inside, total, successes, num_in))
     as_rare = mass[:, None, :] <= mass[:, :, None] * (1 + 1e-9)
     return np.asarray(np.where(as_rare, mass[:, None, :], 0.0).sum(2)).clip(max=1.0)
 
 
-def rank_sum_exact(total: int, chosen: int) -> FloatArray:
-    """Two-sided p of the rank sum test (Wilcoxon, 1945) for each value of U, from 0 to chosen × (total − chosen).
+def rank_sum_exact(total: int, num_in: int) -> FloatArray:
+    """Two-sided p of the rank sum test (Wilcoxon, 1945) for each value of U, from 0 to num_in × (total − num_in).
 
     U counts the pairs in which the run that is in is above the run that is out. The share of all ways to choose the
     runs that are as far from the middle, by counting; normal with the exact variance above 200 runs.
@@ -175,19 +175,19 @@ def rank_sum_exact(total: int, chosen: int) -> FloatArray:
     >>> rank_sum_exact(4, 2).round(3).tolist()
     [0.333, 0.667, 1.0, 0.667, 0.333]
     """
-    pairs = chosen * (total - chosen)
+    pairs = num_in * (total - num_in)
     if total > 200:
         from scipy.special import ndtr
 
         away = np.abs(np.arange(pairs + 1) - pairs / 2)
         return np.asarray(2 * ndtr(-(away - 0.5) / math.sqrt(pairs * (total + 1) / 12))).clip(max=1.0)
     # ways[c, s]: how many sets of c ranks have the sum s
-    ways = np.zeros((chosen + 1, total * (total + 1) // 2 + 1))
+    ways = np.zeros((num_in + 1, total * (total + 1) // 2 + 1))
     ways[0, 0] = 1.0
     for rank in range(1, total + 1):
         ways[1:, rank:] = ways[1:, rank:] + ways[:-1, :-rank]
-    least = chosen * (chosen + 1) // 2
-    mass = ways[chosen, least : least + pairs + 1] / math.comb(total, chosen)
+    min_sum = num_in * (num_in + 1) // 2
+    mass = ways[num_in, min_sum : min_sum + pairs + 1] / math.comb(total, num_in)
     tail = np.cumsum(mass)
     return np.asarray(2 * np.minimum(tail, tail[::-1])).clip(max=1.0)
 

@@ -1,8 +1,8 @@
 """Intervals from two-way clusters: runs and examples, each of which many values share.
 
 A value v = Σ w y over pairs of a run and an example has, to first order, one contribution for each pair. Pairs of one
-example hang together, and so do pairs of one run. The variance of Cameron, Gelbach and Miller (2011) adds both kinds of
-clusters and takes off what was counted twice:
+example are correlated, and so are pairs of one run. The variance of Cameron, Gelbach and Miller (2011) adds both kinds
+of clusters and takes off what was counted twice:
 
     V = V_examples + V_runs − V_pairs,    each Σ over its clusters of (sum of contributions)².
 
@@ -28,7 +28,7 @@ from fedmem.contracts.estimator import Influence
 from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 FEWEST = 8
-"""Runs, and examples of a kind, from which on an interval is told: with fewer a value stands without one."""
+"""The fewest runs, and examples of a kind, for which an interval is reported."""
 
 _ROUNDING = 1e-12
 """A standard error below this share of the value is rounding: values that are all alike."""
@@ -50,19 +50,19 @@ def influence(weights: FloatArray, values: FloatArray) -> Influence:
     """
     runs = len(weights)
     cells, examples = np.zeros(weights.shape), np.zeros(weights.shape[1])
-    counted = weights != 0
-    known = np.where(counted, values, 0.0)
+    is_counted = weights != 0
+    zero_filled = np.where(is_counted, values, 0.0)
     # measured from the first value that counts, equal values are equal to the last bit
-    apart = np.where(counted, known - known[counted.argmax(0), np.arange(weights.shape[1])], 0.0)
+    offsets = np.where(is_counted, zero_filled - zero_filled[is_counted.argmax(0), np.arange(weights.shape[1])], 0.0)
     for side in (weights > 0, weights < 0):
         if not side.any():
             continue
         share = np.where(side, weights, 0.0)
-        own = np.where(side, apart, 0.0).sum(0) / np.maximum(side.sum(0), 1)
-        cells += share * np.where(side, apart - own, 0.0) * _widening(side.sum(0), runs)
-        everywhere = float((share * known).sum() / share.sum())
-        examples += (share * (known - everywhere)).sum(0)
-    some = counted.any(0)
+        side_mean = np.where(side, offsets, 0.0).sum(0) / np.maximum(side.sum(0), 1)
+        cells += share * np.where(side, offsets - side_mean, 0.0) * _widening(side.sum(0), runs)
+        everywhere = float((share * zero_filled).sum() / share.sum())
+        examples += (share * (zero_filled - everywhere)).sum(0)
+    some = is_counted.any(0)
     n = int(some.sum())
     examples = np.where(some, examples - examples.sum() / max(n, 1), 0.0)
     return Influence(examples=examples * (math.sqrt(n / (n - 1)) if n > 1 else 0.0), cells=cells)
@@ -97,10 +97,10 @@ def _shares(values: FloatArray, side: BoolArray) -> FloatArray:
     return np.asarray(counted / np.maximum(counted.sum(0), 1) / counted.shape[1])
 
 
-def placed(found: Influence, rows: IntArray, m: int) -> Influence:
+def placed(contributions: Influence, rows: IntArray, m: int) -> Influence:
     """The same for the examples `rows` among m."""
-    examples, cells = np.zeros(m), np.zeros((len(found.cells), m))
-    examples[rows], cells[:, rows] = found.examples, found.cells
+    examples, cells = np.zeros(m), np.zeros((len(contributions.cells), m))
+    examples[rows], cells[:, rows] = contributions.examples, contributions.cells
     return Influence(examples=examples, cells=cells)
 
 
@@ -108,43 +108,43 @@ def combined(parts: Iterable[tuple[float, Influence]]) -> Influence:
     """The contributions to Σ factor × value; at least one part."""
     first, *rest = parts
     examples, cells = first[0] * first[1].examples, first[0] * first[1].cells
-    for factor, found in rest:
-        examples, cells = examples + factor * found.examples, cells + factor * found.cells
+    for factor, contributions in rest:
+        examples, cells = examples + factor * contributions.examples, cells + factor * contributions.cells
     return Influence(examples=examples, cells=cells)
 
 
-def variance(found: Influence) -> float:
+def variance(contributions: Influence) -> float:
     """V_examples + V_runs − V_pairs, and at least half of V_examples.
 
     The difference of the last two may be negative by chance; without that floor one of fifty intervals would be hardly
     wider than nothing. Where examples are all alike, the larger of V_examples and V_runs stands in for a V of 0.
     """
-    by_example, by_run, by_pair = _parts(found, found)
+    by_example, by_run, by_pair = _parts(contributions, contributions)
     return _total(by_example, by_run, by_pair)
 
 
-def _parts(one: Influence, other: Influence) -> tuple[float, float, float]:
+def _parts(first: Influence, other: Influence) -> tuple[float, float, float]:
     """The three sums of products: over examples, over runs, over pairs."""
-    by_run = one.cells.sum(1), other.cells.sum(1)
+    by_run = first.cells.sum(1), other.cells.sum(1)
     return (
-        float(one.examples @ other.examples),
+        float(first.examples @ other.examples),
         float(by_run[0] @ by_run[1]),
-        float((one.cells * other.cells).sum()),
+        float((first.cells * other.cells).sum()),
     )
 
 
 def _total(by_example: float, by_run: float, by_pair: float) -> float:
-    found = max(by_example + by_run - by_pair, by_example / 2)
-    return found if found > 0 else max(by_example, by_run, 0.0)
+    total = max(by_example + by_run - by_pair, by_example / 2)
+    return total if total > 0 else max(by_example, by_run, 0.0)
 
 
-def half_width(value: float, found: Influence, clusters: int, level: float = 0.95, scale: float = 0.0) -> float:
+def half_width(value: float, contributions: Influence, clusters: int, level: float = 0.95, scale: float = 0.0) -> float:
     """t √V, NaN with fewer than `FEWEST` clusters or where nothing varies: values that are all alike are no certainty.
 
     `clusters` is the smaller of the numbers of runs and of examples; runs without values do not count. `scale` is the
     size of what a difference was formed from: less than rounding errors of that is no variation.
     """
-    error = math.sqrt(variance(found))
+    error = math.sqrt(variance(contributions))
     if clusters < FEWEST or not error > _ROUNDING * max(abs(value), scale, 1e-300):
         return math.nan
     return quantile(clusters - 1, level) * error
@@ -159,7 +159,7 @@ def quantile(freedom: float, level: float = 0.95) -> float:
 
 def interval(
     value: float,
-    found: Influence,
+    contributions: Influence,
     clusters: int,
     bounds: tuple[float, float] = (-math.inf, math.inf),
     level: float = 0.95,
@@ -176,7 +176,7 @@ def interval(
     >>> [round(end, 3) for end in interval(0.95, one, 10, (0.0, 1.0))]
     [0.808, 0.988]
     """
-    half = half_width(value, found, clusters, level, scale) if bounds[0] < value < bounds[1] else math.nan
+    half = half_width(value, contributions, clusters, level, scale) if bounds[0] < value < bounds[1] else math.nan
     return around(value, half, bounds)
 
 
@@ -188,22 +188,22 @@ def around(value: float, half: float, bounds: tuple[float, float] = (-math.inf, 
     """
     if math.isnan(half) or math.isnan(value):
         return math.nan, math.nan
-    least, most = bounds
-    if math.isinf(least) or math.isinf(most) or not least < value < most:
-        return max(value - half, least), min(value + half, most)
-    odds = (value - least) / (most - value)
-    wide = min(half * (most - least) / ((value - least) * (most - value)), 700.0)
+    lower, upper = bounds
+    if math.isinf(lower) or math.isinf(upper) or not lower < value < upper:
+        return max(value - half, lower), min(value + half, upper)
+    odds = (value - lower) / (upper - value)
+    wide = min(half * (upper - lower) / ((value - lower) * (upper - value)), 700.0)
     ends = (odds * math.exp(-wide), odds * math.exp(wide))
-    low, high = (least + (most - least) * (end / (1 + end) if math.isfinite(end) else 1.0) for end in ends)
+    low, high = (lower + (upper - lower) * (end / (1 + end) if math.isfinite(end) else 1.0) for end in ends)
     return low, high
 
 
 def ratio_interval(
     whole: tuple[float, Influence], part: tuple[float, Influence], clusters: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """Fieller's interval of whole / part: all ρ for which whole − ρ part is not told from 0 (Fieller, 1954).
+    """Fieller's interval of whole / part: all ρ for which whole − ρ part does not differ from 0 (Fieller, 1954).
 
-    It is bounded where `part` is told from 0, and (NaN, NaN) where it is not, or where there are too few clusters.
+    It is bounded where `part` differs from 0, and (NaN, NaN) where it does not, or where there are too few clusters.
 
     >>> ones = Influence(examples=np.array([0.1, -0.1] * 5), cells=np.zeros((10, 10)))
     >>> twos = Influence(examples=np.array([0.2] * 5 + [-0.2] * 5), cells=np.zeros((10, 10)))
@@ -214,16 +214,16 @@ def ratio_interval(
     if math.isnan(half_width(bottom, of_bottom, clusters, level)):
         return math.nan, math.nan
     t = quantile(clusters - 1, level)
-    own, crossed, other = _parts(of_top, of_top), _parts(of_top, of_bottom), _parts(of_bottom, of_bottom)
+    top_products, crossed, other = _parts(of_top, of_top), _parts(of_top, of_bottom), _parts(of_bottom, of_bottom)
 
-    def beyond(ratio: float) -> bool:
-        sums = (a - 2 * ratio * b + ratio * ratio * c for a, b, c in zip(own, crossed, other, strict=True))
+    def is_outside(ratio: float) -> bool:
+        sums = (a - 2 * ratio * b + ratio * ratio * c for a, b, c in zip(top_products, crossed, other, strict=True))
         return abs(top - ratio * bottom) > t * math.sqrt(max(_total(*sums), 0.0))
 
     if abs(bottom) <= t * math.sqrt(variance(of_bottom)):
         return math.nan, math.nan
     middle = top / bottom
-    low, high = _end(middle, -1, beyond), _end(middle, 1, beyond)
+    low, high = _end(middle, -1, is_outside), _end(middle, 1, is_outside)
     return (low, high) if high - low > 1e-9 * max(abs(middle), 1.0) else (math.nan, math.nan)
 
 

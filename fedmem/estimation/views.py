@@ -2,18 +2,18 @@
 
 A place is (level, place). At an observed round there are up to three:
 
-- (`global`, ``): the aggregate, for every example; where layers are personal, completed by those of its holder (and
+- (`global`, ``): the aggregate, for every example; where layers are personal, completed by those of its owner (and
   for no example that nobody holds);
-- (`local`, `owner`): the model of the example's holder, for examples whose holder took part in all R runs;
+- (`local`, `owner`): the model of the example's owner, for examples whose owner participated in all R runs;
 - (`local`, `others`): the models of those in that cohort who do not hold the example, for the same examples.
 
-Where several clients hold an example, its holder is one of them, and the rest of them are no others.
+Where several clients hold an example, its owner is one of them, and the rest of them are no others.
 
-The last round is FINAL, the summary: each example at the last round at which its holder's model was observed in all
+The last round is FINAL, the summary: each example at the last round at which its owner's model was observed in all
 runs, the same round at all three places, so that local and global are the same pairs. Examples that nobody holds, and
 all examples where nothing local may be read, are there at the last observed round.
 
-Where runs leave clients out, an example is read only in the runs in which its holder exists, and "all runs" above are
+Where runs leave clients out, an example is read only in the runs in which its owner exists, and "all runs" above are
 those.
 
 Local places need a roster that all runs share. With `roster: own` being picked may depend on the coin, so that in and
@@ -65,7 +65,7 @@ def views(bank: Bank, redeals: Redeals) -> Iterator[View]:
     references = _reference_counts(bank)
     names = tuple(dict.fromkeys(part.set for part in bank.evidence))
 
-    def view(round: int, place: _Place, shown: _Shown) -> View:
+    def view(round: int, place: _Place, columns: _Shown) -> View:
         level, whose = place
         blocks = {name: tuple(e for e in bank.evidence if (e.set, e.level) == (name, level)) for name in names}
         ranks = tuple(ranked for ranked in bank.references if ranked.level == level)
@@ -77,32 +77,32 @@ def views(bank: Bank, redeals: Redeals) -> Iterator[View]:
             references=references,
             redeals=redeals,
             sets={
-                name: SetEvidence(models=shown.models, blocks=found, targets=_targets(bank, found[0]))
-                for name, found in blocks.items()
-                if found
+                name: SetEvidence(models=columns.models, blocks=evidence, targets=_targets(bank, evidence[0]))
+                for name, evidence in blocks.items()
+                if evidence
             },
-            ranked=RankEvidence(models=shown.models, blocks=ranks) if ranks else None,
+            ranked=RankEvidence(models=columns.models, blocks=ranks) if ranks else None,
             exclusion=bank.exclusion,
-            **shown.values,
+            **columns.values,
         )
 
     for round in _rounds(bank, "global", "local"):
-        for place, shown in _places(bank, round).items():
-            yield view(round, place, shown)
-    for place, shown in _final(bank).items():
-        yield view(FINAL, place, shown)
+        for place, columns in _places(bank, round).items():
+            yield view(round, place, columns)
+    for place, columns in _final(bank).items():
+        yield view(FINAL, place, columns)
 
 
 def _places(bank: Bank, round: int) -> dict[_Place, _Shown]:
     """The places that show anything at one round, and what."""
-    shown: dict[_Place, _Shown] = {}
+    columns_by_place: dict[_Place, _Shown] = {}
     runs, m = bank.audit.is_in.shape
     absent = ~bank.audit.holder_in
     whole = _snapshot(bank, "global", round)
     if whole is not None:
         for cube in whole.values.values():
             cube[np.broadcast_to(absent[:, None], cube.shape)] = np.nan
-        # one aggregate for all, or one for each holder
+        # one aggregate for all, or one for each owner
         column = np.searchsorted(whole.clients, bank.audit.holder).clip(max=len(whole.clients) - 1)
         column = np.where(whole.clients[column] == bank.audit.holder, column, -1)
         if whole.clients.tolist() == [EVERYWHERE]:
@@ -110,28 +110,28 @@ def _places(bank: Bank, round: int) -> dict[_Place, _Shown]:
         read = {name: cube[:, column, np.arange(m)] for name, cube in whole.values.items()}
         read = {name: np.where(column < 0, np.nan, values)[:, None] for name, values in read.items()}
         pairs = np.full(len(whole.clients), round), whole.clients
-        shown["global", ""] = _shown(runs, read, *pairs, column[None])
+        columns_by_place["global", ""] = _shown(runs, read, *pairs, column[None])
     local = _snapshot(bank, "local", round) if bank.roster != "own" else None
     if local is not None:
-        seen = np.flatnonzero(_holder_seen(local.clients, local.present, bank.audit))
-        position = np.searchsorted(local.clients, bank.audit.holder[seen])
+        read_examples = np.flatnonzero(_holder_seen(local.clients, local.present, bank.audit))
+        position = np.searchsorted(local.clients, bank.audit.holder[read_examples])
         theirs = bank.audit.holds(local.clients)
         owner, others = {}, {}
         for name, cube in local.values.items():
             cube[np.broadcast_to(absent[:, None], cube.shape)] = np.nan
             owner[name] = np.full((len(cube), 1, cube.shape[2]), np.nan)
-            owner[name][:, 0, seen] = cube[:, position, seen]
+            owner[name][:, 0, read_examples] = cube[:, position, read_examples]
             others[name] = np.full_like(cube, np.nan)
-            others[name][:, :, seen] = cube[:, :, seen]
+            others[name][:, :, read_examples] = cube[:, :, read_examples]
             others[name][:, theirs] = np.nan
-        own, rest = np.full((1, m), -1), np.full((len(local.clients), m), -1)
-        own[0, seen] = position
-        rest[:, seen] = np.arange(len(local.clients))[:, None]
+        owner_position, rest = np.full((1, m), -1), np.full((len(local.clients), m), -1)
+        owner_position[0, read_examples] = position
+        rest[:, read_examples] = np.arange(len(local.clients))[:, None]
         rest[theirs] = -1
         pairs = np.full(len(local.clients), round), local.clients
-        shown["local", "owner"] = _shown(runs, owner, *pairs, own)
-        shown["local", "others"] = _shown(runs, others, *pairs, rest)
-    return shown
+        columns_by_place["local", "owner"] = _shown(runs, owner, *pairs, owner_position)
+        columns_by_place["local", "others"] = _shown(runs, others, *pairs, rest)
+    return columns_by_place
 
 
 def _shown(runs: int, values: dict[str, FloatArray], round: IntArray, client: IntArray, of: IntArray) -> _Shown:
@@ -141,25 +141,25 @@ def _shown(runs: int, values: dict[str, FloatArray], round: IntArray, client: In
 def _final(bank: Bank) -> dict[_Place, _Shown]:
     """The summary: the columns of each round for the examples whose last round it is."""
     last = _last_rounds(bank)
-    found: dict[_Place, list[tuple[IntArray, _Shown]]] = {}
+    parts_by_place: dict[_Place, list[tuple[IntArray, _Shown]]] = {}
     for round in sorted({*last[last >= 0].tolist(), *_rounds(bank, "global")[-1:]}):
         columns = np.flatnonzero(last == round)
         for place, part in _places(bank, round).items():
             # A round that nobody is read at is there for its test set only.
             if len(columns) or place == ("global", ""):
-                found.setdefault(place, []).append((columns, part))
-    return {place: _together(found[place]) for place in _PLACES if place in found}
+                parts_by_place.setdefault(place, []).append((columns, part))
+    return {place: _together(parts_by_place[place]) for place in _PLACES if place in parts_by_place}
 
 
 def _together(parts: Sequence[tuple[IntArray, _Shown]]) -> _Shown:
     """One place from several rounds, each with the columns that it shows."""
     runs, m = parts[0][1].models.runs, parts[0][1].models.of.shape[1]
-    most = max(len(part.models.of) for _, part in parts)
-    values = {name: np.full((runs, most, m), np.nan) for name in _NAMES}
-    of, start = np.full((most, m), -1), 0
+    num_models = max(len(part.models.of) for _, part in parts)
+    values = {name: np.full((runs, num_models, m), np.nan) for name in _NAMES}
+    of, start = np.full((num_models, m), -1), 0
     for columns, part in parts:
-        shown = part.models.of[:, columns]
-        of[: len(shown), columns] = np.where(shown < 0, -1, shown + start)
+        places = part.models.of[:, columns]
+        of[: len(places), columns] = np.where(places < 0, -1, places + start)
         for name, cube in part.values.items():
             values[name][:, : cube.shape[1], columns] = cube[:, :, columns]
         start += len(part.models.round)
@@ -188,9 +188,9 @@ def _rounds(bank: Bank, *levels: Level) -> list[int]:
 
 
 def _holder_seen(clients: IntArray, present: BoolArray, audit: AuditSet) -> BoolArray:
-    """Whether the model of each example's holder is there in every run that has this client: (m,)."""
-    wanted = np.ones_like(present) if audit.client_in is None else audit.client_in[:, clients]
-    return np.isin(audit.holder, clients[(present | ~wanted).all(0) & present.any(0)])
+    """(m,) whether the model of each example's owner is there in every run that has this client."""
+    is_expected = np.ones_like(present) if audit.client_in is None else audit.client_in[:, clients]
+    return np.isin(audit.holder, clients[(present | ~is_expected).all(0) & present.any(0)])
 
 
 def _presence(bank: Bank, level: Level, round: int) -> tuple[IntArray, BoolArray]:
@@ -227,8 +227,8 @@ def _snapshot(bank: Bank, level: Level, round: int) -> _Snapshot | None:
 
 def _targets(bank: Bank, block: Evidence) -> IntArray:
     """The labels of the examples of a block, -1 where the bank does not know them."""
-    known = {"audit": bank.audit.examples.labels, **bank.targets}
-    return known.get(block.set, np.full(block.loss.shape[1], -1))
+    labels_by_set = {"audit": bank.audit.examples.labels, **bank.targets}
+    return labels_by_set.get(block.set, np.full(block.loss.shape[1], -1))
 
 
 def _reference_counts(bank: Bank) -> IntArray:

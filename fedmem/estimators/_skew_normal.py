@@ -62,16 +62,16 @@ def fit(ordered: FloatArray, count: int) -> SkewNormal:
     other, share = best + np.sign(step).astype(np.int64), np.abs(step)
     rows = np.arange(len(y))
 
-    def between(values: FloatArray) -> FloatArray:
+    def interpolate(values: FloatArray) -> FloatArray:
         return np.asarray((1 - share) * values[rows, best] + share * values[rows, other])
 
     angle = (1 - share) * angles[best] + share * angles[other]
-    slope, offset = between(scale), between(mean_y - scale * mean_q)
-    found = [np.full(len(ordered), np.nan) for _ in range(3)]
-    found[0][usable] = ordered[usable].mean(1) + spread[usable] * offset
-    found[1][usable] = spread[usable] * slope
-    found[2][usable] = np.tan(angle)
-    return SkewNormal(*found)
+    slope, offset = interpolate(scale), interpolate(mean_y - scale * mean_q)
+    parameters = [np.full(len(ordered), np.nan) for _ in range(3)]
+    parameters[0][usable] = ordered[usable].mean(1) + spread[usable] * offset
+    parameters[1][usable] = spread[usable] * slope
+    parameters[2][usable] = np.tan(angle)
+    return SkewNormal(*parameters)
 
 
 def log_cdf(x: FloatArray, law: SkewNormal) -> FloatArray:
@@ -88,9 +88,9 @@ def log_cdf(x: FloatArray, law: SkewNormal) -> FloatArray:
 
     z, shape = np.broadcast_arrays((x - law.location) / law.scale, law.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
-        plain = np.clip(ndtr(z) - 2 * owens_t(z, shape), 0.0, 1.0)
-        found = np.log(plain)
-    deep = (plain < 1e-4) & ~np.isnan(z) & ~np.isnan(shape)
+        cdf = np.clip(ndtr(z) - 2 * owens_t(z, shape), 0.0, 1.0)
+        logs = np.log(cdf)
+    deep = (cdf < 1e-4) & ~np.isnan(z) & ~np.isnan(shape)
     if deep.any():
         at, bend = z[deep][:, None], shape[deep][:, None]
 
@@ -102,8 +102,8 @@ def log_cdf(x: FloatArray, law: SkewNormal) -> FloatArray:
         slope = np.maximum(-at + bend * hazard, 0.1)
         nodes, weights = np.polynomial.laguerre.laggauss(_NODES)
         inner = np.exp(log_density(at - nodes / slope) - log_density(at) + nodes)
-        found[deep] = (log_density(at) - np.log(slope) + np.log((weights * inner).sum(1, keepdims=True)))[:, 0]
-    return np.asarray(found)
+        logs[deep] = (log_density(at) - np.log(slope) + np.log((weights * inner).sum(1, keepdims=True)))[:, 0]
+    return np.asarray(logs)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The epsilon that the bank proves: how far models tell who was trained on, as a lower bound of what was promised."""
+"""The epsilon that the bank proves: how far models distinguish members, as a lower bound of the guarantee."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Audit:
     counts trials. The labels say claim, way, unit, adjacency, copies, delta. No bound holds for the largest of
     several readings, nor for the sum over rounds. Never at FINAL, which picks the round by who took part.
 
-    Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is what that promises to the same
+    Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is its guarantee for the same
     neighbours, at the same delta; see docs/privacy.md. With `alarm` a bound above it fails the run. Such an audit has a
     positive control: the scenario is trained once more with a noise multiplier of zero (the declared run alone, or all
     runs for `over_runs`), and `epsilon_hat.control` is what the audit finds there. Where that is not above what is
@@ -51,13 +51,13 @@ class Audit:
     Fields:
         way: what is counted.
         of: the kind of audit example that is audited; left out, each by itself.
-        level: which models are read, the aggregates or those of the holders.
+        level: which models are read, the aggregates or those of the owners.
         run: whose coins `one_run` guesses.
         guesses: share of the examples that `one_run` guesses; the middle is passed over.
         thresholds: of margins, declared for `over_runs`.
-        delta: at which epsilon is told.
+        delta: at which epsilon is reported.
         confidence: of every bound by itself.
-        alarm: whether a bound above the promise is an alarm; at most one audit of a run may raise it, of one kind.
+        alarm: whether a bound above the guarantee is an alarm; at most one audit of a run may raise it, of one kind.
         control: whether an audit with `alarm` trains the scenario once more without noise, as its positive control.
 
     >>> Audit(of="random_pattern", alarm=True).way
@@ -83,7 +83,7 @@ class Audit:
                 ("ceiling", "what the audit could have proven at most, had every guess been right"),
                 (
                     "permitted",
-                    "what is promised to the neighbours that the audit compared; above it something is wrong",
+                    "the guarantee for the neighbours that the audit compared; a bound above it shows an error",
                 ),
             ),
         ),
@@ -138,14 +138,14 @@ class Audit:
         place = {"global": ("global", ""), "local": ("local", "owner")}.get(self.level)
         if (view.level, view.place) != place or view.round in (0, FINAL):
             return ()
-        found: list[tuple[int, Reading]] = []
+        findings: list[tuple[int, Reading]] = []
         for kind in view.audit.kinds:
             rows = np.flatnonzero(view.audit.kind == kind)
             if self.of in ("", kind):
-                found += (
+                findings += (
                     self._in_one_run(view, kind, rows) if self.way == "one_run" else self._over_runs(view, kind, rows)
                 )
-        return found
+        return findings
 
     def _audited(self, view: View, rows: IntArray) -> Audited:
         """What sets the two sides apart; of examples with different copies the most."""
@@ -156,15 +156,15 @@ class Audit:
         """The finding of one kind, in the run that was declared."""
         if self.run >= view.audit.runs:
             return
-        # whether the holder took part is no secret and says nothing of coins; a model that diverged says nothing
-        there = ~np.isnan(view.margin[:, 0, rows]).all(0) & view.audit.holder_in[self.run, rows]
-        rows = rows[there]
+        # participation of the owner is no secret and independent of coins; a model that diverged has no margin
+        is_usable = ~np.isnan(view.margin[:, 0, rows]).all(0) & view.audit.holder_in[self.run, rows]
+        rows = rows[is_usable]
         scores, is_in = view.margin[self.run, 0, rows], view.audit.is_in[self.run, rows]
         many = int(self.guesses * len(rows))
         if not many:
             return
-        known = ~np.isnan(scores)
-        scores = np.where(known, scores, np.median(scores[known]) if known.any() else 0.0)
+        is_scored = ~np.isnan(scores)
+        scores = np.where(is_scored, scores, np.median(scores[is_scored]) if is_scored.any() else 0.0)
         right = guess(scores, is_in, many, stream(0, "audit ties", round=view.round))
         finding = _one_run(right, many, len(rows), self._audited(view, rows), self.delta, self.confidence)
         yield from ((self.run, reading) for reading in self._readings(finding, kind))
@@ -178,7 +178,7 @@ class Audit:
         if not len(rows):
             return
         whole = [self._of_example(view, row, 1 - (1 - self.confidence) / len(rows)) for row in rows.tolist()]
-        best = max(whole, key=lambda one: one.epsilon)
+        best = max(whole, key=lambda item: item.epsilon)
         yield from ((-1, reading) for reading in self._readings(best, kind))
         yield -1, self._gaussian_reading(view, kind, rows)
         for row in rows.tolist():
@@ -217,17 +217,17 @@ class Audit:
             hits, inside = hits + int((last_in > threshold).sum()), inside + len(last_in)
             alarms, outside = alarms + int((last_out > threshold).sum()), outside + len(last_out)
         audited = self._audited(view, rows)
-        found = gaussian_estimate(
+        estimate = gaussian_estimate(
             hits, inside, alarms, outside, audited=audited, delta=self.delta, confidence=self.confidence
         )
         return Reading(
             metric="epsilon_gdp",
-            value=found.epsilon,
-            low=found.low,
-            high=found.high,
-            n=found.trials,
+            value=estimate.epsilon,
+            low=estimate.low,
+            high=estimate.high,
+            n=estimate.trials,
             subject=kind,
-            labels=self._labels_of(found),
+            labels=self._labels_of(estimate),
         )
 
     def _readings(self, finding: Finding, subject: str) -> Iterator[Reading]:
@@ -250,8 +250,8 @@ def _rounded(delta: float) -> float:
 
 def _has_both_sides(margins: FloatArray, is_in: BoolArray) -> bool:
     """Whether there are trials on both sides."""
-    seen = ~np.isnan(margins)
-    return bool((seen & is_in).any() and (seen & ~is_in).any())
+    is_scored = ~np.isnan(margins)
+    return bool((is_scored & is_in).any() and (is_scored & ~is_in).any())
 
 
 @lru_cache(maxsize=4096)

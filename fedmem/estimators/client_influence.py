@@ -89,13 +89,13 @@ class ClientInfluence:
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """Every client and their mean, statistic by statistic."""
-        there = view.audit.client_in
-        if view.round != FINAL or view.level != "global" or there is None:
+        client_in = view.audit.client_in
+        if view.round != FINAL or view.level != "global" or client_in is None:
             return ()
-        found: list[tuple[int, Reading]] = []
-        for labels, values in _measured_values(view, there.shape[1]):
-            found += [(-1, reading) for reading in _mean_differences(labels, values, there)]
-        return found
+        readings: list[tuple[int, Reading]] = []
+        for labels, values in _measured_values(view, client_in.shape[1]):
+            readings += [(-1, reading) for reading in _mean_differences(labels, values, client_in)]
+        return readings
 
 
 def _measured_values(view: View, clients: int) -> Iterator[tuple[Labels, FloatArray]]:
@@ -113,15 +113,15 @@ def _measured_values(view: View, clients: int) -> Iterator[tuple[Labels, FloatAr
     if audit is not None and audit.size:
         _, correct = _last_aggregate(audit)
         for statistic, values in (("own", correct), ("own_in", np.where(view.audit.is_in, correct, np.nan))):
-            owned = [mean(values[:, own], axis=1) for own in view.audit.holds(range(clients))]
+            owned = [mean(values[:, is_held], axis=1) for is_held in view.audit.holds(range(clients))]
             yield Labels.of(statistic=statistic), np.stack(owned, axis=1)
 
 
-def _last_aggregate(found: SetEvidence) -> tuple[FloatArray, FloatArray]:
+def _last_aggregate(evidence: SetEvidence) -> tuple[FloatArray, FloatArray]:
     """Losses and correctness (R, n) at the last observed aggregate, NaN in runs that have diverged."""
-    pair = len(found.models.round) - 1
-    loss = found.loss(pair)
-    return loss, np.where(np.isnan(loss), np.nan, found.correct(pair))
+    pair = len(evidence.models.round) - 1
+    loss = evidence.loss(pair)
+    return loss, np.where(np.isnan(loss), np.nan, evidence.correct(pair))
 
 
 def _for_all(values: FloatArray, clients: int) -> FloatArray:
@@ -129,23 +129,23 @@ def _for_all(values: FloatArray, clients: int) -> FloatArray:
     return np.repeat(values[:, None], clients, axis=1)
 
 
-def _mean_differences(labels: Labels, values: FloatArray, there: BoolArray) -> Iterator[Reading]:
+def _mean_differences(labels: Labels, values: FloatArray, client_in: BoolArray) -> Iterator[Reading]:
     """With less without, client by client and on average."""
-    told = ~np.isnan(values).all(1)
-    if not told.any():
+    has_values = ~np.isnan(values).all(1)
+    if not has_values.any():
         return
-    values, there = values[told], there[told]
+    values, client_in = values[has_values], client_in[has_values]
     # All runs in the first row, then all but one of them.
-    inside, outside = means_by_coin(values, there, np.vstack([np.ones(len(there)), 1 - np.eye(len(there))]))
+    inside, outside = means_by_coin(values, client_in, np.vstack([np.ones(len(client_in)), 1 - np.eye(len(client_in))]))
     listed = np.flatnonzero(~np.isnan(inside[0] - outside[0]))
     for client in listed.tolist():
-        own, coin = values[:, client], there[:, client]
-        gap, low, high = student(own[coin], own[~coin])
-        n, subject = int((~np.isnan(own)).sum()), f"client {client}"
+        client_values, coin = values[:, client], client_in[:, client]
+        gap, low, high = student(client_values[coin], client_values[~coin])
+        n, subject = int((~np.isnan(client_values)).sum()), f"client {client}"
         yield Reading(metric=_METRIC, value=gap, low=low, high=high, n=n, subject=subject, labels=labels)
     if len(listed):
         means = (inside - outside)[:, listed].mean(1)
-        low, high = jackknife(float(means[0]), means[1:]) if len(there) >= len(listed) else (math.nan, math.nan)
+        low, high = jackknife(float(means[0]), means[1:]) if len(client_in) >= len(listed) else (math.nan, math.nan)
         yield Reading(metric=_METRIC, value=float(means[0]), low=low, high=high, n=len(listed), labels=labels)
 
 

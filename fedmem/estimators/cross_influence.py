@@ -31,7 +31,7 @@ class CrossInfluence:
 
     infl(j, i) = mean over in runs of M_i − mean over out runs of M_i, the coins being those of j. M_i is correctness
     (no label) or the probability of the label (label `statistic` = `probability`, less noisy). From −1 to 1; above 0, j
-    helps i. Only at FINAL, at the aggregate and at the holder: the model of each j is the one that its memorisation is
+    helps i. Only at FINAL, at the aggregate and at the owner: the model of each j is the one that its memorisation is
     read from, so all measures are of the same pairs.
 
     `cross_influence`, per kind and per example: Σ_i infl(j, i), the test examples that the models gain (+) or lose (−)
@@ -154,7 +154,7 @@ class CrossInfluence:
             terms=(
                 (
                     "significant pairs",
-                    "an audit and a test example whose influence is told from chance, few of them wrongly",
+                    "an audit and a test example whose influence is significant, few of them wrongly",
                 ),
             ),
         ),
@@ -177,24 +177,24 @@ class CrossInfluence:
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, the test examples gained, by correctness and by probability."""
-        found: list[Estimate] = []
+        estimates: list[Estimate] = []
         for statistic in _statistics(view):
             gained = np.full(view.audit.is_in.shape, np.nan)
-            for examples, values, seen in _groups(view, statistic):
-                gained[:, examples] = np.where(seen, values.sum(1)[:, None], np.nan)
-            found += _by_kind(view, gained, statistic)
-        return found
+            for examples, values, is_counted in _groups(view, statistic):
+                gained[:, examples] = np.where(is_counted, values.sum(1)[:, None], np.nan)
+            estimates += _by_kind(view, gained, statistic)
+        return estimates
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """Significant pairs, the strongest influences, and total help and harm against their nulls."""
-        found: list[tuple[int, Reading]] = []
+        labelled_readings: list[tuple[int, Reading]] = []
         for statistic in _statistics(view):
             parts = list(_influences(view, statistic))
             for kind in view.audit.kinds:
-                own = [part.of(view.audit.kind[part.examples] == kind) for part in parts]
-                readings = [*_pairs(own, self.rate), *_sizes(own, view)]
-                found += [(-1, _label_reading(reading, kind, statistic)) for reading in readings]
-        return found
+                kind_parts = [part.of(view.audit.kind[part.examples] == kind) for part in parts]
+                readings = [*_pairs(kind_parts, self.rate), *_sizes(kind_parts, view)]
+                labelled_readings += [(-1, _label_reading(reading, kind, statistic)) for reading in readings]
+        return labelled_readings
 
 
 @dataclass(frozen=True)
@@ -207,11 +207,9 @@ class _Part:
     side: FloatArray
     sizes: FloatArray
 
-    def of(self, chosen: BoolArray) -> _Part:
+    def of(self, mask: BoolArray) -> _Part:
         """Some of the examples."""
-        return _Part(
-            self.examples[chosen], self.runs[chosen], self.p[chosen], self.side[chosen], self.sizes[:, :, chosen]
-        )
+        return _Part(self.examples[mask], self.runs[mask], self.p[mask], self.side[mask], self.sizes[:, :, mask])
 
 
 def _statistics(view: View) -> tuple[str, ...]:
@@ -227,32 +225,38 @@ def _groups(view: View, statistic: str) -> Iterator[tuple[IntArray, FloatArray, 
     of = test.models.of[0]
     for pair in np.unique(of[of >= 0]).tolist():
         values = np.exp(-test.loss(pair)) if statistic else test.correct(pair)
-        told = ~np.isnan(test.loss(pair)).any(1, keepdims=True)  # a model that has diverged says nothing
+        is_finite = ~np.isnan(test.loss(pair)).any(1, keepdims=True)  # a model that has diverged says nothing
         examples = np.flatnonzero(of == pair)
-        seen = told & ~np.isnan(view.margin[:, 0, examples])
-        if seen.any():
-            yield examples, values, seen
+        is_counted = is_finite & ~np.isnan(view.margin[:, 0, examples])
+        if is_counted.any():
+            yield examples, values, is_counted
 
 
 def _influences(view: View, statistic: str) -> Iterator[_Part]:
     """p-values, sides and sizes of all pairs, group by group."""
-    for examples, values, seen in _groups(view, statistic):
+    for examples, values, is_counted in _groups(view, statistic):
         is_in = view.audit.is_in[:, examples]
-        ins, outs = (is_in & seen).sum(0), (~is_in & seen).sum(0)
+        ins, outs = (is_in & is_counted).sum(0), (~is_in & is_counted).sum(0)
         some = (ins > 0) & (outs > 0)
-        examples, is_in, seen, ins, outs = examples[some], is_in[:, some], seen[:, some], ins[some], outs[some]
+        examples, is_in, is_counted, ins, outs = (
+            examples[some],
+            is_in[:, some],
+            is_counted[:, some],
+            ins[some],
+            outs[some],
+        )
         p, side = np.empty((2, len(examples), values.shape[1]))
         sizes = np.empty((3, len(view.redeals.shuffles) + 1, len(examples)))
         # Examples that are seen in the same runs share ranks, tables and shuffles: with all clients in, all of them.
-        patterns, which = np.unique(seen, axis=1, return_inverse=True)
+        patterns, which = np.unique(is_counted, axis=1, return_inverse=True)
         for k in range(patterns.shape[1]):
-            own, runs = np.flatnonzero(which.ravel() == k), np.flatnonzero(patterns[:, k])
-            coins, shown = is_in[np.ix_(runs, own)], values[runs]
-            p[own], side[own] = (_by_ranks if statistic else _by_tables)(coins, shown)
-            sizes[:, 0, own] = _totals(_influence(coins, shown))
+            columns, runs = np.flatnonzero(which.ravel() == k), np.flatnonzero(patterns[:, k])
+            coins, outcomes = is_in[np.ix_(runs, columns)], values[runs]
+            p[columns], side[columns] = (_by_ranks if statistic else _by_tables)(coins, outcomes)
+            sizes[:, 0, columns] = _totals(_influence(coins, outcomes))
             for s, shuffle in enumerate(view.redeals.shuffles, 1):
                 order = np.argsort(np.argsort(shuffle)[runs])
-                sizes[:, s, own] = _totals(_influence(coins[order], shown))
+                sizes[:, s, columns] = _totals(_influence(coins[order], outcomes))
         yield _Part(examples, ins + outs, p, side, sizes)
 
 
@@ -274,9 +278,9 @@ def _by_tables(coins: BoolArray, values: FloatArray) -> tuple[FloatArray, FloatA
     total, successes = len(coins), values.sum(0)
     inside = coins.T.astype(np.float64) @ values
     p = np.empty_like(inside)
-    for chosen, own in _by_number_of_ins(coins):
-        known = np.broadcast_to(successes.round().astype(np.int64), inside[own].shape)
-        p[own] = fisher_exact(total, chosen)[known, inside[own].round().astype(np.int64)]
+    for num_in, columns in _by_number_of_ins(coins):
+        num_successes = np.broadcast_to(successes.round().astype(np.int64), inside[columns].shape)
+        p[columns] = fisher_exact(total, num_in)[num_successes, inside[columns].round().astype(np.int64)]
     return p, np.sign(inside * total - coins.sum(0)[:, None] * successes)
 
 
@@ -292,38 +296,38 @@ def _by_ranks(coins: BoolArray, values: FloatArray) -> tuple[FloatArray, FloatAr
     inside = coins.T.astype(np.float64)
     p, side = np.empty((2, coins.shape[1], values.shape[1]))
     rank_sum, ties = inside @ rankdata(values, axis=0), _ties(coins, values)
-    for chosen, own in _by_number_of_ins(coins):
-        pairs = chosen * (total - chosen)
-        away = rank_sum[own] - chosen * (chosen + 1) / 2 - pairs / 2
-        away = np.sign(away) * np.maximum(np.abs(away) - ties[own] / 2, (pairs % 2) / 2)
-        p[own] = rank_sum_exact(total, chosen)[(pairs / 2 + away).round().astype(np.int64)]
-        side[own] = np.sign(away)
+    for num_in, columns in _by_number_of_ins(coins):
+        pairs = num_in * (total - num_in)
+        away = rank_sum[columns] - num_in * (num_in + 1) / 2 - pairs / 2
+        away = np.sign(away) * np.maximum(np.abs(away) - ties[columns] / 2, (pairs % 2) / 2)
+        p[columns] = rank_sum_exact(total, num_in)[(pairs / 2 + away).round().astype(np.int64)]
+        side[columns] = np.sign(away)
     return p, side
 
 
 def _ties(coins: BoolArray, values: FloatArray) -> FloatArray:
     """(c, n) pairs of an in and an out run with the same value."""
-    found = np.zeros((coins.shape[1], values.shape[1]))
+    ties = np.zeros((coins.shape[1], values.shape[1]))
     ordered = np.sort(values, axis=0)
     for column in np.flatnonzero((ordered[1:] == ordered[:-1]).any(0)).tolist():
         _, group = np.unique(values[:, column], return_inverse=True)
-        own = np.eye(group.max() + 1)[group].T
-        inside = own @ coins
-        found[:, column] = (inside * (own.sum(1, keepdims=True) - inside)).sum(0)
-    return found
+        indicator = np.eye(group.max() + 1)[group].T
+        inside = indicator @ coins
+        ties[:, column] = (inside * (indicator.sum(1, keepdims=True) - inside)).sum(0)
+    return ties
 
 
 def _by_number_of_ins(coins: BoolArray) -> Iterator[tuple[int, IntArray]]:
     """Each number of in runs, and the examples that have it: they share tables."""
-    for chosen in np.unique(coins.sum(0)).tolist():
-        yield chosen, np.flatnonzero(coins.sum(0) == chosen)
+    for num_in in np.unique(coins.sum(0)).tolist():
+        yield num_in, np.flatnonzero(coins.sum(0) == num_in)
 
 
 def _by_kind(view: View, gained: FloatArray, statistic: str) -> Iterator[Estimate]:
     """The test examples gained per kind from the number of right answers of each run (R, m)."""
     audit = view.audit
     inside, outside = (side[0] for side in means_by_coin(gained, audit.is_in, np.ones((1, audit.runs))))
-    most = float(view.sets["test"].size)
+    limit = float(view.sets["test"].size)
     for kind in audit.kinds:
         rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(inside - outside))
         if len(rows):
@@ -335,7 +339,7 @@ def _by_kind(view: View, gained: FloatArray, statistic: str) -> Iterator[Estimat
                 value=float(net.mean()),
                 influence=placed(of_difference(gained[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                 null=0.0,
-                bounds=(-most, most),
+                bounds=(-limit, limit),
                 p=of_means(gained, rows, view.redeals),
                 redeals=len(view.redeals.coins) - 1,
                 n=len(rows),
@@ -351,9 +355,9 @@ def _pairs(parts: Sequence[_Part], rate: float) -> Iterator[Reading]:
     p = np.concatenate([np.empty(0), *(part.p.ravel() for part in parts)])
     side = np.concatenate([np.empty(0), *(part.side.ravel() for part in parts)])
     if len(p):
-        found = benjamini_hochberg(p, rate)
+        is_significant = benjamini_hochberg(p, rate)
         for metric, sign in (("cross_pairs_helped", 1), ("cross_pairs_harmed", -1)):
-            yield Reading(metric=metric, value=float((found & (side == sign)).sum()), n=len(p))
+            yield Reading(metric=metric, value=float((is_significant & (side == sign)).sum()), n=len(p))
 
 
 def _sizes(parts: Sequence[_Part], view: View) -> Iterator[Reading]:

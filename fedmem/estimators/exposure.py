@@ -51,7 +51,7 @@ class Exposure:
         Measure(
             name="exposure",
             title="exposure",
-            means="How many bits of its rank an inserted canary gives away: log2 of how far up the model ranks it "
+            means="How many bits of its rank an inserted canary leaks: log2 of how far up the model ranks it "
             "among fresh canaries that could have been inserted instead. One bit more means that half as many are "
             "ranked above it.",
             is_not="It is not self-influence: it shows the worst case for planted patterns, cannot exceed log2 of the "
@@ -61,7 +61,7 @@ class Exposure:
             range=(0.0, math.inf),
             digits=2,
             headline=True,
-            terms=(("exposure", "bits that the rank of a planted pattern among fresh ones gives away"),),
+            terms=(("exposure", "bits that the rank of a planted pattern among fresh ones leaks"),),
             order=0,
             ranked="value",
             bound="exposure",
@@ -102,26 +102,26 @@ class Exposure:
         audit = view.audit
         bits = mean(_bits(view), axis=1)
         inside, outside = (side[0] for side in means_by_coin(bits, audit.is_in, np.ones((1, audit.runs))))
-        seen = ~np.isnan(bits)
-        ins, both = (seen & audit.is_in).sum(0), seen.sum(0)
-        found = []
+        is_measured = ~np.isnan(bits)
+        ins, both = (is_measured & audit.is_in).sum(0), is_measured.sum(0)
+        estimates = []
         for kind in audit.kinds:
             for metric, values, trials in (("exposure", inside, ins), ("exposure_gain", inside - outside, both)):
                 rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(values))
                 if not len(rows):
                     continue
                 gain = metric == "exposure_gain"
-                chance = [null_mean(count) for count in view.references[rows].tolist()]
-                most = float(np.log2(view.references[rows] + 1.0).mean())
+                null_means = [null_mean(count) for count in view.references[rows].tolist()]
+                ceiling = float(np.log2(view.references[rows] + 1.0).mean())
                 parts = (of_difference if gain else of_ins)(bits[:, rows], audit.is_in[:, rows])
-                found.append(
+                estimates.append(
                     Estimate(
                         metric=metric,
                         kind=kind,
                         value=float(values[rows].mean()),
                         influence=placed(parts, rows, len(audit)),
-                        null=0.0 if gain else float(np.mean(chance)),
-                        bounds=(-most if gain else 0.0, most),
+                        null=0.0 if gain else float(np.mean(null_means)),
+                        bounds=(-ceiling if gain else 0.0, ceiling),
                         p=of_means(bits, rows, view.redeals, gap=gain) if view.round == FINAL else math.nan,
                         redeals=len(view.redeals.coins) - 1,
                         n=len(rows),
@@ -130,7 +130,7 @@ class Exposure:
                         per_example_n=trials[rows],
                     )
                 )
-        return found
+        return estimates
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """The combined p-value of every run and kind, and the share of runs in which it is below 0.05."""
@@ -140,7 +140,7 @@ class Exposure:
             return ()
         audit = view.audit
         bits = np.where(audit.is_in, mean(_bits(view), axis=1), np.nan)
-        found = []
+        readings = []
         for kind in audit.kinds:
             of_kind = bits[:, audit.kind == kind]
             count = (~np.isnan(of_kind)).sum(1)
@@ -148,11 +148,11 @@ class Exposure:
             statistic = 2 * math.log(2) * np.nansum(of_kind[tested], axis=1)
             p = np.asarray(chi2.sf(statistic, 2 * count[tested]), dtype=np.float64)
             for run, value in zip(tested.tolist(), p.tolist(), strict=True):
-                found.append((run, Reading(metric="exposure_p", value=value, n=int(count[run]), subject=kind)))
+                readings.append((run, Reading(metric="exposure_p", value=value, n=int(count[run]), subject=kind)))
             if len(tested):
                 share = float(np.mean(p < 0.05))
-                found.append((-1, Reading(metric="exposure_rejected", value=share, n=len(tested), subject=kind)))
-        return found
+                readings.append((-1, Reading(metric="exposure_rejected", value=share, n=len(tested), subject=kind)))
+        return readings
 
 
 def null_mean(references: int) -> float:

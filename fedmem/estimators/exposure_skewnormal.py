@@ -31,7 +31,7 @@ class ExposureSkewnormal:
     least 200 references. With 20 normal ones nearly every fit counts, the mean without memorisation is 1.9 bits instead
     of 1.44, and a single canary that was never trained on had 1511.
 
-    Only at FINAL, at the aggregate and at the holder:
+    Only at FINAL, at the aggregate and at the owner:
 
     - `exposure_extrapolated`, in bits from 0 up without end: mean over canaries of the mean over in runs, null
       log2 e = 1.44, the mean over uniform F;
@@ -107,11 +107,11 @@ class ExposureSkewnormal:
         bits = np.where(fitted.good, fitted.bits, np.nan)
         audit = view.audit
         inside = means_by_coin(bits, audit.is_in, np.ones((1, audit.runs)))[0][0]
-        found = []
+        estimates = []
         for kind in audit.kinds:
             rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(inside))
             if len(rows):
-                found.append(
+                estimates.append(
                     Estimate(
                         metric="exposure_extrapolated",
                         kind=kind,
@@ -128,7 +128,7 @@ class ExposureSkewnormal:
                         per_example_n=(~np.isnan(bits[:, rows]) & audit.is_in[:, rows]).sum(0),
                     )
                 )
-        return found
+        return estimates
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """How well the fits are, by kind."""
@@ -162,29 +162,32 @@ class ExposureSkewnormal:
 
     def _fit_references(self, view: View) -> _Fitted | None:
         """Bits, distances and quality of every canary in every run; None where there is nothing to fit."""
-        ranked, shown = view.ranked, view.margin[:, 0]
+        ranked, margins = view.ranked, view.margin[:, 0]
         canaries = np.flatnonzero(~np.isnan(view.rank[:, 0]).all(0))
         if view.round != FINAL or view.place == "others" or ranked is None or not len(canaries):
             return None
         # references of passages are compared by the sums over their tokens
-        asked = view.audit.examples.asked
-        bits, distance = np.full((2, *shown.shape), np.nan)
-        good = np.zeros(shown.shape, dtype=bool)
+        num_tokens = view.audit.examples.asked
+        bits, distance = np.full((2, *margins.shape), np.nan)
+        good = np.zeros(margins.shape, dtype=bool)
         for j in canaries.tolist():
             pair, label = int(ranked.models.of[0, j]), int(view.audit.examples.labels[j])
             count = int(view.references[j])
-            references, score = ranked.quantiles(pair, str(view.audit.kind[j]), label), view.loss[:, 0, j] * asked[j]
+            references, score = (
+                ranked.quantiles(pair, str(view.audit.kind[j]), label),
+                view.loss[:, 0, j] * num_tokens[j],
+            )
             if self.scale == "margin":
                 with np.errstate(divide="ignore", invalid="ignore"):
                     # Of a loss too small for single precision 0 was stored: no finite margin, hence no fit.
-                    alone = -shown[:, j] if asked[j] == 1 else np.log(-np.expm1(-score)) + score
+                    alone = -margins[:, j] if num_tokens[j] == 1 else np.log(-np.expm1(-score)) + score
                     references, score = np.log(-np.expm1(-references)) + references, alone
             law = fit(references, count)
             distance[:, j], p = _kolmogorov(references, law, count)
-            known = ~np.isnan(score)
-            good[:, j] = known & (p >= self.least_p)
+            is_measured = ~np.isnan(score)
+            good[:, j] = is_measured & (p >= self.least_p)
             # Where there is no law there are no bits, but a fit that was tried.
-            bits[:, j] = np.where(known, np.nan_to_num(-log_cdf(score, law) / math.log(2)).clip(0), np.nan)
+            bits[:, j] = np.where(is_measured, np.nan_to_num(-log_cdf(score, law) / math.log(2)).clip(0), np.nan)
         return _Fitted(bits=bits, distance=distance, good=good)
 
 

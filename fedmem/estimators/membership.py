@@ -22,7 +22,7 @@ from fedmem.estimation.two_way import influence, placed
 from fedmem.guards.guarding import Guard
 
 _DEALS = 200
-"""Deals of the coins, those that fell among them, under which an attack that reads coins is made anew at FINAL."""
+"""Deals of the coins, the true one among them, under which an attack that reads coins is repeated at FINAL."""
 
 _FEW = 21
 """The same at other rounds, where they give a null and no p."""
@@ -47,7 +47,7 @@ class Membership:
     Never per example: leaving the target out pulls each example's own AUC below one half, so no example is compared
     with itself in another run either. At the others, the scores
     that an example gets from the models of one run are averaged: an adversary who sees them all. Intervals
-    take the scores as given: the attack, shadow models included, is not made anew.
+    take the scores as given: the attack, shadow models included, is not repeated.
 
     Fields:
         attack: scores membership from margins and the losses of the population; it sees one kind at a time, so what it
@@ -104,15 +104,15 @@ class Membership:
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, `auc` and, where the data support them, `tpr`."""
         audit, label = view.audit, _labels(self.attack)
-        found = []
+        estimates = []
         for kind in audit.kinds:
             rows = np.flatnonzero(audit.kind == kind)
             is_in = audit.is_in[:, rows]
             signals = [_signals(view, rows, q) for q in range(view.margin.shape[1])]
             scores = self._scores(signals)
-            seen = ~np.isnan(scores)
-            n_out = int((seen & ~is_in).sum())
-            if not (seen & is_in).any() or not n_out:
+            is_scored = ~np.isnan(scores)
+            n_out = int((is_scored & ~is_in).sum())
+            if not (is_scored & is_in).any() or not n_out:
                 continue
             area = auc(scores, is_in)
             if math.isnan(area.value):
@@ -123,9 +123,9 @@ class Membership:
                 ("tpr", label.plus(fpr=float(f"{fpr:.4g}")), tpr(scores, is_in, fpr), null_tpr(n_out, fpr), math.nan)
                 for fpr in rates(n_out)
             ]
-            observed = rows[seen.any(0)]
+            observed = rows[is_scored.any(0)]
             for metric, labels, rated, null, p in results:
-                found.append(
+                estimates.append(
                     Estimate(
                         metric=metric,
                         kind=kind,
@@ -140,7 +140,7 @@ class Membership:
                         examples=observed,
                     )
                 )
-        return found
+        return estimates
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """None."""
@@ -149,7 +149,7 @@ class Membership:
     def _scores(self, signals: Sequence[Signals]) -> FloatArray:
         """(R, n) scores of these examples: each of the Q models attacked by itself, then averaged."""
         with Guard("attack", self.attack, "scores") as guard:
-            models = [scores_of(guard, self.attack.scores(seen), seen.margin) for seen in signals]
+            models = [scores_of(guard, self.attack.scores(signal), signal.margin) for signal in signals]
         return mean(np.stack(models, axis=1), axis=1)
 
     def _null_distribution(
@@ -158,25 +158,25 @@ class Membership:
         """Of the AUC under re-dealt coins: its mean, the p of the coins as they fell, and from how many deals."""
         others, final = view.place == "others", view.round == FINAL
         declared = attack_declaration(self.attack)
-        chance = declared.chance
+        null = declared.chance
         if not declared.reads_coins:
             p = of_auc(scores, rows, view.redeals) if final else math.nan
-            return 0.5 if chance is None else chance, p, len(view.redeals.coins) - 1
-        if (others or chance is not None) and not (final and not others):
+            return 0.5 if null is None else null, p, len(view.redeals.coins) - 1
+        if (others or null is not None) and not (final and not others):
             # at the others nothing is divided by it
-            return 0.5 if chance is None else chance, math.nan, 0
-        again = [self._score_function(one) for one in signals]
+            return 0.5 if null is None else null, math.nan, 0
+        again = [self._score_function(signal) for signal in signals]
 
-        def area(is_in: BoolArray) -> float:
+        def auc_of_coins(is_in: BoolArray) -> float:
             with Guard("attack", self.attack, "scores") as guard:
-                found = [scores_of(guard, scored(is_in), scores) for scored in again]
-            return float(areas(mean(np.stack(found, axis=1), axis=1), is_in[None].astype(np.float64))[0])
+                scores_by_model = [scores_of(guard, scored(is_in), scores) for scored in again]
+            return float(areas(mean(np.stack(scores_by_model, axis=1), axis=1), is_in[None].astype(np.float64))[0])
 
-        drawn = of_statistic(area, rows, view.redeals, _DEALS if final else _FEW)
-        if chance is None:
-            known = drawn[1:][~np.isnan(drawn[1:])]
-            chance = float(known.mean()) if len(known) else 0.5
-        return chance, two_sided(drawn) if final and len(drawn) > 1 else math.nan, len(drawn) - 1
+        statistics = of_statistic(auc_of_coins, rows, view.redeals, _DEALS if final else _FEW)
+        if null is None:
+            null_values = statistics[1:][~np.isnan(statistics[1:])]
+            null = float(null_values.mean()) if len(null_values) else 0.5
+        return null, two_sided(statistics) if final and len(statistics) > 1 else math.nan, len(statistics) - 1
 
     def _score_function(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
         """The scores of one model as a function of the coins."""

@@ -65,10 +65,10 @@ class Memorisation:
         """Per kind, by correctness and by probability."""
         with np.errstate(invalid="ignore"):  # NaN in, NaN out
             probability = np.exp(-np.logaddexp(0.0, -view.margin))  # the margin is the log odds of the label
-        found: list[Estimate] = []
+        estimates: list[Estimate] = []
         for statistic, values in (("", view.correct), ("probability", probability)):
-            found.extend(_by_kind(view, mean(values, axis=1), statistic))
-        return found
+            estimates.extend(_by_kind(view, mean(values, axis=1), statistic))
+        return estimates
 
     def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
         """None."""
@@ -80,17 +80,17 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
     audit = view.audit
     inside, outside = (side[0] for side in means_by_coin(values, audit.is_in, np.ones((1, audit.runs))))
     influence = inside - outside
-    found = []
+    estimates = []
     for kind in audit.kinds:
         rows = np.flatnonzero((audit.kind == kind) & ~np.isnan(influence))
         if not len(rows):
             continue
-        seen = ~np.isnan(values[:, rows])
-        ins, outs = (seen & audit.is_in[:, rows]).sum(0), (seen & ~audit.is_in[:, rows]).sum(0)
+        is_measured = ~np.isnan(values[:, rows])
+        ins, outs = (is_measured & audit.is_in[:, rows]).sum(0), (is_measured & ~audit.is_in[:, rows]).sum(0)
         low = high = None
         if not statistic:
             low, high = newcombe(inside[rows] * ins, ins, outside[rows] * outs, outs)
-        found.append(
+        estimates.append(
             Estimate(
                 metric="memorisation",
                 kind=kind,
@@ -109,4 +109,4 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
                 per_example_n=ins + outs,
             )
         )
-    return found
+    return estimates

@@ -66,13 +66,13 @@ def gather(
     """
     pilot = pilot or pilot_of(scenario, federation, emit, executor)
     started = time.perf_counter()
-    chosen = tuple(range(scenario.runs)) if runs is None else tuple(runs)
+    run_numbers = tuple(range(scenario.runs)) if runs is None else tuple(runs)
     state = process_state(scenario.speed.threads, flower=scenario.speed.engine != "flower")
     with state, executor_in_use(scenario, federation, executor) as executor:
         waited = executor.waited
         work = LocalWork(federation, scenario.client, scenario.seed)
-        observer = _Observer(scenario, federation, executor, work, chosen, emit)
-        ended = partial(RoundFinished, rounds=scenario.rounds, first=chosen[0], last=chosen[-1])
+        observer = _Observer(scenario, federation, executor, work, run_numbers, emit)
+        ended = partial(RoundFinished, rounds=scenario.rounds, first=run_numbers[0], last=run_numbers[-1])
 
         def on_round(round: int) -> None:
             emit(ended(round=round, accuracy=observer.accuracy))
@@ -81,7 +81,7 @@ def gather(
         server = server_of(scenario)
         # its workers rest while models are looked at
         with lend(executor.workers):
-            finished = engine.train(chosen, server, lost or {})
+            finished = engine.train(run_numbers, server, lost or {})
         total = time.perf_counter() - started - (executor.waited - waited)
     return Simulated(
         bank=Bank(

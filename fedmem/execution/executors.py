@@ -27,7 +27,7 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     What is not stacked is spread over `workers` processes, by default as many as the scenario says.
     """
     device, room = device_of(scenario), cut_of(scenario, federation)
-    given = federation.model, scenario.client, federation.store
+    arguments = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     settings = Settings(
         outgoing=Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
@@ -38,19 +38,19 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
         forward_rows=room.forward_rows,
     )
     if is_stacked(scenario):
-        return Stacked(*given, settings)
+        return Stacked(*arguments, settings)
     count = workers_of(scenario) if workers is None else workers
     if count > 1:
-        return Spread(*given, settings, workers=count, threads=scenario.speed.threads)
-    return OneByOne(*given, settings)
+        return Spread(*arguments, settings, workers=count, threads=scenario.speed.threads)
+    return OneByOne(*arguments, settings)
 
 
 @contextmanager
-def executor_in_use(scenario: Scenario, federation: Federation, given: Executor | None) -> Iterator[Executor]:
+def executor_in_use(scenario: Scenario, federation: Federation, shared_executor: Executor | None) -> Iterator[Executor]:
     """The one that is given, or one that is made and closed here."""
-    executor = given or executor_of(scenario, federation)
+    executor = shared_executor or executor_of(scenario, federation)
     try:
         yield executor
     finally:
-        if given is None:
+        if shared_executor is None:
             executor.close()

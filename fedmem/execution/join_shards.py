@@ -44,16 +44,18 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
     measured = _ordered(parts, sources(probes))
     for probe, source in zip(probes, sources(probes), strict=True):
         # a probe without readings is asked as well, so that one that cannot sum up is no less of a failure
-        for size, own in [*by_size([one for one in measured if one.source == source])] or [(None, [])]:
+        for size, group in [*by_size([measurement for measurement in measured if measurement.source == source])] or [
+            (None, [])
+        ]:
             with Guard("probe", probe, "summarise") as guard:
-                said = measurements_of(guard, probe.summarise(own, seed), declared_by(probe))
-            measured += [with_size(one, size) for one in said]
+                summaries = measurements_of(guard, probe.summarise(group, seed), declared_by(probe))
+            measured += [with_size(measurement, size) for measurement in summaries]
     return Simulated(
         bank=replace(
             first.bank,
             evidence=_blocks([part.bank.evidence for part in parts], _evidence),
             references=_blocks([part.bank.references for part in parts], _references),
-            participation=tuple(one for part in parts for one in part.bank.participation),
+            participation=tuple(entry for part in parts for entry in part.bank.participation),
         ),
         measurements=tuple(measured),
         reconstructions=_arrays(parts),
@@ -71,9 +73,17 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
 
 def _ordered(parts: Sequence[Simulated], names: Sequence[str]) -> list[Measurement]:
     """Measurements by round, level, probe and run; those of a run stay in the order in which it was read."""
-    found = [one for part in parts for one in part.measurements]
+    measurements = [measurement for part in parts for measurement in part.measurements]
     place = {name: position for position, name in enumerate(names)}
-    return sorted(found, key=lambda one: (one.round, _LEVELS.index(one.level), place[one.source], one.run))
+    return sorted(
+        measurements,
+        key=lambda measurement: (
+            measurement.round,
+            _LEVELS.index(measurement.level),
+            place[measurement.source],
+            measurement.run,
+        ),
+    )
 
 
 _Block = TypeVar("_Block", Evidence, ReferenceEvidence)
@@ -109,15 +119,15 @@ def _below(blocks: Sequence[object], *names: str) -> dict[str, Any]:
 
 def _arrays(parts: Sequence[Simulated]) -> dict[str, NDArray[Any]]:
     """What probes kept, in the order of the names, numbers in them as numbers."""
-    found: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for part in parts:
-        if again := sorted(found.keys() & part.reconstructions.keys()):
+        if again := sorted(arrays.keys() & part.reconstructions.keys()):
             raise RunError(
                 f"a probe kept arrays of several runs under the name {again[0]!r}; runs may be trained apart, so put "
                 "the number of the run into the name that is given to `keep`"
             )
-        found |= part.reconstructions
-    return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+        arrays |= part.reconstructions
+    return dict(sorted(arrays.items(), key=lambda item: _natural(item[0])))
 
 
 def _natural(name: str) -> list[tuple[str, int]]:

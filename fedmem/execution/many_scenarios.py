@@ -85,7 +85,7 @@ def run_all(
     - a finished run is not repeated unless `force`, and refused where the code that makes it or a file that it reads
       has changed since;
     - each folder holds the same measurements, evidence and parameters as if its scenario had been run alone;
-    - a folder appears as soon as its scenario is done, so that whoever is killed has lost only what was under way;
+    - a folder appears as soon as its scenario is done, so a process that is killed loses only what was under way;
     - a scenario that another process runs is left to it, and its result is taken when it is there;
     - a scenario that fails takes no other with it.
 
@@ -96,48 +96,48 @@ def run_all(
     from fedmem.results.folder import check_place, is_finished
 
     folders = [folder_of(scenario, out) for scenario in scenarios]
-    there = [i for i, folder in enumerate(folders) if is_finished(folder) and not force]
+    finished_places = [i for i, folder in enumerate(folders) if is_finished(folder) and not force]
     for i, folder in enumerate(folders):
-        if i not in there:
+        if i not in finished_places:
             try:
                 check_place(folder, force=force)
             except FolderError:
                 if force or not is_finished(folder):
                     raise
-                there.append(i)  # finished by another process a moment ago
-        if i in there:
+                finished_places.append(i)  # finished by another process a moment ago
+        if i in finished_places:
             served(_settled(scenarios[i]), folder)
     ended: dict[int, FedmemError | None] = {}
     elsewhere: list[int] = []
     emit = emitter(listeners)
 
-    def hear(_: str, told: Event | _Ended | _Busy) -> None:
-        if isinstance(told, Event):
-            emit(told)
-        elif isinstance(told, _Busy):
-            elsewhere.append(told.place)
-        elif told.place not in ended and not (told.place in elsewhere and isinstance(told.error, Died)):
+    def forward_event(_: str, event: Event | _Ended | _Busy) -> None:
+        if isinstance(event, Event):
+            emit(event)
+        elif isinstance(event, _Busy):
+            elsewhere.append(event.place)
+        elif event.place not in ended and not (event.place in elsewhere and isinstance(event.error, Died)):
             # a process that died may have finished some
-            ended[told.place] = told.error
-            emit(told.event(folders[told.place]))
+            ended[event.place] = event.error
+            emit(event.event(folders[event.place]))
 
-    emit(ScenariosStarted(total=len(scenarios), finished=len(there)))
-    missing = {i: _settled(scenario) for i, scenario in enumerate(scenarios) if i not in there}
+    emit(ScenariosStarted(total=len(scenarios), finished=len(finished_places)))
+    missing = {i: _settled(scenario) for i, scenario in enumerate(scenarios) if i not in finished_places}
     workers = max((workers_of(scenario) for scenario in missing.values()), default=1) if jobs is None else jobs
-    banks, apart = divided(missing, workers)
+    banks, unpooled = divided(missing, workers)
     workers = min(workers, len(banks))
 
-    def train(bank: tuple[int, ...], tell: Tell) -> None:
-        _train({i: missing[i] for i in bank}, folders, force, tell)
+    def train(bank: tuple[int, ...], report: Tell) -> None:
+        _train({i: missing[i] for i in bank}, folders, force, report)
 
-    with Forks(train, hear) if workers > 1 and can_fork() else Alone(train, hear) as crew:
-        _work_off(banks, crew, workers, partial(hear, ""))
-    tell = partial(hear, "")
-    for i in (*apart, *elsewhere):
-        work = partial(_by_itself, missing[i], folders[i], force=force, emit=_emit_at(i, tell))
-        _attempt(i, work, tell)
+    with Forks(train, forward_event) if workers > 1 and can_fork() else Alone(train, forward_event) as pool:
+        _work_off(banks, pool, workers, partial(forward_event, ""))
+    report = partial(forward_event, "")
+    for i in (*unpooled, *elsewhere):
+        work = partial(_by_itself, missing[i], folders[i], force=force, emit=_emit_at(i, report))
+        _attempt(i, work, report)
     return [
-        Outcome(scenario=scenario, folder=folder, there=i in there, error=ended.get(i))
+        Outcome(scenario=scenario, folder=folder, there=i in finished_places, error=ended.get(i))
         for i, (scenario, folder) in enumerate(zip(scenarios, folders, strict=True))
     ]
 
@@ -151,26 +151,26 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
     from fedmem.contracts.client import PrivateAlgorithm
     from fedmem.execution.auto import is_stacked, wants_gpu
 
-    apart: list[int] = []
+    unpooled: list[int] = []
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, scenario in scenarios.items():
         speed = scenario.speed
         if speed.engine != "lockstep" or wants_gpu(scenario):
-            apart.append(i)
+            unpooled.append(i)
             continue
         # what defences and noisy steps draw comes from the streams of one seed, and belongs to one round
         draws = scenario.defences or isinstance(scenario.client, PrivateAlgorithm)
         alone = i if speed.threads > 1 or not is_stacked(scenario) or draws else None
         groups.setdefault((_text(scenario, "model"), _text(scenario, "client"), str(speed), alone), []).append(i)
-    total = sum(_width(scenario) for i, scenario in scenarios.items() if i not in apart)
-    most = min(TOGETHER, -(-total // max(1, workers)))
+    total = sum(_width(scenario) for i, scenario in scenarios.items() if i not in unpooled)
+    max_width = min(TOGETHER, -(-total // max(1, workers)))
     banks: list[tuple[int, ...]] = []
     for members in groups.values():
         # those with the same data next to each other, in the order in which they are first met
         order = {key: place for place, key in reversed(list(enumerate(data_of(scenarios[i]) for i in members)))}
         members.sort(key=lambda i: order[data_of(scenarios[i])])
-        banks += _cut(members, [_width(scenarios[i]) for i in members], most)
-    return banks, apart
+        banks += _cut(members, [_width(scenarios[i]) for i in members], max_width)
+    return banks, unpooled
 
 
 def data_of(scenario: Scenario) -> str:
@@ -188,7 +188,7 @@ def _width(scenario: Scenario) -> int:
     return min(scenario.runs, scenario.speed.shard)
 
 
-def _cut(members: Sequence[int], sizes: Sequence[float], most: float) -> list[tuple[int, ...]]:
+def _cut(members: Sequence[int], sizes: Sequence[float], limit: float) -> list[tuple[int, ...]]:
     """Members in their order, in parts whose sizes add up to at most so much, or that are single.
 
     >>> _cut([0, 1, 2, 3], [2, 2, 9, 1], 4)
@@ -199,21 +199,21 @@ def _cut(members: Sequence[int], sizes: Sequence[float], most: float) -> list[tu
     for member, size in zip(members, sizes, strict=True):
         if not parts or size > room:
             parts.append([])
-            room = most
+            room = limit
         parts[-1].append(member)
         room -= size
     return [tuple(part) for part in parts]
 
 
 def _settled(scenario: Scenario) -> Scenario:
-    """With the noise that its data ask for; what is wrong with them is told when it is run."""
+    """With the noise that its data ask for; errors in them are reported when it is run."""
     try:
         return settled(scenario)
     except FedmemError:
         return scenario
 
 
-def _work_off(banks: Sequence[tuple[int, ...]], crew: Crew, workers: int, tell: Tell) -> None:
+def _work_off(banks: Sequence[tuple[int, ...]], pool: Crew, workers: int, report: Tell) -> None:
     """So many at a time, in their order; what a process that dies had not finished has failed."""
     from fedmem.processes import Died
 
@@ -223,17 +223,17 @@ def _work_off(banks: Sequence[tuple[int, ...]], crew: Crew, workers: int, tell: 
     while waiting or under_way:
         while waiting and under_way < workers:
             name, bank = waiting.pop(0)
-            crew.start(name, bank)
+            pool.start(name, bank)
             under_way += 1
         try:
-            crew.finished()
+            pool.finished()
         except Died as error:
             for i in names[error.name]:
-                tell(_Ended(place=i, error=error))
+                report(_Ended(place=i, error=error))
         under_way -= 1
 
 
-def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, tell: Tell) -> None:
+def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, report: Tell) -> None:
     """Run the scenarios of one bank."""
     from fedmem.engines.together import Member, in_company
     from fedmem.execution.executors import executor_of
@@ -242,24 +242,24 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
     federations: dict[str, Federation] = {}
     going: list[int] = []
     for i, scenario in scenarios.items():
-        if _succeeds(i, partial(_build, scenario, federations), tell):
+        if _succeeds(i, partial(_build, scenario, federations), report):
             going.append(i)
-    own: dict[tuple[str, Room], Executor] = {}
-    for company in _cut(going, [_bytes(scenarios[i], federations) for i in going], ROUND_BYTES):
+    executors: dict[tuple[str, Room], Executor] = {}
+    for group in _cut(going, [_bytes(scenarios[i], federations) for i in going], ROUND_BYTES):
         members = []
-        for i in company:
+        for i in group:
             scenario, started = scenarios[i], time.perf_counter()
             federation = federations[data_of(scenario)]
-            how: dict[str, Any] = {"force": force, "emit": _emit_at(i, tell), "patience": 0.0}
+            how: dict[str, Any] = {"force": force, "emit": _emit_at(i, report), "patience": 0.0}
             work = partial(compute, scenario, federation, folders[i], started, **how)
-            if len(company) == 1:
-                _attempt(i, work, tell)
+            if len(group) == 1:
+                _attempt(i, work, report)
                 continue
             key = data_of(scenario), cut_of(scenario, federation)
-            own[key] = own.get(key) or executor_of(scenario, federation)
-            start = partial(_seated, i, work, tell)
-            members.append(Member(start=start, own=own[key], store=federation.store))
-        scenario = scenarios[company[0]]
+            executors[key] = executors.get(key) or executor_of(scenario, federation)
+            start = partial(_seated, i, work, report)
+            members.append(Member(start=start, own=executors[key], store=federation.store))
+        scenario = scenarios[group[0]]
         for ended in in_company(members, partial(_executor, scenario, federations[data_of(scenario)])):
             if isinstance(ended, Exception):
                 raise ended
@@ -299,28 +299,28 @@ def _by_itself(scenario: Scenario, folder: Path, *, force: bool, emit: Emit) -> 
         compute(scenario, built(scenario), folder, started, force=force, emit=emit, patience=math.inf)
 
 
-def _seated(place: int, work: Callable[..., object], tell: Tell, seat: Seat) -> None:
-    _attempt(place, partial(work, executor=seat), tell)
+def _seated(place: int, work: Callable[..., object], report: Tell, executor: Seat) -> None:
+    _attempt(place, partial(work, executor=executor), report)
 
 
-def _attempt(place: int, work: Callable[[], object], tell: Tell) -> None:
+def _attempt(place: int, work: Callable[[], object], report: Tell) -> None:
     """Do it, and tell how it ended."""
-    if _succeeds(place, work, tell):
-        tell(_Ended(place=place, error=None))
+    if _succeeds(place, work, report):
+        report(_Ended(place=place, error=None))
 
 
-def _succeeds(place: int, work: Callable[[], object], tell: Tell) -> bool:
+def _succeeds(place: int, work: Callable[[], object], report: Tell) -> bool:
     """Do it; where that fails, tell why."""
     try:
         with Rescuing():
             work()
     except BusyError:
-        tell(_Busy(place=place))
+        report(_Busy(place=place))
         return False
     except ListenerError:
         raise
     except FedmemError as error:
-        tell(_Ended(place=place, error=error))
+        report(_Ended(place=place, error=error))
         return False
     return True
 
@@ -346,10 +346,10 @@ class _Busy:
     place: int
 
 
-def _emit_at(place: int, tell: Tell) -> Emit:
+def _emit_at(place: int, report: Tell) -> Emit:
     """What passes on the events of the scenario at this place."""
 
     def emit(event: Event) -> None:
-        tell(replace(event, place=place))
+        report(replace(event, place=place))
 
     return emit

@@ -75,25 +75,25 @@ def one_batch(needs: Needs, batch: int) -> int:
 
 def too_wide(scenario: Scenario, needs: Needs) -> Problem | None:
     """A batch that cannot fit into the memory of the machine, or of its GPU; None where it does."""
-    there = memory_bytes(scenario.speed.device if scenario.speed.engine == "lockstep" else "cpu")
-    if one_batch(needs, needs.batch) <= there:
+    memory = memory_bytes(scenario.speed.device if scenario.speed.engine == "lockstep" else "cpu")
+    if one_batch(needs, needs.batch) <= memory:
         return None
-    named = any(item.name == "batch_size" for item in fields(scenario.client))  # type: ignore[arg-type]
+    has_batch_size = any(item.name == "batch_size" for item in fields(scenario.client))  # type: ignore[arg-type]
     fits, fails = 0, needs.batch
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if one_batch(needs, middle) <= there else (fits, middle)
+        fits, fails = (middle, fails) if one_batch(needs, middle) <= memory else (fits, middle)
     remedy = f"lower it to at most {fits}" if fits else "use a smaller model"
     return Problem(
-        path="client.batch_size" if named else "client",
+        path="client.batch_size" if has_batch_size else "client",
         message=f"a batch of {needs.batch} rows takes {bytes_text(one_batch(needs, needs.batch))} while one client "
-        f"trains, but there are {bytes_text(there)} of memory; {remedy}",
+        f"trains, but there are {bytes_text(memory)} of memory; {remedy}",
     )
 
 
-def largest(found: Mapping[str, Mapping[str, int]]) -> str:
+def largest(bytes_by_phase: Mapping[str, Mapping[str, int]]) -> str:
     """The phase at whose peak most memory is taken."""
-    return max(found, key=lambda phase: sum(found[phase].values()))
+    return max(bytes_by_phase, key=lambda phase: sum(bytes_by_phase[phase].values()))
 
 
 def roomy(needs: Needs, shard: int, workers: int) -> Room:
@@ -160,11 +160,11 @@ def _too_much(needs: Needs, room: Room, budget: float) -> Problem:
         "models looked at": "a smaller model",
         "evidence": "fewer observed rounds, a smaller test set or population",
     }
-    most = max(remedies, key=lambda name: training[name])
-    least = -(-sum(training.values()) // 10**8) / 10
+    main_remedy = max(remedies, key=lambda name: training[name])
+    min_budget = -(-sum(training.values()) // 10**8) / 10
     return Problem(
         path="speed.memory",
         message=f"{budget / 1e9:g} GB are too little: with one run, one client and {room.forward_rows} rows at a time "
-        f"training takes {bytes_text(sum(training.values()))} ({listed}); raise it to at least {least:g}, or use "
-        f"{remedies[most]}",
+        f"training takes {bytes_text(sum(training.values()))} ({listed}); raise it to at least {min_budget:g}, or use "
+        f"{remedies[main_remedy]}",
     )

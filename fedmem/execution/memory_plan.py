@@ -57,7 +57,7 @@ replaced by what it keeps next."""
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """The sizes that memory depends on, in bytes unless said otherwise.
+    """The sizes that memory depends on, in bytes unless stated otherwise.
 
     `data` are the rows that a federation holds, `source` those of the data set it was built from, `drafts` what the
     largest family of references takes while it is made. `model` are the parameters of one model, `row` one input,
@@ -97,7 +97,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
     """The needs of a scenario whose largest cohort has so many clients; its federation may have fewer references."""
     sets = (federation.audit.examples, federation.test, federation.population)
     families = [part.inputs[0].nbytes * scenario.references for part in federation.references]
-    held = sum(map(array_bytes, (federation.store, *sets))) + sum(families)
+    data_bytes = sum(map(array_bytes, (federation.store, *sets))) + sum(families)
     times = scenario.runs / max(1, min(scenario.runs, federation.audit.runs))  # a plan may look at some runs alone
     lists = round((federation.fill.nbytes + federation.audit.is_in.nbytes) * times) + 8 * len(federation.store)
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
@@ -105,7 +105,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
     return Needs(
         runs=scenario.runs,
-        data=held + lists + model * scenario.runs * (scenario.initial_weights == "own"),
+        data=data_bytes + lists + model * scenario.runs * (scenario.initial_weights == "own"),
         # rows and their places, as loaded; the federation copies them client by client
         source=array_bytes(federation.store) + 24 * len(federation.store),
         # made in double precision, clipped and copied
@@ -126,7 +126,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         sums=len(scenario.observe.sums),
         each=state_bytes.of_examples(scenario, federation, is_stacked(scenario)),
         tables=state_bytes.by_server(scenario, federation),
-        # those that have had a turn
+        # those that have participated
         remembered=state_bytes.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),
         most_rows=_most_rows(federation),
     )
@@ -140,8 +140,8 @@ def _batch_size(scenario: Scenario) -> int:
 def _most_rows(federation: Federation) -> int:
     """Rows of the client with most of them, those that stand for audit examples included."""
     owners = federation.audit.owners
-    slots = np.bincount(owners[owners >= 0], minlength=federation.num_clients)
-    return int((federation.base_sizes + slots).max(initial=0))
+    copies = np.bincount(owners[owners >= 0], minlength=federation.num_clients)
+    return int((federation.base_sizes + copies).max(initial=0))
 
 
 def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
@@ -179,18 +179,18 @@ def passed(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:
     """
     import torch
 
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    parameter_storage = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
     layers: list[int] = []
 
     def save(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in parameter_storage:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    def layer(_: nn.Module, given: tuple[object, ...], output: object) -> None:
-        tensors = [value for value in (*given, output) if isinstance(value, torch.Tensor)]
+    def layer(_: nn.Module, layer_inputs: tuple[object, ...], output: object) -> None:
+        tensors = [value for value in (*layer_inputs, output) if isinstance(value, torch.Tensor)]
         layers.append(sum(tensor.numel() * tensor.element_size() for tensor in tensors))
 
     hooks = [part.register_forward_hook(layer) for part in model.modules() if not list(part.children())]
@@ -262,8 +262,8 @@ class Room:
 
     def models_at_once(self, needs: Needs) -> int:
         """Models whose outputs on the largest set are held at once, at least one."""
-        there = self.shard * max(1, needs.cohort * needs.watched)
-        return max(1, min(MODELS_AT_ONCE, there, self.forward_rows // max(1, needs.examples)))
+        num_models = self.shard * max(1, needs.cohort * needs.watched)
+        return max(1, min(MODELS_AT_ONCE, num_models, self.forward_rows // max(1, needs.examples)))
 
 
 def array_bytes(rows: Examples) -> int:

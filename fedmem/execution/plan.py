@@ -28,7 +28,7 @@ HELD = 14
 class Precision:
     """What R runs can say about one kind of audit example.
 
-    `examples` are those that the summary can read: their holder takes part in an observed round. `of_one` is the
+    `examples` are those that the summary can read: their owner participates in an observed round. `of_one` is the
     largest standard error of memorisation of one of them, ½ √(1/ins + 1/outs), which is 1/√R where nobody is left out;
     `of_mean` that of their mean, √(Σ of_one²)/m, hence 1/√(R m). `fpr` is the smallest false positive rate of a
     membership attack, 10 / (outs of all runs), NaN with fewer than ten.
@@ -82,7 +82,7 @@ class Plan:
 
 
 RUNS_LOOKED_AT = 512
-"""Runs whose coins, fill-ins and cohorts are drawn for a plan, at most; counts of more runs are in proportion."""
+"""The most runs whose coins, replacement rows and cohorts are drawn for a plan; counts of more runs are scaled."""
 
 
 def lean(scenario: Scenario) -> Scenario:
@@ -120,9 +120,9 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     # before batches are drawn: they may be too large for that
     room = memory_budget.fitted(scenario, needs)
     work = _Work(scenario, federation, cohorts)
-    drawn = [work.of(round) for round in range(1, cohorts.rounds + 1)]
-    counted = [round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*drawn, strict=True)]
-    trainings, steps, seen = (round(count * times) for count in counted)
+    work_by_round = [work.of(round) for round in range(1, cohorts.rounds + 1)]
+    counted = [round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*work_by_round, strict=True)]
+    trainings, steps, num_examples = (round(count * times) for count in counted)
     models = {level: round(count * times) for level, count in _models(some, cohorts, counted[0]).items()}
     sets = {
         "audit": len(federation.audit),
@@ -146,7 +146,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         cohort=trainings / scenario.runs / scenario.rounds,
         trainings=trainings + pilots * trainings // scenario.runs,
         steps=steps + pilots * steps // scenario.runs,
-        seen=seen + pilots * seen // scenario.runs,
+        seen=num_examples + pilots * num_examples // scenario.runs,
         models=models,
         sets=sets,
         evidence=evidence,
@@ -180,11 +180,13 @@ class _Work:
         each = self._cohorts.each
         # A roster may stand for all runs, but their clients have other numbers of rows where outs are missing.
         runs = np.tile(rosters, each) + np.repeat(np.arange(each), len(rosters))
-        found = self._federation.sizes_of(runs, np.tile(clients, each), round)
-        sizes, counts = np.unique(found, return_counts=True)
+        all_sizes = self._federation.sizes_of(runs, np.tile(clients, each), round)
+        sizes, counts = np.unique(all_sizes, return_counts=True)
         work = [self._of_one(size) for size in sizes.tolist()]
-        steps, seen = (sum(n * one[i] for n, one in zip(counts.tolist(), work, strict=True)) for i in (0, 1))
-        return int(counts.sum()), steps, seen
+        steps, num_examples = (
+            sum(n * amounts[i] for n, amounts in zip(counts.tolist(), work, strict=True)) for i in (0, 1)
+        )
+        return int(counts.sum()), steps, num_examples
 
     def _of_one(self, rows: int) -> tuple[int, int]:
         """Steps of a client with so many rows, and the examples in their batches."""
@@ -197,34 +199,34 @@ class _Work:
 def _models(scenario: Scenario, cohorts: Cohorts, trainings: int) -> dict[Level, int]:
     """How many models are looked at, by level."""
     observed = [round for round in scenario.observed_rounds if round]
-    known = [cohorts.count(round) for round in observed if round <= cohorts.rounds]
-    rest = (len(observed) - len(known)) * trainings / scenario.rounds
-    found: dict[Level, int] = {
-        "local": sum(known) + round(rest),
+    counts = [cohorts.count(round) for round in observed if round <= cohorts.rounds]
+    rest = (len(observed) - len(counts)) * trainings / scenario.rounds
+    num_models: dict[Level, int] = {
+        "local": sum(counts) + round(rest),
         "global": scenario.runs * len(scenario.observed_rounds),
     }
-    return {level: count for level, count in found.items() if level in scenario.observe.levels}
+    return {level: count for level, count in num_models.items() if level in scenario.observe.levels}
 
 
 def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int], evidence: int) -> dict[str, int]:
-    """Bytes of the files of a run, by file, largest first; readings and pictures of probes are not among them."""
+    """Bytes of the files of a run, by file, largest first; readings and images of probes are not among them."""
     from fedmem.observation.evidence import QUANTILES
 
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
     audit, ranked = federation.audit, 0.0
     for family in federation.references:
-        own = audit.kind == family.family
-        pairs = np.unique(np.stack([audit.holder[own], audit.examples.labels[own]]), axis=1).shape[1]
+        in_family = audit.kind == family.family
+        pairs = np.unique(np.stack([audit.holder[in_family], audit.examples.labels[in_family]]), axis=1).shape[1]
         # a client's model has the quantiles of the labels that it holds, an aggregate those of all
         ranked += models.get("local", 0) * pairs / scenario.clients
-        ranked += models.get("global", 0) * len(np.unique(audit.examples.labels[own]))
-    found = {
+        ranked += models.get("global", 0) * len(np.unique(audit.examples.labels[in_family]))
+    bytes_by_part = {
         "evidence": HELD * evidence,
         "references": round(3.2 * QUANTILES * ranked),
         "audit": audit.examples.inputs.nbytes,
         "params": model * scenario.runs * scenario.save.params,
     }
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    return dict(sorted(bytes_by_part.items(), key=lambda item: -item[1]))
 
 
 def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, times: float) -> list[Precision]:
@@ -235,31 +237,31 @@ def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, tim
     counted = audit.holder_in
     ins, outs = (audit.is_in & counted).sum(0) * times, (~audit.is_in & counted).sum(0) * times
     read = _read(scenario, federation, cohorts) & (ins > 0) & (outs > 0)
-    found = []
+    precisions = []
     for kind in audit.kinds:
-        chosen = np.flatnonzero(read & (audit.kind == kind))
-        errors: FloatArray = 0.5 * np.sqrt(1 / ins[chosen] + 1 / outs[chosen])
-        total = round(float(outs[chosen].sum()))
-        found.append(
+        rows = np.flatnonzero(read & (audit.kind == kind))
+        errors: FloatArray = 0.5 * np.sqrt(1 / ins[rows] + 1 / outs[rows])
+        total = round(float(outs[rows].sum()))
+        precisions.append(
             Precision(
                 kind=kind,
-                examples=len(chosen),
-                of_one=float(errors.max()) if len(chosen) else math.nan,
-                of_mean=float(np.sqrt(np.square(errors).sum()) / len(chosen)) if len(chosen) else math.nan,
+                examples=len(rows),
+                of_one=float(errors.max()) if len(rows) else math.nan,
+                of_mean=float(np.sqrt(np.square(errors).sum()) / len(rows)) if len(rows) else math.nan,
                 outs=total,
                 fpr=smallest_fpr(total),
             )
         )
-    return found
+    return precisions
 
 
 def _read(scenario: Scenario, federation: Federation, cohorts: Cohorts) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """(m,) which examples the summary reads: local and global are pairs, so their holder must be seen."""
+    """(m,) which examples the summary reads: local and global are pairs, so their owner must be observed."""
     audit = federation.audit
     if scenario.roster == "own" or "local" not in scenario.observe.levels:
         return np.ones(len(audit), dtype=bool)
-    seen = np.zeros(scenario.clients, dtype=bool)
+    is_read = np.zeros(scenario.clients, dtype=bool)
     for round in scenario.observed_rounds:
         if 0 < round <= cohorts.rounds:
-            seen[cohorts.present(round)[1]] = True
-    return seen[audit.holder] | (audit.holder < 0)
+            is_read[cohorts.present(round)[1]] = True
+    return is_read[audit.holder] | (audit.holder < 0)

@@ -59,22 +59,29 @@ class Control:
         }
 
 
-def told_again(told: Mapping[str, Any], rows: Sequence[Measurement]) -> dict[str, Any]:
-    """What a manifest says of a control, beside what is permitted by these rows, which may have been computed anew."""
-    (own,) = [row.reading for row in rows if row.reading.metric == METRIC]
+def told_again(stored: Mapping[str, Any], rows: Sequence[Measurement]) -> dict[str, Any]:
+    """The control in a manifest, beside what these rows permit, which may have been computed again."""
+    (reading,) = [row.reading for row in rows if row.reading.metric == METRIC]
     permitted = [
         row.reading.value
         for row in rows
-        if (row.reading.metric, row.reading.labels) == ("epsilon_hat.permitted", own.labels)
-        and row.reading.subject == own.subject
+        if (row.reading.metric, row.reading.labels) == ("epsilon_hat.permitted", reading.labels)
+        and row.reading.subject == reading.subject
     ]
-    most = permitted[0] if permitted else math.nan
-    return {**told, "permitted": most, "power": own.value > most}
+    limit = permitted[0] if permitted else math.nan
+    return {**stored, "permitted": limit, "power": reading.value > limit}
 
 
 def audit_of(scenario: Any) -> Audit | None:
     """The audit that runs a positive control; None where there is none."""
-    return next((one for one in scenario.estimators if isinstance(one, Audit) and one.alarm and one.control), None)
+    return next(
+        (
+            estimator
+            for estimator in scenario.estimators
+            if isinstance(estimator, Audit) and estimator.alarm and estimator.control
+        ),
+        None,
+    )
 
 
 def runs_of(audit: Audit, scenario: Any) -> tuple[int, ...]:
@@ -89,7 +96,9 @@ def without_noise(scenario: Scenario) -> Scenario:
         "estimators": (audit_of(scenario),),
         "observe": scenario.observe.model_copy(update={"every": None, "rounds": ()}),
         "privacy": scenario.privacy.model_copy(update={"target_epsilon": None}),
-        "defences": tuple(one for one in scenario.defences if defence_declaration(one).gaussian_deviation is None),
+        "defences": tuple(
+            defence for defence in scenario.defences if defence_declaration(defence).gaussian_deviation is None
+        ),
     }
     client: Any = scenario.client
     if client_declaration(client).noise_multiplier:
@@ -117,24 +126,26 @@ def control(
     audit = audit_of(scenario)
     if audit is None:
         return None
-    own = [row for row in rows if is_of(row, audit) and row.round == scenario.rounds]
-    permitted = next((row for row in own if row.reading.metric == PERMITTED and row.reading.subject == audit.of), None)
+    audit_rows = [row for row in rows if is_of(row, audit) and row.round == scenario.rounds]
+    permitted = next(
+        (row for row in audit_rows if row.reading.metric == PERMITTED and row.reading.subject == audit.of), None
+    )
     if permitted is None:
         return None
     started = time.perf_counter()
-    quiet, chosen = without_noise(scenario), runs_of(audit, scenario)
-    simulated = gather(quiet, federation, runs=chosen, pilot=pilot)
-    found = [
+    quiet, run_numbers = without_noise(scenario), runs_of(audit, scenario)
+    simulated = gather(quiet, federation, runs=run_numbers, pilot=pilot)
+    control_rows = [
         row
         for row in estimate(simulated.bank, quiet.estimators, 0)
         if row.round == scenario.rounds and row.reading.metric == "epsilon_hat" and row.reading.subject == audit.of
     ]
-    if not found:
+    if not control_rows:
         return None
-    reading = replace(found[0].reading, metric=METRIC, labels=permitted.reading.labels)
+    reading = replace(control_rows[0].reading, metric=METRIC, labels=permitted.reading.labels)
     return Control(
-        row=replace(found[0], reading=reading),
+        row=replace(control_rows[0], reading=reading),
         permitted=permitted.reading.value,
-        runs=len(chosen),
+        runs=len(run_numbers),
         seconds=time.perf_counter() - started,
     )

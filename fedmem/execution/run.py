@@ -94,7 +94,7 @@ def _run(scenario: Scenario, out: Path | str, force: bool, emit: Emit) -> tuple[
 
 def folder_of(scenario: Scenario, out: Path | str) -> Path:
     """Where the results of a scenario go."""
-    with suppress(ComponentError, ScenarioError):  # told when it is run
+    with suppress(ComponentError, ScenarioError):  # reported when it is run
         scenario = settled(scenario)
     return Path(out) / scenario.name / scenario.id
 
@@ -264,7 +264,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
 def measure(path: Path | str) -> Path:
     """Recompute all estimates and the privacy guarantee of a finished run from its evidence; nothing is trained.
 
-    Readings of probes are kept as they are: they were taken on models that are gone. Their pictures are drawn again.
+    Readings of probes are kept as they are: they were taken on models that are gone. Their images are drawn again.
     Equal to the last bit to what `run` wrote, as long as fedmem has not changed.
     """
     from fedmem.contracts.families import sources
@@ -288,13 +288,13 @@ def measure(path: Path | str) -> Path:
             f"{stored.manifest.get('id')}: the file was changed, or this version computes other numbers; put the old "
             f"file back, or run the new one with: fedmem run {folder / 'scenario.yaml'}"
         )
-    own = set(sources(scenario.probes))
-    kept = [measurement for measurement in stored.rows() if measurement.source in own]
+    probe_sources = set(sources(scenario.probes))
+    probe_measurements = [measurement for measurement in stored.rows() if measurement.source in probe_sources]
     controls = [measurement for measurement in stored.rows() if measurement.reading.metric == CONTROL]
     bank = read_bank(folder)
     # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
-    pictures = stored.reconstructions()
-    measurements = [*kept, *_estimates(scenario, bank, kept), *controls]
+    images = stored.reconstructions()
+    measurements = [*probe_measurements, *_estimates(scenario, bank, probe_measurements), *controls]
     others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(promised_bounds.ALARM)]
     alarms = [*promised_bounds.alarms(scenario, measurements), *others]
     changes: dict[str, Any] = {
@@ -305,7 +305,7 @@ def measure(path: Path | str) -> Path:
     if stored.manifest.get("positive_control"):
         changes["positive_control"] = told_again(stored.manifest["positive_control"], measurements)
     replace_measurements(folder, measurements, changes)
-    if pictures:
+    if images:
         write_sheets(folder)
     return folder
 
@@ -314,13 +314,13 @@ def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) ->
     from fedmem.estimation.estimates import estimate
     from fedmem.privacy import promised_bounds, spending
 
-    found = estimate(bank, scenario.estimators, scenario.bootstrap)
+    estimates = estimate(bank, scenario.estimators, scenario.bootstrap)
     return [
-        *found,
-        *promised_bounds.compared(scenario, bank, found),
+        *estimates,
+        *promised_bounds.compared(scenario, bank, estimates),
         *promised_bounds.of_canary_clients(scenario, probed),
         *spending.measured(scenario, bank),
-        *promised_bounds.bounds(scenario, bank, found),
+        *promised_bounds.bounds(scenario, bank, estimates),
     ]
 
 
@@ -373,13 +373,13 @@ def _alarms(simulated: Simulated) -> list[str]:
     import numpy as np
 
     alarms = []
-    # A model is lost if it is on any set, so that a scenario without audit examples is told as well.
-    lost: dict[tuple[int, str], NDArray[Any]] = {}
+    # A model is lost if it is on any set, so that it is reported for a scenario without audit examples too.
+    has_diverged: dict[tuple[int, str], NDArray[Any]] = {}
     for evidence in simulated.bank.evidence:
         place = (evidence.round, evidence.level)
         here = ~np.isfinite(evidence.margin).all(axis=1)
-        lost[place] = np.logical_or(here, lost.get(place, here))
-    for (round, level), models in lost.items():
+        has_diverged[place] = np.logical_or(here, has_diverged.get(place, here))
+    for (round, level), models in has_diverged.items():
         if models.any():
             alarms.append(
                 f"round {round}, level {level}: {int(models.sum())} of {len(models)} models have "

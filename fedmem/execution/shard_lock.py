@@ -30,14 +30,14 @@ def claim(folder: Path, *, force: bool = False, patience: float | None = None) -
 
     Guarantees:
 
-    - one process at a time: the lock is the kernel's, so that whoever is killed lets go of it;
+    - one process at a time: the lock is the kernel's, so that a process that is killed releases it;
     - a block that ends without an error has used its shards: they are removed;
     - after an error they stay; where there are none, nothing stays.
 
     Errors: `BusyError` where another process holds them.
     """
     place = place_of(folder)
-    made = [parent for parent in (place.parent, *place.parent.parents) if not parent.exists()]
+    new_folders = [parent for parent in (place.parent, *place.parent.parents) if not parent.exists()]
     lock = _locked(place, folder, PATIENCE_SECONDS if patience is None else patience)
     shards = Shards(place, lock)
     try:
@@ -48,7 +48,7 @@ def claim(folder: Path, *, force: bool = False, patience: float | None = None) -
     except BaseException:
         if not stored_shards(place):
             shutil.rmtree(place, ignore_errors=True)
-            for parent in made:
+            for parent in new_folders:
                 with suppress(OSError):  # not empty: somebody else writes there
                     parent.rmdir()
         raise
@@ -91,7 +91,7 @@ def _locked(place: Path, folder: Path, patience: float) -> int | None:
         try:
             lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
-            continue  # whoever held it is done and has just removed it
+            continue  # the process that held it is done and has just removed it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(lock), os.stat(place / "lock")):
@@ -102,10 +102,10 @@ def _locked(place: Path, folder: Path, patience: float) -> int | None:
             pass
         except BlockingIOError:
             if time.monotonic() >= end:
-                holder = os.read(lock, 300).decode(errors="replace") or "unknown"
+                owner = os.read(lock, 300).decode(errors="replace") or "unknown"
                 os.close(lock)
                 raise BusyError(
-                    f"{folder} is being computed by another process ({holder}); wait until that is done, or end it, "
+                    f"{folder} is being computed by another process ({owner}); wait until that is done, or end it, "
                     "then run the same command again"
                 ) from None
             time.sleep(0.05)

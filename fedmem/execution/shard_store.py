@@ -73,16 +73,16 @@ def divide(runs: int, size: int, kept: Sequence[range] = ()) -> tuple[range, ...
     >>> divide(8, 3, [range(2, 7)])
     (range(0, 2), range(2, 7), range(7, 8))
     """
-    found: list[range] = []
+    shards: list[range] = []
     start = 0
     for shard in (*kept, range(runs, runs)):
         gap = shard.start - start
         parts = -(-gap // size)
         ends = [start + gap * part // max(parts, 1) for part in range(parts + 1)]
-        found += [range(first, last) for first, last in pairwise(ends)]
-        found += [shard] if len(shard) else []
+        shards += [range(first, last) for first, last in pairwise(ends)]
+        shards += [shard] if len(shard) else []
         start = shard.stop
-    return tuple(found)
+    return tuple(shards)
 
 
 class Shards:
@@ -110,19 +110,19 @@ class Shards:
         What is damaged or was made by anything else is removed.
         """
         self.made = dict(made)
-        kept: dict[range, Dropped] = {}
+        dropped_by_shard: dict[range, Dropped] = {}
         refused: list[str] = []
         for shard in stored_shards(self.place):
             try:
                 content = self._checked(shard)
-                if kept and next(reversed(kept)).stop > shard.start:
+                if dropped_by_shard and next(reversed(dropped_by_shard)).stop > shard.start:
                     raise ValueError("other shards hold the same runs")
             except _UNREADABLE as error:
                 refused.append(f"training {name_of(shard)} again: {error}")
                 shutil.rmtree(self._at(shard))
             else:
-                kept[shard] = Dropped(known=_lost(content["known"]), found=_lost(content["found"]))
-        return kept, refused
+                dropped_by_shard[shard] = Dropped(known=_lost(content["known"]), found=_lost(content["found"]))
+        return dropped_by_shard, refused
 
     def write(self, shard: range, done: Simulated, dropped: Dropped, *, params: bool) -> None:
         """Keeps a shard; it is there when all of it has reached the disk.
@@ -161,10 +161,10 @@ class Shards:
         except _UNREADABLE as error:
             raise RunError(
                 f"{place} was damaged after it had been written ({error}); run the same command again, which trains "
-                f"{name_of(shard)} anew"
+                f"{name_of(shard)} again"
             ) from error
         with np.load(place / "reconstructions.npz", allow_pickle=False) as arrays:
-            kept = {name: arrays[name] for name in arrays.files}
+            reconstructions = {name: arrays[name] for name in arrays.files}
         return Simulated(
             bank=replace(
                 bank,
@@ -173,7 +173,7 @@ class Shards:
                 participation=tuple(read_participation(place / "participation.parquet")),
             ),
             measurements=tuple(read_measurements(place / "measurements.parquet")),
-            reconstructions=kept,
+            reconstructions=reconstructions,
             params=_params(place / "params.safetensors", len(shard)),
             executor=content["executor"],
             server=content["server"],
@@ -185,16 +185,16 @@ class Shards:
         )
 
     def known(self) -> Lost:
-        """Who is known to fail, as last told; nobody where that is damaged or another code has told it."""
+        """Clients that are known to fail, as last stored; none where that is damaged or by other code."""
         try:
             content = _read_json(self.place / "lost.json")
             return _lost(content["known"]) if content["made"] == self.made else {}
         except _UNREADABLE:
             return {}
 
-    def tell(self, known: Lost) -> None:
+    def tell(self, failures: Lost) -> None:
         """Who is known to fail from now on."""
-        self._put("lost.json", {"made": self.made, "known": _listed(known)})
+        self._put("lost.json", {"made": self.made, "known": _listed(failures)})
 
     def _put(self, name: str, content: Mapping[str, Any]) -> None:
         """A small file that is there when it has reached the disk."""
@@ -211,8 +211,11 @@ class Shards:
             if content["made"] != self.made:
                 return None
             rounds = [
-                Picked(clients=tuple(clients), chances=None if chances is None else np.array(chances, dtype=np.float64))
-                for clients, chances in content["rounds"]
+                Picked(
+                    clients=tuple(clients),
+                    chances=None if probabilities is None else np.array(probabilities, dtype=np.float64),
+                )
+                for clients, probabilities in content["rounds"]
             ]
             return Pilot(rounds=tuple(rounds), failed=content["failed"], seconds=content["seconds"])
         except _UNREADABLE:
@@ -220,7 +223,9 @@ class Shards:
 
     def keep_pilot(self, pilot: Pilot) -> None:
         """Keeps what the pilot picked."""
-        rounds = [(one.clients, None if one.chances is None else one.chances.tolist()) for one in pilot.rounds]
+        rounds = [
+            (cohort.clients, None if cohort.chances is None else cohort.chances.tolist()) for cohort in pilot.rounds
+        ]
         content = {"made": self.made, "rounds": rounds, "failed": pilot.failed, "seconds": pilot.seconds}
         self._put("pilot.json", content)
 
@@ -264,8 +269,8 @@ def stored_shards(place: Path) -> list[range]:
     """The shards that are there, by their names; sorted, of two that begin alike the longer one first."""
     names = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
     matches = filter(None, map(_NAME.fullmatch, names))
-    found = [range(int(match[1]), int(match[2]) + 1) for match in matches]
-    return sorted(found, key=lambda shard: (shard.start, -shard.stop))
+    shards = [range(int(match[1]), int(match[2]) + 1) for match in matches]
+    return sorted(shards, key=lambda shard: (shard.start, -shard.stop))
 
 
 def _params(file: Path, runs: int) -> tuple[dict[str, Any], ...]:

@@ -66,14 +66,14 @@ def train(
 
     Errors: those of `simulate`, at once, by whichever shard comes first; `RunError` where a process dies.
     """
-    kept, refused = shards.open(made_with(scenario, federation))
+    stored_shards, refused = shards.open(made_with(scenario, federation))
     room = room_of(scenario, federation)
-    plan = divide(scenario.runs, room.shard, list(kept))
+    plan = divide(scenario.runs, room.shard, list(stored_shards))
     ledger = Ledger(shards.known())
-    dropped = dict(kept)
+    dropped = dict(stored_shards)
     before = ledger.lost
-    for one in kept.values():
-        ledger.add(one)
+    for failures in stored_shards.values():
+        ledger.add(failures)
     if ledger.lost is not before:
         shards.tell(ledger.lost)  # it was killed before it could write this
     missing = [shard for shard in plan if shard not in dropped or not ledger.agrees(dropped[shard])]
@@ -92,13 +92,13 @@ def train(
         stored = scenario.runs - runs
         emit(TrainingStarted(rounds=scenario.rounds, runs=runs, shards=len(missing), stored=stored, processes=workers))
 
-    def hear(_: str, event: Event) -> None:
+    def forward_event(_: str, event: Event) -> None:
         emit(event)
 
     # a fork has no workers of its own
     do = _Training(scenario, federation, shards, None if workers == 1 else 1, watch, pilot, executor)
-    with closing(do), Alone(do, hear) if workers == 1 else Forks(do, hear, shards.let_go) as crew:
-        train_all(plan, dropped, ledger, crew, workers, shards.tell)
+    with closing(do), Alone(do, forward_event) if workers == 1 else Forks(do, forward_event, shards.let_go) as pool:
+        train_all(plan, dropped, ledger, pool, workers, shards.tell)
     emit(StageStarted(text="joining shards"))
     bank = Bank(
         audit=federation.audit,
@@ -110,17 +110,17 @@ def train(
         exclusion=scenario.exclusion,
         targets={"test": federation.test.labels},
     )
-    joined = join([shards.read(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed)
-    return replace(joined, pilot=pilot), division
+    simulated = join([shards.read(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed)
+    return replace(simulated, pilot=pilot), division
 
 
 def train_all(
     plan: Sequence[range],
     dropped: dict[range, Dropped],
     ledger: Ledger,
-    crew: Crew,
+    pool: Crew,
     workers: int,
-    tell: Callable[[Lost], None],
+    report: Callable[[Lost], None],
 ) -> None:
     """Train shards until each is there and agrees with what is known to fail.
 
@@ -128,25 +128,29 @@ def train_all(
         plan: all shards.
         dropped: those that are there, with who was dropped in them; is completed.
         ledger: who is known to fail; learns from every shard.
-        crew: trains a shard, given who is known to fail: `(shard, lost)`; returns who failed besides.
+        pool: trains a shard, given who is known to fail: `(shard, lost)`; returns who failed besides.
         workers: how many shards are trained at once.
-        tell: is told whenever more, or something else, is known.
+        report: is called whenever the known failures change.
     """
     working: dict[str, tuple[range, Lost]] = {}
     while True:
         busy = [shard for shard, _ in working.values()]
-        idle = [one for one in plan if one not in busy and not (one in dropped and ledger.agrees(dropped[one]))]
+        idle = [
+            candidate
+            for candidate in plan
+            if candidate not in busy and not (candidate in dropped and ledger.agrees(dropped[candidate]))
+        ]
         for shard in idle[: workers - len(working)]:
-            known = ledger.lost
-            working[name_of(shard)] = shard, known
-            crew.start(name_of(shard), (shard, known))
+            known_failures = ledger.lost
+            working[name_of(shard)] = shard, known_failures
+            pool.start(name_of(shard), (shard, known_failures))
         if not working:
             return
-        name, found = crew.finished()
-        shard, known = working.pop(name)
-        dropped[shard] = Dropped(known=known, found=found)
+        name, new_failures = pool.finished()
+        shard, known_failures = working.pop(name)
+        dropped[shard] = Dropped(known=known_failures, found=new_failures)
         if ledger.add(dropped[shard]):
-            tell(ledger.lost)
+            report(ledger.lost)
 
 
 class _Training:
@@ -171,26 +175,26 @@ class _Training:
         self._executor = executor
         self._own: Executor | None = None
 
-    def __call__(self, job: tuple[range, Lost], tell: Tell) -> Lost:
-        shard, known = job
-        tell(ShardStarted(first=shard[0], last=shard[-1]))
+    def __call__(self, job: tuple[range, Lost], report: Tell) -> Lost:
+        shard, known_failures = job
+        report(ShardStarted(first=shard[0], last=shard[-1]))
         if self._executor is None:
             self._executor = self._own = executor_of(self._scenario, self._federation, self._workers)
         done = gather(
             self._scenario,
             self._federation,
             runs=shard,
-            emit=tell,
+            emit=report,
             watch=self._watch,
-            lost=known,
+            lost=known_failures,
             pilot=self._pilot,
             executor=self._executor,
         )
-        found = {place: why for place, why in done.lost.items() if place not in known}
-        dropped = Dropped(known=known, found=found)
+        new_failures = {place: why for place, why in done.lost.items() if place not in known_failures}
+        dropped = Dropped(known=known_failures, found=new_failures)
         self._shards.write(shard, done, dropped, params=self._scenario.save.params)
-        tell(ShardStored(first=shard[0], last=shard[-1]))
-        return found
+        report(ShardStored(first=shard[0], last=shard[-1]))
+        return new_failures
 
     def close(self) -> None:
         """Let go of the workers of an executor that was made in this process."""
@@ -210,8 +214,8 @@ def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
         "data": digest(federation),
         "python": platform.python_version(),
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        **{f"code of {kind}": found for kind, found in components_of(scenario).items()},
-        **{f"module {name}": found for name, found in modules_of(scenario).items() if name != "fedmem"},
-        **{f"files of {name}": found for name, found in files_of(scenario).items()},
-        **{f"version of {package}": found for package, found in versions(scenario.speed.engine).items()},
+        **{f"code of {kind}": content for kind, content in components_of(scenario).items()},
+        **{f"module {name}": content for name, content in modules_of(scenario).items() if name != "fedmem"},
+        **{f"files of {name}": content for name, content in files_of(scenario).items()},
+        **{f"version of {package}": content for package, content in versions(scenario.speed.engine).items()},
     }

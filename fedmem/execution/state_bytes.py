@@ -42,15 +42,15 @@ def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> in
     from fedmem.training.per_example import by_ghost, one_by_one
 
     model = federation.model
-    held = sum(value.numel() for value in model.parameters())
+    num_values = sum(value.numel() for value in model.parameters())
     if stacked:
-        held *= Layers.of(model, torch.from_numpy(federation.store.inputs[:1].copy())) is None
+        num_values *= Layers.of(model, torch.from_numpy(federation.store.inputs[:1].copy())) is None
     elif one_by_one(model):
-        return 4 * held
+        return 4 * num_values
     elif by_ghost(model):
         linear = (part for part in model.modules() if isinstance(part, nn.Linear))
-        held -= sum(value.numel() for part in linear for value in part.parameters())
-    return 4 * held * widest(scenario.client.batch_size)
+        num_values -= sum(value.numel() for part in linear for value in part.parameters())
+    return 4 * num_values * widest(scenario.client.batch_size)
 
 
 def by_server(scenario: Scenario, federation: Federation) -> int:
@@ -65,13 +65,13 @@ def by_server(scenario: Scenario, federation: Federation) -> int:
         return 0
     before = {name: value[None] for name, value in federation.initial.items()}
     with Guard("strategy", scenario.strategy, "state") as guard:
-        one, two = (_bytes(by_run(guard, "it", state(before, count), (1,))) for count in (1, 2))
+        bytes_of_one, bytes_of_two = (_bytes(by_run(guard, "it", state(before, count), (1,))) for count in (1, 2))
     levels = scenario.rounds.bit_length() if declared.counts_participations else 1
-    return levels * (one + (federation.num_clients - 1) * (two - one))
+    return levels * (bytes_of_one + (federation.num_clients - 1) * (bytes_of_two - bytes_of_one))
 
 
 def by_client(scenario: Scenario, federation: Federation) -> int:
-    """Bytes that a client remembers after its turn, own layers that the observer remembers beside it included."""
+    """Bytes that a client remembers after its participation, with the own layers that the observer remembers."""
     import torch
 
     client, before = scenario.client, federation.initial
@@ -81,13 +81,13 @@ def by_client(scenario: Scenario, federation: Federation) -> int:
     except NOT_OURS:
         raise
     except BaseException:
-        # It cannot begin without an offer that only its strategy makes; or it fails, which training reports by place.
+        # It cannot begin without the payload of its strategy; or it fails, which training reports by place.
         return 0
-    own: tuple[str, ...] = ()
+    personal_names: tuple[str, ...] = ()
     if isinstance(client, PersonalClient):
         with Guard("client", client, "own"):
-            own = client.own(before)
-    return remembered + _bytes({name: before[name] for name in own})
+            personal_names = client.own(before)
+    return remembered + _bytes({name: before[name] for name in personal_names})
 
 
 def _bytes(values: Params) -> int:

@@ -86,14 +86,14 @@ def test_mistakes_are_answered_with_their_remedy(pictures: Path, tmp_path: Path)
         load(pictures, test_path=str(tmp_path / "held"))
     assert caught.value.path == "dataset.test_path"
     (pictures / "eel").mkdir()
-    with pytest.raises(ComponentError, match="class 'eel' has no picture"):
+    with pytest.raises(ComponentError, match="class 'eel' has no"):
         load(pictures)
     (pictures / "eel" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(ComponentError, match=r"0\.png cannot be read as a picture"):
+    with pytest.raises(ComponentError, match=r"0\.png cannot be read"):
         load(pictures)
     whole = (pictures / "cat" / "0.png").read_bytes()
     (pictures / "eel" / "0.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ComponentError, match=r"0\.png cannot be read as a picture"):
+    with pytest.raises(ComponentError, match=r"0\.png cannot be read"):
         load(pictures)
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(pictures / "eel" / "0.png")
     with pytest.raises(ComponentError, match="more than 8 bits a channel"):

@@ -357,4 +357,4 @@ def test_a_check_says_what_is_promised(tmp_path: Path) -> None:
     file.write_text(tiny().to_yaml())
     assert "epsilon" not in told(check_file(file))
     file.write_text(private(client={"kind": "dp_sgd", "lr": 0.1}, strategy={"kind": "fedavg"}).to_yaml())
-    assert "told after the run" in " ".join(told(check_file(file)).split())
+    assert "client, against the updates that clients send: at most epsilon" in " ".join(told(check_file(file)).split())
