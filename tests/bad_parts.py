@@ -522,8 +522,8 @@ class BadMembership(Failing):
         "whole": lambda scores: np.nan_to_num(scores).astype(np.int64),
     }
 
-    def scores(self, seen: Signals) -> FloatArray:
-        return self._done("scores", LossThreshold().scores(seen))
+    def scores(self, signals: Signals) -> FloatArray:
+        return self._done("scores", LossThreshold().scores(signals))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ class LossThreshold:
     - does not read the coins; NaN where the margin is NaN.
 
     >>> import numpy as np
-    >>> seen = Signals(margin=np.array([[0.0, 2.0]]), is_in=np.array([[True, False]]))
-    >>> LossThreshold().scores(seen).round(3).tolist()
+    >>> signals = Signals(margin=np.array([[0.0, 2.0]]), is_in=np.array([[True, False]]))
+    >>> LossThreshold().scores(signals).round(3).tolist()
     [[-0.693, -0.127]]
     """
 

@@ -52,8 +52,8 @@ class Rmia:
 
     >>> margin = np.array([[3.0, 0.2], [0.1, 2.9], [2.8, 0.0], [0.0, 3.1]])
     >>> population = np.log1p(np.exp(-np.tile(np.linspace(-1.0, 1.0, 20), (1, 4, 1))))
-    >>> seen = Signals(margin=margin, is_in=margin > 1, population=population, model=np.zeros(2, int))
-    >>> scores = Rmia().scores(seen)
+    >>> signals = Signals(margin=margin, is_in=margin > 1, population=population, model=np.zeros(2, int))
+    >>> scores = Rmia().scores(signals)
     >>> bool(scores[margin > 1].min() > scores[margin < 1].max())
     True
     """

@@ -158,7 +158,7 @@ class AttackDeclaration(Needs):
         reads_coins: whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.
         chance: the AUC without memorisation; None if it is not known.
-        under: `under(seen)`, the membership scores as a function of the coins (R, m); None to compute them again.
+        under: `under(signals)`, the membership scores as a function of the coins (R, m); None to compute them again.
     """
 
     title: str | None = declared(None, "text")

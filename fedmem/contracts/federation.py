@@ -28,11 +28,11 @@ class Federation:
 
     `store` holds every row once, a replacement row once for each client that sees it in its own way. A run is index
     lists into it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. Copy by copy in
-    audit order, `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and `fill` (R, copies
-    in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in every round, or the
-    exclusion is `remove`). `counts` says where each row of the data set went. All runs start from `initial`, unless
-    `initials` has weights for each. `shifted` says whether clients see real rows in their own way. `modality` is
-    that of the data set. `pilot` is the same federation with one run more, the pilot's, where there is
+    audit order, `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and
+    `fill` (R, copies in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in
+    every round, or the exclusion is `remove`). `counts` says where each row of the data set went. All runs start from
+    `initial`, unless `initials` has weights for each. `shifted` says whether clients see real rows in their own way.
+    `modality` is that of the data set. `pilot` is the same federation with one run more, the pilot's, where there is
     one. `apart` is the federation whose rows the only client of this one holds, client after client, where a scenario
     is central; `by_client` says that it trains on them in that order.
     """

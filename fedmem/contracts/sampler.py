@@ -20,12 +20,12 @@ class History:
     """What a sampler may look at before a round: N, and what is known of each client. Never a coin.
 
     `sizes`, `atypical` (N,): rows, and slots of atypical audit examples, whether in or out. `order` (N,): the clients
-    as they signed up, in random order. `lots` (N,): uniforms in [0, 1), one for each client, drawn once, for
-    traits that stay with it. `available` (N,): clients that can be reached in this round; all, unless the sampler is
-    `Reaching`. `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss and norm of the
-    update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run, or of the run
-    itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster: shared`.
-    Arrays are read-only, and say after each round what is known then.
+    as they signed up, in random order. `lots` (N,): uniforms in [0, 1), one for each client, drawn once, for traits
+    that stay with it. `available` (N,): clients that can be reached in this round; all, unless the sampler is
+    `Reaching`. `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss and
+    norm of the update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run, or
+    of the run itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster:
+    shared`. Arrays are read-only, and say after each round what is known then.
     """
 
     num_clients: int

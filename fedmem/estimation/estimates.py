@@ -71,8 +71,8 @@ MEASURES = (
     Measure(
         name="retention",
         title="retention",
-        means="The effect at the aggregate as a share of the effect at the owning client, both summed over all examples "
-        "of a kind above the value without memorisation: 1 means that aggregation keeps everything, 0 nothing.",
+        means="The effect at the aggregate as a share of the effect at the owning client, both summed over all "
+        "examples of a kind above the null: 1 means that aggregation keeps everything, 0 nothing.",
         is_not="It is not an average of ratios of single examples, and has no value where the local effect is not "
         "resolved.",
         digits=2,

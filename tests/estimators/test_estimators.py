@@ -266,9 +266,9 @@ def test_an_attack_sees_one_kind_at_a_time_and_one_model_at_a_time() -> None:
     class Spy:
         knows: ClassVar[str] = "nothing"
 
-        def scores(self, seen: Signals) -> FloatArray:
-            shapes.append(seen.margin.shape)
-            return seen.margin
+        def scores(self, signals: Signals) -> FloatArray:
+            shapes.append(signals.margin.shape)
+            return signals.margin
 
     is_in = coins(4, 5, np.random.default_rng(0))
     margin = np.random.default_rng(1).normal(size=(4, 3, 5))

@@ -17,14 +17,14 @@ class Confidence:
 
     Fields: none.
 
-    >>> seen = Signals(margin=np.array([[0.0, 2.0]]), is_in=np.array([[True, False]]))
-    >>> Confidence().scores(seen).round(3).tolist()
+    >>> signals = Signals(margin=np.array([[0.0, 2.0]]), is_in=np.array([[True, False]]))
+    >>> Confidence().scores(signals).round(3).tolist()
     [[0.5, 0.881]]
     """
 
     knows: ClassVar[str] = "the loss"
     reads_coins: ClassVar[bool] = False
 
-    def scores(self, seen: Signals) -> FloatArray:
+    def scores(self, signals: Signals) -> FloatArray:
         """Probabilities (R, m) from margins (R, m)."""
-        return np.exp(-seen.loss)
+        return np.exp(-signals.loss)
