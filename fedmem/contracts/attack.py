@@ -167,7 +167,7 @@ class AttackDeclaration(Needs):
     texts: bool = declared(False, YES_OR_NO)
     reads_coins: bool = declared(True, YES_OR_NO, renewed=True)
     chance: float | None = declared(None, "a number, or None", renewed=True)
-    under: Callable[..., Any] | None = declared(None, "a method under(seen)", renewed=True)
+    under: Callable[..., Any] | None = declared(None, "a method under(signals)", renewed=True)
 
 
 def attack_declaration(attack: object) -> AttackDeclaration:
