@@ -12,16 +12,16 @@ _MOST_CHARACTERS = 4000
 """The same in characters, about."""
 
 
-def shortened(text: str, most: int) -> str:
+def shortened(text: str, max_characters: int) -> str:
     """A text of at most so many characters; of a longer one the middle is left out.
 
     >>> shortened("0123456789" * 3, 15)
     '0123456 … 56789'
     """
-    if len(text) <= most:
+    if len(text) <= max_characters:
         return text
-    end = (most - 3) // 2 - 1
-    return f"{text[: most - 3 - end]} … {text[-end:]}"
+    end = (max_characters - 3) // 2 - 1
+    return f"{text[: max_characters - 3 - end]} … {text[-end:]}"
 
 
 def message_lines(messages: Sequence[str]) -> list[str]:
@@ -34,23 +34,23 @@ def message_lines(messages: Sequence[str]) -> list[str]:
     >>> message_lines([f"message {i}" for i in range(30)])[-2:]
     ['message 18', '… and 11 more']
     """
-    found = _first_lines(messages)
-    most = max(150, _MOST_CHARACTERS // max(1, len(found)))
-    return [shortened(line, most) for line in found] if sum(map(len, found)) > _MOST_CHARACTERS else found
+    lines = _first_lines(messages)
+    max_characters = max(150, _MOST_CHARACTERS // max(1, len(lines)))
+    return [shortened(line, max_characters) for line in lines] if sum(map(len, lines)) > _MOST_CHARACTERS else lines
 
 
 def _first_lines(messages: Sequence[str]) -> list[str]:
-    found: list[str] = []
+    first_lines: list[str] = []
     for place, message in enumerate(messages):
         lines = message.splitlines() or ["is wrong"]
         last = place == len(messages) - 1
-        if len(found) + len(lines) + (not last) > MOST_LINES:
-            room = MOST_LINES - 1 - len(found)
-            if not found:
+        if len(first_lines) + len(lines) + (not last) > MOST_LINES:
+            room = MOST_LINES - 1 - len(first_lines)
+            if not first_lines:
                 return [*lines[:room], f"… and {len(lines) - room} more lines"]
-            return [*found, f"… and {len(messages) - place} more"]
-        found += lines
-    return found
+            return [*first_lines, f"… and {len(messages) - place} more"]
+        first_lines += lines
+    return first_lines
 
 
 class FedmemError(Exception):

@@ -106,9 +106,9 @@ class Alone:
     ('runs 0 to 3', 14)
     """
 
-    def __init__(self, do: Do, hear: Callable[[str, Any], None]) -> None:
+    def __init__(self, do: Do, receive: Callable[[str, Any], None]) -> None:
         self._do = do
-        self._hear = hear
+        self._hear = receive
         self._started: list[tuple[str, Any]] = []
 
     def start(self, name: str, job: Any) -> None:
@@ -144,10 +144,10 @@ class Forks:
         first: what each process does before all jobs.
     """
 
-    def __init__(self, do: Do, hear: Callable[[str, Any], None], first: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, do: Do, receive: Callable[[str, Any], None], first: Callable[[], None] = lambda: None) -> None:
         assert can_fork()
         self._do = do
-        self._hear = hear
+        self._hear = receive
         self._first = first
         self._busy: dict[str, _Member] = {}
         self._idle: list[_Member] = []
@@ -166,12 +166,12 @@ class Forks:
             self._busy[name].pipe.send(job)
 
     def _hire(self) -> None:
-        here, there = multiprocessing.Pipe()
-        others = [here, *(member.pipe for member in self._members)]
+        parent_pipe, child_pipe = multiprocessing.Pipe()
+        others = [parent_pipe, *(member.pipe for member in self._members)]
         with undisturbed():
-            process = fork(partial(_work, self._do, there), others, self._first)
-            self._idle.append(_Member(process=process, pipe=here))
-        there.close()
+            process = fork(partial(_work, self._do, child_pipe), others, self._first)
+            self._idle.append(_Member(process=process, pipe=parent_pipe))
+        child_pipe.close()
 
     def finished(self) -> tuple[str, Any]:
         """Passes on what the processes tell until one of them is done."""
@@ -184,7 +184,7 @@ class Forks:
                     kind, what = pipe.recv()
                 except (EOFError, OSError):
                     raise self._died(name) from None
-                if kind == "told":
+                if kind == "report":
                     self._hear(name, what)
                     continue
                 if kind == "late":
@@ -264,14 +264,14 @@ def _live(body: Callable[[], None], others: Sequence[Connection], parent: int, f
 
 
 def _work(do: Do, pipe: Connection) -> None:
-    def tell(kind: str, what: Any) -> None:
+    def send(kind: str, what: Any) -> None:
         try:
             pipe.send((kind, what))
         except BrokenPipeError:  # whoever listened is gone
             os._exit(1)
 
     def escape(error: TimeLimitError) -> None:
-        tell("late", error)
+        send("late", error)
         os._exit(1)
 
     escape_by(escape)
@@ -279,11 +279,11 @@ def _work(do: Do, pipe: Connection) -> None:
         while True:
             job = pipe.recv()
             try:
-                found = do(job, lambda what: tell("told", what))
+                result = do(job, lambda what: send("report", what))
             except BaseException as error:
-                tell("failed", _portable(error))
+                send("failed", _portable(error))
             else:
-                tell("done", found)
+                send("done", result)
 
 
 def _end_with(parent: int) -> None:

@@ -6,24 +6,24 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(given: object, known: Iterable[str]) -> str:
+def did_you_mean(value: object, options: Iterable[str]) -> str:
     """` (did you mean 'x'?)` or nothing.
 
     >>> did_you_mean("dirichelt", ["iid", "dirichlet"])
     " (did you mean 'dirichlet'?)"
     """
-    near = difflib.get_close_matches(str(given), list(known), n=1)
+    near = difflib.get_close_matches(str(value), list(options), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def choices(given: object, known: Iterable[str]) -> str:
+def choices(value: object, options: Iterable[str]) -> str:
     """The suggestion, then everything that is accepted.
 
     >>> choices("dirichelt", ["iid", "dirichlet"])
     " (did you mean 'dirichlet'?); choose from: iid, dirichlet"
     """
-    known = list(known)
-    return f"{did_you_mean(given, known)}; choose from: {', '.join(known) or 'nothing, it takes none'}"
+    options = list(options)
+    return f"{did_you_mean(value, options)}; choose from: {', '.join(options) or 'nothing, it takes none'}"
 
 
 def bytes_text(count: float) -> str:

@@ -42,12 +42,12 @@ def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
     """
     rows = []
     for factor, other in FACTORS.items():
-        for quantity, own in values.groupby(QUANTITY, sort=False):
-            cells = own.pivot_table(index="seed", columns=[factor, other], values="value", dropna=False, sort=False)
+        for quantity, group in values.groupby(QUANTITY, sort=False):
+            cells = group.pivot_table(index="seed", columns=[factor, other], values="value", dropna=False, sort=False)
             # with skipna a seed would be compared over other samplers than the reference
             means = cells.T.groupby(level=0, sort=False).mean().T.where(cells.notna().T.groupby(level=0).all().T)
             base = means[reference[factor]].to_numpy(dtype=np.float64)
-            top = own.saturated_from.min()
+            top = group.saturated_from.min()
             for name in means:
                 here = means[name].to_numpy(dtype=np.float64)
                 mean = mean_of(here)
@@ -55,9 +55,9 @@ def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
                 row |= {"mean": mean.value, "mean_low": mean.low, "mean_high": mean.high}
                 row |= {"saturated": mean.value >= top, "saturated_from": top}
                 if name != reference[factor]:
-                    found = contrast(here, base)
-                    row |= {"difference": found.value, "low": found.low, "high": found.high}
-                    row |= {"p": found.p, "seeds": found.n, "reference_saturated": mean_of(base).value >= top}
+                    difference = contrast(here, base)
+                    row |= {"difference": difference.value, "low": difference.low, "high": difference.high}
+                    row |= {"p": difference.p, "seeds": difference.n, "reference_saturated": mean_of(base).value >= top}
                 rows.append(row)
     return judged(pd.DataFrame(rows), ["data", "factor", "level"])
 
@@ -70,13 +70,13 @@ def judged(table: pd.DataFrame, families: list[str]) -> pd.DataFrame:
     """
     primary = pd.MultiIndex.from_frame(table[QUANTITY[1:]]).isin(PRIMARY)
     table["p_adjusted"], table["verdict"] = np.nan, ""
-    for _, own in table[primary & table.p.notna()].groupby(families):
-        adjusted = holm(own.p.to_numpy())
-        table.loc[own.index, "p_adjusted"] = adjusted
-        direction = np.where(own.difference > 0, "higher", "lower")
+    for _, group in table[primary & table.p.notna()].groupby(families):
+        adjusted = holm(group.p.to_numpy())
+        table.loc[group.index, "p_adjusted"] = adjusted
+        direction = np.where(group.difference > 0, "higher", "lower")
         called = np.where(adjusted < LEVEL, direction, "unresolved")
-        at_ceiling = (own.saturated & (own.reference_saturated == True)).to_numpy()  # noqa: E712 - it may be missing
-        table.loc[own.index, "verdict"] = np.where(at_ceiling, "saturated", called)
+        at_ceiling = (group.saturated & (group.reference_saturated == True)).to_numpy()  # noqa: E712 - it may be missing
+        table.loc[group.index, "verdict"] = np.where(at_ceiling, "saturated", called)
     return table
 
 
@@ -105,21 +105,21 @@ def matched(values: pd.DataFrame) -> pd.DataFrame:
     verdict.
     """
     rows = []
-    for quantity, own in values.groupby(QUANTITY, sort=False):
-        top = own.saturated_from.min()
-        ends = own[own.stop == 0]
+    for quantity, group in values.groupby(QUANTITY, sort=False):
+        top = group.saturated_from.min()
+        ends = group[group.stop == 0]
         fedavg = _by_seed(ends[ends.strategy == FEDAVG])
         for strategy, arm in ends[ends.strategy != FEDAVG].groupby("strategy", sort=False):
-            here, stopped = _by_seed(arm), own[(own.strategy == strategy) & (own.stop > 0)]
+            here, stopped = _by_seed(arm), group[(group.strategy == strategy) & (group.stop > 0)]
             for against, base in (("full", fedavg), ("stopped", _by_seed(stopped))):
                 if base.empty:
                     continue
                 pair = here.join(base.add_suffix("_fedavg"))
-                found = contrast(*(pair[name].to_numpy(dtype=np.float64) for name in ("value", "value_fedavg")))
+                difference = contrast(*(pair[name].to_numpy(dtype=np.float64) for name in ("value", "value_fedavg")))
                 row = dict(zip(QUANTITY, quantity, strict=True)) | {"strategy": strategy, "against": against}
                 row |= {"stop": int(stopped.stop.max()) if against == "stopped" else 0}
-                row |= {"mean": pair.value.mean(), "fedavg": pair.value_fedavg.mean(), "difference": found.value}
-                row |= {"low": found.low, "high": found.high, "p": found.p, "seeds": found.n}
+                row |= {"mean": pair.value.mean(), "fedavg": pair.value_fedavg.mean(), "difference": difference.value}
+                row |= {"low": difference.low, "high": difference.high, "p": difference.p, "seeds": difference.n}
                 row |= {"n": pair.n.mean(), "fedavg_n": pair.n_fedavg.mean()}
                 row |= {"saturated": row["mean"] >= top, "reference_saturated": row["fedavg"] >= top}
                 rows.append(row)
@@ -143,19 +143,21 @@ def shares(values: pd.DataFrame) -> pd.DataFrame:
     the ceiling of the measure, so that the shares are those of what is left of the differences there.
     """
     rows = []
-    for quantity, own in values.groupby(QUANTITY, sort=False):
-        cells = own.pivot_table(index=["strategy", "sampler"], columns="seed", values="value", dropna=False, sort=False)
+    for quantity, group in values.groupby(QUANTITY, sort=False):
+        cells = group.pivot_table(
+            index=["strategy", "sampler"], columns="seed", values="value", dropna=False, sort=False
+        )
         cells = cells.dropna(axis="columns")
         size = (cells.index.get_level_values(0).nunique(), cells.index.get_level_values(1).nunique(), cells.shape[1])
         if size[2] < 3 or size[0] * size[1] != len(cells):
             continue
         cube = cells.to_numpy(dtype=np.float64).reshape(size)
         whole = omega(cube)
-        apart = np.stack([omega(np.delete(cube, seed, axis=2)) for seed in range(size[2])])
-        spread = np.sqrt((size[2] - 1) * ((apart - apart.mean(0)) ** 2).mean(0))
+        jackknife = np.stack([omega(np.delete(cube, seed, axis=2)) for seed in range(size[2])])
+        spread = np.sqrt((size[2] - 1) * ((jackknife - jackknife.mean(0)) ** 2).mean(0))
         for source, value, error in zip(("strategy", "sampler", "interplay"), whole, spread, strict=True):
             row = dict(zip(QUANTITY, quantity, strict=True)) | {"source": source, "share": value}
-            at_ceiling = bool(cube.mean() >= own.saturated_from.min())
+            at_ceiling = bool(cube.mean() >= group.saturated_from.min())
             rows.append(row | {"standard_error": error, "seeds": size[2], "saturated": at_ceiling})
     return pd.DataFrame(rows)
 
@@ -183,17 +185,17 @@ def omega(cube: FloatArray) -> FloatArray:
 def gates(values: pd.DataFrame, reference: dict[str, str], clipping: str, atypical: str) -> pd.DataFrame:
     """What must be seen before anything else is believed: in how many cells or data sets it holds."""
     exposure = values[(values.metric == "exposure") & (values.kind == "random_pattern")]
-    above = exposure.assign(value=exposure.value - exposure.null)
-    plain = above[(above.strategy == reference["strategy"]) & (above.level == "global")]
-    uniform = above[(above.sampler == reference["sampler"]) & (above.level == "global")]
+    gains = exposure.assign(value=exposure.value - exposure.null)
+    reference_gains = gains[(gains.strategy == reference["strategy"]) & (gains.level == "global")]
+    uniform = gains[(gains.sampler == reference["sampler"]) & (gains.level == "global")]
     memorised = values[(values.metric == "memorisation") & (values.level == "local")]
     # the sampler prefers holders of atypical examples, and canaries are none
     wrong = values[(values.metric == "auc") & (values.kind == "mislabelled") & (values.level == "global")]
     wrong = wrong[wrong.strategy == reference["strategy"]]
     return pd.DataFrame(
         [
-            _gate("the holder knows its canaries (exposure above the null)", _cells(above[above.level == "local"])),
-            _gate("the aggregate of the plain mean knows them too", _cells(plain)),
+            _gate("the holder knows its canaries (exposure above the null)", _cells(gains[gains.level == "local"])),
+            _gate("the aggregate of the plain mean knows them too", _cells(reference_gains)),
             _gate(
                 "canaries are memorised more than typical examples, at the holder",
                 _apart(memorised, "kind", "random_pattern", "typical", ["data", "strategy", "sampler"]),
@@ -215,16 +217,16 @@ def _gate(claim: str, lows: list[float]) -> dict[str, object]:
     return {"gate": claim, "holds": sum(low > 0 for low in lows), "of": len(lows)}
 
 
-def _cells(above: pd.DataFrame) -> list[float]:
-    parts = above.groupby(["data", "strategy", "sampler"], sort=False)
-    return [mean_of(own.value.to_numpy(dtype=np.float64)).low for _, own in parts]
+def _cells(gains: pd.DataFrame) -> list[float]:
+    parts = gains.groupby(["data", "strategy", "sampler"], sort=False)
+    return [mean_of(group.value.to_numpy(dtype=np.float64)).low for _, group in parts]
 
 
 def _apart(values: pd.DataFrame, column: str, more: str, less: str, place: list[str]) -> list[float]:
     """The lower end of the paired difference between two values of a column, at each place that has both."""
     lows = []
-    for _, own in values[values[column].isin([more, less])].groupby(place, sort=False):
-        seeds = own.pivot_table(index="seed", columns=column, values="value", dropna=False)
+    for _, group in values[values[column].isin([more, less])].groupby(place, sort=False):
+        seeds = group.pivot_table(index="seed", columns=column, values="value", dropna=False)
         if {more, less} <= set(seeds):
             lows.append(contrast(*(seeds[name].to_numpy(dtype=np.float64) for name in (more, less))).low)
     return lows

@@ -26,9 +26,9 @@ def draw(effects: pd.DataFrame) -> bytes:
     height = (0.24 * len(settings) + 1.2) * len(names)
     figure = new_figure(22, height)
     for name, panels in zip(names, figure.subplots(len(names), len(PANELS), squeeze=False, sharey=True), strict=True):
-        own = effects[effects["data"] == name]
+        of_data = effects[effects["data"] == name]
         for axes, (metric, kind, title) in zip(panels, PANELS, strict=True):
-            panel(axes, own[(own.metric == metric) & (own.kind == kind)], settings)
+            panel(axes, of_data[(of_data.metric == metric) & (of_data.kind == kind)], settings)
             axes.set_title(f"{name}: {title}", loc="left", fontsize=10)
     title = "blue: models of owning clients (local), orange: aggregate (global); bars: 95 % intervals over seeds; "
     title += "shaded: saturated"
@@ -36,18 +36,18 @@ def draw(effects: pd.DataFrame) -> bytes:
     return png_of(figure)
 
 
-def panel(axes: Axes, own: pd.DataFrame, settings: list[str]) -> None:
+def panel(axes: Axes, rows: pd.DataFrame, settings: list[str]) -> None:
     """Mean and interval of each setting, both levels; a line through the reference; saturated values are shaded."""
-    own = own[own["with"] != "probability"]
+    rows = rows[rows["with"] != "probability"]
     for level, colour in COLOURS.items():
-        there = own[own.level == level].drop_duplicates("setting").set_index("setting")
-        if there.empty:
+        points = rows[rows.level == level].drop_duplicates("setting").set_index("setting")
+        if points.empty:
             continue
-        places = [settings.index(setting) for setting in there.index]
-        bars = error_bars(there["mean"], there.mean_low, there.mean_high)
-        axes.errorbar(there["mean"], places, xerr=bars, fmt="o", ms=4, color=colour, lw=1.2)
-        axes.axvline(there["mean"].iloc[0], color=colour, lw=0.7, ls=":", zorder=0)
-    shade(axes, Zone(top=float(own.saturated_from.min())), x=own["mean"].tolist())
+        places = [settings.index(setting) for setting in points.index]
+        bars = error_bars(points["mean"], points.mean_low, points.mean_high)
+        axes.errorbar(points["mean"], places, xerr=bars, fmt="o", ms=4, color=colour, lw=1.2)
+        axes.axvline(points["mean"].iloc[0], color=colour, lw=0.7, ls=":", zorder=0)
+    shade(axes, Zone(top=float(rows.saturated_from.min())), x=rows["mean"].tolist())
     axes.set_yticks(range(len(settings)), [setting.strip("{}").removeprefix("kind: ") for setting in settings])
     axes.set_ylim(len(settings) - 0.5, -0.5)
     axes.grid(axis="y", color=FAINT, lw=0.5)

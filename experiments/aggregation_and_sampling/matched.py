@@ -41,11 +41,13 @@ def main() -> None:
     parser = command_line(str(__doc__), HERE, seeds=SEEDS, jobs=None)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--strategies", nargs="+", choices=COMPARED, default=list(COMPARED))
-    chosen = parser.parse_args()
-    strategies = [one for kind in chosen.strategies for one in STRATEGIES if one.startswith(f"{{kind: {kind}")]
-    trained = Trained(seeds=chosen.seeds, changes=chosen.set, out=chosen.out, jobs=chosen.jobs)
-    table = matched(pd.concat([trained.of(data, strategies) for data in chosen.data], ignore_index=True))
-    write_results(chosen.results, {"matched": table}, {}, digits=5)
+    arguments = parser.parse_args()
+    strategies = [
+        strategy for kind in arguments.strategies for strategy in STRATEGIES if strategy.startswith(f"{{kind: {kind}")
+    ]
+    trained = Trained(seeds=arguments.seeds, changes=arguments.set, out=arguments.out, jobs=arguments.jobs)
+    table = matched(pd.concat([trained.of(data, strategies) for data in arguments.data], ignore_index=True))
+    write_results(arguments.results, {"matched": table}, {}, digits=5)
 
 
 class Trained:
@@ -74,8 +76,8 @@ class Trained:
         """Seed -> the finished bank of this strategy."""
         from fedmem.execution.many_scenarios import run_all
 
-        own = [*DATA[data], f"strategy={strategy}", f"sampler={SAMPLERS[0]}", *more, *self.changes]
-        scenarios = [fedmem.load_scenario(HERE / "matched.yaml", [*own, f"seed={seed}"]) for seed in self.seeds]
+        overrides = [*DATA[data], f"strategy={strategy}", f"sampler={SAMPLERS[0]}", *more, *self.changes]
+        scenarios = [fedmem.load_scenario(HERE / "matched.yaml", [*overrides, f"seed={seed}"]) for seed in self.seeds]
         outcomes = run_all(scenarios, out=self.out, jobs=self.jobs)
         if failed := [str(outcome.error) for outcome in outcomes if outcome.error is not None]:
             raise SystemExit(f"{data}, {strategy}: {failed[0]}")
@@ -103,15 +105,15 @@ def values(run: Run) -> pd.DataFrame:
     rows = run.measurements
     rows = rows[rows.metric.isin(MEASURES) & (rows.scope == "summary") & (rows.client == -1)]
     rows = rows[rows.subject.isin(["", *run.audit.kind])]
-    found: list[dict[str, Any]] = []
+    table_rows: list[dict[str, Any]] = []
     for row in rows[rows.place != "others"].itertuples():
         top = zone_of_metric(row.metric, run.reference_counts.get(row.subject, ())).top
         fpr = "" if pd.isna(row.fpr) else f"fpr={row.fpr:.4g}"
-        words = (row.attack, fpr, row.statistic)
-        place = {"metric": row.metric, "with": " ".join(word for word in words if word)}
+        labels = (row.attack, fpr, row.statistic)
+        place = {"metric": row.metric, "with": " ".join(label for label in labels if label)}
         place |= {"kind": row.subject, "level": str(row.level)}
-        found.append(place | {"value": row.value, "n": row.n, "saturated_from": top})
-    return pd.DataFrame(found)
+        table_rows.append(place | {"value": row.value, "n": row.n, "saturated_from": top})
+    return pd.DataFrame(table_rows)
 
 
 if __name__ == "__main__":

@@ -57,37 +57,37 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--strategies", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
     parser.add_argument("--samplers", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
-    given = parser.parse_args()
-    vary = {"strategy": chosen(STRATEGIES, given.strategies), "sampler": chosen(SAMPLERS, given.samplers)}
-    values, kept = [], []
-    for data in given.data:
-        made = fedmem.compare(
+    arguments = parser.parse_args()
+    vary = {"strategy": chosen(STRATEGIES, arguments.strategies), "sampler": chosen(SAMPLERS, arguments.samplers)}
+    values, retentions = [], []
+    for data in arguments.data:
+        comparison = fedmem.compare(
             HERE / "scenario.yaml",
             vary=vary,
-            seeds=range(given.seeds),
+            seeds=range(arguments.seeds),
             reference=REFERENCE,
             measures=MEASURES,
-            overrides=[*DATA[data], *given.set],
-            out=given.out,
-            jobs=given.jobs,
+            overrides=[*DATA[data], *arguments.set],
+            out=arguments.out,
+            jobs=arguments.jobs,
         )
-        if made.failed:
-            raise SystemExit(f"{data}: {made.told}")
-        values.append(made.values.assign(data=data))
-        kept.append(made.retention.assign(data=data))
-        print(f"{data}: done, {made.path}", flush=True)
+        if comparison.failed:
+            raise SystemExit(f"{data}: {comparison.told}")
+        values.append(comparison.values.assign(data=data))
+        retentions.append(comparison.retention.assign(data=data))
+        print(f"{data}: done, {comparison.path}", flush=True)
     table = pd.concat(values, ignore_index=True)
     table = table[table.metric.isin(MEASURES) & table.level.isin(["local", "global"])]
-    found = effects(table, REFERENCE)
+    differences = effects(table, REFERENCE)
     clipping, atypical = (next(v for v in a if f"kind: {k}," in v) for a, k in GATED)
-    written = {
-        "effects": found,
+    tables = {
+        "effects": differences,
         "shares": shares(table),
-        "retention": pd.concat(kept, ignore_index=True),
+        "retention": pd.concat(retentions, ignore_index=True),
         "gates": gates(table, REFERENCE, clipping, atypical),
     }
-    write_results(given.results, written, {"effects": draw(found)}, digits=5)
-    print(written["gates"].to_string(index=False))
+    write_results(arguments.results, tables, {"effects": draw(differences)}, digits=5)
+    print(tables["gates"].to_string(index=False))
 
 
 GATED = ((STRATEGIES, "norm_clipping"), (SAMPLERS, "atypical"))
@@ -99,11 +99,11 @@ def chosen(settings: list[str], kinds: list[str]) -> list[str]:
 
     Errors: ends the program where a kind is not among them.
     """
-    there = {setting: setting[1:-1].split(",")[0].removeprefix("kind: ") for setting in settings}
-    if unknown := set(kinds) - set(there.values()):
-        known = ", ".join(dict.fromkeys(there.values()))
-        raise SystemExit(f"no setting of {', '.join(sorted(unknown))}; choose from: {known}")
-    return [s for s in settings if s == settings[0] or not kinds or there[s] in kinds]
+    kind_of = {setting: setting[1:-1].split(",")[0].removeprefix("kind: ") for setting in settings}
+    if unknown := set(kinds) - set(kind_of.values()):
+        kinds_text = ", ".join(dict.fromkeys(kind_of.values()))
+        raise SystemExit(f"no setting of {', '.join(sorted(unknown))}; choose from: {kinds_text}")
+    return [s for s in settings if s == settings[0] or not kinds or kind_of[s] in kinds]
 
 
 if __name__ == "__main__":

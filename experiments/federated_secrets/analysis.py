@@ -41,38 +41,38 @@ PLACES = {("local", "owner"): "local", ("local", "others"): "others", ("global",
 METRICS = ("exposure", "exposure_gain", "memorisation", "exposure_p")
 
 
-def of_run(found: Run, *, throughout: bool = False) -> pd.DataFrame:
+def of_run(run: Run, *, throughout: bool = False) -> pd.DataFrame:
     """The values of one federation in its last round, kind by kind and place by place, and what it can do.
 
     There the secrets are read that somebody in the cohort holds. With `throughout` all are, each in the last observed
     round in which a holder took part: more, and comparable only between federations that are observed alike.
     `saturated_from` is the value from which on a measure is too near its ceiling to be compared.
     """
-    rows, kinds = found.measurements, set(found.audit.kind)
+    rows, kinds = run.measurements, set(run.audit.kind)
     at_end = rows.scope.str.endswith("summary") if throughout else rows["round"] == rows["round"].max()
     last = rows[at_end & rows.metric.isin(METRICS) & rows.subject.isin(kinds)].copy()
     last["place"] = [PLACES.get(key, "") for key in zip(last.level, last.place, strict=True)]
     # one run alone: runs of a seed share their secrets, so their p are no independent trials
-    wanted = (last.place != "") & ((last.metric != "exposure_p") | (last.run == 0))
+    mask = (last.place != "") & ((last.metric != "exposure_p") | (last.run == 0))
     use = rows[(rows.metric == "test_accuracy") & (rows.scope == "summary") & (rows.level == "global")]
-    parts = [last[wanted], use.assign(place="global")]
+    parts = [last[mask], use.assign(place="global")]
     values = pd.concat(parts)[["metric", "subject", "statistic", "place", "value", "n"]]
-    counts = found.reference_counts
+    counts = run.reference_counts
     tops = [zone_of_metric(row.metric, counts.get(row.subject, ())).top for row in values.itertuples()]
     return values.assign(saturated_from=tops).rename(columns={"subject": "kind"})
 
 
-def over_rounds(found: Run, bank: Bank) -> pd.DataFrame:
+def over_rounds(run: Run, bank: Bank) -> pd.DataFrame:
     """What each observed round shows of the aggregate: exposure and its gain, and the loss on the test set in nats."""
-    rows = found.measurements
-    wanted = rows.metric.isin(["exposure", "exposure_gain"]) & (rows.level == "global") & (rows.scope == "round")
-    picked = rows[wanted & rows.subject.isin(set(found.audit.kind))][["round", "metric", "subject", "value"]]
+    rows = run.measurements
+    mask = rows.metric.isin(["exposure", "exposure_gain"]) & (rows.level == "global") & (rows.scope == "round")
+    exposures = rows[mask & rows.subject.isin(set(run.audit.kind))][["round", "metric", "subject", "value"]]
     losses = [
         {"round": part.round, "metric": "test_loss", "subject": "", "value": float(part.loss.mean())}
         for part in bank.evidence
         if (part.set, part.level) == ("test", "global")
     ]
-    return pd.concat([picked, pd.DataFrame(losses)]).rename(columns={"subject": "kind"})
+    return pd.concat([exposures, pd.DataFrame(losses)]).rename(columns={"subject": "kind"})
 
 
 def spikes(bank: Bank, kinds: Sequence[str]) -> float:
@@ -82,26 +82,28 @@ def spikes(bank: Bank, kinds: Sequence[str]) -> float:
     cohort in between less where none was; NaN where there are none of either.
     """
     audit = bank.audit
-    chosen = np.isin(audit.kind, kinds)
-    there: dict[int, set[int]] = {}
+    of_kinds = np.isin(audit.kind, kinds)
+    participants: dict[int, set[int]] = {}
     for part in bank.participation:
-        there.setdefault(part.round, set()).add(part.client)
-    with_holder: list[FloatArray] = []
+        participants.setdefault(part.round, set()).add(part.client)
+    with_owner: list[FloatArray] = []
     without: list[FloatArray] = []
     before: tuple[int, FloatArray] | None = None
     for view in views(bank, redeal(audit, 1, np.random.default_rng(0))):
         if view.level != "global" or view.round == FINAL:
             continue
         bits = np.log2((view.references + 1) / view.rank[:, 0])
-        bits = np.where(audit.is_in & chosen, bits, np.nan)
+        bits = np.where(audit.is_in & of_kinds, bits, np.nan)
         if before is not None:
             between = range(before[0] + 1, view.round + 1)
-            held = audit.holds(sorted(set().union(*(there.get(round, ()) for round in between)))).any(axis=0)
+            owner_present = audit.holds(sorted(set().union(*(participants.get(round, ()) for round in between)))).any(
+                axis=0
+            )
             change = bits - before[1]
-            with_holder.append(change[:, held])
-            without.append(change[:, ~held])
+            with_owner.append(change[:, owner_present])
+            without.append(change[:, ~owner_present])
         before = view.round, bits
-    means = [_mean(parts) for parts in (with_holder, without)]
+    means = [_mean(parts) for parts in (with_owner, without)]
     return means[0] - means[1]
 
 
@@ -117,19 +119,23 @@ def table(values: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["data", "metric", "kind", "statistic", "place"]
     rows = []
-    for key, own in values[values.metric != "exposure_p"].groupby(keys, sort=False):
-        top = own.saturated_from.min()
-        cells = own.pivot_table(index="seed", columns="arm", values="value", dropna=False, sort=False)
+    for key, group in values[values.metric != "exposure_p"].groupby(keys, sort=False):
+        top = group.saturated_from.min()
+        cells = group.pivot_table(index="seed", columns="arm", values="value", dropna=False, sort=False)
         for arm in cells:
             here = cells[arm].to_numpy(dtype=np.float64)
             mean = mean_of(here)
             row = dict(zip(keys, key, strict=True)) | {"arm": arm, "mean": mean.value, "low": mean.low}
-            row |= {"high": mean.high, "seeds": mean.n, "n": int(own[own.arm == arm].n.sum())}
+            row |= {"high": mean.high, "seeds": mean.n, "n": int(group[group.arm == arm].n.sum())}
             row["saturated"] = mean.value >= top
             if arm != PLAIN and PLAIN in cells:
                 base = cells[PLAIN].to_numpy(dtype=np.float64)
-                apart = contrast(here, base)
-                row |= {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
+                difference = contrast(here, base)
+                row |= {
+                    "difference": difference.value,
+                    "difference_low": difference.low,
+                    "difference_high": difference.high,
+                }
                 row["reference_saturated"] = mean_of(base).value >= top
             rows.append(row)
     return pd.DataFrame(rows)
@@ -145,15 +151,19 @@ class Values:
     def of(self, arm: str, kinds: Sequence[str], place: str, metric: str = "exposure") -> FloatArray:
         """(seeds,) the mean over these kinds, NaN for seeds that lack any of them."""
         rows = self.frame
-        own = rows[(rows.arm == arm) & rows.kind.isin(kinds) & (rows.place == place) & (rows.metric == metric)]
-        cells = own.pivot_table(index="seed", columns="kind", values="value").reindex(index=self.seeds, columns=kinds)
+        selection = rows[(rows.arm == arm) & rows.kind.isin(kinds) & (rows.place == place) & (rows.metric == metric)]
+        cells = selection.pivot_table(index="seed", columns="kind", values="value").reindex(
+            index=self.seeds, columns=kinds
+        )
         return cells.mean(axis=1, skipna=False).to_numpy(dtype=np.float64)
 
     def capped(self, arms: Sequence[str], kinds: Sequence[str], place: str) -> bool:
         """Whether the mean exposure of any of these arms and kinds over seeds is saturated."""
         rows = self.frame
-        own = rows[rows.arm.isin(arms) & rows.kind.isin(kinds) & (rows.place == place) & (rows.metric == "exposure")]
-        means = own.groupby(["arm", "kind"]).agg({"value": "mean", "saturated_from": "min"})
+        selection = rows[
+            rows.arm.isin(arms) & rows.kind.isin(kinds) & (rows.place == place) & (rows.metric == "exposure")
+        ]
+        means = selection.groupby(["arm", "kind"]).agg({"value": "mean", "saturated_from": "min"})
         return bool((means.value >= means.saturated_from).any())
 
     def slope(self, points: Sequence[tuple[float, FloatArray]]) -> FloatArray:
@@ -172,75 +182,75 @@ def gates(values: pd.DataFrame, curves: pd.DataFrame, spiked: pd.DataFrame, null
     `saturated`: some exposure that enters is at its ceiling, so that the value is nearer to zero than the truth.
     """
     rows = []
-    chance = {place: fisher(values, "x1", place) for place in ("local", "global")}
-    for data, own in values.groupby("data", sort=False):
-        seeds = tuple(sorted(set(own.seed)))
-        found = Values(frame=own, seeds=seeds)
+    p_values = {place: fisher(values, "x1", place) for place in ("local", "global")}
+    for data, group in values.groupby("data", sort=False):
+        seeds = tuple(sorted(set(group.seed)))
+        data_values = Values(frame=group, seeds=seeds)
         line = curves[curves["data"] == data]
         jump = spiked[spiked["data"] == data].set_index("seed").value.reindex(seeds).to_numpy(dtype=np.float64)
-        for gate, claim, shown, capped in _claims(found, line, jump, null):
-            mean = mean_of(shown)
+        for gate, claim, estimates, capped in _claims(data_values, line, jump, null):
+            mean = mean_of(estimates)
             rows.append({"data": data, "gate": gate, "claim": claim, "value": mean.value, "low": mean.low})
             rows[-1] |= {"high": mean.high, "seeds": mean.n, "verdict": verdict(mean.low, mean.high)}
             rows[-1] |= {"saturated": capped}
-            asked = [place for place in chance if claim == ONCE.format(place)]
-            rows[-1] |= {"p": chance[asked[0]].get(str(data), math.nan) if asked else math.nan}
+            places = [place for place in p_values if claim == ONCE.format(place)]
+            rows[-1] |= {"p": p_values[places[0]].get(str(data), math.nan) if places else math.nan}
     return pd.DataFrame(rows)
 
 
 def _claims(
-    found: Values, line: pd.DataFrame, jump: FloatArray, null: float
+    values: Values, line: pd.DataFrame, jump: FloatArray, null: float
 ) -> Iterator[tuple[str, str, FloatArray, bool]]:
     """Gate, claim, what should be above zero (seeds,), and whether an exposure that enters is saturated."""
     kinds = list(COPIES)
     for place in ("local", "global"):
-        once = found.of(THROUGHOUT, ["x1"], place)
-        yield "Q1", ONCE.format(place), once - null, found.capped([THROUGHOUT], ["x1"], place)
-        points = [(copies, found.of(THROUGHOUT, [kind], place)) for kind, copies in COPIES.items()]
+        once = values.of(THROUGHOUT, ["x1"], place)
+        yield "Q1", ONCE.format(place), once - null, values.capped([THROUGHOUT], ["x1"], place)
+        points = [(copies, values.of(THROUGHOUT, [kind], place)) for kind, copies in COPIES.items()]
         claim = f"exposure rises with copies, bits for each doubling ({place})"
-        yield "Q1", claim, found.slope(points), found.capped([THROUGHOUT], kinds, place)
+        yield "Q1", claim, values.slope(points), values.capped([THROUGHOUT], kinds, place)
     yield "Q2", "the aggregate's exposure rises more where a holder took part", jump, False
 
     def less(more: str, other: str) -> tuple[FloatArray, bool]:
-        exposures = [found.of(arm, kinds, "global") for arm in (more, other)]
-        return exposures[0] - exposures[1], found.capped([more, other], kinds, "global")
+        exposures = [values.of(arm, kinds, "global") for arm in (more, other)]
+        return exposures[0] - exposures[1], values.capped([more, other], kinds, "global")
 
     yield "Q3", "clipping lowers exposure", *less(PLAIN, CLIPPED)
     yield "Q3", "noise lowers it further", *less(CLIPPED, PRIVATE)
-    lowest = _at_lowest(line, found.seeds)
+    lowest = _at_lowest(line, values.seeds)
     yield "Q4", "16 copies are exposed above chance where the test loss is lowest", lowest, False
     yield "Q5", "central training in random order exposes more than client by client", *less(SHUFFLED, BY_CLIENT)
     yield "Q5", "central training client by client exposes more than FedAvg", *less(BY_CLIENT, PLAIN)
     yield "Q5", "FedAvg exposes more than DP-FedAvg", *less(PLAIN, PRIVATE)
-    points = [(count, found.of(THROUGHOUT, [kind], "global")) for kind, count in HOLDERS.items()]
-    spread = found.capped([THROUGHOUT], list(HOLDERS), "global")
-    yield "Q6", "16 copies expose more among more clients, bits for each doubling", found.slope(points), spread
-    points = [(size, found.of(arm, kinds, "global")) for arm, size in COHORTS.items()]
-    sized = found.capped(list(COHORTS), kinds, "global")
-    yield "Q7", "larger cohorts expose less, bits for each doubling", -found.slope(points), sized
+    points = [(count, values.of(THROUGHOUT, [kind], "global")) for kind, count in HOLDERS.items()]
+    spread = values.capped([THROUGHOUT], list(HOLDERS), "global")
+    yield "Q6", "16 copies expose more among more clients, bits for each doubling", values.slope(points), spread
+    points = [(size, values.of(arm, kinds, "global")) for arm, size in COHORTS.items()]
+    sized = values.capped(list(COHORTS), kinds, "global")
+    yield "Q7", "larger cohorts expose less, bits for each doubling", -values.slope(points), sized
 
 
 def _at_lowest(line: pd.DataFrame, seeds: Sequence[int]) -> FloatArray:
     """(seeds,) the gain in exposure of the most repeated secrets at the round with the lowest test loss."""
-    shown = []
+    gains = []
     for seed in seeds:
-        own = line[line.seed == seed]
-        loss = own[own.metric == "test_loss"].set_index("round").value
-        gain = own[(own.metric == "exposure_gain") & (own.kind == "x16")].set_index("round").value
+        seed_rows = line[line.seed == seed]
+        loss = seed_rows[seed_rows.metric == "test_loss"].set_index("round").value
+        gain = seed_rows[(seed_rows.metric == "exposure_gain") & (seed_rows.kind == "x16")].set_index("round").value
         both = loss.index.intersection(gain.index)
-        shown.append(float(gain[loss[both].idxmin()]) if len(both) else math.nan)
-    return np.array(shown, dtype=np.float64)
+        gains.append(float(gain[loss[both].idxmin()]) if len(both) else math.nan)
+    return np.array(gains, dtype=np.float64)
 
 
 def fisher(values: pd.DataFrame, kind: str, place: str) -> Mapping[str, float]:
     """Data set -> p that no secret of a kind is exposed, over all seeds of FedAvg together (Fisher's method)."""
     from scipy.stats import chi2
 
-    wanted = (
+    mask = (
         (values.metric == "exposure_p") & (values.arm == THROUGHOUT) & (values.kind == kind) & (values.place == place)
     )
-    found = {}
-    for data, own in values[wanted].groupby("data", sort=False):
-        statistic = -2 * np.log(np.maximum(own.value.to_numpy(dtype=np.float64), 1e-300)).sum()
-        found[str(data)] = float(chi2.sf(statistic, 2 * len(own)))
-    return found
+    p_values = {}
+    for data, group in values[mask].groupby("data", sort=False):
+        statistic = -2 * np.log(np.maximum(group.value.to_numpy(dtype=np.float64), 1e-300)).sum()
+        p_values[str(data)] = float(chi2.sf(statistic, 2 * len(group)))
+    return p_values

@@ -22,13 +22,13 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from:
     names = list(dict.fromkeys(table["data"]))
     figure = new_figure(23, 4.4 * len(names))
     for name, panels in zip(names, figure.subplots(len(names), 5, squeeze=False), strict=True):
-        own = table[(table["data"] == name) & (table.metric == "exposure")]
-        _points(panels[0], own[own.arm == THROUGHOUT], COPIES, null)
+        exposures = table[(table["data"] == name) & (table.metric == "exposure")]
+        _points(panels[0], exposures[exposures.arm == THROUGHOUT], COPIES, null)
         panels[0].set_title(f"{name}: copies at one client", loc="left", fontsize=10)
-        _points(panels[1], own[own.arm == THROUGHOUT], HOLDERS, null)
+        _points(panels[1], exposures[exposures.arm == THROUGHOUT], HOLDERS, null)
         panels[1].set_title("clients that share 16 copies", loc="left", fontsize=10)
         for axes, copies in zip(panels[2:4], (8, 16), strict=True):
-            _arms(axes, own[(own.kind == f"x{copies}") & (own.arm != THROUGHOUT)], null)
+            _arms(axes, exposures[(exposures.kind == f"x{copies}") & (exposures.arm != THROUGHOUT)], null)
             axes.set_title(f"{copies} copies at one client, last round, by arm", loc="left", fontsize=10)
         _rounds(panels[4], curves[(curves["data"] == name) & (curves.arm == PLAIN)], null)
         panels[4].set_title("aggregate over rounds", loc="left", fontsize=10)
@@ -46,10 +46,15 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from:
     return png_of(figure)
 
 
-def _points(axes: Axes, own: pd.DataFrame, kinds: Mapping[str, int], null: float) -> None:
+def _points(axes: Axes, exposures: pd.DataFrame, kinds: Mapping[str, int], null: float) -> None:
     """Exposure of these kinds, which stand at their numbers, at each place."""
     for place, colour in COLOURS.items():
-        rows = own[(own.place == place) & own.kind.isin(kinds)].set_index("kind").reindex(list(kinds)).dropna(how="all")
+        rows = (
+            exposures[(exposures.place == place) & exposures.kind.isin(kinds)]
+            .set_index("kind")
+            .reindex(list(kinds))
+            .dropna(how="all")
+        )
         if rows.empty:
             continue
         x = [kinds[kind] for kind in rows.index]
@@ -61,11 +66,11 @@ def _points(axes: Axes, own: pd.DataFrame, kinds: Mapping[str, int], null: float
     axes.axhline(null, color=FAINT, lw=0.8, ls=":")
 
 
-def _arms(axes: Axes, own: pd.DataFrame, null: float) -> None:
+def _arms(axes: Axes, exposures: pd.DataFrame, null: float) -> None:
     """Each arm from top to bottom."""
-    arms = list(dict.fromkeys(own.arm))
+    arms = list(dict.fromkeys(exposures.arm))
     for place in ("local", "global"):
-        rows = own[own.place == place].set_index("arm").reindex(arms)
+        rows = exposures[exposures.place == place].set_index("arm").reindex(arms)
         bars = error_bars(rows["mean"], rows.low, rows.high)
         axes.errorbar(rows["mean"], np.arange(len(arms)), xerr=bars, fmt="o", ms=4, color=COLOURS[place], lw=1.2)
     axes.set_yticks(range(len(arms)), arms)
@@ -73,17 +78,17 @@ def _arms(axes: Axes, own: pd.DataFrame, null: float) -> None:
     axes.axvline(null, color=FAINT, lw=0.8, ls=":")
 
 
-def _rounds(axes: Axes, own: pd.DataFrame, null: float) -> None:
+def _rounds(axes: Axes, curves: pd.DataFrame, null: float) -> None:
     """Exposure of the most repeated and of the least, and the loss on the test set, means over seeds."""
     shades = {"x16": ORANGE, "x4": BLUE, "x1": GREEN}
     for kind, colour in shades.items():
-        mean = own[(own.metric == "exposure") & (own.kind == kind)].groupby("round").value.mean()
+        mean = curves[(curves.metric == "exposure") & (curves.kind == kind)].groupby("round").value.mean()
         axes.plot(mean.index, mean.to_numpy(), color=colour, lw=1.4)
         if len(mean):
             axes.annotate(kind, (mean.index[-1], mean.iloc[-1]), color=colour, fontsize=8)
     axes.axhline(null, color=FAINT, lw=0.8, ls=":")
     axes.set_xlabel("round", fontsize=9)
-    loss = own[own.metric == "test_loss"].groupby("round").value.mean()
+    loss = curves[curves.metric == "test_loss"].groupby("round").value.mean()
     other = axes.twinx()
     other.plot(loss.index, loss.to_numpy(), color=INK, lw=1, ls="--")
     other.set_ylabel("test loss, nats a token (dashed)", fontsize=8)

@@ -80,17 +80,17 @@ def main() -> None:
     parser.add_argument("--reduced", action="store_true", help="a part of it, in a quarter of an hour of a core")
     reduced = parser.parse_known_args()[0].reduced
     parser.set_defaults(**(REDUCED if reduced else {}))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     # seed by seed, so that an interrupted command leaves whole seeds behind
-    cells = [(data, arm, seed) for seed in range(given.seeds) for data in given.data for arm in given.arms]
-    frames, counts = zip(*cell_results(one, cells, given), strict=True)
+    cells = [(data, arm, seed) for seed in range(arguments.seeds) for data in arguments.data for arm in arguments.arms]
+    frames, counts = zip(*cell_results(one, cells, arguments), strict=True)
     values, curves, spiked = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
     (count,) = set(counts)
-    shown, null = table(values), null_mean(count)
-    written = {"results": shown, "rounds": curves, "gates": gates(values, curves, spiked, null)}
-    picture = draw(shown, curves, null, zone_of_metric("exposure", [count]).top)
-    write_results(given.results, written, {"federated_secrets": picture}, digits=5)
-    print(written["gates"].to_string(index=False))
+    summary, null = table(values), null_mean(count)
+    tables = {"results": summary, "rounds": curves, "gates": gates(values, curves, spiked, null)}
+    figure = draw(summary, curves, null, zone_of_metric("exposure", [count]).top)
+    write_results(arguments.results, tables, {"federated_secrets": figure}, digits=5)
+    print(tables["gates"].to_string(index=False))
 
 
 def one(data: str, arm: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[tuple[pd.DataFrame, ...], int]:
@@ -100,13 +100,13 @@ def one(data: str, arm: str, seed: int, out: Path, settings: Sequence[str]) -> t
     """
     changes = [f"seed={seed}", *DATA[data], *ARMS[arm], *settings]
     folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", changes), out=out)
-    found, bank = fedmem.read(folder), read_bank(folder)
+    run, bank = fedmem.read(folder), read_bank(folder)
     (count,) = {part.count for part in bank.references if part.family in COPIES}
-    values = of_run(found).assign(arm=arm)
+    values = of_run(run).assign(arm=arm)
     curves, jump = pd.DataFrame(), pd.DataFrame()
     if arm == PLAIN:
-        values = pd.concat([values, of_run(found, throughout=True).assign(arm=THROUGHOUT)])
-        curves = over_rounds(found, bank)
+        values = pd.concat([values, of_run(run, throughout=True).assign(arm=THROUGHOUT)])
+        curves = over_rounds(run, bank)
         jump = pd.DataFrame([{"value": spikes(bank, [*COPIES, *HOLDERS])}])
     print(f"{data}, {arm}, seed {seed}: done", flush=True)
     frames = values, curves.assign(arm=arm), jump.assign(arm=arm)

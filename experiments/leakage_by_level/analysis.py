@@ -24,27 +24,27 @@ def results(run: Run, rounds: int) -> pd.DataFrame:
     """
     rows = told(run.measurements, run.audit, rounds)
     summed, single = rows[rows.scope == "round"], rows[rows.scope == "run"]
-    found = pd.DataFrame(index=pd.MultiIndex.from_frame(summed[KEYS].drop_duplicates()))
+    summary = pd.DataFrame(index=pd.MultiIndex.from_frame(summed[KEYS].drop_duplicates()))
     for metric in ("identified", "margin"):
-        for suffix, chosen in (
+        for suffix, selection in (
             ("", summed[(summed.metric == metric) & (summed.coin != "out")]),
             ("_out", summed[(summed.metric == metric) & (summed.coin == "out")]),
             ("_gain", summed[summed.metric == f"{metric}.difference"]),
         ):
-            part = chosen.set_index(KEYS)[["value", "low", "high"]]
-            found = found.join(part.set_axis([f"{metric}{suffix}{end}" for end in ("", "_low", "_high")], axis=1))
+            part = selection.set_index(KEYS)[["value", "low", "high"]]
+            summary = summary.join(part.set_axis([f"{metric}{suffix}{end}" for end in ("", "_low", "_high")], axis=1))
     first = summed[(summed.metric == "identified") & (summed.coin != "out")].set_index(KEYS)
-    found = found.join(first[["n", "gallery", "peers"]].apply(pd.to_numeric))
-    found["beats_prior"] = summed[(summed.metric == "beats_prior") & (summed.coin != "out")].set_index(KEYS).value
-    found = found.join(falls(single[(single.coin != "out") & (single.metric == "margin")]))
-    found["runs"] = run.scenario["runs"]
+    summary = summary.join(first[["n", "gallery", "peers"]].apply(pd.to_numeric))
+    summary["beats_prior"] = summed[(summed.metric == "beats_prior") & (summed.coin != "out")].set_index(KEYS).value
+    summary = summary.join(falls(single[(single.coin != "out") & (single.metric == "margin")]))
+    summary["runs"] = run.scenario["runs"]
     accuracy = run.measurements.query("metric == 'test_accuracy' and level == 'global' and scope == 'round'")
     # accuracy is measured before the first round, too
     accuracy = accuracy[accuracy["round"].isin(rows["round"])]
     by_stage = accuracy.assign(stage=stages(accuracy["round"], rounds)).groupby("stage").value.first()
-    found["accuracy"] = by_stage.reindex(found.index.get_level_values("stage")).to_numpy()
+    summary["accuracy"] = by_stage.reindex(summary.index.get_level_values("stage")).to_numpy()
     order = {name: place for place, name in enumerate(("start", "middle", "end", *LEVELS))}
-    rows = found.reset_index().sort_values(KEYS, key=lambda column: column.map(order).fillna(0), kind="stable")
+    rows = summary.reset_index().sort_values(KEYS, key=lambda column: column.map(order).fillna(0), kind="stable")
     return rows.reset_index(drop=True)
 
 
@@ -68,9 +68,9 @@ def stages(when: pd.Series, rounds: int) -> pd.Series:
 
 def falls(single: pd.DataFrame) -> pd.DataFrame:
     """By level and kind the mean of local minus this level's value over the victims seen at both, and its interval."""
-    own = single.pivot_table(index=["stage", "kind", "run", "owner", "subject"], columns="level", values="value")
+    by_level = single.pivot_table(index=["stage", "kind", "run", "owner", "subject"], columns="level", values="value")
     rows = []
-    for (stage, kind), part in own.groupby(level=["stage", "kind"]):
+    for (stage, kind), part in by_level.groupby(level=["stage", "kind"]):
         for level in part.columns.difference(["local"], sort=False):
             pairs = part[["local", level]].dropna().reset_index()
             value, low, high = paired(pairs["local"] - pairs[level], pairs.owner.tolist(), pairs.run.tolist())
@@ -79,9 +79,9 @@ def falls(single: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).set_index(KEYS)
 
 
-def paired(differences: pd.Series, holders: Sequence[str], runs: Sequence[int]) -> tuple[float, float, float]:
+def paired(differences: pd.Series, owners: Sequence[str], runs: Sequence[int]) -> tuple[float, float, float]:
     """Mean with Student's interval, clustered by holder or by run, whichever is wider; NaN without a pair."""
     if differences.empty:
         return math.nan, math.nan, math.nan
     values = np.asarray(differences, dtype=np.float64)
-    return float(values.mean()), *mean_interval(values, holders, runs)
+    return float(values.mean()), *mean_interval(values, owners, runs)

@@ -19,11 +19,17 @@ def draw(table: pd.DataFrame) -> bytes:
     grid = figure.subplots(len(rows), len(COLUMNS), sharex=True, sharey=True, squeeze=False)
     for line, (data, model) in zip(grid, rows, strict=True):
         for axes, (batch, steps) in zip(line, COLUMNS, strict=True):
-            own = table[(table.data == data) & (table.model == model) & (table.batch == batch) & (table.steps == steps)]
+            selection = table[
+                (table.data == data) & (table.model == model) & (table.batch == batch) & (table.steps == steps)
+            ]
             axes.set_title(f"batch {batch}, {steps} step{'s' * (steps > 1)}", fontsize=8)
             for kind, colour in COLOURS.items():
                 for stage, style in (("start", "-"), ("end", ":")):
-                    part = own[(own.kind == kind) & (own.stage == stage)].set_index("level").reindex(list(LEVELS))
+                    part = (
+                        selection[(selection.kind == kind) & (selection.stage == stage)]
+                        .set_index("level")
+                        .reindex(list(LEVELS))
+                    )
                     label = f"{NAMES[kind]}, {'untrained' if stage == 'start' else 'last round'}"
                     axes.plot(range(len(LEVELS)), part.identified, style, color=colour, label=label, marker=".")
                     if stage == "start":
@@ -35,7 +41,7 @@ def draw(table: pd.DataFrame) -> bytes:
                             alpha=0.12,
                             lw=0,
                         )
-            if own.empty:
+            if selection.empty:
                 axes.text(2, 0.5, "not attacked", ha="center", fontsize=7, color="#777777")
             axes.set_xticks(range(len(LEVELS)), ["1", "2", "5", "10", "12"])
             axes.tick_params(labelsize=7)

@@ -47,8 +47,8 @@ class Cell(NamedTuple):
     @property
     def runs(self) -> int:
         """An even number; the two clients attacked in a run have 3 victims of each kind, if all their rows are used."""
-        each = 3 * min(ROWS, self.batch * self.steps) / ROWS
-        return 2 * math.ceil(VICTIMS / each / 2)
+        per_run = 3 * min(ROWS, self.batch * self.steps) / ROWS
+        return 2 * math.ceil(VICTIMS / per_run / 2)
 
     @property
     def settings(self) -> list[str]:
@@ -60,11 +60,11 @@ class Cell(NamedTuple):
 def cells(data: Sequence[str], models: Sequence[str], batches: Sequence[int], steps: Sequence[int]) -> list[Cell]:
     """Every batch and number of steps for the MLP; for the CNN, which is dear to attack, single steps of 4."""
     every = [
-        Cell(one, model, batch, count)
+        Cell(dataset, model, batch, count)
         for model in models
         for count in steps
         for batch in batches
-        for one in data
+        for dataset in data
         if model == "mlp" or (count == 1 and batch == 4)
     ]
     return sorted(every, key=lambda cell: cell.model != "mlp")
@@ -77,10 +77,10 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, choices=BATCHES, default=list(BATCHES))
     parser.add_argument("--steps", nargs="+", type=int, choices=STEPS, default=list(STEPS))
-    given = parser.parse_args()
-    chosen = cells(given.data, given.models, given.batches, given.steps)
-    table = pd.concat(cell_results(one, [(cell,) for cell in chosen], given), ignore_index=True)
-    write_results(given.results, {"results": table}, {"leakage_by_level": draw(table)}, digits=4)
+    arguments = parser.parse_args()
+    cell_list = cells(arguments.data, arguments.models, arguments.batches, arguments.steps)
+    table = pd.concat(cell_results(one, [(cell,) for cell in cell_list], arguments), ignore_index=True)
+    write_results(arguments.results, {"results": table}, {"leakage_by_level": draw(table)}, digits=4)
 
 
 def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:

@@ -32,28 +32,31 @@ def memorisation(natural: pd.DataFrame, injected: pd.DataFrame) -> Iterator[dict
         yield row("memorisation", place, "correlation of halves", agreement(part, "memorisation"))
     for key, part in injected.groupby(["data", "level"]):
         ordinary = mean(part[part.kind == "typical"], "memorisation")
-        for kind, own in part.groupby("kind", sort=False):
+        for kind, group in part.groupby("kind", sort=False):
             place = (*key, kind)
-            yield row("memorisation", place, "mean", mean(own, "memorisation"))
-            yield row("memorisation", place, f"share >= {HIGH}", share(own, "memorisation"))
+            yield row("memorisation", place, "mean", mean(group, "memorisation"))
+            yield row("memorisation", place, f"share >= {HIGH}", share(group, "memorisation"))
             if kind != "typical":
-                yield row("memorisation", place, "less typical", mean(own, "memorisation") - ordinary, tested=True)
+                yield row("memorisation", place, "less typical", mean(group, "memorisation") - ordinary, tested=True)
 
 
 def influence(natural: pd.DataFrame, injected: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Expected right answers on the test set that one example adds, by kind, and how many pairs are significant."""
     for key, part in injected.groupby(["data", "level"]):
-        for kind, own in part.groupby("kind", sort=False):
-            yield row("influence", (*key, kind), "mean", mean(own, "cross_influence"), tested=True)
-    for metric, found in pairs.groupby("metric", sort=False):
-        for place, part in found.groupby(["data", "level", "subject"], sort=False):
+        for kind, group in part.groupby("kind", sort=False):
+            yield row("influence", (*key, kind), "mean", mean(group, "cross_influence"), tested=True)
+    for metric, of_metric in pairs.groupby("metric", sort=False):
+        for place, part in of_metric.groupby(["data", "level", "subject"], sort=False):
             yield row("influence", place, str(metric), mean(part, "value"))
     for key, part in natural.groupby(["data", "level"]):
         gaps = []
-        for chosen, told in ("ab", "ba"):
+        for ranked_half, measured_half in ("ab", "ba"):
             # Chosen in one half of the runs, read in the other: in the same runs the noise of both goes together.
-            top = part.groupby("seed")[f"memorisation_{chosen}"].rank(pct=True) > 0.9
-            gaps.append(mean(part[top], f"cross_influence_{told}") - mean(part[~top], f"cross_influence_{told}"))
+            top = part.groupby("seed")[f"memorisation_{ranked_half}"].rank(pct=True) > 0.9
+            gaps.append(
+                mean(part[top], f"cross_influence_{measured_half}")
+                - mean(part[~top], f"cross_influence_{measured_half}")
+            )
         place = (*key, "natural")
         yield row("influence", place, "most memorised tenth less rest", (gaps[0] + gaps[1]) / 2, tested=True)
         yield row("influence", place, "correlation of halves", agreement(part, "cross_influence"))
@@ -86,7 +89,7 @@ def share(part: pd.DataFrame, column: str) -> pd.Series:
 
 def agreement(part: pd.DataFrame, column: str) -> pd.Series:
     """How well two halves of the runs agree on the examples, of every seed: Pearson's correlation."""
-    return pd.Series({seed: own[f"{column}_a"].corr(own[f"{column}_b"]) for seed, own in part.groupby("seed")})
+    return pd.Series({seed: group[f"{column}_a"].corr(group[f"{column}_b"]) for seed, group in part.groupby("seed")})
 
 
 def row(
@@ -99,5 +102,5 @@ def row(
         low, high = test.confidence_interval()
     data, level, what = place
     numbers = {"mean": values.mean(), "low": low, "high": high, "seeds": len(values)}
-    named = {"question": question, "data": data, "level": level, "what": what, "measure": measure}
-    return {**named, **numbers, "p": test.pvalue if tested else np.nan}
+    labels = {"question": question, "data": data, "level": level, "what": what, "measure": measure}
+    return {**labels, **numbers, "p": test.pvalue if tested else np.nan}

@@ -33,11 +33,11 @@ def draw(table: pd.DataFrame, natural: pd.DataFrame, injected: pd.DataFrame) -> 
     names = list(dict.fromkeys(table["data"]))
     figure = new_figure(20, 4.6 * len(names))
     for name, panels in zip(names, figure.subplots(len(names), 4, squeeze=False), strict=True):
-        own = table[table["data"] == name]
+        rows = table[table["data"] == name]
         boxes(panels[0], natural[natural["data"] == name], injected[injected["data"] == name])
-        worth(panels[1], own, "local")
-        worth(panels[2], own, "global")
-        cost(panels[3], own[own["question"] == "removal"])
+        worth(panels[1], rows, "local")
+        worth(panels[2], rows, "global")
+        cost(panels[3], rows[rows["question"] == "removal"])
         panels[0].set_title(f"{NAMES[name]}: how much is memorised", loc="left", fontsize=10)
         panels[1].set_title("and worth to the test set, at the holder", loc="left", fontsize=10)
         panels[2].set_title("and worth to the test set, at the aggregate", loc="left", fontsize=10)
@@ -107,10 +107,15 @@ def cost(axes: Axes, table: pd.DataFrame) -> None:
     gaps = table[table["measure"].str.startswith("less")]
     labels = list(dict.fromkeys(zip(gaps["what"], gaps["measure"], strict=True)))
     for shift, (level, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
-        own = gaps[gaps["level"] == level].set_index(["what", "measure"]).loc[labels]
+        rows = gaps[gaps["level"] == level].set_index(["what", "measure"]).loc[labels]
         places = np.arange(len(labels)) + shift
         axes.errorbar(
-            own["mean"], places, xerr=error_bars(own["mean"], own.low, own.high), fmt="o", color=colour, markersize=5
+            rows["mean"],
+            places,
+            xerr=error_bars(rows["mean"], rows.low, rows.high),
+            fmt="o",
+            color=colour,
+            markersize=5,
         )
     texts = [f"{what.replace(' ', ' by ', 1)}\n{measure}" for what, measure in labels]
     axes.set_yticks(range(len(labels)), texts)

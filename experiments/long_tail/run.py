@@ -53,19 +53,19 @@ def main() -> None:
     parser = command_line(str(__doc__), HERE, seeds=8)
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--draws", type=int, default=4, help="random removals, and federations behind every accuracy")
-    given = parser.parse_args()
-    cells = [(data, seed, given.draws) for seed in range(given.seeds) for data in given.data]
-    found = cell_results(cell, cells, given)
-    natural, injected, pairs, removed = (pd.concat(frames) for frames in zip(*found, strict=True))
+    arguments = parser.parse_args()
+    cells = [(data, seed, arguments.draws) for seed in range(arguments.seeds) for data in arguments.data]
+    cell_tables = cell_results(cell, cells, arguments)
+    natural, injected, pairs, removed = (pd.concat(frames) for frames in zip(*cell_tables, strict=True))
     table = results(natural, injected, pairs, removed)
-    write_results(given.results, {"results": table}, {"long_tail": draw(table, natural, injected)}, digits=5)
+    write_results(arguments.results, {"results": table}, {"long_tail": draw(table, natural, injected)}, digits=5)
 
 
 def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:
     """One data set and seed: examples of the natural and of the injected bank, pairs of the latter, accuracies."""
-    chosen = [f"seed={seed}", *DATA[data]]
+    overrides = [f"seed={seed}", *DATA[data]]
     coins = f"injections=[{{kind: typical, per_client: {NATURAL[data]}}}]"
-    scenario = fedmem.load_scenario(HERE / "scenario.yaml", [*chosen, coins, *settings])
+    scenario = fedmem.load_scenario(HERE / "scenario.yaml", [*overrides, coins, *settings])
     bank = read_bank(fedmem.run(scenario, out=out))
     natural = per_example(bank)
     halves = np.array_split(np.arange(bank.audit.runs), 2)
@@ -76,12 +76,12 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
         natural = natural.join(per_example(other)[["memorisation", "cross_influence"]], rsuffix=f"_{name}")
 
     second = ["runs=48", INJECTED, "estimators=[{kind: cross_influence}]", *settings]
-    folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*chosen, *second]), out=out)
+    folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*overrides, *second]), out=out)
     injected = per_example(read_bank(folder))
     measured = fedmem.read(folder).measurements
     measured = measured[(measured.statistic == "probability") & (measured.place != "others")]
-    wanted = measured.metric.isin(["cross_pairs_helped", "cross_pairs_harmed"])
-    pairs = measured[wanted][["level", "subject", "metric", "value"]]
+    is_pair = measured.metric.isin(["cross_pairs_helped", "cross_pairs_harmed"])
+    pairs = measured[is_pair][["level", "subject", "metric", "value"]]
 
     # Everything as in the natural bank, but without coins: who holds what is written into a file, less some rows.
     federation = build(scenario)
@@ -93,9 +93,13 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
     labels = federation.audit.examples.targets
     path, accuracies = out / f"long_tail-{data}-{seed}.npz", []
     for arm, share, nth, removed in arms(natural, labels, draws, np.random.default_rng(seed)):
-        left = np.setdiff1d(np.arange(len(rows)), first + removed)
-        held: dict[str, Any] = {"inputs": rows.inputs[left], "targets": rows.targets[left], "clients": owner[left]}
-        np.savez(path, **test, **held)
+        remaining = np.setdiff1d(np.arange(len(rows)), first + removed)
+        training: dict[str, Any] = {
+            "inputs": rows.inputs[remaining],
+            "targets": rows.targets[remaining],
+            "clients": owner[remaining],
+        }
+        np.savez(path, **test, **training)
         # One file name for all: a finished federation is found again by the checksum of what it was trained on.
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
         third = ["runs=1", f"dataset={{kind: npz, path: {path}, sha256: {checksum}}}", "partition={kind: natural}"]
@@ -116,11 +120,11 @@ def per_example(bank: Bank) -> pd.DataFrame:
     parts = []
     for view in views(bank, redeal(bank.audit, 1, np.random.default_rng(0))):
         if view.round == FINAL and view.place != "others":
-            found: dict[str, list[pd.Series]] = {}
+            by_metric: dict[str, list[pd.Series]] = {}
             for estimate in (*Memorisation().estimate(view), *CrossInfluence().estimate(view)):
                 if estimate.labels.get("statistic") == "probability":
-                    found.setdefault(estimate.metric, []).append(pd.Series(estimate.per_example, estimate.examples))
-            frame = pd.DataFrame({metric: pd.concat(series) for metric, series in found.items()})
+                    by_metric.setdefault(estimate.metric, []).append(pd.Series(estimate.per_example, estimate.examples))
+            frame = pd.DataFrame({metric: pd.concat(series) for metric, series in by_metric.items()})
             parts.append(frame.assign(level=view.level, kind=bank.audit.kind[frame.index]))
     return pd.concat(parts).rename_axis("subject").set_index("level", append=True)
 
@@ -131,9 +135,9 @@ def only(bank: Bank, runs: IntArray) -> Bank:
     place[runs] = np.arange(len(runs))
 
     def part(block: Evidence) -> Evidence:
-        kept = place[block.run] >= 0
-        values = {name: getattr(block, name)[kept] for name in ("client", "loss", "margin", "correct")}
-        return replace(block, run=place[block.run][kept], **values)
+        is_kept = place[block.run] >= 0
+        values = {name: getattr(block, name)[is_kept] for name in ("client", "loss", "margin", "correct")}
+        return replace(block, run=place[block.run][is_kept], **values)
 
     audit = replace(bank.audit, is_in=bank.audit.is_in[runs])
     return replace(bank, audit=audit, evidence=tuple(map(part, bank.evidence)), references=())
@@ -152,9 +156,9 @@ def arms(
                 score = natural.xs(level, level="level")["memorisation"].sort_index().to_numpy()
                 top = np.argsort(-score, kind="stable")[:count]
                 classes, numbers = np.unique(labels[top], return_counts=True)
-                own = [np.flatnonzero(labels == label) for label in classes]
+                rows_by_class = [np.flatnonzero(labels == label) for label in classes]
                 yield level, share, nth, top
-                same = [rng.choice(rows, n, replace=False) for rows, n in zip(own, numbers, strict=True)]
+                same = [rng.choice(rows, n, replace=False) for rows, n in zip(rows_by_class, numbers, strict=True)]
                 yield f"same classes as {level}", share, nth, np.concatenate(same)
 
 

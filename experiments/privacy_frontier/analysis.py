@@ -28,25 +28,27 @@ def readings(run: Run) -> pd.DataFrame:
     accuracy = last[(last.metric == "test_accuracy") & (last.level == "global")]
     rows.append(("accuracy", "", "global", float(accuracy.value.iloc[0]), math.nan))
     kinds = list(dict.fromkeys(run.audit.kind))
-    own = last[last.subject.isin(kinds) & (last.place != "others")]
+    of_kinds = last[last.subject.isin(kinds) & (last.place != "others")]
     for metric in MEASURES:
-        part = own[(own.metric == metric) & (own.statistic == "") & own.attack.isin(["", "lira"])]
-        null = own[own.metric == f"{metric}.null"].set_index(["subject", "level", "statistic", "attack"]).value
+        part = of_kinds[(of_kinds.metric == metric) & (of_kinds.statistic == "") & of_kinds.attack.isin(["", "lira"])]
+        null = (
+            of_kinds[of_kinds.metric == f"{metric}.null"].set_index(["subject", "level", "statistic", "attack"]).value
+        )
         for row in part.itertuples():
-            at = float(null.loc[row.subject, row.level, row.statistic, row.attack])
-            rows.append((metric, row.subject, str(row.level), float(row.value), at))
-    messages = own[(own.source == "leakage") & own.metric.isin(LEAKS) & (own.get("coin") != "out")]
+            null_value = float(null.loc[row.subject, row.level, row.statistic, row.attack])
+            rows.append((metric, row.subject, str(row.level), float(row.value), null_value))
+    messages = of_kinds[(of_kinds.source == "leakage") & of_kinds.metric.isin(LEAKS) & (of_kinds.get("coin") != "out")]
     rows += [(row.metric, row.subject, "message", float(row.value), math.nan) for row in messages.itertuples()]
-    found = pd.DataFrame(rows, columns=[*QUANTITY, "value", "null"])
-    tops = [zone_of_metric(row.metric, run.reference_counts.get(row.kind, ())).top for row in found.itertuples()]
-    return found.assign(epsilon=promised(run), saturated_from=tops)
+    frame = pd.DataFrame(rows, columns=[*QUANTITY, "value", "null"])
+    tops = [zone_of_metric(row.metric, run.reference_counts.get(row.kind, ())).top for row in frame.itertuples()]
+    return frame.assign(epsilon=promised(run), saturated_from=tops)
 
 
 def promised(run: Run) -> float:
     """The epsilon of the only mechanism; infinite where there is none, or only clipping."""
-    told = (run.manifest.get("privacy") or {}).get("mechanisms", [])
+    mechanisms = (run.manifest.get("privacy") or {}).get("mechanisms", [])
     # a manifest is strict JSON, which has no infinity
-    return float(told[0]["epsilon"]) if told and told[0]["epsilon"] is not None else math.inf
+    return float(mechanisms[0]["epsilon"]) if mechanisms and mechanisms[0]["epsilon"] is not None else math.inf
 
 
 def results(readings: pd.DataFrame) -> pd.DataFrame:
@@ -59,18 +61,24 @@ def results(readings: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     bare = readings[readings.place == "none"]
-    plain = bare.set_index(["data", *QUANTITY, "seed"]).value
+    baseline = bare.set_index(["data", *QUANTITY, "seed"]).value
     means = bare.groupby(["data", *QUANTITY], dropna=False).value.mean()
     for key, part in readings.groupby([*KEYS, *QUANTITY], sort=False, dropna=False):
-        named = dict(zip([*KEYS, *QUANTITY], key, strict=True))
+        labels = dict(zip([*KEYS, *QUANTITY], key, strict=True))
         mean = mean_of(part.value.to_numpy(dtype=np.float64))
-        row = named | {"epsilon": part.epsilon.max(), "value": mean.value, "low": mean.low, "high": mean.high}
+        row = labels | {"epsilon": part.epsilon.max(), "value": mean.value, "low": mean.low, "high": mean.high}
         top = part.saturated_from.min()
         row |= {"null": part.null.mean(), "seeds": mean.n, "saturated": mean.value >= top, "saturated_from": top}
-        if named["place"] != "none":
-            places = [(named["data"], *key[len(KEYS) :], seed) for seed in part.seed]
-            apart = contrast(part.value.to_numpy(dtype=np.float64), plain.reindex(places).to_numpy(dtype=np.float64))
-            row |= {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
-            row["reference_saturated"] = means.get((named["data"], *key[len(KEYS) :]), math.nan) >= top
+        if labels["place"] != "none":
+            places = [(labels["data"], *key[len(KEYS) :], seed) for seed in part.seed]
+            difference = contrast(
+                part.value.to_numpy(dtype=np.float64), baseline.reindex(places).to_numpy(dtype=np.float64)
+            )
+            row |= {
+                "difference": difference.value,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+            }
+            row["reference_saturated"] = means.get((labels["data"], *key[len(KEYS) :]), math.nan) >= top
         rows.append(row)
     return pd.DataFrame(rows)

@@ -27,10 +27,10 @@ def draw(table: pd.DataFrame) -> bytes:
     figure = new_figure(3.4 * len(PANELS), 3.3 * len(names) + 0.6, dpi=100)
     grid = figure.subplots(len(names), len(PANELS), squeeze=False, sharey="row")
     for name, line in zip(names, grid, strict=True):
-        own = table[table["data"] == name]
+        of_data = table[table["data"] == name]
         for axes, (metric, kind, level, title) in zip(line, PANELS, strict=True):
-            shown = own[(own.metric == metric) & (own.kind == kind) & (own.level == level)]
-            panel(axes, shown, own[own.metric == "accuracy"])
+            of_measure = of_data[(of_data.metric == metric) & (of_data.kind == kind) & (of_data.level == level)]
+            panel(axes, of_measure, of_data[of_data.metric == "accuracy"])
             axes.set_title(title, loc="left", fontsize=9)
         line[0].set_ylabel(f"{name}: test accuracy", fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -38,13 +38,13 @@ def draw(table: pd.DataFrame) -> bytes:
     return png_of(figure)
 
 
-def panel(axes: Axes, shown: pd.DataFrame, accuracy: pd.DataFrame) -> None:
+def panel(axes: Axes, points: pd.DataFrame, accuracy: pd.DataFrame) -> None:
     """One measure against accuracy, with intervals over seeds.
 
     A dotted line stands where nothing is memorised; saturated values are shaded.
     """
     keys = ["place", "target"]
-    both = shown.merge(accuracy, on=keys, suffixes=("", "_accuracy"))
+    both = points.merge(accuracy, on=keys, suffixes=("", "_accuracy"))
     for place, colour in COLOURS.items():
         part = both[both.place == place].sort_values("target")
         if part.empty:
@@ -64,11 +64,11 @@ def panel(axes: Axes, shown: pd.DataFrame, accuracy: pd.DataFrame) -> None:
             axes.annotate(
                 f"{row.target:g}", place_of, fontsize=7, color=colour, xytext=(3, 3), textcoords="offset points"
             )
-    plain = both[both.place == "none"]
-    axes.plot(plain.value, plain.value_accuracy, "k*", ms=9, label="no privacy")
-    if shown.null.notna().any():
-        axes.axvline(float(shown.null.mean()), color="#777777", lw=0.8, ls=":")
-    shade(axes, Zone(top=float(shown.saturated_from.min())), x=shown.value.tolist())
+    baseline = both[both.place == "none"]
+    axes.plot(baseline.value, baseline.value_accuracy, "k*", ms=9, label="no privacy")
+    if points.null.notna().any():
+        axes.axvline(float(points.null.mean()), color="#777777", lw=0.8, ls=":")
+    shade(axes, Zone(top=float(points.saturated_from.min())), x=points.value.tolist())
     axes.grid(color=FAINT, lw=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)

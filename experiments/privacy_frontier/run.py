@@ -87,9 +87,9 @@ class Cell(NamedTuple):
 def cells(data: Sequence[str], places: Sequence[str], epsilons: Sequence[float], seeds: int) -> list[Cell]:
     """All of them, seed by seed; without privacy there is no epsilon to choose."""
     return [
-        Cell(one, place, target, seed)
+        Cell(dataset, place, target, seed)
         for seed in range(seeds)
-        for one in data
+        for dataset in data
         for place in places
         for target in (epsilons if place != "none" else [math.inf])
     ]
@@ -101,10 +101,10 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--places", nargs="+", choices=PLACES, default=list(PLACES))
     parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), help="inf is clipping alone")
-    given = parser.parse_args()
-    chosen = cells(given.data, given.places, given.epsilons, given.seeds)
-    table = results(pd.concat(cell_results(one, [(cell,) for cell in chosen], given), ignore_index=True))
-    write_results(given.results, {"results": table}, {"privacy_frontier": draw(table)}, digits=4)
+    arguments = parser.parse_args()
+    cell_list = cells(arguments.data, arguments.places, arguments.epsilons, arguments.seeds)
+    table = results(pd.concat(cell_results(one, [(cell,) for cell in cell_list], arguments), ignore_index=True))
+    write_results(arguments.results, {"results": table}, {"privacy_frontier": draw(table)}, digits=4)
 
 
 def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:
@@ -113,9 +113,9 @@ def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:
     shared = fedmem.load_scenario(file, [*DATA[cell.data][1], f"seed={cell.seed}", *settings])
     changes = [*cell.settings(shared, smallest_client(shared)), *settings]
     scenario = fedmem.load_scenario(file, [*changes, "speed.workers=1"])
-    found = readings(fedmem.read(fedmem.run(scenario, out=out)))
+    rows = readings(fedmem.read(fedmem.run(scenario, out=out)))
     print(f"{', '.join(map(str, cell))}: done", flush=True)
-    return pd.DataFrame([cell] * len(found)).join(found)
+    return pd.DataFrame([cell] * len(rows)).join(rows)
 
 
 def smallest_client(shared: Scenario) -> int:

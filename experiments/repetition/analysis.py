@@ -28,18 +28,18 @@ CLAIMS = (
 """What is measured, of what, the sign of its slope, in words."""
 
 
-def of_run(found: Run) -> pd.DataFrame:
+def of_run(run: Run) -> pd.DataFrame:
     """Exposure and memorisation of the final models of a federation, at the holder and in the aggregate.
 
     `saturated_from` is the value from which on a measure is too near its ceiling to be compared.
     """
-    rows = found.measurements
+    rows = run.measurements
     times = SECRETS | PASSAGES
-    wanted = rows.metric.isin(["exposure", "memorisation"]) & rows.subject.isin(times) & (rows.scope == "summary")
+    mask = rows.metric.isin(["exposure", "memorisation"]) & rows.subject.isin(times) & (rows.scope == "summary")
     # of memorisation that of correctness, as Zhang et al. define it
-    last = rows[wanted & (rows.statistic == "") & (rows.place != "others")]
+    last = rows[mask & (rows.statistic == "") & (rows.place != "others")]
     last = last[["metric", "level", "subject", "value", "n"]]
-    tops = [zone_of_metric(row.metric, found.reference_counts.get(row.subject, ())).top for row in last.itertuples()]
+    tops = [zone_of_metric(row.metric, run.reference_counts.get(row.subject, ())).top for row in last.itertuples()]
     return last.assign(
         saturated_from=tops,
         times=last.subject.map(times),
@@ -50,11 +50,11 @@ def of_run(found: Run) -> pd.DataFrame:
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval over seeds (Student) of everything, and whether the mean is saturated."""
     rows = []
-    for key, own in values.groupby(["what", "metric", "level", "times"]):
-        mean = mean_of(own.sort_values("seed").value.to_numpy(dtype=np.float64))
+    for key, group in values.groupby(["what", "metric", "level", "times"]):
+        mean = mean_of(group.sort_values("seed").value.to_numpy(dtype=np.float64))
         rows.append(dict(zip(("what", "metric", "level", "times"), key, strict=True)))
-        rows[-1] |= {"mean": mean.value, "low": mean.low, "high": mean.high, "seeds": mean.n, "n": int(own.n.sum())}
-        rows[-1]["saturated"] = mean.value >= own.saturated_from.min()
+        rows[-1] |= {"mean": mean.value, "low": mean.low, "high": mean.high, "seeds": mean.n, "n": int(group.n.sum())}
+        rows[-1]["saturated"] = mean.value >= group.saturated_from.min()
     return pd.DataFrame(rows)
 
 
@@ -67,21 +67,21 @@ def slopes(values: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for metric, what, sign, claim in CLAIMS:
         for level in ("local", "global"):
-            own = values[(values.metric == metric) & (values.what == what) & (values.level == level)]
-            mean = mean_of(slope(own))
+            selection = values[(values.metric == metric) & (values.what == what) & (values.level == level)]
+            mean = mean_of(slope(selection))
             ends = (mean.low, mean.high) if sign > 0 else (-mean.high, -mean.low)
             rows.append({"claim": claim, "level": level, "slope": mean.value, "low": mean.low, "high": mean.high})
-            means = own.groupby("times").agg({"value": "mean", "saturated_from": "min"})
+            means = selection.groupby("times").agg({"value": "mean", "saturated_from": "min"})
             rows[-1] |= {"seeds": mean.n, "verdict": verdict(*ends)}
             rows[-1]["saturated"] = int((means.value >= means.saturated_from).sum())
     return pd.DataFrame(rows)
 
 
-def slope(own: pd.DataFrame) -> FloatArray:
+def slope(values: pd.DataFrame) -> FloatArray:
     """(seeds,) the slope by least squares over the binary logarithm of repetitions, seed by seed; NaN with a gap."""
-    cells = own.pivot_table(index="times", columns="seed", values="value", dropna=False)
+    cells = values.pivot_table(index="times", columns="seed", values="value", dropna=False)
     cells = cells.reindex(sorted(SECRETS.values()))
     x = np.log2(cells.index.to_numpy(dtype=np.float64))
     x = x - x.mean()
-    found: FloatArray = (x[:, None] * cells.to_numpy(dtype=np.float64)).sum(axis=0) / (x**2).sum()
-    return found
+    estimates: FloatArray = (x[:, None] * cells.to_numpy(dtype=np.float64)).sum(axis=0) / (x**2).sum()
+    return estimates

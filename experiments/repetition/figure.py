@@ -27,10 +27,12 @@ def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
     for axes, (level, title) in zip(figure.subplots(1, 2), TITLES.items(), strict=True):
         other = axes.twinx()
         for metric, what, colour, marker, label in LINES:
-            own = table[(table.metric == metric) & (table.what == what) & (table.level == level)]
+            selection = table[(table.metric == metric) & (table.what == what) & (table.level == level)]
             target: Axes = axes if metric == "exposure" else other
-            bars = error_bars(own["mean"], own.low, own.high)
-            line = target.errorbar(own.times, own["mean"], bars, color=colour, marker=marker, ms=5, lw=1.4, label=label)
+            bars = error_bars(selection["mean"], selection.low, selection.high)
+            line = target.errorbar(
+                selection.times, selection["mean"], bars, color=colour, marker=marker, ms=5, lw=1.4, label=label
+            )
             handles += [line] if level == "local" else []
         axes.set_xscale("log", base=2)
         ticks = sorted(set(table.times))
@@ -42,8 +44,8 @@ def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
         axes.set_ylim(bottom=0)
         shade(axes, Zone(top=saturated_from), y=[saturated_from])
         axes.set_title(title, loc="left", fontsize=10)
-        for each in (axes, other):
-            each.spines[["top"]].set_visible(False)
-            each.tick_params(labelsize=8)
+        for panel_axes in (axes, other):
+            panel_axes.spines[["top"]].set_visible(False)
+            panel_axes.tick_params(labelsize=8)
     figure.legend(handles=handles, ncols=3, fontsize=9, loc="outside lower center", frameon=False)
     return png_of(figure)

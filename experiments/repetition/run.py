@@ -26,14 +26,14 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     """Train what is missing, then write the tables and the figure."""
-    given = command_line(str(__doc__), HERE, seeds=5).parse_args()
-    found = cell_results(one, [(seed,) for seed in range(given.seeds)], given)
-    frames, counts = zip(*found, strict=True)
+    arguments = command_line(str(__doc__), HERE, seeds=5).parse_args()
+    results = cell_results(one, [(seed,) for seed in range(arguments.seeds)], arguments)
+    frames, counts = zip(*results, strict=True)
     values = pd.concat(frames, ignore_index=True)
     (count,) = set(counts)
-    shown, tested = table(values), slopes(values)
-    picture = draw(shown, null_mean(count), zone_of_metric("exposure", [count]).top)
-    write_results(given.results, {"results": shown, "slopes": tested}, {"repetition": picture}, digits=4)
+    summary, tested = table(values), slopes(values)
+    figure = draw(summary, null_mean(count), zone_of_metric("exposure", [count]).top)
+    write_results(arguments.results, {"results": summary, "slopes": tested}, {"repetition": figure}, digits=4)
     print(tested.to_string(index=False))
 
 

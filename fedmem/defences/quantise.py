@@ -57,7 +57,7 @@ class Quantise:
         import torch
 
         levels = 2 ** (self.bits - 1) - 1
-        found: Params = {}
+        quantised_update: Params = {}
         for name, value in update.items():
             size = value.abs()
             reach = size.amax() if self.scale == "max" else value.double().square().sum().sqrt().to(value.dtype)
@@ -65,5 +65,5 @@ class Quantise:
             x = size / torch.where(reach == 0, torch.ones_like(reach), reach) * levels
             low = x.floor()
             up = drawn[name] < x - low if self.rounding == "stochastic" else x - low >= 0.5
-            found[name] = value.sign() * (low + up) * (reach / levels)
-        return found
+            quantised_update[name] = value.sign() * (low + up) * (reach / levels)
+        return quantised_update

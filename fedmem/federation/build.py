@@ -64,12 +64,12 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     module, initial = initialise(scenario, data)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
-    fill = _fill_ins(scenario, plan, extra_start + len(plan.extra))
+    replacement = _fill_ins(scenario, plan, extra_start + len(plan.extra))
     if isinstance(scenario.partition, FeatureShift):
-        plan, fill = _shifted(scenario.partition, plan, fill, extra_start + len(plan.extra))
+        plan, replacement = _shifted(scenario.partition, plan, replacement, extra_start + len(plan.extra))
     trained = _trained(plan, audit_start, extra_start)
-    fill = _with_twins(scenario, plan, fill, extra_start)
-    fill = np.where(plan.unmasked, trained, fill)
+    replacement = _with_twins(scenario, plan, replacement, extra_start)
+    replacement = np.where(plan.unmasked, trained, replacement)
     left_out = counts.rows["base"] - audit_start
     whole = Federation(
         store=_store(scenario, data.train, plan),
@@ -77,7 +77,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         audit=plan.audit,
         audit_start=audit_start,
         trained=trained,
-        fill=fill,
+        fill=replacement,
         test=data.test,
         population=plan.population,
         references=tuple(
@@ -162,37 +162,37 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     audit = plan.audit
     windowed = (audit.start > 1) | (audit.stop < scenario.rounds)
     subject = audit.subject
-    fill = np.full((audit.runs, len(subject)), -1, dtype=np.int64)
+    replacement = np.full((audit.runs, len(subject)), -1, dtype=np.int64)
     if scenario.exclusion == "remove":
-        return fill
+        return replacement
     reserve = Spare(plan.spare)
     owner = np.where(plan.twins < 0, audit.owners, -1)
-    held = np.flatnonzero(owner >= 0)
-    slots = Parts.grouped(held, owner[held], len(plan.base))
+    copies = np.flatnonzero(owner >= 0)
+    copies_of_client = Parts.grouped(copies, owner[copies], len(plan.base))
     labels = Parts(rows=plan.labels, starts=plan.base.starts)
     for run in range(audit.runs):
         rng = stream(scenario.seed, "fill-ins", run=run)
-        spare = reserve.fork()
+        run_reserve = reserve.fork()
         # In random order, so that no client is always the last to choose when a label runs out.
         order = rng.permutation(len(plan.base))
-        for client in order[slots.sizes[order] > 0].tolist():
-            wanted = slots[client][(windowed | ~audit.is_in[run])[subject[slots[client]]]]
-            fill[run, wanted] = start + spare.positions_like(labels[client], len(wanted), rng)
-    return fill
+        for client in order[copies_of_client.sizes[order] > 0].tolist():
+            to_replace = copies_of_client[client][(windowed | ~audit.is_in[run])[subject[copies_of_client[client]]]]
+            replacement[run, to_replace] = start + run_reserve.positions_like(labels[client], len(to_replace), rng)
+    return replacement
 
 
-def _with_twins(scenario: Scenario, plan: _Plan, fill: IntArray, extra_start: int) -> IntArray:
+def _with_twins(scenario: Scenario, plan: _Plan, replacement: IntArray, extra_start: int) -> IntArray:
     """The same with the fill-ins that injections made themselves, wherever an example may be out."""
     if scenario.exclusion == "remove":
-        return fill
-    return np.where((plan.twins >= 0) & (plan.audit.owners >= 0), extra_start + plan.twins, fill)
+        return replacement
+    return np.where((plan.twins >= 0) & (plan.audit.owners >= 0), extra_start + plan.twins, replacement)
 
 
-def _shifted(partition: FeatureShift, plan: _Plan, fill: IntArray, spare_start: int) -> tuple[_Plan, IntArray]:
+def _shifted(partition: FeatureShift, plan: _Plan, replacement: IntArray, reserve_start: int) -> tuple[_Plan, IntArray]:
     """The plan with real rows but those of `base` as their clients see them, and the fill-ins that belong to it."""
     clients = len(plan.base)
     viewer, extra_viewer = viewers(plan.audit, plan.slots, len(plan.extra))
-    changed, rows, client = fill_pairs(plan.audit, fill, spare_start, clients)
+    changed, rows, client = fill_pairs(plan.audit, replacement, reserve_start, clients)
     shifted = replace(
         plan,
         audit=replace(plan.audit, examples=seen(partition, clients, plan.audit.examples, viewer)),

@@ -25,33 +25,33 @@ def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     A class whose `texts` is true reads rows of tokens; of models, these read nothing else. Classes that do not say read
     pictures and tables.
     """
-    found = [*_model(scenario, data)]
+    problems = [*_model(scenario, data)]
     if data.modality.tokens:
-        found += [*_texts(scenario)]
-    return found
+        problems += [*_texts(scenario)]
+    return problems
 
 
 def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
-    model, wanted = scenario.model, data.modality.tokens
-    if model_declaration(model).texts == wanted:
+    model, has_tokens = scenario.model, data.modality.tokens
+    if model_declaration(model).texts == has_tokens:
         return
-    good = _text_kinds("model", ModelDeclaration, wanted)
-    inputs = "texts, rows of tokens" if wanted else f"no texts, but inputs of shape {data.train.inputs.shape[1:]}"
+    suitable_kinds = _text_kinds("model", ModelDeclaration, has_tokens)
+    inputs = "texts, rows of tokens" if has_tokens else f"no texts, but inputs of shape {data.train.inputs.shape[1:]}"
     yield Problem(
         path="model.kind",
         message=f"{kind_of(scenario.dataset)} has {inputs}, which {kind_of(model)} does not read; choose from: "
-        + ", ".join(good),
+        + ", ".join(suitable_kinds),
     )
 
 
 def _texts(scenario: Scenario) -> Iterator[Problem]:
-    good = ", ".join(_text_kinds("injection", InjectionDeclaration))
+    suitable_kinds = ", ".join(_text_kinds("injection", InjectionDeclaration))
     for position, injection in enumerate(scenario.injections):
         if not injection_declaration(injection).texts:
             yield Problem(
                 path=f"injections[{position}].kind",
                 message=f"{kind_of(injection)} makes no texts, but {kind_of(scenario.dataset)} has nothing else; "
-                f"choose from: {good}",
+                f"choose from: {suitable_kinds}",
             )
     if isinstance(scenario.partition, FeatureShift):
         yield Problem(

@@ -24,24 +24,24 @@ def seen(partition: FeatureShift, num_clients: int, rows: Examples, client: IntA
 
 def show(partition: FeatureShift, num_clients: int, inputs: NDArray[np.float32], client: IntArray) -> None:
     """The same for inputs that are changed in their place."""
-    shown = np.flatnonzero(client >= 0)
-    mine = Parts.grouped(shown, client[shown], num_clients)
-    for index in np.flatnonzero(mine.sizes).tolist():
-        rows = inputs[mine[index]]
+    positions = np.flatnonzero(client >= 0)
+    by_client = Parts.grouped(positions, client[positions], num_clients)
+    for index in np.flatnonzero(by_client.sizes).tolist():
+        rows = inputs[by_client[index]]
         with Guard("partition", partition, "shift", client=index) as guard:
-            inputs[mine[index]] = shifted_of(guard, partition.shift(index, num_clients, rows), rows)
+            inputs[by_client[index]] = shifted_of(guard, partition.shift(index, num_clients, rows), rows)
 
 
-def carries(role: Role, planned: Injected) -> bool:
+def carries(role: Role, addition: Injected) -> bool:
     """Whether real rows carry the canaries of an injection: they could be shown neither shifted nor as they are.
 
     A shift would change the mark, which has to stay like its references; without one, only the rows that stand for an
     out example would be seen in the holder's way.
     """
-    return role == "canary" and planned.extra is not None and bool((planned.extra.ids >= 0).any())
+    return role == "canary" and addition.extra is not None and bool((addition.extra.ids >= 0).any())
 
 
-def viewers(audit: AuditSet, slots: IntArray, num_extra: int) -> tuple[IntArray, IntArray]:
+def viewers(audit: AuditSet, extra_position: IntArray, num_extra: int) -> tuple[IntArray, IntArray]:
     """Who sees each audit example (m,) and each extra row: its holder, or -1 for what keeps its pixels.
 
     Canaries keep theirs, since their references have no holder; so does what was made without any real row. Extra rows
@@ -50,18 +50,20 @@ def viewers(audit: AuditSet, slots: IntArray, num_extra: int) -> tuple[IntArray,
     real = (audit.examples.ids >= 0) & (audit.role != "canary")
     viewer = np.where(real, audit.holder, -1).astype(np.int64)
     extra = np.full(num_extra, -1, dtype=np.int64)
-    extra[slots[slots >= 0]] = viewer[audit.subject[slots >= 0]]
+    extra[extra_position[extra_position >= 0]] = viewer[audit.subject[extra_position >= 0]]
     return viewer, extra
 
 
-def fill_pairs(audit: AuditSet, fill: IntArray, start: int, num_clients: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Fill-ins by who sees them: `fill` with a row for each pair of a spare row and a client, from `start` on.
+def fill_pairs(
+    audit: AuditSet, replacement: IntArray, start: int, num_clients: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Fill-ins by who sees them: `replacement` with a row for each pair of a spare row and a client, from `start` on.
 
     Also the spare row and the client of each pair, (pairs,). A row may stand in at different clients in different runs.
     """
-    client = np.broadcast_to(audit.owners, fill.shape)
-    used = fill >= 0
-    pairs, place = np.unique((fill[used] - start) * num_clients + client[used], return_inverse=True)
-    changed = fill.copy()
+    client = np.broadcast_to(audit.owners, replacement.shape)
+    used = replacement >= 0
+    pairs, place = np.unique((replacement[used] - start) * num_clients + client[used], return_inverse=True)
+    changed = replacement.copy()
     changed[used] = start + place
     return changed, pairs // num_clients, pairs % num_clients

@@ -17,8 +17,8 @@ from fedmem.wording import choices
 def published() -> dict[str, Published]:
     """Every data set that can be fetched, by name: the dataset components that carry a `published`."""
     loaded = (catalogue.load("dataset", kind) for kind in catalogue.kinds("dataset"))
-    found = [item for cls in loaded if isinstance(item := class_value(cls, DatasetDeclaration, "published"), Published)]
-    return {item.name: item for item in found}
+    items = [item for cls in loaded if isinstance(item := class_value(cls, DatasetDeclaration, "published"), Published)]
+    return {item.name: item for item in items}
 
 
 def fetch(name: str, *, force: bool = False, tell: Callable[[str], None] = lambda _: None) -> Path:
@@ -27,11 +27,11 @@ def fetch(name: str, *, force: bool = False, tell: Callable[[str], None] = lambd
     Sources are asked in order until one brings files with the right checksums; the error after the last names the
     cause at each. Files that are there stay until their successors have been compared.
     """
-    known = published()
-    if name not in known:
-        message = f"there is no data set {name!r} to fetch{choices(name, known)}"
+    items = published()
+    if name not in items:
+        message = f"there is no data set {name!r} to fetch{choices(name, items)}"
         raise ScenarioError([Problem(path="", message=message)])
-    item = known[name]
+    item = items[name]
     target = cache_folder() / name
     if not force and state(item) == "whole":
         return target

@@ -67,9 +67,9 @@ def _try(module: nn.Module, data: Dataset) -> None:
     import torch
 
     rows = torch.from_numpy(data.train.inputs[np.linspace(0, len(data.train) - 1, ROWS).astype(int)].copy())
-    wanted = (*data.train.targets[:1].repeat(2, axis=0).shape, data.num_classes)
+    expected_shape = (*data.train.targets[:1].repeat(2, axis=0).shape, data.num_classes)
     with Guard("model", module, "forward") as guard, torch.no_grad():
-        logits_of(guard, module(rows[:2]), wanted)
+        logits_of(guard, module(rows[:2]), expected_shape)
     problem = interaction(module, rows, wild=data.modality.any_values)
     if problem:
         raise ComponentError(
@@ -101,11 +101,11 @@ def _check_pure(module: nn.Module) -> None:
 
 def _check_trained(module: nn.Module) -> None:
     """All parameters are trained, sent, aggregated and stored, so that frozen ones would not stay what they are."""
-    found = frozen(module)
-    if found:
+    frozen_parameters = frozen(module)
+    if frozen_parameters:
         raise ComponentError(
             "model",
-            f"has {found}; clients train, send and store all parameters, so that these would change as well and the "
-            "results would be those of full fine-tuning. Adapters are not supported: remove requires_grad_(False), or "
-            "use a model that trains all its parameters",
+            f"has {frozen_parameters}; clients train, send and store all parameters, so that these would change as "
+            "well and the results would be those of full fine-tuning. Adapters are not supported: remove "
+            "requires_grad_(False), or use a model that trains all its parameters",
         )

@@ -74,50 +74,52 @@ class _Clients(Sequence[ClientData]):
 
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     """Reserve, partition, inject."""
-    found = allot(scenario, data)
-    counts = found.rows
+    budget = allot(scenario, data)
+    counts = budget.rows
     population = population_of(scenario, data)
     rows = np.setdiff1d(np.arange(len(data.train)), population, assume_unique=True)
     classes: dict[int, Spare] = {}
-    for label, count in found.classes.items():
-        there = rows[data.train.labels[rows] == label]
-        taken = draw(there, min(count, len(there)), stream(scenario.seed, f"spare of class {label}"))
-        classes[label] = Spare(data.train.take(taken))
-        rows = np.setdiff1d(rows, there if label in found.withheld else taken, assume_unique=True)
-    general = counts["audit"] - sum(found.classes.values()) + counts["fill-ins"]
-    reserve = draw(rows, general, stream(scenario.seed, "spare"))
-    rows = np.setdiff1d(rows, reserve, assume_unique=True)
+    for label, count in budget.classes.items():
+        class_rows = rows[data.train.labels[rows] == label]
+        class_reserve = draw(class_rows, min(count, len(class_rows)), stream(scenario.seed, f"spare of class {label}"))
+        classes[label] = Spare(data.train.take(class_reserve))
+        rows = np.setdiff1d(rows, class_rows if label in budget.withheld else class_reserve, assume_unique=True)
+    general = counts["audit"] - sum(budget.classes.values()) + counts["fill-ins"]
+    reserve_rows = draw(rows, general, stream(scenario.seed, "spare"))
+    rows = np.setdiff1d(rows, reserve_rows, assume_unique=True)
     with Guard("partition", scenario.partition, "assign") as guard:
-        assigned = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
-        held = assigned if isinstance(assigned, Parts) else Parts.of(parts_of(guard, assigned))
-    given = np.sort(held.rows)
-    wanted = np.intersect1d(given, rows) if partition_declaration(scenario.partition).leave_out else rows
-    if len(held) != scenario.clients or not np.array_equal(given, wanted):
+        assignment = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
+        parts = assignment if isinstance(assignment, Parts) else Parts.of(parts_of(guard, assignment))
+    assigned_rows = np.sort(parts.rows)
+    expected_rows = np.intersect1d(assigned_rows, rows) if partition_declaration(scenario.partition).leave_out else rows
+    if len(parts) != scenario.clients or not np.array_equal(assigned_rows, expected_rows):
         raise ComponentError(
             "partition",
-            f"gave {len(held)} clients {len(given)} rows, {len(np.unique(given))} of them different, "
+            f"gave {len(parts)} clients {len(assigned_rows)} rows, {len(np.unique(assigned_rows))} of them different, "
             f"but {scenario.clients} clients must hold each of {len(rows)} rows once",
         )
-    base, spare, space = _Clients(data.train, held), Spare(data.train.take(reserve)), Space.of(data)
-    planned = [
-        _planned(scenario, i, base, classes.get(_reserved_class(injection), spare), space)
+    base, reserve, space = _Clients(data.train, parts), Spare(data.train.take(reserve_rows)), Space.of(data)
+    additions = [
+        _planned(scenario, i, base, classes.get(_reserved_class(injection), reserve), space)
         for i, injection in enumerate(scenario.injections)
     ]
-    _some_left(scenario, planned, space)
+    _some_left(scenario, additions, space)
     nothing = data.train.take(np.empty(0, dtype=np.int64))
-    extras = [part.extra or nothing for part in planned]
-    twins = _numbered([part.twins or nothing for part in planned], sum(len(part.examples) for part in planned))
+    extras = [part.extra or nothing for part in additions]
+    replacements = _numbered(
+        [part.twins or nothing for part in additions], sum(len(part.examples) for part in additions)
+    )
     return _Plan(
-        base=held,
-        targets=data.train.targets[held.rows],
-        labels=data.train.labels[held.rows],
-        audit=_audit(scenario, planned, nothing),
-        extra=Examples.concatenate([nothing, *extras, *twins]),
-        slots=_slots(planned, extras),
-        unmasked=_unmasked(planned),
-        twins=_twins(planned, sum(map(len, extras))),
+        base=parts,
+        targets=data.train.targets[parts.rows],
+        labels=data.train.labels[parts.rows],
+        audit=_audit(scenario, additions, nothing),
+        extra=Examples.concatenate([nothing, *extras, *replacements]),
+        slots=_slots(additions, extras),
+        unmasked=_unmasked(additions),
+        twins=_twins(additions, sum(map(len, extras))),
         population=data.train.take(population),
-        spare=spare.left(),
+        spare=reserve.left(),
         space=space,
     )
 
@@ -125,21 +127,23 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
 def _references(scenario: Scenario, injection: CanaryInjection, space: Space) -> References:
     """Fresh members of the family of an injection."""
     with Guard("injection", injection, "references") as guard:
-        made = injection.references(scenario.references, space, stream(scenario.seed, f"references:{injection.name}"))
+        references = injection.references(
+            scenario.references, space, stream(scenario.seed, f"references:{injection.name}")
+        )
         return references_of(
-            guard, made, injection.name, count=scenario.references, like=space.low, tokens=space.modality.tokens
+            guard, references, injection.name, count=scenario.references, like=space.low, tokens=space.modality.tokens
         )
 
 
-def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spare, space: Space) -> Injected:
+def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Spare, space: Space) -> Injected:
     """What the injection at position i adds, held against what it announced."""
     injection = scenario.injections[i]
     try:
         with Guard("injection", injection, "plan") as guard:
-            planned = injection.plan(base, spare, space, stream(scenario.seed, f"injection:{i}:{injection.name}"))
+            addition = injection.plan(base, reserve, space, stream(scenario.seed, f"injection:{i}:{injection.name}"))
             injected_of(
                 guard,
-                planned,
+                addition,
                 clients=scenario.clients,
                 classes=space.num_classes,
                 like=space.low,
@@ -148,37 +152,37 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], spare: Spar
     except ComponentError as error:
         # An injection cannot know its place in the list.
         raise ComponentError(error.path.replace("injections", f"injections[{i}]", 1), error.message) from error
-    if isinstance(scenario.partition, FeatureShift) and carries(injection.role, planned):
+    if isinstance(scenario.partition, FeatureShift) and carries(injection.role, addition):
         raise ComponentError(
             f"injections[{i}]",
             "trains on real pictures that carry a canary and keep their pixels, while the partition shows clients all "
             "other real rows in their own way, so that in and out would differ in more than the canary; use another "
             "partition, or a canary that needs no real row, such as random_pattern",
         )
-    if planned.unmasked and planned.unmasked >= planned.copies.min(initial=planned.unmasked + 1):
+    if addition.unmasked and addition.unmasked >= addition.copies.min(initial=addition.unmasked + 1):
         raise ComponentError(
             f"injections[{i}].unmasked",
-            f"{planned.unmasked} of {planned.copies.min()} copies are unmasked, so that no coin would decide anything; "
-            f"write at most {planned.copies.min() - 1}, or more copies",
+            f"{addition.unmasked} of {addition.copies.min()} copies are unmasked, so that no coin would decide "
+            f"anything; write at most {addition.copies.min() - 1}, or more copies",
         )
     announced = total_copies(injection, scenario.clients, space.num_rows)
-    if planned.copies.sum() > announced:
+    if addition.copies.sum() > announced:
         raise ComponentError(
-            f"injections[{i}]", f"plans {planned.copies.sum()} copies, but its total_copies announced {announced}"
+            f"injections[{i}]", f"plans {addition.copies.sum()} copies, but its total_copies announced {announced}"
         )
-    return planned
+    return addition
 
 
-def _some_left(scenario: Scenario, planned: Sequence[Injected], space: Space) -> None:
+def _some_left(scenario: Scenario, additions: Sequence[Injected], space: Space) -> None:
     """Errors: `ComponentError` where all members of a template are planted, by any injections, and none is left."""
     for i, injection in enumerate(scenario.injections):
         if not isinstance(injection, CanaryInjection) or not space.modality.tokens:
             continue
         members = _references(scenario, injection, space).space
-        if members is None or members.size > sum(len(part.examples) for part in planned):
+        if members is None or members.size > sum(len(part.examples) for part in additions):
             continue
         texts = (
-            told(*row)[0] for part in planned for row in zip(part.examples.inputs, part.examples.targets, strict=True)
+            told(*row)[0] for part in additions for row in zip(part.examples.inputs, part.examples.targets, strict=True)
         )
         if len({members.index(text) for text in texts if members.has(text)}) == members.size:
             raise ComponentError(
@@ -188,85 +192,87 @@ def _some_left(scenario: Scenario, planned: Sequence[Injected], space: Space) ->
             )
 
 
-def _audit(scenario: Scenario, planned: Sequence[Injected], nothing: Examples) -> AuditSet:
+def _audit(scenario: Scenario, additions: Sequence[Injected], nothing: Examples) -> AuditSet:
     """The audit examples of all injections, in the order of the scenario, and their coins."""
-    sizes = [len(part.examples) for part in planned]
-    examples = Examples.concatenate([nothing, *(part.examples for part in planned)])
+    sizes = [len(part.examples) for part in additions]
+    examples = Examples.concatenate([nothing, *(part.examples for part in additions)])
     # Each injection numbers its generated examples from -1 on; together they need numbers of their own.
     ids = examples.ids.copy()
     ids[ids < 0] = -1 - np.arange(np.count_nonzero(ids < 0))
 
-    def each(values: Sequence[int]) -> NDArray[np.int32]:
+    def per_injection(values: Sequence[int]) -> NDArray[np.int32]:
         return np.repeat(np.array(values, dtype=np.int32), sizes)
 
-    def joined(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    def concatenate(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
         return np.concatenate([np.empty(0, dtype=np.int32), *parts])
 
     return AuditSet(
         examples=replace(examples, ids=ids),
         kind=np.repeat(np.array([injection.name for injection in scenario.injections], dtype=np.str_), sizes),
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
-        holder=joined([part.holder for part in planned]),
-        copies=joined([part.copies for part in planned]),
+        holder=concatenate([part.holder for part in additions]),
+        copies=concatenate([part.copies for part in additions]),
         is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")),
         # A start in round 1 is no window: the initial model is looked at as if everything were under way.
-        start=each([0 if part.start in (None, 1) else part.start for part in planned]),
-        stop=each([FOREVER if part.stop is None else part.stop for part in planned]),
-        injection=each(range(len(planned))),
+        start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
+        stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),
+        injection=per_injection(range(len(additions))),
         client_in=_client_coins(scenario),
-        owner=_owners(planned),
+        owner=_owners(additions),
     )
 
 
-def _owners(planned: Sequence[Injected]) -> NDArray[np.int32] | None:
+def _owners(additions: Sequence[Injected]) -> NDArray[np.int32] | None:
     """Who trains on each copy, in audit order; None where that is the holder everywhere."""
-    if all(part.owners is None for part in planned):
+    if all(part.owners is None for part in additions):
         return None
     return np.concatenate(
-        [np.repeat(part.holder, part.copies) if part.owners is None else part.owners for part in planned]
+        [np.repeat(part.holder, part.copies) if part.owners is None else part.owners for part in additions]
     )
 
 
 def _client_coins(scenario: Scenario) -> BoolArray | None:
     """(R, N) which clients exist in which run; None if they all do in all. One that is not listed always exists."""
-    chosen = scenario.leave_out.clients
-    if chosen == "all":
-        listed = np.arange(scenario.clients)
-    elif isinstance(chosen, int):
-        listed = draw(np.arange(scenario.clients), chosen, stream(scenario.seed, "clients left out"))
+    choice = scenario.leave_out.clients
+    if choice == "all":
+        left_out_clients = np.arange(scenario.clients)
+    elif isinstance(choice, int):
+        left_out_clients = draw(np.arange(scenario.clients), choice, stream(scenario.seed, "clients left out"))
     else:
-        listed = np.array(sorted(chosen), dtype=np.int64)
-    if not len(listed):
+        left_out_clients = np.array(sorted(choice), dtype=np.int64)
+    if not len(left_out_clients):
         return None
-    there = np.ones((scenario.runs, scenario.clients), dtype=bool)
-    there[:, listed] = _flip(scenario.runs, len(listed), stream(scenario.seed, "client coins"))
-    return there
+    client_coins = np.ones((scenario.runs, scenario.clients), dtype=bool)
+    client_coins[:, left_out_clients] = _flip(
+        scenario.runs, len(left_out_clients), stream(scenario.seed, "client coins")
+    )
+    return client_coins
 
 
-def _slots(planned: Sequence[Injected], extras: Sequence[Examples]) -> IntArray:
+def _slots(additions: Sequence[Injected], extras: Sequence[Examples]) -> IntArray:
     """Copy by copy, in audit order, the position in all extra rows together, -1 for the example itself."""
     parts, start = [np.empty(0, dtype=np.int64)], 0
-    for part, extra in zip(planned, extras, strict=True):
-        own = np.full(int(part.copies.sum()), -1) if part.slots is None else part.slots
-        assert len(own) == part.copies.sum(), "one slot for each copy"
-        parts.append(np.where(own >= 0, own + start, -1))
+    for part, extra in zip(additions, extras, strict=True):
+        position = np.full(int(part.copies.sum()), -1) if part.slots is None else part.slots
+        assert len(position) == part.copies.sum(), "one slot for each copy"
+        parts.append(np.where(position >= 0, position + start, -1))
         start += len(extra)
     return np.concatenate(parts)
 
 
 def _numbered(parts: Sequence[Examples], after: int) -> list[Examples]:
     """The same rows with negative ids of their own, from -1 - `after` down."""
-    found = []
+    numbered_parts = []
     for part in parts:
-        found.append(replace(part, ids=-1 - after - np.arange(len(part))))
+        numbered_parts.append(replace(part, ids=-1 - after - np.arange(len(part))))
         after += len(part)
-    return found
+    return numbered_parts
 
 
-def _twins(planned: Sequence[Injected], start: int) -> IntArray:
+def _twins(additions: Sequence[Injected], start: int) -> IntArray:
     """Copy by copy, in audit order, the position in all extra rows of its own fill-in; -1 where it has none."""
     parts = [np.empty(0, dtype=np.int64)]
-    for part in planned:
+    for part in additions:
         if part.twins is None:
             parts.append(np.full(int(part.copies.sum()), -1))
             continue
@@ -276,13 +282,13 @@ def _twins(planned: Sequence[Injected], start: int) -> IntArray:
     return np.concatenate(parts)
 
 
-def _unmasked(planned: Sequence[Injected]) -> BoolArray:
+def _unmasked(additions: Sequence[Injected]) -> BoolArray:
     """(copies in all,) whether no coin masks a copy, which are the last ones of each example."""
     parts = [np.zeros(0, dtype=bool)]
-    for part in planned:
+    for part in additions:
         first = np.repeat(np.cumsum(part.copies) - part.copies, part.copies)
-        masked = np.repeat(part.copies - part.unmasked, part.copies)
-        parts.append(np.arange(len(first)) - first >= masked)
+        num_masked = np.repeat(part.copies - part.unmasked, part.copies)
+        parts.append(np.arange(len(first)) - first >= num_masked)
     return np.concatenate(parts)
 
 

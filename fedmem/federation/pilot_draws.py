@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 def with_pilot(scenario: Scenario, audit: AuditSet) -> AuditSet:
     """The coins of one run more, fair and independent of all others; every client is in it, to be looked at."""
     coins = stream(scenario.seed, "pilot coins").random((1, len(audit))) < 0.5
-    there = audit.client_in
+    client_in = audit.client_in
     return replace(
         audit,
         is_in=np.concatenate([audit.is_in, coins]),
-        client_in=None if there is None else np.concatenate([there, np.ones_like(there[:1])]),
+        client_in=None if client_in is None else np.concatenate([client_in, np.ones_like(client_in[:1])]),
     )
 
 
 def led(whole: Federation) -> Federation:
     """The federation without its last run, which is its pilot; every other array is shared."""
     audit, runs = whole.audit, whole.audit.runs - 1
-    there = None if audit.client_in is None else audit.client_in[:runs]
+    client_in = None if audit.client_in is None else audit.client_in[:runs]
     return replace(
         whole,
-        audit=replace(audit, is_in=audit.is_in[:runs], client_in=there),
+        audit=replace(audit, is_in=audit.is_in[:runs], client_in=client_in),
         fill=whole.fill[:runs],
         initials=whole.initials[:runs],
         pilot=whole,

@@ -44,28 +44,28 @@ def rosters(
     """
     if scenario.roster == "own":
         return {run: Roster(scenario, federation, run) for run in runs}
-    drawn = pilot or _Drawn(scenario, federation, None)
-    return {run: Roster(scenario, federation, run, drawn) for run in runs}
+    cohorts = pilot or _Drawn(scenario, federation, None)
+    return {run: Roster(scenario, federation, run, cohorts) for run in runs}
 
 
 class Roster:
     """The cohorts of one run. Unless they are its own, they are drawn without looking at it, hence at its coins."""
 
     def __init__(
-        self, scenario: Scenario, federation: Federation, run: int, drawn: _Drawn | Pilot | None = None
+        self, scenario: Scenario, federation: Federation, run: int, cohorts: _Drawn | Pilot | None = None
     ) -> None:
         self._own = None if scenario.roster != "own" else _Drawn(scenario, federation, run)
-        self._drawn = self._own or drawn or _Drawn(scenario, federation, None)
+        self._drawn = self._own or cohorts or _Drawn(scenario, federation, None)
         self._there = None if federation.audit.client_in is None else federation.audit.client_in[run]
         self._run = run
 
     def cohort(self, round: int) -> tuple[int, ...]:
         """Sorted clients of this round. Rounds are drawn in order and once each, because samplers may look back."""
-        picked = self.picked(round).clients
+        clients = self.picked(round).clients
         if self._there is not None:
             # The place of a client that the run leaves out stays empty; nobody moves up.
-            return tuple(client for client in picked if self._there[client])
-        return picked
+            return tuple(client for client in clients if self._there[client])
+        return clients
 
     def picked(self, round: int) -> Picked:
         """Who was picked, those that the run leaves out among them."""
@@ -82,9 +82,9 @@ class Roster:
 
     def participation(self, round: int, client: int, num_examples: int) -> Participation:
         """The record of a client that was trained in a round."""
-        chance = self.picked(round).chance(client)
+        probability = self.picked(round).chance(client)
         return Participation(
-            run=self._run, round=round, client=client, num_examples=num_examples, failed=False, probability=chance
+            run=self._run, round=round, client=client, num_examples=num_examples, failed=False, probability=probability
         )
 
     def failure(self, round: int, client: int) -> Participation:
@@ -107,10 +107,10 @@ class Cohorts:
     @staticmethod
     def draw(scenario: Scenario, federation: Federation) -> Cohorts:
         """From the streams of the scenario, as the engine will draw them."""
-        alike = scenario.roster != "own" and federation.audit.client_in is None
-        found = list(rosters(scenario, federation, range(1 if alike else scenario.runs)).values())
-        most = max(1, CLIENTS_LOOKED_AT // (len(found) * max(1000, scenario.clients)))
-        return Cohorts(runs=scenario.runs, rounds=min(scenario.rounds, most), rosters=found)
+        is_shared = scenario.roster != "own" and federation.audit.client_in is None
+        roster_list = list(rosters(scenario, federation, range(1 if is_shared else scenario.runs)).values())
+        max_rounds = max(1, CLIENTS_LOOKED_AT // (len(roster_list) * max(1000, scenario.clients)))
+        return Cohorts(runs=scenario.runs, rounds=min(scenario.rounds, max_rounds), rosters=roster_list)
 
     def present(self, round: int) -> tuple[IntArray, IntArray]:
         """The pairs of a roster and a client that take part, run by run (T,) and sorted."""
@@ -142,13 +142,13 @@ class _Drawn:
         self._run = run
         audit, clients = federation.audit, federation.num_clients
         owners = audit.owners
-        slots, atypical = (
-            np.bincount(owners[counted], minlength=clients)
-            for counted in (owners >= 0, (owners >= 0) & (audit.role == "atypical")[audit.subject])
+        copies, atypical = (
+            np.bincount(owners[mask], minlength=clients)
+            for mask in (owners >= 0, (owners >= 0) & (audit.role == "atypical")[audit.subject])
         )
         order = stream(scenario.seed, "roster order", run=run).permutation(clients)
-        lots = stream(scenario.seed, "roster lots", run=run).random(clients)
-        self._known = History.start(federation.base_sizes + slots, atypical, order, lots)
+        uniforms = stream(scenario.seed, "roster lots", run=run).random(clients)
+        self._known = History.start(federation.base_sizes + copies, atypical, order, uniforms)
         # Samplers look at what is written here after every round, without a copy of it, and cannot write themselves.
         arrays: dict[str, Any] = {
             name: array.view() for name, array in vars(self._known).items() if name != "num_clients"
@@ -167,25 +167,27 @@ class _Drawn:
     def _draw(self, number: int) -> Picked:
         """The next round."""
         sampler, seed, count = self._scenario.sampler, self._scenario.seed, self._known.num_clients
-        at: dict[str, Any] = {"round": number, "run": self._run}
+        place: dict[str, Any] = {"round": number, "run": self._run}
         if isinstance(sampler, Reaching):
             rng = stream(seed, "roster reachable", run=self._run, round=number)
-            with Guard("sampler", sampler, "reachable", **at) as guard:
+            with Guard("sampler", sampler, "reachable", **place) as guard:
                 self._known.available[:] = reachable_of(guard, sampler.reachable(number, self.history, rng), count)
         rng = stream(seed, "roster", run=self._run, round=number)
-        with Guard("sampler", sampler, "cohort", **at) as guard:
+        with Guard("sampler", sampler, "cohort", **place) as guard:
             clients = cohort_of(guard, sampler.cohort(number, self.history, rng), count)
-        chances = None
+        probabilities = None
         if isinstance(sampler, Chances):
-            with Guard("sampler", sampler, "probabilities", **at) as guard:
-                chances = chances_of(guard, sampler.probabilities(number, self.history), clients, count)
+            with Guard("sampler", sampler, "probabilities", **place) as guard:
+                probabilities = chances_of(guard, sampler.probabilities(number, self.history), clients, count)
         self._known.last_round[clients] = number
-        return Picked(clients=tuple(clients.tolist()), chances=None if chances is None else chances[clients])
+        return Picked(
+            clients=tuple(clients.tolist()), chances=None if probabilities is None else probabilities[clients]
+        )
 
     def trained(self, client: int, before: Params, sent: Params, loss: float) -> None:
         """Loss and norm of the update of this client."""
         import torch
 
-        moved = [sent[name].double() - value.double() for name, value in before.items()]
+        changes = [sent[name].double() - value.double() for name, value in before.items()]
         self._known.last_loss[client] = loss
-        self._known.last_norm[client] = float(torch.stack([part.square().sum() for part in moved]).sum().sqrt())
+        self._known.last_norm[client] = float(torch.stack([part.square().sum() for part in changes]).sum().sqrt())

@@ -34,30 +34,30 @@ def allot(scenario: Scenario, data: Dataset) -> Allotment:
     classes: dict[int, int] = {}
     for injection in scenario.injections:
         if isinstance(injection, ClassInjection):
-            wanted = classes.get(injection.reserved_class, 0) + spare_rows(injection, scenario.clients, rows)
-            classes[injection.reserved_class] = wanted
-    withheld = frozenset(
+            rows_needed = classes.get(injection.reserved_class, 0) + spare_rows(injection, scenario.clients, rows)
+            classes[injection.reserved_class] = rows_needed
+    exclusive_classes = frozenset(
         injection.reserved_class
         for injection in scenario.injections
         if isinstance(injection, ClassInjection) and injection.exclusive
     )
     audit = sum(spare_rows(injection, scenario.clients, rows) for injection in scenario.injections)
-    fill_ins = 0
+    replacements = 0
     if scenario.exclusion == "replace":
         # All coins of a run may fall on out.
-        fill_ins = sum(_fill_ins(injection, scenario.clients, rows) for injection in scenario.injections)
-    stock = _stock(scenario, data) if withheld else {}
-    unused = sum(max(0, stock.get(label, 0) - classes[label]) for label in withheld)
+        replacements = sum(_fill_ins(injection, scenario.clients, rows) for injection in scenario.injections)
+    available = _stock(scenario, data) if exclusive_classes else {}
+    unused = sum(max(0, available.get(label, 0) - classes[label]) for label in exclusive_classes)
     counts = {
         "test": len(data.test),
         "population": scenario.population,
         "audit": audit,
-        "fill-ins": fill_ins,
+        "fill-ins": replacements,
         "withheld": unused,
-        "base": rows - scenario.population - audit - fill_ins - unused,
+        "base": rows - scenario.population - audit - replacements - unused,
         "total": rows + len(data.test),
     }
-    return Allotment(rows=counts, classes=classes, withheld=withheld)
+    return Allotment(rows=counts, classes=classes, withheld=exclusive_classes)
 
 
 def spare_rows(injection: Injection, clients: int, rows: int) -> int:
@@ -96,26 +96,26 @@ def draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
     return np.sort(rng.choice(rows, size=count, replace=False))
 
 
-def shortages(scenario: Scenario, data: Dataset, found: Allotment) -> list[Problem]:
+def shortages(scenario: Scenario, data: Dataset, budget: Allotment) -> list[Problem]:
     """Problems if a class has too few rows for the injections, or less than one base row is left for each client."""
-    return [*_class_shortages(scenario, data, found), *_row_shortages(scenario, found.rows)]
+    return [*_class_shortages(scenario, data, budget), *_row_shortages(scenario, budget.rows)]
 
 
-def _class_shortages(scenario: Scenario, data: Dataset, found: Allotment) -> list[Problem]:
+def _class_shortages(scenario: Scenario, data: Dataset, budget: Allotment) -> list[Problem]:
     """A problem for every class of which injections ask for more rows than there are."""
-    stock = _stock(scenario, data) if found.classes else {}
+    available = _stock(scenario, data) if budget.classes else {}
     problems = []
-    for label, wanted in found.classes.items():
+    for label, rows_needed in budget.classes.items():
         # The last to ask is blamed; a class that does not exist is left to the injection, which knows its field.
-        if label < data.num_classes and wanted > stock.get(label, 0):
+        if label < data.num_classes and rows_needed > available.get(label, 0):
             asking = [
                 i
                 for i, injection in enumerate(scenario.injections)
                 if isinstance(injection, ClassInjection) and injection.reserved_class == label
             ]
             message = (
-                f"{wanted} rows of class {label} are wanted, but outside the population there are "
-                f"{stock.get(label, 0)}; lower per_client or clients of this injection, or population"
+                f"{rows_needed} rows of class {label} are wanted, but outside the population there are "
+                f"{available.get(label, 0)}; lower per_client or clients of this injection, or population"
             )
             problems.append(Problem(path=f"injections[{asking[-1]}]", message=message))
     return problems
@@ -127,20 +127,20 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
         return []
     train = counts["total"] - counts["test"] - counts["withheld"]
     reserved = counts["audit"] + counts["fill-ins"]
-    wanted = counts["population"] + reserved + scenario.clients
-    withheld = f" and {counts['withheld']} of reserved classes" if counts["withheld"] else ""
+    rows_needed = counts["population"] + reserved + scenario.clients
+    unused_text = f" and {counts['withheld']} of reserved classes" if counts["withheld"] else ""
     message = (
-        f"{counts['total']} rows less {counts['test']} for test{withheld} leave {train}, but {wanted} are wanted: "
-        f"population {counts['population']}, audit {counts['audit']}, fill-ins {counts['fill-ins']} "
+        f"{counts['total']} rows minus {counts['test']} for test{unused_text} leave {train}, but {rows_needed} are "
+        f"needed: population {counts['population']}, audit {counts['audit']}, fill-ins {counts['fill-ins']} "
         f"and one for each of {scenario.clients} clients; "
     )
-    most = train - reserved - scenario.clients
+    max_population = train - reserved - scenario.clients
     room = train - counts["population"] - scenario.clients
     fewer = _most_clients(scenario, train, counts["total"] - counts["test"])
     # Lever -> how many rows it takes, and what it would have to become; only those that are enough on their own.
     levers: dict[str, tuple[int, str]] = {}
-    if most >= 0 and counts["population"]:
-        levers["population"] = (counts["population"], f"lower population to at most {most}")
+    if max_population >= 0 and counts["population"]:
+        levers["population"] = (counts["population"], f"lower population to at most {max_population}")
     if reserved and room >= scenario.clients * len(scenario.injections):
         remedy = f"lower per_client, copies or rate of the injections until audit and fill-ins need at most {room}"
         levers["injections"] = (reserved, remedy)
@@ -150,15 +150,15 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     if counts["fill-ins"] and counts["base"] + counts["fill-ins"] >= scenario.clients:
         remedies.append("write `exclusion: remove`, which needs no fill-ins")
     # What nobody wrote is not to blame while there is something that somebody did write.
-    written = {lever for lever in levers if scenario.locate(lever) != scenario.locate("")}
-    path = max(written or levers or ["dataset"], key=lambda lever: levers.get(lever, (0, ""))[0])
+    stated_levers = {lever for lever in levers if scenario.locate(lever) != scenario.locate("")}
+    path = max(stated_levers or levers or ["dataset"], key=lambda lever: levers.get(lever, (0, ""))[0])
     return [Problem(path=path, message=message + (", or ".join(remedies) or "use more data"))]
 
 
 def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
     """How many clients these rows would be enough for, everything else being equal; 0 if for none."""
 
-    def wanted(clients: int) -> int:
+    def rows_needed(clients: int) -> int:
         copies = scenario.exclusion == "replace"
         reserved = sum(
             spare_rows(injection, clients, rows) + copies * _fill_ins(injection, clients, rows)
@@ -170,5 +170,5 @@ def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
     fits, fails = 0, scenario.clients
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if wanted(middle) <= train else (fits, middle)
+        fits, fails = (middle, fails) if rows_needed(middle) <= train else (fits, middle)
     return fits

@@ -198,7 +198,7 @@ def remember(text: str, trace: Callable[[], str]) -> None:
 
 def trace_of(text: str) -> str:
     """The traceback that was remembered for a text, or for its beginning; empty where there is none."""
-    return next((trace for known, trace in _TRACES.items() if text.startswith(known)), "")
+    return next((trace for message, trace in _TRACES.items() if text.startswith(message)), "")
 
 
 def with_trace(error: RunError, cause: str) -> RunError:
@@ -219,12 +219,12 @@ def rescue(error: BaseException) -> PartError | None:
     if first is None:
         return None
     entered: FrameType | None = None
-    left = True
+    outside = True
     for frame, _ in frames[first:]:
-        theirs = _is_theirs(frame.f_code.co_filename)
-        if theirs and left and _is_theirs(_file_of(_owner(frame))):
+        in_part = _is_theirs(frame.f_code.co_filename)
+        if in_part and outside and _is_theirs(_file_of(_owner(frame))):
             entered = frame
-        left = not theirs
+        outside = not in_part
     if entered is None:
         return None
     return PartError(part_name("part", _owner(entered)), entered.f_code.co_name, cause_of(error), at=line_of(error))
@@ -240,9 +240,9 @@ class Rescuing:
     ) -> None:
         if error is None or isinstance(error, (*NOT_OURS, FedmemError)) or _of_machine(error):
             return
-        found = rescue(error)
-        if found is not None:
-            raise found from error
+        part_error = rescue(error)
+        if part_error is not None:
+            raise part_error from error
 
 
 def cause_of(error: BaseException) -> str:
@@ -300,28 +300,32 @@ def _kind(part: object) -> str:
 def _culprit(error: BaseException, parts: Sequence[tuple[str, object]], method: str) -> tuple[str, object, str]:
     """The innermost part that was at work, and the method of it that had been called."""
     family, part = parts[-1]
-    called, inside, left = method, None, True
+    called, inside, outside = method, None, True
     for frame, _ in _frames(error):
-        own = frame.f_locals.get("self")
-        found = None if own is None else next((one for one in parts if _belongs(own, *one)), None)
-        if found is not None and (found[1] is not inside or left):
-            (family, part), called, inside = found, frame.f_code.co_name, found[1]
+        instance = frame.f_locals.get("self")
+        culprit = (
+            None
+            if instance is None
+            else next((candidate for candidate in parts if _belongs(instance, *candidate)), None)
+        )
+        if culprit is not None and (culprit[1] is not inside or outside):
+            (family, part), called, inside = culprit, frame.f_code.co_name, culprit[1]
         # a part that fedmem calls again is entered by another method
-        left = found is None and not _is_theirs(frame.f_code.co_filename)
+        outside = culprit is None and not _is_theirs(frame.f_code.co_filename)
     if family == "model" and called in ("_wrapped_call_impl", "_call_impl", "__call__"):
         called = "forward"
     return family, part, called
 
 
-def _belongs(own: object, family: str, part: object) -> bool:
+def _belongs(instance: object, family: str, part: object) -> bool:
     """Whether this object is the part, or a layer of the model that the part is."""
-    if own is part:
+    if instance is part:
         return True
     if family != "model":
         return False
     model = part
     modules = getattr(model, "modules", None)
-    return callable(modules) and hasattr(own, "forward") and any(layer is own for layer in modules())
+    return callable(modules) and hasattr(instance, "forward") and any(layer is instance for layer in modules())
 
 
 def line_of(error: BaseException, part: object = None) -> str:
@@ -331,12 +335,12 @@ def line_of(error: BaseException, part: object = None) -> str:
 
 def line_in(frames: Iterable[tuple[FrameType, int]], part: object = None) -> str:
     """The same of frames with their lines, the outermost first."""
-    places, own = list(frames), _file_of(part)
-    theirs = [place for place in places if _is_theirs(place[0].f_code.co_filename)]
-    inside = [place for place in places if own and place[0].f_code.co_filename == own]
-    for found in (theirs, inside):
-        if found:
-            frame, line = found[-1]
+    places, part_file = list(frames), _file_of(part)
+    foreign_places = [place for place in places if _is_theirs(place[0].f_code.co_filename)]
+    part_places = [place for place in places if part_file and place[0].f_code.co_filename == part_file]
+    for candidates in (foreign_places, part_places):
+        if candidates:
+            frame, line = candidates[-1]
             return f"{_short(frame.f_code.co_filename)}:{line}"
     return ""
 
@@ -382,8 +386,8 @@ def _is_ours(file: str) -> bool:
 def _libraries() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    found = {str(Path(paths[name])) for name in names if name in paths}
-    return tuple(f"{path}{os.sep}" for path in {*found, *(str(Path(path).resolve()) for path in found)})
+    library_paths = {str(Path(paths[name])) for name in names if name in paths}
+    return tuple(f"{path}{os.sep}" for path in {*library_paths, *(str(Path(path).resolve()) for path in library_paths)})
 
 
 def _short(file: str) -> str:

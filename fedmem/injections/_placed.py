@@ -140,7 +140,7 @@ class Placed(ABC):
     def _place(
         self,
         examples: Examples,
-        holders: Sequence[ClientData],
+        owners: Sequence[ClientData],
         *,
         counts: IntArray | None = None,
         copies: int | None = None,
@@ -148,10 +148,10 @@ class Placed(ABC):
         slots: IntArray | None = None,
     ) -> Injected:
         """Examples in order of client, with holder, copies and window; `counts` where clients hold unequal numbers."""
-        each = self.per_client if counts is None else counts
+        repeats = self.per_client if counts is None else counts
         return Injected(
             examples=examples,
-            holder=np.repeat(np.array([data.client for data in holders], dtype=np.int32), each),
+            holder=np.repeat(np.array([data.client for data in owners], dtype=np.int32), repeats),
             copies=np.full(len(examples), copies or self.copies, dtype=np.int32),
             start=self.start,
             stop=self.stop,
@@ -160,19 +160,19 @@ class Placed(ABC):
             slots=slots,
         )
 
-    def _rows(self, holders: Sequence[ClientData], spare: Spare, rng: np.random.Generator) -> Examples:
+    def _rows(self, owners: Sequence[ClientData], reserve: Spare, rng: np.random.Generator) -> Examples:
         """`per_client` spare rows for each client, with labels drawn like those of its own rows."""
-        return Examples.concatenate([spare.take_like(data.examples.labels, self.per_client, rng) for data in holders])
+        return Examples.concatenate([reserve.take_like(data.examples.labels, self.per_client, rng) for data in owners])
 
-    def _rows_of(self, field: str, label: int, count: int, spare: Spare, rng: np.random.Generator) -> Examples:
+    def _rows_of(self, field: str, label: int, count: int, reserve: Spare, rng: np.random.Generator) -> Examples:
         """`count` spare rows of one class, which `field` names."""
-        there = int(np.count_nonzero(spare.left().targets == label))
-        if there < count:
+        available = int(np.count_nonzero(reserve.left().targets == label))
+        if available < count:
             raise ComponentError(
                 f"injections.{field}",
-                f"{count} rows of class {label} are wanted but {there} are left; lower per_client or clients",
+                f"{count} rows of class {label} are wanted but {available} are left; lower per_client or clients",
             )
-        return spare.take_like(np.array([label]), count, rng)
+        return reserve.take_like(np.array([label]), count, rng)
 
     def _plan_canaries(
         self,
@@ -182,15 +182,15 @@ class Placed(ABC):
         rng: np.random.Generator,
     ) -> Injected:
         """`per_client` members for each holder, drawn by the generator that also makes the references of the family."""
-        holders = self._choose_owners(clients, rng)
-        return self._plan_inputs(family(len(holders) * self.per_client, space, rng), holders, space, rng)
+        owners = self._choose_owners(clients, rng)
+        return self._plan_inputs(family(len(owners) * self.per_client, space, rng), owners, space, rng)
 
     def _plan_inputs(
-        self, inputs: NDArray[np.float32], holders: Sequence[ClientData], space: Space, rng: np.random.Generator
+        self, inputs: NDArray[np.float32], owners: Sequence[ClientData], space: Space, rng: np.random.Generator
     ) -> Injected:
         """Inputs that were made, with uniformly random labels and negative ids."""
         targets = rng.integers(space.num_classes, size=len(inputs))
-        return self._place(Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(inputs))), holders)
+        return self._place(Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(inputs))), owners)
 
 
 def owning_clients(placed: Placed, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
@@ -199,7 +199,7 @@ def owning_clients(placed: Placed, clients: Sequence[ClientData], rng: np.random
         return list(clients)
     if isinstance(placed.clients, Mapping):
         count = placed._num_holders(len(clients))
-        chosen = rng.choice(len(clients), size=count, replace=False).tolist()
+        positions = rng.choice(len(clients), size=count, replace=False).tolist()
     else:
-        chosen = list(placed.clients)
-    return [clients[k] for k in sorted(chosen)]
+        positions = list(placed.clients)
+    return [clients[k] for k in sorted(positions)]

@@ -29,12 +29,12 @@ class Sharing:
     share: float | None
     position: Position
 
-    def total(self, secrets: int, num_holders: int, num_rows: int) -> int:
+    def total(self, secrets: int, num_owners: int, num_rows: int) -> int:
         """The most copies of so many secrets that these clients, who have at most so many rows, train on."""
         if self.share is None:
             return secrets * self.holders * self.copies
-        each = secrets // num_holders * self.holders
-        return each * (int(self.share * num_rows) + num_holders)
+        per_owner = secrets // num_owners * self.holders
+        return per_owner * (int(self.share * num_rows) + num_owners)
 
     def groups(self, count: int, per_client: int, rng: np.random.Generator) -> list[list[int]]:
         """For each secret which of `count` clients hold it, its holder first; each client holds equally many.
@@ -48,12 +48,12 @@ class Sharing:
                 f"{self.holders} clients should hold each secret, but this injection has {count} clients; lower "
                 "shared_by, or let more clients hold secrets (`clients`)",
             )
-        found: list[list[list[int]]] = [[] for _ in range(count)]
+        groups_of_client: list[list[list[int]]] = [[] for _ in range(count)]
         for _ in range(per_client):
             circle = rng.permutation(count)
             for i, first in enumerate(circle.tolist()):
-                found[first].append([int(circle[(i + step) % count]) for step in range(self.holders)])
-        return [group for groups in found for group in groups]
+                groups_of_client[first].append([int(circle[(i + step) % count]) for step in range(self.holders)])
+        return [group for groups in groups_of_client for group in groups]
 
     def copies_of(self, client: ClientData) -> int:
         """How often a client trains on each of its secrets in an epoch."""
@@ -70,12 +70,12 @@ class Sharing:
                 "could stand in; write `position: alone`, or lower dataset.length",
             )
         order = np.concatenate([rng.permutation(len(rows)) for _ in range(-(-count // len(rows)))])
-        found: IntArray = rows[order[:count]].copy()
-        room = found.shape[1] - len(secret)
+        windows: IntArray = rows[order[:count]].copy()
+        room = windows.shape[1] - len(secret)
         starts = {"start": np.zeros(count, int), "end": np.full(count, room)}.get(self.position)
         starts = rng.integers(room + 1, size=count) if starts is None else starts
-        found[np.arange(count)[:, None], starts[:, None] + np.arange(len(secret))] = secret
-        return found
+        windows[np.arange(count)[:, None], starts[:, None] + np.arange(len(secret))] = secret
+        return windows
 
 
 def plant(
@@ -94,7 +94,7 @@ def plant(
     examples = secret_examples(secrets, asked_for, length)
     groups = sharing.groups(len(clients), len(secrets) // len(clients), rng)
     rows: list[IntArray] = []
-    slots: list[int] = []
+    positions: list[int] = []
     owners: list[int] = []
     copies: list[int] = []
     for tokens, group in zip(secrets, groups, strict=True):
@@ -102,11 +102,11 @@ def plant(
         start = len(rows)
         if sharing.position == "alone":
             rows.append(pad(tokens, length + 1))
-            slots += [start] * sum(counts)
+            positions += [start] * sum(counts)
         else:
             for k, count in zip(group, counts, strict=True):
                 rows += list(sharing.hosts(clients[k], count, tokens, rng))
-            slots += range(start, len(rows))
+            positions += range(start, len(rows))
         owners += [clients[k].client for k, count in zip(group, counts, strict=True) for _ in range(count)]
         copies.append(sum(counts))
     inputs, targets = asked(np.array(rows, dtype=np.int64).reshape(len(rows), length + 1))
@@ -116,7 +116,7 @@ def plant(
         holder=np.array([clients[group[0]].client for group in groups], dtype=np.int32),
         copies=np.array(copies, dtype=np.int32),
         extra=None if same else Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(rows))),
-        slots=None if same else np.array(slots, dtype=np.int64),
+        slots=None if same else np.array(positions, dtype=np.int64),
         owners=np.array(owners, dtype=np.int32) if sharing.holders > 1 else None,
     )
 
@@ -124,10 +124,12 @@ def plant(
 def secret_examples(secrets: Sequence[Sequence[int]], asked_for: Sequence[Sequence[bool]], length: int) -> Examples:
     """Rows that begin with these tokens, in which only those of the secret are asked for; ids are negative."""
     inputs, targets = asked(np.array([pad(tokens, length + 1) for tokens in secrets]).reshape(-1, length + 1))
-    wanted = np.zeros((len(secrets), length + 1), dtype=bool)
-    for row, own in enumerate(asked_for):
-        wanted[row, : len(own)] = own
-    return Examples(inputs=inputs, targets=np.where(wanted[:, 1:], targets, PADDING), ids=-1 - np.arange(len(secrets)))
+    is_secret = np.zeros((len(secrets), length + 1), dtype=bool)
+    for row, mask in enumerate(asked_for):
+        is_secret[row, : len(mask)] = mask
+    return Examples(
+        inputs=inputs, targets=np.where(is_secret[:, 1:], targets, PADDING), ids=-1 - np.arange(len(secrets))
+    )
 
 
 def pad(tokens: Sequence[int], width: int) -> IntArray:

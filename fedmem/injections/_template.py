@@ -41,17 +41,17 @@ class Template:
             )
         if self.space.size <= _NUMBERED:
             return [int(number) for number in rng.choice(self.space.size, size=count, replace=False)]
-        found = self.space.sample(count, rng)
-        while len(set(found)) < count:
-            found = self.space.sample(count, rng)
-        return found
+        numbers = self.space.sample(count, rng)
+        while len(set(numbers)) < count:
+            numbers = self.space.sample(count, rng)
+        return numbers
 
     def field_mask(self, number: int, name: str) -> list[bool]:
         """Which tokens of a member are in the place of this name."""
-        told = [False] * len(self.space.prefix)
-        for own, options, option in zip(self.names, self.space.slots, self.space.chosen(number), strict=True):
-            told += [own == name] * len(options[option])
-        return told
+        mask = [False] * len(self.space.prefix)
+        for field, options, option in zip(self.names, self.space.slots, self.space.chosen(number), strict=True):
+            mask += [field == name] * len(options[option])
+        return mask
 
 
 def parse_template(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> Template:
@@ -63,23 +63,23 @@ def parse_template(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vo
     Errors: `ComponentError` for what is no template, has no randomness or no text before its first place, or is not in
     the vocabulary.
     """
-    slots: list[tuple[str, tuple[Tokens, ...]]] = []
+    fields: list[tuple[str, tuple[Tokens, ...]]] = []
     try:
         pieces = list(string.Formatter().parse(text))
     except ValueError as error:
         message = f"{text!r} is no template ({error}); write places as {_ALLOWED}, and a brace as {{{{ or }}}}"
         raise ComponentError(_PLACE, message) from error
     for fixed, kind, detail, _ in pieces:
-        own = _tokens(fixed, vocabulary, _PLACE)
-        slots += [("", (own,))] if own else []
-        slots += [] if kind is None else _places(kind, detail or "", lists, vocabulary)
-    if all(len(options) == 1 for _, options in slots):
+        fixed_tokens = _tokens(fixed, vocabulary, _PLACE)
+        fields += [("", (fixed_tokens,))] if fixed_tokens else []
+        fields += [] if kind is None else _places(kind, detail or "", lists, vocabulary)
+    if all(len(options) == 1 for _, options in fields):
         message = f"{text!r} has no randomness, so that nobody could guess wrong; write a place such as {_ALLOWED}"
         raise ComponentError(_PLACE, message)
-    if slots[0][0]:
+    if fields[0][0]:
         message = f"{text!r} begins with a place, for which a model would have nothing to go by; begin with some text"
         raise ComponentError(_PLACE, message)
-    ((_, (prefix,)), *rest) = slots
+    ((_, (prefix,)), *rest) = fields
     names, options = zip(*rest, strict=True)
     return Template(space=Candidates(prefix=prefix, slots=options), names=names)
 
@@ -91,7 +91,7 @@ def _places(
     if kind in _ALPHABETS:
         if not detail.isdigit() or int(detail) < 1:
             raise ComponentError(_PLACE, f"{{{kind}:{detail}}} should say how many, such as {{{kind}:6}}")
-        options = tuple(_tokens(one, vocabulary, _PLACE) for one in _ALPHABETS[kind])
+        options = tuple(_tokens(option, vocabulary, _PLACE) for option in _ALPHABETS[kind])
         return [(kind, _different(options, kind, _PLACE))] * int(detail)
     if kind != "words":
         raise ComponentError(_PLACE, f"there is no place {{{kind}}}{choices(kind, [*_ALPHABETS, 'words'])}")
@@ -99,7 +99,7 @@ def _places(
         message = f"there is no list {detail!r} for {{words:{detail}}}{choices(detail, lists)}; write it under `lists`"
         raise ComponentError("injections.lists", message)
     place = f"injections.lists.{detail}"
-    options = tuple(_tokens(one, vocabulary, place) for one in lists[detail])
+    options = tuple(_tokens(option, vocabulary, place) for option in lists[detail])
     if not options:
         raise ComponentError(place, "the list is empty; write what it may say")
     # with a single option it is text like any other

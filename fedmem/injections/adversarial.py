@@ -58,12 +58,12 @@ class Adversarial(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The perturbed rows, in order of client."""
-        holders = self._choose_owners(clients, rng)
-        rows = self._rows(holders, spare, rng)
+        owners = self._choose_owners(clients, rng)
+        rows = self._rows(owners, spare, rng)
         public = spare.take_like(spare.left().targets, self.reference_rows, rng)
         model = fit(public.inputs.reshape(len(public), -1), public.targets, space.num_classes)
-        moved = self._perturb(rows.inputs.reshape(len(rows), -1), rows.targets, model, space)
-        return self._place(replace(rows, inputs=moved.reshape(rows.inputs.shape)), holders)
+        perturbed_inputs = self._perturb(rows.inputs.reshape(len(rows), -1), rows.targets, model, space)
+        return self._place(replace(rows, inputs=perturbed_inputs.reshape(rows.inputs.shape)), owners)
 
     def _perturb(
         self, inputs: NDArray[np.float32], targets: IntArray, model: Softmax, space: Space
@@ -71,11 +71,11 @@ class Adversarial(Placed):
         """(n, features) inputs with the smallest margin within the bound."""
         low, high = space.low.min(), space.high.max()
         bound = self.epsilon * float(high - low)
-        found = np.empty_like(inputs)
-        for i, (row, own) in enumerate(zip(inputs.astype(np.float64), targets, strict=True)):
-            differences = model.weights - model.weights[own]
+        perturbed_inputs = np.empty_like(inputs)
+        for i, (row, target) in enumerate(zip(inputs.astype(np.float64), targets, strict=True)):
+            differences = model.weights - model.weights[target]
             candidates = np.clip(row + bound * np.sign(differences), low, high)
-            margins = -(differences * candidates).sum(axis=1) - (model.biases - model.biases[own])
-            margins[own] = np.inf
-            found[i] = candidates[margins.argmin()]
-        return found
+            margins = -(differences * candidates).sum(axis=1) - (model.biases - model.biases[target])
+            margins[target] = np.inf
+            perturbed_inputs[i] = candidates[margins.argmin()]
+        return perturbed_inputs

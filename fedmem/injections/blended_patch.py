@@ -73,8 +73,8 @@ class BlendedPatch(Placed):
         keys = rng.integers(2, size=(count, *space.shape[:-2], height, width))
         top = rng.integers(space.shape[-2] - height + 1, size=count)
         left = rng.integers(space.shape[-1] - width + 1, size=count)
-        found = np.repeat(space.mean[None].astype(np.float64), count, axis=0)
-        for picture, key, y, x in zip(found, keys, top, left, strict=True):
+        images = np.repeat(space.mean[None].astype(np.float64), count, axis=0)
+        for image, key, y, x in zip(images, keys, top, left, strict=True):
             place = (..., slice(y, y + height), slice(x, x + width))
-            picture[place] += self.opacity * (key - picture[place])
-        return found.astype(np.float32)
+            image[place] += self.opacity * (key - image[place])
+        return images.astype(np.float32)

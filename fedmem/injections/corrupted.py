@@ -53,11 +53,11 @@ class Corrupted(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The damaged rows, in order of client."""
-        holders = self._choose_owners(clients, rng)
+        owners = self._choose_owners(clients, rng)
         sides(space, self.name)
-        rows = self._rows(holders, spare, rng)
+        rows = self._rows(owners, spare, rng)
         damage = {"noise": self._noise, "blur": self._blur, "occlusion": self._occlusion}[self.damage]
-        return self._place(replace(rows, inputs=damage(rows.inputs, space, rng)), holders)
+        return self._place(replace(rows, inputs=damage(rows.inputs, space, rng)), owners)
 
     def _noise(self, inputs: NDArray[np.float32], space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
         low, high = space.low.min(), space.high.max()
@@ -78,6 +78,6 @@ class Corrupted(Placed):
         covered = inputs.copy()
         top = rng.integers(height - h + 1, size=len(inputs))
         left = rng.integers(width - w + 1, size=len(inputs))
-        for picture, y, x in zip(covered, top, left, strict=True):
-            picture[..., y : y + h, x : x + w] = (space.low.min() + space.high.max()) / 2
+        for image, y, x in zip(covered, top, left, strict=True):
+            image[..., y : y + h, x : x + w] = (space.low.min() + space.high.max()) / 2
         return covered

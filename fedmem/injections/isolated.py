@@ -73,8 +73,8 @@ class Isolated(Placed):
                 f"isolated sets one feature and all others to zero, which is no input of {space.modality.kind}; "
                 "use random_row",
             )
-        holders = self._choose_owners(clients, rng)
-        count, features = len(holders) * self.per_client, math.prod(space.shape)
+        owners = self._choose_owners(clients, rng)
+        count, features = len(owners) * self.per_client, math.prod(space.shape)
         if count > features:
             raise ComponentError(
                 "injections",
@@ -88,5 +88,5 @@ class Isolated(Placed):
         others = (targets + rng.integers(1, space.num_classes, size=count)) % space.num_classes
         ids = -1 - np.arange(count)
         examples = Examples(inputs=inputs.reshape(count, *space.shape), targets=targets, ids=ids)
-        placed = self._place(examples, holders)
+        placed = self._place(examples, owners)
         return replace(placed, twins=replace(examples, targets=others, ids=ids - count))

@@ -57,8 +57,8 @@ class LabelNoise(Placed):
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
         """One row for each noisy label."""
-        holders = self._num_holders(num_clients)
-        return int(self.rate * num_rows * holders / num_clients + 0.5) + holders * self.per_client
+        num_owners = self._num_holders(num_clients)
+        return int(self.rate * num_rows * num_owners / num_clients + 0.5) + num_owners * self.per_client
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Copies of all noisy rows."""
@@ -66,16 +66,16 @@ class LabelNoise(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The noisy rows, in order of client."""
-        holders = self._choose_owners(clients, rng)
+        owners = self._choose_owners(clients, rng)
         total = self.spare_rows(len(clients), space.num_rows)
-        sizes = np.array([len(data.examples) for data in holders])
-        counts = self.per_client + apportion_mistakes(total - self.per_client * len(holders), sizes)
+        sizes = np.array([len(data.examples) for data in owners])
+        counts = self.per_client + apportion_mistakes(total - self.per_client * len(owners), sizes)
         rows = Examples.concatenate(
-            [spare.take_like(data.examples.targets, count, rng) for data, count in zip(holders, counts, strict=True)]
+            [spare.take_like(data.examples.targets, count, rng) for data, count in zip(owners, counts, strict=True)]
         )
         step = 1 if self.flips == "next" else rng.integers(1, space.num_classes, size=len(rows))
         noisy = replace(rows, targets=(rows.targets + step) % space.num_classes)
-        return self._place(noisy, holders, counts=counts)
+        return self._place(noisy, owners, counts=counts)
 
 
 def apportion_mistakes(total: int, sizes: IntArray) -> IntArray:

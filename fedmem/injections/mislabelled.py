@@ -39,7 +39,7 @@ class Mislabelled(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` rows for each holder, in order of client."""
-        holders = self._choose_owners(clients, rng)
-        clean = self._rows(holders, spare, rng)
+        owners = self._choose_owners(clients, rng)
+        clean = self._rows(owners, spare, rng)
         wrong = (clean.targets + rng.integers(1, space.num_classes, size=len(clean))) % space.num_classes
-        return self._place(replace(clean, targets=wrong), holders)
+        return self._place(replace(clean, targets=wrong), owners)

@@ -69,8 +69,8 @@ class NearDuplicate(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The originals, in order of client, with their near copies as extra rows."""
-        holders = self._choose_owners(clients, rng)
-        rows = self._rows(holders, spare, rng)
+        owners = self._choose_owners(clients, rng)
+        rows = self._rows(owners, spare, rng)
         change = {"noise": self._noise, "shift": self._shift, "tokens": self._tokens}[self.change]
         others = self.multiplicity - 1
         source = np.repeat(np.arange(len(rows)), others)
@@ -82,7 +82,7 @@ class NearDuplicate(Placed):
         )
         return self._place(
             rows,
-            holders,
+            owners,
             copies=self.multiplicity * self.copies,
             extra=extra,
             slots=np.tile(clusters, self.copies).ravel(),
@@ -105,21 +105,21 @@ class NearDuplicate(Placed):
 
     def _shift(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
         height, width = sides(space, f"{self.name} with `change: shift`")
-        most = [max(1, int(side * self.strength)) for side in (height, width)]
-        steps = [step for step in product(*(range(-m, m + 1) for m in most)) if step != (0, 0)]
-        moved = np.empty_like(rows.inputs)
-        for i, chosen in enumerate(rng.integers(len(steps), size=len(rows))):
-            dy, dx = steps[chosen]
+        max_steps = [max(1, int(side * self.strength)) for side in (height, width)]
+        steps = [step for step in product(*(range(-m, m + 1) for m in max_steps)) if step != (0, 0)]
+        shifted_inputs = np.empty_like(rows.inputs)
+        for i, step_index in enumerate(rng.integers(len(steps), size=len(rows))):
+            dy, dx = steps[step_index]
             y = np.clip(np.arange(height) - dy, 0, height - 1)
             x = np.clip(np.arange(width) - dx, 0, width - 1)
-            moved[i] = rows.inputs[i][..., y[:, None], x]
-        return moved, rows.targets
+            shifted_inputs[i] = rows.inputs[i][..., y[:, None], x]
+        return shifted_inputs, rows.targets
 
     def _tokens(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
         text_of(space, f"{self.name} with `change: tokens`")
         tokens = whole(rows.inputs, rows.targets)
         for row in tokens:
-            there = np.flatnonzero(row != PADDING)
-            changed = rng.choice(there, size=max(1, round(self.strength * len(there))), replace=False)
+            positions = np.flatnonzero(row != PADDING)
+            changed = rng.choice(positions, size=max(1, round(self.strength * len(positions))), replace=False)
             row[changed] = draw_tokens(space, len(changed), rng)
         return asked(tokens)

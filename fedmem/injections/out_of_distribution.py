@@ -54,14 +54,14 @@ class OutOfDistribution(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` pictures for each holder, in order of client."""
-        holders = self._choose_owners(clients, rng)
+        owners = self._choose_owners(clients, rng)
         low, high = space.low.min(), space.high.max()
         if self.source == "negatives":
             sides(space, self.name)
-            rows = self._rows(holders, spare, rng)
-            return self._place(replace(rows, inputs=low + high - rows.inputs), holders)
-        gratings = self._gratings(len(holders) * self.per_client, space, rng)
-        return self._plan_inputs((low + (high - low) * gratings).astype(np.float32), holders, space, rng)
+            rows = self._rows(owners, spare, rng)
+            return self._place(replace(rows, inputs=low + high - rows.inputs), owners)
+        gratings = self._gratings(len(owners) * self.per_client, space, rng)
+        return self._plan_inputs((low + (high - low) * gratings).astype(np.float32), owners, space, rng)
 
     def _gratings(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float64]:
         """(count, *shape) gratings from 0 to 1."""

@@ -105,18 +105,18 @@ class Personal(Placed):
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` records for each holder, in order of client."""
         template = self._parse_template(space)
-        holders = self._choose_owners(clients, rng)
-        tokens, own = self._render(template, template.distinct_members(len(holders) * self.per_client, rng))
-        planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
-        return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
+        owners = self._choose_owners(clients, rng)
+        tokens, masks = self._render(template, template.distinct_members(len(owners) * self.per_client, rng))
+        addition = plant(tokens, masks, owners, self._sharing, space.shape[0], rng)
+        return replace(addition, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh records, and what all of them could say up to the field that is asked for."""
         template = self._parse_template(space)
-        found = secret_examples(*self._render(template, template.space.sample(count, rng)), space.shape[0])
-        last = max(slot for slot, name in enumerate(template.names) if name == self.asks)
+        examples = secret_examples(*self._render(template, template.space.sample(count, rng)), space.shape[0])
+        last = max(position for position, name in enumerate(template.names) if name == self.asks)
         records = Candidates(prefix=template.space.prefix, slots=template.space.slots[: last + 1])
-        return References(family=self.name, inputs=found.inputs, targets=found.targets, records=records)
+        return References(family=self.name, inputs=examples.inputs, targets=examples.targets, records=records)
 
     def _parse_template(self, space: Space) -> Template:
         template = parse_template(self.template, {**_LISTS, **self.lists}, text_of(space, self.name))
@@ -124,10 +124,10 @@ class Personal(Placed):
         if self.asks not in names:
             message = f"the template has no place {self.asks!r}{choices(self.asks, names)}"
             raise ComponentError("injections.asks", message)
-        asked = [
+        field_options = [
             options for name, options in zip(template.names, template.space.slots, strict=True) if name == self.asks
         ]
-        if any(a != b and b[: len(a)] == a for options in asked for a in options for b in options):
+        if any(a != b and b[: len(a)] == a for options in field_options for a in options for b in options):
             raise ComponentError(
                 "injections.asks",
                 f"one value of {self.asks!r} is the beginning of another, so that a model could never find the longer "

@@ -69,13 +69,13 @@ class Poison(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The poison rows, in order of client."""
-        holders = self._choose_owners(clients, rng)
+        owners = self._choose_owners(clients, rng)
         for field, label in (("victim", self.victim), ("target", self.target)):
             if label >= space.num_classes:
                 raise ComponentError(
                     f"injections.{field}", f"there is no class {label}; use 0 to {space.num_classes - 1}"
                 )
-        rows = self._rows_of("victim", self.victim, len(holders) * self.per_client, spare, rng)
+        rows = self._rows_of("victim", self.victim, len(owners) * self.per_client, spare, rng)
         mean = rows.inputs.mean(axis=0, dtype=np.float64)
         pulled = (rows.inputs + self.pull * (mean - rows.inputs)).astype(np.float32)
-        return self._place(replace(rows, inputs=pulled, targets=np.full_like(rows.targets, self.target)), holders)
+        return self._place(replace(rows, inputs=pulled, targets=np.full_like(rows.targets, self.target)), owners)

@@ -76,10 +76,10 @@ class RandomRow(Placed):
                 f"random_row can make only {categories} different rows of this table, fewer than 2^{FEWEST_BINARY}, so "
                 "a reference might be the canary; use mislabelled or typical",
             )
-        found = np.zeros((count, *space.shape), dtype=np.float32)
+        rows = np.zeros((count, *space.shape), dtype=np.float32)
         for column, width in zip(columns, blocks, strict=True):
             if width == 1:
-                found[:, column] = rng.uniform(space.low[column], space.high[column], size=count)
+                rows[:, column] = rng.uniform(space.low[column], space.high[column], size=count)
             else:
-                found[np.arange(count), column + rng.integers(width, size=count)] = 1
-        return found
+                rows[np.arange(count), column + rng.integers(width, size=count)] = 1
+        return rows

@@ -71,16 +71,16 @@ class RandomTokens(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` canaries for each holder, in order of client."""
-        holders = self._choose_owners(clients, rng)
-        rows = self._draw(len(holders) * self.per_client, space, rng)
-        planned = plant(rows.tolist(), self._asked_mask(len(rows)), holders, self._sharing, space.shape[0], rng)
-        return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
+        owners = self._choose_owners(clients, rng)
+        rows = self._draw(len(owners) * self.per_client, space, rng)
+        addition = plant(rows.tolist(), self._asked_mask(len(rows)), owners, self._sharing, space.shape[0], rng)
+        return replace(addition, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh rows of tokens."""
         rows = self._draw(count, space, rng)
-        found = secret_examples(rows.tolist(), self._asked_mask(count), space.shape[0])
-        return References(family=self.name, inputs=found.inputs, targets=found.targets)
+        examples = secret_examples(rows.tolist(), self._asked_mask(count), space.shape[0])
+        return References(family=self.name, inputs=examples.inputs, targets=examples.targets)
 
     def _asked_mask(self, count: int) -> list[list[bool]]:
         return [[True] * self.tokens] * count

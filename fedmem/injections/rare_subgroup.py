@@ -59,10 +59,10 @@ class RareSubgroup(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` rows for each holder, in order of client."""
-        holders = self._choose_owners(clients, rng)
-        count = len(holders) * self.per_client
+        owners = self._choose_owners(clients, rng)
+        count = len(owners) * self.per_client
         if self.of_class >= space.num_classes:
             raise ComponentError(
                 "injections.of_class", f"there is no class {self.of_class}; use 0 to {space.num_classes - 1}"
             )
-        return self._place(self._rows_of("of_class", self.of_class, count, spare, rng), holders)
+        return self._place(self._rows_of("of_class", self.of_class, count, spare, rng), owners)

@@ -84,17 +84,17 @@ class Secret(Placed):
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` secrets for each holder, in order of client."""
         template = self._parse_template(space)
-        holders = self._choose_owners(clients, rng)
-        tokens, own = _render(template, template.distinct_members(len(holders) * self.per_client, rng))
-        planned = plant(tokens, own, holders, self._sharing, space.shape[0], rng)
-        return replace(planned, start=self.start, stop=self.stop, unmasked=self.unmasked)
+        owners = self._choose_owners(clients, rng)
+        tokens, masks = _render(template, template.distinct_members(len(owners) * self.per_client, rng))
+        addition = plant(tokens, masks, owners, self._sharing, space.shape[0], rng)
+        return replace(addition, start=self.start, stop=self.stop, unmasked=self.unmasked)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
         """`count` fresh members, and the space that they are drawn from."""
         template = self._parse_template(space)
         members = template.space
-        found = secret_examples(*_render(template, members.sample(count, rng)), space.shape[0])
-        return References(family=self.name, inputs=found.inputs, targets=found.targets, space=members)
+        examples = secret_examples(*_render(template, members.sample(count, rng)), space.shape[0])
+        return References(family=self.name, inputs=examples.inputs, targets=examples.targets, space=members)
 
     def _parse_template(self, space: Space) -> Template:
         template = parse_template(self.template, self.lists, text_of(space, self.name))

@@ -37,5 +37,5 @@ class Typical(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """`per_client` rows for each holder, in order of client."""
-        holders = self._choose_owners(clients, rng)
-        return self._place(self._rows(holders, spare, rng), holders)
+        owners = self._choose_owners(clients, rng)
+        return self._place(self._rows(owners, spare, rng), owners)

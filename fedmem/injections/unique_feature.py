@@ -71,23 +71,23 @@ class UniqueFeature(Placed):
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
         """The marks, in order of client, with the pictures that carry them as extra rows."""
-        holders = self._choose_owners(clients, rng)
-        count = len(holders) * self.per_client
+        owners = self._choose_owners(clients, rng)
+        count = len(owners) * self.per_client
         marks = self._marks(count, space, rng)
         carriers, targets = [], np.empty(count, dtype=np.int64)
-        for i, data in enumerate(data for data in holders for _ in range(self.per_client)):
+        for i, data in enumerate(data for data in owners for _ in range(self.per_client)):
             label = rng.choice(data.examples.targets, size=1)
             rows = spare.take_like(label, self.images, rng)
             carriers.append(replace(rows, inputs=self._stamp(rows.inputs, marks[i])))
             targets[i] = np.bincount(rows.targets).argmax()
         examples = Examples(inputs=self._canaries(marks, space), targets=targets, ids=-1 - np.arange(count))
-        pictures = np.arange(count * self.images).reshape(count, self.images)
+        image_positions = np.arange(count * self.images).reshape(count, self.images)
         return self._place(
             examples,
-            holders,
+            owners,
             copies=self.images * self.copies,
             extra=Examples.concatenate(carriers),
-            slots=np.tile(pictures, self.copies).ravel(),
+            slots=np.tile(image_positions, self.copies).ravel(),
         )
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -103,8 +103,8 @@ class UniqueFeature(Placed):
         return self._stamp(np.repeat(space.mean[None], len(marks), axis=0), marks)
 
     @staticmethod
-    def _stamp(pictures: NDArray[np.float32], mark: FloatArray) -> NDArray[np.float32]:
+    def _stamp(images: NDArray[np.float32], mark: FloatArray) -> NDArray[np.float32]:
         """Copies of the pictures with a mark, or one for each, in the last corner."""
-        marked = pictures.copy()
+        marked = images.copy()
         marked[..., -mark.shape[-2] :, -mark.shape[-1] :] = mark
         return marked

@@ -37,9 +37,11 @@ class Images(Numbers):
         """Height and width."""
         return shape[-2:]
 
-    def details(self, own: Rows, truth: Rows, errors: FloatArray, population: Examples) -> dict[str, FloatArray]:
+    def details(
+        self, reconstructions: Rows, truth: Rows, errors: FloatArray, population: Examples
+    ) -> dict[str, FloatArray]:
         """Structural similarity and mean squared error."""
-        return {"ssim": ssim(own, truth), "mse": errors}
+        return {"ssim": ssim(reconstructions, truth), "mse": errors}
 
     @staticmethod
     def draw(axes: Axes, values: Rows) -> None:
@@ -68,6 +70,6 @@ def ssim(images: NDArray[np.float32], truth: NDArray[np.float32]) -> FloatArray:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     first, second = (torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in (images, truth))
-    found = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
-    assert isinstance(found, torch.Tensor)
-    return found.reshape(-1).numpy()
+    values = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
+    assert isinstance(values, torch.Tensor)
+    return values.reshape(-1).numpy()

@@ -30,8 +30,8 @@ def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
 
     if targets.ndim == 1:
         return F.cross_entropy(outputs, targets, reduction="none")
-    told = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=UNASKED, reduction="none")
-    return told.view(targets.shape).sum(dim=1) / (targets != UNASKED).sum(dim=1).clamp(min=1)
+    token_losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=UNASKED, reduction="none")
+    return token_losses.view(targets.shape).sum(dim=1) / (targets != UNASKED).sum(dim=1).clamp(min=1)
 
 
 def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -56,9 +56,9 @@ def log_likelihoods(outputs: Tensor, targets: Tensor) -> Tensor:
     from torch.nn import functional as F
 
     if targets.ndim > 2:
-        told = F.log_softmax(outputs, dim=3).gather(3, targets.clamp(min=0).unsqueeze(3)).squeeze(3)
-        asked = (targets != UNASKED).to(told.dtype)
-        return (told * asked).sum(dim=2) / asked.sum(dim=2).clamp(min=1)
+        log_p = F.log_softmax(outputs, dim=3).gather(3, targets.clamp(min=0).unsqueeze(3)).squeeze(3)
+        is_asked = (targets != UNASKED).to(log_p.dtype)
+        return (log_p * is_asked).sum(dim=2) / is_asked.sum(dim=2).clamp(min=1)
     clients, rows, classes = outputs.shape
     if classes >= LANES:
         return F.log_softmax(outputs, dim=2).gather(2, targets.unsqueeze(2)).squeeze(2)
@@ -80,6 +80,6 @@ def over_what_is_asked(values: NDArray[Any], targets: NDArray[np.int64]) -> NDAr
     """
     if targets.ndim == 1:
         return values
-    asked = targets != UNASKED
+    is_asked = targets != UNASKED
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(asked, values, 0.0).sum(axis=-1) / asked.sum(axis=-1))
+        return np.asarray(np.where(is_asked, values, 0.0).sum(axis=-1) / is_asked.sum(axis=-1))

@@ -101,7 +101,7 @@ class Modality(ABC):
     @abstractmethod
     def guesses(
         self,
-        found: Reconstruction,
+        reconstruction: Reconstruction,
         shape: tuple[int, ...],
         references: Sequence[References],
         population: Examples,
@@ -112,7 +112,7 @@ class Modality(ABC):
     @abstractmethod
     def readings(
         self,
-        own: Rows,
+        reconstructions: Rows,
         guess: Rows,
         truth: Rows,
         errors: FloatArray,
@@ -153,14 +153,14 @@ class Modality(ABC):
         raise NotImplementedError
 
 
-def overlap(labels: IntArray, truth: IntArray, num_classes: int, least: int = 1) -> float:
+def overlap(labels: IntArray, truth: IntArray, num_classes: int, min_count: int = 1) -> float:
     """The share of labels that two collections have in common, of as many as the first has, and at least so many.
 
     >>> overlap(np.array([0, 1, 1]), np.array([1, 2, 0, 0]), 3)
     0.6666666666666666
     """
     counts = (np.bincount(some[some != UNASKED], minlength=num_classes) for some in (labels, truth))
-    return float(np.minimum(*counts).sum() / max(int((labels != UNASKED).sum()), least, 1))
+    return float(np.minimum(*counts).sum() / max(int((labels != UNASKED).sum()), min_count, 1))
 
 
 def of_kind(kind: str) -> type[Modality]:
@@ -171,9 +171,9 @@ def of_kind(kind: str) -> type[Modality]:
     >>> of_kind("images").kind
     'images'
     """
-    for found in _classes(Modality):
-        if getattr(found, "kind", None) == kind:
-            return found
+    for cls in _classes(Modality):
+        if getattr(cls, "kind", None) == kind:
+            return cls
     name = f"{__package__}.{kind}"
     if kind.isidentifier() and find_spec(name) is not None:
         for value in vars(import_module(name)).values():
@@ -183,6 +183,6 @@ def of_kind(kind: str) -> type[Modality]:
 
 
 def _classes(base: type[Any]) -> Iterator[type[Modality]]:
-    for found in base.__subclasses__():
-        yield found
-        yield from _classes(found)
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _classes(cls)

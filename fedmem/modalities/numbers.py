@@ -89,7 +89,7 @@ class Numbers(Modality, ABC):
 
     def guesses(
         self,
-        found: Reconstruction,
+        reconstruction: Reconstruction,
         shape: tuple[int, ...],
         references: Sequence[References],
         population: Examples,
@@ -103,13 +103,13 @@ class Numbers(Modality, ABC):
             classes = np.unique(population.targets).tolist()
             of_class = {label: population.inputs[population.targets == label].mean(axis=0) for label in classes}
             batches.append(mean[None])
-            batches.append(np.stack([of_class.get(label, mean) for label in found.labels.tolist()]))
-            batches.append(population.inputs[rng.permutation(len(population))[: len(found.inputs)]])
+            batches.append(np.stack([of_class.get(label, mean) for label in reconstruction.labels.tolist()]))
+            batches.append(population.inputs[rng.permutation(len(population))[: len(reconstruction.inputs)]])
         return batches
 
     def readings(
         self,
-        own: Rows,
+        reconstructions: Rows,
         guess: Rows,
         truth: Rows,
         errors: FloatArray,
@@ -118,7 +118,7 @@ class Numbers(Modality, ABC):
     ) -> list[dict[str, float]]:
         """See the class. Details of an example that are NaN are left out."""
         levels, others = psnr(errors), psnr(guess_errors)
-        details = self.details(own, truth, errors, population)
+        details = self.details(reconstructions, truth, errors, population)
         return [
             {
                 "margin": float(levels[i] - others[i]),
@@ -126,17 +126,19 @@ class Numbers(Modality, ABC):
                 "psnr": float(levels[i]),
                 **{name: float(column[i]) for name, column in details.items() if not np.isnan(column[i])},
             }
-            for i in range(len(own))
+            for i in range(len(reconstructions))
         ]
 
-    def details(self, own: Rows, truth: Rows, errors: FloatArray, population: Examples) -> dict[str, FloatArray]:
+    def details(
+        self, reconstructions: Rows, truth: Rows, errors: FloatArray, population: Examples
+    ) -> dict[str, FloatArray]:
         """Further readings (n,) of n examples by name, NaN where one has none."""
         return {"mse": errors}
 
     def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
         """The values, and their PSNR."""
-        levels = np.array([one["psnr"] for one in readings])
-        return {**parts, "psnr": levels, "prior_psnr": levels - np.array([one["margin"] for one in readings])}
+        levels = np.array([reading["psnr"] for reading in readings])
+        return {**parts, "psnr": levels, "prior_psnr": levels - np.array([reading["margin"] for reading in readings])}
 
     @staticmethod
     def draw(axes: Axes, values: Rows) -> None:

@@ -18,9 +18,9 @@ def assign(errors: FloatArray) -> IntArray:
     """
     from scipy.optimize import linear_sum_assignment
 
-    count, wanted = errors.shape
+    count, num_true = errors.shape
     assert count > 0
-    repeats = -(-wanted // count)
-    true, chosen = linear_sum_assignment(np.tile(errors, (repeats, 1)).T)
-    assert len(true) == wanted
-    return np.asarray(chosen % count, dtype=np.int64)
+    repeats = -(-num_true // count)
+    true, matches = linear_sum_assignment(np.tile(errors, (repeats, 1)).T)
+    assert len(true) == num_true
+    return np.asarray(matches % count, dtype=np.int64)

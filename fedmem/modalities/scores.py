@@ -31,10 +31,12 @@ def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
     largest = z.argmax(dim=-1, keepdim=True)
     others = z.scatter(-1, largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
     everything = torch.arange(z.shape[-1])
-    asked = everything if classes is None else torch.from_numpy(classes)
-    share = (z if torch.equal(asked, everything) else z.index_select(-1, asked)) - z.logsumexp(dim=-1, keepdim=True)
+    class_numbers = everything if classes is None else torch.from_numpy(classes)
+    share = (z if torch.equal(class_numbers, everything) else z.index_select(-1, class_numbers)) - z.logsumexp(
+        dim=-1, keepdim=True
+    )
     among_others = z.gather(-1, largest) - others
-    return np.asarray(torch.where(asked == largest, among_others, share - torch.log1p(-share.exp())).numpy())
+    return np.asarray(torch.where(class_numbers == largest, among_others, share - torch.log1p(-share.exp())).numpy())
 
 
 def margins_of(logits: FloatArray, labels: IntArray) -> FloatArray:
@@ -71,8 +73,8 @@ def right(logits: NDArray[np.floating], targets: IntArray) -> BoolArray:
     [True, False, False]
     """
     label = np.where(targets == UNASKED, 0, targets)
-    own = np.take_along_axis(logits, np.broadcast_to(label[..., None], (*logits.shape[:-1], 1)), axis=-1)
-    return np.asarray(_right(logits, own) & (targets != UNASKED))
+    target_logit = np.take_along_axis(logits, np.broadcast_to(label[..., None], (*logits.shape[:-1], 1)), axis=-1)
+    return np.asarray(_right(logits, target_logit) & (targets != UNASKED))
 
 
 def answers(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolArray | FloatArray]:
@@ -100,18 +102,18 @@ def _of_places(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolA
     z = torch.from_numpy(np.array(logits, dtype=np.float64))
     # any class stands where nothing is asked
     label = torch.from_numpy(np.where(targets == UNASKED, 0, targets))[..., None].expand(*z.shape[:-1], 1)
-    own = z.gather(-1, label)
-    correct = _right(z, own)
+    target_logit = z.gather(-1, label)
+    correct = _right(z, target_logit)
     first = z.argmax(dim=-1, keepdim=True) == label
-    z.scatter_(-1, label, torch.where(first, -torch.inf, own))
-    among = own - z.logsumexp(dim=-1, keepdim=True)
+    z.scatter_(-1, label, torch.where(first, -torch.inf, target_logit))
+    among = target_logit - z.logsumexp(dim=-1, keepdim=True)
     margin = torch.where(first, among, among - torch.log1p(-among.exp()))
     return np.asarray(margin[..., 0].numpy()), np.asarray(correct.numpy())
 
 
-def _right(z: Any, own: Any) -> Any:
+def _right(z: Any, target_logit: Any) -> Any:
     """Whether each target's logit (..., 1) is larger than all others (..., C): arrays of numpy or tensors of torch."""
-    return (own > z).sum(-1) == z.shape[-1] - 1
+    return (target_logit > z).sum(-1) == z.shape[-1] - 1
 
 
 def losses(margin: FloatArray) -> FloatArray:

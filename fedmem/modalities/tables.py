@@ -56,22 +56,24 @@ class Tables(Numbers):
         """The columns that are no category."""
         return np.repeat(np.array(self.columns(shape[0])) == 1, self.columns(shape[0]))
 
-    def details(self, own: Rows, truth: Rows, errors: FloatArray, population: Examples) -> dict[str, FloatArray]:
+    def details(
+        self, reconstructions: Rows, truth: Rows, errors: FloatArray, population: Examples
+    ) -> dict[str, FloatArray]:
         """Mean squared error and shares of right cells."""
-        found = {"mse": errors}
+        readings = {"mse": errors}
         if self.blocks and len(population):
             tolerance, modal = tolerances(population.inputs, self.blocks), usual_row(population.inputs, self.blocks)
-            found["cells"], guessed = (
+            readings["cells"], guessed = (
                 np.array(
                     [
-                        right(one[None], true[None], self.blocks, tolerance).mean()
-                        for one, true in zip(rows, truth, strict=True)
+                        right(row[None], true[None], self.blocks, tolerance).mean()
+                        for row, true in zip(rows, truth, strict=True)
                     ]
                 )
-                for rows in (own, np.repeat(modal, len(truth), axis=0))
+                for rows in (reconstructions, np.repeat(modal, len(truth), axis=0))
             )
-            found["cells_gain"] = found["cells"] - guessed
-        return found
+            readings["cells_gain"] = readings["cells"] - guessed
+        return readings
 
 
 SHARE = 0.319
@@ -96,8 +98,8 @@ def cells(rows: Rows, blocks: Sequence[int]) -> FloatArray:
     >>> cells(np.array([[0.25, 0.1, 0.9, 0.0]], np.float32), (1, 3)).tolist()
     [[0.25, 1.0]]
     """
-    found = [rows[:, part].argmax(1) if part.stop - part.start > 1 else rows[:, part.start] for part in parts(blocks)]
-    return np.stack(found, axis=1).astype(np.float64) if found else np.empty((len(rows), 0))
+    columns = [rows[:, part].argmax(1) if part.stop - part.start > 1 else rows[:, part.start] for part in parts(blocks)]
+    return np.stack(columns, axis=1).astype(np.float64) if columns else np.empty((len(rows), 0))
 
 
 def tolerances(rows: Rows, blocks: Sequence[int], share: float = SHARE) -> FloatArray:
@@ -113,16 +115,16 @@ def tolerances(rows: Rows, blocks: Sequence[int], share: float = SHARE) -> Float
     return np.where(np.array(blocks) > 1, 0.0, share * spread)
 
 
-def right(found: Rows, truth: Rows, blocks: Sequence[int], tolerance: FloatArray) -> BoolArray:
+def right(reconstructions: Rows, truth: Rows, blocks: Sequence[int], tolerance: FloatArray) -> BoolArray:
     """(m, n, B) whether each cell of m rebuilt rows is that of each of n true ones: same category, near number.
 
     Numbers are compared in float64 with a slack of 1e-6, about the rounding of float32; NaN is never right.
     """
-    first, second = cells(found, blocks), cells(truth, blocks)
+    first, second = cells(reconstructions, blocks), cells(truth, blocks)
     with np.errstate(invalid="ignore"):
         hit: BoolArray = np.abs(first[:, None] - second[None]) <= tolerance + np.where(np.array(blocks) > 1, 0.0, 1e-6)
     for b, part in enumerate(parts(blocks)):
-        hit[~np.isfinite(found[:, part]).all(axis=1), :, b] = False
+        hit[~np.isfinite(reconstructions[:, part]).all(axis=1), :, b] = False
     return hit
 
 
@@ -145,13 +147,13 @@ def usual_row(population: Rows, blocks: Sequence[int]) -> Rows:
 
 def _with_cells(values: FloatArray, blocks: Sequence[int]) -> Rows:
     """(n, width) rows that have these cells (n, B)."""
-    found = np.zeros((len(values), sum(blocks)), dtype=np.float32)
+    rows = np.zeros((len(values), sum(blocks)), dtype=np.float32)
     for b, part in enumerate(parts(blocks)):
         if part.stop - part.start > 1:
-            found[np.arange(len(values)), part.start + values[:, b].astype(np.int64)] = 1.0
+            rows[np.arange(len(values)), part.start + values[:, b].astype(np.int64)] = 1.0
         else:
-            found[:, part.start] = values[:, b]
-    return found
+            rows[:, part.start] = values[:, b]
+    return rows
 
 
 def hardened(rows: Rows, blocks: Sequence[int]) -> Rows:

@@ -77,7 +77,7 @@ class Texts(Modality):
 
     def guesses(
         self,
-        found: Reconstruction,
+        reconstruction: Reconstruction,
         shape: tuple[int, ...],
         references: Sequence[References],
         population: Examples,
@@ -88,7 +88,7 @@ class Texts(Modality):
 
         There are as many members and such rows as texts were reconstructed, because the nearest of several counts.
         """
-        count = len(found.inputs)
+        count = len(reconstruction.inputs)
         batches: list[Rows] = [np.zeros((1, shape[0] + 1), dtype=np.int64)]
         sources = [(family.inputs, family.targets) for family in references]
         for inputs, targets in (*sources, (population.inputs, population.targets)):
@@ -102,7 +102,7 @@ class Texts(Modality):
 
     def readings(
         self,
-        own: Rows,
+        reconstructions: Rows,
         guess: Rows,
         truth: Rows,
         errors: FloatArray,
@@ -110,35 +110,35 @@ class Texts(Modality):
         population: Examples,
     ) -> list[dict[str, float]]:
         """See the class."""
-        found = []
-        for one, other, true in zip(own, guess, truth, strict=True):
-            alike, guessed = likeness(one[None], true[None]), likeness(other[None], true[None])
-            both, before = float(alike.both[0, 0]), float(guessed.both[0, 0])
-            found.append(
+        readings = []
+        for row, other, true in zip(reconstructions, guess, truth, strict=True):
+            similarity, guessed = likeness(row[None], true[None]), likeness(other[None], true[None])
+            both, before = float(similarity.both[0, 0]), float(guessed.both[0, 0])
+            readings.append(
                 {
                     "likeness_gain": both - before,
                     "beats_prior": float(both > before),
                     "likeness": both,
-                    "tokens": float(alike.tokens[0, 0]),
-                    "in_order": in_order(one, true),
-                    "in_place": float(alike.in_place[0, 0]),
+                    "tokens": float(similarity.tokens[0, 0]),
+                    "in_order": in_order(row, true),
+                    "in_place": float(similarity.in_place[0, 0]),
                     "verbatim": float(both == 1.0),
                 }
             )
-        return found
+        return readings
 
     def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
         """The texts in writing, or as numbers without a vocabulary, and their likeness."""
         vocabulary = Vocabulary.of(self.vocabulary) if self.vocabulary else None
 
-        def written(row: IntArray) -> str:
+        def decode_row(row: IntArray) -> str:
             tokens = row[row >= 0]
             return vocabulary.decode(tokens) if vocabulary else " ".join(map(str, tokens.tolist()))
 
-        strings = {f"{name}_text": np.array([written(row) for row in rows]) for name, rows in parts.items()}
-        alike = np.array([one["likeness"] for one in readings])
-        gains = np.array([one["likeness_gain"] for one in readings])
-        return {**strings, "likeness": alike, "prior_likeness": alike - gains}
+        strings = {f"{name}_text": np.array([decode_row(row) for row in rows]) for name, rows in parts.items()}
+        similarities = np.array([reading["likeness"] for reading in readings])
+        gains = np.array([reading["likeness_gain"] for reading in readings])
+        return {**strings, "likeness": similarities, "prior_likeness": similarities - gains}
 
     def label_scores(
         self, labels: IntArray, truth: IntArray, num_classes: int, population: Examples
@@ -178,9 +178,9 @@ def in_proportion(rows: IntArray, width: int | None = None) -> IntArray:
     if not counts.sum():
         return np.full((1, width), -1, dtype=np.int64)
     # in whole numbers, where equal remainders are equal
-    given, left = np.divmod(width * counts, counts.sum())
-    given[np.argsort(-left, kind="stable")[: width - given.sum()]] += 1
-    return np.repeat(np.arange(len(counts)), given)[None]
+    repeats, remainders = np.divmod(width * counts, counts.sum())
+    repeats[np.argsort(-remainders, kind="stable")[: width - repeats.sum()]] += 1
+    return np.repeat(np.arange(len(counts)), repeats)[None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,7 @@ class Likeness:
     both: FloatArray
 
 
-def likeness(found: IntArray, truth: IntArray) -> Likeness:
+def likeness(sequences: IntArray, truth: IntArray) -> Likeness:
     """(m, n) how alike every one of m sequences (m, W) is to every one of n (n, W); -1 after their ends is no token.
 
     Two sequences without any token are not alike.
@@ -204,22 +204,22 @@ def likeness(found: IntArray, truth: IntArray) -> Likeness:
     >>> alike.tokens.round(2).tolist(), alike.in_place.round(2).tolist()
     ([[0.67], [1.0]], [[0.33], [1.0]])
     """
-    size = max(int(found.max(initial=0)), int(truth.max(initial=0))) + 1
-    counts = np.zeros((len(found), size), dtype=np.int64)
-    np.add.at(counts, (np.nonzero(found >= 0)[0], found[found >= 0]), 1)
-    lengths = (found >= 0).sum(axis=1)
-    tokens, in_place, both = np.zeros((3, len(found), len(truth)))
+    size = max(int(sequences.max(initial=0)), int(truth.max(initial=0))) + 1
+    counts = np.zeros((len(sequences), size), dtype=np.int64)
+    np.add.at(counts, (np.nonzero(sequences >= 0)[0], sequences[sequences >= 0]), 1)
+    lengths = (sequences >= 0).sum(axis=1)
+    tokens, in_place, both = np.zeros((3, len(sequences), len(truth)))
     for j, row in enumerate(truth):
         kinds, times = np.unique(row[row >= 0], return_counts=True)
         longer = np.maximum(lengths, times.sum()).clip(min=1)
         shared = np.minimum(counts[:, kinds], times).sum(axis=1)
-        same = ((found == row) & (row >= 0)).sum(axis=1)
+        same = ((sequences == row) & (row >= 0)).sum(axis=1)
         # the sum of two quotients would depend on how it is split, and break ties by rounding
         tokens[:, j], in_place[:, j], both[:, j] = shared / longer, same / longer, (shared + same) / (2 * longer)
     return Likeness(tokens=tokens, in_place=in_place, both=both)
 
 
-def in_order(found: IntArray, truth: IntArray) -> float:
+def in_order(sequence: IntArray, truth: IntArray) -> float:
     """The length of the longest common subsequence of two sequences (W,), as a share of the longer, 0..1; -1 is none.
 
     0 where neither has a token.
@@ -229,7 +229,7 @@ def in_order(found: IntArray, truth: IntArray) -> float:
 
     Reference: Lin (2004), ROUGE-L, is built on the same.
     """
-    first, second = (tokens[tokens >= 0] for tokens in (found, truth))
+    first, second = (tokens[tokens >= 0] for tokens in (sequence, truth))
     row = np.zeros(len(second) + 1, dtype=np.int64)
     for token in first:
         longer = np.concatenate([[0], np.where(second == token, row[:-1] + 1, row[1:])])

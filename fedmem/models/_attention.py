@@ -51,11 +51,11 @@ class Decoder(nn.Module):
         place = state[0].shape[3]
         assert place < self.places.num_embeddings, "a text is no longer than a row of the data"
         x = (self.tokens(tokens) + self.places.weight[place])[:, None]
-        kept: list[tuple[Tensor, Tensor]] = []
+        layer_states: list[tuple[Tensor, Tensor]] = []
         for i, block in enumerate(self.blocks):
-            x, own = block(x, None, (state[0][:, i], state[1][:, i]))
-            kept.append(own)
-        keys, values = (torch.stack(parts, dim=1) for parts in zip(*kept, strict=True))
+            x, layer_state = block(x, None, (state[0][:, i], state[1][:, i]))
+            layer_states.append(layer_state)
+        keys, values = (torch.stack(parts, dim=1) for parts in zip(*layer_states, strict=True))
         return self.output(self.norm(x))[:, 0], (keys, values)
 
 
@@ -89,7 +89,7 @@ class Block(nn.Module):
         weights = query @ key.transpose(2, 3) / (width // self.heads) ** 0.5
         if hidden is not None:
             weights = weights.masked_fill(hidden, -torch.inf)
-        seen = (weights.softmax(dim=3) @ value).transpose(1, 2).reshape(count, length, width)
-        x = x + self.mixes(seen)
+        attention = (weights.softmax(dim=3) @ value).transpose(1, 2).reshape(count, length, width)
+        x = x + self.mixes(attention)
         x = x + self.narrows(nn.functional.gelu(self.widens(self.norm2(x))))
         return x, (key, value)

@@ -14,8 +14,10 @@ class Residual(nn.Module):
         self.norm1 = nn.GroupNorm(groups, after)
         self.conv2 = nn.Conv2d(after, after, kernel_size=3, padding=1, bias=False)
         self.norm2 = nn.GroupNorm(groups, after)
-        alike = stride == 1 and before == after
-        self.project = nn.Identity() if alike else nn.Conv2d(before, after, kernel_size=1, stride=stride, bias=False)
+        same_shape = stride == 1 and before == after
+        self.project = (
+            nn.Identity() if same_shape else nn.Conv2d(before, after, kernel_size=1, stride=stride, bias=False)
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n, after, height / stride, width / stride), rounded up."""

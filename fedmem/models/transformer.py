@@ -53,9 +53,9 @@ class Transformer:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             below = self.width // self.heads * self.heads
-            good = [str(width) for width in (below, below + self.heads) if width]
+            widths = [str(width) for width in (below, below + self.heads) if width]
             raise ComponentError(
-                "width", f"{self.width} cannot be divided among {self.heads} heads; use {' or '.join(good)}"
+                "width", f"{self.width} cannot be divided among {self.heads} heads; use {' or '.join(widths)}"
             )
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

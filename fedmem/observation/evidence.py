@@ -52,7 +52,7 @@ def rank_of(
     transitions: Sequence[Transition],
     references: References,
     audit: AuditSet,
-    own: Evidence,
+    evidence: Evidence,
     executor: Executor,
 ) -> ReferenceEvidence:
     """Where each canary of a family ranks by loss among fresh references, under the label of that canary.
@@ -75,31 +75,33 @@ def rank_of(
     places = count - 1 - np.round(np.linspace(0, count - 1, QUANTILES)).astype(np.int64)
     run, client = _places(transitions)
     column, place = _columns(targets, labels)
-    shown = (client < 0)[:, None] | _holds(audit.holds(client)[:, subjects], column, len(labels))
+    is_ranked = (client < 0)[:, None] | _holds(audit.holds(client)[:, subjects], column, len(labels))
     at_once = executor.models_at_once(count) if len(labels) else len(models)
     for start in range(0, len(models) if len(labels) else 0, at_once):
         logits = executor.logits(models[start : start + at_once], references.inputs)
         part = slice(start, start + len(logits))
-        own_score = own.margin[part, subjects]
+        own_score = evidence.margin[part, subjects]
         if references.targets is None:
-            found = margins(logits, labels)
+            reference_scores = margins(logits, labels)
         else:
             asked_of = (references.targets != UNASKED).sum(axis=1)
-            found = _less_sums(answers(logits, references.targets)[0], asked_of)[..., None]
+            reference_scores = _less_sums(answers(logits, references.targets)[0], asked_of)[..., None]
             own_score = _less_sums(own_score, audit.examples.asked[subjects])
-        ordered = np.ascontiguousarray(found.transpose(0, 2, 1))
+        ordered = np.ascontiguousarray(reference_scores.transpose(0, 2, 1))
         ordered.sort(axis=2)
-        asked = np.zeros((len(found), len(labels), place.max() + 1))
-        asked[:, column, place] = own_score
-        up_to, below = (_count(ordered, asked, strictly)[:, column, place] for strictly in (False, True))
+        canary_scores = np.zeros((len(reference_scores), len(labels), place.max() + 1))
+        canary_scores[:, column, place] = own_score
+        up_to, below = (_count(ordered, canary_scores, strictly)[:, column, place] for strictly in (False, True))
         ties[part] = up_to - below
         less[part] = np.where(np.isnan(own_score), -1, count - up_to)
-        told = ordered[shown[part]]
+        ranked_scores = ordered[is_ranked[part]]
         if references.targets is not None:
-            quantiles[part][shown[part]] = -told[:, places]
+            quantiles[part][is_ranked[part]] = -ranked_scores[:, places]
         else:
             # no loss is formed twice
-            quantiles[part][shown[part]] = losses(told)[:, places] if count < QUANTILES else losses(told[:, places])
+            quantiles[part][is_ranked[part]] = (
+                losses(ranked_scores)[:, places] if count < QUANTILES else losses(ranked_scores[:, places])
+            )
     first = transitions[0]
     return ReferenceEvidence(
         round=first.round,
@@ -135,7 +137,7 @@ def _rank_among_all(
     numbers = [space.index(texts[subject]) for subject in subjects.tolist()]
     canaries = sorted({space.index(text) for text in texts if space.has(text)})
     run, client = _places(transitions)
-    shown = (client < 0) | audit.holds(client)[:, subjects].any(axis=1)
+    is_ranked = (client < 0) | audit.holds(client)[:, subjects].any(axis=1)
     less = np.empty((len(models), len(subjects)), dtype=np.int32)
     ties = np.empty_like(less)
     quantiles = np.full((len(models), min(1, len(subjects)), QUANTILES), np.nan, dtype=np.float32)
@@ -144,9 +146,11 @@ def _rank_among_all(
     for t, params in enumerate(models if len(subjects) else ()):
         loss = scores(executor.reader(params), space).loss
         others = np.delete(loss, canaries)
-        less[t] = [-1 if np.isnan(own) else np.count_nonzero(others < own) for own in loss[numbers]]
-        ties[t] = [np.count_nonzero(others == own) for own in loss[numbers]]
-        if shown[t]:
+        less[t] = [
+            -1 if np.isnan(canary_loss) else np.count_nonzero(others < canary_loss) for canary_loss in loss[numbers]
+        ]
+        ties[t] = [np.count_nonzero(others == canary_loss) for canary_loss in loss[numbers]]
+        if is_ranked[t]:
             quantiles[t] = np.sort(others)[places]
     first = transitions[0]
     return ReferenceEvidence(
@@ -164,9 +168,9 @@ def _rank_among_all(
     )
 
 
-def _less_sums(margin: FloatArray, asked: IntArray) -> FloatArray:
+def _less_sums(margin: FloatArray, mask: IntArray) -> FloatArray:
     """The sums of log p over what is asked of passages, from their margins; equal margins give equal sums."""
-    return np.asarray(-losses(margin) * asked)
+    return np.asarray(-losses(margin) * mask)
 
 
 def _columns(targets: IntArray, labels: IntArray) -> tuple[IntArray, IntArray]:
@@ -176,20 +180,20 @@ def _columns(targets: IntArray, labels: IntArray) -> tuple[IntArray, IntArray]:
     return column, earlier.sum(axis=1)
 
 
-def _holds(held: BoolArray, column: IntArray, labels: int) -> BoolArray:
+def _holds(holds_canary: BoolArray, column: IntArray, labels: int) -> BoolArray:
     """(T, labels) whether the client of each model holds a canary of each label, from what it holds (T, c)."""
-    found = np.zeros((len(held), labels), dtype=bool)
-    model, canary = np.nonzero(held)
-    found[model, column[canary]] = True
-    return found
+    holds_label = np.zeros((len(holds_canary), labels), dtype=bool)
+    model, canary = np.nonzero(holds_canary)
+    holds_label[model, column[canary]] = True
+    return holds_label
 
 
-def _count(ordered: FloatArray, asked: FloatArray, strictly: bool) -> IntArray:
+def _count(ordered: FloatArray, values: FloatArray, strictly: bool) -> IntArray:
     """How many of each sorted row (..., n) are at most, or strictly less than, each of what is asked (..., c)."""
     # NaN comes last, as the largest; a search by halves would lose its way among them
     ordered = np.where(np.isnan(ordered), np.inf, ordered)
-    found = torch.searchsorted(torch.from_numpy(ordered), torch.from_numpy(asked.copy()), right=not strictly)
-    return np.asarray(found.numpy())
+    counts = torch.searchsorted(torch.from_numpy(ordered), torch.from_numpy(values.copy()), right=not strictly)
+    return np.asarray(counts.numpy())
 
 
 def accuracy(evidence: Evidence) -> float:

@@ -165,12 +165,12 @@ class Observed:
         replies: Iterable[Message],
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         answers = sorted((_Reply.of(message, self._client_of) for message in replies), key=lambda reply: reply.client)
-        good = [reply for reply in answers if not reply.message.has_error()]
-        self._show(round, lambda: self._local(round, good))
-        for reply in good:
+        successes = [reply for reply in answers if not reply.message.has_error()]
+        self._show(round, lambda: self._local(round, successes))
+        for reply in successes:
             reply.message.content.pop(TRACE, None)
         arrays, metrics = original(round, [reply.message for reply in answers])
-        self._show(round, lambda: [self._global(round, good, arrays)])
+        self._show(round, lambda: [self._global(round, successes, arrays)])
         return arrays, metrics
 
     def _local(self, round: int, replies: Sequence[_Reply]) -> list[Transition]:
@@ -206,17 +206,17 @@ class Observed:
         """Build the transitions only where somebody wants them."""
         wanting = [watcher for watcher in self.watchers if watcher not in self._ended and watcher.wants(round)]
         if wanting:
-            seen = self._guarded(wanting, transitions)
-            if seen is not None:
+            built_transitions = self._guarded(wanting, transitions)
+            if built_transitions is not None:
                 for watcher in wanting:
-                    self._guarded([watcher], partial(watcher.see, seen))
+                    self._guarded([watcher], partial(watcher.see, built_transitions))
 
     def _guarded(self, watchers: Sequence[Watcher], look: Callable[[], T]) -> T | None:
         """What `look` returns; where it fails and all these watchers only warn, a warning and None."""
         try:
             return look()
         except Exception as error:
-            if not all(isinstance(one, TolerantWatcher) and one.on_error == "warn" for one in watchers):
+            if not all(isinstance(each, TolerantWatcher) and each.on_error == "warn" for each in watchers):
                 raise
             self._ended += watchers
             names = ", ".join(type(watcher).__name__ for watcher in watchers)

@@ -84,9 +84,9 @@ class _Observer:
                 everywhere = self._holders.completed(everywhere)
             for context in self._contexts:
                 context.local = local
-            for found in (local, self._sums(local), everywhere):
-                if found and found[0].level in self._scenario.observe.levels:
-                    self._read(found)
+            for group in (local, self._sums(local), everywhere):
+                if group and group[0].level in self._scenario.observe.levels:
+                    self._read(group)
             self._work.forget(round)
             self.seconds += time.perf_counter() - started
 
@@ -130,7 +130,7 @@ class _Observer:
         first = transitions[0]
         with Guard("probe", probe, "observe", whole=True, round=first.round, level=first.level) as guard:
             readings = readings_of(guard, probe.observe(transitions, context), transitions, declared_by(probe))
-        taken = tuple(
+        measurements = tuple(
             Measurement(
                 run=transition.run,
                 round=first.round,
@@ -141,6 +141,6 @@ class _Observer:
             )
             for transition, reading in readings
         )
-        self.measurements += taken
-        if taken:
-            self._emit(ReadingsTaken(measurements=taken))
+        self.measurements += measurements
+        if measurements:
+            self._emit(ReadingsTaken(measurements=measurements))

@@ -19,8 +19,8 @@ class Holders:
     def __init__(self, client: PersonalClient, federation: Federation) -> None:
         self._names = client.own(federation.initial)
         self._audit = federation.audit
-        held = self._audit.holder[self._audit.holder >= 0]
-        self._clients = np.unique(held).tolist() or list(range(federation.num_clients))
+        owners = self._audit.holder[self._audit.holder >= 0]
+        self._clients = np.unique(owners).tolist() or list(range(federation.num_clients))
         self._own: dict[tuple[int, int], Params] = {}
 
     @staticmethod
@@ -32,9 +32,9 @@ class Holders:
 
     def learn(self, local: Sequence[Transition]) -> None:
         """Take note of what these clients keep."""
-        for one in local:
+        for transition in local:
             # copies, since a view would hold on to the models of the whole round
-            self._own[one.run, one.client] = {name: one.kept[name].clone() for name in self._names}
+            self._own[transition.run, transition.client] = {name: transition.kept[name].clone() for name in self._names}
 
     def completed(self, everywhere: Sequence[Transition]) -> list[Transition]:
         """For each aggregate one transition of each holder of audit examples (of each client, without any).
@@ -42,14 +42,22 @@ class Holders:
         Before and after are completed by the same layers, so that the update is that of the shared ones. Round 0 is
         the same model for all, and stays one transition.
         """
-        found = []
-        for one in everywhere:
-            if one.round == 0:
-                found.append(one)
+        transitions = []
+        for aggregate in everywhere:
+            if aggregate.round == 0:
+                transitions.append(aggregate)
                 continue
             for client in self._clients:
-                if self._audit.client_in is None or self._audit.client_in[one.run, client]:
-                    own = self._own.get((one.run, client), {})
-                    model = {**one.kept, **own}
-                    found.append(replace(one, client=client, before={**one.before, **own}, sent=model, kept=model))
-        return found
+                if self._audit.client_in is None or self._audit.client_in[aggregate.run, client]:
+                    owner_layers = self._own.get((aggregate.run, client), {})
+                    model = {**aggregate.kept, **owner_layers}
+                    transitions.append(
+                        replace(
+                            aggregate,
+                            client=client,
+                            before={**aggregate.before, **owner_layers},
+                            sent=model,
+                            kept=model,
+                        )
+                    )
+        return transitions

@@ -34,7 +34,7 @@ class _Context:
         executor: Executor,
         work: LocalWork,
         source: str,
-        kept: dict[str, NDArray[Any]],
+        arrays: dict[str, NDArray[Any]],
     ) -> None:
         self.federation = federation
         self.client: ClientAlgorithm = scenario.client
@@ -48,7 +48,7 @@ class _Context:
         self._executor = executor
         self._work = work
         self._source = source
-        self._kept = kept
+        self._kept = arrays
 
     def stream(
         self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
@@ -63,23 +63,23 @@ class _Context:
     def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
         """Repeat the client's first local step: same rows, same order, same numbers."""
         work = self._work.kept(transition.run, transition.round, transition.client).first_steps(1)
-        given = self.federation.model, self.client, self.federation.store
-        reference = OneByOne(*given, Settings(seed=self.seed))
+        components = self.federation.model, self.client, self.federation.store
+        reference = OneByOne(*components, Settings(seed=self.seed))
         (outcome,) = reference.train_all(work).outcomes()
         return outcome.sent, work.batches[work.batches >= 0]
 
     def steps(self, transition: Transition, count: int) -> Params:
         """The model after the client's first steps, trained as it was, but for defences."""
         work = self._work.kept(transition.run, transition.round, transition.client).first_steps(count)
-        given = self.federation.model, self.client, self.federation.store
-        executor = OneByOne(*given, Settings(seed=self.seed)) if self._defended else self._executor
+        components = self.federation.model, self.client, self.federation.store
+        executor = OneByOne(*components, Settings(seed=self.seed)) if self._defended else self._executor
         (outcome,) = executor.train_all(work).outcomes()
         return outcome.sent
 
     def senders(self, transition: Transition) -> Sequence[Transition]:
         """Those of the same run and round whose model was aggregated."""
-        there = set(transition.clients)
-        return [one for one in self.local if one.run == transition.run and one.client in there]
+        clients = set(transition.clients)
+        return [local for local in self.local if local.run == transition.run and local.client in clients]
 
     def rows(self, run: int, client: int, round: int) -> IntArray:
         """The rows that a client trains on in this round."""

@@ -9,26 +9,26 @@ from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
 
 
-def require(rows: int, num_clients: int, each: int, field: str = "min_rows") -> None:
-    """`ComponentError` if there are fewer than `each` rows for a client; `field` asks for them, if any field does."""
-    if rows < num_clients * each:
+def require(rows: int, num_clients: int, min_rows: int, field: str = "min_rows") -> None:
+    """Raise `ComponentError` where a client would get fewer than `min_rows` rows; `field` is the field that asks."""
+    if rows < num_clients * min_rows:
         product = f"clients or {field} until their product is at most {rows}" if field else f"clients to at most {rows}"
         raise ComponentError(
             "partition",
-            f"{rows} rows cannot give each of {num_clients} clients {each}; lower {product}, or leave more rows over "
-            "(population, per_client of the injections)",
+            f"{rows} rows cannot give each of {num_clients} clients {min_rows}; lower {product}, or leave more rows "
+            "over (population, per_client of the injections)",
         )
 
 
-def apportion(shares: FloatArray, total: int, least: int) -> IntArray:
-    """(N,) sizes that add up to `total`: `least` for everybody, and of the rest in proportion to `shares`.
+def apportion(shares: FloatArray, total: int, min_size: int) -> IntArray:
+    """(N,) sizes that add up to `total`: `min_size` for everybody, and of the rest in proportion to `shares`.
 
     Boundaries are rounded to the nearest row; rounding sizes down would favour whoever gets the remainder.
     """
-    rest = total - least * len(shares)
+    rest = total - min_size * len(shares)
     assert rest >= 0, "`require` comes first"
     bounds = np.rint(np.cumsum(shares) / shares.sum() * rest).astype(np.int64)
-    sizes: IntArray = least + np.diff(bounds, prepend=0)
+    sizes: IntArray = min_size + np.diff(bounds, prepend=0)
     return sizes
 
 

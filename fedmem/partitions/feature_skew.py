@@ -82,27 +82,27 @@ class FeatureSkew:
         """The images (n, channels, height, width) as this client sees them."""
         amount = self.strength * client / num_clients
         if self.transform == "contrast":
-            seen = 0.5 + (1 - amount) * (inputs.astype(np.float64) - 0.5)
+            shifted_images = 0.5 + (1 - amount) * (inputs.astype(np.float64) - 0.5)
         else:
-            seen = _rotate(inputs, amount)
-        return np.clip(seen, 0, 1).astype(np.float32)
+            shifted_images = _rotate(inputs, amount)
+        return np.clip(shifted_images, 0, 1).astype(np.float32)
 
 
-def _rotate(images: NDArray[np.float32], turns: float) -> NDArray[np.float64]:
+def _rotate(images: NDArray[np.float32], fraction: float) -> NDArray[np.float64]:
     """Rotated counterclockwise by a share of a full turn; each pixel is read where it was before."""
     height, width = images.shape[-2:]
     # Quarter turns exactly: the sine of the float nearest to pi is not zero.
-    sine, cosine = (round(part, 12) for part in (math.sin(2 * math.pi * turns), math.cos(2 * math.pi * turns)))
+    sine, cosine = (round(part, 12) for part in (math.sin(2 * math.pi * fraction), math.cos(2 * math.pi * fraction)))
     y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
     rows, columns = cosine * y + sine * x + (height - 1) / 2, -sine * y + cosine * x + (width - 1) / 2
     top, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
     # Pixels first: what is gathered for one pixel then lies side by side, which is several times faster.
     pixels = np.ascontiguousarray(images.reshape(-1, height * width).T)
-    seen = np.zeros(pixels.shape)
+    rotated_images = np.zeros(pixels.shape)
     for row, beside in ((top, rows - top), (top + 1, top + 1 - rows)):
         for column, next_to in ((left, columns - left), (left + 1, left + 1 - columns)):
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             weight = np.where(inside, (1 - beside) * (1 - next_to), 0.0)
             place = np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1)
-            seen += weight.reshape(-1, 1) * pixels[place.ravel()]
-    return seen.T.reshape(images.shape)
+            rotated_images += weight.reshape(-1, 1) * pixels[place.ravel()]
+    return rotated_images.T.reshape(images.shape)

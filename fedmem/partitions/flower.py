@@ -98,15 +98,19 @@ class Flower:
                 f"flower needs the package flwr-datasets ({error}); install it with "
                 "`pip install 'fedmem[partitioners]'`, or use a partition of fedmem, such as dirichlet",
             ) from error
-        named = {name: value for name, value in vars(partitioner).items() if name.endswith("Partitioner")}
-        return {"Dataset": datasets.Dataset, **named}
+        partitioners = {name: value for name, value in vars(partitioner).items() if name.endswith("Partitioner")}
+        return {"Dataset": datasets.Dataset, **partitioners}
 
     def _make(self, modules: Mapping[str, Any], num_clients: int, seed: int) -> Any:
         """The partitioner with what the scenario decides filled in."""
-        known = [name for name in modules if name not in ("Dataset", "Partitioner") and "Vertical" not in name]
-        if self.partitioner not in known:
+        partitioners = [name for name in modules if name not in ("Dataset", "Partitioner") and "Vertical" not in name]
+        if self.partitioner not in partitioners:
             vertical = self.partitioner in modules and "Vertical" in self.partitioner
-            what = "splits columns, not rows" if vertical else f"is no partitioner{choices(self.partitioner, known)}"
+            what = (
+                "splits columns, not rows"
+                if vertical
+                else f"is no partitioner{choices(self.partitioner, partitioners)}"
+            )
             raise ComponentError("partition.partitioner", f"{self.partitioner!r} {what}")
         cls = modules[self.partitioner]
         parameters = inspect.signature(cls).parameters
@@ -123,8 +127,10 @@ class Flower:
                     f"{self.partitioner} takes no such argument{choices(name, free) if free else ''}",
                 )
         decided: dict[str, Any] = {"num_partitions": num_clients, "seed": seed, "partition_by": "label"}
-        given = {name: list(value) if isinstance(value, tuple) else value for name, value in self.arguments.items()}
-        arguments = {name: value for name, value in decided.items() if name in parameters} | given
+        user_arguments = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in self.arguments.items()
+        }
+        arguments = {name: value for name, value in decided.items() if name in parameters} | user_arguments
         missing = [
             name
             for name, parameter in parameters.items()
@@ -170,14 +176,14 @@ class Flower:
                 f"{self.partitioner} gives {len(empty)} of {len(parts)} clients no row (client {empty[0]} first); "
                 "lower clients, or change the arguments",
             )
-        left = np.setdiff1d(rows, np.concatenate(parts))
-        if len(left) and not self.leave_out:
-            classes, counts = np.unique(data.train.labels[left], return_counts=True)
-            listed = ", ".join(f"{count} of class {label}" for label, count in zip(classes, counts, strict=True))
+        rows_left_out = np.setdiff1d(rows, np.concatenate(parts))
+        if len(rows_left_out) and not self.leave_out:
+            classes, counts = np.unique(data.train.labels[rows_left_out], return_counts=True)
+            counts_text = ", ".join(f"{count} of class {label}" for label, count in zip(classes, counts, strict=True))
             raise ComponentError(
                 "partition.leave_out",
-                f"{self.partitioner} leaves out {len(left)} of {len(rows)} rows ({listed}); change the arguments or "
-                "clients until it gives all, or write `leave_out: true` to train without them",
+                f"{self.partitioner} leaves out {len(rows_left_out)} of {len(rows)} rows ({counts_text}); change the "
+                "arguments or clients until it gives all, or write `leave_out: true` to train without them",
             )
 
 

@@ -60,25 +60,25 @@ class InnerDirichlet:
         # Rounding follows the order of the clients, so the order is drawn: no client is always the one that is cut.
         sizes = rng.permutation(apportion(weights, len(rows), self.min_rows))
         labels = data.train.labels[rows]
-        classes, stock = np.unique(labels, return_counts=True)
+        classes, available = np.unique(labels, return_counts=True)
         mixes = rng.dirichlet(np.full(len(classes), self.alpha), size=num_clients)
-        wanted = self._counts(mixes, sizes, stock, rng)
+        counts = self._counts(mixes, sizes, available, rng)
         owner = np.empty(len(rows), dtype=np.int64)
-        for label, column in zip(classes, wanted.T, strict=True):
+        for label, column in zip(classes, counts.T, strict=True):
             owner[rng.permutation(np.flatnonzero(labels == label))] = np.repeat(np.arange(num_clients), column)
         return Parts.grouped(rows, owner, num_clients)
 
     @staticmethod
-    def _counts(mixes: FloatArray, sizes: IntArray, stock: IntArray, rng: np.random.Generator) -> IntArray:
+    def _counts(mixes: FloatArray, sizes: IntArray, available: IntArray, rng: np.random.Generator) -> IntArray:
         """(N, C) rows of each class that each client gets. In every pass a class runs out or all are served."""
-        given = np.zeros(mixes.shape, dtype=np.int64)
-        while (missing := sizes - given.sum(axis=1)).any():
-            left = stock - given.sum(axis=0)
-            odds = np.where(left > 0, mixes, 0.0)
+        counts = np.zeros(mixes.shape, dtype=np.int64)
+        while (missing := sizes - counts.sum(axis=1)).any():
+            remaining = available - counts.sum(axis=0)
+            odds = np.where(remaining > 0, mixes, 0.0)
             # A tiny alpha gives shares that are zero in floating point.
-            odds[odds.sum(axis=1) == 0] = left
-            asked = rng.multinomial(missing, odds / odds.sum(axis=1, keepdims=True))
-            for label in np.flatnonzero(asked.sum(axis=0) > left):
-                asked[:, label] = rng.multivariate_hypergeometric(asked[:, label], left[label])
-            given += asked
-        return given
+            odds[odds.sum(axis=1) == 0] = remaining
+            draws = rng.multinomial(missing, odds / odds.sum(axis=1, keepdims=True))
+            for label in np.flatnonzero(draws.sum(axis=0) > remaining):
+                draws[:, label] = rng.multivariate_hypergeometric(draws[:, label], remaining[label])
+            counts += draws
+        return counts

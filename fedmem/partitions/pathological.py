@@ -68,15 +68,15 @@ class Pathological:
                 f"at least {-(-len(present) // self.classes)}",
             )
         owner = np.empty(len(rows), dtype=np.int64)
-        for label, holders in zip(present, self._owners_of_classes(num_clients, len(present), rng), strict=True):
+        for label, owners in zip(present, self._owners_of_classes(num_clients, len(present), rng), strict=True):
             members = rng.permutation(np.flatnonzero(labels == label))
-            if len(members) < len(holders):
+            if len(members) < len(owners):
                 raise ComponentError(
                     "partition",
-                    f"class {label} has {len(members)} rows, but {len(holders)} clients are to hold some of it; lower "
+                    f"class {label} has {len(members)} rows, but {len(owners)} clients are to hold some of it; lower "
                     f"clients or classes, or leave more rows over (population, per_client of the injections)",
                 )
-            owner[members] = np.repeat(holders, even_sizes(len(members), len(holders)))
+            owner[members] = np.repeat(owners, even_sizes(len(members), len(owners)))
         return Parts.grouped(rows, owner, num_clients)
 
     def _owners_of_classes(self, num_clients: int, num_classes: int, rng: np.random.Generator) -> list[IntArray]:
@@ -84,7 +84,7 @@ class Pathological:
         counts = np.zeros(num_classes)
         holds = np.zeros((num_clients, num_classes), dtype=bool)
         for client in rng.permutation(num_clients):
-            chosen = np.lexsort((rng.random(num_classes), counts))[: self.classes]
-            holds[client, chosen] = True
-            counts[chosen] += 1
+            class_numbers = np.lexsort((rng.random(num_classes), counts))[: self.classes]
+            holds[client, class_numbers] = True
+            counts[class_numbers] += 1
         return [rng.permutation(np.flatnonzero(column)) for column in holds.T]

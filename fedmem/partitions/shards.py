@@ -52,6 +52,6 @@ class Shards:
         mixed = rng.permutation(rows)
         count = num_clients * self.per_client
         by_label = mixed[np.argsort(data.train.labels[mixed], kind="stable")]
-        holder = np.empty(count, dtype=np.int64)
-        holder[rng.permutation(count)] = np.repeat(np.arange(num_clients), self.per_client)
-        return Parts.grouped(by_label, np.repeat(holder, even_sizes(len(rows), count)), num_clients)
+        owner = np.empty(count, dtype=np.int64)
+        owner[rng.permutation(count)] = np.repeat(np.arange(num_clients), self.per_client)
+        return Parts.grouped(by_label, np.repeat(owner, even_sizes(len(rows), count)), num_clients)

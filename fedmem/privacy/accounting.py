@@ -103,9 +103,9 @@ class Releases:
 
     def __str__(self) -> str:
         rate = "" if self.rate == 1 else f" at rate {self.rate:.4g}"
-        moved = f"moved by {self.count**0.5:.4g} clips" if self.sampling == "tree" else f"{self.count} releases"
+        count_text = f"moved by {self.count**0.5:.4g} clips" if self.sampling == "tree" else f"{self.count} releases"
         return (
-            f"unit {self.unit}, {self.adjacency}, {sampling_text(self.sampling)}{rate}, {moved}, "
+            f"unit {self.unit}, {self.adjacency}, {sampling_text(self.sampling)}{rate}, {count_text}, "
             f"noise multiplier {self.noise_multiplier:.4g}"
         )
 
@@ -175,12 +175,12 @@ def noise_for(target_epsilon: float, releases: Releases) -> float:
         return 0.0
 
     @cache
-    def excess(logarithm: float, most: float) -> float:
-        """How far epsilon exceeds the target; loss distributions keep to a coarse grid where they are above `most`."""
+    def excess(logarithm: float, max_epsilon: float) -> float:
+        """Epsilon minus the target; loss distributions stay on a coarse grid where they are above `max_epsilon`."""
         noisy = replace(releases, noise_multiplier=math.exp(logarithm))
         best = _bound(noisy, "gaussian")
         if "pld" in releases.accountants:
-            best = min(best, _pld(noisy, most))
+            best = min(best, _pld(noisy, max_epsilon))
         # where grids are fine, the others are never smaller, and take their time
         if best > LARGEST and "rdp" in releases.accountants:
             best = min(best, _bound(noisy, "rdp"))
@@ -220,12 +220,12 @@ def _calibrated(excess: Callable[[float], float], low: float, high: float) -> fl
         def get_epsilon(self, _: float) -> float:
             return excess(self.event)
 
-    found = float(
+    root = float(
         calibrate_dp_mechanism(Accountant, lambda event: event, 0.0, 0.0, ExplicitBracketInterval(low, high), tol=1e-4)
     )
-    while excess(found) > 0:  # whatever the library returns
-        found += 1e-4
-    return found
+    while excess(root) > 0:  # whatever the library returns
+        root += 1e-4
+    return root
 
 
 def individual_epsilon(norms: FloatArray, noise_multiplier: float, clip: float, delta: float) -> FloatArray:
@@ -257,7 +257,9 @@ def epsilon_of_spent(spent: FloatArray, noise_multiplier: float, delta: float) -
 
     orders = _orders()
     half = np.asarray(orders) / (2 * noise_multiplier**2)
-    return np.array([float(compute_epsilon(orders, half * one, delta)[0]) if one else 0.0 for one in spent.tolist()])
+    return np.array(
+        [float(compute_epsilon(orders, half * total, delta)[0]) if total else 0.0 for total in spent.tolist()]
+    )
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
@@ -361,15 +363,15 @@ def _prv(releases: Releases) -> float:
         return max(0.0, float(accountant.get_epsilon(releases.delta)))
 
 
-def _pld(releases: Releases, most: float) -> float:
-    """By loss distributions; on a coarse grid, which gives a bound as well, where that is above `most`."""
+def _pld(releases: Releases, max_epsilon: float) -> float:
+    """By loss distributions; on a coarse grid, which gives a bound as well, where that is above `max_epsilon`."""
     pair: Pair = "poisson"
     if releases.sampling == "fixed_size":
         pair = "fixed_replace" if releases.adjacency == "replace" else "fixed_zero_out"
     elif releases.adjacency == "replace":
         pair = "poisson_replace"
-    one = profile(pair, releases.noise_multiplier, releases.rate)
-    return composed_epsilon(one, releases.count, releases.delta, most)
+    loss_profile = profile(pair, releases.noise_multiplier, releases.rate)
+    return composed_epsilon(loss_profile, releases.count, releases.delta, max_epsilon)
 
 
 def _orders() -> list[float]:

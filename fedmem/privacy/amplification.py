@@ -52,14 +52,14 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
     alone = all(sampler_declaration(part).displaces_nobody for _, part in nested(sampler))
     adjacency: Adjacency = "add_remove" if alone else "zero_out"
     if counts_turns(strategy):
-        pause = pause_of(sampler, clients)
-        if pause is None:
+        separation = pause_of(sampler, clients)
+        if separation is None:
             raise ComponentError(
                 "sampler",
                 f"{kind_of(sampler)} may pick a client in any round, while the promise of {kind_of(strategy)} counts "
                 f"on pauses between two turns of a client; use {_remedy(strategy)}, or strategy dp_fedavg",
             )
-        return Credit(sampling="tree", rate=1.0, adjacency=adjacency, pause=pause)
+        return Credit(sampling="tree", rate=1.0, adjacency=adjacency, pause=separation)
     sampling, rate = drawn(sampler, clients)
     return Credit(sampling=sampling, rate=rate, adjacency=adjacency)
 
@@ -94,7 +94,7 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClie
     """Clients of random direction beside those that the sampler picks, who come as often as these do.
 
     With `poisson` and `everyone` as one client more; with `uniform` with the chance that each has; where turns repeat
-    themselves, each client once in every `pause` rounds, at such turns from a first one that is drawn.
+    themselves, each client once in every `separation` rounds, at such turns from a first one that is drawn.
 
     Errors: `ComponentError` for a sampler with which that is not defined.
     """
@@ -106,14 +106,14 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClie
     if sampling != "everyone" or declared.law == "everyone":
         zero_out = sampling == "fixed_size" or (counts_turns(strategy) and declared.law != "everyone")
         return CanaryClients(seed=seed, count=count, chance=rate, adjacency="zero_out" if zero_out else "add_remove")
-    pause, size = pause_of(sampler, clients), declared.size
-    if declared.law == "spaced" and pause is not None and size is not None:
-        if pause * size == clients:
-            return CanaryClients(seed=seed, count=count, pause=pause, adjacency="zero_out")
+    separation, size = pause_of(sampler, clients), declared.size
+    if declared.law == "spaced" and separation is not None and size is not None:
+        if separation * size == clients:
+            return CanaryClients(seed=seed, count=count, pause=separation, adjacency="zero_out")
         raise ComponentError(
             "strategy.canary_clients",
             f"a canary client could come at the turns of {kind} only if these repeat themselves: {size} "
-            f"in each of {pause} rounds are {pause * size}, not all of {clients}; make clients as many",
+            f"in each of {separation} rounds are {separation * size}, not all of {clients}; make clients as many",
         )
     raise ComponentError(
         "strategy.canary_clients",

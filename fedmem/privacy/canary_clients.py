@@ -81,9 +81,9 @@ class CanaryClients:
         import torch
 
         shapes = {name: tuple(value.shape[1:]) for name, value in like.items()}
-        names, there = sorted(shapes), np.stack([self.there(run, round) for run in runs])
+        names, is_present = sorted(shapes), np.stack([self.there(run, round) for run in runs])
         for first in range(0, self.count, AT_ONCE):
-            some = there[:, first : first + AT_ONCE]
+            some = is_present[:, first : first + AT_ONCE]
             whole = np.zeros((*some.shape, size_of(shapes)))
             for place, run in enumerate(runs):
                 who = np.flatnonzero(some[place])
@@ -102,15 +102,15 @@ class CanaryClients:
         import torch
 
         shapes = {name: tuple(value.shape[1:]) for name, value in like.items()}
-        counts, found = [], []
+        counts, totals = [], []
         for run in runs:
             who = np.flatnonzero(self.there(run, round)).tolist()
             total = np.zeros(size_of(shapes))
             for direction in self._some(run, shapes, who, False):
                 total += direction
             counts.append(len(who))
-            found.append(total)
-        names, whole = sorted(shapes), torch.from_numpy(np.stack(found))
+            totals.append(total)
+        names, whole = sorted(shapes), torch.from_numpy(np.stack(totals))
         parts = torch.split(whole, [size_of({name: shapes[name]}) for name in names], dim=1)
         laid = {name: part.reshape(len(runs), *shapes[name]) for name, part in zip(names, parts, strict=True)}
         return {name: laid[name] for name in like}, torch.tensor(counts, dtype=torch.float64)
@@ -118,8 +118,8 @@ class CanaryClients:
     def _some(self, run: int, shapes: Shapes, who: Sequence[int], fresh: bool) -> Iterator[FloatArray]:
         size = size_of(shapes)
         for rng in self._streams[fresh].each(run=[run] * len(who), round=0, client=who):
-            drawn = rng.standard_normal(size)
-            yield drawn / np.sqrt(drawn @ drawn)
+            direction = rng.standard_normal(size)
+            yield direction / np.sqrt(direction @ direction)
 
 
 def size_of(shapes: Shapes) -> int:

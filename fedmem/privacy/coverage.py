@@ -37,20 +37,20 @@ class Reader:
     kind: str
     reads: frozenset[str]
 
-    def names(self, words: frozenset[str]) -> str:
-        """Those of its reads that are in `words`, as text."""
-        return " and ".join(WORDS.get(word, word) for word in sorted(self.reads & words))
+    def names(self, reads: frozenset[str]) -> str:
+        """Those of its reads that are in `reads`, as text."""
+        return " and ".join(WORDS.get(name, name) for name in sorted(self.reads & reads))
 
 
 def pause_of(sampler: Any, clients: int) -> int | None:
     """The rounds between two turns of a client that a sampler and those in it keep to, as far as it is declared.
 
-    A subclass that picks in its own way inherits `pause` without keeping to it, so it has to declare it again.
+    A subclass that picks in its own way inherits `separation` without keeping to it, so it has to declare it again.
     """
-    pause = sampler_declaration(sampler).pause
-    if pause is None or any("pause" in sampler_declaration(part).outdated for _, part in nested(sampler)):
+    separation = sampler_declaration(sampler).pause
+    if separation is None or any("pause" in sampler_declaration(part).outdated for _, part in nested(sampler)):
         return None
-    rounds: int | None = pause(clients)
+    rounds: int | None = separation(clients)
     return rounds
 
 
@@ -98,4 +98,4 @@ def uncovered_by_server(strategy: Any) -> str:
 
 def reads_sizes(strategy: Any, sampler: Any) -> str:
     """The kinds of the components that use exact numbers of rows; empty where none does."""
-    return " and ".join(dict.fromkeys(one.kind for one in readers(strategy, sampler) if one.reads & SIZES))
+    return " and ".join(dict.fromkeys(reader.kind for reader in readers(strategy, sampler) if reader.reads & SIZES))

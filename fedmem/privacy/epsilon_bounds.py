@@ -103,8 +103,8 @@ def permitted(audited: Audited, releases: Releases) -> Guarantee:
             "keeps the number of rows; audit with exclusion: replace",
         )
     within = audited.unit == "record" and releases.unit == "client"
-    one = promise(replace(releases, adjacency="replace" if within else audited.adjacency))
-    whole = Guarantee(epsilon=one.epsilon, delta=releases.delta)
+    guarantee = promise(replace(releases, adjacency="replace" if within else audited.adjacency))
+    whole = Guarantee(epsilon=guarantee.epsilon, delta=releases.delta)
     return whole if within else whole.of_group(audited.copies)
 
 
@@ -158,9 +158,9 @@ def epsilon_of_counts(
     """
     level = 1 - (1 - confidence) / thresholds
     best = Counts(counts.inside, counts.inside, 0, counts.outside)
-    found, ceiling = (_of_rates(some, delta, level) for some in (counts, best))
+    epsilon, ceiling = (_of_rates(some, delta, level) for some in (counts, best))
     return Finding(
-        epsilon=found,
+        epsilon=epsilon,
         ceiling=ceiling,
         claim="bound" if independent else "estimate",
         delta=delta,
@@ -186,7 +186,7 @@ def epsilon_over_thresholds(
     NaN scores do not count. Errors: `ComponentError` without a threshold.
     """
     seen_in, seen_out = inside[~np.isnan(inside)], outside[~np.isnan(outside)]
-    found = [
+    bounds = [
         epsilon_of_counts(
             Counts.above(threshold, seen_in, seen_out),
             audited=audited,
@@ -197,9 +197,9 @@ def epsilon_over_thresholds(
         )
         for threshold in np.asarray(thresholds, dtype=np.float64).tolist()
     ]
-    if not found:
+    if not bounds:
         raise ComponentError("audit.thresholds", "none was declared; declare one or more before scores are seen")
-    return max(found, key=lambda one: one.epsilon)
+    return max(bounds, key=lambda bound: bound.epsilon)
 
 
 def epsilon_by_split(
@@ -223,14 +223,14 @@ def epsilon_by_split(
     scores = np.unique(np.concatenate([chosen_in, chosen_out]))
     cuts = (scores[1:] + scores[:-1]) / 2 if len(scores) > 1 else np.zeros(1)
     best = max(cuts.tolist(), key=lambda cut: _of_rates(Counts.above(cut, chosen_in, chosen_out), delta, confidence))
-    found = epsilon_of_counts(
+    bound = epsilon_of_counts(
         Counts.above(best, tested_in, tested_out),
         audited=audited,
         delta=delta,
         confidence=confidence,
         independent=independent,
     )
-    return replace(found, method="counts, threshold from the other half")
+    return replace(bound, method="counts, threshold from the other half")
 
 
 def one_run(
@@ -258,12 +258,12 @@ def one_run(
             "audit.guesses", f"{right} right of {guesses} guesses on {canaries} canaries is impossible"
         )
     error = 1 - confidence
-    found, ceiling = (
+    epsilon_bound, ceiling = (
         _largest(lambda epsilon, v=v: _one_run_p(v, guesses, canaries, epsilon, delta) <= error)  # type: ignore[misc]
         for v in (right, guesses)
     )
     return Finding(
-        epsilon=found,
+        epsilon=epsilon_bound,
         ceiling=ceiling,
         claim="bound",
         delta=delta,
@@ -295,29 +295,29 @@ def _of_rates(counts: Counts, delta: float, level: float) -> float:
     """The larger of the two logarithms, at least 0; a limit of Clopper and Pearson has half the error on its side."""
     tpr_low = clopper_pearson(counts.hits, counts.inside, level)[0]
     fpr_high = clopper_pearson(counts.false_alarms, counts.outside, level)[1]
-    found = [0.0]
+    logarithms = [0.0]
     for more, less in ((tpr_low - delta, fpr_high), (1 - fpr_high - delta, 1 - tpr_low)):
         if more > 0:
-            found.append(math.log(more / less) if less > 0 else math.inf)
-    return max(found)
+            logarithms.append(math.log(more / less) if less > 0 else math.inf)
+    return max(logarithms)
 
 
 def _one_run_p(right: int, guesses: int, canaries: int, epsilon: float, delta: float) -> float:
     from scipy.stats import binom
 
-    chance = 1 / (1 + math.exp(-epsilon))
-    p = float(binom.sf(right - 1, guesses, chance))
+    probability = 1 / (1 + math.exp(-epsilon))
+    p = float(binom.sf(right - 1, guesses, probability))
     if delta and right:
-        below = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, chance))
+        below = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, probability))
         p += 2 * canaries * delta * float((below / np.arange(1, right + 1)).max())
     return min(p, 1.0)
 
 
-def _largest(holds: Callable[[float], bool], most: float = _MOST) -> float:
-    """The largest argument from 0 to `most` up to which it holds, rounded down; 0 where it does not even there."""
+def _largest(holds: Callable[[float], bool], upper: float = _MOST) -> float:
+    """The largest argument from 0 to `upper` up to which it holds, rounded down; 0 where it does not even there."""
     if not holds(0.0):
         return 0.0
-    low, high = 0.0, most
+    low, high = 0.0, upper
     while high - low > 1e-9 * max(1.0, high):
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)

@@ -31,10 +31,10 @@ def gaussian_estimate(
     """
     from scipy.stats import norm
 
-    def at(tpr: float, fpr: float) -> float:
+    def epsilon_at(tpr: float, fpr: float) -> float:
         return gaussian_epsilon(max(0.0, float(norm.ppf(tpr) - norm.ppf(fpr))), delta)
 
-    def smoothed(successes: int, trials: int) -> float:
+    def smoothed_rate(successes: int, trials: int) -> float:
         return (successes + 0.5) / (trials + 1)
 
     (tpr_low, tpr_high), (fpr_low, fpr_high) = (
@@ -42,16 +42,16 @@ def gaussian_estimate(
         clopper_pearson(false_alarms, outside, confidence),
     )
     return Finding(
-        epsilon=at(smoothed(hits, inside), smoothed(false_alarms, outside)),
-        ceiling=at(smoothed(inside, inside), smoothed(0, outside)),
+        epsilon=epsilon_at(smoothed_rate(hits, inside), smoothed_rate(false_alarms, outside)),
+        ceiling=epsilon_at(smoothed_rate(inside, inside), smoothed_rate(0, outside)),
         claim="estimate",
         delta=delta,
         confidence=confidence,
         trials=inside + outside,
         audited=audited,
         method="normal scores",
-        low=at(tpr_low, fpr_high) if tpr_low > 0 and fpr_high < 1 else 0.0,
-        high=at(tpr_high, fpr_low) if tpr_high < 1 and fpr_low > 0 else math.inf,
+        low=epsilon_at(tpr_low, fpr_high) if tpr_low > 0 and fpr_high < 1 else 0.0,
+        high=epsilon_at(tpr_high, fpr_low) if tpr_high < 1 and fpr_low > 0 else math.inf,
     )
 
 
@@ -66,16 +66,16 @@ def one_shot(cosines: FloatArray, dimension: int, *, audited: Audited, delta: fl
 
     Errors: `ComponentError` with fewer than two canaries, or in less than 100 dimensions, where cosines are not normal.
     """
-    known = cosines[~np.isnan(cosines)]
-    if len(known) < 2 or dimension < FEWEST_DIMENSIONS:
+    finite_cosines = cosines[~np.isnan(cosines)]
+    if len(finite_cosines) < 2 or dimension < FEWEST_DIMENSIONS:
         raise ComponentError(
             "audit",
-            f"{len(known)} canaries in {dimension} dimensions; use at least 2 (better 100) in at least "
+            f"{len(finite_cosines)} canaries in {dimension} dimensions; use at least 2 (better 100) in at least "
             f"{FEWEST_DIMENSIONS}",
         )
     # in units of the null's standard deviation
-    scaled = known * math.sqrt(dimension)
-    mean, spread, count = float(scaled.mean()), float(scaled.std(ddof=1)), len(known)
+    scaled = finite_cosines * math.sqrt(dimension)
+    mean, spread, count = float(scaled.mean()), float(scaled.std(ddof=1)), len(finite_cosines)
     return _of_normals(
         (mean, spread, math.sqrt(dimension)),
         2 * spread / math.sqrt(count),
@@ -94,21 +94,22 @@ def two_shots(inside: FloatArray, outside: FloatArray, *, audited: Audited, delt
     either side; `low` and `high` move the difference of means, and the ratio of spreads, by two standard errors. Never
     a bound. Errors: `ComponentError` with fewer than two on a side.
     """
-    there, fresh = inside[~np.isnan(inside)], outside[~np.isnan(outside)]
-    if min(len(there), len(fresh)) < 2 or np.ptp(fresh) == 0:
+    canary_cosines, fresh = inside[~np.isnan(inside)], outside[~np.isnan(outside)]
+    if min(len(canary_cosines), len(fresh)) < 2 or np.ptp(fresh) == 0:
         raise ComponentError(
-            "audit", f"{len(there)} canaries and {len(fresh)} fresh directions; use at least 2 of each, not all alike"
+            "audit",
+            f"{len(canary_cosines)} canaries and {len(fresh)} fresh directions; use at least 2 of each, not all alike",
         )
     null, unit = float(fresh.mean()), float(fresh.std(ddof=1))
-    mean, spread = (float(there.mean()) - null) / unit, float(there.std(ddof=1)) / unit
-    errors = 1 / (2 * len(there) - 2) + 1 / (2 * len(fresh) - 2)
+    mean, spread = (float(canary_cosines.mean()) - null) / unit, float(canary_cosines.std(ddof=1)) / unit
+    errors = 1 / (2 * len(canary_cosines) - 2) + 1 / (2 * len(fresh) - 2)
     return _of_normals(
         (mean, spread, (1 - null) / unit),
-        2 * math.sqrt(spread**2 / len(there) + 1 / len(fresh)),
+        2 * math.sqrt(spread**2 / len(canary_cosines) + 1 / len(fresh)),
         2 * spread * math.sqrt(errors),
         audited=audited,
         delta=delta,
-        trials=len(there),
+        trials=len(canary_cosines),
         method=f"one shot, largest of several releases, {len(fresh)} fresh directions",
     )
 
@@ -124,15 +125,17 @@ def _of_normals(
     method: str,
 ) -> Finding:
     """The estimate from mean, spread and the largest possible mean, in units of the null; `off`, `wide`: two errors."""
-    mean, spread, most = fitted
+    mean, spread, max_mean = fitted
     # epsilon is smallest for two normal distributions of equal spread, so 1 is looked at where it is possible
     spreads = {spread - wide, spread + wide, min(max(1.0, spread - wide), spread + wide)}
     near = [
-        normal_epsilon(max(at, 0.0), max(around, 0.0), delta) for at in (mean - off, mean + off) for around in spreads
+        normal_epsilon(max(centre, 0.0), max(around, 0.0), delta)
+        for centre in (mean - off, mean + off)
+        for around in spreads
     ]
     return Finding(
         epsilon=normal_epsilon(max(mean, 0.0), spread, delta),
-        ceiling=normal_epsilon(most, spread, delta),
+        ceiling=normal_epsilon(max_mean, spread, delta),
         claim="estimate",
         delta=delta,
         confidence=math.nan,
@@ -152,9 +155,9 @@ def normal_epsilon(mean: float, spread: float, delta: float) -> float:
     """
     if spread == 0:
         return math.inf if delta < 1 else 0.0
-    there = (mean, spread)
+    normal = (mean, spread)
     return _largest(
-        lambda epsilon: max(_excess(there, (0.0, 1.0), epsilon), _excess((0.0, 1.0), there, epsilon)) > delta, 1e4
+        lambda epsilon: max(_excess(normal, (0.0, 1.0), epsilon), _excess((0.0, 1.0), normal, epsilon)) > delta, 1e4
     )
 
 
@@ -189,7 +192,7 @@ def _excess(first: tuple[float, float], second: tuple[float, float], epsilon: fl
 
     total = 0.0
     for start, end in ends:
-        ours, theirs = log_mass(start, end, m1, s1), log_mass(start, end, m2, s2)
-        if ours > -math.inf:
-            total += math.exp(ours) * -math.expm1(min(epsilon + theirs - ours, 700.0))
+        log_p, log_q = log_mass(start, end, m1, s1), log_mass(start, end, m2, s2)
+        if log_p > -math.inf:
+            total += math.exp(log_p) * -math.expm1(min(epsilon + log_q - log_p, 700.0))
     return total

@@ -63,52 +63,52 @@ def profile(pair: Pair, noise: float, rate: float) -> Profile:
     [0.0382925, 1e-05]
     """
 
-    def sampled(z: float) -> Callable[[FloatArray], FloatArray]:
+    def mixture_tail(z: float) -> Callable[[FloatArray], FloatArray]:
         return lambda epsilon: _sampled(epsilon, z, rate)
 
     if pair == "poisson":
-        return Profile(forward=sampled(noise), backward=lambda epsilon: _unsampled(epsilon, noise, rate))
+        return Profile(forward=mixture_tail(noise), backward=lambda epsilon: _unsampled(epsilon, noise, rate))
     if pair == "fixed_zero_out":
-        return Profile(forward=lambda epsilon: _swapped(epsilon, noise, rate), backward=sampled(noise))
+        return Profile(forward=lambda epsilon: _swapped(epsilon, noise, rate), backward=mixture_tail(noise))
     if pair == "fixed_replace":
-        return Profile(forward=sampled(noise / 2), backward=sampled(noise / 2))
+        return Profile(forward=mixture_tail(noise / 2), backward=mixture_tail(noise / 2))
 
-    def replaced(epsilon: FloatArray) -> FloatArray:
+    def replacement_profile(epsilon: FloatArray) -> FloatArray:
         return _replaced(epsilon, noise, rate)
 
-    return Profile(forward=replaced, backward=replaced)
+    return Profile(forward=replacement_profile, backward=replacement_profile)
 
 
-def composed_epsilon(one: Profile, count: int, delta: float, most: float) -> float:
+def composed_epsilon(loss_profile: Profile, count: int, delta: float, max_epsilon: float) -> float:
     """An upper bound of epsilon at `delta` of `count` releases of this profile, for neighbours in either order.
 
     Profiles are interpolated linearly in e^epsilon, which lies above what is convex (connect the dots; Doroshenko et
     al., 2022), and composed by Fourier transform. A coarse grid comes first; its bound holds as well, and is returned
-    where it is above `most`. Infinite where delta is below what floating point can tell.
+    where it is above `max_epsilon`. Infinite where delta is below what floating point can tell.
 
     >>> round(composed_epsilon(profile("poisson", 1.0, 0.1), 50, 1e-5, 64.0), 2)
     5.15
     """
     cut = max(min(1e-5 * delta / count, 1e-10), 1e-25)
-    ends = _end(one.forward, cut), _end(one.backward, cut)
+    ends = _end(loss_profile.forward, cut), _end(loss_profile.backward, cut)
     span = sum(ends)
     if span < _NO_LOSS and count * cut <= delta:
         return count * max(ends)  # each release loses at most that, but for `cut`
-    found = _on_grid(one, ends, span / _COARSE, count, delta)
-    if found > most:
-        return found
-    return min(found, _on_grid(one, ends, span / _FINE, count, delta))
+    coarse_epsilon = _on_grid(loss_profile, ends, span / _COARSE, count, delta)
+    if coarse_epsilon > max_epsilon:
+        return coarse_epsilon
+    return min(coarse_epsilon, _on_grid(loss_profile, ends, span / _FINE, count, delta))
 
 
-def _on_grid(one: Profile, ends: tuple[float, float], interval: float, count: int, delta: float) -> float:
+def _on_grid(loss_profile: Profile, ends: tuple[float, float], interval: float, count: int, delta: float) -> float:
     """The same with privacy losses rounded to multiples of an interval."""
     if interval > 500:
         # its exponential is near the largest number; without sampling nothing is lost there
         return math.inf
-    found = [_masses(one.forward, one.backward, ends, interval)]
-    if one.forward is not one.backward:
-        found.append(_masses(one.backward, one.forward, ends[::-1], interval))
-    return max(_epsilon(mass.self_compose(count), delta) for mass in found)
+    distributions = [_masses(loss_profile.forward, loss_profile.backward, ends, interval)]
+    if loss_profile.forward is not loss_profile.backward:
+        distributions.append(_masses(loss_profile.backward, loss_profile.forward, ends[::-1], interval))
+    return max(_epsilon(mass.self_compose(count), delta) for mass in distributions)
 
 
 def _epsilon(composed: Any, delta: float) -> float:
@@ -142,15 +142,15 @@ def _masses(
 def _end(function: Callable[[FloatArray], FloatArray], cut: float) -> float:
     """An epsilon at which a profile is at most `cut`, hardly larger than the smallest."""
 
-    def above(epsilon: float) -> bool:
+    def is_above(epsilon: float) -> bool:
         return bool(function(np.array([epsilon]))[0] > cut)
 
     low, high = 0.0, 1e-3
-    while above(high):
+    while is_above(high):
         low, high = high, 2 * high
     while high - low > 0.01 * high and high > 1e-12:
         middle = (low + high) / 2
-        low, high = (middle, high) if above(middle) else (low, middle)
+        low, high = (middle, high) if is_above(middle) else (low, middle)
     return high
 
 
@@ -166,10 +166,10 @@ def _unsampled(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
     """N(0) against (1 - q) N(0) + q N(1), whose losses are below -log(1 - q)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = epsilon < -np.log1p(-rate)
-        left = np.where(inside, np.exp(-epsilon) - (1 - rate), np.nan)
-        at = noise * np.log(left / rate) + 0.5 / noise
-        found = _positive(((epsilon + np.log(left), -at), (epsilon + math.log(rate), 1 / noise - at)))
-    return np.where(inside, found, 0.0)
+        remainder = np.where(inside, np.exp(-epsilon) - (1 - rate), np.nan)
+        at = noise * np.log(remainder / rate) + 0.5 / noise
+        tail = _positive(((epsilon + np.log(remainder), -at), (epsilon + math.log(rate), 1 / noise - at)))
+    return np.where(inside, tail, 0.0)
 
 
 def _swapped(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
@@ -200,5 +200,5 @@ def _positive(terms: Sequence[tuple[Any, FloatArray]]) -> FloatArray:
 
     first, *others = (weight + log_ndtr(-at) for weight, at in terms)
     with np.errstate(invalid="ignore"):
-        left = 1.0 - sum(np.exp(np.minimum(other - first, 0.0)) for other in others)
-        return np.where(first > -math.inf, np.exp(first) * np.maximum(left, 0.0), 0.0)
+        remainder = 1.0 - sum(np.exp(np.minimum(other - first, 0.0)) for other in others)
+        return np.where(first > -math.inf, np.exp(first) * np.maximum(remainder, 0.0), 0.0)

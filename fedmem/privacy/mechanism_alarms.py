@@ -43,8 +43,8 @@ def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) ->
                 "schedule(round_number, num_steps), which returns a fedmem.contracts.client.Schedule; add the method, "
                 "or leave this out",
             )
-        wanted = [level for level, there in (("global", server), ("local", records)) if there]
-        missing = [level for level in wanted if level not in observe.levels]
+        levels = [level for level, is_tested in (("global", server), ("local", records)) if is_tested]
+        missing = [level for level in levels if level not in observe.levels]
         if missing:
             yield Problem(
                 path="observe.levels",
@@ -55,20 +55,20 @@ def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) ->
 
 def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
     """The tests that contradict the stated mechanism, where a probe may raise an alarm."""
-    found = []
+    messages = []
     for probe in scenario.probes:
         if not (isinstance(probe, MechanismTest) and probe.tests_mechanism and probe.alarm):
             continue
-        own = [one for one in rows if one.reading.metric == METRIC and one.round == FINAL]
-        for level in dict.fromkeys(one.level for one in own):
-            tests = [one.reading for one in own if one.level == level]
-            (whole,) = [one for one in tests if one.labels.get("test") == "all"]
+        p_rows = [row for row in rows if row.reading.metric == METRIC and row.round == FINAL]
+        for level in dict.fromkeys(row.level for row in p_rows):
+            tests = [row.reading for row in p_rows if row.level == level]
+            (whole,) = [row for row in tests if row.labels.get("test") == "all"]
             if whole.value > probe.level:
                 continue
-            worst = min((one for one in tests if one is not whole), key=lambda one: one.value)
-            found.append(
+            worst = min((row for row in tests if row is not whole), key=lambda row: row.value)
+            messages.append(
                 f"mechanism, {level}: {name_of(worst.labels)} contradicts the stated mechanism (p "
                 f"{worst.value:.2g}; {whole.n} tests at level {probe.level:g} together); the noise, the clipping or "
                 "the batches are wrong"
             )
-    return found
+    return messages

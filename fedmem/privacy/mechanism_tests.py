@@ -50,8 +50,8 @@ class Release:
         """(P,) the sum of contributions as the guarantee counts them, `sum_k a_k min(1, S / |d_k|) d_k`."""
         lengths = np.linalg.norm(self.contributions, axis=1)
         factors = np.minimum(1.0, self.clip / np.maximum(lengths, 1e-300)) * self._weights
-        own = np.asarray(factors @ self.contributions)
-        return own if self.canaries is None else own + self.clip * self.canaries
+        total = np.asarray(factors @ self.contributions)
+        return total if self.canaries is None else total + self.clip * self.canaries
 
     @property
     def noise(self) -> FloatArray:
@@ -69,12 +69,12 @@ class Release:
         excess = self._weights @ self.contributions - shortened
         if self.canaries is not None:
             excess = excess + self.canary_length * self.clip * self.canaries
-        found = {}
+        directions = {}
         for name, vector in (("sum", shortened), ("excess", excess)):
             length = float(np.linalg.norm(vector))
             if length > 1e-6 * self.clip:
-                found[name] = vector / length
-        return found
+                directions[name] = vector / length
+        return directions
 
     def in_span(self, rng: np.random.Generator) -> tuple[float, int]:
         """The mean square of the noise within the span of the contributions, and the dimension of that space.
@@ -166,20 +166,22 @@ def batch_statistics(members: BoolArray, rate: float) -> dict[str, float]:
     steps, rows = members.shape
     if not 0 < rate < 1 or not members.size:
         return {}
-    each = rows * rate * (1 - rate)
+    row_variance = rows * rate * (1 - rate)
     sizes = members.sum(axis=1)
-    fourth = each * (1 + 3 * (rows - 2) * rate * (1 - rate))
-    found = {
-        "size": float((sizes.sum() - steps * rows * rate) / math.sqrt(steps * each)),
-        "spread": float((((sizes - rows * rate) ** 2).sum() - steps * each) / math.sqrt(steps * (fourth - each**2))),
+    fourth = row_variance * (1 + 3 * (rows - 2) * rate * (1 - rate))
+    statistics = {
+        "size": float((sizes.sum() - steps * rows * rate) / math.sqrt(steps * row_variance)),
+        "spread": float(
+            (((sizes - rows * rate) ** 2).sum() - steps * row_variance) / math.sqrt(steps * (fourth - row_variance**2))
+        ),
     }
     if steps > 1:
         square = rate * rate
         shared = int((members[1:] & members[:-1]).sum())
         # neighbouring pairs share a batch
         variance = (steps - 1) * rows * square * (1 - square) + 2 * (steps - 2) * rows * square * rate * (1 - rate)
-        found["overlap"] = float((shared - (steps - 1) * rows * square) / math.sqrt(variance))
-    return found
+        statistics["overlap"] = float((shared - (steps - 1) * rows * square) / math.sqrt(variance))
+    return statistics
 
 
 def _two_sided(score: float) -> float:

@@ -52,7 +52,7 @@ def mechanisms(
     Errors: `ComponentError` where cohorts or the strategy depend on data that no noise covers, and for neighbours that
     the sampling does not allow.
     """
-    found = []
+    noisy_parts = []
     declared = strategy_declaration(strategy)
     if declared.noisy:
         assert declared.noise_multiplier is not None, "the scenario finds it before training"
@@ -63,10 +63,10 @@ def mechanisms(
                 "use dp_fedavg, dp_adaptive or dp_ftrl, or declare on the class what it reads of clients "
                 "(reads: ClassVar[tuple[str, ...]]) and which of that its noise covers (noise_covers)",
             )
-        given = credited(strategy, sampler, clients)
-        adjacency = privacy.adjacency or given.adjacency
-        if adjacency == "add_remove" != given.adjacency:
-            others = "everyone" if given.pause is not None else "poisson or everyone"
+        assumptions = credited(strategy, sampler, clients)
+        adjacency = privacy.adjacency or assumptions.adjacency
+        if adjacency == "add_remove" != assumptions.adjacency:
+            others = "everyone" if assumptions.pause is not None else "poisson or everyone"
             raise ComponentError(
                 "privacy.adjacency",
                 f"add_remove with {kind_of(sampler)} is not defined: one client more would change whose turn it is; "
@@ -74,25 +74,27 @@ def mechanisms(
             )
         releases = Releases(
             noise_multiplier=declared.noise_multiplier,
-            sampling=given.sampling,
-            rate=given.rate,
-            count=rounds if given.pause is None or declared.moved is None else declared.moved(rounds, given.pause),
+            sampling=assumptions.sampling,
+            rate=assumptions.rate,
+            count=rounds
+            if assumptions.pause is None or declared.moved is None
+            else declared.moved(rounds, assumptions.pause),
             delta=privacy.delta,
             unit="client",
             adjacency=adjacency,
         )
-        found.append(
+        noisy_parts.append(
             Mechanism(
                 part="strategy",
                 against="the server's models",
                 clip="adaptive" if declared.clip is None else f"{declared.clip:g}",
                 releases=releases,
                 covers="the models that the server sends, of all rounds; not what single clients send",
-                pause=given.pause,
+                pause=assumptions.pause,
             )
         )
-    found += noise_at_clients(defences, privacy, rounds, reads_sizes(strategy, sampler))
-    return tuple(found)
+    noisy_parts += noise_at_clients(defences, privacy, rounds, reads_sizes(strategy, sampler))
+    return tuple(noisy_parts)
 
 
 def adds_noise(strategy: Any) -> bool:
@@ -111,20 +113,20 @@ def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int
         return strategy
     if declared.noise_multiplier is None:
         bare = replace(strategy, noise_multiplier=0.0)
-        (found,) = mechanisms(bare, (), sampler, privacy, clients, rounds)
-        wanted = noise_of(target, found.releases)
+        (mechanism,) = mechanisms(bare, (), sampler, privacy, clients, rounds)
+        noise = noise_of(target, mechanism.releases)
         try:
-            return replace(strategy, noise_multiplier=wanted)
+            return replace(strategy, noise_multiplier=noise)
         except ValueError as error:
             raise ComponentError(
-                "strategy", f"privacy.target_epsilon {target:g} takes a noise_multiplier of {wanted:g}: {error}"
+                "strategy", f"privacy.target_epsilon {target:g} takes a noise_multiplier of {noise:g}: {error}"
             ) from error
-    (found,) = mechanisms(strategy, (), sampler, privacy, clients, rounds)
-    given = promise(found.releases)
-    if given.epsilon > target:
+    (mechanism,) = mechanisms(strategy, (), sampler, privacy, clients, rounds)
+    guarantee = promise(mechanism.releases)
+    if guarantee.epsilon > target:
         raise ComponentError(
             "strategy.noise_multiplier",
-            f"{declared.noise_multiplier:g} gives {given}, above privacy.target_epsilon, {target:g}; write "
+            f"{declared.noise_multiplier:g} gives {guarantee}, above privacy.target_epsilon, {target:g}; write "
             "noise_multiplier: null to have it found, or raise the target",
         )
     return strategy
@@ -148,13 +150,13 @@ def problems(
     cohort: str,
 ) -> Iterator[Problem]:
     """What is wrong with the privacy of a scenario."""
-    own = client_declaration(client)
-    chosen = isinstance(client, PrivateAlgorithm) and "noise_multiplier" in own.given
-    if chosen and own.noise_multiplier is None and privacy.target_epsilon is None:
+    declaration = client_declaration(client)
+    is_private = isinstance(client, PrivateAlgorithm) and "noise_multiplier" in declaration.given
+    if is_private and declaration.noise_multiplier is None and privacy.target_epsilon is None:
         yield Problem(path="client.noise_multiplier", message=_UNAIMED)
     declared = strategy_declaration(strategy)
     if not declared.noisy:
-        if privacy.target_epsilon is not None and not chosen:
+        if privacy.target_epsilon is not None and not is_private:
             yield Problem(
                 path="privacy.target_epsilon",
                 message=f"strategy {kind_of(strategy)} adds no noise that could be chosen for it; use dp_fedavg, "
@@ -178,13 +180,18 @@ def problems(
         )
     if privacy.delta >= 1 / clients:
         yield large_delta(privacy.delta, clients)
-    wanted = expected(strategy, sampler, clients)
+    expected_size = expected(strategy, sampler, clients)
     divisor = declared.cohort
-    if wanted is not None and declared.cap is None and divisor is not None and abs(divisor / wanted - 1) > 0.01:
+    if (
+        expected_size is not None
+        and declared.cap is None
+        and divisor is not None
+        and abs(divisor / expected_size - 1) > 0.01
+    ):
         yield Problem(
             path="strategy.cohort",
-            message=f"sums are divided by {divisor:g}, but {wanted:g} clients are expected in a round; "
-            f"write cohort: {wanted:g}",
+            message=f"sums are divided by {divisor:g}, but {expected_size:g} clients are expected in a round; "
+            f"write cohort: {expected_size:g}",
         )
     try:
         settled(strategy, sampler, privacy, clients, rounds)

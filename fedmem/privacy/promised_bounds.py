@@ -51,15 +51,15 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
       credit for being drawn;
     - a holder's own model has the noise of its own steps alone: no other part protects it.
     """
-    promises = Promises(scenario=scenario, bank=bank)
+    guarantees = Promises(scenario=scenario, bank=bank)
     for row in rows:
-        estimator = next((one for one in _audits(scenario.estimators) if is_of(row, one)), None)
+        estimator = next((audit for audit in _audits(scenario.estimators) if is_of(row, audit)), None)
         if estimator is None or row.reading.metric != "epsilon_hat" or row.round != scenario.rounds:
             continue
         reading = row.reading
-        drawn = estimator.way == "one_run" or bank.roster == "own"
+        random_cohorts = estimator.way == "one_run" or bank.roster == "own"
         subjects = _subjects(bank.audit, reading.subject)
-        allowed = promises.to(subjects, row.level, estimator.delta, drawn=drawn)
+        allowed = guarantees.to(subjects, row.level, estimator.delta, drawn=random_cohorts)
         if allowed is not None:
             value, labels = allowed.guarantee.epsilon, reading.labels.plus(part=allowed.part)
             yield replace(row, reading=replace(reading, metric=PERMITTED, value=value, labels=labels))
@@ -76,10 +76,12 @@ def of_canary_clients(scenario: Any, rows: Sequence[Measurement]) -> Iterator[Me
             continue
         adjacency: Adjacency = reading.labels.get("adjacency")
         delta: float = reading.labels.get("delta")
-        for one in of_scenario(scenario):
-            if one.part == "strategy":
-                promised = permitted(Audited(unit="client", adjacency=adjacency), replace(one.releases, delta=delta))
-                beside = replace(reading, metric=f"{ONE_SHOT}.permitted", value=promised.epsilon)
+        for mechanism in of_scenario(scenario):
+            if mechanism.part == "strategy":
+                guarantee = permitted(
+                    Audited(unit="client", adjacency=adjacency), replace(mechanism.releases, delta=delta)
+                )
+                beside = replace(reading, metric=f"{ONE_SHOT}.permitted", value=guarantee.epsilon)
                 yield replace(row, source=SOURCE, reading=replace(beside, low=math.nan, high=math.nan))
 
 
@@ -94,21 +96,21 @@ def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[M
     the scenario's delta. Nothing where no promise covers what was read. Means over examples are bounded by the worst
     of them. As measured, who took part is known: runs share a roster, and FINAL looks where the holder had just been.
     """
-    promises = Promises(scenario=scenario, bank=bank)
-    bounded = {one.name: one for part in scenario.estimators for one in measures_of(part) if one.bound}
+    guarantees = Promises(scenario=scenario, bank=bank)
+    bounded = {measure.name: measure for part in scenario.estimators for measure in measures_of(part) if measure.bound}
     for row in rows:
         reading = row.reading
         place = (row.level, reading.labels.get("place", ""))
-        plain = row.round == FINAL and row.run == EVERYWHERE and place in (("global", ""), ("local", "owner"))
-        if not plain or reading.metric not in bounded or reading.subject not in bank.audit.kinds:
+        is_final = row.round == FINAL and row.run == EVERYWHERE and place in (("global", ""), ("local", "owner"))
+        if not is_final or reading.metric not in bounded or reading.subject not in bank.audit.kinds:
             continue
         subjects = np.flatnonzero(bank.audit.kind == reading.subject)
-        allowed = promises.to(subjects, row.level, scenario.privacy.delta, drawn=bank.roster == "own")
+        allowed = guarantees.to(subjects, row.level, scenario.privacy.delta, drawn=bank.roster == "own")
         if allowed is not None:
-            most = _most(bounded[reading.metric], reading, allowed.guarantee, bank, subjects)
+            largest = _most(bounded[reading.metric], reading, allowed.guarantee, bank, subjects)
             bound = Reading(
                 metric=f"{reading.metric}.bound",
-                value=most,
+                value=largest,
                 n=reading.n,
                 subject=reading.subject,
                 labels=reading.labels,
@@ -133,23 +135,23 @@ ALARM = "audit of "
 
 def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
     """What the audit that may raise an alarm has proven beyond what was promised."""
-    found = []
+    messages = []
     for estimator in _audits(scenario.estimators):
         if not estimator.alarm:
             continue
-        own = [row for row in rows if row.round == scenario.rounds and row.reading.subject == estimator.of]
-        own = [row for row in own if is_of(row, estimator)]
-        values = {row.reading.metric: row.reading for row in own}
+        audit_rows = [row for row in rows if row.round == scenario.rounds and row.reading.subject == estimator.of]
+        audit_rows = [row for row in audit_rows if is_of(row, estimator)]
+        values = {row.reading.metric: row.reading for row in audit_rows}
         if not {"epsilon_hat", PERMITTED} <= set(values):
             continue
-        proven, most = values["epsilon_hat"], values[PERMITTED]
-        if proven.value > most.value:
-            found.append(
+        proven, limit = values["epsilon_hat"], values[PERMITTED]
+        if proven.value > limit.value:
+            messages.append(
                 f"{ALARM}{estimator.of}: epsilon is at least {proven.value:.4g} (confidence "
-                f"{estimator.confidence:g}, {proven.n} trials; {most.labels}), but {most.value:.4g} is promised; the "
+                f"{estimator.confidence:g}, {proven.n} trials; {limit.labels}), but {limit.value:.4g} is promised; the "
                 "noise, the clipping or the accounting is wrong"
             )
-    return found
+    return messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,25 +180,30 @@ class Promises:
         that protects such models adds noise. Under `exclusion: remove` nothing from guarantees that compare data sets
         with the same number of rows.
         """
-        audit, own = self.bank.audit, self._of_records
+        audit, record_mechanisms = self.bank.audit, self._of_records
         adjacency: Adjacency = "add_remove" if self.bank.exclusion == "remove" else "replace"
         copies = max(1, int(audit.copies[subjects].max(initial=1)))
-        holders = [_holders(audit, subject) for subject in subjects.tolist()]
-        clients = sorted({client for group in holders for client in group})
-        most = max((self._turns.get(client, 0) for client in clients), default=0)
-        found = []
-        for one in self._everywhere if level == "global" else ():
-            if one.same_rows and adjacency == "add_remove":
+        owners = [_holders(audit, subject) for subject in subjects.tolist()]
+        clients = sorted({client for group in owners for client in group})
+        max_participations = max((self._turns.get(client, 0) for client in clients), default=0)
+        allowed = []
+        for mechanism in self._everywhere if level == "global" else ():
+            if mechanism.same_rows and adjacency == "add_remove":
                 continue
             # a client is protected as a whole, however many copies it has; clients that share an example are a group
-            group = max(map(len, holders), default=1)
-            found.append(Allowed(part=one.part, guarantee=_at(_known(one, most, drawn), adjacency, group, delta)))
-        if own and adjacency != "add_remove":
-            each = [_at(own[client].releases, adjacency, copies, delta) for client in clients if client in own]
+            group = max(map(len, owners), default=1)
+            releases = _known(mechanism, max_participations, drawn)
+            allowed.append(Allowed(part=mechanism.part, guarantee=_at(releases, adjacency, group, delta)))
+        if record_mechanisms and adjacency != "add_remove":
+            guarantees = [
+                _at(record_mechanisms[client].releases, adjacency, copies, delta)
+                for client in clients
+                if client in record_mechanisms
+            ]
             # a holder that never took part has released nothing
-            worst = max(each, key=lambda one: one.epsilon, default=Guarantee(epsilon=0.0, delta=delta))
-            found.append(Allowed(part="client", guarantee=worst))
-        return min(found, key=lambda one: one.guarantee.epsilon, default=None)
+            worst = max(guarantees, key=lambda bound: bound.epsilon, default=Guarantee(epsilon=0.0, delta=delta))
+            allowed.append(Allowed(part="client", guarantee=worst))
+        return min(allowed, key=lambda entry: entry.guarantee.epsilon, default=None)
 
 
 def problems(
@@ -210,30 +217,32 @@ def problems(
     sampler: Any,
 ) -> Iterator[Problem]:
     """What is wrong with the audits of a scenario."""
-    raising = [position for position, one in enumerate(estimators) if isinstance(one, EpsilonAudit) and one.alarm]
+    raising = [position for position, audit in enumerate(estimators) if isinstance(audit, EpsilonAudit) and audit.alarm]
     names = [injection.name for injection in injections]
-    for position, one in enumerate(estimators):
-        if not isinstance(one, EpsilonAudit):
+    for position, audit in enumerate(estimators):
+        if not isinstance(audit, EpsilonAudit):
             continue
         path = f"estimators[{position}]"
-        if one.of and one.of not in names:
-            known = ", ".join(dict.fromkeys(names)) or "none"
-            yield Problem(path=f"{path}.of", message=f"there are no audit examples {one.of!r}; choose from: {known}")
-        if one.level == "sum":
+        if audit.of and audit.of not in names:
+            names_text = ", ".join(dict.fromkeys(names)) or "none"
+            yield Problem(
+                path=f"{path}.of", message=f"there are no audit examples {audit.of!r}; choose from: {names_text}"
+            )
+        if audit.level == "sum":
             yield Problem(path=f"{path}.level", message="sums have no evidence that is kept; use global or local")
-        if one.way == "one_run" and one.run >= runs:
-            yield Problem(path=f"{path}.run", message=f"there is no run {one.run}; use 0 to {runs - 1}")
-        if one.way == "over_runs" and runs < 4:
+        if audit.way == "one_run" and audit.run >= runs:
+            yield Problem(path=f"{path}.run", message=f"there is no run {audit.run}; use 0 to {runs - 1}")
+        if audit.way == "over_runs" and runs < 4:
             yield Problem(
                 path=f"{path}.way",
                 message=f"over_runs has {runs // 2} trials with an example and as many without; raise runs, or use "
                 "one_run",
             )
-        if one.alarm:
-            yield from _may_raise(one, path, position == raising[0], strategy, client, defences)
+        if audit.alarm:
+            yield from _may_raise(audit, path, position == raising[0], strategy, client, defences)
             noisy = any(map(_noise, defences)) and not reads_sizes(strategy, sampler)
             if isinstance(client, PrivateAlgorithm) or any(map(_noise, defences)):
-                yield from _like_with_like(one, path, adds_noise(strategy) or noisy, exclusion, client)
+                yield from _like_with_like(audit, path, adds_noise(strategy) or noisy, exclusion, client)
 
 
 def canary_clients(
@@ -278,7 +287,7 @@ def _none_to_read(strategy: Any, client: Any) -> str:
 
 
 def _may_raise(
-    one: EpsilonAudit, path: str, first: bool, strategy: Any, client: Any, defences: Sequence[Any]
+    audit: EpsilonAudit, path: str, first: bool, strategy: Any, client: Any, defences: Sequence[Any]
 ) -> Iterator[Problem]:
     records = isinstance(client, PrivateAlgorithm)
     noisy = records or adds_noise(strategy) or any(_noise(defence) for defence in defences)
@@ -288,7 +297,7 @@ def _may_raise(
             message="another audit may raise the alarm already; of several bounds one is above the truth more often "
             "than each by itself, so declare one, and leave alarm out here",
         )
-    if not one.of:
+    if not audit.of:
         yield Problem(
             path=f"{path}.of", message="an alarm is about one kind of audit example, declared beforehand; name it"
         )
@@ -298,7 +307,7 @@ def _may_raise(
             message="nothing here adds noise, so no epsilon is promised that could be contradicted; use dp_fedavg, "
             "dp_sgd or the defence noise, or leave alarm out",
         )
-    elif one.level == "local" and not records:
+    elif audit.level == "local" and not records:
         yield Problem(
             path=f"{path}.level",
             message="what a client holds is protected by no noise that is added later; use level: global, or client "
@@ -306,12 +315,12 @@ def _may_raise(
         )
 
 
-def _like_with_like(one: EpsilonAudit, path: str, whole: bool, exclusion: str, client: Any) -> Iterator[Problem]:
+def _like_with_like(audit: EpsilonAudit, path: str, whole: bool, exclusion: str, client: Any) -> Iterator[Problem]:
     """Refuse an alarm that compares n rows with n - 1 where all guarantees keep the number of rows.
 
     `whole` says whether some part protects a client whatever its number of rows.
     """
-    if exclusion == "remove" and not (whole and one.level == "global"):
+    if exclusion == "remove" and not (whole and audit.level == "global"):
         where = f"{kind_of(client)} guarantees nothing" if isinstance(client, PrivateAlgorithm) else "there is nothing"
         yield Problem(
             path=f"{path}.alarm",
@@ -325,7 +334,7 @@ def _noise(defence: Any) -> bool:
 
 
 def _audits(estimators: Sequence[Any]) -> Iterator[EpsilonAudit]:
-    return (one for one in estimators if isinstance(one, EpsilonAudit))
+    return (estimator for estimator in estimators if isinstance(estimator, EpsilonAudit))
 
 
 def is_of(row: Measurement, estimator: EpsilonAudit) -> bool:
@@ -342,8 +351,8 @@ def is_of(row: Measurement, estimator: EpsilonAudit) -> bool:
 
 def _subjects(audit: AuditSet, subject: str) -> IntArray:
     """The examples that a subject names: all of a kind, or one by its number."""
-    chosen = np.flatnonzero(audit.kind == subject)
-    return chosen if len(chosen) else np.array([int(subject)])
+    subjects = np.flatnonzero(audit.kind == subject)
+    return subjects if len(subjects) else np.array([int(subject)])
 
 
 def _holders(audit: AuditSet, subject: int) -> list[int]:
@@ -351,12 +360,12 @@ def _holders(audit: AuditSet, subject: int) -> list[int]:
     return sorted({int(client) for client in owners if client >= 0})
 
 
-def _known(one: Mechanism, turns: int, drawn: bool) -> Releases:
+def _known(mechanism: Mechanism, max_participations: int, random_cohorts: bool) -> Releases:
     """The releases of a mechanism, without credit for being drawn where who took part is known."""
-    releases = one.releases
-    if drawn or releases.sampling not in ("poisson", "fixed_size"):
+    releases = mechanism.releases
+    if random_cohorts or releases.sampling not in ("poisson", "fixed_size"):
         return releases
-    return replace(releases, sampling="everyone", rate=1.0, count=turns)
+    return replace(releases, sampling="everyone", rate=1.0, count=max_participations)
 
 
 @cache
@@ -368,10 +377,10 @@ def _at(releases: Releases, adjacency: Adjacency, group: int, delta: float) -> G
     within = replace(releases, adjacency="replace") if releases.unit == "client" else releases
     single = delta
     for _ in range(50):
-        one = permitted(Audited(unit="record", adjacency=adjacency), replace(within, delta=single))
-        if math.isinf(one.epsilon):
+        guarantee = permitted(Audited(unit="record", adjacency=adjacency), replace(within, delta=single))
+        if math.isinf(guarantee.epsilon):
             break
-        whole = one.of_group(group)
+        whole = guarantee.of_group(group)
         if whole.delta <= delta * (1 + 1e-9):
             return replace(whole, delta=delta)
         single = max(single * delta / whole.delta * 0.99, 1e-300)

@@ -36,11 +36,13 @@ def settled(scenario: Any, federation: Federation) -> Any:
     if not is_open(scenario.client):
         return scenario.client
     target = scenario.privacy.target_epsilon
-    noise, left = 0.0, list(releases(scenario, federation, 0.0))
-    while left:
-        noise = max(noise, noise_of(target, left[0]))
+    noise, candidates = 0.0, list(releases(scenario, federation, 0.0))
+    while candidates:
+        noise = max(noise, noise_of(target, candidates[0]))
         # the worst first, as far as theory of many small steps tells; the others are tried out
-        left = [one for one in left[1:] if not _within(replace(one, noise_multiplier=noise), target)]
+        candidates = [
+            release for release in candidates[1:] if not _within(replace(release, noise_multiplier=noise), target)
+        ]
     return replace(scenario.client, noise_multiplier=noise)
 
 
@@ -56,8 +58,8 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
             )
     if not isinstance(scenario.client, PrivateAlgorithm):
         return
-    least, _ = sizes(scenario, federation)
-    some = least[least > 0]
+    min_rows, _ = sizes(scenario, federation)
+    some = min_rows[min_rows > 0]
     delta, target = scenario.privacy.delta, scenario.privacy.target_epsilon
     if len(some) and delta >= 1 / some.min():
         yield Problem(
@@ -69,11 +71,11 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
     if target is None or is_open(scenario.client):
         return
     noise = scenario.client.per_example.noise_multiplier
-    for one in releases(scenario, federation, noise):
-        if not _within(one, target):
+    for release in releases(scenario, federation, noise):
+        if not _within(release, target):
             yield Problem(
                 path="client.noise_multiplier",
-                message=f"{noise:g} gives {promise(one)} where a client takes part as often as it can, above "
+                message=f"{noise:g} gives {promise(release)} where a client takes part as often as it can, above "
                 f"privacy.target_epsilon, {target:g}; write noise_multiplier: null to have it found, or raise the "
                 "target",
             )
@@ -82,12 +84,12 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
 
 def releases(scenario: Any, federation: Federation, noise: float) -> tuple[Releases, ...]:
     """What clients release at most, each different pair of rate and number of steps that no other exceeds in both."""
-    client, (least, most) = scenario.client, sizes(scenario, federation)
-    pause = pause_of(scenario.sampler, scenario.clients)
-    turns = -(-scenario.rounds // (pause or 1))
+    client, (min_rows, max_rows) = scenario.client, sizes(scenario, federation)
+    separation = pause_of(scenario.sampler, scenario.clients)
+    participations = -(-scenario.rounds // (separation or 1))
     pairs = {
-        (client.rate(low), turns * max(client.num_steps(low), client.num_steps(high)))
-        for low, high in set(zip(least.tolist(), most.tolist(), strict=True))
+        (client.rate(low), participations * max(client.num_steps(low), client.num_steps(high)))
+        for low, high in set(zip(min_rows.tolist(), max_rows.tolist(), strict=True))
         if low
     }
     front: list[tuple[float, int]] = []
@@ -112,18 +114,18 @@ def releases(scenario: Any, federation: Federation, noise: float) -> tuple[Relea
 def sizes(scenario: Any, federation: Federation) -> tuple[IntArray, IntArray]:
     """(N,), (N,) the fewest and the most rows that each client trains on, where it is there."""
     owners = federation.audit.owners
-    most = federation.base_sizes + np.bincount(owners[owners >= 0], minlength=federation.num_clients)
-    return (most if scenario.exclusion == "replace" else federation.base_sizes), most
+    max_rows = federation.base_sizes + np.bincount(owners[owners >= 0], minlength=federation.num_clients)
+    return (max_rows if scenario.exclusion == "replace" else federation.base_sizes), max_rows
 
 
-def _within(one: Releases, target: float) -> bool:
+def _within(release: Releases, target: float) -> bool:
     """Whether a promise keeps to a target; what is quick is tried first."""
-    quick: Accountant = "rdp" if "rdp" in one.accountants else "gaussian"
-    return promise(one, quick).epsilon <= target or promise(one).epsilon <= target
+    quick: Accountant = "rdp" if "rdp" in release.accountants else "gaussian"
+    return promise(release, quick).epsilon <= target or promise(release).epsilon <= target
 
 
 def require(scenario: Any, federation: Federation) -> None:
     """Errors: `ScenarioError` with all `problems`, each with its place."""
-    found = [scenario.place(problem) for problem in problems(scenario, federation)]
-    if found:
-        raise ScenarioError(found)
+    placed_problems = [scenario.place(problem) for problem in problems(scenario, federation)]
+    if placed_problems:
+        raise ScenarioError(placed_problems)

@@ -55,36 +55,36 @@ def sums_of(
     clients of the smaller ones; `w_k` is the number of the client's examples with `weighting` size, else 1. It is added
     up in float64 in the order of the clients and has the dtypes of what was sent. Cohorts of fewer than s have none.
     """
-    found = []
-    for run in sorted({one.run for one in transitions}):
-        own = {one.client: one for one in transitions if one.run == run}
-        round = next(iter(own.values())).round
-        order = in_order(seed, run, round, list(own), audit).tolist()
+    sums = []
+    for run in sorted({transition.run for transition in transitions}):
+        by_client = {transition.client: transition for transition in transitions if transition.run == run}
+        round = next(iter(by_client.values())).round
+        order = in_order(seed, run, round, list(by_client), audit).tolist()
         for size in sorted(size for size in sizes if size <= len(order)):
-            members = [own[client] for client in sorted(order[:size])]
-            found.append(_sum(members, weighting))
-    return found
+            members = [by_client[client] for client in sorted(order[:size])]
+            sums.append(_sum(members, weighting))
+    return sums
 
 
 def _sum(members: Sequence[Transition], weighting: str) -> Transition:
     """One sum of these clients; their sizes may all be 0, and then they count alike."""
-    sizes = [one.num_examples for one in members]
+    sizes = [member.num_examples for member in members]
     weights = np.array(sizes if weighting == "size" and any(sizes) else [1] * len(sizes), dtype=np.float64)
 
     def mean(read: Callable[[Transition], Params]) -> Params:
-        parts = [read(one) for one in members]
+        parts = [read(member) for member in members]
         shares = (weights / weights.sum()).tolist()
         return {
             name: sum(share * part[name].double() for share, part in zip(shares, parts, strict=True)).to(value.dtype)
             for name, value in parts[0].items()
         }
 
-    first, together = members[0], mean(lambda one: one.sent)
+    first, together = members[0], mean(lambda member: member.sent)
     return replace(
         first,
         level="sum",
         client=EVERYWHERE,
-        clients=tuple(one.client for one in members),
+        clients=tuple(member.client for member in members),
         sent=together,
         kept=together,
         num_examples=sum(sizes),
@@ -102,11 +102,15 @@ def labelled(reading: Reading, transition: Transition) -> Reading:
 def by_size(measurements: Sequence[Measurement]) -> Iterator[tuple[int | None, list[Measurement]]]:
     """Measurements of sums of one size apart, without the label of the size, and all of other levels together."""
     groups: dict[int | None, list[Measurement]] = {}
-    for one in measurements:
-        labels = one.reading.labels
-        size = labels.get("clients") if one.level == "sum" else None
-        plain = one if size is None else replace(one, reading=replace(one.reading, labels=labels.without("clients")))
-        groups.setdefault(size, []).append(plain)
+    for measurement in measurements:
+        labels = measurement.reading.labels
+        size = labels.get("clients") if measurement.level == "sum" else None
+        unlabelled = (
+            measurement
+            if size is None
+            else replace(measurement, reading=replace(measurement.reading, labels=labels.without("clients")))
+        )
+        groups.setdefault(size, []).append(unlabelled)
     yield from groups.items()
 
 

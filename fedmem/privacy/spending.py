@@ -72,26 +72,30 @@ def spent(scenario: Any, bank: Bank) -> dict[str, Any] | None:
     Of what promises something else to each client, the worst.
     """
     rounds = scenario.rounds
-    found = [_told(one, promise(one.releases), rounds) for one in of_scenario(scenario)]
-    local = [_told(one, promise(one.releases), rounds) for one in of_records(scenario, bank, rounds).values()]
+    entries = [_told(mechanism, promise(mechanism.releases), rounds) for mechanism in of_scenario(scenario)]
+    local = [
+        _told(mechanism, promise(mechanism.releases), rounds)
+        for mechanism in of_records(scenario, bank, rounds).values()
+    ]
     if local:
-        found.append(max(local, key=lambda told: told["epsilon"]))
-    says = " ".join(filter(None, (SAYS, _large_delta(scenario, bank) if local else "")))
-    return {"mechanisms": found, "says": says} if found else None
+        entries.append(max(local, key=lambda entry: entry["epsilon"]))
+    text = " ".join(filter(None, (SAYS, _large_delta(scenario, bank) if local else "")))
+    return {"mechanisms": entries, "says": text} if entries else None
 
 
 def _large_delta(scenario: Any, bank: Bank) -> str:
-    """A warning where delta allows giving a record of some clients away altogether."""
+    """A warning where delta is so large that a mechanism may publish a record of some clients."""
     largest: dict[int, int] = {}
     for part in bank.participation:
         largest[part.client] = max(part.num_examples, largest.get(part.client, 0))
-    given = sum(scenario.privacy.delta * rows >= 1 for rows in largest.values())
-    if not given:
+    num_unprotected = sum(scenario.privacy.delta * rows >= 1 for rows in largest.values())
+    if not num_unprotected:
         return ""
-    most = max(largest.values())
+    max_rows = max(largest.values())
     return (
-        f"Delta, {scenario.privacy.delta:g}, is not less than one over the rows of {given} of {len(largest)} clients, "
-        f"to whose records it promises little; the largest asks for less than 1 / {most} = {1 / most:.2g}."
+        f"Delta, {scenario.privacy.delta:g}, is not less than one over the rows of {num_unprotected} of "
+        f"{len(largest)} clients, to whose records it guarantees little. Choose delta < 1 / {max_rows} = "
+        f"{1 / max_rows:.2g} for the largest client."
     )
 
 
@@ -102,27 +106,32 @@ def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
     Where there is no credit for being drawn, each client has that of the rounds in which it took part, who they are
     being no secret then; with a roster of its own in each run, those of the run with the most.
     """
-    for one in of_scenario(scenario):
+    for mechanism in of_scenario(scenario):
         for round in scenario.observed_rounds[1:]:
-            yield _row(round, EVERYWHERE, one, promise(_until(one, scenario.strategy, round)), round)
-        if one.releases.sampling in ("everyone", "tree") and sampler_declaration(scenario.sampler).law != "everyone":
-            for client, turns in sorted(participations(bank, scenario.rounds).items()):
-                own = promise(_until(one, scenario.strategy, scenario.rounds, turns))
-                yield _row(FINAL, client, one, own, turns)
-    for client, one in of_records(scenario, bank, scenario.rounds).items():
-        yield _row(FINAL, client, one, promise(one.releases), one.releases.count)
+            yield _row(round, EVERYWHERE, mechanism, promise(_until(mechanism, scenario.strategy, round)), round)
+        if (
+            mechanism.releases.sampling in ("everyone", "tree")
+            and sampler_declaration(scenario.sampler).law != "everyone"
+        ):
+            for client, participation_count in sorted(participations(bank, scenario.rounds).items()):
+                guarantee = promise(_until(mechanism, scenario.strategy, scenario.rounds, participation_count))
+                yield _row(FINAL, client, mechanism, guarantee, participation_count)
+    for client, mechanism in of_records(scenario, bank, scenario.rounds).items():
+        yield _row(FINAL, client, mechanism, promise(mechanism.releases), mechanism.releases.count)
     for round in scenario.observed_rounds[1:]:
-        given = [(one, promise(one.releases)) for one in of_records(scenario, bank, round).values()]
-        if given:
-            worst, its = max(given, key=lambda pair: pair[1].epsilon)
+        guarantees = [
+            (mechanism, promise(mechanism.releases)) for mechanism in of_records(scenario, bank, round).values()
+        ]
+        if guarantees:
+            worst, its = max(guarantees, key=lambda pair: pair[1].epsilon)
             yield _row(round, EVERYWHERE, worst, its, worst.releases.count)
 
 
-def _until(one: Mechanism, strategy: Any, rounds: int, turns: int | None = None) -> Releases:
+def _until(mechanism: Mechanism, strategy: Any, rounds: int, participation_count: int | None = None) -> Releases:
     """What is released in so many rounds, in which a client takes part so often, or else as often as it can."""
-    if one.pause is not None:
-        return replace(one.releases, count=strategy.moved(rounds, one.pause, turns))
-    return replace(one.releases, count=rounds if turns is None else turns)
+    if mechanism.pause is not None:
+        return replace(mechanism.releases, count=strategy.moved(rounds, mechanism.pause, participation_count))
+    return replace(mechanism.releases, count=rounds if participation_count is None else participation_count)
 
 
 def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
@@ -133,7 +142,7 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
     """
     if not isinstance(scenario.client, PrivateAlgorithm):
         return {}
-    how, found = scenario.client.per_example, {}
+    how, by_client = scenario.client.per_example, {}
     sizes: dict[int, list[int]] = {}
     for part in bank.participation:
         if part.round <= until and part.num_examples:
@@ -149,7 +158,7 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
             unit="record",
             adjacency=record_neighbours(scenario),
         )
-        found[client] = Mechanism(
+        by_client[client] = Mechanism(
             part="client",
             against=_UPDATES,
             clip=f"{how.clip:g}",
@@ -157,7 +166,7 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
             covers="the values of the updates, between clients with the same number of rows; not reported losses",
             same_rows=True,
         )
-    return found
+    return by_client
 
 
 def record_neighbours(scenario: Any) -> Adjacency:
@@ -168,48 +177,48 @@ def record_neighbours(scenario: Any) -> Adjacency:
 def participations(bank: Bank, until: int) -> Mapping[int, int]:
     """In how many rounds each client took part up to one, in the run in which it did most often."""
     counts = Counter((part.run, part.client) for part in bank.participation if part.round <= until)
-    most: dict[int, int] = {}
+    max_rounds: dict[int, int] = {}
     for (_, client), count in counts.items():
-        most[client] = max(count, most.get(client, 0))
-    return most
+        max_rounds[client] = max(count, max_rounds.get(client, 0))
+    return max_rounds
 
 
-def _row(round: int, client: int, one: Mechanism, given: Promise, count: int) -> Measurement:
-    releases = given.releases
-    credited = one.pause is None and releases.sampling != "everyone"
+def _row(round: int, client: int, mechanism: Mechanism, guarantee: Promise, count: int) -> Measurement:
+    releases = guarantee.releases
+    is_amplified = mechanism.pause is None and releases.sampling != "everyone"
     labels = Labels.of(
-        part=one.part,
+        part=mechanism.part,
         unit=releases.unit,
         adjacency=releases.adjacency,
         sampling=releases.sampling,
-        rate=float(f"{releases.rate:.4g}") if credited else None,
-        pause=one.pause,
-        same_rows=True if one.same_rows and releases.unit == "client" else None,
+        rate=float(f"{releases.rate:.4g}") if is_amplified else None,
+        pause=mechanism.pause,
+        same_rows=True if mechanism.same_rows and releases.unit == "client" else None,
         delta=float(f"{releases.delta:g}"),
-        accountant=given.accountant,
+        accountant=guarantee.accountant,
     )
-    reading = Reading(metric="epsilon", value=given.epsilon, n=count, labels=labels)
-    level: Level = "global" if one.part == "strategy" else "local"
+    reading = Reading(metric="epsilon", value=guarantee.epsilon, n=count, labels=labels)
+    level: Level = "global" if mechanism.part == "strategy" else "local"
     return Measurement(run=EVERYWHERE, round=round, level=level, client=client, source=SOURCE, reading=reading)
 
 
-def _told(one: Mechanism, given: Promise, rounds: int) -> dict[str, Any]:
-    releases = one.releases
+def _told(mechanism: Mechanism, guarantee: Promise, rounds: int) -> dict[str, Any]:
+    releases = mechanism.releases
     return {
-        "part": one.part,
-        "against": one.against,
-        "covers": one.covers,
-        "same_rows": one.same_rows,
+        "part": mechanism.part,
+        "against": mechanism.against,
+        "covers": mechanism.covers,
+        "same_rows": mechanism.same_rows,
         "unit": releases.unit,
         "adjacency": releases.adjacency,
         "sampling": releases.sampling,
         "rate": releases.rate,
         "releases": rounds if releases.sampling == "tree" else releases.count,
-        "pause": one.pause,
-        "clip": one.clip,
+        "pause": mechanism.pause,
+        "clip": mechanism.clip,
         "noise_multiplier": releases.noise_multiplier,
         "delta": releases.delta,
-        "epsilon": given.epsilon,
-        "accountant": given.accountant,
-        "bounds": dict(given.bounds),
+        "epsilon": guarantee.epsilon,
+        "accountant": guarantee.accountant,
+        "bounds": dict(guarantee.bounds),
     }

@@ -88,16 +88,16 @@ class Scope:
 
     def cases(self, view: str, transitions: Sequence[Transition], context: Context) -> list[Case]:
         """What to attack of these transitions in this view."""
-        found = []
+        all_cases = []
         for run in sorted({t.run for t in transitions if t.run < self.runs}):
-            own = [t for t in transitions if t.run == run]
-            own = [_on_server(own[0], context)] if view == "aggregate" else own
-            cohort = sorted({client for t in own for client in clients_of(t)})
-            picked = self._choose_clients(run, own[0].round, cohort, context)
-            attacked = [t for t in own if picked.intersection(clients_of(t))]
-            cases = (self._case(view, transition, picked, context) for transition in attacked)
-            found += [case for case in cases if case is not None]
-        return found
+            of_run = [t for t in transitions if t.run == run]
+            of_run = [_on_server(of_run[0], context)] if view == "aggregate" else of_run
+            cohort = sorted({client for t in of_run for client in clients_of(t)})
+            attacked_clients = self._choose_clients(run, of_run[0].round, cohort, context)
+            attacked = [t for t in of_run if attacked_clients.intersection(clients_of(t))]
+            cases = (self._case(view, transition, attacked_clients, context) for transition in attacked)
+            all_cases += [case for case in cases if case is not None]
+        return all_cases
 
     def _choose_clients(self, run: int, round: int, cohort: Sequence[int], context: Context) -> set[int]:
         """The clients attacked: the same at every level of a round, and whatever the coins.
@@ -106,26 +106,26 @@ class Scope:
         """
         audit = context.federation.audit
         order = in_order(context.seed, run, round, cohort, audit)
-        holders = order[audit.holds(order)[:, audit.active(round)].any(axis=1)]
-        return set(holders[: self.victims].tolist())
+        owners = order[audit.holds(order)[:, audit.active(round)].any(axis=1)]
+        return set(owners[: self.victims].tolist())
 
-    def _case(self, view: str, transition: Transition, picked: set[int], context: Context) -> Case | None:
+    def _case(self, view: str, transition: Transition, attacked_clients: set[int], context: Context) -> Case | None:
         """One attack: its gradient, the true rows behind it, victims and controls; None without either."""
         federation, run, clients = context.federation, transition.run, clients_of(transition)
         round_number = transition.round
-        held = [len(context.rows(run, client, round_number)) for client in clients]
+        row_counts = [len(context.rows(run, client, round_number)) for client in clients]
         if view == "first_step":
             after, rows = context.first_step(transition)
-            scale = float(schedule_of(round_number, held[0], context).learning_rates[:1].sum())
+            scale = float(schedule_of(round_number, row_counts[0], context).learning_rates[:1].sum())
         else:
             after = transition.sent
             rows = np.concatenate([context.used(run, client, round_number) for client in clients])
-            scale = _scale(held, round_number, context)
+            scale = _scale(row_counts, round_number, context)
         audit = federation.audit
-        wanted = audit.is_in[run] & audit.holds(sorted(picked)).any(axis=0)
-        own = audit.subject[is_example_itself(federation) & np.isin(federation.trained, rows)]
-        victims = np.flatnonzero(wanted & np.isin(np.arange(len(audit)), own))
-        controls = _controls(transition, sorted(picked.intersection(clients)), rows, context)
+        is_candidate = audit.is_in[run] & audit.holds(sorted(attacked_clients)).any(axis=0)
+        subjects_in_batch = audit.subject[is_example_itself(federation) & np.isin(federation.trained, rows)]
+        victims = np.flatnonzero(is_candidate & np.isin(np.arange(len(audit)), subjects_in_batch))
+        controls = _controls(transition, sorted(attacked_clients.intersection(clients)), rows, context)
         if not len(victims) and not controls:
             return None
         target = self._target(view, transition, after, rows, scale, context).granted(self.knows)
@@ -140,18 +140,18 @@ class Scope:
         order = np.argsort(labels, kind="stable")
         # of more rows than are rebuilt, labels in the proportions that they have
         spread = order[np.arange(count) * len(rows) // count] if count else order
-        withheld = context.client.own(transition.before) if isinstance(context.client, PersonalClient) else ()
-        batches, offer = (None, {}) if transition.level != "local" else context.given(transition)
+        personal_names = context.client.own(transition.before) if isinstance(context.client, PersonalClient) else ()
+        batches, payload = (None, {}) if transition.level != "local" else context.given(transition)
         if batches is not None and view == "first_step":
             batches = batches[:1]
         return GradientTarget(
             model=federation.model,
             params=transition.before,
-            gradient=_gradient(transition, after, scale, context, withheld),
+            gradient=_gradient(transition, after, scale, context, personal_names),
             update={
                 name: after[name].double() - value.double()
                 for name, value in transition.before.items()
-                if name not in withheld
+                if name not in personal_names
             },
             num_images=count,
             input_shape=federation.store.inputs.shape[1:],
@@ -160,10 +160,10 @@ class Scope:
             clients=len(clients_of(transition)),
             modality=federation.modality,
             target_shape=federation.store.targets.shape[1:],
-            withheld=withheld,
+            withheld=personal_names,
             labels=labels[spread],
             algorithm=first_step_of(context.client) if view == "first_step" else context.client,
-            offer=offer,
+            offer=payload,
             batches=None if batches is None or count < len(rows) else _places(batches, rows[order]),
             population=federation.population if len(federation.population) else None,
         )
@@ -177,11 +177,11 @@ def is_example_itself(federation: Federation) -> BoolArray:
     an example among other things is not it.
     """
     audit, subjects = federation.audit, federation.audit.subject
-    found = np.asarray(federation.trained == federation.audit_start + subjects)
-    others = np.flatnonzero(~found)
+    is_itself = np.asarray(federation.trained == federation.audit_start + subjects)
+    others = np.flatnonzero(~is_itself)
     rows, examples = federation.store.take(federation.trained[others]), audit.examples.take(subjects[others])
-    found[others] = federation.modality.same(rows, examples)
-    return found
+    is_itself[others] = federation.modality.same(rows, examples)
+    return is_itself
 
 
 def clients_of(transition: Transition) -> tuple[int, ...]:
@@ -236,48 +236,54 @@ def _places(batches: IntArray, rows: IntArray) -> IntArray:
     [[1, 0], [2, -1]]
     """
     where = {int(row): np.flatnonzero(rows == row) for row in np.unique(rows)}
-    met = dict.fromkeys(where, 0)
-    found = np.full(batches.shape, -1, dtype=np.int64)
-    for at in np.argwhere(batches >= 0):
-        row = int(batches[tuple(at)])
-        found[tuple(at)] = where[row][met[row] % len(where[row])]
-        met[row] += 1
-    return found
+    occurrences = dict.fromkeys(where, 0)
+    places = np.full(batches.shape, -1, dtype=np.int64)
+    for index in np.argwhere(batches >= 0):
+        row = int(batches[tuple(index)])
+        places[tuple(index)] = where[row][occurrences[row] % len(where[row])]
+        occurrences[row] += 1
+    return places
 
 
 def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, context: Context) -> dict[int, Control]:
     """The out examples of these clients whose own stand-ins are among the rows, with the places of all of them."""
     federation, run = context.federation, transition.run
-    audit, found = federation.audit, {}
+    audit, controls = federation.audit, {}
     subjects = audit.subject
-    own = is_example_itself(federation)
+    is_itself = is_example_itself(federation)
     # Some examples are measured and never trained on: nobody would find them in a batch.
-    would_be = np.isin(subjects, subjects[own]) & audit.active(transition.round)[subjects]
+    would_be = np.isin(subjects, subjects[is_itself]) & audit.active(transition.round)[subjects]
     for client in clients:
-        slots = np.flatnonzero(would_be & (audit.owners == client) & ~audit.is_in[run, subjects])
-        stand_ins = federation.fill[run, slots]
+        copies = np.flatnonzero(would_be & (audit.owners == client) & ~audit.is_in[run, subjects])
+        stand_ins = federation.fill[run, copies]
         if (stand_ins < 0).any():
             # Whoever was removed left no gap: a base row of the holder gives up its place, in the first step as rarely
             # as a victim has one. With fewer base rows than that some controls are left out, the last ones.
             base = context.stream("leakage controls", run=run, client=client).permutation(federation.base[client])
-            cut = subjects[slots[len(base)]] if len(base) < len(slots) else len(audit)
-            slots = slots[subjects[slots] < cut]
-            stand_ins = base[: len(slots)]
+            cut = subjects[copies[len(base)]] if len(base) < len(copies) else len(audit)
+            copies = copies[subjects[copies] < cut]
+            stand_ins = base[: len(copies)]
         place = {row: i for i, row in enumerate(rows.tolist())}
-        there = np.array([place.get(row, -1) for row in stand_ins.tolist()], dtype=np.int64)
-        for subject in dict.fromkeys(subjects[slots].tolist()):
-            mine = (subjects[slots] == subject) & (there >= 0)
-            control = Control(places=there[mine], rows=federation.trained[slots[mine]], own=there[mine & own[slots]])
+        places = np.array([place.get(row, -1) for row in stand_ins.tolist()], dtype=np.int64)
+        for subject in dict.fromkeys(subjects[copies].tolist()):
+            of_subject = (subjects[copies] == subject) & (places >= 0)
+            control = Control(
+                places=places[of_subject],
+                rows=federation.trained[copies[of_subject]],
+                own=places[of_subject & is_itself[copies]],
+            )
             if len(control.own):
-                found[subject] = control
-    return found
+                controls[subject] = control
+    return controls
 
 
-def _gradient(transition: Transition, after: Params, scale: float, context: Context, withheld: Sequence[str]) -> Params:
+def _gradient(
+    transition: Transition, after: Params, scale: float, context: Context, personal_names: Sequence[str]
+) -> Params:
     """The mean gradient that would have led from one to the other by plain descent, weight decay taken off."""
     before, decay = transition.before, schedule_of(transition.round, 1, context).weight_decay
     return {
         name: (before[name].double() - value.double()) / scale - decay * before[name].double()
         for name, value in after.items()
-        if name not in withheld
+        if name not in personal_names
     }

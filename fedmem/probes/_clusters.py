@@ -19,12 +19,12 @@ def mean_over_runs(
     rows: Sequence[Measurement], metric: str, subject: str = "", bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Reading:
     """The mean of rows of single runs, with `mean_interval` over runs kept within bounds; rows of NaN do not count."""
-    known = [row for row in rows if not math.isnan(row.reading.value)]
-    if not known:
+    finite_rows = [row for row in rows if not math.isnan(row.reading.value)]
+    if not finite_rows:
         return Reading(metric=metric, value=math.nan, n=0, subject=subject)
-    values = np.array([row.reading.value for row in known])
-    low, high = (float(np.clip(end, *bounds)) for end in mean_interval(values, [row.run for row in known]))
-    return Reading(metric=metric, value=float(values.mean()), low=low, high=high, n=len(known), subject=subject)
+    values = np.array([row.reading.value for row in finite_rows])
+    low, high = (float(np.clip(end, *bounds)) for end in mean_interval(values, [row.run for row in finite_rows]))
+    return Reading(metric=metric, value=float(values.mean()), low=low, high=high, n=len(finite_rows), subject=subject)
 
 
 def mean_interval(values: FloatArray, *ways: Sequence[Hashable], level: float = 0.95) -> tuple[float, float]:
@@ -67,7 +67,7 @@ def difference_interval(
     """
     first, second = float(ins.mean()), float(outs.mean())
     residuals = np.concatenate([(ins - first) / len(ins), (second - outs) / len(outs)])
-    return _interval(first - second, residuals, [[*one, *other] for one, other in ways], level)
+    return _interval(first - second, residuals, [[*of_ins, *of_outs] for of_ins, of_outs in ways], level)
 
 
 def _interval(

@@ -36,9 +36,9 @@ class FirstStep:
         """(1, batch_size) the first batch."""
         return self.inner.batches(num_examples, rng)[:1]
 
-    def init(self, before: Params, offer: Params, memory: Params) -> ClientState:
+    def init(self, before: Params, payload: Params, memory: Params) -> ClientState:
         """As the client."""
-        return self.inner.init(before, offer, memory)
+        return self.inner.init(before, payload, memory)
 
     def step(self, state: ClientState, gradient: Callable[[Params], Params]) -> ClientState:
         """As the client."""

@@ -29,13 +29,14 @@ class Gallery:
     peers: int
 
 
-def gallery(kind: str, role: str, case: Case, most: int, context: Context) -> Gallery:
+def gallery(kind: str, role: str, case: Case, max_size: int, context: Context) -> Gallery:
     """The images among which an example of this kind is sought in this case; empty where it has no peers.
 
-    Canaries are sought among the fresh references of their family, exactly their peers. Other examples are sought among
-    real images: the population, the test set and rows of other clients, up to `most` in all. These are about the peers
-    of typical examples; of every other kind the peers are the examples of the same kind that other clients hold, and
-    come first. Real images are no peers where clients see them differently. It depends on no coin of the case.
+    Canaries are sought among the fresh references of their family, exactly their peers. Other examples are sought
+    among real images: the population, the test set and rows of other clients, up to `max_size` in all. These are
+    about the peers of typical examples; of every other kind the peers are the examples of the same kind that other
+    clients hold, and come first. Real images are no peers where clients see them differently. It depends on no coin
+    of the case.
     """
     federation = context.federation
     audit, store, rows = federation.audit, federation.store, federation.modality.compared
@@ -46,14 +47,14 @@ def gallery(kind: str, role: str, case: Case, most: int, context: Context) -> Ga
     if federation.shifted:
         return nobody
     others = np.flatnonzero((audit.kind == kind) & ~audit.holds(case.clients).any(axis=0))
-    same = audit.examples.take((others if role != "typical" else others[:0])[:most])
+    same = audit.examples.take((others if role != "typical" else others[:0])[:max_size])
     if role != "typical" and not len(same):
         return nobody
     fresh = Examples.concatenate([federation.population, federation.test])
-    room = max(0, most - len(same))
+    room = max(0, max_size - len(same))
     rest = store.take(_rows_of_others(case, room - len(fresh), context))
-    found = Examples.concatenate([same, fresh.take(np.arange(min(room, len(fresh)))), rest])
-    images = rows(found.inputs, found.targets)
+    pool = Examples.concatenate([same, fresh.take(np.arange(min(room, len(fresh)))), rest])
+    images = rows(pool.inputs, pool.targets)
     return Gallery(images=images, peers=len(images) if role == "typical" else len(same))
 
 
@@ -62,7 +63,7 @@ def _rows_of_others(case: Case, count: int, context: Context) -> IntArray:
     federation, place = context.federation, case.transition
     if count <= 0:
         return np.empty(0, dtype=np.int64)
-    own = np.concatenate([np.empty(0, dtype=np.int64), *(federation.base[client] for client in case.clients)])
-    rows = np.setdiff1d(np.arange(federation.audit_start), own)
+    cohort_rows = np.concatenate([np.empty(0, dtype=np.int64), *(federation.base[client] for client in case.clients)])
+    rows = np.setdiff1d(np.arange(federation.audit_start), cohort_rows)
     rng = context.stream(f"leakage gallery {case.name}", run=place.run, round=place.round, client=place.client)
     return rows if len(rows) <= count else np.sort(rng.choice(rows, count, replace=False))

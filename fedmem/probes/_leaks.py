@@ -38,20 +38,27 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
     """
     declared = by_name(measures)
     groups: dict[tuple[str, int, Level, str, Labels, str], list[_Scored]] = {}
-    for one in measurements:
-        labels = one.reading.labels
+    for measurement in measurements:
+        labels = measurement.reading.labels
         scored = _Scored(
-            value=one.reading.value,
-            holder=labels.get("owner", one.client),
-            run=one.run,
+            value=measurement.reading.value,
+            holder=labels.get("owner", measurement.client),
+            run=measurement.run,
             gallery=labels.get("gallery", 0),
             peers=labels.get("peers", 0),
         )
-        for round in (one.round, FINAL):
-            key = (one.source, round, one.level, one.reading.metric, labels.without(*WHOSE), labels.get("kind", ""))
+        for round in (measurement.round, FINAL):
+            key = (
+                measurement.source,
+                round,
+                measurement.level,
+                measurement.reading.metric,
+                labels.without(*WHOSE),
+                labels.get("kind", ""),
+            )
             groups.setdefault(key, []).append(scored)
-    groups = {key: [one for one in members if not math.isnan(one.value)] for key, members in groups.items()}
-    found = []
+    groups = {key: [member for member in members if not math.isnan(member.value)] for key, members in groups.items()}
+    summaries = []
     for (source, round, level, metric, labels, kind), members in groups.items():
         measure = declared[base_of(metric)]
         readings = [_mean(measure, metric, members, kind, labels)]
@@ -60,23 +67,23 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
         )
         if members and controls:
             readings.append(_difference(measure, metric, members, controls, kind, labels))
-        found += [
+        summaries += [
             Measurement(run=EVERYWHERE, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
             for reading in readings
         ]
-    return found
+    return summaries
 
 
 def _values(members: Sequence[_Scored]) -> FloatArray:
-    return np.array([one.value for one in members])
+    return np.array([member.value for member in members])
 
 
 def _holders(members: Sequence[_Scored]) -> list[int]:
-    return [one.holder for one in members]
+    return [member.holder for member in members]
 
 
 def _runs(members: Sequence[_Scored]) -> list[int]:
-    return [one.run for one in members]
+    return [member.run for member in members]
 
 
 def _trials(members: Sequence[_Scored]) -> int:
@@ -86,7 +93,7 @@ def _trials(members: Sequence[_Scored]) -> int:
 
 def _among(members: Sequence[_Scored]) -> dict[str, int | None]:
     """The smallest gallery and the fewest peers as labels, where there are any."""
-    gallery, peers = (min(getattr(one, name) for one in members) for name in ("gallery", "peers"))
+    gallery, peers = (min(getattr(member, name) for member in members) for name in ("gallery", "peers"))
     return {"gallery": gallery, "peers": peers} if gallery else {}
 
 
@@ -115,9 +122,9 @@ def _difference(
     low, high = difference_interval(first, second, *ways)
     if measure.is_yes_or_no:
         trials, others = _trials(ins), _trials(outs)
-        least, most = newcombe(first.mean() * trials, trials, second.mean() * others, others)
+        newcombe_low, newcombe_high = newcombe(first.mean() * trials, trials, second.mean() * others, others)
         # An interval of NaN, of one cluster, leaves the other one alone.
-        low, high = float(np.fmin(low, least)), float(np.fmax(high, most))
+        low, high = float(np.fmin(low, newcombe_low)), float(np.fmax(high, newcombe_high))
     value, n = float(first.mean() - second.mean()), len(first) + len(second)
     about = labels.plus(contrast="coins", minus=OUT, **_among([*ins, *outs]))
     name = f"{metric}.difference"

@@ -17,39 +17,39 @@ OUT = "out"
 """The label `coin` of readings of controls."""
 
 
-def check_reconstruction(case: Case, found: Reconstruction) -> Reconstruction:
+def check_reconstruction(case: Case, reconstruction: Reconstruction) -> Reconstruction:
     """Attacks may come from anywhere: refuse what cannot be scored."""
-    if len(found.inputs) == 0 or not np.isfinite(found.inputs).all():
+    if len(reconstruction.inputs) == 0 or not np.isfinite(reconstruction.inputs).all():
         raise RunError(
             f"run {case.transition.run}, round {case.transition.round}, client {case.transition.client}: the attack "
-            f"on view {case.view} must return finite images, at least one; it returned {len(found.inputs)}, "
-            f"{np.count_nonzero(~np.isfinite(found.inputs))} of their values not finite"
+            f"on view {case.view} must return finite images, at least one; it returned {len(reconstruction.inputs)}, "
+            f"{np.count_nonzero(~np.isfinite(reconstruction.inputs))} of their values not finite"
         )
-    return found
+    return reconstruction
 
 
 def of_victim(victim: Victim) -> list[Reading]:
     """Readings of one victim or control, the telling ones first."""
     about = victim.case.labels.plus(coin=OUT if victim.control else None, owner=victim.holder, kind=victim.kind)
     among = {"identified": about.plus(gallery=victim.gallery, peers=victim.peers)}
-    asked = {} if math.isnan(victim.identified) else {"identified": victim.identified}
+    identification = {} if math.isnan(victim.identified) else {"identified": victim.identified}
     return [
         Reading(metric=metric, value=value, subject=str(victim.subject), labels=among.get(metric, about))
-        for metric, value in {**asked, **victim.values}.items()
+        for metric, value in {**identification, **victim.values}.items()
     ]
 
 
-def of_attack(case: Case, found: Reconstruction, context: Context) -> list[Reading]:
+def of_attack(case: Case, reconstruction: Reconstruction, context: Context) -> list[Reading]:
     """Readings of the attack as a whole."""
     federation = context.federation
     truth = federation.store.targets[case.rows]
     accuracy, guess = federation.modality.label_scores(
-        found.labels, truth, federation.num_classes, federation.population
+        reconstruction.labels, truth, federation.num_classes, federation.population
     )
     values = {
         "label_accuracy": accuracy,
         "label_accuracy.guess": guess,
-        "distance": found.distance,
-        "coverage": len(found.inputs) / len(truth),
+        "distance": reconstruction.distance,
+        "coverage": len(reconstruction.inputs) / len(truth),
     }
     return [Reading(metric=metric, value=float(value), labels=case.labels) for metric, value in values.items()]

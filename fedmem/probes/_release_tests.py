@@ -32,26 +32,26 @@ Test = tuple[Labels, float, int]
 
 
 def _group_by_labels(rows: Sequence[Measurement], metric: str) -> Mapping[Labels, list[Reading]]:
-    found: dict[Labels, list[Reading]] = {}
-    for one in rows:
-        if one.reading.metric == metric and not math.isnan(one.reading.value):
-            found.setdefault(one.reading.labels, []).append(one.reading)
-    return found
+    groups: dict[Labels, list[Reading]] = {}
+    for row in rows:
+        if row.reading.metric == metric and not math.isnan(row.reading.value):
+            groups.setdefault(row.reading.labels, []).append(row.reading)
+    return groups
 
 
 def variance_tests(rows: Sequence[Measurement]) -> Iterator[Test]:
     """One for each array, and one for the span of the contributions, over all rounds, clients and runs."""
     for metric, what in (("noise_variance", "noise variance"), ("noise_in_span", "noise in the span of updates")):
-        for labels, own in _group_by_labels(rows, metric).items():
-            counts = [one.n for one in own]
-            yield labels.plus(test=what), p_of_variance([one.value for one in own], counts), sum(counts)
+        for labels, readings in _group_by_labels(rows, metric).items():
+            counts = [reading.n for reading in readings]
+            yield labels.plus(test=what), p_of_variance([reading.value for reading in readings], counts), sum(counts)
 
 
 def direction_scores(rows: Sequence[Measurement]) -> Iterator[Test]:
     """Means of standard scores: the noise along the contributions, and what is drawn for batches."""
     for metric, what in (("noise_along", "noise along"), ("batches", "batches")):
-        for labels, own in _group_by_labels(rows, metric).items():
-            yield labels.plus(test=what), p_of_mean(np.array([one.value for one in own])), len(own)
+        for labels, readings in _group_by_labels(rows, metric).items():
+            yield labels.plus(test=what), p_of_mean(np.array([reading.value for reading in readings])), len(readings)
 
 
 Releases = dict[tuple[Labels, int, int, int], FloatArray]
@@ -66,12 +66,12 @@ def new_draws_of_tree(releases: Releases, rows: Sequence[Measurement]) -> Releas
     one that was not observed are left out.
     """
     trees: dict[tuple[int, int], dict[str, float]] = {}
-    for one in rows:
-        if one.reading.metric == "tree":
-            trees.setdefault((one.run, one.round), {})[one.reading.labels.get("statistic")] = one.reading.value
-    found = {key: value for key, value in releases.items() if (key[1], key[3]) not in trees or key[0] != SERVER}
+    for row in rows:
+        if row.reading.metric == "tree":
+            trees.setdefault((row.run, row.round), {})[row.reading.labels.get("statistic")] = row.reading.value
+    new_draws = {key: value for key, value in releases.items() if (key[1], key[3]) not in trees or key[0] != SERVER}
     prefixes: dict[int, FloatArray] = {}
-    for key in sorted(releases.keys() - found.keys(), key=lambda key: (key[1], key[3])):
+    for key in sorted(releases.keys() - new_draws.keys(), key=lambda key: (key[1], key[3])):
         tree = trees[key[1], key[3]]
         place, change = int(tree["place"]), releases[key] * tree["deviation"]
         if place == 1:
@@ -83,17 +83,17 @@ def new_draws_of_tree(releases: Releases, rows: Sequence[Measurement]) -> Releas
         for level in range(sum(name.startswith("left:") for name in tree)):
             node = prefixes[place - 2**level] - prefixes[place - 2 ** (level + 1)]
             change = change - tree[f"left:{level}"] * node
-        found[key] = change / tree["new"]
-    return found
+        new_draws[key] = change / tree["new"]
+    return new_draws
 
 
 def correlation_tests(rows: Sequence[Measurement]) -> Iterator[Test]:
     """Between releases that should know nothing of each other."""
     vectors: dict[tuple[Labels, int, int, int], list[float]] = {}
-    for one in rows:
-        if one.reading.metric == "projection":
-            who = one.reading.labels.without("j")
-            vectors.setdefault((who, one.run, one.client, one.round), []).append(one.reading.value)
+    for row in rows:
+        if row.reading.metric == "projection":
+            who = row.reading.labels.without("j")
+            vectors.setdefault((who, row.run, row.client, row.round), []).append(row.reading.value)
     releases = {key: np.array(value) for key, value in vectors.items() if not np.isnan(value).any()}
     releases = new_draws_of_tree(releases, rows)
     pairs: dict[Labels, list[tuple[FloatArray, FloatArray]]] = {}
@@ -102,7 +102,7 @@ def correlation_tests(rows: Sequence[Measurement]) -> Iterator[Test]:
         chains: dict[tuple[Labels, tuple[int, ...]], list[tuple[int, FloatArray]]] = {}
         for key, value in releases.items():
             numbers = key[1:]
-            others = tuple(one for at, one in enumerate(numbers, start=1) if at != place)
+            others = tuple(number for position, number in enumerate(numbers, start=1) if position != place)
             chains.setdefault((key[0], others), []).append((numbers[place - 1], value))
         for (who, _), chain in chains.items():
             ordered = [value for _, value in sorted(chain, key=lambda pair: pair[0])]
@@ -114,9 +114,9 @@ def correlation_tests(rows: Sequence[Measurement]) -> Iterator[Test]:
     pairs[step_labels(2).plus(test="correlation of steps")] = [
         (second[key], first[key]) for key in second if key in first
     ]
-    for labels, own in pairs.items():
-        if own:
-            left, right = (np.concatenate([pair[side] for pair in own]) for side in (0, 1))
+    for labels, group in pairs.items():
+        if group:
+            left, right = (np.concatenate([pair[side] for pair in group]) for side in (0, 1))
             yield labels, p_of_pairs(left, right), len(left)
 
 

@@ -43,17 +43,17 @@ def questions(federation: Federation, subjects: Sequence[int], prompt: int | Non
         if cut < len(text):
             key = (str(federation.audit.kind[subject]), text[:cut], len(text) - cut)
             groups[key].append((subject, text[cut:]))
-    found = []
-    for (kind, given, _), members in groups.items():
+    all_questions = []
+    for (kind, beginning, _), members in groups.items():
         whole = spaces.get(kind)
-        space = None if whole is None else whole.after(given)
-        found.append(
+        space = None if whole is None else whole.after(beginning)
+        all_questions.append(
             Question(
-                given=given,
+                given=beginning,
                 rests=np.array([rest for _, rest in members], dtype=np.int64),
                 subjects=tuple(subject for subject, _ in members),
                 space=space,
-                number=tuple(space.index(given + rest) for _, rest in members) if space else (),
+                number=tuple(space.index(beginning + rest) for _, rest in members) if space else (),
             )
         )
-    return found
+    return all_questions

@@ -48,46 +48,46 @@ class Victim:
     peers: int
 
 
-def score(case: Case, found: Reconstruction, context: Context, most: int = 2000) -> list[Victim]:
+def score(case: Case, reconstruction: Reconstruction, context: Context, max_gallery: int = 2000) -> list[Victim]:
     """Pair what was rebuilt, and every prior, with the batch, and look up the victims, then the controls.
 
     A control is looked up in the true batch with its own rows in their places, all others being what they are. So the
-    batch in which an example is sought is the same whether its coin fell on in or on out. `most` images are in a
+    batch in which an example is sought is the same whether its coin fell on in or on out. `max_gallery` images are in a
     gallery.
     """
     federation = context.federation
     audit, modality = federation.audit, federation.modality
 
-    def there(rows: IntArray) -> Rows:
+    def rows_at(rows: IntArray) -> Rows:
         return modality.compared(federation.store.inputs[rows], federation.store.targets[rows])
 
-    rebuilt, truth = modality.compared(found.inputs, found.labels), there(case.rows)
+    reconstructions, truth = modality.compared(reconstruction.inputs, reconstruction.labels), rows_at(case.rows)
     place = case.transition
     rng = context.stream("leakage population", run=place.run, round=place.round, client=place.client)
     shape = case.target.input_shape
-    guesses_of = modality.guesses(found, shape, federation.references, federation.population, rng)
-    batches = [_Batch.of(rows, truth, modality) for rows in (rebuilt, *guesses_of)]
+    guesses_of = modality.guesses(reconstruction, shape, federation.references, federation.population, rng)
+    batches = [_Batch.of(rows, truth, modality) for rows in (reconstructions, *guesses_of)]
     together = []
     if len(case.rows) > ALONE and case.controls:
         for control in case.controls.values():
-            truth[control.places] = there(control.rows)
+            truth[control.places] = rows_at(control.rows)
         together = [_Batch.of(batch.images, truth, modality) for batch in batches]
     looked_up = []
-    for subject, at in _places(case, context):
+    for subject, places in _places(case, context):
         out = case.controls.get(subject)
         looked = (
-            together or [batch.with_truth(out.places, there(out.rows), modality) for batch in batches]
+            together or [batch.with_truth(out.places, rows_at(out.rows), modality) for batch in batches]
             if out
             else batches
         )
-        own, *guesses = (batch.best_match(at) for batch in looked)
-        looked_up.append((subject, own, min(guesses, key=lambda pair: pair[1])))
+        best, *guesses = (batch.best_match(places) for batch in looked)
+        looked_up.append((subject, best, min(guesses, key=lambda pair: pair[1])))
     if not looked_up:
         return []
     subjects = [subject for subject, _, _ in looked_up]
     originals = modality.compared(audit.examples.inputs[subjects], audit.examples.targets[subjects])
     values = modality.readings(
-        np.stack([own for _, (own, _), _ in looked_up]),
+        np.stack([best for _, (best, _), _ in looked_up]),
         np.stack([guess for _, _, (guess, _) in looked_up]),
         originals,
         np.array([error for _, (_, error), _ in looked_up]),
@@ -96,13 +96,13 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
     )
     galleries: dict[str, tuple[Gallery, float]] = {}
     victims = []
-    for (subject, own, guess), original, readings in zip(looked_up, originals, values, strict=True):
+    for (subject, best, guess), original, readings in zip(looked_up, originals, values, strict=True):
         kind = str(audit.kind[subject])
         if kind not in galleries:
-            images = gallery(kind, str(audit.role[subject]), case, most, context)
-            galleries[kind] = images, modality.nearest(rebuilt, images.images)
+            images = gallery(kind, str(audit.role[subject]), case, max_gallery, context)
+            galleries[kind] = images, modality.nearest(reconstructions, images.images)
         others, bound = galleries[kind]
-        near = float(modality.errors(rebuilt, original[None]).min())
+        near = float(modality.errors(reconstructions, original[None]).min())
         victims.append(
             Victim(
                 case=case,
@@ -111,7 +111,7 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
                 holder=int(audit.holder[subject]),
                 control=subject in case.controls,
                 original=original,
-                reconstruction=own[0],
+                reconstruction=best[0],
                 prior=guess[0],
                 values=readings,
                 # A tie identifies nobody.
@@ -126,30 +126,30 @@ def score(case: Case, found: Reconstruction, context: Context, most: int = 2000)
 def _places(case: Case, context: Context) -> list[tuple[int, IntArray]]:
     """Where in the batch each victim, and then each control, is sought."""
     federation = context.federation
-    own, subject = is_example_itself(federation), federation.audit.subject
+    is_itself, subject = is_example_itself(federation), federation.audit.subject
     victims = [
-        (one, np.flatnonzero(np.isin(case.rows, federation.trained[own & (subject == one)])))
-        for one in case.victims.tolist()
+        (example, np.flatnonzero(np.isin(case.rows, federation.trained[is_itself & (subject == example)])))
+        for example in case.victims.tolist()
     ]
-    return [*victims, *((one, control.own) for one, control in case.controls.items())]
+    return [*victims, *((example, control.own) for example, control in case.controls.items())]
 
 
 def sheet(victims: Sequence[Victim], federation: Federation) -> dict[str, NDArray[Any]]:
     """The first few victims of each kind as arrays, one entry for each victim."""
-    kept = [v for i, v in enumerate(victims) if sum(other.kind == v.kind for other in victims[:i]) < KEPT]
+    first_victims = [v for i, v in enumerate(victims) if sum(other.kind == v.kind for other in victims[:i]) < KEPT]
     parts = {
-        "original": np.stack([v.original for v in kept]),
-        "reconstruction": np.stack([v.reconstruction for v in kept]),
-        "prior": np.stack([v.prior for v in kept]),
+        "original": np.stack([v.original for v in first_victims]),
+        "reconstruction": np.stack([v.reconstruction for v in first_victims]),
+        "prior": np.stack([v.prior for v in first_victims]),
     }
     return {
-        **federation.modality.stored(parts, [v.values for v in kept]),
-        "modality": np.full(len(kept), federation.modality.kind),
-        "kind": np.array([v.kind for v in kept]),
-        "labels": np.array([str(v.case.labels) for v in kept]),
-        "subject": np.array([v.subject for v in kept]),
-        "run": np.array([v.case.transition.run for v in kept]),
-        "identified": np.array([v.identified for v in kept]),
+        **federation.modality.stored(parts, [v.values for v in first_victims]),
+        "modality": np.full(len(first_victims), federation.modality.kind),
+        "kind": np.array([v.kind for v in first_victims]),
+        "labels": np.array([str(v.case.labels) for v in first_victims]),
+        "subject": np.array([v.subject for v in first_victims]),
+        "run": np.array([v.case.transition.run for v in first_victims]),
+        "identified": np.array([v.identified for v in first_victims]),
     }
 
 

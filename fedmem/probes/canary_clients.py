@@ -119,54 +119,54 @@ class CanaryClients:
             return []
         rounds = context.observed_rounds
         every_round = self.every in (None, 1) and rounds == tuple(range(len(rounds)))
-        found: list[tuple[Transition, Reading]] = []
-        for one in transitions:
-            if one.level == "global" and one.round > 0:
-                initial = context.federation.initial_of(one.run)
-                found += ((one, reading) for reading in _cosines(canaries, one, initial, every_round))
-        return found
+        readings: list[tuple[Transition, Reading]] = []
+        for transition in transitions:
+            if transition.level == "global" and transition.round > 0:
+                initial = context.federation.initial_of(transition.run)
+                readings += ((transition, reading) for reading in _cosines(canaries, transition, initial, every_round))
+        return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """The estimates of each round, over all runs."""
         cosines: dict[tuple[int, str], dict[tuple[int, int], float]] = {}
         about: dict[int, Measurement] = {}
-        for one in measurements:
-            labels = one.reading.labels
+        for measurement in measurements:
+            labels = measurement.reading.labels
             whose = "canary" if "canary" in labels else "fresh"
-            key = one.round, f"{labels.get('shown')} {whose}"
-            cosines.setdefault(key, {})[one.run, labels.get(whose)] = one.reading.value
-            about[one.round] = one
-        found: list[Measurement] = []
+            key = measurement.round, f"{labels.get('shown')} {whose}"
+            cosines.setdefault(key, {})[measurement.run, labels.get(whose)] = measurement.reading.value
+            about[measurement.round] = measurement
+        summaries: list[Measurement] = []
         largest: dict[str, FloatArray] = {}
         for round, last in sorted(about.items()):
             audited = Audited(unit="client", adjacency=last.reading.labels.get("adjacency"))
-            known = {
+            cosines_of = {
                 who: np.array([value for _, value in sorted(cosines[round, who].items())])
                 for who in ("final canary", "step canary", "step fresh")
                 if (round, who) in cosines
             }
-            for who in known.keys() - {"final canary"}:
-                largest[who] = np.fmax(largest.get(who, known[who]), known[who])
+            for who in cosines_of.keys() - {"final canary"}:
+                largest[who] = np.fmax(largest.get(who, cosines_of[who]), cosines_of[who])
             runs = len({run for run, _ in cosines[round, "final canary"]})
-            given = {"final": self._final(known["final canary"], last.reading.n, audited)}
+            findings = {"final": self._final(cosines_of["final canary"], last.reading.n, audited)}
             if len(largest) == 2:
-                given["iterates"] = self._iterates(largest["step canary"], largest["step fresh"], audited)
-            for shown, finding in given.items():
+                findings["iterates"] = self._iterates(largest["step canary"], largest["step fresh"], audited)
+            for view, finding in findings.items():
                 labels = Labels.of(
                     claim="estimate",
                     way="one_shot",
-                    shown=shown,
+                    shown=view,
                     unit="client",
                     adjacency=audited.adjacency,
-                    canaries=len(known["final canary"]) // runs,
+                    canaries=len(cosines_of["final canary"]) // runs,
                     dimensions=last.reading.n,
                     delta=float(f"{self.delta:g}"),
                 )
-                found += (
+                summaries += (
                     replace(last, run=EVERYWHERE, client=EVERYWHERE, reading=replace(reading, labels=labels))
                     for reading in _readings(finding)
                 )
-        return found
+        return summaries
 
     def _final(self, cosines: FloatArray, dimension: int, audited: Audited) -> Finding | None:
         few = np.count_nonzero(~np.isnan(cosines)) < 2
@@ -177,16 +177,16 @@ class CanaryClients:
         return None if few else two_shots(inside, outside, audited=audited, delta=self.delta)
 
 
-def _cosines(canaries: Directions, one: Transition, initial: Params, every_round: bool) -> Iterator[Reading]:
+def _cosines(canaries: Directions, transition: Transition, initial: Params, every_round: bool) -> Iterator[Reading]:
     """Those of one run after one round."""
-    after = flat(one.kept)
-    moved = {"final": _unit(after - flat(initial))}
+    after = flat(transition.kept)
+    movements = {"final": _unit(after - flat(initial))}
     if every_round:
-        moved["step"] = _unit(after - flat(one.before))
+        movements["step"] = _unit(after - flat(transition.before))
     shapes = {name: tuple(value.shape) for name, value in initial.items()}
     for fresh in (False, True) if every_round else (False,):
-        for j, direction in enumerate(canaries.directions(one.run, shapes, fresh=fresh)):
-            for what, movement in moved.items():
+        for j, direction in enumerate(canaries.directions(transition.run, shapes, fresh=fresh)):
+            for what, movement in movements.items():
                 if what == "step" or not fresh:
                     number = {"fresh" if fresh else "canary": j}
                     labels = Labels.of(number, shown=what, adjacency=canaries.adjacency)

@@ -95,20 +95,24 @@ class ClientGap:
         at_test = answers(models, federation.test.inputs, federation.test.targets, context).mean(2)
         readings: list[tuple[Transition, Reading]] = []
         for client in range(federation.num_clients):
-            there = np.ones((federation.audit.runs, federation.num_clients), dtype=bool)
+            is_present = np.ones((federation.audit.runs, federation.num_clients), dtype=bool)
             if federation.audit.client_in is not None:
-                there = federation.audit.client_in
-            own = [t for t, one in enumerate(transitions) if _is_read_for(one, client) and there[one.run, client]]
+                is_present = federation.audit.client_in
+            positions = [
+                t
+                for t, model in enumerate(transitions)
+                if _is_read_for(model, client) and is_present[model.run, client]
+            ]
             rows = federation.base[client]
-            if own and len(rows):
-                chosen, store = [models[t] for t in own], federation.store
-                at_base = answers(chosen, store.inputs[rows], store.targets[rows], context).mean(2)
-                gap = (at_base - at_test[:, own]) * [[1], [-1]]
+            if positions and len(rows):
+                client_models, store = [models[t] for t in positions], federation.store
+                at_base = answers(client_models, store.inputs[rows], store.targets[rows], context).mean(2)
+                gap = (at_base - at_test[:, positions]) * [[1], [-1]]
                 readings += [
                     (transitions[t], Reading(metric=metric, value=value, n=int(not math.isnan(value)), subject=subject))
                     for subject in (f"client {client}",)
                     for metric, values in zip(METRICS, gap.tolist(), strict=True)
-                    for t, value in zip(own, values, strict=True)
+                    for t, value in zip(positions, values, strict=True)
                 ]
         return readings
 
@@ -121,13 +125,13 @@ class ClientGap:
 def _over_runs(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
     """Of each level, round and metric: the mean over runs of every client, and that over all models and clients."""
     groups: dict[tuple[int, Level, str], dict[str, list[Measurement]]] = {}
-    for one in measurements:
-        clients = groups.setdefault((one.round, one.level, one.reading.metric), {})
-        clients.setdefault(one.reading.subject, []).append(one)
+    for measurement in measurements:
+        clients = groups.setdefault((measurement.round, measurement.level, measurement.reading.metric), {})
+        clients.setdefault(measurement.reading.subject, []).append(measurement)
     for (_, _, metric), clients in groups.items():
         # By number, since the first runs may lack the first clients.
         ordered = sorted(clients, key=lambda subject: (len(subject), subject))
-        clients[""] = [one for subject in ordered for one in clients[subject]]
+        clients[""] = [measurement for subject in ordered for measurement in clients[subject]]
         for subject in (*ordered, ""):
             rows = clients[subject]
             yield replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean_over_runs(rows, metric, subject))
@@ -136,28 +140,34 @@ def _over_runs(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
 def _final(means: Sequence[Measurement]) -> list[Measurement]:
     """Each client at the last round that has it at all levels, and the means over such clients."""
     rounds: dict[str, dict[Level, set[int]]] = {}
-    for one in means:
-        rounds.setdefault(one.reading.subject, {}).setdefault(one.level, set()).add(one.round)
+    for mean in means:
+        rounds.setdefault(mean.reading.subject, {}).setdefault(mean.level, set()).add(mean.round)
     rounds.pop("", None)
-    levels = list(dict.fromkeys(one.level for one in means))
-    shared = {who: set.intersection(*(seen.get(at, set()) for at in levels)) for who, seen in rounds.items()}
-    last = {(who, at): max(shared[who] or own) for who, seen in rounds.items() for at, own in seen.items()}
-    final = [replace(one, round=FINAL) for one in means if last.get((one.reading.subject, one.level)) == one.round]
+    levels = list(dict.fromkeys(mean.level for mean in means))
+    shared = {
+        who: set.intersection(*(by_level.get(level, set()) for level in levels)) for who, by_level in rounds.items()
+    }
+    last = {
+        (who, level): max(shared[who] or level_rounds)
+        for who, by_level in rounds.items()
+        for level, level_rounds in by_level.items()
+    }
+    final = [replace(mean, round=FINAL) for mean in means if last.get((mean.reading.subject, mean.level)) == mean.round]
     comparable = {who for who, common in shared.items() if common} or set(shared)
-    return [*final, *_means([one for one in final if one.reading.subject in comparable])]
+    return [*final, *_means([mean for mean in final if mean.reading.subject in comparable])]
 
 
 def _means(final: Sequence[Measurement]) -> Iterator[Measurement]:
     """Of each metric and level over clients, without those whose value is NaN at one of the levels."""
-    for metric in dict.fromkeys(one.reading.metric for one in final):
-        own = [one for one in final if one.reading.metric == metric]
-        unknown = {one.reading.subject for one in own if math.isnan(one.reading.value)}
-        for level in dict.fromkeys(one.level for one in own):
-            known = [x.reading for x in own if x.level == level and x.reading.subject not in unknown]
-            ends = np.array([(x.value, x.low, x.high) for x in known] or [(math.nan,) * 3])
+    for metric in dict.fromkeys(mean.reading.metric for mean in final):
+        of_metric = [mean for mean in final if mean.reading.metric == metric]
+        unknown = {mean.reading.subject for mean in of_metric if math.isnan(mean.reading.value)}
+        for level in dict.fromkeys(mean.level for mean in of_metric):
+            readings = [x.reading for x in of_metric if x.level == level and x.reading.subject not in unknown]
+            ends = np.array([(x.value, x.low, x.high) for x in readings] or [(math.nan,) * 3])
             value, low, high = ends.mean(0).tolist()
-            reading = Reading(metric=metric, value=value, low=low, high=high, n=sum(x.n for x in known), subject="")
-            yield replace(next(x for x in own if x.level == level), reading=reading)
+            reading = Reading(metric=metric, value=value, low=low, high=high, n=sum(x.n for x in readings), subject="")
+            yield replace(next(x for x in of_metric if x.level == level), reading=reading)
 
 
 def _is_read_for(transition: Transition, client: int) -> bool:

@@ -112,18 +112,20 @@ class Extraction:
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
         """Readings of each secret under each model."""
         federation = context.federation
-        asked = questions(federation, self._subjects(federation), self.prompt)
+        all_questions = questions(federation, self._subjects(federation), self.prompt)
         readings: list[tuple[Transition, Reading]] = []
         for transition in transitions:
             if transition.run < self.runs:
                 model = causal(federation.model, transition.kept)
-                for question in asked:
+                for question in all_questions:
                     readings += [(transition, reading) for reading in self._of(model, question, transition, federation)]
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """Shares by kind and what secrets that are in have over those that are out, of each round and at FINAL."""
-        return summed_up([one for one in measurements if one.reading.metric != DRAWS], self.measures)
+        return summed_up(
+            [measurement for measurement in measurements if measurement.reading.metric != DRAWS], self.measures
+        )
 
     def _subjects(self, federation: Federation) -> list[int]:
         """The audit examples that are asked for."""
@@ -136,10 +138,10 @@ class Extraction:
             )
         missing = [kind for kind in self.kinds if kind not in audit.kinds]
         if missing:
-            known = ", ".join(audit.kinds) or "none"
-            raise ComponentError("probes.kinds", f"no injection is called {missing[0]!r}; there are: {known}")
-        wanted = np.isin(audit.kind, self.kinds) if self.kinds else audit.role == "canary"
-        return [int(subject) for subject in np.flatnonzero(wanted)]
+            kinds_text = ", ".join(audit.kinds) or "none"
+            raise ComponentError("probes.kinds", f"no injection is called {missing[0]!r}; there are: {kinds_text}")
+        is_asked = np.isin(audit.kind, self.kinds) if self.kinds else audit.role == "canary"
+        return [int(subject) for subject in np.flatnonzero(is_asked)]
 
     def _of(
         self, model: CausalModel, question: Question, transition: Transition, federation: Federation
@@ -148,19 +150,19 @@ class Extraction:
         audit, run = federation.audit, transition.run
         clients = transition.clients if transition.level == "sum" else (transition.client,)
         holds: BoolArray = np.asarray(audit.holds(clients).any(axis=0))
-        shown = [
+        positions = [
             i
             for i, subject in enumerate(question.subjects)
             # an aggregate that a holder has completed with its own layers is about its own secrets
             if not (transition.level == "global" and transition.client >= 0) or holds[subject]
         ]
-        if not shown:
+        if not positions:
             return
-        rests = question.rests[shown]
-        found = self._count_extracted(
-            model, question, rests, [question.number[i] for i in shown] if question.space else []
+        rests = question.rests[positions]
+        by_metric = self._count_extracted(
+            model, question, rests, [question.number[i] for i in positions] if question.space else []
         )
-        for i, place in enumerate(shown):
+        for i, place in enumerate(positions):
             subject = question.subjects[place]
             place_of = None if transition.level == "global" else "owner" if holds[subject] else "others"
             about = {
@@ -169,8 +171,8 @@ class Extraction:
                 "owner": int(audit.holder[subject]),
                 "kind": str(audit.kind[subject]),
             }
-            for metric, (counted, values) in found.items():
-                labels = Labels.of({**counted, **about})
+            for metric, (search_labels, values) in by_metric.items():
+                labels = Labels.of({**search_labels, **about})
                 yield Reading(metric=metric, value=float(values[i]), subject=str(subject), labels=labels)
 
     def _count_extracted(
@@ -190,7 +192,7 @@ class Extraction:
             "top_k": str(self.top_k or "all"),
             "temperature": float(f"{self.temperature:g}"),
         }
-        found: dict[str, tuple[_Counted, Sequence[float]]] = {
+        by_metric: dict[str, tuple[_Counted, Sequence[float]]] = {
             "greedy": (_odds_text(1, size), (away[:, 0] == 0).tolist()),
             "greedy_near": (near, (away[:, 0] <= self.distance).tolist()),
             "beam": ({**width, **_odds_text(self.width, size)}, (away[:, 1:].min(axis=1) == 0).tolist()),
@@ -200,9 +202,9 @@ class Extraction:
         }
         if question.space and self.calls:
             best = likeliest(model, question.space, self.members, calls=self.calls, at_once=32)
-            words = {"members": self.members, "calls": self.calls, **_odds_text(self.members, size)}
-            found["searched"] = (words, [number in best.numbers for number in numbers])
-        return found
+            search_labels = {"members": self.members, "calls": self.calls, **_odds_text(self.members, size)}
+            by_metric["searched"] = (search_labels, [number in best.numbers for number in numbers])
+        return by_metric
 
 
 _Counted = dict[str, LabelValue | None]

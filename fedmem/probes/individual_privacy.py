@@ -77,31 +77,31 @@ class IndividualPrivacy:
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
         """Two readings of each client; none of clients whose records are not hidden."""
         client = context.client
-        there = [one for one in transitions if "spent_sum" in one.report]
-        if not there or not isinstance(client, PrivateAlgorithm):
+        spending = [transition for transition in transitions if "spent_sum" in transition.report]
+        if not spending or not isinstance(client, PrivateAlgorithm):
             return []
-        rows = np.array([max(1, one.num_examples) for one in there])
+        rows = np.array([max(1, transition.num_examples) for transition in spending])
         spent = {
-            "mean": np.array([one.report["spent_sum"] for one in there]) / rows,
-            "most": np.array([one.report["spent_most"] for one in there]),
+            "mean": np.array([transition.report["spent_sum"] for transition in spending]) / rows,
+            "most": np.array([transition.report["spent_most"] for transition in spending]),
         }
-        found = []
+        readings = []
         for which, values in spent.items():
             epsilon = epsilon_of_spent(values, client.per_example.noise_multiplier, self.delta)
             labels = Labels.of(record=which, delta=float(f"{self.delta:g}"), claim="data_dependent")
-            for one, value in zip(there, epsilon.tolist(), strict=True):
-                reading = Reading(metric="individual_epsilon", value=value, n=one.num_examples, labels=labels)
-                found.append((one, reading))
-        return found
+            for transition, value in zip(spending, epsilon.tolist(), strict=True):
+                reading = Reading(metric="individual_epsilon", value=value, n=transition.num_examples, labels=labels)
+                readings.append((transition, reading))
+        return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """The means of each round, and those of the last once more, as FINAL."""
         groups: dict[tuple[int, Labels], list[Measurement]] = {}
-        for one in measurements:
-            groups.setdefault((one.round, one.reading.labels), []).append(one)
+        for measurement in measurements:
+            groups.setdefault((measurement.round, measurement.reading.labels), []).append(measurement)
         means = []
         for (_, labels), rows in groups.items():
             mean = replace(mean_over_runs(rows, "individual_epsilon", bounds=(0.0, np.inf)), labels=labels)
             means.append(replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean))
-        last = max((one.round for one in means), default=0)
-        return [*means, *(replace(one, round=FINAL) for one in means if one.round == last)]
+        last = max((measurement.round for measurement in means), default=0)
+        return [*means, *(replace(measurement, round=FINAL) for measurement in means if measurement.round == last)]

@@ -117,7 +117,7 @@ class Information:
         rng = context.stream(f"information {case.name}", run=place.run, round=place.round, client=place.client)
         # tokens have no directions
         directions = None if federation.modality.tokens else self._directions(inputs[0].size, rng)
-        own, moved = _gradients(federation.model, place.before, inputs, targets, directions)
+        gradients, movements = _gradients(federation.model, place.before, inputs, targets, directions)
         readings = []
         for layer, names in _layers(case.target.gradient).items():
             part = _flatten(case.target.gradient, names)
@@ -131,12 +131,12 @@ class Information:
                     owner=int(audit.holder[subject]),
                     kind=str(audit.kind[subject]),
                 )
-                gradient = _flatten({name: own[name][i] for name in names}, names)
+                gradient = _flatten({name: gradients[name][i] for name in names}, names)
                 values = {
                     "alignment": float(part @ gradient) / (length * (float(np.linalg.norm(gradient)) or math.nan))
                 }
                 if victim and directions is not None:
-                    squares = sum(moved[name][i] for name in names)
+                    squares = sum(movements[name][i] for name in names)
                     values["sensitivity"] = float(np.sqrt(squares)) / (len(case.rows) * length)
                 readings += [
                     Reading(metric=metric, value=value, subject=str(subject), labels=about)
@@ -154,8 +154,10 @@ class Information:
 
 def _trained_on(subjects: IntArray, federation: Federation) -> IntArray:
     """Of each of these examples the first row of the store that is trained on and is the example itself."""
-    own, subject = is_example_itself(federation), federation.audit.subject
-    return np.array([federation.trained[own & (subject == one)][0] for one in subjects.tolist()], dtype=np.int64)
+    is_itself, subject = is_example_itself(federation), federation.audit.subject
+    return np.array(
+        [federation.trained[is_itself & (subject == example)][0] for example in subjects.tolist()], dtype=np.int64
+    )
 
 
 def _gradients(
@@ -170,12 +172,12 @@ def _gradients(
     from torch.func import functional_call
 
     leaves = {name: value.detach().double().requires_grad_() for name, value in params.items()}
-    own, moved = [], []
+    gradients, squared_lengths = [], []
     for x, y in zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True):
         x = x[None] if directions is None else x[None].double().requires_grad_()
         loss = mean_loss(functional_call(model, leaves, (x,)), y[None])
         gradient = torch.autograd.grad(loss, list(leaves.values()), create_graph=directions is not None)
-        own.append([part.detach() for part in gradient])
+        gradients.append([part.detach() for part in gradient])
         if directions is None:
             continue
         # J v is the derivative of v J' u by u, since J' u is linear in u
@@ -185,19 +187,19 @@ def _gradients(
         for direction in torch.from_numpy(directions).double():
             moves = torch.autograd.grad(back, weights, direction.reshape(x.shape), retain_graph=True)
             squares += [float(part.square().sum()) for part in moves]
-        moved.append(squares)
+        squared_lengths.append(squares)
     return (
-        {name: torch.stack(parts) for name, parts in zip(leaves, zip(*own, strict=True), strict=True)},
-        dict(zip(leaves, np.array(moved).T, strict=True)) if moved else {},
+        {name: torch.stack(parts) for name, parts in zip(leaves, zip(*gradients, strict=True), strict=True)},
+        dict(zip(leaves, np.array(squared_lengths).T, strict=True)) if squared_lengths else {},
     )
 
 
 def _layers(params: Params) -> dict[str, list[str]]:
     """The parameters of each module that has some, by its name."""
-    found: dict[str, list[str]] = {}
+    layers: dict[str, list[str]] = {}
     for name in params:
-        found.setdefault(name.rpartition(".")[0] or name, []).append(name)
-    return found
+        layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
+    return layers
 
 
 def _flatten(params: Params, names: Sequence[str]) -> FloatArray:
@@ -207,38 +209,38 @@ def _flatten(params: Params, names: Sequence[str]) -> FloatArray:
 def _usable_information(measurements: Sequence[Measurement]) -> list[Measurement]:
     """What the alignments say about the coins, by round, level, layer and kind, and over all rounds."""
     groups: dict[tuple[int, Level, Labels, str], list[tuple[float, bool, int, int]]] = {}
-    for one in measurements:
-        if one.reading.metric == "alignment" and math.isfinite(one.reading.value):
-            labels = one.reading.labels
+    for measurement in measurements:
+        if measurement.reading.metric == "alignment" and math.isfinite(measurement.reading.value):
+            labels = measurement.reading.labels
             out = labels.get("coin") == OUT
-            entry = (one.reading.value, not out, labels.get("owner"), one.run)
-            for round in (one.round, FINAL):
-                key = (round, one.level, labels.without(*WHOSE, "coin"), labels.get("kind"))
+            entry = (measurement.reading.value, not out, labels.get("owner"), measurement.run)
+            for round in (measurement.round, FINAL):
+                key = (round, measurement.level, labels.without(*WHOSE, "coin"), labels.get("kind"))
                 groups.setdefault(key, []).append(entry)
-    found = []
+    summaries = []
     for (round, level, labels, kind), rows in groups.items():
-        bits, kept = pointwise_information(*(np.array(column) for column in zip(*rows, strict=True)))
+        bits, is_defined = pointwise_information(*(np.array(column) for column in zip(*rows, strict=True)))
         low = high = math.nan
-        if kept.any():
-            holders, runs = ([row[i] for row, own in zip(rows, kept, strict=True) if own] for i in (2, 3))
-            low, high = mean_interval(bits[kept], holders, runs)
-        value = float(bits[kept].mean()) if kept.any() else math.nan
+        if is_defined.any():
+            owners, runs = ([row[i] for row, is_kept in zip(rows, is_defined, strict=True) if is_kept] for i in (2, 3))
+            low, high = mean_interval(bits[is_defined], owners, runs)
+        value = float(bits[is_defined].mean()) if is_defined.any() else math.nan
         reading = Reading(
             metric="usable_information",
             value=value,
             low=low,
             high=float(np.minimum(high, 1.0)),  # a coin is one bit
-            n=int(kept.sum()),
+            n=int(is_defined.sum()),
             subject=kind,
             labels=labels,
         )
         place = replace(measurements[0], run=EVERYWHERE, client=EVERYWHERE, round=round, level=level, reading=reading)
-        found.append(place)
-    return found
+        summaries.append(place)
+    return summaries
 
 
 def pointwise_information(
-    values: FloatArray, coins: NDArray[np.bool_], holders: IntArray, runs: IntArray
+    values: FloatArray, coins: NDArray[np.bool_], owners: IntArray, runs: IntArray
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """(n,) bits that each value gives about its coin by predictor and prior of all other runs, and where there are any.
 
@@ -247,7 +249,7 @@ def pointwise_information(
     """
     from sklearn.linear_model import LogisticRegression
 
-    bits, kept = np.full(len(values), np.nan), np.zeros(len(values), dtype=bool)
+    bits, is_defined = np.full(len(values), np.nan), np.zeros(len(values), dtype=bool)
     for run in np.unique(runs):
         inside, others = runs == run, runs != run
         if len(np.unique(coins[others])) < 2:
@@ -256,7 +258,7 @@ def pointwise_information(
         fitted = LogisticRegression().fit(((values[others] - middle) / spread)[:, None], coins[others])
         logs = fitted.predict_log_proba(((values[inside] - middle) / spread)[:, None])
         prior = np.log([1 - coins[others].mean(), coins[others].mean()])
-        own = coins[inside].astype(np.int64)
-        bits[inside] = (logs[np.arange(len(own)), own] - prior[own]) / math.log(2)
-        kept |= inside
-    return bits, kept
+        run_coins = coins[inside].astype(np.int64)
+        bits[inside] = (logs[np.arange(len(run_coins)), run_coins] - prior[run_coins]) / math.log(2)
+        is_defined |= inside
+    return bits, is_defined

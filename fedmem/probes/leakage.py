@@ -162,20 +162,20 @@ class Leakage:
                 continue
             places = [case.transition for case in cases]
             # sums of several sizes are about no client
-            words = [f"leakage {view}{len(t.clients) if view == 'sum' else ''}" for t in places]
+            purposes = [f"leakage {view}{len(t.clients) if view == 'sum' else ''}" for t in places]
             rngs = [
-                context.stream(word, run=t.run, round=t.round, client=t.client)
-                for word, t in zip(words, places, strict=True)
+                context.stream(purpose, run=t.run, round=t.round, client=t.client)
+                for purpose, t in zip(purposes, places, strict=True)
             ]
-            found = reconstructed(self.attack, [case.target for case in cases], rngs)
-            shown: dict[str, list[Victim]] = {}
-            for case, result in zip(cases, found, strict=True):
+            reconstructions = reconstructed(self.attack, [case.target for case in cases], rngs)
+            victims_by_name: dict[str, list[Victim]] = {}
+            for case, result in zip(cases, reconstructions, strict=True):
                 scored = score(case, check_reconstruction(case, result), context, self.gallery)
                 about = [r for victim in scored for r in of_victim(victim)] + of_attack(case, result, context)
                 readings += [(case.transition, reading) for reading in about]
                 name = f"round_{first.round}/{first.level}/{case.name}/run_{case.transition.run}"
-                shown.setdefault(name, []).extend(v for v in scored if not v.control)
-            for name, victims in shown.items():
+                victims_by_name.setdefault(name, []).extend(v for v in scored if not v.control)
+            for name, victims in victims_by_name.items():
                 if victims:
                     context.keep(name, sheet(victims, context.federation))
         return readings

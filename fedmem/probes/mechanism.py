@@ -108,48 +108,48 @@ class Mechanism:
 
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
         """The readings of each release of the server, or of the first steps of some clients."""
-        found: list[tuple[Transition, Reading]] = []
-        seen: dict[int, int] = {}
-        for one in transitions:
-            if one.round == 0:
+        readings: list[tuple[Transition, Reading]] = []
+        num_read: dict[int, int] = {}
+        for transition in transitions:
+            if transition.round == 0:
                 continue
-            if one.level == "global":
-                found += ((one, reading) for reading in _of_server(one, context))
-            elif isinstance(context.client, PrivateAlgorithm) and one.num_examples:
-                seen[one.run] = seen.get(one.run, 0) + 1
-                if seen[one.run] <= self.clients:
-                    found += ((one, reading) for reading in _of_steps(one, context))
-        return found
+            if transition.level == "global":
+                readings += ((transition, reading) for reading in _of_server(transition, context))
+            elif isinstance(context.client, PrivateAlgorithm) and transition.num_examples:
+                num_read[transition.run] = num_read.get(transition.run, 0) + 1
+                if num_read[transition.run] <= self.clients:
+                    readings += ((transition, reading) for reading in _of_steps(transition, context))
+        return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """`mechanism_p` of every test, and of all of them, by level."""
-        found: list[Measurement] = []
+        summaries: list[Measurement] = []
         for level in self.levels:
-            own = [one for one in measurements if one.level == level]
-            tests = [*variance_tests(own), *direction_scores(own), *correlation_tests(own)]
+            of_level = [measurement for measurement in measurements if measurement.level == level]
+            tests = [*variance_tests(of_level), *direction_scores(of_level), *correlation_tests(of_level)]
             if not tests:
                 continue
-            last = replace(own[-1], run=EVERYWHERE, client=EVERYWHERE, round=FINAL)
+            last = replace(of_level[-1], run=EVERYWHERE, client=EVERYWHERE, round=FINAL)
             whole = Labels.of(test="all", alpha=float(f"{self.level:g}"))
             smallest = min(1.0, len(tests) * min(value for _, value, _ in tests))
             for labels, value, n in (*tests, (whole, smallest, len(tests))):
                 reading = Reading(metric="mechanism_p", value=value, n=n, labels=labels)
-                found.append(replace(last, reading=reading))
-        return found
+                summaries.append(replace(last, reading=reading))
+        return summaries
 
 
 # --- what is read -----------------------------------------------------------------------------------------------------
 
 
-def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
+def _of_server(transition: Transition, context: Context) -> Iterator[Reading]:
     """The readings of one release of a noisy strategy; none where it states none."""
     declared = strategy_declaration(context.strategy)
-    stated = declared.stated(one.round) if declared.stated is not None else None
+    stated = declared.stated(transition.round) if declared.stated is not None else None
     if not stated or not stated["noise"]:
         return
-    names = sorted(name for name, value in one.before.items() if is_weight(name, value))
-    before, after = ({name: model[name] for name in names} for model in (one.before, one.sent))
-    senders = context.senders(one)
+    names = sorted(name for name, value in transition.before.items() if is_weight(name, value))
+    before, after = ({name: model[name] for name in names} for model in (transition.before, transition.sent))
+    senders = context.senders(transition)
     contributions = np.zeros((len(senders), sum(value.numel() for value in before.values())))
     for row, sender in zip(contributions, senders, strict=True):
         row[:] = flat({name: sender.sent[name] for name in names}) - flat(before)
@@ -160,7 +160,7 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
     weights = np.array([1.0 if cap is None else min(1.0, sender.num_examples / cap) for sender in senders])[sound]
     total = stated["divisor"] * (flat(after) - flat(before))
     arrays = {name: before[name].numel() for name in names}
-    known = not math.isnan(stated["clip"])
+    clip_known = not math.isnan(stated["clip"])
     release = Release(
         total=total,
         contributions=contributions,
@@ -168,23 +168,23 @@ def _of_server(one: Transition, context: Context) -> Iterator[Reading]:
         scale=stated["noise"] * stated["clip"],
         arrays=arrays,
         weights=weights,
-        canaries=_canaries(one, context),
+        canaries=_canaries(transition, context),
         canary_length=stated["canary_length"],
     )
-    if not known:
+    if not clip_known:
         release = _with_clip(release, stated["noise"])
-    yield from _read_release(release, SERVER, context, known=known)
+    yield from _read_release(release, SERVER, context, known=clip_known)
     for name, value in stated.items():
         if name in ("place", "deviation", "new") or name.startswith("left:"):
             yield Reading(metric="tree", value=value, n=1, labels=SERVER.plus(statistic=name))
 
 
-def _canaries(one: Transition, context: Context) -> FloatArray | None:
+def _canaries(transition: Transition, context: Context) -> FloatArray | None:
     """The sum of the directions of those canary clients that came; None where there are none."""
     if context.canaries is None or not strategy_declaration(context.strategy).canary_clients:
         return None
-    like = {name: value[None] for name, value in one.before.items() if is_weight(name, value)}
-    sums, _ = context.canaries.sums([one.run], one.round, like)
+    like = {name: value[None] for name, value in transition.before.items() if is_weight(name, value)}
+    sums, _ = context.canaries.sums([transition.run], transition.round, like)
     return flat({name: value[0] for name, value in sums.items()})
 
 
@@ -196,13 +196,13 @@ def _with_clip(release: Release, noise: float) -> Release:
     return replace(release, clip=clip, scale=noise * clip)
 
 
-def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
+def _of_steps(transition: Transition, context: Context) -> Iterator[Reading]:
     """The readings of the batches of a client, and of its first steps."""
     client = context.client
     assert isinstance(client, PrivateAlgorithm)
     how = client.per_example
-    batches, _ = context.given(one)
-    rows = context.rows(one.run, one.client, one.round)
+    batches, _ = context.given(transition)
+    rows = context.rows(transition.run, transition.client, transition.round)
     members = _batch_masks(batches, rows)
     for name, value in batch_statistics(members, client.rate(len(rows))).items():
         yield Reading(metric="batches", value=value, n=len(members), labels=Labels.of(statistic=name))
@@ -213,22 +213,22 @@ def _of_steps(one: Transition, context: Context) -> Iterator[Reading]:
     if not how.noise_multiplier:
         return
     assert isinstance(client, ScheduledClient)
-    rates = client.schedule(one.round, len(batches)).learning_rates
-    momentum, before = client_declaration(client).momentum, one.before
+    rates = client.schedule(transition.round, len(batches)).learning_rates
+    momentum, before = client_declaration(client).momentum, transition.before
     velocity: FloatArray | float = 0.0
     for step in range(min(_STEPS, len(batches))):
-        after = context.steps(one, step + 1)
-        moved = (flat(before) - flat(after)) / rates[step]
-        drawn = batches[step][batches[step] >= 0]
+        after = context.steps(transition, step + 1)
+        movement = (flat(before) - flat(after)) / rates[step]
+        batch_rows = batches[step][batches[step] >= 0]
         release = Release(
-            total=how.expected * (moved - momentum * velocity),
-            contributions=_gradients(before, drawn, context),
+            total=how.expected * (movement - momentum * velocity),
+            contributions=_gradients(before, batch_rows, context),
             clip=how.clip,
             scale=how.noise_multiplier * how.clip,
             arrays={name: before[name].numel() for name in sorted(before)},
         )
         yield from _read_release(release, step_labels(step + 1), context)
-        before, velocity = after, moved
+        before, velocity = after, movement
 
 
 def _gradients(params: Params, rows: np.ndarray, context: Context) -> FloatArray:
@@ -243,23 +243,25 @@ def _gradients(params: Params, rows: np.ndarray, context: Context) -> FloatArray
     inputs = inputs.double() if inputs.is_floating_point() else inputs
     targets = torch.from_numpy(store.targets[rows])
 
-    def loss(own: Params, one: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        outputs = torch.func.functional_call(model, own, (one[None],))
+    def loss(parameters: Params, row: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        outputs = torch.func.functional_call(model, parameters, (row[None],))
         return example_losses(outputs, target[None]).sum()
 
     # fused recurrent kernels cannot be stacked
     alone = any(isinstance(part, torch.nn.RNNBase) for part in model.modules())
     size = 1 if alone else max(1, AT_ONCE // sum(value.numel() for value in leaves.values()))
     single = torch.func.grad(loss)
-    found = []
+    blocks = []
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
         if alone:
-            own = {name: value[None] for name, value in single(leaves, inputs[start], targets[start]).items()}
+            row_gradients = {name: value[None] for name, value in single(leaves, inputs[start], targets[start]).items()}
         else:
-            own = torch.vmap(single, in_dims=(None, 0, 0))(leaves, inputs[part], targets[part])
-        found.append(np.concatenate([own[name].flatten(1).numpy() for name in sorted(own)], axis=1))
-    return np.concatenate(found)
+            row_gradients = torch.vmap(single, in_dims=(None, 0, 0))(leaves, inputs[part], targets[part])
+        blocks.append(
+            np.concatenate([row_gradients[name].flatten(1).numpy() for name in sorted(row_gradients)], axis=1)
+        )
+    return np.concatenate(blocks)
 
 
 def _batch_masks(batches: np.ndarray, rows: np.ndarray) -> BoolArray:
@@ -267,8 +269,8 @@ def _batch_masks(batches: np.ndarray, rows: np.ndarray) -> BoolArray:
     order = np.argsort(rows)
     members = np.zeros((len(batches), len(rows)), dtype=bool)
     for step, batch in enumerate(batches):
-        drawn = batch[batch >= 0]
-        members[step, order[np.searchsorted(rows, drawn, sorter=order)]] = True
+        batch_rows = batch[batch >= 0]
+        members[step, order[np.searchsorted(rows, batch_rows, sorter=order)]] = True
     return members
 
 

@@ -134,16 +134,16 @@ class Utility:
         """The means of each level and round, and those of the last round of each level once more, as FINAL."""
         means = list(_means(measurements))
         last: dict[Level, int] = {}
-        for one in means:
-            last[one.level] = max(one.round, last.get(one.level, one.round))
-        return [*means, *(replace(one, round=FINAL) for one in means if one.round == last[one.level])]
+        for mean in means:
+            last[mean.level] = max(mean.round, last.get(mean.level, mean.round))
+        return [*means, *(replace(mean, round=FINAL) for mean in means if mean.round == last[mean.level])]
 
 
 def _means(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
     """Of each metric, over all models of a level and round."""
     groups: dict[tuple[int, Level, str], list[Measurement]] = {}
-    for one in measurements:
-        groups.setdefault((one.round, one.level, one.reading.metric), []).append(one)
+    for measurement in measurements:
+        groups.setdefault((measurement.round, measurement.level, measurement.reading.metric), []).append(measurement)
     for (_, _, metric), rows in groups.items():
         bounds = BOUNDS.get(metric, (0.0, 1.0))
         yield replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean_over_runs(rows, metric, bounds=bounds))
@@ -154,7 +154,9 @@ def _test(transitions: Sequence[Transition], context: Context) -> FloatArray:
     test = context.federation.test
     if not len(test):
         return np.full((2, len(transitions)), np.nan)
-    means: FloatArray = answers([one.kept for one in transitions], test.inputs, test.targets, context).mean(axis=2)
+    means: FloatArray = answers(
+        [transition.kept for transition in transitions], test.inputs, test.targets, context
+    ).mean(axis=2)
     return means
 
 
@@ -174,19 +176,19 @@ def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
         models = [transitions[t].kept for t in members]
         values = answers(models, store.inputs[everything], store.targets[everything], context)
         for place, t in enumerate(members):
-            own = _rows(transitions[t].run, clients, transitions[t].round, context)
-            if len(own):
-                means[:, t] = values[:, place, np.searchsorted(everything, own)].mean(axis=1)
+            model_rows = _rows(transitions[t].run, clients, transitions[t].round, context)
+            if len(model_rows):
+                means[:, t] = values[:, place, np.searchsorted(everything, model_rows)].mean(axis=1)
     return means
 
 
 def _all_rows(clients: Sequence[int], context: Context) -> IntArray:
     """The rows of the store that these clients may train on in any run and round, sorted."""
     federation = context.federation
-    slots = np.isin(federation.audit.owners, clients)
+    is_owned = np.isin(federation.audit.owners, clients)
     base = [np.empty(0, dtype=np.int64), *(federation.base[client] for client in clients)]
-    found = np.unique(np.concatenate([*base, federation.trained[slots], federation.fill[:, slots].ravel()]))
-    return found[found >= 0]
+    rows = np.unique(np.concatenate([*base, federation.trained[is_owned], federation.fill[:, is_owned].ravel()]))
+    return rows[rows >= 0]
 
 
 def _clients(transition: Transition, context: Context) -> tuple[int, ...]:

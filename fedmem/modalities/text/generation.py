@@ -62,8 +62,8 @@ def beam(model: CausalModel, prefix: Sequence[int], length: int, width: int = 1)
         rows, tokens = np.divmod(best, cost.shape[1])
         texts, loss = np.concatenate([texts[rows], tokens[:, None]], axis=1), totals[best]
         if place + 1 < length:
-            held = model.select(state, torch.from_numpy(rows))
-            logits, state = model.advance(held, torch.from_numpy(tokens))
+            branch_state = model.select(state, torch.from_numpy(rows))
+            logits, state = model.advance(branch_state, torch.from_numpy(tokens))
             calls += len(best)
     return Continuations(tokens=texts, loss=loss, calls=calls)
 
@@ -90,10 +90,10 @@ class Sampling:
         z = np.array(logits, dtype=np.float64) / self.temperature
         if self.top_k is not None and self.top_k < z.shape[1]:
             order = np.argsort(-z, axis=1, kind="stable")
-            kept = np.take_along_axis(z, order[:, : self.top_k], axis=1)
+            top_logits = np.take_along_axis(z, order[:, : self.top_k], axis=1)
             broken = np.isnan(z).any(axis=1, keepdims=True)
             z = np.full_like(z, -np.inf)
-            np.put_along_axis(z, order[:, : self.top_k], kept, axis=1)
+            np.put_along_axis(z, order[:, : self.top_k], top_logits, axis=1)
             z = np.where(broken, np.nan, z)
         top = z.max(axis=1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -121,10 +121,10 @@ def log_chances(model: CausalModel, prefix: Sequence[int], rests: Ints, sampling
     return total
 
 
-def draws_needed(log_p: float, likely: float) -> float:
+def draws_needed(log_p: float, p: float) -> float:
     """The smallest n for which a text is (n, p)-discoverable: drawn at least once in n draws with probability p.
 
-    The smallest whole n with 1 - (1 - p_z)^n >= p, where `log_p` is log p_z and `likely` is p: 1 or more, inf where p_z
+    The smallest whole n with 1 - (1 - p_z)^n >= p, where `log_p` is log p_z and `p` is p: 1 or more, inf where p_z
     is 0 or below what a float can hold, NaN for NaN. Nothing is drawn for it, so that it has no error of sampling.
 
     - falls as p_z rises, rises with p;
@@ -135,20 +135,20 @@ def draws_needed(log_p: float, likely: float) -> float:
 
     Reference: Hayes et al. (2025), Measuring memorization in language models via probabilistic extraction.
     """
-    assert 0 < likely < 1
+    assert 0 < p < 1
     if math.isnan(log_p):
         return math.nan
-    if log_p >= math.log(likely):
+    if log_p >= math.log(p):
         return 1
-    chance = math.exp(log_p)
-    if chance == 0:
+    p_text = math.exp(log_p)
+    if p_text == 0:
         return math.inf
-    n = math.log1p(-likely) / math.log1p(-chance)
+    n = math.log1p(-p) / math.log1p(-p_text)
     if n >= 2**52:
         return n
     # a quotient that should be whole may come out a bit above or below
     lower = max(1, math.floor(n * (1 - 1e-12)))
-    return lower if 1 - (1 - chance) ** lower >= likely else math.ceil(n)
+    return lower if 1 - (1 - p_text) ** lower >= p else math.ceil(n)
 
 
 def edit_distance(first: Sequence[int] | Ints, second: Sequence[int] | Ints) -> int:
@@ -160,8 +160,8 @@ def edit_distance(first: Sequence[int] | Ints, second: Sequence[int] | Ints) -> 
     2
     """
     row = list(range(len(second) + 1))
-    for i, one in enumerate(first, start=1):
+    for i, token in enumerate(first, start=1):
         diagonal, row[0] = row[0], i
         for j, other in enumerate(second, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (one != other))
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (token != other))
     return row[-1]

@@ -46,11 +46,11 @@ class _Module:
     def __init__(self, module: nn.Module, params: Params) -> None:
         import torch
 
-        own: Any = deepcopy(module).cpu().eval()  # modules are shared, and their weights stay as they are
+        model_copy: Any = deepcopy(module).cpu().eval()  # modules are shared, and their weights stay as they are
         with torch.no_grad():
-            for name, value in own.named_parameters():
+            for name, value in model_copy.named_parameters():
                 value.copy_(params[name])
-        self._module = own
+        self._module = model_copy
 
     def select(self, state: State, rows: Tensor) -> State:
         """See `CausalModel.select`."""
@@ -70,8 +70,8 @@ class Stepping(_Module):
         import torch
 
         with torch.no_grad():
-            found: tuple[Tensor, State] = self._module.advance(state, tokens)
-        return found
+            logits_and_state: tuple[Tensor, State] = self._module.advance(state, tokens)
+        return logits_and_state
 
 
 class Replaying(_Module):

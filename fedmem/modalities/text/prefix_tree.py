@@ -48,12 +48,12 @@ class Tree:
     def of(space: Candidates) -> Tree:
         """Slot by slot; what comes after the last slot with a choice is left out."""
         choosing = [j for j, options in enumerate(space.slots) if len(options) > 1]
-        slots = space.slots[: choosing[-1] + 1] if choosing else ()
+        fields = space.slots[: choosing[-1] + 1] if choosing else ()
         # token, secret, option, base, after; the root of a slot has no token of its own
         nodes: list[list[int]] = [[-1, 0, -1, 1, -1]]
         below: list[dict[int, int]] = [{}]
         root = 0
-        for j, options in enumerate(slots):
+        for j, options in enumerate(fields):
             ends = []
             for option, tokens in enumerate(options):
                 place = root
@@ -65,14 +65,14 @@ class Tree:
                     place = below[place][token]
                 nodes[place][2] = option
                 ends.append(place)
-            if j + 1 < len(slots):
+            if j + 1 < len(fields):
                 root = len(nodes)
                 nodes.append([-1, 0, -1, 1, -1])
                 below.append({})
                 for place in ends:
                     nodes[place][4] = root
         table = np.array(nodes, dtype=np.int64)
-        count = np.array([len(found) for found in below], dtype=np.int64)
+        count = np.array([len(children) for children in below], dtype=np.int64)
         return Tree(
             token=table[:, 0],
             secret=table[:, 1].astype(bool),
@@ -81,7 +81,7 @@ class Tree:
             after=table[:, 4],
             first=np.cumsum(count) - count,
             count=count,
-            children=np.array([child for found in below for child in found.values()], dtype=np.int64),
+            children=np.array([child for children in below for child in children.values()], dtype=np.int64),
         )
 
 
@@ -94,8 +94,8 @@ class Scored:
 
     def less(self, number: int) -> int:
         """How many members have a smaller loss than this one; -1 where its own is NaN. NaN is never smaller."""
-        own = self.loss[number]
-        return -1 if np.isnan(own) else int(np.count_nonzero(self.loss < own))
+        loss = self.loss[number]
+        return -1 if np.isnan(loss) else int(np.count_nonzero(self.loss < loss))
 
     def ties(self, number: int) -> int:
         """How many others have exactly its loss; NaN equals nothing."""
@@ -132,8 +132,8 @@ def scores(model: CausalModel, space: Candidates, branches: int = BRANCHES) -> S
     if not len(tree.children):
         return Scored(loss=np.zeros(space.size), calls=0)
     logits, state = read(model, space.prefix)
-    one = np.zeros(1, dtype=np.int64)
-    search.visit(state, logits, _Branches(row=one, node=one, number=one, loss=np.zeros(1)))
+    zero = np.zeros(1, dtype=np.int64)
+    search.visit(state, logits, _Branches(row=zero, node=zero, number=zero, loss=np.zeros(1)))
 
     return Scored(loss=search.found, calls=search.calls + len(space.prefix))
 
@@ -151,37 +151,37 @@ class _Branches:
 class _Search:
     """Goes down the tree depth first, so that few states are held, and many branches at a time, so that it is fast."""
 
-    def __init__(self, model: CausalModel, tree: Tree, found: Floats, most: int) -> None:
-        self._model, self._tree, self._most = model, tree, most
-        self.found, self.calls = found, 0
+    def __init__(self, model: CausalModel, tree: Tree, losses: Floats, max_rows: int) -> None:
+        self._model, self._tree, self._most = model, tree, max_rows
+        self.found, self.calls = losses, 0
 
-    def visit(self, state: State, logits: Tensor, at: _Branches) -> None:
+    def visit(self, state: State, logits: Tensor, branches: _Branches) -> None:
         """Everything below these branches."""
         import torch
 
         tree = self._tree
-        source = np.repeat(np.arange(len(at.node)), tree.count[at.node])
+        source = np.repeat(np.arange(len(branches.node)), tree.count[branches.node])
         within = np.arange(len(source)) - np.repeat(
-            np.cumsum(tree.count[at.node]) - tree.count[at.node], tree.count[at.node]
+            np.cumsum(tree.count[branches.node]) - tree.count[branches.node], tree.count[branches.node]
         )
-        node = tree.children[tree.first[at.node][source] + within]
-        row = at.row[source]
-        loss = at.loss[source] + np.where(tree.secret[node], costs(logits, row, tree.token[node]), 0.0)
+        node = tree.children[tree.first[branches.node][source] + within]
+        row = branches.row[source]
+        loss = branches.loss[source] + np.where(tree.secret[node], costs(logits, row, tree.token[node]), 0.0)
         ended = tree.option[node] >= 0
-        number = at.number[source]
+        number = branches.number[source]
         complete = np.where(ended, number * tree.base[node] + tree.option[node], -1)
-        told = ended & (tree.after[node] < 0)
-        self.found[complete[told]] = loss[told]
-        further = np.flatnonzero((tree.count[node] > 0) | (ended & ~told))
+        is_final = ended & (tree.after[node] < 0)
+        self.found[complete[is_final]] = loss[is_final]
+        further = np.flatnonzero((tree.count[node] > 0) | (ended & ~is_final))
         for start in range(0, len(further), self._most):
             part = further[start : start + self._most]
-            held = self._model.select(state, torch.from_numpy(row[part]))
-            next_logits, held = self._model.advance(held, torch.from_numpy(tree.token[node[part]]))
+            next_state = self._model.select(state, torch.from_numpy(row[part]))
+            next_logits, next_state = self._model.advance(next_state, torch.from_numpy(tree.token[node[part]]))
             self.calls += len(part)
             longer = np.flatnonzero(tree.count[node[part]] > 0)
-            on = np.flatnonzero((ended & ~told)[part])
+            on = np.flatnonzero((ended & ~is_final)[part])
             self.visit(
-                held,
+                next_state,
                 next_logits,
                 _Branches(
                     row=np.concatenate([longer, on]),

@@ -63,19 +63,19 @@ class Candidates:
         """(slots,) which option of each slot member `number` has."""
         if not 0 <= number < self.size:
             raise IndexError(f"member {number} of {self.size}")
-        found = []
+        choices = []
         for options in reversed(self.slots):
             number, option = divmod(number, len(options))
-            found.append(option)
-        return tuple(reversed(found))
+            choices.append(option)
+        return tuple(reversed(choices))
 
-    def number(self, chosen: Sequence[int]) -> int:
-        """The member with these options, the inverse of `chosen`."""
-        found = 0
-        for options, option in zip(self.slots, chosen, strict=True):
+    def number(self, choices: Sequence[int]) -> int:
+        """The member with these options, the inverse of `choices`."""
+        number = 0
+        for options, option in zip(self.slots, choices, strict=True):
             assert 0 <= option < len(options)
-            found = found * len(options) + option
-        return found
+            number = number * len(options) + option
+        return number
 
     def member(self, number: int) -> Tokens:
         """Its tokens, the prefix included."""
@@ -84,10 +84,10 @@ class Candidates:
 
     def secret(self, number: int) -> tuple[bool, ...]:
         """Which of its tokens are secret: those in slots with more than one option."""
-        told = [False] * len(self.prefix)
+        mask = [False] * len(self.prefix)
         for options, option in zip(self.slots, self.chosen(number), strict=True):
-            told += [len(options) > 1] * len(options[option])
-        return tuple(told)
+            mask += [len(options) > 1] * len(options[option])
+        return tuple(mask)
 
     @cached_property
     def ending(self) -> Tokens:
@@ -95,7 +95,7 @@ class Candidates:
         last = max((j for j, options in enumerate(self.slots) if len(options) > 1), default=-1)
         return tuple(token for options in self.slots[last + 1 :] for token in options[0])
 
-    def after(self, given: Sequence[int]) -> Candidates | None:
+    def after(self, beginning: Sequence[int]) -> Candidates | None:
         """The members that begin with these tokens, as a space of its own; None where they end within an option.
 
         None as well where no member begins so, where they may be read as the beginning in several ways, and where they
@@ -105,51 +105,56 @@ class Candidates:
         >>> codes.after((7, 1, 5))
         Candidates(prefix=(7, 1, 5), slots=(((2, 2), (3,)),))
         """
-        tokens = tuple(int(token) for token in given)
+        tokens = tuple(int(token) for token in beginning)
         start = len(self.prefix)
         reached = {start} if tokens[:start] == self.prefix else set[int]()
         rests = [self.slots] if len(tokens) in reached else []
         for j, options in enumerate(self.slots):
-            going = [(at, part) for at in reached for part in options if at < len(tokens)]
-            if any(part[: len(tokens) - at] == tokens[at:] and at + len(part) > len(tokens) for at, part in going):
+            going = [(position, part) for position in reached for part in options if position < len(tokens)]
+            if any(
+                part[: len(tokens) - position] == tokens[position:] and position + len(part) > len(tokens)
+                for position, part in going
+            ):
                 return None
-            reached = {at + len(part) for at, part in going if tokens[at : at + len(part)] == part}
+            reached = {
+                position + len(part) for position, part in going if tokens[position : position + len(part)] == part
+            }
             if len(tokens) in reached:
                 rests.append(self.slots[j + 1 :])
         return Candidates(prefix=tokens, slots=rests[0]) if len(rests) == 1 else None
 
     def index(self, tokens: Sequence[int]) -> int:
         """The lowest number of a member with exactly these tokens, the prefix included; `ending` may be left out."""
-        found = self._found(tokens)
-        if found is None:
+        number = self._found(tokens)
+        if number is None:
             raise ValueError(f"{tuple(map(int, tokens))} is no member of the {self.size} candidates")
-        return found
+        return number
 
     def has(self, tokens: Sequence[int]) -> bool:
         """Whether a member has exactly these tokens, as `index` finds them."""
         return self._found(tokens) is not None
 
     def _found(self, tokens: Sequence[int]) -> int | None:
-        given = tuple(int(token) for token in tokens)
-        found = self._index(given)
-        return self._index(given + self.ending) if found is None else found
+        sequence = tuple(int(token) for token in tokens)
+        number = self._index(sequence)
+        return self._index(sequence + self.ending) if number is None else number
 
-    def _index(self, given: Tokens) -> int | None:
+    def _index(self, sequence: Tokens) -> int | None:
         start = len(self.prefix)
         # by the place that is reached: the lowest number so far
-        reached = {start: 0} if given[:start] == self.prefix else {}
+        reached = {start: 0} if sequence[:start] == self.prefix else {}
         for options in self.slots:
             after: dict[int, int] = {}
             for place, number in reached.items():
                 for option, part in enumerate(options):
                     end = place + len(part)
-                    if given[place:end] == part:
-                        found = number * len(options) + option
-                        after[end] = min(found, after.get(end, found))
+                    if sequence[place:end] == part:
+                        next_number = number * len(options) + option
+                        after[end] = min(next_number, after.get(end, next_number))
             reached = after
-        return reached.get(len(given))
+        return reached.get(len(sequence))
 
     def sample(self, count: int, rng: np.random.Generator) -> list[int]:
         """The numbers of `count` members, each drawn uniformly, so that one may come twice."""
-        drawn = rng.integers([len(options) for options in self.slots], size=(count, len(self.slots)))
-        return [self.number(row) for row in drawn.tolist()]
+        choices = rng.integers([len(options) for options in self.slots], size=(count, len(self.slots)))
+        return [self.number(row) for row in choices.tolist()]

@@ -69,19 +69,19 @@ def likeliest(
     """
     assert count >= 1
     assert at_once >= 1
-    found: list[tuple[float, int]] = []
+    members: list[tuple[float, int]] = []
     frontier = _Frontier(model, space)
     stopped = False
-    while len(found) < count and not stopped and (entry := frontier.next()) is not None:
+    while len(members) < count and not stopped and (entry := frontier.next()) is not None:
         if entry.complete:
-            found.append((entry.loss, entry.number))
+            members.append((entry.loss, entry.number))
         elif frontier.calls >= calls:
             stopped = True
         else:
             frontier.read([entry, *frontier.others(int(min(at_once, calls - frontier.calls)) - 1)])
     return Likeliest(
-        numbers=tuple(number for _, number in found),
-        loss=tuple(loss for loss, _ in found),
+        numbers=tuple(number for _, number in members),
+        loss=tuple(loss for loss, _ in members),
         calls=frontier.calls,
         finished=not stopped,
     )
@@ -130,10 +130,10 @@ class _Frontier:
         """The entry of the smallest loss, taken away; None if there is none."""
         return heapq.heappop(self._heap) if self._heap else None
 
-    def others(self, most: int) -> Iterator[_Entry]:
+    def others(self, max_count: int) -> Iterator[_Entry]:
         """At most so many of those that come next, as long as they are prefixes, taken away."""
-        while most > 0 and self._heap and not self._heap[0].complete:
-            most -= 1
+        while max_count > 0 and self._heap and not self._heap[0].complete:
+            max_count -= 1
             yield heapq.heappop(self._heap)
 
     def read(self, entries: list[_Entry]) -> None:
@@ -147,14 +147,14 @@ class _Frontier:
             # a cache is as long as its text, and only texts of one length are read at once
             groups.setdefault(tuple(part.shape[1:] for part in state), []).append((entry, state))
         for group in groups.values():
-            alike = [entry for entry, _ in group]
+            same_state = [entry for entry, _ in group]
             together = tuple(torch.cat(parts) for parts in zip(*(state for _, state in group), strict=True))
-            tokens = torch.from_numpy(self._tree.token[[entry.node for entry in alike]])
+            tokens = torch.from_numpy(self._tree.token[[entry.node for entry in same_state]])
             logits, state = self._model.advance(together, tokens)
-            self.calls += len(alike)
-            self._go_on(alike, logits, _Held(state))
+            self.calls += len(same_state)
+            self._go_on(same_state, logits, _Held(state))
 
-    def _go_on(self, entries: list[_Entry], logits: Tensor, held: _Held) -> None:
+    def _go_on(self, entries: list[_Entry], logits: Tensor, shared_state: _Held) -> None:
         """What follows these prefixes, each with its row of the logits: in its own slot, and in the next one."""
         tree = self._tree
         places = []
@@ -164,27 +164,27 @@ class _Frontier:
                 places.append((row, node, entry.number, entry.loss))
             if tree.after[node] >= 0:
                 places.append((row, int(tree.after[node]), self._complete(entry.number, node), entry.loss))
-        self._push(logits, held, places)
+        self._push(logits, shared_state, places)
 
     def _complete(self, number: int, node: int) -> int:
         return number * int(self._tree.base[node]) + int(self._tree.option[node])
 
-    def _push(self, logits: Tensor, held: _Held, places: list[tuple[int, int, int, float]]) -> None:
+    def _push(self, logits: Tensor, shared_state: _Held, places: list[tuple[int, int, int, float]]) -> None:
         """What follows these places: the row of the state, the node, the number and the loss so far of each."""
         tree = self._tree
         for row, place, number, before in places:
             nodes = tree.children[tree.first[place] : tree.first[place] + tree.count[place]]
-            found = before + np.where(
+            losses = before + np.where(
                 tree.secret[nodes], costs(logits, np.full(len(nodes), row), tree.token[nodes]), 0.0
             )
-            for node, loss in zip(nodes.tolist(), found.tolist(), strict=True):
+            for node, loss in zip(nodes.tolist(), losses.tolist(), strict=True):
                 if math.isnan(loss):
                     continue
                 ended = tree.option[node] >= 0
                 if ended and tree.after[node] < 0:
                     self._add(loss, complete=True, number=self._complete(number, node))
                 if tree.count[node] or tree.after[node] >= 0:
-                    self._add(loss, complete=False, number=number, node=node, row=row, held=held)
+                    self._add(loss, complete=False, number=number, node=node, row=row, held=shared_state)
 
     def _add(self, loss: float, **entry: Any) -> None:
         self._order += 1

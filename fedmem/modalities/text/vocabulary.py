@@ -89,8 +89,8 @@ class Vocabulary:
         unknown = np.flatnonzero(numbers == self._number.get(UNKNOWN, -1))
         if not len(unknown):
             return numbers
-        at = int(unknown[0])
-        what, missing = ("character", text[at]) if self.kind == "characters" else ("word", _words(text)[at])
+        position = int(unknown[0])
+        what, missing = ("character", text[position]) if self.kind == "characters" else ("word", _words(text)[position])
         remedy = {
             "characters": "use printable ASCII, or `tokens: bytes` in the data set, which knows every character",
             "words": "use words that the public part of the data has, raise `words` of the data set, or write "
@@ -98,8 +98,8 @@ class Vocabulary:
         }
         raise ComponentError(
             place,
-            f"{what} {missing!r}, number {at + 1} of {text!r}, is not in the vocabulary of {len(self)} {self.kind}; "
-            f"{remedy[self.kind]}",
+            f"{what} {missing!r}, number {position + 1} of {text!r}, is not in the vocabulary of {len(self)} "
+            f"{self.kind}; {remedy[self.kind]}",
         )
 
     def read(self, text: str) -> NDArray[np.int64]:
@@ -110,16 +110,16 @@ class Vocabulary:
             unknown = self._number[UNKNOWN]
             return np.array([self._number.get(word, unknown) for word in _words(text)], dtype=np.int64)
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        known, numbers = self._codes
-        place = np.searchsorted(known, codes).clip(max=len(known) - 1)
-        return np.where(known[place] == codes, numbers[place], self._number[UNKNOWN])
+        vocabulary_codes, numbers = self._codes
+        place = np.searchsorted(vocabulary_codes, codes).clip(max=len(vocabulary_codes) - 1)
+        return np.where(vocabulary_codes[place] == codes, numbers[place], self._number[UNKNOWN])
 
     def decode(self, numbers: Iterable[int] | NDArray[Any]) -> str:
         """The text of these numbers; bytes that are no UTF-8 become the replacement character."""
-        listed = [int(number) for number in numbers]
+        number_list = [int(number) for number in numbers]
         if self.kind == "bytes":
-            return bytes(listed).decode(errors="replace")
-        return (" " if self.kind == "words" else "").join(self.tokens[number] for number in listed)
+            return bytes(number_list).decode(errors="replace")
+        return (" " if self.kind == "words" else "").join(self.tokens[number] for number in number_list)
 
     @cached_property
     def _number(self) -> dict[str, int]:
@@ -128,8 +128,8 @@ class Vocabulary:
     @cached_property
     def _codes(self) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """The code points of single characters, sorted, and the number of each."""
-        found = sorted((ord(token), number) for token, number in self._number.items() if len(token) == 1)
-        codes, numbers = zip(*found, strict=True)
+        pairs = sorted((ord(token), number) for token, number in self._number.items() if len(token) == 1)
+        codes, numbers = zip(*pairs, strict=True)
         return np.array(codes, dtype=np.uint32), np.array(numbers, dtype=np.int64)
 
 

@@ -76,11 +76,11 @@ def told(inputs: Ints, targets: Ints) -> tuple[tuple[int, ...], int]:
     >>> told(np.array([7, 8, 1, 2]), np.array([-1, 1, 2, -1]))
     ((7, 8, 1, 2), 2)
     """
-    wanted = np.flatnonzero(targets != PADDING)
-    if not len(wanted):
+    target_positions = np.flatnonzero(targets != PADDING)
+    if not len(target_positions):
         return (), 0
-    last = int(wanted[-1])
-    return (*inputs[: last + 1].tolist(), int(targets[last])), int(wanted[0]) + 1
+    last = int(target_positions[-1])
+    return (*inputs[: last + 1].tolist(), int(targets[last])), int(target_positions[0]) + 1
 
 
 def whole(inputs: Ints, targets: Ints) -> Ints:
